@@ -1,0 +1,2 @@
+//! The virtual-llm command.
+fn main() {}
