@@ -1,0 +1,119 @@
+//! An object of which a few members are looked at or changed, and the rest passes through as it stands.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{JsonError, quote};
+
+/// The members of one JSON object, in order, duplicates included; values as JSON text.
+#[derive(Debug, Clone, Default)]
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> Object<'a> {
+    /// Splits `text`. Values are checked for syntax, not for depth: pass [`super::compact`] first what comes from outside.
+    pub fn parse(text: &'a str) -> Result<Self, JsonError> {
+        serde_json::from_str(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => JsonError::NotAnObject,
+            _ => JsonError::Syntax(error.column().saturating_sub(1)),
+        })
+    }
+
+    /// The JSON text of member `key`, compared after unescaping; of duplicates the last, as JSON readers do.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_ref())
+    }
+
+    /// Member `key` if it is a string.
+    pub fn get_string(&self, key: &str) -> Option<String> {
+        serde_json::from_str(self.get(key)?).ok()
+    }
+
+    /// Member `key` if it is a boolean.
+    pub fn get_bool(&self, key: &str) -> Option<bool> {
+        serde_json::from_str(self.get(key)?).ok()
+    }
+
+    /// The keys and values in order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.members.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+
+    /// Sets member `key` to the JSON text `value`, in place of every duplicate.
+    pub fn set(&mut self, key: &'a str, value: impl Into<Cow<'a, str>>) {
+        match self.members.iter().position(|(name, _)| name == key) {
+            Some(first) => {
+                self.members[first].1 = value.into();
+                let mut at = 0;
+                self.members.retain(|(name, _)| {
+                    at += 1;
+                    at - 1 == first || name != key
+                });
+            }
+            None => self.members.push((Cow::Borrowed(key), value.into())),
+        }
+    }
+
+    /// Sets member `key` unless the object has it.
+    pub fn set_default(&mut self, key: &'a str, value: impl Into<Cow<'a, str>>) {
+        if self.get(key).is_none() {
+            self.members.push((Cow::Borrowed(key), value.into()));
+        }
+    }
+
+    /// Takes away every member `key`.
+    pub fn remove(&mut self, key: &str) {
+        self.members.retain(|(name, _)| name != key);
+    }
+
+    /// Renames every member `from`.
+    pub fn rename(&mut self, from: &str, to: &'a str) {
+        for (name, _) in &mut self.members {
+            if name == from {
+                *name = Cow::Borrowed(to);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (index, (key, value)) in self.members.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{}:{value}", quote(key))?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    members.push((key, Cow::Borrowed(map.next_value::<&RawValue>()?.get())));
+                }
+                Ok(Object { members })
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}

@@ -1,0 +1,181 @@
+//! `POST /_provider-task/{taskId}/result` (SPEC.md section 3.5).
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::json::{self, JsonError};
+
+/// The data that ends a stream.
+pub const DONE: &str = "[DONE]";
+
+/// One result POST.
+#[derive(Debug, Clone)]
+pub enum TaskResult {
+    /// The backend's status and JSON body, or a wake's success.
+    Answer {
+        /// HTTP status, 100 to 599.
+        status: u16,
+        /// Compact JSON.
+        body: Box<RawValue>,
+    },
+    /// One piece of a streamed answer.
+    Chunk(Chunk),
+    /// The task failed.
+    Error(String),
+}
+
+/// One piece of a streamed answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// One `chat.completion.chunk` as JSON text, or [`DONE`].
+    pub data: String,
+    /// Whether it is the last.
+    pub done: bool,
+    /// Its place in the stream, from 0 (feature `chunk-seq`).
+    pub seq: Option<u64>,
+}
+
+/// Why a body is not a result.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidResult {
+    /// Not JSON, or a key of another type.
+    #[error("malformed result (line {line}, column {column})", line = .0.line(), column = .0.column())]
+    Json(#[source] serde_json::Error),
+    /// JSON within that we do not pass on.
+    #[error("malformed result: {0}")]
+    Inner(#[from] JsonError),
+    /// A status outside 200 to 599.
+    #[error("a result's status must be 200 to 599")]
+    Status,
+    /// None of the three forms.
+    #[error("a result is one of status and body, chunk, error")]
+    Form,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Frame<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    chunk: Option<ChunkFrame<'a>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    error: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChunkFrame<'a> {
+    #[serde(borrow)]
+    data: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    done: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl TaskResult {
+    /// An answer with the body `json`, made compact.
+    pub fn answer(status: u16, json: &str) -> Result<Self, JsonError> {
+        Ok(Self::Answer { status, body: raw(json::compact(json)?)? })
+    }
+
+    /// The success of a wake that took `millis`, polling included.
+    pub fn awake(millis: u64) -> Self {
+        // Always valid JSON; the other arm cannot be reached.
+        Self::answer(200, &format!(r#"{{"ok":true,"ms":{millis}}}"#))
+            .unwrap_or_else(|error| Self::Error(error.to_string()))
+    }
+
+    /// A piece that is not the last.
+    pub fn chunk(data: impl Into<String>, seq: Option<u64>) -> Self {
+        Self::Chunk(Chunk { data: data.into(), done: false, seq })
+    }
+
+    /// The end mark of a stream.
+    pub fn done(seq: Option<u64>) -> Self {
+        Self::Chunk(Chunk { data: DONE.into(), done: true, seq })
+    }
+
+    /// Whether it ends its task: all but a chunk that is not the last.
+    pub fn is_terminal(&self) -> bool {
+        !matches!(self, Self::Chunk(chunk) if !chunk.done)
+    }
+
+    /// The body of the POST.
+    pub fn to_json(&self) -> String {
+        let mut frame = Frame { status: None, body: None, chunk: None, error: None };
+        match self {
+            Self::Answer { status, body } => {
+                frame.status = Some(*status);
+                frame.body = Some(body);
+            }
+            Self::Chunk(Chunk { data, done, seq }) => {
+                let done = done.then_some(true);
+                frame.chunk = Some(ChunkFrame { data: Cow::Borrowed(data), done, seq: *seq });
+            }
+            Self::Error(message) => frame.error = Some(Cow::Borrowed(message)),
+        }
+        // Strings, numbers and valid JSON always serialise; the other arm cannot be reached.
+        serde_json::to_string(&frame).unwrap_or_else(|_| r#"{"error":"unserialisable result"}"#.to_owned())
+    }
+
+    /// Reads the body of a POST. JSON inside is checked (depth included) and made compact; a chunk's data that is
+    /// not the end mark must be JSON.
+    pub fn parse(text: &str) -> Result<Self, InvalidResult> {
+        let frame: Frame<'_> = serde_json::from_str(text).map_err(InvalidResult::Json)?;
+        match frame {
+            Frame { error: Some(message), .. } => Ok(Self::Error(message.into_owned())),
+            Frame { chunk: Some(chunk), .. } => {
+                let mark = chunk.data == DONE || (chunk.data.is_empty() && chunk.done == Some(true));
+                let data = if mark { DONE.to_owned() } else { json::compact(&chunk.data)? };
+                Ok(Self::Chunk(Chunk { data, done: mark || chunk.done == Some(true), seq: chunk.seq }))
+            }
+            Frame { status: Some(status), body, .. } => {
+                if !(200..=599).contains(&status) {
+                    return Err(InvalidResult::Status);
+                }
+                Ok(Self::answer(status, body.map_or("null", RawValue::get))?)
+            }
+            _ => Err(InvalidResult::Form),
+        }
+    }
+}
+
+fn raw(compact: String) -> Result<Box<RawValue>, JsonError> {
+    RawValue::from_string(compact).map_err(|_| JsonError::Syntax(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_written_as_the_specification_shows_it() {
+        let forms = [
+            (TaskResult::answer(200, "{ \"a\": 1 }").unwrap(), r#"{"status":200,"body":{"a":1}}"#),
+            (TaskResult::chunk("{}", None), r#"{"chunk":{"data":"{}"}}"#),
+            (TaskResult::chunk("{}", Some(0)), r#"{"chunk":{"data":"{}","seq":0}}"#),
+            (TaskResult::done(None), r#"{"chunk":{"data":"[DONE]","done":true}}"#),
+            (TaskResult::Error("no".into()), r#"{"error":"no"}"#),
+            (TaskResult::awake(1234), r#"{"status":200,"body":{"ok":true,"ms":1234}}"#),
+        ];
+        for (result, text) in forms {
+            assert_eq!(result.to_json(), text);
+            assert_eq!(TaskResult::parse(text).unwrap().to_json(), text);
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_no_json_or_too_deep_is_refused() {
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        for data in ["hi\\n\\nevent: done\\ndata: {}", "", deep.as_str()] {
+            assert!(TaskResult::parse(&format!(r#"{{"chunk":{{"data":"{data}"}}}}"#)).is_err());
+        }
+        assert!(TaskResult::parse(r#"{"status":999,"body":{}}"#).is_err());
+        assert!(TaskResult::parse(&format!(r#"{{"status":200,"body":{deep}}}"#)).is_err());
+        assert!(TaskResult::parse("{}").is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! Tasks on the control channel (SPEC.md sections 3.3 and 4).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ids::{InvalidId, TaskId};
+
+/// One dispatch of work.
+#[derive(Debug, Clone)]
+pub enum Task {
+    /// Answer a request.
+    Infer(InferTask),
+    /// Bring a backend up.
+    Wake(WakeTask),
+}
+
+/// Answer a request.
+#[derive(Debug, Clone)]
+pub struct InferTask {
+    /// Names this dispatch.
+    pub id: TaskId,
+    /// The wire name of the provider.
+    pub llm_name: String,
+    /// Whether chunks are wanted, or one result.
+    pub streaming: bool,
+    /// The request body, a JSON object as it came.
+    pub request: Box<RawValue>,
+    /// What the hub named; see [`Endpoint::parse`]. `None` is chat completions.
+    pub endpoint: Option<String>,
+}
+
+/// Bring a backend up.
+#[derive(Debug, Clone)]
+pub struct WakeTask {
+    /// Names this dispatch.
+    pub id: TaskId,
+    /// The wire name of the provider.
+    pub llm_name: String,
+}
+
+/// Why an event's data is not a task. No quote of the data: it may hold a prompt.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTask {
+    /// Not JSON, or a key of another type.
+    #[error("malformed task (line {line}, column {column})", line = .0.line(), column = .0.column())]
+    Json(#[source] serde_json::Error),
+    /// A key that every task has is not there.
+    #[error("task without {0}")]
+    Missing(&'static str),
+    /// An id that cannot travel in a path.
+    #[error("task id: {0}")]
+    Id(#[from] InvalidId),
+    /// Neither `infer` nor `wake`.
+    #[error("task of an unknown kind")]
+    Kind,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Frame {
+    kind: Option<String>,
+    task_id: Option<String>,
+    llm_name: Option<String>,
+    #[serde(default)]
+    streaming: Option<bool>,
+    request: Option<Box<RawValue>>,
+    endpoint: Option<String>,
+}
+
+impl Task {
+    /// Reads the data of `event: task`. Unknown keys are ignored.
+    pub fn parse(data: &str) -> Result<Self, InvalidTask> {
+        let frame: Frame = serde_json::from_str(data).map_err(InvalidTask::Json)?;
+        let kind = frame.kind.ok_or(InvalidTask::Missing("kind"))?;
+        let id = TaskId::parse(frame.task_id.ok_or(InvalidTask::Missing("taskId"))?)?;
+        let llm_name = frame.llm_name.ok_or(InvalidTask::Missing("llmName"))?;
+        match kind.as_str() {
+            "infer" => {
+                let request = frame.request.filter(|request| request.get().starts_with('{'));
+                Ok(Self::Infer(InferTask {
+                    id,
+                    llm_name,
+                    streaming: frame.streaming.unwrap_or(false),
+                    request: request.ok_or(InvalidTask::Missing("request"))?,
+                    endpoint: frame.endpoint,
+                }))
+            }
+            "wake" => Ok(Self::Wake(WakeTask { id, llm_name })),
+            _ => Err(InvalidTask::Kind),
+        }
+    }
+
+    /// The id of the dispatch.
+    pub fn id(&self) -> &TaskId {
+        match self {
+            Self::Infer(task) => &task.id,
+            Self::Wake(task) => &task.id,
+        }
+    }
+
+    /// The wire name that the task is for.
+    pub fn llm_name(&self) -> &str {
+        match self {
+            Self::Infer(task) => &task.llm_name,
+            Self::Wake(task) => &task.llm_name,
+        }
+    }
+}
+
+/// An `infer` frame as the hub writes it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InferFrame<'a> {
+    /// Always `infer`.
+    kind: &'static str,
+    task_id: &'a str,
+    llm_name: &'a str,
+    streaming: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'static str>,
+    request: &'a RawValue,
+}
+
+impl<'a> InferFrame<'a> {
+    /// A frame; chat completions are never named, so that a classic registrar sees what it knows.
+    pub fn new(
+        id: &'a TaskId,
+        llm_name: &'a str,
+        streaming: bool,
+        endpoint: Endpoint,
+        request: &'a RawValue,
+    ) -> Self {
+        let endpoint = (endpoint != Endpoint::ChatCompletions).then(|| endpoint.as_str());
+        Self { kind: "infer", task_id: id.as_str(), llm_name, streaming, endpoint, request }
+    }
+
+    /// The event's data.
+    pub fn data(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+/// The data of a `wake` task.
+pub fn wake_data(id: &TaskId, llm_name: &str) -> String {
+    serde_json::json!({ "kind": "wake", "taskId": id.as_str(), "llmName": llm_name }).to_string()
+}
+
+/// The data of `event: cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cancel {
+    /// The task whose caller went away.
+    pub task_id: TaskId,
+}
+
+/// The backend paths that a hub may name (feature `endpoints`): a closed list, so that no hub reaches an admin path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `chat/completions`, the default.
+    ChatCompletions,
+    /// `completions`.
+    Completions,
+    /// `embeddings`.
+    Embeddings,
+    /// `responses`.
+    Responses,
+    /// `messages`.
+    Messages,
+    /// `rerank`.
+    Rerank,
+}
+
+impl Endpoint {
+    /// The endpoint that a task names; `None` for one outside the list.
+    pub fn parse(name: Option<&str>) -> Option<Self> {
+        Some(match name {
+            None | Some("chat/completions") => Self::ChatCompletions,
+            Some("completions") => Self::Completions,
+            Some("embeddings") => Self::Embeddings,
+            Some("responses") => Self::Responses,
+            Some("messages") => Self::Messages,
+            Some("rerank") => Self::Rerank,
+            Some(_) => return None,
+        })
+    }
+
+    /// The path below `/v1/`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat/completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::Rerank => "rerank",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_passes_with_its_large_integers_and_unknown_keys() {
+        let data = r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"x":1,
+            "request":{"seed":18446744073709551615,"new_key":[1.10]}}"#;
+        let Task::Infer(task) = Task::parse(data).unwrap() else { panic!("a wake") };
+        assert!(task.streaming);
+        assert_eq!(task.request.get(), r#"{"seed":18446744073709551615,"new_key":[1.10]}"#);
+    }
+
+    #[test]
+    fn what_we_write_is_what_we_read_and_a_classic_frame_has_no_endpoint() {
+        let id = TaskId::parse("t/1").unwrap();
+        let request = RawValue::from_string(r#"{"a":1}"#.into()).unwrap();
+        let data = InferFrame::new(&id, "a", false, Endpoint::ChatCompletions, &request).data().unwrap();
+        assert_eq!(
+            data,
+            r#"{"kind":"infer","taskId":"t/1","llmName":"a","streaming":false,"request":{"a":1}}"#
+        );
+        assert!(matches!(Task::parse(&data).unwrap(), Task::Infer(task) if task.id == id));
+        assert!(matches!(Task::parse(&wake_data(&id, "a")).unwrap(), Task::Wake(task) if task.id == id));
+    }
+
+    #[test]
+    fn a_malformed_task_is_an_error_that_quotes_nothing() {
+        for data in [
+            "",
+            "secret",
+            "[]",
+            "{}",
+            r#"{"kind":"secret","taskId":"t","llmName":"a"}"#,
+            r#"{"kind":"infer","taskId":"t","llmName":"a"}"#,
+            r#"{"kind":"infer","taskId":"t","llmName":"a","request":"secret"}"#,
+            r#"{"kind":"infer","taskId":"a\r\nsecret","llmName":"a","request":{}}"#,
+            r#"{"kind":"infer","taskId":7,"llmName":"a","request":{}}"#,
+        ] {
+            let text = Task::parse(data).unwrap_err().to_string();
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_outside_the_list_is_refused() {
+        assert_eq!(Endpoint::parse(Some("../slots")), None);
+        assert_eq!(Endpoint::parse(None), Some(Endpoint::ChatCompletions));
+    }
+}
