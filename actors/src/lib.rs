@@ -1,1 +1,3 @@
-//! actors
+//! The registrar: supervised actors that publish local LLMs to a hub.
+
+pub mod supervise;

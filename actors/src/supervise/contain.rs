@@ -1,0 +1,44 @@
+//! Keeps a panic inside the future that panicked.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::panic_hook;
+
+/// A contained future panicked. The payload is not kept: it may quote a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Panicked;
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("panicked")
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// Runs `future`; a panic in it becomes [`Panicked`] and the panic hook names `name`.
+///
+/// The future is dropped before this resolves, so its connections close at once.
+pub async fn contained<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
+    let mut future = Some(Box::pin(future));
+    let outcome = poll_fn(|cx| {
+        let _named = panic_hook::enter(&name);
+        let Some(running) = future.as_mut() else { return Poll::Ready(Err(Panicked)) };
+        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(_payload) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await;
+    let _named = panic_hook::enter(&name);
+    // Its destructors are as untrusted as its body.
+    match catch_unwind(AssertUnwindSafe(move || drop(future))) {
+        Ok(()) => outcome,
+        Err(_payload) => Err(Panicked),
+    }
+}
