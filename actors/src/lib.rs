@@ -1,4 +1,19 @@
-//! The registrar: supervised actors that publish local LLMs to a hub.
+//! The registrar of virtual-llm as a library: supervised actors that publish local LLMs to a hub.
 
+#[cfg(panic = "abort")]
+compile_error!("a crash must restart one actor, not end the process: build with panic = \"unwind\"");
+
+pub mod backend;
 pub mod backoff;
+pub mod heartbeat;
+pub mod options;
+pub mod provider;
+pub mod secret;
+pub mod session;
+pub mod stream;
 pub mod supervise;
+pub mod uplink;
+pub mod wake;
+
+pub use options::{AgentConfig, Credentials, Options, ProviderConfig, Timings};
+pub use secret::Secret;

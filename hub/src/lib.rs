@@ -1,1 +1,7 @@
-//! hub
+//! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
+
+pub mod model;
+pub mod options;
+pub mod store;
+
+pub use options::HubOptions;

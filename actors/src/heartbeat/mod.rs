@@ -1,0 +1,3 @@
+//! `HeartbeatActor`: ticks.
+
+pub mod messages;

@@ -1,0 +1,248 @@
+//! What a registrar is told: checked values only. The binary makes them of files, a library user by hand.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use wire::WireName;
+use wire::row::{Tier, Visibility};
+
+use crate::secret::Secret;
+
+/// All that a registrar needs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the hub is and how to prove who we are; `None`: nothing can be published.
+    pub credentials: Option<Credentials>,
+    /// Where the sticky session id is kept; `None` keeps it in memory and takes no lock.
+    pub session_file: Option<PathBuf>,
+    /// The LLMs to publish.
+    pub providers: Vec<ProviderConfig>,
+    /// The agents to publish.
+    pub agents: Vec<AgentConfig>,
+    /// Clockwork.
+    pub timings: Timings,
+}
+
+/// Where the hub is and how to prove who we are.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// `https://hub.example`, a trailing slash tolerated.
+    pub hub_url: String,
+    /// The bearer token.
+    pub token: Secret,
+    /// Read again on a 401: the token of this file replaces `token` when it differs. Its `mcpdUrl` is not taken over.
+    pub file: Option<PathBuf>,
+    /// Whether the token may go over plain http to another machine.
+    pub allow_insecure: bool,
+    /// PEM certificates added to the system's roots.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Clockwork of a registrar (SPEC.md sections 2 and 6).
+#[derive(Debug, Clone)]
+pub struct Timings {
+    /// Between heartbeats: a third of the hub's 90 s.
+    pub heartbeat_interval: Duration,
+    /// Shortest delay before a reconnect.
+    pub reconnect_base: Duration,
+    /// Longest delay before a reconnect.
+    pub reconnect_max: Duration,
+    /// A control channel without a byte for so long is dropped: three pings of 20 s.
+    pub idle_timeout: Duration,
+    /// How long tasks in flight may go on after a stop was asked for.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(30),
+            reconnect_base: Duration::from_secs(5),
+            reconnect_max: Duration::from_mins(1),
+            idle_timeout: Duration::from_mins(1),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// One LLM to publish.
+#[derive(Debug, Clone)]
+pub struct ProviderConfig {
+    /// Its name in the configuration, for logs and for the `provider` command.
+    pub name: String,
+    /// Its name at the hub.
+    pub wire_name: WireName,
+    /// What the hub is told (`openai` for llamacpp, lmstudio and mock).
+    pub hub_type: String,
+    /// The model that callers get.
+    pub model: String,
+    /// What runs the model.
+    pub backend: BackendConfig,
+    /// Hint for choosing.
+    pub tier: Option<Tier>,
+    /// For people.
+    pub description: Option<String>,
+    /// The pool it joins.
+    pub pool_name: Option<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// Inferences at a time, at least 1.
+    pub max_concurrency: usize,
+    /// Inferences that may wait.
+    pub max_queue: usize,
+    /// Longest silence of the backend, before or between tokens.
+    pub timeout: Duration,
+    /// Whether a caller's own `model` goes through.
+    pub allow_model_override: bool,
+    /// What becomes of a running request whose caller went away.
+    pub on_abort: OnAbort,
+    /// How to bring the backend up.
+    pub wake: Option<WakeRecipe>,
+    /// How to put it to sleep; needs `wake`.
+    pub sleep: Option<SleepRecipe>,
+    /// How to tell whether it is available; `None`: `GET {url}/models` is 2xx within 2 s.
+    pub availability: Option<Availability>,
+}
+
+/// What runs a model.
+#[derive(Debug, Clone)]
+pub enum BackendConfig {
+    /// Any OpenAI-compatible server.
+    OpenAi(HttpBackend),
+    /// The Anthropic Messages API.
+    Anthropic(HttpBackend),
+    /// Built in, for tests and demonstrations.
+    Mock(MockConfig),
+    /// A library user's own.
+    Custom(CustomBackend),
+}
+
+/// A backend behind HTTP. URL and key are secrets: they are in no message, log line or error text.
+#[derive(Debug, Clone)]
+pub struct HttpBackend {
+    /// Base URL up to and with `/v1`, no trailing slash.
+    pub url: Secret,
+    /// Sent as `Authorization: Bearer` (OpenAI) or `x-api-key` (Anthropic).
+    pub api_key: Option<Secret>,
+}
+
+/// A backend made by a library user: a function that makes one, called at start and after each crash.
+#[derive(Clone)]
+pub struct CustomBackend(pub Rc<dyn Fn() -> Rc<dyn crate::backend::Backend>>);
+
+impl std::fmt::Debug for CustomBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CustomBackend")
+    }
+}
+
+/// The built-in backend: echoes the last user text, cut or repeated to `tokens` words.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MockConfig {
+    /// Words of an answer; `None`: as many as the text has.
+    pub tokens: Option<usize>,
+    /// Pace of a streamed answer; `None`: as fast as they go.
+    pub tokens_per_second: Option<f64>,
+    /// Every n-th request fails.
+    pub fail_every: Option<u64>,
+    /// Every n-th request panics.
+    pub panic_every: Option<u64>,
+}
+
+/// What becomes of a running request whose caller went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnAbort {
+    /// The backend request is dropped at once.
+    #[default]
+    Close,
+    /// The backend finishes, the rest is thrown away: for engines that crash on an abort.
+    Drain,
+}
+
+/// How to bring a backend up.
+#[derive(Debug, Clone)]
+pub struct WakeRecipe {
+    /// What to do.
+    pub action: Action,
+    /// How long the backend may take to come up, and a command to run.
+    pub max_wait: Duration,
+}
+
+/// How to put a backend to sleep.
+#[derive(Debug, Clone)]
+pub struct SleepRecipe {
+    /// What to do (`Http` or `Command`).
+    pub action: Action,
+    /// How long a command may run.
+    pub max_wait: Duration,
+    /// Run after so long without a task; `None`: only when told to.
+    pub idle: Option<Duration>,
+}
+
+/// One step of a recipe.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// One HTTP call; any 2xx is success, 30 s for it.
+    Http {
+        /// Where.
+        url: Secret,
+        /// `POST` unless told otherwise.
+        method: String,
+        /// Sent as they stand.
+        headers: Vec<(String, Secret)>,
+        /// Sent as it stands.
+        body: Option<Secret>,
+    },
+    /// One command, no shell; exit 0 is success.
+    Command {
+        /// Looked up in `PATH`.
+        command: String,
+        /// As they stand.
+        args: Vec<String>,
+        /// Variables taken out of its environment: hub tokens and every `apiKeyEnv`.
+        scrub_env: Vec<String>,
+    },
+    /// A Wake-on-LAN packet.
+    WakeOnLan {
+        /// The machine's address.
+        mac: [u8; 6],
+        /// Where to send it, 255.255.255.255 unless told otherwise.
+        broadcast: String,
+        /// UDP port, 9 unless told otherwise.
+        port: u16,
+    },
+}
+
+/// Another way to tell whether a backend is available.
+#[derive(Debug, Clone)]
+pub struct Availability {
+    /// Asked with GET; 2 s.
+    pub url: Secret,
+    /// Where in the JSON answer to look (RFC 6901).
+    pub json_pointer: String,
+    /// What must stand there.
+    pub equals: serde_json::Value,
+}
+
+/// One agent to publish.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Its name at the hub.
+    pub wire_name: WireName,
+    /// The provider's name in the configuration, or the name of an LLM that is not published here.
+    pub llm: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Put before the caller's messages.
+    pub system_prompt: Option<String>,
+    /// Free text.
+    pub project: Option<String>,
+    /// A JSON object.
+    pub default_params: Option<Box<RawValue>>,
+    /// A JSON object.
+    pub extras: Option<Box<RawValue>>,
+    /// Who may see it.
+    pub visibility: Visibility,
+}

@@ -1,0 +1,75 @@
+//! What a `ProviderActor` is told and asked.
+
+use actix::Message;
+use wire::TaskId;
+use wire::register::ProviderStatus;
+use wire::task::InferTask;
+
+use crate::uplink::Agreed;
+
+/// From `StreamActor`: answer a request. The answer goes to the hub by the outbox. Never lost: the mailbox outlives a
+/// crash, and the queue too.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Infer {
+    /// The task.
+    pub task: InferTask,
+    /// What was agreed on its channel.
+    pub agreed: Agreed,
+}
+
+/// From `StreamActor`, to every provider: the caller of a task went away. If lost, the result POST's 404 says the same.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Cancel {
+    /// The task.
+    pub task_id: TaskId,
+}
+
+/// From the root: take no more tasks and end the queued ones with `publisher shutting down`; those that run go on.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// From the root at the end of the drain timeout, or when a provider is withdrawn: end what runs with this error.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Abort {
+    /// The error that callers get.
+    pub error: String,
+}
+
+/// From the root: new settings; tasks that run end on those they started with.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure {
+    /// The new settings.
+    pub config: std::sync::Arc<crate::options::ProviderConfig>,
+}
+
+/// From the root: the owner wants the machine (`pause`), or gives it back. A paused provider takes no new task: they
+/// wait in its queue.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SetPaused(pub bool);
+
+/// From the root, for heartbeats and the `status` command.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "ProviderReport")]
+pub struct GetReport;
+
+/// Answer of [`GetReport`]; also sent by a provider to its listener, unasked, when it changes.
+#[derive(Debug, Clone, PartialEq, actix::dev::MessageResponse, Message)]
+#[rtype(result = "()")]
+pub struct ProviderReport {
+    /// For the hub.
+    pub status: ProviderStatus,
+    /// Why it is not active, for its owner.
+    pub reason: Option<String>,
+    /// Tasks ended since start.
+    pub tasks_done: u64,
+    /// Tokens a second of the last streamed answer.
+    pub tokens_per_second: Option<f64>,
+    /// Whether it is paused.
+    pub paused: bool,
+}

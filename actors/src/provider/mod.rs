@@ -1,0 +1,3 @@
+//! `ProviderActor`: one published LLM.
+
+pub mod messages;

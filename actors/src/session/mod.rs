@@ -1,0 +1,3 @@
+//! The `SessionActor`.
+
+pub mod messages;

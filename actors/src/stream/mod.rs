@@ -1,0 +1,3 @@
+//! The `StreamActor`.
+
+pub mod messages;

@@ -1,0 +1,46 @@
+//! What the `WakeActor` is told and asked.
+
+use std::sync::Arc;
+
+use actix::Message;
+use wire::task::WakeTask;
+
+use crate::options::ProviderConfig;
+
+/// From `StreamActor`: a wake task of the hub. The result goes to the hub by the outbox.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake {
+    /// The task.
+    pub task: WakeTask,
+}
+
+/// From `ProviderActor`, and from the root for `provider NAME up`: bring the backend up. However many ask, the recipe
+/// runs once; answered when the backend answers, or with the error text of SPEC.md section 3.5.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<std::time::Duration, String>")]
+pub struct EnsureAwake {
+    /// The provider, by wire name.
+    pub wire_name: String,
+}
+
+/// From `ProviderActor` after `idleSeconds`, and from the root for `provider NAME down`: run the sleep recipe.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct PutToSleep {
+    /// The provider, by wire name.
+    pub wire_name: String,
+}
+
+/// From the root at start and on reload: the providers whose recipes may run.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetProviders {
+    /// All published providers.
+    pub providers: Vec<Arc<ProviderConfig>>,
+}
+
+/// From the root: kill what runs (whole process groups), answer everybody with `publisher shutting down`.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;

@@ -1,0 +1,3 @@
+//! `WakeActor`: executes recipes.
+
+pub mod messages;

@@ -1,0 +1,259 @@
+//! The records that the hub keeps. What callers read of them is in `wire::row`.
+
+use serde_json::value::RawValue;
+use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+
+/// The id of a user: the name that `token create --user` gave.
+pub type UserId = String;
+
+/// What a user may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Publish, use what is visible, own agents.
+    Member,
+    /// All of it, and tokens.
+    Admin,
+}
+
+/// Who makes a request, as its token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose token it is.
+    pub user: UserId,
+    /// What it may.
+    pub role: Role,
+    /// Which token it is: a revoked one ends what was opened with it.
+    pub token_id: String,
+}
+
+impl Caller {
+    /// The one visibility rule: a private thing is for its owner and for admins.
+    pub fn sees(&self, visibility: Visibility, owner: &str) -> bool {
+        visibility == Visibility::Public || self.role == Role::Admin || self.user == owner
+    }
+}
+
+/// One LLM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Llm {
+    /// Unchanging, random.
+    pub id: String,
+    /// Unique in the hub.
+    pub name: String,
+    /// `openai`, `vllm`, `anthropic`, …
+    pub provider_type: String,
+    /// The model that callers get.
+    pub model: String,
+    /// Hint for choosing.
+    pub tier: Option<Tier>,
+    /// For people.
+    pub description: Option<String>,
+    /// Public or virtual.
+    pub kind: Kind,
+    /// What the hub thinks of it now.
+    pub status: Status,
+    /// What its publisher said last, `active` or `hibernating`: revival returns to it.
+    pub declared: Status,
+    /// Last sign of life of its session.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// Since when it is inactive.
+    pub inactive_since: Option<Timestamp>,
+    /// Its named pool.
+    pub pool_name: Option<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// The user it belongs to.
+    pub owner: UserId,
+    /// The session that publishes it.
+    pub session: Option<String>,
+    /// Whether its session's last register call named it: one that was dropped is not revived.
+    pub registered: bool,
+    /// When it was first seen.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// A public row's upstream.
+    pub upstream: Option<Upstream>,
+}
+
+/// Where a public row's answers come from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Base URL, with `/v1`.
+    pub url: String,
+    /// The hub's key. Never shown again.
+    pub api_key: Option<String>,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upstream(***)")
+    }
+}
+
+/// One agent.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Unchanging, random.
+    pub id: String,
+    /// Unique among agents.
+    pub name: String,
+    /// The LLM it uses.
+    pub llm_name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Put before the caller's messages.
+    pub system_prompt: Option<String>,
+    /// Free text of the publisher's.
+    pub project: Option<String>,
+    /// Request parameters that the caller did not give: a JSON object.
+    pub default_params: Option<Box<RawValue>>,
+    /// Free data of the publisher's: a JSON object.
+    pub extras: Option<Box<RawValue>>,
+    /// Public or virtual.
+    pub kind: Kind,
+    /// What the hub thinks of it now.
+    pub status: Status,
+    /// Last sign of life of its session.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// Since when it is inactive.
+    pub inactive_since: Option<Timestamp>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// The user it belongs to.
+    pub owner: UserId,
+    /// The session that publishes it.
+    pub session: Option<String>,
+    /// Whether its session's last register call named it.
+    pub registered: bool,
+    /// When it was first seen.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A publisher's session: who may use its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The sticky id.
+    pub id: String,
+    /// The user whose token registered it.
+    pub owner: UserId,
+    /// Last sign of life.
+    pub last_heartbeat_at: Timestamp,
+    /// When it first registered.
+    pub created_at: Timestamp,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Shown in lists; names it for revocation.
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// Whose it is.
+    pub user: UserId,
+    /// What it may.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// One inference, for the audit and for `get task`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// The task's id, of its last dispatch.
+    pub task: String,
+    /// Who asked.
+    pub user: UserId,
+    /// The LLM row's name.
+    pub llm: String,
+    /// The model that answered.
+    pub model: String,
+    /// The session that answered; none for a public row.
+    pub publisher: Option<String>,
+    /// Whether it was streamed.
+    pub streaming: bool,
+    /// HTTP status; 499 for a caller who left.
+    pub status: u16,
+    /// When it came in.
+    pub created_at: Timestamp,
+    /// To the first byte, in ms.
+    pub first_byte_ms: Option<u64>,
+    /// In all, in ms.
+    pub total_ms: u64,
+    /// From `usage`.
+    pub input_tokens: Option<u64>,
+    /// From `usage`.
+    pub output_tokens: Option<u64>,
+}
+
+/// One durable task (`POST /api/v1/inference-tasks`).
+#[derive(Debug, Clone)]
+pub struct DurableTask {
+    /// Random.
+    pub id: String,
+    /// Whose it is.
+    pub owner: UserId,
+    /// Row, pool or agent that was asked for.
+    pub target: String,
+    /// Where it is in its life.
+    pub state: TaskState,
+    /// The request, until the terminal state.
+    pub request: Option<String>,
+    /// Whether chunks were asked for.
+    pub streaming: bool,
+    /// The row that took it last.
+    pub llm: Option<String>,
+    /// The session that took it last.
+    pub session: Option<String>,
+    /// The answer's status and body.
+    pub result: Option<(u16, String)>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it came in.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Where a task is in its life (SPEC.md section 5, queue).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// Waits for a publisher with room.
+    Pending,
+    /// Sent to a publisher.
+    Claimed,
+    /// Its first byte came.
+    Running,
+    /// Answered.
+    Completed,
+    /// Failed.
+    Error,
+    /// Its caller does not want it any more.
+    Cancelled,
+}
+
+impl TaskState {
+    /// The word on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Claimed => "claimed",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing follows.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Error | Self::Cancelled)
+    }
+}

@@ -1,0 +1,89 @@
+//! What a hub is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All that a hub needs.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where rows are kept.
+    pub data: DataDir,
+    /// An admin token that rules while it is set (`VIRTUAL_LLM_ADMIN_TOKEN`).
+    pub admin_token: Option<String>,
+    /// Certificate chain and key, PEM.
+    pub tls: Option<TlsFiles>,
+    /// Who may join a named pool.
+    pub pools: PoolPolicy,
+    /// Clockwork.
+    pub timings: HubTimings,
+}
+
+/// Where rows are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataDir {
+    /// Nowhere: they die with the hub.
+    Memory,
+    /// In this directory, one hub at a time.
+    Path(PathBuf),
+}
+
+/// PEM files of the hub's own TLS.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Who may join a named pool (`hub --pools`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PoolPolicy {
+    /// Every member.
+    #[default]
+    Members,
+    /// Only the user who has the pool's first row.
+    Owner,
+}
+
+/// Clockwork of a hub (SPEC.md section 2).
+#[derive(Debug, Clone)]
+pub struct HubTimings {
+    /// Without a heartbeat for so long a session is lost: three beats of 30 s.
+    pub heartbeat_timeout: Duration,
+    /// A row inactive for so long is deleted.
+    pub inactive_retention: Duration,
+    /// Between two looks for what has timed out.
+    pub sweep_interval: Duration,
+    /// Between two pings on a control channel.
+    pub ping_interval: Duration,
+    /// Between two comments on a caller's stream without content; zero turns them off.
+    pub keepalive_interval: Duration,
+    /// How long a started task waits for its session's new channel.
+    pub reattach_grace: Duration,
+    /// A task pending for so long ends in an error.
+    pub queue_timeout: Duration,
+    /// How long results and audit rows are kept.
+    pub task_retention: Duration,
+    /// How long a caller waits for the first content.
+    pub wait_timeout: Duration,
+}
+
+impl Default for HubTimings {
+    fn default() -> Self {
+        Self {
+            heartbeat_timeout: Duration::from_secs(90),
+            inactive_retention: Duration::from_hours(4),
+            sweep_interval: Duration::from_mins(1),
+            ping_interval: Duration::from_secs(20),
+            keepalive_interval: Duration::from_secs(15),
+            reattach_grace: Duration::from_secs(15),
+            queue_timeout: Duration::from_hours(1),
+            task_retention: Duration::from_hours(7 * 24),
+            wait_timeout: Duration::from_mins(10),
+        }
+    }
+}

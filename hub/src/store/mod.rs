@@ -1,0 +1,94 @@
+//! Where the hub's records live: one trait with the embedded form as its only implementation, for now.
+//!
+//! The registry in memory is the truth while the hub runs. It hands the store ordered lists of [`Change`]s; a caller
+//! that promised durability (register, tokens, durable tasks) waits for the commit, the hot path never does.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token};
+
+/// One thing to write. A list of them is one transaction; lists are applied in the order in which they were given.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Insert or replace, by id.
+    PutLlm(Box<Llm>),
+    /// By id.
+    DeleteLlm(String),
+    /// Insert or replace, by id.
+    PutAgent(Box<Agent>),
+    /// By id.
+    DeleteAgent(String),
+    /// Insert or replace, by id.
+    PutSession(SessionRecord),
+    /// By id.
+    DeleteSession(String),
+    /// Insert or replace, by id.
+    PutToken(Token),
+    /// Insert or replace, by id.
+    PutTask(Box<DurableTask>),
+    /// By id.
+    DeleteTask(String),
+    /// Insert.
+    Audit(AuditRecord),
+}
+
+/// All that a hub reads when it starts.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Every LLM.
+    pub llms: Vec<Llm>,
+    /// Every agent.
+    pub agents: Vec<Agent>,
+    /// Every session.
+    pub sessions: Vec<SessionRecord>,
+    /// Every token.
+    pub tokens: Vec<Token>,
+    /// Durable tasks that have not ended, oldest first; results stay in the store.
+    pub tasks: Vec<DurableTask>,
+}
+
+/// Why the store failed. The text is for the log: no bodies in it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Disk full, locked too long, I/O: worth another try later. Callers get 503.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// Made by a newer version.
+    #[error(
+        "the store has schema version {found}, this program knows {known}: use the newer version, or another directory"
+    )]
+    Newer {
+        /// Version in the file.
+        found: i64,
+        /// Newest that we know.
+        known: i64,
+    },
+    /// Not a database, or damaged.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A pending answer of the store.
+pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// Where the hub's records live.
+pub trait Store: Send + Sync {
+    /// Everything a hub needs at boot.
+    fn load(&self) -> Pending<Snapshot>;
+
+    /// Applies `changes` in one transaction, after all that was given before. Dropping the future loses nothing.
+    fn write(&self, changes: Vec<Change>) -> Pending<()>;
+
+    /// A durable task by id, ended ones included.
+    fn task(&self, id: &str) -> Pending<Option<DurableTask>>;
+
+    /// The newest ended durable tasks of `owner` (`None`: of all).
+    fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>>;
+
+    /// The newest audit records, of one LLM if named.
+    fn audit(&self, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>>;
+
+    /// Deletes ended tasks and audit records that ended before `before`.
+    fn expire(&self, before: wire::row::Timestamp) -> Pending<()>;
+}
