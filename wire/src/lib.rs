@@ -12,6 +12,7 @@ pub mod openai;
 pub mod register;
 pub mod result;
 pub mod row;
+pub mod sse;
 pub mod task;
 pub mod texts;
 
