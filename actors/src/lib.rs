@@ -6,6 +6,7 @@ compile_error!("a crash must restart one actor, not end the process: build with 
 pub mod backend;
 pub mod backoff;
 pub mod heartbeat;
+pub mod http;
 pub mod options;
 pub mod provider;
 pub mod secret;

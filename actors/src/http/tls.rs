@@ -1,0 +1,59 @@
+//! TLS as a client: rustls with ring, the system's roots, and a private CA where one is given.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The CA file cannot be read or holds no certificate.
+    #[error("cannot use the CA file {file}: {reason}")]
+    CaFile {
+        /// The file as it was given.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Neither the system nor a CA file gave a single root.
+    #[error("this system has no root certificates: install ca-certificates or name a file with --ca-file")]
+    NoRoots,
+    /// rustls refused its own defaults.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// The system's roots and those of `ca_file`, HTTP/1.1 only. Reads files: call it once, at start.
+pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // Certificates that cannot be read are most often one odd file among many; those that can be read serve.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = ca_file {
+        add_file(&mut roots, file).map_err(|reason| TlsError::CaFile { file: file.to_owned(), reason })?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
+    let mut added = 0;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+        added += 1;
+    }
+    if added == 0 { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(()) }
+}
