@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -128,9 +129,10 @@ pub struct HttpBackend {
     pub api_key: Option<Secret>,
 }
 
-/// A backend made by a library user: a function that makes one, called at start and after each crash.
+/// A backend made by a library user: a function that makes one, called at start and after each crash. The function
+/// travels in messages, so it is `Send`; what it makes stays on its arbiter.
 #[derive(Clone)]
-pub struct CustomBackend(pub Rc<dyn Fn() -> Rc<dyn crate::backend::Backend>>);
+pub struct CustomBackend(pub Arc<dyn Fn() -> Rc<dyn crate::backend::Backend> + Send + Sync>);
 
 impl std::fmt::Debug for CustomBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
