@@ -9,12 +9,16 @@ pub mod heartbeat;
 pub mod http;
 pub mod options;
 pub mod provider;
+pub mod registrar;
 pub mod secret;
 pub mod session;
+pub mod status;
 pub mod stream;
 pub mod supervise;
 pub mod uplink;
 pub mod wake;
 
 pub use options::{AgentConfig, Credentials, Options, ProviderConfig, Timings};
+pub use registrar::{Ended, Registrar, StartError};
 pub use secret::Secret;
+pub use supervise::install_panic_hook;

@@ -1,6 +1,7 @@
 //! What a `ProviderActor` is told and asked.
 
 use actix::Message;
+use serde::{Deserialize, Serialize};
 use wire::TaskId;
 use wire::register::ProviderStatus;
 use wire::task::InferTask;
@@ -59,8 +60,9 @@ pub struct SetPaused(pub bool);
 pub struct GetReport;
 
 /// Answer of [`GetReport`]; also sent by a provider to its listener, unasked, when it changes.
-#[derive(Debug, Clone, PartialEq, actix::dev::MessageResponse, Message)]
+#[derive(Debug, Clone, PartialEq, actix::dev::MessageResponse, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
+#[serde(rename_all = "camelCase")]
 pub struct ProviderReport {
     /// For the hub.
     pub status: ProviderStatus,
