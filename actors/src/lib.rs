@@ -1,8 +1,5 @@
 //! The registrar of virtual-llm as a library: supervised actors that publish local LLMs to a hub.
 
-#[cfg(panic = "abort")]
-compile_error!("a crash must restart one actor, not end the process: build with panic = \"unwind\"");
-
 pub mod backend;
 pub mod backoff;
 pub mod heartbeat;

@@ -1,2 +1,13 @@
-//! Integration tests.
-fn main() {}
+//! The binary as its users run it: real processes, real sockets on port 0, homes of their own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panic; helpers are test code too"
+)]
+#![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
+
+#[allow(dead_code, reason = "the tests that use it land with the commands")]
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,26 @@
+//! What the integration tests share: the binary as a process, a fake classic hub, a fake backend.
+
+pub mod backend;
+pub mod classic_hub;
+pub mod http;
+pub mod process;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Longest wait for something that takes milliseconds on an idle machine: two busy cores may take seconds.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls `probe` every 10 ms until it gives something; panics with `what` when [`PATIENCE`] ends.
+pub async fn wait_until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! The binary as a process with a home of its own, killed by id when the test ends.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::{PATIENCE, wait_until};
+
+/// A home directory of a test's own.
+pub struct Home(TempDir);
+
+impl Home {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The directory for `--home`.
+    pub fn mcpctl(&self) -> PathBuf {
+        self.0.path().join(".mcpctl")
+    }
+
+    /// Writes `~/.mcpctl/NAME`, 0600.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.mcpctl().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// Writes the credentials for a hub at `url`.
+    pub fn credentials(&self, url: &str, token: &str) {
+        self.write("credentials", &serde_json::json!({ "mcpdUrl": url, "token": token }).to_string());
+    }
+
+    /// Writes a configuration with these providers.
+    pub fn providers(&self, providers: serde_json::Value) {
+        self.write("config.json", &serde_json::json!({ "llm": { "providers": providers } }).to_string());
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A command of the binary that sees this home and nothing of the tester's environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", self.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the binary.
+    pub fn start(&self, args: &[&str]) -> Process {
+        Process::new(self.command(args).spawn().unwrap())
+    }
+
+    /// Runs the binary to its end.
+    pub async fn run(&self, args: &[&str]) -> Outcome {
+        self.start(args).end().await
+    }
+}
+
+/// A running binary.
+pub struct Process {
+    child: Child,
+    stdout: Rc<RefCell<String>>,
+    stderr: Rc<RefCell<String>>,
+}
+
+/// What a process left.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+}
+
+impl Process {
+    pub fn new(mut child: Child) -> Self {
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().expect("still running")).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.borrow().clone()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.borrow().clone()
+    }
+
+    /// Waits until standard error has `text`.
+    pub async fn logs(&self, text: &str) {
+        self.shows(&self.stderr, text).await;
+    }
+
+    /// Waits until standard output has `text`.
+    pub async fn prints(&self, text: &str) {
+        self.shows(&self.stdout, text).await;
+    }
+
+    async fn shows(&self, from: &Rc<RefCell<String>>, text: &str) {
+        let found = timeout(
+            PATIENCE,
+            wait_until("it shows", || async { from.borrow().contains(text).then_some(()) }),
+        );
+        if found.await.is_err() {
+            panic!("no {text:?} in:\n{}\n{}", self.stdout(), self.stderr());
+        }
+    }
+
+    /// Waits for the end.
+    pub async fn end(mut self) -> Outcome {
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        let Ok(status) = status else { panic!("still runs:\n{}\n{}", self.stdout(), self.stderr()) };
+        // The pipes' readers end with the process, on this thread, a moment later.
+        wait_until("the output is read", || async {
+            (Rc::strong_count(&self.stdout) == 1 && Rc::strong_count(&self.stderr) == 1).then_some(())
+        })
+        .await;
+        Outcome { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+fn collect(pipe: impl AsyncRead + Unpin + 'static) -> Rc<RefCell<String>> {
+    let text = Rc::new(RefCell::new(String::new()));
+    let sink = Rc::clone(&text);
+    actix_rt::spawn(async move {
+        let mut lines = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+            sink.borrow_mut().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    text
+}
