@@ -15,6 +15,21 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// The word on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role that `word` stands for.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Member, Self::Admin].into_iter().find(|role| role.as_str() == word)
+    }
+}
+
 /// Who makes a request, as its token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -250,6 +265,13 @@ impl TaskState {
             Self::Error => "error",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// The state that `word` stands for.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Pending, Self::Claimed, Self::Running, Self::Completed, Self::Error, Self::Cancelled]
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 
     /// Whether nothing follows.

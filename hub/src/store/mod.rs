@@ -4,9 +4,18 @@
 //! that promised durability (register, tokens, durable tasks) waits for the commit, the hot path never does.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token};
+
+mod dir;
+mod rows;
+mod schema;
+mod sqlite;
+
+pub use dir::HubDir;
+pub use sqlite::SqliteStore;
 
 /// One thing to write. A list of them is one transaction; lists are applied in the order in which they were given.
 #[derive(Debug, Clone)]
@@ -67,6 +76,17 @@ pub enum StoreError {
     /// Not a database, or damaged.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// Another hub holds the directory's lock.
+    #[error("another hub already uses {dir}: stop it, or give this one its own --data-dir", dir = .0.display())]
+    InUse(PathBuf),
+    /// A file or the directory cannot be made or read.
+    #[error("cannot use {path}: {cause}", path = .path.display())]
+    Unusable {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
 }
 
 /// A pending answer of the store.
@@ -92,3 +112,6 @@ pub trait Store: Send + Sync {
     /// Deletes ended tasks and audit records that ended before `before`.
     fn expire(&self, before: wire::row::Timestamp) -> Pending<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The hub's directory: private files in it, and one hub at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use super::StoreError;
+
+/// Longest admin token file: a token and its line ending, and room for a comment nobody needs.
+const MAX_TOKEN_FILE: u64 = 4096;
+
+/// A directory that this process holds the lock of, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct HubDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl HubDir {
+    /// Makes `path` (0700) where it is missing and takes its lock.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |error: io::Error| unusable(path, &error);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let lock =
+            private(&path.join("hub.lock"), OpenOptions::new().write(true).create(true).truncate(false))?;
+        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StoreError::InUse(path.to_owned())),
+            Err((_, errno)) => Err(unusable(errno.into())),
+        }
+    }
+
+    /// The database file, there and readable by nobody else. `SQLite` gives its side files the same mode.
+    pub(super) fn database(&self) -> Result<PathBuf, StoreError> {
+        let path = self.path.join("hub.db");
+        private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        Ok(path)
+    }
+
+    /// Where the admin token is kept.
+    pub fn admin_token_file(&self) -> PathBuf {
+        self.path.join("admin-token")
+    }
+
+    /// The admin token that the file holds; none without a file, or with an empty one.
+    pub fn read_admin_token(&self) -> Result<Option<String>, StoreError> {
+        let path = self.admin_token_file();
+        let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(&path, &error)),
+        };
+        let mut text = String::new();
+        file.take(MAX_TOKEN_FILE).read_to_string(&mut text).map_err(|error| unusable(&path, &error))?;
+        let token = text.trim();
+        Ok((!token.is_empty()).then(|| token.to_owned()))
+    }
+
+    /// Writes a new admin token, 0600, whole or not at all.
+    pub fn write_admin_token(&self, token: &str) -> Result<(), StoreError> {
+        let path = self.admin_token_file();
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            writeln!(file, "{token}")?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| unusable(&path, &error))
+    }
+}
+
+/// A file of ours that only its owner may read, never through a link that somebody put there.
+fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
+    let mut open = || -> io::Result<File> {
+        let file = options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
+    };
+    open().map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unusable { path: path.to_owned(), cause: error.to_string() }
+}

@@ -1,0 +1,84 @@
+//! The tables, as migrations in order: `user_version` counts those that a file has seen.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::sqlite::failed;
+
+/// Marks a file as a hub's (`PRAGMA application_id`): "vllm" in ASCII. Another program's database is left alone.
+const APPLICATION_ID: i64 = 0x766c_6c6d;
+
+/// Never change one that was released: add the next.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE llms (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, type TEXT NOT NULL, model TEXT NOT NULL, tier TEXT,
+        description TEXT, kind TEXT NOT NULL, status TEXT NOT NULL, declared TEXT NOT NULL,
+        last_heartbeat_at INTEGER, inactive_since INTEGER, pool_name TEXT, visibility TEXT NOT NULL,
+        owner TEXT NOT NULL, session TEXT, registered INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL, upstream_url TEXT, upstream_key TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE agents (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, llm_name TEXT NOT NULL, description TEXT,
+        system_prompt TEXT, project TEXT, default_params TEXT, extras TEXT, kind TEXT NOT NULL,
+        status TEXT NOT NULL, last_heartbeat_at INTEGER, inactive_since INTEGER, visibility TEXT NOT NULL,
+        owner TEXT NOT NULL, session TEXT, registered INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, owner TEXT NOT NULL, last_heartbeat_at INTEGER NOT NULL, created_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, user TEXT NOT NULL, role TEXT NOT NULL,
+        created_at INTEGER NOT NULL, expires_at INTEGER, revoked_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+
+    -- seq keeps the order in which tasks came in, however close together.
+    CREATE TABLE tasks (
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, target TEXT NOT NULL,
+        state TEXT NOT NULL, request TEXT, streaming INTEGER NOT NULL, llm TEXT, session TEXT,
+        result_status INTEGER, result_body TEXT, error TEXT, created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX tasks_by_end ON tasks (updated_at) WHERE state IN ('completed', 'error', 'cancelled');
+    CREATE INDEX tasks_open ON tasks (seq) WHERE state NOT IN ('completed', 'error', 'cancelled');
+
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY, task TEXT NOT NULL, user TEXT NOT NULL, llm TEXT NOT NULL, model TEXT NOT NULL,
+        publisher TEXT, streaming INTEGER NOT NULL, status INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        first_byte_ms INTEGER, total_ms INTEGER NOT NULL, input_tokens INTEGER, output_tokens INTEGER
+    ) STRICT;
+    CREATE INDEX audit_by_llm ON audit (llm, seq);
+    CREATE INDEX audit_by_time ON audit (created_at);
+"];
+
+/// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len();
+    let found = pragma(conn, "user_version")?;
+    let application = pragma(conn, "application_id")?;
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    if application != APPLICATION_ID && (found != 0 || tables != 0) {
+        return Err(StoreError::Damaged("the file is a database of another program".into()));
+    }
+    let seen = usize::try_from(found).map_err(|_| StoreError::Damaged("negative schema version".into()))?;
+    if seen > known {
+        return Err(StoreError::Newer { found, known: i64::try_from(known).unwrap_or(i64::MAX) });
+    }
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(seen) {
+        let tx = conn.transaction().map_err(failed)?;
+        tx.execute_batch(sql).map_err(failed)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        tx.pragma_update(None, "user_version", i64::try_from(step + 1).unwrap_or(i64::MAX))
+            .map_err(failed)?;
+        tx.commit().map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
+    conn.pragma_query_value(None, name, |row| row.get(0)).map_err(failed)
+}

@@ -1,0 +1,351 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+
+use super::*;
+use crate::model::{Role, TaskState, Upstream};
+
+fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(HubDir::open(dir)?)
+}
+
+fn refusal(dir: &Path) -> StoreError {
+    open(dir).err().unwrap()
+}
+
+fn llm(id: &str, name: &str) -> Llm {
+    Llm {
+        id: id.into(),
+        name: name.into(),
+        provider_type: "openai".into(),
+        model: "m/1".into(),
+        tier: Some(Tier::Heavy),
+        description: Some("it's \"quoted\"; DROP TABLE llms".into()),
+        kind: Kind::Public,
+        status: Status::Hibernating,
+        declared: Status::Active,
+        last_heartbeat_at: Some(Timestamp(5)),
+        inactive_since: None,
+        pool_name: Some("p%_".into()),
+        visibility: Visibility::Public,
+        owner: "alice".into(),
+        session: Some("sess-1".into()),
+        registered: true,
+        created_at: Timestamp(1),
+        updated_at: Timestamp(-2),
+        upstream: Some(Upstream { url: "http://h/v1".into(), api_key: Some("k".into()) }),
+    }
+}
+
+fn agent(id: &str) -> Agent {
+    let json = |text: &str| Some(RawValue::from_string(text.into()).unwrap());
+    Agent {
+        id: id.into(),
+        name: format!("agent-{id}"),
+        llm_name: "a".into(),
+        description: None,
+        system_prompt: Some("Be brief.".into()),
+        project: None,
+        default_params: json(r#"{"seed":18446744073709551615,"x":1.10}"#),
+        extras: json("{}"),
+        kind: Kind::Virtual,
+        status: Status::Active,
+        last_heartbeat_at: None,
+        inactive_since: Some(Timestamp(9)),
+        visibility: Visibility::Private,
+        owner: "alice".into(),
+        session: None,
+        registered: false,
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    }
+}
+
+fn task(id: &str, state: TaskState) -> DurableTask {
+    DurableTask {
+        id: id.into(),
+        owner: "alice".into(),
+        target: "a".into(),
+        state,
+        request: (!state.is_terminal()).then(|| r#"{"messages":[]}"#.into()),
+        streaming: true,
+        llm: Some("a".into()),
+        session: None,
+        result: (state == TaskState::Completed).then(|| (200, r#"{"ok":1}"#.into())),
+        error: None,
+        created_at: Timestamp(1),
+        updated_at: Timestamp(2),
+    }
+}
+
+fn token(id: &str) -> Token {
+    Token {
+        id: id.into(),
+        hash: [id.len().try_into().unwrap(); 32],
+        user: "alice".into(),
+        role: Role::Admin,
+        created_at: Timestamp(1),
+        expires_at: Some(Timestamp(2)),
+        revoked_at: None,
+    }
+}
+
+fn audit(task: &str) -> AuditRecord {
+    AuditRecord {
+        task: task.into(),
+        user: "alice".into(),
+        llm: "a".into(),
+        model: "m".into(),
+        publisher: None,
+        streaming: false,
+        status: 499,
+        created_at: Timestamp(1),
+        first_byte_ms: None,
+        total_ms: 3,
+        input_tokens: Some(4),
+        output_tokens: Some(u64::MAX),
+    }
+}
+
+fn session(id: &str) -> SessionRecord {
+    SessionRecord {
+        id: id.into(),
+        owner: "bob".into(),
+        last_heartbeat_at: Timestamp(3),
+        created_at: Timestamp(2),
+    }
+}
+
+#[tokio::test]
+async fn every_record_survives_a_restart_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let changes = vec![
+        Change::PutLlm(Box::new(llm("1", "a"))),
+        Change::PutAgent(Box::new(agent("1"))),
+        Change::PutSession(session("s")),
+        Change::PutToken(token("t")),
+        Change::PutTask(Box::new(task("late", TaskState::Pending))),
+        Change::PutTask(Box::new(task("early", TaskState::Running))),
+        Change::PutTask(Box::new(task("done", TaskState::Completed))),
+        Change::Audit(audit("x")),
+    ];
+    store.write(changes).await.unwrap();
+    // Written again, a task keeps its place in the queue.
+    store.write(vec![Change::PutTask(Box::new(task("late", TaskState::Claimed)))]).await.unwrap();
+    drop(store);
+
+    let store = open(dir.path()).unwrap();
+    let found = store.load().await.unwrap();
+    assert_eq!(found.llms, [llm("1", "a")]);
+    assert_eq!(format!("{:?}", found.agents), format!("{:?}", [agent("1")]));
+    assert_eq!(found.sessions, [session("s")]);
+    assert_eq!(found.tokens, [token("t")]);
+    let tasks: Vec<_> = found.tasks.iter().map(|task| (task.id.as_str(), task.state)).collect();
+    assert_eq!(tasks, [("late", TaskState::Claimed), ("early", TaskState::Running)]);
+    let done = store.task("done").await.unwrap().unwrap();
+    assert_eq!(format!("{done:?}"), format!("{:?}", task("done", TaskState::Completed)));
+    assert!(store.task("none").await.unwrap().is_none());
+    let ended = store.ended_tasks(Some("alice"), 9).await.unwrap();
+    assert_eq!(ended.len(), 1);
+    assert!(store.ended_tasks(Some("bob"), 9).await.unwrap().is_empty());
+    let records = store.audit(Some("a"), 9).await.unwrap();
+    let most = u64::try_from(i64::MAX).unwrap();
+    assert_eq!(records, [AuditRecord { output_tokens: Some(most), ..audit("x") }]);
+    assert!(store.audit(Some("%"), 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_write_nobody_waits_for_is_kept_and_a_dropped_store_has_written_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    for n in 0..200 {
+        drop(store.write(vec![Change::PutLlm(Box::new(llm(&n.to_string(), &format!("n{n}"))))]));
+    }
+    drop(store.write(vec![Change::DeleteLlm("7".into())]));
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().load().await.unwrap().llms.len(), 199);
+}
+
+#[tokio::test]
+async fn a_list_is_written_whole_or_not_at_all_and_its_neighbours_are_not_harmed() {
+    let store = SqliteStore::in_memory().unwrap();
+    let good = store.write(vec![Change::PutLlm(Box::new(llm("1", "a")))]);
+    let twice = vec![Change::PutLlm(Box::new(llm("2", "b"))), Change::PutLlm(Box::new(llm("3", "a")))];
+    let bad = store.write(twice);
+    let after = store.write(vec![Change::PutLlm(Box::new(llm("4", "d")))]);
+    assert!(good.await.is_ok());
+    assert!(bad.await.is_err());
+    assert!(after.await.is_ok());
+    let mut names: Vec<_> = store.load().await.unwrap().llms.into_iter().map(|llm| llm.name).collect();
+    names.sort();
+    assert_eq!(names, ["a", "d"]);
+}
+
+#[tokio::test]
+async fn a_second_hub_on_a_directory_is_refused_by_name_and_the_lock_goes_with_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).unwrap();
+    let text = refusal(dir.path()).to_string();
+    assert!(text.contains(&dir.path().display().to_string()), "{text}");
+    drop(first);
+    assert!(open(dir.path()).is_ok());
+}
+
+#[test]
+fn only_the_owner_can_read_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("a/b");
+    let store = open(&home).unwrap();
+    assert_eq!(std::fs::metadata(&home).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in std::fs::read_dir(&home).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+    drop(store);
+    std::fs::set_permissions(home.join("hub.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    drop(open(&home).unwrap());
+    assert_eq!(std::fs::metadata(home.join("hub.db")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_reads_go_on_and_room_brings_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.write(vec![Change::PutLlm(Box::new(llm("1", "a")))]).await.unwrap();
+    store.pragma("max_page_count", 1).await.unwrap();
+    let huge = DurableTask { request: Some("x".repeat(1 << 20)), ..task("big", TaskState::Pending) };
+    let error = store.write(vec![Change::PutTask(Box::new(huge.clone()))]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert_eq!(store.load().await.unwrap().llms.len(), 1);
+    assert!(store.load().await.unwrap().tasks.is_empty());
+    store.pragma("max_page_count", 1_000_000).await.unwrap();
+    store.write(vec![Change::PutTask(Box::new(huge))]).await.unwrap();
+    assert_eq!(store.load().await.unwrap().tasks.len(), 1);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.pragma("user_version", 99).await.unwrap();
+    drop(store);
+    let before = std::fs::read(dir.path().join("hub.db")).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    assert_eq!(std::fs::read(dir.path().join("hub.db")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_damaged_file_or_anothers_database_is_refused_never_reset() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    for n in 0..100 {
+        let llm = Llm { description: Some("d".repeat(2000)), ..llm(&n.to_string(), &format!("n{n}")) };
+        store.write(vec![Change::PutLlm(Box::new(llm))]).await.unwrap();
+    }
+    drop(store);
+    let file = dir.path().join("hub.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for byte in &mut bytes[8192..20_000] {
+        *byte = 0x5a;
+    }
+    for damaged in [bytes, b"this is no database, however long it may go on ".repeat(100)] {
+        std::fs::write(&file, &damaged).unwrap();
+        let error = refusal(dir.path());
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), damaged);
+    }
+    std::fs::remove_file(&file).unwrap();
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    assert!(matches!(refusal(dir.path()), StoreError::Damaged(_)));
+}
+
+#[tokio::test]
+async fn what_is_erased_is_in_no_file_after_a_quiet_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let secret = "canary-3f9a";
+    let open = DurableTask { request: Some(secret.repeat(50)), ..task("t", TaskState::Pending) };
+    store.write(vec![Change::PutTask(Box::new(open))]).await.unwrap();
+    store.write(vec![Change::PutTask(Box::new(task("t", TaskState::Completed)))]).await.unwrap();
+    let found = || {
+        std::fs::read_dir(dir.path()).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        })
+    };
+    assert!(found());
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while found() {
+        assert!(tokio::time::Instant::now() < deadline, "still there");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
+    let store = SqliteStore::in_memory().unwrap();
+    let changes = vec![
+        Change::PutTask(Box::new(task("open", TaskState::Pending))),
+        Change::PutTask(Box::new(task("old", TaskState::Error))),
+        Change::PutTask(Box::new(DurableTask {
+            updated_at: Timestamp(50),
+            ..task("new", TaskState::Completed)
+        })),
+        Change::Audit(audit("x")),
+    ];
+    store.write(changes).await.unwrap();
+    store.expire(Timestamp(50)).await.unwrap();
+    let left = store.ended_tasks(None, 9).await.unwrap();
+    assert_eq!(left.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(store.load().await.unwrap().tasks.len(), 1);
+    assert!(store.audit(None, 9).await.unwrap().is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    Reopen,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_store_holds_what_a_map_would(steps in prop::collection::vec(
+        prop_oneof![
+            4 => (0..6u8, any::<u8>()).prop_map(|(id, n)| Step::Put(id, n)),
+            2 => (0..6u8).prop_map(Step::Delete),
+            1 => Just(Step::Reopen),
+        ], 0..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Some(open(dir.path()).unwrap());
+        let mut map = std::collections::BTreeMap::new();
+        for step in steps {
+            let here = store.as_ref().unwrap();
+            match step {
+                Step::Put(id, n) => {
+                    let row = Llm { model: n.to_string(), ..llm(&id.to_string(), &format!("n{id}")) };
+                    map.insert(row.id.clone(), row.clone());
+                    drop(here.write(vec![Change::PutLlm(Box::new(row))]));
+                }
+                Step::Delete(id) => {
+                    map.remove(&id.to_string());
+                    drop(here.write(vec![Change::DeleteLlm(id.to_string())]));
+                }
+                Step::Reopen => {
+                    drop(store.take());
+                    store = Some(open(dir.path()).unwrap());
+                }
+            }
+        }
+        let found = runtime.block_on(store.unwrap().load()).unwrap().llms;
+        prop_assert_eq!(found, map.into_values().collect::<Vec<_>>());
+    }
+}
