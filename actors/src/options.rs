@@ -26,6 +26,19 @@ pub struct Options {
     pub timings: Timings,
 }
 
+impl Options {
+    /// To publish `providers` to one hub, with an id in memory and the usual timings.
+    pub fn new(credentials: Credentials, providers: Vec<ProviderConfig>) -> Self {
+        Self {
+            credentials: Some(credentials),
+            session_file: None,
+            providers,
+            agents: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+}
+
 /// Where the hub is and how to prove who we are.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -39,6 +52,13 @@ pub struct Credentials {
     pub allow_insecure: bool,
     /// PEM certificates added to the system's roots.
     pub ca_file: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// A hub and a token; https, or http to this machine, with the system's roots.
+    pub fn new(hub_url: impl Into<String>, token: Secret) -> Self {
+        Self { hub_url: hub_url.into(), token, file: None, allow_insecure: false, ca_file: None }
+    }
 }
 
 /// Clockwork of a registrar (SPEC.md sections 2 and 6).
@@ -105,6 +125,38 @@ pub struct ProviderConfig {
     pub sleep: Option<SleepRecipe>,
     /// How to tell whether it is available; `None`: `GET {url}/models` is 2xx within 2 s.
     pub availability: Option<Availability>,
+}
+
+impl ProviderConfig {
+    /// An LLM for its owner alone, with the defaults of SPEC.md section 7 and no recipe.
+    pub fn new(wire_name: WireName, model: impl Into<String>, backend: BackendConfig) -> Self {
+        Self {
+            name: wire_name.as_str().to_owned(),
+            wire_name,
+            hub_type: "openai".to_owned(),
+            model: model.into(),
+            backend,
+            tier: None,
+            description: None,
+            pool_name: None,
+            visibility: Visibility::default(),
+            max_concurrency: Self::MAX_CONCURRENCY,
+            max_queue: Self::MAX_QUEUE,
+            timeout: Self::TIMEOUT,
+            allow_model_override: false,
+            on_abort: OnAbort::default(),
+            wake: None,
+            sleep: None,
+            availability: None,
+        }
+    }
+
+    /// Inferences at a time: what a server on one GPU batches without slowing each down.
+    pub const MAX_CONCURRENCY: usize = 4;
+    /// Inferences that wait: a few minutes of work at four at a time.
+    pub const MAX_QUEUE: usize = 64;
+    /// Silence that a large model needs to load from a slow disk.
+    pub const TIMEOUT: Duration = Duration::from_mins(10);
 }
 
 /// What runs a model.

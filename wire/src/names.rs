@@ -54,6 +54,14 @@ pub fn check(text: &str) -> Result<(), InvalidName> {
     }
 }
 
+impl std::str::FromStr for WireName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
 impl TryFrom<String> for WireName {
     type Error = InvalidName;
 
