@@ -1,2 +1,40 @@
 //! The virtual-llm command.
-fn main() {}
+
+mod chat;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod control;
+mod exit;
+mod logging;
+mod output;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are no errors; who closed the pipe does not want them.
+            drop(answer.print());
+            return ExitCode::from(if answer.use_stderr() { exit::Code::Usage as u8 } else { 0 });
+        }
+    };
+    logging::start(&cli.global);
+    actors::install_panic_hook();
+    match actix_rt::System::new().block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                output::note(format!("error: {text}"));
+            }
+            failure.code()
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The options that every command takes, before or after its name.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, builder::FalseyValueParser};
+
+/// Where things are, and how much to say.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The folder of all files below [env: `MCPCTL_HOME`] [default: ~/.mcpctl]
+    // Read by `config::places`, as MCPD_URL is: clap would take an empty variable for a value.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "The folder of all files below [env: MCPCTL_HOME] [default: ~/.mcpctl]"
+    )]
+    pub(crate) home: Option<PathBuf>,
+    /// The configuration [default: HOME/config.json]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The hub's URL and token [default: HOME/credentials]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// The publisher's sticky session id [default: HOME/provider-session]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) session_file: Option<PathBuf>,
+    /// The hub, over the credentials file [env: `MCPD_URL`]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "The hub, over the credentials file [env: MCPD_URL]"
+    )]
+    pub(crate) hub_url: Option<String>,
+    /// Send the token over plain http to another machine
+    #[arg(long, global = true, env = "MCPD_ALLOW_INSECURE", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) allow_insecure: bool,
+    /// Trust these certificates (PEM) as well as the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Log more (-vv: everything)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Log warnings only (-qq: errors)
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
+    pub(crate) quiet: u8,
+}

@@ -1,0 +1,123 @@
+//! The commands of the machine that runs a hub.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::duration;
+
+/// `hub`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm hub --data-dir /var/lib/virtual-llm
+  virtual-llm hub --listen 0.0.0.0:8443 --tls-cert hub.pem --tls-key hub.key
+  virtual-llm hub --in-memory --listen 127.0.0.1:0
+
+Environment:
+  VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set")]
+pub(crate) struct HubArgs {
+    /// Address and port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8787")]
+    pub(crate) listen: String,
+    /// Where the hub keeps its data [default: $XDG_DATA_HOME/virtual-llm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Keep nothing on disk
+    #[arg(long, conflicts_with = "data_dir")]
+    pub(crate) in_memory: bool,
+    /// Serve https with this certificate chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Who may join a named pool: every member, or the owner of its first row only
+    #[arg(long, value_enum, default_value = "members")]
+    pub(crate) pools: PoolsPolicy,
+    #[command(flatten)]
+    pub(crate) timings: HubTimings,
+}
+
+/// Who may join a named pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolsPolicy {
+    /// Every member
+    Members,
+    /// Its owner only
+    Owner,
+}
+
+/// How long the hub waits for what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timings (ms, s, m, h, d)")]
+pub(crate) struct HubTimings {
+    /// Silence after which a publisher counts as gone
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration::parse_positive)]
+    pub(crate) heartbeat_timeout: Duration,
+    /// How long an inactive row is kept
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = duration::parse)]
+    pub(crate) inactive_retention: Duration,
+    /// Between two sweeps
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
+    pub(crate) sweep_interval: Duration,
+    /// Between two pings on a control channel
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse_positive)]
+    pub(crate) ping_interval: Duration,
+    /// Between two comments on a silent answer; 0 turns them off
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
+    pub(crate) keepalive_interval: Duration,
+    /// What a publisher has to come back to its running tasks
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
+    pub(crate) reattach_grace: Duration,
+    /// How long a queued task may wait
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse_positive)]
+    pub(crate) queue_timeout: Duration,
+    /// How long an ended task's result is kept
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
+    pub(crate) task_retention: Duration,
+    /// How long a caller waits for an answer
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_positive)]
+    pub(crate) wait_timeout: Duration,
+}
+
+/// `token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, once
+    #[command(after_help = "Examples:
+  virtual-llm token create --user alice
+  virtual-llm token create --user ops --role admin --expires 30d")]
+    Create {
+        /// Whose it is
+        #[arg(long, value_name = "USER")]
+        user: String,
+        /// What it may do
+        #[arg(long, value_enum, default_value = "member")]
+        role: Role,
+        /// When it ends (h, d) [default: never]
+        #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
+        expires: Option<Duration>,
+    },
+    /// List the tokens
+    #[command(after_help = "Example:\n  virtual-llm token list -o json")]
+    List {
+        /// How to print them
+        #[arg(short, long, value_name = "FORMAT")]
+        output: Option<super::OutputFormat>,
+    },
+    /// End a token at once
+    #[command(after_help = "Example:\n  virtual-llm token revoke tok-3f9a")]
+    Revoke {
+        /// The token's id, from `token list`
+        id: String,
+    },
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Use and publish LLMs
+    Member,
+    /// And manage rows, agents and tokens
+    Admin,
+}

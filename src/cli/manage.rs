@@ -1,0 +1,183 @@
+//! The commands that list and change what a hub holds.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// How to print an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// A table with more columns
+    Wide,
+    /// The hub's JSON
+    Json,
+    /// As `apply -f` takes it
+    Yaml,
+    /// Kind and name only
+    Name,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm get llm
+  virtual-llm get llm qwen -o yaml
+  virtual-llm get task --watch")]
+pub(crate) struct GetArgs {
+    /// What to list
+    #[arg(value_enum)]
+    pub(crate) kind: GetKind,
+    /// Only this one
+    pub(crate) name: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+    /// Go on and print each change
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// What `get` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetKind {
+    /// Language models, public and virtual
+    #[value(aliases = ["llms", "LLM", "LLMs"])]
+    Llm,
+    /// Agents
+    #[value(alias = "agents")]
+    Agent,
+    /// Publishers
+    #[value(alias = "sessions")]
+    Session,
+    /// Inference tasks
+    #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
+    Task,
+}
+
+/// `describe`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe agent helper")]
+pub(crate) struct DescribeArgs {
+    /// What it is
+    #[arg(value_enum)]
+    pub(crate) kind: DescribeKind,
+    /// Its name
+    pub(crate) name: String,
+}
+
+/// What `describe` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DescribeKind {
+    /// A language model
+    #[value(alias = "llms")]
+    Llm,
+    /// An agent
+    #[value(alias = "agents")]
+    Agent,
+}
+
+/// `create`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CreateCommand {
+    /// Create a public LLM: the hub calls its URL with a key that it holds
+    Llm(CreateLlm),
+    /// Create an agent: an LLM with a system prompt and defaults
+    Agent(CreateAgent),
+}
+
+/// `create llm`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  virtual-llm create llm gpt --type openai --model gpt-5 \\
+    --url https://api.openai.com/v1 --api-key-env OPENAI_API_KEY")]
+pub(crate) struct CreateLlm {
+    /// Its name at the hub
+    pub(crate) name: String,
+    /// What the URL speaks: openai, anthropic, vllm, ollama
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: String,
+    /// The upstream's model
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The upstream's address
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// The variable that holds the key; it is read here and kept at the hub
+    #[arg(long, value_name = "VAR")]
+    pub(crate) api_key_env: Option<String>,
+    /// Join this pool
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool_name: Option<String>,
+    /// fast or heavy
+    #[arg(long, value_parser = ["fast", "heavy"])]
+    pub(crate) tier: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// Who sees it
+    #[arg(long, value_parser = ["public", "private"])]
+    pub(crate) visibility: Option<String>,
+}
+
+/// `create agent`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  virtual-llm create agent helper --llm qwen --system-prompt 'Answer in one sentence.'")]
+pub(crate) struct CreateAgent {
+    /// Its name at the hub
+    pub(crate) name: String,
+    /// The LLM or pool that answers
+    #[arg(long, value_name = "LLM")]
+    pub(crate) llm: String,
+    /// What it is told first
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system_prompt: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// The project it belongs to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// Default request parameters, as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) default_params: Option<String>,
+    /// Who sees it
+    #[arg(long, value_parser = ["public", "private"])]
+    pub(crate) visibility: Option<String>,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task 5f0c")]
+pub(crate) struct DeleteArgs {
+    /// What it is
+    #[arg(value_enum)]
+    pub(crate) kind: ObjectKind,
+    /// Its name, or a task's id
+    pub(crate) name: String,
+}
+
+/// What `delete` deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectKind {
+    /// A public LLM
+    #[value(alias = "llms")]
+    Llm,
+    /// An agent
+    #[value(alias = "agents")]
+    Agent,
+    /// An inference task
+    #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
+    Task,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm apply -f llms.yaml
+  virtual-llm get llm gpt -o yaml | virtual-llm apply -f -")]
+pub(crate) struct ApplyArgs {
+    /// YAML or JSON, one or several documents (- for standard input)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}

@@ -1,0 +1,106 @@
+//! The command line: every command, option and help text.
+
+mod duration;
+mod global;
+mod hub;
+mod manage;
+mod registrar;
+#[cfg(test)]
+mod tests;
+mod use_llm;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use global::Global;
+pub(crate) use hub::{HubArgs, HubTimings, PoolsPolicy, Role, TokenCommand};
+pub(crate) use manage::{
+    ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs, DescribeKind, GetArgs,
+    GetKind, ObjectKind, OutputFormat,
+};
+pub(crate) use registrar::{
+    AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
+    UpArgs,
+};
+pub(crate) use use_llm::ChatArgs;
+
+/// Offer the LLM on your workstation to your team through one hub, from behind NAT.
+#[derive(Debug, Parser)]
+#[command(
+    name = "virtual-llm",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  virtual-llm up                                 a hub and what runs here, on one machine
+  virtual-llm login https://hub.example          then: virtual-llm add && virtual-llm publish
+  virtual-llm chat-llm qwen -m 'Say hello'
+
+Environment:
+  MCPD_TOKEN    the token for the hub, over the credentials file
+  RUST_LOG      log filter, over -v and -q        NO_COLOR    no colours
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by the hub at start,
+130 Ctrl-C before it was up."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a hub and publish what runs on this machine, with nothing configured
+    Up(UpArgs),
+    /// Publish the configured providers to the hub, until SIGTERM or Ctrl-C
+    Publish(PublishArgs),
+    /// Run a hub
+    Hub(HubArgs),
+    /// Check a token against a hub and write the credentials file
+    Login(LoginArgs),
+    /// Find local backends and write them to the configuration
+    Add(AddArgs),
+    /// Show how the registrar on this machine is doing
+    Status(StatusArgs),
+    /// Wake a provider's backend, put it to sleep, or show it
+    Provider(ProviderArgs),
+    /// Stop taking tasks, so that the GPU is yours
+    Pause(PauseArgs),
+    /// Take tasks again after a pause
+    #[command(after_help = "Example:\n  virtual-llm resume")]
+    Resume,
+    /// List LLMs, agents, sessions or tasks
+    Get(GetArgs),
+    /// Show everything that is known of one LLM or agent
+    Describe(DescribeArgs),
+    /// Create a public LLM or an agent at the hub
+    #[command(
+        subcommand,
+        after_help = "Example:\n  virtual-llm create llm gpt --type openai --model gpt-5 \\\n    --url https://api.openai.com/v1 --api-key-env OPENAI_API_KEY"
+    )]
+    Create(CreateCommand),
+    /// Delete an LLM, an agent or a task
+    Delete(DeleteArgs),
+    /// Create or update what a file describes
+    Apply(ApplyArgs),
+    /// Chat with an LLM, a pool or an agent
+    #[command(name = "chat-llm", alias = "chat")]
+    ChatLlm(ChatArgs),
+    /// Create, list and revoke the hub's tokens
+    #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
+    Token(TokenCommand),
+    /// Check the configuration, the hub and every backend
+    #[command(after_help = "Example:\n  virtual-llm check")]
+    Check,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  virtual-llm completions bash > ~/.local/share/bash-completion/completions/virtual-llm
+  virtual-llm completions fish > ~/.config/fish/completions/virtual-llm.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,139 @@
+//! The commands of the machine that publishes.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{OutputFormat, duration};
+
+/// `up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm up                    until Ctrl-C
+  virtual-llm up --once             one chat, then exit
+  virtual-llm up --model qwen3:8b --port 9000")]
+pub(crate) struct UpArgs {
+    /// Exit after the chat, with 0 if it was answered
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Chat with this model
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// The hub's port [default: 8787, or a free one]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+}
+
+/// `publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm publish
+  virtual-llm --hub-url https://hub.example publish --drain-timeout 5m")]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) timings: RegistrarTimings,
+}
+
+/// How long the registrar waits for what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timings (ms, s, m, h)")]
+pub(crate) struct RegistrarTimings {
+    /// Between two heartbeats
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse_positive)]
+    pub(crate) heartbeat_interval: Duration,
+    /// Shortest wait before a reconnect
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse_positive)]
+    pub(crate) reconnect_base: Duration,
+    /// Longest wait before a reconnect
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
+    pub(crate) reconnect_max: Duration,
+    /// Silence after which the control channel is dropped
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
+    pub(crate) idle_timeout: Duration,
+    /// What running tasks have to end when the registrar stops
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
+    pub(crate) drain_timeout: Duration,
+}
+
+/// `login URL`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm login https://hub.example
+  pass hub-token | virtual-llm login https://hub.example --token-file -")]
+pub(crate) struct LoginArgs {
+    /// The hub's address
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Read the token from a file (- for standard input) and do not ask
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `add`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm add
+  virtual-llm add --yes
+  virtual-llm add --url http://localhost:8000/v1 --model Qwen/Qwen3-8B --name qwen --pool qwen")]
+pub(crate) struct AddArgs {
+    /// Publish what is found, without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// The name to publish it by
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The backend's model
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// A backend that is not at a usual port
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Join this pool
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// Let everybody at the hub use it
+    #[arg(long)]
+    pub(crate) public: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  virtual-llm status -o json")]
+pub(crate) struct StatusArgs {
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+}
+
+/// `provider NAME up|down|status`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtual-llm provider vllm-local up\n  virtual-llm provider vllm-local status"
+)]
+pub(crate) struct ProviderArgs {
+    /// The provider, by its local or its published name
+    pub(crate) name: String,
+    /// What to do with it
+    #[arg(value_enum)]
+    pub(crate) action: ProviderAction,
+}
+
+/// What `provider` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProviderAction {
+    /// Run the wake recipe
+    Up,
+    /// Run the sleep recipe
+    Down,
+    /// Show its state
+    Status,
+}
+
+/// `pause`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtual-llm pause\n  virtual-llm pause --for 2h")]
+pub(crate) struct PauseArgs {
+    /// Take tasks again after this long (ms, s, m, h)
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_positive)]
+    pub(crate) duration: Option<Duration>,
+}

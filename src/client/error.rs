@@ -1,0 +1,120 @@
+//! Why a call to a hub failed, in words for the person who made it.
+
+use std::io;
+
+use actix_web::http::StatusCode;
+use awc::error::{ConnectError, SendRequestError};
+
+use super::status_text;
+use crate::{exit::Failure, output::printable};
+
+/// Longest piece of somebody else's text in an error of ours: a page of HTML helps nobody.
+const LONGEST_QUOTE: usize = 300;
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct CallError {
+    /// The hub's status, if it answered.
+    pub(crate) status: Option<StatusCode>,
+    /// The hub's own words, if it had some.
+    pub(crate) reason: Option<String>,
+    text: String,
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl CallError {
+    /// Whether the hub answered with this status.
+    pub(crate) fn is(&self, status: StatusCode) -> bool {
+        self.status == Some(status)
+    }
+
+    /// No answer came.
+    pub(super) fn unreachable(url: &str, error: &SendRequestError) -> Self {
+        let text = match error {
+            SendRequestError::Connect(error) => connect_reason(url, error),
+            SendRequestError::Timeout => "it did not answer in time".to_owned(),
+            SendRequestError::Response(_) => "its answer is not HTTP; is it an https:// address?".to_owned(),
+            SendRequestError::Send(error) => crate::config::plain(error),
+            other => printable(&other.to_string()).into_owned(),
+        };
+        Self { status: None, reason: None, text: format!("cannot reach the hub at {url}: {text}") }
+    }
+
+    /// The hub said no.
+    pub(super) fn answered(url: &str, status: StatusCode, body: &[u8]) -> Self {
+        let reason = reason(body);
+        let said = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let text = match status {
+            StatusCode::UNAUTHORIZED => {
+                format!(
+                    "the hub at {url} does not accept the token; `virtual-llm login {url}` writes a new one"
+                )
+            }
+            _ if status.is_redirection() => format!(
+                "the hub at {url} points elsewhere ({}), which is not followed; give its own address",
+                status_text(status)
+            ),
+            _ => format!("the hub at {url} answered {}{said}", status_text(status)),
+        };
+        Self { status: Some(status), reason, text }
+    }
+
+    /// The answer did not come to its end.
+    pub(super) fn broke_off(url: &str, how: &str) -> Self {
+        Self { status: None, reason: None, text: format!("the answer of the hub at {url} broke off: {how}") }
+    }
+
+    /// Something answers there, but it is no hub.
+    pub(super) fn not_a_hub(url: &str, why: &str) -> Self {
+        Self { status: None, reason: None, text: format!("{url} does not seem to be a hub: {why}") }
+    }
+}
+
+fn connect_reason(url: &str, error: &ConnectError) -> String {
+    match error {
+        ConnectError::Timeout => "the connection timed out".to_owned(),
+        ConnectError::Resolver(_) | ConnectError::NoRecords => "its host name is not known".to_owned(),
+        ConnectError::Io(error) => match tls_reason(error) {
+            Some(reason) => reason,
+            None if error.kind() == io::ErrorKind::ConnectionRefused => {
+                "connection refused; is it running there?".to_owned()
+            }
+            None => crate::config::plain(error),
+        },
+        ConnectError::SslIsNotSupported => format!("no TLS for {url}"),
+        other => printable(&other.to_string()).into_owned(),
+    }
+}
+
+fn tls_reason(error: &io::Error) -> Option<String> {
+    use rustls::{CertificateError, Error};
+    let source = error.get_ref()?;
+    let tls = source.downcast_ref::<Error>().or_else(|| source.source()?.downcast_ref::<Error>())?;
+    Some(match tls {
+        Error::InvalidMessage(_) => "it does not speak TLS; is it an http:// address?".to_owned(),
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is not from an authority that this system trusts; give --ca-file FILE".to_owned()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name".to_owned(),
+        other => format!("TLS: {other}"),
+    })
+}
+
+/// The text of an error body, in whatever shape, or what stands there.
+pub(crate) fn reason(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let text = wire::openai::error_message(&text).unwrap_or_else(|| text.trim().to_owned());
+    let short: String = text.chars().take(LONGEST_QUOTE).collect();
+    (!short.is_empty()).then(|| printable(&short).into_owned())
+}

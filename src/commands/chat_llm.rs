@@ -1,0 +1,89 @@
+//! `chat-llm`: talk to a model through the hub.
+
+use std::io::{IsTerminal as _, Read as _};
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    chat::{self, Heard, Manner},
+    cli::{ChatArgs, Global},
+    client::HubClient,
+    exit::{Failure, Outcome},
+    output,
+};
+
+/// Longest text taken from standard input: the hub takes 32 MiB.
+const LONGEST_INPUT: u64 = 32 << 20;
+
+/// Runs it.
+pub(crate) async fn run(global: &Global, args: &ChatArgs) -> Outcome {
+    let hub = super::hub_client(global)?;
+    let Some(message) = &args.message else {
+        return Err(Failure::usage("say something with -m TEXT"));
+    };
+    let message = if message == "-" { standard_input()? } else { message.clone() };
+    let messages = opening(args.system.as_deref(), &message);
+    if args.enqueue { enqueue(&hub, args, &messages).await } else { one_shot(&hub, args, &messages).await }
+}
+
+/// The conversation's first messages.
+fn opening(system: Option<&str>, message: &str) -> Vec<Value> {
+    let system = system.map(|text| json!({ "role": "system", "content": text }));
+    system.into_iter().chain([json!({ "role": "user", "content": message })]).collect()
+}
+
+/// How the options want it answered.
+fn manner(args: &ChatArgs) -> Manner {
+    Manner { temperature: args.temperature, max_tokens: args.max_tokens, streaming: !args.no_stream }
+}
+
+async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
+    let door = chat::find(hub, &args.name).await?;
+    let request = manner(args).request(messages);
+    // Cut off in mid-answer, the shell's prompt would stand in the same line: so the line is ended either way.
+    let mut has_text = false;
+    let outcome = chat::ask(hub, &door, &request, |heard| match heard {
+        Heard::Text(text) => {
+            has_text = true;
+            output::piece(output::printable_answer(text))
+        }
+        Heard::Thought(_) => Ok(()),
+    })
+    .await;
+    match outcome {
+        Ok(answer) if answer.text.ends_with('\n') => Ok(()),
+        Ok(_) => output::line(""),
+        Err(failure) => {
+            if has_text && failure.text().is_some() {
+                output::line("")?;
+            }
+            Err(failure)
+        }
+    }
+}
+
+async fn enqueue(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
+    let manner = Manner { streaming: false, ..manner(args) };
+    let body = json!({ "llm": args.name, "request": manner.request(messages), "streaming": false });
+    let task = hub.call(Method::POST, "/api/v1/inference-tasks", Some(&body)).await?;
+    match task["id"].as_str() {
+        Some(id) => output::line(output::printable(id)),
+        None => Err(Failure::failed(format!("the hub at {} named no task", hub.url()))),
+    }
+}
+
+fn standard_input() -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        output::note("Reading from the terminal; end with Ctrl-D.");
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .take(LONGEST_INPUT)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::failed(format!("cannot read standard input: {error}")))?;
+    if text.trim().is_empty() {
+        return Err(Failure::usage("standard input is empty: there is nothing to say"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,234 @@
+//! `get`: lists of what the hub holds.
+
+use std::{collections::HashMap, time::Duration};
+
+use actix_web::http::StatusCode;
+use serde_json::Value;
+
+use super::rows::{Column, Table, age, text};
+use crate::{
+    cli::{GetArgs, GetKind, Global, OutputFormat},
+    client::{HubClient, encoded},
+    exit::{Failure, Outcome},
+    output,
+};
+
+/// Between two looks of `--watch`: soon enough for a person, light enough for a hub with many of them.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Runs it.
+pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
+    let hub = super::hub_client(global)?;
+    let mut table = Table::new(columns(args.kind, args.output == Some(OutputFormat::Wide)));
+    let answer = fetch(&hub, args).await?;
+    if !args.watch {
+        return print(args, &mut table, &answer);
+    }
+    let mut seen = HashMap::new();
+    let mut answer: Result<Value, Failure> = Ok(answer);
+    loop {
+        match answer {
+            Ok(answer) => {
+                let changed = changed(&mut seen, answer);
+                if !changed.is_empty() {
+                    print(args, &mut table, &Value::Array(changed))?;
+                }
+            }
+            // Whoever watches wants to see the hub come back.
+            Err(failure) => output::note(format!("warning: {}", failure.text().unwrap_or_default())),
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        answer = fetch(&hub, args).await;
+    }
+}
+
+/// Where the hub keeps them.
+pub(crate) const fn collection(kind: GetKind) -> &'static str {
+    match kind {
+        GetKind::Llm => "/api/v1/llms",
+        GetKind::Agent => "/api/v1/agents",
+        GetKind::Session => "/api/v1/sessions",
+        GetKind::Task => "/api/v1/inference-tasks",
+    }
+}
+
+/// The kind in the singular.
+pub(crate) const fn singular(kind: GetKind) -> &'static str {
+    match kind {
+        GetKind::Llm => "llm",
+        GetKind::Agent => "agent",
+        GetKind::Session => "session",
+        GetKind::Task => "task",
+    }
+}
+
+async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
+    let path = collection(args.kind);
+    let Some(name) = &args.name else { return Ok(hub.get(path).await?) };
+    if args.kind == GetKind::Session {
+        // A hub has no address for one session: it is found in the list.
+        let all = hub.get(path).await?;
+        let found = all.as_array().into_iter().flatten().find(|row| text(row, id_key(row)) == *name);
+        return found.cloned().ok_or_else(|| missing(args.kind, name));
+    }
+    match hub.get(&format!("{path}/{}", encoded(name))).await {
+        Ok(row) => Ok(row),
+        Err(error) if error.is(StatusCode::NOT_FOUND) => Err(missing(args.kind, name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn missing(kind: GetKind, name: &str) -> Failure {
+    let kind = singular(kind);
+    Failure::failed(format!("there is no {kind} '{name}'; `virtual-llm get {kind}` lists them"))
+}
+
+fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
+    match args.output {
+        None | Some(OutputFormat::Wide) => {
+            let rows = rows_of(answer);
+            if rows.is_empty() {
+                output::note(format!("There are no {}s.", singular(args.kind)));
+                return Ok(());
+            }
+            for line in table.lines(rows) {
+                output::line(line)?;
+            }
+            Ok(())
+        }
+        Some(OutputFormat::Json) => {
+            let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
+            output::line(text)
+        }
+        Some(OutputFormat::Yaml) => {
+            let text = serde_yaml_ng::to_string(answer).map_err(anyhow::Error::from)?;
+            output::piece(text)
+        }
+        Some(OutputFormat::Name) => {
+            for row in rows_of(answer) {
+                let name = if row["name"].is_string() { text(row, "name") } else { text(row, id_key(row)) };
+                output::line(format!("{}/{name}", singular(args.kind)))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// One row, or the rows of a list.
+fn rows_of(answer: &Value) -> &[Value] {
+    match answer {
+        Value::Array(rows) => rows,
+        Value::Null => &[],
+        one => std::slice::from_ref(one),
+    }
+}
+
+/// The rows that are new or differ from the last look.
+fn changed(seen: &mut HashMap<String, Value>, answer: Value) -> Vec<Value> {
+    let rows = match answer {
+        Value::Array(rows) => rows,
+        Value::Null => Vec::new(),
+        one => vec![one],
+    };
+    rows.into_iter()
+        .filter(|row| seen.insert(text(row, id_key(row)), shown(row)).as_ref() != Some(&shown(row)))
+        .collect()
+}
+
+/// A row without what changes all the time: a heartbeat is no news.
+fn shown(row: &Value) -> Value {
+    let mut row = row.clone();
+    if let Value::Object(map) = &mut row {
+        map.remove("lastHeartbeatAt");
+        map.remove("updatedAt");
+    }
+    row
+}
+
+/// The key of a row's id.
+fn id_key(row: &Value) -> &'static str {
+    if row["id"].is_string() { "id" } else { "providerSessionId" }
+}
+
+fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
+    macro_rules! columns {
+        ($($head:literal: $cell:expr),* $(,)?) => { vec![$(Column { head: $head, cell: $cell }),*] };
+    }
+    let mut columns = match kind {
+        GetKind::Llm => columns! {
+            "NAME": |row| text(row, "name"),
+            "POOL": |row| text(row, "poolName"),
+            "KIND": |row| text(row, "kind"),
+            "STATUS": |row| text(row, "status"),
+            "TYPE": |row| text(row, "type"),
+            "MODEL": |row| text(row, "model"),
+            "TIER": |row| text(row, "tier"),
+            "VISIBILITY": |row| text(row, "visibility"),
+            "AGE": |row| age(row, "createdAt"),
+            "ID": |row| text(row, "id"),
+        },
+        GetKind::Agent => columns! {
+            "NAME": |row| text(row, "name"),
+            "LLM": |row| text(row, "llmName"),
+            "KIND": |row| text(row, "kind"),
+            "STATUS": |row| text(row, "status"),
+            "PROJECT": |row| text(row, "project"),
+            "VISIBILITY": |row| text(row, "visibility"),
+            "AGE": |row| age(row, "createdAt"),
+            "ID": |row| text(row, "id"),
+        },
+        GetKind::Session => columns! {
+            "ID": |row| text(row, id_key(row)),
+            "OWNER": |row| text(row, "ownerId"),
+            "STATUS": |row| text(row, "status"),
+            "LLMS": |row| names(&row["llms"]),
+            "HEARTBEAT": |row| age(row, "lastHeartbeatAt"),
+            "AGE": |row| age(row, "createdAt"),
+        },
+        GetKind::Task => columns! {
+            "ID": |row| text(row, "id"),
+            "STATUS": |row| text(row, "status"),
+            "POOL": |row| text(row, "poolName"),
+            "LLM": |row| text(row, "llmName"),
+            "MODEL": |row| text(row, "model"),
+            "STREAM": |row| text(row, "streaming"),
+            "AGE": |row| age(row, "createdAt"),
+            "WORKER": |row| text(row, "worker"),
+        },
+    };
+    if is_wide {
+        columns.extend(match kind {
+            GetKind::Llm => columns! {
+                "OWNER": |row| text(row, "ownerId"),
+                "SESSION": |row| text(row, "providerSessionId"),
+                "HEARTBEAT": |row| age(row, "lastHeartbeatAt"),
+                "DESCRIPTION": |row| text(row, "description"),
+            },
+            GetKind::Agent => columns! {
+                "OWNER": |row| text(row, "ownerId"),
+                "SESSION": |row| text(row, "providerSessionId"),
+                "DESCRIPTION": |row| text(row, "description"),
+            },
+            GetKind::Session => columns! {
+                "FEATURES": |row| names(&row["features"]),
+            },
+            GetKind::Task => columns! {
+                "OWNER": |row| text(row, "ownerId"),
+                "ERROR": |row| text(row, "error"),
+            },
+        });
+    }
+    columns
+}
+
+/// A list of names, or of rows that have one, as one cell.
+fn names(list: &Value) -> String {
+    let names: Vec<_> = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item.as_str().or_else(|| item["name"].as_str()))
+        .map(output::printable)
+        .collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}

@@ -1,0 +1,1 @@
+//! `hub`: the hub as a server.

@@ -1,0 +1,44 @@
+//! One file a command.
+
+mod chat_llm;
+mod get;
+mod publish;
+mod rows;
+
+use crate::{
+    cli::{Cli, Command, Global},
+    client::HubClient,
+    config::{self, Places},
+    exit::{Code, Failure, Outcome},
+    signals::Signals,
+};
+
+/// Runs what was asked for.
+pub(crate) async fn run(cli: Cli) -> Outcome {
+    let global = &cli.global;
+    let signals =
+        Signals::listen().map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+    match cli.command {
+        Command::Publish(args) => publish::run(global, &args, signals).await,
+        Command::ChatLlm(args) => briefly(signals, chat_llm::run(global, &args)).await,
+        Command::Get(args) => briefly(signals, get::run(global, &args)).await,
+        _ => Err(Failure::failed("not there yet")),
+    }
+}
+
+/// For commands that simply end at a signal.
+async fn briefly(mut signals: Signals, command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        outcome = command => outcome,
+        wanted = signals.stop() => Err(Failure::silent(match wanted {
+            crate::signals::Wanted::Interrupt => Code::Interrupted,
+            _ => Code::Failed,
+        })),
+    }
+}
+
+/// The hub that options, variables and the credentials file name.
+fn hub_client(global: &Global) -> Result<HubClient, Failure> {
+    let places = Places::find(global)?;
+    HubClient::new(config::hub(global, &places)?, global.ca_file.as_deref())
+}

@@ -1,0 +1,112 @@
+//! Where the hub is, and the token for it: a file, over which variables and options rule.
+
+use std::path::PathBuf;
+
+use actors::Secret;
+
+use super::{Places, files, keys, places::variable, report::Report, table::Table, url};
+use crate::{cli::Global, exit::Failure};
+
+/// A hub and a token for it, checked: the token may be sent there.
+#[derive(Debug, Clone)]
+pub(crate) struct Hub {
+    /// Without a trailing slash.
+    pub(crate) url: String,
+    /// The bearer token.
+    pub(crate) token: Secret,
+    /// The credentials file, where there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether plain http to another machine was allowed.
+    pub(crate) allow_insecure: bool,
+}
+
+/// What the file says.
+#[derive(Debug, Default)]
+struct Written {
+    url: Option<String>,
+    token: Option<String>,
+    allow_insecure: bool,
+    is_there: bool,
+}
+
+/// Finds hub and token: options over variables over the file.
+pub(crate) fn hub(global: &Global, places: &Places) -> Result<Hub, Failure> {
+    let written = read(places)?;
+    let file = places.credentials.display();
+    let url = global.hub_url.clone().filter(|url| !url.is_empty());
+    let given = url.or_else(|| variable("MCPD_URL"));
+    let from_file = given.is_none();
+    let token = variable("MCPD_TOKEN").or(written.token);
+    let (url, token) = match (given.or(written.url), token) {
+        (Some(url), Some(token)) => (url, token),
+        (url, token) => {
+            let missing = match (&url, &token) {
+                (None, Some(_)) => "no hub",
+                (Some(_), None) => "no token",
+                _ => "no credentials",
+            };
+            let state = if written.is_there { "complete" } else { "make" };
+            return Err(Failure::usage(format!(
+                "{missing}: {state} {file} with `virtual-llm login URL`, \
+                 or as {{\"mcpdUrl\": \"https://…\", \"token\": \"…\"}}"
+            )));
+        }
+    };
+    let source = if from_file { format!("{file}: mcpdUrl") } else { "--hub-url or MCPD_URL".to_owned() };
+    let url = url::http(&url).map_err(|why| Failure::usage(format!("{source}: {why}")))?;
+    let allow_insecure = global.allow_insecure || written.allow_insecure;
+    check_transport(&url, allow_insecure)?;
+    let token = checked_token(&token).ok_or_else(|| {
+        Failure::usage(format!(
+            "the token in {file} or MCPD_TOKEN is none: expected visible ASCII characters"
+        ))
+    })?;
+    let file = written.is_there.then(|| places.credentials.clone());
+    Ok(Hub { url, token, file, allow_insecure })
+}
+
+/// Whether a token may be sent to `url`.
+pub(crate) fn check_transport(url: &str, allow_insecure: bool) -> Result<(), Failure> {
+    if allow_insecure || !url::is_plain_and_remote(url) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{url} would get the token over plain http, where others can read it: use https://, \
+         or allow it with --allow-insecure"
+    )))
+}
+
+/// A token without the line end that a file leaves; `None` if it cannot be one.
+pub(crate) fn checked_token(text: &str) -> Option<Secret> {
+    let token = text.trim();
+    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then(|| Secret::new(token.to_owned()))
+}
+
+fn read(places: &Places) -> Result<Written, Failure> {
+    let path = &places.credentials;
+    let Some(file) = files::json(path)? else { return Ok(Written::default()) };
+    if files::others_can_read(&file.metadata) {
+        log::warn!(
+            "{}: others can read it (mode {}); run `chmod 600 {}`",
+            path.display(),
+            files::mode(&file.metadata),
+            path.display()
+        );
+    }
+    let mut report = Report::default();
+    let mut written = Written { is_there: true, ..Written::default() };
+    if let Some(table) = Table::of(&file.value, "", &mut report) {
+        table.warn_of_near_misses(keys::CREDENTIALS, &mut report);
+        written.url = table.text("mcpdUrl", &mut report).map(str::to_owned);
+        written.token = table.text("token", &mut report).map(str::to_owned);
+        written.allow_insecure = table.flag("allowInsecure", &mut report).unwrap_or_default();
+    }
+    for warning in report.warnings {
+        log::warn!("{}: {warning}", path.display());
+    }
+    match report.errors.first() {
+        None => Ok(written),
+        Some(error) => Err(Failure::usage(format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,200 @@
+//! The configuration of SPEC.md section 7: files of a person become checked values, or findings that say where.
+
+mod agent;
+mod credentials;
+mod files;
+mod keys;
+pub(crate) mod names;
+mod places;
+mod provider;
+mod recipe;
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod url;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
+
+use actors::{AgentConfig, ProviderConfig};
+use serde_json::Value;
+
+pub(crate) use credentials::{Hub, hub};
+pub(crate) use files::plain;
+pub(crate) use places::{Places, variable};
+pub(crate) use report::{Finding, Report};
+use table::Table;
+
+use crate::exit::Failure;
+
+/// What the configuration publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// In the order of the file.
+    pub(crate) providers: Vec<ProviderConfig>,
+    /// In the order of the file.
+    pub(crate) agents: Vec<AgentConfig>,
+}
+
+impl Published {
+    /// Whether there is nothing to publish: agents alone are no reason to hold a channel open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.providers.is_empty()
+    }
+}
+
+/// The variables that the configuration depends on.
+pub(crate) struct Environment<'a> {
+    /// Looks up a variable; an empty one is none.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The host name, for the suffix `auto`.
+    pub(crate) host: &'a dyn Fn() -> String,
+}
+
+impl Environment<'static> {
+    /// This process's.
+    pub(crate) const fn of_process() -> Self {
+        Self {
+            variable: &|name| variable(name),
+            host: &|| gethostname::gethostname().to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// Reads the configuration; warnings are logged. A missing file publishes nothing.
+pub(crate) fn load(path: &Path) -> Result<Published, Failure> {
+    let (published, report) = inspect(path)?;
+    for warning in &report.warnings {
+        log::warn!("{}: {warning}", path.display());
+    }
+    match report.errors.as_slice() {
+        [] => Ok(published),
+        [first, rest @ ..] => {
+            let more = match rest.len() {
+                0 => String::new(),
+                1 => " (and one more error: `virtual-llm check` lists them)".to_owned(),
+                n => format!(" (and {n} more errors: `virtual-llm check` lists them)"),
+            };
+            Err(Failure::usage(format!("{}: {first}{more}", path.display())))
+        }
+    }
+}
+
+/// Reads the configuration and says everything that can be said of it. An error means that it is no JSON at all.
+pub(crate) fn inspect(path: &Path) -> Result<(Published, Report), Failure> {
+    let Some(file) = files::json(path)? else { return Ok(Default::default()) };
+    let mut report = Report::default();
+    let published = check(&file.value, &Environment::of_process(), &mut report);
+    if files::others_can_write(&file.metadata) {
+        refuse_recipes(&published, path, &files::mode(&file.metadata), &mut report);
+    }
+    if files::others_can_read(&file.metadata) && holds_a_key(&file.value) {
+        report.warn(
+            "",
+            format!("it holds an apiKey and others can read it: run `chmod 600 {}`", path.display()),
+        );
+    }
+    Ok((published, report))
+}
+
+/// Checks a whole configuration. What comes back is good even where other parts are not.
+fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> Published {
+    let Some(top) = Table::of(value, "", report) else { return Published::default() };
+    top.warn_of_near_misses(keys::TOP, report);
+    let suffix = suffix(&top, environment, report);
+    let mut published = Published::default();
+    let mut taken = Taken::default();
+    let scrubbed = provider::secret_variables(&provider_values(&top));
+    let mut check_list = |table: &Table<'_>, report: &mut Report| {
+        for (i, value) in table.list("providers", report).into_iter().flatten().enumerate() {
+            let path = format!("{}[{i}]", table.path_of("providers"));
+            let context = provider::Context { suffix: &suffix, scrubbed: &scrubbed, environment };
+            if let Some(config) = provider::check(value, path.clone(), &context, report) {
+                taken.claim("LLM", config.wire_name.as_str(), path, value, report);
+                published.providers.push(config);
+            }
+        }
+    };
+    check_list(&top, report);
+    if let Some(llm) =
+        top.get("llm").filter(|llm| llm.is_object()).and_then(|llm| Table::of(llm, "llm", report))
+    {
+        llm.warn_of_near_misses(keys::LLM, report);
+        check_list(&llm, report);
+    }
+    for (i, value) in top.list("agents", report).into_iter().flatten().enumerate() {
+        let path = format!("agents[{i}]");
+        if let Some(config) = agent::check(value, path.clone(), &suffix, report) {
+            taken.claim("agent", config.wire_name.as_str(), path, value, report);
+            published.agents.push(config);
+        }
+    }
+    published
+}
+
+/// What is appended to names, with its dash; empty for nothing.
+fn suffix(top: &Table<'_>, environment: &Environment<'_>, report: &mut Report) -> String {
+    let publisher = top.table("publisher", report);
+    if let Some(publisher) = &publisher {
+        publisher.warn_of_near_misses(keys::PUBLISHER, report);
+    }
+    let written = publisher.as_ref().and_then(|publisher| publisher.any_text("suffix", report));
+    let wanted = (environment.variable)("MCPCTL_PUBLISHER_SUFFIX").or_else(|| written.map(str::to_owned));
+    let Some(wanted) = wanted else { return String::new() };
+    let wanted = if wanted.trim().eq_ignore_ascii_case("auto") { (environment.host)() } else { wanted };
+    match names::suffix(&wanted) {
+        suffix if suffix.is_empty() => String::new(),
+        suffix => format!("-{suffix}"),
+    }
+}
+
+/// All providers of the file, published or not, wherever they stand.
+fn provider_values<'a>(top: &Table<'a>) -> Vec<&'a Value> {
+    let under_llm = top.get("llm").and_then(|llm| llm.get("providers"));
+    [top.get("providers"), under_llm].into_iter().flatten().filter_map(Value::as_array).flatten().collect()
+}
+
+fn holds_a_key(value: &Value) -> bool {
+    let mut ignored = Report::default();
+    Table::of(value, "", &mut ignored)
+        .is_some_and(|top| provider_values(&top).iter().any(|provider| provider.get("apiKey").is_some()))
+}
+
+/// Who publishes which name.
+#[derive(Default)]
+struct Taken(HashMap<(&'static str, String), String>);
+
+impl Taken {
+    /// A name is for one LLM and for one agent.
+    fn claim(&mut self, what: &'static str, name: &str, path: String, value: &Value, report: &mut Report) {
+        let key =
+            if value.get("publishName").is_some_and(|name| !name.is_null()) { "publishName" } else { "name" };
+        match self.0.entry((what, name.to_owned())) {
+            Entry::Occupied(other) => report.error(
+                format!("{path}.{key}"),
+                format!("'{name}' is published by {} already; expected a name of its own", other.get()),
+            ),
+            Entry::Vacant(free) => {
+                free.insert(path);
+            }
+        }
+    }
+}
+
+fn refuse_recipes(published: &Published, path: &Path, mode: &str, report: &mut Report) {
+    let with_recipe =
+        published.providers.iter().find(|provider| provider.wake.is_some() || provider.sleep.is_some());
+    if let Some(provider) = with_recipe {
+        report.error(
+            "",
+            format!(
+                "'{}' has a recipe, and others can write this file (mode {mode}): run `chmod go-w {}`, and own it",
+                provider.name,
+                path.display()
+            ),
+        );
+    }
+}

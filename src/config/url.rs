@@ -1,0 +1,92 @@
+//! The addresses that a person may write.
+
+use actix_web::http::Uri;
+
+/// An http or https address without a trailing slash.
+pub(crate) fn http(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        return Err("expected an address that begins with http:// or https://");
+    }
+    let uri: Uri = text.parse().map_err(|_| "expected an address such as http://localhost:8000")?;
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return Err("expected an address with a host");
+    };
+    if authority.as_str().contains('@') {
+        return Err("expected an address without a user or password in it");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A backend's address up to its API: `/v1` is added where no part of the path names a version.
+/// (`https://host/v1beta/openai` and `https://host/api/v4` already name theirs.)
+pub(crate) fn api_base(text: &str) -> Result<String, &'static str> {
+    let base = http(text)?;
+    if base.contains('?') || base.contains('#') {
+        return Err("expected an address without '?' or '#'");
+    }
+    let path = base.splitn(4, '/').nth(3).unwrap_or_default();
+    let is_version = |part: &str| {
+        part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    Ok(if path.split('/').any(is_version) { base } else { format!("{base}/v1") })
+}
+
+/// Whether plain text to this address leaves the machine.
+pub(crate) fn is_plain_and_remote(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return true };
+    uri.scheme_str() != Some("https") && !uri.host().is_some_and(is_loopback)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_may_be_written_with_or_without_v1() {
+        for (text, expected) in [
+            ("http://localhost:8000", "http://localhost:8000/v1"),
+            ("http://localhost:8000/", "http://localhost:8000/v1"),
+            ("http://localhost:8000/v1/", "http://localhost:8000/v1"),
+            ("https://api.groq.com/openai/v1", "https://api.groq.com/openai/v1"),
+            ("https://example.com/v1beta/openai", "https://example.com/v1beta/openai"),
+            ("https://example.com/llm", "https://example.com/llm/v1"),
+        ] {
+            assert_eq!(api_base(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_address_is_refused() {
+        for text in
+            ["", "localhost:8000", "ftp://x", "file:///etc/passwd", "http://", "http://user:pw@host/", "a b"]
+        {
+            assert!(http(text).is_err(), "{text}");
+        }
+        assert!(api_base("http://host/v1?key=1").is_err());
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_alone() {
+        for local in
+            ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:80", "http://LOCALHOST", "https://far"]
+        {
+            assert!(!is_plain_and_remote(local), "{local}");
+        }
+        for far in [
+            "http://hub.example",
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://127.0.0.1.nip.io",
+            "http://0.0.0.0",
+        ] {
+            assert!(is_plain_and_remote(far), "{far}");
+        }
+    }
+}

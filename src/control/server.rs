@@ -1,0 +1,131 @@
+//! The registrar's end of the socket.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use actors::Registrar;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+
+use super::{Reply, Request};
+
+/// Longest request: a name and a word.
+const LONGEST_LINE: u64 = 64 << 10;
+/// A command writes its line at once; whoever does not is none.
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before the next try when the system has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The open socket; its file goes when this is dropped.
+pub(crate) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Opens the socket at `path`: for this user alone.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another registrar answers there"));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let server = Self { listener, path: path.to_owned() };
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(server)
+    }
+
+    /// Answers until it is dropped.
+    pub(crate) async fn serve(&self, registrar: &Registrar) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) if is_ours(&stream) => {
+                    let registrar = registrar.clone();
+                    // Detached: a wake takes a minute, and `status` is wanted meanwhile.
+                    actix_rt::spawn(async move {
+                        if let Err(error) = converse(stream, &registrar).await {
+                            log::debug!("control socket: {error}");
+                        }
+                    });
+                }
+                Ok(_) => log::warn!("control socket: a stranger was turned away"),
+                Err(error) => {
+                    log::warn!("control socket: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+/// The file's mode keeps others out; this does where a file system ignores modes.
+fn is_ours(stream: &UnixStream) -> bool {
+    let ours = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
+}
+
+async fn converse(stream: UnixStream, registrar: &Registrar) -> io::Result<()> {
+    let (input, mut output) = stream.into_split();
+    let mut line = String::new();
+    let mut input = BufReader::new(input.take(LONGEST_LINE));
+    timeout(LINE_TIMEOUT, input.read_line(&mut line)).await??;
+    let reply = match serde_json::from_str(&line) {
+        Ok(request) => answer(request, registrar).await,
+        Err(_) => {
+            Reply::Error("this registrar does not know that request; is it of another version?".to_owned())
+        }
+    };
+    let mut text = serde_json::to_string(&reply)?;
+    text.push('\n');
+    output.write_all(text.as_bytes()).await
+}
+
+async fn answer(request: Request, registrar: &Registrar) -> Reply {
+    let gone = || Reply::Error("the registrar has stopped".to_owned());
+    match request {
+        Request::Status => match registrar.status().await {
+            Some(status) => {
+                serde_json::to_value(status).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+            }
+            None => gone(),
+        },
+        Request::Pause { seconds } => {
+            // Already checked by the command; a wrong number from elsewhere pauses without an end.
+            registrar.pause(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
+            Reply::Ok(Value::Null)
+        }
+        Request::Resume => {
+            registrar.resume();
+            Reply::Ok(Value::Null)
+        }
+        Request::Up { provider } => match registrar.provider_up(&provider).await {
+            Ok(took) => Reply::Ok(json!({ "seconds": took.as_secs_f64() })),
+            Err(why) => Reply::Error(why),
+        },
+        Request::Down { provider } => match registrar.provider_down(&provider).await {
+            Ok(()) => Reply::Ok(Value::Null),
+            Err(why) => Reply::Error(why),
+        },
+    }
+}

@@ -1,0 +1,69 @@
+//! Logs go to standard error. `RUST_LOG` rules over `-v` and `-q`.
+
+use std::io::Write as _;
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::{cli::Global, output::printable};
+
+/// The crates that are ours. Others may log headers and bodies when asked for everything, and a token or a prompt
+/// must be in no log line at any level: what they say is cut at `info`.
+const OURS: [&str; 4] = ["virtual_llm", "actors", "hub", "wire"];
+
+/// Starts logging. Called once, first thing.
+pub(crate) fn start(global: &Global) {
+    let mut builder = env_logger::Builder::new();
+    match std::env::var("RUST_LOG") {
+        Ok(filters) if !filters.is_empty() => {
+            builder.parse_filters(&filters);
+        }
+        _ => {
+            builder.filter_level(LevelFilter::Warn);
+            for name in OURS {
+                builder.filter_module(name, level(global));
+            }
+        }
+    }
+    builder.format(|out, record| {
+        let level = record.level();
+        let style = out.default_level_style(level);
+        let (time, target) = (out.timestamp_millis(), record.target());
+        // One record, one line: what a hub or a backend says cannot forge another.
+        let text = record.args().to_string();
+        writeln!(out, "{time} {style}{level:5}{style:#} {target}: {}", printable(&text))
+    });
+    let logger = builder.build();
+    let most = logger.filter();
+    if log::set_boxed_logger(Box::new(OursInFull(logger))).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+fn level(global: &Global) -> LevelFilter {
+    match (global.verbose, global.quiet) {
+        (0, 0) => LevelFilter::Info,
+        (1, _) => LevelFilter::Debug,
+        (2.., _) => LevelFilter::Trace,
+        (_, 1) => LevelFilter::Warn,
+        (_, 2..) => LevelFilter::Error,
+    }
+}
+
+struct OursInFull(env_logger::Logger);
+
+impl Log for OursInFull {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let origin = metadata.target().split("::").next().unwrap_or_default();
+        (metadata.level() <= LevelFilter::Info || OURS.contains(&origin)) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}

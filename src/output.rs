@@ -1,0 +1,79 @@
+//! The one place that writes to standard output. A reader who leaves (`… | head -1`) ends the command quietly.
+
+use std::{
+    borrow::Cow,
+    fmt::{Display, Write as _},
+    io::{self, IsTerminal, Write},
+};
+
+use crate::exit::Outcome;
+
+/// Prints a line.
+pub(crate) fn line(text: impl Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints text as it stands and shows it at once.
+pub(crate) fn piece(text: impl Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Says something to the person, beside the output: standard error. Lost if nobody can read it.
+pub(crate) fn note(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// As `note`, without ending the line.
+pub(crate) fn note_piece(text: impl Display) {
+    let mut err = io::stderr().lock();
+    drop(write!(err, "{text}").and_then(|()| err.flush()));
+}
+
+/// Whether a person reads standard output.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether to colour standard output: a terminal, and nobody said no (<https://no-color.org>).
+pub(crate) fn has_colour() -> bool {
+    is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Text from elsewhere, made safe to show: control characters could move the cursor or forge a line,
+/// and bidirectional overrides could reorder it.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+/// As `printable`, for a model's answer: line ends and tabs are what they seem.
+pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\n' || c == '\t')
+}
+
+fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_unsafe = |c: char| {
+        (c.is_control() && !keep(c))
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    };
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            // Writing to a string cannot fail.
+            let _ = write!(safe, "{}", c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
