@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod heartbeat;
 pub mod http;
 pub mod options;
+pub mod outbox;
 pub mod provider;
 pub mod registrar;
 pub mod secret;

@@ -6,15 +6,18 @@ use wire::TaskId;
 use wire::register::ProviderStatus;
 use wire::task::InferTask;
 
+use crate::outbox::Ticket;
 use crate::uplink::Agreed;
 
 /// From `StreamActor`: answer a request. The answer goes to the hub by the outbox. Never lost: the mailbox outlives a
-/// crash, and the queue too.
+/// crash, the queue too, and the ticket ends the task where all else fails.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Infer {
     /// The task.
     pub task: InferTask,
+    /// The duty to end it, from [`Outbox::admit`](crate::outbox::Outbox::admit).
+    pub ticket: Ticket,
     /// What was agreed on its channel.
     pub agreed: Agreed,
 }

@@ -6,6 +6,7 @@ use actix::Message;
 use wire::task::WakeTask;
 
 use crate::options::ProviderConfig;
+use crate::outbox::Ticket;
 
 /// From `StreamActor`: a wake task of the hub. The result goes to the hub by the outbox.
 #[derive(Debug, Message)]
@@ -13,6 +14,8 @@ use crate::options::ProviderConfig;
 pub struct Wake {
     /// The task.
     pub task: WakeTask,
+    /// The duty to end it, from [`Outbox::admit`](crate::outbox::Outbox::admit).
+    pub ticket: Ticket,
 }
 
 /// From `ProviderActor`, and from the root for `provider NAME up`: bring the backend up. However many ask, the recipe
@@ -37,7 +40,24 @@ pub struct PutToSleep {
 #[rtype(result = "()")]
 pub struct SetProviders {
     /// All published providers.
-    pub providers: Vec<Arc<ProviderConfig>>,
+    pub providers: Vec<Managed>,
+}
+
+/// One provider in the care of the `WakeActor`.
+#[derive(Debug, Clone)]
+pub struct Managed {
+    /// Its settings.
+    pub config: Arc<ProviderConfig>,
+    /// Its `ProviderActor`, which is told what became of its backend.
+    pub provider: actix::Recipient<PowerChanged>,
+}
+
+/// From `WakeActor` to the provider whose backend came up, or was put to sleep. If lost, the next health check finds out.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct PowerChanged {
+    /// Whether it is up.
+    pub awake: bool,
 }
 
 /// From the root: kill what runs (whole process groups), answer everybody with `publisher shutting down`.

@@ -1,0 +1,190 @@
+//! Where results leave: each task gets exactly one ending (SPEC.md section 6).
+//!
+//! Not an actor: a result must outlive the crash of whoever made it. The [`Ledger`] knows which ids ran, a
+//! [`Ticket`] is the duty to end one, and each result is delivered by a future of its own.
+
+mod ledger;
+mod patience;
+mod ticket;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
+use wire::result::TaskResult;
+use wire::{TaskId, texts};
+
+use crate::supervise::contained;
+use crate::uplink::{Posted, Uplink};
+
+use ledger::{Ledger, Seen};
+use patience::Patience;
+pub use ticket::Ticket;
+
+/// Bytes of results that may wait for the hub before finished tasks keep their slots: one answer of the largest
+/// size that a backend may give.
+const MAX_WAITING: usize = 64 << 20;
+
+/// The error of a task whose ticket was dropped.
+const LOST: &str = "the publisher crashed before it could answer";
+
+/// Delivers results. Clones are the same one.
+#[derive(Clone)]
+pub struct Outbox {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    uplink: Rc<dyn Uplink>,
+    ledger: RefCell<Ledger>,
+    waiting: Cell<usize>,
+    /// A task ended, or a result left.
+    changed: Notify,
+    lost: mpsc::UnboundedSender<TaskId>,
+    name: Arc<str>,
+}
+
+impl Outbox {
+    /// An outbox on the current arbiter.
+    pub fn new(uplink: Rc<dyn Uplink>) -> Self {
+        let (lost, found) = mpsc::unbounded_channel();
+        let inner = Rc::new(Inner {
+            uplink,
+            ledger: RefCell::default(),
+            waiting: Cell::new(0),
+            changed: Notify::new(),
+            lost,
+            name: "outbox".into(),
+        });
+        actix_rt::spawn(end_lost(found, Rc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// Enters a task that the hub dispatched. `None`: it came before, and what there is to say of it is said here:
+    /// nothing while it runs, else its result again.
+    pub fn admit(&self, id: &TaskId) -> Option<Ticket> {
+        let seen = self.inner.ledger.borrow_mut().admit(id, Instant::now());
+        match seen {
+            Seen::New => return Some(Ticket::new(id.clone(), self.inner.lost.clone())),
+            Seen::Running => log::debug!("task {id} came again while it runs"),
+            Seen::Answered(result) => self.inner.deliver(id.clone(), result, false),
+            Seen::Spent => {
+                let again = TaskResult::Error(texts::ALREADY_ANSWERED.to_owned());
+                self.inner.deliver(id.clone(), again.to_json().into(), false);
+            }
+        }
+        None
+    }
+
+    /// Ends a task with a terminal result, and delivers it.
+    pub fn finish(&self, ticket: Ticket, result: &TaskResult) {
+        self.inner.finish(ticket.redeem(), result);
+    }
+
+    /// Ends a task that needs no more word: its answer went up as a stream, or its caller has gone.
+    pub fn close(&self, ticket: Ticket) {
+        self.inner.end(&ticket.redeem(), None);
+    }
+
+    /// How many tasks have no ending yet, or one that the hub has not taken.
+    pub fn open(&self) -> usize {
+        self.inner.ledger.borrow().running()
+    }
+
+    /// Resolves when no task is [`open`](Self::open).
+    pub async fn settled(&self) {
+        while self.open() > 0 {
+            self.inner.changed.notified().await;
+        }
+    }
+
+    /// Resolves when results do not pile up. Who has just finished a task waits here before it takes another.
+    pub async fn room(&self) {
+        while self.inner.waiting.get() > MAX_WAITING {
+            self.inner.changed.notified().await;
+        }
+    }
+
+    /// The way to the hub, for what goes up before the ending.
+    #[expect(dead_code, reason = "the provider that uploads comes next")]
+    pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
+        Rc::clone(&self.inner.uplink)
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("open", &self.open()).finish_non_exhaustive()
+    }
+}
+
+async fn end_lost(mut found: mpsc::UnboundedReceiver<TaskId>, inner: Weak<Inner>) {
+    while let Some(id) = found.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.finish(id, &TaskResult::Error(LOST.to_owned()));
+    }
+}
+
+impl Inner {
+    fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {
+        self.deliver(id, result.to_json().into(), true);
+    }
+
+    fn end(&self, id: &TaskId, result: Option<Bytes>) {
+        self.ledger.borrow_mut().end(id, result, Instant::now());
+        self.changed.notify_waiters();
+    }
+
+    /// Posts until the hub takes it or patience ends. `first`: this ends the task in the ledger.
+    fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, first: bool) {
+        let inner = Rc::clone(self);
+        inner.waiting.set(inner.waiting.get() + body.len());
+        actix_rt::spawn(async move {
+            let posting = contained(Arc::clone(&inner.name), inner.post(&id, body.clone()));
+            let panicked = posting.await.is_err();
+            inner.waiting.set(inner.waiting.get().saturating_sub(body.len()));
+            if panicked {
+                log::error!("task {id}: its result is lost, the way to the hub panicked");
+            }
+            // The end mark of a stream says nothing without what went before it.
+            let streamed = body.starts_with(br#"{"chunk""#);
+            if first {
+                inner.end(&id, Some(body).filter(|_| !streamed));
+            } else {
+                inner.changed.notify_waiters();
+            }
+        });
+    }
+
+    async fn post(&self, id: &TaskId, mut body: Bytes) {
+        let mut patience = Patience::new(Instant::now());
+        let mut apology = false;
+        loop {
+            match self.uplink.post_result(id, body.clone()).await {
+                Posted::Taken => return,
+                Posted::Gone => return log::debug!("task {id}: the caller has gone"),
+                Posted::Refused { status } if apology => {
+                    return log::warn!("task {id}: the hub refused its error too (HTTP {status})");
+                }
+                Posted::Refused { status } => {
+                    log::warn!("task {id}: the hub refused its result (HTTP {status})");
+                    let error = format!("the hub refused the result (HTTP {status})");
+                    body = TaskResult::Error(error).to_json().into();
+                    apology = true;
+                }
+                Posted::Failed { retry_after, .. } => {
+                    let Some(pause) = patience.after_failure(retry_after, Instant::now()) else {
+                        return log::warn!("task {id}: its result is lost, the hub did not take it in time");
+                    };
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The outbox against a hub that fails in every way, on a paused clock.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::pause;
+
+use super::ledger::{MAX_BYTES, MAX_ENDED, REMEMBERED};
+use super::*;
+use crate::uplink::Cut;
+
+/// A hub that gives the prepared answers, then takes all.
+#[derive(Default)]
+struct Hub {
+    answers: RefCell<VecDeque<Posted>>,
+    posts: RefCell<Vec<(Instant, String, String)>>,
+}
+
+impl Hub {
+    fn bodies(&self) -> Vec<String> {
+        self.posts.borrow().iter().map(|(_, _, body)| body.clone()).collect()
+    }
+}
+
+impl Uplink for Hub {
+    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        self.posts.borrow_mut().push((Instant::now(), task.to_string(), body));
+        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Posted::Taken);
+        async move { answer }.boxed_local()
+    }
+
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+        unreachable!("the outbox posts")
+    }
+}
+
+fn failed() -> Posted {
+    Posted::Failed { retry_after: None, nothing_taken: true }
+}
+
+fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<Hub>, Outbox) {
+    let hub = Rc::new(Hub { answers: RefCell::new(answers.into_iter().collect()), ..Hub::default() });
+    (Rc::clone(&hub), Outbox::new(hub))
+}
+
+fn id(text: &str) -> TaskId {
+    TaskId::parse(text).unwrap()
+}
+
+fn error(text: &str) -> TaskResult {
+    TaskResult::Error(text.to_owned())
+}
+
+#[actix::test]
+async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s() {
+    pause();
+    let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
+    let start = Instant::now();
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.settled().await;
+    let posts = hub.posts.borrow();
+    let gaps: Vec<u128> =
+        posts.windows(2).map(|pair| pair[1].0.duration_since(pair[0].0).as_millis() / 10 * 10).collect();
+    assert_eq!(gaps[..6], [250, 500, 1000, 2000, 4000, 5000]);
+    assert!(gaps[6..].iter().all(|gap| *gap <= 5000));
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+#[actix::test]
+async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_honoured() {
+    pause();
+    let wait = Posted::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
+    let (hub, outbox) = setup([wait, failed()]);
+    let start = Instant::now();
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    assert_eq!(outbox.open(), 1);
+    outbox.settled().await;
+    assert_eq!(start.elapsed().as_millis() / 10 * 10, 17_000 + 500);
+    assert_eq!(hub.bodies(), [r#"{"error":"e"}"#; 3]);
+}
+
+#[actix::test]
+async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
+    let (hub, outbox) = setup([]);
+    let ticket = outbox.admit(&id("t")).unwrap();
+    assert!(outbox.admit(&id("t")).is_none());
+    outbox.finish(ticket, &TaskResult::answer(200, "{\"a\":1}").unwrap());
+    outbox.settled().await;
+    assert!(outbox.admit(&id("t")).is_none());
+    outbox.inner.changed.notified().await;
+    assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
+}
+
+#[actix::test]
+async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() {
+    let (hub, outbox) = setup([]);
+    outbox.close(outbox.admit(&id("uploaded")).unwrap());
+    outbox.finish(outbox.admit(&id("posted")).unwrap(), &TaskResult::done(None));
+    outbox.settled().await;
+    for ended in ["uploaded", "posted"] {
+        assert!(outbox.admit(&id(ended)).is_none());
+        outbox.inner.changed.notified().await;
+        assert_eq!(hub.bodies().last().unwrap(), r#"{"error":"task already answered"}"#);
+    }
+}
+
+#[actix::test]
+async fn a_ticket_that_is_dropped_ends_its_task_with_an_error() {
+    let (hub, outbox) = setup([]);
+    drop(outbox.admit(&id("t")).unwrap());
+    outbox.settled().await;
+    assert_eq!(hub.bodies(), [error(LOST).to_json()]);
+}
+
+#[actix::test]
+async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
+    let refused = || Posted::Refused { status: 413 };
+    let (hub, outbox) = setup([refused(), refused()]);
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &TaskResult::awake(1));
+    outbox.settled().await;
+    assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
+}
+
+#[actix::test]
+async fn a_result_whose_caller_has_gone_is_dropped() {
+    let (hub, outbox) = setup([Posted::Gone]);
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.settled().await;
+    assert_eq!(hub.bodies().len(), 1);
+}
+
+#[actix::test]
+async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
+    pause();
+    let (_hub, outbox) = setup([failed()]);
+    let large = TaskResult::Error("x".repeat(MAX_WAITING + 1));
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &large);
+    assert!(outbox.room().now_or_never().is_none());
+    outbox.room().await;
+    assert_eq!(outbox.open(), 0);
+}
+
+#[actix::test]
+async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
+    pause();
+    let start = Instant::now();
+    let mut ledger = Ledger::default();
+    let mut end = |ledger: &mut Ledger, name: &str, size: usize, at| {
+        assert_eq!(ledger.admit(&id(name), at), Seen::New);
+        ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
+    };
+    for n in 0..=MAX_ENDED {
+        end(&mut ledger, &n.to_string(), 1, start);
+    }
+    assert_eq!(ledger.admit(&id("0"), start), Seen::New);
+    assert_eq!(ledger.admit(&id("1"), start), Seen::Answered(Bytes::from_static(b"x")));
+    let later = start + REMEMBERED;
+    assert_eq!(ledger.admit(&id("1"), later), Seen::New);
+
+    for n in 0..5 {
+        end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
+    }
+    assert_eq!(ledger.admit(&id("big0"), later), Seen::New);
+    assert!(matches!(ledger.admit(&id("big4"), later), Seen::Answered(_)));
+    end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
+    assert_eq!(ledger.admit(&id("huge"), later), Seen::Spent);
+}
