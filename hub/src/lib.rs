@@ -1,7 +1,11 @@
 //! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
 
+pub mod auth;
+pub mod clock;
+pub mod error;
 pub mod model;
 pub mod options;
+pub mod random;
 pub mod store;
 
 pub use options::HubOptions;

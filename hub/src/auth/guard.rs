@@ -1,0 +1,98 @@
+//! The one place that checks who calls, around every route: a route that forgets to ask is not open.
+
+use std::future::{Ready, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+
+use super::Tokens;
+use crate::clock;
+use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::model::{Caller, Role};
+
+/// Paths that anybody may read: they say nothing about anything that the hub keeps.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico") || path.starts_with("/console/")
+}
+
+/// Wraps the whole app (`middleware::from_fn(guard)`): puts the [`Caller`] into the request or answers 401, and writes
+/// every error in the dialect of its path. The app's data has the [`Tokens`].
+pub async fn guard(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let dialect = Dialect::of(req.path());
+    if !is_open(req.path()) {
+        let caller = secret(req.headers(), dialect != Dialect::Api)
+            .and_then(|secret| req.app_data::<web::Data<Tokens>>()?.caller(secret, clock::now()));
+        let Some(caller) = caller else {
+            return Ok(req.into_response(ApiError::unauthorized().response(dialect)));
+        };
+        req.extensions_mut().insert(caller);
+    }
+    let response = next.call(req).await?.map_into_boxed_body();
+    Ok(match to_rewrite(&response, dialect) {
+        Some(error) => response.into_response(error.response(dialect)),
+        None => response,
+    })
+}
+
+/// The token that a request carries: one header, one value, scheme `Bearer` in any case; where an SDK of Anthropic's
+/// may call, `x-api-key` too.
+fn secret(headers: &HeaderMap, api_key: bool) -> Option<&str> {
+    let bearer = headers.contains_key(AUTHORIZATION) || !api_key;
+    let mut values = headers.get_all(if bearer { AUTHORIZATION.as_str() } else { "x-api-key" });
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let value = value.to_str().ok()?;
+    let token = if bearer {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)?
+    } else {
+        value
+    };
+    Some(token.trim()).filter(|token| !token.is_empty())
+}
+
+/// The error that an answer stands for, if its body is not yet in the path's dialect.
+fn to_rewrite(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<ApiError> {
+    if let Some(error) = response.response().error() {
+        return match error.as_error::<ApiError>() {
+            Some(_) if dialect == Dialect::Api => None,
+            Some(error) => Some(error.clone()),
+            None => Some(ApiError::of_status(response.status())),
+        };
+    }
+    let bare = matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0));
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    (failed && bare).then(|| ApiError::of_status(response.status()))
+}
+
+/// Who makes the request, as the guard found.
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(req.extensions().get::<Self>().cloned().ok_or_else(ApiError::unauthorized))
+    }
+}
+
+/// A caller who is an admin; anybody else gets 403.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl FromRequest for Admin {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = req.extensions().get::<Caller>().cloned().ok_or_else(ApiError::unauthorized);
+        ready(caller.and_then(|caller| match caller.role {
+            Role::Admin => Ok(Self(caller)),
+            Role::Member => Err(ApiError::new(ErrorKind::Forbidden, "for admins only")),
+        }))
+    }
+}

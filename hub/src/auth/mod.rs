@@ -1,0 +1,14 @@
+//! Who may: tokens, users, roles (SPEC.md section 5).
+
+mod bootstrap;
+mod guard;
+mod secret;
+mod tokens;
+
+pub use bootstrap::{AdminToken, admin_token};
+pub use guard::{Admin, guard};
+pub use secret::TokenSecret;
+pub use tokens::{InvalidUser, NewToken, RevokeError, Tokens, check_user};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! The secret that a token is.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::random;
+
+/// Tells scanners of leaked secrets what they found.
+const PREFIX: &str = "vlt_";
+
+/// What a caller sends. Printed as `***`; only its hash is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenSecret(String);
+
+impl TokenSecret {
+    /// 256 random bits.
+    pub fn random() -> Self {
+        Self(format!("{PREFIX}{}", random::hex(&random::bytes::<32>())))
+    }
+
+    /// A secret from somewhere else: one that could not travel in a header is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
+    }
+
+    /// The secret itself, to show it once.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    pub fn hash(&self) -> [u8; 32] {
+        hash(&self.0)
+    }
+}
+
+/// A plain SHA-256 is enough: there is nothing to guess in 256 random bits, so nothing for a slow hash to slow down.
+pub(super) fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,251 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::{App, HttpResponse, middleware::from_fn, web};
+use wire::row::Timestamp;
+
+use super::*;
+use crate::clock;
+use crate::error::ApiError;
+use crate::model::{Caller, Role};
+use crate::store::{HubDir, SqliteStore, Store, StoreError};
+
+fn tokens() -> Tokens {
+    Tokens::new(Vec::new(), None, Arc::new(SqliteStore::in_memory().unwrap()))
+}
+
+fn member(user: &str) -> NewToken {
+    NewToken { user: user.into(), role: Role::Member, expires_at: None }
+}
+
+#[tokio::test]
+async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
+    let tokens = tokens();
+    let end = Timestamp(clock::now().0 + 1_000_000);
+    let (token, secret) = tokens.create(NewToken { expires_at: Some(end), ..member("alice") }).await.unwrap();
+    assert_eq!(secret.reveal().len(), "vlt_".len() + 64);
+    assert_eq!(format!("{secret:?}"), "***");
+    let caller = tokens.caller(secret.reveal(), end.plus_millis(-1)).unwrap();
+    assert_eq!((caller.user.as_str(), caller.role), ("alice", Role::Member));
+    assert_eq!(caller.token_id, token.id);
+    assert!(tokens.caller(secret.reveal(), end).is_none());
+    assert!(tokens.caller(&secret.reveal()[1..], clock::now()).is_none());
+    assert!(!format!("{:?}", tokens.list()).contains(secret.reveal()));
+}
+
+#[tokio::test]
+async fn what_was_opened_with_a_token_ends_with_it() {
+    let tokens = Arc::new(tokens());
+    let (token, secret) = tokens.create(member("alice")).await.unwrap();
+    let (_, other) = tokens.create(member("alice")).await.unwrap();
+    let caller = tokens.caller(secret.reveal(), clock::now()).unwrap();
+    let open = tokio::spawn({
+        let (tokens, caller) = (tokens.clone(), caller.clone());
+        async move { tokens.ended(&caller).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!open.is_finished());
+    tokens.revoke(&token.id).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), open).await.unwrap().unwrap();
+    assert!(tokens.caller(secret.reveal(), clock::now()).is_none());
+    assert!(tokens.caller(other.reveal(), clock::now()).is_some());
+    tokens.revoke(&token.id).await.unwrap();
+    assert!(matches!(tokens.revoke("tok-none").await, Err(RevokeError::Unknown)));
+}
+
+#[tokio::test]
+async fn a_token_and_its_revocation_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open =
+        || -> Arc<dyn Store> { Arc::new(SqliteStore::open(HubDir::open(dir.path()).unwrap()).unwrap()) };
+    let store = open();
+    let tokens = Tokens::new(Vec::new(), None, store.clone());
+    let (_, kept) = tokens.create(member("alice")).await.unwrap();
+    let (revoked, gone) = tokens.create(member("alice")).await.unwrap();
+    tokens.revoke(&revoked.id).await.unwrap();
+    drop((tokens, store));
+    let store = open();
+    let tokens = Tokens::new(store.load().await.unwrap().tokens, None, store);
+    assert!(tokens.caller(kept.reveal(), clock::now()).is_some());
+    assert!(tokens.caller(gone.reveal(), clock::now()).is_none());
+}
+
+/// The admin tokens that work after one start of a hub, and what its operator was told.
+async fn start(dir: &HubDir, store: &Arc<dyn Store>, given: Option<&str>) -> (Tokens, AdminToken) {
+    let mut stored = store.load().await.unwrap().tokens;
+    let now = Timestamp(1);
+    let (told, environment) =
+        admin_token(given, Some((dir, store.as_ref())), &mut stored, now).await.unwrap();
+    (Tokens::new(stored, environment, store.clone()), told)
+}
+
+#[tokio::test]
+async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_it_is_set() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = HubDir::open(home.path()).unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let works = |tokens: &Tokens, secret: &str| tokens.caller(secret, Timestamp(2)).is_some();
+
+    let (tokens, told) = start(&dir, &store, None).await;
+    assert_eq!(told, AdminToken::Written(home.path().join("admin-token")));
+    let first = dir.read_admin_token().unwrap().unwrap();
+    assert_eq!(tokens.caller(&first, Timestamp(2)).unwrap().role, Role::Admin);
+
+    let (tokens, told) = start(&dir, &store, None).await;
+    assert_eq!(told, AdminToken::Kept(dir.admin_token_file()));
+    assert!(works(&tokens, &first));
+
+    let (tokens, told) = start(&dir, &store, Some("given")).await;
+    assert_eq!(told, AdminToken::Environment);
+    assert!(works(&tokens, "given") && !works(&tokens, &first));
+    assert!(matches!(tokens.revoke("environment").await, Err(RevokeError::Environment)));
+
+    let (tokens, _) = start(&dir, &store, Some("")).await;
+    assert!(works(&tokens, &first) && !works(&tokens, "given"));
+
+    std::fs::write(dir.admin_token_file(), "mine\r\n").unwrap();
+    let (tokens, _) = start(&dir, &store, None).await;
+    assert!(works(&tokens, "mine") && !works(&tokens, &first));
+
+    std::fs::remove_file(dir.admin_token_file()).unwrap();
+    let (tokens, _) = start(&dir, &store, None).await;
+    assert!(works(&tokens, "mine"), "taken to a safer place, not lost");
+    tokens.revoke("bootstrap").await.unwrap();
+    let (tokens, told) = start(&dir, &store, None).await;
+    assert!(matches!(told, AdminToken::Written(_)));
+    assert!(works(&tokens, &dir.read_admin_token().unwrap().unwrap()));
+}
+
+#[tokio::test]
+async fn a_linked_admin_token_file_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = HubDir::open(home.path()).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", dir.admin_token_file()).unwrap();
+    assert!(matches!(dir.read_admin_token(), Err(StoreError::Unusable { .. })));
+}
+
+#[test]
+fn a_users_name_is_plain() {
+    for good in ["a", "Alice", "alice@example.com", "ci+bot_7.x-y"] {
+        assert!(check_user(good).is_ok(), "{good}");
+    }
+    let long = "x".repeat(101);
+    for bad in ["", " a", "a b", "-a", "@a", "ä", "a\n", "a\u{202e}b", "../x", &long] {
+        assert!(check_user(bad).is_err(), "{bad:?}");
+    }
+}
+
+async fn who(caller: Caller) -> HttpResponse {
+    HttpResponse::Ok().body(caller.user)
+}
+
+async fn admins(admin: Admin) -> HttpResponse {
+    HttpResponse::Ok().body(admin.0.user)
+}
+
+async fn broken() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::not_found("LLM", "x\"y"))
+}
+
+/// What `request` gets from an app with alice's (member) token, in text.
+async fn answer(request: impl FnOnce(&str) -> TestRequest) -> (StatusCode, String) {
+    let tokens = Arc::new(tokens());
+    let (_, secret) = tokens.create(member("alice")).await.unwrap();
+    let routes = |cfg: &mut web::ServiceConfig| {
+        for path in ["/api/v1/who", "/v1/who", "/v1/messages", "/metrics", "/healthz"] {
+            cfg.route(path, web::get().to(who));
+        }
+        cfg.route("/admins", web::get().to(admins));
+        for path in ["/api/v1/broken", "/v1/broken", "/v1/messages/broken"] {
+            cfg.route(path, web::get().to(broken));
+        }
+        cfg.route("/v1/json", web::get().to(|_: web::Json<u8>| async { "" }));
+    };
+    let app = App::new().app_data(web::Data::from(tokens)).configure(routes).wrap(from_fn(guard));
+    let app = init_service(app).await;
+    let response = call_service(&app, request(secret.reveal()).to_request()).await;
+    let status = response.status();
+    assert_eq!(status == 401, response.headers().contains_key("www-authenticate"));
+    (status, String::from_utf8(read_body(response).await.to_vec()).unwrap())
+}
+
+fn get(path: &str) -> TestRequest {
+    TestRequest::get().uri(path)
+}
+
+#[actix_web::test]
+async fn a_valid_token_is_a_caller_in_any_case_of_the_scheme_and_as_api_key_under_v1_only() {
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let got =
+            answer(|t| get("/api/v1/who").insert_header(("authorization", format!("{scheme} {t}")))).await;
+        assert_eq!(got, (StatusCode::OK, "alice".into()));
+    }
+    let key = |path| answer(move |t| get(path).insert_header(("x-api-key", t)));
+    assert_eq!(key("/v1/who").await.0, 200);
+    assert_eq!(key("/v1/messages").await.0, 200);
+    assert_eq!(key("/api/v1/who").await.0, 401);
+    assert_eq!(key("/metrics").await.0, 401);
+}
+
+#[actix_web::test]
+async fn whatever_is_no_token_is_401_on_every_path_unknown_ones_too() {
+    let huge = format!("Bearer {}", "x".repeat(64 * 1024));
+    let bad = ["", "Bearer", "Bearer ", "Bearer  ", "Basic YQ==", "Bearer nobody", "nobody", huge.as_str()];
+    for path in ["/api/v1/who", "/api/v1/none", "/v1/who", "/v1/messages", "/metrics", "/x"] {
+        assert_eq!(answer(|_| get(path)).await.0, 401, "{path}");
+        for value in bad {
+            let got = answer(|_| get(path).insert_header(("authorization", value))).await;
+            assert_eq!(got.0, 401, "{path} {value:.20}");
+        }
+    }
+    let twice = answer(|t| {
+        let value = format!("Bearer {t}");
+        get("/v1/who").append_header(("authorization", value.clone())).append_header(("authorization", value))
+    });
+    assert_eq!(twice.await.0, 401);
+    let query = answer(|t| get(&format!("/v1/who?token={t}&access_token={t}")));
+    assert_eq!(query.await.0, 401);
+    let binary = answer(|_| get("/v1/who").insert_header(("authorization", &b"Bearer \xff"[..])));
+    assert_eq!(binary.await.0, 401);
+}
+
+#[actix_web::test]
+async fn errors_speak_the_dialect_of_their_path() {
+    let text = "no valid token: send 'Authorization: Bearer TOKEN'";
+    assert_eq!(answer(|_| get("/api/v1/who")).await.1, format!(r#"{{"error":"{text}"}}"#));
+    assert_eq!(
+        answer(|_| get("/v1/who")).await.1,
+        format!(
+            r#"{{"error":{{"message":"{text}","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}}}"#
+        )
+    );
+    assert_eq!(
+        answer(|_| get("/v1/messages")).await.1,
+        format!(r#"{{"type":"error","error":{{"type":"authentication_error","message":"{text}"}}}}"#)
+    );
+    let known = |path| answer(move |t| get(path).insert_header(("authorization", format!("Bearer {t}"))));
+    assert_eq!(known("/api/v1/broken").await.1, r#"{"error":"LLM 'x\"y' not found"}"#);
+    assert_eq!(
+        known("/v1/broken").await.1,
+        r#"{"error":{"message":"LLM 'x\"y' not found","type":"invalid_request_error","param":null,"code":"not_found"}}"#
+    );
+    assert_eq!(
+        known("/v1/messages/broken").await.1,
+        r#"{"type":"error","error":{"type":"not_found_error","message":"LLM 'x\"y' not found"}}"#
+    );
+    // What the framework refuses by itself, too.
+    assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found"}"#);
+    assert!(known("/v1/json").await.1.contains(r#""type":"invalid_request_error""#));
+    assert_eq!(known("/admins").await, (StatusCode::FORBIDDEN, r#"{"error":"for admins only"}"#.into()));
+}
+
+#[actix_web::test]
+async fn health_needs_no_token_and_makes_no_caller() {
+    // The handler asks for a caller: on an open path there is none, even with a token.
+    assert_eq!(
+        answer(|t| get("/healthz").insert_header(("authorization", format!("Bearer {t}")))).await.0,
+        401
+    );
+}

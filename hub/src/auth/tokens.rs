@@ -1,0 +1,146 @@
+//! The tokens that are valid now, in memory; the store has them too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use wire::row::Timestamp;
+
+use super::secret::{TokenSecret, hash};
+use crate::model::{Caller, Role, Token};
+use crate::store::{Change, Store, StoreError};
+use crate::{clock, random};
+
+/// How often an open stream looks at its token's expiry: it has to end within 30 s of it.
+const LOOK: Duration = Duration::from_secs(10);
+/// Longest user name: an e-mail address fits (RFC 5321, 4.5.3.1.1 and .2 allow more, nobody has one).
+const MAX_USER: usize = 100;
+
+/// What `POST /api/v1/tokens` asks for.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// For whom.
+    pub user: String,
+    /// What it may.
+    pub role: Role,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Why a text is not a user's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a user name is 1 to {MAX_USER} characters of A-Z a-z 0-9 . _ @ + -, the first a letter or digit")]
+pub struct InvalidUser;
+
+/// Why a token was not revoked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RevokeError {
+    /// No such id.
+    #[error("no such token")]
+    Unknown,
+    /// It rules while the hub's environment has it.
+    #[error("this token is set by VIRTUAL_LLM_ADMIN_TOKEN: unset it and start the hub again")]
+    Environment,
+    /// Revoked until the hub's next start, not on disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Checks a user's name: it goes to logs, lists and tables.
+pub fn check_user(name: &str) -> Result<(), InvalidUser> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte);
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if first && name.len() <= MAX_USER && name.bytes().all(inner) { Ok(()) } else { Err(InvalidUser) }
+}
+
+/// Every token of the hub.
+pub struct Tokens {
+    by_hash: RwLock<HashMap<[u8; 32], Token>>,
+    /// The id of the one that is in the environment, not in the store.
+    environment: Option<String>,
+    revoked: watch::Sender<()>,
+    store: Arc<dyn Store>,
+}
+
+impl Tokens {
+    /// The tokens that the store has, and `environment`'s, which is not stored.
+    pub fn new(stored: Vec<Token>, environment: Option<Token>, store: Arc<dyn Store>) -> Self {
+        let id = environment.as_ref().map(|token| token.id.clone());
+        let by_hash = stored.into_iter().chain(environment).map(|token| (token.hash, token)).collect();
+        Self { by_hash: RwLock::new(by_hash), environment: id, revoked: watch::Sender::new(()), store }
+    }
+
+    /// Who sends `secret`. The table is keyed by the hash of what came, under a random key of the table's own: how long
+    /// the search takes says nothing of a secret to one who cannot choose hashes. What it finds is compared in
+    /// constant time all the same.
+    pub fn caller(&self, secret: &str, now: Timestamp) -> Option<Caller> {
+        let hash = hash(secret);
+        let tokens = self.by_hash.read();
+        let token = tokens.get(&hash)?;
+        (bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now)).then(|| Caller {
+            user: token.user.clone(),
+            role: token.role,
+            token_id: token.id.clone(),
+        })
+    }
+
+    /// Resolves when `caller`'s token is revoked or expires: whatever was opened with it ends then.
+    pub async fn ended(&self, caller: &Caller) {
+        let mut revoked = self.revoked.subscribe();
+        while self.is_alive(caller, clock::now()) {
+            // The sender lives in self; either way round, the next look decides.
+            let _ = tokio::time::timeout(LOOK, revoked.changed()).await;
+        }
+    }
+
+    fn is_alive(&self, caller: &Caller, now: Timestamp) -> bool {
+        self.by_hash.read().values().any(|token| token.id == caller.token_id && is_valid(token, now))
+    }
+
+    /// Makes a token; it works when this returns, and after a restart. The secret is nowhere else.
+    pub async fn create(&self, new: NewToken) -> Result<(Token, TokenSecret), StoreError> {
+        let secret = TokenSecret::random();
+        let token = Token {
+            id: random::id("tok"),
+            hash: secret.hash(),
+            user: new.user,
+            role: new.role,
+            created_at: clock::now(),
+            expires_at: new.expires_at,
+            revoked_at: None,
+        };
+        self.store.write(vec![Change::PutToken(token.clone())]).await?;
+        self.by_hash.write().insert(token.hash, token.clone());
+        Ok((token, secret))
+    }
+
+    /// Takes a token's validity at once, then writes it down. Twice is once.
+    pub async fn revoke(&self, id: &str) -> Result<Token, RevokeError> {
+        if self.environment.as_deref() == Some(id) {
+            return Err(RevokeError::Environment);
+        }
+        let token = {
+            let mut tokens = self.by_hash.write();
+            let token = tokens.values_mut().find(|token| token.id == id).ok_or(RevokeError::Unknown)?;
+            token.revoked_at.get_or_insert_with(clock::now);
+            token.clone()
+        };
+        self.revoked.send_replace(());
+        self.store.write(vec![Change::PutToken(token.clone())]).await?;
+        Ok(token)
+    }
+
+    /// All of them, newest first.
+    pub fn list(&self) -> Vec<Token> {
+        let mut tokens: Vec<_> = self.by_hash.read().values().cloned().collect();
+        tokens.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        tokens
+    }
+}
+
+fn is_valid(token: &Token, now: Timestamp) -> bool {
+    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| now < end)
+}
