@@ -2,8 +2,10 @@
 
 pub mod backend;
 pub mod backoff;
+mod changes;
 pub mod heartbeat;
 pub mod http;
+pub mod hub_client;
 pub mod options;
 pub mod outbox;
 pub mod provider;

@@ -1,3 +1,241 @@
-//! The `SessionActor`.
+//! The `SessionActor`: who we are to the hub. Owns the sticky id and its file, and registers.
 
+pub mod entries;
+pub mod file;
 pub mod messages;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use wire::SessionId;
+use wire::register::RegisterRequest;
+
+use crate::backoff::ReconnectDelay;
+use crate::changes::Changes;
+use crate::hub_client::{Hub, HubError, HubErrorKind};
+
+use entries::Probe;
+use messages::{Hurry, NotRegistered, Publish, Published, Register, SessionLost, SessionReady};
+
+/// A hub that refuses is asked again after this: an administrator's change is seen within a minute, and no log of
+/// theirs fills up.
+pub const REFUSED_RETRY: Duration = Duration::from_mins(1);
+
+/// What the session needs.
+pub struct Config {
+    /// The hub.
+    pub hub: Rc<dyn Hub>,
+    /// Where the id is kept; `None` keeps it in memory.
+    pub file: Option<PathBuf>,
+    /// Tells whether a backend is available.
+    pub probe: Probe,
+    /// The delays, shared with `StreamActor`: one connection, one rhythm.
+    pub pace: Rc<RefCell<ReconnectDelay>>,
+}
+
+/// Who hears of it.
+pub struct Links {
+    /// `StreamActor`, `HeartbeatActor`, the root.
+    pub ready: Vec<Recipient<SessionReady>>,
+    /// The root.
+    pub failed: Recipient<NotRegistered>,
+}
+
+/// Registers at start, before each reconnect, and when the hub has forgotten the session.
+pub struct SessionActor {
+    config: Config,
+    links: Links,
+    // These survive a crash: they are facts about the hub and the configuration, not about this life.
+    published: Published,
+    id: Option<SessionId>,
+    accepted_once: bool,
+    problem: Changes,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    /// A registration runs.
+    running: bool,
+    /// Another one is wanted when it is done: what it registered is not the newest set.
+    again: bool,
+    /// The session is new to the hub: a channel that is still open belongs to the old one.
+    reopen: bool,
+    /// The delay that is being waited for, by number: an older timer that fires means nothing.
+    waiting: Option<u64>,
+    attempts: u64,
+}
+
+impl SessionActor {
+    /// A session that registers `published` when it starts. `id` is what the file held.
+    pub fn new(config: Config, links: Links, published: Published, id: Option<SessionId>) -> Self {
+        Self {
+            config,
+            links,
+            published,
+            id,
+            accepted_once: false,
+            problem: Changes::default(),
+            state: State::default(),
+        }
+    }
+
+    fn register(&mut self, ctx: &mut Context<Self>) {
+        if self.published.providers.is_empty() || self.state.running {
+            return;
+        }
+        self.state.running = true;
+        self.state.waiting = None;
+        let (hub, probe) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.probe));
+        let (published, id) = (self.published.clone(), self.id.clone());
+        let registering = async move {
+            let providers = entries::providers(&published.providers, &probe).await;
+            let provider_session_id = id.map(String::from);
+            hub.register(RegisterRequest { provider_session_id, providers, agents: published.agents }).await
+        };
+        ctx.spawn(registering.into_actor(self).map(|result, this, ctx| {
+            this.state.running = false;
+            match result {
+                Ok(id) => this.registered(id, ctx),
+                Err(error) => this.not_registered(&error, ctx),
+            }
+        }));
+    }
+
+    fn registered(&mut self, id: SessionId, ctx: &mut Context<Self>) {
+        if !self.accepted_once || self.problem.clear() {
+            log::info!("registered with the hub: {} published", self.published.providers.len());
+        }
+        self.accepted_once = true;
+        let changed = self.id.as_ref() != Some(&id);
+        self.id = Some(id.clone());
+        if changed {
+            self.save(id.clone(), ctx);
+        }
+        if std::mem::take(&mut self.state.again) {
+            self.register(ctx);
+            return;
+        }
+        if self.published.providers.is_empty() {
+            return;
+        }
+        let ready = SessionReady { session: id, reopen: std::mem::take(&mut self.state.reopen) || changed };
+        for listener in &self.links.ready {
+            listener.do_send(ready.clone());
+        }
+    }
+
+    fn not_registered(&mut self, error: &HubError, ctx: &mut Context<Self>) {
+        let refused = error.kind() != HubErrorKind::Retry;
+        let fatal = refused && !self.accepted_once;
+        let reason = error.to_string();
+        let delay = if refused {
+            REFUSED_RETRY
+        } else {
+            let mut pace = self.config.pace.borrow_mut();
+            if let Some(hint) = error.retry_after() {
+                pace.retry_after(hint);
+            }
+            pace.next_delay()
+        };
+        if self.problem.is_news(&reason) && !fatal {
+            log::warn!("not registered: {reason}; next try in {:.1} s", delay.as_secs_f64());
+        }
+        self.links.failed.do_send(NotRegistered { reason, refused, fatal });
+        if fatal {
+            return;
+        }
+        self.state.again = false;
+        self.state.attempts += 1;
+        let attempt = self.state.attempts;
+        self.state.waiting = Some(attempt);
+        ctx.run_later(delay, move |this, ctx| {
+            if this.state.waiting == Some(attempt) {
+                this.register(ctx);
+            }
+        });
+    }
+
+    /// On the blocking pool. An unwritable file costs the stickiness, not the session.
+    fn save(&self, id: SessionId, ctx: &mut Context<Self>) {
+        let Some(path) = self.config.file.clone() else { return };
+        let saving = async move {
+            let name = path.display().to_string();
+            let saved = actix_rt::task::spawn_blocking(move || file::save(&path, &id)).await;
+            let error = match saved {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the writer crashed".to_owned(),
+            };
+            log::warn!("cannot write {name}: {error}; after a restart the hub sees a new publisher");
+        };
+        ctx.spawn(saving.into_actor(self));
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.register(ctx);
+    }
+}
+
+impl Supervised for SessionActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.state = State::default();
+    }
+}
+
+impl Handler<Register> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Register, ctx: &mut Self::Context) {
+        if self.state.waiting.is_none() {
+            self.register(ctx);
+        }
+    }
+}
+
+impl Handler<SessionLost> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, lost: SessionLost, ctx: &mut Self::Context) {
+        if self.id.as_ref() == Some(&lost.session) && self.state.waiting.is_none() && !self.state.running {
+            log::info!("the hub has forgotten this session: registering again");
+            self.state.reopen = true;
+            self.register(ctx);
+        }
+    }
+}
+
+impl Handler<Publish> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Publish(published): Publish, ctx: &mut Self::Context) {
+        self.published = published;
+        if self.published.providers.is_empty() {
+            self.state.waiting = None;
+        } else if self.state.running {
+            self.state.again = true;
+        } else {
+            self.register(ctx);
+        }
+    }
+}
+
+impl Handler<Hurry> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Hurry, ctx: &mut Self::Context) {
+        if self.state.waiting.is_some() {
+            self.register(ctx);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The hub's URL, checked once.
+
+use std::net::IpAddr;
+
+use awc::http::Uri;
+
+use crate::http::TlsError;
+
+/// Why a hub cannot be called at all.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidHub {
+    /// Not a URL that names a hub.
+    #[error("the hub's URL {url:?} is not usable: {expected}")]
+    Url {
+        /// As it was given, without user and password.
+        url: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The token would travel in the clear.
+    #[error(
+        "the token is not sent to {host} over plain http: use https, or allow it with --allow-insecure \
+         (MCPD_ALLOW_INSECURE=1, \"allowInsecure\": true)"
+    )]
+    Insecure {
+        /// The hub's host.
+        host: String,
+    },
+    /// The token cannot stand in a header line.
+    #[error("the hub's token holds characters that no token has: expected visible ASCII without spaces")]
+    Token,
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Where the hub's registrar routes are.
+#[derive(Debug)]
+pub(super) struct HubAddress {
+    base: String,
+    https: bool,
+}
+
+impl HubAddress {
+    /// Checks `url`. A token goes over plain http to loopback only, unless `allow_insecure`.
+    pub(super) fn parse(url: &str, allow_insecure: bool) -> Result<Self, InvalidHub> {
+        let invalid = |expected| InvalidHub::Url { url: without_user(url), expected };
+        let uri: Uri = url.trim().parse().map_err(|_| invalid("expected http:// or https:// and a host"))?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(invalid("expected http:// or https:// in front")),
+        };
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| invalid("expected a host"))?;
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(invalid("expected no user and password in it"));
+        }
+        if uri.query().is_some() {
+            return Err(invalid("expected no query in it"));
+        }
+        if !https && !allow_insecure && !is_loopback(host) {
+            return Err(InvalidHub::Insecure { host: host.to_owned() });
+        }
+        Ok(Self { base: url.trim().trim_end_matches('/').to_owned(), https })
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.https
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.base
+    }
+
+    /// The URL of a route below `/api/v1/llms`.
+    pub(super) fn route(&self, path: &str) -> String {
+        format!("{}/api/v1/llms/{path}", self.base)
+    }
+}
+
+/// 127.0.0.0/8, `::1`, `localhost`.
+fn is_loopback(host: &str) -> bool {
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    literal.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn without_user(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}

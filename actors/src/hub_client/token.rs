@@ -1,0 +1,65 @@
+//! The bearer token, and where a newer one may be found.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::InvalidHub;
+use crate::options::Credentials;
+use crate::secret::Secret;
+
+/// A credentials file has two short texts; more than this is another file.
+const MAX_FILE: u64 = 64 << 10;
+
+pub(super) struct Token {
+    current: RefCell<Secret>,
+    file: Option<PathBuf>,
+}
+
+impl Token {
+    pub(super) fn new(credentials: &Credentials) -> Result<Self, InvalidHub> {
+        if !is_token(credentials.token.reveal()) {
+            return Err(InvalidHub::Token);
+        }
+        Ok(Self { current: RefCell::new(credentials.token.clone()), file: credentials.file.clone() })
+    }
+
+    /// The value of the `Authorization` header.
+    pub(super) fn bearer(&self) -> String {
+        format!("Bearer {}", self.current.borrow().reveal())
+    }
+
+    /// Reads the file again after a 401. Whether another try is worth it: there is a file with a token in it, be
+    /// it a newer one or the same (a hub may have been restarting).
+    pub(super) async fn read_again(&self) -> bool {
+        let Some(file) = self.file.clone() else { return false };
+        let read = actix_rt::task::spawn_blocking(move || read(&file)).await;
+        let Ok(Some(token)) = read else { return false };
+        *self.current.borrow_mut() = token;
+        true
+    }
+
+    /// A hub that quotes the token in its refusal does not get it into our logs.
+    pub(super) fn redact(&self, text: String) -> String {
+        let token = self.current.borrow();
+        if text.contains(token.reveal()) { text.replace(token.reveal(), "***") } else { text }
+    }
+}
+
+fn read(file: &Path) -> Option<Secret> {
+    #[derive(Deserialize)]
+    struct File {
+        token: Secret,
+    }
+    let mut text = String::new();
+    std::fs::File::open(file).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?;
+    let File { token } = serde_json::from_str(&text).ok()?;
+    is_token(token.reveal()).then_some(token)
+}
+
+/// What can stand in a header line, and is long enough that redacting it leaves other text alone.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}

@@ -1,0 +1,119 @@
+//! The sticky id on disk (SPEC section 6, session file).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use tempfile::NamedTempFile;
+use wire::SessionId;
+
+/// More than this is not a session file.
+const MAX_FILE: u64 = 4 << 10;
+
+/// Keeps a second registrar away from a session file, as long as it lives.
+#[derive(Debug)]
+pub struct SessionLock {
+    #[expect(dead_code, reason = "held for its drop, which unlocks")]
+    file: Flock<File>,
+}
+
+/// Another registrar holds the lock.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// The lock file.
+    pub file: PathBuf,
+}
+
+impl SessionLock {
+    /// Locks `<session-file>.lock`. `Ok(None)` where there can be no lock file: that is a warning, for a read-only
+    /// home must not keep anybody from publishing.
+    pub fn take(session_file: &Path) -> Result<Option<Self>, Locked> {
+        let path = lock_path(session_file);
+        let opened = make_folder(&path).and_then(|()| {
+            let mut options = OpenOptions::new();
+            // A link or a FIFO in its place is not ours to follow or to wait for.
+            let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+            options.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags).open(&path)
+        });
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                log::warn!("cannot lock {}: {error}; a second registrar would go unnoticed", path.display());
+                return Ok(None);
+            }
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Locked { file: path }),
+            Err((_, error)) => {
+                log::warn!("cannot lock {}: {error}; a second registrar would go unnoticed", path.display());
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The id in `path`: one line of 1 to 256 visible ASCII characters in a regular file of at most 4 KiB. Anything else
+/// counts as none.
+pub fn load(path: &Path) -> Option<SessionId> {
+    match read(path) {
+        Ok(text) => {
+            let line =
+                text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+            let id = SessionId::parse(line).ok();
+            if id.is_none() {
+                log::warn!("{} holds no session id: the hub will give a new one", path.display());
+            }
+            id
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            log::warn!("cannot read {}: {error}; the hub will give a new session id", path.display());
+            None
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    if !metadata.is_file() {
+        return Err(invalid("not a regular file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE { Err(invalid("too large for a session file")) } else { Ok(text) }
+}
+
+/// Writes the id: a new file (0600) that takes the old one's place in one step, so that a power cut leaves one or the
+/// other.
+pub fn save(path: &Path, id: &SessionId) -> io::Result<()> {
+    make_folder(path)?;
+    let folder = folder_of(path);
+    let mut file = NamedTempFile::new_in(folder)?;
+    writeln!(file, "{id}")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    // Some file systems cannot sync a folder; the file is then as safe as they make it.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+fn lock_path(session_file: &Path) -> PathBuf {
+    let mut name = session_file.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))
+}
