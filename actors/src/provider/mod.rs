@@ -1,5 +1,6 @@
 //! `ProviderActor`: one published LLM.
 
+pub mod links;
 pub mod messages;
 
 use actix::Recipient;

@@ -1,33 +1,30 @@
 //! Hands tasks to the providers they are for.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use actix::Recipient;
-use wire::TaskId;
+use wire::result::TaskResult;
 use wire::task::{self, Task};
 use wire::texts;
 
 use super::messages::Route;
+use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::uplink::Agreed;
 use crate::wake::messages::Wake;
-
-/// Ends a task with an error, by the outbox.
-pub type Refuse = Rc<dyn Fn(TaskId, String)>;
 
 /// Who gets which task.
 pub struct Dispatch {
     routes: HashMap<String, Route>,
     wake: Recipient<Wake>,
-    refuse: Refuse,
+    outbox: Outbox,
     stopping: bool,
 }
 
 impl Dispatch {
-    /// No provider yet. Wake tasks go to `wake`; what cannot be handed on ends by `refuse`.
-    pub fn new(wake: Recipient<Wake>, refuse: Refuse) -> Self {
-        Self { routes: HashMap::new(), wake, refuse, stopping: false }
+    /// No provider yet. Wake tasks go to `wake`; what cannot be handed on ends in the outbox.
+    pub fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
+        Self { routes: HashMap::new(), wake, outbox, stopping: false }
     }
 
     pub(super) fn set_routes(&mut self, routes: HashMap<String, Route>) {
@@ -48,18 +45,18 @@ impl Dispatch {
                 return;
             }
         };
+        let Some(ticket) = self.outbox.admit(task.id()) else { return };
+        let refuse = |ticket, error| self.outbox.finish(ticket, &TaskResult::Error(error));
         if self.stopping {
-            (self.refuse)(task.id().clone(), texts::SHUTTING_DOWN.to_owned());
-            return;
+            return refuse(ticket, texts::SHUTTING_DOWN.to_owned());
         }
         // A provider that was just given up is as good as gone, whether its route is or not.
         let Some(route) = self.routes.get(task.llm_name()).filter(|route| route.infer.connected()) else {
-            (self.refuse)(task.id().clone(), texts::not_registered_locally(task.llm_name()));
-            return;
+            return refuse(ticket, texts::not_registered_locally(task.llm_name()));
         };
         match task {
-            Task::Infer(task) => route.infer.do_send(Infer { task, agreed }),
-            Task::Wake(task) => self.wake.do_send(Wake { task }),
+            Task::Infer(task) => route.infer.do_send(Infer { task, ticket, agreed }),
+            Task::Wake(task) => self.wake.do_send(Wake { task, ticket }),
         }
     }
 

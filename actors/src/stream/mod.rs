@@ -23,7 +23,7 @@ use crate::session::messages::{Register, SessionLost, SessionReady};
 use crate::uplink::Agreed;
 
 use channel::{Piece, pieces};
-pub use dispatch::{Dispatch, Refuse};
+pub use dispatch::Dispatch;
 use messages::{ChannelLost, ChannelOpened, CloseChannel, Reconnect, RefuseTasks, SetRoutes, StreamUnknown};
 
 /// What the channel needs.
@@ -218,12 +218,10 @@ impl StreamActor {
     /// Gives the channel up, and registers again after a delay: the hub's refusal fixes it, else the pace does.
     fn wait(&mut self, reason: String, refused: Option<Duration>, ctx: &mut Context<Self>) {
         let mut pace = self.config.pace.borrow_mut();
-        if let Link::Up(open) = &self.state.link {
-            if let Some(since) = open.since {
-                pace.was_open(since.elapsed());
-                let asked = self.state.decoder.retry_ms().unwrap_or(0);
-                pace.retry_field(Duration::from_millis(asked));
-            }
+        if let Link::Up(Open { since: Some(since), .. }) = &self.state.link {
+            pace.was_open(since.elapsed());
+            let asked = self.state.decoder.retry_ms().unwrap_or(0);
+            pace.retry_field(Duration::from_millis(asked));
         }
         let retry_in = refused.unwrap_or_else(|| pace.next_delay());
         drop(pace);

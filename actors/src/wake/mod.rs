@@ -1,5 +1,6 @@
 //! `WakeActor`: executes recipes.
 
+pub mod links;
 pub mod messages;
 
 use actix::Recipient;

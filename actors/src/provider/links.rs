@@ -1,0 +1,18 @@
+//! Whom a provider talks to.
+
+use actix::Recipient;
+
+use super::messages::ProviderReport;
+use crate::wake::messages::{EnsureAwake, PutToSleep};
+
+/// Whom a provider talks to. The root makes one actor a provider with
+/// `ProviderActor::new(config: Arc<ProviderConfig>, links: Links, outbox: Outbox, crashes: CrashReporter)`.
+#[derive(Clone)]
+pub struct Links {
+    /// `WakeActor`: bring the backend up.
+    pub ensure_awake: Recipient<EnsureAwake>,
+    /// `WakeActor`: nothing to do for so long that the backend may sleep.
+    pub put_to_sleep: Recipient<PutToSleep>,
+    /// `HeartbeatActor` and the root, each time a report differs from the last one.
+    pub changed: Vec<Recipient<ProviderReport>>,
+}

@@ -1,0 +1,12 @@
+//! Whom the `WakeActor` talks to.
+
+use actix::Recipient;
+
+use crate::heartbeat::messages::Beat;
+
+/// Whom the `WakeActor` talks to. The root makes the one there is with `WakeActor::new(links: Links, outbox: Outbox)`.
+#[derive(Clone)]
+pub struct Links {
+    /// `HeartbeatActor`, at every poll.
+    pub beat: Recipient<Beat>,
+}
