@@ -5,6 +5,7 @@ pub mod clock;
 pub mod error;
 pub mod model;
 pub mod options;
+pub mod queue;
 pub mod random;
 pub mod store;
 
