@@ -1,12 +1,16 @@
 //! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
 
 pub mod auth;
+pub mod channels;
 pub mod clock;
+pub mod core;
 pub mod error;
 pub mod model;
 pub mod options;
 pub mod queue;
 pub mod random;
+pub mod registry;
+pub mod relay;
 pub mod store;
 
 pub use options::HubOptions;

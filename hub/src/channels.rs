@@ -1,0 +1,106 @@
+//! The way a task reaches the session that serves it: one trait, with the in-process form as its only implementation,
+//! for now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+/// The session has no channel here, or a full one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable;
+
+/// The way to the publishers.
+pub trait Dispatch: Send + Sync {
+    /// Puts one event on the session's control channel.
+    fn send(&self, session: &str, event: Bytes) -> Result<(), Unreachable>;
+}
+
+/// Events that wait on one channel. A publisher queues tasks itself, so only one that does not read has any.
+const MAX_EVENTS: usize = 1024;
+/// Bytes that wait on one channel: four requests of the largest size.
+const MAX_BYTES: usize = 128 << 20;
+
+/// The control channels that are open in this process.
+#[derive(Default)]
+pub struct Channels {
+    open: Mutex<HashMap<String, Sender>>,
+}
+
+struct Sender {
+    stream: String,
+    events: mpsc::Sender<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// What the body of an open channel reads. Ends when the channel is replaced or dropped.
+pub struct Receiver {
+    events: mpsc::Receiver<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Channels {
+    /// Opens the session's channel; an older one ends.
+    pub fn open(&self, session: &str, stream: &str) -> Receiver {
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let sender = Sender { stream: stream.to_owned(), events, waiting: waiting.clone() };
+        self.open.lock().insert(session.to_owned(), sender);
+        Receiver { events: receiver, waiting }
+    }
+
+    /// Drops the session's channel, if it is still this one: its body ends.
+    pub fn close(&self, session: &str, stream: &str) {
+        let mut open = self.open.lock();
+        if open.get(session).is_some_and(|sender| sender.stream == stream) {
+            open.remove(session);
+        }
+    }
+
+    /// Drops the session's channel, whichever it is.
+    pub fn drop_session(&self, session: &str) {
+        self.open.lock().remove(session);
+    }
+
+    /// Drops all of them.
+    pub fn drop_all(&self) {
+        self.open.lock().clear();
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Dispatch for Channels {
+    fn send(&self, session: &str, event: Bytes) -> Result<(), Unreachable> {
+        let open = self.open.lock();
+        let sender = open.get(session).ok_or(Unreachable)?;
+        let size = event.len();
+        if sender.waiting.load(Ordering::Relaxed).saturating_add(size) > MAX_BYTES {
+            return Err(Unreachable);
+        }
+        sender.events.try_send(event).map_err(|_| Unreachable)?;
+        sender.waiting.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Receiver {
+    /// The next event; `None` when the channel is replaced or dropped.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let event = self.events.recv().await?;
+        // The sender adds after its send, maybe after this: the count wraps and comes round again.
+        self.waiting.fetch_sub(event.len(), Ordering::Relaxed);
+        Some(event)
+    }
+}

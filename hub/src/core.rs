@@ -1,0 +1,100 @@
+//! What all routes share: the table, the live tasks, the channels, the store, the tokens.
+//!
+//! Each part has its own lock, held for a few lines and never two at once, never over an await.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::auth::Tokens;
+use crate::channels::Channels;
+use crate::clock::{Clock, Now};
+use crate::options::HubOptions;
+use crate::registry::Registry;
+use crate::relay::{Tasks, Wakes};
+use crate::store::{Change, Store};
+
+/// The hub. Routes hold it in an `Arc`.
+pub struct Hub {
+    /// What it was told.
+    pub options: HubOptions,
+    /// Its clock.
+    pub clock: Clock,
+    /// Who publishes what.
+    pub registry: Mutex<Registry>,
+    /// The dispatches under way.
+    pub tasks: Mutex<Tasks>,
+    /// The wake tasks under way.
+    pub wakes: Mutex<Wakes>,
+    /// The way to the publishers.
+    pub channels: Channels,
+    /// Where records live.
+    pub store: Arc<dyn Store>,
+    /// Who may.
+    pub tokens: Arc<Tokens>,
+    /// Sends when a publisher came, woke or got room: for those who wait for one.
+    pub room: watch::Sender<()>,
+    /// How far the hub is on its way down.
+    pub phase: watch::Sender<Phase>,
+}
+
+/// How far the hub is on its way down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Up.
+    Serving,
+    /// New calls get 503, running ones go on.
+    Draining,
+    /// Streams end.
+    Stopping,
+}
+
+impl Hub {
+    /// A hub with an empty past.
+    pub fn new(
+        options: HubOptions,
+        clock: Clock,
+        registry: Registry,
+        store: Arc<dyn Store>,
+        tokens: Arc<Tokens>,
+    ) -> Self {
+        Self {
+            options,
+            clock,
+            registry: Mutex::new(registry),
+            tasks: Mutex::default(),
+            wakes: Mutex::default(),
+            channels: Channels::default(),
+            store,
+            tokens,
+            room: watch::Sender::new(()),
+            phase: watch::Sender::new(Phase::Serving),
+        }
+    }
+
+    /// A reading of the clock.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Writes `changes` some time soon, after all that was given before. A failure is the store's to log: the table in
+    /// memory is the truth, and the next change of the same record writes all of it again.
+    pub fn save(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            drop(self.store.write(changes));
+        }
+    }
+
+    /// Whether new calls are refused.
+    pub fn is_stopping(&self) -> bool {
+        *self.phase.borrow() > Phase::Serving
+    }
+
+    /// Resolves when streams have to end.
+    pub async fn stopping(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives in self, so the wait ends for no other reason.
+        let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+    }
+}

@@ -1,0 +1,180 @@
+//! Which member answers: the healthy one with the least work for its room.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use wire::Features;
+use wire::features::Feature;
+use wire::row::{Kind, Status};
+use wire::task::Endpoint;
+
+use super::{LlmEntry, Registry, Target};
+use crate::clock::Now;
+use crate::model::{Caller, Upstream};
+use crate::store::Change;
+
+/// What a publisher said of one of its providers (feature `status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// From a health check of the backend.
+    pub status: Status,
+    /// Inferences that run or wait there, ours included.
+    pub busy: u32,
+    /// Inferences that may run there at once.
+    pub room: u32,
+}
+
+/// A row that was chosen, as it was then.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The row's name, also the wire name.
+    pub name: String,
+    /// The model that callers get.
+    pub model: String,
+    /// The session that publishes it; none for a public row.
+    pub session: Option<String>,
+    /// What the publisher can do.
+    pub features: Features,
+    /// Its owner.
+    pub owner: String,
+    /// Whether it must be woken first.
+    pub asleep: bool,
+    /// Whether it has no room now: it will queue the task, or refuse it.
+    pub full: bool,
+    /// A public row's upstream.
+    pub upstream: Option<Upstream>,
+}
+
+/// The outcome of a pick.
+#[derive(Debug, Clone)]
+pub enum Pick {
+    /// This one.
+    Chosen(Box<Candidate>),
+    /// Somebody is there, but cannot serve this endpoint.
+    NoEndpoint,
+    /// Nobody is there.
+    Nobody,
+}
+
+impl Registry {
+    /// The best member of `target` for `caller` that is not among `tried`. Visibility is asked again here, at the
+    /// last moment.
+    pub fn pick(
+        &mut self,
+        caller: &Caller,
+        target: &Target,
+        endpoint: Endpoint,
+        tried: &HashSet<String>,
+    ) -> Pick {
+        let names: Vec<&str> = if target.pool {
+            self.members(caller, &target.name).map(|llm| llm.name.as_str()).collect()
+        } else {
+            self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
+        };
+        let mut found = Pick::Nobody;
+        let mut best: Option<&LlmEntry> = None;
+        for name in names {
+            let Some(entry) = self.llms.get(name) else { continue };
+            let owned = target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner);
+            if tried.contains(name) || !owned || !self.is_routable(entry) {
+                continue;
+            }
+            if !self.serves(entry, endpoint) {
+                found = Pick::NoEndpoint;
+                continue;
+            }
+            if best.is_none_or(|best| entry.rank(best) == Ordering::Less) {
+                best = Some(entry);
+            }
+        }
+        let Some(best) = best.map(|entry| entry.llm.name.clone()) else { return found };
+        self.picks += 1;
+        let picks = self.picks;
+        let Some(entry) = self.llms.get_mut(&best) else { return found };
+        entry.picked = picks;
+        let Some(entry) = self.llms.get(&best) else { return found };
+        Pick::Chosen(Box::new(Candidate {
+            name: best,
+            model: entry.llm.model.clone(),
+            session: entry.llm.session.clone(),
+            features: self.features_of(entry),
+            owner: entry.llm.owner.clone(),
+            asleep: entry.llm.status == Status::Hibernating,
+            full: entry.is_full(),
+            upstream: entry.llm.upstream.clone(),
+        }))
+    }
+
+    /// Whether tasks may go to the row now.
+    fn is_routable(&self, entry: &LlmEntry) -> bool {
+        match entry.llm.kind {
+            Kind::Public => entry.llm.status == Status::Active,
+            Kind::Virtual => {
+                let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+                entry.llm.registered
+                    && entry.llm.status != Status::Inactive
+                    && session.is_some_and(super::Session::takes_tasks)
+            }
+        }
+    }
+
+    /// A publisher that knows only section 3 knows only chat completions.
+    fn serves(&self, entry: &LlmEntry, endpoint: Endpoint) -> bool {
+        endpoint == Endpoint::ChatCompletions
+            || entry.llm.kind == Kind::Public
+            || self.features_of(entry).has(Feature::Endpoints)
+    }
+
+    fn features_of(&self, entry: &LlmEntry) -> Features {
+        entry.llm.session.as_ref().map_or(Features::CLASSIC, |id| self.features(id))
+    }
+
+    /// A task of ours starts on the row.
+    pub fn task_started(&mut self, name: &str) {
+        if let Some(entry) = self.llms.get_mut(name) {
+            entry.in_flight += 1;
+        }
+    }
+
+    /// A task of ours ended on the row. The changes are those of a publisher that was waiting to be drained.
+    pub fn task_ended(&mut self, name: &str, now: Now) -> Vec<Change> {
+        let Some(entry) = self.llms.get_mut(name) else { return Vec::new() };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        if let Some(report) = &mut entry.report {
+            // It counted ours; its next report comes a second later at most.
+            report.busy = report.busy.saturating_sub(1);
+        }
+        match entry.llm.session.clone() {
+            Some(session) if entry.in_flight == 0 => self.drained(&session, now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Our tasks on the row.
+    pub fn in_flight(&self, name: &str) -> u32 {
+        self.llms.get(name).map_or(0, |entry| entry.in_flight)
+    }
+}
+
+impl LlmEntry {
+    /// What runs and waits there: our own count is newer, the publisher's knows of others.
+    fn work(&self) -> u32 {
+        self.report.map_or(self.in_flight, |report| report.busy.max(self.in_flight))
+    }
+
+    fn is_full(&self) -> bool {
+        self.report.is_some_and(|report| self.work() >= report.room)
+    }
+
+    /// Awake before asleep, with room before full, least work for its room, fewest tasks; equals take turns. A
+    /// classic publisher says nothing of its room: it is never full, and counts as room for one.
+    fn rank(&self, other: &Self) -> Ordering {
+        let asleep = |entry: &Self| entry.llm.status == Status::Hibernating;
+        let room = |entry: &Self| u64::from(entry.report.map_or(1, |report| report.room.max(1)));
+        let load = |one: &Self, two: &Self| u64::from(one.work()) * room(two);
+        (asleep(self), self.is_full())
+            .cmp(&(asleep(other), other.is_full()))
+            .then_with(|| load(self, other).cmp(&load(other, self)))
+            .then_with(|| (self.work(), self.picked).cmp(&(other.work(), other.picked)))
+    }
+}

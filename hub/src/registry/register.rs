@@ -1,0 +1,390 @@
+//! `POST /_provider-register`: a session's whole set, atomically. First everything is decided, then applied.
+
+use std::collections::BTreeSet;
+
+use wire::SessionId;
+use wire::names;
+use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
+use wire::row::{Kind, Status, Visibility};
+use wire::texts;
+
+use super::{AgentEntry, Link, LlmEntry, Registry, Session};
+use crate::clock::Now;
+use crate::model::{Agent, Caller, Llm, SessionRecord};
+use crate::store::Change;
+
+/// A register call that was applied.
+#[derive(Debug)]
+pub struct Registered {
+    /// The id that the publisher uses from now on.
+    pub session: String,
+    /// Its rows, as named.
+    pub llms: Vec<Llm>,
+    /// Its agents, as named.
+    pub agents: Vec<Agent>,
+    /// For the publisher's owner: what was not done as asked, and to which row.
+    pub warnings: Vec<String>,
+    /// To be committed before the call is answered.
+    pub changes: Vec<Change>,
+}
+
+/// A register call of which nothing was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not what the route takes: 400.
+    Invalid(String),
+    /// A name or a pool is somebody else's: 409.
+    Conflict(String),
+}
+
+/// Longest model, type or `llmName`, in bytes: the longest of Hugging Face's model paths have about 100.
+const MAX_TEXT: usize = 512;
+/// Longest description, prompt or other free text of a row or an agent, in bytes.
+const MAX_PROSE: usize = 64 << 10;
+/// Most rows, and most agents, of one session. A workstation has a handful.
+const MAX_ENTRIES: usize = 256;
+
+impl Registry {
+    /// Registers, or says why not. `ids` makes an id nobody can guess, with a prefix.
+    pub fn register(
+        &mut self,
+        caller: &Caller,
+        request: &RegisterRequest,
+        ids: &dyn Fn(&str) -> String,
+        now: Now,
+    ) -> Result<Registered, Refusal> {
+        check(request).map_err(Refusal::Invalid)?;
+        let session = self.session_for(caller, request, ids)?;
+        for spec in &request.providers {
+            self.may_publish(caller, &session, spec, now).map_err(Refusal::Conflict)?;
+            self.may_join(caller, spec).map_err(Refusal::Conflict)?;
+        }
+        for spec in &request.agents {
+            self.may_publish_agent(caller, &session, spec, now).map_err(Refusal::Conflict)?;
+        }
+
+        let mut done = Registered {
+            session: session.clone(),
+            llms: Vec::with_capacity(request.providers.len()),
+            agents: Vec::with_capacity(request.agents.len()),
+            warnings: Vec::new(),
+            changes: Vec::new(),
+        };
+        self.touch_session(caller, &session, now, &mut done.changes);
+        self.drop_unnamed(&session, request, now, &mut done.changes);
+        for spec in &request.providers {
+            self.apply_llm(caller, &session, spec, ids, now, &mut done);
+        }
+        for spec in &request.agents {
+            self.apply_agent(caller, &session, spec, ids, now, &mut done);
+        }
+        Ok(done)
+    }
+
+    /// The session that the call is for: the one it names, unless that is another user's.
+    fn session_for(
+        &self,
+        caller: &Caller,
+        request: &RegisterRequest,
+        ids: &dyn Fn(&str) -> String,
+    ) -> Result<String, Refusal> {
+        let Some(id) = &request.provider_session_id else { return Ok(ids("sess")) };
+        let id = SessionId::parse(id.as_str())
+            .map_err(|error| Refusal::Invalid(format!("providerSessionId: {error}")))?;
+        match self.sessions.get(id.as_str()) {
+            Some(known) if known.record.owner != caller.user => Ok(ids("sess")),
+            _ => Ok(id.into()),
+        }
+    }
+
+    fn may_publish(
+        &self,
+        caller: &Caller,
+        session: &str,
+        spec: &ProviderEntry,
+        now: Now,
+    ) -> Result<(), String> {
+        let Some(LlmEntry { llm, .. }) = self.llms.get(&spec.name) else { return Ok(()) };
+        let free = llm.kind == Kind::Virtual
+            && llm.owner == caller.user
+            && self.may_take(session, llm.session.as_deref(), llm.status, now);
+        if free {
+            Ok(())
+        } else if !caller.sees(llm.visibility, &llm.owner) {
+            Err(texts::name_taken(&spec.name))
+        } else if llm.kind == Kind::Public {
+            Err(texts::over_public(&spec.name))
+        } else {
+            Err(texts::published_elsewhere(&spec.name))
+        }
+    }
+
+    fn may_publish_agent(
+        &self,
+        caller: &Caller,
+        session: &str,
+        spec: &AgentSpec,
+        now: Now,
+    ) -> Result<(), String> {
+        let Some(AgentEntry { agent, .. }) = self.agents.get(&spec.name) else { return Ok(()) };
+        let free = agent.kind == Kind::Virtual
+            && agent.owner == caller.user
+            && self.may_take(session, agent.session.as_deref(), agent.status, now);
+        if free {
+            Ok(())
+        } else if !caller.sees(agent.visibility, &agent.owner) {
+            Err(texts::name_taken(&spec.name))
+        } else if agent.kind == Kind::Public {
+            Err(format!("Cannot publish over public agent: {}", spec.name))
+        } else {
+            Err(format!("Agent {} is published by another session", spec.name))
+        }
+    }
+
+    /// Whether `session` may have what `holder`, a session of the same user, has: its own, or what a dead one left.
+    fn may_take(&self, session: &str, holder: Option<&str>, status: Status, now: Now) -> bool {
+        let Some(holder) = holder else { return true };
+        if holder == session {
+            return true;
+        }
+        let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
+        let dead = match other.link {
+            Link::Open { .. } => false,
+            Link::Closed { .. } => true,
+            Link::None => now.mono.saturating_sub(other.beat) > self.heartbeat_timeout,
+        };
+        status == Status::Inactive && dead
+    }
+
+    fn touch_session(&mut self, caller: &Caller, id: &str, now: Now, changes: &mut Vec<Change>) {
+        let session = self.sessions.entry(id.to_owned()).or_insert_with(|| {
+            let record = SessionRecord {
+                id: id.to_owned(),
+                owner: caller.user.clone(),
+                last_heartbeat_at: now.wall,
+                created_at: now.wall,
+            };
+            Session::new(record, now)
+        });
+        session.beat = now.mono;
+        session.record.last_heartbeat_at = now.wall;
+        session.silent = false;
+        session.draining = false;
+        if let Link::Closed { .. } = session.link {
+            session.link = Link::None;
+        }
+        changes.push(Change::PutSession(session.record.clone()));
+    }
+
+    /// What the session had and does not name any more: inactive at once, and never revived.
+    fn drop_unnamed(
+        &mut self,
+        session: &str,
+        request: &RegisterRequest,
+        now: Now,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(held) = self.sessions.get(session) else { return };
+        for name in &held.llms {
+            if request.providers.iter().any(|spec| &spec.name == name) {
+                continue;
+            }
+            if let Some(entry) = self.llms.get_mut(name)
+                && (entry.set_status(Status::Inactive, now) || entry.llm.registered)
+            {
+                entry.llm.registered = false;
+                changes.push(entry.put());
+            }
+        }
+        for name in &held.agents {
+            if request.agents.iter().any(|spec| &spec.name == name) {
+                continue;
+            }
+            if let Some(entry) = self.agents.get_mut(name)
+                && (entry.set_status(Status::Inactive, now) || entry.agent.registered)
+            {
+                entry.agent.registered = false;
+                changes.push(entry.put());
+            }
+        }
+    }
+
+    fn apply_llm(
+        &mut self,
+        caller: &Caller,
+        session: &str,
+        spec: &ProviderEntry,
+        ids: &dyn Fn(&str) -> String,
+        now: Now,
+        done: &mut Registered,
+    ) {
+        let status = match spec.initial_status {
+            Status::Hibernating => Status::Hibernating,
+            Status::Active | Status::Inactive => Status::Active,
+        };
+        let old = self.llms.get(&spec.name).map(|entry| entry.llm.clone());
+        let visibility = match &old {
+            Some(old) => tightened(&format!("LLM {}", old.name), old.visibility, spec.visibility, done),
+            None => spec.visibility,
+        };
+        if let Some(before) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
+            && let Some(before) = self.sessions.get_mut(before)
+        {
+            before.llms.remove(&spec.name);
+        }
+        let llm = Llm {
+            id: old.as_ref().map_or_else(|| ids("llm"), |old| old.id.clone()),
+            name: spec.name.clone(),
+            provider_type: spec.provider_type.clone(),
+            model: spec.model.clone(),
+            tier: spec.tier,
+            description: spec.description.clone(),
+            kind: Kind::Virtual,
+            status,
+            declared: status,
+            last_heartbeat_at: Some(now.wall),
+            inactive_since: None,
+            pool_name: spec.pool_name.clone(),
+            visibility,
+            owner: caller.user.clone(),
+            session: Some(session.to_owned()),
+            registered: true,
+            created_at: old.as_ref().map_or(now.wall, |old| old.created_at),
+            updated_at: now.wall,
+            upstream: None,
+        };
+        done.llms.push(llm.clone());
+        done.changes.push(Change::PutLlm(Box::new(llm.clone())));
+        self.put_llm(llm, now);
+        if let Some(entry) = self.llms.get_mut(&spec.name) {
+            entry.report = None;
+        }
+        if let Some(holder) = self.sessions.get_mut(session) {
+            holder.llms.insert(spec.name.clone());
+        }
+    }
+
+    fn apply_agent(
+        &mut self,
+        caller: &Caller,
+        session: &str,
+        spec: &AgentSpec,
+        ids: &dyn Fn(&str) -> String,
+        now: Now,
+        done: &mut Registered,
+    ) {
+        let old = self.agents.get(&spec.name).map(|entry| entry.agent.clone());
+        let visibility = match &old {
+            Some(old) => tightened(&format!("Agent {}", old.name), old.visibility, spec.visibility, done),
+            None => spec.visibility,
+        };
+        if let Some(before) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
+            && let Some(before) = self.sessions.get_mut(before)
+        {
+            before.agents.remove(&spec.name);
+        }
+        let agent = Agent {
+            id: old.as_ref().map_or_else(|| ids("agent"), |old| old.id.clone()),
+            name: spec.name.clone(),
+            llm_name: spec.llm_name.clone(),
+            description: spec.description.clone(),
+            system_prompt: spec.system_prompt.clone(),
+            project: spec.project.clone(),
+            default_params: spec.default_params.clone(),
+            extras: spec.extras.clone(),
+            kind: Kind::Virtual,
+            status: Status::Active,
+            last_heartbeat_at: Some(now.wall),
+            inactive_since: None,
+            visibility,
+            owner: caller.user.clone(),
+            session: Some(session.to_owned()),
+            registered: true,
+            created_at: old.as_ref().map_or(now.wall, |old| old.created_at),
+            updated_at: now.wall,
+        };
+        done.agents.push(agent.clone());
+        done.changes.push(Change::PutAgent(Box::new(agent.clone())));
+        self.put_agent(agent, now);
+        if let Some(holder) = self.sessions.get_mut(session) {
+            holder.agents.insert(spec.name.clone());
+        }
+    }
+}
+
+/// Visibility may be tightened, never loosened; a difference is a warning that names what it is about.
+fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Registered) -> Visibility {
+    match (old, asked) {
+        (Visibility::Private, Visibility::Public) => {
+            done.warnings.push(format!("{what} stays private: a later register call cannot make it public"));
+        }
+        (Visibility::Public, Visibility::Private) => {
+            done.warnings.push(format!("{what} was public and is private from now on"));
+        }
+        _ => return old,
+    }
+    Visibility::Private
+}
+
+/// What can be checked without the table.
+fn check(request: &RegisterRequest) -> Result<(), String> {
+    if request.providers.len() > MAX_ENTRIES || request.agents.len() > MAX_ENTRIES {
+        return Err(format!("a session has at most {MAX_ENTRIES} providers and {MAX_ENTRIES} agents"));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, spec) in request.providers.iter().enumerate() {
+        let at = format!("providers[{index}]");
+        name(&format!("{at}.name"), &spec.name)?;
+        if !seen.insert(&spec.name) {
+            return Err(format!("{at}.name: '{}' is named twice", spec.name));
+        }
+        text(&format!("{at}.type"), &spec.provider_type)?;
+        text(&format!("{at}.model"), &spec.model)?;
+        if let Some(pool) = &spec.pool_name {
+            name(&format!("{at}.poolName"), pool)?;
+        }
+        prose(&format!("{at}.description"), spec.description.as_deref())?;
+    }
+    let mut seen = BTreeSet::new();
+    for (index, spec) in request.agents.iter().enumerate() {
+        let at = format!("agents[{index}]");
+        name(&format!("{at}.name"), &spec.name)?;
+        if !seen.insert(&spec.name) {
+            return Err(format!("{at}.name: '{}' is named twice", spec.name));
+        }
+        text(&format!("{at}.llmName"), &spec.llm_name)?;
+        prose(&format!("{at}.description"), spec.description.as_deref())?;
+        prose(&format!("{at}.systemPrompt"), spec.system_prompt.as_deref())?;
+        prose(&format!("{at}.project"), spec.project.as_deref())?;
+        object(&format!("{at}.defaultParams"), spec.default_params.as_deref())?;
+        object(&format!("{at}.extras"), spec.extras.as_deref())?;
+    }
+    Ok(())
+}
+
+fn name(at: &str, value: &str) -> Result<(), String> {
+    names::check(value).map_err(|error| format!("{at}: {error}"))
+}
+
+fn text(at: &str, value: &str) -> Result<(), String> {
+    if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(char::is_control) {
+        return Err(format!("{at}: 1 to {MAX_TEXT} characters, none of them a control character"));
+    }
+    Ok(())
+}
+
+fn prose(at: &str, value: Option<&str>) -> Result<(), String> {
+    match value {
+        Some(value) if value.len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),
+        _ => Ok(()),
+    }
+}
+
+fn object(at: &str, value: Option<&serde_json::value::RawValue>) -> Result<(), String> {
+    match value {
+        Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object")),
+        Some(value) if value.get().len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),
+        Some(value) => wire::json::compact(value.get()).map(drop).map_err(|error| format!("{at}: {error}")),
+        None => Ok(()),
+    }
+}

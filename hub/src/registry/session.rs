@@ -1,0 +1,208 @@
+//! A session's signs of life: channel, heartbeat, drain.
+
+use wire::Features;
+use wire::features::Feature;
+use wire::register::Heartbeat;
+use wire::row::Status;
+
+use super::{Link, Registry, Report, Session};
+use crate::clock::Now;
+use crate::model::Caller;
+use crate::store::Change;
+
+/// There is no such session for this caller: unknown, or another user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownSession;
+
+/// Why a heartbeat does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatRefusal {
+    /// As [`UnknownSession`].
+    Unknown,
+    /// It names a channel that the hub does not hold: half-open, or replaced.
+    OtherStream,
+}
+
+/// A channel that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// To be written when there is time.
+    pub changes: Vec<Change>,
+    /// The channel that this one replaces.
+    pub replaced: Option<String>,
+}
+
+impl Registry {
+    fn session_of(&mut self, caller: &Caller, id: &str) -> Result<&mut Session, UnknownSession> {
+        self.sessions.get_mut(id).filter(|session| session.record.owner == caller.user).ok_or(UnknownSession)
+    }
+
+    /// Whether `caller` has the session `id`.
+    pub fn owns_session(&self, caller: &Caller, id: &str) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.record.owner == caller.user)
+    }
+
+    /// The features that were negotiated on the session's channel.
+    pub fn features(&self, id: &str) -> Features {
+        self.sessions.get(id).map_or(Features::CLASSIC, Session::features)
+    }
+
+    /// The session's channel opens: counts as a heartbeat, revives its rows, replaces an older channel.
+    pub fn open(
+        &mut self,
+        caller: &Caller,
+        id: &str,
+        stream: String,
+        features: Features,
+        now: Now,
+    ) -> Result<Opened, UnknownSession> {
+        let session = self.session_of(caller, id)?;
+        let replaced = match std::mem::replace(&mut session.link, Link::Open { stream, features }) {
+            Link::Open { stream, .. } => Some(stream),
+            Link::None | Link::Closed { .. } => None,
+        };
+        session.draining = false;
+        session.silent = false;
+        Ok(Opened { changes: self.beat(id, now), replaced })
+    }
+
+    /// A channel closed. `None` when it was replaced before: a late close changes nothing.
+    pub fn close(&mut self, id: &str, stream: &str, now: Now) -> Option<Vec<Change>> {
+        let session = self.sessions.get_mut(id)?;
+        match &session.link {
+            Link::Open { stream: open, .. } if open == stream => (),
+            _ => return None,
+        }
+        session.link = Link::Closed { at: now.mono };
+        Some(self.silence(id, now))
+    }
+
+    /// Whether the session is as it was when its channel closed, or it fell silent, at `since`: its grace is over.
+    pub fn is_away_since(&self, id: &str, since: Now) -> bool {
+        self.sessions.get(id).is_none_or(|session| match session.link {
+            Link::Closed { at } => at == since.mono,
+            Link::Open { .. } | Link::None => session.silent && session.beat < since.mono,
+        })
+    }
+
+    /// The session that speaks is alive; whether it may route depends on its channel.
+    pub fn heartbeat(
+        &mut self,
+        caller: &Caller,
+        beat: &Heartbeat,
+        now: Now,
+    ) -> Result<Vec<Change>, BeatRefusal> {
+        let id = beat.provider_session_id.as_str();
+        let session = self.session_of(caller, id).map_err(|UnknownSession| BeatRefusal::Unknown)?;
+        let mut with_status = false;
+        match &session.link {
+            Link::Open { stream, features } => {
+                with_status = features.has(Feature::Status);
+                if with_status && beat.stream_id.as_ref().is_some_and(|named| named != stream) {
+                    return Err(BeatRefusal::OtherStream);
+                }
+            }
+            Link::None | Link::Closed { .. } if beat.stream_id.is_some() => {
+                return Err(BeatRefusal::OtherStream);
+            }
+            Link::None | Link::Closed { .. } => (),
+        }
+        if with_status {
+            self.take_reports(id, beat);
+        }
+        Ok(self.beat(id, now))
+    }
+
+    fn take_reports(&mut self, id: &str, beat: &Heartbeat) {
+        let Some(session) = self.sessions.get(id) else { return };
+        for status in beat.providers.iter().flatten() {
+            if session.llms.contains(&status.name)
+                && let Some(entry) = self.llms.get_mut(&status.name)
+                && entry.llm.registered
+            {
+                entry.report = Some(Report {
+                    status: status.status,
+                    busy: status.in_flight.saturating_add(status.queued),
+                    room: status.max_concurrency,
+                });
+            }
+        }
+    }
+
+    /// A sign of life: rows come back to their living status, unless the channel is known to be closed.
+    fn beat(&mut self, id: &str, now: Now) -> Vec<Change> {
+        let Some(session) = self.sessions.get_mut(id) else { return Vec::new() };
+        session.beat = now.mono;
+        session.record.last_heartbeat_at = now.wall;
+        let revives = !matches!(session.link, Link::Closed { .. }) && !session.draining;
+        session.silent = false;
+        let mut changes = Vec::new();
+        for name in &session.llms {
+            let Some(entry) = self.llms.get_mut(name).filter(|entry| entry.llm.registered) else { continue };
+            entry.llm.last_heartbeat_at = Some(now.wall);
+            let status = entry.living_status();
+            if revives && entry.set_status(status, now) {
+                changes.push(entry.put());
+            }
+        }
+        for name in &session.agents {
+            let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.agent.registered) else {
+                continue;
+            };
+            entry.agent.last_heartbeat_at = Some(now.wall);
+            if revives && entry.set_status(Status::Active, now) {
+                changes.push(entry.put());
+            }
+        }
+        changes
+    }
+
+    /// The session is away: its rows and agents are inactive from now on.
+    pub(super) fn silence(&mut self, id: &str, now: Now) -> Vec<Change> {
+        let Some(session) = self.sessions.get(id) else { return Vec::new() };
+        let mut changes = vec![Change::PutSession(session.record.clone())];
+        for name in &session.llms {
+            if let Some(entry) = self.llms.get_mut(name)
+                && entry.set_status(Status::Inactive, now)
+            {
+                changes.push(entry.put());
+            }
+        }
+        for name in &session.agents {
+            if let Some(entry) = self.agents.get_mut(name)
+                && entry.set_status(Status::Inactive, now)
+            {
+                changes.push(entry.put());
+            }
+        }
+        changes
+    }
+
+    /// The session takes no more tasks; its rows become inactive when the last one is done.
+    pub fn drain(&mut self, caller: &Caller, id: &str, now: Now) -> Result<Vec<Change>, UnknownSession> {
+        self.session_of(caller, id)?.draining = true;
+        Ok(self.drained(id, now))
+    }
+
+    /// The changes that follow when a draining session has nothing left to do.
+    pub(super) fn drained(&mut self, id: &str, now: Now) -> Vec<Change> {
+        let Some(session) = self.sessions.get(id) else { return Vec::new() };
+        let busy =
+            session.llms.iter().any(|name| self.llms.get(name).is_some_and(|entry| entry.in_flight > 0));
+        if session.draining && !busy { self.silence(id, now) } else { Vec::new() }
+    }
+
+    /// A publisher woke its backend.
+    pub fn woken(&mut self, name: &str, now: Now) -> Vec<Change> {
+        let Some(entry) = self.llms.get_mut(name) else { return Vec::new() };
+        if entry.llm.status != Status::Hibernating {
+            return Vec::new();
+        }
+        entry.llm.declared = Status::Active;
+        if let Some(report) = &mut entry.report {
+            report.status = Status::Active;
+        }
+        entry.set_status(Status::Active, now);
+        vec![entry.put()]
+    }
+}

@@ -1,0 +1,153 @@
+//! What a caller gets to see: every list, lookup and choice goes through here, so that the answer to a caller is a
+//! function of the rows that this caller may see.
+
+use wire::row::{AgentRow, LlmRow, PoolMembers, Status};
+
+use super::Registry;
+use super::pools::effective_key;
+use crate::model::{Agent, Caller, Llm, UserId};
+
+/// What an inference is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A row's name, or a pool's key.
+    pub name: String,
+    /// Whether the whole pool of that key may answer, or the row alone.
+    pub pool: bool,
+    /// Through a private row or agent: only this user's members.
+    pub only_owner: Option<UserId>,
+}
+
+impl Registry {
+    /// The rows that `caller` sees, by name.
+    pub fn llms(&self, caller: &Caller) -> impl Iterator<Item = &Llm> {
+        self.llms.values().map(|entry| &entry.llm).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+    }
+
+    /// The row `name`, if `caller` sees it.
+    pub fn llm(&self, caller: &Caller, name: &str) -> Option<&Llm> {
+        let llm = &self.llms.get(name)?.llm;
+        caller.sees(llm.visibility, &llm.owner).then_some(llm)
+    }
+
+    /// The agents that `caller` sees, by name.
+    pub fn agents(&self, caller: &Caller) -> impl Iterator<Item = &Agent> {
+        let agents = self.agents.values().map(|entry| &entry.agent);
+        agents.filter(|agent| caller.sees(agent.visibility, &agent.owner))
+    }
+
+    /// The agent `name`, if `caller` sees it.
+    pub fn agent(&self, caller: &Caller, name: &str) -> Option<&Agent> {
+        let agent = &self.agents.get(name)?.agent;
+        caller.sees(agent.visibility, &agent.owner).then_some(agent)
+    }
+
+    /// What `name` stands for: a row, unless its name is a pool's; then a pool. `None` for what `caller` cannot see.
+    pub fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
+        match self.llm(caller, name) {
+            Some(llm) => Some(Target {
+                name: name.to_owned(),
+                pool: effective_key(llm) == name,
+                only_owner: private_owner(llm),
+            }),
+            None => self.members(caller, name).next().map(|_| Target {
+                name: name.to_owned(),
+                pool: true,
+                only_owner: None,
+            }),
+        }
+    }
+
+    /// What an agent that is pinned to `llm` reaches: the pool of that row.
+    pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Option<Target> {
+        let private_agent = (agent.visibility == wire::row::Visibility::Private).then(|| agent.owner.clone());
+        match self.llm(caller, &agent.llm_name) {
+            Some(llm) => Some(Target {
+                name: effective_key(llm).to_owned(),
+                pool: true,
+                only_owner: private_agent.or_else(|| private_owner(llm)),
+            }),
+            None => self
+                .target(caller, &agent.llm_name)
+                .map(|target| Target { only_owner: private_agent.or(target.only_owner), ..target }),
+        }
+    }
+
+    /// The members of the pool `key` that `caller` sees.
+    pub fn members(&self, caller: &Caller, key: &str) -> impl Iterator<Item = &Llm> {
+        self.keyed(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+    }
+
+    /// The answer of the members route: `name` is a row or a pool's key.
+    pub fn pool(&self, caller: &Caller, name: &str) -> Option<PoolMembers> {
+        let key = match self.llm(caller, name) {
+            Some(llm) => effective_key(llm),
+            None => name,
+        };
+        let members: Vec<LlmRow> = self.members(caller, key).map(Llm::row).collect();
+        if members.is_empty() {
+            return None;
+        }
+        Some(PoolMembers {
+            pool_name: key.to_owned(),
+            explicit: members.iter().any(|row| row.pool_name.is_some()),
+            size: members.len(),
+            active_count: members.iter().filter(|row| row.status == Status::Active).count(),
+            members,
+        })
+    }
+}
+
+fn private_owner(llm: &Llm) -> Option<UserId> {
+    (llm.visibility == wire::row::Visibility::Private).then(|| llm.owner.clone())
+}
+
+impl Llm {
+    /// The row as callers read it.
+    pub fn row(&self) -> LlmRow {
+        LlmRow {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            provider_type: self.provider_type.clone(),
+            model: self.model.clone(),
+            tier: self.tier,
+            description: self.description.clone(),
+            kind: self.kind,
+            status: self.status,
+            last_heartbeat_at: self.last_heartbeat_at,
+            inactive_since: self.inactive_since,
+            pool_name: self.pool_name.clone(),
+            visibility: self.visibility,
+            owner_id: Some(self.owner.clone()),
+            provider_session_id: self.session.clone(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            url: None,
+        }
+    }
+}
+
+impl Agent {
+    /// The agent as callers read it.
+    pub fn row(&self) -> AgentRow {
+        AgentRow {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            llm_name: self.llm_name.clone(),
+            description: self.description.clone(),
+            system_prompt: self.system_prompt.clone(),
+            project: self.project.clone(),
+            default_params: self.default_params.clone(),
+            extras: self.extras.clone(),
+            kind: self.kind,
+            status: self.status,
+            visibility: self.visibility,
+            owner_id: Some(self.owner.clone()),
+            provider_session_id: self.session.clone(),
+            last_heartbeat_at: self.last_heartbeat_at,
+            inactive_since: self.inactive_since,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}

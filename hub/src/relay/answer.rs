@@ -1,0 +1,299 @@
+//! The caller's side of an answer: a whole body, or a stream of events.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, Sleep, sleep};
+use wire::openai::{completion_as_chunk, error_message, usage};
+use wire::task::Endpoint;
+
+use super::attempt::{Attempt, Piece};
+use super::call::Call;
+use super::encode;
+use super::run::{Reply, Request, run};
+use crate::core::Hub;
+use crate::error::{ApiError, Dialect, ErrorKind};
+
+/// In which form a caller reads its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// Of errors.
+    pub dialect: Dialect,
+    /// Of events.
+    pub endpoint: Endpoint,
+}
+
+/// Runs one inference and answers it.
+pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<HttpResponse, ApiError> {
+    let style = Style { dialect, endpoint: request.endpoint };
+    let call = Call::new(&hub, &request.caller.user, &request.target.name, request.streaming);
+    let keepalive = hub.options.timings.keepalive_interval;
+    if !request.streaming {
+        let reply = noted(&call, run(&hub, &request, &call).await)?;
+        return Ok(respond(reply, style, call, None, &hub, &request));
+    }
+    let request = Arc::new(request);
+    let mut waiting: Waiting = Box::pin({
+        let (hub, request, call) = (hub.clone(), request.clone(), call.clone());
+        async move { run(&hub, &request, &call).await }
+    });
+    if keepalive.is_zero() {
+        let reply = noted(&call, waiting.await)?;
+        return Ok(respond(reply, style, call, None, &hub, &request));
+    }
+    match tokio::time::timeout(keepalive, &mut waiting).await {
+        Ok(reply) => {
+            let reply = noted(&call, reply)?;
+            Ok(respond(reply, style, call, Some(keepalive), &hub, &request))
+        }
+        Err(_) => Ok(stream(State::Opening(waiting), style, call, Some(keepalive), &hub, &request)),
+    }
+}
+
+fn noted(call: &Call, reply: Result<Reply, ApiError>) -> Result<Reply, ApiError> {
+    if let Err(error) = &reply {
+        call.ended(error.kind.status().as_u16());
+    }
+    reply
+}
+
+fn respond(
+    reply: Reply,
+    style: Style,
+    call: Arc<Call>,
+    keepalive: Option<Duration>,
+    hub: &Arc<Hub>,
+    request: &Request,
+) -> HttpResponse {
+    match reply {
+        Reply::Whole { status, body } if status >= 400 || !request.streaming => {
+            whole(style, &call, status, body.get())
+        }
+        Reply::Whole { status, body } => {
+            let first = Piece::Answer { status, body };
+            stream(State::Flowing(first, None), style, call, keepalive, hub, request)
+        }
+        Reply::Stream { first, attempt } => {
+            stream(State::Flowing(first, Some(attempt)), style, call, keepalive, hub, request)
+        }
+    }
+}
+
+/// A publisher's status and body, passed on. An error that is not in the dialect's shape is put into it.
+pub fn whole(style: Style, call: &Call, status: u16, body: &str) -> HttpResponse {
+    if let Some(usage) = usage(body) {
+        call.used(usage);
+    }
+    // Anything between success and error would make a client do something on a publisher's word: go elsewhere, say.
+    let status = match status {
+        200..=203 | 400..=599 => status,
+        204..=299 => 200,
+        _ => 502,
+    };
+    call.ended(status);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = HttpResponse::build(status);
+    response.content_type("application/json");
+    let failed = status.is_client_error() || status.is_server_error();
+    if failed && style.dialect != Dialect::Api && !has_shape(style.dialect, body) {
+        let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
+        let kind = ApiError::of_status(status).kind;
+        return response.body(ApiError::new(kind, message).body(style.dialect));
+    }
+    response.body(body.to_owned())
+}
+
+fn has_shape(dialect: Dialect, body: &str) -> bool {
+    let Ok(object) = wire::json::Object::parse(body) else { return false };
+    let error = object.get("error").is_some_and(|error| error.starts_with('{'));
+    error && (dialect != Dialect::Anthropic || object.get("type") == Some("\"error\""))
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Reply, ApiError>>>>;
+
+/// The body of a streamed answer. Dropping it cancels what is not over.
+pub struct Answer {
+    state: State,
+    style: Style,
+    call: Arc<Call>,
+    keepalive: Option<Keepalive>,
+    /// Resolves when the caller's token does not count any more.
+    revoked: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+struct Keepalive {
+    interval: Duration,
+    timer: Pin<Box<Sleep>>,
+    last: Instant,
+}
+
+enum State {
+    /// Opened with a comment, before any content.
+    Opening(Waiting),
+    /// This piece, then those of the attempt.
+    Flowing(Piece, Option<Attempt>),
+    /// The attempt's pieces.
+    Following(Attempt),
+    /// Nothing more.
+    Over,
+}
+
+const COMMENT: &[u8] = b": keepalive\n\n";
+const LOST: &str = "the publisher was lost in the middle of its answer";
+
+fn stream(
+    state: State,
+    style: Style,
+    call: Arc<Call>,
+    keepalive: Option<Duration>,
+    hub: &Arc<Hub>,
+    request: &Request,
+) -> HttpResponse {
+    let opened = matches!(state, State::Opening(_));
+    let revoked = {
+        let (tokens, caller) = (hub.tokens.clone(), request.caller.clone());
+        Box::pin(async move { tokens.ended(&caller).await })
+    };
+    let keepalive = keepalive.map(|interval| Keepalive {
+        interval,
+        // The one that opens the stream is due.
+        timer: Box::pin(sleep(if opened { Duration::ZERO } else { interval })),
+        last: if opened {
+            Instant::now().checked_sub(interval).unwrap_or_else(Instant::now)
+        } else {
+            Instant::now()
+        },
+    });
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-cache, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(Answer { state, style, call, keepalive, revoked })
+}
+
+impl Answer {
+    fn fail(&mut self, status: u16, message: &str) -> Bytes {
+        self.call.ended(status);
+        self.state = State::Over;
+        encode::failure(self.style.dialect, self.style.endpoint, message).into()
+    }
+
+    /// What a piece makes of the stream; `None` when nothing is to be written.
+    fn take(&mut self, piece: Piece) -> Option<Bytes> {
+        match piece {
+            Piece::Events { bytes, usage } => {
+                if let Some(usage) = usage {
+                    self.call.used(usage);
+                }
+                if let Some(keepalive) = &mut self.keepalive {
+                    keepalive.last = Instant::now();
+                }
+                Some(bytes)
+            }
+            Piece::Done => {
+                self.call.ended(200);
+                self.state = State::Over;
+                let done = encode::done(self.style.endpoint);
+                (!done.is_empty()).then(|| Bytes::from_static(done))
+            }
+            Piece::Error(message) => Some(self.fail(502, &message)),
+            Piece::Answer { status, body } => Some(self.take_whole(status, body.get())),
+        }
+    }
+
+    /// A whole answer where a stream was promised.
+    fn take_whole(&mut self, status: u16, body: &str) -> Bytes {
+        if status >= 400 {
+            let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
+            return self.fail(status, &message);
+        }
+        if let Some(usage) = usage(body) {
+            self.call.used(usage);
+        }
+        let event = match self.style.endpoint {
+            Endpoint::ChatCompletions => completion_as_chunk(body),
+            _ => Ok(body.to_owned()),
+        };
+        let mut out = Vec::with_capacity(body.len() + 64);
+        match event.and_then(|event| encode::chunk(self.style.endpoint, &event, &mut out)) {
+            Ok(()) => {
+                out.extend_from_slice(encode::done(self.style.endpoint));
+                self.call.ended(200);
+                self.state = State::Over;
+                out.into()
+            }
+            Err(_) => self.fail(502, "the publisher's answer is not a completion"),
+        }
+    }
+
+    fn opened(&mut self, reply: Result<Reply, ApiError>) -> Option<Bytes> {
+        match reply {
+            Ok(Reply::Stream { first, attempt }) => {
+                self.state = State::Following(attempt);
+                self.take(first)
+            }
+            Ok(Reply::Whole { status, body }) => Some(self.take_whole(status, body.get())),
+            Err(error) => Some(self.fail(error.kind.status().as_u16(), &error.message)),
+        }
+    }
+}
+
+impl Stream for Answer {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let written = match &mut self.state {
+                State::Over => return Poll::Ready(None),
+                State::Flowing(..) => {
+                    let State::Flowing(piece, attempt) = std::mem::replace(&mut self.state, State::Over)
+                    else {
+                        return Poll::Ready(None);
+                    };
+                    if let Some(attempt) = attempt {
+                        self.state = State::Following(attempt);
+                    }
+                    self.take(piece)
+                }
+                State::Opening(waiting) => match waiting.as_mut().poll(cx) {
+                    Poll::Ready(reply) => self.opened(reply),
+                    Poll::Pending => break,
+                },
+                State::Following(attempt) => match attempt.pieces.poll_recv(cx) {
+                    Poll::Ready(Some(piece)) => self.take(piece),
+                    Poll::Ready(None) => Some(self.fail(502, LOST)),
+                    Poll::Pending => break,
+                },
+            };
+            if let Some(written) = written {
+                return Poll::Ready(Some(Ok(written)));
+            }
+        }
+        if self.revoked.as_mut().poll(cx).is_ready() {
+            let status = ErrorKind::Unauthorized.status().as_u16();
+            let written = self.fail(status, "the token is not valid any more");
+            return Poll::Ready(Some(Ok(written)));
+        }
+        let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
+        while keepalive.timer.as_mut().poll(cx).is_ready() {
+            let quiet = keepalive.last.elapsed();
+            if quiet >= keepalive.interval {
+                keepalive.last = Instant::now();
+                let next = keepalive.last + keepalive.interval;
+                keepalive.timer.as_mut().reset(next);
+                return Poll::Ready(Some(Ok(Bytes::from_static(COMMENT))));
+            }
+            let next = keepalive.last + keepalive.interval;
+            keepalive.timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+}

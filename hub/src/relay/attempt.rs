@@ -1,0 +1,168 @@
+//! One dispatch, from its caller's side.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use wire::TaskId;
+use wire::features::Feature;
+use wire::openai::Usage;
+use wire::sse::write_event;
+use wire::task::{Cancel, Endpoint, InferFrame, wake_data};
+
+use super::tasks::{Ending, Live};
+use crate::channels::Dispatch;
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::random;
+use crate::registry::Candidate;
+
+/// What a publisher, or an upstream, sends for one dispatch.
+#[derive(Debug)]
+pub enum Piece {
+    /// Whole events for the caller's stream, written by our encoder.
+    Events {
+        /// Their bytes.
+        bytes: Bytes,
+        /// What they say that the answer cost, if they do.
+        usage: Option<Usage>,
+    },
+    /// The end of a streamed answer.
+    Done,
+    /// A whole answer.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// Compact JSON.
+        body: Box<RawValue>,
+    },
+    /// It failed.
+    Error(String),
+}
+
+/// Pieces between a publisher and a caller that does not read: with the largest read of an upload (64 KiB) 1 MiB.
+const PIECES: usize = 16;
+/// Dispatches under way in one hub: far more than publishers have room for, and a bound all the same.
+const MAX_LIVE: usize = 65_536;
+/// Room for an event's field names and line ends.
+const ENVELOPE: usize = 32;
+
+/// One dispatch. Dropping it cancels what is not over.
+pub struct Attempt {
+    hub: Arc<Hub>,
+    /// The task's id.
+    pub id: String,
+    /// What comes; the end without a last word means that the publisher was lost.
+    pub pieces: mpsc::Receiver<Piece>,
+}
+
+/// What to dispatch.
+#[derive(Debug)]
+pub enum Work<'a> {
+    /// Answer a request.
+    Infer {
+        /// Whether chunks are wanted.
+        streaming: bool,
+        /// What is asked of the backend.
+        endpoint: Endpoint,
+        /// The request body.
+        request: &'a RawValue,
+    },
+    /// Bring the backend up.
+    Wake,
+}
+
+impl Attempt {
+    /// Sends `work` to the publisher of `candidate`.
+    pub fn start(hub: &Arc<Hub>, candidate: &Candidate, work: &Work<'_>) -> Result<Self, ApiError> {
+        let away = || ApiError::new(ErrorKind::Unavailable, "the publisher is away, try again later");
+        let session = candidate.session.as_deref().ok_or_else(away)?;
+        let id = TaskId::parse(random::id("task")).map_err(ApiError::internal)?;
+        let (data, streaming, endpoint) = match work {
+            Work::Wake => (wake_data(&id, &candidate.name), false, Endpoint::ChatCompletions),
+            Work::Infer { streaming, endpoint, request } => {
+                let frame = InferFrame::new(&id, &candidate.name, *streaming, *endpoint, request);
+                (frame.data().map_err(ApiError::internal)?, *streaming, *endpoint)
+            }
+        };
+        let mut event = Vec::with_capacity(data.len() + ENVELOPE);
+        write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
+
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let live = Live {
+            user: candidate.owner.clone(),
+            session: session.to_owned(),
+            row: candidate.name.clone(),
+            streaming,
+            endpoint,
+            tell_cancel: candidate.features.has(Feature::Cancel),
+            pieces: sender,
+            next_seq: 0,
+            upload: None,
+        };
+        let id = String::from(id);
+        {
+            let mut tasks = hub.tasks.lock();
+            if tasks.len() >= MAX_LIVE {
+                return Err(ApiError::new(ErrorKind::Unavailable, "the hub is busy, try again later"));
+            }
+            tasks.insert(id.clone(), live);
+        }
+        hub.registry.lock().task_started(&candidate.name);
+        // From here on the guard ends it.
+        let attempt = Self { hub: hub.clone(), id, pieces };
+        hub.channels.send(session, event.into()).map_err(|_| away())?;
+        Ok(attempt)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.hub.cancel(&self.id);
+    }
+}
+
+impl Hub {
+    /// Nobody waits for this dispatch any more.
+    fn cancel(&self, id: &str) {
+        let Some(live) = self.end_task(id, Ending::Gone) else { return };
+        if live.tell_cancel
+            && let Ok(task_id) = TaskId::parse(id)
+            && let Ok(data) = serde_json::to_string(&Cancel { task_id })
+        {
+            let mut event = Vec::with_capacity(data.len() + ENVELOPE);
+            if write_event(&mut event, Some("cancel"), None, &data).is_ok() {
+                // Without a channel there is nobody to tell: the result's POST will learn it.
+                let _ = self.channels.send(&live.session, event.into());
+            }
+        }
+    }
+
+    /// Ends a dispatch, once; frees its place on its row.
+    pub(super) fn end_task(&self, id: &str, ending: Ending) -> Option<Live> {
+        let now = self.now();
+        let live = self.tasks.lock().end(id, ending, now.mono)?;
+        let changes = self.registry.lock().task_ended(&live.row, now);
+        self.save(changes);
+        self.room.send_replace(());
+        Some(live)
+    }
+
+    /// The session is lost: its dispatches end, their callers learn it, late results get 410.
+    pub fn lose_session(&self, session: &str) {
+        let bound = self.tasks.lock().of_session(session);
+        for id in bound {
+            // Dropping the record drops its sender: the caller's side reads the end without a last word.
+            self.end_task(&id, Ending::Gone);
+        }
+    }
+
+    /// Every dispatch ends, as if all sessions were lost.
+    pub fn lose_all(&self) {
+        let all = self.tasks.lock().ids();
+        for id in all {
+            self.end_task(&id, Ending::Gone);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Events of a caller's stream, written by us: a publisher's bytes are checked as JSON and never copied raw.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use wire::json::{JsonError, Object, compact_into, quote};
+use wire::openai::{Usage, error_body, usage};
+use wire::sse::write_data;
+use wire::task::Endpoint;
+
+use crate::error::Dialect;
+
+/// Whether the endpoint's streams name their events and end without `[DONE]`.
+pub(super) fn is_named(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Responses | Endpoint::Messages)
+}
+
+/// Appends one event with the JSON text `data`, checked and made compact on the way. After an error `out` is as it
+/// was.
+pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let start = out.len();
+    if is_named(endpoint)
+        && let Some(name) = event_name(data)
+    {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    if let Err(error) = compact_into(data, out) {
+        out.truncate(start);
+        return Err(error);
+    }
+    out.extend_from_slice(b"\n\n");
+    Ok(())
+}
+
+/// The `type` in an event of the responses and messages APIs, where it is a name: nothing that could end a line.
+fn event_name(data: &str) -> Option<Cow<'_, str>> {
+    /// Longest name: the longest of OpenAI's have about 50 characters.
+    const MAX: usize = 100;
+
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let name = serde_json::from_str::<Head<'_>>(data).ok()?.kind;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    ((1..=MAX).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
+}
+
+/// What an event says that the answer cost. The responses API has it within `response`, the messages API within
+/// `message` at first.
+pub(super) fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
+    let found = usage(data);
+    if found.is_some() || !is_named(endpoint) {
+        return found;
+    }
+    memchr::memmem::find(data.as_bytes(), b"\"usage\"")?;
+    let object = Object::parse(data).ok()?;
+    usage(object.get("response").or_else(|| object.get("message"))?)
+}
+
+/// The mark that ends a whole answer; nothing for endpoints that end with an event of their own.
+pub(super) fn done(endpoint: Endpoint) -> &'static [u8] {
+    if is_named(endpoint) { b"" } else { b"data: [DONE]\n\n" }
+}
+
+/// The event that ends a stream whose answer is not whole.
+pub(super) fn failure(dialect: Dialect, endpoint: Endpoint, message: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let text = quote(message);
+    match (dialect, endpoint) {
+        (Dialect::Api, _) => write_data(&mut out, &format!(r#"{{"error":{text}}}"#)),
+        (Dialect::Anthropic, _) => {
+            out.extend_from_slice(b"event: error\n");
+            write_data(
+                &mut out,
+                &format!(r#"{{"type":"error","error":{{"type":"api_error","message":{text}}}}}"#),
+            );
+        }
+        (Dialect::OpenAi, Endpoint::Responses) => {
+            out.extend_from_slice(b"event: error\n");
+            write_data(
+                &mut out,
+                &format!(r#"{{"type":"error","code":"server_error","message":{text},"param":null}}"#),
+            );
+        }
+        (Dialect::OpenAi, _) => {
+            write_data(&mut out, &error_body(message, "server_error", Some("upstream_error")));
+        }
+    }
+    out
+}

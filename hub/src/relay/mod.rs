@@ -1,0 +1,24 @@
+//! Relaying: from a caller's request through a publisher to the caller's answer.
+//!
+//! [`run`] chooses a member, wakes it where needed, dispatches, and waits for the first content; until then the caller
+//! has had no byte, and another member may be tried. From then on pieces flow from the publisher's POSTs
+//! ([`submit`], [`upload`]) through one bounded channel into the caller's body ([`Answer`]).
+
+mod answer;
+mod attempt;
+mod call;
+mod encode;
+mod run;
+mod submit;
+mod tasks;
+mod upload;
+mod wake;
+
+pub use answer::{Answer, Style, serve, whole};
+pub use attempt::{Attempt, Piece, Work};
+pub use call::Call;
+pub use run::{Reply, Request, run};
+pub use submit::{Rejection, Sender, Submitted, submit};
+pub use tasks::{Ending, Live, Tasks};
+pub use upload::upload;
+pub use wake::Wakes;

@@ -1,0 +1,165 @@
+//! Commit on first content: members are tried one after the other until one begins to answer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+use wire::json::{Object, quote};
+use wire::task::Endpoint;
+use wire::texts;
+
+use super::attempt::{Attempt, Piece, Work};
+use super::call::Call;
+use super::wake::wake;
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::model::Caller;
+use crate::registry::{Candidate, Pick, Target};
+
+/// One inference.
+pub struct Request {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whom.
+    pub target: Target,
+    /// What.
+    pub endpoint: Endpoint,
+    /// Whether chunks are wanted.
+    pub streaming: bool,
+    /// The body: a compact JSON object.
+    pub body: String,
+    /// Whether the body's `model` becomes the row's.
+    pub set_model: bool,
+    /// How long to wait for a member that is there and has room (`x-queue-timeout`).
+    pub patience: Option<Duration>,
+}
+
+/// An answer that has begun.
+pub enum Reply {
+    /// All of it.
+    Whole {
+        /// HTTP status.
+        status: u16,
+        /// Compact JSON.
+        body: Box<RawValue>,
+    },
+    /// Its first piece; the others follow.
+    Stream {
+        /// Not yet given to the caller.
+        first: Piece,
+        /// Where the others come from.
+        attempt: Attempt,
+    },
+}
+
+/// Runs one inference up to its first content.
+pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply, ApiError> {
+    if hub.is_stopping() {
+        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+    }
+    let wait = hub.options.timings.wait_timeout;
+    match timeout_at(Instant::now() + wait, try_members(hub, request, call)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let text = format!("no answer from '{}' within {} s", request.target.name, wait.as_secs_f64());
+            Err(ApiError::new(ErrorKind::Timeout, text))
+        }
+    }
+}
+
+async fn try_members(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply, ApiError> {
+    let mut tried = HashSet::new();
+    let mut last = None;
+    let until = Instant::now() + request.patience.unwrap_or_default();
+    loop {
+        let candidate = match next(hub, request, &tried, until).await {
+            Ok(candidate) => candidate,
+            Err(nobody) => return last.unwrap_or(Err(nobody)),
+        };
+        tried.insert(candidate.name.clone());
+        let outcome = try_one(hub, request, call, &candidate).await;
+        match &outcome {
+            Ok(Reply::Whole { status: 429 | 502..=504, .. }) => (),
+            Ok(_) => return outcome,
+            Err(error) => log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind),
+        }
+        last = Some(outcome);
+    }
+}
+
+/// The best member that was not tried. Who has patience waits for one with room.
+async fn next(
+    hub: &Hub,
+    request: &Request,
+    tried: &HashSet<String>,
+    until: Instant,
+) -> Result<Candidate, ApiError> {
+    let mut room = hub.room.subscribe();
+    loop {
+        let pick = hub.registry.lock().pick(&request.caller, &request.target, request.endpoint, tried);
+        let patient = tried.is_empty() && request.patience.is_some();
+        let name = &request.target.name;
+        let nobody = match pick {
+            Pick::Chosen(candidate) if !(patient && candidate.full) => return Ok(*candidate),
+            Pick::Chosen(_) => format!("'{name}' is busy, try again later"),
+            Pick::Nobody => format!("'{name}' has no publisher now, try again later"),
+            Pick::NoEndpoint => {
+                let endpoint = request.endpoint.as_str();
+                return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
+            }
+        };
+        if !patient || timeout_at(until, room.changed()).await.is_err() {
+            return Err(ApiError::new(ErrorKind::Unavailable, nobody));
+        }
+    }
+}
+
+async fn try_one(
+    hub: &Arc<Hub>,
+    request: &Request,
+    call: &Call,
+    candidate: &Candidate,
+) -> Result<Reply, ApiError> {
+    if candidate.asleep {
+        wake(hub, candidate).await?;
+    }
+    let body = body_for(request, candidate)?;
+    let work = Work::Infer { streaming: request.streaming, endpoint: request.endpoint, request: &body };
+    let mut attempt = Attempt::start(hub, candidate, &work)?;
+    call.dispatched(&attempt.id, candidate);
+    // A large request is in the channel's queue by now: it need not be held here as well.
+    drop(body);
+    let first = attempt.pieces.recv().await;
+    match first {
+        Some(Piece::Answer { status, body }) => {
+            call.first_byte();
+            Ok(Reply::Whole { status, body })
+        }
+        Some(Piece::Error(message)) => Err(failure(message)),
+        Some(first @ (Piece::Events { .. } | Piece::Done)) => {
+            call.first_byte();
+            Ok(Reply::Stream { first, attempt })
+        }
+        None => Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered")),
+    }
+}
+
+/// A publisher's `{error}` as its caller reads it.
+fn failure(message: String) -> ApiError {
+    let kind = if message == texts::SHUTTING_DOWN { ErrorKind::Unavailable } else { ErrorKind::BadGateway };
+    ApiError::new(kind, message)
+}
+
+fn body_for(request: &Request, candidate: &Candidate) -> Result<Box<RawValue>, ApiError> {
+    let body = if request.set_model {
+        let mut body =
+            Object::parse(&request.body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        body.set("model", quote(&candidate.model));
+        body.to_string()
+    } else {
+        request.body.clone()
+    };
+    RawValue::from_string(body).map_err(|error| ApiError::bad_request(error.to_string()))
+}

@@ -1,0 +1,190 @@
+//! `POST /_provider-task/{id}/result`: one piece of an answer, or all of it.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wire::result::{Chunk, DONE, TaskResult};
+use wire::task::Endpoint;
+
+use super::attempt::Piece;
+use super::encode;
+use super::tasks::{Ending, Live, Tasks};
+use crate::core::Hub;
+
+/// Why a result is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// No such task, or another user's.
+    Unknown,
+    /// It ended without this publisher's word: nobody wants it.
+    Gone,
+    /// It ended with another word, or is not of this form.
+    Conflict,
+    /// The caller reads too slowly: not taken, send it again.
+    Busy,
+    /// Not what we pass on. The task has failed.
+    Malformed,
+}
+
+/// A result that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// For the first time.
+    Taken,
+    /// Again.
+    Duplicate,
+}
+
+/// Who sends a result, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The user whose token it is.
+    pub user: &'a str,
+    /// The session that the request names, if it does.
+    pub session: Option<&'a str>,
+    /// The task.
+    pub id: &'a str,
+}
+
+impl Sender<'_> {
+    /// The task, if it is under way and the sender's.
+    pub(super) fn live<'t>(&self, tasks: &'t mut Tasks) -> Option<&'t mut Live> {
+        tasks.live(self.user, self.session, self.id)
+    }
+
+    /// What to answer for a task that is not under way.
+    pub(super) fn over(&self, tasks: &Tasks, digest: Option<u64>) -> Result<Submitted, Rejection> {
+        match tasks.ending(self.user, self.session, self.id) {
+            None => Err(Rejection::Unknown),
+            Some(Ending::Gone) => Err(Rejection::Gone),
+            Some(Ending::Answered(first)) if Some(first) == digest => Ok(Submitted::Duplicate),
+            Some(Ending::Answered(_)) => Err(Rejection::Conflict),
+        }
+    }
+}
+
+/// How long a chunk waits for a slow caller: less than the 30 s that a publisher gives a POST.
+const SLOW_CALLER: Duration = Duration::from_secs(20);
+const MISSING: &str = "a chunk of the publisher's answer is missing";
+
+/// Takes a result. `digest` stands for its text.
+pub async fn submit(
+    hub: &Hub,
+    from: Sender<'_>,
+    result: TaskResult,
+    digest: u64,
+) -> Result<Submitted, Rejection> {
+    match result {
+        TaskResult::Chunk(chunk) if !chunk.done => push(hub, from, &chunk).await,
+        result => finish(hub, from, result, digest),
+    }
+}
+
+/// One chunk, not the last.
+async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, Rejection> {
+    let (pieces, endpoint) = {
+        let mut tasks = hub.tasks.lock();
+        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        if !live.streaming {
+            return Err(Rejection::Conflict);
+        }
+        if chunk.seq.is_some_and(|seq| seq < live.next_seq) {
+            return Ok(Submitted::Duplicate);
+        }
+        (live.pieces.clone(), live.endpoint)
+    };
+    let Some(piece) = events(endpoint, &chunk.data) else {
+        fail(hub, from.id, "the publisher sent a chunk that is not JSON");
+        return Err(Rejection::Malformed);
+    };
+    let place = match timeout(SLOW_CALLER, pieces.reserve_owned()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(_)) => return Err(Rejection::Gone),
+        Err(_) => return Err(Rejection::Busy),
+    };
+    {
+        let mut tasks = hub.tasks.lock();
+        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        match chunk.seq {
+            Some(seq) if seq < live.next_seq => return Ok(Submitted::Duplicate),
+            Some(seq) if seq > live.next_seq => (),
+            _ => {
+                live.next_seq += 1;
+                // With the lock held, so that nothing comes between the number and the piece.
+                place.send(piece);
+                return Ok(Submitted::Taken);
+            }
+        }
+    }
+    fail(hub, from.id, MISSING);
+    Err(Rejection::Conflict)
+}
+
+/// The last word.
+fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Result<Submitted, Rejection> {
+    let (endpoint, fits, whole) = {
+        let mut tasks = hub.tasks.lock();
+        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, Some(digest)) };
+        match &result {
+            TaskResult::Chunk(chunk) => {
+                let whole = chunk.seq.is_none_or(|seq| seq == live.next_seq);
+                (live.endpoint, live.streaming, whole)
+            }
+            TaskResult::Answer { .. } | TaskResult::Error(_) => (live.endpoint, true, true),
+        }
+    };
+    if !fits {
+        return Err(Rejection::Conflict);
+    }
+    if !whole {
+        fail(hub, from.id, MISSING);
+        return Err(Rejection::Conflict);
+    }
+    let mut pieces = Vec::with_capacity(2);
+    match result {
+        TaskResult::Answer { status, body } => pieces.push(Piece::Answer { status, body }),
+        TaskResult::Error(message) => pieces.push(Piece::Error(message)),
+        TaskResult::Chunk(chunk) => {
+            if chunk.data != DONE {
+                pieces.extend(events(endpoint, &chunk.data));
+            }
+            pieces.push(Piece::Done);
+        }
+    }
+    let Some(live) = hub.end_task(from.id, Ending::Answered(digest)) else {
+        return from.over(&hub.tasks.lock(), Some(digest));
+    };
+    deliver(live.pieces, pieces);
+    Ok(Submitted::Taken)
+}
+
+/// Hands the last pieces to a caller. The publisher does not wait for one who reads slowly.
+pub(super) fn deliver(sender: mpsc::Sender<Piece>, pieces: Vec<Piece>) {
+    let mut left = pieces.into_iter();
+    while let Some(piece) = left.next() {
+        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece) {
+            tokio::spawn(async move {
+                for piece in std::iter::once(piece).chain(left) {
+                    if sender.send(piece).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            return;
+        }
+    }
+}
+
+/// The task fails by what its publisher sent.
+pub(super) fn fail(hub: &Hub, id: &str, message: &str) {
+    if let Some(live) = hub.end_task(id, Ending::Gone) {
+        deliver(live.pieces, vec![Piece::Error(message.to_owned())]);
+    }
+}
+
+fn events(endpoint: Endpoint, data: &str) -> Option<Piece> {
+    let mut bytes = Vec::with_capacity(data.len() + 16);
+    encode::chunk(endpoint, data, &mut bytes).ok()?;
+    Some(Piece::Events { bytes: bytes.into(), usage: encode::chunk_usage(endpoint, data) })
+}

@@ -1,0 +1,116 @@
+//! The dispatches under way, and for a while those that ended. Pure: no runtime, no clock.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use wire::task::Endpoint;
+
+use super::attempt::Piece;
+use crate::model::UserId;
+
+/// Ended dispatches are remembered for so long: a registrar gives up a result after 60 s.
+const REMEMBER: Duration = Duration::from_mins(10);
+/// At most so many of them, about 200 bytes each.
+const MAX_ENDED: usize = 16_384;
+
+/// One dispatch.
+pub struct Live {
+    /// Whose session serves it.
+    pub user: UserId,
+    /// The session that serves it.
+    pub session: String,
+    /// The row that it counts for.
+    pub row: String,
+    /// Whether chunks are wanted.
+    pub streaming: bool,
+    /// What is asked of the backend.
+    pub endpoint: Endpoint,
+    /// Whether the publisher is told when it is cancelled.
+    pub tell_cancel: bool,
+    /// To the caller.
+    pub pieces: mpsc::Sender<Piece>,
+    /// The number of the next chunk POST (feature `chunk-seq`).
+    pub next_seq: u64,
+    /// Dropped with this record: ends an upload that is under way.
+    pub upload: Option<oneshot::Sender<()>>,
+}
+
+/// How a dispatch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By the publisher's own word, of which this is a digest: the same word again is no news.
+    Answered(u64),
+    /// By the hub: cancelled, timed out, or its session was lost.
+    Gone,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Tasks {
+    live: HashMap<String, Live>,
+    ended: HashMap<String, Ended>,
+    order: VecDeque<(Duration, String)>,
+}
+
+struct Ended {
+    user: UserId,
+    session: String,
+    how: Ending,
+}
+
+impl Tasks {
+    /// A dispatch begins.
+    pub fn insert(&mut self, id: String, live: Live) {
+        self.live.insert(id, live);
+    }
+
+    /// The dispatch `id`, if it is under way at a session of `user`'s (`session`, where the request named one).
+    pub fn live(&mut self, user: &str, session: Option<&str>, id: &str) -> Option<&mut Live> {
+        let bound = |live: &&mut Live| live.user == user && session.is_none_or(|named| named == live.session);
+        self.live.get_mut(id).filter(bound)
+    }
+
+    /// How the dispatch `id` ended, for those who could have served it.
+    pub fn ending(&self, user: &str, session: Option<&str>, id: &str) -> Option<Ending> {
+        let bound = |ended: &&Ended| ended.user == user && session.is_none_or(|named| named == ended.session);
+        self.ended.get(id).filter(bound).map(|ended| ended.how)
+    }
+
+    /// Ends the dispatch `id`; `None` when it had ended before: the first ending wins.
+    pub fn end(&mut self, id: &str, how: Ending, now: Duration) -> Option<Live> {
+        let live = self.live.remove(id)?;
+        let ended = Ended { user: live.user.clone(), session: live.session.clone(), how };
+        self.ended.insert(id.to_owned(), ended);
+        self.order.push_back((now, id.to_owned()));
+        while let Some((at, oldest)) = self.order.front() {
+            if self.order.len() <= MAX_ENDED && now.saturating_sub(*at) < REMEMBER {
+                break;
+            }
+            self.ended.remove(oldest);
+            self.order.pop_front();
+        }
+        Some(live)
+    }
+
+    /// The dispatches that are bound to `session`.
+    pub fn of_session(&self, session: &str) -> Vec<String> {
+        let bound = self.live.iter().filter(|(_, live)| live.session == session);
+        bound.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// All dispatches under way.
+    pub fn ids(&self) -> Vec<String> {
+        self.live.keys().cloned().collect()
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether none is under way.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}

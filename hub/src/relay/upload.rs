@@ -1,0 +1,148 @@
+//! `POST /_provider-task/{id}/stream`: a whole streamed answer as one upload (feature `result-stream`).
+//!
+//! The fast path: each read is decoded without a copy, checked and written once, and goes to the caller as one piece.
+
+use actix_web::web::Payload;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use wire::openai::error_message;
+use wire::result::DONE;
+use wire::sse::Decoder;
+use wire::task::Endpoint;
+
+use super::attempt::Piece;
+use super::encode;
+use super::submit::{Rejection, Sender, Submitted, deliver, fail};
+use super::tasks::Ending;
+use crate::core::Hub;
+
+/// How an upload stands after a read.
+enum Progress {
+    /// More is to come.
+    Open,
+    /// It said its last word.
+    Ended(Piece),
+    /// It cannot be read on.
+    Broken(&'static str),
+}
+
+const BROKE_OFF: &str = "the publisher's answer broke off";
+/// What stands for an upload in the memory of endings: it cannot be repeated.
+const UPLOADED: u64 = 0;
+
+/// Takes an upload.
+pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result<Submitted, Rejection> {
+    let (alive, mut gone) = oneshot::channel::<()>();
+    let (pieces, endpoint) = {
+        let mut tasks = hub.tasks.lock();
+        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        if !live.streaming || live.upload.is_some() {
+            return Err(Rejection::Conflict);
+        }
+        live.upload = Some(alive);
+        (live.pieces.clone(), live.endpoint)
+    };
+    let mut guard = Guard { hub, id: from.id, armed: true };
+    let mut reader = Reader { decoder: Decoder::new(), endpoint };
+    let last = loop {
+        let read = tokio::select! {
+            biased;
+            // The task ended on our side: cancelled, or its session lost.
+            _ = &mut gone => return Err(Rejection::Gone),
+            read = payload.next() => read,
+        };
+        let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
+        let (piece, progress) = reader.read(&read);
+        if let Some(piece) = piece
+            && !send(&pieces, piece, &mut gone).await
+        {
+            return Err(Rejection::Gone);
+        }
+        match progress {
+            Progress::Open => (),
+            Progress::Ended(piece) => break Ok(piece),
+            Progress::Broken(message) => break Err(message),
+        }
+    };
+    guard.armed = false;
+    match last {
+        Ok(piece) => {
+            let live = hub.end_task(from.id, Ending::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
+            deliver(live.pieces, vec![piece]);
+            // What follows the end mark is nobody's; read to its end the connection stays usable.
+            while let Some(Ok(_)) = payload.next().await {}
+            Ok(Submitted::Taken)
+        }
+        Err(message) => {
+            fail(hub, from.id, message);
+            Err(Rejection::Malformed)
+        }
+    }
+}
+
+async fn send(pieces: &mpsc::Sender<Piece>, piece: Piece, gone: &mut oneshot::Receiver<()>) -> bool {
+    match pieces.try_send(piece) {
+        Ok(()) => true,
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+        Err(mpsc::error::TrySendError::Full(piece)) => tokio::select! {
+            biased;
+            _ = gone => false,
+            sent = pieces.send(piece) => sent.is_ok(),
+        },
+    }
+}
+
+/// Fails the task when the publisher's connection goes away in mid-upload: the route's future is dropped then.
+struct Guard<'a> {
+    hub: &'a Hub,
+    id: &'a str,
+    armed: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            fail(self.hub, self.id, BROKE_OFF);
+        }
+    }
+}
+
+struct Reader {
+    decoder: Decoder,
+    endpoint: Endpoint,
+}
+
+impl Reader {
+    /// All events that a read completes, as one piece, and what follows from them.
+    fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
+        let mut bytes = Vec::with_capacity(read.len() + 64);
+        let mut usage = None;
+        let mut progress = Progress::Open;
+        while let Some(frame) = self.decoder.decode(&mut read) {
+            match frame.event.as_deref() {
+                Some("error") => {
+                    let message = error_message(&frame.data);
+                    let message = message.unwrap_or_else(|| "the publisher's answer failed".to_owned());
+                    progress = Progress::Ended(Piece::Error(message));
+                    break;
+                }
+                None if frame.data == DONE => {
+                    progress = Progress::Ended(Piece::Done);
+                    break;
+                }
+                Some(_) | None => {
+                    if encode::chunk(self.endpoint, &frame.data, &mut bytes).is_err() {
+                        progress = Progress::Broken("the publisher sent a chunk that is not JSON");
+                        break;
+                    }
+                    usage = encode::chunk_usage(self.endpoint, &frame.data).or(usage);
+                }
+            }
+        }
+        if self.decoder.discarded() > 0 {
+            progress = Progress::Broken("the publisher sent a chunk that is too large");
+        }
+        let piece = (!bytes.is_empty()).then(|| Piece::Events { bytes: bytes.into(), usage });
+        (piece, progress)
+    }
+}

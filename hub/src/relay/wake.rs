@@ -1,0 +1,96 @@
+//! Waking: one wake task for a row, however many callers wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::attempt::{Attempt, Piece, Work};
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::registry::Candidate;
+
+/// Callers that wait for one row to wake. Each holds its request in memory meanwhile.
+const MAX_WAITING: usize = 1024;
+
+/// How a wake ended; nothing while it runs.
+type Outcome = Option<Result<(), String>>;
+
+/// The wake tasks under way, by row.
+#[derive(Default)]
+pub struct Wakes {
+    running: HashMap<String, watch::Receiver<Outcome>>,
+    waiting: HashMap<String, usize>,
+}
+
+/// A caller that waits; counted until it is dropped.
+struct Waiting<'a> {
+    hub: &'a Hub,
+    row: &'a str,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut wakes = self.hub.wakes.lock();
+        if let Some(count) = wakes.waiting.get_mut(self.row) {
+            *count -= 1;
+            if *count == 0 {
+                wakes.waiting.remove(self.row);
+            }
+        }
+    }
+}
+
+/// Sees to it that the row is awake, with all others who want it.
+pub(super) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
+    let failed = |message: String| ApiError::new(ErrorKind::Unavailable, message);
+    let (mut outcome, begin) = {
+        let mut wakes = hub.wakes.lock();
+        let waiting = wakes.waiting.entry(candidate.name.clone()).or_default();
+        if *waiting >= MAX_WAITING {
+            return Err(failed(format!("too many callers wait for '{}' to wake", candidate.name)));
+        }
+        *waiting += 1;
+        match wakes.running.get(&candidate.name) {
+            Some(outcome) => (outcome.clone(), None),
+            None => {
+                let (sender, outcome) = watch::channel(None);
+                wakes.running.insert(candidate.name.clone(), outcome.clone());
+                (outcome, Some(sender))
+            }
+        }
+    };
+    let _waiting = Waiting { hub, row: &candidate.name };
+    if let Some(sender) = begin {
+        // On its own: the caller who began it may leave, the others still want it.
+        let (hub, candidate) = (hub.clone(), candidate.clone());
+        tokio::spawn(async move {
+            let result = run(&hub, &candidate).await;
+            if result.is_ok() {
+                let changes = hub.registry.lock().woken(&candidate.name, hub.now());
+                hub.save(changes);
+            }
+            hub.wakes.lock().running.remove(&candidate.name);
+            sender.send_replace(Some(result));
+            hub.room.send_replace(());
+        });
+    }
+    match outcome.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(Ok(()))) => Ok(()),
+        Ok(Some(Err(message))) => Err(failed(message.clone())),
+        Ok(None) | Err(_) => Err(failed(format!("'{}' could not be woken", candidate.name))),
+    }
+}
+
+async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), String> {
+    let mut attempt = Attempt::start(hub, candidate, &Work::Wake).map_err(|error| error.to_string())?;
+    match timeout(hub.options.timings.wait_timeout, attempt.pieces.recv()).await {
+        Ok(Some(Piece::Answer { status: 200..=299, .. })) => Ok(()),
+        Ok(Some(Piece::Error(message))) => Err(message),
+        Ok(Some(Piece::Answer { status, .. })) => Err(format!("the wake ended with status {status}")),
+        Ok(Some(Piece::Events { .. } | Piece::Done)) => Err("the wake ended with a stream".into()),
+        Ok(None) => Err("the publisher was lost".into()),
+        Err(_) => Err("the wake did not end in time".into()),
+    }
+}
