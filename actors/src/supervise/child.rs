@@ -110,23 +110,55 @@ struct Child<A: Actor<Context = Context<A>>> {
     parent: Recipient<ChildReport>,
 }
 
-pub(super) fn start<A>(
-    name: Arc<str>,
-    policy: Policy,
-    parent: Recipient<ChildReport>,
-    build: impl FnOnce(&mut Context<A>, CrashReporter) -> A,
-) -> (Addr<A>, ChildHandle)
+/// An address before there is an actor behind it, so that two actors can know each other from the start. What is
+/// sent to it waits.
+pub struct Seat<A: Actor<Context = Context<A>>> {
+    ctx: Context<A>,
+    signals: Rc<Signals>,
+}
+
+impl<A> Seat<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let signals = Rc::<Signals>::default();
-    let mut ctx = Context::new();
-    let actor = build(&mut ctx, CrashReporter { signals: Rc::clone(&signals) });
-    let addr = ctx.address();
-    let life = ctx.into_future(actor);
-    let child = Child { name, life, signals: Rc::clone(&signals), failures: Failures::new(policy), parent };
-    let task = actix_rt::spawn(child.run());
-    (addr, ChildHandle { signals, task })
+    /// An empty seat.
+    pub fn new() -> Self {
+        Self { ctx: Context::new(), signals: Rc::default() }
+    }
+
+    /// The address of the actor to come.
+    pub fn address(&self) -> Addr<A> {
+        self.ctx.address()
+    }
+
+    /// By which the actor to come counts the crashes that it contains itself.
+    pub fn crashes(&self) -> CrashReporter {
+        CrashReporter { signals: Rc::clone(&self.signals) }
+    }
+
+    /// Starts `actor` under supervision on the current arbiter; `parent` hears of its crashes.
+    pub fn start(
+        self,
+        name: impl Into<Arc<str>>,
+        policy: Policy,
+        parent: Recipient<ChildReport>,
+        actor: A,
+    ) -> ChildHandle {
+        let Self { ctx, signals } = self;
+        let (life, failures) = (ctx.into_future(actor), Failures::new(policy));
+        let child = Child { name: name.into(), life, signals: Rc::clone(&signals), failures, parent };
+        let task = actix_rt::spawn(child.run());
+        ChildHandle { signals, task }
+    }
+}
+
+impl<A> Default for Seat<A>
+where
+    A: Actor<Context = Context<A>> + Supervised,
+{
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<A> Child<A>

@@ -22,9 +22,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Message, Recipient, Supervised};
+use actix::Message;
 
-pub use child::{ChildHandle, CrashReporter};
+pub use child::{ChildHandle, CrashReporter, Seat};
 pub use contain::{Panicked, contained};
 pub use failures::Policy;
 pub use panic_hook::install_panic_hook;
@@ -67,19 +67,4 @@ pub enum ChildReport {
         /// The child's name.
         child: Arc<str>,
     },
-}
-
-/// Starts an actor on the current arbiter, under supervision, and reports on it to `parent`.
-///
-/// `build` gets the reporter by which the actor counts a crash that it contained itself.
-pub fn supervise<A>(
-    name: impl Into<Arc<str>>,
-    policy: Policy,
-    parent: Recipient<ChildReport>,
-    build: impl FnOnce(&mut Context<A>, CrashReporter) -> A,
-) -> (Addr<A>, ChildHandle)
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    child::start(name.into(), policy, parent, build)
 }

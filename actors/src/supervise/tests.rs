@@ -167,9 +167,10 @@ impl Setup {
         let parent = Parent::default();
         let reports = Rc::clone(&parent.reports);
         let its = Rc::clone(&seen);
-        let (worker, handle) = supervise("worker", policy, parent.start().recipient(), move |_, crashes| {
-            Worker { seen: its, trap, restarts: 0, crashes, sum: 0 }
-        });
+        let seat = Seat::new();
+        let (worker, crashes) = (seat.address(), seat.crashes());
+        let actor = Worker { seen: its, trap, restarts: 0, crashes, sum: 0 };
+        let handle = seat.start("worker", policy, parent.start().recipient(), actor);
         Self { worker: Some(worker), handle, seen, reports }
     }
 
