@@ -12,5 +12,6 @@ pub mod random;
 pub mod registry;
 pub mod relay;
 pub mod store;
+pub mod watch;
 
 pub use options::HubOptions;

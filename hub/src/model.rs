@@ -238,7 +238,8 @@ pub struct DurableTask {
 }
 
 /// Where a task is in its life (SPEC.md section 5, queue).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// Waits for a publisher with room.
     Pending,

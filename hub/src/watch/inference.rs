@@ -1,0 +1,214 @@
+//! One inference, as it is watched from its beginning to its one end.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use wire::openai::Usage;
+use wire::row::Timestamp;
+use wire::task::Endpoint;
+
+use super::{TaskView, Watch};
+use crate::model::{AuditRecord, TaskState, UserId};
+use crate::queue::{Attempt, Effect, Event, Life};
+use crate::{clock, random};
+
+/// A caller who left before the answer was whole, as nginx has it.
+const CALLER_LEFT: u16 = 499;
+
+/// What a caller asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who.
+    pub user: UserId,
+    /// Row, pool or agent, as named by the caller.
+    pub target: String,
+    /// Of which kind.
+    pub endpoint: Endpoint,
+    /// Whether chunks are wanted.
+    pub streaming: bool,
+}
+
+/// Who takes it.
+#[derive(Debug, Clone)]
+pub struct Taker {
+    /// The row.
+    pub llm: String,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// Its model.
+    pub model: String,
+    /// Its publisher's session; none for a public row.
+    pub session: Option<String>,
+    /// The id of the dispatch.
+    pub task: String,
+}
+
+/// One inference that is watched. Dropped without [`Inference::end`], its caller left.
+pub struct Inference {
+    watch: Arc<Watch>,
+    asked: Asked,
+    id: String,
+    life: Life,
+    attempt: Option<Attempt>,
+    taker: Option<Taker>,
+    /// Its number in the list of tasks; a durable one stands in the queue's own list.
+    listed: Option<u64>,
+    created_at: Timestamp,
+    began: Instant,
+    first_byte: Option<Instant>,
+    last_chunk: Option<Instant>,
+    usage: Usage,
+    ended: bool,
+}
+
+impl Watch {
+    /// Begins to watch a synchronous inference.
+    pub fn begin(self: &Arc<Self>, asked: Asked) -> Inference {
+        let mut inference = self.begin_unlisted(asked, random::id("inf"));
+        let view = TaskView {
+            id: inference.id.clone(),
+            status: TaskState::Pending,
+            llm: inference.asked.target.clone(),
+            pool_name: None,
+            llm_name: None,
+            model: None,
+            streaming: inference.asked.streaming,
+            durable: false,
+            worker: None,
+            owner_id: inference.asked.user.clone(),
+            position: None,
+            error: None,
+            created_at: inference.created_at,
+            updated_at: inference.created_at,
+        };
+        inference.listed = Some(self.recent.add(view));
+        inference
+    }
+
+    /// Begins to watch one that is listed elsewhere, under its own id.
+    pub fn begin_unlisted(self: &Arc<Self>, asked: Asked, id: String) -> Inference {
+        self.metrics.in_flight.inc();
+        Inference {
+            watch: Arc::clone(self),
+            asked,
+            id,
+            life: Life::new(),
+            attempt: None,
+            taker: None,
+            listed: None,
+            created_at: clock::now(),
+            began: Instant::now(),
+            first_byte: None,
+            last_chunk: None,
+            usage: Usage::default(),
+            ended: false,
+        }
+    }
+}
+
+impl Inference {
+    /// Its id in the list of tasks.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// It is sent to `taker`; an attempt before this one, if there was one, is over.
+    pub fn sent(&mut self, taker: Taker) {
+        if let Some(attempt) = self.attempt.take() {
+            self.life.step(Event::Lose(attempt));
+        }
+        if let Effect::Send(attempt) = self.life.step(Event::Claim) {
+            self.attempt = Some(attempt);
+        }
+        self.show(|view| {
+            view.pool_name.clone_from(&taker.pool);
+            view.llm_name = Some(taker.llm.clone());
+            view.model = Some(taker.model.clone());
+            view.worker.clone_from(&taker.session);
+        });
+        self.taker = Some(taker);
+    }
+
+    /// Content came, the first or the next piece.
+    pub fn chunk(&mut self) {
+        let now = Instant::now();
+        let metrics = &self.watch.metrics;
+        if let Some(last) = self.last_chunk.replace(now) {
+            metrics.gap.observe((now - last).as_secs_f64());
+            return;
+        }
+        self.first_byte = Some(now);
+        metrics.first_byte.observe((now - self.began).as_secs_f64());
+        if let Some(attempt) = self.attempt {
+            self.life.step(Event::Chunk(attempt));
+        }
+        self.show(|_| ());
+    }
+
+    /// What the answer said that it cost.
+    pub fn usage(&mut self, usage: Usage) {
+        self.usage = usage;
+    }
+
+    /// It is over: the status that the caller got, and why it failed, if it did.
+    pub fn end(mut self, status: u16, error: Option<&str>) {
+        self.finish(status, error);
+    }
+
+    fn finish(&mut self, status: u16, error: Option<&str>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let event = match self.attempt {
+            _ if status == CALLER_LEFT => Event::Cancel,
+            Some(attempt) if status < 400 && error.is_none() => Event::Answer(attempt),
+            Some(attempt) => Event::Fail(attempt),
+            None => Event::Expire,
+        };
+        self.life.step(event);
+        if let Some(number) = self.listed {
+            let (state, error) = (self.life.state(), error.map(str::to_owned));
+            self.watch.recent.end(number, |view| {
+                view.status = state;
+                view.error = error;
+                view.updated_at = clock::now();
+            });
+        }
+        let metrics = &self.watch.metrics;
+        metrics.in_flight.dec();
+        metrics.ended(self.asked.endpoint, status);
+        let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
+        let taker = self.taker.take();
+        self.watch.audit.add(AuditRecord {
+            task: taker.as_ref().map_or_else(|| self.id.clone(), |taker| taker.task.clone()),
+            user: self.asked.user.clone(),
+            llm: taker.as_ref().map_or_else(|| self.asked.target.clone(), |taker| taker.llm.clone()),
+            model: taker.as_ref().map(|taker| taker.model.clone()).unwrap_or_default(),
+            publisher: taker.and_then(|taker| taker.session),
+            streaming: self.asked.streaming,
+            status,
+            created_at: self.created_at,
+            first_byte_ms: self.first_byte.map(|first| millis(self.began, first)),
+            total_ms: millis(self.began, Instant::now()),
+            input_tokens: self.usage.input,
+            output_tokens: self.usage.output,
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut TaskView)) {
+        if let Some(number) = self.listed {
+            let state = self.life.state();
+            self.watch.recent.update(number, |view| {
+                view.status = state;
+                view.updated_at = clock::now();
+                change(view);
+            });
+        }
+    }
+}
+
+impl Drop for Inference {
+    fn drop(&mut self) {
+        self.finish(CALLER_LEFT, None);
+    }
+}

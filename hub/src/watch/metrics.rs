@@ -1,0 +1,135 @@
+//! Counters for Prometheus. Labels come from closed lists: no name of a row, a user or a publisher is ever one, so
+//! that nobody learns from them of what they may not see, and nobody can make them grow.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use wire::task::Endpoint;
+
+/// Seconds, from a relayed mock's first byte to a large model that is loaded from disk.
+const WAITS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Seconds between two tokens: 2,000 a second to a backend that swaps.
+const GAPS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// How a wake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeOutcome {
+    /// The backend is up.
+    Ok,
+    /// It is not.
+    Failed,
+}
+
+/// Every metric of the hub.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    pub(super) first_byte: Histogram,
+    pub(super) gap: Histogram,
+    pub(super) in_flight: IntGauge,
+    cancels: IntCounter,
+    /// Inferences that wait for room, durable or not.
+    pub queue_depth: IntGauge,
+    queue_wait: Histogram,
+    wakes: IntCounterVec,
+    wake_time: Histogram,
+    /// Open control channels.
+    pub publishers: IntGauge,
+    /// Control channels that were opened again by a session that had one before.
+    pub reconnects: IntCounter,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("virtual_llm".into()), None)?;
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(histogram.clone())).map(|()| histogram)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone())).map(|()| counters)
+        };
+        Ok(Self {
+            requests: counters(
+                "requests_total",
+                "Inferences by endpoint and how they ended.",
+                &["endpoint", "outcome"],
+            )?,
+            first_byte: histogram(
+                "time_to_first_byte_seconds",
+                "From a request to the first content.",
+                WAITS,
+            )?,
+            gap: histogram("time_between_chunks_seconds", "Between two pieces of a streamed answer.", GAPS)?,
+            in_flight: gauge("requests_in_flight", "Inferences that run or wait now.")?,
+            cancels: counter("cancels_total", "Inferences whose caller left, or took them back.")?,
+            queue_depth: gauge("queue_depth", "Inferences that wait for a publisher with room.")?,
+            queue_wait: histogram("queue_wait_seconds", "From queueing to being sent out.", WAITS)?,
+            wakes: counters("wakes_total", "Wake tasks by how they ended.", &["outcome"])?,
+            wake_time: histogram("wake_seconds", "From a wake task to its end.", WAITS)?,
+            publishers: gauge("publishers", "Publishers whose control channel is open.")?,
+            reconnects: counter("reconnects_total", "Control channels opened again by a known session.")?,
+            registry,
+        })
+    }
+
+    /// An inference ended with this HTTP status, 499 for a caller who left.
+    pub fn ended(&self, endpoint: Endpoint, status: u16) {
+        if status == 499 {
+            self.cancels.inc();
+        }
+        self.requests.with_label_values(&[endpoint.as_str(), outcome(status)]).inc();
+    }
+
+    /// A wake task ended.
+    pub fn woke(&self, outcome: WakeOutcome, took: Duration) {
+        let outcome = match outcome {
+            WakeOutcome::Ok => "ok",
+            WakeOutcome::Failed => "failed",
+        };
+        self.wakes.with_label_values(&[outcome]).inc();
+        self.wake_time.observe(took.as_secs_f64());
+    }
+
+    /// An inference that had to wait was sent out.
+    pub fn waited(&self, wait: Duration) {
+        self.queue_wait.observe(wait.as_secs_f64());
+    }
+
+    /// The text of `GET /metrics`.
+    pub fn text(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Its content type.
+    pub fn content_type() -> String {
+        TextEncoder::new().format_type().to_owned()
+    }
+}
+
+/// A closed list of endings.
+fn outcome(status: u16) -> &'static str {
+    match status {
+        0..=399 => "ok",
+        429 => "busy",
+        499 => "cancelled",
+        400..=498 => "client_error",
+        502 => "upstream_error",
+        503 => "unavailable",
+        504 => "timeout",
+        _ => "error",
+    }
+}

@@ -1,0 +1,58 @@
+//! Watching: what runs now, what it counts for, and what is written down of it.
+//!
+//! Whoever serves an inference opens an [`Inference`] and tells it what happens; metrics, the list of tasks and the
+//! audit follow from that. One that is dropped before its end counts as a caller who left.
+
+mod audit;
+mod inference;
+mod metrics;
+mod recent;
+
+use std::sync::Arc;
+
+use audit::AuditLog;
+pub use inference::{Asked, Inference, Taker};
+pub use metrics::{Metrics, WakeOutcome};
+use recent::Recent;
+pub use recent::TaskView;
+
+use crate::model::{Caller, Role};
+use crate::store::Store;
+
+/// What the hub knows of its inferences.
+pub struct Watch {
+    /// Counters for Prometheus.
+    pub metrics: Metrics,
+    audit: AuditLog,
+    recent: Recent,
+}
+
+impl Watch {
+    /// Nothing seen yet; audit rows go to `store`.
+    pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
+        Ok(Self { metrics: Metrics::new()?, audit: AuditLog::new(store), recent: Recent::default() })
+    }
+
+    /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.
+    pub async fn run(&self) {
+        self.audit.run().await;
+    }
+
+    /// Writes the audit rows that wait.
+    pub async fn flush(&self) {
+        self.audit.flush().await;
+    }
+
+    /// The synchronous inferences that `caller` may see, newest first: those that run, and the last ones that ended.
+    pub fn tasks(&self, caller: &Caller) -> Vec<TaskView> {
+        self.recent.list(|owner| caller.role == Role::Admin || caller.user == owner)
+    }
+
+    /// One of them.
+    pub fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
+        self.tasks(caller).into_iter().find(|task| task.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

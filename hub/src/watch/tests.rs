@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use wire::openai::Usage;
+use wire::task::Endpoint;
+
+use super::*;
+use crate::model::TaskState;
+use crate::store::SqliteStore;
+
+fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
+    let store = Arc::new(SqliteStore::in_memory().unwrap());
+    (Arc::new(Watch::new(store.clone()).unwrap()), store)
+}
+
+fn asked(user: &str) -> Asked {
+    Asked { user: user.into(), target: "pool".into(), endpoint: Endpoint::ChatCompletions, streaming: true }
+}
+
+fn taker(task: &str) -> Taker {
+    Taker {
+        llm: format!("row-{task}"),
+        pool: Some("pool".into()),
+        model: "m".into(),
+        session: Some("sess".into()),
+        task: task.into(),
+    }
+}
+
+fn caller(user: &str, role: Role) -> Caller {
+    Caller { user: user.into(), role, token_id: "t".into() }
+}
+
+#[tokio::test]
+async fn an_inference_is_listed_from_its_beginning_to_its_end_for_its_owner_and_admins() {
+    let (watch, _) = watch();
+    let alice = caller("alice", Role::Member);
+    let status = || watch.tasks(&alice).first().map(|task| task.status);
+    let mut inference = watch.begin(asked("alice"));
+    let id = inference.id().to_owned();
+    assert_eq!(status(), Some(TaskState::Pending));
+    inference.sent(taker("1"));
+    inference.sent(taker("2"));
+    assert_eq!(status(), Some(TaskState::Claimed));
+    inference.chunk();
+    assert_eq!(status(), Some(TaskState::Running));
+    inference.end(200, None);
+    let view = watch.task(&alice, &id).unwrap();
+    assert_eq!((view.status, view.llm_name.as_deref()), (TaskState::Completed, Some("row-2")));
+    assert!(watch.tasks(&caller("bob", Role::Member)).is_empty());
+    assert_eq!(watch.tasks(&caller("root", Role::Admin)).len(), 1);
+}
+
+#[tokio::test]
+async fn each_inference_leaves_one_audit_row_and_a_caller_who_left_is_499() {
+    let (watch, store) = watch();
+    let mut whole = watch.begin(asked("alice"));
+    whole.sent(taker("1"));
+    whole.chunk();
+    whole.usage(Usage { input: Some(3), output: None });
+    whole.end(200, None);
+    let mut left = watch.begin(asked("bob"));
+    left.sent(taker("2"));
+    drop(left);
+    watch.begin(asked("carol")).end(503, Some("nobody there"));
+    watch.flush().await;
+    watch.flush().await;
+    let rows = store.audit(None, 9).await.unwrap();
+    let seen: Vec<_> = rows.iter().map(|row| (row.user.as_str(), row.llm.as_str(), row.status)).collect();
+    assert_eq!(seen, [("carol", "pool", 503), ("bob", "row-2", 499), ("alice", "row-1", 200)]);
+    assert_eq!((rows[2].input_tokens, rows[2].output_tokens), (Some(3), None));
+    assert!(rows[2].first_byte_ms.is_some() && rows[1].first_byte_ms.is_none());
+    assert_eq!(watch.tasks(&caller("bob", Role::Member))[0].status, TaskState::Cancelled);
+}
+
+#[tokio::test]
+async fn rows_are_written_without_being_asked_to() {
+    let (watch, store) = watch();
+    drop(watch.begin(asked("alice")));
+    let wait = async {
+        while store.audit(None, 1).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = watch.run() => (),
+        written = tokio::time::timeout(Duration::from_secs(20), wait) => written.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_ended_ones_does_not_grow_without_end() {
+    let (watch, _) = watch();
+    for _ in 0..500 {
+        watch.begin(asked("alice")).end(200, None);
+    }
+    assert_eq!(watch.tasks(&caller("alice", Role::Member)).len(), 200);
+}
+
+#[tokio::test]
+async fn metrics_count_outcomes_and_name_nobody() {
+    let (watch, _) = watch();
+    let mut inference = watch.begin(asked("canary-user"));
+    inference.sent(Taker { llm: "canary-row".into(), session: Some("canary-session".into()), ..taker("1") });
+    inference.chunk();
+    inference.chunk();
+    inference.end(200, None);
+    drop(watch.begin(asked("canary-user")));
+    watch.metrics.woke(WakeOutcome::Ok, Duration::from_millis(20));
+    let text = watch.metrics.text().unwrap();
+    for line in [
+        r#"virtual_llm_requests_total{endpoint="chat/completions",outcome="ok"} 1"#,
+        r#"virtual_llm_requests_total{endpoint="chat/completions",outcome="cancelled"} 1"#,
+        "virtual_llm_cancels_total 1",
+        "virtual_llm_requests_in_flight 0",
+        "virtual_llm_time_to_first_byte_seconds_count 1",
+        "virtual_llm_time_between_chunks_seconds_count 1",
+        r#"virtual_llm_wakes_total{outcome="ok"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("canary"), "{text}");
+}
