@@ -11,7 +11,14 @@ pub mod queue;
 pub mod random;
 pub mod registry;
 pub mod relay;
+mod routes;
+mod server;
 pub mod store;
 pub mod watch;
 
+pub use crate::core::Hub;
 pub use options::HubOptions;
+pub use server::{HubError, HubHandle};
+
+#[cfg(test)]
+mod tests;

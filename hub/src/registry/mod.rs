@@ -129,13 +129,12 @@ impl Registry {
     pub(crate) fn put_llm(&mut self, llm: Llm, now: Now) {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
-        let before = match self.llms.get_mut(&name) {
-            Some(entry) => std::mem::replace(&mut entry.llm, llm).pool_name,
-            None => {
-                let entry = LlmEntry { llm, inactive_at: now.mono, report: None, in_flight: 0, picked: 0 };
-                self.llms.insert(name.clone(), entry);
-                None
-            }
+        let before = if let Some(entry) = self.llms.get_mut(&name) {
+            std::mem::replace(&mut entry.llm, llm).pool_name
+        } else {
+            let entry = LlmEntry { llm, inactive_at: now.mono, report: None, in_flight: 0, picked: 0 };
+            self.llms.insert(name.clone(), entry);
+            None
         };
         if before != pool {
             if let Some(before) = before {

@@ -60,13 +60,11 @@ pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply
         return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
     }
     let wait = hub.options.timings.wait_timeout;
-    match timeout_at(Instant::now() + wait, try_members(hub, request, call)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let text = format!("no answer from '{}' within {} s", request.target.name, wait.as_secs_f64());
-            Err(ApiError::new(ErrorKind::Timeout, text))
-        }
-    }
+    let tries = timeout_at(Instant::now() + wait, try_members(hub, request, call));
+    tries.await.unwrap_or_else(|_| {
+        let text = format!("no answer from '{}' within {} s", request.target.name, wait.as_secs_f64());
+        Err(ApiError::new(ErrorKind::Timeout, text))
+    })
 }
 
 async fn try_members(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply, ApiError> {

@@ -52,13 +52,12 @@ pub(super) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
             return Err(failed(format!("too many callers wait for '{}' to wake", candidate.name)));
         }
         *waiting += 1;
-        match wakes.running.get(&candidate.name) {
-            Some(outcome) => (outcome.clone(), None),
-            None => {
-                let (sender, outcome) = watch::channel(None);
-                wakes.running.insert(candidate.name.clone(), outcome.clone());
-                (outcome, Some(sender))
-            }
+        if let Some(outcome) = wakes.running.get(&candidate.name) {
+            (outcome.clone(), None)
+        } else {
+            let (sender, outcome) = watch::channel(None);
+            wakes.running.insert(candidate.name.clone(), outcome.clone());
+            (outcome, Some(sender))
         }
     };
     let _waiting = Waiting { hub, row: &candidate.name };

@@ -1,7 +1,7 @@
 //! The embedded store: one `SQLite` file, owned by one thread. Whatever waits for the thread is committed together.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// The store in `dir`, which stays locked while the store lives.
-    pub fn open(dir: HubDir) -> Result<Self, StoreError> {
+    pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
+        let dir = dir.into();
         let conn = connect(&dir.database()?)?;
         Self::start(conn, Some(dir))
     }
@@ -49,7 +50,7 @@ impl SqliteStore {
         Self::start(conn, None)
     }
 
-    fn start(conn: Connection, dir: Option<HubDir>) -> Result<Self, StoreError> {
+    fn start(conn: Connection, dir: Option<Arc<HubDir>>) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let run = move || {
             serve(conn, &queue);

@@ -1,0 +1,56 @@
+//! `POST /api/v1/llms/{name}/infer` (SPEC.md section 3.7): chat with a row or a pool, under the caller's own `model`.
+
+use std::time::Duration;
+
+use actix_web::web::{Path, Payload, ServiceConfig, post};
+use actix_web::{HttpRequest, HttpResponse};
+use wire::json::{Object, compact};
+use wire::task::Endpoint;
+
+use super::{HubData, body};
+use crate::error::{ApiError, Dialect};
+use crate::model::Caller;
+use crate::relay::{Request, serve};
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/{name}/infer", post().to(respond));
+}
+
+async fn respond(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let patience = patience(&req)?;
+    let (body, streaming) = request_body(&req, payload).await?;
+    let target = hub.registry.lock().target(&caller, &name);
+    let target = target.ok_or_else(|| ApiError::not_found("LLM", &name))?;
+    let endpoint = Endpoint::ChatCompletions;
+    let request = Request { caller, target, endpoint, streaming, body, set_model: false, patience };
+    serve(hub.into_inner(), request, Dialect::Api).await
+}
+
+/// An inference's body, checked and compact, and whether it asks for a stream.
+pub(super) async fn request_body(req: &HttpRequest, payload: Payload) -> Result<(String, bool), ApiError> {
+    let text = body::text(req, payload, body::INFERENCE).await?;
+    let invalid =
+        |error: wire::json::JsonError| ApiError::bad_request(format!("the request's body is {error}"));
+    let text = compact(&text).map_err(invalid)?;
+    let streaming = Object::parse(&text).map_err(invalid)?.get_bool("stream").unwrap_or(false);
+    Ok((text, streaming))
+}
+
+/// How long the caller would wait for a member with room.
+pub(super) fn patience(req: &HttpRequest) -> Result<Option<Duration>, ApiError> {
+    /// A day: longer than any caller's connection lives.
+    const MAX_SECONDS: f64 = 86_400.0;
+
+    let Some(value) = req.headers().get("x-queue-timeout") else { return Ok(None) };
+    let seconds: Option<f64> = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    match seconds {
+        Some(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        _ => Err(ApiError::bad_request("x-queue-timeout is a number of seconds, at most 86400")),
+    }
+}

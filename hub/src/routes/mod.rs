@@ -1,0 +1,46 @@
+//! One file a route. Who may is asked by the guard around all of them; what a route refuses is an [`ApiError`].
+//!
+//! [`ApiError`]: crate::error::ApiError
+
+mod body;
+pub(crate) mod contain;
+mod drain;
+mod healthz;
+mod heartbeat;
+mod infer;
+mod llms;
+mod models;
+mod openai;
+mod register;
+mod result;
+mod stream;
+mod upload;
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, ServiceConfig};
+
+use crate::core::Hub;
+
+/// The hub, as routes get it.
+pub(crate) type HubData = Data<Hub>;
+
+/// All routes on one hub.
+pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + use<> {
+    let hub = hub.clone();
+    move |config| {
+        config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
+        healthz::register(config);
+        // Before `/{name}`: no LLM's name begins with `_`.
+        register::register(config);
+        stream::register(config);
+        heartbeat::register(config);
+        drain::register(config);
+        result::register(config);
+        upload::register(config);
+        llms::register(config);
+        infer::register(config);
+        models::register(config);
+        openai::register(config);
+    }
+}

@@ -1,0 +1,55 @@
+//! `POST /api/v1/llms/_provider-register` (SPEC.md section 3.1).
+
+use actix_web::web::{Payload, ServiceConfig, post};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use wire::register::RegisterRequest;
+use wire::row::{AgentRow, LlmRow};
+
+use super::{HubData, body};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Agent, Caller, Llm};
+use crate::random;
+use crate::registry::Refusal;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/_provider-register", post().to(respond));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    provider_session_id: String,
+    llms: Vec<LlmRow>,
+    agents: Vec<AgentRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+async fn respond(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let request: RegisterRequest = body::json(&req, payload).await?;
+    if hub.is_stopping() {
+        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+    }
+    let registered = hub.registry.lock().register(&caller, &request, &random::id, hub.now());
+    let registered = registered.map_err(|refusal| match refusal {
+        Refusal::Invalid(text) => ApiError::bad_request(text),
+        Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+    })?;
+    for warning in &registered.warnings {
+        log::warn!("register by {}: {warning}", caller.user);
+    }
+    hub.room.send_replace(());
+    hub.store.write(registered.changes).await?;
+    Ok(HttpResponse::Created().json(Answer {
+        provider_session_id: registered.session,
+        llms: registered.llms.iter().map(Llm::row).collect(),
+        agents: registered.agents.iter().map(Agent::row).collect(),
+        warnings: registered.warnings,
+    }))
+}

@@ -1,0 +1,61 @@
+//! `POST /api/v1/llms/_provider-task/{id}/result` (SPEC.md section 3.5).
+
+use std::hash::{DefaultHasher, Hasher};
+
+use actix_web::web::{Path, Payload, ServiceConfig, post};
+use actix_web::{HttpRequest, HttpResponse};
+use wire::features::SESSION_HEADER;
+use wire::result::TaskResult;
+
+use super::{HubData, body};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::Caller;
+use crate::relay::{Rejection, Sender, Submitted, submit};
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/_provider-task/{id}/result", post().to(respond));
+}
+
+async fn respond(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let text = body::text(&req, payload, body::RESULT).await?;
+    let result = TaskResult::parse(&text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    drop(text);
+    let outcome = submit(&hub, sender(&req, &caller, &id), result, hasher.finish()).await;
+    answer(outcome)
+}
+
+/// Who sends a result: its user, and the session where the request names one.
+pub(super) fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> Sender<'a> {
+    let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
+    Sender { user: &caller.user, session, id }
+}
+
+pub(super) fn answer(outcome: Result<Submitted, Rejection>) -> Result<HttpResponse, ApiError> {
+    let rejection = match outcome {
+        Ok(Submitted::Taken) => return Ok(ok(r#"{"ok":true}"#)),
+        Ok(Submitted::Duplicate) => return Ok(ok(r#"{"ok":true,"duplicate":true}"#)),
+        Err(rejection) => rejection,
+    };
+    let (kind, text) = match rejection {
+        Rejection::Unknown => (ErrorKind::NotFound, "no such task"),
+        Rejection::Gone => (ErrorKind::Gone, "nobody waits for this task any more"),
+        Rejection::Conflict => (ErrorKind::Conflict, "the task has another ending, or another form"),
+        Rejection::Busy => (ErrorKind::Unavailable, "the caller reads too slowly: send this again"),
+        Rejection::Malformed => {
+            (ErrorKind::BadRequest, "the answer cannot be passed on: the task has failed")
+        }
+    };
+    Err(ApiError::new(kind, text))
+}
+
+fn ok(body: &'static str) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(body)
+}

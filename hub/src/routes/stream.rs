@@ -1,0 +1,148 @@
+//! `GET /api/v1/llms/_provider-stream`: a publisher's control channel (SPEC.md sections 3.2 and 4).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::web::{ServiceConfig, get};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use wire::Features;
+use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
+use wire::sse::write_event;
+
+use super::HubData;
+use crate::channels::Receiver;
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::model::Caller;
+use crate::random;
+use crate::registry::UnknownSession;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/_provider-stream", get().to(respond));
+}
+
+async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let hub = hub.into_inner();
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    let session = header(SESSION_HEADER)
+        .ok_or_else(|| ApiError::bad_request(format!("the header {SESSION_HEADER} is missing")))?;
+    if hub.is_stopping() {
+        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+    }
+    let theirs = header(FEATURES_HEADER).map(Features::parse);
+    let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));
+    let stream_id = random::id("stream");
+
+    let opened = hub.registry.lock().open(&caller, session, stream_id.clone(), features, hub.now());
+    let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let events = hub.channels.open(session, &stream_id);
+    hub.save(opened.changes);
+    hub.room.send_replace(());
+    log::info!(
+        "channel of {session} opened{}",
+        if opened.replaced.is_some() { ", replaces another" } else { "" }
+    );
+
+    let hello = hello(theirs.is_some(), &stream_id).map_err(ApiError::internal)?;
+    let period = hub.options.timings.ping_interval;
+    let mut ping = interval_at(Instant::now() + period, period);
+    // After a pause one ping is enough.
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = Box::pin({
+        let (hub, caller) = (hub.clone(), caller.clone());
+        async move {
+            tokio::select! {
+                () = hub.tokens.ended(&caller) => (),
+                () = hub.stopping() => (),
+            }
+        }
+    });
+    let channel = Channel {
+        hello: Some(hello),
+        events,
+        ping,
+        end,
+        _guard: Guard { hub, session: session.into(), stream_id },
+    };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-cache, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(stream::unfold(channel, next)))
+}
+
+/// A registrar that names features gets ours; any other gets what a classic hub says.
+fn hello(negotiates: bool, stream_id: &str) -> Result<Bytes, Box<dyn std::error::Error>> {
+    let data = if negotiates {
+        let features = Features::ALL.names().map(str::to_owned).collect();
+        serde_json::to_string(&Hello { features, stream_id: Some(stream_id.to_owned()) })?
+    } else {
+        "{}".to_owned()
+    };
+    let mut event = Vec::new();
+    write_event(&mut event, Some("hello"), None, &data)?;
+    Ok(event.into())
+}
+
+struct Channel {
+    hello: Option<Bytes>,
+    events: Receiver,
+    ping: Interval,
+    /// Resolves when the channel has to end.
+    end: Pin<Box<dyn Future<Output = ()>>>,
+    _guard: Guard,
+}
+
+async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channel)> {
+    const PING: &[u8] = b": ping\n\n";
+
+    if let Some(hello) = channel.hello.take() {
+        return Some((Ok(hello), channel));
+    }
+    let event = tokio::select! {
+        biased;
+        event = channel.events.next() => event?,
+        () = &mut channel.end => return None,
+        _ = channel.ping.tick() => Bytes::from_static(PING),
+    };
+    Some((Ok(event), channel))
+}
+
+/// Notices that the channel is gone, for whatever reason: its body is dropped.
+struct Guard {
+    hub: Arc<Hub>,
+    session: String,
+    stream_id: String,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.hub.channels.close(&self.session, &self.stream_id);
+        let now = self.hub.now();
+        let Some(changes) = self.hub.registry.lock().close(&self.session, &self.stream_id, now) else {
+            return;
+        };
+        log::info!("channel of {} closed", self.session);
+        self.hub.save(changes);
+        self.hub.clone().lose_later(self.session.clone(), now);
+    }
+}
+
+impl Hub {
+    /// Ends the session's dispatches when its grace is over and it is still away.
+    pub(crate) fn lose_later(self: Arc<Self>, session: String, since: crate::clock::Now) {
+        // None when the process goes down, and all dispatches with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep(self.options.timings.reattach_grace).await;
+            if self.registry.lock().is_away_since(&session, since) {
+                self.lose_session(&session);
+            }
+        });
+    }
+}

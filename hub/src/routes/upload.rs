@@ -1,0 +1,24 @@
+//! `POST /api/v1/llms/_provider-task/{id}/stream` (SPEC.md section 4, `result-stream`).
+
+use actix_web::web::{Path, Payload, ServiceConfig, post};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::HubData;
+use super::result::{answer, sender};
+use crate::error::ApiError;
+use crate::model::Caller;
+use crate::relay::upload;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/_provider-task/{id}/stream", post().to(respond));
+}
+
+async fn respond(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    answer(upload(&hub, sender(&req, &caller, &id), payload).await)
+}

@@ -1,0 +1,31 @@
+//! What happens by the clock alone.
+
+use std::sync::Arc;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::core::Hub;
+
+/// Sweeps, for as long as the hub runs.
+pub(super) async fn run(hub: Arc<Hub>) {
+    let mut sweep = interval(hub.options.timings.sweep_interval);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweep.tick().await;
+        sweep_once(&hub);
+    }
+}
+
+fn sweep_once(hub: &Arc<Hub>) {
+    let now = hub.now();
+    let swept = hub.registry.lock().sweep(now);
+    hub.save(swept.changes);
+    for session in swept.silent {
+        log::info!("session {session} is silent");
+        hub.clone().lose_later(session, now);
+    }
+    for session in swept.dead {
+        log::info!("session {session} does not answer: its channel is dropped");
+        hub.channels.drop_session(&session);
+    }
+}

@@ -1,0 +1,175 @@
+//! Starting and stopping a hub.
+
+mod clockwork;
+mod error;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+pub use error::HubError;
+
+use crate::auth::{self, AdminToken, NewToken, Tokens, guard};
+use crate::clock::{self, Clock};
+use crate::core::{Hub, Phase};
+use crate::model::Role;
+use crate::options::{DataDir, HubOptions};
+use crate::registry::Registry;
+use crate::routes;
+use crate::routes::contain::contain;
+use crate::store::{HubDir, SqliteStore, Store, StoreError};
+
+/// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
+const DRAIN: Duration = Duration::from_secs(20);
+/// A connection has so long to write what is left when its stream has ended.
+const LAST_WORDS: u64 = 2;
+/// A request's head has so long to come.
+const HEAD: Duration = Duration::from_secs(5);
+/// An idle connection is kept so long: a registrar's heartbeats, every 30 s, find theirs again.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that wait to be accepted: a herd of 1,000 registrars after a restart.
+const BACKLOG: u32 = 2048;
+/// Open connections: each costs a few KiB.
+const MAX_CONNECTIONS: usize = 25_000;
+
+/// A hub that runs. Stop it; dropping the handle leaves it running.
+pub struct HubHandle {
+    hub: Arc<Hub>,
+    addr: SocketAddr,
+    tls: bool,
+    admin_token: AdminToken,
+    server: ServerHandle,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Hub {
+    /// Starts a hub: its store, its clockwork, its server. Answers when it listens.
+    pub async fn start(options: HubOptions) -> Result<HubHandle, HubError> {
+        let clock = Clock::start();
+        let (dir, store) = open_store(&options.data)?;
+        let mut snapshot = store.load().await?;
+        let given = options.admin_token.as_deref();
+        let place = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));
+        let (admin_token, environment) =
+            auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
+        let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
+        let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now());
+        let hub = Arc::new(Self::new(options, clock, registry, store, tokens));
+        serve(hub, admin_token)
+    }
+}
+
+/// The store, and the directory that it is in.
+type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>);
+
+fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
+    Ok(match data {
+        DataDir::Memory => (None, Arc::new(SqliteStore::in_memory()?)),
+        DataDir::Path(path) => {
+            let dir = Arc::new(HubDir::open(path)?);
+            (Some(dir.clone()), Arc::new(SqliteStore::open(dir)?))
+        }
+    })
+}
+
+fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
+    let routes = routes::register(&hub);
+    let listen = hub.options.listen;
+    let server = HttpServer::new(move || {
+        App::new().wrap(from_fn(guard)).wrap(from_fn(contain)).configure(routes.clone())
+    })
+    // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across them.
+    .workers(1)
+    .disable_signals()
+    .tcp_nodelay(true)
+    // A caller who left is noticed by the end of its half; nobody closes one half and still wants an answer.
+    .h1_allow_half_closed(false)
+    .client_request_timeout(HEAD)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(LAST_WORDS)
+    .backlog(BACKLOG)
+    .max_connections(MAX_CONNECTIONS);
+    let tls = hub.options.tls.as_ref().map(tls::config).transpose()?;
+    let is_tls = tls.is_some();
+    let bound = match tls {
+        Some(config) => server.bind_rustls_0_23(listen, config),
+        None => server.bind(listen),
+    };
+    let server = bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
+        _ => HubError::Listen(listen, error),
+    })?;
+    let addr = server.addrs().first().copied().unwrap_or(listen);
+    let server = server.run();
+    let handle = server.handle();
+    let serving = tokio::spawn(async move {
+        if let Err(error) = server.await {
+            log::error!("the hub's server ended: {error}");
+        }
+    });
+    let tasks = vec![serving, tokio::spawn(clockwork::run(hub.clone()))];
+    Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, tasks })
+}
+
+impl HubHandle {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where clients on this machine reach it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("{scheme}://{addr}")
+    }
+
+    /// Which admin token there is.
+    pub fn admin_token(&self) -> &AdminToken {
+        &self.admin_token
+    }
+
+    /// Makes a token for `user` and gives its secret away.
+    pub async fn mint_token(&self, user: &str, role: Role) -> Result<String, StoreError> {
+        let new = NewToken { user: user.to_owned(), role, expires_at: None };
+        let (_, secret) = self.hub.tokens.create(new).await?;
+        Ok(secret.reveal().to_owned())
+    }
+
+    /// Stops it: new calls get 503, running ones have 20 s, then streams end.
+    pub async fn stop(self) {
+        self.hub.phase.send_replace(Phase::Draining);
+        let deadline = Instant::now() + DRAIN;
+        let mut ended = self.hub.room.subscribe();
+        while !self.hub.tasks.lock().is_empty() {
+            if timeout_at(deadline, ended.changed()).await.is_err() {
+                break;
+            }
+        }
+        self.hub.phase.send_replace(Phase::Stopping);
+        self.hub.lose_all();
+        self.hub.channels.drop_all();
+        self.server.stop(true).await;
+        for task in self.tasks {
+            task.abort();
+        }
+        // All that was given before is committed when this is.
+        if let Err(error) = self.hub.store.write(Vec::new()).await {
+            log::error!("{error}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The hub's own TLS: a certificate chain and a key, PEM files.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::HubError;
+use crate::options::TlsFiles;
+
+pub(super) fn config(files: &TlsFiles) -> Result<ServerConfig, HubError> {
+    let cert_error = |cause: String| HubError::Tls(files.cert.clone(), cause);
+    let chain: Vec<_> = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| cert_error(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(cert_error("no certificate in it".into()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| HubError::Tls(files.key.clone(), error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| cert_error(error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| cert_error(error.to_string()))
+}

@@ -1,0 +1,153 @@
+//! A scripted publisher: it does what the test says, nothing by itself.
+
+use serde_json::{Value, json};
+use wire::sse::{Decoder, Event};
+
+use super::http::Answer;
+use super::support::TestHub;
+
+/// A session, and its channel where it is open.
+pub(crate) struct Publisher {
+    token: String,
+    pub(crate) session: String,
+    channel: Option<Answer>,
+    decoder: Decoder,
+}
+
+/// One provider of a register call.
+pub(crate) fn provider(name: &str) -> Value {
+    json!({ "name": name, "type": "openai", "model": format!("model-of-{name}"), "visibility": "public",
+        "initialStatus": "active" })
+}
+
+impl Publisher {
+    /// Registers `providers` and opens a channel that names `features` (none: a classic publisher).
+    pub(crate) async fn start(
+        hub: &TestHub,
+        token: &str,
+        providers: &[Value],
+        features: Option<&str>,
+    ) -> Self {
+        let mut publisher = Self::register(hub, token, None, providers).await;
+        publisher.open(hub, features).await;
+        publisher
+    }
+
+    /// Registers, without a channel.
+    pub(crate) async fn register(
+        hub: &TestHub,
+        token: &str,
+        session: Option<&str>,
+        providers: &[Value],
+    ) -> Self {
+        let mut body = json!({ "providers": providers });
+        if let Some(session) = session {
+            body["providerSessionId"] = session.into();
+        }
+        let ask = hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string());
+        let (status, answer) = ask.json().await;
+        assert_eq!(status, 201, "{answer}");
+        Self {
+            token: token.into(),
+            session: answer["providerSessionId"].as_str().unwrap().into(),
+            channel: None,
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// Opens the channel; its hello.
+    pub(crate) async fn open(&mut self, hub: &TestHub, features: Option<&str>) -> Value {
+        let mut ask = hub
+            .ask_as(&self.token, "GET", "/api/v1/llms/_provider-stream")
+            .header("accept", "text/event-stream")
+            .header("x-mcpctl-provider-session", &self.session);
+        if let Some(features) = features {
+            ask = ask.header("x-virtual-llm-features", features);
+        }
+        let answer = ask.open().await;
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert!(answer.head.contains("content-type: text/event-stream"));
+        self.channel = Some(answer);
+        self.decoder = Decoder::new();
+        let hello = self.event().await.unwrap();
+        assert_eq!(hello.name(), "hello");
+        serde_json::from_str(&hello.data).unwrap()
+    }
+
+    /// Leaves without a word.
+    pub(crate) fn close(&mut self) {
+        self.channel = None;
+    }
+
+    /// The next event; `None` when the hub ends the channel.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.decoder.next_event() {
+                return Some(event);
+            }
+            let piece = self.channel.as_mut().unwrap().next().await?;
+            self.decoder.feed(piece.as_bytes());
+        }
+    }
+
+    /// The next task.
+    pub(crate) async fn task(&mut self) -> Value {
+        let event = self.event().await.expect("the channel ended");
+        assert_eq!(event.name(), "task", "{}", event.data);
+        serde_json::from_str(&event.data).unwrap()
+    }
+
+    /// The next event, which is a cancel: the task's id.
+    pub(crate) async fn cancelled(&mut self) -> String {
+        let event = self.event().await.expect("the channel ended");
+        assert_eq!(event.name(), "cancel", "{}", event.data);
+        let data: Value = serde_json::from_str(&event.data).unwrap();
+        data["taskId"].as_str().unwrap().into()
+    }
+
+    /// Posts a result for a task.
+    pub(crate) async fn post(&self, hub: &TestHub, task: &Value, result: &Value) -> u16 {
+        let id = task["taskId"].as_str().unwrap_or_else(|| panic!("no id in {task}"));
+        let path = format!("/api/v1/llms/_provider-task/{id}/result");
+        hub.ask_as(&self.token, "POST", path).body(result.to_string()).send().await.0
+    }
+
+    /// Answers a task with a completion that says `text`.
+    pub(crate) async fn answer(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
+        self.post(hub, task, &json!({ "status": 200, "body": completion(text) })).await
+    }
+
+    /// Posts one chunk that says `text`.
+    pub(crate) async fn chunk(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
+        self.post(hub, task, &json!({ "chunk": { "data": chunk(text) } })).await
+    }
+
+    /// Posts the end mark.
+    pub(crate) async fn done(&self, hub: &TestHub, task: &Value) -> u16 {
+        self.post(hub, task, &json!({ "chunk": { "data": "[DONE]", "done": true } })).await
+    }
+
+    /// A heartbeat with these further keys: the status.
+    pub(crate) async fn beat(&self, hub: &TestHub, more: Value) -> u16 {
+        let mut body = more;
+        body["providerSessionId"] = self.session.as_str().into();
+        let ask = hub.ask_as(&self.token, "POST", "/api/v1/llms/_provider-heartbeat");
+        ask.body(body.to_string()).send().await.0
+    }
+
+    pub(crate) fn upload_path(task: &Value) -> String {
+        format!("/api/v1/llms/_provider-task/{}/stream", task["taskId"].as_str().unwrap())
+    }
+}
+
+pub(crate) fn completion(text: &str) -> Value {
+    json!({ "id": "c", "object": "chat.completion", "choices": [ { "index": 0, "finish_reason": "stop",
+        "message": { "role": "assistant", "content": text } } ],
+        "usage": { "prompt_tokens": 3, "completion_tokens": 5 } })
+}
+
+pub(crate) fn chunk(text: &str) -> String {
+    json!({ "id": "c", "object": "chat.completion.chunk",
+        "choices": [ { "index": 0, "delta": { "content": text } } ] })
+    .to_string()
+}

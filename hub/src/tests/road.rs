@@ -1,0 +1,199 @@
+//! The main road: register, channel, infer, result.
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, chunk, provider};
+use super::support::{ADMIN, TestHub, hub};
+
+pub(crate) fn chat(model: &str, stream: bool) -> String {
+    json!({ "model": model, "stream": stream, "messages": [ { "role": "user", "content": "hi" } ] })
+        .to_string()
+}
+
+pub(crate) fn infer(hub: &TestHub, name: &str, stream: bool) -> super::http::Ask {
+    hub.ask("POST", format!("/api/v1/llms/{name}/infer")).body(chat("own", stream))
+}
+
+#[actix_rt::test]
+async fn an_inference_goes_to_the_publisher_and_its_answer_comes_back() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        let task = publisher.task().await;
+        assert_eq!(task["kind"], "infer");
+        assert_eq!(task["llmName"], "a");
+        assert_eq!(task["streaming"], false);
+        assert_eq!(task["request"]["model"], "own", "the caller's own model is carried");
+        assert!(task.get("endpoint").is_none());
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    assert_eq!(answer.1["choices"][0]["message"]["content"], "hello");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn chunks_pass_as_they_come_and_the_stream_ends_with_done() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+    let (mut answer, task) = futures_util::join!(ask.open(), async {
+        let task = publisher.task().await;
+        assert_eq!(task["streaming"], true);
+        assert_eq!(task["request"]["model"], "model-of-a", "the row's model");
+        assert_eq!(publisher.chunk(&hub, &task, "one").await, 200);
+        task
+    });
+    assert_eq!(answer.status, 200);
+    for header in
+        ["content-type: text/event-stream", "x-accel-buffering: no", "cache-control: no-cache, no-transform"]
+    {
+        assert!(answer.head.contains(header), "{}", answer.head);
+    }
+    assert_eq!(answer.until("one").await, format!("data: {}\n\n", chunk("one")));
+    assert_eq!(publisher.chunk(&hub, &task, "two").await, 200);
+    assert_eq!(answer.until("two").await, format!("data: {}\n\n", chunk("two")));
+    assert_eq!(publisher.done(&hub, &task).await, 200);
+    assert_eq!(answer.rest().await, "data: [DONE]\n\n");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn one_upload_carries_a_whole_streamed_answer() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+    let (mut answer, mut upload) = futures_util::join!(ask.open(), async {
+        let task = publisher.task().await;
+        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+        upload.write(&format!("data: {}\n\nda", chunk("one"))).await;
+        upload
+    });
+    assert_eq!(answer.until("one").await, format!("data: {}\n\n", chunk("one")));
+    upload.write(&format!("ta: {{ \"a\" : [1, 2] }}\n\ndata: {}\n\n", chunk("three"))).await;
+    let text = answer.until("three").await;
+    assert_eq!(text, format!("data: {{\"a\":[1,2]}}\n\ndata: {}\n\n", chunk("three")));
+    upload.write("data: [DONE]\n\n").await;
+    assert_eq!(answer.rest().await, "data: [DONE]\n\n");
+    assert_eq!(upload.finish().await.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn rows_and_models_are_listed() {
+    let hub = hub().await;
+    let mut pooled = provider("a");
+    pooled["poolName"] = "p".into();
+    let _publisher = Publisher::start(&hub, ADMIN, &[pooled, provider("b")], None).await;
+    let (_, rows) = hub.ask("GET", "/api/v1/llms").json().await;
+    let row = rows[0].as_object().unwrap();
+    let keys = [
+        "id",
+        "name",
+        "type",
+        "model",
+        "tier",
+        "description",
+        "kind",
+        "status",
+        "lastHeartbeatAt",
+        "inactiveSince",
+        "poolName",
+        "visibility",
+        "ownerId",
+        "providerSessionId",
+        "createdAt",
+        "updatedAt",
+    ];
+    assert_eq!(row.len(), keys.len(), "{row:?}");
+    assert!(keys.iter().all(|key| row.contains_key(*key)));
+    let (_, models) = hub.ask("GET", "/v1/models").json().await;
+    let ids: Vec<&Value> = models["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
+    assert_eq!(ids, ["a", "b", "p"]);
+    let (_, pool) = hub.ask("GET", "/api/v1/llms/a/members").json().await;
+    assert_eq!((&pool["poolName"], &pool["explicit"], &pool["size"]), (&json!("p"), &json!(true), &json!(1)));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn without_a_publisher_a_caller_gets_503_with_retry_after() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    publisher.close();
+    hub.until_status("a", "inactive").await;
+    let mut answer = infer(&hub, "a", false).open().await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("retry-after: 5"), "{}", answer.head);
+    assert!(answer.rest().await.starts_with(r#"{"error":"#));
+    assert_eq!(infer(&hub, "unknown", false).send().await.0, 404);
+    assert_eq!(super::http::ask(hub.addr, "GET", "/healthz").send().await.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_publishers_error_is_502_and_its_status_and_body_pass_on() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    for (result, status, text) in [
+        (json!({ "error": "it broke" }), 502, r#"{"error":"it broke"}"#),
+        (json!({ "error": "publisher shutting down" }), 503, r#"{"error":"publisher shutting down"}"#),
+        (
+            json!({ "status": 422, "body": { "error": { "message": "no" } } }),
+            422,
+            r#"{"error":{"message":"no"}}"#,
+        ),
+    ] {
+        let call = infer(&hub, "a", false);
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            assert_eq!(publisher.post(&hub, &task, &result).await, 200);
+        });
+        assert_eq!(answer, (status, text.into()));
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_hibernating_row_is_woken_once_and_then_asked() {
+    let hub = hub().await;
+    let mut asleep = provider("a");
+    asleep["initialStatus"] = "hibernating".into();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], None).await;
+    assert_eq!(hub.row("a").await["status"], "hibernating");
+    let calls: Vec<_> = (0..20).map(|_| infer(&hub, "a", false)).collect();
+    let calls = futures_util::future::join_all(calls.iter().map(super::http::Ask::send));
+    let (answers, ()) = futures_util::join!(calls, async {
+        let wake = publisher.task().await;
+        assert_eq!(wake["kind"], "wake");
+        // Whoever has not arrived by now finds it awake.
+        assert_eq!(
+            publisher.post(&hub, &wake, &json!({ "status": 200, "body": { "ok": true, "ms": 1 } })).await,
+            200
+        );
+        for _ in 0..20 {
+            let task = publisher.task().await;
+            assert_eq!(task["kind"], "infer");
+            publisher.answer(&hub, &task, "hello").await;
+        }
+    });
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+    assert_eq!(hub.row("a").await["status"], "active");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_failed_wake_is_503() {
+    let hub = hub().await;
+    let mut asleep = provider("a");
+    asleep["initialStatus"] = "hibernating".into();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.open(), async {
+        let wake = publisher.task().await;
+        publisher.post(&hub, &wake, &json!({ "error": "wake recipe failed: wake HTTP timed out" })).await;
+    });
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("retry-after: 5"));
+    hub.stop().await;
+}

@@ -1,0 +1,79 @@
+//! A hub in process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::http::{Ask, PATIENCE, ask};
+use crate::model::Role;
+use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
+use crate::{Hub, HubHandle};
+
+pub(crate) const ADMIN: &str = "admin-token-of-the-test";
+
+/// A hub, and the tokens of its users.
+pub(crate) struct TestHub {
+    pub(crate) addr: SocketAddr,
+    handle: HubHandle,
+}
+
+pub(crate) fn options() -> HubOptions {
+    HubOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: DataDir::Memory,
+        admin_token: Some(ADMIN.into()),
+        tls: None,
+        pools: PoolPolicy::Members,
+        timings: HubTimings::default(),
+    }
+}
+
+pub(crate) async fn hub() -> TestHub {
+    hub_with(|_| ()).await
+}
+
+pub(crate) async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> TestHub {
+    let mut options = options();
+    change(&mut options);
+    let handle = Hub::start(options).await.unwrap();
+    TestHub { addr: handle.addr(), handle }
+}
+
+impl TestHub {
+    /// A request with the admin's token.
+    pub(crate) fn ask(&self, method: &'static str, path: impl Into<String>) -> Ask {
+        ask(self.addr, method, path).token(ADMIN)
+    }
+
+    /// A request with `token`.
+    pub(crate) fn ask_as(&self, token: &str, method: &'static str, path: impl Into<String>) -> Ask {
+        ask(self.addr, method, path).token(token)
+    }
+
+    /// A member's token.
+    pub(crate) async fn member(&self, user: &str) -> String {
+        self.handle.mint_token(user, Role::Member).await.unwrap()
+    }
+
+    /// The row `name` as the admin sees it.
+    pub(crate) async fn row(&self, name: &str) -> serde_json::Value {
+        self.ask("GET", format!("/api/v1/llms/{name}")).json().await.1
+    }
+
+    /// Waits until the row has this status.
+    pub(crate) async fn until_status(&self, name: &str, status: &str) {
+        eventually(&format!("{name} is {status}"), async || self.row(name).await["status"] == status).await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.stop().await;
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
