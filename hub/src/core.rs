@@ -14,6 +14,7 @@ use crate::options::HubOptions;
 use crate::registry::Registry;
 use crate::relay::{Tasks, Wakes};
 use crate::store::{Change, Store};
+use crate::watch::Watch;
 
 /// The hub. Routes hold it in an `Arc`.
 pub struct Hub {
@@ -33,6 +34,8 @@ pub struct Hub {
     pub store: Arc<dyn Store>,
     /// Who may.
     pub tokens: Arc<Tokens>,
+    /// What runs now, and what it counts for.
+    pub watch: Arc<Watch>,
     /// Sends when a publisher came, woke or got room: for those who wait for one.
     pub room: watch::Sender<()>,
     /// How far the hub is on its way down.
@@ -58,6 +61,7 @@ impl Hub {
         registry: Registry,
         store: Arc<dyn Store>,
         tokens: Arc<Tokens>,
+        watch: Arc<Watch>,
     ) -> Self {
         Self {
             options,
@@ -68,6 +72,7 @@ impl Hub {
             channels: Channels::default(),
             store,
             tokens,
+            watch,
             room: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }

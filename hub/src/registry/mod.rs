@@ -70,6 +70,8 @@ struct Session {
     silent: bool,
     /// Takes no more tasks.
     draining: bool,
+    /// Whether it had a channel since the hub started.
+    had_channel: bool,
     llms: BTreeSet<String>,
     agents: BTreeSet<String>,
 }
@@ -195,6 +197,7 @@ impl Session {
             link: Link::None,
             silent: false,
             draining: false,
+            had_channel: false,
             llms: BTreeSet::new(),
             agents: BTreeSet::new(),
         }

@@ -31,6 +31,8 @@ pub struct Candidate {
     pub name: String,
     /// The model that callers get.
     pub model: String,
+    /// Its named pool.
+    pub pool: Option<String>,
     /// The session that publishes it; none for a public row.
     pub session: Option<String>,
     /// What the publisher can do.
@@ -96,6 +98,7 @@ impl Registry {
         Pick::Chosen(Box::new(Candidate {
             name: best,
             model: entry.llm.model.clone(),
+            pool: entry.llm.pool_name.clone(),
             session: entry.llm.session.clone(),
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),

@@ -30,6 +30,8 @@ pub struct Opened {
     pub changes: Vec<Change>,
     /// The channel that this one replaces.
     pub replaced: Option<String>,
+    /// Whether the session had a channel before.
+    pub again: bool,
 }
 
 impl Registry {
@@ -61,9 +63,10 @@ impl Registry {
             Link::Open { stream, .. } => Some(stream),
             Link::None | Link::Closed { .. } => None,
         };
+        let again = std::mem::replace(&mut session.had_channel, true);
         session.draining = false;
         session.silent = false;
-        Ok(Opened { changes: self.beat(id, now), replaced })
+        Ok(Opened { changes: self.beat(id, now), replaced, again })
     }
 
     /// A channel closed. `None` when it was replaced before: a late close changes nothing.

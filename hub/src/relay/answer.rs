@@ -34,7 +34,7 @@ pub struct Style {
 /// Runs one inference and answers it.
 pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<HttpResponse, ApiError> {
     let style = Style { dialect, endpoint: request.endpoint };
-    let call = Call::new(&hub, &request.caller.user, &request.target.name, request.streaming);
+    let call = Call::new(&hub, &request);
     let keepalive = hub.options.timings.keepalive_interval;
     if !request.streaming {
         let reply = noted(&call, run(&hub, &request, &call).await)?;
@@ -60,7 +60,7 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
 
 fn noted(call: &Call, reply: Result<Reply, ApiError>) -> Result<Reply, ApiError> {
     if let Err(error) = &reply {
-        call.ended(error.kind.status().as_u16());
+        call.ended(error.kind.status().as_u16(), Some(&error.message));
     }
     reply
 }
@@ -98,7 +98,8 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str) -> HttpResponse
         204..=299 => 200,
         _ => 502,
     };
-    call.ended(status);
+    call.chunk();
+    call.ended(status, (status >= 400).then_some("the backend's answer is an error"));
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = HttpResponse::build(status);
     response.content_type("application/json");
@@ -181,7 +182,7 @@ fn stream(
 
 impl Answer {
     fn fail(&mut self, status: u16, message: &str) -> Bytes {
-        self.call.ended(status);
+        self.call.ended(status, Some(message));
         self.state = State::Over;
         encode::failure(self.style.dialect, self.style.endpoint, message).into()
     }
@@ -190,6 +191,7 @@ impl Answer {
     fn take(&mut self, piece: Piece) -> Option<Bytes> {
         match piece {
             Piece::Events { bytes, usage } => {
+                self.call.chunk();
                 if let Some(usage) = usage {
                     self.call.used(usage);
                 }
@@ -199,7 +201,7 @@ impl Answer {
                 Some(bytes)
             }
             Piece::Done => {
-                self.call.ended(200);
+                self.call.ended(200, None);
                 self.state = State::Over;
                 let done = encode::done(self.style.endpoint);
                 (!done.is_empty()).then(|| Bytes::from_static(done))
@@ -226,7 +228,8 @@ impl Answer {
         match event.and_then(|event| encode::chunk(self.style.endpoint, &event, &mut out)) {
             Ok(()) => {
                 out.extend_from_slice(encode::done(self.style.endpoint));
-                self.call.ended(200);
+                self.call.chunk();
+                self.call.ended(200, None);
                 self.state = State::Over;
                 out.into()
             }

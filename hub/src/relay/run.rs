@@ -126,20 +126,14 @@ async fn try_one(
     let body = body_for(request, candidate)?;
     let work = Work::Infer { streaming: request.streaming, endpoint: request.endpoint, request: &body };
     let mut attempt = Attempt::start(hub, candidate, &work)?;
-    call.dispatched(&attempt.id, candidate);
+    call.sent(&attempt.id, candidate);
     // A large request is in the channel's queue by now: it need not be held here as well.
     drop(body);
     let first = attempt.pieces.recv().await;
     match first {
-        Some(Piece::Answer { status, body }) => {
-            call.first_byte();
-            Ok(Reply::Whole { status, body })
-        }
+        Some(Piece::Answer { status, body }) => Ok(Reply::Whole { status, body }),
         Some(Piece::Error(message)) => Err(failure(message)),
-        Some(first @ (Piece::Events { .. } | Piece::Done)) => {
-            call.first_byte();
-            Ok(Reply::Stream { first, attempt })
-        }
+        Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
         None => Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered")),
     }
 }

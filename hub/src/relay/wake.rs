@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, Piece, Work};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::registry::Candidate;
+use crate::watch::WakeOutcome;
 
 /// Callers that wait for one row to wake. Each holds its request in memory meanwhile.
 const MAX_WAITING: usize = 1024;
@@ -65,7 +66,10 @@ pub(super) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
         // On its own: the caller who began it may leave, the others still want it.
         let (hub, candidate) = (hub.clone(), candidate.clone());
         tokio::spawn(async move {
+            let start = Instant::now();
             let result = run(&hub, &candidate).await;
+            let outcome = if result.is_ok() { WakeOutcome::Ok } else { WakeOutcome::Failed };
+            hub.watch.metrics.woke(outcome, start.elapsed());
             if result.is_ok() {
                 let changes = hub.registry.lock().woken(&candidate.name, hub.now());
                 hub.save(changes);

@@ -41,6 +41,10 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let opened = hub.registry.lock().open(&caller, session, stream_id.clone(), features, hub.now());
     let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     let events = hub.channels.open(session, &stream_id);
+    hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
+    if opened.again {
+        hub.watch.metrics.reconnects.inc();
+    }
     hub.save(opened.changes);
     hub.room.send_replace(());
     log::info!(
@@ -123,6 +127,8 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.hub.channels.close(&self.session, &self.stream_id);
+        let open = i64::try_from(self.hub.channels.len()).unwrap_or(i64::MAX);
+        self.hub.watch.metrics.publishers.set(open);
         let now = self.hub.now();
         let Some(changes) = self.hub.registry.lock().close(&self.session, &self.stream_id, now) else {
             return;

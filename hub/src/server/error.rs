@@ -20,6 +20,9 @@ pub enum HubError {
     /// The directory or the store in it cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A bug of ours.
+    #[error("the hub cannot start: {0}")]
+    Internal(String),
     /// Certificate or key cannot be used.
     #[error("cannot use the TLS file {file}: {cause}", file = .0.display(), cause = .1)]
     Tls(PathBuf, String),

@@ -26,6 +26,7 @@ use crate::registry::Registry;
 use crate::routes;
 use crate::routes::contain::contain;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
+use crate::watch::Watch;
 
 /// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -62,7 +63,8 @@ impl Hub {
             auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
         let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now());
-        let hub = Arc::new(Self::new(options, clock, registry, store, tokens));
+        let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
+        let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));
         serve(hub, admin_token)
     }
 }
@@ -115,7 +117,12 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
             log::error!("the hub's server ended: {error}");
         }
     });
-    let tasks = vec![serving, tokio::spawn(clockwork::run(hub.clone()))];
+    let watch = hub.watch.clone();
+    let tasks = vec![
+        serving,
+        tokio::spawn(clockwork::run(hub.clone())),
+        tokio::spawn(async move { watch.run().await }),
+    ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, tasks })
 }
 
@@ -167,6 +174,7 @@ impl HubHandle {
         for task in self.tasks {
             task.abort();
         }
+        self.hub.watch.flush().await;
         // All that was given before is committed when this is.
         if let Err(error) = self.hub.store.write(Vec::new()).await {
             log::error!("{error}");

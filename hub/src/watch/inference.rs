@@ -147,7 +147,9 @@ impl Inference {
 
     /// What the answer said that it cost.
     pub fn usage(&mut self, usage: Usage) {
-        self.usage = usage;
+        // An API may say it in two parts, one for what was read and one for what was written.
+        self.usage =
+            Usage { input: usage.input.or(self.usage.input), output: usage.output.or(self.usage.output) };
     }
 
     /// It is over: the status that the caller got, and why it failed, if it did.
