@@ -10,11 +10,14 @@ pub mod options;
 pub mod outbox;
 pub mod provider;
 pub mod registrar;
+mod root;
 pub mod secret;
 pub mod session;
 pub mod status;
 pub mod stream;
 pub mod supervise;
+#[cfg(test)]
+mod test_hub;
 pub mod uplink;
 pub mod wake;
 

@@ -54,3 +54,7 @@ pub enum BackendError {
     #[error("{0}")]
     Failed(String),
 }
+
+mod stub;
+
+pub use stub::make;

@@ -13,6 +13,7 @@ mod uplink;
 mod tests;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use awc::http::header::{ACCEPT, ACCEPT_ENCODING, RETRY_AFTER};
@@ -21,6 +22,7 @@ use awc::{Client, ClientRequest, ClientResponse};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::register::{Heartbeat, RegisterAnswer, RegisterRequest};
@@ -62,6 +64,7 @@ pub struct HubClient {
 struct Inner {
     address: HubAddress,
     token: Token,
+    tls: Option<Arc<ClientConfig>>,
     control: Client,
     results: Client,
 }
@@ -80,8 +83,13 @@ impl HubClient {
         let token = Token::new(credentials)?;
         let tls =
             if address.is_https() { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
-        let (control, results) = (http::client(tls.clone()), http::client(tls));
-        Ok(Self { inner: Rc::new(Inner { address, token, control, results }) })
+        let (control, results) = (http::client(tls.clone()), http::client(tls.clone()));
+        Ok(Self { inner: Rc::new(Inner { address, token, tls, control, results }) })
+    }
+
+    /// How the hub is called by `https`; `None` where it is not.
+    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.inner.tls.clone()
     }
 
     /// The hub's URL, for people.

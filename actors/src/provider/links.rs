@@ -1,6 +1,7 @@
 //! Whom a provider talks to.
 
 use actix::Recipient;
+use awc::Client;
 
 use super::messages::ProviderReport;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
@@ -15,4 +16,6 @@ pub struct Links {
     pub put_to_sleep: Recipient<PutToSleep>,
     /// `HeartbeatActor` and the root, each time a report differs from the last one.
     pub changed: Vec<Recipient<ProviderReport>>,
+    /// For the backend: one client for all of them, so that they share the roots of TLS and nothing with the hub.
+    pub http: Client,
 }

@@ -1,6 +1,7 @@
 //! Whom the `WakeActor` talks to.
 
 use actix::Recipient;
+use awc::Client;
 
 use crate::heartbeat::messages::Beat;
 
@@ -9,4 +10,6 @@ use crate::heartbeat::messages::Beat;
 pub struct Links {
     /// `HeartbeatActor`, at every poll.
     pub beat: Recipient<Beat>,
+    /// For recipes and for polling the backends.
+    pub http: Client,
 }

@@ -1,0 +1,87 @@
+//! What the root knows of the connection, for the `status` command. Time is passed in.
+
+use wire::row::Timestamp;
+use wire::{Features, SessionId};
+
+use crate::status::{ChannelState, ChannelStatus, LastError, Pause};
+
+/// The connection as it was last heard of.
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) session: Option<SessionId>,
+    pub(super) features: Features,
+    pub(super) last_heartbeat_at: Option<Timestamp>,
+    pub(super) last_error: Option<LastError>,
+    pub(super) pause: Option<Pause>,
+    pub(super) started_at: Timestamp,
+    state: ChannelState,
+    since: Timestamp,
+    opened: u64,
+}
+
+impl Board {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            session: None,
+            features: Features::CLASSIC,
+            last_heartbeat_at: None,
+            last_error: None,
+            pause: None,
+            started_at: now,
+            state: ChannelState::Connecting,
+            since: now,
+            opened: 0,
+        }
+    }
+
+    /// The channel is open, or has said what it can.
+    pub(super) fn opened(&mut self, features: Features, hello: bool, now: Timestamp) {
+        self.features = features;
+        if !hello {
+            self.opened += 1;
+        }
+        self.become_state(ChannelState::Connected, now);
+    }
+
+    /// The channel or the session failed.
+    pub(super) fn failed(&mut self, reason: String, refused: bool, now: Timestamp) {
+        self.features = Features::CLASSIC;
+        self.become_state(if refused { ChannelState::Refused } else { ChannelState::Connecting }, now);
+        self.error(reason, now);
+    }
+
+    /// Something went wrong with the hub; the moment is when it was first seen.
+    pub(super) fn error(&mut self, message: String, now: Timestamp) {
+        if self.last_error.as_ref().is_none_or(|last| last.message != message) {
+            self.last_error = Some(LastError { message, at: now });
+        }
+    }
+
+    /// Stays as it is while the registrar stops, whatever the connection does.
+    pub(super) fn become_state(&mut self, state: ChannelState, now: Timestamp) {
+        if self.state != state && self.state != ChannelState::Draining {
+            self.state = state;
+            self.since = now;
+        }
+    }
+
+    /// There is something to publish again.
+    pub(super) fn leave_idle(&mut self, now: Timestamp) {
+        if self.state == ChannelState::Idle {
+            self.become_state(ChannelState::Connecting, now);
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.state == ChannelState::Connected
+    }
+
+    pub(super) fn channel(&self) -> ChannelStatus {
+        ChannelStatus {
+            state: self.state,
+            since: self.since,
+            features: self.features.names().map(str::to_owned).collect(),
+            opened: self.opened,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the tree reports to its root.
+
+use actix::prelude::*;
+use wire::Feature;
+use wire::row::Status;
+
+use super::{Phase, RootActor, now};
+use crate::heartbeat::messages::BeatOutcome;
+use crate::provider::messages::ProviderReport;
+use crate::registrar::Ended;
+use crate::session::messages::{NotRegistered, Register, SessionReady};
+use crate::stream::messages::{ChannelLost, ChannelOpened};
+use crate::supervise::{Cause, ChildReport};
+
+impl Handler<ChildReport> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, report: ChildReport, ctx: &mut Self::Context) {
+        match report {
+            ChildReport::Failed { child, cause, retry_in } => {
+                match cause {
+                    Cause::Task => log::error!("a task of {child} crashed; the others run on"),
+                    Cause::Panic | Cause::Stop => {
+                        log::error!("{child} crashed; it runs again in {} ms", retry_in.as_millis());
+                    }
+                }
+                if let Some(provider) = self.providers.iter_mut().find(|provider| provider.child == child) {
+                    provider.crashes += 1;
+                }
+            }
+            ChildReport::GaveUp { child } => {
+                if let Some(index) = self.providers.iter().position(|provider| provider.child == child) {
+                    self.providers[index].crashes += 1;
+                    self.withdraw(index, ctx);
+                } else if !child.starts_with("provider ") {
+                    let reason = format!("the {child} actor crashed more than 5 times in a minute");
+                    self.finish(Ended::Failed(reason), ctx);
+                }
+            }
+            ChildReport::Ended { .. } => {}
+        }
+    }
+}
+
+impl Handler<SessionReady> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, ready: SessionReady, _: &mut Self::Context) {
+        self.board.session = Some(ready.session);
+    }
+}
+
+impl Handler<NotRegistered> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, failure: NotRegistered, ctx: &mut Self::Context) {
+        self.board.failed(failure.reason.clone(), failure.refused, now());
+        if failure.fatal {
+            self.finish(Ended::Refused(failure.reason), ctx);
+        }
+    }
+}
+
+impl Handler<ChannelOpened> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, opened: ChannelOpened, _: &mut Self::Context) {
+        self.board.opened(opened.features, opened.hello, now());
+        self.opened.send_replace(true);
+    }
+}
+
+impl Handler<ChannelLost> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, lost: ChannelLost, _: &mut Self::Context) {
+        self.board.failed(lost.reason, lost.refused, now());
+    }
+}
+
+impl Handler<BeatOutcome> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, outcome: BeatOutcome, _: &mut Self::Context) {
+        match outcome {
+            BeatOutcome::Accepted { at } => self.board.last_heartbeat_at = Some(at),
+            BeatOutcome::Failed { reason } => self.board.error(reason, now()),
+        }
+    }
+}
+
+impl Handler<ProviderReport> for RootActor {
+    type Result = ();
+
+    /// A hub with the feature `status` hears of it by heartbeat. A classic one learns that a backend was put to sleep
+    /// by a new registration, which says `hibernating`.
+    fn handle(&mut self, report: ProviderReport, _: &mut Self::Context) {
+        let Some(provider) =
+            self.providers.iter_mut().find(|p| p.config.wire_name.as_str() == report.status.name)
+        else {
+            return;
+        };
+        let asleep = report.status.status == Status::Hibernating;
+        let fell_asleep = !std::mem::replace(&mut provider.asleep, asleep) && asleep;
+        let can_sleep = provider.config.sleep.is_some();
+        let classic = !self.board.features.has(Feature::Status) && self.board.is_connected();
+        if fell_asleep && can_sleep && classic && self.phase == Phase::Running {
+            self.session.do_send(Register);
+        }
+    }
+}
