@@ -7,6 +7,8 @@
 pub mod features;
 pub mod ids;
 pub mod json;
+pub mod merge;
+pub mod model_path;
 pub mod names;
 pub mod openai;
 pub mod register;

@@ -21,6 +21,17 @@ pub fn backend_request(request: &str, model: Option<&str>, streaming: bool) -> R
     Ok(object.to_string())
 }
 
+/// As [`backend_request`], for an endpoint that knows no streaming: `stream` and `stream_options` go.
+pub fn unstreamed_request(request: &str, model: Option<&str>) -> Result<String, JsonError> {
+    let mut object = Object::parse(request)?;
+    if let Some(model) = model {
+        object.set("model", quote(model));
+    }
+    object.remove("stream");
+    object.remove("stream_options");
+    Ok(object.to_string())
+}
+
 /// A whole `chat.completion` as the one `chat.completion.chunk` that says the same: `message` becomes `delta`, tool
 /// calls get their `index`.
 pub fn completion_as_chunk(completion: &str) -> Result<String, JsonError> {

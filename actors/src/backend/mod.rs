@@ -1,5 +1,15 @@
 //! What runs a model.
 
+mod availability;
+mod make;
+mod mock;
+mod openai;
+mod redact;
+
+pub use make::make;
+pub use mock::MockBackend;
+pub use openai::OpenAiBackend;
+
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;

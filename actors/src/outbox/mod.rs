@@ -24,7 +24,7 @@ use crate::supervise::contained;
 use crate::uplink::{Posted, Uplink};
 
 use ledger::{Ledger, Seen};
-use patience::Patience;
+pub(crate) use patience::Patience;
 pub use ticket::Ticket;
 
 /// Bytes of results that may wait for the hub before finished tasks keep their slots: one answer of the largest
@@ -112,7 +112,6 @@ impl Outbox {
     }
 
     /// The way to the hub, for what goes up before the ending.
-    #[expect(dead_code, reason = "the provider that uploads comes next")]
     pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
         Rc::clone(&self.inner.uplink)
     }

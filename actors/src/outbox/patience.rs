@@ -13,18 +13,18 @@ const FOR: Duration = Duration::from_mins(1);
 
 /// The tries of one POST.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     until: Instant,
     pause: Duration,
 }
 
 impl Patience {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { until: now + FOR, pause: FIRST }
     }
 
     /// How long to wait after a failure; `None`: no more. What the hub asked for counts, up to the end.
-    pub(super) fn after_failure(&mut self, retry_after: Option<Duration>, now: Instant) -> Option<Duration> {
+    pub(crate) fn after_failure(&mut self, retry_after: Option<Duration>, now: Instant) -> Option<Duration> {
         let left = self.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let pause = self.pause.max(retry_after.unwrap_or_default());
         self.pause = (self.pause * 2).min(LONGEST);

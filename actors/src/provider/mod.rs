@@ -1,27 +1,246 @@
-//! `ProviderActor`: one published LLM.
+//! `ProviderActor`: one published LLM. At most `maxConcurrency` inferences at a time, the rest in a bounded queue.
+//!
+//! Each inference is a future of its own, which a crash of the actor does not touch: a panic in one ends that task and
+//! counts against the actor, and the actor's own panic costs the message that caused it.
 
+mod deliver;
+mod gate;
+mod generation;
+mod health;
+mod job;
 pub mod links;
 pub mod messages;
 
-use actix::Recipient;
+#[cfg(test)]
+mod tests;
 
-use crate::outbox::Outbox;
-use crate::wake::messages::{EnsureAwake, PutToSleep};
-use messages::ProviderReport;
+use std::rc::Rc;
+use std::sync::Arc;
 
-/// What a provider talks to.
-#[derive(Clone)]
-pub struct Links {
-    /// Where answers go.
-    pub outbox: Outbox,
-    /// For its backend, from `crate::http::client`.
-    pub http: awc::Client,
-    /// The `WakeActor`.
-    pub wake: Recipient<EnsureAwake>,
-    /// The `WakeActor` again.
-    pub sleep: Recipient<PutToSleep>,
-    /// Told when status, running or waiting tasks change, at most ten times a second.
-    pub listener: Recipient<ProviderReport>,
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use wire::result::TaskResult;
+use wire::{TaskId, openai, texts};
+
+use crate::backend::{self, Backend};
+use crate::options::ProviderConfig;
+use crate::outbox::{Outbox, Ticket};
+use crate::supervise::{CrashReporter, contained};
+use crate::wake::messages::PowerChanged;
+
+use gate::{Admission, Gate};
+use health::Health;
+use job::{Job, Outcome, Stop};
+use links::Links;
+use messages::{Abort, Cancel, Drain, GetReport, Infer, ProviderReport, Reconfigure, SetPaused};
+
+/// One published LLM.
+pub struct ProviderActor {
+    config: Arc<ProviderConfig>,
+    links: Links,
+    outbox: Outbox,
+    crashes: CrashReporter,
+    backend: Rc<dyn Backend>,
+    /// Outlives a crash: what waits and what runs has callers.
+    gate: Gate<Infer, oneshot::Sender<Stop>>,
+    tasks_done: u64,
+    tokens_per_second: Option<f64>,
+    state: State,
+}
+
+/// What a crash resets.
+#[derive(Default)]
+struct State {
+    health: Health,
+    /// What the listeners know.
+    reported: Option<ProviderReport>,
+    /// Whether a report is on its way.
+    reporting: bool,
+    /// Counts turns from busy to idle, so that an old timer does not put a provider to sleep that worked since.
+    idle_turn: u64,
+}
+
+/// From an inference of this provider: it has ended. Its slot is free.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct JobEnded {
+    id: TaskId,
+    outcome: Outcome,
+}
+
+impl ProviderActor {
+    /// A provider with its backend.
+    pub fn new(config: Arc<ProviderConfig>, links: Links, outbox: Outbox, crashes: CrashReporter) -> Self {
+        let backend = backend::make(&config, &links.http);
+        let gate = Gate::new(config.max_concurrency.max(1), config.max_queue);
+        let state = State::default();
+        Self { config, links, outbox, crashes, backend, gate, tasks_done: 0, tokens_per_second: None, state }
+    }
+
+    /// Starts what may run.
+    fn start_next(&mut self, ctx: &mut Context<Self>) {
+        while let Some((id, infer)) = self.gate.next() {
+            let (stop, stopped) = oneshot::channel();
+            self.gate.start(id.clone(), stop);
+            let job = Job {
+                task: infer.task,
+                ticket: infer.ticket,
+                features: infer.agreed.features,
+                config: Arc::clone(&self.config),
+                backend: Rc::clone(&self.backend),
+                outbox: self.outbox.clone(),
+                wake: self.links.ensure_awake.clone(),
+                asleep: self.state.health.is_asleep(),
+            };
+            let (address, crashes) = (ctx.address(), self.crashes.clone());
+            let name = format!("provider {}, one task", self.config.name).into();
+            actix_rt::spawn(async move {
+                let outcome = contained(name, job.run(stopped)).await.unwrap_or_else(|_panicked| {
+                    // Its ticket fell with it, which ends the task with an error.
+                    crashes.task_crashed();
+                    Outcome::default()
+                });
+                address.do_send(JobEnded { id, outcome });
+            });
+        }
+        self.changed(ctx);
+    }
+
+    fn refuse(&self, ticket: Ticket, error: &str) {
+        self.outbox.finish(ticket, &TaskResult::Error(error.to_owned()));
+    }
+}
+
+impl Actor for ProviderActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.watch_health(ctx);
+        self.start_next(ctx);
+        self.rest_when_idle(ctx);
+    }
+}
+
+impl Supervised for ProviderActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.state = State::default();
+    }
+}
+
+impl Handler<Infer> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, infer: Infer, ctx: &mut Self::Context) {
+        match self.gate.admit(infer.task.id.clone(), infer) {
+            Admission::Waits => self.start_next(ctx),
+            Admission::Closed(infer) => self.refuse(infer.ticket, texts::SHUTTING_DOWN),
+            Admission::Full(infer) => {
+                let text = format!("the queue of '{}' is full", self.config.wire_name);
+                let body = openai::error_body(&text, "rate_limit_error", Some("queue_full"));
+                let result = TaskResult::answer(429, &body).unwrap_or(TaskResult::Error(text));
+                self.outbox.finish(infer.ticket, &result);
+            }
+        }
+    }
+}
+
+impl Handler<JobEnded> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, ended: JobEnded, ctx: &mut Self::Context) {
+        self.gate.ended(&ended.id);
+        self.tasks_done += 1;
+        self.tokens_per_second = ended.outcome.pace.or(self.tokens_per_second);
+        if let Some(reached) = ended.outcome.reached {
+            self.state.health.saw(reached);
+        }
+        self.start_next(ctx);
+        self.rest_when_idle(ctx);
+    }
+}
+
+impl Handler<Cancel> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, cancel: Cancel, ctx: &mut Self::Context) {
+        if let Some(waiting) = self.gate.withdraw(&cancel.task_id) {
+            self.outbox.close(waiting.ticket);
+            self.changed(ctx);
+        } else if let Some(stop) = self.gate.handle(&cancel.task_id) {
+            stop_job(stop, Stop::CallerLeft);
+        }
+    }
+}
+
+impl Handler<Drain> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        for infer in self.gate.close() {
+            self.refuse(infer.ticket, texts::SHUTTING_DOWN);
+        }
+        self.changed(ctx);
+    }
+}
+
+impl Handler<Abort> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, abort: Abort, _: &mut Self::Context) {
+        for infer in self.gate.close() {
+            self.refuse(infer.ticket, &abort.error);
+        }
+        for stop in self.gate.handles() {
+            stop_job(stop, Stop::Error(abort.error.clone()));
+        }
+    }
+}
+
+impl Handler<Reconfigure> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, new: Reconfigure, ctx: &mut Self::Context) {
+        self.config = new.config;
+        self.backend = backend::make(&self.config, &self.links.http);
+        self.gate.resize(self.config.max_concurrency.max(1), self.config.max_queue);
+        self.start_next(ctx);
+        self.check_health(ctx);
+        self.rest_when_idle(ctx);
+    }
+}
+
+impl Handler<SetPaused> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, SetPaused(paused): SetPaused, ctx: &mut Self::Context) {
+        self.gate.set_paused(paused);
+        self.start_next(ctx);
+    }
+}
+
+impl Handler<PowerChanged> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, power: PowerChanged, ctx: &mut Self::Context) {
+        self.state.health.saw(power.awake);
+        self.changed(ctx);
+        self.rest_when_idle(ctx);
+    }
+}
+
+impl Handler<GetReport> for ProviderActor {
+    type Result = ProviderReport;
+
+    fn handle(&mut self, _: GetReport, _: &mut Self::Context) -> ProviderReport {
+        self.report()
+    }
+}
+
+/// A job hears it once; the second word finds the first one's channel.
+fn stop_job(stop: &mut oneshot::Sender<Stop>, why: Stop) {
+    let (spent, _) = oneshot::channel();
+    // One that has just ended hears nothing.
+    let _ = std::mem::replace(stop, spent).send(why);
 }
 mod stub;
 

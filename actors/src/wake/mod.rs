@@ -1,22 +1,228 @@
-//! `WakeActor`: executes recipes.
+//! `WakeActor`: executes recipes. One run at a time for a provider, however many ask for it.
+//!
+//! Recipes come from the configuration alone: the hub sends a name and nothing more.
 
 pub mod links;
 pub mod messages;
+mod recipe;
+mod run;
 
-use actix::Recipient;
+#[cfg(test)]
+mod tests;
 
-use crate::heartbeat::messages::Beat;
-use crate::outbox::Outbox;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What the `WakeActor` talks to.
-#[derive(Clone)]
-pub struct Links {
-    /// Where results of wake tasks go.
-    pub outbox: Outbox,
-    /// For recipes and availability, from `crate::http::client`.
-    pub http: awc::Client,
-    /// The `HeartbeatActor`.
-    pub heartbeat: Recipient<Beat>,
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use wire::result::TaskResult;
+use wire::texts;
+
+use crate::options::ProviderConfig;
+use crate::outbox::{Outbox, Ticket};
+use crate::supervise::contained;
+
+use links::Links;
+use messages::{EnsureAwake, Managed, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
+use run::Kind;
+
+/// The one who runs recipes.
+pub struct WakeActor {
+    links: Links,
+    outbox: Outbox,
+    /// All below outlives a crash: processes run, and callers wait for them.
+    providers: HashMap<String, Managed>,
+    runs: HashMap<String, Run>,
+    closing: bool,
+    serial: u64,
+}
+
+/// A recipe that runs.
+struct Run {
+    serial: u64,
+    kind: Kind,
+    asked: Vec<Asker>,
+    /// They came while it went to sleep: it has to come up again first.
+    then_wake: Vec<Asker>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Who wants to know how a run ends.
+enum Asker {
+    Hub(Ticket),
+    Here(oneshot::Sender<Result<Duration, String>>),
+}
+
+/// From a run: it has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RunEnded {
+    name: String,
+    serial: u64,
+    outcome: Result<Duration, String>,
+}
+
+impl WakeActor {
+    /// The one there is.
+    pub fn new(links: Links, outbox: Outbox) -> Self {
+        Self { links, outbox, providers: HashMap::new(), runs: HashMap::new(), closing: false, serial: 0 }
+    }
+
+    fn ask(&mut self, kind: Kind, name: &str, asker: Asker, ctx: &mut Context<Self>) {
+        if self.closing {
+            return self.answer(asker, Err(texts::SHUTTING_DOWN.to_owned()));
+        }
+        if let Some(run) = self.runs.get_mut(name) {
+            match (kind, run.kind) {
+                (Kind::Wake, Kind::Sleep) => run.then_wake.push(asker),
+                (Kind::Sleep, Kind::Wake) => {
+                    self.answer(asker, Err(format!("provider '{name}' is waking up")))
+                }
+                _ => run.asked.push(asker),
+            }
+            return;
+        }
+        let Some(managed) = self.providers.get(name) else {
+            return self.answer(asker, Err(texts::not_registered_locally(name)));
+        };
+        let config = Arc::clone(&managed.config);
+        self.start(kind, name, config, vec![asker], ctx);
+    }
+
+    fn start(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        config: Arc<ProviderConfig>,
+        asked: Vec<Asker>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.serial += 1;
+        let (serial, name) = (self.serial, name.to_owned());
+        let (stop, stopped) = oneshot::channel();
+        self.runs.insert(name.clone(), Run { serial, kind, asked, then_wake: Vec::new(), _stop: stop });
+        let label = format!("recipe of {}", config.name).into();
+        let running = run::run(kind, config, self.links.http.clone(), self.links.beat.clone(), stopped);
+        let address = ctx.address();
+        actix_rt::spawn(async move {
+            let crashed = || Err(texts::wake_recipe_failed("the recipe crashed"));
+            let outcome = contained(label, running).await.unwrap_or_else(|_panicked| crashed());
+            address.do_send(RunEnded { name, serial, outcome });
+        });
+    }
+
+    fn answer(&self, asker: Asker, outcome: Result<Duration, String>) {
+        match asker {
+            Asker::Hub(ticket) => {
+                let result = match outcome {
+                    Ok(took) => TaskResult::awake(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                    Err(error) => TaskResult::Error(error),
+                };
+                self.outbox.finish(ticket, &result);
+            }
+            // One who does not wait any more does not mind.
+            Asker::Here(waiting) => drop(waiting.send(outcome)),
+        }
+    }
+}
+
+impl Actor for WakeActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for WakeActor {}
+
+impl Handler<Wake> for WakeActor {
+    type Result = ();
+
+    fn handle(&mut self, Wake { task, ticket }: Wake, ctx: &mut Self::Context) {
+        self.ask(Kind::Wake, &task.llm_name, Asker::Hub(ticket), ctx);
+    }
+}
+
+impl Handler<EnsureAwake> for WakeActor {
+    type Result = ResponseActFuture<Self, Result<Duration, String>>;
+
+    fn handle(&mut self, wake: EnsureAwake, ctx: &mut Self::Context) -> Self::Result {
+        let (waiting, woken) = oneshot::channel();
+        self.ask(Kind::Wake, &wake.wire_name, Asker::Here(waiting), ctx);
+        Box::pin(
+            async { woken.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())) }.into_actor(self),
+        )
+    }
+}
+
+impl Handler<PutToSleep> for WakeActor {
+    type Result = ResponseActFuture<Self, Result<(), String>>;
+
+    fn handle(&mut self, sleep: PutToSleep, ctx: &mut Self::Context) -> Self::Result {
+        let (waiting, slept) = oneshot::channel();
+        self.ask(Kind::Sleep, &sleep.wire_name, Asker::Here(waiting), ctx);
+        let slept =
+            async { slept.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())).map(|_| ()) };
+        Box::pin(slept.into_actor(self))
+    }
+}
+
+impl Handler<RunEnded> for WakeActor {
+    type Result = ();
+
+    fn handle(&mut self, ended: RunEnded, ctx: &mut Self::Context) {
+        // One that shutdown has answered already is not asked again.
+        if self.runs.get(&ended.name).is_none_or(|run| run.serial != ended.serial) {
+            return;
+        }
+        let Some(run) = self.runs.remove(&ended.name) else { return };
+        let managed = self.providers.get(&ended.name);
+        match (&ended.outcome, managed) {
+            (Ok(_), Some(managed)) => {
+                managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake })
+            }
+            (Ok(_), None) => (),
+            (Err(reason), _) => log::warn!("provider {}: {reason}", ended.name),
+        }
+        let again = managed.map(|managed| Arc::clone(&managed.config));
+        for asker in run.asked {
+            self.answer(asker, ended.outcome.clone());
+        }
+        match again {
+            Some(config) if !run.then_wake.is_empty() => {
+                self.start(Kind::Wake, &ended.name, config, run.then_wake, ctx);
+            }
+            _ => {
+                for asker in run.then_wake {
+                    self.answer(asker, Err(texts::not_registered_locally(&ended.name)));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<SetProviders> for WakeActor {
+    type Result = ();
+
+    fn handle(&mut self, new: SetProviders, _: &mut Self::Context) {
+        self.providers = new
+            .providers
+            .into_iter()
+            .map(|managed| (managed.config.wire_name.to_string(), managed))
+            .collect();
+    }
+}
+
+impl Handler<Shutdown> for WakeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
+        self.closing = true;
+        // Dropping a run's stop kills what it runs.
+        for run in std::mem::take(&mut self.runs).into_values() {
+            for asker in run.asked.into_iter().chain(run.then_wake) {
+                self.answer(asker, Err(texts::SHUTTING_DOWN.to_owned()));
+            }
+        }
+    }
 }
 mod stub;
 

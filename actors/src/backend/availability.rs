@@ -1,0 +1,79 @@
+//! Whether a backend could answer now (SPEC.md section 6).
+
+use std::time::Duration;
+
+use awc::Client;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::timeout;
+
+use crate::http::read_body;
+use crate::options::{self, HttpBackend};
+use crate::secret::Secret;
+
+/// A backend that needs longer to list its models will not answer either.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Longest answer that is read: a list of a few thousand models.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// How to ask.
+#[derive(Clone)]
+pub(super) struct Availability {
+    http: Client,
+    url: String,
+    /// Goes to the backend itself alone, as its own header.
+    key: Option<(&'static str, Secret)>,
+    wanted: Option<(String, serde_json::Value)>,
+}
+
+impl Availability {
+    /// `GET {url}/models`, or what the owner configured.
+    pub(super) fn new(http: Client, backend: &HttpBackend, other: Option<options::Availability>) -> Self {
+        match other {
+            Some(other) => Self {
+                http,
+                url: other.url.reveal().to_owned(),
+                key: None,
+                wanted: Some((other.json_pointer, other.equals)),
+            },
+            None => Self {
+                http,
+                url: format!("{}/models", backend.url.reveal()),
+                key: backend
+                    .api_key
+                    .clone()
+                    .map(|key| ("authorization", Secret::new(format!("Bearer {}", key.reveal())))),
+                wanted: None,
+            },
+        }
+    }
+
+    /// As [`new`](Self::new) for a server that wants its key in another header.
+    pub(super) fn with_key_header(mut self, name: &'static str, key: Option<&Secret>) -> Self {
+        if self.wanted.is_none() {
+            self.key = key.map(|key| (name, key.clone()));
+        }
+        self
+    }
+
+    /// Asks. An error counts as no.
+    pub(super) fn check(&self) -> LocalBoxFuture<'static, bool> {
+        let this = self.clone();
+        async move { timeout(LIMIT, this.ask()).await.unwrap_or(false) }.boxed_local()
+    }
+
+    async fn ask(self) -> bool {
+        let mut call = self.http.get(&self.url).timeout(LIMIT).no_decompress();
+        if let Some((name, key)) = &self.key {
+            call = call.insert_header((*name, key.reveal()));
+        }
+        let Ok(response) = call.send().await else { return false };
+        let status = response.status();
+        // Read to its end, or the connection is lost; how it ends does not matter to the default question.
+        let body = read_body(response, MAX_ANSWER, LIMIT).await;
+        let Some((pointer, wanted)) = &self.wanted else { return status.is_success() };
+        let Ok(body) = body else { return false };
+        let answer: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        status.is_success() && answer.as_ref().and_then(|answer| answer.pointer(pointer)) == Some(wanted)
+    }
+}

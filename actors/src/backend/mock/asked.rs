@@ -1,0 +1,106 @@
+//! What a request asks of the mock.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use wire::task::Endpoint;
+
+use crate::backend::BackendRequest;
+
+/// What the mock answers, whatever the shape of the API.
+pub(super) struct Asked {
+    /// Which request it is, from 1.
+    pub(super) number: u64,
+    /// Echoed.
+    pub(super) model: String,
+    /// When, in seconds.
+    pub(super) created: i64,
+    /// The words of the answer.
+    pub(super) words: Vec<String>,
+    /// Whether the caller's limit cut it.
+    pub(super) cut: bool,
+    /// Words of the whole request.
+    pub(super) prompt_tokens: usize,
+    /// Whether a stream ends with its usage.
+    pub(super) include_usage: bool,
+    /// The texts of an embeddings or rerank request.
+    pub(super) texts: Vec<String>,
+    /// What a rerank request looks for.
+    pub(super) query: String,
+}
+
+impl Asked {
+    pub(super) fn read(request: &BackendRequest, number: u64, tokens: Option<usize>) -> Option<Self> {
+        let body: Value = serde_json::from_slice(&request.body).ok()?;
+        let texts = match request.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Messages => messages(&body["messages"]),
+            Endpoint::Completions => texts(&body["prompt"]),
+            Endpoint::Responses if body["input"].is_array() => messages(&body["input"]),
+            Endpoint::Responses | Endpoint::Embeddings => texts(&body["input"]),
+            Endpoint::Rerank => texts(&body["documents"]),
+        };
+        let said: Vec<&str> = texts.last().map_or_else(Vec::new, |text| text.split_whitespace().collect());
+        // Silence would look like a fault.
+        let said = if said.is_empty() { vec!["hello"] } else { said };
+        let wanted = tokens.unwrap_or(said.len());
+        let limit = ["max_tokens", "max_completion_tokens", "max_output_tokens"]
+            .iter()
+            .find_map(|key| body[*key].as_u64())
+            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        Some(Self {
+            number,
+            model: body["model"].as_str().unwrap_or_default().to_owned(),
+            created: Timestamp::now().as_second(),
+            words: said.iter().cycle().take(wanted.min(limit)).map(|word| (*word).to_owned()).collect(),
+            cut: wanted > limit,
+            prompt_tokens: texts.iter().map(|text| text.split_whitespace().count()).sum(),
+            include_usage: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
+            query: body["query"].as_str().unwrap_or_default().to_owned(),
+            texts,
+        })
+    }
+
+    /// The whole answer.
+    pub(super) fn text(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// The words as a stream sends them: together they are [`text`](Self::text).
+    pub(super) fn pieces(&self) -> impl Iterator<Item = String> {
+        self.words
+            .iter()
+            .enumerate()
+            .map(|(index, word)| if index == 0 { word.clone() } else { format!(" {word}") })
+    }
+}
+
+/// The texts of all messages, those of the last user last.
+fn messages(messages: &Value) -> Vec<String> {
+    let messages = messages.as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_user = |message: &&Value| message["role"].as_str().is_none_or(|role| role == "user");
+    let last = messages.iter().rev().find(is_user);
+    let others = messages.iter().filter(|message| last.is_none_or(|last| !std::ptr::eq(*message, last)));
+    others.chain(last).map(|message| content(&message["content"])).collect()
+}
+
+/// A text, or the texts among parts.
+fn content(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" ")
+        }
+        _ => String::new(),
+    }
+}
+
+/// One text or many.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) if items.iter().all(Value::is_number) => vec![value.to_string()],
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| content(&item["text"]), str::to_owned))
+            .collect(),
+        other => vec![content(other)],
+    }
+}

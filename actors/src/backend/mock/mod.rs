@@ -1,0 +1,134 @@
+//! The built-in backend: echoes the last user text. For tests and demonstrations, with no model in it.
+
+mod asked;
+mod chat;
+mod others;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::LocalBoxStream;
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::time::{Instant, sleep_until};
+use wire::task::Endpoint;
+
+use super::{Backend, BackendError, BackendRequest, Reply};
+use crate::options::MockConfig;
+use asked::Asked;
+
+/// Echoes.
+#[derive(Debug)]
+pub struct MockBackend {
+    config: MockConfig,
+    requests: Cell<u64>,
+}
+
+impl MockBackend {
+    /// A mock with these habits.
+    pub fn new(config: MockConfig) -> Self {
+        Self { config, requests: Cell::new(0) }
+    }
+
+    fn pace(&self) -> Option<Duration> {
+        let rate = self.config.tokens_per_second.filter(|rate| *rate > 0.0)?;
+        Duration::try_from_secs_f64(rate.recip()).ok()
+    }
+}
+
+impl Backend for MockBackend {
+    fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+        let number = self.requests.get() + 1;
+        self.requests.set(number);
+        let is_nth = |n: Option<u64>| n.is_some_and(|n| n > 0 && number.is_multiple_of(n));
+        let (fails, panics) = (is_nth(self.config.fail_every), is_nth(self.config.panic_every));
+        let (config, pace) = (self.config.clone(), self.pace());
+        async move {
+            #[expect(clippy::panic, reason = "the owner asked for it with `panicEvery`")]
+            if panics {
+                panic!("mock panic");
+            }
+            if fails {
+                return Err(BackendError::Failed("the mock failed, as configured".to_owned()));
+            }
+            let asked = Asked::read(&request, number, config.tokens)
+                .ok_or_else(|| BackendError::Failed("the mock cannot read this request".to_owned()))?;
+            Ok(answer(&asked, &request, pace).await)
+        }
+        .boxed_local()
+    }
+
+    fn available(&self) -> LocalBoxFuture<'static, bool> {
+        async { true }.boxed_local()
+    }
+}
+
+async fn answer(asked: &Asked, request: &BackendRequest, pace: Option<Duration>) -> Reply {
+    if request.streaming {
+        let events = match request.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => Some(chat::events(asked, request.endpoint)),
+            Endpoint::Responses => Some(others::response_events(asked)),
+            Endpoint::Messages => Some(others::message_events(asked)),
+            Endpoint::Embeddings | Endpoint::Rerank => None,
+        };
+        if let Some(events) = events {
+            return Reply::Stream(paced(events, pace));
+        }
+    }
+    let body = match request.endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => chat::whole(asked, request.endpoint),
+        Endpoint::Responses => others::response(asked).to_string(),
+        Endpoint::Messages => others::message(asked).to_string(),
+        Endpoint::Embeddings => others::embeddings(asked).to_string(),
+        Endpoint::Rerank => others::ranking(asked).to_string(),
+    };
+    if let Some(pace) = pace {
+        let words = u32::try_from(asked.words.len()).unwrap_or(u32::MAX);
+        sleep_until(Instant::now() + pace.saturating_mul(words)).await;
+    }
+    Reply::Whole { status: 200, body }
+}
+
+/// One event of a mock's stream.
+struct Event {
+    data: String,
+    /// Whether it carries a word, and waits for its moment.
+    word: bool,
+}
+
+impl Event {
+    fn frame(data: String) -> Self {
+        Self { data, word: false }
+    }
+
+    fn word(data: String) -> Self {
+        Self { data, word: true }
+    }
+}
+
+/// The events, each word at its moment on a fixed grid: no drift.
+fn paced(
+    events: Vec<Event>,
+    pace: Option<Duration>,
+) -> LocalBoxStream<'static, Result<String, BackendError>> {
+    let Some(pace) = pace else {
+        return stream::iter(events).map(|event| Ok(event.data)).boxed_local();
+    };
+    let start = Instant::now();
+    stream::iter(events)
+        .scan(0_u32, move |words, event| {
+            *words = words.saturating_add(u32::from(event.word));
+            let at = event.word.then(|| start + pace.saturating_mul(*words));
+            std::future::ready(Some((at, event.data)))
+        })
+        .then(|(at, data)| async move {
+            if let Some(at) = at {
+                sleep_until(at).await;
+            }
+            Ok(data)
+        })
+        .boxed_local()
+}

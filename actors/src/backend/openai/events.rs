@@ -1,0 +1,127 @@
+//! A backend's event stream as pieces of an answer. The hot path: one allocation for each token.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use awc::ClientResponse;
+use bytes::{Buf, Bytes};
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use wire::sse::Decoder;
+
+use super::marks::{Marks, Seen};
+use super::{Inner, failed};
+use crate::backend::BackendError;
+
+/// How long the rest of a finished answer may take to come; a connection read to its end is used again.
+const LEFTOVER: Duration = Duration::from_secs(1);
+
+/// The pieces of one answer. An error is the last item.
+pub(super) struct Events {
+    response: Option<ClientResponse>,
+    backend: Rc<Inner>,
+    marks: Marks,
+    decoder: Decoder,
+    /// What is read and not decoded.
+    piece: Bytes,
+    silence: Duration,
+    deadline: Pin<Box<Sleep>>,
+    /// Whether bytes came since the deadline was set: it is moved once for each wait, not once for each token.
+    heard: bool,
+}
+
+impl Events {
+    pub(super) fn new(response: ClientResponse, backend: Rc<Inner>, marks: Marks, silence: Duration) -> Self {
+        Self {
+            response: Some(response),
+            backend,
+            marks,
+            decoder: Decoder::new(),
+            piece: Bytes::new(),
+            silence,
+            deadline: Box::pin(sleep(silence)),
+            heard: false,
+        }
+    }
+
+    fn next_decoded(&mut self) -> Option<Seen> {
+        let mut rest: &[u8] = &self.piece;
+        let frame = self.decoder.decode(&mut rest);
+        let seen = frame.map(|frame| self.marks.see(frame.event.as_deref(), frame.data));
+        let taken = self.piece.len() - rest.len();
+        self.piece.advance(taken);
+        seen
+    }
+
+    fn take(&mut self, seen: Seen) -> Option<Result<String, BackendError>> {
+        let error = match seen {
+            Seen::Piece(data) => return Some(Ok(data)),
+            Seen::Last(data) => {
+                self.end();
+                return Some(Ok(data));
+            }
+            Seen::End => {
+                self.end();
+                return None;
+            }
+            Seen::Error(Some(message)) => {
+                failed(format!("backend failed: {}", self.backend.redactor.text(&message)))
+            }
+            Seen::Error(None) => failed("backend failed in the middle of its answer"),
+            Seen::Garbage => failed("backend sent a chunk that is not JSON"),
+        };
+        self.response = None;
+        Some(Err(error))
+    }
+
+    /// The answer is whole: what little is left of the body is read beside the way.
+    fn end(&mut self) {
+        let Some(mut response) = self.response.take() else { return };
+        // Most often the last bytes are here already.
+        while let Some(next) = response.next().now_or_never() {
+            if !matches!(next, Some(Ok(_))) {
+                return;
+            }
+        }
+        actix_rt::spawn(timeout(LEFTOVER, async move { while let Some(Ok(_)) = response.next().await {} }));
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<String, BackendError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if this.response.is_none() {
+                return Poll::Ready(None);
+            }
+            if let Some(seen) = this.next_decoded() {
+                return Poll::Ready(this.take(seen));
+            }
+            let Some(response) = &mut this.response else { return Poll::Ready(None) };
+            match response.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    this.piece = piece;
+                    this.heard = true;
+                }
+                Poll::Ready(end) => {
+                    this.response = None;
+                    let whole = end.is_none() && this.marks.complete();
+                    let broken = || Err(failed("backend broke off before the end of its answer"));
+                    return Poll::Ready((!whole).then(broken));
+                }
+                Poll::Pending => {
+                    if std::mem::take(&mut this.heard) {
+                        this.deadline.as_mut().reset(Instant::now() + this.silence);
+                    }
+                    ready!(this.deadline.as_mut().poll(cx));
+                    this.response = None;
+                    return Poll::Ready(Some(Err(this.backend.silent())));
+                }
+            }
+        }
+    }
+}

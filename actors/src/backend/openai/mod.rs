@@ -1,0 +1,202 @@
+//! Any server that speaks OpenAI's HTTP API: vLLM, llama.cpp, Ollama, LM Studio and the like.
+
+mod events;
+mod marks;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use awc::error::{ConnectError, SendRequestError};
+use awc::http::StatusCode;
+use awc::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use awc::{Client, ClientResponse};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use wire::json::compact;
+use wire::model_path::cut_model_paths;
+
+use super::availability::Availability;
+use super::redact::Redactor;
+use super::{Backend, BackendError, BackendRequest, Reply};
+use crate::http::{BodyError, read_body};
+use crate::options::{HttpBackend, ProviderConfig};
+use crate::secret::Secret;
+
+use events::Events;
+use marks::Marks;
+
+/// Longest answer in one body: a long one has a few hundred KiB, one with images in base64 some MiB, and the hub
+/// takes no more.
+const MAX_ANSWER: usize = 64 << 20;
+/// Longest error body that is passed on; a longer one is not for a caller.
+const MAX_ERROR: usize = 256 << 10;
+/// Characters of an error body that is not JSON.
+const MAX_ERROR_TEXT: usize = 300;
+
+/// A server behind HTTP.
+pub struct OpenAiBackend {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    http: Client,
+    url: Secret,
+    api_key: Option<Secret>,
+    silence: Duration,
+    redactor: Redactor,
+    availability: Availability,
+}
+
+impl OpenAiBackend {
+    /// A backend that calls by `http`.
+    pub fn new(http: Client, backend: &HttpBackend, config: &ProviderConfig) -> Self {
+        let availability = Availability::new(http.clone(), backend, config.availability.clone());
+        let inner = Inner {
+            http,
+            url: backend.url.clone(),
+            api_key: backend.api_key.clone(),
+            silence: config.timeout,
+            redactor: Redactor::new(backend),
+            availability,
+        };
+        Self { inner: Rc::new(inner) }
+    }
+}
+
+impl Backend for OpenAiBackend {
+    fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+        let inner = Rc::clone(&self.inner);
+        async move { inner.infer(request).await }.boxed_local()
+    }
+
+    fn available(&self) -> LocalBoxFuture<'static, bool> {
+        self.inner.availability.check()
+    }
+}
+
+impl Inner {
+    async fn infer(self: Rc<Self>, request: BackendRequest) -> Result<Reply, BackendError> {
+        let marks = Marks::new(&request);
+        let response = self.send(&request).await?;
+        let status = response.status();
+        let kind = header(&response, CONTENT_TYPE.as_str()).to_ascii_lowercase();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                return Err(BackendError::KeyRefused);
+            }
+            _ if status.is_redirection() => {
+                return Err(failed(format!(
+                    "backend answered {}: redirects are not followed",
+                    status.as_u16()
+                )));
+            }
+            _ if !status.is_success() => return self.refusal(response).await,
+            _ => (),
+        }
+        let encoding = header(&response, CONTENT_ENCODING.as_str());
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            return Err(failed("backend answered in an encoding that was not asked for"));
+        }
+        if request.streaming && !kind.contains("json") {
+            let silence = self.silence;
+            return Ok(Reply::Stream(Events::new(response, self, marks, silence).boxed_local()));
+        }
+        let promised = header(&response, CONTENT_LENGTH.as_str()).parse::<usize>().ok();
+        let body = read_body(response, MAX_ANSWER, self.silence).await.map_err(|error| self.unread(error))?;
+        if promised.is_some_and(|promised| promised != body.len()) {
+            return Err(failed("backend broke off in the middle of its answer"));
+        }
+        if body.is_empty() {
+            return Err(failed(format!("backend answered {} with an empty body", status.as_u16())));
+        }
+        let body = into_text(body)?;
+        let body = match cut_model_paths(&body) {
+            std::borrow::Cow::Owned(cut) => cut,
+            std::borrow::Cow::Borrowed(_) => body,
+        };
+        Ok(Reply::Whole { status: status.as_u16(), body })
+    }
+
+    async fn send(&self, request: &BackendRequest) -> Result<ClientResponse, BackendError> {
+        let url = format!("{}/{}", self.url.reveal(), request.endpoint.as_str());
+        let accept =
+            if request.streaming { "text/event-stream, application/json" } else { "application/json" };
+        let mut call = self
+            .http
+            .post(url)
+            .timeout(self.silence)
+            .no_decompress()
+            .content_type("application/json")
+            .insert_header((ACCEPT, accept))
+            .insert_header((ACCEPT_ENCODING, "identity"));
+        if let Some(key) = &self.api_key {
+            call = call.bearer_auth(key.reveal());
+        }
+        call.send_body(request.body.clone()).await.map_err(|error| self.unsent(&error))
+    }
+
+    /// A 4xx or 5xx: passed on when it is JSON, told in words when it is not.
+    async fn refusal(&self, response: ClientResponse) -> Result<Reply, BackendError> {
+        let status = response.status().as_u16();
+        let is_html = header(&response, CONTENT_TYPE.as_str()).contains("html");
+        let body = match read_body(response, MAX_ERROR, self.silence).await {
+            Ok(body) => String::from_utf8_lossy(&body).into_owned(),
+            Err(_) => String::new(),
+        };
+        if let Ok(json) = compact(&body)
+            && json.starts_with('{')
+        {
+            let body = self.redactor.json(&cut_model_paths(&json));
+            return Ok(Reply::Whole { status, body });
+        }
+        let text: String = body.trim().chars().take(MAX_ERROR_TEXT).collect();
+        if text.is_empty() || is_html || text.starts_with('<') {
+            return Err(failed(format!("backend answered {status}")));
+        }
+        let text = text.replace(char::is_control, " ");
+        Err(failed(format!("backend answered {status}: {}", self.redactor.text(&text))))
+    }
+
+    /// No word of awc's own: it may name host and port.
+    fn unsent(&self, error: &SendRequestError) -> BackendError {
+        match error {
+            SendRequestError::Connect(ConnectError::SslIsNotSupported) => {
+                failed("the backend's URL is https, and TLS could not be set up")
+            }
+            SendRequestError::Connect(_) => BackendError::Unavailable,
+            SendRequestError::Timeout => self.silent(),
+            SendRequestError::Url(_) => failed("the backend's URL is not one"),
+            _ => failed("backend broke off before it answered"),
+        }
+    }
+
+    fn unread(&self, error: BodyError) -> BackendError {
+        match error {
+            BodyError::TooLarge(limit) => {
+                failed(format!("backend's answer is larger than {} MiB", limit >> 20))
+            }
+            BodyError::Broken => failed("backend broke off in the middle of its answer"),
+            BodyError::Silent => self.silent(),
+        }
+    }
+
+    fn silent(&self) -> BackendError {
+        failed(format!("backend sent nothing for {} s", self.silence.as_secs_f64()))
+    }
+}
+
+fn failed(text: impl Into<String>) -> BackendError {
+    BackendError::Failed(text.into())
+}
+
+fn header<'a>(response: &'a ClientResponse, name: &str) -> &'a str {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn into_text(body: Bytes) -> Result<String, BackendError> {
+    String::from_utf8(body.into()).map_err(|_| failed("backend's answer is not JSON"))
+}

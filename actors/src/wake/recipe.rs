@@ -1,0 +1,136 @@
+//! One step of a recipe: a call, a command, a packet. Its text says what failed and quotes nothing of the recipe.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use awc::Client;
+use awc::error::{ConnectError, SendRequestError};
+use awc::http::Method;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::net::UdpSocket;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::http::read_body;
+use crate::options::Action;
+use crate::secret::Secret;
+
+/// For one HTTP call of a recipe (SPEC.md section 6).
+const HTTP_LIMIT: Duration = Duration::from_secs(30);
+/// Longest answer that is read; nobody looks at it, but an unread one costs the connection.
+const MAX_ANSWER: usize = 1 << 20;
+/// Hold the hub's tokens, and no command needs them.
+const HUB_TOKENS: [&str; 2] = ["MCPD_TOKEN", "VIRTUAL_LLM_ADMIN_TOKEN"];
+
+/// Takes the step. `word` (`wake` or `sleep`) begins the text of a failure.
+pub(super) async fn run(action: &Action, limit: Duration, http: &Client, word: &str) -> Result<(), String> {
+    let failure = match action {
+        Action::Http { url, method, headers, body } => {
+            match timeout(HTTP_LIMIT, call(http, url, method, headers, body.as_ref())).await {
+                Ok(Ok(status)) if (200..300).contains(&status) => return Ok(()),
+                Ok(Ok(status)) => format!("HTTP returned {status}"),
+                Ok(Err(CallFailed::Unreachable)) => "HTTP unreachable".to_owned(),
+                Ok(Err(CallFailed::TimedOut)) | Err(_) => "HTTP timed out".to_owned(),
+            }
+        }
+        Action::Command { command, args, scrub_env } => {
+            match execute(command, args, scrub_env, limit).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => format!("command {failure}"),
+            }
+        }
+        Action::WakeOnLan { mac, broadcast, port } => match send_packet(mac, broadcast, *port).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                log::warn!("the Wake-on-LAN packet was not sent: {}", error.kind());
+                "packet was not sent".to_owned()
+            }
+        },
+    };
+    Err(format!("{word} {failure}"))
+}
+
+enum CallFailed {
+    Unreachable,
+    TimedOut,
+}
+
+async fn call(
+    http: &Client,
+    url: &Secret,
+    method: &str,
+    headers: &[(String, Secret)],
+    body: Option<&Secret>,
+) -> Result<u16, CallFailed> {
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| CallFailed::Unreachable)?;
+    let mut request = http.request(method, url.reveal()).timeout(HTTP_LIMIT).no_decompress();
+    for (name, value) in headers {
+        request = request.insert_header((name.as_str(), value.reveal()));
+    }
+    let sent = match body {
+        Some(body) => request.send_body(body.reveal().to_owned()),
+        None => request.send(),
+    };
+    let response = sent.await.map_err(|error| match error {
+        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => CallFailed::TimedOut,
+        _ => CallFailed::Unreachable,
+    })?;
+    let status = response.status().as_u16();
+    // The status is the answer, however the body ends.
+    let _ = read_body(response, MAX_ANSWER, HTTP_LIMIT).await;
+    Ok(status)
+}
+
+/// Kills a command's process group unless it is let go: when it is late, and when nobody waits for it any more.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            // One that has just ended needs no signal.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn execute(command: &str, args: &[String], scrub: &[String], limit: Duration) -> Result<(), String> {
+    let mut child = Command::new(command);
+    child.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    for variable in scrub.iter().map(String::as_str).chain(HUB_TOKENS) {
+        child.env_remove(variable);
+    }
+    let mut child = child.spawn().map_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            log::warn!("the command of a recipe was not started: {}", error.kind());
+        }
+        "not found".to_owned()
+    })?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let Ok(status) = timeout(limit, child.wait()).await else { return Err("timed out".to_owned()) };
+    let status = status.map_err(|_| "not found".to_owned())?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => {
+            // It may be the server itself that now runs in this group.
+            group.0 = None;
+            Ok(())
+        }
+        (Some(code), _) => Err(format!("exited with code {code}")),
+        (None, signal) => Err(format!("killed by signal {}", signal.unwrap_or_default())),
+    }
+}
+
+/// A magic packet: six bytes of ones, then the address sixteen times (AMD white paper 20213).
+async fn send_packet(mac: &[u8; 6], broadcast: &str, port: u16) -> std::io::Result<()> {
+    let mut packet = vec![0xFF; 6];
+    for _ in 0..16 {
+        packet.extend_from_slice(mac);
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.set_broadcast(true)?;
+    socket.send_to(&packet, (broadcast, port)).await?;
+    Ok(())
+}
