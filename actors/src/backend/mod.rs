@@ -64,7 +64,3 @@ pub enum BackendError {
     #[error("{0}")]
     Failed(String),
 }
-
-mod stub;
-
-pub use stub::make;

@@ -242,6 +242,3 @@ fn stop_job(stop: &mut oneshot::Sender<Stop>, why: Stop) {
     // One that has just ended hears nothing.
     let _ = std::mem::replace(stop, spent).send(why);
 }
-mod stub;
-
-pub use stub::ProviderActor;

@@ -224,6 +224,3 @@ impl Handler<Shutdown> for WakeActor {
         }
     }
 }
-mod stub;
-
-pub use stub::WakeActor;
