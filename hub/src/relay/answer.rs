@@ -208,6 +208,8 @@ impl Answer {
             }
             Piece::Error(message) => Some(self.fail(502, &message)),
             Piece::Answer { status, body } => Some(self.take_whole(status, body.get())),
+            // Only before the first word.
+            Piece::Reattached => None,
         }
     }
 
@@ -270,7 +272,7 @@ impl Stream for Answer {
                     Poll::Ready(reply) => self.opened(reply),
                     Poll::Pending => break,
                 },
-                State::Following(attempt) => match attempt.pieces.poll_recv(cx) {
+                State::Following(attempt) => match attempt.poll_next(cx) {
                     Poll::Ready(Some(piece)) => self.take(piece),
                     Poll::Ready(None) => Some(self.fail(502, LOST)),
                     Poll::Pending => break,

@@ -1,6 +1,7 @@
 //! One dispatch, from its caller's side.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -39,6 +40,8 @@ pub enum Piece {
     },
     /// It failed.
     Error(String),
+    /// Its session opened a new channel before the first word: what was on the old one may be lost, send it again.
+    Reattached,
 }
 
 /// Pieces between a publisher and a caller that does not read: with the largest read of an upload (64 KiB) 1 MiB.
@@ -53,8 +56,7 @@ pub struct Attempt {
     hub: Arc<Hub>,
     /// The task's id.
     pub id: String,
-    /// What comes; the end without a last word means that the publisher was lost.
-    pub pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<Piece>,
 }
 
 /// What to dispatch.
@@ -74,34 +76,28 @@ pub enum Work<'a> {
 }
 
 impl Attempt {
-    /// Sends `work` to the publisher of `candidate`.
-    pub fn start(hub: &Arc<Hub>, candidate: &Candidate, work: &Work<'_>) -> Result<Self, ApiError> {
-        let away = || ApiError::new(ErrorKind::Unavailable, "the publisher is away, try again later");
-        let session = candidate.session.as_deref().ok_or_else(away)?;
-        let id = TaskId::parse(random::id("task")).map_err(ApiError::internal)?;
-        let (data, streaming, endpoint) = match work {
-            Work::Wake => (wake_data(&id, &candidate.name), false, Endpoint::ChatCompletions),
-            Work::Infer { streaming, endpoint, request } => {
-                let frame = InferFrame::new(&id, &candidate.name, *streaming, *endpoint, request);
-                (frame.data().map_err(ApiError::internal)?, *streaming, *endpoint)
-            }
-        };
-        let mut event = Vec::with_capacity(data.len() + ENVELOPE);
-        write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
-
+    /// Opens a dispatch on the row of `candidate`, sent nowhere yet: whoever has the sender answers it, and calls
+    /// [`Hub::conclude`] with the last word.
+    pub fn open(
+        hub: &Arc<Hub>,
+        candidate: &Candidate,
+        streaming: bool,
+        endpoint: Endpoint,
+    ) -> Result<(Self, mpsc::Sender<Piece>), ApiError> {
         let (sender, pieces) = mpsc::channel(PIECES);
         let live = Live {
             user: candidate.owner.clone(),
-            session: session.to_owned(),
+            session: candidate.session.clone(),
             row: candidate.name.clone(),
             streaming,
             endpoint,
             tell_cancel: candidate.features.has(Feature::Cancel),
-            pieces: sender,
+            pieces: sender.clone(),
+            started: false,
             next_seq: 0,
             upload: None,
         };
-        let id = String::from(id);
+        let id = random::id("task");
         {
             let mut tasks = hub.tasks.lock();
             if tasks.len() >= MAX_LIVE {
@@ -111,9 +107,45 @@ impl Attempt {
         }
         hub.registry.lock().task_started(&candidate.name);
         // From here on the guard ends it.
-        let attempt = Self { hub: hub.clone(), id, pieces };
-        hub.channels.send(session, event.into()).map_err(|_| away())?;
+        Ok((Self { hub: hub.clone(), id, pieces }, sender))
+    }
+
+    /// Sends `work` to the publisher of `candidate`.
+    pub fn start(hub: &Arc<Hub>, candidate: &Candidate, work: &Work<'_>) -> Result<Self, ApiError> {
+        let (streaming, endpoint) = match work {
+            Work::Wake => (false, Endpoint::ChatCompletions),
+            Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
+        };
+        let (attempt, _) = Self::open(hub, candidate, streaming, endpoint)?;
+        attempt.send(candidate, work)?;
         Ok(attempt)
+    }
+
+    /// Puts the task on its publisher's channel. Twice is once: a publisher runs an id once.
+    pub fn send(&self, candidate: &Candidate, work: &Work<'_>) -> Result<(), ApiError> {
+        let away = || ApiError::new(ErrorKind::Unavailable, "the publisher is away, try again later");
+        let session = candidate.session.as_deref().ok_or_else(away)?;
+        let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
+        let data = match work {
+            Work::Wake => wake_data(&id, &candidate.name),
+            Work::Infer { streaming, endpoint, request } => {
+                let frame = InferFrame::new(&id, &candidate.name, *streaming, *endpoint, request);
+                frame.data().map_err(ApiError::internal)?
+            }
+        };
+        let mut event = Vec::with_capacity(data.len() + ENVELOPE);
+        write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
+        self.hub.channels.send(session, event.into()).map_err(|_| away())
+    }
+
+    /// The next piece; `None` when the publisher was lost.
+    pub async fn next(&mut self) -> Option<Piece> {
+        self.pieces.recv().await
+    }
+
+    /// As [`next`](Self::next), for a stream's own poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        self.pieces.poll_recv(cx)
     }
 }
 
@@ -128,13 +160,14 @@ impl Hub {
     fn cancel(&self, id: &str) {
         let Some(live) = self.end_task(id, Ending::Gone) else { return };
         if live.tell_cancel
+            && let Some(session) = &live.session
             && let Ok(task_id) = TaskId::parse(id)
             && let Ok(data) = serde_json::to_string(&Cancel { task_id })
         {
             let mut event = Vec::with_capacity(data.len() + ENVELOPE);
             if write_event(&mut event, Some("cancel"), None, &data).is_ok() {
                 // Without a channel there is nobody to tell: the result's POST will learn it.
-                let _ = self.channels.send(&live.session, event.into());
+                let _ = self.channels.send(session, event.into());
             }
         }
     }
@@ -147,6 +180,23 @@ impl Hub {
         self.save(changes);
         self.room.send_replace(());
         Some(live)
+    }
+
+    /// The last word of a dispatch that no publisher answers (see [`Attempt::open`]); `false` when it was over.
+    pub fn conclude(&self, id: &str, last: Piece) -> bool {
+        // No publisher can repeat it, so that the digest is of no matter.
+        let Some(live) = self.end_task(id, Ending::Answered(0)) else { return false };
+        super::submit::deliver(live.pieces, vec![last]);
+        true
+    }
+
+    /// The session has a new channel: what it had not begun may have been lost with the old one. A publisher that
+    /// knows `cancel` also knows that an id that comes twice runs once; any other would run it twice.
+    pub fn reattach(&self, session: &str) {
+        for pieces in self.tasks.lock().unstarted(session) {
+            // An unstarted task's channel is empty: this always fits.
+            let _ = pieces.try_send(Piece::Reattached);
+        }
     }
 
     /// The session is lost: its dispatches end, their callers learn it, late results get 410.

@@ -60,7 +60,10 @@ pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply
         return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
     }
     let wait = hub.options.timings.wait_timeout;
-    let tries = timeout_at(Instant::now() + wait, try_members(hub, request, call));
+    let tries = timeout_at(
+        Instant::now() + request.patience.unwrap_or_default() + wait,
+        try_members(hub, request, call),
+    );
     tries.await.unwrap_or_else(|_| {
         let text = format!("no answer from '{}' within {} s", request.target.name, wait.as_secs_f64());
         Err(ApiError::new(ErrorKind::Timeout, text))
@@ -123,18 +126,28 @@ async fn try_one(
     if candidate.asleep {
         wake(hub, candidate).await?;
     }
-    let body = body_for(request, candidate)?;
-    let work = Work::Infer { streaming: request.streaming, endpoint: request.endpoint, request: &body };
-    let mut attempt = Attempt::start(hub, candidate, &work)?;
+    let (streaming, endpoint) = (request.streaming, request.endpoint);
+    // Made for each sending: a large request need not be held twice while its answer is awaited.
+    let send = |attempt: &Attempt| {
+        let body = body_for(request, candidate)?;
+        attempt.send(candidate, &Work::Infer { streaming, endpoint, request: &body })
+    };
+    let (mut attempt, _) = Attempt::open(hub, candidate, streaming, endpoint)?;
+    send(&attempt)?;
     call.sent(&attempt.id, candidate);
-    // A large request is in the channel's queue by now: it need not be held here as well.
-    drop(body);
-    let first = attempt.pieces.recv().await;
+    let first = loop {
+        match attempt.next().await {
+            Some(Piece::Reattached) => send(&attempt)?,
+            first => break first,
+        }
+    };
     match first {
         Some(Piece::Answer { status, body }) => Ok(Reply::Whole { status, body }),
         Some(Piece::Error(message)) => Err(failure(message)),
         Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
-        None => Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered")),
+        Some(Piece::Reattached) | None => {
+            Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered"))
+        }
     }
 }
 

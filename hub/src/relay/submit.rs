@@ -111,6 +111,7 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
             Some(seq) if seq > live.next_seq => (),
             _ => {
                 live.next_seq += 1;
+                live.started = true;
                 // With the lock held, so that nothing comes between the number and the piece.
                 place.send(piece);
                 return Ok(Submitted::Taken);

@@ -18,8 +18,8 @@ const MAX_ENDED: usize = 16_384;
 pub struct Live {
     /// Whose session serves it.
     pub user: UserId,
-    /// The session that serves it.
-    pub session: String,
+    /// The session that serves it; none for a public row.
+    pub session: Option<String>,
     /// The row that it counts for.
     pub row: String,
     /// Whether chunks are wanted.
@@ -30,6 +30,8 @@ pub struct Live {
     pub tell_cancel: bool,
     /// To the caller.
     pub pieces: mpsc::Sender<Piece>,
+    /// Whether its first word came.
+    pub started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
     pub next_seq: u64,
     /// Dropped with this record: ends an upload that is under way.
@@ -55,7 +57,7 @@ pub struct Tasks {
 
 struct Ended {
     user: UserId,
-    session: String,
+    session: Option<String>,
     how: Ending,
 }
 
@@ -67,13 +69,13 @@ impl Tasks {
 
     /// The dispatch `id`, if it is under way at a session of `user`'s (`session`, where the request named one).
     pub fn live(&mut self, user: &str, session: Option<&str>, id: &str) -> Option<&mut Live> {
-        let bound = |live: &&mut Live| live.user == user && session.is_none_or(|named| named == live.session);
+        let bound = |live: &&mut Live| is_bound(&live.user, live.session.as_deref(), user, session);
         self.live.get_mut(id).filter(bound)
     }
 
     /// How the dispatch `id` ended, for those who could have served it.
     pub fn ending(&self, user: &str, session: Option<&str>, id: &str) -> Option<Ending> {
-        let bound = |ended: &&Ended| ended.user == user && session.is_none_or(|named| named == ended.session);
+        let bound = |ended: &&Ended| is_bound(&ended.user, ended.session.as_deref(), user, session);
         self.ended.get(id).filter(bound).map(|ended| ended.how)
     }
 
@@ -95,8 +97,19 @@ impl Tasks {
 
     /// The dispatches that are bound to `session`.
     pub fn of_session(&self, session: &str) -> Vec<String> {
-        let bound = self.live.iter().filter(|(_, live)| live.session == session);
+        let bound = self.live.iter().filter(|(_, live)| live.session.as_deref() == Some(session));
         bound.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The ways to those who wait for the first word of a task at `session`, and can have it sent again.
+    pub fn unstarted(&self, session: &str) -> Vec<mpsc::Sender<Piece>> {
+        let waiting = |live: &&Live| {
+            live.session.as_deref() == Some(session)
+                && live.tell_cancel
+                && !live.started
+                && live.upload.is_none()
+        };
+        self.live.values().filter(waiting).map(|live| live.pieces.clone()).collect()
     }
 
     /// All dispatches under way.
@@ -113,4 +126,9 @@ impl Tasks {
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
+}
+
+/// A task of one session's is nobody else's: not another user's, nor another session's where a request names one.
+fn is_bound(owner: &str, holder: Option<&str>, user: &str, session: Option<&str>) -> bool {
+    owner == user && holder.is_some() && session.is_none_or(|named| holder == Some(named))
 }

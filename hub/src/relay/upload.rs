@@ -40,6 +40,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
             return Err(Rejection::Conflict);
         }
         live.upload = Some(alive);
+        live.started = true;
         (live.pieces.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };

@@ -88,12 +88,20 @@ pub(super) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
 
 async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), String> {
     let mut attempt = Attempt::start(hub, candidate, &Work::Wake).map_err(|error| error.to_string())?;
-    match timeout(hub.options.timings.wait_timeout, attempt.pieces.recv()).await {
+    let first = async {
+        loop {
+            match attempt.next().await {
+                Some(Piece::Reattached) => drop(attempt.send(candidate, &Work::Wake)),
+                first => break first,
+            }
+        }
+    };
+    match timeout(hub.options.timings.wait_timeout, first).await {
         Ok(Some(Piece::Answer { status: 200..=299, .. })) => Ok(()),
         Ok(Some(Piece::Error(message))) => Err(message),
         Ok(Some(Piece::Answer { status, .. })) => Err(format!("the wake ended with status {status}")),
         Ok(Some(Piece::Events { .. } | Piece::Done)) => Err("the wake ended with a stream".into()),
-        Ok(None) => Err("the publisher was lost".into()),
+        Ok(Some(Piece::Reattached) | None) => Err("the publisher was lost".into()),
         Err(_) => Err("the wake did not end in time".into()),
     }
 }

@@ -45,6 +45,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     if opened.again {
         hub.watch.metrics.reconnects.inc();
     }
+    hub.reattach(session);
     hub.save(opened.changes);
     hub.room.send_replace(());
     log::info!(
