@@ -2,6 +2,7 @@
 
 mod extensions;
 mod http;
+mod lifecycle;
 mod publisher;
 mod road;
 mod support;

@@ -1,0 +1,322 @@
+//! Sessions and rows as section 3.6 has them, through the routes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, provider};
+use super::road::infer;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::options::DataDir;
+
+async fn register(hub: &TestHub, token: &str, session: Option<&str>, providers: &[Value]) -> (u16, Value) {
+    let mut body = json!({ "providers": providers });
+    if let Some(session) = session {
+        body["providerSessionId"] = session.into();
+    }
+    hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+}
+
+fn private(name: &str) -> Value {
+    let mut provider = provider(name);
+    provider["visibility"] = "private".into();
+    provider
+}
+
+#[actix_rt::test]
+async fn a_conflict_applies_nothing_and_its_text_gives_nothing_away() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let _alices = Publisher::start(&hub, &alice, &[provider("seen"), private("hidden")], None).await;
+    for (name, text) in
+        [("seen", "LLM seen is published by another session"), ("hidden", "name 'hidden' is taken")]
+    {
+        let (status, answer) = register(&hub, &bob, None, &[provider("new"), provider(name)]).await;
+        assert_eq!((status, &answer["error"]), (409, &json!(text)));
+        assert_eq!(hub.ask("GET", "/api/v1/llms/new").send().await.0, 404, "nothing of the call is applied");
+    }
+    // The same user's other session may not take what lives, either.
+    let (status, answer) = register(&hub, &alice, None, &[provider("seen")]).await;
+    assert_eq!((status, &answer["error"]), (409, &json!("LLM seen is published by another session")));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_bad_name_is_400_and_says_where() {
+    let hub = hub().await;
+    for name in ["", "A", "-a", "a b", "a\r\nx: y", &"a".repeat(101)] {
+        let (status, answer) = register(&hub, ADMIN, None, &[provider("ok"), provider(name)]).await;
+        assert_eq!(status, 400, "{name:?}");
+        assert!(answer["error"].as_str().unwrap().starts_with("providers[1].name"), "{answer}");
+    }
+    let (status, _) = register(&hub, ADMIN, None, &[provider("a"), provider("a")]).await;
+    assert_eq!(status, 400);
+    let (status, answer) = register(&hub, ADMIN, None, &[json!({ "name": "a" })]).await;
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().unwrap().contains("providers[0]"), "{answer}");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_known_id_stays_an_unknown_one_is_accepted_and_anothers_gets_a_new_one() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let (_, answer) = register(&hub, &alice, Some("my own id~1"), &[]).await;
+    assert_eq!(answer["error"].as_str().map(|text| text.starts_with("providerSessionId")), Some(true));
+    for _ in 0..2 {
+        let (status, answer) = register(&hub, &alice, Some("alices-id"), &[provider("a")]).await;
+        assert_eq!((status, &answer["providerSessionId"]), (201, &json!("alices-id")));
+    }
+    let (status, answer) = register(&hub, &bob, Some("alices-id"), &[provider("b")]).await;
+    assert_eq!(status, 201);
+    let id = answer["providerSessionId"].as_str().unwrap();
+    assert!(id.starts_with("sess-") && id.len() >= 5 + 32, "{id}");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn for_anybody_else_a_session_does_not_exist() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let id = task["taskId"].as_str().unwrap();
+        let beat = |session: &str| json!({ "providerSessionId": session }).to_string();
+        for token in [&bob, ADMIN] {
+            let ask = |method, path: String| hub.ask_as(token, method, path);
+            let unknown =
+                ask("POST", "/api/v1/llms/_provider-heartbeat".into()).body(beat("unknown")).send().await;
+            let foreign =
+                ask("POST", "/api/v1/llms/_provider-heartbeat".into()).body(beat(&publisher.session));
+            let foreign = foreign.send().await;
+            assert_eq!(foreign.0, 404);
+            assert_eq!(foreign.1, unknown.1.replace("unknown", &publisher.session));
+            let stream = ask("GET", "/api/v1/llms/_provider-stream".into());
+            let stream = stream.header("x-mcpctl-provider-session", &publisher.session);
+            assert_eq!(stream.send().await.0, 404);
+            for path in ["result", "stream"] {
+                let path = format!("/api/v1/llms/_provider-task/{id}/{path}");
+                let body = json!({ "error": "mine now" }).to_string();
+                assert_eq!(ask("POST", path).body(body).send().await.0, 404);
+            }
+        }
+        // Nor is it another session's of the same user.
+        let path = format!("/api/v1/llms/_provider-task/{id}/result");
+        let ask = hub.ask_as(&alice, "POST", path).body(json!({ "error": "x" }).to_string());
+        assert_eq!(ask.header("x-mcpctl-provider-session", "another").send().await.0, 404);
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn the_first_last_word_wins_the_same_again_is_200_another_is_409_and_an_unknown_task_404() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+        assert_eq!(publisher.answer(&hub, &task, "something else").await, 409);
+        assert_eq!(publisher.answer(&hub, &json!({ "taskId": "unknown" }), "hello").await, 404);
+    });
+    assert_eq!(answer.0, 200);
+    assert!(answer.1.contains("hello"));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), provider("b")], None).await;
+    let session = publisher.session.clone();
+    let (status, _) = register(&hub, ADMIN, Some(&session), &[provider("a")]).await;
+    assert_eq!(status, 201);
+    assert_eq!(hub.row("b").await["status"], "inactive");
+    publisher.beat(&hub, json!({})).await;
+    publisher.open(&hub, None).await;
+    assert_eq!(hub.row("a").await["status"], "active");
+    assert_eq!(hub.row("b").await["status"], "inactive");
+    assert_eq!(infer(&hub, "b", false).send().await.0, 503);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
+    let hub = hub().await;
+    let mut older = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut newer = Publisher::register(&hub, ADMIN, Some(&older.session), &[provider("a")]).await;
+    newer.open(&hub, None).await;
+    assert!(older.event().await.is_none(), "the older channel ends");
+    older.close();
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = newer.task().await;
+        newer.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    assert_eq!(hub.row("a").await["status"], "active");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_channel_brings_rows_back_to_the_status_they_had() {
+    let hub = hub().await;
+    let mut asleep = provider("a");
+    asleep["initialStatus"] = "hibernating".into();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep, provider("b")], None).await;
+    publisher.close();
+    hub.until_status("a", "inactive").await;
+    assert!(hub.row("a").await["inactiveSince"].is_string());
+    publisher.beat(&hub, json!({})).await;
+    assert_eq!(hub.row("b").await["status"], "inactive", "a closed channel is closed, whatever beats");
+    publisher.open(&hub, None).await;
+    assert_eq!(hub.row("a").await["status"], "hibernating");
+    assert_eq!(hub.row("b").await["status"], "active");
+    assert!(hub.row("b").await["inactiveSince"].is_null());
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_row_that_a_dead_session_left_is_adopted_by_its_user_and_by_nobody_else() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut first = Publisher::start(&hub, &alice, &[provider("a")], None).await;
+    let id = hub.row("a").await["id"].clone();
+    first.close();
+    hub.until_status("a", "inactive").await;
+    let (status, answer) = register(&hub, &bob, None, &[provider("a")]).await;
+    assert_eq!((status, &answer["error"]), (409, &json!("LLM a is published by another session")));
+    let second = Publisher::start(&hub, &alice, &[provider("a")], None).await;
+    let row = hub.row("a").await;
+    assert_eq!((&row["id"], &row["providerSessionId"]), (&id, &json!(second.session)));
+    assert_eq!(row["status"], "active");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() {
+    let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(300)).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.close();
+        hub.until_status("a", "inactive").await;
+        publisher.open(&hub, None).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    // Not started: no publisher, try again. Started: an error within the stream, no end mark.
+    let call = infer(&hub, "a", false);
+    let (answer, task) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.close();
+        task
+    });
+    assert_eq!(answer.0, 503);
+    assert_eq!(publisher.answer(&hub, &task, "late").await, 410);
+    publisher.open(&hub, None).await;
+    let call = infer(&hub, "a", true);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.chunk(&hub, &task, "one").await;
+        publisher.close();
+    });
+    assert_eq!(answer.0, 200);
+    assert!(
+        answer.1.ends_with("data: {\"error\":\"the publisher was lost in the middle of its answer\"}\n\n")
+    );
+    assert!(!answer.1.contains("[DONE]"));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_runs_an_id_once() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let first = publisher.task().await;
+        publisher.open(&hub, Some("cancel")).await;
+        let again = publisher.task().await;
+        assert_eq!(first, again);
+        publisher.answer(&hub, &again, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
+    let hub = hub_with(|options| {
+        options.timings.heartbeat_timeout = Duration::from_millis(200);
+        options.timings.sweep_interval = Duration::from_millis(20);
+    })
+    .await;
+    let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    hub.until_status("a", "inactive").await;
+    assert_eq!(infer(&hub, "a", false).send().await.0, 503);
+    assert_eq!(publisher.beat(&hub, json!({})).await, 200);
+    assert_eq!(hub.row("a").await["status"], "active");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
+    let hub = hub_with(|options| {
+        options.timings.inactive_retention = Duration::from_millis(200);
+        options.timings.sweep_interval = Duration::from_millis(20);
+    })
+    .await;
+    let mut gone = Publisher::start(&hub, ADMIN, &[provider("gone")], None).await;
+    let kept = Publisher::start(&hub, ADMIN, &[provider("kept")], None).await;
+    register(&hub, ADMIN, Some(&kept.session), &[]).await;
+    assert_eq!(hub.row("kept").await["status"], "inactive");
+    gone.close();
+    eventually("deleted", async || hub.ask("GET", "/api/v1/llms/gone").send().await.0 == 404).await;
+    assert_eq!(hub.row("kept").await["status"], "inactive");
+    // A session that is forgotten is told so, and registers again.
+    assert_eq!(gone.beat(&hub, json!({})).await, 404);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn visibility_may_be_tightened_and_never_loosened() {
+    let hub = hub().await;
+    let publisher = Publisher::start(&hub, ADMIN, &[private("a"), provider("b")], None).await;
+    let (status, answer) =
+        register(&hub, ADMIN, Some(&publisher.session), &[provider("a"), private("b")]).await;
+    assert_eq!(status, 201);
+    let warnings = answer["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 2 && warnings[0].as_str().unwrap().contains("LLM a"), "{warnings:?}");
+    assert_eq!(hub.row("a").await["visibility"], "private");
+    assert_eq!(hub.row("b").await["visibility"], "private");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || hub_with(|options| options.data = DataDir::Path(dir.path().join("hub")));
+    let hub = start().await;
+    let publisher = Publisher::start(&hub, ADMIN, &[private("a")], None).await;
+    let before = hub.row("a").await;
+    hub.stop().await;
+    let hub = start().await;
+    let after = hub.row("a").await;
+    assert_eq!(after["status"], "inactive");
+    assert_eq!((&after["id"], &after["createdAt"]), (&before["id"], &before["createdAt"]));
+    assert_eq!(infer(&hub, "a", false).send().await.0, 503);
+    let mut again = Publisher::register(&hub, ADMIN, Some(&publisher.session), &[private("a")]).await;
+    assert_eq!(again.session, publisher.session);
+    again.open(&hub, None).await;
+    assert_eq!(hub.row("a").await["status"], "active");
+    assert_eq!(hub.row("a").await["id"], before["id"]);
+    hub.stop().await;
+}
