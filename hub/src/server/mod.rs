@@ -127,6 +127,11 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
 }
 
 impl HubHandle {
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr

@@ -64,6 +64,14 @@ impl TestHub {
         eventually(&format!("{name} is {status}"), async || self.row(name).await["status"] == status).await;
     }
 
+    /// Revokes every token of a user's.
+    pub(crate) async fn revoke(&self, user: &str) {
+        let tokens = &self.handle.core().tokens;
+        for token in tokens.list().into_iter().filter(|token| token.user == user) {
+            tokens.revoke(&token.id).await.unwrap();
+        }
+    }
+
     pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }
