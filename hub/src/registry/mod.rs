@@ -259,3 +259,6 @@ impl AgentEntry {
         Change::PutAgent(Box::new(self.agent.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;
