@@ -133,11 +133,11 @@ impl TaskResult {
                 let data = if mark { DONE.to_owned() } else { json::compact(&chunk.data)? };
                 Ok(Self::Chunk(Chunk { data, done: mark || chunk.done == Some(true), seq: chunk.seq }))
             }
-            Frame { status: Some(status), body, .. } => {
+            Frame { status: Some(status), body: Some(body), .. } => {
                 if !(200..=599).contains(&status) {
                     return Err(InvalidResult::Status);
                 }
-                Ok(Self::answer(status, body.map_or("null", RawValue::get))?)
+                Ok(Self::answer(status, body.get())?)
             }
             _ => Err(InvalidResult::Form),
         }
@@ -177,5 +177,6 @@ mod tests {
         assert!(TaskResult::parse(r#"{"status":999,"body":{}}"#).is_err());
         assert!(TaskResult::parse(&format!(r#"{{"status":200,"body":{deep}}}"#)).is_err());
         assert!(TaskResult::parse("{}").is_err());
+        assert!(TaskResult::parse(r#"{"status":200}"#).is_err());
     }
 }

@@ -213,7 +213,7 @@ impl World {
                 let swept = self.registry.sweep(self.now);
                 self.store(swept.changes);
                 for (name, (status, since, open)) in before {
-                    let age = self.now.mono - since;
+                    let age = self.now.mono.saturating_sub(since);
                     let old = status == Status::Inactive && !open && age >= Duration::from_hours(4);
                     assert_eq!(
                         self.registry.llms.contains_key(&name),

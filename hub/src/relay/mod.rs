@@ -18,7 +18,7 @@ pub use answer::{Answer, Style, serve, whole};
 pub use attempt::{Attempt, Piece, Work};
 pub use call::Call;
 pub use run::{Reply, Request, run};
-pub use submit::{Rejection, Sender, Submitted, submit};
+pub use submit::{Rejection, Sender, Submitted, refuse, submit};
 pub use tasks::{Ending, Live, Tasks};
 pub use upload::upload;
 pub use wake::Wakes;

@@ -177,6 +177,14 @@ pub(super) fn deliver(sender: mpsc::Sender<Piece>, pieces: Vec<Piece>) {
     }
 }
 
+/// A result that cannot be read, or is too large: its task fails at once, since nothing better may ever come.
+pub fn refuse(hub: &Hub, from: Sender<'_>) {
+    let known = from.live(&mut hub.tasks.lock()).is_some();
+    if known {
+        fail(hub, from.id, "the publisher sent a result that cannot be passed on");
+    }
+}
+
 /// The task fails by what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, message: &str) {
     if let Some(live) = hub.end_task(id, Ending::Gone) {

@@ -10,7 +10,7 @@ use wire::result::TaskResult;
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
-use crate::relay::{Rejection, Sender, Submitted, submit};
+use crate::relay::{Rejection, Sender, Submitted, refuse, submit};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/_provider-task/{id}/result", post().to(respond));
@@ -23,12 +23,21 @@ async fn respond(
     id: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let text = body::text(&req, payload, body::RESULT).await?;
-    let result = TaskResult::parse(&text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let from = sender(&req, &caller, &id);
+    // One that broke off on its way may come again; one that is too large never gets smaller.
+    let text = body::text(&req, payload, body::RESULT).await.inspect_err(|error| {
+        if error.kind == ErrorKind::TooLarge {
+            refuse(&hub, from);
+        }
+    })?;
+    let result = TaskResult::parse(&text).map_err(|error| {
+        refuse(&hub, from);
+        ApiError::bad_request(error.to_string())
+    })?;
     let mut hasher = DefaultHasher::new();
     hasher.write(text.as_bytes());
     drop(text);
-    let outcome = submit(&hub, sender(&req, &caller, &id), result, hasher.finish()).await;
+    let outcome = submit(&hub, from, result, hasher.finish()).await;
     answer(outcome)
 }
 

@@ -240,7 +240,7 @@ async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
         let (answer, ()) = futures_util::join!(call.send(), async {
             let task = publisher.task().await;
             assert_eq!(publisher.post(&hub, &task, &json!({ "chunk": { "data": bad } })).await, 400);
-            publisher.post(&hub, &task, &json!({ "error": "gave up" })).await;
+            assert_eq!(publisher.done(&hub, &task).await, 410);
         });
         assert_eq!(answer.0, 502, "{}", answer.1);
         let call = infer(&hub, "a", true);
