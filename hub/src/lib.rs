@@ -1,5 +1,6 @@
 //! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
 
+pub mod agents;
 pub mod auth;
 pub mod channels;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! Pure: every rule is a function of the state, an event and a reading of the clock, and answers with what to write
 //! to the store. No I/O, no runtime, no clock of its own. The table in memory is the truth while the hub runs.
 
+mod curate;
 mod pick;
 mod pools;
 mod register;
@@ -10,6 +11,7 @@ mod session;
 mod sweep;
 mod view;
 
+pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use pick::{Candidate, Pick, Report};
 pub use register::{Refusal, Registered};
 pub use session::{BeatRefusal, Opened, UnknownSession};

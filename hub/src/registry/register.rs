@@ -362,25 +362,25 @@ fn check(request: &RegisterRequest) -> Result<(), String> {
     Ok(())
 }
 
-fn name(at: &str, value: &str) -> Result<(), String> {
+pub(super) fn name(at: &str, value: &str) -> Result<(), String> {
     names::check(value).map_err(|error| format!("{at}: {error}"))
 }
 
-fn text(at: &str, value: &str) -> Result<(), String> {
+pub(super) fn text(at: &str, value: &str) -> Result<(), String> {
     if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(char::is_control) {
         return Err(format!("{at}: 1 to {MAX_TEXT} characters, none of them a control character"));
     }
     Ok(())
 }
 
-fn prose(at: &str, value: Option<&str>) -> Result<(), String> {
+pub(super) fn prose(at: &str, value: Option<&str>) -> Result<(), String> {
     match value {
         Some(value) if value.len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),
         _ => Ok(()),
     }
 }
 
-fn object(at: &str, value: Option<&serde_json::value::RawValue>) -> Result<(), String> {
+pub(super) fn object(at: &str, value: Option<&serde_json::value::RawValue>) -> Result<(), String> {
     match value {
         Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object")),
         Some(value) if value.get().len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),

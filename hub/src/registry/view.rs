@@ -5,7 +5,7 @@ use wire::row::{AgentRow, LlmRow, PoolMembers, Status};
 
 use super::Registry;
 use super::pools::effective_key;
-use crate::model::{Agent, Caller, Llm, UserId};
+use crate::model::{Agent, Caller, Llm, Role, UserId};
 
 /// What an inference is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Registry {
             Some(llm) => effective_key(llm),
             None => name,
         };
-        let members: Vec<LlmRow> = self.members(caller, key).map(Llm::row).collect();
+        let members: Vec<LlmRow> = self.members(caller, key).map(|llm| llm.row_for(caller)).collect();
         if members.is_empty() {
             return None;
         }
@@ -124,6 +124,13 @@ impl Llm {
             updated_at: self.updated_at,
             url: None,
         }
+    }
+
+    /// As above, for this caller: who may change a public row sees where it goes.
+    pub fn row_for(&self, caller: &Caller) -> LlmRow {
+        let shows = caller.role == Role::Admin;
+        let url = self.upstream.as_ref().filter(|_| shows).map(|upstream| upstream.url.clone());
+        LlmRow { url, ..self.row() }
     }
 }
 

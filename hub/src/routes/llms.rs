@@ -6,7 +6,7 @@ use wire::row::LlmRow;
 
 use super::HubData;
 use crate::error::ApiError;
-use crate::model::{Caller, Llm};
+use crate::model::Caller;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -16,12 +16,12 @@ pub(super) fn register(config: &mut ServiceConfig) {
 }
 
 async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let rows: Vec<LlmRow> = hub.registry.lock().llms(&caller).map(Llm::row).collect();
+    let rows: Vec<LlmRow> = hub.registry.lock().llms(&caller).map(|llm| llm.row_for(&caller)).collect();
     HttpResponse::Ok().json(rows)
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let row = hub.registry.lock().llm(&caller, &name).map(Llm::row);
+    let row = hub.registry.lock().llm(&caller, &name).map(|llm| llm.row_for(&caller));
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("LLM", &name))?))
 }
 

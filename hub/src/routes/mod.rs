@@ -2,18 +2,24 @@
 //!
 //! [`ApiError`]: crate::error::ApiError
 
+mod agents;
 mod body;
 pub(crate) mod contain;
+mod curate;
 mod drain;
 mod healthz;
 mod heartbeat;
 mod infer;
 mod llms;
+mod metrics;
 mod models;
 mod openai;
+mod readyz;
 mod register;
 mod result;
+mod sessions;
 mod stream;
+mod tokens;
 mod upload;
 
 use std::sync::Arc;
@@ -31,6 +37,10 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
     move |config| {
         config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
         healthz::register(config);
+        readyz::register(config);
+        metrics::register(config);
+        tokens::register(config);
+        sessions::register(config);
         // Before `/{name}`: no LLM's name begins with `_`.
         register::register(config);
         stream::register(config);
@@ -39,6 +49,8 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         result::register(config);
         upload::register(config);
         llms::register(config);
+        curate::register(config);
+        agents::register(config);
         infer::register(config);
         models::register(config);
         openai::register(config);

@@ -7,6 +7,7 @@ use wire::task::Endpoint;
 
 use super::infer::{patience, request_body};
 use super::{HubData, models};
+use crate::agents;
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
 use crate::relay::{Request, serve};
@@ -36,8 +37,16 @@ async fn respond(
     let (body, streaming) = request_body(&req, payload).await?;
     let model = Object::parse(&body).ok().and_then(|body| body.get_string("model"));
     let model = model.ok_or_else(|| ApiError::bad_request("the request's body has no 'model', a string"))?;
-    let target = hub.registry.lock().target(&caller, &model);
-    let target = target.ok_or_else(|| models::not_found(&model))?;
+    let (target, body) = {
+        let registry = hub.registry.lock();
+        // A row, then a pool, then an agent.
+        if let Some(target) = registry.target(&caller, &model) {
+            (target, body)
+        } else {
+            let agent = registry.agent(&caller, &model).ok_or_else(|| models::not_found(&model))?;
+            agents::prepare(&registry, &caller, agent, endpoint, &body)?
+        }
+    };
     let request = Request { caller, target, endpoint, streaming, body, set_model: true, patience };
     serve(hub.into_inner(), request, Dialect::of(req.path())).await
 }

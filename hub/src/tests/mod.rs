@@ -4,6 +4,7 @@ mod callers;
 mod extensions;
 mod http;
 mod lifecycle;
+mod manage;
 mod publisher;
 mod road;
 mod support;

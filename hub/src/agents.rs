@@ -1,0 +1,164 @@
+//! What an agent is: a prompt and parameters, put into a request where its caller said nothing (SPEC.md section 5).
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wire::json::{JsonError, Object, quote};
+use wire::row::Status;
+use wire::task::Endpoint;
+
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Agent, Caller};
+use crate::registry::{Registry, Target};
+
+/// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
+const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];
+
+/// Whom a call of `agent`, which `caller` sees, reaches, and the request that goes there.
+pub fn prepare(
+    registry: &Registry,
+    caller: &Caller,
+    agent: &Agent,
+    endpoint: Endpoint,
+    request: &str,
+) -> Result<(Target, String), ApiError> {
+    let alive = agent.status != Status::Inactive;
+    // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
+    let target = registry.agent_target(caller, agent).filter(|_| alive).ok_or_else(|| {
+        let text = format!("agent '{}' has no publisher now, try again later", agent.name);
+        ApiError::new(ErrorKind::Unavailable, text)
+    })?;
+    let request = apply(agent, endpoint, request);
+    Ok((target, request.map_err(|error| ApiError::bad_request(error.to_string()))?))
+}
+
+/// The request with the agent's prompt and parameters; what the caller says wins.
+pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, JsonError> {
+    let mut object = Object::parse(request)?;
+    if matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank) {
+        // They write nothing: there is nothing to prompt.
+        return Ok(object.to_string());
+    }
+    let params = agent.default_params.as_deref().map(|params| Object::parse(params.get())).transpose()?;
+    for (key, value) in params.iter().flat_map(Object::members) {
+        if !NOT_DEFAULTS.contains(&key) {
+            object.set_default(key, value);
+        }
+    }
+    let Some(prompt) = agent.system_prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
+        return Ok(object.to_string());
+    };
+    match endpoint {
+        Endpoint::ChatCompletions => {
+            if let Some(messages) = with_prompt(object.get("messages"), prompt)? {
+                object.set("messages", messages);
+            }
+        }
+        Endpoint::Responses => object.set_default("instructions", quote(prompt)),
+        Endpoint::Messages => object.set_default("system", quote(prompt)),
+        Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => (),
+    }
+    Ok(object.to_string())
+}
+
+/// The messages behind a system message; `None` where the caller has one of its own, or no list of messages.
+fn with_prompt(messages: Option<&str>, prompt: &str) -> Result<Option<String>, JsonError> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow, default)]
+        role: Option<Cow<'a, str>>,
+    }
+    let Some(messages) = messages.filter(|messages| messages.starts_with('[')) else { return Ok(None) };
+    let messages: Vec<&RawValue> = serde_json::from_str(messages).map_err(|_| JsonError::Syntax(0))?;
+    let is_prompt = |message: &&&RawValue| {
+        let head = serde_json::from_str::<Head<'_>>(message.get());
+        head.is_ok_and(|head| matches!(head.role.as_deref(), Some("system" | "developer")))
+    };
+    if messages.iter().find(is_prompt).is_some() {
+        return Ok(None);
+    }
+    let mut out = format!(r#"[{{"role":"system","content":{}}}"#, quote(prompt));
+    for message in messages {
+        out.push(',');
+        out.push_str(message.get());
+    }
+    out.push(']');
+    Ok(Some(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::row::{Kind, Timestamp, Visibility};
+
+    use super::*;
+
+    fn agent(prompt: Option<&str>, params: Option<&str>) -> Agent {
+        Agent {
+            id: "1".into(),
+            name: "helper".into(),
+            llm_name: "a".into(),
+            description: None,
+            system_prompt: prompt.map(str::to_owned),
+            project: None,
+            default_params: params.map(|params| RawValue::from_string(params.into()).unwrap()),
+            extras: None,
+            kind: Kind::Public,
+            status: Status::Active,
+            last_heartbeat_at: None,
+            inactive_since: None,
+            visibility: Visibility::Public,
+            owner: "alice".into(),
+            session: None,
+            registered: true,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        }
+    }
+
+    fn chat(agent: &Agent, request: &str) -> String {
+        apply(agent, Endpoint::ChatCompletions, request).unwrap()
+    }
+
+    #[test]
+    fn the_prompt_comes_before_the_callers_messages_and_parameters_fill_the_gaps_exactly() {
+        let agent =
+            agent(Some("Be \"brief\"."), Some(r#"{"temperature":0.1,"seed":18446744073709551615,"x":1.10}"#));
+        assert_eq!(
+            chat(&agent, r#"{"temperature":0.9,"messages":[{"role":"user","content":"hi"}]}"#),
+            r#"{"temperature":0.9,"messages":[{"role":"system","content":"Be \"brief\"."},{"role":"user","content":"hi"}],"seed":18446744073709551615,"x":1.10}"#
+        );
+    }
+
+    #[test]
+    fn what_the_caller_says_wins() {
+        let agent =
+            agent(Some("agent"), Some(r#"{"model":"other","stream":true,"messages":[],"top_p":null}"#));
+        for role in ["system", "developer", "syst\\u0065m"] {
+            let request = format!(r#"{{"messages":[{{"role":"{role}","content":"mine"}}],"top_p":1}}"#);
+            assert_eq!(chat(&agent, &request), request);
+        }
+    }
+
+    #[test]
+    fn each_api_has_its_own_place_for_the_prompt() {
+        let agent = agent(Some("p"), Some(r#"{"n":1}"#));
+        let with = |endpoint| apply(&agent, endpoint, r#"{"input":"i"}"#).unwrap();
+        assert_eq!(with(Endpoint::Responses), r#"{"input":"i","n":1,"instructions":"p"}"#);
+        assert_eq!(with(Endpoint::Messages), r#"{"input":"i","n":1,"system":"p"}"#);
+        assert_eq!(with(Endpoint::Completions), r#"{"input":"i","n":1}"#);
+        assert_eq!(with(Endpoint::Embeddings), r#"{"input":"i"}"#);
+    }
+
+    #[test]
+    fn a_request_without_a_list_of_messages_is_left_for_the_backend_to_refuse() {
+        let agent = agent(Some("p"), None);
+        for request in ["{}", r#"{"messages":"hi"}"#, r#"{"messages":null}"#] {
+            assert_eq!(chat(&agent, request), request);
+        }
+        assert_eq!(
+            chat(&agent, r#"{"messages":[]}"#),
+            r#"{"messages":[{"role":"system","content":"p"},]}"#.replace(",]", "]")
+        );
+    }
+}

@@ -1,0 +1,390 @@
+//! Rows and agents that people make, not publishers: public LLMs and public agents (SPEC.md section 5).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+use wire::texts;
+
+use super::register::{name, object, prose, text};
+use super::{Link, Registry};
+use crate::clock::Now;
+use crate::model::{Agent, Caller, Llm, Role, Upstream};
+use crate::store::Change;
+
+/// A public LLM as it is asked for. What `GET` shows is taken back; what only the hub decides is ignored.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LlmSpec {
+    /// Its name; where the path has it, it may be left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Which API the upstream speaks.
+    #[serde(rename = "type")]
+    pub provider_type: String,
+    /// The model that is asked of the upstream.
+    pub model: String,
+    /// The upstream's base URL. Left out in an update, it stays.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The upstream's key. Left out in an update, it stays; empty, it goes.
+    #[serde(default)]
+    pub api_key: Option<String>,
+    /// Hint for choosing.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The pool that it joins.
+    #[serde(default)]
+    pub pool_name: Option<String>,
+    /// Who may see it. Everybody, if a new row does not say.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
+}
+
+/// A public agent as it is asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSpec {
+    /// Its name; where the path has it, it may be left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The LLM that it uses.
+    pub llm_name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Put before the caller's messages.
+    #[serde(default)]
+    pub system_prompt: Option<String>,
+    /// Free text.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// Request parameters that the caller did not give: a JSON object.
+    #[serde(default)]
+    pub default_params: Option<Box<RawValue>>,
+    /// Free data: a JSON object.
+    #[serde(default)]
+    pub extras: Option<Box<RawValue>>,
+    /// Who may see it. An admin's new agent is for everybody, a member's for itself, if it does not say.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CurateError {
+    /// Not what the route takes: 400.
+    Invalid(String),
+    /// For admins, or for the owner: 403.
+    Forbidden,
+    /// Unknown, or not visible to the caller: 404.
+    Unknown,
+    /// The name or the pool is somebody else's, or a session has it: 409.
+    Conflict(String),
+}
+
+/// A publisher's session, as its owner and admins read it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// The sticky id.
+    pub id: String,
+    /// Whose it is.
+    pub owner_id: String,
+    /// `connected`, `draining` or `away`.
+    pub status: &'static str,
+    /// What was negotiated on its channel.
+    pub features: Vec<&'static str>,
+    /// The names of its rows.
+    pub llms: Vec<String>,
+    /// The names of its agents.
+    pub agents: Vec<String>,
+    /// Last sign of life.
+    pub last_heartbeat_at: Timestamp,
+    /// When it first registered.
+    pub created_at: Timestamp,
+}
+
+impl Registry {
+    /// Makes a public row.
+    pub fn create_llm(
+        &mut self,
+        caller: &Caller,
+        spec: LlmSpec,
+        id: String,
+        now: Now,
+    ) -> Result<(Llm, Vec<Change>), CurateError> {
+        admins_only(caller)?;
+        let name =
+            spec.name.clone().ok_or_else(|| CurateError::Invalid("name: a new LLM needs one".into()))?;
+        check_llm(&name, &spec)?;
+        if let Some(held) = self.llms.get(&name).map(|entry| &entry.llm) {
+            let seen = caller.sees(held.visibility, &held.owner);
+            return Err(taken(seen, "LLM", &name));
+        }
+        self.may_have_pool(caller, &name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        let Some(url) = spec.url else {
+            return Err(CurateError::Invalid(
+                "url: where the LLM is reached, with http:// or https://".into(),
+            ));
+        };
+        let llm = Llm {
+            id,
+            name,
+            provider_type: spec.provider_type,
+            model: spec.model,
+            tier: spec.tier,
+            description: spec.description,
+            kind: Kind::Public,
+            status: Status::Active,
+            declared: Status::Active,
+            last_heartbeat_at: None,
+            inactive_since: None,
+            pool_name: spec.pool_name,
+            visibility: spec.visibility.unwrap_or(Visibility::Public),
+            owner: caller.user.clone(),
+            session: None,
+            registered: true,
+            created_at: now.wall,
+            updated_at: now.wall,
+            upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
+        };
+        self.put_llm(llm.clone(), now);
+        let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
+        Ok((llm, changes))
+    }
+
+    /// Changes a public row to what `spec` says.
+    pub fn update_llm(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        spec: LlmSpec,
+        now: Now,
+    ) -> Result<(Llm, Vec<Change>), CurateError> {
+        let held = self.llm(caller, name).ok_or(CurateError::Unknown)?.clone();
+        admins_only(caller)?;
+        same_name(name, spec.name.as_deref())?;
+        check_llm(name, &spec)?;
+        let Some(upstream) = held.upstream else {
+            return Err(CurateError::Conflict(texts::published_elsewhere(name)));
+        };
+        self.may_have_pool(caller, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        let api_key = spec.api_key.or(upstream.api_key).filter(|key| !key.is_empty());
+        let llm = Llm {
+            provider_type: spec.provider_type,
+            model: spec.model,
+            tier: spec.tier,
+            description: spec.description,
+            pool_name: spec.pool_name,
+            visibility: spec.visibility.unwrap_or(held.visibility),
+            updated_at: now.wall,
+            upstream: Some(Upstream { url: spec.url.unwrap_or(upstream.url), api_key }),
+            ..held
+        };
+        self.put_llm(llm.clone(), now);
+        let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
+        Ok((llm, changes))
+    }
+
+    /// Deletes a public row, or a virtual one that nobody publishes now.
+    pub fn delete_llm(&mut self, caller: &Caller, name: &str) -> Result<Vec<Change>, CurateError> {
+        let llm = self.llm(caller, name).ok_or(CurateError::Unknown)?;
+        admins_only(caller)?;
+        if llm.kind == Kind::Virtual && llm.status != Status::Inactive {
+            return Err(CurateError::Conflict(format!(
+                "LLM {name} is published now: stop its publisher first"
+            )));
+        }
+        Ok(self.remove_llm(name).into_iter().collect())
+    }
+
+    /// Makes a public agent.
+    pub fn create_agent(
+        &mut self,
+        caller: &Caller,
+        spec: AgentSpec,
+        id: String,
+        now: Now,
+    ) -> Result<(Agent, Vec<Change>), CurateError> {
+        let name =
+            spec.name.clone().ok_or_else(|| CurateError::Invalid("name: a new agent needs one".into()))?;
+        check_agent(&name, &spec)?;
+        if let Some(held) = self.agents.get(&name).map(|entry| &entry.agent) {
+            let seen = caller.sees(held.visibility, &held.owner);
+            return Err(taken(seen, "Agent", &name));
+        }
+        let default = if caller.role == Role::Admin { Visibility::Public } else { Visibility::Private };
+        let agent = Agent {
+            id,
+            name,
+            llm_name: spec.llm_name,
+            description: spec.description,
+            system_prompt: spec.system_prompt,
+            project: spec.project,
+            default_params: not_null(spec.default_params),
+            extras: not_null(spec.extras),
+            kind: Kind::Public,
+            status: Status::Active,
+            last_heartbeat_at: None,
+            inactive_since: None,
+            visibility: spec.visibility.unwrap_or(default),
+            owner: caller.user.clone(),
+            session: None,
+            registered: true,
+            created_at: now.wall,
+            updated_at: now.wall,
+        };
+        self.put_agent(agent.clone(), now);
+        let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
+        Ok((agent, changes))
+    }
+
+    /// Changes a public agent to what `spec` says.
+    pub fn update_agent(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        spec: AgentSpec,
+        now: Now,
+    ) -> Result<(Agent, Vec<Change>), CurateError> {
+        let held = self.own_agent(caller, name)?.clone();
+        same_name(name, spec.name.as_deref())?;
+        check_agent(name, &spec)?;
+        if held.kind == Kind::Virtual {
+            return Err(CurateError::Conflict(format!(
+                "Agent {name} is published by a session: change it there"
+            )));
+        }
+        let agent = Agent {
+            llm_name: spec.llm_name,
+            description: spec.description,
+            system_prompt: spec.system_prompt,
+            project: spec.project,
+            default_params: not_null(spec.default_params),
+            extras: not_null(spec.extras),
+            visibility: spec.visibility.unwrap_or(held.visibility),
+            updated_at: now.wall,
+            ..held
+        };
+        self.put_agent(agent.clone(), now);
+        let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
+        Ok((agent, changes))
+    }
+
+    /// Deletes a public agent, or a virtual one that nobody publishes now.
+    pub fn delete_agent(&mut self, caller: &Caller, name: &str) -> Result<Vec<Change>, CurateError> {
+        let agent = self.own_agent(caller, name)?;
+        if agent.kind == Kind::Virtual && agent.status != Status::Inactive {
+            return Err(CurateError::Conflict(format!(
+                "Agent {name} is published now: stop its publisher first"
+            )));
+        }
+        Ok(self.remove_agent(name).into_iter().collect())
+    }
+
+    /// An agent that `caller` may change.
+    fn own_agent(&self, caller: &Caller, name: &str) -> Result<&Agent, CurateError> {
+        let agent = self.agent(caller, name).ok_or(CurateError::Unknown)?;
+        if caller.role == Role::Admin || agent.owner == caller.user {
+            Ok(agent)
+        } else {
+            Err(CurateError::Forbidden)
+        }
+    }
+
+    /// The sessions that `caller` may see: its own, an admin all; newest first.
+    pub fn sessions(&self, caller: &Caller) -> Vec<SessionView> {
+        let own = |owner: &str| caller.role == Role::Admin || caller.user == owner;
+        let seen = self.sessions.values().filter(|session| own(&session.record.owner));
+        let mut views: Vec<_> = seen
+            .map(|session| SessionView {
+                id: session.record.id.clone(),
+                owner_id: session.record.owner.clone(),
+                status: match session.link {
+                    Link::Open { .. } if session.draining => "draining",
+                    Link::Open { .. } if !session.silent => "connected",
+                    _ => "away",
+                },
+                features: session.features().names().collect(),
+                llms: session.llms.iter().cloned().collect(),
+                agents: session.agents.iter().cloned().collect(),
+                last_heartbeat_at: session.record.last_heartbeat_at,
+                created_at: session.record.created_at,
+            })
+            .collect();
+        views.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        views
+    }
+}
+
+fn admins_only(caller: &Caller) -> Result<(), CurateError> {
+    if caller.role == Role::Admin { Ok(()) } else { Err(CurateError::Forbidden) }
+}
+
+fn taken(seen: bool, what: &str, name: &str) -> CurateError {
+    CurateError::Conflict(if seen {
+        format!("{what} {name} already exists")
+    } else {
+        texts::name_taken(name)
+    })
+}
+
+fn same_name(path: &str, body: Option<&str>) -> Result<(), CurateError> {
+    match body {
+        Some(body) if body != path => {
+            Err(CurateError::Invalid("name: it cannot be changed; delete and create it".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_null(json: Option<Box<RawValue>>) -> Option<Box<RawValue>> {
+    json.filter(|json| json.get() != "null")
+}
+
+fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), CurateError> {
+    let check = || {
+        name("name", llm)?;
+        text("type", &spec.provider_type)?;
+        text("model", &spec.model)?;
+        if let Some(pool) = &spec.pool_name {
+            name("poolName", pool)?;
+        }
+        prose("description", spec.description.as_deref())?;
+        if let Some(key) = &spec.api_key
+            && !key.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err("apiKey: visible ASCII characters only".to_owned());
+        }
+        spec.url.as_deref().map_or(Ok(()), check_url)
+    };
+    check().map_err(CurateError::Invalid)
+}
+
+/// A URL that a key can be sent to: of a host, with nothing secret in it, since rows show it.
+fn check_url(url: &str) -> Result<(), String> {
+    text("url", url)?;
+    let parsed: Result<actix_web::http::Uri, _> = url.parse();
+    let good = parsed.is_ok_and(|uri| {
+        let http = matches!(uri.scheme_str(), Some("http" | "https"));
+        http && uri.query().is_none() && uri.authority().is_some_and(|host| !host.as_str().contains('@'))
+    });
+    if good { Ok(()) } else { Err("url: http:// or https://, a host, and a path; no user, no query".into()) }
+}
+
+fn check_agent(agent: &str, spec: &AgentSpec) -> Result<(), CurateError> {
+    let object = |at: &str, json: Option<&RawValue>| object(at, json.filter(|json| json.get() != "null"));
+    let check = || {
+        name("name", agent)?;
+        text("llmName", &spec.llm_name)?;
+        prose("description", spec.description.as_deref())?;
+        prose("systemPrompt", spec.system_prompt.as_deref())?;
+        prose("project", spec.project.as_deref())?;
+        object("defaultParams", spec.default_params.as_deref())?;
+        object("extras", spec.extras.as_deref())
+    };
+    check().map_err(CurateError::Invalid)
+}

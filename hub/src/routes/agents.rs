@@ -1,0 +1,49 @@
+//! `GET /api/v1/agents[/{name}]`, `POST /api/v1/agents/{name}/infer` (SPEC.md section 5).
+
+use actix_web::web::{Path, Payload, ServiceConfig, get, post};
+use actix_web::{HttpRequest, HttpResponse};
+use wire::row::AgentRow;
+use wire::task::Endpoint;
+
+use super::HubData;
+use super::infer::{patience, request_body};
+use crate::agents;
+use crate::error::{ApiError, Dialect};
+use crate::model::{Agent, Caller};
+use crate::relay::{Request, serve};
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/agents", get().to(list))
+        .route("/api/v1/agents/{name}", get().to(one))
+        .route("/api/v1/agents/{name}/infer", post().to(infer));
+}
+
+async fn list(hub: HubData, caller: Caller) -> HttpResponse {
+    let rows: Vec<AgentRow> = hub.registry.lock().agents(&caller).map(Agent::row).collect();
+    HttpResponse::Ok().json(rows)
+}
+
+async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let row = hub.registry.lock().agent(&caller, &name).map(Agent::row);
+    Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("agent", &name))?))
+}
+
+async fn infer(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let patience = patience(&req)?;
+    let (body, streaming) = request_body(&req, payload).await?;
+    let endpoint = Endpoint::ChatCompletions;
+    let (target, body) = {
+        let registry = hub.registry.lock();
+        let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
+        agents::prepare(&registry, &caller, agent, endpoint, &body)?
+    };
+    let request = Request { caller, target, endpoint, streaming, body, set_model: true, patience };
+    serve(hub.into_inner(), request, Dialect::Api).await
+}

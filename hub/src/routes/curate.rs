@@ -1,0 +1,100 @@
+//! Making, changing and deleting what people own: public LLMs and agents (SPEC.md section 5).
+
+use actix_web::web::{Path, Payload, ServiceConfig, delete, post, put};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{HubData, body};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Agent, Caller, Llm};
+use crate::random;
+use crate::registry::{AgentSpec, CurateError, LlmSpec};
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/llms", post().to(create_llm))
+        .route("/api/v1/llms/{name}", put().to(update_llm))
+        .route("/api/v1/llms/{name}", delete().to(delete_llm))
+        .route("/api/v1/agents", post().to(create_agent))
+        .route("/api/v1/agents/{name}", put().to(update_agent))
+        .route("/api/v1/agents/{name}", delete().to(delete_agent));
+}
+
+async fn create_llm(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: LlmSpec = body::json(&req, payload).await?;
+    let name = spec.name.clone().unwrap_or_default();
+    let done = hub.registry.lock().create_llm(&caller, spec, random::id("llm"), hub.now());
+    let (llm, changes) = done.map_err(|error| refused(error, "LLM", &name))?;
+    hub.store.write(changes).await?;
+    hub.room.send_replace(());
+    Ok(HttpResponse::Created().json(llm.row_for(&caller)))
+}
+
+async fn update_llm(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: LlmSpec = body::json(&req, payload).await?;
+    let done = hub.registry.lock().update_llm(&caller, &name, spec, hub.now());
+    let (llm, changes): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
+    hub.store.write(changes).await?;
+    Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
+}
+
+async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let done = hub.registry.lock().delete_llm(&caller, &name);
+    hub.store.write(done.map_err(|error| refused(error, "LLM", &name))?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn create_agent(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: AgentSpec = body::json(&req, payload).await?;
+    let name = spec.name.clone().unwrap_or_default();
+    let done = hub.registry.lock().create_agent(&caller, spec, random::id("agent"), hub.now());
+    let (agent, changes) = done.map_err(|error| refused(error, "agent", &name))?;
+    hub.store.write(changes).await?;
+    Ok(HttpResponse::Created().json(agent.row()))
+}
+
+async fn update_agent(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: AgentSpec = body::json(&req, payload).await?;
+    let done = hub.registry.lock().update_agent(&caller, &name, spec, hub.now());
+    let (agent, changes): (Agent, _) = done.map_err(|error| refused(error, "agent", &name))?;
+    hub.store.write(changes).await?;
+    Ok(HttpResponse::Ok().json(agent.row()))
+}
+
+async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let done = hub.registry.lock().delete_agent(&caller, &name);
+    hub.store.write(done.map_err(|error| refused(error, "agent", &name))?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
+    match error {
+        CurateError::Invalid(text) => ApiError::bad_request(text),
+        CurateError::Forbidden => {
+            ApiError::new(ErrorKind::Forbidden, format!("{what} '{name}': for its owner or an admin only"))
+        }
+        CurateError::Unknown => ApiError::not_found(what, name),
+        CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+    }
+}

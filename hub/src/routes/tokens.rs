@@ -1,0 +1,158 @@
+//! `POST` and `GET /api/v1/tokens`, `DELETE /api/v1/tokens/{id}`: for admins (SPEC.md section 5).
+
+use std::time::Duration;
+
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use wire::row::Timestamp;
+
+use super::{HubData, body};
+use crate::auth::{Admin, NewToken, RevokeError, check_user};
+use crate::clock;
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Role, Token};
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/tokens", post().to(create))
+        .route("/api/v1/tokens", get().to(list))
+        .route("/api/v1/tokens/{id}", delete().to(revoke));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    user: String,
+    #[serde(default)]
+    role: Option<String>,
+    /// From now, such as `30d`; or a moment.
+    #[serde(default)]
+    expires: Option<String>,
+    /// A moment; or a time from now.
+    #[serde(default)]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    id: &'a str,
+    user: &'a str,
+    role: &'static str,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    /// Shown once, in the answer to the call that makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+impl<'a> View<'a> {
+    fn of(token: &'a Token, secret: Option<&'a str>) -> Self {
+        Self {
+            id: &token.id,
+            user: &token.user,
+            role: token.role.as_str(),
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            revoked_at: token.revoked_at,
+            token: secret,
+        }
+    }
+}
+
+async fn create(
+    hub: HubData,
+    admin: Admin,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let wanted: Wanted = body::json(&req, payload).await?;
+    let new = check(wanted, clock::now())?;
+    let (token, secret) = hub.tokens.create(new).await?;
+    log::info!("{} made token {} for {}", admin.0.user, token.id, token.user);
+    let mut response = HttpResponse::Created();
+    response.insert_header(("cache-control", "no-store"));
+    Ok(response.json(View::of(&token, Some(secret.reveal()))))
+}
+
+async fn list(hub: HubData, _: Admin) -> HttpResponse {
+    let tokens = hub.tokens.list();
+    HttpResponse::Ok().json(tokens.iter().map(|token| View::of(token, None)).collect::<Vec<_>>())
+}
+
+async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    hub.tokens.revoke(&id).await.map_err(|error| match error {
+        RevokeError::Unknown => ApiError::not_found("token", &id),
+        RevokeError::Environment => ApiError::new(ErrorKind::Conflict, error.to_string()),
+        RevokeError::Store(error) => error.into(),
+    })?;
+    log::info!("{} revoked token {id}", admin.0.user);
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn check(wanted: Wanted, now: Timestamp) -> Result<NewToken, ApiError> {
+    check_user(&wanted.user).map_err(|error| ApiError::bad_request(format!("user: {error}")))?;
+    let role = match wanted.role.as_deref() {
+        None => Role::Member,
+        Some(word) => Role::parse(word).ok_or_else(|| ApiError::bad_request("role: 'member' or 'admin'"))?,
+    };
+    let expires_at = wanted.expires.or(wanted.expires_at).map(|text| end(&text, now)).transpose()?;
+    Ok(NewToken { user: wanted.user, role, expires_at })
+}
+
+/// The moment that a text names: RFC 3339, or a time from now. It lies ahead.
+fn end(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+    let from_now = duration(text)
+        .and_then(|duration| i64::try_from(duration.as_millis()).ok())
+        .map(|millis| now.plus_millis(millis));
+    let moment = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
+    from_now.or_else(moment).filter(|end| *end > now).ok_or_else(|| {
+        ApiError::bad_request(
+            "expires: a time from now such as 30d or 12h, or a moment to come such as 2030-01-01T00:00:00Z",
+        )
+    })
+}
+
+/// Digits and one unit: `ms`, `s`, `m`, `h`, `d`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "ms" => return Some(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_a_time_from_now_or_a_moment_to_come() {
+        let now = Timestamp(1_000_000);
+        assert_eq!(end("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
+        assert_eq!(end("500ms", now).unwrap(), now.plus_millis(500));
+        assert_eq!(end("1970-01-01T01:00:00Z", now).unwrap(), Timestamp(3_600_000));
+        for bad in [
+            "",
+            "0s",
+            "d",
+            "5",
+            "5w",
+            "-1d",
+            "1970-01-01T00:00:01Z",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            assert!(end(bad, now).is_err(), "{bad}");
+        }
+    }
+}
