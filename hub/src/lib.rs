@@ -6,6 +6,7 @@ pub mod channels;
 pub mod clock;
 pub mod core;
 pub mod error;
+mod http;
 pub mod model;
 pub mod options;
 pub mod queue;

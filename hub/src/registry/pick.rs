@@ -31,6 +31,8 @@ pub struct Candidate {
     pub name: String,
     /// The model that callers get.
     pub model: String,
+    /// `openai`, `anthropic`, …
+    pub provider_type: String,
     /// Its named pool.
     pub pool: Option<String>,
     /// The session that publishes it; none for a public row.
@@ -98,6 +100,7 @@ impl Registry {
         Pick::Chosen(Box::new(Candidate {
             name: best,
             model: entry.llm.model.clone(),
+            provider_type: entry.llm.provider_type.clone(),
             pool: entry.llm.pool_name.clone(),
             session: entry.llm.session.clone(),
             features: self.features_of(entry),

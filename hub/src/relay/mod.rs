@@ -12,6 +12,7 @@ mod run;
 mod submit;
 mod tasks;
 mod upload;
+mod upstream;
 mod wake;
 
 pub use answer::{Answer, Style, serve, whole};

@@ -17,7 +17,7 @@ use super::tasks::Ending;
 use crate::core::Hub;
 
 /// How an upload stands after a read.
-enum Progress {
+pub(super) enum Progress {
     /// More is to come.
     Open,
     /// It said its last word.
@@ -44,7 +44,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         (live.pieces.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader { decoder: Decoder::new(), endpoint };
+    let mut reader = Reader::of_publisher(endpoint);
     let last = loop {
         let read = tokio::select! {
             biased;
@@ -81,7 +81,11 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
     }
 }
 
-async fn send(pieces: &mpsc::Sender<Piece>, piece: Piece, gone: &mut oneshot::Receiver<()>) -> bool {
+pub(super) async fn send(
+    pieces: &mpsc::Sender<Piece>,
+    piece: Piece,
+    gone: &mut oneshot::Receiver<()>,
+) -> bool {
     match pieces.try_send(piece) {
         Ok(()) => true,
         Err(mpsc::error::TrySendError::Closed(_)) => false,
@@ -108,14 +112,30 @@ impl Drop for Guard<'_> {
     }
 }
 
-struct Reader {
+/// Reads a stream of events as they come, and writes them anew.
+pub(super) struct Reader {
     decoder: Decoder,
     endpoint: Endpoint,
+    /// For an upstream: whether its own end mark came. A publisher always says `[DONE]`.
+    complete: Option<bool>,
 }
 
 impl Reader {
+    pub(super) fn of_publisher(endpoint: Endpoint) -> Self {
+        Self { decoder: Decoder::new(), endpoint, complete: None }
+    }
+
+    pub(super) fn of_upstream(endpoint: Endpoint) -> Self {
+        Self { decoder: Decoder::new(), endpoint, complete: Some(false) }
+    }
+
+    /// Whether what came so far proves that the answer is whole, should nothing follow.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete == Some(true)
+    }
+
     /// All events that a read completes, as one piece, and what follows from them.
-    fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
+    pub(super) fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
         let mut usage = None;
         let mut progress = Progress::Open;
@@ -135,6 +155,9 @@ impl Reader {
                     if encode::chunk(self.endpoint, &frame.data, &mut bytes).is_err() {
                         progress = Progress::Broken("the publisher sent a chunk that is not JSON");
                         break;
+                    }
+                    if self.complete == Some(false) {
+                        self.complete = Some(encode::is_last(self.endpoint, &frame.data));
                     }
                     usage = encode::chunk_usage(self.endpoint, &frame.data).or(usage);
                 }

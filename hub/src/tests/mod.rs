@@ -8,3 +8,4 @@ mod manage;
 mod publisher;
 mod road;
 mod support;
+mod upstream;

@@ -1,0 +1,46 @@
+//! awc's TCP connector with two repairs, as the registrar has it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use actix_rt::net::TcpStream;
+use actix_service::Service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Host};
+use futures_util::future::LocalBoxFuture;
+
+/// Turns Nagle's algorithm off, which would hold a small write back until the peer's delayed ACK, 40 ms; and
+/// connects to IPv6 literals, whose brackets awc hands to the resolver.
+#[derive(Clone)]
+pub(super) struct NoDelay<S> {
+    pub(super) tcp: S,
+}
+
+impl<S, R> Service<ConnectInfo<R>> for NoDelay<S>
+where
+    R: Host,
+    S: Service<ConnectInfo<R>, Response = Connection<R, TcpStream>, Error = ConnectError>,
+    S::Future: 'static,
+{
+    type Response = Connection<R, TcpStream>;
+    type Error = ConnectError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    actix_service::forward_ready!(tcp);
+
+    fn call(&self, target: ConnectInfo<R>) -> Self::Future {
+        let literal = target.hostname().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let target = match literal.and_then(|host| host.parse::<IpAddr>().ok()) {
+            Some(ip) => {
+                let address = SocketAddr::new(ip, target.port());
+                target.set_addr(address)
+            }
+            None => target,
+        };
+        let connecting = self.tcp.call(target);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            // A socket that refuses the option works all the same, only slower.
+            let _ = connection.io_ref().set_nodelay(true);
+            Ok(connection)
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Public rows: a scripted upstream behind the hub.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::http::{Ask, PATIENCE};
+use super::publisher::{chunk, completion};
+use super::road::infer;
+use super::support::{TestHub, hub};
+
+const KEY: &str = "canary-upstream-key";
+
+/// An upstream that does what the test says, and the hub's row for it.
+struct Upstream {
+    listener: TcpListener,
+}
+
+/// A call that the upstream got.
+struct Call {
+    stream: TcpStream,
+    head: String,
+    body: Value,
+}
+
+impl Upstream {
+    async fn start(hub: &TestHub, name: &str, kind: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let row = json!({ "name": name, "type": kind, "model": "real-model", "url": url, "apiKey": KEY });
+        let (status, answer) = hub.ask("POST", "/api/v1/llms").body(row.to_string()).json().await;
+        assert_eq!(status, 201, "{answer}");
+        Self { listener }
+    }
+
+    async fn call(&self) -> Call {
+        let (mut stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("no call").unwrap();
+        let mut raw = Vec::new();
+        loop {
+            if let Some(at) = raw.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8(raw[..at].to_vec()).unwrap().to_lowercase();
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                let length: usize = length.unwrap();
+                if raw.len() >= at + 4 + length {
+                    let body = serde_json::from_slice(&raw[at + 4..at + 4 + length]).unwrap();
+                    return Call { stream, head, body };
+                }
+            }
+            assert!(stream.read_buf(&mut raw).await.unwrap() > 0, "the call broke off");
+        }
+    }
+}
+
+impl Call {
+    async fn json(mut self, status: u16, body: &Value) {
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.stream.write_all((head + &body).as_bytes()).await.unwrap();
+    }
+
+    async fn open_stream(&mut self) {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        self.stream.write_all(head.as_bytes()).await.unwrap();
+    }
+
+    async fn write(&mut self, text: &str) {
+        let piece = format!("{:x}\r\n{text}\r\n", text.len());
+        self.stream.write_all(piece.as_bytes()).await.unwrap();
+    }
+
+    /// Waits until the hub is gone.
+    async fn dropped(&mut self) {
+        let mut rest = [0; 64];
+        let read = timeout(PATIENCE, self.stream.read(&mut rest)).await.expect("still open");
+        assert!(matches!(read, Ok(0) | Err(_)));
+    }
+}
+
+fn v1(hub: &TestHub, path: &str, stream: bool) -> Ask {
+    hub.ask("POST", path).body(super::road::chat("gpt", stream))
+}
+
+#[actix_rt::test]
+async fn a_public_row_is_called_by_the_hub_with_its_key_and_its_model() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for ask in [infer(&hub, "gpt", false), v1(&hub, "/v1/chat/completions", false)] {
+        let ((status, answer), ()) = futures_util::join!(ask.json(), async {
+            let call = upstream.call().await;
+            assert!(call.head.starts_with("post /v1/chat/completions http/1.1"), "{}", call.head);
+            assert!(call.head.contains(&format!("authorization: bearer {KEY}")));
+            assert_eq!(call.body["model"], "real-model");
+            assert!(call.body.get("stream").is_none());
+            call.json(200, &completion("hello")).await;
+        });
+        assert_eq!(status, 200);
+        assert_eq!(answer["choices"][0]["message"]["content"], "hello");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_upstreams_stream_passes_piece_by_piece_and_ends_with_done() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    let ask = v1(&hub, "/v1/chat/completions", true);
+    let (mut answer, mut call) = futures_util::join!(ask.open(), async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.body["stream"], true);
+        call.open_stream().await;
+        call.write(&format!(": comment\r\ndata:{}\r\n\r\n", chunk("one"))).await;
+        call
+    });
+    assert_eq!(answer.until("one").await, format!("data: {}\n\n", chunk("one")));
+    call.write(&format!("data: {}\n\ndata: [DONE]\n\n", chunk("two"))).await;
+    assert_eq!(answer.rest().await, format!("data: {}\n\ndata: [DONE]\n\n", chunk("two")));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for (last, whole) in
+        [(chunk("one"), false), (chunk("one").replace("}}]", "},\"finish_reason\":\"stop\"}]"), true)]
+    {
+        let ask = infer(&hub, "gpt", true);
+        let (text, ()) = futures_util::join!(async { ask.open().await.rest().await }, async {
+            let mut call = upstream.call().await;
+            call.open_stream().await;
+            call.write(&format!("data: {last}\n\n")).await;
+        });
+        assert_eq!(text.contains("[DONE]"), whole, "{text}");
+        assert_eq!(text.contains("error"), !whole, "{text}");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_an_upstream_refuses_is_passed_on_without_key_or_address() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    let address = upstream.listener.local_addr().unwrap().to_string();
+    for (status, expected) in [(400, 400), (429, 429), (500, 500), (401, 502), (302, 502)] {
+        let ask = infer(&hub, "gpt", false);
+        let ((got, text), ()) = futures_util::join!(ask.send(), async {
+            let body = json!({ "error": { "message": format!("{KEY} is bad at {address}") } });
+            upstream.call().await.json(status, &body).await;
+        });
+        assert_eq!(got, expected, "{text}");
+        assert!(!text.contains(KEY) && !text.contains(&address), "{text}");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_upstream_that_is_not_there_is_502_and_names_no_address() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    drop(upstream);
+    let (status, text) = infer(&hub, "gpt", false).send().await;
+    assert_eq!((status, text.as_str()), (502, r#"{"error":"the upstream cannot be reached"}"#));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_caller_who_leaves_ends_the_upstreams_work() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for streaming in [false, true] {
+        let caller = infer(&hub, "gpt", streaming).begin().await;
+        let mut call = upstream.call().await;
+        if streaming {
+            call.open_stream().await;
+        }
+        drop(caller);
+        call.dropped().await;
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn anthropics_own_api_gets_its_key_its_way() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "anthropic").await;
+    let ask = v1(&hub, "/v1/messages", false);
+    let ((status, _), ()) = futures_util::join!(ask.send(), async {
+        let call = upstream.call().await;
+        assert!(call.head.starts_with("post /v1/messages "));
+        assert!(call.head.contains(&format!("x-api-key: {KEY}")) && !call.head.contains("authorization"));
+        assert!(call.head.contains("anthropic-version: 2023-06-01"));
+        call.json(200, &json!({ "type": "message" })).await;
+    });
+    assert_eq!(status, 200);
+    hub.stop().await;
+}
