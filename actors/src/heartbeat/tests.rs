@@ -1,1 +1,196 @@
+use std::rc::Rc;
 
+use serde_json::json;
+use tokio::time::{Instant, pause};
+use wire::Features;
+use wire::row::Status;
+
+use super::*;
+use crate::test_hub::scripted::{Heard, Said, Scripted, pass, probe, session, status, unreachable};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Setup {
+    hub: Rc<Scripted>,
+    actor: Addr<HeartbeatActor>,
+    lost: Heard<SessionLost>,
+    unknown: Heard<StreamUnknown>,
+    start: Instant,
+}
+
+/// A heart with a session.
+fn start() -> Setup {
+    pause();
+    let hub = Rc::new(Scripted::default());
+    let ((to_lost, lost), (to_unknown, unknown), (to_outcome, _)) = (probe(), probe(), probe());
+    let config = Config { hub: Rc::clone(&hub) as Rc<dyn Hub>, interval: 30 * SECOND };
+    let links = Links { session_lost: to_lost, stream_unknown: to_unknown, outcome: to_outcome };
+    let actor = HeartbeatActor::new(config, links).start();
+    actor.do_send(SessionReady { session: session("s"), reopen: false });
+    Setup { hub, actor, lost, unknown, start: Instant::now() }
+}
+
+impl Setup {
+    fn beat_seconds(&self) -> Vec<u64> {
+        let moments = self.hub.moments(|said| matches!(said, Said::Beat(_)));
+        moments.iter().map(|at| (*at - self.start).as_secs()).collect()
+    }
+
+    fn open(&self, features: Features, stream_id: Option<&str>, hello: bool) {
+        let stream_id = stream_id.map(str::to_owned);
+        self.actor.do_send(ChannelOpened { session: session("s"), stream_id, features, hello });
+    }
+}
+
+fn report(name: &str, in_flight: u32) -> ProviderReport {
+    ProviderReport {
+        status: ProviderStatus {
+            name: name.to_owned(),
+            status: Status::Active,
+            in_flight,
+            queued: 0,
+            max_concurrency: 4,
+        },
+        reason: None,
+        tasks_done: 0,
+        tokens_per_second: None,
+        paused: false,
+    }
+}
+
+/// Says how it is when asked, or never.
+struct Reporter(bool);
+
+impl Actor for Reporter {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetReport> for Reporter {
+    type Result = ProviderReport;
+
+    fn handle(&mut self, _: GetReport, ctx: &mut Self::Context) -> ProviderReport {
+        if !self.0 {
+            ctx.wait(std::future::pending::<()>().into_actor(self));
+        }
+        report("a", 1)
+    }
+}
+
+#[actix::test]
+async fn it_beats_every_30_seconds_whatever_the_channel_does() {
+    let setup = start();
+    pass(45 * SECOND).await;
+    setup.actor.do_send(ChannelLost { reason: "gone".to_owned(), refused: false, retry_in: SECOND });
+    pass(50 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [30, 60, 90]);
+    assert_eq!(setup.hub.beat_bodies()[0], json!({ "providerSessionId": "s" }));
+}
+
+#[actix::test]
+async fn it_beats_once_right_after_each_reconnect() {
+    let setup = start();
+    setup.open(Features::CLASSIC, None, false);
+    pass(10 * SECOND).await;
+    setup.open(Features::CLASSIC, None, false);
+    pass(10 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [0, 10]);
+}
+
+#[actix::test]
+async fn two_are_never_in_flight_and_a_slow_hub_does_not_stretch_the_interval() {
+    let setup = start();
+    setup.hub.beat_takes.set(20 * SECOND);
+    pass(95 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [30, 60, 90]);
+    setup.hub.beat_takes.set(40 * SECOND);
+    pass(60 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [30, 60, 90, 120], "the tick at 150 falls into a beat");
+}
+
+#[actix::test]
+async fn a_reconnect_during_a_beat_gets_its_own_afterwards_and_a_wakes_beat_does_not() {
+    let setup = start();
+    setup.hub.beat_takes.set(5 * SECOND);
+    setup.actor.do_send(Beat);
+    pass(SECOND).await;
+    setup.actor.do_send(Beat);
+    pass(10 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [0]);
+    setup.actor.do_send(Beat);
+    setup.open(Features::CLASSIC, None, false);
+    pass(15 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [0, 11, 16]);
+}
+
+#[actix::test]
+async fn without_a_session_and_at_rest_it_does_not_beat() {
+    let setup = start();
+    setup.actor.do_send(Rest);
+    setup.actor.do_send(Beat);
+    pass(100 * SECOND).await;
+    assert!(setup.beat_seconds().is_empty());
+}
+
+#[actix::test]
+async fn a_404_or_410_says_that_the_session_is_lost_and_another_failure_does_not() {
+    let setup = start();
+    let answers =
+        [Err(unreachable()), Err(status(500)), Err(status(403)), Err(status(404)), Err(status(410))];
+    setup.hub.beats.borrow_mut().extend(answers);
+    pass(95 * SECOND).await;
+    assert!(setup.lost.borrow().is_empty());
+    pass(60 * SECOND).await;
+    assert_eq!(*setup.lost.borrow(), [session("s"), session("s")].map(|session| SessionLost { session }));
+    assert!(setup.unknown.borrow().is_empty());
+}
+
+#[actix::test]
+async fn with_status_it_names_its_stream_and_its_providers_and_409_says_that_the_stream_is_unknown() {
+    let setup = start();
+    let reporters = vec![Reporter(true).start().recipient(), Reporter(false).start().recipient()];
+    setup.actor.do_send(SetReporters(reporters));
+    setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
+    pass(2 * SECOND).await;
+    let said = json!({ "providerSessionId": "s", "streamId": "st-1", "providers": [
+        { "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 4 },
+        { "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 4 },
+    ] });
+    assert_eq!(setup.hub.beat_bodies(), [said]);
+    setup.hub.beats.borrow_mut().push_back(Err(status(409)));
+    pass(30 * SECOND).await;
+    assert_eq!(*setup.unknown.borrow(), [StreamUnknown { stream_id: "st-1".to_owned() }]);
+}
+
+#[actix::test]
+async fn a_provider_that_does_not_answer_is_left_out_and_the_beat_goes_on() {
+    let setup = start();
+    let silent = Reporter(false).start();
+    // Its first answer is its last.
+    silent.do_send(GetReport);
+    setup.actor.do_send(SetReporters(vec![silent.recipient(), Reporter(true).start().recipient()]));
+    setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
+    pass(2 * SECOND).await;
+    assert_eq!(setup.hub.beat_bodies()[0]["providers"].as_array().map(Vec::len), Some(1));
+}
+
+#[actix::test]
+async fn a_change_is_told_at_most_once_a_second_and_to_a_classic_hub_never() {
+    let setup = start();
+    setup.actor.do_send(report("a", 1));
+    pass(2 * SECOND).await;
+    assert!(setup.beat_seconds().is_empty());
+    setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
+    for n in 0..100 {
+        setup.actor.do_send(report("a", n % 5));
+        pass(SECOND / 20).await;
+    }
+    let beats = setup.beat_seconds().len();
+    assert!((5..=6).contains(&beats), "{beats} in 5 s");
+    for _ in 0..10 {
+        setup.actor.do_send(report("a", 4));
+    }
+    pass(5 * SECOND).await;
+    let after = setup.beat_seconds().len();
+    pass(5 * SECOND).await;
+    assert_eq!(setup.beat_seconds().len(), after, "the same is no change");
+}

@@ -150,7 +150,7 @@ async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
     pause();
     let start = Instant::now();
     let mut ledger = Ledger::default();
-    let mut end = |ledger: &mut Ledger, name: &str, size: usize, at| {
+    let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
         assert_eq!(ledger.admit(&id(name), at), Seen::New);
         ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
     };

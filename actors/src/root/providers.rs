@@ -143,7 +143,7 @@ impl RootActor {
                 );
                 if busy {
                     this.retiring.push(Running { address, handle, since });
-                    ctx.run_later(RETIRED_YET, |this, ctx| this.retire(ctx));
+                    ctx.run_later(RETIRED_YET, Self::retire);
                 } else {
                     handle.stop();
                 }

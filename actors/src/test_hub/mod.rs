@@ -1,6 +1,7 @@
 //! A classic hub for tests, in this very thread: a hand-written HTTP server that records what it is sent and answers
 //! what it is told to. Section 3 of SPEC.md and no more, unless a test gives it a hello with features.
 
+pub(crate) mod scripted;
 mod wire_http;
 
 use std::cell::{Cell, RefCell};
@@ -117,10 +118,10 @@ impl TestHub {
 impl State {
     fn reply(&self, call: &Call) -> Reply {
         for (route, replies) in self.scripts.borrow_mut().iter_mut() {
-            if call.path.ends_with(route.as_str()) {
-                if let Some(reply) = replies.pop_front() {
-                    return reply;
-                }
+            if call.path.ends_with(route.as_str())
+                && let Some(reply) = replies.pop_front()
+            {
+                return reply;
             }
         }
         match call.path.rsplit('/').next() {

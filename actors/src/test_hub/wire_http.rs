@@ -49,11 +49,11 @@ async fn converse(socket: TcpStream, state: &State) -> std::io::Result<()> {
         state.calls.borrow_mut().push(call);
         match reply {
             Reply::Status(status, headers, body) => {
-                let mut head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    head += &format!("{name}: {value}\r\n");
-                }
-                write.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
+                let lines: String =
+                    headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n{lines}\r\n{body}");
+                write.write_all(answer.as_bytes()).await?;
             }
             Reply::Channel => return channel(read, write, state).await,
             Reply::Hang => std::future::pending().await,

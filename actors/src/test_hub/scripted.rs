@@ -1,0 +1,161 @@
+//! A hub without sockets, for a paused clock, and probes that stand in for actors.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use wire::SessionId;
+use wire::register::{Heartbeat, RegisterRequest};
+
+use crate::hub_client::{Channel, Hub, HubError};
+
+/// What was said to the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Said {
+    Register(Value),
+    Open(String),
+    Beat(Value),
+    Drain(String),
+}
+
+/// Answers from prepared lists, and well when they are empty.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    pub(crate) said: RefCell<Vec<(Instant, Said)>>,
+    pub(crate) registers: RefCell<VecDeque<Result<SessionId, HubError>>>,
+    pub(crate) opens: RefCell<VecDeque<Result<(), HubError>>>,
+    pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
+    /// How long a heartbeat takes.
+    pub(crate) beat_takes: Cell<Duration>,
+    channels: RefCell<Vec<mpsc::UnboundedSender<Bytes>>>,
+}
+
+impl Scripted {
+    fn note(&self, said: Said) {
+        self.said.borrow_mut().push((Instant::now(), said));
+    }
+
+    /// Sends bytes on the newest channel. Whether anybody reads it.
+    pub(crate) fn send(&self, text: &str) -> bool {
+        let channels = self.channels.borrow();
+        channels.last().expect("a channel").send(Bytes::copy_from_slice(text.as_bytes())).is_ok()
+    }
+
+    pub(crate) fn close_channel(&self) {
+        self.channels.borrow_mut().pop();
+    }
+
+    /// The moments of what was said and is wanted.
+    pub(crate) fn moments(&self, wanted: impl Fn(&Said) -> bool) -> Vec<Instant> {
+        self.said.borrow().iter().filter(|(_, said)| wanted(said)).map(|(at, _)| *at).collect()
+    }
+
+    pub(crate) fn opened(&self) -> usize {
+        self.moments(|said| matches!(said, Said::Open(_))).len()
+    }
+
+    pub(crate) fn beat_bodies(&self) -> Vec<Value> {
+        let body = |said: &Said| if let Said::Beat(body) = said { Some(body.clone()) } else { None };
+        self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
+    }
+
+    pub(crate) fn registered(&self) -> Vec<Value> {
+        let body = |said: &Said| if let Said::Register(body) = said { Some(body.clone()) } else { None };
+        self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
+    }
+}
+
+impl Hub for Scripted {
+    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
+        self.note(Said::Register(serde_json::to_value(&request).expect("JSON")));
+        let known = request.provider_session_id.unwrap_or_else(|| "sess-1".to_owned());
+        let usual = || Ok(session(&known));
+        let answer = self.registers.borrow_mut().pop_front().unwrap_or_else(usual);
+        async move { answer }.boxed_local()
+    }
+
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
+        self.note(Said::Open(session.to_string()));
+        let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| {
+            let (sender, mut receiver) = mpsc::unbounded_channel();
+            self.channels.borrow_mut().push(sender);
+            Channel::from_stream(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+        });
+        async move { answer }.boxed_local()
+    }
+
+    fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
+        self.note(Said::Beat(serde_json::to_value(&beat).expect("JSON")));
+        let answer = self.beats.borrow_mut().pop_front().unwrap_or(Ok(()));
+        let takes = self.beat_takes.get();
+        async move {
+            tokio::time::sleep(takes).await;
+            answer
+        }
+        .boxed_local()
+    }
+
+    fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
+        self.note(Said::Drain(session.to_string()));
+        async { Ok(()) }.boxed_local()
+    }
+}
+
+/// A status that is no success.
+pub(crate) fn status(status: u16) -> HubError {
+    HubError::Status { call: "provider-test", status, message: "no".to_owned(), retry_after: None }
+}
+
+/// A hub that is not there.
+pub(crate) fn unreachable() -> HubError {
+    HubError::Unreachable { call: "provider-test", reason: "away".to_owned(), nothing_taken: true }
+}
+
+pub(crate) fn session(id: &str) -> SessionId {
+    SessionId::parse(id).expect("an id")
+}
+
+/// Stands where another actor would, and keeps what it is told.
+pub(crate) struct Probe<M> {
+    heard: Heard<M>,
+}
+
+/// What a probe was told, and when.
+pub(crate) type Heard<M> = Rc<RefCell<Vec<M>>>;
+
+/// A probe's address for one kind of message, and its memory.
+pub(crate) fn probe<M>() -> (Recipient<M>, Heard<M>)
+where
+    M: Message<Result = ()> + Send + Unpin + 'static,
+    Context<Probe<M>>: ToEnvelope<Probe<M>, M>,
+{
+    let heard = Heard::<M>::default();
+    let probe = Probe { heard: Rc::clone(&heard) };
+    (probe.start().recipient(), heard)
+}
+
+impl<M: Unpin + 'static> Actor for Probe<M> {
+    type Context = Context<Self>;
+}
+
+impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Probe<M> {
+    type Result = ();
+
+    fn handle(&mut self, message: M, _: &mut Self::Context) {
+        self.heard.borrow_mut().push(message);
+    }
+}
+
+/// Lets the paused clock go on for this long, and everything in it happen.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
