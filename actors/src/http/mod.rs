@@ -27,7 +27,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pooled connection idle for longer is not used again. Servers close theirs after 5 s and more (actix-web and
 /// Node: 5 s); a request sent on one that is just closing fails.
-const KEEP_ALIVE: Duration = Duration::from_secs(4);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(4);
+
+/// Who calls.
+pub(crate) const USER_AGENT: &str = concat!("virtual-llm/", env!("CARGO_PKG_VERSION"));
 
 /// A client whose requests have no time limit of their own: each caller sets one with `ClientRequest::timeout`,
 /// which covers waiting for a connection, connecting and everything up to the response head.
@@ -50,7 +53,7 @@ pub fn client(tls: Option<Arc<ClientConfig>>) -> Client {
         .connector(connector)
         .disable_timeout()
         .disable_redirects()
-        .add_default_header(("user-agent", concat!("virtual-llm/", env!("CARGO_PKG_VERSION"))))
+        .add_default_header(("user-agent", USER_AGENT))
         .finish()
 }
 

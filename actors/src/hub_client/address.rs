@@ -39,6 +39,10 @@ pub enum InvalidHub {
 pub(super) struct HubAddress {
     base: String,
     https: bool,
+    host: String,
+    port: u16,
+    authority: String,
+    path: String,
 }
 
 impl HubAddress {
@@ -61,7 +65,15 @@ impl HubAddress {
         if !https && !allow_insecure && !is_loopback(host) {
             return Err(InvalidHub::Insecure { host: host.to_owned() });
         }
-        Ok(Self { base: url.trim().trim_end_matches('/').to_owned(), https })
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        Ok(Self {
+            base: url.trim().trim_end_matches('/').to_owned(),
+            https,
+            host: literal.unwrap_or(host).to_owned(),
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            authority: uri.authority().map(ToString::to_string).unwrap_or_default(),
+            path: uri.path().trim_end_matches('/').to_owned(),
+        })
     }
 
     pub(super) fn is_https(&self) -> bool {
@@ -70,6 +82,25 @@ impl HubAddress {
 
     pub(super) fn as_str(&self) -> &str {
         &self.base
+    }
+
+    /// The host to connect to; an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port as the `Host` header names them.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path of a route below `/api/v1/llms`.
+    pub(super) fn path_of(&self, path: &str) -> String {
+        format!("{}/api/v1/llms/{path}", self.path)
     }
 
     /// The URL of a route below `/api/v1/llms`.

@@ -86,6 +86,16 @@ impl HubError {
         Self::Unreachable { call, reason: "the hub did not answer in time".to_owned(), nothing_taken: false }
     }
 
+    pub(super) fn broken(call: &'static str) -> Self {
+        let reason = "the connection broke before the hub answered".to_owned();
+        Self::Unreachable { call, reason, nothing_taken: false }
+    }
+
+    pub(super) fn unconnected(call: &'static str, error: &std::io::Error) -> Self {
+        let reason = one_line(&format!("the hub cannot be reached: {error}"));
+        Self::Unreachable { call, reason, nothing_taken: true }
+    }
+
     pub(super) fn unsent(call: &'static str, error: &SendRequestError) -> Self {
         // `Disconnected` is awc's word for a connection that ended before the answer, long after the connect.
         let connecting =

@@ -5,9 +5,11 @@
 
 mod address;
 mod channel;
+mod connections;
 mod error;
 mod token;
 mod uplink;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::options::Credentials;
 use address::HubAddress;
 pub use address::InvalidHub;
 pub use channel::Channel;
+use connections::Connections;
 pub use error::{HubError, HubErrorKind};
 use token::Token;
 
@@ -67,6 +70,7 @@ struct Inner {
     tls: Option<Arc<ClientConfig>>,
     control: Client,
     results: Client,
+    uploads: Connections,
 }
 
 /// A status and what came with it.
@@ -84,7 +88,8 @@ impl HubClient {
         let tls =
             if address.is_https() { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
         let (control, results) = (http::client(tls.clone()), http::client(tls.clone()));
-        Ok(Self { inner: Rc::new(Inner { address, token, tls, control, results }) })
+        let uploads = Connections::default();
+        Ok(Self { inner: Rc::new(Inner { address, token, tls, control, results, uploads }) })
     }
 
     /// How the hub is called by `https`; `None` where it is not.

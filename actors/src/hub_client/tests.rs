@@ -1,1 +1,318 @@
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use wire::TaskId;
+
+use super::address::HubAddress;
+use super::*;
+use crate::secret::Secret;
+use crate::test_hub::{Reply, TestHub, wait_until};
+use crate::uplink::{Cut, Posted, Uplink};
+
+fn client(hub: &TestHub) -> HubClient {
+    HubClient::new(&hub.credentials()).unwrap()
+}
+
+fn beat() -> Heartbeat {
+    Heartbeat { provider_session_id: "s".to_owned(), stream_id: None, providers: None }
+}
+
+fn id(text: &str) -> TaskId {
+    TaskId::parse(text).unwrap()
+}
+
+fn session() -> SessionId {
+    SessionId::parse("s").unwrap()
+}
+
+#[test]
+fn a_token_goes_over_plain_http_to_loopback_only_unless_it_is_allowed() {
+    let loopback = [
+        "http://127.0.0.1:1",
+        "http://127.9.9.9",
+        "http://[::1]:8787",
+        "http://localhost",
+        "http://LocalHost:1/",
+    ];
+    let elsewhere = [
+        "http://hub.example",
+        "http://10.0.0.1",
+        "http://localhost.example",
+        "http://[::2]",
+        "http://128.0.0.1",
+    ];
+    for url in loopback {
+        assert!(HubAddress::parse(url, false).is_ok(), "{url}");
+    }
+    for url in elsewhere {
+        assert!(matches!(HubAddress::parse(url, false), Err(InvalidHub::Insecure { .. })), "{url}");
+        assert!(HubAddress::parse(url, true).is_ok(), "{url}");
+    }
+    assert!(HubAddress::parse("https://hub.example", false).is_ok());
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_without_quoting_a_password() {
+    for url in [
+        "",
+        "hub",
+        "hub.example",
+        "ftp://hub",
+        "http://",
+        "/path",
+        "http://u:pw@127.0.0.1",
+        "http://127.0.0.1/?q",
+    ] {
+        let error = HubAddress::parse(url, true).unwrap_err();
+        assert!(matches!(error, InvalidHub::Url { .. }), "{url}");
+        assert!(!error.to_string().contains("pw"), "{error}");
+    }
+}
+
+#[test]
+fn a_trailing_slash_and_a_path_of_the_hub_are_tolerated() {
+    for (url, route) in [
+        ("http://127.0.0.1:1/", "http://127.0.0.1:1/api/v1/llms/_x"),
+        ("http://127.0.0.1:1//", "http://127.0.0.1:1/api/v1/llms/_x"),
+        ("http://127.0.0.1:1/mcpd/", "http://127.0.0.1:1/mcpd/api/v1/llms/_x"),
+    ] {
+        assert_eq!(HubAddress::parse(url, false).unwrap().route("_x"), route);
+    }
+}
+
+#[actix::test]
+async fn a_refusal_carries_status_and_what_the_hub_said_and_never_the_token() {
+    let hub = TestHub::start().await;
+    let said = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
+    hub.script(
+        "_provider-heartbeat",
+        [
+            said(r#"{"error":"no"}"#),
+            said(r#"{"error":{"message":"no"}}"#),
+            said(r#"{"message":"no"}"#),
+            said("no"),
+            said("n\no\u{1b}[31m token-of-the-test"),
+            said(""),
+        ],
+    );
+    let client = client(&hub);
+    let mut texts = Vec::new();
+    for _ in 0..6 {
+        texts.push(client.heartbeat(beat()).await.unwrap_err().to_string());
+    }
+    assert!(texts[..4].iter().all(|text| text == "provider-heartbeat HTTP 418: no"), "{texts:?}");
+    assert_eq!(texts[4], "provider-heartbeat HTTP 418: n o [31m ***");
+    assert_eq!(texts[5], "provider-heartbeat HTTP 418");
+}
+
+#[actix::test]
+async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    std::fs::write(&file, r#"{"mcpdUrl":"http://elsewhere","token":"newer"}"#).unwrap();
+    let mut credentials = hub.credentials();
+    credentials.file = Some(file.clone());
+    let client = HubClient::new(&credentials).unwrap();
+    for route in ["_provider-heartbeat", "_provider-stream", "/result"] {
+        hub.script(route, [Reply::status(401)]);
+    }
+    client.heartbeat(beat()).await.unwrap();
+    let tokens: Vec<_> =
+        hub.calls("_provider-heartbeat").iter().map(|call| call.headers["authorization"].clone()).collect();
+    assert_eq!(tokens, ["Bearer token-of-the-test", "Bearer newer"]);
+    client.open_channel(session()).await.unwrap();
+    assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+
+    hub.script("_provider-heartbeat", [Reply::status(401), Reply::status(401)]);
+    let refused = client.heartbeat(beat()).await.unwrap_err();
+    assert_eq!(refused.kind(), HubErrorKind::Refused);
+    assert_eq!(hub.calls("_provider-heartbeat").len(), 4, "once more, and not twice");
+
+    std::fs::write(&file, "broken").unwrap();
+    hub.script("_provider-heartbeat", [Reply::status(401)]);
+    assert!(client.heartbeat(beat()).await.is_err());
+    assert_eq!(
+        hub.calls("_provider-heartbeat").len(),
+        5,
+        "without a token in the file there is no other try"
+    );
+}
+
+#[actix::test]
+async fn a_redirect_is_not_followed() {
+    let hub = TestHub::start().await;
+    let other = TestHub::start().await;
+    for status in [301, 302, 303, 307, 308] {
+        let to = vec![("location", format!("{}/api/v1/llms/_provider-heartbeat", other.url))];
+        hub.script("_provider-heartbeat", [Reply::Status(status, to, String::new())]);
+        assert_eq!(client(&hub).heartbeat(beat()).await.unwrap_err().kind(), HubErrorKind::Refused);
+    }
+    assert!(other.calls("_provider-heartbeat").is_empty());
+}
+
+#[actix::test]
+async fn a_page_of_a_captive_portal_is_no_channel() {
+    let hub = TestHub::start().await;
+    let page = |kind: &str| vec![("content-type", kind.to_owned())];
+    hub.script(
+        "_provider-stream",
+        [
+            Reply::Status(200, page("text/html"), "<html>".to_owned()),
+            Reply::Status(200, Vec::new(), String::new()),
+            Reply::Status(204, page("text/event-stream"), String::new()),
+            Reply::Status(200, page("Text/Event-Stream; charset=utf-8"), String::new()),
+        ],
+    );
+    let client = client(&hub);
+    for _ in 0..3 {
+        let error = client.open_channel(session()).await.unwrap_err();
+        assert_eq!(error.kind(), HubErrorKind::Retry, "{error}");
+    }
+    client.open_channel(session()).await.unwrap();
+}
+
+#[actix::test]
+async fn a_dropped_channel_closes_its_connection_at_once() {
+    let hub = TestHub::start().await;
+    let mut channel = client(&hub).open_channel(session()).await.unwrap();
+    assert_eq!(channel.next().await.unwrap(), "event: hello\ndata: {}\n\n");
+    assert_eq!(hub.open_channels(), 1);
+    drop(channel);
+    wait_until("the hub sees it", || hub.open_channels() == 0).await;
+}
+
+#[actix::test]
+async fn what_became_of_a_result_is_told_apart() {
+    let hub = TestHub::start().await;
+    let hint = vec![("retry-after", "17".to_owned())];
+    let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
+        retry_after: retry_after.map(Duration::from_secs),
+        nothing_taken,
+    };
+    let table = [
+        (Reply::status(200), Posted::Taken),
+        (Reply::status(204), Posted::Taken),
+        (Reply::status(404), Posted::Gone),
+        (Reply::status(409), Posted::Gone),
+        (Reply::status(410), Posted::Gone),
+        (Reply::status(302), Posted::Refused { status: 302 }),
+        (Reply::status(413), Posted::Refused { status: 413 }),
+        (Reply::status(429), failed(None, true)),
+        (Reply::status(500), failed(None, true)),
+        (Reply::Status(503, hint, String::new()), failed(Some(17), true)),
+        (Reply::Cut, failed(None, false)),
+    ];
+    let client = client(&hub);
+    for (reply, posted) in table {
+        hub.script("/result", [reply.clone()]);
+        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, posted, "{reply:?}");
+    }
+    let call = hub.nth("_provider-task/t/result", 1).await;
+    assert_eq!((call.method.as_str(), call.body.as_str()), ("POST", "{}"));
+    assert_eq!(call.headers["content-type"], "application/json");
+}
+
+#[actix::test]
+async fn a_hub_that_is_not_there_certainly_took_nothing() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let credentials = Credentials::new(format!("http://{nobody}"), Secret::new("t"));
+    let client = HubClient::new(&credentials).unwrap();
+    let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
+    assert_eq!(posted, Posted::Failed { retry_after: None, nothing_taken: true });
+    let error = client.heartbeat(beat()).await.unwrap_err();
+    assert!(error.to_string().starts_with("provider-heartbeat: the hub cannot be reached: "), "{error}");
+}
+
+#[actix::test]
+async fn an_upload_goes_out_piece_by_piece_and_its_end_is_an_end() {
+    let hub = TestHub::start().await;
+    let (pieces, body) = mpsc::channel(1);
+    let uploading = client(&hub).upload(&id("t"), body);
+    let feeding = async {
+        for piece in ["data: {}\n\n", "data: [DONE]\n\n"] {
+            pieces.send(Ok(Bytes::from(piece))).await.unwrap();
+        }
+        drop(pieces);
+    };
+    let (posted, ()) = futures_util::join!(uploading, feeding);
+    assert_eq!(posted, Posted::Taken);
+    let call = hub.nth("_provider-task/t/stream", 1).await;
+    assert_eq!(call.body, "data: {}\n\ndata: [DONE]\n\n");
+    assert!(call.complete);
+    assert_eq!(call.headers["content-type"], "text/event-stream");
+    assert_eq!(call.headers["transfer-encoding"], "chunked");
+}
+
+#[actix::test]
+async fn an_upload_that_is_cut_reaches_the_hub_as_broken_and_not_as_short() {
+    let hub = TestHub::start().await;
+    let (pieces, body) = mpsc::channel(4);
+    let uploading = client(&hub).upload(&id("t"), body);
+    let cutting = async {
+        pieces.send(Ok(Bytes::from_static(b"data: {}\n\n"))).await.unwrap();
+        wait_until("the upload begins", || hub.heads() == 1).await;
+        pieces.send(Err(Cut)).await.unwrap();
+    };
+    let (posted, ()) = futures_util::join!(uploading, cutting);
+    assert!(matches!(posted, Posted::Failed { nothing_taken: false, .. }), "{posted:?}");
+    let call = hub.nth("_provider-task/t/stream", 1).await;
+    assert_eq!((call.body.as_str(), call.complete), ("data: {}\n\n", false));
+}
+
+#[actix::test]
+async fn an_upload_that_nobody_wants_any_more_is_gone() {
+    let hub = TestHub::start().await;
+    hub.script("/stream", [Reply::status(410)]);
+    let (pieces, body) = mpsc::channel::<Result<Bytes, Cut>>(1);
+    drop(pieces);
+    assert_eq!(client(&hub).upload(&id("t"), body).await, Posted::Gone);
+}
+
+#[actix::test]
+async fn a_hundred_results_use_the_connections_again() {
+    let hub = TestHub::start().await;
+    let client = client(&hub);
+    for _ in 0..100 {
+        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+    }
+    assert!(hub.connections() <= 2, "{} connections", hub.connections());
+}
+
+#[actix::test]
+async fn an_uploaded_piece_goes_out_when_it_comes_and_connections_are_used_again() {
+    let hub = TestHub::start().await;
+    let client = client(&hub);
+    for n in 1..=20 {
+        let (pieces, body) = mpsc::channel(1);
+        let uploading = client.upload(&id("t"), body);
+        let feeding = async {
+            pieces.send(Ok(Bytes::from_static(b": x\n\n"))).await.unwrap();
+            wait_until("one piece is there before the next one is made", || hub.heads() == n).await;
+            drop(pieces);
+        };
+        let (posted, ()) = futures_util::join!(uploading, feeding);
+        assert_eq!(posted, Posted::Taken);
+    }
+    assert_eq!(hub.connections(), 1);
+}
+
+#[actix::test]
+async fn an_upload_that_the_hub_refuses_early_ends_early() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let credentials =
+        Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
+    let refusing = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let answer = b"HTTP/1.1 410 Gone\r\ncontent-length: 2\r\n\r\n{}";
+        tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await.unwrap();
+        socket
+    };
+    let (pieces, body) = mpsc::channel(1);
+    let client = HubClient::new(&credentials).unwrap();
+    let (posted, _socket) = futures_util::join!(client.upload(&id("t"), body), refusing);
+    assert_eq!(posted, Posted::Gone);
+    assert!(pieces.is_closed(), "who makes the pieces hears of it");
+}

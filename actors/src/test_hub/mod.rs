@@ -51,8 +51,9 @@ pub(crate) struct State {
     scripts: RefCell<Vec<(String, VecDeque<Reply>)>>,
     channels: RefCell<Vec<mpsc::UnboundedSender<String>>>,
     hello: RefCell<Option<String>>,
-    /// Channels that a peer closed.
-    closed: Cell<usize>,
+    connections: Cell<usize>,
+    /// Requests whose head was read; of an upload long before its end.
+    heads: Cell<usize>,
 }
 
 impl TestHub {
@@ -101,6 +102,16 @@ impl TestHub {
     /// Channels that are open right now.
     pub(crate) fn open_channels(&self) -> usize {
         self.state.channels.borrow().iter().filter(|channel| !channel.is_closed()).count()
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.get()
+    }
+
+    /// Requests that began so far.
+    pub(crate) fn heads(&self) -> usize {
+        self.state.heads.get()
     }
 
     /// The calls to this route so far.

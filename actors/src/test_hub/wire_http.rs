@@ -34,6 +34,7 @@ impl Call {
 pub(super) async fn serve(listener: TcpListener, state: Rc<State>) {
     while let Ok((socket, _)) = listener.accept().await {
         let state = Rc::clone(&state);
+        state.connections.set(state.connections.get() + 1);
         actix_rt::spawn(async move {
             let _ = converse(socket, &state).await;
         });
@@ -44,7 +45,7 @@ async fn converse(socket: TcpStream, state: &State) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let (read, mut write) = socket.into_split();
     let mut read = BufReader::new(read);
-    while let Some(call) = read_call(&mut read).await? {
+    while let Some(call) = read_call(&mut read, state).await? {
         let reply = state.reply(&call);
         state.calls.borrow_mut().push(call);
         match reply {
@@ -82,15 +83,12 @@ async fn channel(
                 Some(text) => write.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await?,
                 None => return write.write_all(b"0\r\n\r\n").await,
             },
-            _ = read.read(&mut byte) => {
-                state.closed.set(state.closed.get() + 1);
-                return Ok(());
-            }
+            _ = read.read(&mut byte) => return Ok(()),
         }
     }
 }
 
-async fn read_call(read: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Option<Call>> {
+async fn read_call(read: &mut BufReader<OwnedReadHalf>, state: &State) -> std::io::Result<Option<Call>> {
     let mut line = String::new();
     if read.read_line(&mut line).await? == 0 {
         return Ok(None);
@@ -106,6 +104,7 @@ async fn read_call(read: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Optio
             None => break,
         };
     }
+    state.heads.set(state.heads.get() + 1);
     let (body, complete) = if headers.contains_key("transfer-encoding") {
         read_chunked(read).await?
     } else {

@@ -1,0 +1,83 @@
+//! Connections to the hub for uploads: made here, since awc gives none away.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+
+use actix_service::Service;
+use actix_tls::connect::Connection;
+use actix_tls::connect::rustls_0_23::TlsConnector;
+use futures_util::FutureExt;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::address::HubAddress;
+use crate::http::{CONNECT_TIMEOUT, KEEP_ALIVE};
+
+/// Idle connections that are kept: as many as a burst of answers ends at once. More are closed.
+const MAX_IDLE: usize = 16;
+
+/// A connection, plain or TLS.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// Makes connections, and keeps those that are given back for a while.
+#[derive(Default)]
+pub(super) struct Connections {
+    idle: RefCell<Vec<(Instant, Box<dyn Io>)>>,
+}
+
+impl Connections {
+    /// An idle connection that is still open, or a new one.
+    pub(super) async fn get(
+        &self,
+        hub: &HubAddress,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Box<dyn Io>> {
+        match self.take_idle() {
+            Some(connection) => Ok(connection),
+            None => match timeout(CONNECT_TIMEOUT, connect(hub, tls)).await {
+                Ok(connected) => connected,
+                Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "timeout")),
+            },
+        }
+    }
+
+    /// Gives back a connection on which nothing is under way.
+    pub(super) fn put(&self, connection: Box<dyn Io>) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);
+        if idle.len() < MAX_IDLE {
+            idle.push((Instant::now(), connection));
+        }
+    }
+
+    fn take_idle(&self) -> Option<Box<dyn Io>> {
+        loop {
+            // The last one given back is the one most likely to be open.
+            let (since, mut connection) = self.idle.borrow_mut().pop()?;
+            // A hub that closed it, or speaks unasked, is not waiting for a request.
+            let is_quiet = connection.read(&mut [0]).now_or_never().is_none();
+            if is_quiet && since.elapsed() < KEEP_ALIVE {
+                return Some(connection);
+            }
+        }
+    }
+}
+
+async fn connect(hub: &HubAddress, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn Io>> {
+    let socket = TcpStream::connect((hub.host(), hub.port())).await?;
+    // Each token is a small write: Nagle's algorithm would hold it back for the peer's delayed ACK, 40 ms.
+    let _ = socket.set_nodelay(true);
+    match tls {
+        Some(config) => {
+            let connector = TlsConnector::service(Arc::clone(config));
+            let connected = connector.call(Connection::new(hub.host().to_owned(), socket)).await?;
+            Ok(Box::new(connected.into_parts().0))
+        }
+        None => Ok(Box::new(socket)),
+    }
+}
