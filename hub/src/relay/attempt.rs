@@ -13,7 +13,6 @@ use wire::sse::write_event;
 use wire::task::{Cancel, Endpoint, InferFrame, wake_data};
 
 use super::tasks::{Ending, Live};
-use super::upstream::UpstreamCall;
 use crate::channels::Dispatch;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
@@ -111,20 +110,14 @@ impl Attempt {
         Ok((Self { hub: hub.clone(), id, pieces }, sender))
     }
 
-    /// Sends `work` to the publisher of `candidate`, or to the upstream of a public row.
+    /// Sends `work` to the publisher of `candidate`.
     pub fn start(hub: &Arc<Hub>, candidate: &Candidate, work: &Work<'_>) -> Result<Self, ApiError> {
         let (streaming, endpoint) = match work {
             Work::Wake => (false, Endpoint::ChatCompletions),
             Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
         };
-        let (attempt, sender) = Self::open(hub, candidate, streaming, endpoint)?;
-        if let Work::Infer { request, .. } = work
-            && let Some(call) = UpstreamCall::new(candidate, endpoint, streaming, request.get())
-        {
-            actix_rt::spawn(call.run(hub.clone(), attempt.id.clone(), sender));
-        } else {
-            attempt.send(candidate, work)?;
-        }
+        let (attempt, _) = Self::open(hub, candidate, streaming, endpoint)?;
+        attempt.send(candidate, work)?;
         Ok(attempt)
     }
 

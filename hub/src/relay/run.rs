@@ -12,6 +12,7 @@ use wire::texts;
 
 use super::attempt::{Attempt, Piece, Work};
 use super::call::Call;
+use super::upstream::UpstreamCall;
 use super::wake::wake;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
@@ -132,8 +133,15 @@ async fn try_one(
         let body = body_for(request, candidate)?;
         attempt.send(candidate, &Work::Infer { streaming, endpoint, request: &body })
     };
-    let (mut attempt, _) = Attempt::open(hub, candidate, streaming, endpoint)?;
-    send(&attempt)?;
+    let (mut attempt, pieces) = Attempt::open(hub, candidate, streaming, endpoint)?;
+    if let Some(upstream) = &candidate.upstream {
+        let upstream = UpstreamCall::new(upstream.clone(), candidate, request)?;
+        actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), pieces));
+    } else {
+        // The publisher's sender alone is left: its end is the end of the pieces.
+        drop(pieces);
+        send(&attempt)?;
+    }
     call.sent(&attempt.id, candidate);
     let first = loop {
         match attempt.next().await {

@@ -10,12 +10,14 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use wire::json::{Object, compact, quote};
+use wire::json::{JsonError, Object, compact, quote};
 use wire::task::Endpoint;
 
 use super::attempt::Piece;
+use super::run::Request;
 use super::upload::{Progress, Reader};
 use crate::core::Hub;
+use crate::error::ApiError;
 use crate::http;
 use crate::model::Upstream;
 use crate::registry::Candidate;
@@ -37,20 +39,19 @@ pub(super) struct UpstreamCall {
 }
 
 impl UpstreamCall {
-    /// The call that answers `request` by `candidate`; `None` for a row that a publisher serves.
+    /// The call that answers `request` by `candidate`.
     pub(super) fn new(
+        upstream: Upstream,
         candidate: &Candidate,
-        endpoint: Endpoint,
-        streaming: bool,
-        request: &str,
-    ) -> Option<Self> {
-        let upstream = candidate.upstream.clone()?;
-        Some(Self {
+        request: &Request,
+    ) -> Result<Self, ApiError> {
+        let body = body(&request.body, &candidate.model, request.streaming);
+        Ok(Self {
             upstream,
             provider_type: candidate.provider_type.clone(),
-            endpoint,
-            streaming,
-            body: body(request, &candidate.model, streaming)?,
+            endpoint: request.endpoint,
+            streaming: request.streaming,
+            body: body.map_err(|error| ApiError::bad_request(error.to_string()))?,
         })
     }
 
@@ -178,8 +179,8 @@ fn error(message: impl Into<String>) -> Piece {
 
 /// The request as the upstream gets it: the row's model, and `stream` only where it streams. Embeddings and ranks know
 /// no such key, for the others its absence means false.
-fn body(request: &str, model: &str, streaming: bool) -> Option<String> {
-    let mut object = Object::parse(request).ok()?;
+fn body(request: &str, model: &str, streaming: bool) -> Result<String, JsonError> {
+    let mut object = Object::parse(request)?;
     object.set("model", quote(model));
     object.remove("stream");
     if streaming {
@@ -187,7 +188,7 @@ fn body(request: &str, model: &str, streaming: bool) -> Option<String> {
     } else {
         object.remove("stream_options");
     }
-    Some(object.to_string())
+    Ok(object.to_string())
 }
 
 /// Where an endpoint is below a base URL that may or may not end in its version.
