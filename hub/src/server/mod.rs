@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -86,7 +86,11 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let routes = routes::register(&hub);
     let listen = hub.options.listen;
     let server = HttpServer::new(move || {
-        App::new().wrap(from_fn(guard)).wrap(from_fn(contain)).configure(routes.clone())
+        // Whoever shows an answer in a browser gets data, never a page; and no cache keeps a private list.
+        let headers = DefaultHeaders::new()
+            .add(("x-content-type-options", "nosniff"))
+            .add(("cache-control", "no-store"));
+        App::new().wrap(from_fn(guard)).wrap(from_fn(contain)).wrap(headers).configure(routes.clone())
     })
     // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across them.
     .workers(1)

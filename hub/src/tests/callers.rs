@@ -328,6 +328,9 @@ async fn errors_have_the_shape_of_the_api_they_come_from() {
     );
     let (status, body) = unknown("/api/v1/llms/unknown/infer").json().await;
     assert_eq!((status, body), (404, json!({ "error": "LLM 'unknown' not found" })));
+    let answer = hub.ask("GET", "/v1/models").open().await;
+    assert!(answer.head.contains("x-content-type-options: nosniff"), "{}", answer.head);
+    assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
     let (status, body) = ask(hub.addr, "GET", "/v1/models").json().await;
     assert_eq!((status, &body["error"]["code"]), (401, &json!("invalid_api_key")));
     hub.stop().await;
