@@ -109,6 +109,23 @@ async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
 }
 
 #[actix_rt::test]
+async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let call = infer(&hub, "a", true);
+    let (mut answer, upload) = futures_util::join!(call.open(), async {
+        let task = publisher.task().await;
+        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
+        upload
+    });
+    answer.until("one").await;
+    drop(answer);
+    assert_eq!(upload.answer().await.0, 410);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_stream_that_the_hub_does_not_hold_is_409_and_only_a_negotiated_status_counts() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
