@@ -1,1 +1,95 @@
 //! `hub`: the hub as a server.
+
+use std::{
+    env,
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+};
+
+use hub::{
+    Hub, HubError, HubOptions,
+    auth::AdminToken,
+    options::{DataDir, HubTimings, PoolPolicy, TlsFiles},
+};
+
+use crate::{
+    cli::{HubArgs, PoolsPolicy},
+    exit::{Failure, Outcome},
+    signals::Signals,
+};
+
+/// Rules over the stored admin token while it is set.
+const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
+
+/// Serves until a signal; a second one does not wait for running calls.
+pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
+    let running = Hub::start(options(args)?).await.map_err(refused_start)?;
+    announce(running.admin_token());
+    log::info!("the hub listens on {}", running.url());
+    signals.stop().await;
+    log::info!("stopping: running calls have 20 s; a second signal stops at once");
+    tokio::select! {
+        () = running.stop() => Ok(()),
+        _ = signals.stop() => Err(Failure::failed("stopped at once by a second signal")),
+    }
+}
+
+fn options(args: HubArgs) -> Result<HubOptions, Failure> {
+    Ok(HubOptions {
+        listen: listen(&args.listen)?,
+        data: if args.in_memory { DataDir::Memory } else { DataDir::Path(data_dir(args.data_dir)?) },
+        admin_token: env::var(ADMIN_TOKEN).ok().filter(|token| !token.is_empty()),
+        tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
+        pools: match args.pools {
+            PoolsPolicy::Members => PoolPolicy::Members,
+            PoolsPolicy::Owner => PoolPolicy::Owner,
+        },
+        timings: HubTimings {
+            heartbeat_timeout: args.timings.heartbeat_timeout,
+            inactive_retention: args.timings.inactive_retention,
+            sweep_interval: args.timings.sweep_interval,
+            ping_interval: args.timings.ping_interval,
+            keepalive_interval: args.timings.keepalive_interval,
+            reattach_grace: args.timings.reattach_grace,
+            queue_timeout: args.timings.queue_timeout,
+            task_retention: args.timings.task_retention,
+            wait_timeout: args.timings.wait_timeout,
+        },
+    })
+}
+
+/// `localhost:8787` is as good as an address.
+fn listen(given: &str) -> Result<SocketAddr, Failure> {
+    given.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
+        Failure::usage(format!("--listen {given}: expected an address and a port, such as 127.0.0.1:8787"))
+    })
+}
+
+/// Where the XDG rules put it.
+fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    given
+        .or_else(|| absolute("XDG_DATA_HOME").map(|data| data.join("virtual-llm")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share/virtual-llm")))
+        .ok_or_else(|| {
+            Failure::usage("neither XDG_DATA_HOME nor HOME is set: choose a folder with --data-dir")
+        })
+}
+
+fn refused_start(error: HubError) -> Failure {
+    match error {
+        HubError::Tls(..) => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// Says where the admin token is. Only a hub that writes nothing down prints it, on standard error and past the
+/// log: nobody could ever get it otherwise.
+fn announce(token: &AdminToken) {
+    match token {
+        AdminToken::Environment => log::info!("admin token: the one in {ADMIN_TOKEN}"),
+        AdminToken::Written(file) => log::info!("admin token: made one, in {}", file.display()),
+        AdminToken::Kept(file) => log::info!("admin token: in {}", file.display()),
+        AdminToken::Shown(secret) => crate::output::note(format_args!("admin token: {}", secret.reveal())),
+    }
+}

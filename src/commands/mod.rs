@@ -2,6 +2,7 @@
 
 mod chat_llm;
 mod get;
+mod hub;
 mod publish;
 mod rows;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Publish(args) => publish::run(global, &args, signals).await,
         Command::ChatLlm(args) => briefly(signals, chat_llm::run(global, &args)).await,
         Command::Get(args) => briefly(signals, get::run(global, &args)).await,
+        Command::Hub(args) => hub::run(args, signals).await,
         _ => Err(Failure::failed("not there yet")),
     }
 }
