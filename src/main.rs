@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod config;
 mod control;
+mod discover;
 mod exit;
 mod logging;
 mod output;

@@ -5,6 +5,8 @@ mod get;
 mod hub;
 mod publish;
 mod rows;
+mod status;
+mod up;
 
 use crate::{
     cli::{Cli, Command, Global},
@@ -20,10 +22,15 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
     let signals =
         Signals::listen().map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     match cli.command {
+        Command::Up(args) => up::run(global, &args, signals).await,
         Command::Publish(args) => publish::run(global, &args, signals).await,
         Command::ChatLlm(args) => briefly(signals, chat_llm::run(global, &args)).await,
         Command::Get(args) => briefly(signals, get::run(global, &args)).await,
         Command::Hub(args) => hub::run(args, signals).await,
+        Command::Status(args) => briefly(signals, status::run(global, &args)).await,
+        Command::Provider(args) => briefly(signals, status::provider(global, &args)).await,
+        Command::Pause(args) => briefly(signals, status::pause(global, &args)).await,
+        Command::Resume => briefly(signals, status::resume(global)).await,
         _ => Err(Failure::failed("not there yet")),
     }
 }

@@ -21,13 +21,6 @@ pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment<'a>,
 }
 
-/// llama.cpp's server and Ollama run as many at a time unless told otherwise; more would wait there unseen.
-const MAX_CONCURRENCY: usize = 4;
-/// Sixteen rounds of the above: whoever comes later is better told so at once.
-const MAX_QUEUE: usize = 64;
-/// A big model on a slow disk takes minutes to its first token.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_mins(10);
-
 /// What a type stands for.
 enum Shape {
     OpenAi { usual_url: Option<&'static str> },
@@ -71,9 +64,9 @@ pub(super) fn check(
         description: table.any_text("description", report).map(str::to_owned),
         pool_name: table.text("poolName", report).map(str::to_owned),
         visibility: visibility(&table, report),
-        max_concurrency: table.count("maxConcurrency", 1, report).unwrap_or(MAX_CONCURRENCY),
-        max_queue: table.count("maxQueue", 0, report).unwrap_or(MAX_QUEUE),
-        timeout: table.seconds("timeoutSeconds", report).unwrap_or(TIMEOUT),
+        max_concurrency: table.count("maxConcurrency", 1, report).unwrap_or(ProviderConfig::MAX_CONCURRENCY),
+        max_queue: table.count("maxQueue", 0, report).unwrap_or(ProviderConfig::MAX_QUEUE),
+        timeout: table.seconds("timeoutSeconds", report).unwrap_or(ProviderConfig::TIMEOUT),
         allow_model_override: table.flag("allowModelOverride", report).unwrap_or_default(),
         on_abort: table
             .word("onAbort", &[("close", OnAbort::Close), ("drain", OnAbort::Drain)], report)

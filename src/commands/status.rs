@@ -1,0 +1,166 @@
+//! `status`, `provider`, `pause` and `resume`: the registrar on this machine.
+
+use std::time::Duration;
+
+use actors::status::{ChannelState, ProviderState, RegistrarStatus};
+use serde_json::{Value, json};
+use wire::row::Timestamp;
+
+use super::rows::{Column, Table, span, text};
+use crate::{
+    cli::{Global, OutputFormat, PauseArgs, ProviderAction, ProviderArgs, StatusArgs},
+    config::Places,
+    control::{self, Request},
+    exit::{Failure, Outcome},
+    output::{self, printable},
+};
+
+/// Runs `status`.
+pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
+    let value = control::ask(&Places::find(global)?, &Request::Status).await?;
+    match args.output {
+        Some(OutputFormat::Json) => output::line(serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?),
+        Some(OutputFormat::Yaml) => output::piece(serde_yaml_ng::to_string(&value).map_err(anyhow::Error::from)?),
+        Some(OutputFormat::Name) => {
+            for provider in value["providers"].as_array().into_iter().flatten() {
+                output::line(format!("provider/{}", text(provider, "name")))?;
+            }
+            Ok(())
+        }
+        None | Some(OutputFormat::Wide) => {
+            let status = parse(value)?;
+            for line in summary(&status) {
+                output::line(line)?;
+            }
+            output::line("")?;
+            print_providers(&status.providers)
+        }
+    }
+}
+
+/// Runs `provider NAME up|down|status`.
+pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
+    let places = Places::find(global)?;
+    let provider = args.name.clone();
+    match args.action {
+        ProviderAction::Up => {
+            let took = control::ask(&places, &Request::Up { provider }).await?;
+            let seconds = took["seconds"].as_f64().unwrap_or_default();
+            output::line(format!("{} is up, after {seconds:.1} s", args.name))
+        }
+        ProviderAction::Down => {
+            control::ask(&places, &Request::Down { provider }).await?;
+            output::line(format!("{} sleeps", args.name))
+        }
+        ProviderAction::Status => {
+            let mut status = parse(control::ask(&places, &Request::Status).await?)?;
+            status.providers.retain(|state| state.name == args.name || state.wire_name == args.name);
+            if status.providers.is_empty() {
+                return Err(Failure::failed(format!(
+                    "no provider '{}' is published here; `virtual-llm status` lists them",
+                    args.name
+                )));
+            }
+            print_providers(&status.providers)
+        }
+    }
+}
+
+/// Runs `pause`.
+pub(crate) async fn pause(global: &Global, args: &PauseArgs) -> Outcome {
+    let seconds = args.duration.as_ref().map(Duration::as_secs_f64);
+    control::ask(&Places::find(global)?, &Request::Pause { seconds }).await?;
+    let until = args.duration.map_or_else(|| "until `virtual-llm resume`".to_owned(), |time| format!("for {}", span(time.as_secs())));
+    output::line(format!("paused {until}: new tasks wait, running ones end"))
+}
+
+/// Runs `resume`.
+pub(crate) async fn resume(global: &Global) -> Outcome {
+    control::ask(&Places::find(global)?, &Request::Resume).await?;
+    output::line("takes tasks again")
+}
+
+fn parse(value: Value) -> Result<RegistrarStatus, Failure> {
+    serde_json::from_value(value).map_err(|_| {
+        Failure::failed("the registrar here is of another version: stop it, and start it from this one; `-o json` shows its words")
+    })
+}
+
+fn summary(status: &RegistrarStatus) -> Vec<String> {
+    let state = match status.channel.state {
+        ChannelState::Connecting => "connecting",
+        ChannelState::Connected => "connected",
+        ChannelState::Refused => "refused by the hub, tried again every minute",
+        ChannelState::Idle => "idle: nothing to publish",
+        ChannelState::Draining => "stopping",
+    };
+    let mut lines = vec![
+        format!("Hub         {}", printable(&status.hub_url)),
+        format!("Channel     {state}, since {}", ago(status.channel.since)),
+        format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
+        format!("Heartbeat   {}", status.last_heartbeat_at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", ago(at)))),
+    ];
+    if let Some(error) = &status.last_error {
+        lines.push(format!("Last error  {} ({} ago)", printable(&error.message), ago(error.at)));
+    }
+    if let Some(pause) = &status.paused {
+        let until = pause.until.map_or_else(|| "until `virtual-llm resume`".to_owned(), |until| format!("for {} more", left(until)));
+        lines.push(format!("Paused      {until}"));
+    }
+    lines
+}
+
+fn print_providers(providers: &[ProviderState]) -> Outcome {
+    let columns = vec![
+        Column { head: "NAME", cell: |row| text(row, "name") },
+        Column { head: "PUBLISHED", cell: |row| text(row, "published") },
+        Column { head: "STATE", cell: |row| text(row, "state") },
+        Column { head: "TASKS", cell: |row| text(row, "tasks") },
+        Column { head: "QUEUED", cell: |row| text(row, "queued") },
+        Column { head: "DONE", cell: |row| text(row, "done") },
+        Column { head: "TOKENS/S", cell: |row| text(row, "pace") },
+        Column { head: "CRASHES", cell: |row| text(row, "crashes") },
+        Column { head: "MODEL", cell: |row| text(row, "model") },
+        Column { head: "REASON", cell: |row| text(row, "reason") },
+    ];
+    let rows: Vec<_> = providers.iter().map(row).collect();
+    for line in Table::new(columns).lines(&rows) {
+        output::line(line)?;
+    }
+    Ok(())
+}
+
+fn row(provider: &ProviderState) -> Value {
+    let report = provider.report.as_ref();
+    let state = match report {
+        _ if provider.withdrawn_until.is_some() => "withdrawn".to_owned(),
+        None => "restarting".to_owned(),
+        Some(report) if report.paused => "paused".to_owned(),
+        Some(report) => report.status.status.to_string(),
+    };
+    let withdrawn = provider.withdrawn_until.map(|until| format!("crashed too often; back in {}", left(until)));
+    json!({
+        "name": provider.name,
+        "published": provider.wire_name,
+        "state": state,
+        "tasks": report.map(|report| format!("{}/{}", report.status.in_flight, report.status.max_concurrency)),
+        "queued": report.map(|report| report.status.queued),
+        "done": report.map(|report| report.tasks_done),
+        "pace": report.and_then(|report| report.tokens_per_second).map(|pace| format!("{pace:.1}")),
+        "crashes": provider.crashes,
+        "model": provider.model,
+        "reason": withdrawn.or_else(|| report?.reason.clone()),
+    })
+}
+
+fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+fn ago(moment: Timestamp) -> String {
+    span(now().millis_since(moment) / 1_000)
+}
+
+fn left(moment: Timestamp) -> String {
+    span(moment.millis_since(now()) / 1_000)
+}

@@ -1,0 +1,56 @@
+//! The hub inside `up`: in memory, for this machine, gone with the command.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ::hub::model::Role;
+use ::hub::options::{DataDir, HubTimings, PoolPolicy};
+use ::hub::{Hub, HubError, HubHandle, HubOptions};
+use actors::Secret;
+
+use crate::exit::Failure;
+
+/// Where a hub usually is; a free port when somebody is there.
+const USUAL_PORT: u16 = 8787;
+/// Whose token it is that `up` prints.
+const USER: &str = "me";
+
+/// A running hub, and a member's token for it.
+pub(super) struct Embedded {
+    pub(super) url: String,
+    pub(super) token: Secret,
+    hub: HubHandle,
+}
+
+impl Embedded {
+    /// Starts it; on `port` and no other if one is given.
+    pub(super) async fn start(port: Option<u16>) -> Result<Self, Failure> {
+        let hub = match (Hub::start(options(port.unwrap_or(USUAL_PORT))).await, port) {
+            (Err(HubError::PortInUse(_)), None) => Hub::start(options(0)).await,
+            (started, _) => started,
+        };
+        let hub = hub.map_err(|error| match error {
+            HubError::PortInUse(addr) => Failure::failed(format!(
+                "cannot listen on {addr}: the port is in use; leave --port out, and a free one is taken"
+            )),
+            error => Failure::failed(error),
+        })?;
+        let token = hub.mint_token(USER, Role::Member).await.map_err(Failure::failed)?;
+        Ok(Self { url: hub.url(), token: Secret::new(token), hub })
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(self) {
+        self.hub.stop().await;
+    }
+}
+
+fn options(port: u16) -> HubOptions {
+    HubOptions {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        data: DataDir::Memory,
+        admin_token: None,
+        tls: None,
+        pools: PoolPolicy::default(),
+        timings: HubTimings::default(),
+    }
+}

@@ -1,0 +1,66 @@
+//! What `up` says.
+
+use std::fmt::Write as _;
+
+use actors::Secret;
+
+use super::offer::Offer;
+use crate::{chat::Answer, output::printable};
+
+/// What is there.
+pub(super) fn greeting(url: &str, offer: &Offer) -> String {
+    let mut text = format!("A hub runs at {url} and offers\n");
+    let width = offer.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, what) in &offer.lines {
+        let _ = writeln!(text, "  {name:width$}   {}", printable(what));
+    }
+    text
+}
+
+/// How fast the answer came.
+pub(super) fn pace(answer: &Answer) -> String {
+    let first = answer.to_first.as_millis();
+    match answer.pace() {
+        Some(pace) => format!("({} tokens, the first after {first} ms, then {pace:.0} a second)\n", answer.tokens),
+        None => format!("(the first token after {first} ms)\n"),
+    }
+}
+
+/// What to paste. Each works as it stands.
+pub(super) fn how_to_use(url: &str, token: &Secret, model: &str) -> String {
+    let token = token.reveal();
+    format!(
+        r#"URL    {url}
+Token  {token}
+
+curl {url}/v1/chat/completions -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+# pip install openai
+from openai import OpenAI
+
+client = OpenAI(base_url="{url}/v1", api_key="{token}")
+answer = client.chat.completions.create(
+    model="{model}",
+    messages=[{{"role": "user", "content": "Hello"}}],
+)
+print(answer.choices[0].message.content)
+
+Serving until Ctrl-C.
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_pasted_has_url_token_and_model_in_it() {
+        let text = how_to_use("http://127.0.0.1:8787", &Secret::new("tok"), "qwen");
+        let curl = text.lines().find(|line| line.starts_with("curl ")).unwrap();
+        assert!(curl.contains("Bearer tok") && curl.contains(r#""model": "qwen""#));
+        let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+        assert!(text.contains(r#"OpenAI(base_url="http://127.0.0.1:8787/v1", api_key="tok")"#));
+    }
+}
