@@ -66,19 +66,23 @@ pub(super) async fn json<T: serde::de::DeserializeOwned>(
     payload: Payload,
 ) -> Result<T, ApiError> {
     let body = read(req, payload, SMALL).await?;
+    // An array of its values would pass for an object, too.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::bad_request("the request's body is not a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(&body);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let at = error.path().to_string();
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let cause = error.inner();
         let what = match cause.classify() {
             serde_json::error::Category::Data => "has a key that is missing or of another type",
             _ => "is not valid JSON",
         };
-        let line = cause.line();
-        ApiError::bad_request(if at == "." {
-            format!("the request's body {what} (line {line})")
-        } else {
-            format!("the request's body {what}: {at} (line {line})")
-        })
-    })
+        let (at, line) = (error.path().to_string(), cause.line());
+        let at = if at == "." { String::new() } else { format!(": {at}") };
+        ApiError::bad_request(format!("the request's body {what}{at} (line {line})"))
+    })?;
+    reader
+        .end()
+        .map_err(|_| ApiError::bad_request("the request's body has something after its JSON object"))?;
+    Ok(value)
 }

@@ -49,6 +49,10 @@ async fn a_bad_name_is_400_and_says_where() {
         assert_eq!(status, 400, "{name:?}");
         assert!(answer["error"].as_str().unwrap().starts_with("providers[1].name"), "{answer}");
     }
+    for body in ["", "[]", "null", "{} {}", r#"{"providers":5}"#] {
+        let ask = hub.ask("POST", "/api/v1/llms/_provider-register").body(body);
+        assert_eq!(ask.send().await.0, 400, "{body}");
+    }
     let (status, _) = register(&hub, ADMIN, None, &[provider("a"), provider("a")]).await;
     assert_eq!(status, 400);
     let (status, answer) = register(&hub, ADMIN, None, &[json!({ "name": "a" })]).await;
