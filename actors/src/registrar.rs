@@ -1,6 +1,7 @@
 //! The library's face: start a registrar inside an actix system, and steer it.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,9 @@ impl Registrar {
         let (opened, is_open) = watch::channel(false);
         let (ended, end) = watch::channel(None);
         let root = RootActor::launch(Start {
-            client,
+            hub: Rc::new(client.clone()),
+            hub_url: client.url().to_owned(),
+            uplink: Rc::new(client),
             backends,
             session_file,
             session,

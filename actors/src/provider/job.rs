@@ -68,10 +68,10 @@ impl Job {
         let answering = Box::pin(self.answer(&id, &generation, &mut outcome));
         let stopped = match select(answering, stop).await {
             Either::Left((ending, _)) => Ok(ending),
-            // The sender goes with the provider: nobody is left to say why.
-            Either::Right((stop, _)) => {
-                Err(stop.unwrap_or_else(|_| Stop::Error(texts::SHUTTING_DOWN.to_owned())))
-            }
+            // The sender goes with the provider, which crashed too often.
+            Either::Right((stop, _)) => Err(stop.unwrap_or_else(|_| {
+                Stop::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
+            })),
         };
         let outbox = outbox.clone();
         let drain = self.config.on_abort == OnAbort::Drain;

@@ -19,7 +19,7 @@ const LONGEST_PENALTY: Duration = Duration::from_mins(10);
 /// One published provider.
 pub(super) struct Provider {
     pub(super) config: Arc<ProviderConfig>,
-    /// Its name among the supervisor's reports; a new one for each actor, so that a late report means nothing.
+    /// Its name in the supervisor's reports. Each actor has its own copy: a late report of an older one means nothing.
     pub(super) child: Arc<str>,
     pub(super) running: Option<Running>,
     /// While it is withdrawn.
@@ -41,6 +41,11 @@ impl Provider {
     pub(super) fn new(config: Arc<ProviderConfig>) -> Self {
         let penalty = FIRST_PENALTY;
         Self { config, child: "".into(), running: None, back_at: None, crashes: 0, asleep: false, penalty }
+    }
+
+    /// Whether a report is of the actor that it has, or had last.
+    pub(super) fn is(&self, child: &Arc<str>) -> bool {
+        Arc::ptr_eq(&self.child, child)
     }
 
     /// Whether it goes by this name, in the configuration or at the hub.

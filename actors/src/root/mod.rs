@@ -27,7 +27,7 @@ use wire::row::Timestamp;
 use crate::backend;
 use crate::backoff::{ReconnectDelay, system_random};
 use crate::heartbeat::{self, HeartbeatActor};
-use crate::hub_client::{Hub, HubClient};
+use crate::hub_client::Hub;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
 use crate::registrar::Ended;
@@ -38,6 +38,7 @@ use crate::session::{self, SessionActor};
 use crate::stream::messages::Reconnect;
 use crate::stream::{self, Dispatch, StreamActor};
 use crate::supervise::{ChildHandle, Policy, Seat};
+use crate::uplink::Uplink;
 use crate::wake::{self, WakeActor};
 
 use board::Board;
@@ -46,7 +47,10 @@ use suspend::{LOOK_EVERY, Suspend};
 
 /// What a registrar starts with, checked.
 pub(crate) struct Start {
-    pub(crate) client: HubClient,
+    pub(crate) hub: Rc<dyn Hub>,
+    pub(crate) uplink: Rc<dyn Uplink>,
+    /// For people.
+    pub(crate) hub_url: String,
     /// For the backends, which share nothing with the hub.
     pub(crate) backends: Client,
     pub(crate) session_file: Option<std::path::PathBuf>,
@@ -77,8 +81,6 @@ pub(crate) struct RootActor {
     agents: Vec<AgentConfig>,
     /// Removed by a reload, with tasks that run to their end.
     retiring: Vec<child::Running>,
-    /// Numbers the provider actors.
-    serial: u64,
     /// Numbers the pauses, so that the end of an older one means nothing.
     pauses: u64,
     backends: Client,
@@ -106,21 +108,9 @@ impl RootActor {
 
     fn plant(start: Start, ctx: &mut Context<Self>) -> Self {
         let root = ctx.address();
-        let Start {
-            client,
-            backends,
-            session_file,
-            session: id,
-            lock,
-            providers,
-            agents,
-            timings,
-            opened,
-            ended,
-        } = start;
-        let hub_url = client.url().to_owned();
-        let outbox = Outbox::new(Rc::new(client.clone()));
-        let hub: Rc<dyn Hub> = Rc::new(client);
+        let Start { hub, uplink, hub_url, backends, timings, opened, ended, lock, .. } = start;
+        let Start { session_file, session: id, providers, agents, .. } = start;
+        let outbox = Outbox::new(uplink);
         let providers: Vec<_> = providers.into_iter().map(|config| Provider::new(Arc::new(config))).collect();
         let published = published(&providers, &agents);
         let pace = ReconnectDelay::new(timings.reconnect_base, timings.reconnect_max, system_random());
@@ -192,7 +182,6 @@ impl RootActor {
             providers,
             agents,
             retiring: Vec::new(),
-            serial: 0,
             pauses: 0,
             backends,
             board: Board::new(now()),

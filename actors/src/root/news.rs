@@ -24,12 +24,12 @@ impl Handler<ChildReport> for RootActor {
                         log::error!("{child} crashed; it runs again in {} ms", retry_in.as_millis());
                     }
                 }
-                if let Some(provider) = self.providers.iter_mut().find(|provider| provider.child == child) {
+                if let Some(provider) = self.providers.iter_mut().find(|provider| provider.is(&child)) {
                     provider.crashes += 1;
                 }
             }
             ChildReport::GaveUp { child } => {
-                if let Some(index) = self.providers.iter().position(|provider| provider.child == child) {
+                if let Some(index) = self.providers.iter().position(|provider| provider.is(&child)) {
                     self.providers[index].crashes += 1;
                     self.withdraw(index, ctx);
                 } else if !child.starts_with("provider ") {

@@ -26,7 +26,6 @@ const RETIRED_YET: Duration = Duration::from_secs(1);
 
 impl RootActor {
     pub(super) fn start_provider(&mut self, index: usize, ctx: &mut Context<Self>) {
-        self.serial += 1;
         let Some(provider) = self.providers.get_mut(index) else { return };
         let seat = Seat::<ProviderActor>::new();
         let (address, crashes) = (seat.address(), seat.crashes());
@@ -37,7 +36,7 @@ impl RootActor {
             http: self.backends.clone(),
         };
         let config = Arc::clone(&provider.config);
-        provider.child = format!("provider {} ({})", config.name, self.serial).into();
+        provider.child = format!("provider {}", config.name).into();
         provider.back_at = None;
         let actor = ProviderActor::new(config, links, self.outbox.clone(), crashes);
         let handle =
@@ -97,7 +96,7 @@ impl RootActor {
         }
         self.publish();
         ctx.run_later(away, move |this, ctx| {
-            let waits = |provider: &Provider| provider.child == child && provider.running.is_none();
+            let waits = |provider: &Provider| provider.is(&child) && provider.running.is_none();
             if let Some(index) = this.providers.iter().position(waits) {
                 log::info!("provider {name} is published again");
                 this.start_provider(index, ctx);

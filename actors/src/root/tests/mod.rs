@@ -1,0 +1,36 @@
+//! The whole tree: against a hub on loopback, and where time matters against one without sockets.
+
+mod puppet;
+mod reloading;
+mod starting;
+mod stopping;
+mod supervision;
+
+use crate::options::{Options, ProviderConfig};
+use crate::registrar::Registrar;
+use crate::test_hub::{TestHub, quick, wait_until};
+
+/// A task for a provider.
+fn infer(id: &str, llm: &str) -> String {
+    format!(
+        r#"{{"kind":"infer","taskId":"{id}","llmName":"{llm}","streaming":false,"request":{{"messages":[]}}}}"#
+    )
+}
+
+fn options(hub: &TestHub, providers: Vec<ProviderConfig>) -> Options {
+    Options { timings: quick(), ..Options::new(hub.credentials(), providers) }
+}
+
+/// A registrar whose channel is open and has heard the hub's hello.
+async fn started(hub: &TestHub, providers: Vec<ProviderConfig>) -> Registrar {
+    let registrar = Registrar::start(options(hub, providers)).unwrap();
+    registrar.ready().await.unwrap();
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    registrar
+}
+
+/// Ends it as a test does that is done.
+async fn end(registrar: Registrar) {
+    registrar.stop_now();
+    registrar.wait().await;
+}

@@ -1,0 +1,87 @@
+//! A configuration that is read again.
+
+use super::puppet::{Puppet, provider};
+use super::{end, infer, options, started};
+use crate::options::{AgentConfig, ProviderConfig};
+use crate::registrar::Registrar;
+use crate::status::ChannelState;
+use crate::test_hub::{Call, TestHub, wait_until};
+use wire::WireName;
+
+fn names(register: &Call) -> Vec<String> {
+    let body = register.json();
+    let providers = body["providers"].as_array().cloned().unwrap_or_default();
+    providers.iter().map(|provider| provider["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+pub(super) fn agent(name: &str, llm: &str) -> AgentConfig {
+    AgentConfig {
+        wire_name: WireName::parse(name).unwrap(),
+        llm: llm.to_owned(),
+        description: None,
+        system_prompt: Some("Be brief.".to_owned()),
+        project: None,
+        default_params: None,
+        extras: None,
+        visibility: wire::row::Visibility::default(),
+    }
+}
+
+#[actix::test]
+async fn a_reload_adds_and_removes_and_the_channel_stays() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a"), provider("b")]).await;
+    registrar.reload(vec![provider("b"), provider("c")], vec![agent("helper", "c")]);
+    let register = hub.nth("_provider-register", 2).await;
+    assert_eq!(names(&register), ["b", "c"]);
+    assert_eq!(register.json()["agents"][0]["llmName"], "c");
+    for (id, llm) in [("t1", "a"), ("t2", "b"), ("t3", "c")] {
+        hub.send_task(&infer(id, llm));
+    }
+    let gone = hub.nth("t1/result", 1).await;
+    assert_eq!(gone.body, r#"{"error":"provider 'a' not registered locally"}"#);
+    assert_eq!(hub.nth("t2/result", 1).await.json()["status"], 200);
+    assert_eq!(hub.nth("t3/result", 1).await.json()["status"], 200);
+    assert_eq!(hub.calls("_provider-stream").len(), 1);
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn tasks_run_to_their_end_on_the_settings_they_started_with() {
+    let hub = TestHub::start().await;
+    let (old, gone, new) = (Puppet::held("old"), Puppet::held("gone"), Puppet::new("new"));
+    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..gone.provider("b") };
+    let registrar = started(&hub, vec![old.provider("a"), one_at_a_time]).await;
+    for (id, llm) in [("t1", "a"), ("t2", "b"), ("t3", "b")] {
+        hub.send_task(&infer(id, llm));
+    }
+    wait_until("both run", || old.started() + gone.started() == 2).await;
+    registrar.reload(vec![new.provider("a")], Vec::new());
+    hub.nth("_provider-register", 2).await;
+    hub.send_task(&infer("t4", "a"));
+    let content =
+        |call: Call| call.json()["body"]["choices"][0]["message"]["content"].as_str().map(str::to_owned);
+    assert_eq!(content(hub.nth("t4/result", 1).await).as_deref(), Some("new"));
+    old.permits.add_permits(1);
+    gone.permits.add_permits(2);
+    assert_eq!(content(hub.nth("t1/result", 1).await).as_deref(), Some("old"));
+    assert_eq!(content(hub.nth("t2/result", 1).await).as_deref(), Some("gone"));
+    assert_eq!(content(hub.nth("t3/result", 1).await).as_deref(), Some("gone"), "what waited runs too");
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn with_nothing_left_the_channel_closes_and_a_later_reload_opens_it_again() {
+    let hub = TestHub::start().await;
+    let registrar = Registrar::start(options(&hub, vec![provider("a")])).unwrap();
+    registrar.ready().await.unwrap();
+    registrar.reload(Vec::new(), Vec::new());
+    wait_until("closed", || !hub.calls("_provider-stream").is_empty() && hub.open_channels() == 0).await;
+    assert_eq!(registrar.status().await.unwrap().channel.state, ChannelState::Idle);
+    registrar.reload(vec![provider("b")], Vec::new());
+    let register = hub.nth("_provider-register", 2).await;
+    assert_eq!(names(&register), ["b"]);
+    hub.nth("_provider-stream", 2).await;
+    wait_until("open again", || hub.open_channels() == 1).await;
+    end(registrar).await;
+}

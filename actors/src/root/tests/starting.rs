@@ -1,0 +1,215 @@
+//! From nothing to an open channel, and back to one after a loss.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::puppet::provider;
+use super::{end, infer, options, started};
+use crate::options::Options;
+use crate::registrar::{Ended, Registrar, StartError};
+use crate::test_hub::{Reply, TestHub, quick, wait_until};
+
+#[actix::test]
+async fn it_registers_opens_its_channel_and_beats_right_after() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    let register = hub.nth("_provider-register", 1).await;
+    assert_eq!(
+        register.body,
+        r#"{"providers":[{"name":"a","type":"openai","model":"model","visibility":"private","initialStatus":"active"}]}"#
+    );
+    assert_eq!(register.headers["authorization"], "Bearer token-of-the-test");
+    assert_eq!(register.headers["accept"], "application/json");
+    assert_eq!(register.headers["content-length"], register.body.len().to_string());
+    let stream = hub.nth("_provider-stream", 1).await;
+    assert_eq!(stream.headers["x-mcpctl-provider-session"], "sess-of-the-hub");
+    assert_eq!(stream.headers["accept"], "text/event-stream");
+    assert_eq!(
+        stream.headers["x-virtual-llm-features"],
+        "cancel, result-stream, chunk-seq, status, drain, endpoints"
+    );
+    let beat = hub.nth("_provider-heartbeat", 1).await;
+    assert_eq!(beat.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);
+    assert!(beat.at - stream.at < Duration::from_millis(200));
+    registrar.stop();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+}
+
+#[actix::test]
+async fn a_hub_that_refuses_at_start_ends_it_with_the_hubs_reason() {
+    let hub = TestHub::start().await;
+    let taken = r#"{"error":"Cannot publish over public LLM: a"}"#.to_owned();
+    hub.script("_provider-register", [Reply::Status(409, Vec::new(), taken)]);
+    let registrar = Registrar::start(options(&hub, vec![provider("a")])).unwrap();
+    let ended = registrar.wait().await;
+    assert_eq!(ended.exit_code(), 3);
+    assert_eq!(
+        ended,
+        Ended::Refused("provider-register HTTP 409: Cannot publish over public LLM: a".to_owned())
+    );
+}
+
+#[actix::test]
+async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
+    let hub = TestHub::start().await;
+    let odd = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
+    let replies = [
+        Reply::Cut,
+        Reply::status(408),
+        Reply::status(425),
+        Reply::status(429),
+        Reply::status(500),
+        Reply::status(503),
+        Reply::status(200),
+        odd(201, "not json"),
+        odd(201, r#"{"providerSessionId":"with space"}"#),
+    ];
+    let tries = replies.len();
+    hub.script("_provider-register", replies);
+    let registrar = started(&hub, vec![provider("a")]).await;
+    assert_eq!(hub.calls("_provider-register").len(), tries + 1);
+    registrar.stop_now();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+}
+
+#[actix::test]
+async fn a_lost_channel_is_registered_and_opened_again_with_the_same_id() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    hub.close_channels();
+    let stream = hub.nth("_provider-stream", 2).await;
+    let register = hub.nth("_provider-register", 2).await;
+    assert_eq!(register.json()["providerSessionId"], "sess-of-the-hub");
+    assert!(register.at < stream.at);
+    wait_until("open again", || hub.open_channels() == 1).await;
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn a_task_for_an_unknown_provider_is_answered_and_a_malformed_one_is_skipped() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    hub.send_task("{not json");
+    hub.send_task(r#"{"kind":"dance","taskId":"t0","llmName":"a"}"#);
+    hub.send("event: news\ndata: {}\n\n");
+    hub.send_task(r#"{"kind":"infer","taskId":"t/1","llmName":"b","request":{}}"#);
+    let result = hub.nth("_provider-task/t%2F1/result", 1).await;
+    assert_eq!(result.body, r#"{"error":"provider 'b' not registered locally"}"#);
+    assert_eq!(hub.open_channels(), 1);
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn nothing_to_publish_is_checked_first_then_the_credentials_then_the_lock() {
+    let nothing = Options {
+        credentials: None,
+        session_file: None,
+        providers: Vec::new(),
+        agents: Vec::new(),
+        timings: quick(),
+    };
+    let error = Registrar::start(nothing.clone()).unwrap_err();
+    assert!(matches!(error, StartError::NothingToPublish));
+    assert_eq!((error.to_string().as_str(), error.exit_code()), ("nothing to publish", 0));
+    let homeless = Options { providers: vec![provider("a")], ..nothing };
+    assert_eq!(Registrar::start(homeless.clone()).unwrap_err().exit_code(), 2);
+    assert!(Registrar::maybe_start(homeless).is_none());
+}
+
+#[actix::test]
+async fn a_second_registrar_on_one_session_file_is_refused_and_a_successor_is_not() {
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("provider-session");
+    let on_file = || Options { session_file: Some(file.clone()), ..options(&hub, vec![provider("a")]) };
+    let first = Registrar::start(on_file()).unwrap();
+    let error = Registrar::start(on_file()).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains(&format!("{}.lock", file.display())), "{error}");
+    end(first).await;
+    end(Registrar::start(on_file()).unwrap()).await;
+}
+
+#[actix::test]
+async fn a_restart_uses_the_id_of_the_session_file_again() {
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("provider-session");
+    let on_file = || Options { session_file: Some(file.clone()), ..options(&hub, vec![provider("a")]) };
+    let first = Registrar::start(on_file()).unwrap();
+    wait_until("written", || file.exists()).await;
+    end(first).await;
+    let second = Registrar::start(on_file()).unwrap();
+    let register = hub.nth("_provider-register", 2).await;
+    assert_eq!(register.json()["providerSessionId"], "sess-of-the-hub");
+    end(second).await;
+}
+
+#[actix::test]
+async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
+    let hub = TestHub::start().await;
+    let puppet = super::puppet::Puppet::held("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    hub.send_task(&infer("t1", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    hub.script("_provider-heartbeat", [Reply::status(404)]);
+    hub.nth("_provider-register", 2).await;
+    hub.nth("_provider-stream", 2).await;
+    puppet.permits.add_permits(1);
+    let result = hub.nth("_provider-task/t1/result", 1).await;
+    assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn a_hub_with_status_hears_stream_and_providers_and_a_409_opens_the_channel_again() {
+    let hub = TestHub::start().await;
+    hub.set_hello(Some(r#"{"features":["status","cancel"],"streamId":"st-1"}"#));
+    let registrar = started(&hub, vec![provider("a")]).await;
+    let beats = || hub.calls("_provider-heartbeat");
+    let full = || beats().into_iter().find(|beat| beat.json()["streamId"] == "st-1");
+    wait_until("a beat with status", || full().is_some()).await;
+    let providers =
+        json!([{ "name": "a", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 4 }]);
+    assert_eq!(full().unwrap().json()["providers"], providers);
+    let status = registrar.status().await.unwrap();
+    assert_eq!(status.channel.features, ["cancel", "status"]);
+    hub.script("_provider-heartbeat", [Reply::status(409)]);
+    hub.nth("_provider-stream", 2).await;
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn a_cancel_drops_the_backend_request_at_once() {
+    let hub = TestHub::start().await;
+    hub.set_hello(Some(r#"{"features":["cancel"]}"#));
+    let puppet = super::puppet::Puppet::held("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    hub.send_task(&infer("t1", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    hub.send("event: cancel\ndata: {\"taskId\":\"t1\"}\n\n");
+    wait_until("it is dropped", || puppet.dropped() == 1).await;
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn status_tells_where_it_stands_and_holds_no_secret() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    hub.nth("_provider-heartbeat", 1).await;
+    let status = registrar.status().await.unwrap();
+    let text = serde_json::to_string(&status).unwrap();
+    assert!(
+        text.contains(r#""state":"connected""#) && text.contains(r#""providerSessionId":"sess-of-the-hub""#)
+    );
+    assert!(!text.contains("token-of-the-test"), "{text}");
+    assert!(status.providers[0].report.is_some());
+    hub.script("_provider-register", (0..1000).map(|_| Reply::status(503)));
+    hub.close_channels();
+    hub.nth("_provider-register", 3).await;
+    let status = registrar.status().await.unwrap();
+    assert_eq!(status.last_error.unwrap().message, "provider-register HTTP 503: {}");
+    end(registrar).await;
+}

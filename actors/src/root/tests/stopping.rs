@@ -1,0 +1,150 @@
+//! The end, in order and at once; and the pause.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::puppet::{Puppet, provider};
+use super::{end, infer, options, started};
+use crate::options::{Options, ProviderConfig, Timings};
+use crate::registrar::{Ended, Registrar};
+use crate::test_hub::{Reply, TestHub, quick, wait_until};
+
+const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;
+
+#[actix::test]
+async fn a_stop_refuses_new_and_queued_tasks_at_once_and_lets_those_in_flight_end() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::held("hello");
+    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..puppet.provider("a") };
+    let registrar = started(&hub, vec![one_at_a_time]).await;
+    hub.send_task(&infer("runs", "a"));
+    hub.send_task(&infer("waits", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    registrar.stop();
+    assert_eq!(hub.nth("waits/result", 1).await.body, STOPPING);
+    hub.send_task(&infer("new", "a"));
+    assert_eq!(hub.nth("new/result", 1).await.body, STOPPING);
+    let beats = hub.calls("_provider-heartbeat").len();
+    hub.nth("_provider-heartbeat", beats + 2).await;
+    assert_eq!(hub.open_channels(), 1, "channel and heartbeat stay");
+
+    hub.script("runs/result", [Reply::status(503)]);
+    puppet.permits.add_permits(1);
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert_eq!(hub.calls("runs/result").len(), 2, "until the last result is acknowledged");
+    wait_until("the channel is closed", || hub.open_channels() == 0).await;
+    assert!(
+        !hub.calls("").iter().any(|call| call.path.ends_with("_provider-drain")),
+        "a classic hub knows none"
+    );
+}
+
+#[actix::test]
+async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::held("hello");
+    let timings = Timings { drain_timeout: Duration::from_millis(100), ..quick() };
+    let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
+    let registrar = Registrar::start(options).unwrap();
+    registrar.ready().await.unwrap();
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    hub.send_task(&infer("t", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    registrar.stop();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert_eq!(hub.calls("t/result")[0].body, STOPPING);
+    assert_eq!(puppet.dropped(), 1);
+}
+
+#[actix::test]
+async fn a_stop_while_disconnected_is_prompt() {
+    let hub = TestHub::start().await;
+    hub.script("_provider-register", (0..1000).map(|_| Reply::Hang));
+    let slow =
+        Timings { reconnect_base: Duration::from_mins(1), drain_timeout: Duration::from_mins(1), ..quick() };
+    let options = Options { timings: slow, ..options(&hub, vec![provider("a")]) };
+    let registrar = Registrar::start(options).unwrap();
+    hub.nth("_provider-register", 1).await;
+    let asked = Instant::now();
+    registrar.stop();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert!(asked.elapsed() < Duration::from_secs(1));
+}
+
+#[actix::test]
+async fn a_second_word_stops_at_once() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::held("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    hub.send_task(&infer("t", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    let asked = Instant::now();
+    registrar.stop();
+    registrar.stop_now();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    wait_until("what ran is dropped", || puppet.dropped() == 1).await;
+}
+
+#[actix::test]
+async fn a_hub_with_drain_is_told() {
+    let hub = TestHub::start().await;
+    hub.set_hello(Some(r#"{"features":["drain"],"streamId":"st"}"#));
+    let puppet = Puppet::held("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    hub.send_task(&infer("t", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    registrar.stop();
+    let drain = hub.nth("_provider-drain", 1).await;
+    assert_eq!(drain.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);
+    puppet.permits.add_permits(1);
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+}
+
+#[actix::test]
+async fn a_handle_that_outlives_its_registrar_answers() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    registrar.stop();
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert_eq!(registrar.status().await, None);
+    assert!(registrar.provider_up("a").await.is_err());
+    registrar.stop();
+    registrar.resume();
+}
+
+#[actix::test]
+async fn a_paused_registrar_lets_tasks_wait_until_it_is_resumed_or_the_time_is_over() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::new("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    registrar.pause(None);
+    assert!(registrar.status().await.unwrap().paused.is_some());
+    hub.send_task(&infer("t1", "a"));
+    let queued =
+        async || registrar.status().await.unwrap().providers[0].report.clone().unwrap().status.queued;
+    while queued().await == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(puppet.started(), 0);
+    registrar.resume();
+    hub.nth("t1/result", 1).await;
+    registrar.pause(Some(Duration::from_millis(100)));
+    hub.send_task(&infer("t2", "a"));
+    hub.nth("t2/result", 1).await;
+    assert!(registrar.status().await.unwrap().paused.is_none());
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn only_a_published_provider_can_be_woken_by_hand() {
+    let hub = TestHub::start().await;
+    let registrar = started(&hub, vec![provider("a")]).await;
+    let unknown = registrar.provider_up("b").await.unwrap_err();
+    assert_eq!(unknown, "no provider named 'b' is published here");
+    let without = registrar.provider_up("a").await.unwrap_err();
+    assert_eq!(without, "provider 'a' has no wake recipe configured");
+    end(registrar).await;
+}

@@ -1,0 +1,215 @@
+//! Crashes: of one task, of one provider, of everything.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, pause};
+use wire::register::{Heartbeat, RegisterRequest};
+use wire::{SessionId, TaskId};
+
+use super::puppet::{Puppet, crashing};
+use super::reloading::agent;
+use super::{end, infer, started};
+use crate::hub_client::{Channel, Hub, HubError};
+use crate::options::{AgentConfig, ProviderConfig, Timings};
+use crate::registrar::Ended;
+use crate::root::messages::Stop;
+use crate::root::{RootActor, Start};
+use crate::test_hub::TestHub;
+use crate::test_hub::scripted::{Scripted, pass};
+use crate::uplink::{Cut, Posted, Uplink};
+
+#[actix::test]
+async fn a_panic_in_one_provider_leaves_the_others_running() {
+    let hub = TestHub::start().await;
+    let good = Puppet::new("hello");
+    let registrar = started(&hub, vec![crashing("bad"), good.provider("good")]).await;
+    for n in 0..3 {
+        hub.send_task(&infer(&format!("bad{n}"), "bad"));
+        hub.send_task(&infer(&format!("good{n}"), "good"));
+    }
+    for n in 0..3 {
+        assert!(hub.nth(&format!("bad{n}/result"), 1).await.json()["error"].is_string());
+        assert_eq!(hub.nth(&format!("good{n}/result"), 1).await.json()["status"], 200);
+    }
+    assert_eq!(hub.calls("_provider-stream").len(), 1, "the channel is the same");
+    let status = registrar.status().await.unwrap();
+    assert_eq!(status.providers.iter().map(|provider| provider.crashes).collect::<Vec<_>>(), [3, 0]);
+    end(registrar).await;
+}
+
+/// A tree against a hub without sockets, whose results go nowhere.
+struct Tree {
+    hub: Rc<Scripted>,
+    root: actix::Addr<RootActor>,
+    end: watch::Receiver<Option<Ended>>,
+    posts: Rc<Posts>,
+    tasks: std::cell::Cell<usize>,
+}
+
+#[derive(Default)]
+struct Posts(std::cell::RefCell<Vec<String>>);
+
+impl Uplink for Posts {
+    fn post_result(&self, _: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+        self.0.borrow_mut().push(String::from_utf8(body.to_vec()).unwrap());
+        Box::pin(async { Posted::Taken })
+    }
+
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+        unreachable!("a classic hub")
+    }
+}
+
+fn grow(
+    hub: Rc<dyn Hub>,
+    scripted: Rc<Scripted>,
+    providers: Vec<ProviderConfig>,
+    agents: Vec<AgentConfig>,
+) -> Tree {
+    pause();
+    let posts = Rc::<Posts>::default();
+    let (ended, end) = watch::channel(None);
+    let root = RootActor::launch(Start {
+        hub,
+        uplink: Rc::clone(&posts) as Rc<dyn Uplink>,
+        hub_url: "http://hub".to_owned(),
+        backends: crate::http::client(None),
+        session_file: None,
+        session: None,
+        lock: None,
+        providers,
+        agents,
+        // Six ticks to a minute and more, so that a beat that always crashes is one too many.
+        timings: Timings { heartbeat_interval: Duration::from_secs(8), ..Timings::default() },
+        opened: watch::channel(false).0,
+        ended,
+    });
+    Tree { hub: scripted, root, end, posts, tasks: std::cell::Cell::new(0) }
+}
+
+impl Tree {
+    fn new(providers: Vec<ProviderConfig>, agents: Vec<AgentConfig>) -> Self {
+        let hub = Rc::<Scripted>::default();
+        grow(Rc::clone(&hub) as Rc<dyn Hub>, hub, providers, agents)
+    }
+
+    /// Sends this many tasks to one provider, one after the other.
+    async fn ask(&self, llm: &str, times: usize) {
+        for _ in 0..times {
+            let n = self.tasks.get();
+            self.tasks.set(n + 1);
+            assert!(self.hub.send(&format!("event: task\ndata: {}\n\n", infer(&format!("t{n}"), llm))));
+            pass(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn registered(&self) -> Vec<Vec<String>> {
+        let name = |entry: &serde_json::Value| entry["name"].as_str().unwrap_or_default().to_owned();
+        let names = |body: serde_json::Value| -> Vec<String> {
+            let lists = ["providers", "agents"].map(|key| body[key].as_array().cloned().unwrap_or_default());
+            lists.iter().flatten().map(name).collect()
+        };
+        self.hub.registered().into_iter().map(names).collect()
+    }
+}
+
+#[actix::test]
+async fn a_provider_that_crashes_too_often_is_withdrawn_with_its_agents_and_comes_back_ever_later() {
+    let good = Puppet::new("hello");
+    let providers = vec![crashing("bad"), good.provider("good")];
+    let agents = vec![agent("of-bad", "bad"), agent("of-good", "good")];
+    let tree = Tree::new(providers, agents);
+    pass(Duration::from_secs(1)).await;
+    let all = vec!["bad", "good", "of-bad", "of-good"];
+    let rest = vec!["good", "of-good"];
+    assert_eq!(tree.registered(), [all.clone()]);
+
+    for minutes in [1, 2, 4, 8, 10, 10] {
+        tree.ask("bad", 6).await;
+        assert_eq!(tree.registered().last().unwrap(), &rest, "six crashes are too many");
+        let away = Instant::now();
+        tree.ask("bad", 1).await;
+        assert_eq!(
+            tree.posts.0.borrow().last().unwrap(),
+            r#"{"error":"provider 'bad' not registered locally"}"#
+        );
+        tree.ask("good", 1).await;
+        assert!(tree.posts.0.borrow().last().unwrap().contains("hello"), "the rest goes on");
+        let known = tree.registered().len();
+        // Pings keep the channel alive, as a hub's do.
+        while tree.registered().len() == known {
+            tree.hub.send(": ping\n\n");
+            pass(Duration::from_secs(1)).await;
+        }
+        assert_eq!(tree.registered().last().unwrap(), &all);
+        assert_eq!(away.elapsed().as_secs() / 60, minutes, "{:?}", away.elapsed());
+    }
+    assert_eq!(tree.hub.opened(), 1, "the channel was the same all the time");
+    tree.root.do_send(Stop::Now);
+}
+
+#[actix::test]
+async fn five_crashes_are_forgiven() {
+    let good = Puppet::new("hello");
+    let tree = Tree::new(vec![crashing("bad"), good.provider("good")], Vec::new());
+    pass(Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        tree.ask("bad", 5).await;
+        for _ in 0..2 {
+            pass(Duration::from_secs(31)).await;
+            tree.hub.send(": ping\n\n");
+        }
+    }
+    assert_eq!(tree.registered().len(), 1);
+    tree.root.do_send(Stop::Now);
+}
+
+#[actix::test]
+async fn it_ends_when_every_provider_is_out_at_once() {
+    let mut tree = Tree::new(vec![crashing("bad"), crashing("worse")], Vec::new());
+    pass(Duration::from_secs(1)).await;
+    tree.ask("bad", 6).await;
+    assert_eq!(*tree.end.borrow(), None);
+    tree.ask("worse", 6).await;
+    let ended = tree.end.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert_eq!(ended.exit_code(), 1);
+}
+
+/// A hub whose heartbeat panics in our own code.
+struct Poison(Rc<Scripted>);
+
+impl Hub for Poison {
+    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
+        self.0.register(request)
+    }
+
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
+        self.0.open_channel(session)
+    }
+
+    fn heartbeat(&self, _: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
+        panic!("in a heartbeat");
+    }
+
+    fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
+        self.0.drain(session)
+    }
+}
+
+#[actix::test]
+async fn a_heartbeat_that_crashes_is_restarted_alone_and_one_that_goes_on_crashing_ends_it() {
+    let hub = Rc::<Scripted>::default();
+    let good = Puppet::new("hello");
+    let poison = Rc::new(Poison(Rc::clone(&hub)));
+    let mut tree = grow(poison, hub, vec![good.provider("good")], Vec::new());
+    pass(Duration::from_secs(1)).await;
+    tree.ask("good", 1).await;
+    assert!(tree.posts.0.borrow().last().unwrap().contains("hello"));
+    assert_eq!(*tree.end.borrow(), None);
+    let ended = tree.end.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert_eq!(ended, Ended::Failed("the heartbeat actor crashed more than 5 times in a minute".to_owned()));
+}
