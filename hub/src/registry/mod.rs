@@ -4,6 +4,7 @@
 //! to the store. No I/O, no runtime, no clock of its own. The table in memory is the truth while the hub runs.
 
 mod curate;
+mod live;
 mod pick;
 mod pools;
 mod register;
@@ -12,6 +13,7 @@ mod sweep;
 mod view;
 
 pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
+pub use live::LiveLlm;
 pub use pick::{Candidate, Pick, Report};
 pub use register::{Refusal, Registered};
 pub use session::{BeatRefusal, Opened, UnknownSession};

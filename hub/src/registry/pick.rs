@@ -164,7 +164,7 @@ impl Registry {
 
 impl LlmEntry {
     /// What runs and waits there: our own count is newer, the publisher's knows of others.
-    fn work(&self) -> u32 {
+    pub(super) fn work(&self) -> u32 {
         self.report.map_or(self.in_flight, |report| report.busy.max(self.in_flight))
     }
 

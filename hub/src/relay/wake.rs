@@ -25,6 +25,13 @@ pub struct Wakes {
     waiting: HashMap<String, usize>,
 }
 
+impl Wakes {
+    /// Whether a wake task of the row is under way.
+    pub fn is_waking(&self, row: &str) -> bool {
+        self.running.contains_key(row)
+    }
+}
+
 /// A caller that waits; counted until it is dropped.
 struct Waiting<'a> {
     hub: &'a Hub,

@@ -4,12 +4,15 @@
 
 mod agents;
 mod body;
+mod console;
 pub(crate) mod contain;
 mod curate;
 mod drain;
+mod events;
 mod healthz;
 mod heartbeat;
 mod infer;
+mod llm_tasks;
 mod llms;
 mod metrics;
 mod models;
@@ -51,8 +54,11 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         llms::register(config);
         curate::register(config);
         agents::register(config);
+        llm_tasks::register(config);
         infer::register(config);
         models::register(config);
         openai::register(config);
+        events::register(config);
+        console::register(config);
     }
 }

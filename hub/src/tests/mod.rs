@@ -1,6 +1,7 @@
 //! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
 
 mod callers;
+mod console;
 mod extensions;
 mod http;
 mod lifecycle;

@@ -7,6 +7,7 @@ use wire::openai::Usage;
 use wire::row::Timestamp;
 use wire::task::Endpoint;
 
+use super::rate::Meter;
 use super::{TaskView, Watch};
 use crate::model::{AuditRecord, TaskState, UserId};
 use crate::queue::{Attempt, Effect, Event, Life};
@@ -51,6 +52,8 @@ pub struct Inference {
     life: Life,
     attempt: Option<Attempt>,
     taker: Option<Taker>,
+    /// Counts the tokens of the row that took it.
+    meter: Option<Arc<Meter>>,
     /// Its number in the list of tasks; a durable one stands in the queue's own list.
     listed: Option<u64>,
     created_at: Timestamp,
@@ -95,6 +98,7 @@ impl Watch {
             life: Life::new(),
             attempt: None,
             taker: None,
+            meter: None,
             listed: None,
             created_at: clock::now(),
             began: Instant::now(),
@@ -126,12 +130,17 @@ impl Inference {
             view.model = Some(taker.model.clone());
             view.worker.clone_from(&taker.session);
         });
+        self.meter = Some(self.watch.rates.meter(&taker.llm));
         self.taker = Some(taker);
     }
 
     /// Content came, the first or the next piece.
     pub fn chunk(&mut self) {
         let now = Instant::now();
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.asked.streaming) {
+            // A chunk is a token, as near as one can tell before the usage comes.
+            meter.add(1);
+        }
         let metrics = &self.watch.metrics;
         if let Some(last) = self.last_chunk.replace(now) {
             metrics.gap.observe((now - last).as_secs_f64());
@@ -168,6 +177,9 @@ impl Inference {
             None => Event::Expire,
         };
         self.life.step(event);
+        if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.asked.streaming) {
+            meter.add(tokens);
+        }
         if let Some(number) = self.listed {
             let (state, error) = (self.life.state(), error.map(str::to_owned));
             self.watch.recent.end(number, |view| {

@@ -5,14 +5,18 @@
 
 mod audit;
 mod inference;
+mod live;
 mod metrics;
+mod rate;
 mod recent;
 
 use std::sync::Arc;
 
 use audit::AuditLog;
 pub use inference::{Asked, Inference, Taker};
+pub use live::View;
 pub use metrics::{Metrics, WakeOutcome};
+use rate::Rates;
 use recent::Recent;
 pub use recent::TaskView;
 
@@ -25,12 +29,18 @@ pub struct Watch {
     pub metrics: Metrics,
     audit: AuditLog,
     recent: Recent,
+    rates: Rates,
 }
 
 impl Watch {
     /// Nothing seen yet; audit rows go to `store`.
     pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
-        Ok(Self { metrics: Metrics::new()?, audit: AuditLog::new(store), recent: Recent::default() })
+        Ok(Self {
+            metrics: Metrics::new()?,
+            audit: AuditLog::new(store),
+            recent: Recent::default(),
+            rates: Rates::default(),
+        })
     }
 
     /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.
@@ -46,6 +56,11 @@ impl Watch {
     /// The synchronous inferences that `caller` may see, newest first: those that run, and the last ones that ended.
     pub fn tasks(&self, caller: &Caller) -> Vec<TaskView> {
         self.recent.list(|owner| caller.role == Role::Admin || caller.user == owner)
+    }
+
+    /// Tokens a second of a row now. The caller has made sure that the row may be seen.
+    pub fn tokens_per_second(&self, llm: &str) -> f64 {
+        self.rates.of(llm)
     }
 
     /// One of them.

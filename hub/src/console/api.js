@@ -1,0 +1,93 @@
+// Requests to the hub. The token lives in this tab's session storage and goes out as a bearer header, nowhere else.
+
+const KEY = "virtual-llm-token";
+
+let token = sessionStorage.getItem(KEY);
+let onEnd = () => {};
+
+/** Calls `ended` when the hub no longer takes the token. */
+export function whenRefused(ended) {
+  onEnd = ended;
+}
+
+export function hasToken() {
+  return token !== null;
+}
+
+export function keepToken(secret) {
+  token = secret;
+  if (secret === null) sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, secret);
+}
+
+/** What the hub said when it did not do what was asked. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The answer to a request; anything but 2xx is thrown as `Refused`. */
+export async function request(method, path, { body, signal } = {}) {
+  const sent = token;
+  const headers = { authorization: `Bearer ${sent}` };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const answer = await fetch(path, {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal,
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+    referrerPolicy: "no-referrer",
+  });
+  if (answer.ok) return answer;
+  const said = await answer.text().catch(() => "");
+  if (answer.status === 401 && sent !== null && sent === token) onEnd();
+  throw new Refused(answer.status, reason(said) ?? `the hub answered ${answer.status}`);
+}
+
+export async function json(method, path, options) {
+  const answer = await request(method, path, options);
+  const body = await answer.text();
+  return body ? JSON.parse(body) : undefined;
+}
+
+/** The sentence in an error body of either API. */
+export function reason(said) {
+  try {
+    const { error } = JSON.parse(said);
+    return typeof error === "string" ? error : error?.message;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The events of an event stream: `{ event, data }`. Ends when the stream does. */
+export async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  let event = "";
+  let data = [];
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const raw of lines) {
+        const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+        if (line === "") {
+          if (data.length) yield { event: event || "message", data: data.join("\n") };
+          event = "";
+          data = [];
+        } else if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+        else if (line.startsWith("event:")) event = line.slice(6).trim();
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

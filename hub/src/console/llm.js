@@ -1,0 +1,118 @@
+// One LLM, or a pool: what is known of it, how fast it answers, its recent tasks.
+
+import { json } from "./api.js";
+import { chart } from "./chart.js";
+import { el, keyed, pill, text } from "./dom.js";
+import { ago, count, median, millis, moment, rate } from "./format.js";
+import { live, watch } from "./live.js";
+
+/** Between two looks at the audit, in ms; tasks that end in the live view bring the next look forward. */
+const LOOK = 5000;
+
+export function llm(name) {
+  const members = Object.values(live.llms).filter((row) => row.poolName === name);
+  return !live.llms[name] && members.length ? pool(name) : one(name);
+}
+
+function heading(name, ...rest) {
+  return el("div.heading", {}, el("h1", {}, name), ...rest,
+    el("a.button", { href: `#/chat/${encodeURIComponent(name)}` }, "Chat"));
+}
+
+function pool(name) {
+  const list = el("ul.plain");
+  const sync = keyed(list, (row) => {
+    const status = pill();
+    const node = el("li", {}, el("a", { href: `#/llm/${encodeURIComponent(row.name)}` }, row.name), " ", status.node);
+    return { node, update: (row) => status.set(row.waking ? "waking" : row.status) };
+  });
+  const draw = () => sync(Object.values(live.llms).filter((row) => row.poolName === name), (row) => row.name);
+  draw();
+  const node = el("div.stack", {}, heading(name),
+    el("section.card", { "aria-labelledby": "members" }, el("h2", { id: "members" }, "Members of the pool"), list));
+  return { title: name, node, leave: watch(draw) };
+}
+
+const FACTS = [
+  ["Model", (row) => row.model], ["Type", (row) => row.type], ["Kind", (row) => row.kind],
+  ["Pool", (row) => row.poolName ?? "–"], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
+  ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
+  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => ago(row.lastHeartbeatAt)],
+  ["Publisher", (row) => row.providerSessionId ?? "–"],
+];
+
+/** Long values get twice the room. */
+const WIDE = new Set(["Model", "Publisher"]);
+
+function one(name) {
+  const status = pill();
+  const about = el("p.hint");
+  const facts = FACTS.map(([label, value]) => ({ value, label, node: el("dd") }));
+  const gone = el("p.trouble", { role: "alert" });
+  const charts = el("div.charts");
+  const rows = el("tbody");
+  const none = el("p.empty", {}, "Looking …");
+  const table = el("table", { "aria-labelledby": "recent", hidden: true }, el("thead", {}, el("tr", {},
+    ["When", "Status", "User", "First byte", "In all", "Tokens in", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
+  const sync = keyed(rows, taskRow);
+  const node = el("div.stack", {}, heading(name, status.node), about, gone,
+    el("section.card", { "aria-labelledby": "facts" }, el("h2", { id: "facts" }, "Now"),
+      el("dl.facts", {}, facts.map(({ label, node }) => el(WIDE.has(label) ? "div.wide" : "div", {}, el("dt", {}, label), node)))),
+    el("section.card", { "aria-labelledby": "speed" }, el("h2", { id: "speed" }, "Latency and tokens"), charts),
+    el("section.card", { "aria-labelledby": "recent" }, el("h2", { id: "recent" }, "Recent tasks"), none, table));
+
+  const draw = () => {
+    const row = live.llms[name];
+    text(gone, row || live.state !== "live" ? "" : "There is no such LLM, or it is not visible to you.");
+    status.node.hidden = !row;
+    if (!row) return;
+    status.set(row.waking ? "waking" : row.status);
+    text(about, row.description ?? "");
+    for (const { value, node } of facts) text(node, value(row));
+  };
+
+  let drawn = "";
+  const look = async () => {
+    const tasks = await json("GET", `/api/v1/llms/${encodeURIComponent(name)}/tasks`).catch(() => undefined);
+    const seen = JSON.stringify(tasks);
+    if (!tasks || seen === drawn) return;
+    drawn = seen;
+    text(none, "No task yet.");
+    none.hidden = tasks.length > 0;
+    table.hidden = tasks.length === 0;
+    sync(tasks, (task) => task.id);
+    const oldest = tasks.toReversed();
+    charts.replaceChildren(
+      chart({ title: "Time to answer", unit: millis, bars: oldest, value: (task) => task.totalMs, inner: (task) => task.firstByteMs,
+        label: summary("in all", tasks.map((task) => task.totalMs), millis), legend: ["in all", "to the first byte"] }),
+      chart({ title: "Tokens out", unit: count, bars: oldest, value: (task) => task.outputTokens,
+        label: summary("tokens out", tasks.map((task) => task.outputTokens ?? NaN), count), legend: ["tokens"] }));
+  };
+
+  let ended = "";
+  const unwatch = watch(() => {
+    draw();
+    const now = Object.values(live.tasks).filter((task) => task.llmName === name).map((task) => task.id + task.status).sort().join();
+    if (now !== ended) look();
+    ended = now;
+  });
+  draw();
+  look();
+  const clock = setInterval(look, LOOK);
+  return { title: name, node, leave: () => (unwatch(), clearInterval(clock)) };
+}
+
+function summary(what, numbers, unit) {
+  const known = numbers.filter(Number.isFinite);
+  return known.length ? `median ${unit(median(known))}, most ${unit(Math.max(...known))} ${what}` : `no ${what} known yet`;
+}
+
+function taskRow(task) {
+  const status = pill();
+  status.set(task.status, task.status < 400 ? "active" : task.status === 499 ? "inactive" : "error");
+  const cell = (label, said) => el("td", { "data-label": label }, said);
+  const node = el("tr", {}, el("th", { scope: "row" }, moment(task.createdAt)), cell("Status", status.node),
+    cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("In all", millis(task.totalMs)),
+    cell("Tokens in", count(task.inputTokens)), cell("Tokens out", count(task.outputTokens)));
+  return { node, update() {} };
+}

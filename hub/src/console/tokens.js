@@ -1,0 +1,75 @@
+// Tokens, for admins: list, create (the secret is shown once), revoke.
+
+import { json } from "./api.js";
+import { el, pill, text } from "./dom.js";
+import { ago, moment } from "./format.js";
+
+const DAY = 86_400_000;
+
+export function tokens() {
+  const trouble = el("p.trouble", { role: "alert" });
+  const user = el("input", { id: "user-name", required: true, maxlength: 100, pattern: "[A-Za-z0-9][A-Za-z0-9._@+\\-]*", autocomplete: "off", spellcheck: "false" });
+  const role = el("select", { id: "role" }, el("option", { value: "member" }, "member"), el("option", { value: "admin" }, "admin"));
+  const days = el("select", { id: "days" }, el("option", { value: "" }, "never"), [7, 30, 90, 365].map((n) => el("option", { value: n }, `in ${n} days`)));
+  const fresh = el("div.fresh", { role: "status", "aria-live": "polite" });
+  const body = el("tbody");
+  const table = el("table", { "aria-labelledby": "tokens" }, el("thead", {}, el("tr", {},
+    ["User", "State", "Role", "Id", "Created", "Expires", "Action"].map((label) => el("th", { scope: "col" }, label)))), body);
+  const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
+  const node = el("div.stack", {}, el("h1", {}, "Tokens"),
+    el("section.card", { "aria-labelledby": "new" }, el("h2", { id: "new" }, "New token"),
+      el("form.row", { onsubmit: create }, labelled("User", user), labelled("Role", role), labelled("Expires", days), el("button", { type: "submit" }, "Create")),
+      fresh, trouble),
+    el("section.card", {}, el("h2", { id: "tokens" }, "All tokens"), table));
+
+  const attempt = async (what) => {
+    text(trouble, "");
+    try {
+      await what();
+    } catch (error) {
+      text(trouble, `${error.message}.`);
+    }
+  };
+
+  const list = () => attempt(async () => {
+    const answer = await json("GET", "/api/v1/tokens");
+    body.replaceChildren(...(answer.tokens ?? answer).map(row));
+  });
+
+  async function create(event) {
+    event.preventDefault();
+    await attempt(async () => {
+      const wanted = { user: user.value.trim(), role: role.value };
+      if (days.value) wanted.expiresAt = new Date(Date.now() + days.value * DAY).toISOString();
+      const made = await json("POST", "/api/v1/tokens", { body: wanted });
+      const secret = el("output.secret.mono", {}, made.token);
+      const copied = el("span.note");
+      const copy = () => navigator.clipboard.writeText(made.token).then(() => text(copied, "Copied."), () => text(copied, "Select it and copy."));
+      fresh.replaceChildren(el("p", {}, `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, secret,
+        navigator.clipboard && el("button.quiet", { type: "button", onclick: copy }, "Copy"), copied));
+      user.value = "";
+      await list();
+    });
+  }
+
+  function row(token) {
+    const state = pill();
+    const ended = token.revokedAt ? "revoked" : token.expiresAt && Date.parse(token.expiresAt) < Date.now() ? "expired" : "valid";
+    state.set(ended, ended === "valid" ? "active" : "inactive");
+    const cell = (label, ...said) => el("td", { "data-label": label }, ...said);
+    const revoke = el("button.quiet.danger", { type: "button", "aria-label": `Revoke the token of ${token.user}` }, "Revoke");
+    revoke.addEventListener("click", () => {
+      // A second click on the same button confirms; leaving it takes the question back.
+      if (revoke.dataset.sure) return attempt(async () => (await json("DELETE", `/api/v1/tokens/${encodeURIComponent(token.id)}`), list()));
+      revoke.dataset.sure = "1";
+      text(revoke, "Really?");
+    });
+    revoke.addEventListener("blur", () => (delete revoke.dataset.sure, text(revoke, "Revoke")));
+    return el("tr", {}, el("th", { scope: "row" }, token.user), cell("State", state.node), cell("Role", token.role),
+      cell("Id", el("span.mono.clip", { title: token.id }, token.id)), cell("Created", ago(token.createdAt)),
+      cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"), cell("Action", ended === "valid" ? revoke : "–"));
+  }
+
+  list();
+  return { title: "Tokens", node, leave() {} };
+}

@@ -1,0 +1,68 @@
+//! The web console at `/`: files in the binary. They need no token and say nothing of what the hub keeps; what the page
+//! shows it asks for with the token that its user typed in.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Path, ServiceConfig, get};
+
+use crate::error::ApiError;
+
+/// Own scripts and styles only, nothing inline, no frame around it, no form that posts anywhere.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+const PAGE: &str = include_str!("../console/index.html");
+const ICON: &str = include_str!("../console/icon.svg");
+
+macro_rules! files {
+    ($($name:literal $kind:ident),+ $(,)?) => {
+        &[$(($name, $kind, include_str!(concat!("../console/", $name)))),+]
+    };
+}
+
+/// Name, type and text of each file under `/console/`.
+const FILES: &[(&str, &str, &str)] = files![
+    "api.js" SCRIPT,
+    "app.js" SCRIPT,
+    "chart.js" SCRIPT,
+    "chat.js" SCRIPT,
+    "dom.js" SCRIPT,
+    "format.js" SCRIPT,
+    "icon.svg" SVG,
+    "live.js" SCRIPT,
+    "llm.js" SCRIPT,
+    "overview.js" SCRIPT,
+    "style.css" CSS,
+    "tokens.js" SCRIPT,
+];
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/", get().to(async || file(HTML, PAGE)))
+        .route("/favicon.ico", get().to(async || file(SVG, ICON)))
+        .route("/console/{file}", get().to(respond));
+}
+
+async fn respond(name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let found = FILES.iter().find(|(known, ..)| *known == *name);
+    found.map(|(_, kind, text)| file(kind, text)).ok_or_else(|| ApiError::not_found("file", &name))
+}
+
+fn file(kind: &'static str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(kind)
+        .insert_header(("content-security-policy", CSP))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("x-frame-options", "DENY"))
+        .insert_header(("referrer-policy", "no-referrer"))
+        .insert_header(("cross-origin-opener-policy", "same-origin"))
+        .insert_header(("cross-origin-resource-policy", "same-origin"))
+        .insert_header(("permissions-policy", "camera=(), microphone=(), geolocation=()"))
+        // Some 40 KB, asked for again on each visit: a hub that was upgraded shows its own page at once.
+        .insert_header(("cache-control", "no-cache"))
+        .body(text)
+}

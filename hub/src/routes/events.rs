@@ -1,0 +1,141 @@
+//! `GET /api/v1/events`: what the caller sees of the hub, live. `event: hello` names the caller, `event: snapshot` has
+//! everything, each `event: change` what became different; `null` stands for what is gone.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, ServiceConfig, get};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use wire::sse::write_event;
+
+use super::HubData;
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::model::Caller;
+use crate::watch::View;
+
+/// Between two looks: quick enough for an eye, and a look at 1,000 rows costs a millisecond or two.
+const LOOK: Duration = Duration::from_secs(1);
+/// Silence for so long gets a comment: proxies cut idle connections after 60 s, some after 30.
+const QUIET: Duration = Duration::from_secs(15);
+/// Most watchers at once: 64 looks a second at 1,000 rows are a tenth of a core.
+const WATCHERS: usize = 64;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    let watchers = Data::new(Watchers::default());
+    config.app_data(watchers).route("/api/v1/events", get().to(respond));
+}
+
+/// How many watch now.
+#[derive(Default)]
+struct Watchers(AtomicUsize);
+
+/// One of them, until it is dropped.
+struct Seat(Arc<Watchers>);
+
+impl Watchers {
+    fn sit(self: Arc<Self>) -> Option<Seat> {
+        let taken = self.0.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(self);
+        (taken < WATCHERS).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Serialize)]
+struct Hello<'a> {
+    user: &'a str,
+    role: &'static str,
+    version: &'static str,
+}
+
+async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Result<HttpResponse, ApiError> {
+    let hub = hub.into_inner();
+    if hub.is_stopping() {
+        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+    }
+    let seat = watchers
+        .into_inner()
+        .sit()
+        .ok_or_else(|| ApiError::new(ErrorKind::Busy, format!("more than {WATCHERS} watch already")))?;
+    let hello = Hello { user: &caller.user, role: caller.role.as_str(), version: env!("CARGO_PKG_VERSION") };
+    let mut first = Vec::new();
+    let data = serde_json::to_string(&hello).map_err(ApiError::internal)?;
+    write_event(&mut first, Some("hello"), None, &data).map_err(ApiError::internal)?;
+    let view = hub.view(&caller);
+    let everything = view.since(&View::default()).unwrap_or_else(|| "{}".to_owned());
+    write_event(&mut first, Some("snapshot"), None, &everything).map_err(ApiError::internal)?;
+
+    let end = Box::pin({
+        let (hub, caller) = (hub.clone(), caller.clone());
+        async move {
+            tokio::select! {
+                () = hub.tokens.ended(&caller) => (),
+                () = hub.stopping() => (),
+            }
+        }
+    });
+    let mut look = interval(LOOK);
+    // After a reader that was slow one look is enough: it tells all that changed.
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let events =
+        Events { first: Some(first.into()), hub, caller, view, look, said: Instant::now(), end, _seat: seat };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-store, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(stream::unfold(events, next)))
+}
+
+/// A watcher's stream. It is asked for more only when its socket has room, so it holds one view and at most one event.
+struct Events {
+    first: Option<Bytes>,
+    hub: Arc<Hub>,
+    caller: Caller,
+    view: View,
+    look: Interval,
+    said: Instant,
+    /// Resolves when the stream has to end.
+    end: Pin<Box<dyn Future<Output = ()>>>,
+    _seat: Seat,
+}
+
+async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)> {
+    if let Some(first) = events.first.take() {
+        return Some((Ok(first), events));
+    }
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut events.end => return None,
+            _ = events.look.tick() => (),
+        }
+        let view = events.hub.view(&events.caller);
+        let change = view.since(&events.view);
+        events.view = view;
+        let out = match change {
+            Some(change) => {
+                let mut out = Vec::with_capacity(change.len() + 32);
+                write_event(&mut out, Some("change"), None, &change).ok()?;
+                out.into()
+            }
+            None if events.said.elapsed() >= QUIET => Bytes::from_static(b": quiet\n\n"),
+            None => continue,
+        };
+        events.said = Instant::now();
+        return Some((Ok(out), events));
+    }
+}

@@ -1,0 +1,202 @@
+//! The web console: its files, its live events, the recent tasks of one row.
+
+use serde_json::Value;
+
+use super::http::{Answer, ask};
+use super::publisher::{Publisher, provider};
+use super::road::infer;
+use super::support::{ADMIN, TestHub, hub, hub_with};
+
+/// The data of the next event `name`, and of those before it nothing.
+async fn event(stream: &mut Answer, name: &str) -> Value {
+    loop {
+        let piece = stream.next().await.expect("the stream goes on");
+        for block in piece.split("\n\n") {
+            if let Some(data) = block.strip_prefix(&format!("event: {name}\ndata: ")) {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+    }
+}
+
+/// Reads changes until one satisfies `wanted`.
+async fn change(stream: &mut Answer, wanted: impl Fn(&Value) -> bool) {
+    while !wanted(&event(stream, "change").await) {}
+}
+
+async fn watch(hub: &TestHub, token: &str) -> (Answer, Value) {
+    let mut stream = hub.ask_as(token, "GET", "/api/v1/events").open().await;
+    assert_eq!(stream.status, 200, "{}", stream.head);
+    assert!(stream.head.contains("content-type: text/event-stream"));
+    assert!(stream.head.contains("no-store"));
+    let snapshot = event(&mut stream, "snapshot").await;
+    (stream, snapshot)
+}
+
+fn private(name: &str) -> Value {
+    let mut provider = provider(name);
+    provider["visibility"] = "private".into();
+    provider
+}
+
+#[actix_rt::test]
+async fn the_page_and_its_files_need_no_token_and_allow_nothing_foreign() {
+    let hub = hub().await;
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/console/app.js", "text/javascript; charset=utf-8"),
+        ("/console/style.css", "text/css; charset=utf-8"),
+        ("/console/icon.svg", "image/svg+xml"),
+    ] {
+        let mut answer = ask(hub.addr, "GET", path).open().await;
+        assert_eq!(answer.status, 200, "{path}");
+        for header in [
+            &format!("content-type: {kind}"),
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
+            "frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+        ] {
+            assert!(answer.head.contains(header), "{path}: {header} in {}", answer.head);
+        }
+        assert!(!answer.head.contains("access-control"), "{path}: nobody else's page may read");
+        let body = answer.rest().await;
+        let foreign = body.replace("http://www.w3.org/", "");
+        assert!(!foreign.contains("http://") && !foreign.contains("https://"), "{path} loads from elsewhere");
+        assert!(!body.contains("innerHTML") && !body.contains("style=\""), "{path}");
+    }
+    assert_eq!(ask(hub.addr, "GET", "/console/../lib.rs").send().await.0, 404);
+    assert_eq!(ask(hub.addr, "GET", "/console/nothing.js").send().await.0, 404);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_file_of_the_console_is_served() {
+    let hub = hub().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/console");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let path = if name == "index.html" { "/".into() } else { format!("/console/{name}") };
+        assert_eq!(ask(hub.addr, "GET", path).send().await.0, 200, "{name}");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn events_need_a_token_and_begin_with_all_that_the_caller_sees() {
+    let hub = hub().await;
+    assert_eq!(ask(hub.addr, "GET", "/api/v1/events").send().await.0, 401);
+    let alice = hub.member("alice").await;
+    let bob = hub.member("bob").await;
+    let _publisher = Publisher::start(&hub, &alice, &[provider("open"), private("secret")], None).await;
+
+    let (_, seen) = watch(&hub, &alice).await;
+    assert_eq!(seen["llms"]["secret"]["status"], "active");
+    assert_eq!(seen["publishers"].as_object().unwrap().len(), 1);
+    let (_, seen) = watch(&hub, &bob).await;
+    assert_eq!(seen["llms"]["open"]["status"], "active");
+    assert!(!seen.to_string().contains("secret"), "{seen}");
+    let (_, seen) = watch(&hub, ADMIN).await;
+    assert_eq!(seen["llms"]["secret"]["waking"], false);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_stranger_hears_nothing_of_what_happens_to_a_private_row() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[private("secret")], None).await;
+    let (mut stranger, seen) = watch(&hub, &bob).await;
+    let (mut owner, _) = watch(&hub, &alice).await;
+    assert_eq!(seen.get("llms"), None);
+    publisher.close();
+    change(&mut owner, |change| change["llms"]["secret"]["status"] == "inactive").await;
+    // A sign that the stranger's stream is past that moment.
+    let _second = Publisher::start(&hub, &alice, &[provider("open")], None).await;
+    let heard = event(&mut stranger, "change").await;
+    assert_eq!(heard["llms"].as_object().unwrap().keys().collect::<Vec<_>>(), ["open"]);
+    assert!(heard.get("publishers").is_none() && heard.get("tasks").is_none(), "{heard}");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn rows_and_tasks_are_told_as_they_come_change_and_go() {
+    let hub = hub().await;
+    let (mut stream, seen) = watch(&hub, ADMIN).await;
+    assert!(seen.get("llms").is_none());
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    change(&mut stream, |change| change["llms"]["a"]["status"] == "active").await;
+
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        let task = publisher.task().await;
+        change(&mut stream, |change| change["totals"]["tasks"]["running"] == 1).await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    change(&mut stream, |change| {
+        let tasks = change["tasks"].as_object();
+        tasks.is_some_and(|tasks| tasks.values().any(|task| task["status"] == "completed"))
+    })
+    .await;
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn events_end_when_their_token_is_revoked_and_when_the_hub_stops() {
+    let hub = hub().await;
+    let wanted = r#"{"user":"carol"}"#;
+    let (_, token) = hub.ask("POST", "/api/v1/tokens").body(wanted).json().await;
+    let (mut revoked, _) = watch(&hub, token["token"].as_str().unwrap()).await;
+    let (mut stopped, _) = watch(&hub, ADMIN).await;
+    let path = format!("/api/v1/tokens/{}", token["id"].as_str().unwrap());
+    assert_eq!(hub.ask("DELETE", path).send().await.0, 204);
+    while revoked.next().await.is_some() {}
+    let end = async { while stopped.next().await.is_some() {} };
+    futures_util::join!(hub.stop(), end);
+}
+
+#[actix_rt::test]
+async fn more_watchers_than_there_are_seats_are_turned_away_until_one_leaves() {
+    let hub = hub().await;
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(watch(&hub, ADMIN).await);
+    }
+    let ask = hub.ask("GET", "/api/v1/events");
+    assert_eq!(ask.send().await.0, 429);
+    streams.pop();
+    super::support::eventually("a seat is free", async || ask.open().await.status == 200).await;
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn recent_tasks_of_a_row_are_for_those_who_see_it_and_name_users_to_admins_only() {
+    let hub = hub_with(|_| ()).await;
+    let alice = hub.member("alice").await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("open"), private("secret")], None).await;
+    let call = infer(&hub, "open", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+
+    let tasks = async |token: &str, name: &str| {
+        hub.ask_as(token, "GET", format!("/api/v1/llms/{name}/tasks")).send().await
+    };
+    let rows =
+        async |token: &str| -> Vec<Value> { serde_json::from_str(&tasks(token, "open").await.1).unwrap() };
+    let (mine, owners, strangers) = (rows(ADMIN).await, rows(&alice).await, rows(&bob).await);
+    assert_eq!(mine[0]["user"], "admin");
+    assert_eq!(mine[0]["status"], 200);
+    assert_eq!(owners.len(), 1, "the owner sees how the row does");
+    assert_eq!(owners[0]["user"], Value::Null, "and not for whom");
+    assert!(strangers.is_empty(), "another user's task is nobody else's");
+    let (hidden, unknown) = (tasks(&bob, "secret").await, tasks(&bob, "unknow").await);
+    assert_eq!(hidden.0, 404);
+    assert_eq!(hidden.1.replace("secret", "unknow"), unknown.1);
+    hub.stop().await;
+}
