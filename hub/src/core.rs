@@ -11,6 +11,7 @@ use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::options::HubOptions;
+use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::relay::{Tasks, Wakes};
 use crate::store::{Change, Store};
@@ -36,6 +37,8 @@ pub struct Hub {
     pub tokens: Arc<Tokens>,
     /// What runs now, and what it counts for.
     pub watch: Arc<Watch>,
+    /// Durable tasks that have not ended.
+    pub queue: Queue,
     /// Sends when a publisher came, woke or got room: for those who wait for one.
     pub room: watch::Sender<()>,
     /// How far the hub is on its way down.
@@ -73,6 +76,7 @@ impl Hub {
             store,
             tokens,
             watch,
+            queue: Queue::default(),
             room: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }

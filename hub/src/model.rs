@@ -215,6 +215,8 @@ pub struct DurableTask {
     pub id: String,
     /// Whose it is.
     pub owner: UserId,
+    /// What its owner may: it is dispatched long after its owner's call.
+    pub role: Role,
     /// Row, pool or agent that was asked for.
     pub target: String,
     /// Where it is in its life.

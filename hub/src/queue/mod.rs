@@ -1,5 +1,19 @@
-//! Inferences that wait: the life of a task, and durable tasks (SPEC.md section 5, queue).
+//! Durable tasks (SPEC.md section 5, queue): accepted when they are on disk, run when a publisher has room.
+//!
+//! The book holds every task that has not ended, without its request, which is read from the store when it is sent out.
+//! [`drive`] claims tasks and starts one worker for each; a worker commits its claim before anything is sent, so that no
+//! crash makes a task run twice.
 
+mod book;
+mod drive;
 mod state;
+mod work;
 
+pub use book::{Peek, Queue, TooMany};
+pub use drive::{drive, restore};
 pub use state::{Attempt, Effect, Event, Life};
+
+/// Why a task that was sent out before a restart has no result.
+pub const HUB_RESTARTED: &str = "the hub was restarted while this task was running";
+/// Why a task that nobody took has no result.
+pub const EXPIRED: &str = "no publisher took this task in time";

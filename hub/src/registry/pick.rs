@@ -156,6 +156,13 @@ impl Registry {
         }
     }
 
+    /// Gives back a place that was taken for a task that did not start.
+    pub fn unreserve(&mut self, name: &str) {
+        if let Some(entry) = self.llms.get_mut(name) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+        }
+    }
+
     /// Our tasks on the row.
     pub fn in_flight(&self, name: &str) -> u32 {
         self.llms.get(name).map_or(0, |entry| entry.in_flight)

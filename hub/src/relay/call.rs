@@ -27,6 +27,11 @@ impl Call {
         Arc::new(Self { inference: Mutex::new(Some(hub.watch.begin(asked))) })
     }
 
+    /// One that the queue lists under its own id.
+    pub fn of(inference: Inference) -> Arc<Self> {
+        Arc::new(Self { inference: Mutex::new(Some(inference)) })
+    }
+
     fn note(&self, note: impl FnOnce(&mut Inference)) {
         if let Some(inference) = &mut *self.inference.lock() {
             note(inference);

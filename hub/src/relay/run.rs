@@ -118,7 +118,8 @@ async fn next(
     }
 }
 
-async fn try_one(
+/// Runs it on one member up to its first content.
+pub(crate) async fn try_one(
     hub: &Arc<Hub>,
     request: &Request,
     call: &Call,

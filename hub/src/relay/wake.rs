@@ -51,7 +51,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Sees to it that the row is awake, with all others who want it.
-pub(super) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
+pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let failed = |message: String| ApiError::new(ErrorKind::Unavailable, message);
     let (mut outcome, begin) = {
         let mut wakes = hub.wakes.lock();

@@ -22,6 +22,8 @@ mod register;
 mod result;
 mod sessions;
 mod stream;
+mod task_stream;
+mod tasks;
 mod tokens;
 mod upload;
 
@@ -44,6 +46,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         metrics::register(config);
         tokens::register(config);
         sessions::register(config);
+        tasks::register(config);
         // Before `/{name}`: no LLM's name begins with `_`.
         register::register(config);
         stream::register(config);

@@ -22,6 +22,7 @@ use crate::clock::{self, Clock};
 use crate::core::{Hub, Phase};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
+use crate::queue;
 use crate::registry::Registry;
 use crate::routes;
 use crate::routes::contain::contain;
@@ -63,8 +64,10 @@ impl Hub {
             auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
         let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now());
+        let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
         let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));
+        queue::restore(&hub, tasks).await?;
         serve(hub, admin_token)
     }
 }
@@ -125,6 +128,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let tasks = vec![
         serving,
         tokio::spawn(clockwork::run(hub.clone())),
+        actix_rt::spawn(queue::drive(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, tasks })

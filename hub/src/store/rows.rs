@@ -201,14 +201,16 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
 }
 
 fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
-    let sql = "INSERT INTO tasks (id, owner, target, state, request, streaming, llm, session, result_status,
+    let sql = "INSERT INTO tasks (id, owner, role, target, state, request, streaming, llm, session, result_status,
         result_body, error, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-        ON CONFLICT (id) DO UPDATE SET owner = ?2, target = ?3, state = ?4, request = ?5, streaming = ?6, llm = ?7,
-        session = ?8, result_status = ?9, result_body = ?10, error = ?11, created_at = ?12, updated_at = ?13";
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+        ON CONFLICT (id) DO UPDATE SET owner = ?2, role = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
+        llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
+        updated_at = ?14";
     let values = params![
         task.id,
         task.owner,
+        task.role.as_str(),
         task.target,
         task.state.as_str(),
         task.request,
@@ -230,6 +232,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
     Ok(DurableTask {
         id: row.get("id")?,
         owner: row.get("owner")?,
+        role: word(row, "role", Role::parse)?,
         target: row.get("target")?,
         state: word(row, "state", TaskState::parse)?,
         request: row.get("request")?,

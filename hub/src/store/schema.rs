@@ -37,7 +37,7 @@ const MIGRATIONS: &[&str] = &["
 
     -- seq keeps the order in which tasks came in, however close together.
     CREATE TABLE tasks (
-        seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, target TEXT NOT NULL,
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, role TEXT NOT NULL, target TEXT NOT NULL,
         state TEXT NOT NULL, request TEXT, streaming INTEGER NOT NULL, llm TEXT, session TEXT,
         result_status INTEGER, result_body TEXT, error TEXT, created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL

@@ -124,7 +124,7 @@ impl Store for SqliteStore {
     fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>> {
         let owner = owner.map(str::to_owned);
         let sql =
-            "SELECT seq, id, owner, target, state, NULL AS request, streaming, llm, session, result_status,
+            "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session, result_status,
             NULL AS result_body, error, created_at, updated_at FROM tasks
             WHERE state IN ('completed', 'error', 'cancelled') AND (?1 IS NULL OR owner = ?1)
             ORDER BY updated_at DESC, seq DESC LIMIT ?2";

@@ -68,6 +68,7 @@ fn task(id: &str, state: TaskState) -> DurableTask {
     DurableTask {
         id: id.into(),
         owner: "alice".into(),
+        role: Role::Member,
         target: "a".into(),
         state,
         request: (!state.is_terminal()).then(|| r#"{"messages":[]}"#.into()),

@@ -7,6 +7,7 @@ mod http;
 mod lifecycle;
 mod manage;
 mod publisher;
+mod queue;
 mod road;
 mod support;
 mod upstream;

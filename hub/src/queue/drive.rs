@@ -1,0 +1,173 @@
+//! Who gets which task, and when: the loop that claims.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wire::task::Endpoint;
+
+use super::state::{Effect, Event, Life};
+use super::work::{end, work};
+use super::{EXPIRED, HUB_RESTARTED};
+use crate::agents;
+use crate::clock;
+use crate::core::Hub;
+use crate::model::{Caller, DurableTask, TaskState};
+use crate::registry::{Candidate, Pick, Target};
+use crate::store::{Change, StoreError};
+
+/// How often tasks that wait are looked at without a reason: for what has expired or rested.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Takes in what the store had at the start: what waited waits on, what had been sent out has failed.
+pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), StoreError> {
+    let mut ended = Vec::new();
+    for mut task in tasks {
+        let mut life = Life::stored(task.state);
+        if let Effect::Ended { state, .. } = life.step(Event::Restart) {
+            task.state = state;
+            task.request = None;
+            task.error = Some(HUB_RESTARTED.into());
+            task.updated_at = clock::now();
+            ended.push(Change::PutTask(Box::new(task)));
+        } else {
+            hub.queue.add(task);
+        }
+    }
+    if ended.is_empty() { Ok(()) } else { hub.store.write(ended).await }
+}
+
+/// Claims tasks for publishers that have room, for as long as the hub runs.
+pub async fn drive(hub: Arc<Hub>) {
+    let mut room = hub.room.subscribe();
+    loop {
+        let depth = hub.queue.depth();
+        hub.watch.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        if depth == 0 {
+            // Nothing waits: what goes on at the publishers is of no matter.
+            hub.queue.came.notified().await;
+        } else {
+            let news = async {
+                tokio::select! {
+                    () = hub.queue.came.notified() => (),
+                    _ = room.changed() => (),
+                }
+            };
+            // Either way, look.
+            let _ = timeout(LOOK, news).await;
+        }
+        room.mark_unchanged();
+        expire(&hub);
+        if !hub.is_stopping() {
+            // A publisher's room is first for its owner's tasks.
+            claim(&hub, true);
+            claim(&hub, false);
+        }
+    }
+}
+
+fn expire(hub: &Arc<Hub>) {
+    let patience = i64::try_from(hub.options.timings.queue_timeout.as_millis()).unwrap_or(i64::MAX);
+    for number in hub.queue.older(clock::now().plus_millis(patience.saturating_neg())) {
+        end(hub, number, Event::Expire, None, Some(EXPIRED));
+    }
+}
+
+/// Claims what can be claimed, in order; with `own` at publishers of the task's owner only.
+fn claim(hub: &Arc<Hub>, own: bool) {
+    let mut busy: HashSet<(String, String)> = HashSet::new();
+    for (number, caller, target) in hub.queue.waiting(hub.now().mono) {
+        let key = (caller.user.clone(), target);
+        if busy.contains(&key) {
+            continue;
+        }
+        let Some((target, candidate)) = choose(hub, &caller, &key.1, own) else {
+            // Those behind it for the same name fare no better.
+            busy.insert(key);
+            continue;
+        };
+        let claimed = hub.queue.step(number, Event::Claim, |open, effect| {
+            open.taken_by(&candidate);
+            match effect {
+                Effect::Send(attempt) => Some((attempt, open.task.clone())),
+                _ => None,
+            }
+        });
+        let Some(Some((attempt, task))) = claimed else { continue };
+        hub.watch.metrics.waited(Duration::from_millis(clock::now().millis_since(task.created_at)));
+        let place = Place::take(hub, &candidate);
+        let worker = actix_rt::spawn(work(hub.clone(), number, attempt, task, target, candidate, place));
+        hub.queue.set_worker(number, worker.abort_handle());
+    }
+}
+
+fn choose(hub: &Hub, caller: &Caller, name: &str, own: bool) -> Option<(Target, Candidate)> {
+    let mut registry = hub.registry.lock();
+    let mut target = registry
+        .target(caller, name)
+        .or_else(|| registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent)))?;
+    if own {
+        if target.only_owner.as_ref().is_some_and(|owner| *owner != caller.user) {
+            return None;
+        }
+        target.only_owner = Some(caller.user.clone());
+    }
+    match registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()) {
+        Pick::Chosen(candidate) if !candidate.full => Some((target, *candidate)),
+        _ => None,
+    }
+}
+
+/// The request as it is sent: with an agent's prompt, where the task is for one.
+pub(super) fn prepare(hub: &Hub, caller: &Caller, task: &DurableTask, request: String) -> String {
+    let registry = hub.registry.lock();
+    if registry.target(caller, &task.target).is_some() {
+        return request;
+    }
+    let agent = registry.agent(caller, &task.target);
+    agent.and_then(|agent| agents::apply(agent, Endpoint::ChatCompletions, &request).ok()).unwrap_or(request)
+}
+
+/// A place at a publisher, held from the claim to the dispatch, which counts for itself.
+pub(super) struct Place {
+    hub: Arc<Hub>,
+    row: String,
+}
+
+impl Place {
+    fn take(hub: &Arc<Hub>, candidate: &Candidate) -> Self {
+        hub.registry.lock().task_started(&candidate.name);
+        Self { hub: hub.clone(), row: candidate.name.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hub.registry.lock().unreserve(&self.row);
+    }
+}
+
+impl Hub {
+    /// The caller takes back an open task. `false` for one that is not open, or not its own.
+    pub fn cancel_task(self: &Arc<Self>, caller: &Caller, id: &str) -> bool {
+        let Some(number) = self.queue.number(caller, id) else { return false };
+        end(self, number, Event::Cancel, None, None);
+        true
+    }
+
+    /// What `caller` asks for, if it may see it: a row, a pool or an agent.
+    pub fn knows(&self, caller: &Caller, name: &str) -> bool {
+        let registry = self.registry.lock();
+        registry.target(caller, name).is_some() || registry.agent(caller, name).is_some()
+    }
+}
+
+/// The HTTP status that stands for a task's end in metrics and audit.
+pub(super) fn status_of(state: TaskState, answered: Option<u16>) -> u16 {
+    match state {
+        TaskState::Cancelled => 499,
+        TaskState::Completed => answered.unwrap_or(200),
+        _ => answered.filter(|status| *status >= 400).unwrap_or(502),
+    }
+}

@@ -1,0 +1,276 @@
+//! One claimed task, from its commit to its end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use wire::openai::{completion_as_chunk, error_message, usage};
+use wire::sse::Decoder;
+use wire::task::Endpoint;
+
+use super::drive::{Place, prepare, status_of};
+use super::state::{Attempt, Effect, Event};
+use crate::core::Hub;
+use crate::error::ErrorKind;
+use crate::model::{Caller, DurableTask};
+use crate::registry::{Candidate, Pick, Target};
+use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, try_one, wake};
+use crate::store::Change;
+use crate::watch::Asked;
+
+/// A task that came back waits so long: its publisher may be on its way down, and would refuse it again at once.
+const REST: Duration = Duration::from_secs(1);
+/// Between two tries to write an end down, while the store cannot be written.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Largest streamed answer that is kept: as the largest whole one.
+const LARGEST: usize = 64 << 20;
+
+/// What came of a dispatch.
+enum Outcome {
+    /// The whole answer: status and body.
+    Answered(u16, String),
+    /// All chunks of it; they are in the book.
+    Streamed,
+    /// It failed, for good.
+    Failed(String),
+    /// The publisher was lost before it began.
+    Lost,
+}
+
+/// Runs a claimed task.
+pub(super) async fn work(
+    hub: Arc<Hub>,
+    number: u64,
+    attempt: Attempt,
+    task: DurableTask,
+    target: Target,
+    candidate: Candidate,
+    place: Place,
+) {
+    let stored = hub.store.task(&task.id).await;
+    let Some(request) = stored.ok().flatten().and_then(|stored| stored.request) else {
+        // The store cannot be read now.
+        return requeue(&hub, number, attempt, None);
+    };
+    // Before anything is sent: after a crash of ours nobody would know that it was.
+    let claimed = DurableTask { request: Some(request.clone()), ..task.clone() };
+    if hub.store.write(vec![Change::PutTask(Box::new(claimed))]).await.is_err() {
+        return requeue(&hub, number, attempt, Some(request));
+    }
+    let caller = Caller { user: task.owner.clone(), role: task.role, token_id: task.id.clone() };
+    let body = prepare(&hub, &caller, &task, request.clone());
+    let call = call(&hub, number, &task);
+    let inference = Request {
+        caller,
+        target,
+        endpoint: Endpoint::ChatCompletions,
+        streaming: task.streaming,
+        body,
+        set_model: true,
+        patience: None,
+    };
+    match run(&hub, number, attempt, &inference, &call, candidate, place).await {
+        // Down with the hub: the next start says so.
+        Outcome::Lost if hub.is_stopping() => (),
+        Outcome::Lost => requeue(&hub, number, attempt, Some(request)),
+        Outcome::Failed(message) => end(&hub, number, Event::Fail(attempt), None, Some(&message)),
+        Outcome::Answered(status, body) if status < 400 => {
+            end(&hub, number, Event::Answer(attempt), Some((status, body)), None);
+        }
+        Outcome::Answered(status, body) => {
+            let message = error_message(&body).unwrap_or_else(|| format!("the backend answered {status}"));
+            end(&hub, number, Event::Fail(attempt), Some((status, body)), Some(&message));
+        }
+        Outcome::Streamed => {
+            let chunks = hub.queue.answer(number);
+            end(&hub, number, Event::Answer(attempt), Some((200, chunks)), None);
+        }
+    }
+}
+
+/// The task's notes, begun at its first dispatch.
+fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<Call> {
+    let begin = || {
+        let asked = Asked {
+            user: task.owner.clone(),
+            target: task.target.clone(),
+            endpoint: Endpoint::ChatCompletions,
+            streaming: task.streaming,
+        };
+        Call::of(hub.watch.begin_unlisted(asked, task.id.clone()))
+    };
+    let known = hub.queue.with(number, |open| open.call.get_or_insert_with(begin).clone());
+    known.unwrap_or_else(begin)
+}
+
+/// Tries members, each once, until one begins to answer; then reads its answer to the end.
+async fn run(
+    hub: &Arc<Hub>,
+    number: u64,
+    attempt: Attempt,
+    inference: &Request,
+    call: &Call,
+    first: Candidate,
+    place: Place,
+) -> Outcome {
+    let patience = hub.options.timings.wait_timeout;
+    let mut tried = HashSet::new();
+    let mut place = Some(place);
+    let mut candidate = first;
+    loop {
+        tried.insert(candidate.name.clone());
+        let began = async {
+            if candidate.asleep {
+                wake(hub, &candidate).await.map_err(|error| Outcome::Failed(error.message.into_owned()))?;
+                candidate.asleep = false;
+            }
+            let mut trying = Box::pin(try_one(hub, inference, call, &candidate));
+            let first = futures_util::poll!(&mut trying);
+            // The dispatch counts for itself now.
+            drop(place.take());
+            let reply = match first {
+                Poll::Ready(reply) => reply,
+                Poll::Pending => trying.await,
+            };
+            reply.map_err(|error| match error.kind {
+                ErrorKind::Unavailable => Outcome::Lost,
+                _ => Outcome::Failed(error.message.into_owned()),
+            })
+        };
+        let outcome = match timeout(patience, began).await {
+            Err(_) => Outcome::Failed(format!("no answer within {} s", patience.as_secs_f64())),
+            Ok(Err(outcome)) => outcome,
+            Ok(Ok(Reply::Whole { status, body })) => {
+                if let Some(usage) = usage(body.get()) {
+                    call.used(usage);
+                }
+                Outcome::Answered(status, body.get().to_owned())
+            }
+            Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
+                return follow(hub, number, attempt, call, first, dispatch).await;
+            }
+        };
+        if !matches!(outcome, Outcome::Failed(_) | Outcome::Answered(429 | 502..=504, _)) {
+            return whole(hub, number, inference, outcome);
+        }
+        let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
+        match next {
+            Pick::Chosen(next) => {
+                candidate = *next;
+                hub.queue.with(number, |open| open.taken_by(&candidate));
+            }
+            Pick::Nobody | Pick::NoEndpoint => return outcome,
+        }
+    }
+}
+
+/// A whole answer where chunks were asked for is one chunk.
+fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Answered(status, body) if inference.streaming && status < 400 => {
+            match completion_as_chunk(&body) {
+                Ok(chunk) => {
+                    hub.queue.push(number, &chunk);
+                    Outcome::Streamed
+                }
+                Err(_) => Outcome::Failed("the publisher's answer is not a completion".into()),
+            }
+        }
+        outcome => outcome,
+    }
+}
+
+/// Reads a streamed answer to its end.
+async fn follow(
+    hub: &Hub,
+    number: u64,
+    attempt: Attempt,
+    call: &Call,
+    first: Piece,
+    mut dispatch: Dispatch,
+) -> Outcome {
+    hub.queue.step(number, Event::Chunk(attempt), |_, _| ());
+    let mut decoder = Decoder::new();
+    let mut size = 0;
+    let mut piece = Some(first);
+    loop {
+        match piece {
+            Some(Piece::Events { bytes, usage }) => {
+                call.chunk();
+                if let Some(usage) = usage {
+                    call.used(usage);
+                }
+                size += bytes.len();
+                if size > LARGEST {
+                    return Outcome::Failed("the answer is too large to be kept".into());
+                }
+                // Our own encoder's: whole events, of which the data is wanted.
+                let mut bytes: &[u8] = &bytes;
+                while let Some(frame) = decoder.decode(&mut bytes) {
+                    hub.queue.push(number, &frame.data);
+                }
+            }
+            Some(Piece::Done) => return Outcome::Streamed,
+            Some(Piece::Error(message)) => return Outcome::Failed(message),
+            Some(Piece::Answer { .. }) => {
+                return Outcome::Failed("the publisher sent a whole answer within a stream".into());
+            }
+            Some(Piece::Reattached) => (),
+            None => return Outcome::Failed("the publisher was lost in the middle of its answer".into()),
+        }
+        piece = dispatch.next().await;
+    }
+}
+
+/// Back to its place in the queue.
+fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, request: Option<String>) {
+    let rest = hub.now().mono + REST;
+    let back = hub.queue.step(number, Event::Lose(attempt), |open, _| {
+        open.rest = rest;
+        open.task.llm = None;
+        open.task.session = None;
+        open.taker = None;
+        DurableTask { request, ..open.task.clone() }
+    });
+    if let Some(task) = back
+        && task.request.is_some()
+    {
+        hub.save(vec![Change::PutTask(Box::new(task))]);
+    }
+    hub.queue.came.notify_one();
+}
+
+/// A task's one ending, if it has had none: written down, its request erased.
+pub(super) fn end(
+    hub: &Arc<Hub>,
+    number: u64,
+    event: Event,
+    result: Option<(u16, String)>,
+    error: Option<&str>,
+) {
+    let ended = hub.queue.step(number, event, |open, effect| {
+        let Effect::Ended { state, .. } = effect else { return None };
+        let status = status_of(state, result.as_ref().map(|(status, _)| *status));
+        if let Some(call) = open.call.take() {
+            call.ended(status, error);
+        }
+        open.task.error = error.map(str::to_owned);
+        let task = DurableTask { request: None, result, ..open.task.clone() };
+        let change = vec![Change::PutTask(Box::new(task))];
+        // Given to the store at once: who sees the end here and then reads there finds it.
+        Some((hub.store.write(change.clone()), change))
+    });
+    let Some(Some((written, change))) = ended else { return };
+    let hub = hub.clone();
+    // On its own: the worker may be the one that is being stopped.
+    tokio::spawn(async move {
+        let mut written = written.await;
+        while written.is_err() {
+            sleep(AGAIN).await;
+            written = hub.store.write(change.clone()).await;
+        }
+        hub.queue.close(number);
+    });
+}

@@ -1,0 +1,172 @@
+//! `/api/v1/inference-tasks`: durable tasks, and what runs now (SPEC.md section 5, queue).
+
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wire::json::{Object, compact};
+
+use super::task_stream::stream;
+use super::{HubData, body};
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Caller, DurableTask, Role, TaskState};
+use crate::store::Change;
+use crate::watch::TaskView;
+use crate::{clock, random};
+
+/// Most ended tasks in a list.
+const LISTED: usize = 200;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/inference-tasks", post().to(create))
+        .route("/api/v1/inference-tasks", get().to(list))
+        .route("/api/v1/inference-tasks/{id}", get().to(one))
+        .route("/api/v1/inference-tasks/{id}", delete().to(remove))
+        .route("/api/v1/inference-tasks/{id}/stream", get().to(stream));
+}
+
+#[derive(Deserialize)]
+struct Wanted<'a> {
+    llm: String,
+    #[serde(borrow)]
+    request: &'a RawValue,
+    #[serde(default)]
+    streaming: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Accepted<'a> {
+    id: &'a str,
+    status: TaskState,
+    position: usize,
+}
+
+/// One task with its result.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    view: TaskView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ResultView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ResultView<'a> {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunks: Option<&'a RawValue>,
+}
+
+async fn create(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let text = body::text(&req, payload, body::INFERENCE).await?;
+    let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
+    let text = compact(&text).map_err(|error| invalid(&format!("is {error}")))?;
+    let wanted: Wanted<'_> = serde_json::from_str(&text)
+        .map_err(|_| invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#))?;
+    Object::parse(wanted.request.get())
+        .map_err(|error| invalid(&format!("has a request that is {error}")))?;
+    if hub.is_stopping() {
+        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+    }
+    if !hub.knows(&caller, &wanted.llm) {
+        return Err(ApiError::not_found("LLM", &wanted.llm));
+    }
+    hub.queue
+        .has_room(&caller.user)
+        .map_err(|_| ApiError::new(ErrorKind::Busy, "you have too many open tasks: wait for some to end"))?;
+    let now = clock::now();
+    let task = DurableTask {
+        id: random::id("task"),
+        owner: caller.user,
+        role: caller.role,
+        target: wanted.llm,
+        state: TaskState::Pending,
+        request: Some(wanted.request.get().to_owned()),
+        streaming: wanted.streaming.unwrap_or(false),
+        llm: None,
+        session: None,
+        result: None,
+        error: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let id = task.id.clone();
+    // On its own: a caller who leaves now must not leave a task that is on disk and in no queue.
+    let hub = hub.into_inner();
+    let position = tokio::spawn(async move {
+        hub.store.write(vec![Change::PutTask(Box::new(task.clone()))]).await?;
+        Ok::<_, ApiError>(hub.queue.add(task))
+    });
+    let position = position.await.map_err(ApiError::internal)??;
+    Ok(HttpResponse::Accepted().json(Accepted { id: &id, status: TaskState::Pending, position }))
+}
+
+async fn list(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
+    let mut tasks = hub.queue.list(&caller);
+    tasks.extend(hub.watch.tasks(&caller));
+    let owner = (caller.role != Role::Admin).then_some(caller.user.as_str());
+    let ended = hub.store.ended_tasks(owner, LISTED).await?;
+    tasks.extend(ended.iter().map(|task| with_row(&hub, &caller, task)));
+    tasks.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    // One that ended just now may be in both.
+    tasks.dedup_by(|a, b| a.id == b.id);
+    Ok(HttpResponse::Ok().json(tasks))
+}
+
+async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let open = hub.queue.view(&caller, &id);
+    let running = open.clone().filter(|view| !view.status.is_terminal());
+    if let Some(view) = running.or_else(|| hub.watch.task(&caller, &id)) {
+        return Ok(HttpResponse::Ok().json(Whole { view, result: None }));
+    }
+    let task = ended(&hub, &caller, &id).await?;
+    if let Some(view) = open.filter(|_| !task.state.is_terminal()) {
+        // Its end could not be written yet.
+        return Ok(HttpResponse::Ok().json(Whole { view, result: None }));
+    }
+    let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ToOwned::to_owned).ok();
+    let json = task.result.as_ref().and_then(|(_, text)| raw(text));
+    let chunked = task.streaming && task.state == TaskState::Completed;
+    let result = task.result.as_ref().map(|(status, _)| ResultView {
+        status: *status,
+        body: json.as_deref().filter(|_| !chunked),
+        chunks: json.as_deref().filter(|_| chunked),
+    });
+    Ok(HttpResponse::Ok().json(Whole { view: with_row(&hub, &caller, &task), result }))
+}
+
+async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let hub = hub.into_inner();
+    if !hub.cancel_task(&caller, &id) {
+        let task = ended(&hub, &caller, &id).await?;
+        hub.store.write(vec![Change::DeleteTask(task.id)]).await?;
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// A task that the store has, for its owner and admins; for others there is none.
+pub(super) async fn ended(hub: &Hub, caller: &Caller, id: &str) -> Result<DurableTask, ApiError> {
+    let task = hub.store.task(id).await?;
+    task.filter(|task| caller.role == Role::Admin || caller.user == task.owner)
+        .ok_or_else(|| ApiError::not_found("task", id))
+}
+
+/// An ended task, with what is known now of the row that answered it.
+fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
+    let registry = hub.registry.lock();
+    let row = task.llm.as_deref().and_then(|name| registry.llm(caller, name));
+    TaskView {
+        pool_name: row.and_then(|row| row.pool_name.clone()),
+        model: row.map(|row| row.model.clone()),
+        ..TaskView::of(task)
+    }
+}
