@@ -95,7 +95,8 @@ pub(crate) async fn models(client: &Client, url: &str, key: Option<&Secret>) -> 
     if !status.is_success() {
         return Err(format!("it answered {}", crate::client::status_text(status)));
     }
-    let list: Value = serde_json::from_slice(&bytes).map_err(|_| "its list of models is not JSON".to_owned())?;
+    let list: Value =
+        serde_json::from_slice(&bytes).map_err(|_| "its list of models is not JSON".to_owned())?;
     let models = list["data"].as_array().ok_or("its answer is not a list of models")?;
     Ok(models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
 }

@@ -19,8 +19,12 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
     let value = control::ask(&Places::find(global)?, &Request::Status).await?;
     match args.output {
-        Some(OutputFormat::Json) => output::line(serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?),
-        Some(OutputFormat::Yaml) => output::piece(serde_yaml_ng::to_string(&value).map_err(anyhow::Error::from)?),
+        Some(OutputFormat::Json) => {
+            output::line(serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?)
+        }
+        Some(OutputFormat::Yaml) => {
+            output::piece(serde_yaml_ng::to_string(&value).map_err(anyhow::Error::from)?)
+        }
         Some(OutputFormat::Name) => {
             for provider in value["providers"].as_array().into_iter().flatten() {
                 output::line(format!("provider/{}", text(provider, "name")))?;
@@ -70,7 +74,10 @@ pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
 pub(crate) async fn pause(global: &Global, args: &PauseArgs) -> Outcome {
     let seconds = args.duration.as_ref().map(Duration::as_secs_f64);
     control::ask(&Places::find(global)?, &Request::Pause { seconds }).await?;
-    let until = args.duration.map_or_else(|| "until `virtual-llm resume`".to_owned(), |time| format!("for {}", span(time.as_secs())));
+    let until = args.duration.map_or_else(
+        || "until `virtual-llm resume`".to_owned(),
+        |time| format!("for {}", span(time.as_secs())),
+    );
     output::line(format!("paused {until}: new tasks wait, running ones end"))
 }
 
@@ -98,13 +105,19 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
         format!("Hub         {}", printable(&status.hub_url)),
         format!("Channel     {state}, since {}", ago(status.channel.since)),
         format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
-        format!("Heartbeat   {}", status.last_heartbeat_at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", ago(at)))),
+        format!(
+            "Heartbeat   {}",
+            status.last_heartbeat_at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", ago(at)))
+        ),
     ];
     if let Some(error) = &status.last_error {
         lines.push(format!("Last error  {} ({} ago)", printable(&error.message), ago(error.at)));
     }
     if let Some(pause) = &status.paused {
-        let until = pause.until.map_or_else(|| "until `virtual-llm resume`".to_owned(), |until| format!("for {} more", left(until)));
+        let until = pause.until.map_or_else(
+            || "until `virtual-llm resume`".to_owned(),
+            |until| format!("for {} more", left(until)),
+        );
         lines.push(format!("Paused      {until}"));
     }
     lines
@@ -138,7 +151,8 @@ fn row(provider: &ProviderState) -> Value {
         Some(report) if report.paused => "paused".to_owned(),
         Some(report) => report.status.status.to_string(),
     };
-    let withdrawn = provider.withdrawn_until.map(|until| format!("crashed too often; back in {}", left(until)));
+    let withdrawn =
+        provider.withdrawn_until.map(|until| format!("crashed too often; back in {}", left(until)));
     json!({
         "name": provider.name,
         "published": provider.wire_name,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use awc::error::{ConnectError, SendRequestError};
 use serde::Deserialize;
 
+use super::tls_reason::connect_reason;
+
 /// A call to the hub that failed. The text is for people: no token, no line break.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HubError {
@@ -92,7 +94,7 @@ impl HubError {
     }
 
     pub(super) fn unconnected(call: &'static str, error: &std::io::Error) -> Self {
-        let reason = one_line(&format!("the hub cannot be reached: {error}"));
+        let reason = one_line(&format!("the hub cannot be reached: {}", connect_reason(error)));
         Self::Unreachable { call, reason, nothing_taken: true }
     }
 
@@ -106,6 +108,9 @@ impl HubError {
             }
             SendRequestError::Connect(ConnectError::Timeout) => {
                 "the hub cannot be reached: timeout".to_owned()
+            }
+            SendRequestError::Connect(ConnectError::Io(error)) => {
+                format!("the hub cannot be reached: {}", connect_reason(error))
             }
             SendRequestError::Connect(error) => format!("the hub cannot be reached: {error}"),
             SendRequestError::Timeout => "the hub did not answer in time".to_owned(),

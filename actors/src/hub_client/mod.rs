@@ -7,6 +7,7 @@ mod address;
 mod channel;
 mod connections;
 mod error;
+mod tls_reason;
 mod token;
 mod uplink;
 mod upload;

@@ -124,7 +124,7 @@ impl RootActor {
                 self.start_provider(index, ctx);
             }
         }
-        log::info!("configuration read again: {} published", self.providers.len());
+        log::debug!("configuration read again: {} published", self.providers.len());
         self.publish();
         self.retire(ctx);
     }

@@ -65,7 +65,10 @@ async fn show(global: &Global, args: &UpArgs) -> Result<Show, Failure> {
     let credentials = Credentials::new(hub.url.clone(), hub.token.clone());
     let options = Options { agents: offer.agents, ..Options::new(credentials, offer.providers) };
     let registrar = Registrar::start(options).map_err(Failure::failed)?;
-    registrar.ready().await.map_err(|ended| Failure::failed(format!("the hub did not take us: {ended:?}")))?;
+    registrar
+        .ready()
+        .await
+        .map_err(|ended| Failure::failed(format!("the hub did not take us: {ended:?}")))?;
     let answered = say_hello(&hub, &model).await;
     Ok(Show { hub, registrar, model, answered })
 }

@@ -38,7 +38,9 @@ impl Offer {
         let mut running = Vec::new();
         for model in &found {
             // The configuration knows it already, and has more to say about it.
-            if let Some(i) = configured.iter().position(|(url, name)| *name == model.model && same(url, &model.url)) {
+            if let Some(i) =
+                configured.iter().position(|(url, name)| *name == model.model && same(url, &model.url))
+            {
                 running.push(published.providers[i].clone());
                 continue;
             }
@@ -64,17 +66,28 @@ impl Offer {
 }
 
 /// A backend that answered just now before one that may be away; never a model that only embeds.
-fn choose(running: &[ProviderConfig], all: &[ProviderConfig], wanted: Option<&str>) -> Result<WireName, Failure> {
+fn choose(
+    running: &[ProviderConfig],
+    all: &[ProviderConfig],
+    wanted: Option<&str>,
+) -> Result<WireName, Failure> {
     let mut candidates = running.iter().chain(all);
     let chosen = match wanted {
         Some(wanted) => candidates.find(|provider| {
             provider.wire_name.as_str() == wanted || provider.model == wanted || provider.name == wanted
         }),
-        None => candidates.clone().find(|provider| !provider.model.contains("embed")).or_else(|| candidates.next()),
+        None => candidates
+            .clone()
+            .find(|provider| !provider.model.contains("embed"))
+            .or_else(|| candidates.next()),
     };
     chosen.map(|provider| provider.wire_name.clone()).ok_or_else(|| {
         let known: Vec<_> = all.iter().map(|provider| provider.wire_name.as_str()).collect();
-        Failure::failed(format!("no model '{}' here; there is {}", wanted.unwrap_or_default(), known.join(", ")))
+        Failure::failed(format!(
+            "no model '{}' here; there is {}",
+            wanted.unwrap_or_default(),
+            known.join(", ")
+        ))
     })
 }
 

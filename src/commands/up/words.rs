@@ -21,7 +21,9 @@ pub(super) fn greeting(url: &str, offer: &Offer) -> String {
 pub(super) fn pace(answer: &Answer) -> String {
     let first = answer.to_first.as_millis();
     match answer.pace() {
-        Some(pace) => format!("({} tokens, the first after {first} ms, then {pace:.0} a second)\n", answer.tokens),
+        Some(pace) => {
+            format!("({} tokens, the first after {first} ms, then {pace:.0} a second)\n", answer.tokens)
+        }
         None => format!("(the first token after {first} ms)\n"),
     }
 }

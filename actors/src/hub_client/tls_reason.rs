@@ -1,0 +1,54 @@
+//! Why a TLS handshake failed, in words that say what to do.
+
+use std::io;
+
+use rustls::{CertificateError, Error};
+
+/// What to tell of a failed connect; rustls's own words for certificates are names of its variants.
+pub(super) fn connect_reason(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(certificate)) => certificate_reason(certificate).to_owned(),
+        Some(Error::InvalidMessage(_)) => {
+            "it does not speak TLS on this port: try http:// in its URL".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn certificate_reason(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate is signed by nobody this system knows: name its CA with --ca-file"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check this machine's clock"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name than the URL's"
+        }
+        CertificateError::Revoked => "its certificate was revoked",
+        _ => "its certificate is not accepted (a CA's own certificate cannot serve as a server's)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_in_words() {
+        for (error, words) in [
+            (CertificateError::UnknownIssuer, "--ca-file"),
+            (CertificateError::Expired, "expired"),
+            (CertificateError::NotValidForName, "another name"),
+            (CertificateError::BadEncoding, "not accepted"),
+        ] {
+            let text = connect_reason(&io::Error::other(Error::InvalidCertificate(error)));
+            assert!(text.contains(words) && !text.contains("InvalidCertificate"), "{text}");
+        }
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect_reason(&refused), "connection refused");
+    }
+}
