@@ -8,6 +8,10 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
 
-#[allow(dead_code, reason = "the tests that use it land with the commands")]
 #[path = "../support/mod.rs"]
 mod support;
+
+mod classic;
+mod end_to_end;
+mod registrar;
+mod up;

@@ -18,7 +18,6 @@ use super::wait_until;
 /// One request as it came.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Value,
@@ -161,7 +160,6 @@ async fn answer(state: web::Data<Mutex<State>>, request: HttpRequest, body: Byte
     let scripted = {
         let mut state = state.lock();
         state.seen.push(Seen {
-            method: request.method().to_string(),
             path: path.clone(),
             headers: request
                 .headers()

@@ -43,7 +43,7 @@ impl Home {
     }
 
     /// Writes a configuration with these providers.
-    pub fn providers(&self, providers: serde_json::Value) {
+    pub fn providers(&self, providers: &serde_json::Value) {
         self.write("config.json", &serde_json::json!({ "llm": { "providers": providers } }).to_string());
     }
 
@@ -136,9 +136,7 @@ impl Process {
             PATIENCE,
             wait_until("it shows", || async { from.borrow().contains(text).then_some(()) }),
         );
-        if found.await.is_err() {
-            panic!("no {text:?} in:\n{}\n{}", self.stdout(), self.stderr());
-        }
+        assert!(found.await.is_ok(), "no {text:?} in:\n{}\n{}", self.stdout(), self.stderr());
     }
 
     /// Waits for the end.

@@ -1,0 +1,194 @@
+//! Hub and registrar as two processes, configured by files, with a backend behind them and callers in front.
+
+use std::time::Duration;
+
+use awc::http::Method;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::backend::FakeBackend;
+use crate::support::http::Http;
+use crate::support::process::{Home, Process};
+use crate::support::wait_until;
+
+const ADMIN: &str = "admin-token-of-a-test-0123456789abcdef";
+
+/// A hub, a registrar and a backend, each in its own process or thread.
+struct Team {
+    backend: FakeBackend,
+    home: Home,
+    port: u16,
+    hub: Process,
+    registrar: Process,
+    http: Http,
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start_hub(home: &Home, port: u16) -> Process {
+    let data = home.path().join("hub");
+    let mut command = home.command(&[
+        "hub",
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--reattach-grace",
+        "2s",
+    ]);
+    command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
+    Process::new(command.spawn().unwrap())
+}
+
+fn start_registrar(home: &Home) -> Process {
+    home.start(&[
+        "publish",
+        "--heartbeat-interval",
+        "500ms",
+        "--reconnect-base",
+        "50ms",
+        "--reconnect-max",
+        "200ms",
+    ])
+}
+
+impl Team {
+    async fn start() -> Self {
+        let (backend, home, port) = (FakeBackend::start(), Home::new(), free_port());
+        let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
+        home.credentials(&format!("http://127.0.0.1:{port}/"), ADMIN);
+        home.providers(&json!([
+            { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "publish": true, "poolName": "team" }
+        ]));
+        let hub = start_hub(&home, port);
+        hub.logs("listens on").await;
+        let registrar = start_registrar(&home);
+        registrar.logs("control channel open").await;
+        Self { backend, home, port, hub, registrar, http }
+    }
+
+    async fn row(&self) -> Value {
+        self.http.get("/api/v1/llms/local").await.json()
+    }
+
+    async fn chat(&self, streaming: bool) -> crate::support::http::Answer {
+        let body = json!({ "model": "local", "stream": streaming, "messages": [{ "role": "user", "content": "hi" }] });
+        self.http.post("/v1/chat/completions", &body).await
+    }
+}
+
+#[actix_rt::test]
+async fn a_question_through_the_hub_gets_the_backends_answer() {
+    let team = Team::start().await;
+    let answer = team.chat(false).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "hello from the backend");
+    let request = &team.backend.requests()[0];
+    assert_eq!((&request["model"], &request["stream"]), (&json!("fake-model"), &json!(false)));
+    let infer = team.http.post("/api/v1/llms/local/infer", &json!({ "messages": [] })).await;
+    assert_eq!(infer.status, 200, "{infer:?}");
+}
+
+#[actix_rt::test]
+async fn a_streamed_answer_comes_as_it_is_made_and_ends_with_the_end_mark() {
+    let team = Team::start().await;
+    let answer = team.chat(true).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.header("content-type").unwrap().starts_with("text/event-stream"));
+    assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+    assert_eq!(answer.header("cache-control"), Some("no-cache, no-transform"));
+    let mut events = answer.events();
+    assert_eq!(events.pop().unwrap().data, "[DONE]");
+    let text: String = events
+        .iter()
+        .map(|event| serde_json::from_str::<Value>(&event.data).unwrap())
+        .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(text, "t0 t1 t2 ");
+}
+
+#[actix_rt::test]
+async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
+    let mut team = Team::start().await;
+    let before = team.row().await;
+    team.registrar.signal(Signal::SIGKILL);
+    wait_until("the row is inactive", || async { (team.row().await["status"] == "inactive").then_some(()) })
+        .await;
+    team.registrar = start_registrar(&team.home);
+    team.registrar.logs("control channel open").await;
+    assert_eq!(team.chat(false).await.status, 200);
+
+    team.hub.signal(Signal::SIGKILL);
+    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
+        .await;
+    team.hub = start_hub(&team.home, team.port);
+    team.hub.logs("opened").await;
+    assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
+    let after = team.row().await;
+    for key in ["id", "providerSessionId", "createdAt", "ownerId"] {
+        assert_eq!(before[key], after[key], "{key}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
+    let team = Team::start().await;
+    team.backend.script(|script| {
+        script.tokens = 100_000;
+        script.pace = Duration::from_millis(20);
+    });
+    let stream = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let response = team.http.open(Method::POST, "/v1/chat/completions", Some(stream)).await;
+    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    drop(response);
+    wait_until("a stream is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+
+    team.backend.script(|script| script.think = Duration::from_hours(1));
+    let whole = json!({ "model": "local", "messages": [] }).to_string();
+    let http = team.http.clone();
+    let call =
+        actix_rt::spawn(async move { http.send(Method::POST, "/v1/chat/completions", Some(whole)).await });
+    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    call.abort();
+    wait_until("a whole call is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+}
+
+#[actix_rt::test]
+async fn an_error_of_the_backend_reaches_the_caller_with_its_status() {
+    let team = Team::start().await;
+    team.backend.script(|script| {
+        script.refuse =
+            Some((400, r#"{"error":{"message":"too long","type":"invalid_request_error"}}"#.into()));
+    });
+    for streaming in [false, true] {
+        let answer = team.chat(streaming).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.json()["error"]["message"], "too long");
+    }
+}
+
+#[actix_rt::test]
+async fn a_stream_that_breaks_off_has_no_end_mark() {
+    let team = Team::start().await;
+    team.backend.script(|script| script.truncate = true);
+    let events = team.chat(true).await.events();
+    let last = events.last().unwrap();
+    assert!(serde_json::from_str::<Value>(&last.data).unwrap()["error"].is_object(), "{last:?}");
+    assert!(events.iter().all(|event| event.data != "[DONE]"));
+}
+
+#[actix_rt::test]
+async fn sigterm_ends_hub_and_registrar_with_0_and_leaves_no_row_active() {
+    let team = Team::start().await;
+    team.registrar.signal(Signal::SIGTERM);
+    assert_eq!(team.registrar.end().await.code(), 0);
+    let row = team.http.get("/api/v1/llms/local").await.json();
+    assert_eq!(row["status"], "inactive");
+    let answer = team.http.post("/v1/chat/completions", &json!({ "model": "local", "messages": [] })).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    team.hub.signal(Signal::SIGTERM);
+    assert_eq!(team.hub.end().await.code(), 0);
+}

@@ -1,0 +1,206 @@
+//! The registrar as a process: start, stop, second instance, kill -9, a hub that comes and goes.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::backend::FakeBackend;
+use crate::support::classic_hub::ClassicHub;
+use crate::support::process::Home;
+use crate::support::wait_until;
+
+const QUICK: [&str; 9] = [
+    "publish",
+    "--heartbeat-interval",
+    "200ms",
+    "--reconnect-base",
+    "50ms",
+    "--reconnect-max",
+    "200ms",
+    "--drain-timeout",
+    "2s",
+];
+
+fn home_with_mock(hub: &ClassicHub) -> Home {
+    let home = Home::new();
+    home.credentials(&hub.url(), "secret-token");
+    home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
+    home
+}
+
+#[actix_rt::test]
+async fn nothing_to_publish_is_one_line_and_exit_0() {
+    let home = Home::new();
+    let outcome = home.run(&["publish"]).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().filter(|line| line.contains("nothing to publish")).count(), 1);
+    home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock" }]));
+    let outcome = home.run(&["publish"]).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("nothing to publish"));
+}
+
+#[actix_rt::test]
+async fn no_credentials_is_exit_2_and_names_the_file_to_make() {
+    let home = Home::new();
+    home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
+    let outcome = home.run(&["publish"]).await;
+    assert_eq!(outcome.code(), 2, "{outcome:?}");
+    assert!(outcome.stderr.contains(home.mcpctl().join("credentials").to_str().unwrap()), "{outcome:?}");
+}
+
+#[actix_rt::test]
+async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    hub.script("_provider-register", [(409, json!({ "error": "Cannot publish over public LLM: m" }))]);
+    let outcome = home.run(&QUICK).await;
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    assert!(outcome.stderr.contains("provider-register HTTP 409"), "{outcome:?}");
+    assert!(outcome.stderr.contains("Cannot publish over public LLM: m"), "{outcome:?}");
+}
+
+#[actix_rt::test]
+async fn a_hub_that_fails_for_a_while_at_start_is_tried_again() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let failures = [408, 425, 429, 500, 503, 200].map(|status| (status, json!({})));
+    hub.script("_provider-register", failures);
+    let _process = home.start(&QUICK);
+    hub.channel(1).await;
+    assert_eq!(hub.seen_at("_provider-register").len(), 7);
+}
+
+#[actix_rt::test]
+async fn a_kill_9_and_a_start_keep_the_session_id() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let process = home.start(&QUICK);
+    hub.channel(1).await;
+    process.signal(Signal::SIGKILL);
+    process.end().await;
+    let _again = home.start(&QUICK);
+    let register = hub.request("_provider-register", 2).await;
+    assert_eq!(register.body["providerSessionId"], "sess-1");
+    hub.channel(2).await;
+    assert_eq!(hub.seen_at("_provider-stream")[1].header("x-mcpctl-provider-session"), Some("sess-1"));
+}
+
+#[actix_rt::test]
+async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let first = home.start(&QUICK);
+    hub.channel(1).await;
+    let second = home.run(&QUICK).await;
+    assert_eq!(second.code(), 1, "{second:?}");
+    assert!(second.stderr.contains("provider-session"), "{second:?}");
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
+    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    backend.script(|script| script.think = std::time::Duration::from_millis(500));
+    home.credentials(&hub.url(), "t");
+    home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true, "maxConcurrency": 1 }]));
+    let process = home.start(&QUICK);
+    hub.channel(1).await;
+    hub.infer("running", "a", false, "x");
+    hub.infer("waiting", "a", false, "x");
+    wait_until("one runs", || async { (backend.open() == 1).then_some(()) }).await;
+    process.signal(Signal::SIGTERM);
+    assert_eq!(hub.ended("waiting").await, [json!({ "error": "publisher shutting down" })]);
+    assert_eq!(hub.ended("running").await[0]["status"], 200);
+    assert_eq!(process.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn a_second_signal_stops_at_once_with_exit_1() {
+    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    backend.script(|script| script.think = std::time::Duration::from_mins(1));
+    home.credentials(&hub.url(), "t");
+    home.providers(
+        &json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true }]),
+    );
+    let process = home.start(&["publish"]);
+    hub.channel(1).await;
+    hub.infer("t1", "a", false, "x");
+    wait_until("it runs", || async { (backend.open() == 1).then_some(()) }).await;
+    process.signal(Signal::SIGTERM);
+    process.logs("stopping").await;
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.end().await.code(), 1);
+}
+
+#[actix_rt::test]
+async fn a_forgotten_session_registers_again_with_the_same_id() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let _process = home.start(&QUICK);
+    hub.channel(1).await;
+    hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
+    let register = hub.request("_provider-register", 2).await;
+    assert_eq!(register.body["providerSessionId"], "sess-1");
+    hub.infer("t1", "m", false, "still here");
+    hub.ended("t1").await;
+}
+
+#[actix_rt::test]
+async fn a_channel_that_ends_is_opened_again_after_a_fresh_register_and_a_beat_follows() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let _process = home.start(&[
+        "publish",
+        "--heartbeat-interval",
+        "1h",
+        "--reconnect-base",
+        "50ms",
+        "--reconnect-max",
+        "100ms",
+    ]);
+    hub.channel(1).await;
+    hub.request("_provider-heartbeat", 1).await;
+    hub.hang_up();
+    hub.channel(2).await;
+    assert_eq!(hub.seen_at("_provider-register").len(), 2);
+    hub.request("_provider-heartbeat", 2).await;
+    hub.infer("t1", "m", false, "hi");
+    hub.ended("t1").await;
+}
+
+#[actix_rt::test]
+async fn no_secret_prompt_or_answer_is_logged_at_the_loudest_level() {
+    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    home.credentials(&hub.url(), "canary-token");
+    home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "apiKey": "canary-key", "publish": true }]));
+    let mut command = home.command(&QUICK);
+    command.env("RUST_LOG", "trace");
+    let process = crate::support::process::Process::new(command.spawn().unwrap());
+    hub.channel(1).await;
+    hub.infer("t1", "a", false, "canary-prompt");
+    hub.infer("t2", "a", true, "canary-prompt");
+    hub.ended("t1").await;
+    hub.ended("t2").await;
+    process.signal(Signal::SIGTERM);
+    let outcome = process.end().await;
+    let backend_port = format!(":{}", backend.port());
+    for canary in ["canary-token", "canary-key", "canary-prompt", "hello from the backend", &backend_port] {
+        assert!(!outcome.stderr.contains(canary), "{canary} in the log");
+    }
+}
+
+#[actix_rt::test]
+async fn a_hub_that_dies_and_comes_back_finds_the_registrar_again_with_the_same_id() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let _process = home.start(&QUICK);
+    hub.channel(1).await;
+    let port = hub.port();
+    hub.stop().await;
+    let again = ClassicHub::on(port);
+    again.channel(1).await;
+    assert_eq!(again.seen_at("_provider-register")[0].body["providerSessionId"], "sess-1");
+    again.infer("t1", "m", false, "hi");
+    again.ended("t1").await;
+}
