@@ -41,6 +41,8 @@ pub struct Registry {
     sessions: HashMap<String, Session>,
     /// `poolName` to the names of the rows that have it.
     pools: HashMap<String, BTreeSet<String>>,
+    /// The last sweep: heartbeats since then are not yet written.
+    swept: Duration,
     /// Counts picks, so that equals take turns.
     picks: u64,
 }
@@ -101,6 +103,7 @@ impl Registry {
             agents: BTreeMap::new(),
             sessions: HashMap::new(),
             pools: HashMap::new(),
+            swept: now.mono,
             picks: 0,
         };
         for record in &snapshot.sessions {
@@ -112,6 +115,7 @@ impl Registry {
                 llm.status = Status::Inactive;
                 llm.inactive_since = Some(now.wall);
                 if let Some(session) = llm.session.as_ref().and_then(|id| registry.sessions.get_mut(id)) {
+                    llm.last_heartbeat_at = Some(session.record.last_heartbeat_at);
                     session.llms.insert(llm.name.clone());
                 }
             }
@@ -123,6 +127,7 @@ impl Registry {
                 agent.status = Status::Inactive;
                 agent.inactive_since = Some(now.wall);
                 if let Some(session) = agent.session.as_ref().and_then(|id| registry.sessions.get_mut(id)) {
+                    agent.last_heartbeat_at = Some(session.record.last_heartbeat_at);
                     session.agents.insert(agent.name.clone());
                 }
             }

@@ -22,6 +22,10 @@ impl Registry {
     pub fn sweep(&mut self, now: Now) -> Swept {
         let mut swept = Swept::default();
         for (id, session) in &mut self.sessions {
+            if session.beat > self.swept {
+                // One row a session and sweep, however often its heart beats.
+                swept.changes.push(Change::PutSession(session.record.clone()));
+            }
             let quiet = now.mono.saturating_sub(session.beat);
             if quiet > self.heartbeat_timeout && !session.silent {
                 session.silent = true;
@@ -33,6 +37,7 @@ impl Registry {
                 swept.dead.push(id.clone());
             }
         }
+        self.swept = now.mono;
         for id in &swept.silent {
             swept.changes.extend(self.silence(id, now));
         }

@@ -2,9 +2,12 @@
 //!
 //! The fast path: each read is decoded without a copy, checked and written once, and goes to the caller as one piece.
 
+use std::time::Duration;
+
 use actix_web::web::Payload;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use wire::openai::error_message;
 use wire::result::DONE;
 use wire::sse::Decoder;
@@ -27,6 +30,8 @@ pub(super) enum Progress {
 }
 
 const BROKE_OFF: &str = "the publisher's answer broke off";
+/// A caller who reads nothing for so long is given up: its publisher has others to serve.
+const STALLED: Duration = Duration::from_mins(5);
 /// What stands for an upload in the memory of endings: it cannot be repeated.
 const UPLOADED: u64 = 0;
 
@@ -92,7 +97,7 @@ pub(super) async fn send(
         Err(mpsc::error::TrySendError::Full(piece)) => tokio::select! {
             biased;
             _ = gone => false,
-            sent = pieces.send(piece) => sent.is_ok(),
+            sent = timeout(STALLED, pieces.send(piece)) => matches!(sent, Ok(Ok(()))),
         },
     }
 }

@@ -13,7 +13,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::HubError;
 
@@ -186,11 +186,27 @@ impl HubHandle {
         self.server.stop(true).await;
         for task in self.tasks {
             task.abort();
+            // Its end is what matters, and that it lets go of the hub.
+            let _ = task.await;
         }
         self.hub.watch.flush().await;
         // All that was given before is committed when this is.
         if let Err(error) = self.hub.store.write(Vec::new()).await {
             log::error!("{error}");
         }
+        let_go(self.hub).await;
+    }
+}
+
+/// Waits until nobody else holds the hub, so that its directory is free for the next one when this is done: the
+/// server's thread ends a moment after its server, and nothing tells when.
+async fn let_go(hub: Arc<Hub>) {
+    /// By then it is a leak, and no reason to hang.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const LOOK: Duration = Duration::from_millis(1);
+
+    let deadline = Instant::now() + PATIENCE;
+    while Arc::strong_count(&hub) > 1 && Instant::now() < deadline {
+        sleep(LOOK).await;
     }
 }

@@ -1,14 +1,15 @@
 //! `POST /_provider-register`: a session's whole set, atomically. First everything is decided, then applied.
 
-use std::collections::BTreeSet;
+mod check;
+mod conflict;
+
+pub(super) use check::{name, object, prose, text};
 
 use wire::SessionId;
-use wire::names;
 use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
 use wire::row::{Kind, Status, Visibility};
-use wire::texts;
 
-use super::{AgentEntry, Link, LlmEntry, Registry, Session};
+use super::{Link, Registry, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, SessionRecord};
 use crate::store::Change;
@@ -37,13 +38,6 @@ pub enum Refusal {
     Conflict(String),
 }
 
-/// Longest model, type or `llmName`, in bytes: the longest of Hugging Face's model paths have about 100.
-const MAX_TEXT: usize = 512;
-/// Longest description, prompt or other free text of a row or an agent, in bytes.
-const MAX_PROSE: usize = 64 << 10;
-/// Most rows, and most agents, of one session. A workstation has a handful.
-const MAX_ENTRIES: usize = 256;
-
 impl Registry {
     /// Registers, or says why not. `ids` makes an id nobody can guess, with a prefix.
     pub fn register(
@@ -53,7 +47,7 @@ impl Registry {
         ids: &dyn Fn(&str) -> String,
         now: Now,
     ) -> Result<Registered, Refusal> {
-        check(request).map_err(Refusal::Invalid)?;
+        check::check(request).map_err(Refusal::Invalid)?;
         let session = self.session_for(caller, request, ids)?;
         for spec in &request.providers {
             self.may_publish(caller, &session, spec, now).map_err(Refusal::Conflict)?;
@@ -95,65 +89,6 @@ impl Registry {
             Some(known) if known.record.owner != caller.user => Ok(ids("sess")),
             _ => Ok(id.into()),
         }
-    }
-
-    fn may_publish(
-        &self,
-        caller: &Caller,
-        session: &str,
-        spec: &ProviderEntry,
-        now: Now,
-    ) -> Result<(), String> {
-        let Some(LlmEntry { llm, .. }) = self.llms.get(&spec.name) else { return Ok(()) };
-        let free = llm.kind == Kind::Virtual
-            && llm.owner == caller.user
-            && self.may_take(session, llm.session.as_deref(), llm.status, now);
-        if free {
-            Ok(())
-        } else if !caller.sees(llm.visibility, &llm.owner) {
-            Err(texts::name_taken(&spec.name))
-        } else if llm.kind == Kind::Public {
-            Err(texts::over_public(&spec.name))
-        } else {
-            Err(texts::published_elsewhere(&spec.name))
-        }
-    }
-
-    fn may_publish_agent(
-        &self,
-        caller: &Caller,
-        session: &str,
-        spec: &AgentSpec,
-        now: Now,
-    ) -> Result<(), String> {
-        let Some(AgentEntry { agent, .. }) = self.agents.get(&spec.name) else { return Ok(()) };
-        let free = agent.kind == Kind::Virtual
-            && agent.owner == caller.user
-            && self.may_take(session, agent.session.as_deref(), agent.status, now);
-        if free {
-            Ok(())
-        } else if !caller.sees(agent.visibility, &agent.owner) {
-            Err(texts::name_taken(&spec.name))
-        } else if agent.kind == Kind::Public {
-            Err(format!("Cannot publish over public agent: {}", spec.name))
-        } else {
-            Err(format!("Agent {} is published by another session", spec.name))
-        }
-    }
-
-    /// Whether `session` may have what `holder`, a session of the same user, has: its own, or what a dead one left.
-    fn may_take(&self, session: &str, holder: Option<&str>, status: Status, now: Now) -> bool {
-        let Some(holder) = holder else { return true };
-        if holder == session {
-            return true;
-        }
-        let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
-        let dead = match other.link {
-            Link::Open { .. } => false,
-            Link::Closed { .. } => true,
-            Link::None => now.mono.saturating_sub(other.beat) > self.heartbeat_timeout,
-        };
-        status == Status::Inactive && dead
     }
 
     fn touch_session(&mut self, caller: &Caller, id: &str, now: Now, changes: &mut Vec<Change>) {
@@ -324,67 +259,4 @@ fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Register
         _ => return old,
     }
     Visibility::Private
-}
-
-/// What can be checked without the table.
-fn check(request: &RegisterRequest) -> Result<(), String> {
-    if request.providers.len() > MAX_ENTRIES || request.agents.len() > MAX_ENTRIES {
-        return Err(format!("a session has at most {MAX_ENTRIES} providers and {MAX_ENTRIES} agents"));
-    }
-    let mut seen = BTreeSet::new();
-    for (index, spec) in request.providers.iter().enumerate() {
-        let at = format!("providers[{index}]");
-        name(&format!("{at}.name"), &spec.name)?;
-        if !seen.insert(&spec.name) {
-            return Err(format!("{at}.name: '{}' is named twice", spec.name));
-        }
-        text(&format!("{at}.type"), &spec.provider_type)?;
-        text(&format!("{at}.model"), &spec.model)?;
-        if let Some(pool) = &spec.pool_name {
-            name(&format!("{at}.poolName"), pool)?;
-        }
-        prose(&format!("{at}.description"), spec.description.as_deref())?;
-    }
-    let mut seen = BTreeSet::new();
-    for (index, spec) in request.agents.iter().enumerate() {
-        let at = format!("agents[{index}]");
-        name(&format!("{at}.name"), &spec.name)?;
-        if !seen.insert(&spec.name) {
-            return Err(format!("{at}.name: '{}' is named twice", spec.name));
-        }
-        text(&format!("{at}.llmName"), &spec.llm_name)?;
-        prose(&format!("{at}.description"), spec.description.as_deref())?;
-        prose(&format!("{at}.systemPrompt"), spec.system_prompt.as_deref())?;
-        prose(&format!("{at}.project"), spec.project.as_deref())?;
-        object(&format!("{at}.defaultParams"), spec.default_params.as_deref())?;
-        object(&format!("{at}.extras"), spec.extras.as_deref())?;
-    }
-    Ok(())
-}
-
-pub(super) fn name(at: &str, value: &str) -> Result<(), String> {
-    names::check(value).map_err(|error| format!("{at}: {error}"))
-}
-
-pub(super) fn text(at: &str, value: &str) -> Result<(), String> {
-    if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(char::is_control) {
-        return Err(format!("{at}: 1 to {MAX_TEXT} characters, none of them a control character"));
-    }
-    Ok(())
-}
-
-pub(super) fn prose(at: &str, value: Option<&str>) -> Result<(), String> {
-    match value {
-        Some(value) if value.len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn object(at: &str, value: Option<&serde_json::value::RawValue>) -> Result<(), String> {
-    match value {
-        Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object")),
-        Some(value) if value.get().len() > MAX_PROSE => Err(format!("{at}: at most {MAX_PROSE} bytes")),
-        Some(value) => wire::json::compact(value.get()).map(drop).map_err(|error| format!("{at}: {error}")),
-        None => Ok(()),
-    }
 }
