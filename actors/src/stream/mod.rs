@@ -152,9 +152,9 @@ impl StreamActor {
     fn piece(&mut self, piece: Piece, ctx: &mut Context<Self>) {
         match piece {
             Piece::Bytes(bytes) => {
-                self.state.decoder.feed(&bytes);
-                while let Some(event) = self.state.decoder.next_event() {
-                    self.event(event.name(), &event.data);
+                let mut rest: &[u8] = &bytes;
+                while let Some(frame) = self.state.decoder.decode(&mut rest) {
+                    self.event(frame.event.as_deref().unwrap_or_default(), &frame.data);
                 }
                 self.count_discarded();
             }

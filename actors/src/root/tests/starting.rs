@@ -6,14 +6,17 @@ use serde_json::json;
 
 use super::puppet::provider;
 use super::{end, infer, options, started};
-use crate::options::Options;
+use crate::options::{Options, Timings};
 use crate::registrar::{Ended, Registrar, StartError};
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 #[actix::test]
 async fn it_registers_opens_its_channel_and_beats_right_after() {
     let hub = TestHub::start().await;
-    let registrar = started(&hub, vec![provider("a")]).await;
+    // No tick comes in the way: a beat here is that of the channel.
+    let timings = Timings { heartbeat_interval: Duration::from_mins(1), ..quick() };
+    let options = Options { timings, ..options(&hub, vec![provider("a")]) };
+    let registrar = Registrar::start(options).unwrap();
     let register = hub.nth("_provider-register", 1).await;
     assert_eq!(
         register.body,
@@ -31,7 +34,6 @@ async fn it_registers_opens_its_channel_and_beats_right_after() {
     );
     let beat = hub.nth("_provider-heartbeat", 1).await;
     assert_eq!(beat.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);
-    assert!(beat.at - stream.at < Duration::from_millis(200));
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }

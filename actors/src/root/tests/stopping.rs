@@ -69,21 +69,24 @@ async fn a_stop_while_disconnected_is_prompt() {
     let asked = Instant::now();
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
-    assert!(asked.elapsed() < Duration::from_secs(1));
+    assert!(asked.elapsed() < Duration::from_secs(10));
 }
 
 #[actix::test]
 async fn a_second_word_stops_at_once() {
     let hub = TestHub::start().await;
     let puppet = Puppet::held("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let timings = Timings { drain_timeout: Duration::from_mins(1), ..quick() };
+    let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
+    let registrar = Registrar::start(options).unwrap();
+    wait_until("a channel", || hub.open_channels() == 1).await;
     hub.send_task(&infer("t", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     let asked = Instant::now();
     registrar.stop();
     registrar.stop_now();
     assert_eq!(registrar.wait().await, Ended::Stopped);
-    assert!(asked.elapsed() < Duration::from_secs(1));
+    assert!(asked.elapsed() < Duration::from_secs(10));
     wait_until("what ran is dropped", || puppet.dropped() == 1).await;
 }
 

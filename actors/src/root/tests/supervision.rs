@@ -126,7 +126,7 @@ async fn a_provider_that_crashes_too_often_is_withdrawn_with_its_agents_and_come
     pass(Duration::from_secs(1)).await;
     let all = vec!["bad", "good", "of-bad", "of-good"];
     let rest = vec!["good", "of-good"];
-    assert_eq!(tree.registered(), [all.clone()]);
+    assert_eq!(tree.registered().last().unwrap(), &all);
 
     for minutes in [1, 2, 4, 8, 10, 10] {
         tree.ask("bad", 6).await;
