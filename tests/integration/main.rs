@@ -12,6 +12,7 @@
 mod support;
 
 mod classic;
+mod console;
 mod end_to_end;
 mod registrar;
 mod up;

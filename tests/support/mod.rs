@@ -1,6 +1,7 @@
 //! What the integration tests share: the binary as a process, a fake classic hub, a fake backend.
 
 pub mod backend;
+pub mod browser;
 pub mod classic_hub;
 pub mod http;
 pub mod process;

@@ -1,0 +1,160 @@
+//! The hub's web console as a person uses it: in a real browser, against the real hub and a real publisher.
+
+use serde_json::{Value, json};
+
+use crate::support::browser::Browser;
+use crate::support::http::Http;
+use crate::support::process::{Home, Process};
+use crate::support::wait_until;
+
+const ADMIN: &str = "the-admin-token-of-the-test";
+
+/// A hub, a publisher of mocks, and a browser on the console.
+struct Scene {
+    browser: Browser,
+    url: String,
+    hub: Process,
+    publisher: Process,
+    _homes: [Home; 2],
+}
+
+/// `None` where there is no browser.
+async fn scene(width: u32) -> Option<Scene> {
+    let browser = Browser::start(width).await?;
+    let (hub_home, home) = (Home::new(), Home::new());
+    let mut command = hub_home.command(&["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
+    command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
+    let hub = Process::new(command.spawn().unwrap());
+    hub.logs("the hub listens on ").await;
+    let log = hub.stderr();
+    let url = log.split("the hub listens on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+
+    let api = Http::new(&url, ADMIN);
+    let token: Value = {
+        let answer = api.post("/api/v1/tokens", &json!({ "user": "alice" })).await;
+        serde_json::from_str(&answer.body).unwrap()
+    };
+    home.credentials(&url, token["token"].as_str().unwrap());
+    let mock = |name: &str, tokens: u32, rate: u32, visibility: &str| {
+        json!({ "name": name, "type": "mock", "model": format!("model-of-{name}"), "tokens": tokens,
+            "tokensPerSecond": rate, "publish": true, "visibility": visibility,
+            "description": "<b id=bold>bold</b>" })
+    };
+    // Slow enough to be seen while it is answering, quick enough to be waited for.
+    home.providers(&json!([mock("slow", 30, 20, "public"), mock("quiet", 3, 100, "private")]));
+    let publisher = home.start(&["publish"]);
+    wait_until("both are active", || async {
+        let rows = api.get("/api/v1/llms").await.body;
+        (rows.matches(r#""status":"active""#).count() == 2).then_some(())
+    })
+    .await;
+    browser.go(&url).await;
+    Some(Scene { browser, url, hub, publisher, _homes: [hub_home, home] })
+}
+
+impl Scene {
+    async fn sign_in(&self, token: &str) {
+        self.browser.type_into("#token", token).await;
+        self.browser.click(".sign-in button").await;
+    }
+
+    /// The page broke no rule of its own; `expected` refusals of the hub aside.
+    async fn is_clean(&self, expected: &[&str]) {
+        let complaints = self.browser.complaints().await;
+        let unexpected = |line: &&String| !expected.iter().any(|known| line.contains(known));
+        let unexpected: Vec<_> = complaints.iter().filter(unexpected).collect();
+        assert!(unexpected.is_empty(), "{unexpected:#?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
+    let Some(scene) = scene(1280).await else { return };
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    page.shows("#link", "Live").await;
+    page.shows("#user", "admin").await;
+    page.shows("table", "model-of-slow").await;
+    page.shows("table", "quiet").await;
+    page.shows("[aria-labelledby=section-publishers]", "connected").await;
+
+    // A model's answer is text, whatever it looks like: the mock gives back what it was told.
+    page.click("a[data-page=chat]").await;
+    page.until("document.querySelector('#model').options.length === 2").await;
+    page.type_into("#model", "slow").await;
+    page.type_into("#message", "<img src=x onerror=alert(1)> <b>said</b>\u{E007}").await;
+    page.until("document.querySelector('.assistant[aria-busy] .said')?.textContent.length > 10").await;
+    page.until("document.querySelector('.assistant:not([aria-busy])')").await;
+    let said = page.text(".assistant .said").await;
+    assert!(said.contains("<img") && said.contains("<b>said</b>"), "{said}");
+    assert_eq!(page.js("document.querySelectorAll('.log img, .log b').length").await, 0);
+    assert_eq!(page.js("document.querySelectorAll('.trouble:not(:empty)').length").await, 0);
+    page.shows(".chat > .note", "tokens a second").await;
+
+    // The page of one LLM has the task that was just asked for, and its chart.
+    page.js("location.hash = '#/llm/slow'").await;
+    page.until("document.querySelectorAll('svg rect').length > 0").await;
+    page.shows("[aria-labelledby=recent] tbody", "200").await;
+    page.shows(".hint", "<b id=bold>bold</b>").await;
+    assert_eq!(page.js("document.querySelector('#bold')").await, Value::Null);
+
+    page.click("#sign-out").await;
+    page.until("document.querySelector('.sign-in') && document.querySelector('#bar').hidden").await;
+    assert_eq!(page.js("sessionStorage.length + localStorage.length + document.cookie.length").await, 0);
+    assert!(!page.text("body").await.contains("model-of-slow"));
+    page.go(&scene.url).await;
+    page.until("document.querySelector('.sign-in')").await;
+    scene.is_clean(&[]).await;
+}
+
+#[actix_rt::test]
+async fn a_wrong_token_is_refused_and_a_revoked_one_signs_its_user_out() {
+    let Some(scene) = scene(390).await else { return };
+    let page = &scene.browser;
+    scene.sign_in("vlt_wrong").await;
+    page.shows("#trouble", "does not know this token").await;
+    assert_eq!(page.js("sessionStorage.length").await, 0, "a refused token is not kept");
+
+    // An admin makes a token; it is shown once.
+    page.js("document.querySelector('#token').value = ''").await;
+    scene.sign_in(ADMIN).await;
+    page.click("a[data-page=tokens]").await;
+    page.type_into("#user-name", "bob").await;
+    page.click("[aria-labelledby=new] button[type=submit]").await;
+    page.shows(".fresh", "shown this once").await;
+    let secret = page.text(".secret").await;
+    page.shows("[aria-labelledby=tokens] tbody", "bob").await;
+    assert!(!page.text("[aria-labelledby=tokens] tbody").await.contains(&secret));
+    let wide = page.js("document.documentElement.scrollWidth").await.as_u64().unwrap();
+    assert!(wide <= 390, "{wide} pixels on a phone of 390");
+    page.click("#sign-out").await;
+
+    // Its user sees what a member may see.
+    scene.sign_in(&secret).await;
+    page.shows("#user", "bob").await;
+    page.shows("table", "model-of-slow").await;
+    assert!(!page.text("body").await.contains("quiet"), "a private row of somebody else's");
+    assert_eq!(page.js("document.querySelector('a[data-page=tokens]').hidden").await, true);
+
+    let api = Http::new(&scene.url, ADMIN);
+    let tokens: Value = serde_json::from_str(&api.get("/api/v1/tokens").await.body).unwrap();
+    let bobs = tokens.as_array().unwrap().iter().find(|token| token["user"] == "bob").unwrap();
+    let path = format!("/api/v1/tokens/{}", bobs["id"].as_str().unwrap());
+    api.send(awc::http::Method::DELETE, &path, None).await;
+    page.shows("#trouble", "no longer valid").await;
+    scene.is_clean(&["401"]).await;
+}
+
+#[actix_rt::test]
+async fn the_live_view_follows_a_publisher_that_leaves() {
+    let Some(scene) = scene(1280).await else { return };
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    page.shows("table", "active").await;
+    scene.publisher.signal(nix::sys::signal::Signal::SIGTERM);
+    page.until("[...document.querySelectorAll('.pill')].filter((pill) => pill.innerText === 'inactive').length === 2").await;
+    page.shows("#news", "is inactive").await;
+    scene.hub.signal(nix::sys::signal::Signal::SIGTERM);
+    page.shows("#link", "Reconnecting").await;
+    scene.is_clean(&["ERR_", "503"]).await;
+}
