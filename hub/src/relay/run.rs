@@ -99,12 +99,18 @@ async fn next(
     until: Instant,
 ) -> Result<Candidate, ApiError> {
     let mut room = hub.room.subscribe();
+    let start = Instant::now();
     loop {
         let pick = hub.registry.lock().pick(&request.caller, &request.target, request.endpoint, tried);
         let patient = tried.is_empty() && request.patience.is_some();
         let name = &request.target.name;
         let nobody = match pick {
-            Pick::Chosen(candidate) if !(patient && candidate.full) => return Ok(*candidate),
+            Pick::Chosen(candidate) if !(patient && candidate.full) => {
+                if patient {
+                    hub.watch.metrics.waited(start.elapsed());
+                }
+                return Ok(*candidate);
+            }
             Pick::Chosen(_) => format!("'{name}' is busy, try again later"),
             Pick::Nobody => format!("'{name}' has no publisher now, try again later"),
             Pick::NoEndpoint => {

@@ -15,8 +15,6 @@ use crate::model::{AuditRecord, Caller, Role};
 const USUAL: usize = 50;
 /// Most that are told.
 const MOST: usize = 500;
-/// So many of the newest are looked through for those that the caller may see.
-const LOOK_AT: usize = 2000;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/{name}/tasks", get().to(respond));
@@ -57,13 +55,10 @@ async fn respond(
     let all = admin || owner == caller.user;
     // The newest ones may still wait to be written.
     hub.watch.flush().await;
-    let records = hub.store.audit(Some(&name), if all { limit } else { LOOK_AT }).await?;
-    let rows: Vec<Row> = records
-        .into_iter()
-        .filter(|record| all || record.user == caller.user)
-        .take(limit)
-        .map(|record| Row::new(record, |user| admin || *user == caller.user))
-        .collect();
+    let user = (!all).then_some(caller.user.as_str());
+    let records = hub.store.audit(user, Some(&name), limit).await?;
+    let rows: Vec<Row> =
+        records.into_iter().map(|record| Row::new(record, |user| admin || *user == caller.user)).collect();
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(rows))
 }
 

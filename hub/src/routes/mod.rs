@@ -3,6 +3,7 @@
 //! [`ApiError`]: crate::error::ApiError
 
 mod agents;
+mod audit;
 mod body;
 mod console;
 pub(crate) mod contain;
@@ -46,6 +47,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         metrics::register(config);
         tokens::register(config);
         sessions::register(config);
+        audit::register(config);
         tasks::register(config);
         // Before `/{name}`: no LLM's name begins with `_`.
         register::register(config);

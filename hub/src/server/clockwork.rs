@@ -18,6 +18,9 @@ pub(super) async fn run(hub: Arc<Hub>) {
 
 fn sweep_once(hub: &Arc<Hub>) {
     let now = hub.now();
+    // What ended that long ago is deleted when the store has time.
+    let retention = i64::try_from(hub.options.timings.task_retention.as_millis()).unwrap_or(i64::MAX);
+    drop(hub.store.expire(now.wall.plus_millis(retention.saturating_neg())));
     let swept = hub.registry.lock().sweep(now);
     hub.save(swept.changes);
     for session in swept.silent {

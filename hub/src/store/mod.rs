@@ -106,8 +106,8 @@ pub trait Store: Send + Sync {
     /// The newest ended durable tasks of `owner` (`None`: of all).
     fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>>;
 
-    /// The newest audit records, of one LLM if named.
-    fn audit(&self, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>>;
+    /// The newest audit records, of one user and of one LLM if named.
+    fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>>;
 
     /// Deletes ended tasks and audit records that ended before `before`.
     fn expire(&self, before: wire::row::Timestamp) -> Pending<()>;

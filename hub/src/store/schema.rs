@@ -51,6 +51,7 @@ const MIGRATIONS: &[&str] = &["
         first_byte_ms INTEGER, total_ms INTEGER NOT NULL, input_tokens INTEGER, output_tokens INTEGER
     ) STRICT;
     CREATE INDEX audit_by_llm ON audit (llm, seq);
+    CREATE INDEX audit_by_user ON audit (user, seq);
     CREATE INDEX audit_by_time ON audit (created_at);
 "];
 

@@ -131,14 +131,20 @@ impl Store for SqliteStore {
         self.run(move |conn| rows::all(conn, sql, params![owner, limit_of(limit)], rows::task))
     }
 
-    fn audit(&self, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>> {
-        let limit = limit_of(limit);
-        let Some(llm) = llm.map(str::to_owned) else {
-            let sql = "SELECT * FROM audit ORDER BY seq DESC LIMIT ?1";
-            return self.run(move |conn| rows::all(conn, sql, [limit], rows::audit));
+    fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>> {
+        let (user, llm) = (user.map(str::to_owned), llm.map(str::to_owned));
+        // One statement a question: with `?1 IS NULL OR …` no index would be used.
+        let sql = match (&user, &llm) {
+            (None, None) => "SELECT * FROM audit WHERE ?1 IS NULL AND ?2 IS NULL ORDER BY seq DESC LIMIT ?3",
+            (Some(_), None) => {
+                "SELECT * FROM audit WHERE user = ?1 AND ?2 IS NULL ORDER BY seq DESC LIMIT ?3"
+            }
+            (None, Some(_)) => "SELECT * FROM audit WHERE ?1 IS NULL AND llm = ?2 ORDER BY seq DESC LIMIT ?3",
+            (Some(_), Some(_)) => {
+                "SELECT * FROM audit WHERE user = ?1 AND llm = ?2 ORDER BY seq DESC LIMIT ?3"
+            }
         };
-        let sql = "SELECT * FROM audit WHERE llm = ?1 ORDER BY seq DESC LIMIT ?2";
-        self.run(move |conn| rows::all(conn, sql, params![llm, limit], rows::audit))
+        self.run(move |conn| rows::all(conn, sql, params![user, llm, limit_of(limit)], rows::audit))
     }
 
     fn expire(&self, before: Timestamp) -> Pending<()> {

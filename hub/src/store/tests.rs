@@ -153,10 +153,10 @@ async fn every_record_survives_a_restart_as_it_was() {
     let ended = store.ended_tasks(Some("alice"), 9).await.unwrap();
     assert_eq!(ended.len(), 1);
     assert!(store.ended_tasks(Some("bob"), 9).await.unwrap().is_empty());
-    let records = store.audit(Some("a"), 9).await.unwrap();
+    let records = store.audit(None, Some("a"), 9).await.unwrap();
     let most = u64::try_from(i64::MAX).unwrap();
     assert_eq!(records, [AuditRecord { output_tokens: Some(most), ..audit("x") }]);
-    assert!(store.audit(Some("%"), 9).await.unwrap().is_empty());
+    assert!(store.audit(None, Some("%"), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -304,7 +304,39 @@ async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
     let left = store.ended_tasks(None, 9).await.unwrap();
     assert_eq!(left.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
-    assert!(store.audit(None, 9).await.unwrap().is_empty());
+    assert!(store.audit(None, None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn audit_records_are_found_by_user_and_by_llm() {
+    let store = SqliteStore::in_memory().unwrap();
+    let of = |user: &str, llm: &str| {
+        Change::Audit(AuditRecord { user: user.into(), llm: llm.into(), ..audit(&format!("{user}-{llm}")) })
+    };
+    store.write(vec![of("alice", "a"), of("alice", "b"), of("bob", "a")]).await.unwrap();
+    for (user, llm, expected) in [
+        (None, None, vec!["bob-a", "alice-b", "alice-a"]),
+        (Some("alice"), None, vec!["alice-b", "alice-a"]),
+        (None, Some("a"), vec!["bob-a", "alice-a"]),
+        (Some("bob"), Some("a"), vec!["bob-a"]),
+        (Some("bob"), Some("b"), vec![]),
+    ] {
+        let found = store.audit(user, llm, 9).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.task.as_str()).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_holds_is_waited_for_without_holding_up_the_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut write = store.write(vec![Change::PutLlm(Box::new(llm("1", "a")))]);
+    assert!(futures_util::poll!(&mut write).is_pending());
+    other.execute_batch("COMMIT").unwrap();
+    write.await.unwrap();
+    assert_eq!(store.load().await.unwrap().llms.len(), 1);
 }
 
 #[derive(Debug, Clone)]

@@ -239,3 +239,82 @@ async fn an_agent_answers_by_its_llms_model_with_its_prompt_and_parameters_under
     assert_eq!(hub.ask("POST", "/api/v1/agents/helper/infer").body(chat).send().await.0, 503);
     hub.stop().await;
 }
+
+#[actix_rt::test]
+async fn every_route_needs_a_token_and_refuses_a_wrong_one_in_the_same_words() {
+    let hub = hub().await;
+    let under_llms = [
+        "",
+        "/x",
+        "/x/members",
+        "/x/infer",
+        "/_provider-stream",
+        "/_provider-register",
+        "/_provider-heartbeat",
+        "/_provider-drain",
+        "/_provider-task/t/result",
+        "/_provider-task/t/stream",
+    ];
+    let others = [
+        "/api/v1/agents",
+        "/api/v1/agents/x",
+        "/api/v1/agents/x/infer",
+        "/api/v1/sessions",
+        "/api/v1/tokens",
+        "/api/v1/tokens/x",
+        "/api/v1/inference-tasks",
+        "/api/v1/inference-tasks/x",
+        "/api/v1/inference-tasks/x/stream",
+        "/api/v1/audit",
+        "/api/v1/none",
+        "/v1/models",
+        "/v1/models/x",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/metrics",
+    ];
+    let paths = under_llms.iter().map(|path| format!("/api/v1/llms{path}"));
+    for path in paths.chain(others.map(str::to_owned)) {
+        for method in ["GET", "POST", "PUT", "DELETE"] {
+            let bare = super::http::ask(hub.addr, method, path.as_str()).send().await;
+            let wrong = hub.ask_as("vlt_wrong", method, path.as_str()).send().await;
+            assert_eq!(bare.0, 401, "{method} {path}");
+            assert_eq!(bare, wrong, "{method} {path}");
+        }
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn the_audit_has_a_row_for_each_inference_and_a_member_reads_its_own() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let ask = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(super::road::chat("a", false));
+    futures_util::join!(ask.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "canary-answer").await;
+    });
+    let ask = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(super::road::chat("a", false));
+    let left = ask.begin().await;
+    publisher.task().await;
+    drop(left);
+    let rows = async |token: &str| hub.ask_as(token, "GET", "/api/v1/audit?llm=a").json().await.1;
+    eventually("499", async || rows(&bob).await[0]["status"] == 499).await;
+    let mine = rows(&alice).await;
+    assert_eq!(mine.as_array().unwrap().len(), 1);
+    for (key, value) in
+        [("user", json!("alice")), ("llm", json!("a")), ("status", json!(200)), ("inputTokens", json!(3))]
+    {
+        assert_eq!(mine[0][key], value);
+    }
+    assert_eq!(mine[0]["publisher"].as_str(), Some(publisher.session.as_str()));
+    assert!(mine[0]["firstByteMs"].is_u64() && mine[0]["totalMs"].is_u64());
+    let all = rows(ADMIN).await;
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    assert!(!all.to_string().contains("canary-answer"));
+    hub.stop().await;
+}
