@@ -3,11 +3,14 @@
 mod callers;
 mod console;
 mod extensions;
+mod hostile;
 mod http;
 mod lifecycle;
 mod manage;
 mod publisher;
 mod queue;
 mod road;
+mod shapes;
 mod support;
 mod upstream;
+mod visibility;

@@ -20,6 +20,13 @@ pub(crate) fn provider(name: &str) -> Value {
         "initialStatus": "active" })
 }
 
+/// The same, in a pool.
+pub(crate) fn pooled(name: &str, pool: &str) -> Value {
+    let mut provider = provider(name);
+    provider["poolName"] = pool.into();
+    provider
+}
+
 impl Publisher {
     /// Registers `providers` and opens a channel that names `features` (none: a classic publisher).
     pub(crate) async fn start(

@@ -1,0 +1,97 @@
+//! What a hostile publisher or caller sends, and what becomes of it.
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, provider};
+use super::road::infer;
+use super::support::{ADMIN, hub};
+
+#[actix_rt::test]
+async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    // Line breaks within JSON are white space: gone. Within a string they are escaped by whoever wrote it.
+    let call = infer(&hub, "a", true);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let data = "{\n\n\"a\"\r\n:\r\"event: done\\n\\ndata: {}\"}";
+        assert_eq!(publisher.post(&hub, &task, &json!({ "chunk": { "data": data } })).await, 200);
+        publisher.done(&hub, &task).await;
+    });
+    assert_eq!(answer.1, "data: {\"a\":\"event: done\\n\\ndata: {}\"}\n\ndata: [DONE]\n\n");
+    // What is no JSON never gets through, by either way.
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for bad in ["hi\n\nevent: done\ndata: {}", "{\"a\":1}{", &deep] {
+        let call = infer(&hub, "a", true);
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            assert_eq!(publisher.post(&hub, &task, &json!({ "chunk": { "data": bad } })).await, 400);
+            assert_eq!(publisher.done(&hub, &task).await, 410);
+        });
+        assert_eq!(answer.0, 502, "{}", answer.1);
+        let call = infer(&hub, "a", true);
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            let upload = hub.ask("POST", Publisher::upload_path(&task));
+            let (status, _) =
+                upload.body(format!("data: {}\n\n", bad.replace('\n', "\ndata: "))).send().await;
+            assert_eq!(status, 400);
+        });
+        assert_eq!(answer.0, 502, "{}", answer.1);
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_publishers_odd_status_becomes_a_plain_one() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    for (theirs, ours) in [(201, 201), (204, 200), (302, 502), (404, 404), (599, 599)] {
+        let call = infer(&hub, "a", false);
+        let (mut answer, ()) = futures_util::join!(call.open(), async {
+            let task = publisher.task().await;
+            publisher.post(&hub, &task, &json!({ "status": theirs, "body": { "a": 1 } })).await;
+        });
+        assert_eq!(answer.status, ours);
+        assert!(answer.head.contains("content-type: application/json"));
+        assert_eq!(answer.rest().await, r#"{"a":1}"#);
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_body_that_is_too_large_or_no_json_object_is_refused_and_the_client_sees_it() {
+    let hub = hub().await;
+    let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let huge = format!(r#"{{"messages":"{}"}}"#, "x".repeat(33 << 20));
+    let (status, body) = infer(&hub, "a", false).body(huge).json().await;
+    assert_eq!((status, &body["error"]), (413, &json!("the request's body is larger than 32 MiB")));
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+    for bad in ["", "[]", "{", "\"model\"", deep.as_str()] {
+        assert_eq!(infer(&hub, "a", false).body(bad).send().await.0, 400, "{}", &bad[..bad.len().min(9)]);
+    }
+    let (status, body) = hub.ask("POST", "/v1/chat/completions").body("{}").json().await;
+    assert_eq!((status, &body["error"]["type"]), (400, &json!("invalid_request_error")));
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged_in_value() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let body = format!(
+        r#"{{ "model": "a", "mo\u0064el": "x", "seed": 18446744073709551615, "x": 1.10, "image": "{}" }}"#,
+        "x".repeat(20 << 20)
+    );
+    let ask = hub.ask("POST", "/v1/chat/completions").body(body.replace("\"x\",", "\"a\","));
+    let (answer, ()) = futures_util::join!(ask.send(), async {
+        let event = publisher.event().await.unwrap();
+        assert!(event.data.contains(
+            r#""request":{"model":"model-of-a","seed":18446744073709551615,"x":1.10,"image":"xxx"#
+        ));
+        let task: Value = serde_json::from_str(&event.data).unwrap();
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}

@@ -1,0 +1,97 @@
+//! What a caller may see and use, and until when.
+
+use super::publisher::{Publisher, pooled, provider};
+use super::road::chat;
+use super::support::{eventually, hub};
+
+#[actix_rt::test]
+async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut hidden = pooled("hidden", "hidden-pool");
+    hidden["visibility"] = "private".into();
+    let _publisher = Publisher::start(&hub, &alice, &[hidden], Some("endpoints")).await;
+    for (name, unknown) in [("hidden", "nobody"), ("hidden-pool", "nobody-pool")] {
+        for (method, path, body) in [
+            ("GET", "/api/v1/llms/NAME", String::new()),
+            ("GET", "/api/v1/llms/NAME/members", String::new()),
+            ("POST", "/api/v1/llms/NAME/infer", chat("x", false)),
+            ("GET", "/v1/models/NAME", String::new()),
+            ("POST", "/v1/chat/completions", chat("NAME", true)),
+            ("POST", "/v1/embeddings", chat("NAME", false)),
+            ("POST", "/v1/messages", chat("NAME", false)),
+        ] {
+            let ask = |name: &str| {
+                hub.ask_as(&bob, method, path.replace("NAME", name)).body(body.replace("NAME", name))
+            };
+            let mut answers = Vec::new();
+            for name in [name, unknown] {
+                let mut answer = ask(name).open().await;
+                let body = answer.rest().await.replace(name, "NAME");
+                let mut head: Vec<_> = answer.head.lines().map(str::to_owned).collect();
+                // Their order is actix's, and random.
+                head.sort();
+                let stable =
+                    |line: &&String| !line.starts_with("date:") && !line.starts_with("content-length:");
+                answers.push((answer.status, head.iter().filter(stable).cloned().collect::<Vec<_>>(), body));
+            }
+            assert_eq!(answers[0], answers[1], "{method} {path}");
+            assert_eq!(answers[0].0, 404);
+        }
+    }
+    for path in ["/api/v1/llms", "/v1/models"] {
+        assert!(!hub.ask_as(&bob, "GET", path).send().await.1.contains("hidden"));
+        assert!(hub.ask_as(&alice, "GET", path).send().await.1.contains("hidden"));
+        assert!(hub.ask("GET", path).send().await.1.contains("hidden"));
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut secret = pooled("secret", "p");
+    secret["visibility"] = "private".into();
+    let mut alices = Publisher::start(&hub, &alice, &[secret], None).await;
+    let mut bobs = Publisher::start(&hub, &bob, &[pooled("open", "p")], None).await;
+    for _ in 0..3 {
+        let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = bobs.task().await;
+            bobs.answer(&hub, &task, "hello").await;
+        });
+        assert_eq!(answer.0, 200);
+    }
+    bobs.close();
+    hub.until_status("open", "inactive").await;
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
+    assert_eq!(call.send().await.0, 503, "the private member is not for bob");
+    let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("p", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = alices.task().await;
+        alices.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_revoked_tokens_streams_end() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
+    let bob = hub.member("bob").await;
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
+    let (mut answer, task) = futures_util::join!(call.open(), async {
+        let task = publisher.task().await;
+        publisher.chunk(&hub, &task, "one").await;
+        task
+    });
+    hub.revoke("bob").await;
+    assert!(answer.rest().await.contains("token is not valid"));
+    eventually("410", async || publisher.chunk(&hub, &task, "two").await == 410).await;
+    hub.revoke("alice").await;
+    assert!(publisher.event().await.is_none());
+    hub.stop().await;
+}
