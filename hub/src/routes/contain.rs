@@ -25,3 +25,29 @@ pub(crate) async fn contain(
     let response = error.response(dialect);
     Err(InternalError::from_response(error, response).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service};
+    use actix_web::{App, HttpResponse, web};
+
+    use super::*;
+
+    async fn panics() -> HttpResponse {
+        panic!("a prompt")
+    }
+
+    #[actix_rt::test]
+    async fn a_handler_that_panics_answers_500_and_says_nothing_of_it() {
+        let app = App::new().wrap(from_fn(contain)).route("/v1/x", web::get().to(panics));
+        let app = init_service(app).await;
+        let request = TestRequest::get().uri("/v1/x").to_request();
+        let error = actix_web::dev::Service::call(&app, request).await.unwrap_err();
+        let response = error.error_response();
+        assert_eq!(response.status(), 500);
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        let expected = ApiError::new(ErrorKind::Internal, "internal error").body(Dialect::OpenAi);
+        assert_eq!(body, expected);
+    }
+}

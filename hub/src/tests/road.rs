@@ -155,13 +155,15 @@ async fn a_publishers_error_is_502_and_its_status_and_body_pass_on() {
 }
 
 #[actix_rt::test]
-async fn a_hibernating_row_is_woken_once_and_then_asked() {
+async fn two_hundred_callers_of_a_hibernating_row_cause_one_wake_and_get_two_hundred_answers() {
+    const CALLERS: usize = 200;
+
     let hub = hub().await;
     let mut asleep = provider("a");
     asleep["initialStatus"] = "hibernating".into();
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], None).await;
     assert_eq!(hub.row("a").await["status"], "hibernating");
-    let calls: Vec<_> = (0..20).map(|_| infer(&hub, "a", false)).collect();
+    let calls: Vec<_> = (0..CALLERS).map(|_| infer(&hub, "a", false)).collect();
     let calls = futures_util::future::join_all(calls.iter().map(super::http::Ask::send));
     let (answers, ()) = futures_util::join!(calls, async {
         let wake = publisher.task().await;
@@ -171,13 +173,13 @@ async fn a_hibernating_row_is_woken_once_and_then_asked() {
             publisher.post(&hub, &wake, &json!({ "status": 200, "body": { "ok": true, "ms": 1 } })).await,
             200
         );
-        for _ in 0..20 {
+        for _ in 0..CALLERS {
             let task = publisher.task().await;
             assert_eq!(task["kind"], "infer");
             publisher.answer(&hub, &task, "hello").await;
         }
     });
-    assert!(answers.iter().all(|(status, _)| *status == 200));
+    assert!(answers.len() == CALLERS && answers.iter().all(|(status, _)| *status == 200));
     assert_eq!(hub.row("a").await["status"], "active");
     hub.stop().await;
 }
