@@ -7,6 +7,9 @@ import { live, watch } from "./live.js";
 /** So many tasks are listed: a screenful. */
 const TASKS = 20;
 
+/** What runs or waits stands before what has ended. */
+const over = (task) => ["completed", "error", "cancelled"].includes(task.status);
+
 export function overview() {
   const tiles = {};
   const tile = (key, label) => el("div.tile", {}, el("dt", {}, label), (tiles[key] = el("dd", {}, "–")));
@@ -28,7 +31,7 @@ export function overview() {
     text(tiles.rate, rate(rows.reduce((sum, row) => sum + row.tokensPerSecond, 0)));
     llms.draw(grouped(rows), (item) => item.key);
     publishers.draw(here, (one) => one.id);
-    const newest = Object.values(live.tasks).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
+    const newest = Object.values(live.tasks).sort((a, b) => over(a) - over(b) || (a.createdAt < b.createdAt ? 1 : -1));
     tasks.draw(newest.slice(0, TASKS), (task) => task.id);
   };
   draw();

@@ -67,7 +67,7 @@ export function tokens() {
     revoke.addEventListener("blur", () => (delete revoke.dataset.sure, text(revoke, "Revoke")));
     return el("tr", {}, el("th", { scope: "row" }, token.user), cell("State", state.node), cell("Role", token.role),
       cell("Id", el("span.mono.clip", { title: token.id }, token.id)), cell("Created", ago(token.createdAt)),
-      cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"), cell("Action", ended === "valid" ? revoke : "–"));
+      cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"), cell("Action", ended === "valid" && token.id !== "environment" ? revoke : "–"));
   }
 
   list();

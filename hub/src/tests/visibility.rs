@@ -15,6 +15,7 @@ async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
         for (method, path, body) in [
             ("GET", "/api/v1/llms/NAME", String::new()),
             ("GET", "/api/v1/llms/NAME/members", String::new()),
+            ("GET", "/api/v1/llms/NAME/tasks", String::new()),
             ("POST", "/api/v1/llms/NAME/infer", chat("x", false)),
             ("GET", "/v1/models/NAME", String::new()),
             ("POST", "/v1/chat/completions", chat("NAME", true)),

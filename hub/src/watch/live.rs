@@ -56,7 +56,10 @@ impl Hub {
             (name, Llm { live, waking, tokens_per_second })
         });
         let publishers = publishers.iter().map(|publisher| (publisher.id.clone(), publisher));
-        let tasks = self.watch.tasks(caller);
+        let mut tasks = self.queue.list(caller);
+        tasks.extend(self.watch.tasks(caller));
+        // What runs or waits is seen first; what ended follows, newest first.
+        tasks.sort_by_key(|task| (task.status.is_terminal(), std::cmp::Reverse(task.created_at)));
         let count = |state| tasks.iter().filter(|task| task.status == state).count();
         let totals = Totals {
             running: count(TaskState::Running) + count(TaskState::Claimed),
