@@ -279,6 +279,7 @@ async fn a_stream_that_the_hub_does_not_hold_is_opened_again() {
     setup.actor.do_send(StreamUnknown { stream_id: "st".to_owned() });
     setup.follow(10 * SECOND).await;
     assert_eq!(setup.open_seconds(), [0, 8]);
+    assert_eq!(setup.hub.open_channels(), 1, "the old connection is closed");
 }
 
 #[actix::test]
@@ -288,6 +289,7 @@ async fn a_machine_that_woke_up_reconnects_at_once() {
     setup.actor.do_send(Reconnect);
     setup.follow(SECOND).await;
     assert_eq!(setup.open_seconds(), [0, 1]);
+    assert_eq!(setup.hub.open_channels(), 1, "the old connection is closed");
     setup.hub.close_channel();
     pass(SECOND).await;
     setup.actor.do_send(Reconnect);

@@ -50,6 +50,11 @@ impl Scripted {
         channels.last().expect("a channel").send(Bytes::copy_from_slice(text.as_bytes())).is_ok()
     }
 
+    /// Channels that somebody holds.
+    pub(crate) fn open_channels(&self) -> usize {
+        self.channels.borrow().iter().filter(|channel| !channel.is_closed()).count()
+    }
+
     pub(crate) fn close_channel(&self) {
         self.channels.borrow_mut().pop();
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::Semaphore;
@@ -19,6 +19,8 @@ pub(super) struct Puppet {
     pub(super) permits: Arc<Semaphore>,
     pub(super) started: Arc<AtomicUsize>,
     pub(super) dropped: Arc<AtomicUsize>,
+    /// What it says of itself.
+    pub(super) available: Arc<AtomicBool>,
 }
 
 impl Puppet {
@@ -32,7 +34,8 @@ impl Puppet {
     /// One that answers when it gets a permit.
     pub(super) fn held(word: &'static str) -> Self {
         let (started, dropped) = (Arc::default(), Arc::default());
-        Self { word, permits: Arc::new(Semaphore::new(0)), started, dropped }
+        let available = Arc::new(AtomicBool::new(true));
+        Self { word, permits: Arc::new(Semaphore::new(0)), started, dropped, available }
     }
 
     pub(super) fn started(&self) -> usize {
@@ -87,6 +90,7 @@ impl Backend for Puppet {
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
-        Box::pin(async { true })
+        let available = self.available.load(Ordering::SeqCst);
+        Box::pin(async move { available })
     }
 }

@@ -1,12 +1,13 @@
 //! From nothing to an open channel, and back to one after a loss.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::puppet::provider;
 use super::{end, infer, options, started};
-use crate::options::{Options, Timings};
+use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, WakeRecipe};
 use crate::registrar::{Ended, Registrar, StartError};
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
@@ -180,6 +181,30 @@ async fn a_hub_with_status_hears_stream_and_providers_and_a_409_opens_the_channe
     assert_eq!(status.channel.features, ["cancel", "status"]);
     hub.script("_provider-heartbeat", [Reply::status(409)]);
     hub.nth("_provider-stream", 2).await;
+    end(registrar).await;
+}
+
+#[actix::test]
+async fn a_classic_hub_hears_by_a_registration_that_a_provider_was_put_to_sleep() {
+    let hub = TestHub::start().await;
+    let puppet = super::puppet::Puppet::new("hello");
+    let recipe = || Action::Command { command: "true".to_owned(), args: Vec::new(), scrub_env: Vec::new() };
+    let max_wait = Duration::from_secs(10);
+    let sleepy = ProviderConfig {
+        wake: Some(WakeRecipe { action: recipe(), max_wait }),
+        sleep: Some(SleepRecipe { action: recipe(), max_wait, idle: None }),
+        ..puppet.provider("a")
+    };
+    let registrar = started(&hub, vec![sleepy]).await;
+    puppet.available.store(false, Ordering::SeqCst);
+    registrar.provider_down("a").await.unwrap();
+    let register = hub.nth("_provider-register", 2).await;
+    assert_eq!(register.json()["providers"][0]["initialStatus"], "hibernating");
+    assert_eq!(hub.calls("_provider-stream").len(), 1);
+    puppet.available.store(true, Ordering::SeqCst);
+    hub.send_task(r#"{"kind":"wake","taskId":"w","llmName":"a"}"#);
+    let woken = hub.nth("w/result", 1).await.json();
+    assert_eq!((&woken["status"], &woken["body"]["ok"]), (&json!(200), &json!(true)));
     end(registrar).await;
 }
 
