@@ -271,3 +271,5 @@ impl AgentEntry {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod visibility;

@@ -1,0 +1,129 @@
+//! What a caller gets is a function of what this caller may see: tested over any set of rows, agents and pools.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use wire::row::{Kind, Status, Timestamp, Visibility};
+use wire::task::Endpoint;
+
+use super::{Pick, Registry, Target};
+use crate::clock::Now;
+use crate::model::{Agent, Caller, Llm, Role, Upstream};
+use crate::options::{HubTimings, PoolPolicy};
+use crate::store::Snapshot;
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "p", "q", "r", "s"];
+
+fn visibility() -> impl Strategy<Value = Visibility> {
+    prop_oneof![Just(Visibility::Private), Just(Visibility::Public)]
+}
+
+/// A row that needs no publisher to be chosen.
+fn row() -> impl Strategy<Value = Llm> {
+    let pool = prop::option::of(prop::sample::select(&NAMES[2..6]));
+    (prop::sample::select(&NAMES[..6]), pool, prop::sample::select(&USERS[..]), visibility()).prop_map(
+        |(name, pool, owner, visibility)| Llm {
+            id: format!("id-{name}"),
+            name: name.into(),
+            provider_type: "openai".into(),
+            model: "m".into(),
+            tier: None,
+            description: None,
+            kind: Kind::Public,
+            status: Status::Active,
+            declared: Status::Active,
+            last_heartbeat_at: None,
+            inactive_since: None,
+            pool_name: pool.map(str::to_owned),
+            visibility,
+            owner: owner.into(),
+            session: None,
+            registered: true,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+            upstream: Some(Upstream { url: "http://h/v1".into(), api_key: None }),
+        },
+    )
+}
+
+fn agent() -> impl Strategy<Value = Agent> {
+    let names = (prop::sample::select(&NAMES[5..]), prop::sample::select(&NAMES[..6]));
+    (names, prop::sample::select(&USERS[..]), visibility()).prop_map(|((name, llm), owner, visibility)| {
+        Agent {
+            id: format!("agent-{name}"),
+            name: name.into(),
+            llm_name: llm.into(),
+            description: None,
+            system_prompt: None,
+            project: None,
+            default_params: None,
+            extras: None,
+            kind: Kind::Public,
+            status: Status::Active,
+            last_heartbeat_at: None,
+            inactive_since: None,
+            visibility,
+            owner: owner.into(),
+            session: None,
+            registered: true,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+        }
+    })
+}
+
+fn registry(llms: &[Llm], agents: &[Agent]) -> Registry {
+    let snapshot = Snapshot { llms: llms.to_vec(), agents: agents.to_vec(), ..Snapshot::default() };
+    let now = Now { wall: Timestamp(1), mono: Duration::ZERO };
+    Registry::load(&snapshot, PoolPolicy::Members, &HubTimings::default(), now)
+}
+
+fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> Option<String> {
+    match registry.pick(caller, target?, Endpoint::ChatCompletions, &HashSet::new()) {
+        Pick::Chosen(candidate) => Some(candidate.name),
+        Pick::NoEndpoint | Pick::Nobody => None,
+    }
+}
+
+/// All that a caller can get, as text.
+fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
+    let mut answers = Vec::new();
+    answers.extend(registry.llms(caller).map(|llm| format!("{:?}", llm.row_for(caller))));
+    answers.extend(registry.agents(caller).map(|agent| format!("{:?}", agent.row())));
+    for name in NAMES {
+        answers.push(format!("{:?}", registry.llm(caller, name).map(Llm::row)));
+        answers.push(format!("{:?}", registry.pool(caller, name)));
+        let target = registry.target(caller, name);
+        answers.push(format!("{target:?} {:?}", chosen(registry, caller, target.as_ref())));
+        let agent = registry.agent(caller, name);
+        let target = agent.and_then(|agent| registry.agent_target(caller, agent));
+        answers.push(format!("{target:?} {:?}", chosen(registry, caller, target.as_ref())));
+    }
+    answers
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn what_a_user_gets_is_a_function_of_what_this_user_may_see(
+        llms in prop::collection::btree_map(prop::sample::select(&NAMES[..6]), row(), 0..6),
+        agents in prop::collection::btree_map(prop::sample::select(&NAMES[5..]), agent(), 0..4),
+        user in prop::sample::select(&USERS[..]),
+    ) {
+        let llms: Vec<Llm> = llms.into_iter().map(|(name, llm)| Llm { name: name.into(), id: name.into(), ..llm }).collect();
+        let agents: Vec<Agent> =
+            agents.into_iter().map(|(name, agent)| Agent { name: name.into(), id: name.into(), ..agent }).collect();
+        let caller = Caller { user: user.into(), role: Role::Member, token_id: "t".into() };
+        let seen_llms: Vec<Llm> =
+            llms.iter().filter(|llm| caller.sees(llm.visibility, &llm.owner)).cloned().collect();
+        let seen_agents: Vec<Agent> =
+            agents.iter().filter(|agent| caller.sees(agent.visibility, &agent.owner)).cloned().collect();
+        prop_assert_eq!(
+            all_answers(&mut registry(&llms, &agents), &caller),
+            all_answers(&mut registry(&seen_llms, &seen_agents), &caller)
+        );
+    }
+}
