@@ -1,7 +1,7 @@
 //! TLS as a client: rustls with ring, the system's roots, and a private CA where one is given.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -27,8 +27,22 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// The system's roots and those of `ca_file`, HTTP/1.1 only. Reads files: call it once, at start.
+/// The system's roots and those of `ca_file`, HTTP/1.1 only. Reads files: call it at start.
+///
+/// The system's roots alone are read once a process: many registrars in one share them.
 pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    match (ca_file, SYSTEM.get()) {
+        (None, Some(config)) => Ok(Arc::clone(config)),
+        (None, None) => {
+            let config = read(None)?;
+            Ok(Arc::clone(SYSTEM.get_or_init(|| config)))
+        }
+        (Some(_), _) => read(ca_file),
+    }
+}
+
+fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     // Certificates that cannot be read are most often one odd file among many; those that can be read serve.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
