@@ -1,8 +1,10 @@
-//! A caller as thin as can be, so that it measures what it calls and not itself: one kept connection, blocking on
-//! exactly the bytes that it needs.
+//! A caller as applications have it: an HTTP client with kept connections. Direct and relayed calls use the same one.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::time::Duration;
+
+use awc::{Client, ClientRequest};
+use bytes::Bytes;
+use futures_util::StreamExt;
 
 /// Where to call, and how.
 #[derive(Clone)]
@@ -13,59 +15,38 @@ pub struct Target {
 }
 
 pub struct Caller {
-    socket: TcpStream,
-    buffer: Vec<u8>,
-    head: Target,
+    client: Client,
+    url: String,
+    token: String,
 }
 
 impl Caller {
-    pub async fn connect(target: &Target) -> Self {
-        let socket = TcpStream::connect(("127.0.0.1", target.port)).await.unwrap();
-        socket.set_nodelay(true).unwrap();
-        Self { socket, buffer: Vec::with_capacity(64 << 10), head: target.clone() }
+    pub fn new(target: &Target) -> Self {
+        let url = format!("http://127.0.0.1:{}{}", target.port, target.path);
+        let client = Client::builder().timeout(Duration::from_mins(1)).disable_redirects().finish();
+        Self { client, url, token: target.token.clone() }
     }
 
-    pub async fn send(&mut self, body: &str) {
-        let Target { path, token, .. } = &self.head;
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.socket.write_all(request.as_bytes()).await.unwrap();
-        self.buffer.clear();
+    fn request(&self) -> ClientRequest {
+        self.client.post(&self.url).bearer_auth(&self.token).content_type("application/json").no_decompress()
     }
 
-    /// One whole answer with a content length; gives its status.
-    pub async fn whole(&mut self) -> u16 {
-        loop {
-            if let Some(head) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
-                let text = String::from_utf8_lossy(&self.buffer[..head]).to_ascii_lowercase();
-                let length = text.split("content-length: ").nth(1).expect("a content length");
-                let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
-                while self.buffer.len() < head + 4 + length {
-                    self.fill().await;
-                }
-                return text[9..12].parse().unwrap();
-            }
-            self.fill().await;
+    /// One whole answer; gives its status.
+    pub async fn whole(&self, body: &'static str) -> u16 {
+        let mut response = self.request().send_body(body).await.unwrap();
+        response.body().await.unwrap();
+        response.status().as_u16()
+    }
+
+    /// One stream to its end mark, in pieces as they come.
+    pub async fn stream(&self, body: String, mut saw: impl FnMut(&Bytes)) {
+        let mut response = self.request().send_body(body).await.unwrap();
+        let mut done = false;
+        while let Some(piece) = response.next().await {
+            let piece = piece.unwrap();
+            done |= memchr::memmem::find(&piece, b"[DONE]").is_some();
+            saw(&piece);
         }
-    }
-
-    /// Reads until the end mark of a chunked event stream; tells `saw` how many new bytes came.
-    pub async fn stream(&mut self, mut saw: impl FnMut(&[u8])) {
-        loop {
-            let before = self.buffer.len();
-            self.fill().await;
-            saw(&self.buffer[before..]);
-            let tail = &self.buffer[self.buffer.len().saturating_sub(64)..];
-            if tail.ends_with(b"0\r\n\r\n") && memchr::memmem::find(&self.buffer, b"[DONE]").is_some() {
-                return;
-            }
-        }
-    }
-
-    async fn fill(&mut self) {
-        let read = self.socket.read_buf(&mut self.buffer).await.unwrap();
-        assert!(read > 0, "closed early: {}", String::from_utf8_lossy(&self.buffer));
+        assert!(done, "a stream without its end mark");
     }
 }

@@ -12,13 +12,12 @@ pub const SMALL: &str =
 /// Direct and relayed calls in turn, so that both see the same machine.
 pub async fn one_caller(rig: &Rig) {
     const CALLS: usize = 3000;
-    let (mut direct, mut relay) = (Caller::connect(&rig.direct).await, Caller::connect(&rig.relay).await);
+    let (direct, relay) = (Caller::new(&rig.direct), Caller::new(&rig.relay));
     let (mut direct_times, mut relay_times) = (Vec::new(), Vec::new());
     for _ in 0..CALLS {
-        for (caller, times) in [(&mut direct, &mut direct_times), (&mut relay, &mut relay_times)] {
+        for (caller, times) in [(&direct, &mut direct_times), (&relay, &mut relay_times)] {
             let start = Instant::now();
-            caller.send(SMALL).await;
-            assert_eq!(caller.whole().await, 200);
+            assert_eq!(caller.whole(SMALL).await, 200);
             times.push(start.elapsed());
         }
     }
@@ -59,12 +58,11 @@ pub async fn many_callers(rig: &Rig, callers: usize) {
 async fn load(target: &Target, callers: usize, calls: usize) -> (f64, Vec<std::time::Duration>) {
     let start = Instant::now();
     let work = (0..callers).map(|_| async {
-        let mut caller = Caller::connect(target).await;
+        let caller = Caller::new(target);
         let mut times = Vec::with_capacity(calls);
         for _ in 0..calls {
             let start = Instant::now();
-            caller.send(SMALL).await;
-            assert_eq!(caller.whole().await, 200);
+            assert_eq!(caller.whole(SMALL).await, 200);
             times.push(start.elapsed());
         }
         times

@@ -32,9 +32,11 @@ fn main() {
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let backend = backend::start();
     let rig = rig::Rig::start(backend);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    actix_rt::System::new().block_on(async {
         rig.ready().await;
+        if wants("memory") {
+            rig.memory().await;
+        }
         if wants("calls") {
             calls::one_caller(&rig).await;
             calls::many_callers(&rig, 32).await;
@@ -44,9 +46,6 @@ fn main() {
             streams::first_token(&rig).await;
             streams::unpaced(&rig).await;
             streams::paced(&rig).await;
-        }
-        if wants("memory") {
-            rig.memory().await;
         }
     });
 }

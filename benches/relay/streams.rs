@@ -15,14 +15,13 @@ fn request(tokens: usize, pace: u64) -> String {
 /// How much later than the backend's the first token comes: both ways in turn, medians.
 pub async fn first_token(rig: &Rig) {
     let mut medians = Vec::new();
-    let (mut direct, mut relay) = (Caller::connect(&rig.direct).await, Caller::connect(&rig.relay).await);
+    let (direct, relay) = (Caller::new(&rig.direct), Caller::new(&rig.relay));
     let (mut direct_times, mut relay_times) = (Vec::new(), Vec::new());
     for _ in 0..300 {
-        for (caller, times) in [(&mut direct, &mut direct_times), (&mut relay, &mut relay_times)] {
+        for (caller, times) in [(&direct, &mut direct_times), (&relay, &mut relay_times)] {
             let (start, mut first) = (Instant::now(), None);
-            caller.send(&request(3, 2)).await;
             caller
-                .stream(|bytes| {
+                .stream(request(3, 2), |bytes| {
                     if first.is_none() && memchr::memmem::find(bytes, b"token").is_some() {
                         first = Some(start.elapsed());
                     }
@@ -94,11 +93,10 @@ async fn rate(target: &Target, tokens: usize, pace: u64) -> (f64, Vec<Duration>)
     let body = request(tokens, pace);
     let start = Instant::now();
     let streams = (0..STREAMS).map(|_| async {
-        let mut caller = Caller::connect(target).await;
-        caller.send(&body).await;
+        let caller = Caller::new(target);
         let (mut gaps, mut last, mut seen) = (Vec::with_capacity(tokens), None::<Instant>, 0);
         caller
-            .stream(|bytes| {
+            .stream(body.clone(), |bytes| {
                 let tokens = memchr::memmem::find_iter(bytes, b" token").count();
                 if tokens > 0 {
                     let now = Instant::now();
