@@ -2,6 +2,7 @@
 
 mod channel;
 mod dispatch;
+mod handlers;
 pub mod messages;
 
 #[cfg(test)]
@@ -19,12 +20,12 @@ use crate::backoff::ReconnectDelay;
 use crate::changes::Changes;
 use crate::hub_client::{Channel, Hub, HubError, HubErrorKind};
 use crate::session::REFUSED_RETRY;
-use crate::session::messages::{Register, SessionLost, SessionReady};
+use crate::session::messages::{Register, SessionLost};
 use crate::uplink::Agreed;
 
 use channel::{Piece, pieces};
 pub use dispatch::Dispatch;
-use messages::{ChannelLost, ChannelOpened, CloseChannel, Reconnect, RefuseTasks, SetRoutes, StreamUnknown};
+use messages::{ChannelLost, ChannelOpened};
 
 /// What the channel needs.
 pub struct Config {
@@ -274,68 +275,5 @@ impl Supervised for StreamActor {
             self.tell_lost(&ChannelLost { reason, refused: false, retry_in: Duration::ZERO });
         }
         self.state = State::default();
-    }
-}
-
-impl Handler<SessionReady> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, ready: SessionReady, ctx: &mut Self::Context) {
-        let same = matches!(&self.state.link, Link::Up(open) if open.session == ready.session);
-        if same && !ready.reopen {
-            return;
-        }
-        self.drop_channel(ctx);
-        self.open(ready.session, ctx);
-    }
-}
-
-impl Handler<SetRoutes> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, SetRoutes(routes): SetRoutes, _: &mut Self::Context) {
-        self.dispatch.set_routes(routes);
-    }
-}
-
-impl Handler<StreamUnknown> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, unknown: StreamUnknown, ctx: &mut Self::Context) {
-        let ours = match &self.state.link {
-            Link::Up(open) => open.stream_id.as_ref() == Some(&unknown.stream_id),
-            _ => false,
-        };
-        if ours {
-            self.lost("the hub does not hold this control channel any more", ctx);
-        }
-    }
-}
-
-impl Handler<Reconnect> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Reconnect, ctx: &mut Self::Context) {
-        if !matches!(self.state.link, Link::Down) {
-            self.drop_channel(ctx);
-            self.links.register.do_send(Register);
-        }
-    }
-}
-
-impl Handler<RefuseTasks> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, _: RefuseTasks, _: &mut Self::Context) {
-        self.dispatch.refuse_all();
-    }
-}
-
-impl Handler<CloseChannel> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, _: CloseChannel, ctx: &mut Self::Context) {
-        self.drop_channel(ctx);
-        log::info!("control channel closed");
     }
 }

@@ -3,10 +3,11 @@ use std::collections::HashMap;
 
 use tokio::time::pause;
 
-use super::messages::Route;
+use super::messages::{CloseChannel, Reconnect, RefuseTasks, Route, SetRoutes, StreamUnknown};
 use super::*;
 use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
+use crate::session::messages::SessionReady;
 use crate::test_hub::scripted::{Heard, Said, Scripted, pass, probe, session, status, unreachable};
 use crate::uplink::{Cut, Posted, Uplink};
 use crate::wake::messages::Wake;
