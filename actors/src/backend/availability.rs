@@ -48,14 +48,6 @@ impl Availability {
         }
     }
 
-    /// As [`new`](Self::new) for a server that wants its key in another header.
-    pub(super) fn with_key_header(mut self, name: &'static str, key: Option<&Secret>) -> Self {
-        if self.wanted.is_none() {
-            self.key = key.map(|key| (name, key.clone()));
-        }
-        self
-    }
-
     /// Asks. An error counts as no.
     pub(super) fn check(&self) -> LocalBoxFuture<'static, bool> {
         let this = self.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, LocalBoxFuture, select};
@@ -47,8 +48,9 @@ pub(super) async fn upload(
                     break;
                 }
                 match from.piece_now() {
-                    Some(piece) => next = piece,
-                    None => break,
+                    Poll::Ready(piece) => next = piece,
+                    // Whoever waits for the next one is woken for it.
+                    Poll::Pending => break,
                 }
             }
             // The upload's future drops the receiver when the hub has answered early: nobody listens any more.

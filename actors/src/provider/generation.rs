@@ -77,9 +77,10 @@ impl Generation {
         poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// The next piece if it is there now.
-    pub(super) fn piece_now(&self) -> Option<Option<Result<String, BackendError>>> {
-        poll_fn(|cx| self.poll_piece(cx)).now_or_never()
+    /// The next piece, if it is there now.
+    pub(super) fn piece_now(&self) -> Poll<Option<Result<String, BackendError>>> {
+        let mut now = Context::from_waker(std::task::Waker::noop());
+        self.poll_piece(&mut now)
     }
 
     /// Lets the backend finish, and throws away what it says.

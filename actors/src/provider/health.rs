@@ -42,7 +42,7 @@ impl Health {
 impl ProviderActor {
     pub(super) fn watch_health(&mut self, ctx: &mut Context<Self>) {
         self.check_health(ctx);
-        ctx.run_interval(CHECK_EVERY, |this, ctx| this.check_health(ctx));
+        ctx.run_interval(CHECK_EVERY, Self::check_health);
     }
 
     pub(super) fn check_health(&mut self, ctx: &mut Context<Self>) {

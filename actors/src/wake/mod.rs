@@ -77,7 +77,7 @@ impl WakeActor {
             match (kind, run.kind) {
                 (Kind::Wake, Kind::Sleep) => run.then_wake.push(asker),
                 (Kind::Sleep, Kind::Wake) => {
-                    self.answer(asker, Err(format!("provider '{name}' is waking up")))
+                    self.answer(asker, Err(format!("provider '{name}' is waking up")));
                 }
                 _ => run.asked.push(asker),
             }
@@ -177,7 +177,7 @@ impl Handler<RunEnded> for WakeActor {
         let managed = self.providers.get(&ended.name);
         match (&ended.outcome, managed) {
             (Ok(_), Some(managed)) => {
-                managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake })
+                managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake });
             }
             (Ok(_), None) => (),
             (Err(reason), _) => log::warn!("provider {}: {reason}", ended.name),
