@@ -30,6 +30,7 @@ pub(crate) use use_llm::ChatArgs;
     version,
     propagate_version = true,
     arg_required_else_help = true,
+    args_override_self = true,
     max_term_width = 100,
     after_help = "Examples:
   virtual-llm up                                 a hub and what runs here, on one machine

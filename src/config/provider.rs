@@ -116,6 +116,11 @@ pub(super) fn visibility(table: &Table<'_>, report: &mut Report) -> Visibility {
     table.word("visibility", &words, report).unwrap_or_default()
 }
 
+/// As much of a word as tells which one it was.
+fn shown(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
 /// What the hub is told, and what it stands for. `None` where the provider is skipped or has no type.
 fn shape(table: &Table<'_>, report: &mut Report) -> Option<(&'static str, Shape)> {
     Some(match table.required_text("type", report)? {
@@ -126,12 +131,20 @@ fn shape(table: &Table<'_>, report: &mut Report) -> Option<(&'static str, Shape)
         "lmstudio" => ("openai", Shape::OpenAi { usual_url: Some("http://127.0.0.1:1234/v1") }),
         "anthropic" => ("anthropic", Shape::Anthropic),
         "mock" => ("openai", Shape::Mock),
-        _ if table.get("url").is_some() => {
-            report.warn(table.path_of("type"), "unknown type; treated as \"openai\" because it has a url");
+        unknown if table.get("url").is_some() => {
+            let unknown = shown(unknown);
+            report.warn(
+                table.path_of("type"),
+                format!("unknown type '{unknown}'; treated as \"openai\" because it has a url"),
+            );
             ("openai", Shape::OpenAi { usual_url: None })
         }
-        _ => {
-            report.warn(table.path_of("type"), "unknown type and no url; this provider is skipped");
+        unknown => {
+            let unknown = shown(unknown);
+            report.warn(
+                table.path_of("type"),
+                format!("unknown type '{unknown}' and no url; this provider is skipped"),
+            );
             return None;
         }
     })

@@ -116,13 +116,13 @@ fn an_unknown_type_is_openai_with_a_url_and_skipped_without_one() {
     assert_eq!(check_plain(&value).0.providers[0].hub_type, "openai");
     assert_eq!(
         warnings(&value),
-        ["llm.providers[0].type: unknown type; treated as \"openai\" because it has a url"]
+        ["llm.providers[0].type: unknown type 'sglang'; treated as \"openai\" because it has a url"]
     );
     let value = with(json!({ "type": "sglang" }));
     assert!(check_plain(&value).0.is_empty());
     assert_eq!(
         warnings(&value),
-        ["llm.providers[0].type: unknown type and no url; this provider is skipped"]
+        ["llm.providers[0].type: unknown type 'sglang' and no url; this provider is skipped"]
     );
 }
 
