@@ -10,8 +10,6 @@ use super::ProviderActor;
 use super::messages::ProviderReport;
 use crate::wake::messages::PutToSleep;
 
-/// Between two health checks: a hub that has `status` learns of a dead backend well before its next heartbeat.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Between two reports of changes. A busy provider changes with every task; the hub is told once a second.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
@@ -42,7 +40,7 @@ impl Health {
 impl ProviderActor {
     pub(super) fn watch_health(&mut self, ctx: &mut Context<Self>) {
         self.check_health(ctx);
-        ctx.run_interval(CHECK_EVERY, Self::check_health);
+        ctx.run_interval(self.links.check_every, Self::check_health);
     }
 
     pub(super) fn check_health(&mut self, ctx: &mut Context<Self>) {

@@ -18,4 +18,6 @@ pub struct Links {
     pub changed: Vec<Recipient<ProviderReport>>,
     /// For the backend: one client for all of them, so that they share the roots of TLS and nothing with the hub.
     pub http: Client,
+    /// Between two health checks of the backend.
+    pub check_every: std::time::Duration,
 }

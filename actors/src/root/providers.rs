@@ -24,6 +24,9 @@ use crate::wake::messages::{Managed, SetProviders};
 /// How often a removed provider is asked whether it is done. Nobody waits for the answer.
 const RETIRED_YET: Duration = Duration::from_secs(1);
 
+/// Longest time between two health checks: a hub that has `status` learns of a dead backend before the next heartbeat.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
 impl RootActor {
     pub(super) fn start_provider(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(provider) = self.providers.get_mut(index) else { return };
@@ -34,6 +37,7 @@ impl RootActor {
             put_to_sleep: self.wake.clone().recipient(),
             changed: vec![self.heartbeat.clone().recipient(), ctx.address().recipient()],
             http: self.backends.clone(),
+            check_every: CHECK_EVERY.min(self.timings.heartbeat_interval),
         };
         let config = Arc::clone(&provider.config);
         provider.child = format!("provider {}", config.name).into();

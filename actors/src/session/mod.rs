@@ -93,11 +93,17 @@ impl SessionActor {
         self.state.running = true;
         self.state.waiting = None;
         let (hub, probe) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.probe));
-        let (published, id) = (self.published.clone(), self.id.clone());
+        let (published, id, file) = (self.published.clone(), self.id.clone(), self.config.file.clone());
         let registering = async move {
             let providers = entries::providers(&published.providers, &probe).await;
-            let provider_session_id = id.map(String::from);
-            hub.register(RegisterRequest { provider_session_id, providers, agents: published.agents }).await
+            let provider_session_id = id.clone().map(String::from);
+            let request = RegisterRequest { provider_session_id, providers, agents: published.agents };
+            let given = hub.register(request).await?;
+            // On disk before anybody uses it: a kill -9 right after the channel opened must find it again.
+            if let Some(file) = file.filter(|_| id.as_ref() != Some(&given)) {
+                save(file, given.clone()).await;
+            }
+            Ok(given)
         };
         ctx.spawn(registering.into_actor(self).map(|result, this, ctx| {
             this.state.running = false;
@@ -115,9 +121,6 @@ impl SessionActor {
         self.accepted_once = true;
         let changed = self.id.as_ref() != Some(&id);
         self.id = Some(id.clone());
-        if changed {
-            self.save(id.clone(), ctx);
-        }
         if std::mem::take(&mut self.state.again) {
             self.register(ctx);
             return;
@@ -161,22 +164,18 @@ impl SessionActor {
             }
         });
     }
+}
 
-    /// On the blocking pool. An unwritable file costs the stickiness, not the session.
-    fn save(&self, id: SessionId, ctx: &mut Context<Self>) {
-        let Some(path) = self.config.file.clone() else { return };
-        let saving = async move {
-            let name = path.display().to_string();
-            let saved = actix_rt::task::spawn_blocking(move || file::save(&path, &id)).await;
-            let error = match saved {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the writer crashed".to_owned(),
-            };
-            log::warn!("cannot write {name}: {error}; after a restart the hub sees a new publisher");
-        };
-        ctx.spawn(saving.into_actor(self));
-    }
+/// On the blocking pool. An unwritable file costs the stickiness, not the session.
+async fn save(path: PathBuf, id: SessionId) {
+    let name = path.display().to_string();
+    let saved = actix_rt::task::spawn_blocking(move || file::save(&path, &id)).await;
+    let error = match saved {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the writer crashed".to_owned(),
+    };
+    log::warn!("cannot write {name}: {error}; after a restart the hub sees a new publisher");
 }
 
 impl Actor for SessionActor {

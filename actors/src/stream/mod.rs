@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use wire::{Feature, Features, SessionId};
 
 use crate::backoff::ReconnectDelay;
@@ -104,12 +104,14 @@ impl StreamActor {
         self.state.decoder = wire::sse::Decoder::new();
         self.state.discarded = 0;
         let attempt = self.state.attempt;
-        let opening = self.config.hub.open_channel(session.clone());
+        // A hub that takes the request and says nothing is as silent as a channel without a byte.
+        let opening = timeout(self.config.idle_timeout, self.config.hub.open_channel(session.clone()));
         let reading = ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
             if this.state.attempt == attempt {
                 match result {
-                    Ok(channel) => this.opened(channel, ctx),
-                    Err(error) => this.not_opened(&error, ctx),
+                    Ok(Ok(channel)) => this.opened(channel, ctx),
+                    Ok(Err(error)) => this.not_opened(&error, ctx),
+                    Err(_) => this.silent(ctx),
                 }
             }
         }));
@@ -160,11 +162,13 @@ impl StreamActor {
                 self.count_discarded();
             }
             Piece::Ended => self.lost("the hub closed the control channel", ctx),
-            Piece::Silent => {
-                let silence = self.config.idle_timeout.as_secs_f64();
-                self.lost(&format!("nothing came on the control channel for {silence} s"), ctx);
-            }
+            Piece::Silent => self.silent(ctx),
         }
+    }
+
+    fn silent(&mut self, ctx: &mut Context<Self>) {
+        let silence = self.config.idle_timeout.as_secs_f64();
+        self.lost(&format!("nothing came on the control channel for {silence} s"), ctx);
     }
 
     fn event(&mut self, name: &str, data: &str) {
