@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use wire::Features;
 use wire::features::Feature;
@@ -12,6 +13,9 @@ use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Caller, Upstream};
 use crate::store::Change;
+
+/// A registrar opens its channel within milliseconds of its register call; one that needs longer has trouble.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What a publisher said of one of its providers (feature `status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +74,9 @@ impl Registry {
         endpoint: Endpoint,
         tried: &HashSet<String>,
     ) -> Pick {
-        let names: Vec<&str> = if target.pool {
-            self.members(caller, &target.name).map(|llm| llm.name.as_str()).collect()
-        } else {
-            self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
-        };
         let mut found = Pick::Nobody;
         let mut best: Option<&LlmEntry> = None;
-        for name in names {
+        for name in self.names(caller, target) {
             let Some(entry) = self.llms.get(name) else { continue };
             let owned = target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner);
             if tried.contains(name) || !owned || !self.is_routable(entry) {
@@ -109,6 +108,26 @@ impl Registry {
             full: entry.is_full(),
             upstream: entry.llm.upstream.clone(),
         }))
+    }
+
+    fn names(&self, caller: &Caller, target: &Target) -> Vec<&str> {
+        if target.pool {
+            self.members(caller, &target.name).map(|llm| llm.name.as_str()).collect()
+        } else {
+            self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
+        }
+    }
+
+    /// Whether a member has registered just now and its channel must be about to open: it already reads active.
+    pub fn is_arriving(&self, caller: &Caller, target: &Target, now: Now) -> bool {
+        self.names(caller, target).into_iter().filter_map(|name| self.llms.get(name)).any(|entry| {
+            let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+            entry.llm.registered
+                && entry.llm.status != Status::Inactive
+                && session.is_some_and(|session| {
+                    !session.is_open() && !session.silent && now.mono.saturating_sub(session.beat) < ARRIVAL
+                })
+        })
     }
 
     /// Whether tasks may go to the row now.

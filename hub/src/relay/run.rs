@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::json::{Object, quote};
 use wire::task::Endpoint;
 use wire::texts;
@@ -18,6 +18,9 @@ use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
 use crate::registry::{Candidate, Pick, Target};
+
+/// How often one who waits for an arriving publisher looks whether it still arrives.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// One inference.
 pub struct Request {
@@ -101,7 +104,12 @@ async fn next(
     let mut room = hub.room.subscribe();
     let start = Instant::now();
     loop {
-        let pick = hub.registry.lock().pick(&request.caller, &request.target, request.endpoint, tried);
+        let (pick, arriving) = {
+            let mut registry = hub.registry.lock();
+            let pick = registry.pick(&request.caller, &request.target, request.endpoint, tried);
+            let nobody = matches!(pick, Pick::Nobody) && tried.is_empty();
+            (pick, nobody && registry.is_arriving(&request.caller, &request.target, hub.now()))
+        };
         let patient = tried.is_empty() && request.patience.is_some();
         let name = &request.target.name;
         let nobody = match pick {
@@ -118,6 +126,11 @@ async fn next(
                 return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
             }
         };
+        if arriving {
+            // It opens its channel, or is no longer arriving.
+            let _ = timeout(LOOK_AGAIN, room.changed()).await;
+            continue;
+        }
         if !patient || timeout_at(until, room.changed()).await.is_err() {
             return Err(ApiError::new(ErrorKind::Unavailable, nobody));
         }

@@ -66,6 +66,7 @@ impl Sender<'_> {
 
 /// How long a chunk waits for a slow caller: less than the 30 s that a publisher gives a POST.
 const SLOW_CALLER: Duration = Duration::from_secs(20);
+const UNWANTED: &str = "the publisher sent chunks where one answer was asked for";
 const MISSING: &str = "a chunk of the publisher's answer is missing";
 
 /// Takes a result. `digest` stands for its text.
@@ -83,17 +84,18 @@ pub async fn submit(
 
 /// One chunk, not the last.
 async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, Rejection> {
-    let (pieces, endpoint) = {
+    let (pieces, endpoint, wanted) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
-        if !live.streaming {
-            return Err(Rejection::Conflict);
-        }
         if chunk.seq.is_some_and(|seq| seq < live.next_seq) {
             return Ok(Submitted::Duplicate);
         }
-        (live.pieces.clone(), live.endpoint)
+        (live.pieces.clone(), live.endpoint, live.streaming)
     };
+    if !wanted {
+        fail(hub, from.id, UNWANTED);
+        return Err(Rejection::Conflict);
+    }
     let Some(piece) = events(endpoint, &chunk.data) else {
         fail(hub, from.id, "the publisher sent a chunk that is not JSON");
         return Err(Rejection::Malformed);
@@ -136,6 +138,7 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
         }
     };
     if !fits {
+        fail(hub, from.id, UNWANTED);
         return Err(Rejection::Conflict);
     }
     if !whole {

@@ -199,3 +199,33 @@ async fn a_failed_wake_is_503() {
     assert!(answer.head.contains("retry-after: 5"));
     hub.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_caller_finds_a_publisher_whose_channel_is_about_to_open() {
+    let hub = hub().await;
+    let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
+    assert_eq!(hub.row("a").await["status"], "active");
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        // The call is on its way before the channel is.
+        tokio::task::yield_now().await;
+        publisher.open(&hub, None).await;
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn chunks_for_an_answer_in_one_piece_are_a_502_at_once() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.chunk(&hub, &task, "one").await, 409);
+    });
+    assert_eq!(answer.0, 502);
+    hub.stop().await;
+}
