@@ -1,6 +1,7 @@
 //! A classic hub for tests, in this very thread: a hand-written HTTP server that records what it is sent and answers
 //! what it is told to. Section 3 of SPEC.md and no more, unless a test gives it a hello with features.
 
+pub(crate) mod desk;
 pub(crate) mod scripted;
 mod wire_http;
 

@@ -1,0 +1,166 @@
+//! A hub's end of the results, and a backend whose answers a test gives by hand.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use wire::TaskId;
+use wire::sse::Decoder;
+use wire::task::InferTask;
+
+use crate::backend::{Backend, BackendError, BackendRequest, Reply};
+use crate::uplink::{Cut, Posted, Uplink};
+
+/// Takes results, and remembers them by task.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) posts: RefCell<Vec<(String, Value)>>,
+    /// Of each upload: the events' data, and whether it came to its end.
+    pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
+    /// Answers to POSTs before the usual `Taken`.
+    pub(crate) answers: RefCell<VecDeque<Posted>>,
+    /// POSTs that are not answered yet, when they are held.
+    pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
+    pub(crate) hold: Cell<bool>,
+}
+
+impl Desk {
+    pub(crate) fn of(&self, task: &str) -> Vec<Value> {
+        let posts = self.posts.borrow();
+        posts.iter().filter(|(id, _)| id == task).map(|(_, body)| body.clone()).collect()
+    }
+
+    pub(crate) fn error_of(&self, task: &str) -> Option<String> {
+        Some(self.of(task).last()?["error"].as_str()?.to_owned())
+    }
+}
+
+/// The uplink of a [`Desk`].
+pub(crate) struct DeskUplink(pub(crate) Rc<Desk>);
+
+impl Uplink for DeskUplink {
+    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+        let body = serde_json::from_slice(&body).unwrap();
+        self.0.posts.borrow_mut().push((task.to_string(), body));
+        if self.0.hold.get() {
+            let (answer, answered) = oneshot::channel();
+            self.0.held.borrow_mut().push(answer);
+            return async { answered.await.unwrap() }.boxed_local();
+        }
+        let answer = self.0.answers.borrow_mut().pop_front().unwrap_or(Posted::Taken);
+        async move { answer }.boxed_local()
+    }
+
+    fn upload(
+        &self,
+        task: &TaskId,
+        mut body: mpsc::Receiver<Result<Bytes, Cut>>,
+    ) -> LocalBoxFuture<'static, Posted> {
+        let (desk, task) = (Rc::clone(&self.0), task.to_string());
+        async move {
+            let (mut decoder, mut events) = (Decoder::new(), Vec::new());
+            while let Some(Ok(bytes)) = body.recv().await {
+                decoder.feed(&bytes);
+                events.extend(std::iter::from_fn(|| decoder.next_event()).map(|event| event.data));
+            }
+            desk.uploads.borrow_mut().push((task, events));
+            Posted::Taken
+        }
+        .boxed_local()
+    }
+}
+
+/// A call that waits for its answer.
+pub(crate) struct Waiting {
+    pub(crate) request: BackendRequest,
+    answer: oneshot::Sender<Result<Reply, BackendError>>,
+}
+
+impl Waiting {
+    /// What the backend was asked.
+    pub(crate) fn body(&self) -> Value {
+        serde_json::from_slice(&self.request.body).unwrap()
+    }
+
+    /// Whether nobody waits any more: the connection would be closed.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub(crate) fn whole(self, status: u16, body: &Value) {
+        let _ = self.answer.send(Ok(Reply::Whole { status, body: body.to_string() }));
+    }
+
+    pub(crate) fn fail(self, error: BackendError) {
+        let _ = self.answer.send(Err(error));
+    }
+
+    /// Answers with a stream whose pieces come by the channel.
+    pub(crate) fn stream(self) -> mpsc::UnboundedSender<Result<String, BackendError>> {
+        let (pieces, receiver) = mpsc::unbounded_channel();
+        let pieces_out = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            Some((receiver.recv().await?, receiver))
+        });
+        let _ = self.answer.send(Ok(Reply::Stream(pieces_out.boxed_local())));
+        pieces
+    }
+}
+
+/// A backend that does what the test says.
+#[derive(Default)]
+pub(crate) struct ByHand {
+    pub(crate) waiting: RefCell<VecDeque<Waiting>>,
+    pub(crate) down: Cell<bool>,
+    /// Panics at the next call.
+    pub(crate) panics: Cell<bool>,
+}
+
+impl ByHand {
+    pub(crate) fn calls(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    pub(crate) fn next(&self) -> Waiting {
+        self.waiting.borrow_mut().pop_front().expect("a call")
+    }
+}
+
+/// A handle that a provider's settings can hold.
+pub(crate) struct Shared(pub(crate) Rc<ByHand>);
+
+impl Backend for Shared {
+    fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+        let panics = self.0.panics.take();
+        let (answer, answered) = oneshot::channel();
+        if !panics {
+            self.0.waiting.borrow_mut().push_back(Waiting { request, answer });
+        }
+        async move {
+            assert!(!panics, "the test asked for it");
+            answered.await.unwrap_or_else(|_| Err(BackendError::Failed("gone".to_owned())))
+        }
+        .boxed_local()
+    }
+
+    fn available(&self) -> LocalBoxFuture<'static, bool> {
+        let up = !self.0.down.get();
+        async move { up }.boxed_local()
+    }
+}
+
+/// A chat task with one message.
+pub(crate) fn infer_task(id: &str, streaming: bool) -> InferTask {
+    let request = json!({ "messages": [{ "role": "user", "content": "hi" }], "seed": u64::MAX });
+    InferTask {
+        id: TaskId::parse(id).unwrap(),
+        llm_name: "a".to_owned(),
+        streaming,
+        request: serde_json::value::to_raw_value(&request).unwrap(),
+        endpoint: None,
+    }
+}
