@@ -101,10 +101,10 @@ impl ProviderActor {
             return;
         }
         self.state.idle_turn += 1;
-        let (turn, done) = (self.state.idle_turn, self.tasks_done);
+        let turn = self.state.idle_turn;
         ctx.run_later(idle, move |this, ctx| {
             // A later turn has a timer of its own.
-            if this.gate.is_idle() && this.state.idle_turn == turn && this.tasks_done == done {
+            if this.gate.is_idle() && this.state.idle_turn == turn {
                 this.put_to_sleep(ctx);
             }
         });

@@ -1,1 +1,243 @@
+//! The `WakeActor` with real commands, real sockets and a probe for a heartbeat.
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use wire::TaskId;
+use wire::task::WakeTask;
+
+use super::*;
+use crate::heartbeat::messages::Beat;
+use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
+use crate::secret::Secret;
+use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared};
+use crate::test_hub::scripted::{Heard, probe};
+use crate::test_hub::wait_until;
+
+thread_local! {
+    /// The backend of the test that runs on this thread.
+    static BACKEND: Rc<ByHand> = Rc::default();
+}
+
+struct Setup {
+    desk: Rc<Desk>,
+    outbox: Outbox,
+    actor: Addr<WakeActor>,
+    beats: Heard<Beat>,
+    power: Heard<PowerChanged>,
+}
+
+fn config(action: Option<Action>, max_wait: Duration) -> ProviderConfig {
+    let backend = CustomBackend(Arc::new(|| BACKEND.with(|backend| Rc::new(Shared(Rc::clone(backend))))));
+    let wake = action.map(|action| WakeRecipe { action, max_wait });
+    ProviderConfig { wake, ..ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Custom(backend)) }
+}
+
+fn start(config: ProviderConfig) -> Setup {
+    let desk = Rc::<Desk>::default();
+    let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
+    let ((beat, beats), (changed, power)) = (probe(), probe());
+    let actor = WakeActor::new(Links { beat, http: crate::http::client(None) }, outbox.clone()).start();
+    actor.do_send(SetProviders { providers: vec![Managed { config: Arc::new(config), provider: changed }] });
+    Setup { desk, outbox, actor, beats, power }
+}
+
+fn command(script: &str) -> Action {
+    let args = vec!["-c".to_owned(), script.to_owned()];
+    Action::Command { command: "sh".into(), args, scrub_env: vec!["VLLM_KEY".into()] }
+}
+
+fn http(url: String) -> Action {
+    let headers = vec![("x-secret".to_owned(), Secret::new("s"))];
+    Action::Http { url: Secret::new(url), method: "POST".into(), headers, body: Some(Secret::new("{}")) }
+}
+
+impl Setup {
+    async fn wake(&self) -> Result<Duration, String> {
+        self.actor.send(EnsureAwake { wire_name: "a".into() }).await.unwrap()
+    }
+
+    async fn failure(&self) -> String {
+        self.wake().await.unwrap_err()
+    }
+}
+
+/// Answers one HTTP request with this head.
+async fn serve_once(head: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/wake", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let read = socket.read(&mut request).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    (url, served)
+}
+
+fn is_alive(pid: i32) -> bool {
+    // A killed child of a killed shell is a zombie until init takes it: that is not alive.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+fn pid_in(file: &std::path::Path) -> Option<i32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[actix::test]
+async fn however_many_ask_the_recipe_runs_once_and_all_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let setup = start(config(
+        Some(command(&format!("echo x >> {}; sleep 0.2", count.display()))),
+        Duration::from_secs(5),
+    ));
+    let asked = futures_util::future::join_all((0..20).map(|_| setup.wake())).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
+    assert!(!setup.beats.borrow().is_empty(), "a heartbeat at every poll");
+    assert!(setup.power.borrow().iter().all(|power| power.awake));
+}
+
+#[actix::test]
+async fn a_wake_task_of_the_hub_is_answered_with_ok_and_the_milliseconds() {
+    let setup = start(config(Some(command("exit 0")), Duration::from_secs(5)));
+    let task = WakeTask { id: TaskId::parse("t1").unwrap(), llm_name: "a".into() };
+    let ticket = setup.outbox.admit(&task.id).unwrap();
+    setup.actor.do_send(Wake { task, ticket });
+    wait_until("it is answered", || !setup.desk.of("t1").is_empty()).await;
+    let result = setup.desk.of("t1").pop().unwrap();
+    assert_eq!((&result["status"], &result["body"]["ok"]), (&json!(200), &json!(true)));
+    assert!(result["body"]["ms"].is_u64());
+}
+
+#[actix::test]
+async fn the_backend_is_polled_until_it_is_there() {
+    let setup = start(config(Some(command("exit 0")), Duration::from_secs(20)));
+    BACKEND.with(|backend| backend.down.set(true));
+    let waking = actix_rt::spawn({
+        let actor = setup.actor.clone();
+        async move { actor.send(EnsureAwake { wire_name: "a".into() }).await.unwrap() }
+    });
+    wait_until("the first poll", || !setup.beats.borrow().is_empty()).await;
+    BACKEND.with(|backend| backend.down.set(false));
+    let took = waking.await.unwrap().unwrap();
+    assert!(took >= Duration::from_secs(1), "{took:?}: the second poll is 1.5 s after the first");
+    assert_eq!(setup.beats.borrow().len(), 2);
+}
+
+#[actix::test]
+async fn a_backend_that_stays_away_did_not_come_up_within_its_time() {
+    let setup = start(config(Some(command("exit 0")), Duration::from_millis(100)));
+    BACKEND.with(|backend| backend.down.set(true));
+    assert_eq!(setup.failure().await, "provider 'a' did not come up within 100ms");
+}
+
+#[actix::test]
+async fn a_command_that_fails_says_how() {
+    for (action, text) in [
+        (command("exit 3"), "wake recipe failed: wake command exited with code 3"),
+        (command("kill -9 $$"), "wake recipe failed: wake command killed by signal 9"),
+        (
+            Action::Command { command: "/no/such/program".into(), args: Vec::new(), scrub_env: Vec::new() },
+            "wake recipe failed: wake command not found",
+        ),
+        (command("sleep 60"), "wake recipe failed: wake command timed out"),
+    ] {
+        assert_eq!(start(config(Some(action), Duration::from_millis(300))).failure().await, text);
+    }
+}
+
+#[actix::test]
+async fn a_call_that_fails_says_how_and_any_2xx_is_success() {
+    let wait = Duration::from_secs(5);
+    let (url, served) = serve_once("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
+    let failure = start(config(Some(http(url)), wait)).failure().await;
+    assert_eq!(failure, "wake recipe failed: wake HTTP returned 503");
+    let request = served.await.unwrap();
+    assert!(request.starts_with("POST /wake HTTP/1.1") && request.contains("x-secret: s"), "{request}");
+    let (url, _served) = serve_once("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n").await;
+    let failure = start(config(Some(http(url)), wait)).failure().await;
+    assert_eq!(failure, "wake recipe failed: wake HTTP returned 302");
+    let failure = start(config(Some(http("http://127.0.0.1:1/".into())), wait)).failure().await;
+    assert_eq!(failure, "wake recipe failed: wake HTTP unreachable");
+    let (url, _served) = serve_once("HTTP/1.1 204 No Content\r\n\r\n").await;
+    start(config(Some(http(url)), wait)).wake().await.unwrap();
+}
+
+#[actix::test]
+async fn a_late_command_is_killed_with_its_whole_group_and_a_good_one_leaves_its_server_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let child = format!("sleep 300 & echo $! > {}", pid.display());
+    let setup = start(config(Some(command(&format!("{child}; wait"))), Duration::from_millis(500)));
+    assert_eq!(setup.failure().await, "wake recipe failed: wake command timed out");
+    let late = pid_in(&pid).unwrap();
+    wait_until("the child of the late command is killed", || !is_alive(late)).await;
+
+    std::fs::remove_file(&pid).unwrap();
+    start(config(Some(command(&child)), Duration::from_secs(5))).wake().await.unwrap();
+    let server = pid_in(&pid).unwrap();
+    assert!(is_alive(server));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+#[actix::test]
+async fn a_shutdown_kills_the_group_and_answers_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("sleep 300 & echo $! > {}; wait", pid.display());
+    let setup = start(config(Some(command(&script)), Duration::from_mins(1)));
+    let waking = setup.actor.send(EnsureAwake { wire_name: "a".into() });
+    let waking = actix_rt::spawn(waking);
+    wait_until("it runs", || pid_in(&pid).is_some()).await;
+    setup.actor.do_send(Shutdown);
+    assert_eq!(waking.await.unwrap().unwrap(), Err("publisher shutting down".to_owned()));
+    let child = pid_in(&pid).unwrap();
+    wait_until("the group is killed", || !is_alive(child)).await;
+    assert_eq!(setup.failure().await, "publisher shutting down");
+}
+
+#[actix::test]
+async fn a_name_without_a_recipe_or_a_provider_has_its_own_text() {
+    let setup = start(config(None, Duration::ZERO));
+    assert_eq!(setup.failure().await, "provider 'a' has no wake recipe configured");
+    let other = setup.actor.send(EnsureAwake { wire_name: "b".into() }).await.unwrap();
+    assert_eq!(other, Err("provider 'b' not registered locally".to_owned()));
+}
+
+#[actix::test]
+async fn one_who_asks_while_it_goes_to_sleep_waits_and_then_wakes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let say = |word: &str| command(&format!("sleep 0.2; echo {word} >> {}", log.display()));
+    let wait = Duration::from_secs(5);
+    let sleep = Some(SleepRecipe { action: say("sleep"), max_wait: wait, idle: None });
+    let setup = start(ProviderConfig { sleep, ..config(Some(say("wake")), wait) });
+    let (slept, woken) = futures_util::join!(
+        setup.actor.send(PutToSleep { wire_name: "a".into() }),
+        setup.actor.send(EnsureAwake { wire_name: "a".into() })
+    );
+    assert_eq!(slept.unwrap(), Ok(()));
+    assert!(woken.unwrap().is_ok());
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "sleep\nwake\n");
+    let power: Vec<bool> = setup.power.borrow().iter().map(|power| power.awake).collect();
+    assert_eq!(power, [false, true]);
+}
+
+#[actix::test]
+async fn a_wake_on_lan_packet_is_six_bytes_of_ones_and_the_address_sixteen_times() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mac = [0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0x0F];
+    let port = socket.local_addr().unwrap().port();
+    let action = Action::WakeOnLan { mac, broadcast: "127.0.0.1".into(), port };
+    start(config(Some(action), Duration::from_secs(5))).wake().await.unwrap();
+    let mut packet = [0; 200];
+    let read = socket.recv(&mut packet).await.unwrap();
+    assert_eq!(packet[..read], [[0xFF; 6].as_slice(), &mac.repeat(16)].concat());
+}
