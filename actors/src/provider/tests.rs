@@ -107,9 +107,9 @@ fn start(config: ProviderConfig) -> Setup {
     let seat = Seat::<ProviderActor>::new();
     let (actor, reporter) = (seat.address(), seat.crashes());
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
-    let _handle = seat.start("provider a", Policy::default(), parent, provider);
+    let handle = seat.start("provider a", Policy::default(), parent, provider);
     let backend = BACKEND.with(Rc::clone);
-    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, _handle }
+    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, _handle: handle }
 }
 
 impl Setup {
@@ -341,7 +341,9 @@ async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is
         turns().await;
         let held = setup.desk.held.borrow_mut().drain(..).collect::<Vec<_>>();
         assert_eq!(held.len(), 1, "never two POSTs at once");
-        held.into_iter().for_each(|post| post.send(Posted::Taken).unwrap());
+        for post in held {
+            post.send(Posted::Taken).unwrap();
+        }
     }
     turns().await;
     let data: Vec<Value> =

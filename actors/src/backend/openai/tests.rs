@@ -1,1 +1,303 @@
+//! The OpenAI backend against servers that are scripted byte by byte.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use wire::task::Endpoint;
+
+use super::*;
+use crate::options::BackendConfig;
+use crate::test_hub::wait_until;
+
+const SSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
+const LAST: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+
+/// What a server does after it has read the request.
+enum Step {
+    Say(String),
+    Pause(Duration),
+    /// A reset instead of an end.
+    Reset,
+    /// Waits until the client has gone.
+    UntilClosed,
+}
+
+struct Server {
+    url: String,
+    heads: Rc<RefCell<Vec<String>>>,
+    closed: Rc<RefCell<bool>>,
+}
+
+async fn server(steps: Vec<Step>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (heads, closed) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<bool>>::default());
+    let (seen, gone) = (Rc::clone(&heads), Rc::clone(&closed));
+    actix_rt::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let head = read_request(&mut socket).await;
+        seen.borrow_mut().push(head);
+        for step in steps {
+            match step {
+                // The client may have left in the middle of it.
+                Step::Say(text) => drop(socket.write_all(text.as_bytes()).await),
+                Step::Pause(time) => sleep(time).await,
+                Step::Reset => {
+                    socket.set_zero_linger().unwrap();
+                    return;
+                }
+                Step::UntilClosed => {
+                    let mut byte = [0];
+                    let _ = socket.read(&mut byte).await;
+                    *gone.borrow_mut() = true;
+                }
+            }
+        }
+    });
+    Server { url, heads, closed }
+}
+
+async fn read_request(socket: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    loop {
+        socket.read_buf(&mut text).await.unwrap();
+        let head = String::from_utf8_lossy(&text).into_owned();
+        let Some(end) = head.find("\r\n\r\n") else { continue };
+        let length = head
+            .to_ascii_lowercase()
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+        if text.len() >= end + 4 + length {
+            return head;
+        }
+    }
+}
+
+fn chunked(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+fn events(data: &[&str]) -> String {
+    data.iter().map(|data| chunked(&format!("data: {data}\n\n"))).collect()
+}
+
+fn say(parts: &[&str]) -> Vec<Step> {
+    vec![Step::Say(parts.concat())]
+}
+
+fn backend(url: &str, silence: Duration) -> OpenAiBackend {
+    let http = HttpBackend { url: Secret::new(url), api_key: Some(Secret::new("sk-canary")) };
+    let config = ProviderConfig {
+        timeout: silence,
+        ..ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::OpenAi(http.clone()))
+    };
+    OpenAiBackend::new(crate::http::client(None), &http, &config)
+}
+
+fn request(streaming: bool) -> BackendRequest {
+    BackendRequest { endpoint: Endpoint::ChatCompletions, streaming, body: Bytes::from_static(b"{}") }
+}
+
+async fn ask(steps: Vec<Step>, streaming: bool) -> Result<Reply, BackendError> {
+    let server = server(steps).await;
+    backend(&server.url, Duration::from_secs(5)).infer(request(streaming)).await
+}
+
+/// All pieces, and the error that ended them.
+async fn pieces(steps: Vec<Step>) -> (Vec<String>, Option<BackendError>) {
+    let Reply::Stream(mut stream) = ask(steps, true).await.unwrap() else { panic!("not a stream") };
+    let mut pieces = Vec::new();
+    while let Some(piece) = stream.next().await {
+        match piece {
+            Ok(piece) => pieces.push(piece),
+            Err(error) => return (pieces, Some(error)),
+        }
+    }
+    (pieces, None)
+}
+
+async fn whole(steps: Vec<Step>) -> (u16, String) {
+    match ask(steps, false).await.unwrap() {
+        Reply::Whole { status, body } => (status, body),
+        Reply::Stream(_) => panic!("a stream"),
+    }
+}
+
+async fn failure(steps: Vec<Step>) -> String {
+    match ask(steps, false).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("an answer"),
+    }
+}
+
+fn json_answer(status: &str, body: &str) -> Vec<Step> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    say(&[&head, body])
+}
+
+#[actix::test]
+async fn a_stream_gives_its_pieces_and_ends_at_the_end_mark() {
+    let all = events(&[TOKEN, LAST, "[DONE]"]);
+    assert_eq!(pieces(say(&[SSE, &all, "0\r\n\r\n"])).await, (vec![TOKEN.to_owned(), LAST.to_owned()], None));
+}
+
+#[actix::test]
+async fn a_finish_reason_and_a_clean_end_are_an_end_too() {
+    let (got, error) = pieces(say(&[SSE, &events(&[TOKEN, LAST]), "0\r\n\r\n"])).await;
+    assert_eq!((got.len(), error), (2, None));
+}
+
+#[actix::test]
+async fn a_stream_that_ends_without_its_end_mark_is_an_error() {
+    let cut_in_a_chunk = &chunked(&format!("data: {TOKEN}\n\n"))[..20];
+    for tail in ["0\r\n\r\n", "", cut_in_a_chunk] {
+        let (got, error) = pieces(say(&[SSE, &events(&[TOKEN]), tail])).await;
+        assert_eq!(got, [TOKEN]);
+        assert!(matches!(error, Some(BackendError::Failed(_))), "{tail:?}");
+    }
+    let mut steps = say(&[SSE, &events(&[TOKEN])]);
+    steps.extend([Step::Pause(Duration::from_millis(50)), Step::Reset]);
+    assert!(pieces(steps).await.1.is_some());
+}
+
+#[actix::test]
+async fn slices_of_one_byte_line_ends_and_comments_make_no_difference() {
+    let text = format!(": hi\r\n\r\ndata:{TOKEN}\r\n\r\ndata: {LAST}\r\rdata: [DONE]\n\n");
+    let steps = std::iter::once(SSE.to_owned())
+        .chain(text.as_bytes().iter().map(|byte| chunked(&char::from(*byte).to_string())))
+        .map(Step::Say)
+        .collect();
+    assert_eq!(pieces(steps).await, (vec![TOKEN.to_owned(), LAST.to_owned()], None));
+}
+
+#[actix::test]
+async fn an_error_object_in_a_stream_is_an_error_and_not_a_piece() {
+    let (got, error) =
+        pieces(say(&[SSE, &events(&[TOKEN, r#"{"error":{"message":"out of memory"}}"#])])).await;
+    assert_eq!(got, [TOKEN]);
+    assert_eq!(error, Some(BackendError::Failed("backend failed: out of memory".into())));
+}
+
+#[actix::test]
+async fn a_whole_answer_that_breaks_off_is_an_error() {
+    let short = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"a\":1}";
+    assert!(failure(say(&[short])).await.contains("broke off"));
+    let empty = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n";
+    assert!(failure(say(&[empty])).await.contains("empty"));
+    let unframed = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{\"a\":1}";
+    assert!(failure(say(&[unframed])).await.contains("empty"));
+}
+
+#[actix::test]
+async fn a_large_answer_passes_and_one_above_the_limit_does_not() {
+    let body = format!(r#"{{"choices":[],"x":"{}"}}"#, "y".repeat(3 << 20));
+    assert_eq!(whole(json_answer("200 OK", &body)).await, (200, body));
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", 300 << 20);
+    let mut steps = vec![Step::Say(head)];
+    steps.extend((0..70).map(|_| Step::Say("x".repeat(1 << 20))));
+    assert!(ask(steps, false).await.is_err());
+}
+
+#[actix::test]
+async fn a_refused_key_has_one_fixed_text() {
+    for status in ["401 Unauthorized", "403 Forbidden", "407 Proxy"] {
+        let text = failure(json_answer(status, r#"{"error":{"message":"bad key sk-canary"}}"#)).await;
+        assert_eq!(text, "the backend refused the publisher's key");
+    }
+}
+
+#[actix::test]
+async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
+    let listener = server(Vec::new()).await;
+    let port = listener.url.rsplit(':').next().unwrap().trim_end_matches("/v1").to_owned();
+    drop(listener);
+    let body = format!(r#"{{"error":{{"message":"sk-canary at 127.0.0.1:{port} is out","code":7}}}}"#);
+    let (status, passed) = whole(json_answer("429 Slow", &body)).await;
+    assert_eq!(status, 429);
+    assert!(!passed.contains("sk-canary") && !passed.contains("127.0.0.1"), "{passed}");
+    assert!(passed.contains("is out") && passed.contains("\"code\":7"), "{passed}");
+}
+
+#[actix::test]
+async fn a_page_instead_of_an_error_body_is_not_passed_on() {
+    let page = "HTTP/1.1 502 Bad\r\ncontent-type: text/html\r\ncontent-length: 16\r\n\r\n<html>sk-canary<";
+    assert_eq!(failure(say(&[page])).await, "backend answered 502");
+}
+
+#[actix::test]
+async fn a_redirect_is_not_followed() {
+    let moved = "HTTP/1.1 307 Moved\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
+    assert!(failure(say(&[moved])).await.contains("redirects are not followed"));
+}
+
+#[actix::test]
+async fn a_stream_that_was_asked_for_and_answered_in_one_body_is_a_whole_answer() {
+    let body = r#"{"choices":[{"message":{"content":"x"}}]}"#;
+    assert!(matches!(ask(json_answer("200 OK", body), true).await, Ok(Reply::Whole { status: 200, .. })));
+}
+
+#[actix::test]
+async fn a_models_path_is_cut_to_its_file_name() {
+    let body = r#"{"model":"/home/alice/models/qwen.gguf","choices":[]}"#;
+    let (_, passed) = whole(json_answer("200 OK", body)).await;
+    assert_eq!(passed, r#"{"model":"qwen.gguf","choices":[]}"#);
+    let token = r#"{"model":"/home/alice/qwen.gguf","choices":[{"delta":{"content":"/home/x"}}]}"#;
+    let (got, _) = pieces(say(&[SSE, &events(&[token, "[DONE]"]), "0\r\n\r\n"])).await;
+    assert_eq!(got, [r#"{"model":"qwen.gguf","choices":[{"delta":{"content":"/home/x"}}]}"#]);
+}
+
+#[actix::test]
+async fn silence_ends_a_request_and_a_long_answer_does_not() {
+    let slow = |pauses: usize| {
+        let mut steps = vec![Step::Say(SSE.to_owned())];
+        for _ in 0..pauses {
+            steps.extend([Step::Pause(Duration::from_millis(150)), Step::Say(events(&[TOKEN]))]);
+        }
+        steps.push(Step::Say(events(&["[DONE]"])));
+        steps
+    };
+    let silence = Duration::from_millis(600);
+    let long = server(slow(8)).await;
+    let Ok(Reply::Stream(stream)) = backend(&long.url, silence).infer(request(true)).await else { panic!() };
+    assert!(stream.all(|piece| async move { piece.is_ok() }).await, "1.2 s in all, never silent for 0.6 s");
+    let mute = server(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]).await;
+    let Ok(Reply::Stream(mut stream)) = backend(&mute.url, silence).infer(request(true)).await else {
+        panic!()
+    };
+    assert!(stream.next().await.unwrap().is_ok());
+    assert!(stream.next().await.unwrap().is_err());
+    wait_until("its connection is closed", || *mute.closed.borrow()).await;
+}
+
+#[actix::test]
+async fn dropping_the_answer_closes_the_connection_at_once() {
+    let server = server(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]).await;
+    let stream = backend(&server.url, Duration::from_secs(5)).infer(request(true)).await.unwrap();
+    drop(stream);
+    wait_until("it is closed", || *server.closed.borrow()).await;
+}
+
+#[actix::test]
+async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_is() {
+    let nobody = backend("http://127.0.0.1:1/v1", Duration::from_secs(5)).infer(request(false)).await;
+    assert_eq!(nobody.err(), Some(BackendError::Unavailable));
+    let server = server(json_answer("200 OK", "{}")).await;
+    backend(&server.url, Duration::from_secs(5)).infer(request(false)).await.unwrap();
+    let head = server.heads.borrow()[0].to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/chat/completions http/1.1"), "{head}");
+    assert!(
+        head.contains("accept-encoding: identity") && head.contains("authorization: bearer sk-canary"),
+        "{head}"
+    );
+}
