@@ -14,7 +14,7 @@ use wire::WireName;
 use crate::config::names;
 
 /// Everything here is on this machine: a server that runs answers in milliseconds, one that is starting is not up.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(1_000);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A list of models is some kilobytes; llama.cpp's has a word on each.
 const LARGEST_LIST: usize = 4 << 20;
 

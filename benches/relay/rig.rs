@@ -59,10 +59,10 @@ impl Rig {
     pub async fn ready(&self) {
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            if tokio::net::TcpStream::connect(("127.0.0.1", self.relay.port)).await.is_ok() {
-                if Caller::new(&self.relay).whole(crate::calls::SMALL).await == 200 {
-                    return;
-                }
+            if tokio::net::TcpStream::connect(("127.0.0.1", self.relay.port)).await.is_ok()
+                && Caller::new(&self.relay).whole(crate::calls::SMALL).await == 200
+            {
+                return;
             }
         }
         panic!("hub and registrar did not come up");

@@ -12,7 +12,7 @@ mod use_llm;
 use clap::{Parser, Subcommand};
 
 pub(crate) use global::Global;
-pub(crate) use hub::{HubArgs, HubTimings, PoolsPolicy, Role, TokenCommand};
+pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand};
 pub(crate) use manage::{
     ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs, DescribeKind, GetArgs,
     GetKind, ObjectKind, OutputFormat,

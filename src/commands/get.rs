@@ -78,7 +78,8 @@ async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     }
 }
 
-fn missing(kind: GetKind, name: &str) -> Failure {
+/// There is none of this name.
+pub(super) fn missing(kind: GetKind, name: &str) -> Failure {
     let kind = singular(kind);
     Failure::failed(format!("there is no {kind} '{name}'; `virtual-llm get {kind}` lists them"))
 }
@@ -96,14 +97,7 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
             }
             Ok(())
         }
-        Some(OutputFormat::Json) => {
-            let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
-            output::line(text)
-        }
-        Some(OutputFormat::Yaml) => {
-            let text = serde_yaml_ng::to_string(answer).map_err(anyhow::Error::from)?;
-            output::piece(text)
-        }
+        Some(OutputFormat::Json | OutputFormat::Yaml) => document(answer, args.output),
         Some(OutputFormat::Name) => {
             for row in rows_of(answer) {
                 let name = if row["name"].is_string() { text(row, "name") } else { text(row, id_key(row)) };
@@ -112,6 +106,14 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// The hub's answer as it is: YAML if that is wanted, else JSON.
+pub(super) fn document(answer: &Value, format: Option<OutputFormat>) -> Outcome {
+    if format == Some(OutputFormat::Yaml) {
+        return output::piece(serde_yaml_ng::to_string(answer).map_err(anyhow::Error::from)?);
+    }
+    output::line(serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?)
 }
 
 /// One row, or the rows of a list.

@@ -1,11 +1,19 @@
 //! One file a command.
 
+mod add;
+mod apply;
 mod chat_llm;
+mod check;
+mod completions;
+mod create;
+mod describe;
 mod get;
 mod hub;
+mod login;
 mod publish;
 mod rows;
 mod status;
+mod token;
 mod up;
 
 use crate::{
@@ -31,7 +39,15 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Provider(args) => briefly(signals, status::provider(global, &args)).await,
         Command::Pause(args) => briefly(signals, status::pause(global, &args)).await,
         Command::Resume => briefly(signals, status::resume(global)).await,
-        _ => Err(Failure::failed("not there yet")),
+        Command::Login(args) => briefly(signals, login::run(global, &args)).await,
+        Command::Add(args) => briefly(signals, add::run(global, &args)).await,
+        Command::Describe(args) => briefly(signals, describe::run(global, &args)).await,
+        Command::Create(command) => briefly(signals, create::run(global, &command)).await,
+        Command::Delete(args) => briefly(signals, create::delete(global, &args)).await,
+        Command::Apply(args) => briefly(signals, apply::run(global, &args)).await,
+        Command::Token(command) => briefly(signals, token::run(global, &command)).await,
+        Command::Check => briefly(signals, check::run(global)).await,
+        Command::Completions { shell } => completions::run(shell),
     }
 }
 

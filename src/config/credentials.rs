@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use actors::Secret;
 
 use super::{Places, files, keys, places::variable, report::Report, table::Table, url};
-use crate::{cli::Global, exit::Failure};
+use crate::{
+    cli::Global,
+    exit::{Failure, Outcome},
+};
 
 /// A hub and a token for it, checked: the token may be sent there.
 #[derive(Debug, Clone)]
@@ -74,6 +77,19 @@ pub(crate) fn check_transport(url: &str, allow_insecure: bool) -> Result<(), Fai
         "{url} would get the token over plain http, where others can read it: use https://, \
          or allow it with --allow-insecure"
     )))
+}
+
+/// Writes them down. Keys of other tools in the file stay.
+pub(crate) fn write(places: &Places, url: &str, token: &Secret, allow_insecure: bool) -> Outcome {
+    // A file that cannot be read is written anew: that is what a login is for.
+    let before = files::json(&places.credentials).ok().flatten().map(|file| file.value);
+    let mut keys = before.and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    keys.insert("mcpdUrl".to_owned(), url.into());
+    keys.insert("token".to_owned(), token.reveal().into());
+    if allow_insecure && url::is_plain_and_remote(url) {
+        keys.insert("allowInsecure".to_owned(), true.into());
+    }
+    files::write(&places.credentials, &keys.into())
 }
 
 /// A token without the line end that a file leaves; `None` if it cannot be one.

@@ -1,15 +1,15 @@
 //! Reads the files of a person: JSON, of a sane size, and with a look at who else can read or write them.
 
 use std::{
-    fs::{self, File, Metadata},
-    io::{self, Read},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs::{self, DirBuilder, File, Metadata},
+    io::{self, Read, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt, PermissionsExt},
     path::Path,
 };
 
 use serde_json::Value;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Outcome};
 
 /// Far more than anybody writes by hand; a wrong path (a model, a disk) ends here instead of in memory.
 const LARGEST: u64 = 4 << 20;
@@ -50,6 +50,23 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
         ))
     })?;
     Ok(Some(JsonFile { value, metadata }))
+}
+
+/// Writes a JSON file that only its owner can read, all at once: who reads it meanwhile sees the old or the new one.
+pub(crate) fn write(path: &Path, value: &Value) -> Outcome {
+    let cannot =
+        |error: io::Error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error)));
+    // Where a link leads, so that a file kept elsewhere stays there.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| cannot(error.into()))?;
+    text.push('\n');
+    // tempfile makes it 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    file.persist(path).map_err(|error| cannot(error.error))?;
+    Ok(())
 }
 
 /// serde's text without the position, which stands before it.

@@ -231,14 +231,14 @@ fn availability(table: &Table<'_>, report: &mut Report) -> Option<Availability> 
     let table = table.table("availability", report)?;
     table.warn_of_near_misses(keys::AVAILABILITY, report);
     let address = recipe::address(&table, report);
-    let pointer =
-        table.get("jsonPointer").map(|_| table.any_text("jsonPointer", report)).unwrap_or_else(|| {
-            report.error(
-                table.path_of("jsonPointer"),
-                "is missing; expected a JSON pointer such as \"/is_sleeping\"",
-            );
-            None
-        });
+    // Not `required_text`: the empty pointer means the whole answer.
+    let pointer = if table.get("jsonPointer").is_some() {
+        table.any_text("jsonPointer", report)
+    } else {
+        let expected = "is missing; expected a JSON pointer such as \"/is_sleeping\"";
+        report.error(table.path_of("jsonPointer"), expected);
+        None
+    };
     if pointer.is_some_and(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
         report.error(table.path_of("jsonPointer"), "expected a JSON pointer: it begins with '/'");
     }

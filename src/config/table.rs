@@ -94,16 +94,13 @@ impl<'a> Table<'a> {
     /// A whole number of at least `least`.
     pub(super) fn count(&self, key: &str, least: u64, report: &mut Report) -> Option<usize> {
         let value = self.get(key)?;
-        match value.as_u64().filter(|&number| number >= least).map(usize::try_from) {
-            Some(Ok(number)) => Some(number),
-            _ => {
-                report.error(
-                    self.path_of(key),
-                    expected(&format!("a whole number of at least {least}"), value),
-                );
-                None
-            }
+        let number = value.as_u64().filter(|&number| number >= least);
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        if number.is_none() {
+            let wanted = format!("a whole number of at least {least}");
+            report.error(self.path_of(key), expected(&wanted, value));
         }
+        number
     }
 
     /// A number that is finite and not negative.

@@ -22,17 +22,17 @@ fn check_plain(value: &Value) -> (Published, Report) {
 }
 
 fn errors(value: &Value) -> Vec<String> {
-    check_plain(value).1.errors.iter().map(Finding::to_string).collect()
+    check_plain(value).1.errors.iter().map(ToString::to_string).collect()
 }
 
 fn warnings(value: &Value) -> Vec<String> {
     let (_, report) = check_plain(value);
     assert_eq!(report.errors, [], "only warnings were expected");
-    report.warnings.iter().map(Finding::to_string).collect()
+    report.warnings.iter().map(ToString::to_string).collect()
 }
 
 /// A configuration with one provider that has these keys besides the usual ones.
-fn with(extra: Value) -> Value {
+fn with(extra: &Value) -> Value {
     let mut provider = json!({ "name": "a", "type": "vllm", "model": "m", "publish": true });
     for (key, value) in extra.as_object().unwrap() {
         provider[key] = value.clone();
@@ -40,7 +40,7 @@ fn with(extra: Value) -> Value {
     json!({ "llm": { "providers": [provider] } })
 }
 
-fn one(extra: Value) -> ProviderConfig {
+fn one(extra: &Value) -> ProviderConfig {
     let (mut published, report) = check_plain(&with(extra));
     assert_eq!(report.errors, []);
     published.providers.remove(0)
@@ -86,7 +86,7 @@ fn the_example_of_the_contract_is_read_in_full() {
 
 #[test]
 fn what_is_not_said_has_the_contracts_defaults() {
-    let provider = one(json!({}));
+    let provider = one(&json!({}));
     assert_eq!((provider.max_concurrency, provider.max_queue), (4, 64));
     assert_eq!((provider.timeout, provider.visibility), (Duration::from_mins(10), Visibility::Private));
     assert_eq!(provider.on_abort, OnAbort::Close);
@@ -102,23 +102,23 @@ fn each_type_has_its_usual_place_and_its_name_at_the_hub() {
         ("ollama", "ollama", "http://127.0.0.1:11434/v1"),
         ("anthropic", "anthropic", "https://api.anthropic.com/v1"),
     ] {
-        let provider = one(json!({ "type": kind }));
+        let provider = one(&json!({ "type": kind }));
         assert_eq!((provider.hub_type.as_str(), url_of(&provider)), (hub_type, url));
     }
-    let provider = one(json!({ "type": "mock", "tokens": 5, "tokensPerSecond": 50, "panicEvery": 3 }));
+    let provider = one(&json!({ "type": "mock", "tokens": 5, "tokensPerSecond": 50, "panicEvery": 3 }));
     assert_eq!(provider.hub_type, "openai");
     assert!(matches!(provider.backend, BackendConfig::Mock(_)));
 }
 
 #[test]
 fn an_unknown_type_is_openai_with_a_url_and_skipped_without_one() {
-    let value = with(json!({ "type": "sglang", "url": "http://localhost:30000" }));
+    let value = with(&json!({ "type": "sglang", "url": "http://localhost:30000" }));
     assert_eq!(check_plain(&value).0.providers[0].hub_type, "openai");
     assert_eq!(
         warnings(&value),
         ["llm.providers[0].type: unknown type 'sglang'; treated as \"openai\" because it has a url"]
     );
-    let value = with(json!({ "type": "sglang" }));
+    let value = with(&json!({ "type": "sglang" }));
     assert!(check_plain(&value).0.is_empty());
     assert_eq!(
         warnings(&value),
@@ -160,7 +160,7 @@ fn the_suffix_goes_to_all_that_have_no_publish_name_and_the_variable_rules() {
 
 #[test]
 fn a_variable_without_a_value_is_a_warning_since_many_servers_want_no_key() {
-    let value = with(json!({ "apiKeyEnv": "NO_SUCH_KEY" }));
+    let value = with(&json!({ "apiKeyEnv": "NO_SUCH_KEY" }));
     assert_eq!(
         warnings(&value),
         ["llm.providers[0].apiKeyEnv: the variable NO_SUCH_KEY is not set; calls go without a key"]
@@ -171,7 +171,7 @@ fn a_variable_without_a_value_is_a_warning_since_many_servers_want_no_key() {
 fn a_key_misspelt_is_a_warning_that_says_what_was_meant() {
     assert_eq!(
         warnings(&with(
-            json!({ "poolname": "x", "max_queue": 3, "wakee": {}, "host": "mine", "priority": 1 })
+            &json!({ "poolname": "x", "max_queue": 3, "wakee": {}, "host": "mine", "priority": 1 })
         )),
         [
             "llm.providers[0].poolname: unknown key, ignored; did you mean 'poolName'?",
@@ -184,47 +184,47 @@ fn a_key_misspelt_is_a_warning_that_says_what_was_meant() {
 
 #[test]
 fn every_error_names_its_key_and_what_was_expected() {
-    let recipe = |recipe: Value| with(json!({ "wake": recipe }));
+    let recipe = |recipe: Value| with(&json!({ "wake": recipe }));
     for (value, expected) in [
         (json!([]), "expected an object, found a list"),
         (json!({ "providers": {} }), "providers: expected a list, found an object"),
         (json!({ "llm": { "providers": [7] } }), "llm.providers[0]: expected an object, found a number"),
         (
-            with(json!({ "publish": "yes" })),
+            with(&json!({ "publish": "yes" })),
             "llm.providers[0].publish: expected true or false, found a string",
         ),
-        (with(json!({ "name": null })), "llm.providers[0].name: is missing; expected a string"),
-        (with(json!({ "model": 7 })), "llm.providers[0].model: expected a string, found a number"),
-        (with(json!({ "model": " " })), "llm.providers[0].model: expected a text that is not empty"),
-        (with(json!({ "type": null })), "llm.providers[0].type: is missing; expected a string"),
-        (with(json!({ "type": "openai" })), "llm.providers[0].url: is missing; expected a string"),
+        (with(&json!({ "name": null })), "llm.providers[0].name: is missing; expected a string"),
+        (with(&json!({ "model": 7 })), "llm.providers[0].model: expected a string, found a number"),
+        (with(&json!({ "model": " " })), "llm.providers[0].model: expected a text that is not empty"),
+        (with(&json!({ "type": null })), "llm.providers[0].type: is missing; expected a string"),
+        (with(&json!({ "type": "openai" })), "llm.providers[0].url: is missing; expected a string"),
         (
-            with(json!({ "url": "localhost:8000" })),
+            with(&json!({ "url": "localhost:8000" })),
             "llm.providers[0].url: expected an address that begins with http:// or https://",
         ),
         (
-            with(json!({ "tier": "medium" })),
+            with(&json!({ "tier": "medium" })),
             "llm.providers[0].tier: expected \"fast\" or \"heavy\", found another text",
         ),
         (
-            with(json!({ "visibility": true })),
+            with(&json!({ "visibility": true })),
             "llm.providers[0].visibility: expected \"private\" or \"public\", found true",
         ),
         (
-            with(json!({ "maxConcurrency": 0 })),
+            with(&json!({ "maxConcurrency": 0 })),
             "llm.providers[0].maxConcurrency: expected a whole number of at least 1, found another number",
         ),
         (
-            with(json!({ "timeoutSeconds": "10" })),
+            with(&json!({ "timeoutSeconds": "10" })),
             "llm.providers[0].timeoutSeconds: expected a number of seconds, more than 0, found a string",
         ),
         (
-            with(json!({ "name": "My Model" })),
+            with(&json!({ "name": "My Model" })),
             "llm.providers[0].name: 'My Model' cannot be published: a name has only a-z and 0-9, and '-', '.', '_' \
              inside; a publishName can differ from the name",
         ),
         (
-            with(json!({ "publishName": "x".repeat(101) })),
+            with(&json!({ "publishName": "x".repeat(101) })),
             &format!(
                 "llm.providers[0].publishName: '{}' cannot be published: a name has at most 100 characters",
                 "x".repeat(101)
@@ -261,12 +261,12 @@ fn every_error_names_its_key_and_what_was_expected() {
             "llm.providers[0].wake.mac: expected an address such as \"00:11:22:aa:bb:cc\"",
         ),
         (
-            with(json!({ "sleep": { "type": "command", "command": "x" } })),
+            with(&json!({ "sleep": { "type": "command", "command": "x" } })),
             "llm.providers[0].sleep: needs a wake recipe beside it: who sleeps must be woken",
         ),
         (
             with(
-                json!({ "availability": { "url": "http://x", "jsonPointer": "is_sleeping", "equals": false } }),
+                &json!({ "availability": { "url": "http://x", "jsonPointer": "is_sleeping", "equals": false } }),
             ),
             "llm.providers[0].availability.jsonPointer: expected a JSON pointer: it begins with '/'",
         ),
@@ -294,7 +294,7 @@ fn every_error_names_its_key_and_what_was_expected() {
 #[test]
 fn no_error_quotes_what_may_be_a_secret() {
     let secret = "hunter2 \u{7}x";
-    let value = with(json!({
+    let value = with(&json!({
         "url": format!("ftp://user:{secret}@host"),
         "apiKey": secret,
         "wake": { "type": "http", "url": secret, "headers": { "X-Key": secret } },
@@ -306,7 +306,7 @@ fn no_error_quotes_what_may_be_a_secret() {
 
 #[test]
 fn an_http_recipe_posts_and_takes_json_as_it_is_written() {
-    let provider = one(json!({ "wake": {
+    let provider = one(&json!({ "wake": {
         "type": "http", "url": "http://desk:9/wake/", "headers": { "X-Key": "k" }, "body": { "on": true } } }));
     let Action::Http { url, method, headers, body } = provider.wake.unwrap().action else { panic!("http") };
     assert_eq!((url.reveal(), method.as_str()), ("http://desk:9/wake/", "POST"));
@@ -315,7 +315,7 @@ fn an_http_recipe_posts_and_takes_json_as_it_is_written() {
 
 #[test]
 fn a_wake_on_lan_recipe_has_the_usual_broadcast_and_port() {
-    let provider = one(json!({ "wake": { "type": "wol", "mac": "00-11-22-AA-bb-cc" } }));
+    let provider = one(&json!({ "wake": { "type": "wol", "mac": "00-11-22-AA-bb-cc" } }));
     let Action::WakeOnLan { mac, broadcast, port } = provider.wake.unwrap().action else { panic!("wol") };
     assert_eq!(mac, [0, 0x11, 0x22, 0xaa, 0xbb, 0xcc]);
     assert_eq!((broadcast.as_str(), port), ("255.255.255.255", 9));
@@ -351,7 +351,7 @@ fn a_missing_file_publishes_nothing_and_a_folder_is_an_error() {
 
 #[test]
 fn a_recipe_in_a_file_that_others_can_write_is_refused() {
-    let with_recipe = with(json!({ "wake": { "type": "command", "command": "true" } })).to_string();
+    let with_recipe = with(&json!({ "wake": { "type": "command", "command": "true" } })).to_string();
     for mode in [0o620, 0o602, 0o666] {
         let (_folder, path) = file(&with_recipe, mode);
         let text = load(&path).unwrap_err().text().unwrap().to_owned();
@@ -360,13 +360,13 @@ fn a_recipe_in_a_file_that_others_can_write_is_refused() {
     }
     let (_folder, path) = file(&with_recipe, 0o644);
     load(&path).unwrap();
-    let (_folder, path) = file(&with(json!({})).to_string(), 0o666);
+    let (_folder, path) = file(&with(&json!({})).to_string(), 0o666);
     load(&path).unwrap();
 }
 
 #[test]
 fn several_errors_are_one_sentence_that_says_there_are_more() {
-    let (_folder, path) = file(&with(json!({ "tier": 1, "onAbort": 2, "maxQueue": -1 })).to_string(), 0o600);
+    let (_folder, path) = file(&with(&json!({ "tier": 1, "onAbort": 2, "maxQueue": -1 })).to_string(), 0o600);
     let text = load(&path).unwrap_err().text().unwrap().to_owned();
     assert!(text.ends_with("found a number (and 2 more errors: `virtual-llm check` lists them)"), "{text}");
 }

@@ -4,7 +4,7 @@ mod hub;
 mod offer;
 mod words;
 
-use actors::{Credentials, Options, Registrar, Secret};
+use actors::{Credentials, Options, Registrar};
 use serde_json::json;
 
 use crate::{

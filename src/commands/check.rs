@@ -1,0 +1,179 @@
+//! `check`: what is right and what is wrong, line by line.
+
+use std::path::Path;
+
+use actix_web::http::StatusCode;
+use actors::{
+    ProviderConfig,
+    options::{Action, BackendConfig, HttpBackend},
+};
+
+use crate::{
+    cli::Global,
+    client::{self, HubClient},
+    config::{self, Places, Published},
+    discover,
+    exit::{Code, Failure, Outcome},
+    output,
+};
+
+/// The SGR numbers of the words' colours.
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+fn said(colour: u8, word: &str, text: &str) -> Outcome {
+    if output::has_colour() {
+        output::line(format!("\u{1b}[{colour}m{word}\u{1b}[0m  {text}"))
+    } else {
+        output::line(format!("{word}  {text}"))
+    }
+}
+
+/// Whether there was an error.
+#[derive(Default)]
+struct Findings {
+    has_error: bool,
+}
+
+impl Findings {
+    fn good(text: &str) -> Outcome {
+        said(GREEN, "ok   ", text)
+    }
+
+    fn doubtful(text: &str) -> Outcome {
+        said(YELLOW, "warn ", text)
+    }
+
+    fn bad(&mut self, text: &str) -> Outcome {
+        self.has_error = true;
+        said(RED, "error", text)
+    }
+}
+
+/// Runs it.
+pub(crate) async fn run(global: &Global) -> Outcome {
+    let places = Places::find(global)?;
+    let mut findings = Findings::default();
+    let published = configuration(&places, &mut findings)?;
+    hub(global, &places, &mut findings).await?;
+    for provider in &published.providers {
+        backend(provider, &mut findings).await?;
+        recipes(provider, &mut findings)?;
+    }
+    if findings.has_error { Err(Failure::silent(Code::Failed)) } else { Ok(()) }
+}
+
+fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, Failure> {
+    let path = &places.config;
+    let shown = path.display();
+    if !path.exists() {
+        findings.bad(&format!("{shown}: there is no such file; `virtual-llm add` writes it"))?;
+        return Ok(Published::default());
+    }
+    let (published, report) = match config::inspect(path) {
+        Ok(read) => read,
+        Err(failure) => {
+            findings.bad(failure.text().unwrap_or_default())?;
+            return Ok(Published::default());
+        }
+    };
+    for error in &report.errors {
+        findings.bad(&format!("{shown}: {error}"))?;
+    }
+    for warning in &report.warnings {
+        Findings::doubtful(&format!("{shown}: {warning}"))?;
+    }
+    if report.errors.is_empty() {
+        match published.providers.len() {
+            0 => Findings::doubtful(&format!(
+                "{shown}: nothing to publish: no provider has \"publish\": true; `virtual-llm add` adds one"
+            ))?,
+            n => Findings::good(&format!("{shown}: {n} to publish"))?,
+        }
+    }
+    Ok(published)
+}
+
+async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Outcome {
+    let file = places.credentials.display();
+    let client = config::hub(global, places).and_then(|hub| {
+        if hub.file.is_some() {
+            match config::others_can_read(&places.credentials) {
+                Some(mode) => Findings::doubtful(&format!(
+                    "{file}: others can read it (mode {mode}); run `chmod 600 {file}`"
+                ))?,
+                None => Findings::good(&format!("{file}: readable by its owner only"))?,
+            }
+        }
+        HubClient::new(hub, global.ca_file.as_deref())
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(failure) => return findings.bad(failure.text().unwrap_or_default()),
+    };
+    match client.get("/api/v1/llms").await {
+        Ok(list) if list.is_array() => {
+            Findings::good(&format!("{}: the hub answers and accepts the token", client.url()))
+        }
+        Ok(_) => findings.bad(&format!("{}: this is no hub: its list of LLMs is no list", client.url())),
+        Err(error) if error.is(StatusCode::NOT_FOUND) => {
+            findings.bad(&format!("{}: this is no hub: it has no list of LLMs", client.url()))
+        }
+        Err(error) => findings.bad(&error.to_string()),
+    }
+}
+
+async fn backend(provider: &ProviderConfig, findings: &mut Findings) -> Outcome {
+    let name = &provider.name;
+    let http: &HttpBackend = match &provider.backend {
+        BackendConfig::OpenAi(http) => http,
+        BackendConfig::Mock(_) => return Findings::good(&format!("{name}: built in")),
+        _ => return Findings::good(&format!("{name}: not asked: a key would be spent")),
+    };
+    let url = http.url.reveal();
+    let client = client::plain(None, url.starts_with("https://"))?;
+    match discover::models(&client, url, http.api_key.as_ref()).await {
+        Ok(models) if models.is_empty() || models.contains(&provider.model) => {
+            Findings::good(&format!("{name}: the backend at {url} answers and has {}", provider.model))
+        }
+        Ok(models) => findings.bad(&format!(
+            "{name}: the backend at {url} has no model '{}'; it has {}",
+            provider.model,
+            models.iter().map(|model| output::printable(model)).collect::<Vec<_>>().join(", ")
+        )),
+        Err(why) if provider.wake.is_some() => {
+            Findings::doubtful(&format!("{name}: the backend at {url} sleeps or is down: {why}"))
+        }
+        Err(why) => findings
+            .bad(&format!("{name}: cannot ask the backend at {url} for its models: {why}; is it running?")),
+    }
+}
+
+fn recipes(provider: &ProviderConfig, findings: &mut Findings) -> Outcome {
+    let wake = provider.wake.as_ref().map(|recipe| ("wake", &recipe.action));
+    let sleep = provider.sleep.as_ref().map(|recipe| ("sleep", &recipe.action));
+    for (what, action) in [wake, sleep].into_iter().flatten() {
+        let name = &provider.name;
+        match action {
+            Action::Command { command, .. } if !is_program(command) => {
+                findings.bad(&format!(
+                    "{name}: the {what} recipe's command '{command}' is not in PATH, or cannot be run"
+                ))?;
+            }
+            _ => Findings::good(&format!("{name}: the {what} recipe is well formed"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the system would find and run it.
+fn is_program(command: &str) -> bool {
+    let can_run =
+        |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file();
+    if command.contains('/') {
+        return can_run(Path::new(command));
+    }
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| can_run(&folder.join(command))))
+}

@@ -1,0 +1,124 @@
+//! `login`: a token for a hub, checked and written down.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    path::Path,
+};
+
+use actix_web::http::StatusCode;
+use actors::Secret;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use tokio::sync::oneshot;
+
+use crate::{
+    cli::{Global, LoginArgs},
+    client::HubClient,
+    config::{self, Hub, Places},
+    exit::{Failure, Outcome},
+    output,
+};
+
+/// A token is some tens of bytes; a wrong path ends here.
+const LONGEST_TOKEN: u64 = 8 << 10;
+
+/// Runs it.
+pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
+    let places = Places::find(global)?;
+    let url = config::url::http(&args.url)
+        .map_err(|why| Failure::usage(format!("'{}' is no hub's address: {why}", args.url)))?;
+    config::check_transport(&url, global.allow_insecure)?;
+    let text = match args.token_file.as_deref() {
+        Some(path) => read(path)?,
+        None => ask(&url).await?,
+    };
+    let token = config::checked_token(&text)
+        .ok_or_else(|| Failure::usage("that is no token: expected one word of visible ASCII characters"))?;
+    check(&url, &token, global).await?;
+    config::write_credentials(&places, &url, &token, global.allow_insecure)?;
+    output::line(format!("Logged in to {url}; the token is in {}.", places.credentials.display()))?;
+    output::note(
+        "Next: `virtual-llm add` to publish what runs here, `virtual-llm get llm` to see what there is.",
+    );
+    Ok(())
+}
+
+/// Asks the hub for what every token may see.
+async fn check(url: &str, token: &Secret, global: &Global) -> Outcome {
+    let hub =
+        Hub { url: url.to_owned(), token: token.clone(), file: None, allow_insecure: global.allow_insecure };
+    let answer = HubClient::new(hub, global.ca_file.as_deref())?.get("/api/v1/llms").await;
+    match answer {
+        Ok(list) if list.is_array() => Ok(()),
+        Ok(_) => {
+            Err(Failure::failed(format!("{url} does not seem to be a hub: its list of LLMs is no list")))
+        }
+        Err(error) if error.is(StatusCode::UNAUTHORIZED) => Err(Failure::failed(format!(
+            "the hub at {url} does not accept this token; its admin makes one with `virtual-llm token create`"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let done = if path == Path::new("-") {
+        io::stdin().lock().take(LONGEST_TOKEN).read_to_string(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
+    };
+    done.map_err(|error| {
+        Failure::usage(format!("cannot read the token from {}: {}", path.display(), config::plain(&error)))
+    })?;
+    Ok(text)
+}
+
+/// Asks the person, and does not show what is typed; in a pipe, takes the first line.
+async fn ask(url: &str) -> Result<String, Failure> {
+    let silence = io::stdin().is_terminal().then(|| {
+        output::note_piece(format!("Token for {url}: "));
+        Silence::begin()
+    });
+    let (sender, receiver) = oneshot::channel();
+    // On a thread that nobody waits for: Ctrl-C must end the program while it reads.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(LONGEST_TOKEN).read_line(&mut line);
+        drop(sender.send(read.map(|_| line)));
+    });
+    let line = receiver
+        .await
+        .unwrap_or_else(|_| Ok(String::new()))
+        .map_err(|error| Failure::failed(format!("cannot read the token: {}", config::plain(&error))))?;
+    if silence.is_some() {
+        output::note("");
+    }
+    if line.trim().is_empty() {
+        return Err(Failure::usage(
+            "no token was given: type it at the prompt, or give --token-file FILE (- for standard input)",
+        ));
+    }
+    Ok(line)
+}
+
+/// A terminal that does not echo, until this is dropped.
+struct Silence(Option<Termios>);
+
+impl Silence {
+    fn begin() -> Self {
+        let Ok(before) = tcgetattr(io::stdin()) else { return Self(None) };
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        // A terminal that refuses shows what is typed: no reason to stop.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent);
+        Self(Some(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, before);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `token`: who may use a hub.
+
+use actix_web::http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::rows::{Column, Table, age, text};
+use crate::{
+    cli::{Global, OutputFormat, Role, TokenCommand},
+    client::encoded,
+    exit::{Failure, Outcome},
+    output,
+};
+
+const TOKENS: &str = "/api/v1/tokens";
+
+/// Runs it.
+pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
+    let hub = super::hub_client(global)?;
+    match command {
+        TokenCommand::Create { user, role, expires } => {
+            let role = match role {
+                Role::Member => "member",
+                Role::Admin => "admin",
+            };
+            let mut wanted = json!({ "user": user, "role": role });
+            if let Some(expires) = expires {
+                wanted["expires"] = json!(format!("{}ms", expires.as_millis()));
+            }
+            let made = hub.call(Method::POST, TOKENS, Some(&wanted)).await?;
+            let Some(secret) = made["token"].as_str() else {
+                return Err(Failure::failed(format!("the hub at {} made no token", hub.url())));
+            };
+            // The secret alone in the first line, so that `head -1` of a script takes it.
+            output::line(output::printable(secret))?;
+            output::note(format!(
+                "This is {user}'s token ({}), shown this once. {user} runs this and pastes it:",
+                text(&made, "id")
+            ));
+            output::line(format!("virtual-llm login {}", hub.url()))
+        }
+        TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
+        TokenCommand::Revoke { id } => {
+            match hub.call(Method::DELETE, &format!("{TOKENS}/{}", encoded(id)), None).await {
+                Ok(_) => output::line(format!("token/{id} revoked")),
+                Err(error) if error.is(StatusCode::NOT_FOUND) => Err(Failure::failed(format!(
+                    "there is no token '{id}'; `virtual-llm token list` lists them"
+                ))),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+fn list(answer: &Value, format: Option<OutputFormat>) -> Outcome {
+    let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    match format {
+        Some(OutputFormat::Json | OutputFormat::Yaml) => super::get::document(answer, format),
+        Some(OutputFormat::Name) => {
+            rows.iter().try_for_each(|row| output::line(format!("token/{}", text(row, "id"))))
+        }
+        None | Some(OutputFormat::Wide) => {
+            let mut table = Table::new(vec![
+                Column { head: "ID", cell: |row| text(row, "id") },
+                Column { head: "USER", cell: |row| text(row, "user") },
+                Column { head: "ROLE", cell: |row| text(row, "role") },
+                Column { head: "EXPIRES", cell: |row| text(row, "expiresAt") },
+                Column { head: "REVOKED", cell: |row| text(row, "revokedAt") },
+                Column { head: "AGE", cell: |row| age(row, "createdAt") },
+            ]);
+            table.lines(rows).into_iter().try_for_each(output::line)
+        }
+    }
+}
