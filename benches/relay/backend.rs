@@ -1,6 +1,8 @@
-//! The backend: actix-web on a thread of its own, answers made beforehand. `max_tokens` says how many tokens a
+//! The backend: actix-web in a process of its own, answers made beforehand. `max_tokens` says how many tokens a
 //! stream has, `seed` how many milliseconds lie between them.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -12,31 +14,53 @@ const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":
 const TOKEN: &str = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
 const END: &str = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 
-/// Starts it; gives its port.
-pub fn start() -> u16 {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        actix_web::rt::System::new().block_on(async move {
-            let server = HttpServer::new(|| {
-                App::new()
-                    .app_data(web::PayloadConfig::new(64 << 20))
-                    .route(
-                        "/v1/models",
-                        web::get()
-                            .to(|| async { HttpResponse::Ok().json(json!({ "data": [{ "id": "m" }] })) }),
-                    )
-                    .route("/v1/chat/completions", web::post().to(chat))
-            })
-            .workers(1)
-            .tcp_nodelay(true)
-            .disable_signals()
-            .bind("127.0.0.1:0")
+/// The word by which this program starts itself as the backend.
+pub const ARGUMENT: &str = "be-the-backend";
+
+/// The backend as a process of its own, as a model server is; ended by id.
+pub struct Backend {
+    process: Child,
+    pub port: u16,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .arg(ARGUMENT)
+            .stdout(Stdio::piped())
+            .spawn()
             .unwrap();
-            tell.send(server.addrs()[0].port()).unwrap();
-            server.run().await.unwrap();
-        });
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { process, port: line.trim().parse().unwrap() }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Serves until it is ended; prints its port.
+pub fn serve() {
+    actix_rt::System::new().block_on(async {
+        let models = || async { HttpResponse::Ok().json(json!({ "data": [{ "id": "m" }] })) };
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(web::PayloadConfig::new(64 << 20))
+                .route("/v1/models", web::get().to(models))
+                .route("/v1/chat/completions", web::post().to(chat))
+        })
+        .workers(1)
+        .tcp_nodelay(true)
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .unwrap();
+        println!("{}", server.addrs()[0].port());
+        server.run().await.unwrap();
     });
-    told.recv().unwrap()
 }
 
 async fn chat(body: Bytes) -> HttpResponse {

@@ -1,7 +1,7 @@
 //! What the relay costs: every figure beside the same call made directly to the same backend, in one run.
 //!
 //! `cargo bench --bench relay`, or with a name to run one part: `cargo bench --bench relay -- streams`.
-//! Backend and callers live in this process; hub and registrar are processes of the release build, started here and
+//! Callers live in this process, the backend is another of the same program; hub and registrar are processes of the release build, started here and
 //! ended by id. Ratios and CPU time are what to read: absolute times are the machine's.
 
 #![allow(
@@ -30,8 +30,11 @@ mod streams;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
-    let backend = backend::start();
-    let rig = rig::Rig::start(backend);
+    if wants(backend::ARGUMENT) && !wanted.is_empty() {
+        return backend::serve();
+    }
+    let backend = backend::Backend::start();
+    let rig = rig::Rig::start(backend.port);
     actix_rt::System::new().block_on(async {
         rig.ready().await;
         if wants("memory") {

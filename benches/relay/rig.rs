@@ -59,9 +59,8 @@ impl Rig {
     pub async fn ready(&self) {
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            if tokio::net::TcpStream::connect(("127.0.0.1", self.relay.port)).await.is_ok()
-                && Caller::new(&self.relay).whole(crate::calls::SMALL).await == 200
-            {
+            let up = tokio::net::TcpStream::connect(("127.0.0.1", self.relay.port)).await.is_ok();
+            if up && Caller::new(&self.relay).whole(crate::calls::SMALL).await == 200 {
                 return;
             }
         }
