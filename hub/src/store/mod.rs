@@ -65,16 +65,19 @@ pub enum StoreError {
     Unavailable(String),
     /// Made by a newer version.
     #[error(
-        "the store has schema version {found}, this program knows {known}: use the newer version, or another directory"
+        "{file} has schema version {found}, this program knows {known}: use the newer version, or another directory",
+        file = .file.display()
     )]
     Newer {
+        /// Which file.
+        file: PathBuf,
         /// Version in the file.
         found: i64,
         /// Newest that we know.
         known: i64,
     },
     /// Not a database, or damaged.
-    #[error("the store is damaged: {0}")]
+    #[error("the store is damaged: {0}; restore a backup, or move the file away to start anew")]
     Damaged(String),
     /// Another hub holds the directory's lock.
     #[error("another hub already uses {dir}: stop it, or give this one its own --data-dir", dir = .0.display())]

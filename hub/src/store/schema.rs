@@ -67,7 +67,8 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     }
     let seen = usize::try_from(found).map_err(|_| StoreError::Damaged("negative schema version".into()))?;
     if seen > known {
-        return Err(StoreError::Newer { found, known: i64::try_from(known).unwrap_or(i64::MAX) });
+        let file = conn.path().unwrap_or_default().into();
+        return Err(StoreError::Newer { file, found, known: i64::try_from(known).unwrap_or(i64::MAX) });
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(seen) {
         let tx = conn.transaction().map_err(failed)?;

@@ -39,7 +39,11 @@ impl SqliteStore {
     /// The store in `dir`, which stays locked while the store lives.
     pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
         let dir = dir.into();
-        let conn = connect(&dir.database()?)?;
+        let path = dir.database()?;
+        let conn = connect(&path).map_err(|error| match error {
+            StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
+            other => other,
+        })?;
         Self::start(conn, Some(dir))
     }
 

@@ -237,6 +237,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let before = std::fs::read(dir.path().join("hub.db")).unwrap();
     let error = refusal(dir.path());
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("hub.db"), "{error}");
     assert_eq!(std::fs::read(dir.path().join("hub.db")).unwrap(), before);
 }
 
@@ -258,6 +259,7 @@ async fn a_damaged_file_or_anothers_database_is_refused_never_reset() {
         std::fs::write(&file, &damaged).unwrap();
         let error = refusal(dir.path());
         assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
         assert_eq!(std::fs::read(&file).unwrap(), damaged);
     }
     std::fs::remove_file(&file).unwrap();
