@@ -42,6 +42,11 @@ pub fn cut_model_paths(json: &str) -> Cow<'_, str> {
     }
 }
 
+/// `model` cut to its last part where it is a path: whose home it lies in is nobody's business.
+pub fn cut_model_path(model: &str) -> &str {
+    file_name(model).unwrap_or(model)
+}
+
 /// Where the string begins and ends, without its quotes, that follows a colon at `at`.
 fn string_after_colon(json: &str, at: usize) -> Option<(usize, usize)> {
     let bytes = json.as_bytes();
@@ -108,6 +113,12 @@ mod tests {
                 |model: &str| format!(r#"{{"a":[{{"model" : "{model}"}}],"model":"{model}","b":"é"}}"#);
             assert_eq!(cut_model_paths(&body(model)), body(name), "{model}");
         }
+    }
+
+    #[test]
+    fn a_path_in_a_configuration_is_cut_as_well() {
+        assert_eq!(cut_model_path("/home/alice/m.gguf"), "m.gguf");
+        assert_eq!(cut_model_path("Qwen/Qwen2.5-7B"), "Qwen/Qwen2.5-7B");
     }
 
     #[test]

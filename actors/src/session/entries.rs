@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::time::timeout;
+use wire::model_path::cut_model_path;
 use wire::register::{AgentEntry, ProviderEntry};
 use wire::row::Status;
 
@@ -29,7 +30,7 @@ async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
     ProviderEntry {
         name: config.wire_name.to_string(),
         provider_type: config.hub_type.clone(),
-        model: config.model.clone(),
+        model: cut_model_path(&config.model).to_owned(),
         tier: config.tier,
         description: config.description.clone(),
         pool_name: config.pool_name.clone(),

@@ -151,6 +151,14 @@ async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
 }
 
 #[actix::test]
+async fn a_model_that_is_a_path_leaves_by_its_file_name() {
+    let config = ProviderConfig { model: "/home/alice/models/qwen.gguf".into(), ..provider("a") };
+    let probe: Probe = Rc::new(|_| ready_with(true));
+    let entries = entries::providers(&[Arc::new(config)], &probe).await;
+    assert_eq!(entries[0].model, "qwen.gguf");
+}
+
+#[actix::test]
 async fn the_id_of_the_answer_replaces_ours_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/provider-session");
