@@ -32,7 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Up(args) => up::run(global, &args, signals).await,
         Command::Publish(args) => publish::run(global, &args, signals).await,
-        Command::ChatLlm(args) => briefly(signals, chat_llm::run(global, &args)).await,
+        Command::ChatLlm(args) => chat_llm::run(global, &args, signals).await,
         Command::Get(args) => briefly(signals, get::run(global, &args)).await,
         Command::Hub(args) => hub::run(args, signals).await,
         Command::Status(args) => briefly(signals, status::run(global, &args)).await,

@@ -14,5 +14,6 @@ mod support;
 mod classic;
 mod console;
 mod end_to_end;
+mod manage;
 mod registrar;
 mod up;

@@ -1,5 +1,8 @@
 //! `chat-llm`: talk to a model through the hub.
 
+mod prompt;
+mod repl;
+
 use std::io::{IsTerminal as _, Read as _};
 
 use actix_web::http::Method;
@@ -9,22 +12,33 @@ use crate::{
     chat::{self, Heard, Manner},
     cli::{ChatArgs, Global},
     client::HubClient,
+    config::Places,
     exit::{Failure, Outcome},
     output,
+    signals::Signals,
 };
+use prompt::Prompt;
+use repl::Conversation;
 
 /// Longest text taken from standard input: the hub takes 32 MiB.
 const LONGEST_INPUT: u64 = 32 << 20;
 
 /// Runs it.
-pub(crate) async fn run(global: &Global, args: &ChatArgs) -> Outcome {
+pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> Outcome {
     let hub = super::hub_client(global)?;
     let Some(message) = &args.message else {
-        return Err(Failure::usage("say something with -m TEXT"));
+        let door = chat::find(&hub, &args.name).await?;
+        let prompt = Prompt::start(Places::find(global)?.home.join("chat-history"));
+        let mut talk = Conversation::new(&hub, door, &args.name, manner(args), args.system.clone());
+        return talk.run(prompt, signals).await;
     };
-    let message = if message == "-" { standard_input()? } else { message.clone() };
+    super::briefly(signals, once(&hub, args, message)).await
+}
+
+async fn once(hub: &HubClient, args: &ChatArgs, message: &str) -> Outcome {
+    let message = if message == "-" { standard_input()? } else { message.to_owned() };
     let messages = opening(args.system.as_deref(), &message);
-    if args.enqueue { enqueue(&hub, args, &messages).await } else { one_shot(&hub, args, &messages).await }
+    if args.enqueue { enqueue(hub, args, &messages).await } else { one_shot(hub, args, &messages).await }
 }
 
 /// The conversation's first messages.
