@@ -1,6 +1,6 @@
 //! Where results leave: each task gets exactly one ending (SPEC.md section 6).
 //!
-//! Not an actor: a result must outlive the crash of whoever made it. The [`Ledger`] knows which ids ran, a
+//! Not an actor: a result must outlive the crash of whoever made it. The ledger knows which ids ran, a
 //! [`Ticket`] is the duty to end one, and each result is delivered by a future of its own.
 
 mod ledger;

@@ -81,7 +81,7 @@ impl Decoder {
     /// event. `None` when all of `input` was taken; call it with the next chunk then. The event's id is
     /// [`last_event_id`](Self::last_event_id) right after the call.
     ///
-    /// ```ignore
+    /// ```text
     /// let mut rest: &[u8] = &chunk;
     /// while let Some(frame) = decoder.decode(&mut rest) { … }
     /// ```
