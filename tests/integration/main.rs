@@ -14,6 +14,7 @@ mod support;
 mod classic;
 mod console;
 mod end_to_end;
+mod errors;
 mod manage;
 mod registrar;
 mod up;

@@ -1,0 +1,187 @@
+//! The mistakes of a new user, and what the program says: golden texts. `BLESS=1 cargo test` writes them anew.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::process::{Home, Process};
+
+const ADMIN: &str = "an-admin-token-for-tests-alone";
+
+/// Compares with `tests/golden/NAME`, or writes it.
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == text, "{name} differs; BLESS=1 writes it anew:\n{text}");
+}
+
+/// What was done, and what was said.
+#[derive(Default)]
+struct Sheet(String);
+
+impl Sheet {
+    /// Runs it in `home`; `hidden` texts change from run to run.
+    async fn mistake(&mut self, what: &str, home: &Home, args: &[&str], hidden: &[(&str, &str)]) {
+        let outcome = home.run(args).await;
+        let mut said: String = outcome
+            .stderr
+            .lines()
+            // Without the time, which a log line begins with.
+            .map(|line| {
+                line.split_once(' ').filter(|(time, _)| time.ends_with('Z')).map_or(line, |(_, rest)| rest)
+            })
+            .fold(String::new(), |all, line| all + "    " + line + "\n");
+        let mut args = args.join(" ");
+        let home = home.path().to_string_lossy().into_owned();
+        for (from, to) in [(home.as_str(), "HOME")].iter().chain(hidden) {
+            said = said.replace(from, to);
+            args = args.replace(from, to);
+        }
+        assert!(!said.contains(ADMIN), "a secret: {said}");
+        writeln!(self.0, "# {what}\n$ virtual-llm {args}\n{said}    exit {}\n", outcome.code()).unwrap();
+    }
+}
+
+fn config(value: &Value) -> Home {
+    let home = Home::new();
+    home.write("config.json", &value.to_string());
+    home
+}
+
+fn provider(extra: &Value) -> Home {
+    let mut provider = json!({ "name": "qwen", "type": "vllm", "model": "m", "publish": true });
+    for (key, value) in extra.as_object().unwrap().clone() {
+        provider[key] = value;
+    }
+    let home = config(&json!({ "llm": { "providers": [provider] } }));
+    home.credentials("http://127.0.0.1:9", "t");
+    home
+}
+
+#[actix_rt::test]
+async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
+    let mut sheet = Sheet::default();
+    let empty = Home::new();
+    sheet.mistake("nothing configured", &empty, &["publish"], &[]).await;
+    sheet.mistake("no credentials", &empty, &["get", "llm"], &[]).await;
+    let unlogged = config(&json!({ "providers": [{ "name": "a", "type": "mock", "publish": true }] }));
+    sheet.mistake("no credentials to publish with", &unlogged, &["publish"], &[]).await;
+    let broken = Home::new();
+    broken.write("config.json", "{ \"llm\": {\n  \"providers\": [ }\n");
+    sheet.mistake("broken JSON", &broken, &["publish"], &[]).await;
+    sheet.mistake("a wrong type", &provider(&json!({ "maxConcurrency": "four" })), &["publish"], &[]).await;
+    sheet.mistake("no URL", &provider(&json!({ "type": "openai" })), &["publish"], &[]).await;
+    sheet.mistake("a wrong URL", &provider(&json!({ "url": "localhost:8000" })), &["publish"], &[]).await;
+    sheet
+        .mistake(
+            "a bad recipe",
+            &provider(&json!({ "wake": { "type": "shell", "command": "x" } })),
+            &["publish"],
+            &[],
+        )
+        .await;
+    sheet.mistake("a name too long", &provider(&json!({ "name": "x".repeat(101) })), &["publish"], &[]).await;
+    sheet
+        .mistake("a name with capitals", &provider(&json!({ "publishName": "Qwen" })), &["publish"], &[])
+        .await;
+    let twice = json!({ "name": "a", "type": "mock", "publish": true });
+    sheet
+        .mistake("a name taken twice", &config(&json!({ "providers": [twice, twice] })), &["publish"], &[])
+        .await;
+    let open = provider(&json!({ "wake": { "type": "command", "command": "true" } }));
+    let path = open.mcpctl().join("config.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    sheet.mistake("a recipe that others can write", &open, &["publish"], &[]).await;
+    let folder = Home::new();
+    std::fs::create_dir_all(folder.mcpctl().join("config.json")).unwrap();
+    sheet.mistake("a folder for a file", &folder, &["publish"], &[]).await;
+    let remote = Home::new();
+    remote.credentials("http://hub.example", "t");
+    sheet.mistake("plain http to another machine", &remote, &["get", "llm"], &[]).await;
+    sheet.mistake("no such command", &empty, &["pubish"], &[]).await;
+    sheet.mistake("no such duration", &empty, &["publish", "--drain-timeout", "5x"], &[]).await;
+    sheet.mistake("no terminal", &empty, &["login", "http://127.0.0.1:9"], &[]).await;
+    sheet.mistake("no registrar", &empty, &["status"], &[]).await;
+    golden("errors.txt", &sheet.0);
+}
+
+#[actix_rt::test]
+async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
+    let mut sheet = Sheet::default();
+    let home = Home::new();
+    let mut command = home.command(&["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("http://127.0.0.1:").await;
+    let log = hub.stderr();
+    let after = log.split("http://127.0.0.1:").nth(1).unwrap();
+    let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let url = format!("http://127.0.0.1:{port}");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let hidden = [(port.as_str(), "PORT"), (free.as_str(), "FREE")];
+    home.credentials(&format!("http://127.0.0.1:{free}"), ADMIN);
+    sheet.mistake("no hub there", &home, &["get", "llm"], &hidden).await;
+    home.credentials(&format!("https://127.0.0.1:{port}"), ADMIN);
+    sheet.mistake("https for http", &home, &["get", "llm"], &hidden).await;
+    home.credentials(&url, "wrong");
+    sheet.mistake("a wrong token", &home, &["get", "llm"], &hidden).await;
+    home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
+    sheet
+        .mistake(
+            "a port in use",
+            &home,
+            &["hub", "--in-memory", "--listen", &format!("127.0.0.1:{port}")],
+            &hidden,
+        )
+        .await;
+    home.credentials(&url, ADMIN);
+    sheet.mistake("no such LLM", &home, &["chat-llm", "nope", "-m", "x"], &hidden).await;
+    sheet.mistake("no such LLM to describe", &home, &["describe", "llm", "nope"], &hidden).await;
+    sheet.mistake("no such agent to delete", &home, &["delete", "agent", "nope"], &hidden).await;
+    golden("refusals.txt", &sheet.0);
+}
+
+#[actix_rt::test]
+async fn every_help_text_is_as_it_was_and_has_an_example() {
+    let home = Home::new();
+    let mut text = String::new();
+    for command in [
+        "",
+        "up",
+        "publish",
+        "hub",
+        "login",
+        "add",
+        "status",
+        "provider",
+        "pause",
+        "resume",
+        "get",
+        "describe",
+        "create",
+        "create llm",
+        "create agent",
+        "delete",
+        "apply",
+        "chat-llm",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
+        "check",
+        "completions",
+    ] {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let outcome = home.run(&args).await;
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        assert!(outcome.stdout.contains("Example"), "{command} has no example");
+        writeln!(text, "$ virtual-llm {}\n{}", args.join(" "), outcome.stdout).unwrap();
+    }
+    golden("help.txt", &text);
+}
