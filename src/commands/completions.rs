@@ -38,7 +38,11 @@ pub(crate) fn run(shell: Shell) -> Outcome {
     clap_complete::generate(shell, &mut Cli::command(), "virtual-llm", &mut script);
     let script = String::from_utf8_lossy(&script);
     output::piece(match shell {
-        Shell::Bash => format!("{script}{BASH}"),
+        Shell::Bash => {
+            // clap_complete 4.6 writes the dash of the program's name as `__` where it finds a command, and as
+            // `__subcmd__` where it answers for it: without this, nothing below the first word is completed.
+            format!("{}{BASH}", script.replace("virtual__subcmd__llm", "virtual__llm"))
+        }
         Shell::Fish => format!("{script}{FISH}"),
         Shell::Zsh => {
             let named = script
