@@ -21,30 +21,27 @@ const MAX_ANSWER: usize = 4 << 20;
 pub(super) struct Availability {
     http: Client,
     url: String,
-    /// Goes to the backend itself alone, as its own header.
-    key: Option<(&'static str, Secret)>,
+    /// They go to the backend itself alone.
+    headers: Vec<(&'static str, Secret)>,
     wanted: Option<(String, serde_json::Value)>,
 }
 
 impl Availability {
     /// `GET {url}/models`, or what the owner configured.
-    pub(super) fn new(http: Client, backend: &HttpBackend, other: Option<options::Availability>) -> Self {
+    pub(super) fn new(
+        http: Client,
+        backend: &HttpBackend,
+        headers: Vec<(&'static str, Secret)>,
+        other: Option<options::Availability>,
+    ) -> Self {
         match other {
             Some(other) => Self {
                 http,
                 url: other.url.reveal().to_owned(),
-                key: None,
+                headers: Vec::new(),
                 wanted: Some((other.json_pointer, other.equals)),
             },
-            None => Self {
-                http,
-                url: format!("{}/models", backend.url.reveal()),
-                key: backend
-                    .api_key
-                    .clone()
-                    .map(|key| ("authorization", Secret::new(format!("Bearer {}", key.reveal())))),
-                wanted: None,
-            },
+            None => Self { http, url: format!("{}/models", backend.url.reveal()), headers, wanted: None },
         }
     }
 
@@ -56,8 +53,8 @@ impl Availability {
 
     async fn ask(self) -> bool {
         let mut call = self.http.get(&self.url).timeout(LIMIT).no_decompress();
-        if let Some((name, key)) = &self.key {
-            call = call.insert_header((*name, key.reveal()));
+        for (name, value) in &self.headers {
+            call = call.insert_header((*name, value.reveal()));
         }
         let Ok(response) = call.send().await else { return false };
         let status = response.status();

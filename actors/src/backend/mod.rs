@@ -1,11 +1,13 @@
 //! What runs a model.
 
+mod anthropic;
 mod availability;
 mod make;
 mod mock;
 mod openai;
 mod redact;
 
+pub use anthropic::AnthropicBackend;
 pub use make::make;
 pub use mock::MockBackend;
 pub use openai::OpenAiBackend;

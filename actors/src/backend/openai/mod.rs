@@ -37,12 +37,25 @@ const MAX_ERROR: usize = 256 << 10;
 /// Characters of an error body that is not JSON.
 const MAX_ERROR_TEXT: usize = 300;
 
+/// How a server wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// With a bearer token.
+    OpenAi,
+    /// With `x-api-key`, and the version of the API (Anthropic's documentation, "Versions").
+    Anthropic,
+}
+
+/// The version whose shapes `anthropic` translates.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
 /// A server behind HTTP.
 pub struct OpenAiBackend {
     inner: Rc<Inner>,
 }
 
 struct Inner {
+    dialect: Dialect,
     http: Client,
     url: Secret,
     api_key: Option<Secret>,
@@ -54,8 +67,20 @@ struct Inner {
 impl OpenAiBackend {
     /// A backend that calls by `http`.
     pub fn new(http: Client, backend: &HttpBackend, config: &ProviderConfig) -> Self {
-        let availability = Availability::new(http.clone(), backend, config.availability.clone());
+        Self::speaking(Dialect::OpenAi, http, backend, config)
+    }
+
+    /// The same for a server that wants to be asked in another way.
+    pub(super) fn speaking(
+        dialect: Dialect,
+        http: Client,
+        backend: &HttpBackend,
+        config: &ProviderConfig,
+    ) -> Self {
+        let headers = dialect.headers(backend.api_key.as_ref());
+        let availability = Availability::new(http.clone(), backend, headers, config.availability.clone());
         let inner = Inner {
+            dialect,
             http,
             url: backend.url.clone(),
             api_key: backend.api_key.clone(),
@@ -64,6 +89,23 @@ impl OpenAiBackend {
             availability,
         };
         Self { inner: Rc::new(inner) }
+    }
+}
+
+impl Dialect {
+    /// What proves who asks, for every request.
+    fn headers(self, key: Option<&Secret>) -> Vec<(&'static str, Secret)> {
+        match (self, key) {
+            (Self::OpenAi, None) => Vec::new(),
+            (Self::OpenAi, Some(key)) => {
+                vec![("authorization", Secret::new(format!("Bearer {}", key.reveal())))]
+            }
+            (Self::Anthropic, key) => key
+                .map(|key| ("x-api-key", key.clone()))
+                .into_iter()
+                .chain([("anthropic-version", Secret::new(ANTHROPIC_VERSION))])
+                .collect(),
+        }
     }
 }
 
@@ -133,8 +175,8 @@ impl Inner {
             .content_type("application/json")
             .insert_header((ACCEPT, accept))
             .insert_header((ACCEPT_ENCODING, "identity"));
-        if let Some(key) = &self.api_key {
-            call = call.bearer_auth(key.reveal());
+        for (name, value) in self.dialect.headers(self.api_key.as_ref()) {
+            call = call.insert_header((name, value.reveal()));
         }
         call.send_body(request.body.clone()).await.map_err(|error| self.unsent(&error))
     }
