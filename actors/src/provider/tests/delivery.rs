@@ -1,0 +1,161 @@
+//! How answers leave.
+
+use super::*;
+
+#[actix::test]
+async fn a_caller_gets_the_published_model_and_large_integers_pass() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    let body = setup.backend.next().body();
+    assert_eq!(
+        (&body["model"], &body["seed"], &body["stream"]),
+        (&json!("m"), &json!(u64::MAX), &json!(false))
+    );
+}
+
+#[actix::test]
+async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is_kept() {
+    let setup = start(config());
+    setup.desk.hold.set(true);
+    let pieces = setup.stream("t1", Features::CLASSIC).await;
+    for text in ["a", "b", "c"] {
+        pieces.send(Ok(piece(text))).unwrap();
+        turns().await;
+    }
+    drop(pieces);
+    for _ in 0..3 {
+        turns().await;
+        let held = setup.desk.held.borrow_mut().drain(..).collect::<Vec<_>>();
+        assert_eq!(held.len(), 1, "never two POSTs at once");
+        for post in held {
+            post.send(Posted::Taken).unwrap();
+        }
+    }
+    turns().await;
+    let data: Vec<Value> =
+        setup.desk.of("t1").into_iter().map(|post| post["chunk"]["data"].clone()).collect();
+    assert_eq!(data, [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]);
+}
+
+#[actix::test]
+async fn with_chunk_seq_each_chunk_has_its_number_and_a_failed_post_is_repeated() {
+    let setup = start(config());
+    let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
+    setup.desk.answers.borrow_mut().push_back(lost_answer);
+    let pieces = setup.stream("t1", Features::CLASSIC.with(wire::Feature::ChunkSeq)).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    drop(pieces);
+    sleep(Duration::from_secs(1)).await;
+    let seqs: Vec<Value> = setup.desk.of("t1").into_iter().map(|post| post["chunk"]["seq"].clone()).collect();
+    assert_eq!(seqs, [json!(0), json!(0), json!(1)]);
+}
+
+#[actix::test]
+async fn without_chunk_seq_a_chunk_whose_post_broke_is_never_said_twice() {
+    let setup = start(config());
+    let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
+    setup.desk.answers.borrow_mut().push_back(lost_answer);
+    let pieces = setup.stream("t1", Features::CLASSIC).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let posts = setup.desk.of("t1");
+    assert_eq!(posts.len(), 2, "{posts:?}");
+    assert!(posts[1]["error"].is_string());
+    assert!(pieces.is_closed());
+}
+
+#[actix::test]
+async fn without_chunk_seq_a_chunk_that_was_certainly_not_taken_is_repeated() {
+    let setup = start(config());
+    let refused = Posted::Failed { retry_after: None, nothing_taken: true };
+    setup.desk.answers.borrow_mut().push_back(refused);
+    let pieces = setup.stream("t1", Features::CLASSIC).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    drop(pieces);
+    sleep(Duration::from_secs(1)).await;
+    let data: Vec<Value> =
+        setup.desk.of("t1").into_iter().map(|post| post["chunk"]["data"].clone()).collect();
+    assert_eq!(data, [json!(piece("a")), json!(piece("a")), json!("[DONE]")]);
+}
+
+#[actix::test]
+async fn with_result_stream_one_upload_carries_the_whole_answer() {
+    let setup = start(config());
+    let pieces = setup.stream("t1", Features::ALL).await;
+    for text in ["a", "b"] {
+        pieces.send(Ok(piece(text))).unwrap();
+        turns().await;
+    }
+    drop(pieces);
+    turns().await;
+    let expected = vec![piece("a"), piece("b"), "[DONE]".to_owned()];
+    assert_eq!(*setup.desk.uploads.borrow(), [("t1".to_owned(), expected)]);
+    assert!(setup.desk.of("t1").is_empty());
+    assert_eq!(setup.outbox.open(), 0);
+}
+
+#[actix::test]
+async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
+    let setup = start(config());
+    for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC)] {
+        let pieces = setup.stream(id, features).await;
+        pieces.send(Ok(piece("a"))).unwrap();
+        pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
+        turns().await;
+    }
+    let uploads = setup.desk.uploads.borrow();
+    assert_eq!(uploads[0].1, [piece("a"), r#"{"error":"broke off"}"#.to_owned()]);
+    assert_eq!(setup.desk.error_of("t2").as_deref(), Some("broke off"));
+}
+
+#[actix::test]
+async fn a_failure_before_the_first_piece_is_a_plain_result_that_can_be_tried_elsewhere() {
+    let setup = start(config());
+    let pieces = setup.stream("t1", Features::ALL).await;
+    pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
+    turns().await;
+    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("broke off"));
+    assert!(setup.desk.uploads.borrow().is_empty());
+}
+
+#[actix::test]
+async fn a_backend_that_answers_a_stream_with_one_body_gives_a_chunk_and_the_end_mark() {
+    let setup = start(config());
+    setup.send("t1", true, Features::CLASSIC);
+    turns().await;
+    setup.backend.next().whole(200, &answer("hello"));
+    turns().await;
+    let posts = setup.desk.of("t1");
+    let chunk: Value = serde_json::from_str(posts[0]["chunk"]["data"].as_str().unwrap()).unwrap();
+    assert_eq!(chunk["choices"][0]["delta"]["content"], "hello");
+    assert_eq!(posts[1], json!({ "chunk": { "data": "[DONE]", "done": true } }));
+}
+
+#[actix::test]
+async fn a_backends_refusal_is_passed_on_with_its_status_and_in_words_to_a_classic_stream() {
+    let setup = start(config());
+    let refusal = json!({ "error": { "message": "too long" } });
+    for (id, streaming, features) in
+        [("t1", false, Features::CLASSIC), ("t2", true, Features::ALL), ("t3", true, Features::CLASSIC)]
+    {
+        setup.send(id, streaming, features);
+        turns().await;
+        setup.backend.next().whole(400, &refusal);
+        turns().await;
+    }
+    for id in ["t1", "t2"] {
+        assert_eq!(setup.desk.of(id), [json!({ "status": 400, "body": refusal })]);
+    }
+    assert_eq!(setup.desk.error_of("t3").as_deref(), Some("backend answered 400: too long"));
+}
+
+#[actix::test]
+async fn an_endpoint_outside_the_list_is_refused_locally() {
+    let setup = start(config());
+    let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
+    let ticket = setup.outbox.admit(&task.id).unwrap();
+    setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+    turns().await;
+    assert!(setup.desk.error_of("t1").is_some());
+    assert_eq!(setup.backend.calls(), 0);
+}

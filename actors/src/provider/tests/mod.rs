@@ -1,0 +1,164 @@
+//! A provider between a hub's desk and a backend by hand, on a paused clock.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, pause, sleep};
+use wire::Features;
+use wire::row::Status;
+use wire::task::InferTask;
+
+use super::*;
+use crate::backend::BackendError;
+use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
+use crate::secret::Secret;
+use crate::supervise::{ChildHandle, ChildReport, Policy, Seat};
+use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared, infer_task};
+use crate::test_hub::scripted::{Heard, probe};
+use crate::uplink::{Agreed, Posted};
+use crate::wake::messages::{EnsureAwake, PutToSleep};
+
+mod delivery;
+mod queue;
+mod waking;
+
+thread_local! {
+    /// The backend of the test that runs on this thread: settings travel in messages, and an `Rc` cannot.
+    static BACKEND: Rc<ByHand> = Rc::default();
+}
+
+/// Stands in for the `WakeActor`: remembers who asked, and answers as told.
+#[derive(Default)]
+struct Waker {
+    asked: Rc<RefCell<Vec<&'static str>>>,
+    answers: Rc<RefCell<VecDeque<Result<Duration, String>>>>,
+    takes: Duration,
+}
+
+impl Actor for Waker {
+    type Context = Context<Self>;
+}
+
+impl Handler<EnsureAwake> for Waker {
+    type Result = ResponseFuture<Result<Duration, String>>;
+
+    fn handle(&mut self, _: EnsureAwake, _: &mut Self::Context) -> Self::Result {
+        self.asked.borrow_mut().push("wake");
+        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(Duration::ZERO));
+        let takes = self.takes;
+        Box::pin(async move {
+            sleep(takes).await;
+            BACKEND.with(|backend| backend.down.set(answer.is_err()));
+            answer
+        })
+    }
+}
+
+impl Handler<PutToSleep> for Waker {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, _: PutToSleep, _: &mut Self::Context) -> Self::Result {
+        self.asked.borrow_mut().push("sleep");
+        BACKEND.with(|backend| backend.down.set(true));
+        Ok(())
+    }
+}
+
+struct Setup {
+    desk: Rc<Desk>,
+    backend: Rc<ByHand>,
+    outbox: Outbox,
+    actor: Addr<ProviderActor>,
+    reports: Heard<ProviderReport>,
+    crashes: Heard<ChildReport>,
+    asked: Rc<RefCell<Vec<&'static str>>>,
+    wake_answers: Rc<RefCell<VecDeque<Result<Duration, String>>>>,
+    _handle: ChildHandle,
+}
+
+fn config() -> ProviderConfig {
+    let backend = CustomBackend(Arc::new(|| BACKEND.with(|backend| Rc::new(Shared(Rc::clone(backend))))));
+    ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Custom(backend))
+}
+
+fn with_recipe() -> ProviderConfig {
+    let action = Action::Http {
+        url: Secret::new("http://127.0.0.1:1/"),
+        method: "POST".into(),
+        headers: Vec::new(),
+        body: None,
+    };
+    ProviderConfig { wake: Some(WakeRecipe { action, max_wait: Duration::from_mins(1) }), ..config() }
+}
+
+fn start(config: ProviderConfig) -> Setup {
+    pause();
+    let desk = Rc::<Desk>::default();
+    let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
+    let waker = Waker { takes: Duration::from_secs(3), ..Waker::default() };
+    let (asked, wake_answers) = (Rc::clone(&waker.asked), Rc::clone(&waker.answers));
+    let waker = waker.start();
+    let ((changed, reports), (parent, crashes)) = (probe(), probe());
+    let links = Links {
+        ensure_awake: waker.clone().recipient(),
+        put_to_sleep: waker.recipient(),
+        changed: vec![changed],
+        http: crate::http::client(None),
+        check_every: Duration::from_secs(10),
+    };
+    let seat = Seat::<ProviderActor>::new();
+    let (actor, reporter) = (seat.address(), seat.crashes());
+    let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
+    let handle = seat.start("provider a", Policy::default(), parent, provider);
+    let backend = BACKEND.with(Rc::clone);
+    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, _handle: handle }
+}
+
+impl Setup {
+    fn send(&self, id: &str, streaming: bool, features: Features) {
+        let task = infer_task(id, streaming);
+        let ticket = self.outbox.admit(&task.id).unwrap();
+        self.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
+    }
+
+    async fn infer(&self, id: &str) {
+        self.send(id, false, Features::CLASSIC);
+        turns().await;
+    }
+
+    async fn stream(
+        &self,
+        id: &str,
+        features: Features,
+    ) -> tokio::sync::mpsc::UnboundedSender<Result<String, BackendError>> {
+        self.send(id, true, features);
+        turns().await;
+        self.backend.next().stream()
+    }
+
+    async fn cancel(&self, id: &str) {
+        self.actor.do_send(Cancel { task_id: TaskId::parse(id).unwrap() });
+        turns().await;
+    }
+
+    async fn report(&self) -> ProviderReport {
+        self.actor.send(GetReport).await.unwrap()
+    }
+}
+
+/// Lets everything that is ready run, and no timer.
+async fn turns() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn answer(text: &str) -> Value {
+    json!({ "choices": [{ "index": 0, "message": { "role": "assistant", "content": text } }] })
+}
+
+fn piece(text: &str) -> String {
+    json!({ "choices": [{ "index": 0, "delta": { "content": text } }] }).to_string()
+}

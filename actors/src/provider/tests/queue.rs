@@ -1,0 +1,182 @@
+//! What runs, what waits, what ends it.
+
+use super::*;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Poison;
+
+impl Handler<Poison> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Poison, _: &mut Self::Context) {
+        panic!("the test asked for it");
+    }
+}
+
+#[actix::test]
+async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_they_came() {
+    let setup = start(ProviderConfig { max_concurrency: 2, ..config() });
+    for id in ["t1", "t2", "t3", "t4"] {
+        setup.infer(id).await;
+    }
+    assert_eq!(setup.backend.calls(), 2);
+    let status = setup.report().await.status;
+    assert_eq!((status.in_flight, status.queued, status.max_concurrency), (2, 2, 2));
+    setup.backend.next().whole(200, &answer("one"));
+    turns().await;
+    assert_eq!(setup.desk.of("t1"), [json!({ "status": 200, "body": answer("one") })]);
+    assert_eq!(setup.backend.calls(), 2);
+    for _ in 0..3 {
+        setup.backend.next().whole(200, &answer("x"));
+        turns().await;
+    }
+    let order: Vec<String> = setup.desk.posts.borrow().iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(order, ["t1", "t2", "t3", "t4"]);
+}
+
+#[actix::test]
+async fn a_task_that_finds_the_queue_full_is_answered_429() {
+    let setup = start(ProviderConfig { max_concurrency: 1, max_queue: 1, ..config() });
+    for id in ["t1", "t2", "t3"] {
+        setup.infer(id).await;
+    }
+    assert_eq!(setup.desk.of("t3")[0]["status"], 429);
+    assert!(setup.desk.of("t3")[0]["body"]["error"].is_object());
+    assert!(setup.desk.of("t2").is_empty());
+}
+
+#[actix::test]
+async fn a_cancelled_task_drops_the_backend_request_at_once() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    let waiting = setup.backend.next();
+    setup.cancel("t1").await;
+    assert!(waiting.is_dropped());
+    assert_eq!(setup.report().await.status.in_flight, 0);
+    assert!(setup.desk.of("t1").is_empty(), "nobody waits for a word");
+    let pieces = setup.stream("t2", Features::ALL).await;
+    pieces.send(Ok(piece("x"))).unwrap();
+    setup.cancel("t2").await;
+    assert!(pieces.is_closed());
+}
+
+#[actix::test]
+async fn a_cancelled_task_that_waits_never_runs() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.infer("t1").await;
+    setup.infer("t2").await;
+    setup.cancel("t2").await;
+    setup.backend.next().whole(200, &answer("x"));
+    turns().await;
+    assert_eq!(setup.backend.calls(), 0);
+    assert_eq!(setup.outbox.open(), 0);
+}
+
+#[actix::test]
+async fn with_on_abort_drain_the_backend_finishes_and_keeps_its_slot_until_then() {
+    let setup = start(ProviderConfig { max_concurrency: 1, on_abort: OnAbort::Drain, ..config() });
+    let pieces = setup.stream("t1", Features::ALL).await;
+    pieces.send(Ok(piece("x"))).unwrap();
+    turns().await;
+    setup.cancel("t1").await;
+    setup.infer("t2").await;
+    assert!(!pieces.is_closed());
+    assert_eq!(setup.backend.calls(), 0, "the slot is taken");
+    pieces.send(Ok(piece("y"))).unwrap();
+    drop(pieces);
+    turns().await;
+    assert_eq!(setup.backend.calls(), 1);
+}
+
+#[actix::test]
+async fn a_panic_while_answering_one_task_ends_that_task_and_counts_as_a_crash() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    setup.backend.panics.set(true);
+    setup.infer("t2").await;
+    assert!(setup.desk.error_of("t2").is_some());
+    let reports: Vec<_> = setup.crashes.borrow().clone();
+    assert!(
+        matches!(reports[..], [ChildReport::Failed { cause: crate::supervise::Cause::Task, .. }]),
+        "{reports:?}"
+    );
+    setup.backend.next().whole(200, &answer("one"));
+    turns().await;
+    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+}
+
+#[actix::test]
+async fn what_runs_and_what_waits_outlives_a_crash_of_the_actor() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.infer("running").await;
+    setup.infer("waiting").await;
+    setup.actor.do_send(Poison);
+    setup.send("in-the-mailbox", false, Features::CLASSIC);
+    turns().await;
+    for id in ["running", "waiting", "in-the-mailbox"] {
+        setup.backend.next().whole(200, &answer(id));
+        turns().await;
+        assert_eq!(setup.desk.of(id)[0]["status"], 200, "{id}");
+    }
+}
+
+#[actix::test]
+async fn a_drain_refuses_what_waits_and_what_comes_and_lets_finish_what_runs() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.infer("runs").await;
+    setup.infer("waits").await;
+    setup.actor.do_send(Drain);
+    setup.infer("comes").await;
+    for id in ["waits", "comes"] {
+        assert_eq!(setup.desk.error_of(id).as_deref(), Some("publisher shutting down"));
+    }
+    setup.backend.next().whole(200, &answer("x"));
+    turns().await;
+    assert_eq!(setup.desk.of("runs")[0]["status"], 200);
+}
+
+#[actix::test]
+async fn an_abort_ends_what_runs_with_its_error() {
+    let setup = start(config());
+    setup.infer("runs").await;
+    let waiting = setup.backend.next();
+    setup.actor.do_send(Abort { error: "publisher shutting down".into() });
+    turns().await;
+    assert_eq!(setup.desk.error_of("runs").as_deref(), Some("publisher shutting down"));
+    assert!(waiting.is_dropped());
+}
+
+#[actix::test]
+async fn a_paused_provider_reads_inactive_and_its_tasks_wait_until_it_resumes() {
+    let setup = start(config());
+    setup.actor.do_send(SetPaused(true));
+    setup.infer("t1").await;
+    assert_eq!(setup.backend.calls(), 0);
+    assert_eq!(setup.report().await.status.status, Status::Inactive);
+    setup.actor.do_send(SetPaused(false));
+    turns().await;
+    assert_eq!(setup.backend.calls(), 1);
+}
+
+#[actix::test]
+async fn a_change_is_reported_unasked() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    sleep(Duration::from_millis(200)).await;
+    let last = setup.reports.borrow().last().cloned().unwrap();
+    assert_eq!(last.status.in_flight, 1);
+}
+
+#[actix::test]
+async fn tasks_end_on_the_settings_they_started_with() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    setup.actor.do_send(Reconfigure { config: Arc::new(ProviderConfig { model: "n".into(), ..config() }) });
+    setup.infer("t2").await;
+    let (first, second) = (setup.backend.next(), setup.backend.next());
+    assert_eq!((first.body()["model"].clone(), second.body()["model"].clone()), (json!("m"), json!("n")));
+    first.whole(200, &answer("still"));
+    turns().await;
+    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+}
