@@ -192,3 +192,50 @@ async fn sigterm_ends_hub_and_registrar_with_0_and_leaves_no_row_active() {
     team.hub.signal(Signal::SIGTERM);
     assert_eq!(team.hub.end().await.code(), 0);
 }
+
+#[actix_rt::test]
+async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
+    const RUNNING: usize = 4;
+    const ALL: usize = 24;
+    let mut team = Team::start().await;
+    // maxConcurrency is 4: four run until the hub is dead, the others are queued in the store.
+    team.backend.script(|script| script.think = Duration::from_secs(3));
+    let mut ids = Vec::new();
+    for n in 0..ALL {
+        let request = json!({ "messages": [{ "role": "user", "content": format!("task {n}") }] });
+        let answer =
+            team.http.post("/api/v1/inference-tasks", &json!({ "llm": "local", "request": request })).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+    }
+    wait_until("four run", || async { (team.backend.requests().len() == RUNNING).then_some(()) }).await;
+    team.hub.signal(Signal::SIGKILL);
+    team.backend.script(|script| script.think = Duration::ZERO);
+    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
+        .await;
+    team.hub = start_hub(&team.home, team.port);
+    team.hub.logs("opened").await;
+
+    let mut states = Vec::new();
+    for id in &ids {
+        let path = format!("/api/v1/inference-tasks/{id}");
+        let task = wait_until("it ends", || async {
+            let task = team.http.get(&path).await.json();
+            matches!(task["status"].as_str(), Some("completed" | "error")).then_some(task)
+        })
+        .await;
+        assert_eq!(task["status"] == "error", task["error"].is_string(), "{task}");
+        states.push(task["status"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(states.iter().filter(|state| *state == "error").count(), RUNNING, "{states:?}");
+    let mut asked: Vec<String> = team
+        .backend
+        .requests()
+        .iter()
+        .map(|request| request["messages"][0]["content"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(asked.len(), ALL, "none ran twice");
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), ALL, "each ran once");
+}
