@@ -1,6 +1,7 @@
 //! HTTP clients as this crate needs them: HTTP/1.1, no redirects, no compression, and Nagle's algorithm off.
 
 mod connector;
+mod pinned;
 mod retry_after;
 mod tls;
 

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+
+use super::pinned::WithPinned;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -46,28 +49,35 @@ fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     // Certificates that cannot be read are most often one odd file among many; those that can be read serve.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut pinned = Vec::new();
     if let Some(file) = ca_file {
-        add_file(&mut roots, file).map_err(|reason| TlsError::CaFile { file: file.to_owned(), reason })?;
+        pinned = add_file(&mut roots, file)
+            .map_err(|reason| TlsError::CaFile { file: file.to_owned(), reason })?;
     }
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
     let provider = Arc::new(ring::default_provider());
+    let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| TlsError::Setup(rustls::Error::General(error.to_string())))?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(WithPinned { usual, pinned }))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+/// The certificates in `file`, which are roots from here on.
+fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
-    let mut added = 0;
+    let mut added = Vec::new();
     for certificate in certificates {
         let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-        added += 1;
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+        added.push(certificate);
     }
-    if added == 0 { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(()) }
+    if added.is_empty() { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(added) }
 }
