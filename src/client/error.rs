@@ -107,6 +107,10 @@ fn tls_reason(error: &io::Error) -> Option<String> {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "its certificate is for another name".to_owned(),
+        // rustls has names of variants for the others, and no words.
+        Error::InvalidCertificate(_) => {
+            "its certificate is not accepted; if it is the hub's own, give it with --ca-file FILE".to_owned()
+        }
         other => format!("TLS: {other}"),
     })
 }

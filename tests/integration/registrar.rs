@@ -142,6 +142,8 @@ async fn a_forgotten_session_registers_again_with_the_same_id() {
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.body["providerSessionId"], "sess-1");
+    // The channel of the forgotten session is given up for one of the new.
+    hub.channel(2).await;
     hub.infer("t1", "m", false, "still here");
     hub.ended("t1").await;
 }
