@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
+use super::openai::Headers;
 use crate::http::read_body;
 use crate::options::{self, HttpBackend};
-use crate::secret::Secret;
 
 /// A backend that needs longer to list its models will not answer either.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -21,8 +21,8 @@ const MAX_ANSWER: usize = 4 << 20;
 pub(super) struct Availability {
     http: Client,
     url: String,
-    /// They go to the backend itself alone.
-    headers: Vec<(&'static str, Secret)>,
+    /// The backend's own, its key among them: they go nowhere else.
+    headers: Headers,
     wanted: Option<(String, serde_json::Value)>,
 }
 
@@ -31,14 +31,14 @@ impl Availability {
     pub(super) fn new(
         http: Client,
         backend: &HttpBackend,
-        headers: Vec<(&'static str, Secret)>,
+        headers: Headers,
         other: Option<options::Availability>,
     ) -> Self {
         match other {
             Some(other) => Self {
                 http,
                 url: other.url.reveal().to_owned(),
-                headers: Vec::new(),
+                headers: Headers::default(),
                 wanted: Some((other.json_pointer, other.equals)),
             },
             None => Self { http, url: format!("{}/models", backend.url.reveal()), headers, wanted: None },
@@ -53,7 +53,7 @@ impl Availability {
 
     async fn ask(self) -> bool {
         let mut call = self.http.get(&self.url).timeout(LIMIT).no_decompress();
-        for (name, value) in &self.headers {
+        for (name, value) in &*self.headers {
             call = call.insert_header((*name, value.reveal()));
         }
         let Ok(response) = call.send().await else { return false };

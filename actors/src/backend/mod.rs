@@ -6,6 +6,8 @@ mod make;
 mod mock;
 mod openai;
 mod redact;
+#[cfg(test)]
+mod scripted;
 
 pub use anthropic::AnthropicBackend;
 pub use make::make;

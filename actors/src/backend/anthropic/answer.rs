@@ -1,130 +1,133 @@
-//! Answers of the Messages API as chat completions: whole, and event by event. Pure.
+//! A message as a chat completion.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use wire::json::quote;
+use wire::openai::error_body;
 
-/// A `message` as a `chat.completion`. `created` in seconds.
-pub(super) fn completion(message: &Value, created: i64) -> Value {
-    let blocks = || message["content"].as_array().into_iter().flatten();
-    let text: String = blocks().filter_map(|block| block["text"].as_str()).collect();
-    let calls: Vec<Value> = blocks()
-        .filter(|block| block["type"] == "tool_use")
-        .map(|block| {
-            let function = json!({ "name": block["name"], "arguments": block["input"].to_string() });
-            json!({ "id": block["id"], "type": "function", "function": function })
-        })
-        .collect();
-    let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
-    let mut answer = json!({ "role": "assistant", "content": content });
-    if !calls.is_empty() {
-        answer["tool_calls"] = calls.into();
-    }
-    let finish = finish_reason(&message["stop_reason"]);
-    json!({
-        "id": message["id"], "object": "chat.completion", "created": created, "model": message["model"],
-        "choices": [{ "index": 0, "message": answer, "finish_reason": finish }],
-        "usage": usage(&message["usage"], &message["usage"]),
-    })
+/// A message, whole or at the start of a stream.
+#[derive(Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) model: Cow<'a, str>,
+    #[serde(borrow, default)]
+    content: Vec<Block<'a>>,
+    #[serde(borrow, default)]
+    stop_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) usage: Usage,
 }
 
-/// An error body in OpenAI's shape.
-pub(super) fn error(body: &Value) -> Value {
-    let (message, kind) = (&body["error"]["message"], &body["error"]["type"]);
-    json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
+/// A content block. Kinds that chat completions has not (search results and the like) are left out.
+#[derive(Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) input: Option<&'a RawValue>,
 }
 
-fn finish_reason(reason: &Value) -> Value {
-    match reason.as_str() {
-        None => Value::Null,
-        Some("max_tokens" | "model_context_window_exceeded") => "length".into(),
-        Some("tool_use") => "tool_calls".into(),
-        Some("refusal") => "content_filter".into(),
-        Some(_) => "stop".into(),
-    }
+/// What it cost. The last count of a stream rules.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Usage {
+    #[serde(rename = "input_tokens")]
+    input: Option<u64>,
+    #[serde(rename = "output_tokens")]
+    output: Option<u64>,
+    #[serde(rename = "cache_creation_input_tokens")]
+    cache_written: Option<u64>,
+    #[serde(rename = "cache_read_input_tokens")]
+    cache_read: Option<u64>,
 }
 
-fn usage(input: &Value, output: &Value) -> Value {
-    let count = |usage: &Value, key: &str| usage[key].as_u64().unwrap_or(0);
-    // Tokens read from or written to the cache are tokens of the prompt.
-    let cached = count(input, "cache_read_input_tokens");
-    let prompt = count(input, "input_tokens") + cached + count(input, "cache_creation_input_tokens");
-    let completion = count(output, "output_tokens");
-    json!({
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-        "prompt_tokens_details": { "cached_tokens": cached },
-    })
-}
-
-/// The events of one streamed message, as they are translated.
-pub(super) struct Chunks {
-    created: i64,
-    wants_usage: bool,
-    id: Value,
-    model: Value,
-    input: Value,
-    output: Value,
-    /// Tool calls begun.
-    calls: usize,
-}
-
-impl Chunks {
-    pub(super) fn new(created: i64, wants_usage: bool) -> Self {
-        let (id, model, input, output) = (Value::Null, Value::Null, Value::Null, Value::Null);
-        Self { created, wants_usage, id, model, input, output, calls: 0 }
+impl Usage {
+    /// What `later` says replaces what was said before.
+    pub(super) fn update(&mut self, later: Self) {
+        self.input = later.input.or(self.input);
+        self.output = later.output.or(self.output);
+        self.cache_written = later.cache_written.or(self.cache_written);
+        self.cache_read = later.cache_read.or(self.cache_read);
     }
 
-    /// The chunk that says what `event` says, if it says anything.
-    pub(super) fn chunk(&mut self, event: &Value) -> Option<Value> {
-        match event["type"].as_str()? {
-            "message_start" => {
-                let message = &event["message"];
-                (self.id, self.model) = (message["id"].clone(), message["model"].clone());
-                self.input = message["usage"].clone();
-                Some(self.delta(&json!({ "role": "assistant", "content": "" })))
+    /// In OpenAI's words, where what came from a cache counts as read.
+    pub(super) fn to_json(self) -> Value {
+        let cached = self.cache_read.unwrap_or(0);
+        let fresh = self.input.unwrap_or(0).saturating_add(self.cache_written.unwrap_or(0));
+        let prompt = fresh.saturating_add(cached);
+        let completion = self.output.unwrap_or(0);
+        let mut usage = json!({
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt.saturating_add(completion),
+        });
+        if cached > 0 {
+            usage["prompt_tokens_details"] = json!({ "cached_tokens": cached });
+        }
+        usage
+    }
+}
+
+/// The completion that says what `message` says; `None` if it is none.
+pub(super) fn completion(message: &str, created: i64) -> Option<String> {
+    let message: Message<'_> = serde_json::from_str(message).ok()?;
+    let (mut text, mut thoughts, mut calls) = (String::new(), String::new(), Vec::new());
+    for block in &message.content {
+        match &*block.kind {
+            "text" => text.push_str(block.text.as_deref().unwrap_or_default()),
+            "thinking" => thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),
+            "tool_use" => {
+                let arguments = block.input.map_or("{}", RawValue::get);
+                let function = json!({ "name": block.name, "arguments": arguments });
+                calls.push(json!({ "id": block.id, "type": "function", "function": function }));
             }
-            "content_block_start" if event["content_block"]["type"] == "tool_use" => {
-                let block = &event["content_block"];
-                let function = json!({ "name": block["name"], "arguments": "" });
-                self.calls += 1;
-                Some(self.call(json!({ "id": block["id"], "type": "function", "function": function })))
-            }
-            "content_block_delta" => {
-                let delta = &event["delta"];
-                match delta["type"].as_str()? {
-                    "text_delta" => Some(self.delta(&json!({ "content": delta["text"] }))),
-                    "input_json_delta" => {
-                        Some(self.call(json!({ "function": { "arguments": delta["partial_json"] } })))
-                    }
-                    _ => None,
-                }
-            }
-            "message_delta" => {
-                self.output = event["usage"].clone();
-                let mut chunk = self.delta(&json!({}));
-                chunk["choices"][0]["finish_reason"] = finish_reason(&event["delta"]["stop_reason"]);
-                Some(chunk)
-            }
-            "message_stop" if self.wants_usage => {
-                let mut chunk = self.frame(&json!([]));
-                chunk["usage"] = usage(&self.input, &self.output);
-                Some(chunk)
-            }
-            _ => None,
+            _ => (),
         }
     }
-
-    fn call(&self, mut call: Value) -> Value {
-        call["index"] = self.calls.saturating_sub(1).into();
-        self.delta(&json!({ "tool_calls": [call] }))
+    let said = if text.is_empty() && !calls.is_empty() { Value::Null } else { Value::String(text) };
+    let mut answer = json!({ "role": "assistant", "content": said });
+    if !calls.is_empty() {
+        answer["tool_calls"] = Value::Array(calls);
     }
-
-    fn delta(&self, delta: &Value) -> Value {
-        self.frame(&json!([{ "index": 0, "delta": delta, "finish_reason": null }]))
+    if !thoughts.is_empty() {
+        answer["reasoning_content"] = Value::String(thoughts);
     }
+    let finish = finish_reason(message.stop_reason.as_deref().unwrap_or_default());
+    let choice = json!({ "index": 0, "message": answer, "logprobs": null, "finish_reason": finish });
+    let (id, model, usage) = (quote(&message.id), quote(&message.model), message.usage.to_json());
+    Some(format!(
+        r#"{{"id":{id},"object":"chat.completion","created":{created},"model":{model},"choices":[{choice}],"usage":{usage}}}"#
+    ))
+}
 
-    fn frame(&self, choices: &Value) -> Value {
-        json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
-            "choices": choices,
-        })
+/// Why it ended, in OpenAI's words.
+pub(super) fn finish_reason(stop_reason: &str) -> &'static str {
+    match stop_reason {
+        "max_tokens" | "model_context_window_exceeded" => "length",
+        "tool_use" => "tool_calls",
+        "refusal" => "content_filter",
+        // `end_turn`, `stop_sequence`, `pause_turn`, and what is not known yet.
+        _ => "stop",
     }
+}
+
+/// `{"type":"error","error":{"type","message"}}` in OpenAI's shape.
+pub(super) fn error(body: &str) -> String {
+    let error: Value = serde_json::from_str(body).unwrap_or_default();
+    let error = &error["error"];
+    let kind = error["type"].as_str().unwrap_or("api_error");
+    let message = error["message"].as_str().unwrap_or("the backend gave no reason");
+    error_body(message, kind, None)
 }

@@ -1,53 +1,53 @@
-//! Anthropic's Messages API: chat completions are translated both ways, `messages` passes as it is.
+//! Anthropic's Messages API, spoken to callers as chat completions; its own `messages` endpoint passes as it stands.
 
 mod answer;
+mod chunks;
+mod content;
 mod request;
 
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
+
 use awc::Client;
 use futures_util::future::LocalBoxFuture;
-use futures_util::stream::LocalBoxStream;
-use futures_util::{FutureExt, StreamExt, future};
-use serde_json::Value;
+use futures_util::{FutureExt, StreamExt, stream};
+use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use super::openai::{Dialect, OpenAiBackend};
+use super::openai::{Auth, OpenAiBackend};
 use super::{Backend, BackendError, BackendRequest, Reply};
 use crate::options::{HttpBackend, ProviderConfig};
 
-use answer::Chunks;
+use chunks::Chunks;
+use request::{Invalid, Translated};
+
+/// The version of the API whose shapes are translated here; the newest there is, and older models take it too.
+const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// A server that speaks the Messages API.
 pub struct AnthropicBackend {
-    http: OpenAiBackend,
+    /// Sends what is translated: the two APIs differ in headers and shapes, not in how a connection fails.
+    http: Rc<OpenAiBackend>,
 }
 
 impl AnthropicBackend {
     /// A backend that calls by `http`.
     pub fn new(http: Client, backend: &HttpBackend, config: &ProviderConfig) -> Self {
-        Self { http: OpenAiBackend::speaking(Dialect::Anthropic, http, backend, config) }
+        let auth = Auth::Header { name: "x-api-key", fixed: &[VERSION] };
+        Self { http: Rc::new(OpenAiBackend::with_auth(http, backend, config, auth)) }
     }
 }
 
 impl Backend for AnthropicBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         match request.endpoint {
+            Endpoint::ChatCompletions => chat(Rc::clone(&self.http), request).boxed_local(),
             Endpoint::Messages => self.http.infer(request),
-            Endpoint::ChatCompletions => match translated(&request) {
-                Ok((request, wants_usage)) => {
-                    let answering = self.http.infer(request);
-                    async move { Ok(translate_back(answering.await?, wants_usage)) }.boxed_local()
-                }
-                Err(reason) => future::ready(Err(BackendError::Failed(reason))).boxed_local(),
-            },
-            other => {
-                let text = format!(
-                    "this provider offers no {}: chat/completions and messages it does",
-                    other.as_str()
-                );
-                future::ready(Err(BackendError::Failed(text))).boxed_local()
+            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses | Endpoint::Rerank => {
+                let message = "this model offers chat completions and messages alone";
+                std::future::ready(Ok(refusal(message))).boxed_local()
             }
         }
     }
@@ -57,45 +57,46 @@ impl Backend for AnthropicBackend {
     }
 }
 
-/// The request, and whether the caller wants a usage chunk.
-fn translated(request: &BackendRequest) -> Result<(BackendRequest, bool), String> {
-    let chat: Value = serde_json::from_slice(&request.body).map_err(|_| "the request is not JSON")?;
-    let body = request::to_messages(&chat)?.to_string().into();
-    let wants_usage = chat["stream_options"]["include_usage"] == true;
-    Ok((BackendRequest { endpoint: Endpoint::Messages, streaming: request.streaming, body }, wants_usage))
-}
-
-fn translate_back(reply: Reply, wants_usage: bool) -> Reply {
-    let created = jiff::Timestamp::now().as_second();
-    match reply {
+async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply, BackendError> {
+    let Translated { body, include_usage } = match request::messages_request(&request.body) {
+        Ok(translated) => translated,
+        Err(Invalid(reason)) => return Ok(refusal(&reason)),
+    };
+    let streaming = request.streaming;
+    let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into() };
+    Ok(match http.infer(asked).await? {
+        Reply::Whole { status, body } if status >= 400 => Reply::Whole { status, body: answer::error(&body) },
         Reply::Whole { status, body } => {
-            let Ok(value) = serde_json::from_str::<Value>(&body) else {
-                return Reply::Whole { status, body };
-            };
-            let translated = match status {
-                400.. => answer::error(&value),
-                _ => answer::completion(&value, created),
-            };
-            Reply::Whole { status, body: translated.to_string() }
+            let body = answer::completion(&body, now()).ok_or_else(not_understood)?;
+            Reply::Whole { status, body }
         }
-        Reply::Stream(events) => Reply::Stream(chunks(events, Chunks::new(created, wants_usage))),
-    }
+        Reply::Stream(events) => {
+            let translated = events
+                .scan(Chunks::new(include_usage, now()), |chunks, event| {
+                    let pieces = match event {
+                        Ok(event) => chunks.take(&event).map_or_else(
+                            || vec![Err(not_understood())],
+                            |pieces| pieces.into_iter().map(Ok).collect(),
+                        ),
+                        Err(error) => vec![Err(error)],
+                    };
+                    std::future::ready(Some(stream::iter(pieces)))
+                })
+                .flatten();
+            Reply::Stream(translated.boxed_local())
+        }
+    })
 }
 
-type Events = LocalBoxStream<'static, Result<String, BackendError>>;
+/// What the Messages API cannot do is the caller's mistake, not the backend's.
+fn refusal(message: &str) -> Reply {
+    Reply::Whole { status: 400, body: error_body(message, "invalid_request_error", None) }
+}
 
-fn chunks(events: Events, mut state: Chunks) -> Events {
-    events
-        .filter_map(move |event| {
-            future::ready(match event {
-                Ok(event) => match serde_json::from_str(&event) {
-                    Ok(event) => state.chunk(&event).map(|chunk| Ok(chunk.to_string())),
-                    Err(_) => {
-                        Some(Err(BackendError::Failed("backend sent an event that is not JSON".to_owned())))
-                    }
-                },
-                Err(error) => Some(Err(error)),
-            })
-        })
-        .boxed_local()
+fn not_understood() -> BackendError {
+    BackendError::Failed("backend's answer is not a message".to_owned())
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }

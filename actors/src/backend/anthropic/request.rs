@@ -1,145 +1,188 @@
-//! A chat completion's request as a request of the Messages API. Pure.
+//! A chat completions request as a Messages request.
 
 use serde_json::{Map, Value, json};
 
-/// The Messages API wants a bound; a caller who gives none gets one that ends no usual answer.
+use super::content;
+
+/// The Messages API wants a limit, OpenAI's has none: what every current model takes, and more than a usual answer.
 const MAX_TOKENS: u64 = 8192;
 
-/// `chat` as the Messages API has it. The error is for the caller.
-pub(super) fn to_messages(chat: &Value) -> Result<Value, String> {
-    let turns = chat["messages"].as_array().ok_or("messages: expected an array")?;
-    let mut system = Vec::new();
-    let mut messages: Vec<Value> = Vec::new();
-    for turn in turns {
-        match turn["role"].as_str() {
-            Some("system" | "developer") => system.extend(text_of(&turn["content"])),
-            Some("assistant") => push(&mut messages, "assistant", assistant(turn)?),
-            Some("tool") => push(&mut messages, "user", vec![tool_result(turn)]),
-            _ => push(&mut messages, "user", parts(&turn["content"])),
-        }
-    }
-    let limit = [&chat["max_completion_tokens"], &chat["max_tokens"]].into_iter().find_map(Value::as_u64);
-    let mut out = Map::new();
-    out.insert("model".into(), chat["model"].clone());
-    out.insert("max_tokens".into(), limit.unwrap_or(MAX_TOKENS).into());
-    out.insert("messages".into(), messages.into());
-    if !system.is_empty() {
-        out.insert("system".into(), system.join("\n\n").into());
-    }
-    for key in ["temperature", "top_p", "stream"] {
-        if !chat[key].is_null() {
-            out.insert(key.into(), chat[key].clone());
-        }
-    }
-    match &chat["stop"] {
-        Value::String(stop) => drop(out.insert("stop_sequences".into(), json!([stop]))),
-        Value::Array(stops) => drop(out.insert("stop_sequences".into(), stops.clone().into())),
-        _ => (),
-    }
-    if let Some(user) = chat["user"].as_str() {
-        out.insert("metadata".into(), json!({ "user_id": user }));
-    }
-    if let Some(tools) = chat["tools"].as_array().filter(|tools| !tools.is_empty()) {
-        out.insert("tools".into(), tools.iter().map(tool).collect());
-        if let Some(choice) = tool_choice(chat) {
-            out.insert("tool_choice".into(), choice);
-        }
-    }
-    Ok(Value::Object(out))
+/// Members that the Messages API has and chat completions has not: a caller who sends them means them.
+const OWN: [&str; 7] =
+    ["top_k", "thinking", "container", "context_management", "mcp_servers", "output_config", "cache_control"];
+
+/// Why a request cannot be put to the Messages API. The text goes to the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid(pub(super) String);
+
+/// What is sent, and what the caller wants of the stream.
+#[derive(Debug)]
+pub(super) struct Translated {
+    pub(super) body: String,
+    pub(super) include_usage: bool,
 }
 
-/// Turns of one role in a row are one turn: the Messages API wants them to alternate, and all results of one round of
-/// tool calls together.
-fn push(messages: &mut Vec<Value>, role: &str, blocks: Vec<Value>) {
-    if let Some(last) = messages.last_mut().filter(|last| last["role"] == role)
-        && let Some(content) = last["content"].as_array_mut()
-    {
-        content.extend(blocks);
-        return;
+pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
+    let mut asked: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| Invalid("the request is not a JSON object".to_owned()))?;
+    if asked.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
+        return Err(Invalid("this model gives one choice: n must be 1".to_owned()));
     }
-    messages.push(json!({ "role": role, "content": blocks }));
-}
-
-fn text_of(content: &Value) -> Vec<String> {
-    match content {
-        Value::String(text) => vec![text.clone()],
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part["text"].as_str().map(str::to_owned)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn parts(content: &Value) -> Vec<Value> {
-    match content {
-        Value::Array(parts) => parts.iter().filter_map(part).collect(),
-        Value::String(text) => vec![json!({ "type": "text", "text": text })],
-        _ => Vec::new(),
-    }
-}
-
-fn part(part: &Value) -> Option<Value> {
-    if let Some(text) = part["text"].as_str() {
-        return Some(json!({ "type": "text", "text": text }));
-    }
-    let url = part["image_url"]["url"].as_str()?;
-    let inline = url.strip_prefix("data:").and_then(|data| data.split_once(";base64,"));
-    let source = match inline {
-        Some((kind, data)) => json!({ "type": "base64", "media_type": kind, "data": data }),
-        None => json!({ "type": "url", "url": url }),
+    let Some(Value::Array(messages)) = asked.remove("messages") else {
+        return Err(Invalid("messages must be an array".to_owned()));
     };
-    Some(json!({ "type": "image", "source": source }))
-}
+    let (system, messages) = turns(messages)?;
+    let given = |key: &str| asked.get(key).filter(|value| !value.is_null());
 
-fn assistant(turn: &Value) -> Result<Vec<Value>, String> {
-    // An empty text block is refused there, and means nothing.
-    let mut blocks: Vec<Value> =
-        parts(&turn["content"]).into_iter().filter(|part| part["text"] != "").collect();
-    for call in turn["tool_calls"].as_array().into_iter().flatten() {
-        let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
-        let input: Value = if arguments.trim().is_empty() {
-            json!({})
-        } else {
-            serde_json::from_str(arguments).map_err(|_| "tool_calls: the arguments are not JSON")?
-        };
-        let name = &call["function"]["name"];
-        blocks.push(json!({ "type": "tool_use", "id": call["id"], "name": name, "input": input }));
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| {
+        out.insert(key.to_owned(), value);
+    };
+    for key in ["model", "stream", "top_p"].into_iter().chain(OWN) {
+        if let Some(value) = given(key) {
+            put(key, value.clone());
+        }
     }
-    Ok(blocks)
+    put("messages", Value::Array(messages));
+    if !system.is_empty() {
+        put("system", Value::String(system));
+    }
+    let limit = given("max_completion_tokens").or_else(|| given("max_tokens"));
+    put("max_tokens", limit.cloned().unwrap_or_else(|| json!(MAX_TOKENS)));
+    if let Some(temperature) = given("temperature") {
+        // OpenAI's scale ends at 2, this one at 1.
+        let hot = temperature.as_f64().is_some_and(|temperature| temperature > 1.0);
+        put("temperature", if hot { json!(1.0) } else { temperature.clone() });
+    }
+    if let Some(stop) = given("stop").map(stop_sequences) {
+        put("stop_sequences", stop);
+    }
+    if let Some(user) = given("user").filter(|user| user.is_string()) {
+        put("metadata", json!({ "user_id": user }));
+    }
+    if let Some(schema) = given("response_format").and_then(|format| format.pointer("/json_schema/schema")) {
+        put("output_config", json!({ "format": { "type": "json_schema", "schema": schema } }));
+    }
+    if let Some(tools) = given("tools").and_then(Value::as_array).filter(|tools| !tools.is_empty()) {
+        put("tools", tools.iter().map(tool).collect());
+        if let Some(choice) = tool_choice(given("tool_choice"), given("parallel_tool_calls")) {
+            put("tool_choice", choice);
+        }
+    }
+    let include_usage = given("stream_options")
+        .and_then(|options| options.get("include_usage"))
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
+    Ok(Translated { body: Value::Object(out).to_string(), include_usage })
 }
 
-fn tool_result(turn: &Value) -> Value {
-    let content = text_of(&turn["content"]).join("\n");
-    json!({ "type": "tool_result", "tool_use_id": turn["tool_call_id"], "content": content })
+/// The system text, and the turns of user and assistant, each speaker's in one: results of tools that ran side by side
+/// belong in the one turn after the calls.
+fn turns(messages: Vec<Value>) -> Result<(String, Vec<Value>), Invalid> {
+    let mut system: Vec<String> = Vec::new();
+    let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
+    for mut message in messages {
+        let role = message.get("role").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let said = message.get_mut("content").map(Value::take).unwrap_or_default();
+        let (speaker, mut blocks) = match role.as_str() {
+            "system" | "developer" => {
+                system.push(content::text(&said));
+                continue;
+            }
+            "user" => ("user", content::blocks(said)?),
+            "assistant" => {
+                let mut blocks = content::blocks(said)?;
+                let calls = message.get("tool_calls").and_then(Value::as_array);
+                for call in calls.into_iter().flatten() {
+                    blocks.push(tool_use(call)?);
+                }
+                ("assistant", blocks)
+            }
+            "tool" => {
+                let call = message.get("tool_call_id").cloned().unwrap_or_default();
+                let result = content::blocks(said)?;
+                ("user", vec![json!({ "type": "tool_result", "tool_use_id": call, "content": result })])
+            }
+            other => {
+                let other: String = other.chars().filter(|c| !c.is_control()).take(40).collect();
+                return Err(Invalid(format!("a message of role '{other}' cannot be put to this model")));
+            }
+        };
+        match turns.last_mut() {
+            Some((last, together)) if *last == speaker => together.append(&mut blocks),
+            // An empty turn is refused, and says nothing.
+            _ if blocks.is_empty() => (),
+            _ => turns.push((speaker, blocks)),
+        }
+    }
+    // A last word of the assistant is the beginning of its answer, which must not end in white space.
+    if let Some(("assistant", blocks)) = turns.last_mut()
+        && let Some(Value::String(text)) = blocks.last_mut().and_then(|block| block.get_mut("text"))
+    {
+        text.truncate(text.trim_end().len());
+    }
+    let turns = turns.into_iter().map(|(role, content)| json!({ "role": role, "content": content }));
+    Ok((system.join("\n\n"), turns.collect()))
+}
+
+/// A call of the assistant's, whose arguments are JSON in a string there and JSON here.
+fn tool_use(call: &Value) -> Result<Value, Invalid> {
+    let arguments = call.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default();
+    let input: Value = if arguments.trim().is_empty() {
+        json!({})
+    } else {
+        serde_json::from_str(arguments)
+            .map_err(|_| Invalid("the arguments of a tool call are not JSON".to_owned()))?
+    };
+    let name = call.pointer("/function/name").cloned().unwrap_or_default();
+    Ok(json!({ "type": "tool_use", "id": call["id"], "name": name, "input": input }))
 }
 
 fn tool(tool: &Value) -> Value {
-    let function = &tool["function"];
-    let schema = if function["parameters"].is_object() {
-        function["parameters"].clone()
-    } else {
-        json!({ "type": "object", "properties": {} })
+    let Some(function) = tool.get("function") else {
+        // One of Anthropic's own.
+        return tool.clone();
     };
-    let mut out = json!({ "name": function["name"], "input_schema": schema });
-    if let Some(description) = function["description"].as_str() {
-        out["description"] = description.into();
+    let nothing = json!({ "type": "object", "properties": {} });
+    let mut out = json!({
+        "name": function["name"],
+        "input_schema": function.get("parameters").filter(|schema| !schema.is_null()).unwrap_or(&nothing),
+    });
+    for key in ["description", "strict"] {
+        if let Some(value) = function.get(key).filter(|value| !value.is_null()) {
+            out[key] = value.clone();
+        }
     }
     out
 }
 
-fn tool_choice(chat: &Value) -> Option<Value> {
-    let choice = &chat["tool_choice"];
-    let one_at_a_time = chat["parallel_tool_calls"] == false;
-    let mut out = match choice.as_str() {
-        Some("none") => return Some(json!({ "type": "none" })),
-        Some("required") => json!({ "type": "any" }),
-        Some(_) => json!({ "type": "auto" }),
-        None if choice.is_object() => json!({ "type": "tool", "name": choice["function"]["name"] }),
-        None if one_at_a_time => json!({ "type": "auto" }),
-        None => return None,
+fn tool_choice(choice: Option<&Value>, parallel: Option<&Value>) -> Option<Value> {
+    let mut out = match choice {
+        Some(Value::String(word)) => match word.as_str() {
+            "required" => Some(json!({ "type": "any" })),
+            "none" => Some(json!({ "type": "none" })),
+            _ => Some(json!({ "type": "auto" })),
+        },
+        Some(choice) => match choice.pointer("/function/name").or_else(|| choice.get("name")) {
+            Some(name) => Some(json!({ "type": "tool", "name": name })),
+            None => Some(choice.clone()),
+        },
+        None => None,
     };
-    if one_at_a_time {
-        out["disable_parallel_tool_use"] = true.into();
+    if parallel == Some(&Value::Bool(false)) {
+        let choice = out.get_or_insert_with(|| json!({ "type": "auto" }));
+        if choice["type"] != "none" {
+            choice["disable_parallel_tool_use"] = json!(true);
+        }
     }
-    Some(out)
+    out
+}
+
+/// One or many; those of white space alone are refused there, and would stop nothing but a formatted answer.
+fn stop_sequences(stop: &Value) -> Value {
+    let all = match stop {
+        Value::Array(all) => all.clone(),
+        one => vec![one.clone()],
+    };
+    all.into_iter().filter(|stop| stop.as_str().is_some_and(|stop| !stop.trim().is_empty())).collect()
 }

@@ -1,127 +1,332 @@
-//! The shapes are those of the Messages API's documentation.
+//! Against the shapes of Anthropic's API reference, as recorded: tools, streaming, stop reasons, usage, errors.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{Chunks, completion, error};
-use super::request::to_messages;
+use super::*;
+use crate::backend::scripted::{SSE, Step, chunked, server};
+use crate::options::BackendConfig;
+use crate::secret::Secret;
 
-#[test]
-fn a_chat_request_becomes_a_messages_request_with_system_tools_and_results_in_their_places() {
-    let chat = json!({
-        "model": "claude", "stream": true, "temperature": 0.5, "stop": "END", "max_tokens": 64, "seed": 7,
-        "messages": [
-            { "role": "system", "content": "Be brief." },
-            { "role": "user", "content": [
-                { "type": "text", "text": "What is this?" },
-                { "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } } ] },
-            { "role": "assistant", "content": "", "tool_calls": [
-                { "id": "c1", "type": "function", "function": { "name": "look", "arguments": "{\"at\":1}" } },
-                { "id": "c2", "type": "function", "function": { "name": "look", "arguments": "" } } ] },
-            { "role": "tool", "tool_call_id": "c1", "content": "a cat" },
-            { "role": "tool", "tool_call_id": "c2", "content": "a dog" },
-            { "role": "user", "content": "And?" },
-        ],
-        "tools": [{ "type": "function", "function": { "name": "look", "description": "d", "parameters": { "type": "object" } } }],
-        "tool_choice": "required", "parallel_tool_calls": false,
-    });
-    let expected = json!({
-        "model": "claude", "stream": true, "temperature": 0.5, "stop_sequences": ["END"], "max_tokens": 64,
-        "system": "Be brief.",
-        "messages": [
-            { "role": "user", "content": [
-                { "type": "text", "text": "What is this?" },
-                { "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "AAAA" } } ] },
-            { "role": "assistant", "content": [
-                { "type": "tool_use", "id": "c1", "name": "look", "input": { "at": 1 } },
-                { "type": "tool_use", "id": "c2", "name": "look", "input": {} } ] },
-            { "role": "user", "content": [
-                { "type": "tool_result", "tool_use_id": "c1", "content": "a cat" },
-                { "type": "tool_result", "tool_use_id": "c2", "content": "a dog" },
-                { "type": "text", "text": "And?" } ] },
-        ],
-        "tools": [{ "name": "look", "description": "d", "input_schema": { "type": "object" } }],
-        "tool_choice": { "type": "any", "disable_parallel_tool_use": true },
-    });
-    assert_eq!(to_messages(&chat).unwrap(), expected);
+fn translated(request: &Value) -> Value {
+    let translated = request::messages_request(request.to_string().as_bytes()).unwrap();
+    serde_json::from_str(&translated.body).unwrap()
+}
+
+fn refused(request: &Value) -> String {
+    request::messages_request(request.to_string().as_bytes()).unwrap_err().0
+}
+
+fn user(text: &str) -> Value {
+    json!({ "role": "user", "content": text })
 }
 
 #[test]
-fn a_request_without_a_bound_gets_one_and_without_messages_is_refused() {
-    let chat = json!({ "model": "claude", "messages": [{ "role": "user", "content": "hi" }] });
-    assert!(to_messages(&chat).unwrap()["max_tokens"].as_u64().is_some_and(|limit| limit >= 4096));
-    assert!(to_messages(&json!({ "model": "claude" })).is_err());
+fn a_request_with_system_tools_and_images_is_put_in_anthropics_words() {
+    let call =
+        json!({ "id": "t1", "type": "function", "function": { "name": "f", "arguments": "{\"b\":2}" } });
+    let bare = json!({ "id": "t2", "type": "function", "function": { "name": "g", "arguments": "" } });
+    let request = json!({
+        "model": "claude", "stream": true, "stream_options": { "include_usage": true },
+        "max_tokens": 55, "temperature": 1.7, "top_p": 0.5, "stop": "X", "user": "u", "seed": 1,
+        "tools": [{ "type": "function", "function": { "name": "f", "description": "d",
+            "parameters": { "type": "object" } } }, { "type": "function", "function": { "name": "g" } }],
+        "tool_choice": { "type": "function", "function": { "name": "f" } }, "parallel_tool_calls": false,
+        "messages": [
+            { "role": "system", "content": "be brief" },
+            { "role": "developer", "content": [{ "type": "text", "text": "and kind" }] },
+            { "role": "user", "content": [
+                { "type": "text", "text": "what is this?" }, { "type": "text", "text": "" },
+                { "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } },
+                { "type": "image_url", "image_url": { "url": "https://example.org/a.png" } },
+            ] },
+            { "role": "assistant", "content": null, "tool_calls": [call, bare] },
+            { "role": "tool", "tool_call_id": "t1", "content": "one" },
+            { "role": "tool", "tool_call_id": "t2", "content": [{ "type": "text", "text": "two" }] },
+            user("well?"),
+            { "role": "assistant", "content": "It is " },
+        ],
+    });
+    let result = |id: &str, text: &str| json!({ "type": "tool_result", "tool_use_id": id, "content": [{ "type": "text", "text": text }] });
+    assert_eq!(
+        translated(&request),
+        json!({
+            "model": "claude", "stream": true, "max_tokens": 55, "temperature": 1.0, "top_p": 0.5,
+            "stop_sequences": ["X"], "metadata": { "user_id": "u" }, "system": "be brief\n\nand kind",
+            "tools": [
+                { "name": "f", "description": "d", "input_schema": { "type": "object" } },
+                { "name": "g", "input_schema": { "type": "object", "properties": {} } },
+            ],
+            "tool_choice": { "type": "tool", "name": "f", "disable_parallel_tool_use": true },
+            "messages": [
+                { "role": "user", "content": [
+                    { "type": "text", "text": "what is this?" },
+                    { "type": "image", "source":
+                        { "type": "base64", "media_type": "image/png", "data": "AAAA" } },
+                    { "type": "image", "source": { "type": "url", "url": "https://example.org/a.png" } },
+                ] },
+                { "role": "assistant", "content": [
+                    { "type": "tool_use", "id": "t1", "name": "f", "input": { "b": 2 } },
+                    { "type": "tool_use", "id": "t2", "name": "g", "input": {} },
+                ] },
+                { "role": "user", "content":
+                    [result("t1", "one"), result("t2", "two"), { "type": "text", "text": "well?" }] },
+                { "role": "assistant", "content": [{ "type": "text", "text": "It is" }] },
+            ],
+        })
+    );
 }
 
 #[test]
-fn a_message_becomes_a_completion_with_tool_calls_stop_reason_and_usage() {
-    let message = json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "tool_use",
-        "content": [{ "type": "text", "text": "Let me look." }, { "type": "tool_use", "id": "c1", "name": "look", "input": { "at": 1 } }],
-        "usage": { "input_tokens": 10, "cache_read_input_tokens": 5, "output_tokens": 3 },
-    });
-    let answer = completion(&message, 7);
-    let choice = &answer["choices"][0];
-    assert_eq!(choice["message"]["content"], "Let me look.");
+fn what_the_messages_api_needs_is_there_and_what_it_refuses_is_not() {
+    let request = json!({ "messages": [user("q"), { "role": "assistant", "content": "" }, user("r")],
+        "stop": ["\n", "END"], "top_k": 3, "logprobs": true, "tool_choice": "auto", "temperature": null,
+        "response_format": { "type": "json_schema", "json_schema": { "name": "n", "schema": { "a": 1 } } } });
     assert_eq!(
-        choice["message"]["tool_calls"][0]["function"],
-        json!({ "name": "look", "arguments": "{\"at\":1}" })
+        translated(&request),
+        json!({
+            "max_tokens": 8192, "stop_sequences": ["END"], "top_k": 3,
+            "output_config": { "format": { "type": "json_schema", "schema": { "a": 1 } } },
+            "messages": [{ "role": "user", "content":
+                [{ "type": "text", "text": "q" }, { "type": "text", "text": "r" }] }],
+        })
     );
-    assert_eq!(choice["finish_reason"], "tool_calls");
-    let usage = &answer["usage"];
-    assert_eq!(
-        (&usage["prompt_tokens"], &usage["completion_tokens"], &usage["total_tokens"]),
-        (&json!(15), &json!(3), &json!(18))
-    );
-    for (reason, finish) in [
-        ("end_turn", "stop"),
-        ("stop_sequence", "stop"),
-        ("max_tokens", "length"),
-        ("refusal", "content_filter"),
-    ] {
-        let message = json!({ "stop_reason": reason, "content": [] });
-        assert_eq!(completion(&message, 0)["choices"][0]["finish_reason"], finish);
+    for (choice, word) in [("required", "any"), ("none", "none"), ("auto", "auto")] {
+        let request =
+            json!({ "messages": [], "tools": [{ "type": "web_search_20250305" }], "tool_choice": choice });
+        assert_eq!(translated(&request)["tool_choice"], json!({ "type": word }));
     }
 }
 
 #[test]
-fn streamed_events_become_chunks_and_the_usage_comes_last_when_it_was_asked_for() {
-    let events = [
-        json!({ "type": "message_start", "message": { "id": "msg_1", "model": "claude", "usage": { "input_tokens": 10 } } }),
-        json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
-        json!({ "type": "ping" }),
-        json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hi" } }),
-        json!({ "type": "content_block_stop", "index": 0 }),
-        json!({ "type": "content_block_start", "index": 1, "content_block": { "type": "tool_use", "id": "c1", "name": "look", "input": {} } }),
-        json!({ "type": "content_block_delta", "index": 1, "delta": { "type": "input_json_delta", "partial_json": "{\"at\"" } }),
-        json!({ "type": "content_block_delta", "index": 1, "delta": { "type": "input_json_delta", "partial_json": ":1}" } }),
-        json!({ "type": "message_delta", "delta": { "stop_reason": "tool_use" }, "usage": { "output_tokens": 4 } }),
-        json!({ "type": "message_stop" }),
-    ];
-    let mut state = Chunks::new(7, true);
-    let chunks: Vec<Value> = events.iter().filter_map(|event| state.chunk(event)).collect();
-    let deltas: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
-    assert_eq!(*deltas[0], json!({ "role": "assistant", "content": "" }));
-    assert_eq!(*deltas[1], json!({ "content": "Hi" }));
-    let call = &deltas[2]["tool_calls"][0];
-    assert_eq!(
-        (&call["index"], &call["id"], &call["function"]["name"]),
-        (&json!(0), &json!("c1"), &json!("look"))
-    );
-    let arguments: String = deltas[2..5]
-        .iter()
-        .map(|delta| delta["tool_calls"][0]["function"]["arguments"].as_str().unwrap())
-        .collect();
-    assert_eq!(arguments, "{\"at\":1}");
-    assert_eq!(chunks[5]["choices"][0]["finish_reason"], "tool_calls");
-    assert_eq!(chunks[6]["choices"], json!([]));
-    assert_eq!(chunks[6]["usage"]["total_tokens"], 14);
-    assert!(chunks.iter().all(|chunk| chunk["id"] == "msg_1" && chunk["object"] == "chat.completion.chunk"));
-    assert_eq!(Chunks::new(7, false).chunk(&json!({ "type": "message_stop" })), None);
+fn what_cannot_be_said_to_it_is_refused_with_the_reason() {
+    let audio = json!([{ "type": "input_audio", "input_audio": {} }]);
+    let garbled = json!({ "id": "t", "function": { "name": "f", "arguments": "{" } });
+    for (request, reason) in [
+        (json!({ "messages": [], "n": 2 }), "n must be 1"),
+        (json!({}), "messages must be an array"),
+        (json!({ "messages": [{ "role": "user", "content": audio }] }), "no audio"),
+        (json!({ "messages": [{ "role": "assistant", "tool_calls": [garbled] }] }), "not JSON"),
+        (json!({ "messages": [{ "role": "ghost", "content": "x" }] }), "role 'ghost'"),
+    ] {
+        assert!(refused(&request).contains(reason), "{}", refused(&request));
+    }
+}
+
+fn message(content: &Value, stop_reason: &str) -> Value {
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content,
+        "stop_reason": stop_reason, "stop_sequence": null,
+        "usage": { "input_tokens": 3, "cache_read_input_tokens": 5, "output_tokens": 4, "service_tier": "standard" },
+    })
 }
 
 #[test]
-fn an_error_is_given_in_openais_shape() {
-    let body = json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "max_tokens: too large" } });
-    assert_eq!(error(&body)["error"]["message"], "max_tokens: too large");
-    assert_eq!(error(&body)["error"]["type"], "invalid_request_error");
+fn a_message_with_text_thoughts_and_tools_becomes_a_completion() {
+    let content = json!([
+        { "type": "thinking", "thinking": "hm", "signature": "s" }, { "type": "text", "text": "h\"i" },
+        { "type": "tool_use", "id": "t", "name": "f", "input": { "a": 18_446_744_073_709_551_615_u64 } },
+        { "type": "server_tool_use", "id": "s", "name": "web_search", "input": {} },
+    ]);
+    let completion = answer::completion(&message(&content, "tool_use").to_string(), 7).unwrap();
+    let function = json!({ "name": "f", "arguments": "{\"a\":18446744073709551615}" });
+    assert_eq!(
+        serde_json::from_str::<Value>(&completion).unwrap(),
+        json!({
+            "id": "msg_1", "object": "chat.completion", "created": 7, "model": "claude",
+            "choices": [{ "index": 0, "logprobs": null, "finish_reason": "tool_calls", "message": {
+                "role": "assistant", "content": "h\"i", "reasoning_content": "hm",
+                "tool_calls": [{ "id": "t", "type": "function", "function": function }],
+            } }],
+            "usage": { "prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12,
+                "prompt_tokens_details": { "cached_tokens": 5 } },
+        })
+    );
+    assert_eq!(answer::completion("{\"type\":\"message\"}", 7), None);
+}
+
+#[test]
+fn each_stop_reason_has_its_finish_reason() {
+    for (stop, finish) in [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("pause_turn", "stop"),
+    ] {
+        assert_eq!(answer::finish_reason(stop), finish);
+    }
+}
+
+fn start(kind: &Value) -> Value {
+    json!({ "type": "content_block_start", "index": kind["index"], "content_block": kind["block"] })
+}
+
+fn delta(index: u32, delta: &Value) -> Value {
+    json!({ "type": "content_block_delta", "index": index, "delta": delta })
+}
+
+fn recorded() -> Vec<Value> {
+    let mut begun = message(&json!([]), "");
+    begun["stop_reason"] = Value::Null;
+    begun["usage"] = json!({ "input_tokens": 3, "output_tokens": 1 });
+    vec![
+        json!({ "type": "message_start", "message": begun }),
+        json!({ "type": "ping" }),
+        start(&json!({ "index": 0, "block": { "type": "text", "text": "" } })),
+        delta(0, &json!({ "type": "text_delta", "text": "hel" })),
+        delta(0, &json!({ "type": "text_delta", "text": "lo" })),
+        json!({ "type": "content_block_stop", "index": 0 }),
+        start(&json!({ "index": 1, "block": { "type": "tool_use", "id": "t", "name": "f", "input": {} } })),
+        delta(1, &json!({ "type": "input_json_delta", "partial_json": "" })),
+        delta(1, &json!({ "type": "input_json_delta", "partial_json": "{\"a\":" })),
+        delta(1, &json!({ "type": "input_json_delta", "partial_json": "1}" })),
+        json!({ "type": "content_block_stop", "index": 1 }),
+        start(&json!({ "index": 2, "block": { "type": "tool_use", "id": "u", "name": "g", "input": {} } })),
+        json!({ "type": "content_block_stop", "index": 2 }),
+        json!({ "type": "message_delta", "delta": { "stop_reason": "tool_use", "stop_sequence": null },
+            "usage": { "output_tokens": 9 } }),
+        json!({ "type": "message_stop" }),
+    ]
+}
+
+/// Of each chunk the one thing that matters.
+fn gist(chunk: &str) -> String {
+    let chunk: Value = serde_json::from_str(chunk).unwrap();
+    assert_eq!((&chunk["id"], &chunk["object"]), (&json!("msg_1"), &json!("chat.completion.chunk")));
+    match chunk["choices"].get(0) {
+        None => chunk["usage"].to_string(),
+        Some(choice) if choice["finish_reason"].is_string() => choice["finish_reason"].to_string(),
+        Some(choice) => choice["delta"].to_string(),
+    }
+}
+
+#[test]
+fn a_streamed_message_becomes_chunks_with_role_first_tools_by_index_and_usage_last() {
+    let mut chunks = Chunks::new(true, 7);
+    let all: Vec<String> = recorded()
+        .iter()
+        .flat_map(|event| chunks.take(&event.to_string()).unwrap())
+        .map(|chunk| gist(&chunk))
+        .collect();
+    let call = |index: u32, id: &str, name: &str| {
+        json!({ "tool_calls": [{ "index": index, "id": id, "type": "function",
+            "function": { "name": name, "arguments": "" } }] })
+        .to_string()
+    };
+    let more = |index: u32, json: &str| {
+        json!({ "tool_calls": [{ "index": index, "function": { "arguments": json } }] }).to_string()
+    };
+    let expected = [
+        json!({ "role": "assistant", "content": "" }).to_string(),
+        json!({ "content": "hel" }).to_string(),
+        json!({ "content": "lo" }).to_string(),
+        call(0, "t", "f"),
+        more(0, "{\"a\":"),
+        more(0, "1}"),
+        call(1, "u", "g"),
+        more(1, "{}"),
+        "\"tool_calls\"".to_owned(),
+        json!({ "prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12 }).to_string(),
+    ];
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn usage_is_sent_only_to_those_who_asked_and_garbage_is_no_event() {
+    let mut chunks = Chunks::new(false, 7);
+    assert_eq!(chunks.take("{\"type\":\"message_stop\"}"), Some(Vec::new()));
+    assert_eq!(chunks.take("{\"type\":\"message_start\"}"), None);
+    assert_eq!(chunks.take("[]"), None);
+}
+
+async fn asked(
+    steps: Vec<Step>,
+    endpoint: Endpoint,
+    streaming: bool,
+) -> (Result<Reply, BackendError>, String) {
+    let server = server(steps).await;
+    let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
+    let config = ProviderConfig {
+        timeout: Duration::from_secs(5),
+        ..ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Anthropic(http.clone()))
+    };
+    let backend = AnthropicBackend::new(crate::http::client(None), &http, &config);
+    let body = Bytes::from(json!({ "messages": [user("q")], "stream": streaming }).to_string());
+    let reply = backend.infer(BackendRequest { endpoint, streaming, body }).await;
+    let head = server.heads.borrow().first().cloned().unwrap_or_default();
+    (reply, head)
+}
+
+fn json_answer(status: &str, body: &Value) -> Vec<Step> {
+    let (body, kind) = (body.to_string(), "content-type: application/json");
+    vec![Step::Say(format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))]
+}
+
+fn stream_of(events: &[Value]) -> Vec<Step> {
+    let said = events.iter().map(|event| {
+        let name = event["type"].as_str().unwrap();
+        chunked(&format!("event: {name}\ndata: {event}\n\n"))
+    });
+    vec![Step::Say(std::iter::once(SSE.to_owned()).chain(said).collect())]
+}
+
+async fn collected(reply: Result<Reply, BackendError>) -> Vec<Result<String, BackendError>> {
+    let Ok(Reply::Stream(stream)) = reply else { panic!("not a stream") };
+    stream.collect().await
+}
+
+#[actix::test]
+async fn the_key_travels_in_anthropics_header_with_the_version_to_its_path() {
+    let message = message(&json!([{ "type": "text", "text": "hi" }]), "end_turn");
+    let (reply, head) = asked(json_answer("200 OK", &message), Endpoint::ChatCompletions, false).await;
+    let Ok(Reply::Whole { status: 200, body }) = reply else { panic!("no answer") };
+    assert!(body.contains(r#""content":"hi""#), "{body}");
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/messages http/1.1"), "{head}");
+    assert!(
+        head.contains("x-api-key: ak\r\n") && head.contains("anthropic-version: 2023-06-01\r\n"),
+        "{head}"
+    );
+    assert!(!head.contains("authorization"), "{head}");
+}
+
+#[actix::test]
+async fn a_streamed_answer_is_whole_with_its_end_mark_and_broken_without() {
+    let all = collected(asked(stream_of(&recorded()), Endpoint::ChatCompletions, true).await.0).await;
+    assert!(all.len() == 9 && all.iter().all(Result::is_ok), "{all:?}");
+    let cut = collected(asked(stream_of(&recorded()[..5]), Endpoint::ChatCompletions, true).await.0).await;
+    assert!(cut.len() == 4 && cut[3].is_err(), "{cut:?}");
+}
+
+#[actix::test]
+async fn an_error_in_the_stream_ends_it_with_its_words() {
+    let mut events = recorded()[..4].to_vec();
+    events.push(json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } }));
+    let all = collected(asked(stream_of(&events), Endpoint::ChatCompletions, true).await.0).await;
+    assert_eq!(all.last().unwrap().clone().unwrap_err().to_string(), "backend failed: Overloaded");
+}
+
+#[actix::test]
+async fn an_error_body_is_passed_on_in_openais_shape_to_chat_and_as_it_is_to_messages() {
+    let error =
+        json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "too big" } });
+    for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
+        let (reply, _) = asked(json_answer("400 Bad Request", &error), endpoint, false).await;
+        let Ok(Reply::Whole { status: 400, body }) = reply else { panic!("no answer") };
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["error"]["message"], "too big");
+        assert_eq!(body["type"].is_null(), endpoint == Endpoint::ChatCompletions);
+    }
+}
+
+#[actix::test]
+async fn messages_pass_as_they_stand_and_what_it_has_not_is_refused() {
+    let all = collected(asked(stream_of(&recorded()), Endpoint::Messages, true).await.0).await;
+    assert_eq!(all.len(), recorded().len());
+    let (reply, _) = asked(Vec::new(), Endpoint::Embeddings, false).await;
+    assert!(matches!(reply, Ok(Reply::Whole { status: 400, .. })));
 }

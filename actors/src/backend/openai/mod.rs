@@ -37,75 +37,71 @@ const MAX_ERROR: usize = 256 << 10;
 /// Characters of an error body that is not JSON.
 const MAX_ERROR_TEXT: usize = 300;
 
-/// How a server wants to be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// With a bearer token.
-    OpenAi,
-    /// With `x-api-key`, and the version of the API (Anthropic's documentation, "Versions").
-    Anthropic,
-}
-
-/// The version whose shapes `anthropic` translates.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
-
 /// A server behind HTTP.
 pub struct OpenAiBackend {
     inner: Rc<Inner>,
 }
 
 struct Inner {
-    dialect: Dialect,
     http: Client,
     url: Secret,
-    api_key: Option<Secret>,
+    headers: Headers,
     silence: Duration,
     redactor: Redactor,
     availability: Availability,
 }
 
+/// Headers of every call.
+pub(super) type Headers = Rc<[(&'static str, Secret)]>;
+
+/// How a server wants its key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Auth {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// In a header of its own, and with headers that every call has.
+    Header { name: &'static str, fixed: &'static [(&'static str, &'static str)] },
+}
+
+impl Auth {
+    fn headers(self, key: Option<&Secret>) -> Headers {
+        let own = key.map(|key| match self {
+            Self::Bearer => ("authorization", Secret::new(format!("Bearer {}", key.reveal()))),
+            Self::Header { name, .. } => (name, key.clone()),
+        });
+        let fixed = match self {
+            Self::Bearer => &[],
+            Self::Header { fixed, .. } => fixed,
+        };
+        own.into_iter().chain(fixed.iter().map(|(name, value)| (*name, Secret::new(*value)))).collect()
+    }
+}
+
 impl OpenAiBackend {
     /// A backend that calls by `http`.
     pub fn new(http: Client, backend: &HttpBackend, config: &ProviderConfig) -> Self {
-        Self::speaking(Dialect::OpenAi, http, backend, config)
+        Self::with_auth(http, backend, config, Auth::Bearer)
     }
 
-    /// The same for a server that wants to be asked in another way.
-    pub(super) fn speaking(
-        dialect: Dialect,
+    /// As [`new`](Self::new), for a server that wants its key in another way.
+    pub(super) fn with_auth(
         http: Client,
         backend: &HttpBackend,
         config: &ProviderConfig,
+        auth: Auth,
     ) -> Self {
-        let headers = dialect.headers(backend.api_key.as_ref());
-        let availability = Availability::new(http.clone(), backend, headers, config.availability.clone());
+        let headers = auth.headers(backend.api_key.as_ref());
+        let own = config.availability.clone();
+        let availability = Availability::new(http.clone(), backend, Rc::clone(&headers), own);
         let inner = Inner {
-            dialect,
             http,
             url: backend.url.clone(),
-            api_key: backend.api_key.clone(),
+            headers,
             silence: config.timeout,
             redactor: Redactor::new(backend),
             availability,
         };
         Self { inner: Rc::new(inner) }
-    }
-}
-
-impl Dialect {
-    /// What proves who asks, for every request.
-    fn headers(self, key: Option<&Secret>) -> Vec<(&'static str, Secret)> {
-        match (self, key) {
-            (Self::OpenAi, None) => Vec::new(),
-            (Self::OpenAi, Some(key)) => {
-                vec![("authorization", Secret::new(format!("Bearer {}", key.reveal())))]
-            }
-            (Self::Anthropic, key) => key
-                .map(|key| ("x-api-key", key.clone()))
-                .into_iter()
-                .chain([("anthropic-version", Secret::new(ANTHROPIC_VERSION))])
-                .collect(),
-        }
     }
 }
 
@@ -175,8 +171,8 @@ impl Inner {
             .content_type("application/json")
             .insert_header((ACCEPT, accept))
             .insert_header((ACCEPT_ENCODING, "identity"));
-        for (name, value) in self.dialect.headers(self.api_key.as_ref()) {
-            call = call.insert_header((name, value.reveal()));
+        for (name, value) in &*self.headers {
+            call = call.insert_header((*name, value.reveal()));
         }
         call.send_body(request.body.clone()).await.map_err(|error| self.unsent(&error))
     }

@@ -1,88 +1,17 @@
 //! The OpenAI backend against servers that are scripted byte by byte.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 use wire::task::Endpoint;
 
 use super::*;
+use crate::backend::scripted::{SSE, Step, chunked, server};
 use crate::options::BackendConfig;
 use crate::test_hub::wait_until;
 
-const SSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
 const LAST: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-
-/// What a server does after it has read the request.
-enum Step {
-    Say(String),
-    Pause(Duration),
-    /// A reset instead of an end.
-    Reset,
-    /// Waits until the client has gone.
-    UntilClosed,
-}
-
-struct Server {
-    url: String,
-    heads: Rc<RefCell<Vec<String>>>,
-    closed: Rc<RefCell<bool>>,
-}
-
-async fn server(steps: Vec<Step>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let (heads, closed) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<bool>>::default());
-    let (seen, gone) = (Rc::clone(&heads), Rc::clone(&closed));
-    actix_rt::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let head = read_request(&mut socket).await;
-        seen.borrow_mut().push(head);
-        for step in steps {
-            match step {
-                // The client may have left in the middle of it.
-                Step::Say(text) => drop(socket.write_all(text.as_bytes()).await),
-                Step::Pause(time) => sleep(time).await,
-                Step::Reset => {
-                    socket.set_zero_linger().unwrap();
-                    return;
-                }
-                Step::UntilClosed => {
-                    let mut byte = [0];
-                    let _ = socket.read(&mut byte).await;
-                    *gone.borrow_mut() = true;
-                }
-            }
-        }
-    });
-    Server { url, heads, closed }
-}
-
-async fn read_request(socket: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    loop {
-        socket.read_buf(&mut text).await.unwrap();
-        let head = String::from_utf8_lossy(&text).into_owned();
-        let Some(end) = head.find("\r\n\r\n") else { continue };
-        let length = head
-            .to_ascii_lowercase()
-            .split("content-length: ")
-            .nth(1)
-            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
-        if text.len() >= end + 4 + length {
-            return head;
-        }
-    }
-}
-
-fn chunked(text: &str) -> String {
-    format!("{:x}\r\n{text}\r\n", text.len())
-}
 
 fn events(data: &[&str]) -> String {
     data.iter().map(|data| chunked(&format!("data: {data}\n\n"))).collect()

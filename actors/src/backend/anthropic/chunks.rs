@@ -1,0 +1,157 @@
+//! The events of a streamed message as chat completion chunks. Pure.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wire::json::quote;
+
+use super::answer::{Block, Message, Usage, finish_reason};
+
+/// One stream.
+pub(super) struct Chunks {
+    /// The beginning of every chunk.
+    head: String,
+    created: i64,
+    include_usage: bool,
+    usage: Usage,
+    /// Tools that were called, by the index of their block.
+    calls: HashMap<u64, Call>,
+}
+
+struct Call {
+    /// Its place among the calls.
+    index: usize,
+    /// Arguments that came with the beginning, for a block to which nothing is added.
+    whole: String,
+    /// Whether anything was.
+    added: bool,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    content_block: Option<Block<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    partial_json: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    stop_reason: Option<Cow<'a, str>>,
+}
+
+impl Chunks {
+    pub(super) fn new(include_usage: bool, created: i64) -> Self {
+        Self {
+            head: head("", created, ""),
+            created,
+            include_usage,
+            usage: Usage::default(),
+            calls: HashMap::new(),
+        }
+    }
+
+    /// The chunks that say what the event says; none for one that says nothing to a caller of chat completions.
+    /// `None` for one that cannot be read.
+    pub(super) fn take(&mut self, event: &str) -> Option<Vec<String>> {
+        let event: Event<'_> = serde_json::from_str(event).ok()?;
+        let chunk = match &*event.kind {
+            "message_start" => {
+                let message = event.message?;
+                self.head = head(&message.id, self.created, &message.model);
+                self.usage = message.usage;
+                Some(self.delta(r#""role":"assistant","content":"""#))
+            }
+            "content_block_start" => self.begin(event.index, &event.content_block?),
+            "content_block_delta" => self.add(event.index, &event.delta?),
+            "content_block_stop" => self.complete(event.index),
+            "message_delta" => {
+                self.usage.update(event.usage.unwrap_or_default());
+                let reason = event.delta.and_then(|delta| delta.stop_reason);
+                reason.map(|reason| self.chunk("", &format!("\"{}\"", finish_reason(&reason))))
+            }
+            "message_stop" if self.include_usage => {
+                Some(format!(r#"{}"choices":[],"usage":{}}}"#, self.head, self.usage.to_json()))
+            }
+            // `ping`, and what is not known yet.
+            _ => None,
+        };
+        Some(chunk.into_iter().collect())
+    }
+
+    fn begin(&mut self, block: u64, content: &Block<'_>) -> Option<String> {
+        match &*content.kind {
+            "tool_use" => {
+                let index = self.calls.len();
+                let whole = content.input.map_or("{}", RawValue::get).to_owned();
+                self.calls.insert(block, Call { index, whole, added: false });
+                let id = quote(content.id.as_deref().unwrap_or_default());
+                let name = quote(content.name.as_deref().unwrap_or_default());
+                Some(self.delta(&format!(
+                    r#""tool_calls":[{{"index":{index},"id":{id},"type":"function","function":{{"name":{name},"arguments":""}}}}]"#
+                )))
+            }
+            "text" => self.text("content", content.text.as_deref()),
+            "thinking" => self.text("reasoning_content", content.thinking.as_deref()),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, block: u64, delta: &Delta<'_>) -> Option<String> {
+        if let Some(json) = delta.partial_json.as_deref().filter(|json| !json.is_empty()) {
+            let call = self.calls.get_mut(&block)?;
+            call.added = true;
+            let index = call.index;
+            return Some(self.arguments(index, json));
+        }
+        self.text("content", delta.text.as_deref())
+            .or_else(|| self.text("reasoning_content", delta.thinking.as_deref()))
+    }
+
+    /// A call without arguments has an empty object, which is nothing in pieces; callers parse it all the same.
+    fn complete(&mut self, block: u64) -> Option<String> {
+        let call = self.calls.get(&block).filter(|call| !call.added)?;
+        Some(self.arguments(call.index, &call.whole))
+    }
+
+    fn arguments(&self, index: usize, json: &str) -> String {
+        let json = quote(json);
+        self.delta(&format!(r#""tool_calls":[{{"index":{index},"function":{{"arguments":{json}}}}}]"#))
+    }
+
+    fn text(&self, key: &str, text: Option<&str>) -> Option<String> {
+        let text = text.filter(|text| !text.is_empty())?;
+        Some(self.delta(&format!(r#""{key}":{}"#, quote(text))))
+    }
+
+    fn delta(&self, members: &str) -> String {
+        self.chunk(members, "null")
+    }
+
+    fn chunk(&self, members: &str, finish: &str) -> String {
+        let head = &self.head;
+        format!(r#"{head}"choices":[{{"index":0,"delta":{{{members}}},"finish_reason":{finish}}}]}}"#)
+    }
+}
+
+fn head(id: &str, created: i64, model: &str) -> String {
+    let (id, model) = (quote(id), quote(model));
+    format!(r#"{{"id":{id},"object":"chat.completion.chunk","created":{created},"model":{model},"#)
+}

@@ -1,0 +1,80 @@
+//! A backend that is scripted byte by byte, for one connection.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+/// The head of an event stream.
+pub(super) const SSE: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// What a server does after it has read the request.
+pub(super) enum Step {
+    Say(String),
+    Pause(Duration),
+    /// A reset instead of an end.
+    Reset,
+    /// Waits until the client has gone.
+    UntilClosed,
+}
+
+pub(super) struct Server {
+    pub(super) url: String,
+    /// Of each request its head and, behind it, its body.
+    pub(super) heads: Rc<RefCell<Vec<String>>>,
+    pub(super) closed: Rc<RefCell<bool>>,
+}
+
+pub(super) async fn server(steps: Vec<Step>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (heads, closed) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<bool>>::default());
+    let (seen, gone) = (Rc::clone(&heads), Rc::clone(&closed));
+    actix_rt::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let head = read_request(&mut socket).await;
+        seen.borrow_mut().push(head);
+        for step in steps {
+            match step {
+                // The client may have left in the middle of it.
+                Step::Say(text) => drop(socket.write_all(text.as_bytes()).await),
+                Step::Pause(time) => sleep(time).await,
+                Step::Reset => {
+                    socket.set_zero_linger().unwrap();
+                    return;
+                }
+                Step::UntilClosed => {
+                    let mut byte = [0];
+                    let _ = socket.read(&mut byte).await;
+                    *gone.borrow_mut() = true;
+                }
+            }
+        }
+    });
+    Server { url, heads, closed }
+}
+
+async fn read_request(socket: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    loop {
+        socket.read_buf(&mut text).await.unwrap();
+        let head = String::from_utf8_lossy(&text).into_owned();
+        let Some(end) = head.find("\r\n\r\n") else { continue };
+        let length = head
+            .to_ascii_lowercase()
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+        if text.len() >= end + 4 + length {
+            return head;
+        }
+    }
+}
+
+pub(super) fn chunked(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
