@@ -9,6 +9,7 @@ mod control;
 mod discover;
 mod exit;
 mod logging;
+mod notify;
 mod output;
 mod signals;
 

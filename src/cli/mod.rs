@@ -5,6 +5,7 @@ mod global;
 mod hub;
 mod manage;
 mod registrar;
+mod service;
 #[cfg(test)]
 mod tests;
 mod use_llm;
@@ -21,6 +22,7 @@ pub(crate) use registrar::{
     AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
     UpArgs,
 };
+pub(crate) use service::{InstallArgs, Manager, Served, ServiceCommand};
 pub(crate) use use_llm::ChatArgs;
 
 /// Offer the LLM on your workstation to your team through one hub, from behind NAT.
@@ -96,6 +98,9 @@ pub(crate) enum Command {
     /// Check the configuration, the hub and every backend
     #[command(after_help = "Example:\n  virtual-llm check")]
     Check,
+    /// Let systemd or launchd run `publish` or `hub`
+    #[command(subcommand, after_help = "Example:\n  virtual-llm service install")]
+    Service(ServiceCommand),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   virtual-llm completions bash > ~/.local/share/bash-completion/completions/virtual-llm

@@ -15,6 +15,7 @@ use hub::{
 use crate::{
     cli::{HubArgs, PoolsPolicy},
     exit::{Failure, Outcome},
+    notify,
     signals::Signals,
 };
 
@@ -26,7 +27,12 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     let running = Hub::start(options(args)?).await.map_err(refused_start)?;
     announce(running.admin_token());
     log::info!("the hub listens on {}", running.url());
-    signals.stop().await;
+    notify::ready();
+    tokio::select! {
+        _ = signals.stop() => {}
+        () = notify::keep_alive() => {}
+    }
+    notify::stopping();
     log::info!("stopping: running calls have 20 s; a second signal stops at once");
     tokio::select! {
         () = running.stop() => Ok(()),

@@ -12,6 +12,7 @@ mod hub;
 mod login;
 mod publish;
 mod rows;
+mod service;
 mod status;
 mod token;
 mod up;
@@ -47,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Apply(args) => briefly(signals, apply::run(global, &args)).await,
         Command::Token(command) => briefly(signals, token::run(global, &command)).await,
         Command::Check => briefly(signals, check::run(global)).await,
+        Command::Service(command) => service::run(global, &command),
         Command::Completions { shell } => completions::run(shell),
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     config::{self, Hub, Places, Published},
     control::Server,
     exit::{Code, Failure, Outcome},
+    notify,
     signals::{Signals, Wanted},
 };
 
@@ -20,6 +21,8 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
             "nothing to publish: {} names no provider with \"publish\": true; `virtual-llm add` writes one",
             places.config.display()
         );
+        // A service that ends before it was up counts as failed, and would be started again and again.
+        notify::ready();
         return Ok(());
     }
     let hub = config::hub(global, &places)?;
@@ -31,6 +34,8 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
         timings,
     })
     .map_err(refused_start)?;
+    // Not when the hub has answered: it may be away for days, and no manager waits that long.
+    notify::ready();
     let control = open_control(&places);
     let answers = async {
         match &control {
@@ -41,6 +46,7 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
     tokio::select! {
         outcome = steer(&registrar, &places, &mut signals) => outcome,
         () = answers => Ok(()),
+        () = notify::keep_alive() => Ok(()),
     }
 }
 
@@ -69,6 +75,7 @@ async fn steer(registrar: &Registrar, places: &Places, signals: &mut Signals) ->
 /// Lets what runs come to its end; a second signal does not.
 async fn stop(registrar: &Registrar, signals: &mut Signals) -> Outcome {
     log::info!("stopping; a second signal stops at once");
+    notify::stopping();
     registrar.stop();
     tokio::select! {
         ended = registrar.wait() => outcome(ended),

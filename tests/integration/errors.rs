@@ -175,6 +175,8 @@ async fn every_help_text_is_as_it_was_and_has_an_example() {
         "token list",
         "token revoke",
         "check",
+        "service",
+        "service install",
         "completions",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

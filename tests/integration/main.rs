@@ -17,4 +17,5 @@ mod end_to_end;
 mod errors;
 mod manage;
 mod registrar;
+mod service;
 mod up;

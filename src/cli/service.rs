@@ -1,0 +1,52 @@
+//! `service`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `service`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Write the file by which systemd or launchd runs `publish` or `hub`
+    Install(InstallArgs),
+}
+
+/// `service install`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm service install                  publish, for you
+  sudo virtual-llm service install hub -- --listen 0.0.0.0:8787
+  virtual-llm service install --print")]
+pub(crate) struct InstallArgs {
+    /// What to run
+    #[arg(value_enum, default_value = "publish")]
+    pub(crate) what: Served,
+    /// Who runs it [default: this system's]
+    #[arg(long, value_enum)]
+    pub(crate) manager: Option<Manager>,
+    /// Print the file and write nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Replace a file that is there and differs
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Options for the command itself
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub(crate) rest: Vec<String>,
+}
+
+/// What a service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Served {
+    /// The registrar, as this user
+    Publish,
+    /// The hub, as a user of its own
+    Hub,
+}
+
+/// What runs services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Manager {
+    /// Linux
+    Systemd,
+    /// macOS
+    Launchd,
+}

@@ -1,0 +1,123 @@
+//! `service install`: the file by which systemd or launchd runs `publish` or `hub`.
+
+mod launchd;
+mod systemd;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    cli::{Global, InstallArgs, Manager, Served, ServiceCommand},
+    config::plain,
+    exit::{Failure, Outcome},
+    output,
+};
+
+/// A file for a service manager, and what to do with it.
+struct Service {
+    path: PathBuf,
+    text: String,
+    /// The commands that start it.
+    next: String,
+}
+
+/// Runs it.
+pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
+    let ServiceCommand::Install(args) = command;
+    let program = env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot tell where this program is: {}", plain(&error))))?;
+    let line = command_line(&program, global, args)?;
+    let service = match args.manager.unwrap_or(default_manager()) {
+        Manager::Systemd => systemd::service(args.what, &line)?,
+        Manager::Launchd => launchd::service(args.what, &line)?,
+    };
+    if args.print {
+        return output::piece(&service.text);
+    }
+    write(&service, args.force)?;
+    output::line(format!("wrote {}", service.path.display()))?;
+    if args.what == Served::Hub && is_in_a_home(&program) {
+        output::note(format!(
+            "warning: the hub's own user may not reach {}: copy the program to /usr/local/bin and install again from there",
+            program.display()
+        ));
+    }
+    output::line(format!("Start it:\n{}", service.next))
+}
+
+const fn default_manager() -> Manager {
+    if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }
+}
+
+/// The program and its arguments, with what this call was told: the service runs elsewhere, so paths are absolute.
+fn command_line(program: &Path, global: &Global, args: &InstallArgs) -> Result<Vec<String>, Failure> {
+    let text = |path: &Path| {
+        let absolute =
+            std::path::absolute(path).ok().and_then(|path| path.into_os_string().into_string().ok());
+        absolute.ok_or_else(|| Failure::usage(format!("{}: expected a path in UTF-8", path.display())))
+    };
+    let mut line = vec![text(program)?];
+    line.push(if args.what == Served::Hub { "hub" } else { "publish" }.to_owned());
+    if args.what == Served::Publish {
+        let paths = [
+            ("--home", &global.home),
+            ("--config", &global.config),
+            ("--credentials", &global.credentials),
+            ("--session-file", &global.session_file),
+            ("--ca-file", &global.ca_file),
+        ];
+        for (option, path) in paths {
+            if let Some(path) = path {
+                line.extend([option.to_owned(), text(path)?]);
+            }
+        }
+        if let Some(url) = &global.hub_url {
+            line.extend(["--hub-url".to_owned(), url.clone()]);
+        }
+        if global.allow_insecure {
+            line.push("--allow-insecure".to_owned());
+        }
+    }
+    line.extend(args.rest.iter().cloned());
+    match line.iter().find(|word| word.contains(char::is_control)) {
+        Some(_) => {
+            Err(Failure::usage("an option has a control character in it, which a service file cannot hold"))
+        }
+        None => Ok(line),
+    }
+}
+
+fn write(service: &Service, force: bool) -> Outcome {
+    let path = &service.path;
+    let cannot = |error: std::io::Error| {
+        let hint =
+            if error.kind() == std::io::ErrorKind::PermissionDenied { "; run it with sudo" } else { "" };
+        Failure::failed(format!("cannot write {}: {}{hint}", path.display(), plain(&error)))
+    };
+    if !force && fs::read_to_string(path).is_ok_and(|there| there != service.text) {
+        return Err(Failure::failed(format!(
+            "{} is there and differs: --force replaces it, --print shows the new one",
+            path.display()
+        )));
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(cannot)?;
+    }
+    fs::write(path, &service.text).map_err(cannot)
+}
+
+/// The folder of a person's own service files.
+fn home() -> Result<PathBuf, Failure> {
+    env::home_dir()
+        .filter(|home| home.is_absolute())
+        .ok_or_else(|| Failure::usage("there is no home folder: set HOME"))
+}
+
+/// Where only one person gets in.
+fn is_in_a_home(program: &Path) -> bool {
+    ["/home", "/root", "/Users"].iter().any(|folder| program.starts_with(folder))
+}

@@ -1,0 +1,72 @@
+use std::path::Path;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+fn parse(words: &[&str]) -> (Global, InstallArgs) {
+    let cli = Cli::try_parse_from([&["virtual-llm", "service", "install"], words].concat()).unwrap();
+    match cli.command {
+        Command::Service(ServiceCommand::Install(args)) => (cli.global, args),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn line(words: &[&str]) -> Vec<String> {
+    let (global, args) = parse(words);
+    command_line(Path::new("/usr/bin/virtual-llm"), &global, &args).unwrap()
+}
+
+#[test]
+fn a_service_runs_what_this_call_was_told() {
+    assert_eq!(line(&[]), ["/usr/bin/virtual-llm", "publish"]);
+    assert_eq!(
+        line(&["--home", "/h", "--hub-url", "https://hub", "--", "--drain-timeout", "5m"]),
+        [
+            "/usr/bin/virtual-llm",
+            "publish",
+            "--home",
+            "/h",
+            "--hub-url",
+            "https://hub",
+            "--drain-timeout",
+            "5m"
+        ]
+    );
+    assert!(line(&["--config", "here.json"])[3].starts_with('/'), "a service runs in another folder");
+}
+
+#[test]
+fn a_hub_without_a_place_keeps_its_data_where_the_system_does() {
+    let unit = systemd::service(Served::Hub, &line(&["hub"])).unwrap();
+    assert!(
+        unit.text.contains("ExecStart=/usr/bin/virtual-llm hub --data-dir /var/lib/virtual-llm\n"),
+        "{}",
+        unit.text
+    );
+    let unit = systemd::service(Served::Hub, &line(&["hub", "--", "--data-dir=/srv/hub"])).unwrap();
+    assert!(unit.text.contains("ExecStart=/usr/bin/virtual-llm hub --data-dir=/srv/hub\n"), "{}", unit.text);
+}
+
+#[test]
+fn a_property_list_holds_each_word_as_it_is() {
+    let list = launchd::service(Served::Publish, &line(&["--home", "/a & <b>"])).unwrap();
+    assert!(list.text.contains("    <string>/a &amp; &lt;b&gt;</string>\n"), "{}", list.text);
+}
+
+#[test]
+fn a_file_that_somebody_changed_is_not_replaced_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = |text: &str| Service {
+        path: folder.path().join("new/unit"),
+        text: text.to_owned(),
+        next: String::new(),
+    };
+    write(&service("one"), false).unwrap();
+    write(&service("one"), false).unwrap();
+    let failure = write(&service("two"), false).unwrap_err();
+    assert!(failure.text().unwrap().contains("--force replaces it"));
+    write(&service("two"), true).unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("new/unit")).unwrap(), "two");
+}

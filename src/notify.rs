@@ -1,0 +1,98 @@
+//! Tells the service manager how it goes (`sd_notify(3)`): a datagram to `NOTIFY_SOCKET`, where there is one.
+
+use std::{env, io, os::unix::net::UnixDatagram, time::Duration};
+
+/// Up: who waits for us may start.
+pub(crate) fn ready() {
+    say("READY=1");
+}
+
+/// On the way down.
+pub(crate) fn stopping() {
+    say("STOPPING=1");
+}
+
+/// Says twice in each watchdog interval that the arbiter still turns. Never ends; silent where nobody watches.
+pub(crate) async fn keep_alive() {
+    let Some(interval) = watchdog_interval(&|name| env::var(name).ok(), std::process::id()) else {
+        return std::future::pending().await;
+    };
+    let mut tick = tokio::time::interval(interval / 2);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        say("WATCHDOG=1");
+    }
+}
+
+/// How often the manager wants to hear of the process `pid`.
+fn watchdog_interval(variable: &dyn Fn(&str) -> Option<String>, pid: u32) -> Option<Duration> {
+    if variable("WATCHDOG_PID").is_some_and(|wanted| wanted != pid.to_string()) {
+        return None;
+    }
+    let micros = variable("WATCHDOG_USEC")?.parse().ok().filter(|&micros| micros > 0)?;
+    Some(Duration::from_micros(micros))
+}
+
+/// A manager that does not listen is no reason to stop serving.
+fn say(state: &str) {
+    if let Some(socket) = env::var_os("NOTIFY_SOCKET").and_then(|name| name.into_string().ok())
+        && let Err(error) = send(&socket, state)
+    {
+        log::debug!("the service manager did not take {state}: {error}");
+    }
+}
+
+fn send(socket: &str, state: &str) -> io::Result<()> {
+    let ours = UnixDatagram::unbound()?;
+    // A full queue at the manager must not hold up a token.
+    ours.set_nonblocking(true)?;
+    match socket.strip_prefix('@') {
+        Some(name) => send_abstract(&ours, name, state),
+        None => ours.send_to(state.as_bytes(), socket).map(drop),
+    }
+}
+
+/// Names with a leading `@` are in Linux's abstract name space.
+#[cfg(target_os = "linux")]
+fn send_abstract(ours: &UnixDatagram, name: &str, state: &str) -> io::Result<()> {
+    use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
+    ours.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_abstract(_ours: &UnixDatagram, _name: &str, _state: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_arrives_as_one_datagram() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        send(path.to_str().unwrap(), "READY=1").unwrap();
+        let mut text = [0; 32];
+        let length = manager.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"READY=1");
+    }
+
+    #[test]
+    fn only_the_process_that_is_watched_keeps_the_watchdog_quiet() {
+        let with = |pid: Option<&'static str>, micros: Option<&'static str>| {
+            let variable =
+                move |name: &str| if name == "WATCHDOG_PID" { pid } else { micros }.map(str::to_owned);
+            watchdog_interval(&variable, 7)
+        };
+        assert_eq!(with(Some("7"), Some("2000000")), Some(Duration::from_secs(2)));
+        assert_eq!(with(None, Some("2000000")), Some(Duration::from_secs(2)));
+        for (pid, micros) in
+            [(Some("8"), Some("2000000")), (None, None), (None, Some("0")), (None, Some("x"))]
+        {
+            assert_eq!(with(pid, micros), None, "{pid:?} {micros:?}");
+        }
+    }
+}

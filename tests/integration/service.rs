@@ -1,0 +1,98 @@
+//! What a service manager sees: ready, alive, stopping, and the file that tells it how.
+
+use std::{path::Path, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::{net::UnixDatagram, time::timeout};
+
+use crate::support::{
+    PATIENCE,
+    process::{Home, Process},
+};
+
+/// The manager's end of the socket.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn at(path: &Path) -> Self {
+        Self(UnixDatagram::bind(path).unwrap())
+    }
+
+    /// Waits until the service has said `state`.
+    async fn hears(&self, state: &str) {
+        let mut text = [0; 64];
+        let heard = async {
+            loop {
+                let length = self.0.recv(&mut text).await.unwrap();
+                if &text[..length] == state.as_bytes() {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("never heard {state}"));
+    }
+}
+
+fn start(home: &Home, socket: &Path, args: &[&str]) -> Process {
+    let mut command = home.command(args);
+    command
+        .env("NOTIFY_SOCKET", socket)
+        .env("WATCHDOG_USEC", Duration::from_millis(200).as_micros().to_string());
+    Process::new(command.spawn().unwrap())
+}
+
+#[actix_rt::test]
+async fn a_hub_tells_its_manager_that_it_is_ready_alive_and_stopping() {
+    let home = Home::new();
+    let socket = home.path().join("notify");
+    let manager = Manager::at(&socket);
+    let hub = start(&home, &socket, &["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
+    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        manager.hears(state).await;
+    }
+    hub.signal(Signal::SIGTERM);
+    manager.hears("STOPPING=1").await;
+    assert_eq!(hub.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn a_registrar_is_ready_while_its_hub_is_away() {
+    let home = Home::new();
+    // Nobody listens on the discard port of this machine.
+    home.credentials("http://127.0.0.1:9", "token");
+    home.providers(&json!([{ "name": "demo", "type": "mock", "publish": true }]));
+    let socket = home.path().join("notify");
+    let manager = Manager::at(&socket);
+    let registrar = start(&home, &socket, &["publish"]);
+    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        manager.hears(state).await;
+    }
+    registrar.signal(Signal::SIGTERM);
+    manager.hears("STOPPING=1").await;
+    assert_eq!(registrar.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn a_registrar_with_nothing_to_publish_does_not_look_like_a_failed_service() {
+    let home = Home::new();
+    let socket = home.path().join("notify");
+    let manager = Manager::at(&socket);
+    let registrar = start(&home, &socket, &["publish"]);
+    manager.hears("READY=1").await;
+    assert_eq!(registrar.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn service_install_writes_a_unit_of_this_user_and_says_how_to_start_it() {
+    let home = Home::new();
+    let outcome = home.run(&["service", "install", "--manager", "systemd", "--config", "/etc/x.json"]).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("systemctl --user enable --now virtual-llm"), "{outcome:?}");
+    let unit = std::fs::read_to_string(home.path().join(".config/systemd/user/virtual-llm.service")).unwrap();
+    assert!(unit.contains("Type=notify\n") && unit.contains(" publish --config /etc/x.json\n"), "{unit}");
+
+    let changed = home.run(&["service", "install", "--manager", "systemd"]).await;
+    assert_eq!(changed.code(), 1, "{changed:?}");
+    assert!(changed.stderr.contains("--force replaces it"), "{changed:?}");
+}
