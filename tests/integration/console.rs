@@ -80,7 +80,7 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
 
     // A model's answer is text, whatever it looks like: the mock gives back what it was told.
     page.click("a[data-page=chat]").await;
-    page.until("document.querySelector('#model').options.length === 2").await;
+    page.until("document.querySelector('#model')?.options.length === 2").await;
     page.type_into("#model", "slow").await;
     page.type_into("#message", "<img src=x onerror=alert(1)> <b>said</b>\u{E007}").await;
     page.until("document.querySelector('.assistant[aria-busy] .said')?.textContent.length > 10").await;
