@@ -25,6 +25,9 @@ const WRITE: usize = 32 << 10;
 /// Chunks that may wait behind a POST before the backend is slowed down.
 const BACKLOG: usize = 256;
 
+/// Bytes of a merged chunk: some hundred tokens. Each merge reads it again, and a hub that is away must not grow it.
+const MERGED: usize = 16 << 10;
+
 /// A piece, or how it ended.
 type Piece = Option<Result<String, BackendError>>;
 
@@ -154,7 +157,7 @@ impl<'a> Chunks<'a> {
                 self.pieces += 1;
                 // A number for each chunk, so numbered ones stay as they are.
                 let merged = match self.backlog.back_mut() {
-                    Some(last) if !self.numbered => {
+                    Some(last) if !self.numbered && last.len() < MERGED => {
                         wire::merge::merged(last, &data).map(|merged| *last = merged)
                     }
                     _ => None,

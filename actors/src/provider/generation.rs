@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::backend::{BackendError, Reply};
 
@@ -34,6 +34,22 @@ impl Generation {
     /// Nothing is called yet.
     pub(super) fn new() -> Self {
         Self(Rc::new(RefCell::new(State::Over)))
+    }
+
+    /// An answer whose pieces are all there.
+    pub(super) fn of(pieces: impl Iterator<Item = Result<String, BackendError>> + 'static) -> Self {
+        Self(Rc::new(RefCell::new(State::Streams(stream::iter(pieces).boxed_local()))))
+    }
+
+    /// Stops an answer that comes in pieces: `error` is the last of them. False for any other.
+    pub(super) fn fail(&self, error: &str) -> bool {
+        let mut state = self.0.borrow_mut();
+        let streams = matches!(*state, State::Streams(_));
+        if streams {
+            let last = Err(BackendError::Failed(error.to_owned()));
+            *state = State::Streams(stream::iter([last]).boxed_local());
+        }
+        streams
     }
 
     /// Calls the backend; what was called before stops.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::time::Instant;
 use wire::register::ProviderStatus;
 use wire::row::Status;
 
@@ -13,27 +14,77 @@ use crate::wake::messages::PutToSleep;
 /// Between two reports of changes. A busy provider changes with every task; the hub is told once a second.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// What is known of the backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Health {
-    /// Not asked yet: it counts as available until it says otherwise.
-    #[default]
-    Unknown,
-    /// It answered.
+/// What is known of the backend. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// What was seen last. Not asked yet, it counts as available until it says otherwise.
+    seen: Option<bool>,
+    /// We put it to sleep. Its server may well answer meanwhile: it sleeps until it is woken, or has been away and is
+    /// back, which means that somebody else woke it.
+    slept: Option<Slept>,
+}
+
+#[derive(Debug, Default)]
+struct Slept {
+    was_away: bool,
+}
+
+/// On the way to `idleSeconds`.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// When the last task ended.
+    idle_since: Option<Instant>,
+    /// Whether a timer looks at it.
+    pub(super) timer: bool,
+    /// Whether the sleep recipe runs.
+    pub(super) begins: bool,
+}
+
+/// How a backend stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It answers, as far as is known.
     Up,
-    /// It did not.
+    /// It did not answer when it was last asked.
     Down,
+    /// We put it to sleep.
+    Asleep,
 }
 
 impl Health {
-    /// What was seen last is true.
-    pub(super) fn saw(&mut self, up: bool) {
-        *self = if up { Self::Up } else { Self::Down };
+    /// A check came back. `busy`: while tasks ran; a backend at work may have no time to answer.
+    pub(super) fn checked(&mut self, up: bool, busy: bool) {
+        if !up && busy {
+            return;
+        }
+        self.seen = Some(up);
+        match &mut self.slept {
+            Some(slept) if !up => slept.was_away = true,
+            Some(slept) if slept.was_away => self.slept = None,
+            _ => (),
+        }
     }
 
-    /// Whether a task should look before it calls.
-    pub(super) fn is_asleep(self) -> bool {
-        self == Self::Down
+    /// A task found it up, or away.
+    pub(super) fn met(&mut self, up: bool) {
+        self.seen = Some(up);
+        if up {
+            self.slept = None;
+        }
+    }
+
+    /// It was woken, or put to sleep.
+    pub(super) fn turned(&mut self, awake: bool) {
+        self.slept = (!awake).then(Slept::default);
+        self.seen = Some(awake);
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match (&self.slept, self.seen) {
+            (Some(_), _) => Standing::Asleep,
+            (None, Some(false)) => Standing::Down,
+            (None, _) => Standing::Up,
+        }
     }
 }
 
@@ -44,9 +95,13 @@ impl ProviderActor {
     }
 
     pub(super) fn check_health(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.state.checking, true) {
+            return;
+        }
         let asking = self.backend.available().into_actor(self);
         ctx.spawn(asking.map(|up, this, ctx| {
-            this.state.health.saw(up);
+            this.state.checking = false;
+            this.health.checked(up, this.gate.running() > 0);
             this.changed(ctx);
         }));
     }
@@ -71,12 +126,12 @@ impl ProviderActor {
 
     pub(super) fn report(&self) -> ProviderReport {
         let paused = self.gate.is_paused();
-        let down = self.state.health == Health::Down;
-        let (status, reason) = match (paused, down, self.config.wake.is_some()) {
+        let (status, reason) = match (paused, self.health.standing(), self.config.wake.is_some()) {
             (true, ..) => (Status::Inactive, Some("paused by its owner")),
-            (_, false, _) => (Status::Active, None),
-            (_, true, true) => (Status::Hibernating, Some("the backend sleeps")),
-            (_, true, false) => (Status::Inactive, Some("the backend does not answer")),
+            (_, Standing::Up, _) => (Status::Active, None),
+            (_, Standing::Asleep, _) => (Status::Hibernating, Some("it was put to sleep")),
+            (_, Standing::Down, true) => (Status::Hibernating, Some("the backend sleeps")),
+            (_, Standing::Down, false) => (Status::Inactive, Some("the backend does not answer")),
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ProviderReport {
@@ -94,18 +149,30 @@ impl ProviderActor {
         }
     }
 
-    /// With nothing to do for `idleSeconds`, the backend may sleep.
+    /// With nothing to do for `idleSeconds`, the backend may sleep. Called whenever it may have become idle.
     pub(super) fn rest_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(idle) = self.config.sleep.as_ref().and_then(|sleep| sleep.idle) else { return };
-        if !self.gate.is_idle() || self.state.health == Health::Down {
+        if self.gate.is_idle() && self.health.standing() == Standing::Up {
+            self.state.rest.idle_since = Some(Instant::now());
+            self.watch_idleness(idle, ctx);
+        }
+    }
+
+    /// One timer, however often it becomes idle: at its end it looks how long it has been.
+    fn watch_idleness(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.state.rest.timer, true) {
             return;
         }
-        self.state.idle_turn += 1;
-        let turn = self.state.idle_turn;
-        ctx.run_later(idle, move |this, ctx| {
-            // A later turn has a timer of its own.
-            if this.gate.is_idle() && this.state.idle_turn == turn {
-                this.put_to_sleep(ctx);
+        ctx.run_later(wait, |this, ctx| {
+            this.state.rest.timer = false;
+            let idle = this.config.sleep.as_ref().and_then(|sleep| sleep.idle);
+            let (Some(idle), Some(since)) = (idle, this.state.rest.idle_since) else { return };
+            if !this.gate.is_idle() || this.health.standing() != Standing::Up {
+                return;
+            }
+            match idle.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+                Some(left) => this.watch_idleness(left, ctx),
+                None => this.put_to_sleep(ctx),
             }
         });
     }
@@ -114,17 +181,57 @@ impl ProviderActor {
         let name = self.config.name.clone();
         let asking =
             self.links.put_to_sleep.send(PutToSleep { wire_name: self.config.wire_name.to_string() });
-        ctx.spawn(asking.into_actor(self).map(move |slept, this, ctx| match slept {
-            Ok(Ok(())) => {
-                log::info!("provider {name} sleeps: nothing to do");
-                this.state.health.saw(false);
-                this.changed(ctx);
+        // A task that arrives meanwhile waits: half asleep, a backend answers nobody.
+        self.state.rest.begins = true;
+        ctx.spawn(asking.into_actor(self).map(move |slept, this, ctx| {
+            this.state.rest.begins = false;
+            match slept {
+                Ok(Ok(())) => {
+                    log::info!("provider {name} sleeps: nothing to do");
+                    this.health.turned(false);
+                }
+                Ok(Err(reason)) => {
+                    log::warn!("provider {name} cannot be put to sleep: {reason}");
+                    this.rest_when_idle(ctx);
+                }
+                Err(_) => this.rest_when_idle(ctx),
             }
-            Ok(Err(reason)) => {
-                log::warn!("provider {name} cannot be put to sleep: {reason}");
-                this.rest_when_idle(ctx);
-            }
-            Err(_) => this.rest_when_idle(ctx),
+            this.start_next(ctx);
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(steps: &[fn(&mut Health)]) -> Standing {
+        let mut health = Health::default();
+        for step in steps {
+            step(&mut health);
+        }
+        health.standing()
+    }
+
+    #[test]
+    fn a_backend_that_was_put_to_sleep_sleeps_though_its_server_answers() {
+        assert_eq!(after(&[|it| it.turned(false), |it| it.checked(true, false)]), Standing::Asleep);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), Standing::Up);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), Standing::Up);
+    }
+
+    #[test]
+    fn one_that_was_away_and_is_back_was_woken_by_somebody_else() {
+        let back: [fn(&mut Health); 3] =
+            [|it| it.turned(false), |it| it.checked(false, false), |it| it.checked(true, false)];
+        assert_eq!(after(&back[..2]), Standing::Asleep);
+        assert_eq!(after(&back), Standing::Up);
+    }
+
+    #[test]
+    fn one_that_is_too_busy_for_a_check_is_not_away() {
+        assert_eq!(after(&[|it| it.checked(false, true)]), Standing::Up);
+        assert_eq!(after(&[|it| it.checked(false, false)]), Standing::Down);
+        assert_eq!(after(&[|it| it.checked(false, false), |it| it.met(true)]), Standing::Up);
     }
 }

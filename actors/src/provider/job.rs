@@ -2,22 +2,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Recipient;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use wire::json::Object;
+use tokio::time::{Instant, timeout};
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, openai, texts};
 
-use super::deliver;
 use super::generation::{Answer, Generation};
+use super::health::Standing;
+use super::{deliver, whole};
 use crate::backend::{Backend, BackendError, BackendRequest};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
 use crate::wake::messages::EnsureAwake;
+
+/// For the last word of an answer that is stopped: a hub that reads takes it in milliseconds.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// What an inference needs; the settings are those of its start.
 pub(super) struct Job {
@@ -28,8 +32,8 @@ pub(super) struct Job {
     pub backend: Rc<dyn Backend>,
     pub outbox: Outbox,
     pub wake: Recipient<EnsureAwake>,
-    /// Whether the backend was asleep when last seen.
-    pub asleep: bool,
+    /// How the backend stood when the task began.
+    pub standing: Standing,
 }
 
 /// How a task ends.
@@ -69,9 +73,17 @@ impl Job {
         let stopped = match select(answering, stop).await {
             Either::Left((ending, _)) => Ok(ending),
             // The sender goes with the provider, which crashed too often.
-            Either::Right((stop, _)) => Err(stop.unwrap_or_else(|_| {
-                Stop::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
-            })),
+            Either::Right((stop, answering)) => {
+                match stop.unwrap_or_else(|_| {
+                    Stop::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
+                }) {
+                    Stop::Error(error) if generation.fail(&error) => {
+                        // An answer that has begun ends where it goes, with this error as its last word.
+                        timeout(LAST_WORD, answering).await.map_err(|_| Stop::Error(error))
+                    }
+                    stop => Err(stop),
+                }
+            }
         };
         let outbox = outbox.clone();
         let drain = self.config.on_abort == OnAbort::Drain;
@@ -102,7 +114,7 @@ impl Job {
             Ok(request) => request,
             Err(error) => return Ending::Result(TaskResult::Error(error)),
         };
-        let streaming = request.streaming;
+        let (streaming, endpoint) = (request.streaming, request.endpoint);
         let answer = match self.ask(generation, request).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -112,7 +124,9 @@ impl Job {
         };
         outcome.reached = Some(true);
         match answer {
-            Answer::Whole { status, body } if streaming && status < 400 => self.as_stream(id, &body).await,
+            Answer::Whole { status, body } if self.task.streaming && status < 400 => {
+                self.as_stream(id, endpoint, &body).await
+            }
             Answer::Whole { status, body } => Ending::Result(self.whole(status, &body, streaming)),
             Answer::Pieces => {
                 // Until something is there to send, a failure is a plain result, which a hub may try elsewhere.
@@ -157,7 +171,10 @@ impl Job {
     /// Asks the backend, waking it once where it sleeps and can be woken.
     async fn ask(&self, generation: &Generation, request: BackendRequest) -> Result<Answer, String> {
         let mut may_wake = self.config.wake.is_some();
-        if self.asleep && may_wake && !self.backend.available().await {
+        if !self.is_awake().await {
+            if !may_wake {
+                return Err(texts::BACKEND_NOT_AVAILABLE.to_owned());
+            }
             self.wake().await?;
             may_wake = false;
         }
@@ -169,6 +186,18 @@ impl Job {
                 generation.answer().await.map_err(|error| error.to_string())
             }
             answer => answer.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Asked where there is reason to: a server may take connections while its model sleeps, and then the owner has said
+    /// how to tell.
+    async fn is_awake(&self) -> bool {
+        match self.standing {
+            Standing::Asleep => false,
+            Standing::Up if self.config.availability.is_none() => true,
+            // Nothing can be done about it: the task itself shows whether it is still so.
+            Standing::Down if self.config.availability.is_none() && self.config.wake.is_none() => true,
+            Standing::Up | Standing::Down => self.backend.available().await,
         }
     }
 
@@ -190,31 +219,20 @@ impl Job {
             .unwrap_or_else(|error| TaskResult::Error(format!("the backend's answer is {error}")))
     }
 
-    /// A caller who asked for chunks gets a chunk, though the backend answered in one piece.
-    async fn as_stream(&self, id: &wire::TaskId, body: &str) -> Ending {
-        let whole = wire::json::compact(body).and_then(|body| {
-            if Object::parse(&body)?.get("error").is_some_and(|error| error != "null") {
-                return Ok(Err(body));
-            }
-            openai::completion_as_chunk(&body).map(Ok)
-        });
-        let chunk = match whole {
-            Ok(Ok(chunk)) => chunk,
-            Ok(Err(error)) => {
-                let message = openai::error_message(&error).unwrap_or_else(|| "no message".to_owned());
-                return Ending::Result(TaskResult::Error(format!("backend failed: {message}")));
-            }
+    /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
+    async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: &str) -> Ending {
+        let mut pieces = match whole::pieces(endpoint, body) {
+            Ok(pieces) => pieces.into_iter().map(Ok),
             Err(error) => {
                 return Ending::Result(TaskResult::Error(format!("the backend's answer is {error}")));
             }
         };
         let uplink = self.outbox.uplink();
-        // A generation that was never called is over after the first piece.
-        let (first, over) = (Some(Ok(chunk)), Generation::new());
+        let (first, rest) = (pieces.next(), Generation::of(pieces));
         if self.features.has(Feature::ResultStream) {
-            deliver::upload(&*uplink, id, first, &over).await.0
+            deliver::upload(&*uplink, id, first, &rest).await.0
         } else {
-            deliver::post_chunks(&*uplink, id, self.features, first, &over).await.0
+            deliver::post_chunks(&*uplink, id, self.features, first, &rest).await.0
         }
     }
 }

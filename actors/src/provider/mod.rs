@@ -10,6 +10,7 @@ mod health;
 mod job;
 pub mod links;
 pub mod messages;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use crate::supervise::{CrashReporter, contained};
 use crate::wake::messages::PowerChanged;
 
 use gate::{Admission, Gate};
-use health::Health;
+use health::{Health, Rest};
 use job::{Job, Outcome, Stop};
 use links::Links;
 use messages::{Abort, Cancel, Drain, GetReport, Infer, ProviderReport, Reconfigure, SetPaused};
@@ -43,6 +44,8 @@ pub struct ProviderActor {
     backend: Rc<dyn Backend>,
     /// Outlives a crash: what waits and what runs has callers.
     gate: Gate<Infer, oneshot::Sender<Stop>>,
+    /// Outlives one too: whom we put to sleep stays asleep.
+    health: Health,
     tasks_done: u64,
     tokens_per_second: Option<f64>,
     state: State,
@@ -51,13 +54,13 @@ pub struct ProviderActor {
 /// What a crash resets.
 #[derive(Default)]
 struct State {
-    health: Health,
     /// What the listeners know.
     reported: Option<ProviderReport>,
     /// Whether a report is on its way.
     reporting: bool,
-    /// Counts turns from busy to idle, so that an old timer does not put a provider to sleep that worked since.
-    idle_turn: u64,
+    /// Whether the backend is being asked for its health.
+    checking: bool,
+    rest: Rest,
 }
 
 /// From an inference of this provider: it has ended. Its slot is free.
@@ -73,13 +76,16 @@ impl ProviderActor {
     pub fn new(config: Arc<ProviderConfig>, links: Links, outbox: Outbox, crashes: CrashReporter) -> Self {
         let backend = backend::make(&config, &links.http);
         let gate = Gate::new(config.max_concurrency.max(1), config.max_queue);
-        let state = State::default();
-        Self { config, links, outbox, crashes, backend, gate, tasks_done: 0, tokens_per_second: None, state }
+        let (health, state) = (Health::default(), State::default());
+        let (tasks_done, tokens_per_second) = (0, None);
+        Self { config, links, outbox, crashes, backend, gate, health, tasks_done, tokens_per_second, state }
     }
 
     /// Starts what may run.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        while let Some((id, infer)) = self.gate.next() {
+        while !self.state.rest.begins
+            && let Some((id, infer)) = self.gate.next()
+        {
             let (stop, stopped) = oneshot::channel();
             self.gate.start(id.clone(), stop);
             let job = Job {
@@ -90,7 +96,7 @@ impl ProviderActor {
                 backend: Rc::clone(&self.backend),
                 outbox: self.outbox.clone(),
                 wake: self.links.ensure_awake.clone(),
-                asleep: self.state.health.is_asleep(),
+                standing: self.health.standing(),
             };
             let (address, crashes) = (ctx.address(), self.crashes.clone());
             let name = format!("provider {}, one task", self.config.name).into();
@@ -124,6 +130,18 @@ impl Actor for ProviderActor {
 impl Supervised for ProviderActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.state = State::default();
+        // What crashed may be the backend's own bookkeeping.
+        self.backend = backend::make(&self.config, &self.links.http);
+    }
+}
+
+/// Crashed too often, or removed: what still waits here gets the answer that later tasks get.
+impl Drop for ProviderActor {
+    fn drop(&mut self) {
+        let error = texts::not_registered_locally(self.config.wire_name.as_str());
+        for infer in self.gate.close() {
+            self.refuse(infer.ticket, &error);
+        }
     }
 }
 
@@ -152,7 +170,7 @@ impl Handler<JobEnded> for ProviderActor {
         self.tasks_done += 1;
         self.tokens_per_second = ended.outcome.pace.or(self.tokens_per_second);
         if let Some(reached) = ended.outcome.reached {
-            self.state.health.saw(reached);
+            self.health.met(reached);
         }
         self.start_next(ctx);
         self.rest_when_idle(ctx);
@@ -203,6 +221,8 @@ impl Handler<Reconfigure> for ProviderActor {
         self.config = new.config;
         self.backend = backend::make(&self.config, &self.links.http);
         self.gate.resize(self.config.max_concurrency.max(1), self.config.max_queue);
+        // What was known, asked and waited for was about the old settings.
+        (self.state.checking, self.state.rest.timer) = (false, false);
         self.start_next(ctx);
         self.check_health(ctx);
         self.rest_when_idle(ctx);
@@ -222,7 +242,7 @@ impl Handler<PowerChanged> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, power: PowerChanged, ctx: &mut Self::Context) {
-        self.state.health.saw(power.awake);
+        self.health.turned(power.awake);
         self.changed(ctx);
         self.rest_when_idle(ctx);
     }

@@ -66,10 +66,7 @@ impl Events {
                 self.end();
                 return None;
             }
-            Seen::Error(Some(message)) => {
-                failed(format!("backend failed: {}", self.backend.redactor.text(&message)))
-            }
-            Seen::Error(None) => failed("backend failed in the middle of its answer"),
+            Seen::Error(message) => self.backend.told(message.as_deref()),
             Seen::Garbage => failed("backend sent a chunk that is not JSON"),
         };
         self.response = None;

@@ -83,7 +83,7 @@ impl Marks {
 
 /// `{"error": …}`, `{"object":"error", …}`, `{"type":"error", …}`. In valid JSON the bytes `"error"` are a whole string
 /// or the end of one, so most chunks are done after one search.
-fn is_error(data: &str) -> bool {
+pub(super) fn is_error(data: &str) -> bool {
     if memmem::find(data.as_bytes(), b"\"error\"").is_none() {
         return false;
     }

@@ -18,6 +18,8 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use wire::json::compact;
 use wire::model_path::cut_model_paths;
+use wire::openai::error_message;
+use wire::task::Endpoint;
 
 use super::availability::Availability;
 use super::redact::Redactor;
@@ -152,6 +154,10 @@ impl Inner {
             return Err(failed(format!("backend answered {} with an empty body", status.as_u16())));
         }
         let body = into_text(body)?;
+        // A response of the responses API tells its own failure, in a shape that its callers know.
+        if request.endpoint != Endpoint::Responses && marks::is_error(&body) {
+            return Err(self.told(error_message(&body).as_deref()));
+        }
         let body = match cut_model_paths(&body) {
             std::borrow::Cow::Owned(cut) => cut,
             std::borrow::Cow::Borrowed(_) => body,
@@ -219,6 +225,14 @@ impl Inner {
             }
             BodyError::Broken => failed("backend broke off in the middle of its answer"),
             BodyError::Silent => self.silent(),
+        }
+    }
+
+    /// What the backend says of its own failure, with a status that says success.
+    fn told(&self, message: Option<&str>) -> BackendError {
+        match message {
+            Some(message) => failed(format!("backend failed: {}", self.redactor.text(message))),
+            None => failed("backend failed and gave no reason"),
         }
     }
 

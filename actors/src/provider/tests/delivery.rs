@@ -159,3 +159,53 @@ async fn an_endpoint_outside_the_list_is_refused_locally() {
     assert!(setup.desk.error_of("t1").is_some());
     assert_eq!(setup.backend.calls(), 0);
 }
+
+#[actix::test]
+async fn an_answer_that_is_stopped_in_the_middle_ends_with_the_error_where_it_goes() {
+    let setup = start(config());
+    let upload = setup.stream("t1", Features::ALL).await;
+    let posts = setup.stream("t2", Features::CLASSIC).await;
+    for pieces in [&upload, &posts] {
+        pieces.send(Ok(piece("a"))).unwrap();
+    }
+    turns().await;
+    setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
+    turns().await;
+    assert!(upload.is_closed() && posts.is_closed(), "the backend goes on");
+    let error = json!({ "error": "publisher shutting down" });
+    assert_eq!(setup.desk.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
+    assert!(setup.desk.of("t1").is_empty());
+    assert_eq!(setup.desk.of("t2")[1..], [error]);
+}
+
+#[actix::test]
+async fn an_answer_that_is_stopped_while_the_hub_does_not_take_it_ends_all_the_same() {
+    let setup = start(config());
+    setup.desk.hold.set(true);
+    let pieces = setup.stream("t1", Features::CLASSIC).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    turns().await;
+    setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("publisher shutting down"));
+}
+
+#[actix::test]
+async fn merged_chunks_stay_small_while_the_hub_is_away() {
+    let setup = start(config());
+    setup.desk.hold.set(true);
+    let pieces = setup.stream("t1", Features::CLASSIC).await;
+    for _ in 0..100 {
+        pieces.send(Ok(piece(&"x".repeat(1000)))).unwrap();
+    }
+    drop(pieces);
+    turns().await;
+    setup.desk.hold.set(false);
+    for post in setup.desk.held.borrow_mut().drain(..) {
+        post.send(Posted::Taken).unwrap();
+    }
+    turns().await;
+    let posts = setup.desk.of("t1");
+    let longest = posts.iter().map(|post| post["chunk"]["data"].as_str().unwrap().len()).max();
+    assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
+}

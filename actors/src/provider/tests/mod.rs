@@ -1,6 +1,6 @@
 //! A provider between a hub's desk and a backend by hand, on a paused clock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ struct Waker {
     asked: Rc<RefCell<Vec<&'static str>>>,
     answers: Rc<RefCell<VecDeque<Result<Duration, String>>>>,
     takes: Duration,
+    falls_asleep_in: Rc<Cell<Duration>>,
 }
 
 impl Actor for Waker {
@@ -57,12 +58,16 @@ impl Handler<EnsureAwake> for Waker {
 }
 
 impl Handler<PutToSleep> for Waker {
-    type Result = Result<(), String>;
+    type Result = ResponseFuture<Result<(), String>>;
 
     fn handle(&mut self, _: PutToSleep, _: &mut Self::Context) -> Self::Result {
         self.asked.borrow_mut().push("sleep");
-        BACKEND.with(|backend| backend.down.set(true));
-        Ok(())
+        let takes = self.falls_asleep_in.get();
+        Box::pin(async move {
+            sleep(takes).await;
+            BACKEND.with(|backend| backend.down.set(true));
+            Ok(())
+        })
     }
 }
 
@@ -75,7 +80,8 @@ struct Setup {
     crashes: Heard<ChildReport>,
     asked: Rc<RefCell<Vec<&'static str>>>,
     wake_answers: Rc<RefCell<VecDeque<Result<Duration, String>>>>,
-    _handle: ChildHandle,
+    falls_asleep_in: Rc<Cell<Duration>>,
+    handle: ChildHandle,
 }
 
 fn config() -> ProviderConfig {
@@ -99,6 +105,7 @@ fn start(config: ProviderConfig) -> Setup {
     let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
     let waker = Waker { takes: Duration::from_secs(3), ..Waker::default() };
     let (asked, wake_answers) = (Rc::clone(&waker.asked), Rc::clone(&waker.answers));
+    let falls_asleep_in = Rc::clone(&waker.falls_asleep_in);
     let waker = waker.start();
     let ((changed, reports), (parent, crashes)) = (probe(), probe());
     let links = Links {
@@ -113,7 +120,7 @@ fn start(config: ProviderConfig) -> Setup {
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
     let handle = seat.start("provider a", Policy::default(), parent, provider);
     let backend = BACKEND.with(Rc::clone);
-    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, _handle: handle }
+    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, falls_asleep_in, handle }
 }
 
 impl Setup {

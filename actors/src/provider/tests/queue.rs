@@ -180,3 +180,15 @@ async fn tasks_end_on_the_settings_they_started_with() {
     turns().await;
     assert_eq!(setup.desk.of("t1")[0]["status"], 200);
 }
+
+#[actix::test]
+async fn the_tasks_of_a_provider_that_is_withdrawn_are_not_registered_locally() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.infer("t1").await;
+    setup.infer("t2").await;
+    setup.handle.stop();
+    turns().await;
+    for id in ["t1", "t2"] {
+        assert_eq!(setup.desk.error_of(id).as_deref(), Some("provider 'a' not registered locally"));
+    }
+}

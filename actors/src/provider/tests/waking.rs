@@ -47,13 +47,17 @@ async fn without_a_recipe_an_unreachable_backend_is_not_available_and_reads_inac
     assert_eq!(setup.report().await.status.status, Status::Inactive);
 }
 
-#[actix::test]
-async fn after_idle_seconds_without_a_task_the_sleep_recipe_runs_and_not_before() {
+fn with_sleep() -> ProviderConfig {
     let wake = with_recipe();
     let action = wake.wake.as_ref().unwrap().action.clone();
     let idle = Some(Duration::from_mins(1));
-    let sleep_recipe = SleepRecipe { action, max_wait: Duration::from_mins(1), idle };
-    let setup = start(ProviderConfig { sleep: Some(sleep_recipe), ..wake });
+    let sleep = Some(SleepRecipe { action, max_wait: Duration::from_mins(1), idle });
+    ProviderConfig { sleep, ..wake }
+}
+
+#[actix::test]
+async fn after_idle_seconds_without_a_task_the_sleep_recipe_runs_and_not_before() {
+    let setup = start(with_sleep());
     sleep(Duration::from_secs(50)).await;
     setup.infer("t1").await;
     sleep(Duration::from_mins(5)).await;
@@ -68,4 +72,64 @@ async fn after_idle_seconds_without_a_task_the_sleep_recipe_runs_and_not_before(
     sleep(Duration::from_secs(4)).await;
     assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
     assert_eq!(setup.backend.calls(), 1);
+}
+
+#[actix::test]
+async fn a_task_that_arrives_while_the_backend_falls_asleep_waits_and_then_wakes_it() {
+    let setup = start(with_sleep());
+    setup.falls_asleep_in.set(Duration::from_secs(5));
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(*setup.asked.borrow(), ["sleep"]);
+    setup.infer("t1").await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((setup.backend.calls(), setup.asked.borrow().len()), (0, 1));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
+    setup.backend.next().whole(200, &answer("x"));
+    turns().await;
+    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+}
+
+#[actix::test]
+async fn a_backend_that_was_put_to_sleep_is_woken_though_its_server_still_answers() {
+    let setup = start(with_sleep());
+    sleep(Duration::from_secs(61)).await;
+    setup.backend.down.set(false);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(setup.report().await.status.status, Status::Hibernating);
+    setup.infer("t1").await;
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
+    setup.actor.do_send(PowerChanged { awake: true });
+    turns().await;
+    assert_eq!(setup.report().await.status.status, Status::Active);
+}
+
+#[actix::test]
+async fn where_the_owner_says_how_to_tell_a_sleeping_model_is_noticed_before_the_task() {
+    let availability = crate::options::Availability {
+        url: Secret::new("http://127.0.0.1:1/is_sleeping"),
+        json_pointer: "/is_sleeping".into(),
+        equals: json!(false),
+    };
+    let setup = start(ProviderConfig { availability: Some(availability), ..with_recipe() });
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.report().await.status.status, Status::Active);
+    setup.backend.down.set(true);
+    setup.infer("t1").await;
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(*setup.asked.borrow(), ["wake"]);
+    assert_eq!(setup.backend.calls(), 1);
+}
+
+#[actix::test]
+async fn a_backend_too_busy_for_a_health_check_stays_active() {
+    let setup = start(config());
+    setup.infer("t1").await;
+    setup.backend.down.set(true);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(setup.report().await.status.status, Status::Active);
+    setup.backend.next().whole(200, &answer("x"));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(setup.report().await.status.status, Status::Inactive);
 }
