@@ -1,1 +1,105 @@
+//! The mock answers in the shape of each endpoint, whole and in pieces.
 
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::pause;
+
+use super::*;
+
+fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest {
+    BackendRequest { endpoint, streaming, body: Bytes::from(body.to_string()) }
+}
+
+fn chat(text: &str) -> Value {
+    json!({ "model": "m", "messages": [{ "role": "user", "content": "before" },
+        { "role": "assistant", "content": "well" }, { "role": "user", "content": text }] })
+}
+
+async fn whole(mock: &MockBackend, endpoint: Endpoint, body: &Value) -> Value {
+    let Reply::Whole { status: 200, body } = mock.infer(request(endpoint, false, body)).await.unwrap() else {
+        panic!("no answer")
+    };
+    serde_json::from_str(&body).unwrap()
+}
+
+async fn pieces(mock: &MockBackend, endpoint: Endpoint, body: &Value) -> Vec<Value> {
+    let Reply::Stream(stream) = mock.infer(request(endpoint, true, body)).await.unwrap() else {
+        panic!("not a stream")
+    };
+    stream.map(|piece| serde_json::from_str(&piece.unwrap()).unwrap()).collect().await
+}
+
+fn with(config: MockConfig) -> MockBackend {
+    MockBackend::new(config)
+}
+
+#[actix::test]
+async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_callers_limit() {
+    for (tokens, said) in [(None, "a b c"), (Some(2), "a b"), (Some(5), "a b c a b")] {
+        let mock = with(MockConfig { tokens, ..MockConfig::default() });
+        let answer = whole(&mock, Endpoint::ChatCompletions, &chat("a b c")).await;
+        let choice = &answer["choices"][0];
+        assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!(said), &json!("stop")));
+        assert_eq!(answer["usage"]["completion_tokens"], said.split(' ').count());
+    }
+    let mut limited = chat("a b c");
+    limited["max_tokens"] = json!(1);
+    let answer = whole(&with(MockConfig::default()), Endpoint::ChatCompletions, &limited).await;
+    let choice = &answer["choices"][0];
+    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("a"), &json!("length")));
+}
+
+#[actix::test]
+async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usage_if_asked() {
+    let mut body = chat("a b");
+    body["stream_options"] = json!({ "include_usage": true });
+    let chunks = pieces(&with(MockConfig::default()), Endpoint::ChatCompletions, &body).await;
+    let deltas: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
+    assert_eq!(*deltas[0], json!({ "role": "assistant", "content": "" }));
+    assert_eq!((&deltas[1]["content"], &deltas[2]["content"]), (&json!("a"), &json!(" b")));
+    assert_eq!(chunks[3]["choices"][0]["finish_reason"], "stop");
+    assert_eq!((&chunks[4]["choices"], &chunks[4]["usage"]["completion_tokens"]), (&json!([]), &json!(2)));
+}
+
+#[actix::test]
+async fn each_endpoint_is_answered_in_its_shape() {
+    let mock = with(MockConfig::default());
+    let body = json!({ "model": "m", "prompt": "a b", "input": "a b", "query": "b", "documents": ["a", "b"],
+        "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a b" }] }] });
+    for (endpoint, pointer, value) in [
+        (Endpoint::Completions, "/choices/0/text", json!("a b")),
+        (Endpoint::Responses, "/output/0/content/0/text", json!("a b")),
+        (Endpoint::Messages, "/content/0/text", json!("a b")),
+        (Endpoint::Rerank, "/results/0/index", json!(1)),
+    ] {
+        assert_eq!(whole(&mock, endpoint, &body).await.pointer(pointer), Some(&value), "{endpoint:?}");
+    }
+    for (endpoint, last) in
+        [(Endpoint::Responses, "response.completed"), (Endpoint::Messages, "message_stop")]
+    {
+        assert_eq!(pieces(&mock, endpoint, &body).await.last().unwrap()["type"], last);
+    }
+}
+
+#[actix::test]
+async fn embeddings_are_the_same_for_the_same_text_and_others_for_another() {
+    let mock = with(MockConfig::default());
+    let body = json!({ "model": "m", "input": ["one text", "another", "one text"] });
+    let answer = whole(&mock, Endpoint::Embeddings, &body).await;
+    let vector = |index: usize| &answer["data"][index]["embedding"];
+    assert_eq!(vector(0), vector(2));
+    assert_ne!(vector(0), vector(1));
+}
+
+#[actix::test]
+async fn words_come_at_their_pace_and_every_nth_request_fails() {
+    pause();
+    let mock =
+        with(MockConfig { tokens_per_second: Some(10.0), fail_every: Some(2), ..MockConfig::default() });
+    let start = Instant::now();
+    pieces(&mock, Endpoint::ChatCompletions, &chat("a b c d e")).await;
+    assert_eq!(start.elapsed().as_millis() / 10, 50);
+    let second = mock.infer(request(Endpoint::ChatCompletions, false, &chat("a"))).await;
+    assert!(matches!(second, Err(BackendError::Failed(_))));
+    whole(&mock, Endpoint::ChatCompletions, &chat("a")).await;
+}
