@@ -132,6 +132,7 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     }
 }
 
+/// F75, F76: a caller who leaves frees the backend, streaming or not.
 #[actix_rt::test]
 async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let team = Team::start().await;
@@ -193,6 +194,7 @@ async fn sigterm_ends_hub_and_registrar_with_0_and_leaves_no_row_active() {
     assert_eq!(team.hub.end().await.code(), 0);
 }
 
+/// F66: SIGKILL of the hub among durable tasks loses none and runs none twice.
 #[actix_rt::test]
 async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
     const RUNNING: usize = 4;

@@ -85,6 +85,7 @@ async fn a_kill_9_and_a_start_keep_the_session_id() {
     assert_eq!(hub.seen_at("_provider-stream")[1].header("x-mcpctl-provider-session"), Some("sess-1"));
 }
 
+/// F57: a second registrar on the same files ends with the name of the lock.
 #[actix_rt::test]
 async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
     let hub = ClassicHub::start();
@@ -98,6 +99,7 @@ async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
     assert_eq!(first.end().await.code(), 0);
 }
 
+/// F70, P8: SIGTERM lets finish what runs, refuses what waits, and ends with 0.
 #[actix_rt::test]
 async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
@@ -115,6 +117,7 @@ async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
     assert_eq!(process.end().await.code(), 0);
 }
 
+/// F73: a second SIGTERM stops the registrar at once.
 #[actix_rt::test]
 async fn a_second_signal_stops_at_once_with_exit_1() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());

@@ -134,6 +134,7 @@ async fn a_result_whose_caller_has_gone_is_dropped() {
     assert_eq!(hub.bodies().len(), 1);
 }
 
+/// P7: results that wait for the hub have a limit, and behind it tasks wait.
 #[actix::test]
 async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
     pause();

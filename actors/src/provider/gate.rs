@@ -133,6 +133,7 @@ mod tests {
         .collect()
     }
 
+    /// F79, P7: so many run, so many wait in order, and one more finds no room.
     #[test]
     fn at_most_the_limit_runs_the_rest_waits_in_order_and_one_more_finds_no_room() {
         let mut gate = Gate::new(2, 2);

@@ -37,6 +37,7 @@ impl Suspend {
 mod tests {
     use super::*;
 
+    /// F59, F60: two hours of suspend are noticed once; a wall clock that is set back is none.
     #[test]
     fn a_gap_between_the_clocks_is_sleep_and_a_clock_set_back_is_none() {
         let (wall, monotonic) = (jiff::Timestamp::UNIX_EPOCH, Instant::now());

@@ -136,6 +136,7 @@ async fn a_new_set_is_registered_without_reopening_the_channel_and_an_empty_one_
     assert_eq!(setup.hub.registered().len(), 2);
 }
 
+/// F60: after a suspend a pending registration does not wait for its delay.
 #[actix::test]
 async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
     pause();
@@ -233,6 +234,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// F53, F55: whatever else stands in the session file's place counts as no session, and is neither waited for nor sent.
 #[test]
 fn anything_but_one_line_of_visible_ascii_in_a_small_regular_file_counts_as_no_session() {
     let folder = tempfile::tempdir().unwrap();
@@ -276,6 +278,7 @@ fn a_session_file_is_replaced_in_one_step_whatever_stood_there() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
+/// F57: a second registrar on one session file is refused by the lock.
 #[test]
 fn a_second_registrar_is_refused_with_the_name_of_the_lock_until_the_first_has_ended() {
     let folder = tempfile::tempdir().unwrap();
@@ -289,6 +292,7 @@ fn a_second_registrar_is_refused_with_the_name_of_the_lock_until_the_first_has_e
     assert_eq!(mode(&lock), 0o600);
 }
 
+/// F52: a folder that cannot be written costs a warning.
 #[test]
 fn a_home_that_cannot_be_written_is_a_warning_and_no_failure() {
     let folder = tempfile::tempdir().unwrap();

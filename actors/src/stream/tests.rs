@@ -283,6 +283,7 @@ async fn a_stream_that_the_hub_does_not_hold_is_opened_again() {
     assert_eq!(setup.hub.open_channels(), 1, "the old connection is closed");
 }
 
+/// F60: after a suspend there is one reconnect, at once.
 #[actix::test]
 async fn a_machine_that_woke_up_reconnects_at_once() {
     let setup = start(Scripted::default());

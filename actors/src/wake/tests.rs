@@ -170,6 +170,7 @@ async fn a_call_that_fails_says_how_and_any_2xx_is_success() {
     start(config(Some(http(url)), wait)).wake().await.unwrap();
 }
 
+/// F47, F48: a command that hangs is killed with its whole group; a good one's daemon lives on.
 #[actix::test]
 async fn a_late_command_is_killed_with_its_whole_group_and_a_good_one_leaves_its_server_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,6 +188,7 @@ async fn a_late_command_is_killed_with_its_whole_group_and_a_good_one_leaves_its
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
+/// F71, F47: a shutdown in the middle of a wake kills the group and answers everybody.
 #[actix::test]
 async fn a_shutdown_kills_the_group_and_answers_everybody() {
     let dir = tempfile::tempdir().unwrap();

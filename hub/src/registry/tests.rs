@@ -17,20 +17,47 @@ const USERS: [&str; 2] = ["alice", "bob"];
 const SESSIONS: [&str; 4] = ["alice-1", "alice-2", "bob-1", "bob-2"];
 const NAMES: [&str; 4] = ["a", "b", "c", "p"];
 const HOUR: u64 = 3_600_000;
+const HOURS: i64 = 3_600_000;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Register { session: usize, by: usize, providers: Vec<Spec> },
-    Open { session: usize, features: bool },
-    Close { session: usize, late: bool },
-    Beat { session: usize, stale: bool, report: Option<(usize, Status)> },
-    Drain { session: usize },
-    Start { name: usize },
-    End { name: usize },
-    Woken { name: usize },
+    Register {
+        session: usize,
+        by: usize,
+        providers: Vec<Spec>,
+    },
+    Open {
+        session: usize,
+        features: bool,
+    },
+    Close {
+        session: usize,
+        late: bool,
+    },
+    Beat {
+        session: usize,
+        stale: bool,
+        report: Option<(usize, Status)>,
+    },
+    Drain {
+        session: usize,
+    },
+    Start {
+        name: usize,
+    },
+    End {
+        name: usize,
+    },
+    Woken {
+        name: usize,
+    },
     Sweep,
     Wait(u64),
-    Restart { down: u64 },
+    /// Somebody sets the wall clock.
+    Jump(i64),
+    Restart {
+        down: u64,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +94,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => name.prop_map(|name| Op::Woken { name }),
         4 => Just(Op::Sweep),
         4 => prop_oneof![Just(1_000), Just(60_000), Just(HOUR), Just(2 * HOUR)].prop_map(Op::Wait),
+        2 => prop_oneof![Just(-5 * HOURS), Just(-1), Just(HOURS), Just(5 * HOURS)].prop_map(Op::Jump),
         1 => (0..20 * HOUR).prop_map(|down| Op::Restart { down }),
     ]
 }
@@ -223,6 +251,10 @@ impl World {
                 }
             }
             Op::Wait(millis) => self.pass(*millis),
+            Op::Jump(millis) => {
+                self.wall_skew += millis;
+                self.pass(0);
+            }
             Op::Restart { down } => {
                 self.wall_skew += i64::try_from(*down).unwrap();
                 self.pass(0);
@@ -369,6 +401,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
+    /// F59, F67, F68, F69: whatever happens in whatever order, and whatever the wall clock does, no row is deleted
+    /// before its time.
     #[test]
     fn no_deleted_row_comes_back_no_name_has_two_owners_and_downtime_does_not_count(
         ops in prop::collection::vec(any_op(), 0..60)

@@ -38,6 +38,7 @@ mod tests {
         panic!("a prompt")
     }
 
+    /// F86: a panic in a route is a 500 and nothing more.
     #[actix_rt::test]
     async fn a_handler_that_panics_answers_500_and_says_nothing_of_it() {
         let app = App::new().wrap(from_fn(contain)).route("/v1/x", web::get().to(panics));

@@ -212,6 +212,7 @@ fn only_the_owner_can_read_the_files() {
     assert_eq!(std::fs::metadata(home.join("hub.db")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// F63: on a full disk writes fail as unavailable, reads go on, and room brings it back.
 #[tokio::test]
 async fn a_full_disk_is_unavailable_reads_go_on_and_room_brings_it_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,6 +229,7 @@ async fn a_full_disk_is_unavailable_reads_go_on_and_room_brings_it_back() {
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
 }
 
+/// F65: a newer schema is refused and left as it is.
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,6 +243,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     assert_eq!(std::fs::read(dir.path().join("hub.db")).unwrap(), before);
 }
 
+/// F65: a damaged file or another program's database is refused, never reset.
 #[tokio::test]
 async fn a_damaged_file_or_anothers_database_is_refused_never_reset() {
     let dir = tempfile::tempdir().unwrap();
@@ -328,6 +331,7 @@ async fn audit_records_are_found_by_user_and_by_llm() {
     }
 }
 
+/// F64: a file that another program holds is waited for on the store's thread.
 #[tokio::test]
 async fn a_file_that_another_program_holds_is_waited_for_without_holding_up_the_hub() {
     let dir = tempfile::tempdir().unwrap();

@@ -22,6 +22,7 @@ fn v1(hub: &TestHub, model: &str, stream: bool) -> Ask {
     hub.ask("POST", "/v1/chat/completions").body(chat(model, stream))
 }
 
+/// F78: a member that fails before the first byte is followed by the next, each once.
 #[actix_rt::test]
 async fn each_member_is_tried_once_before_the_first_byte() {
     let hub = hub().await;
@@ -143,6 +144,7 @@ async fn who_has_patience_waits_for_room_and_for_a_publisher() {
     hub.stop().await;
 }
 
+/// F77: a caller whose time is over gets 504, and the task is cancelled.
 #[actix_rt::test]
 async fn nothing_in_time_is_504_and_the_task_is_cancelled() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_millis(100)).await;
@@ -198,6 +200,7 @@ async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     hub.stop().await;
 }
 
+/// F72: a hub that stops lets running answers end and refuses new calls.
 #[actix_rt::test]
 async fn stopping_lets_running_calls_end_and_refuses_new_ones() {
     let hub = hub().await;

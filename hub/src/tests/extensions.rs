@@ -27,6 +27,7 @@ async fn leave(ask: &Ask, publisher: &mut Publisher) -> serde_json::Value {
     task
 }
 
+/// F75, F76: a caller who leaves, before the first token or after it, cancels the task within a second.
 #[actix_rt::test]
 async fn a_caller_who_leaves_cancels_the_task_streaming_or_not() {
     let hub = hub().await;
@@ -80,6 +81,7 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     hub.stop().await;
 }
 
+/// F74, P7: a caller that does not read holds up its own answer, in bounded memory, and nobody else.
 #[actix_rt::test]
 async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
     let hub = hub().await;

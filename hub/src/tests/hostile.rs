@@ -59,6 +59,7 @@ async fn a_publishers_odd_status_becomes_a_plain_one() {
     hub.stop().await;
 }
 
+/// P7: a body over the limit is refused, and the client sees it.
 #[actix_rt::test]
 async fn a_body_that_is_too_large_or_no_json_object_is_refused_and_the_client_sees_it() {
     let hub = hub().await;

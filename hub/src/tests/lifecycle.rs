@@ -271,6 +271,7 @@ async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     hub.stop().await;
 }
 
+/// F61, F69: a forgotten row is deleted, one whose channel is open is not, and its publisher is told to register again.
 #[actix_rt::test]
 async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
     let hub = hub_with(|options| {
@@ -304,6 +305,7 @@ async fn visibility_may_be_tightened_and_never_loosened() {
     hub.stop().await;
 }
 
+/// F67: after a restart rows are there, inactive and not routable, until their publisher is back.
 #[actix_rt::test]
 async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
     let dir = tempfile::tempdir().unwrap();

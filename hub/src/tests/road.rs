@@ -116,6 +116,7 @@ async fn rows_and_models_are_listed() {
     hub.stop().await;
 }
 
+/// F78: without a publisher a caller gets 503 at once.
 #[actix_rt::test]
 async fn without_a_publisher_a_caller_gets_503_with_retry_after() {
     let hub = hub().await;

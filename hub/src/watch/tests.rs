@@ -87,6 +87,7 @@ async fn rows_are_written_without_being_asked_to() {
     }
 }
 
+/// P7: what is kept for looking at does not grow without end.
 #[tokio::test]
 async fn the_list_of_ended_ones_does_not_grow_without_end() {
     let (watch, _) = watch();

@@ -294,6 +294,7 @@ async fn the_key_travels_in_anthropics_header_with_the_version_to_its_path() {
     assert!(!head.contains("authorization"), "{head}");
 }
 
+/// F38: an Anthropic stream without its end mark is a failure too.
 #[actix::test]
 async fn a_streamed_answer_is_whole_with_its_end_mark_and_broken_without() {
     let all = collected(asked(stream_of(&recorded()), Endpoint::ChatCompletions, true).await.0).await;

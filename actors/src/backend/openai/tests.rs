@@ -86,6 +86,7 @@ async fn a_finish_reason_and_a_clean_end_are_an_end_too() {
     assert_eq!((got.len(), error), (2, None));
 }
 
+/// F38, F39: a stream that ends, breaks or is reset before its end mark is a failure, whatever came of it before.
 #[actix::test]
 async fn a_stream_that_ends_without_its_end_mark_is_an_error() {
     let cut_in_a_chunk = &chunked(&format!("data: {TOKEN}\n\n"))[..20];
@@ -99,6 +100,7 @@ async fn a_stream_that_ends_without_its_end_mark_is_an_error() {
     assert!(pieces(steps).await.1.is_some());
 }
 
+/// F45: one byte at a time, CRLF, CR, comments and no space after the colon give the same tokens.
 #[actix::test]
 async fn slices_of_one_byte_line_ends_and_comments_make_no_difference() {
     let text = format!(": hi\r\n\r\ndata:{TOKEN}\r\n\r\ndata: {LAST}\r\rdata: [DONE]\n\n");
@@ -109,6 +111,7 @@ async fn slices_of_one_byte_line_ends_and_comments_make_no_difference() {
     assert_eq!(pieces(steps).await, (vec![TOKEN.to_owned(), LAST.to_owned()], None));
 }
 
+/// F42: an error object in a stream is the failure that it tells of, not a piece of the answer.
 #[actix::test]
 async fn an_error_object_in_a_stream_is_an_error_and_not_a_piece() {
     let (got, error) =
@@ -117,6 +120,7 @@ async fn an_error_object_in_a_stream_is_an_error_and_not_a_piece() {
     assert_eq!(error, Some(BackendError::Failed("backend failed: out of memory".into())));
 }
 
+/// F38, F40: a body shorter than promised, empty, or without framing is a failure, never 200 and empty.
 #[actix::test]
 async fn a_whole_answer_that_breaks_off_is_an_error() {
     let short = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"a\":1}";
@@ -127,6 +131,7 @@ async fn a_whole_answer_that_breaks_off_is_an_error() {
     assert!(failure(say(&[unframed])).await.contains("empty"));
 }
 
+/// F46, P7: 3 MiB pass, 300 MiB fail by the limit.
 #[actix::test]
 async fn a_large_answer_passes_and_one_above_the_limit_does_not() {
     let body = format!(r#"{{"choices":[],"x":"{}"}}"#, "y".repeat(3 << 20));
@@ -146,6 +151,7 @@ async fn a_refused_key_has_one_fixed_text() {
     }
 }
 
+/// F41: an error with a JSON body is passed on with its status, without key, host and port.
 #[actix::test]
 async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
     let listener = server(Vec::new()).await;
@@ -164,6 +170,7 @@ async fn a_page_instead_of_an_error_body_is_not_passed_on() {
     assert_eq!(failure(say(&[page])).await, "backend answered 502");
 }
 
+/// F44: a redirect of the backend's is not followed.
 #[actix::test]
 async fn a_redirect_is_not_followed() {
     let moved = "HTTP/1.1 307 Moved\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
@@ -186,6 +193,7 @@ async fn a_models_path_is_cut_to_its_file_name() {
     assert_eq!(got, [r#"{"model":"qwen.gguf","choices":[{"delta":{"content":"/home/x"}}]}"#]);
 }
 
+/// F37: a backend that hangs between tokens fails after its silence, and its connection is closed.
 #[actix::test]
 async fn silence_ends_a_request_and_a_long_answer_does_not() {
     let slow = |pauses: usize| {
@@ -209,6 +217,7 @@ async fn silence_ends_a_request_and_a_long_answer_does_not() {
     wait_until("its connection is closed", || *mute.closed.borrow()).await;
 }
 
+/// F75: dropping the answer closes the backend's connection at once.
 #[actix::test]
 async fn dropping_the_answer_closes_the_connection_at_once() {
     let server = server(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]).await;
@@ -217,6 +226,7 @@ async fn dropping_the_answer_closes_the_connection_at_once() {
     wait_until("it is closed", || *server.closed.borrow()).await;
 }
 
+/// F35, F43: a refused connection is told from a failure at once; where somebody listens, no compression is asked for.
 #[actix::test]
 async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_is() {
     let nobody = backend("http://127.0.0.1:1/v1", Duration::from_secs(5)).infer(request(false)).await;

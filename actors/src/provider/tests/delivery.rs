@@ -94,6 +94,7 @@ async fn with_result_stream_one_upload_carries_the_whole_answer() {
     assert_eq!(setup.outbox.open(), 0);
 }
 
+/// F38: what broke off goes to the hub as an error, and never with an end mark.
 #[actix::test]
 async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
     let setup = start(config());
@@ -190,6 +191,7 @@ async fn an_answer_that_is_stopped_while_the_hub_does_not_take_it_ends_all_the_s
     assert_eq!(setup.desk.error_of("t1").as_deref(), Some("publisher shutting down"));
 }
 
+/// P7: what waits for a hub that is away stays small.
 #[actix::test]
 async fn merged_chunks_stay_small_while_the_hub_is_away() {
     let setup = start(config());

@@ -35,6 +35,7 @@ async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_th
     assert_eq!(order, ["t1", "t2", "t3", "t4"]);
 }
 
+/// F79: with all slots taken and the queue full, a task is answered 429.
 #[actix::test]
 async fn a_task_that_finds_the_queue_full_is_answered_429() {
     let setup = start(ProviderConfig { max_concurrency: 1, max_queue: 1, ..config() });
@@ -46,6 +47,7 @@ async fn a_task_that_finds_the_queue_full_is_answered_429() {
     assert!(setup.desk.of("t2").is_empty());
 }
 
+/// F75, F76: a cancel drops the backend's request, before its first token and in the middle, and frees the slot.
 #[actix::test]
 async fn a_cancelled_task_drops_the_backend_request_at_once() {
     let setup = start(config());
@@ -61,6 +63,7 @@ async fn a_cancelled_task_drops_the_backend_request_at_once() {
     assert!(pieces.is_closed());
 }
 
+/// F76: a task whose caller leaves while it is queued never reaches the backend.
 #[actix::test]
 async fn a_cancelled_task_that_waits_never_runs() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
@@ -89,6 +92,7 @@ async fn with_on_abort_drain_the_backend_finishes_and_keeps_its_slot_until_then(
     assert_eq!(setup.backend.calls(), 1);
 }
 
+/// F86: a panic ends its own task with an error and no other.
 #[actix::test]
 async fn a_panic_while_answering_one_task_ends_that_task_and_counts_as_a_crash() {
     let setup = start(config());
@@ -106,6 +110,7 @@ async fn a_panic_while_answering_one_task_ends_that_task_and_counts_as_a_crash()
     assert_eq!(setup.desk.of("t1")[0]["status"], 200);
 }
 
+/// F86: a crash of the actor loses no task that runs, waits, or is in its mailbox.
 #[actix::test]
 async fn what_runs_and_what_waits_outlives_a_crash_of_the_actor() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
@@ -121,6 +126,7 @@ async fn what_runs_and_what_waits_outlives_a_crash_of_the_actor() {
     }
 }
 
+/// P8: a drain refuses what waits and what comes, and lets finish what runs.
 #[actix::test]
 async fn a_drain_refuses_what_waits_and_what_comes_and_lets_finish_what_runs() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
@@ -136,6 +142,7 @@ async fn a_drain_refuses_what_waits_and_what_comes_and_lets_finish_what_runs() {
     assert_eq!(setup.desk.of("runs")[0]["status"], 200);
 }
 
+/// P8: what has not ended when the grace is over ends with an error.
 #[actix::test]
 async fn an_abort_ends_what_runs_with_its_error() {
     let setup = start(config());

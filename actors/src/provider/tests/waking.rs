@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// F35: with a recipe it is woken once and asked again.
 #[actix::test]
 async fn a_backend_that_refuses_connections_is_woken_once_and_then_asked_again() {
     let setup = start(with_recipe());
@@ -36,6 +37,8 @@ async fn a_backend_that_sleeps_is_woken_before_it_is_asked_and_a_failed_wake_is_
     assert_eq!(setup.backend.calls(), 0);
 }
 
+/// F35: without a recipe a backend that refuses connections is `backend not available`, and its model is offered no
+/// more.
 #[actix::test]
 async fn without_a_recipe_an_unreachable_backend_is_not_available_and_reads_inactive() {
     let setup = start(config());

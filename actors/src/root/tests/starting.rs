@@ -150,6 +150,7 @@ async fn a_restart_uses_the_id_of_the_session_file_again() {
     end(second).await;
 }
 
+/// F61: a hub that deleted the session meanwhile gets it again under the same id, and tasks run on.
 #[actix::test]
 async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
     let hub = TestHub::start().await;

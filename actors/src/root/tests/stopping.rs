@@ -12,6 +12,8 @@ use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;
 
+/// F70, P8: a stop refuses new and queued tasks, lets those in flight end, and beats until the last result is
+/// acknowledged.
 #[actix::test]
 async fn a_stop_refuses_new_and_queued_tasks_at_once_and_lets_those_in_flight_end() {
     let hub = TestHub::start().await;
@@ -40,6 +42,7 @@ async fn a_stop_refuses_new_and_queued_tasks_at_once_and_lets_those_in_flight_en
     );
 }
 
+/// F70, P8: what does not end within the grace ends with an explicit failure.
 #[actix::test]
 async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
     let hub = TestHub::start().await;
@@ -57,6 +60,7 @@ async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
     assert_eq!(puppet.dropped(), 1);
 }
 
+/// F71: a stop while no hub answers is prompt.
 #[actix::test]
 async fn a_stop_while_disconnected_is_prompt() {
     let hub = TestHub::start().await;
@@ -72,6 +76,7 @@ async fn a_stop_while_disconnected_is_prompt() {
     assert!(asked.elapsed() < Duration::from_secs(10));
 }
 
+/// F73: a second word stops at once.
 #[actix::test]
 async fn a_second_word_stops_at_once() {
     let hub = TestHub::start().await;
@@ -90,6 +95,7 @@ async fn a_second_word_stops_at_once() {
     wait_until("what ran is dropped", || puppet.dropped() == 1).await;
 }
 
+/// P8: a hub that knows drain is told.
 #[actix::test]
 async fn a_hub_with_drain_is_told() {
     let hub = TestHub::start().await;

@@ -22,6 +22,7 @@ use crate::test_hub::TestHub;
 use crate::test_hub::scripted::{Scripted, pass};
 use crate::uplink::{Cut, Posted, Uplink};
 
+/// F86: a panic in one provider leaves the others running.
 #[actix::test]
 async fn a_panic_in_one_provider_leaves_the_others_running() {
     let hub = TestHub::start().await;
