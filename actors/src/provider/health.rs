@@ -34,8 +34,8 @@ struct Slept {
 pub(super) struct Rest {
     /// When the last task ended.
     idle_since: Option<Instant>,
-    /// Whether a timer looks at it.
-    pub(super) timer: bool,
+    /// The timer that looks at it.
+    pub(super) timer: Option<SpawnHandle>,
     /// Whether the sleep recipe runs.
     pub(super) begins: bool,
 }
@@ -95,15 +95,15 @@ impl ProviderActor {
     }
 
     pub(super) fn check_health(&mut self, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.state.checking, true) {
+        if self.state.check.is_some() {
             return;
         }
         let asking = self.backend.available().into_actor(self);
-        ctx.spawn(asking.map(|up, this, ctx| {
-            this.state.checking = false;
+        self.state.check = Some(ctx.spawn(asking.map(|up, this, ctx| {
+            this.state.check = None;
             this.health.checked(up, this.gate.running() > 0);
             this.changed(ctx);
-        }));
+        })));
     }
 
     /// Tells the listeners, if there is something new, soon.
@@ -160,11 +160,11 @@ impl ProviderActor {
 
     /// One timer, however often it becomes idle: at its end it looks how long it has been.
     fn watch_idleness(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.state.rest.timer, true) {
+        if self.state.rest.timer.is_some() {
             return;
         }
-        ctx.run_later(wait, |this, ctx| {
-            this.state.rest.timer = false;
+        self.state.rest.timer = Some(ctx.run_later(wait, |this, ctx| {
+            this.state.rest.timer = None;
             let idle = this.config.sleep.as_ref().and_then(|sleep| sleep.idle);
             let (Some(idle), Some(since)) = (idle, this.state.rest.idle_since) else { return };
             if !this.gate.is_idle() || this.health.standing() != Standing::Up {
@@ -174,7 +174,7 @@ impl ProviderActor {
                 Some(left) => this.watch_idleness(left, ctx),
                 None => this.put_to_sleep(ctx),
             }
-        });
+        }));
     }
 
     fn put_to_sleep(&mut self, ctx: &mut Context<Self>) {

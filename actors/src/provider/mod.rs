@@ -58,8 +58,8 @@ struct State {
     reported: Option<ProviderReport>,
     /// Whether a report is on its way.
     reporting: bool,
-    /// Whether the backend is being asked for its health.
-    checking: bool,
+    /// The question after the backend's health that has no answer yet.
+    check: Option<SpawnHandle>,
     rest: Rest,
 }
 
@@ -222,7 +222,9 @@ impl Handler<Reconfigure> for ProviderActor {
         self.backend = backend::make(&self.config, &self.links.http);
         self.gate.resize(self.config.max_concurrency.max(1), self.config.max_queue);
         // What was known, asked and waited for was about the old settings.
-        (self.state.checking, self.state.rest.timer) = (false, false);
+        for old in [self.state.check.take(), self.state.rest.timer.take()].into_iter().flatten() {
+            ctx.cancel_future(old);
+        }
         self.start_next(ctx);
         self.check_health(ctx);
         self.rest_when_idle(ctx);

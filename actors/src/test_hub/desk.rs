@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use wire::TaskId;
 use wire::sse::Decoder;
 use wire::task::InferTask;
@@ -118,6 +120,23 @@ pub(crate) struct ByHand {
     pub(crate) down: Cell<bool>,
     /// Panics at the next call.
     pub(crate) panics: Cell<bool>,
+    /// How often it was made.
+    pub(crate) made: Cell<usize>,
+    /// How long it takes to say whether it is there.
+    pub(crate) check_takes: Cell<Duration>,
+    pub(crate) checks: Cell<usize>,
+    /// Checks under way, and the most there ever were.
+    pub(crate) checked_now: Cell<usize>,
+    pub(crate) checked_at_once: Cell<usize>,
+}
+
+/// A check under way.
+struct Check(Rc<ByHand>);
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.0.checked_now.set(self.0.checked_now.get() - 1);
+    }
 }
 
 impl ByHand {
@@ -148,8 +167,20 @@ impl Backend for Shared {
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
-        let up = !self.0.down.get();
-        async move { up }.boxed_local()
+        let (by_hand, up) = (Rc::clone(&self.0), !self.0.down.get());
+        async move {
+            by_hand.checks.set(by_hand.checks.get() + 1);
+            let now = by_hand.checked_now.get() + 1;
+            by_hand.checked_now.set(now);
+            by_hand.checked_at_once.set(by_hand.checked_at_once.get().max(now));
+            let check = Check(by_hand);
+            let takes = check.0.check_takes.get();
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            up
+        }
+        .boxed_local()
     }
 }
 

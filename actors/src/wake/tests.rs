@@ -1,5 +1,7 @@
 //! The `WakeActor` with real commands, real sockets and a probe for a heartbeat.
 
+mod faults;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -89,6 +91,7 @@ fn pid_in(file: &std::path::Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
+/// F51: however many ask for one model at once, its recipe runs once, and each gets the outcome.
 #[actix::test]
 async fn however_many_ask_the_recipe_runs_once_and_all_are_answered() {
     let dir = tempfile::tempdir().unwrap();
@@ -138,6 +141,7 @@ async fn a_backend_that_stays_away_did_not_come_up_within_its_time() {
     assert_eq!(setup.failure().await, "provider 'a' did not come up within 100ms");
 }
 
+/// F50: a command that is not there, ends with a code, is killed or is late says which.
 #[actix::test]
 async fn a_command_that_fails_says_how() {
     for (action, text) in [

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use awc::ClientResponse;
 use bytes::{Buf, Bytes};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use wire::sse::Decoder;
 
+use super::body::Body;
 use super::marks::{Marks, Seen};
 use super::{Inner, failed};
 use crate::backend::BackendError;
@@ -20,7 +20,7 @@ const LEFTOVER: Duration = Duration::from_secs(1);
 
 /// The pieces of one answer. An error is the last item.
 pub(super) struct Events {
-    response: Option<ClientResponse>,
+    body: Option<Body>,
     backend: Rc<Inner>,
     marks: Marks,
     decoder: Decoder,
@@ -33,9 +33,9 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(response: ClientResponse, backend: Rc<Inner>, marks: Marks, silence: Duration) -> Self {
+    pub(super) fn new(body: Body, backend: Rc<Inner>, marks: Marks, silence: Duration) -> Self {
         Self {
-            response: Some(response),
+            body: Some(body),
             backend,
             marks,
             decoder: Decoder::new(),
@@ -69,20 +69,20 @@ impl Events {
             Seen::Error(message) => self.backend.told(message.as_deref()),
             Seen::Garbage => failed("backend sent a chunk that is not JSON"),
         };
-        self.response = None;
+        self.body = None;
         Some(Err(error))
     }
 
     /// The answer is whole: what little is left of the body is read beside the way.
     fn end(&mut self) {
-        let Some(mut response) = self.response.take() else { return };
+        let Some(mut body) = self.body.take() else { return };
         // Most often the last bytes are here already.
-        while let Some(next) = response.next().now_or_never() {
+        while let Some(next) = body.next().now_or_never() {
             if !matches!(next, Some(Ok(_))) {
                 return;
             }
         }
-        actix_rt::spawn(timeout(LEFTOVER, async move { while let Some(Ok(_)) = response.next().await {} }));
+        actix_rt::spawn(timeout(LEFTOVER, async move { while let Some(Ok(_)) = body.next().await {} }));
     }
 }
 
@@ -92,20 +92,20 @@ impl Stream for Events {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if this.response.is_none() {
+            if this.body.is_none() {
                 return Poll::Ready(None);
             }
             if let Some(seen) = this.next_decoded() {
                 return Poll::Ready(this.take(seen));
             }
-            let Some(response) = &mut this.response else { return Poll::Ready(None) };
-            match response.poll_next_unpin(cx) {
+            let Some(body) = &mut this.body else { return Poll::Ready(None) };
+            match body.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(piece))) => {
                     this.piece = piece;
                     this.heard = true;
                 }
                 Poll::Ready(end) => {
-                    this.response = None;
+                    this.body = None;
                     let whole = end.is_none() && this.marks.complete();
                     let broken = || Err(failed("backend broke off before the end of its answer"));
                     return Poll::Ready((!whole).then(broken));
@@ -115,7 +115,7 @@ impl Stream for Events {
                         this.deadline.as_mut().reset(Instant::now() + this.silence);
                     }
                     ready!(this.deadline.as_mut().poll(cx));
-                    this.response = None;
+                    this.body = None;
                     return Poll::Ready(Some(Err(this.backend.silent())));
                 }
             }

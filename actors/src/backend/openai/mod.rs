@@ -1,5 +1,6 @@
 //! Any server that speaks OpenAI's HTTP API: vLLM, llama.cpp, Ollama, LM Studio and the like.
 
+mod body;
 mod events;
 mod marks;
 
@@ -28,6 +29,7 @@ use crate::http::{BodyError, read_body};
 use crate::options::{HttpBackend, ProviderConfig};
 use crate::secret::Secret;
 
+use body::Body;
 use events::Events;
 use marks::Marks;
 
@@ -123,7 +125,6 @@ impl Inner {
         let marks = Marks::new(&request);
         let response = self.send(&request).await?;
         let status = response.status();
-        let kind = header(&response, CONTENT_TYPE.as_str()).to_ascii_lowercase();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 return Err(BackendError::KeyRefused);
@@ -141,12 +142,16 @@ impl Inner {
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
             return Err(failed("backend answered in an encoding that was not asked for"));
         }
-        if request.streaming && !kind.contains("json") {
-            let silence = self.silence;
-            return Ok(Reply::Stream(Events::new(response, self, marks, silence).boxed_local()));
-        }
         let promised = header(&response, CONTENT_LENGTH.as_str()).parse::<usize>().ok();
-        let body = read_body(response, MAX_ANSWER, self.silence).await.map_err(|error| self.unread(error))?;
+        let mut body = Body { begun: Bytes::new(), rest: response };
+        // Its first byte says what it is. Its type may not: servers answer `text/plain`, or say nothing.
+        if request.streaming
+            && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
+        {
+            let silence = self.silence;
+            return Ok(Reply::Stream(Events::new(body, self, marks, silence).boxed_local()));
+        }
+        let body = read_body(body, MAX_ANSWER, self.silence).await.map_err(|error| self.unread(error))?;
         if promised.is_some_and(|promised| promised != body.len()) {
             return Err(failed("backend broke off in the middle of its answer"));
         }
@@ -197,12 +202,14 @@ impl Inner {
             let body = self.redactor.json(&cut_model_paths(&json));
             return Ok(Reply::Whole { status, body });
         }
-        let text: String = body.trim().chars().take(MAX_ERROR_TEXT).collect();
+        let text = body.trim();
         if text.is_empty() || is_html || text.starts_with('<') {
             return Err(failed(format!("backend answered {status}")));
         }
-        let text = text.replace(char::is_control, " ");
-        Err(failed(format!("backend answered {status}: {}", self.redactor.text(&text))))
+        // Cut last: half a key is found by nobody.
+        let text = self.redactor.text(&text.replace(char::is_control, " "));
+        let text: String = text.chars().take(MAX_ERROR_TEXT).collect();
+        Err(failed(format!("backend answered {status}: {text}")))
     }
 
     /// No word of awc's own: it may name host and port.

@@ -21,6 +21,7 @@ use crate::uplink::{Agreed, Posted};
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 mod delivery;
+mod health;
 mod queue;
 mod waking;
 
@@ -85,7 +86,11 @@ struct Setup {
 }
 
 fn config() -> ProviderConfig {
-    let backend = CustomBackend(Arc::new(|| BACKEND.with(|backend| Rc::new(Shared(Rc::clone(backend))))));
+    let backend = CustomBackend(Arc::new(|| {
+        let backend = BACKEND.with(Rc::clone);
+        backend.made.set(backend.made.get() + 1);
+        Rc::new(Shared(backend))
+    }));
     ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Custom(backend))
 }
 
@@ -152,6 +157,18 @@ impl Setup {
 
     async fn report(&self) -> ProviderReport {
         self.actor.send(GetReport).await.unwrap()
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Poison;
+
+impl Handler<Poison> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Poison, _: &mut Self::Context) {
+        panic!("the test asked for it");
     }
 }
 

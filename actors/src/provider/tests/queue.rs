@@ -2,18 +2,6 @@
 
 use super::*;
 
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Poison;
-
-impl Handler<Poison> for ProviderActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Poison, _: &mut Self::Context) {
-        panic!("the test asked for it");
-    }
-}
-
 #[actix::test]
 async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_they_came() {
     let setup = start(ProviderConfig { max_concurrency: 2, ..config() });

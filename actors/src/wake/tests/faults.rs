@@ -1,0 +1,123 @@
+//! Recipes that hang, litter, or cannot be run.
+
+use std::os::unix::fs::PermissionsExt;
+
+use tokio::time::{Instant, pause};
+
+use super::*;
+
+fn program(path: &std::path::Path) -> Action {
+    Action::Command { command: path.display().to_string(), args: Vec::new(), scrub_env: Vec::new() }
+}
+
+/// F47: a call of a recipe that is taken and not answered ends after 30 s.
+#[actix::test]
+async fn a_call_that_hangs_times_out_after_30_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let setup = start(config(Some(http(url)), Duration::from_mins(10)));
+    let waking = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into() }));
+    let (mut socket, _) = listener.accept().await.unwrap();
+    assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+    // From here on nothing happens but time.
+    pause();
+    let asked = Instant::now();
+    let failure = waking.await.unwrap().unwrap().unwrap_err();
+    assert_eq!(failure, "wake recipe failed: wake HTTP timed out");
+    assert!((29..=31).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+}
+
+/// F48: a late command that ignores SIGTERM leaves neither a process nor a zombie.
+#[actix::test]
+async fn a_late_command_leaves_no_process_and_no_zombie() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("trap '' TERM HUP; echo $$ > {}; while :; do sleep 0.05; done", pid.display());
+    let setup = start(config(Some(command(&script)), Duration::from_millis(500)));
+    assert_eq!(setup.failure().await, "wake recipe failed: wake command timed out");
+    let late = pid_in(&pid).unwrap();
+    wait_until("it is reaped", || !std::path::Path::new(&format!("/proc/{late}")).exists()).await;
+}
+
+/// F48: a daemon that keeps the command's output open does not hold up the wake, and lives on.
+#[actix::test]
+async fn a_daemon_that_keeps_the_output_open_does_not_hold_up_the_wake() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("(sleep 300; echo late) & echo $! > {}", pid.display());
+    let setup = start(config(Some(command(&script)), Duration::from_secs(20)));
+    let asked = Instant::now();
+    setup.wake().await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    let daemon = pid_in(&pid).unwrap();
+    assert!(is_alive(daemon));
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(daemon))).unwrap();
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// F49, P7: what a command prints goes nowhere, however much it is and whatever is in it.
+#[actix::test]
+async fn what_a_command_prints_goes_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = dir.path().join("seen");
+    let look = "for fd in 0 1 2; do all=\"$all $(readlink /proc/$$/fd/$fd)\"; done";
+    let look = format!("{look}; echo $all > {}", seen.display());
+    let litter = "head -c 200000000 /dev/zero; head -c 1000000 /dev/urandom >&2; echo $HOME";
+    let setup = start(config(Some(command(&format!("{look}; {litter}"))), Duration::from_secs(20)));
+    setup.wake().await.unwrap();
+    assert_eq!(std::fs::read_to_string(seen).unwrap(), "/dev/null /dev/null /dev/null\n");
+}
+
+/// F50: what cannot be executed is told in the fixed text, and other models wake all the same.
+#[actix::test]
+async fn a_command_that_cannot_be_executed_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("not-executable");
+    std::fs::write(&file, "#!/bin/sh\n").unwrap();
+    let no_interpreter = dir.path().join("no-interpreter");
+    std::fs::write(&no_interpreter, "#!/no/such/shell\n").unwrap();
+    std::fs::set_permissions(&no_interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [file.as_path(), no_interpreter.as_path(), dir.path()] {
+        let setup = start(config(Some(program(path)), Duration::from_secs(5)));
+        let other = ProviderConfig {
+            wire_name: "b".parse().unwrap(),
+            ..config(Some(command("sleep 0.1")), Duration::from_secs(5))
+        };
+        let changed = probe().0;
+        let broken = config(Some(program(path)), Duration::from_secs(5));
+        let managed = |config| Managed { config: Arc::new(config), provider: changed.clone() };
+        setup.actor.do_send(SetProviders { providers: vec![managed(broken), managed(other)] });
+        let (failed, woken) = futures_util::join!(
+            setup.actor.send(EnsureAwake { wire_name: "a".into() }),
+            setup.actor.send(EnsureAwake { wire_name: "b".into() })
+        );
+        assert_eq!(failed.unwrap().unwrap_err(), "wake recipe failed: wake command not found", "{path:?}");
+        assert!(woken.unwrap().is_ok());
+    }
+}
+
+/// F51: two wake tasks of the hub for one model are one run and two results.
+#[actix::test]
+async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    for (script, status) in [("sleep 0.1", Some(200)), ("sleep 0.1; exit 3", None)] {
+        let script = format!("echo x >> {}; {script}", count.display());
+        let setup = start(config(Some(command(&script)), Duration::from_secs(5)));
+        for id in ["t1", "t2"] {
+            let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
+            let ticket = setup.outbox.admit(&task.id).unwrap();
+            setup.actor.do_send(Wake { task, ticket });
+        }
+        for id in ["t1", "t2"] {
+            wait_until("it is answered", || !setup.desk.of(id).is_empty()).await;
+            let result = setup.desk.of(id).pop().unwrap();
+            match status {
+                Some(status) => assert_eq!(result["status"], status),
+                None => assert_eq!(result["error"], "wake recipe failed: wake command exited with code 3"),
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
+        std::fs::remove_file(&count).unwrap();
+    }
+}
