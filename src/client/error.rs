@@ -99,7 +99,8 @@ fn tls_reason(error: &io::Error) -> Option<String> {
     Some(match tls {
         Error::InvalidMessage(_) => "it does not speak TLS; is it an http:// address?".to_owned(),
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "its certificate has expired".to_owned()
+            "its certificate has expired: whoever runs the hub must renew it (or this machine's clock is wrong)"
+                .to_owned()
         }
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is not from an authority that this system trusts; give --ca-file FILE".to_owned()
@@ -118,6 +119,9 @@ fn tls_reason(error: &io::Error) -> Option<String> {
 /// The text of an error body, in whatever shape, or what stands there.
 pub(crate) fn reason(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with('<') {
+        return Some("a web page answers there; is that the hub's own address?".to_owned());
+    }
     let text = wire::openai::error_message(&text).unwrap_or_else(|| text.trim().to_owned());
     let short: String = text.chars().take(LONGEST_QUOTE).collect();
     (!short.is_empty()).then(|| printable(&short).into_owned())

@@ -49,6 +49,18 @@ impl HubClient {
         self.call(Method::GET, path, None).await
     }
 
+    /// The list of LLMs, which every hub has and every token may see. What has none is no hub.
+    pub(crate) async fn llms(&self) -> Result<Value, CallError> {
+        match self.get("/api/v1/llms").await {
+            Ok(list) if list.is_array() => Ok(list),
+            Ok(_) => Err(CallError::not_a_hub(&self.hub.url, "its list of LLMs is no list")),
+            Err(error) if error.is(StatusCode::NOT_FOUND) => {
+                Err(CallError::not_a_hub(&self.hub.url, "it has no list of LLMs; is that its own address?"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Any call with a JSON answer (null for an empty one).
     pub(crate) async fn call(
         &self,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use actix_web::http::StatusCode;
 use actors::{
     ProviderConfig,
     options::{Action, BackendConfig, HttpBackend},
@@ -67,7 +66,7 @@ pub(crate) async fn run(global: &Global) -> Outcome {
 fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, Failure> {
     let path = &places.config;
     let shown = path.display();
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         findings.bad(&format!("{shown}: there is no such file; `virtual-llm add` writes it"))?;
         return Ok(Published::default());
     }
@@ -87,7 +86,7 @@ fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, 
     if report.errors.is_empty() {
         match published.providers.len() {
             0 => Findings::doubtful(&format!(
-                "{shown}: nothing to publish: no provider has \"publish\": true; `virtual-llm add` adds one"
+                "{shown}: nothing to publish: no provider that can be used has \"publish\": true; `virtual-llm add` adds one"
             ))?,
             n => Findings::good(&format!("{shown}: {n} to publish"))?,
         }
@@ -97,14 +96,13 @@ fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, 
 
 async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Outcome {
     let file = places.credentials.display();
-    let client = config::hub(global, places).and_then(|hub| {
-        if hub.file.is_some() {
-            match config::others_can_read(&places.credentials) {
-                Some(mode) => Findings::doubtful(&format!(
-                    "{file}: others can read it (mode {mode}); run `chmod 600 {file}`"
-                ))?,
-                None => Findings::good(&format!("{file}: readable by its owner only"))?,
-            }
+    let (warnings, hub) = config::inspect_hub(global, places);
+    for warning in &warnings {
+        Findings::doubtful(&format!("{file}: {warning}"))?;
+    }
+    let client = hub.and_then(|hub| {
+        if hub.file.is_some() && warnings.is_empty() {
+            Findings::good(&format!("{file}: readable by its owner only"))?;
         }
         HubClient::new(hub, global.ca_file.as_deref())
     });
@@ -112,14 +110,8 @@ async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Outco
         Ok(client) => client,
         Err(failure) => return findings.bad(failure.text().unwrap_or_default()),
     };
-    match client.get("/api/v1/llms").await {
-        Ok(list) if list.is_array() => {
-            Findings::good(&format!("{}: the hub answers and accepts the token", client.url()))
-        }
-        Ok(_) => findings.bad(&format!("{}: this is no hub: its list of LLMs is no list", client.url())),
-        Err(error) if error.is(StatusCode::NOT_FOUND) => {
-            findings.bad(&format!("{}: this is no hub: it has no list of LLMs", client.url()))
-        }
+    match client.llms().await {
+        Ok(_) => Findings::good(&format!("{}: the hub answers and accepts the token", client.url())),
         Err(error) => findings.bad(&error.to_string()),
     }
 }

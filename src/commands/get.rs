@@ -64,7 +64,9 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
 
 async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
-    let Some(name) = &args.name else { return Ok(hub.get(path).await?) };
+    let Some(name) = &args.name else {
+        return Ok(if args.kind == GetKind::Llm { hub.llms().await? } else { hub.get(path).await? });
+    };
     if args.kind == GetKind::Session {
         // A hub has no address for one session: it is found in the list.
         let all = hub.get(path).await?;

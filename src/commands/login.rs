@@ -47,12 +47,8 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
 async fn check(url: &str, token: &Secret, global: &Global) -> Outcome {
     let hub =
         Hub { url: url.to_owned(), token: token.clone(), file: None, allow_insecure: global.allow_insecure };
-    let answer = HubClient::new(hub, global.ca_file.as_deref())?.get("/api/v1/llms").await;
-    match answer {
-        Ok(list) if list.is_array() => Ok(()),
-        Ok(_) => {
-            Err(Failure::failed(format!("{url} does not seem to be a hub: its list of LLMs is no list")))
-        }
+    match HubClient::new(hub, global.ca_file.as_deref())?.llms().await {
+        Ok(_) => Ok(()),
         Err(error) if error.is(StatusCode::UNAUTHORIZED) => Err(Failure::failed(format!(
             "the hub at {url} does not accept this token; its admin makes one with `virtual-llm token create`"
         ))),

@@ -147,6 +147,9 @@ fn open_control(places: &Places) -> Option<Server> {
 fn refused_start(error: StartError) -> Failure {
     match error.exit_code() {
         2 => Failure::usage(error),
+        _ if matches!(error, StartError::Locked { .. }) => Failure::failed(format!(
+            "{error}; `virtual-llm status` shows it, and a second one needs a --home of its own"
+        )),
         _ => Failure::failed(error),
     }
 }
@@ -154,7 +157,23 @@ fn refused_start(error: StartError) -> Failure {
 fn outcome(ended: Ended) -> Outcome {
     match ended {
         Ended::Stopped => Ok(()),
-        Ended::Refused(reason) => Err(Failure::refused(reason)),
+        Ended::Refused(reason) => {
+            let next = what_next(&reason);
+            Err(Failure::refused(reason + next))
+        }
         Ended::Failed(reason) => Err(Failure::failed(reason)),
+    }
+}
+
+/// What helps against a refusal, by the status in its text.
+fn what_next(reason: &str) -> &'static str {
+    let status = reason.split_once(" HTTP ").map_or("", |(_, rest)| rest.get(..3).unwrap_or(rest));
+    match status {
+        "401" => "; `virtual-llm login URL` writes a new token",
+        "404" | "405" => {
+            "; the hub is too old to know virtual LLMs, or the URL is not its own: `virtual-llm check` tells more"
+        }
+        "409" => "; give it another publishName, or a publisher.suffix, in the configuration",
+        _ => "",
     }
 }

@@ -30,11 +30,28 @@ struct Written {
     token: Option<String>,
     allow_insecure: bool,
     is_there: bool,
+    /// What is doubtful.
+    warnings: Vec<String>,
 }
 
-/// Finds hub and token: options over variables over the file.
+/// Finds hub and token: options over variables over the file. What is doubtful in the file is logged.
 pub(crate) fn hub(global: &Global, places: &Places) -> Result<Hub, Failure> {
     let written = read(places)?;
+    for warning in &written.warnings {
+        log::warn!("{}: {warning}", places.credentials.display());
+    }
+    found(global, places, written)
+}
+
+/// As `hub`, with what is doubtful in the file for whoever wants to show it.
+pub(crate) fn inspect_hub(global: &Global, places: &Places) -> (Vec<String>, Result<Hub, Failure>) {
+    match read(places) {
+        Ok(mut written) => (std::mem::take(&mut written.warnings), found(global, places, written)),
+        Err(failure) => (Vec::new(), Err(failure)),
+    }
+}
+
+fn found(global: &Global, places: &Places, written: Written) -> Result<Hub, Failure> {
     let file = places.credentials.display();
     let url = global.hub_url.clone().filter(|url| !url.is_empty());
     let given = url.or_else(|| variable("MCPD_URL"));
@@ -102,25 +119,19 @@ pub(crate) fn checked_token(text: &str) -> Option<Secret> {
 fn read(places: &Places) -> Result<Written, Failure> {
     let path = &places.credentials;
     let Some(file) = files::json(path)? else { return Ok(Written::default()) };
-    if files::others_can_read(&file.metadata) {
-        log::warn!(
-            "{}: others can read it (mode {}); run `chmod 600 {}`",
-            path.display(),
-            files::mode(&file.metadata),
-            path.display()
-        );
-    }
     let mut report = Report::default();
     let mut written = Written { is_there: true, ..Written::default() };
+    if files::others_can_read(&file.metadata) {
+        let mode = files::mode(&file.metadata);
+        report.warn("", format!("others can read it (mode {mode}); run `chmod 600 {}`", path.display()));
+    }
     if let Some(table) = Table::of(&file.value, "", &mut report) {
         table.warn_of_near_misses(keys::CREDENTIALS, &mut report);
         written.url = table.text("mcpdUrl", &mut report).map(str::to_owned);
         written.token = table.text("token", &mut report).map(str::to_owned);
         written.allow_insecure = table.flag("allowInsecure", &mut report).unwrap_or_default();
     }
-    for warning in report.warnings {
-        log::warn!("{}: {warning}", path.display());
-    }
+    written.warnings = report.warnings.iter().map(ToString::to_string).collect();
     match report.errors.first() {
         None => Ok(written),
         Some(error) => Err(Failure::usage(format!("{}: {error}", path.display()))),

@@ -22,7 +22,9 @@ use std::{
 use actors::{AgentConfig, ProviderConfig};
 use serde_json::Value;
 
-pub(crate) use credentials::{Hub, check_transport, checked_token, hub, write as write_credentials};
+pub(crate) use credentials::{
+    Hub, check_transport, checked_token, hub, inspect_hub, write as write_credentials,
+};
 pub(crate) use files::{plain, write as write_json};
 pub(crate) use places::{Places, variable};
 pub(crate) use report::Report;
@@ -103,12 +105,6 @@ pub(crate) fn inspect(path: &Path) -> Result<(Published, Report), Failure> {
 /// The JSON of a file as it stands, with the keys of other tools.
 pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, Failure> {
     Ok(files::json(path)?.map(|file| file.value))
-}
-
-/// The mode of a file that others can read.
-pub(crate) fn others_can_read(path: &Path) -> Option<String> {
-    let metadata = std::fs::metadata(path).ok()?;
-    files::others_can_read(&metadata).then(|| files::mode(&metadata))
 }
 
 /// Checks a whole configuration. What comes back is good even where other parts are not.

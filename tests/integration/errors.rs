@@ -3,51 +3,13 @@
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::golden::{Sheet, golden};
 use crate::support::process::{Home, Process};
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
-
-/// Compares with `tests/golden/NAME`, or writes it.
-fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(path, text).unwrap();
-        return;
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(expected == text, "{name} differs; BLESS=1 writes it anew:\n{text}");
-}
-
-/// What was done, and what was said.
-#[derive(Default)]
-struct Sheet(String);
-
-impl Sheet {
-    /// Runs it in `home`; `hidden` texts change from run to run.
-    async fn mistake(&mut self, what: &str, home: &Home, args: &[&str], hidden: &[(&str, &str)]) {
-        let outcome = home.run(args).await;
-        let mut said: String = outcome
-            .stderr
-            .lines()
-            // Without the time, which a log line begins with.
-            .map(|line| {
-                line.split_once(' ').filter(|(time, _)| time.ends_with('Z')).map_or(line, |(_, rest)| rest)
-            })
-            .fold(String::new(), |all, line| all + "    " + line + "\n");
-        let mut args = args.join(" ");
-        let home = home.path().to_string_lossy().into_owned();
-        for (from, to) in [(home.as_str(), "HOME")].iter().chain(hidden) {
-            said = said.replace(from, to);
-            args = args.replace(from, to);
-        }
-        assert!(!said.contains(ADMIN), "a secret: {said}");
-        writeln!(self.0, "# {what}\n$ virtual-llm {args}\n{said}    exit {}\n", outcome.code()).unwrap();
-    }
-}
 
 fn config(value: &Value) -> Home {
     let home = Home::new();
@@ -102,6 +64,21 @@ async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
     let folder = Home::new();
     std::fs::create_dir_all(folder.mcpctl().join("config.json")).unwrap();
     sheet.mistake("a folder for a file", &folder, &["publish"], &[]).await;
+    let locked = provider(&json!({}));
+    let path = locked.mcpctl().join("config.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(&path).is_err() {
+        // The superuser reads everything.
+        let said = locked.run(&["publish"]).await.stderr;
+        assert!(said.contains("cannot read") && said.contains("Permission denied"), "{said}");
+    }
+    let looped = Home::new();
+    std::fs::create_dir_all(looped.mcpctl()).unwrap();
+    std::os::unix::fs::symlink("config.json", looped.mcpctl().join("config.json")).unwrap();
+    sheet.mistake("an unreadable file", &looped, &["publish"], &[]).await;
+    sheet
+        .mistake("a key misspelt", &provider(&json!({ "publish": null, "publsh": true })), &["publish"], &[])
+        .await;
     let remote = Home::new();
     remote.credentials("http://hub.example", "t");
     sheet.mistake("plain http to another machine", &remote, &["get", "llm"], &[]).await;
@@ -109,7 +86,7 @@ async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
     sheet.mistake("no such duration", &empty, &["publish", "--drain-timeout", "5x"], &[]).await;
     sheet.mistake("no terminal", &empty, &["login", "http://127.0.0.1:9"], &[]).await;
     sheet.mistake("no registrar", &empty, &["status"], &[]).await;
-    golden("errors.txt", &sheet.0);
+    sheet.is_golden("errors.txt");
 }
 
 #[actix_rt::test]
@@ -144,7 +121,7 @@ async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
     sheet.mistake("no such LLM", &home, &["chat-llm", "nope", "-m", "x"], &hidden).await;
     sheet.mistake("no such LLM to describe", &home, &["describe", "llm", "nope"], &hidden).await;
     sheet.mistake("no such agent to delete", &home, &["delete", "agent", "nope"], &hidden).await;
-    golden("refusals.txt", &sheet.0);
+    sheet.is_golden("refusals.txt");
 }
 
 #[actix_rt::test]

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checks;
 mod classic;
 mod console;
 mod end_to_end;
@@ -18,4 +19,5 @@ mod errors;
 mod manage;
 mod registrar;
 mod service;
+mod trouble;
 mod up;

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod browser;
 pub mod classic_hub;
+pub mod golden;
 pub mod http;
 pub mod process;
 

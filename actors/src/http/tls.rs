@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::pinned::WithPinned;
@@ -72,12 +72,23 @@ fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
 
 /// The certificates in `file`, which are roots from here on.
 fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| pem_reason(&error))?;
     let mut added = Vec::new();
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| error.to_string())?;
+        let certificate = certificate.map_err(|error| pem_reason(&error))?;
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;
         added.push(certificate);
     }
     if added.is_empty() { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(added) }
+}
+
+/// The system's words for a file that cannot be read; a parser's words quote nothing of the file.
+fn pem_reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => {
+            let text = error.to_string();
+            text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
+        }
+        other => other.to_string(),
+    }
 }

@@ -114,7 +114,9 @@ impl HubError {
             }
             SendRequestError::Connect(error) => format!("the hub cannot be reached: {error}"),
             SendRequestError::Timeout => "the hub did not answer in time".to_owned(),
-            SendRequestError::Response(_) => "the hub's answer is not HTTP".to_owned(),
+            SendRequestError::Response(_) => {
+                "the hub's answer is not HTTP; is it an https:// address?".to_owned()
+            }
             error => error.to_string(),
         };
         let nothing_taken = connecting || matches!(error, SendRequestError::Url(_));
@@ -133,6 +135,9 @@ pub(super) fn message(body: &[u8]) -> String {
         message: Option<String>,
     }
     let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with('<') {
+        return "a web page answers there; is that the hub's own address?".to_owned();
+    }
     let said = serde_json::from_slice::<Body>(body).ok().and_then(|body| match body.error {
         Some(serde_json::Value::String(error)) => Some(error),
         Some(serde_json::Value::Object(error)) => {

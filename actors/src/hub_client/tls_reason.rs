@@ -12,7 +12,11 @@ pub(super) fn connect_reason(error: &io::Error) -> String {
         Some(Error::InvalidMessage(_)) => {
             "it does not speak TLS on this port: try http:// in its URL".to_owned()
         }
-        _ => error.to_string(),
+        _ => {
+            // Without Rust's "(os error 111)".
+            let text = error.to_string();
+            text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
+        }
     }
 }
 
@@ -21,7 +25,9 @@ fn certificate_reason(error: &CertificateError) -> &'static str {
         CertificateError::UnknownIssuer => {
             "its certificate is signed by nobody this system knows: name its CA with --ca-file"
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: whoever runs the hub must renew it (or this machine's clock is wrong)"
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: check this machine's clock"
         }
@@ -29,7 +35,7 @@ fn certificate_reason(error: &CertificateError) -> &'static str {
             "its certificate is for another name than the URL's"
         }
         CertificateError::Revoked => "its certificate was revoked",
-        _ => "its certificate is not accepted (a CA's own certificate cannot serve as a server's)",
+        _ => "its certificate is not accepted; if it is the hub's own, name it with --ca-file",
     }
 }
 
@@ -48,7 +54,7 @@ mod tests {
             let text = connect_reason(&io::Error::other(Error::InvalidCertificate(error)));
             assert!(text.contains(words) && !text.contains("InvalidCertificate"), "{text}");
         }
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(connect_reason(&refused), "connection refused");
+        let refused = io::Error::from_raw_os_error(nix::libc::ECONNREFUSED);
+        assert_eq!(connect_reason(&refused), "Connection refused");
     }
 }

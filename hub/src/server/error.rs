@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, plain};
 
 /// Each text says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum HubError {
     )]
     PortInUse(SocketAddr),
     /// Any other reason not to listen.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {cause}", cause = plain(.1))]
     Listen(SocketAddr, #[source] io::Error),
     /// The directory or the store in it cannot be used.
     #[error(transparent)]

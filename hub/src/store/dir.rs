@@ -87,5 +87,11 @@ fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Unusable { path: path.to_owned(), cause: error.to_string() }
+    StoreError::Unusable { path: path.to_owned(), cause: plain(error) }
+}
+
+/// The system's words without Rust's "(os error 28)".
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
 }

@@ -15,6 +15,7 @@ mod schema;
 mod sqlite;
 
 pub use dir::HubDir;
+pub(crate) use dir::plain;
 pub use sqlite::SqliteStore;
 
 /// One thing to write. A list of them is one transaction; lists are applied in the order in which they were given.

@@ -42,6 +42,13 @@ impl SqliteStore {
         let path = dir.database()?;
         let conn = connect(&path).map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
+            // Nobody waits for a hub that does not start to try again: what is to be done, and where.
+            StoreError::Unavailable(why) if why.contains("full") => StoreError::Unusable {
+                path,
+                cause: "the disk is full; free some space, or choose another folder with --data-dir"
+                    .to_owned(),
+            },
+            StoreError::Unavailable(cause) => StoreError::Unusable { path, cause },
             other => other,
         })?;
         Self::start(conn, Some(dir))

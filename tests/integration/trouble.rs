@@ -1,0 +1,183 @@
+//! What goes wrong between machines, and what is said of it: certificates, addresses, second instances, full disks.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+use serde_json::json;
+
+use crate::support::classic_hub::ClassicHub;
+use crate::support::golden::Sheet;
+use crate::support::process::{Home, Outcome, Process};
+
+const ADMIN: &str = "an-admin-token-for-tests-alone";
+
+/// A hub with these options on a free port.
+async fn hub(home: &Home, options: &[&str]) -> (Process, String) {
+    let args: Vec<_> = ["hub", "--listen", "127.0.0.1:0"].iter().chain(options).copied().collect();
+    let mut command = home.command(&args);
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("://127.0.0.1:").await;
+    let log = hub.stderr();
+    let after = log.split("://127.0.0.1:").nth(1).unwrap();
+    (hub, after.chars().take_while(char::is_ascii_digit).collect())
+}
+
+/// A certificate for `name` that was valid up to that year, in files.
+fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let (cert_file, key_file) =
+        (folder.join(format!("{name}-{until}.pem")), folder.join(format!("{name}-{until}.key")));
+    std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (cert_file, key_file)
+}
+
+/// Who comes over plain http to a port that speaks TLS, or trusts no certificate there, is told which it is.
+#[actix_rt::test]
+async fn each_trouble_with_tls_is_told_by_its_name() {
+    let mut sheet = Sheet::default();
+    let home = Home::new();
+    home.write("config.json", r#"{ "providers": [{ "name": "a", "type": "mock", "publish": true }] }"#);
+    for (what, name, until, trusted) in [
+        ("an expired certificate", "127.0.0.1", 2021, true),
+        ("a certificate of nobody", "127.0.0.1", 2099, false),
+        ("a certificate for another name", "hub.example", 2099, true),
+        ("http for https", "127.0.0.1", 2099, false),
+    ] {
+        let (cert, key) = certificate(home.path(), name, until);
+        let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+        let (_hub, port) = hub(&home, &["--in-memory", "--tls-cert", cert, "--tls-key", key]).await;
+        let scheme = if what.starts_with("http ") { "http" } else { "https" };
+        home.credentials(&format!("{scheme}://127.0.0.1:{port}"), ADMIN);
+        let hidden = [(port.as_str(), "PORT")];
+        let trust: &[&str] = if trusted { &["--ca-file", cert] } else { &[] };
+        let with = |args: &[&'static str]| -> Vec<String> {
+            args.iter().chain(trust).map(|&arg| arg.to_owned()).collect()
+        };
+        for args in [with(&["get", "llm"]), with(&["check"])] {
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            sheet.mistake(what, &home, &args, &hidden).await;
+        }
+        // A registrar goes on trying: the certificate may be renewed.
+        let args = with(&["publish"]);
+        let publish = home.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        publish.logs("not registered").await;
+        let outcome = stopped(publish).await;
+        let first = outcome.stderr.lines().next().unwrap().split("; next try").next().unwrap().to_owned();
+        let outcome = Outcome { stderr: first, ..outcome };
+        sheet.note(what, &home, &args.iter().map(String::as_str).collect::<Vec<_>>(), &outcome, &hidden);
+    }
+    let missing = home.path().join("none.pem");
+    let missing = missing.to_str().unwrap();
+    sheet
+        .mistake(
+            "no such CA file",
+            &home,
+            &["get", "llm", "--ca-file", missing, "--hub-url", "https://x"],
+            &[],
+        )
+        .await;
+    sheet
+        .mistake(
+            "no such certificate",
+            &home,
+            &["hub", "--in-memory", "--tls-cert", missing, "--tls-key", missing],
+            &[],
+        )
+        .await;
+    sheet.is_golden("tls.txt");
+}
+
+async fn stopped(process: Process) -> Outcome {
+    process.signal(Signal::SIGTERM);
+    process.end().await
+}
+
+/// An old hub, another program's port, a name that somebody else has, a second of what there can be one of.
+#[actix_rt::test]
+async fn whoever_stands_in_the_way_is_named() {
+    let mut sheet = Sheet::default();
+    let old = ClassicHub::start();
+    let old_port = old.port().to_string();
+    let home = Home::new();
+    home.write("config.json", r#"{ "providers": [{ "name": "a", "type": "mock", "publish": true }] }"#);
+    home.credentials(&old.url(), ADMIN);
+    let hidden = [(old_port.as_str(), "OLD")];
+    old.script(
+        "_provider-register",
+        [(404, json!({ "error": "Route POST:/api/v1/llms/_provider-register not found" }))],
+    );
+    sheet.mistake("a hub too old", &home, &["publish"], &hidden).await;
+    sheet.mistake("another program for a hub", &home, &["get", "llm"], &hidden).await;
+    sheet.mistake("another program for a hub", &home, &["check"], &hidden).await;
+
+    let data = home.path().join("data");
+    let data = data.to_str().unwrap();
+    let (_hub, port) = hub(&home, &["--data-dir", data]).await;
+    let hidden = [(port.as_str(), "PORT")];
+    sheet
+        .mistake("a second hub", &home, &["hub", "--data-dir", data, "--listen", "127.0.0.1:0"], &hidden)
+        .await;
+
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    let first = home.start(&["publish"]);
+    first.logs("channel").await;
+    sheet.mistake("a second registrar", &home, &["publish"], &hidden).await;
+    let other = Home::new();
+    other.write("config.json", r#"{ "providers": [{ "name": "a", "type": "mock", "publish": true }] }"#);
+    other.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    sheet.mistake("a name that another registrar has", &other, &["publish"], &hidden).await;
+    sheet
+        .mistake(
+            "a name at the hub taken",
+            &other,
+            &["create", "llm", "a", "--type", "openai", "--model", "m", "--url", "http://127.0.0.1:9"],
+            &hidden,
+        )
+        .await;
+    sheet.is_golden("others.txt");
+}
+
+/// A disk that is full is called so, with the file that could not be written. In a mount of the test's own.
+#[actix_rt::test]
+async fn a_full_disk_is_called_so() {
+    let home = Home::new();
+    let full = home.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    let script = "mount -t tmpfs -o size=16k none \"$1\" && head -c 65536 /dev/zero >\"$1/fill\"; \
+        [ -s \"$1/fill\" ] || exit 77; shift; exec \"$@\"";
+    let (_hub, port) = hub(&home, &["--in-memory"]).await;
+    let mut sheet = Sheet::default();
+    let url = format!("http://127.0.0.1:{port}");
+    let token = home.write("token", ADMIN);
+    let (full, token) = (full.to_str().unwrap(), token.to_str().unwrap());
+    for args in [
+        vec!["hub", "--data-dir", full, "--listen", "127.0.0.1:0"],
+        vec!["--home", full, "login", &url, "--token-file", token],
+    ] {
+        let inner = home.command(&args);
+        let mut command = tokio::process::Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, "sh", full]).arg(inner.as_std().get_program()).args(&args);
+        command.env("HOME", home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Ok(child) = command.kill_on_drop(true).spawn() else {
+            eprintln!("skipped: no `unshare` here to make a full disk with");
+            return;
+        };
+        let outcome = Process::new(child).end().await;
+        if outcome.stderr.contains("unshare:") || outcome.stderr.contains("mount:") || outcome.code() == 77 {
+            eprintln!("skipped: no mount of one's own here to make a full disk with: {}", outcome.stderr);
+            return;
+        }
+        let said =
+            outcome.stderr.lines().filter(|line| !line.starts_with("head:")).collect::<Vec<_>>().join("\n");
+        let outcome = Outcome { stderr: said, ..outcome };
+        sheet.note("a full disk", &home, &args, &outcome, &[(port.as_str(), "PORT")]);
+    }
+    sheet.is_golden("disk-full.txt");
+}
