@@ -30,7 +30,9 @@ fn main() -> ExitCode {
     };
     logging::start(&cli.global);
     actors::install_panic_hook();
-    match actix_rt::System::new().block_on(commands::run(cli)) {
+    let outcome = actix_rt::System::new().block_on(commands::run(cli));
+    logging::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {

@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use crate::exit::Outcome;
+use crate::{exit::Outcome, logging};
 
 /// Prints a line.
 pub(crate) fn line(text: impl Display) -> Outcome {
@@ -26,13 +26,12 @@ pub(crate) fn piece(text: impl Display) -> Outcome {
 
 /// Says something to the person, beside the output: standard error. Lost if nobody can read it.
 pub(crate) fn note(text: impl Display) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    logging::say(&format!("{text}\n"));
 }
 
 /// As `note`, without ending the line.
 pub(crate) fn note_piece(text: impl Display) {
-    let mut err = io::stderr().lock();
-    drop(write!(err, "{text}").and_then(|()| err.flush()));
+    logging::say(&text.to_string());
 }
 
 /// Whether a person reads standard output.
@@ -42,7 +41,12 @@ pub(crate) fn is_terminal() -> bool {
 
 /// Whether to colour standard output: a terminal, and nobody said no (<https://no-color.org>).
 pub(crate) fn has_colour() -> bool {
-    is_terminal()
+    is_colourful(is_terminal())
+}
+
+/// Whether to colour what goes to a terminal, or to none.
+pub(crate) fn is_colourful(terminal: bool) -> bool {
+    terminal
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -6,78 +6,8 @@ use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::backend::FakeBackend;
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
+use crate::support::team::{Team, start_hub, start_registrar};
 use crate::support::wait_until;
-
-const ADMIN: &str = "admin-token-of-a-test-0123456789abcdef";
-
-/// A hub, a registrar and a backend, each in its own process or thread.
-struct Team {
-    backend: FakeBackend,
-    home: Home,
-    port: u16,
-    hub: Process,
-    registrar: Process,
-    http: Http,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn start_hub(home: &Home, port: u16) -> Process {
-    let data = home.path().join("hub");
-    let mut command = home.command(&[
-        "hub",
-        "--listen",
-        &format!("127.0.0.1:{port}"),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--reattach-grace",
-        "2s",
-    ]);
-    command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
-    Process::new(command.spawn().unwrap())
-}
-
-fn start_registrar(home: &Home) -> Process {
-    home.start(&[
-        "publish",
-        "--heartbeat-interval",
-        "500ms",
-        "--reconnect-base",
-        "50ms",
-        "--reconnect-max",
-        "200ms",
-    ])
-}
-
-impl Team {
-    async fn start() -> Self {
-        let (backend, home, port) = (FakeBackend::start(), Home::new(), free_port());
-        let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
-        home.credentials(&format!("http://127.0.0.1:{port}/"), ADMIN);
-        home.providers(&json!([
-            { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "publish": true, "poolName": "team" }
-        ]));
-        let hub = start_hub(&home, port);
-        hub.logs("listens on").await;
-        let registrar = start_registrar(&home);
-        registrar.logs("control channel open").await;
-        Self { backend, home, port, hub, registrar, http }
-    }
-
-    async fn row(&self) -> Value {
-        self.http.get("/api/v1/llms/local").await.json()
-    }
-
-    async fn chat(&self, streaming: bool) -> crate::support::http::Answer {
-        let body = json!({ "model": "local", "stream": streaming, "messages": [{ "role": "user", "content": "hi" }] });
-        self.http.post("/v1/chat/completions", &body).await
-    }
-}
 
 #[actix_rt::test]
 async fn a_question_through_the_hub_gets_the_backends_answer() {

@@ -1,10 +1,19 @@
 //! Logs go to standard error. `RUST_LOG` rules over `-v` and `-q`.
 
-use std::io::Write as _;
+mod sink;
 
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
+
+use env_logger::{Target, WriteStyle};
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::{cli::Global, output::printable};
+use crate::{cli::Global, output, output::printable};
+
+use sink::Sink;
+
+/// The one there is, when logging has started.
+static SINK: OnceLock<Sink> = OnceLock::new();
 
 /// The crates that are ours. Others may log headers and bodies when asked for everything, and a token or a prompt
 /// must be in no log line at any level: what they say is cut at `info`.
@@ -32,6 +41,15 @@ pub(crate) fn start(global: &Global) {
         let text = record.args().to_string();
         writeln!(out, "{time} {style}{level:5}{style:#} {target}: {}", printable(&text))
     });
+    // Without a thread of its own the log is written by whoever logs.
+    if let Ok(sink) = Sink::start(io::stderr()) {
+        let style = if output::is_colourful(io::stderr().is_terminal()) {
+            WriteStyle::Always
+        } else {
+            WriteStyle::Never
+        };
+        builder.write_style(style).target(Target::Pipe(Box::new(SINK.get_or_init(|| sink).clone())));
+    }
     let logger = builder.build();
     let most = logger.filter();
     if log::set_boxed_logger(Box::new(OursInFull(logger))).is_ok() {
@@ -46,6 +64,24 @@ fn level(global: &Global) -> LevelFilter {
         (2.., _) => LevelFilter::Trace,
         (_, 1) => LevelFilter::Warn,
         (_, 2..) => LevelFilter::Error,
+    }
+}
+
+/// Says something to the person on standard error, after all that was logged before. Lost if nobody can read it.
+pub(crate) fn say(text: &str) {
+    match SINK.get() {
+        Some(sink) => {
+            sink.push(text.as_bytes());
+            sink.flush();
+        }
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
+/// Waits until all that was logged is written, if somebody reads it.
+pub(crate) fn flush() {
+    if let Some(sink) = SINK.get() {
+        sink.flush();
     }
 }
 
