@@ -41,6 +41,11 @@ impl Ask {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }

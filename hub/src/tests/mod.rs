@@ -1,5 +1,6 @@
 //! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
 
+mod access;
 mod callers;
 mod console;
 mod extensions;

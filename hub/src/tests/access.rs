@@ -1,0 +1,339 @@
+//! Who may what, on every route there is: one table of route, role and ownership.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{Answer, ask};
+use super::publisher::{Publisher, pooled, provider};
+use super::support::{ADMIN, TestHub, hub_with};
+
+/// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
+struct Allowed(u16, u16, u16, u16);
+
+/// Anybody who has a token.
+const ALL: Allowed = Allowed(200, 200, 200, 200);
+/// Who sees the thing: it does not exist for the others.
+const SEEN: Allowed = Allowed(404, 200, 200, 200);
+/// Its owner and admins, whatever is public.
+const OWN: Allowed = Allowed(404, 404, 200, 200);
+/// The owner alone: a session is not even an admin's.
+const MINE: Allowed = Allowed(404, 404, 200, 404);
+/// Who sees the LLM; nobody publishes it now.
+const CALL: Allowed = Allowed(404, 503, 503, 503);
+
+/// Every route of the hub. `{…}` stands for something of alice's, once private and once public.
+const TABLE: &[(&str, &str, &str, Allowed)] = &[
+    ("GET", "/metrics", "", ALL),
+    ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
+    ("GET", "/api/v1/tokens", "", Allowed(403, 403, 403, 200)),
+    ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 403, 204)),
+    ("GET", "/api/v1/sessions", "", ALL),
+    ("GET", "/api/v1/audit", "", ALL),
+    (
+        "POST",
+        "/api/v1/inference-tasks",
+        r#"{"llm":"{llm}","request":{"messages":[]}}"#,
+        Allowed(404, 202, 202, 202),
+    ),
+    ("GET", "/api/v1/inference-tasks", "", ALL),
+    ("GET", "/api/v1/inference-tasks/{task}", "", OWN),
+    ("DELETE", "/api/v1/inference-tasks/{task}", "", Allowed(404, 404, 204, 204)),
+    ("GET", "/api/v1/inference-tasks/{task}/stream", "", OWN),
+    (
+        "POST",
+        "/api/v1/llms/_provider-register",
+        r#"{"providerSessionId":"{session}","providers":[]}"#,
+        Allowed(201, 201, 201, 201),
+    ),
+    ("GET", "/api/v1/llms/_provider-stream", "", MINE),
+    ("POST", "/api/v1/llms/_provider-heartbeat", r#"{"providerSessionId":"{session}"}"#, MINE),
+    ("POST", "/api/v1/llms/_provider-drain", r#"{"providerSessionId":"{session}"}"#, MINE),
+    ("POST", "/api/v1/llms/_provider-task/{dispatch}/result", r#"{"error":"no"}"#, MINE),
+    // The dispatch does not stream: its own publisher is told so.
+    ("POST", "/api/v1/llms/_provider-task/{dispatch}/stream", "", Allowed(404, 404, 409, 404)),
+    ("GET", "/api/v1/llms", "", ALL),
+    ("GET", "/api/v1/llms/{llm}", "", SEEN),
+    ("GET", "/api/v1/llms/{llm}/members", "", SEEN),
+    ("GET", "/api/v1/llms/{llm}/tasks", "", SEEN),
+    ("POST", "/api/v1/llms/{llm}/infer", r#"{"messages":[]}"#, CALL),
+    (
+        "POST",
+        "/api/v1/llms",
+        r#"{"name":"new-{role}","type":"openai","model":"m","url":"http://h/v1"}"#,
+        Allowed(403, 403, 403, 201),
+    ),
+    // Virtual ones are their publisher's to change, by registering.
+    ("PUT", "/api/v1/llms/{llm}", r#"{"type":"openai","model":"m"}"#, Allowed(404, 403, 403, 409)),
+    ("DELETE", "/api/v1/llms/{llm}", "", Allowed(404, 403, 403, 204)),
+    ("GET", "/api/v1/agents", "", ALL),
+    ("GET", "/api/v1/agents/{agent}", "", SEEN),
+    ("POST", "/api/v1/agents/{agent}/infer", r#"{"messages":[]}"#, CALL),
+    ("POST", "/api/v1/agents", r#"{"name":"new-{role}","llmName":"x"}"#, Allowed(201, 201, 201, 201)),
+    ("PUT", "/api/v1/agents/{agent}", r#"{"llmName":"x"}"#, Allowed(404, 403, 409, 409)),
+    ("DELETE", "/api/v1/agents/{agent}", "", Allowed(404, 403, 204, 204)),
+    ("GET", "/v1/models", "", ALL),
+    ("GET", "/v1/models/{model}", "", SEEN),
+    ("POST", "/v1/chat/completions", r#"{"model":"{llm}","messages":[]}"#, CALL),
+    ("POST", "/v1/completions", r#"{"model":"{llm}","prompt":""}"#, CALL),
+    ("POST", "/v1/embeddings", r#"{"model":"{llm}","input":""}"#, CALL),
+    ("POST", "/v1/responses", r#"{"model":"{llm}","input":""}"#, CALL),
+    ("POST", "/v1/messages", r#"{"model":"{llm}","messages":[]}"#, CALL),
+    ("POST", "/v1/rerank", r#"{"model":"{llm}","query":""}"#, CALL),
+    ("GET", "/api/v1/events", "", ALL),
+];
+
+/// What anybody may read, without a token.
+const OPEN: &[(&str, &str)] = &[
+    ("GET", "/"),
+    ("GET", "/favicon.ico"),
+    ("GET", "/console/{file}"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+];
+
+/// A hub with things of alice's, and bob, who has nothing to do with them.
+struct World {
+    hub: TestHub,
+    alice: String,
+    bob: String,
+    revoked: String,
+    /// Names for `{…}`: of what is private, of what is public, of what does not exist.
+    private: Vec<(&'static str, String)>,
+    public: Vec<(&'static str, String)>,
+    unknown: Vec<(&'static str, String)>,
+    /// Their channels.
+    publishers: [Publisher; 2],
+}
+
+impl World {
+    async fn new() -> Self {
+        // What still runs when a world ends is lost with its channel: stopping would wait for it.
+        let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(1)).await;
+        let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+        let revoked = hub.member("carol").await;
+        hub.revoke("carol").await;
+        let hidden = |mut spec: Value| {
+            spec["visibility"] = "private".into();
+            spec
+        };
+        // Nobody publishes these now, so that a call ends at once.
+        let away = json!({ "providers": [hidden(pooled("secret", "secret-pool")), provider("open")],
+            "agents": [
+                { "name": "secret-agent", "llmName": "secret", "visibility": "private" },
+                { "name": "open-agent", "llmName": "open", "visibility": "public" },
+            ] });
+        let register = hub.ask_as(&alice, "POST", "/api/v1/llms/_provider-register");
+        let (status, answer) = register.body(away.to_string()).json().await;
+        assert_eq!(status, 201, "{answer}");
+        let session = answer["providerSessionId"].as_str().unwrap().to_owned();
+        let channel = hub.ask_as(&alice, "GET", "/api/v1/llms/_provider-stream");
+        drop(channel.header("x-mcpctl-provider-session", session).open().await);
+        hub.until_status("open", "inactive").await;
+
+        let rows = [hidden(provider("secret-here")), provider("open-here")];
+        let mut here = Publisher::start(&hub, &alice, &rows, Some("cancel, result-stream")).await;
+        let bobs = Publisher::start(&hub, &bob, &[provider("bobs")], None).await;
+        let enqueue = async |llm: &str| {
+            let body = json!({ "llm": llm, "request": { "messages": [] } }).to_string();
+            let (status, task) =
+                hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(body).json().await;
+            assert_eq!(status, 202, "{task}");
+            task["id"].as_str().unwrap().to_owned()
+        };
+        enqueue("secret-here").await;
+        let dispatch = here.task().await["taskId"].as_str().unwrap().to_owned();
+        let (first, second) = (enqueue("secret").await, enqueue("open").await);
+        let tokens = hub.ask("GET", "/api/v1/tokens").json().await.1;
+        let token = |user: &str| {
+            let of_user = |token: &&Value| token["user"] == user;
+            tokens.as_array().unwrap().iter().find(of_user).unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        let things = |kind: &str, task: &str, token: &str| {
+            vec![
+                ("{llm}", kind.to_owned()),
+                ("{agent}", format!("{kind}-agent")),
+                ("{model}", format!("{kind}-here")),
+                ("{task}", task.to_owned()),
+                ("{session}", here.session.clone()),
+                ("{dispatch}", dispatch.clone()),
+                ("{token}", token.to_owned()),
+            ]
+        };
+        let (private, public) =
+            (things("secret", &first, &token("alice")), things("open", &second, &token("carol")));
+        let mut unknown = things("nobody", "task-0", "tok-0");
+        unknown[4].1 = "sess-0".into();
+        unknown[5].1 = "task-0".into();
+        Self { hub, alice, bob, revoked, private, public, unknown, publishers: [here, bobs] }
+    }
+
+    async fn open(
+        &self,
+        token: Option<&str>,
+        route: (&'static str, &str, &str),
+        role: &str,
+        things: &[(&str, String)],
+    ) -> Answer {
+        let fill = |text: &str| {
+            let text = text.replace("{role}", role);
+            things.iter().fold(text, |text, (name, value)| text.replace(name, value))
+        };
+        let (method, path, body) = route;
+        let mut ask = ask(self.hub.addr, method, fill(path))
+            .header("x-mcpctl-provider-session", fill("{session}"))
+            .body(fill(body));
+        if !path.ends_with("_provider-stream") {
+            // Of a result's sender the token alone says who it is.
+            ask = ask.without("x-mcpctl-provider-session");
+        }
+        if let Some(token) = token {
+            ask = ask.token(token);
+        }
+        ask.open().await
+    }
+
+    async fn stop(self) {
+        drop(self.publishers);
+        self.hub.stop().await;
+    }
+
+    /// All that alice has, as she sees it.
+    async fn alices(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        for path in ["llms", "agents", "sessions", "inference-tasks"] {
+            seen.push(self.hub.ask_as(&self.alice, "GET", format!("/api/v1/{path}")).send().await.1);
+        }
+        seen
+    }
+}
+
+/// What of an answer a stranger could tell apart.
+async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String>, String) {
+    let body = answer.rest().await;
+    let body = things.iter().fold(body, |body, (name, value)| body.replace(value.as_str(), name));
+    // Their order is actix's, and random.
+    let stable = |line: &&str| !line.starts_with("date:") && !line.starts_with("content-length:");
+    let mut head: Vec<_> = answer.head.lines().filter(stable).map(str::to_owned).collect();
+    head.sort();
+    (answer.status, head, body)
+}
+
+/// A02, A04, A06, A35: on every route each role gets what is its own and what it may see; to a stranger what is private
+/// is the same bytes as what is unknown, and nothing that a stranger does changes anything of an owner's.
+#[actix_rt::test]
+async fn every_route_gives_each_role_what_is_its_own_and_no_more() {
+    for &(method, path, body, Allowed(hidden, shown, owner, admin)) in TABLE {
+        let world = World::new().await;
+        let route = (method, path, body);
+        let before = world.alices().await;
+        for token in [None, Some("vlt_wrong"), Some(world.revoked.as_str())] {
+            let answer = world.open(token, route, "nobody", &world.public).await;
+            assert_eq!(answer.status, 401, "{method} {path} with {token:?}");
+        }
+        let bob = Some(world.bob.as_str());
+        let stranger = world.open(bob, route, "stranger", &world.private).await;
+        assert_eq!(stranger.status, hidden, "{method} {path}: a stranger on what is private");
+        if hidden == 404 {
+            let unknown = world.open(bob, route, "stranger", &world.unknown).await;
+            let (stranger, unknown) =
+                (told(stranger, &world.private).await, told(unknown, &world.unknown).await);
+            assert_eq!(stranger, unknown, "{method} {path}");
+        } else {
+            drop(stranger);
+        }
+        let stranger = world.open(bob, route, "other", &world.public).await;
+        assert_eq!(stranger.status, shown, "{method} {path}: a stranger on what is public");
+        drop(stranger);
+        assert_eq!(world.alices().await, before, "{method} {path}: a stranger changed something of alice's");
+        let alice = world.open(Some(world.alice.as_str()), route, "owner", &world.private).await;
+        assert_eq!(alice.status, owner, "{method} {path}: the owner");
+        let admins = world.open(Some(ADMIN), route, "admin", &world.public).await;
+        assert_eq!(admins.status, admin, "{method} {path}: an admin");
+        drop((alice, admins));
+        world.stop().await;
+    }
+}
+
+/// A05: whoever proposes another user's session gets an id of its own, and the session stays as it was.
+#[actix_rt::test]
+async fn anothers_session_id_is_no_way_into_the_session() {
+    let world = World::new().await;
+    let before = world.alices().await;
+    let body = r#"{"providerSessionId":"{session}","providers":[]}"#;
+    for token in [world.bob.as_str(), ADMIN] {
+        let route = ("POST", "/api/v1/llms/_provider-register", body);
+        let mut answer = world.open(Some(token), route, "", &world.private).await;
+        assert_eq!(answer.status, 201);
+        let answer: Value = serde_json::from_str(&answer.rest().await).unwrap();
+        assert_ne!(answer["providerSessionId"], world.private[4].1);
+        assert!(answer["providerSessionId"].as_str().unwrap().starts_with("sess-"));
+    }
+    assert_eq!(world.alices().await, before);
+    world.stop().await;
+}
+
+/// A route that is registered and not in the table fails this test.
+#[test]
+fn the_table_has_every_route_of_the_hub() {
+    let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
+    let known: BTreeSet<_> = known.map(|(method, path)| (method.to_owned(), shape(path))).collect();
+    let registered = registered();
+    let missing: Vec<_> = registered.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&registered).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; no such route: {gone:?}");
+    assert!(registered.len() > 40);
+}
+
+/// Every `.route(path, method().to(…))` in the routes' files.
+fn registered() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/routes");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        for others in [".service(", ".resource(", ".scope(", "web::resource", "web::scope"] {
+            assert!(!source.contains(others), "a way to add routes that this test does not read: {others}");
+        }
+        for call in source.split(".route(").skip(1) {
+            if call.starts_with(r#"&format!("/v1/{}", endpoint.as_str()), post()"#) {
+                // The one loop: an endpoint of OpenAI's API each.
+                found.extend(endpoints().map(|endpoint| ("POST".to_owned(), format!("/v1/{endpoint}"))));
+                continue;
+            }
+            let (path, rest) = call.split_once(',').unwrap();
+            let rest = rest.trim_start();
+            let method = rest.split("()").next().unwrap().to_uppercase();
+            assert!(["GET", "POST", "PUT", "DELETE"].contains(&method.as_str()), "{call:.80}");
+            let path = path.trim().strip_prefix('"').and_then(|path| path.strip_suffix('"'));
+            found.insert((method, shape(path.expect("a path as it is written"))));
+        }
+    }
+    found
+}
+
+fn endpoints() -> [&'static str; 6] {
+    use wire::task::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Rerank, Responses};
+    [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank].map(wire::task::Endpoint::as_str)
+}
+
+/// A path whose variables have lost their names.
+fn shape(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// A04: ids and secrets are random, 128 bits and 256.
+#[test]
+fn no_id_can_be_guessed_from_another() {
+    let ids: BTreeSet<String> = (0..1000).map(|_| crate::random::id("x")).collect();
+    assert_eq!(ids.len(), 1000);
+    assert!(ids.iter().all(|id| id.len() == 2 + 32));
+    // Of 128 bits that are random about half differ between neighbours: 20 is 7 deviations away.
+    let bits = |id: &String| u128::from_str_radix(&id[2..], 16).unwrap();
+    let made: Vec<String> = (0..100).map(|_| crate::random::id("x")).collect();
+    for pair in made.windows(2) {
+        assert!((bits(&pair[0]) ^ bits(&pair[1])).count_ones() > 20);
+    }
+}
