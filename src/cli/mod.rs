@@ -109,4 +109,13 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages
+    #[command(after_help = "Example:\n  virtual-llm man ~/.local/share/man/man1")]
+    Man {
+        /// Where to
+        dir: std::path::PathBuf,
+    },
+    /// Print the JSON schema of the configuration, for an editor
+    #[command(after_help = "Example:\n  virtual-llm schema > ~/.mcpctl/config.schema.json")]
+    Schema,
 }

@@ -10,6 +10,7 @@ mod describe;
 mod get;
 mod hub;
 mod login;
+mod man;
 mod publish;
 mod rows;
 mod service;
@@ -22,6 +23,7 @@ use crate::{
     client::HubClient,
     config::{self, Places},
     exit::{Code, Failure, Outcome},
+    output,
     signals::Signals,
 };
 
@@ -50,6 +52,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Check => briefly(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),
         Command::Completions { shell } => completions::run(shell),
+        Command::Man { dir } => man::run(&dir),
+        Command::Schema => output::line(format!("{:#}", config::schema())),
     }
 }
 

@@ -9,6 +9,7 @@ mod places;
 mod provider;
 mod recipe;
 mod report;
+mod schema;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(crate) use credentials::{
 pub(crate) use files::{plain, write as write_json};
 pub(crate) use places::{Places, variable};
 pub(crate) use report::Report;
+pub(crate) use schema::schema;
 use table::Table;
 
 use crate::exit::Failure;

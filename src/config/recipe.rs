@@ -16,9 +16,9 @@ use super::{
 };
 
 /// From the contract: what a server of a middling model takes to come up.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+pub(super) const MAX_WAIT: Duration = Duration::from_mins(1);
 /// The discard port, where Wake-on-LAN packets go by custom.
-const WAKE_ON_LAN_PORT: u16 = 9;
+pub(super) const WAKE_ON_LAN_PORT: u16 = 9;
 
 /// The recipe under `wake`.
 pub(super) fn wake(provider: &Table<'_>, scrubbed: &[String], report: &mut Report) -> Option<WakeRecipe> {

@@ -155,6 +155,8 @@ async fn every_help_text_is_as_it_was_and_has_an_example() {
         "service",
         "service install",
         "completions",
+        "man",
+        "schema",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let outcome = home.run(&args).await;

@@ -17,6 +17,7 @@ mod console;
 mod end_to_end;
 mod errors;
 mod manage;
+mod pages;
 mod registrar;
 mod service;
 mod trouble;

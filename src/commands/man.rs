@@ -1,0 +1,78 @@
+//! `man`: the manual pages, one a command, from the same words as `--help`.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::CommandFactory as _;
+use clap_mangen::Man;
+
+use crate::{
+    cli::Cli,
+    config::plain,
+    exit::{Failure, Outcome},
+    output,
+};
+
+/// Writes the pages into `folder`.
+pub(crate) fn run(folder: &Path) -> Outcome {
+    fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    // Nobody looks up a page on `help`.
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let mut pages = Vec::new();
+    write(&root, folder, &mut pages)?;
+    let count = pages.len();
+    output::line(format!("{count} pages in {}; try `man virtual-llm`", folder.display()))
+}
+
+fn write(command: &clap::Command, folder: &Path, pages: &mut Vec<PathBuf>) -> Outcome {
+    let is_root = pages.is_empty();
+    // The options that every command takes stand on the first page alone.
+    let shown = command.clone().mut_args(|arg| {
+        let is_everywhere = arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version");
+        arg.hide(is_everywhere && !is_root)
+    });
+    let man = Man::new(shown);
+    let path = folder.join(man.get_filename());
+    let page = page(&man, command, is_root).map_err(|error| cannot(&path, &error))?;
+    fs::write(&path, page).map_err(|error| cannot(&path, &error))?;
+    pages.push(path);
+    command.get_subcommands().try_for_each(|inner| write(inner, folder, pages))
+}
+
+fn page(man: &Man, command: &clap::Command, is_root: bool) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let name = command.get_display_name().unwrap_or("virtual-llm");
+    // Not clap's title, which leaves the date out and so moves what comes after it. No date: two builds are the same.
+    writeln!(page, ".TH {name} 1 \"\" \"virtual-llm {}\" \"virtual-llm\"", env!("CARGO_PKG_VERSION"))?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    // What helps on the screen is in blocks, each with its head: examples, variables, exit codes.
+    for block in after.split("\n\n") {
+        let (head, text) = block.split_once(':').unwrap_or(("", block));
+        writeln!(page, ".SH {}\n.nf", head.to_uppercase())?;
+        for line in text.trim_start().lines() {
+            let line = line.replace('\\', "\\e").replace('-', "\\-");
+            // A full stop or an apostrophe at the start of a line would be a command.
+            writeln!(page, "\\&{}", line.strip_prefix("  ").unwrap_or(&line))?;
+        }
+        writeln!(page, ".fi")?;
+    }
+    if !is_root {
+        writeln!(page, ".SH SEE ALSO\n\\fBvirtual\\-llm\\fR(1) has the options that every command takes.")?;
+    }
+    Ok(page)
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot write {}: {}", path.display(), plain(error)))
+}
