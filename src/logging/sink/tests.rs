@@ -6,6 +6,7 @@ const ALL: usize = 100_000;
 
 /// A reader that takes a line only when it is told to.
 struct Stuck {
+    at_work: mpsc::Sender<()>,
     go: mpsc::Receiver<()>,
     seen: mpsc::Sender<Vec<u8>>,
 }
@@ -13,6 +14,7 @@ struct Stuck {
 impl Write for Stuck {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Nothing is written until the test drops its end; one that has ended does not look.
+        let _ = self.at_work.send(());
         let _ = self.go.recv();
         let _ = self.seen.send(line.to_vec());
         Ok(line.len())
@@ -27,9 +29,13 @@ impl Write for Stuck {
 #[test]
 fn a_log_that_nobody_reads_holds_nobody_up_and_says_what_it_lost() {
     let ((go, stuck), (seen, lines)) = (mpsc::channel::<()>(), mpsc::channel());
-    let sink = Sink::start(Stuck { go: stuck, seen }).unwrap();
+    let (at_work, is_at_work) = mpsc::channel();
+    let sink = Sink::start(Stuck { at_work, go: stuck, seen }).unwrap();
+    sink.push(b"line 0\n");
+    // A thread that took its first line later would make room in the middle, and say there what was lost.
+    is_at_work.recv().unwrap();
     let begun = Instant::now();
-    for n in 0..ALL {
+    for n in 1..ALL {
         sink.push(format!("line {n}\n").as_bytes());
     }
     sink.flush();
