@@ -1,0 +1,85 @@
+//! `docs/faults.md` is what the tests say: which fault is injected by which of them, and what nobody tests and why.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
+#![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
+
+mod page;
+mod scanner;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use page::{Covered, Entry, Test};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn list() -> Vec<Entry> {
+    serde_json::from_str(&fs::read_to_string(root().join("tests/faults/list.json")).unwrap()).unwrap()
+}
+
+/// All .rs files below `folder`, but for what is built and what is hidden.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if !name.starts_with('.') && name != "target" {
+                sources(&path, found);
+            }
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What the tests of the workspace claim; panics at a tag that is no good.
+fn covered() -> Covered {
+    let known: Vec<String> = list().into_iter().map(|entry| entry.number).collect();
+    let (mut covered, mut problems, mut files) = (Covered::new(), Vec::new(), Vec::new());
+    sources(root(), &mut files);
+    files.sort();
+    for path in files {
+        let file = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        let (tagged, wrong) = scanner::scan(&fs::read_to_string(&path).unwrap());
+        problems.extend(wrong.into_iter().map(|problem| format!("{file}: {problem}")));
+        for tag in tagged {
+            for number in tag.numbers {
+                if !known.contains(&number) {
+                    problems.push(format!("{file}: {} claims {number}, which nobody knows", tag.test));
+                }
+                let test = Test { file: file.clone(), name: tag.test.clone() };
+                covered.entry(number).or_default().push(test);
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    covered
+}
+
+#[test]
+fn the_page_of_faults_is_what_the_tests_say() {
+    let path = root().join("docs/faults.md");
+    let page = page::render(&list(), &covered());
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(path, page).unwrap();
+        return;
+    }
+    let current = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        current == page,
+        "docs/faults.md is not current: BLESS=1 cargo test --test faults writes it anew"
+    );
+}
+
+#[test]
+fn every_number_of_the_list_is_there_once() {
+    let numbers: Vec<String> = list().into_iter().map(|entry| entry.number).collect();
+    let expected: Vec<String> = (1..=8)
+        .map(|n| format!("P{n}"))
+        .chain((1..=90).map(|n| format!("F{n:02}")))
+        .chain((1..=48).map(|n| format!("A{n:02}")))
+        .collect();
+    assert_eq!(numbers, expected);
+}
