@@ -87,11 +87,11 @@ impl Hub {
         self.clock.now()
     }
 
-    /// Writes `changes` some time soon, after all that was given before. A failure is the store's to log: the table in
-    /// memory is the truth, and the next change of the same record writes all of it again.
+    /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store
+    /// owes them until it can write.
     pub fn save(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
-            drop(self.store.write(changes));
+            drop(self.store.owe(changes));
         }
     }
 

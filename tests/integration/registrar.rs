@@ -8,7 +8,7 @@ use crate::support::classic_hub::ClassicHub;
 use crate::support::process::Home;
 use crate::support::wait_until;
 
-const QUICK: [&str; 9] = [
+pub(super) const QUICK: [&str; 9] = [
     "publish",
     "--heartbeat-interval",
     "200ms",
@@ -20,7 +20,7 @@ const QUICK: [&str; 9] = [
     "2s",
 ];
 
-fn home_with_mock(hub: &ClassicHub) -> Home {
+pub(super) fn home_with_mock(hub: &ClassicHub) -> Home {
     let home = Home::new();
     home.credentials(&hub.url(), "secret-token");
     home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));

@@ -23,6 +23,8 @@ pub struct Script {
     pub think: Duration,
     /// Leave the end mark out.
     pub truncate: bool,
+    /// Close the connection after a whole answer.
+    pub close: bool,
 }
 
 #[derive(Default)]
@@ -139,7 +141,11 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
         return HttpResponse::build(status).content_type("application/json").body(body);
     }
     if !streaming {
-        return HttpResponse::Ok().json(json!({
+        let mut response = HttpResponse::Ok();
+        if script.close {
+            response.force_close();
+        }
+        return response.json(json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"],
             "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": "hello from the backend" } }],
             "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 },

@@ -72,6 +72,19 @@ impl Http {
         }
     }
 
+    /// Opens a session's control channel as a classic registrar does, and reads its hello.
+    pub async fn open_channel(&self, session: &str) -> impl Sized + use<> {
+        let request = self
+            .client
+            .get(format!("{}/api/v1/llms/_provider-stream", self.base))
+            .insert_header(("authorization", format!("Bearer {}", self.token)))
+            .insert_header(("x-mcpctl-provider-session", session));
+        let mut channel = request.send().await.unwrap();
+        assert_eq!(channel.status(), 200);
+        channel.next().await.unwrap().unwrap();
+        channel
+    }
+
     /// The answer's head, its body unread: dropping it closes the connection.
     pub async fn open(
         &self,

@@ -54,8 +54,20 @@ impl Home {
     /// A command of the binary that sees this home and nothing of the tester's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+        command.args(args);
+        self.alone(command)
+    }
+
+    /// The same, run by a shell that does `setup` first and then becomes the binary: limits, ignored signals.
+    pub fn command_after(&self, setup: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_virtual-llm")]);
+        command.args(args);
+        self.alone(command)
+    }
+
+    fn alone(&self, mut command: Command) -> Command {
         command
-            .args(args)
             .env_clear()
             .env("HOME", self.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -139,6 +151,16 @@ impl Process {
         assert!(found.await.is_ok(), "no {text:?} in:\n{}\n{}", self.stdout(), self.stderr());
     }
 
+    /// Seconds of CPU so far.
+    pub fn cpu(&self) -> f64 {
+        cpu(self.pid())
+    }
+
+    /// Waits until it has ended, whatever it printed.
+    pub async fn ended(&mut self) {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+    }
+
     /// Waits for the end.
     pub async fn end(mut self) -> Outcome {
         let status = timeout(PATIENCE, self.child.wait()).await;
@@ -150,6 +172,15 @@ impl Process {
         .await;
         Outcome { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() }
     }
+}
+
+/// Seconds of CPU that a process has used (`man 5 proc`: utime and stime, in hundredths).
+fn cpu(pid: i32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+    ticks / 100.0
 }
 
 fn collect(pipe: impl AsyncRead + Unpin + 'static) -> Rc<RefCell<String>> {

@@ -23,16 +23,24 @@ pub fn free_port() -> u16 {
 }
 
 pub fn start_hub(home: &Home, port: u16) -> Process {
+    start_hub_after("true", home, port)
+}
+
+/// As `start_hub`, by a shell that does `setup` first.
+pub fn start_hub_after(setup: &str, home: &Home, port: u16) -> Process {
     let data = home.path().join("hub");
-    let mut command = home.command(&[
-        "hub",
-        "--listen",
-        &format!("127.0.0.1:{port}"),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--reattach-grace",
-        "2s",
-    ]);
+    let mut command = home.command_after(
+        setup,
+        &[
+            "hub",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--reattach-grace",
+            "2s",
+        ],
+    );
     command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     Process::new(command.spawn().unwrap())
 }
@@ -51,13 +59,18 @@ pub fn start_registrar(home: &Home) -> Process {
 
 impl Team {
     pub async fn start() -> Self {
+        Self::start_after("true").await
+    }
+
+    /// A team whose hub is started by a shell that does `setup` first.
+    pub async fn start_after(setup: &str) -> Self {
         let (backend, home, port) = (FakeBackend::start(), Home::new(), free_port());
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
         home.credentials(&format!("http://127.0.0.1:{port}/"), ADMIN);
         home.providers(&json!([
             { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "publish": true, "poolName": "team" }
         ]));
-        let hub = start_hub(&home, port);
+        let hub = start_hub_after(setup, &home, port);
         hub.logs("listens on").await;
         let registrar = start_registrar(&home);
         registrar.logs("control channel open").await;

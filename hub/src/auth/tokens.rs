@@ -129,7 +129,7 @@ impl Tokens {
             token.clone()
         };
         self.revoked.send_replace(());
-        self.store.write(vec![Change::PutToken(token.clone())]).await?;
+        self.store.owe(vec![Change::PutToken(token.clone())]).await?;
         Ok(token)
     }
 

@@ -22,7 +22,7 @@ use crate::watch::Asked;
 
 /// A task that came back waits so long: its publisher may be on its way down, and would refuse it again at once.
 const REST: Duration = Duration::from_secs(1);
-/// Between two tries to write an end down, while the store cannot be written.
+/// Between two looks whether an end is written down, while the store cannot be written.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Largest streamed answer that is kept: as the largest whole one.
 const LARGEST: usize = 64 << 20;
@@ -258,18 +258,18 @@ pub(super) fn end(
         }
         open.task.error = error.map(str::to_owned);
         let task = DurableTask { request: None, result, ..open.task.clone() };
-        let change = vec![Change::PutTask(Box::new(task))];
         // Given to the store at once: who sees the end here and then reads there finds it.
-        Some((hub.store.write(change.clone()), change))
+        Some(hub.store.owe(vec![Change::PutTask(Box::new(task))]))
     });
-    let Some(Some((written, change))) = ended else { return };
+    let Some(Some(written)) = ended else { return };
     let hub = hub.clone();
     // On its own: the worker may be the one that is being stopped.
     tokio::spawn(async move {
         let mut written = written.await;
         while written.is_err() {
             sleep(AGAIN).await;
-            written = hub.store.write(change.clone()).await;
+            // The next commit writes all that is owed.
+            written = hub.store.owe(Vec::new()).await;
         }
         hub.queue.close(number);
     });

@@ -29,7 +29,7 @@ async fn create_llm(
     let name = spec.name.clone().unwrap_or_default();
     let done = hub.registry.lock().create_llm(&caller, spec, random::id("llm"), hub.now());
     let (llm, changes) = done.map_err(|error| refused(error, "LLM", &name))?;
-    hub.store.write(changes).await?;
+    hub.store.owe(changes).await?;
     hub.room.send_replace(());
     Ok(HttpResponse::Created().json(llm.row_for(&caller)))
 }
@@ -44,13 +44,13 @@ async fn update_llm(
     let spec: LlmSpec = body::json(&req, payload).await?;
     let done = hub.registry.lock().update_llm(&caller, &name, spec, hub.now());
     let (llm, changes): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
-    hub.store.write(changes).await?;
+    hub.store.owe(changes).await?;
     Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let done = hub.registry.lock().delete_llm(&caller, &name);
-    hub.store.write(done.map_err(|error| refused(error, "LLM", &name))?).await?;
+    hub.store.owe(done.map_err(|error| refused(error, "LLM", &name))?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -64,7 +64,7 @@ async fn create_agent(
     let name = spec.name.clone().unwrap_or_default();
     let done = hub.registry.lock().create_agent(&caller, spec, random::id("agent"), hub.now());
     let (agent, changes) = done.map_err(|error| refused(error, "agent", &name))?;
-    hub.store.write(changes).await?;
+    hub.store.owe(changes).await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
 
@@ -78,13 +78,13 @@ async fn update_agent(
     let spec: AgentSpec = body::json(&req, payload).await?;
     let done = hub.registry.lock().update_agent(&caller, &name, spec, hub.now());
     let (agent, changes): (Agent, _) = done.map_err(|error| refused(error, "agent", &name))?;
-    hub.store.write(changes).await?;
+    hub.store.owe(changes).await?;
     Ok(HttpResponse::Ok().json(agent.row()))
 }
 
 async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let done = hub.registry.lock().delete_agent(&caller, &name);
-    hub.store.write(done.map_err(|error| refused(error, "agent", &name))?).await?;
+    hub.store.owe(done.map_err(|error| refused(error, "agent", &name))?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

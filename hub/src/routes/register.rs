@@ -45,7 +45,7 @@ async fn respond(
         log::warn!("register by {}: {warning}", caller.user);
     }
     hub.room.send_replace(());
-    hub.store.write(registered.changes).await?;
+    hub.store.owe(registered.changes).await?;
     Ok(HttpResponse::Created().json(Answer {
         provider_session_id: registered.session,
         llms: registered.llms.iter().map(Llm::row).collect(),

@@ -10,6 +10,8 @@ use std::pin::Pin;
 use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token};
 
 mod dir;
+mod failpoint;
+mod owed;
 mod rows;
 mod schema;
 mod sqlite;
@@ -103,6 +105,10 @@ pub trait Store: Send + Sync {
 
     /// Applies `changes` in one transaction, after all that was given before. Dropping the future loses nothing.
     fn write(&self, changes: Vec<Change>) -> Pending<()>;
+
+    /// As [`write`](Self::write), for what is a fact already, whether it is written or not: after an error, or for a
+    /// caller who did not wait, it is written as soon as that is possible. Audit rows alone are not kept.
+    fn owe(&self, changes: Vec<Change>) -> Pending<()>;
 
     /// A durable task by id, ended ones included.
     fn task(&self, id: &str) -> Pending<Option<DurableTask>>;

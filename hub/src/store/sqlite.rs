@@ -5,10 +5,12 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 use wire::row::Timestamp;
 
+use super::failpoint;
+use super::owed::Owed;
 use super::rows;
 use super::schema::migrate;
 use super::{Change, HubDir, Pending, Snapshot, Store, StoreError};
@@ -18,14 +20,24 @@ use crate::model::{AuditRecord, DurableTask};
 const BUSY: Duration = Duration::from_secs(5);
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
+/// Between two tries to write what is owed, while nothing else is to be written.
+const AGAIN: Duration = Duration::from_secs(1);
 /// After so long without work the log is folded into the file and cut, so that what was erased is gone from both.
 const QUIET: Duration = Duration::from_millis(500);
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Job {
-    Write(Vec<Change>, Reply<()>),
+    Write(Write),
     Do(Box<dyn FnOnce(&mut Connection) + Send>),
+}
+
+/// One list of changes.
+struct Write {
+    changes: Vec<Change>,
+    reply: Reply<()>,
+    /// Memory has them already: what cannot be written now is written later.
+    owed: bool,
 }
 
 /// The store in one file, or in memory.
@@ -122,7 +134,12 @@ impl Store for SqliteStore {
 
     fn write(&self, changes: Vec<Change>) -> Pending<()> {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Write(changes, reply), answer)
+        self.send(Job::Write(Write { changes, reply, owed: false }), answer)
+    }
+
+    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, owed: true }), answer)
     }
 
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
@@ -204,27 +221,33 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn serve(mut conn: Connection, queue: &mpsc::Receiver<Job>) {
-    let mut folded = true;
+    let (mut folded, mut owed) = (true, Owed::default());
     loop {
-        let first = if folded { queue.recv().ok() } else { next_or_fold(&conn, queue) };
+        let first = if !owed.is_empty() {
+            next_or_pay(&mut conn, &mut owed, queue)
+        } else if folded {
+            queue.recv().ok()
+        } else {
+            next_or_fold(&conn, queue)
+        };
         let Some(first) = first else { return };
         folded = false;
         let mut group = Vec::new();
         for job in std::iter::once(first).chain(queue.try_iter().take(GROUP)) {
             match job {
-                Job::Write(changes, reply) => group.push((changes, reply)),
+                Job::Write(write) => group.push(write),
                 Job::Do(work) => {
                     // In order: a read sees all that was given before it.
-                    commit(&mut conn, std::mem::take(&mut group));
+                    commit(&mut conn, &mut owed, std::mem::take(&mut group));
                     work(&mut conn);
                 }
             }
         }
-        commit(&mut conn, group);
+        commit(&mut conn, &mut owed, group);
     }
 }
 
-/// The next job; in a quiet moment before it the log is folded.
+/// The next job; before it, in a quiet moment, the log is folded.
 fn next_or_fold(conn: &Connection, queue: &mpsc::Receiver<Job>) -> Option<Job> {
     match queue.recv_timeout(QUIET) {
         Ok(job) => Some(job),
@@ -239,51 +262,97 @@ fn next_or_fold(conn: &Connection, queue: &mpsc::Receiver<Job>) -> Option<Job> {
     }
 }
 
-/// One transaction for the whole group, a savepoint for each list: one that cannot be applied fails alone.
-fn commit(conn: &mut Connection, group: Vec<(Vec<Change>, Reply<()>)>) {
+/// The next job; before it, again and again, what is owed is written, until it is. Before the end there is one more try.
+fn next_or_pay(conn: &mut Connection, owed: &mut Owed, queue: &mpsc::Receiver<Job>) -> Option<Job> {
+    while !owed.is_empty() {
+        match queue.recv_timeout(AGAIN) {
+            Ok(job) => return Some(job),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                pay(conn, owed);
+                return None;
+            }
+            // Nobody waits for it, and whoever comes meanwhile must not wait for whom we wait for.
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let impatient = conn.busy_timeout(Duration::ZERO);
+                pay(conn, owed);
+                if let Err(error) = impatient.and_then(|()| conn.busy_timeout(BUSY)) {
+                    log::debug!("store: {error}");
+                }
+            }
+        }
+    }
+    queue.recv().ok()
+}
+
+/// Writes what is owed, if that is possible now.
+fn pay(conn: &mut Connection, owed: &mut Owed) {
+    if transact(conn, owed, &[]).is_ok() {
+        log::info!("store: written what could not be written before");
+    }
+}
+
+/// One transaction for the whole group, a savepoint for each list: one that cannot be applied fails alone. What is owed
+/// comes first.
+fn commit(conn: &mut Connection, owed: &mut Owed, group: Vec<Write>) {
     if group.is_empty() {
         return;
     }
-    let (lists, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    match transact(conn, &lists) {
+    match transact(conn, owed, &group) {
         Ok(results) => {
-            for (reply, result) in replies.into_iter().zip(results) {
+            for (write, result) in group.into_iter().zip(results) {
                 // A caller who did not wait has dropped the other end.
-                let _ = reply.send(result);
+                let _ = write.reply.send(result);
             }
         }
         Err(error) => {
             log::error!("{error}");
-            for reply in replies {
-                let _ = reply.send(Err(error.clone()));
+            for write in group {
+                if write.owed {
+                    owed.keep(write.changes);
+                }
+                let _ = write.reply.send(Err(error.clone()));
             }
         }
     }
 }
 
-fn transact(conn: &mut Connection, lists: &[Vec<Change>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+/// Afterwards nothing is owed; the results are those of the group.
+fn transact(
+    conn: &mut Connection,
+    owed: &mut Owed,
+    group: &[Write],
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     // Rolled back when dropped on the way out.
     let mut tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let mut results = Vec::with_capacity(lists.len());
-    for changes in lists {
-        let save = tx.savepoint().map_err(failed)?;
-        match changes.iter().try_for_each(|change| rows::apply(&save, change)) {
-            Ok(()) => {
-                save.commit().map_err(failed)?;
-                results.push(Ok(()));
-            }
-            Err(error) if is_constraint(&error) => {
-                drop(save);
-                let error = failed(error);
-                log::error!("a change was not written: {error}");
-                results.push(Err(error));
-            }
-            // The disk is full, or the like: nothing of the group can be kept.
-            Err(error) => return Err(failed(error)),
-        }
+    for change in owed.changes() {
+        // What cannot be applied is logged, and can never be.
+        let _ = apply(&mut tx, std::slice::from_ref(change))?;
     }
+    let results = group.iter().map(|write| apply(&mut tx, &write.changes)).collect::<Result<_, _>>()?;
+    failpoint::reach("before commit");
     tx.commit().map_err(failed)?;
+    failpoint::reach("after commit");
+    owed.clear();
     Ok(results)
+}
+
+/// One list, whole or not at all. An error of the outer kind fails the whole transaction.
+fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), StoreError>, StoreError> {
+    let save = tx.savepoint().map_err(failed)?;
+    match changes.iter().try_for_each(|change| rows::apply(&save, change)) {
+        Ok(()) => {
+            save.commit().map_err(failed)?;
+            Ok(Ok(()))
+        }
+        Err(error) if is_constraint(&error) => {
+            drop(save);
+            let error = failed(error);
+            log::error!("a change was not written: {error}");
+            Ok(Err(error))
+        }
+        // The disk is full, or the like: nothing of the group can be kept.
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {

@@ -1,3 +1,6 @@
+mod crash;
+mod outage;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

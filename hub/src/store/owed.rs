@@ -1,0 +1,68 @@
+//! What memory has and the file has not: changes that could not be written when they were made. Pure.
+
+use std::collections::HashMap;
+
+use super::Change;
+
+/// The newest change of each record, in the order in which the records were first owed: as much as the table in memory
+/// has, however long the disk is full.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    changes: Vec<Change>,
+    places: HashMap<Key, usize>,
+}
+
+/// Which record.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Llm(String),
+    Agent(String),
+    Session(String),
+    Token(String),
+    Task(String),
+}
+
+impl Owed {
+    /// Keeps these for later; a newer change of a record takes the place of the older.
+    pub(super) fn keep(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            // Audit rows are kept by who writes them.
+            let Some(key) = key(&change) else { continue };
+            if let Some(older) = self.places.get(&key).and_then(|&place| self.changes.get_mut(place)) {
+                *older = change;
+            } else {
+                self.places.insert(key, self.changes.len());
+                self.changes.push(change);
+            }
+        }
+    }
+
+    /// All of them.
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// They are written.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn key(change: &Change) -> Option<Key> {
+    Some(match change {
+        Change::PutLlm(llm) => Key::Llm(llm.id.clone()),
+        Change::DeleteLlm(id) => Key::Llm(id.clone()),
+        Change::PutAgent(agent) => Key::Agent(agent.id.clone()),
+        Change::DeleteAgent(id) => Key::Agent(id.clone()),
+        Change::PutSession(session) => Key::Session(session.id.clone()),
+        Change::DeleteSession(id) => Key::Session(id.clone()),
+        Change::PutToken(token) => Key::Token(token.id.clone()),
+        Change::PutTask(task) => Key::Task(task.id.clone()),
+        Change::DeleteTask(id) => Key::Task(id.clone()),
+        Change::Audit(_) => return None,
+    })
+}
