@@ -10,7 +10,7 @@ mod service;
 mod tests;
 mod use_llm;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use global::Global;
 pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand};
@@ -107,7 +107,12 @@ pub(crate) enum Command {
   virtual-llm completions fish > ~/.config/fish/completions/virtual-llm.fish")]
     Completions {
         /// The shell
-        shell: clap_complete::Shell,
+        #[arg(required_unless_present = "names")]
+        shell: Option<clap_complete::Shell>,
+        /// Print names instead, for the scripts
+        // A command of its own would be offered by the scripts, hidden or not.
+        #[arg(long, hide = true)]
+        names: Option<NamesOf>,
     },
     /// Write the manual pages
     #[command(after_help = "Example:\n  virtual-llm man ~/.local/share/man/man1")]
@@ -118,4 +123,21 @@ pub(crate) enum Command {
     /// Print the JSON schema of the configuration, for an editor
     #[command(after_help = "Example:\n  virtual-llm schema > ~/.mcpctl/config.schema.json")]
     Schema,
+}
+
+/// What has names to complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamesOf {
+    /// Whatever can be talked to
+    Chat,
+    /// Language models
+    Llm,
+    /// Agents
+    Agent,
+    /// Inference tasks
+    Task,
+    /// Publishers
+    Session,
+    /// The providers of this machine's registrar
+    Provider,
 }

@@ -1,35 +1,78 @@
-//! `completions`: what a shell needs to know, with the names of the hub's LLMs, which it asks for when they are wanted.
+//! `completions`: what a shell needs to know, with the names at the hub, which it asks for when they are wanted.
+//!
+//! clap's scripts know commands and options; names come from a hidden option, which says nothing when there is
+//! no hub: a shell that completes is no place for an error.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use serde_json::Value;
 
-use crate::{cli::Cli, exit::Outcome, output};
+use crate::{
+    cli::{Cli, Global, NamesOf},
+    client::HubClient,
+    config::Places,
+    control,
+    exit::Outcome,
+    output,
+};
 
-/// Over clap's function: after `chat-llm`, and after `get`, `describe` or `delete` and `llm`, names come first.
+/// Over clap's function: a name where a name is wanted.
 const BASH: &str = r#"
 _virtual_llm_with_names() {
     _virtual__llm "$@"
-    local cur="${COMP_WORDS[COMP_CWORD]}"
+    local cur="${COMP_WORDS[COMP_CWORD]}" kind
+    [[ "$cur" == -* ]] && return
     case "${COMP_WORDS[*]:0:COMP_CWORD}" in
-        *" create llm") ;;
-        *" chat-llm" | *" llm" | *" llms")
-            [[ "$cur" == -* ]] || COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" -qq get llm -o name 2>/dev/null | sed 's,^llm/,,')" -- "$cur"))
-            ;;
+        *" create llm" | *" create agent") return ;;
+        *" chat-llm") kind=chat ;;
+        *" get llm" | *" get llms" | *" describe llm" | *" delete llm") kind=llm ;;
+        *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
+        *" get task" | *" get tasks" | *" delete task") kind=task ;;
+        *" get session" | *" get sessions") kind=session ;;
+        *" provider") kind=provider ;;
+        *) return ;;
     esac
+    COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" -qq completions --names "$kind" 2>/dev/null)" -- "$cur"))
 }
 complete -F _virtual_llm_with_names -o bashdefault -o default virtual-llm
 "#;
 
-/// Where clap's script would offer files.
+/// Where clap's script would offer files. `get`, `describe` and `delete` have the kind before the name. The blank before a
+/// call keeps `_arguments` from putting words of its own between.
 const ZSH: &str = r#"
 _virtual_llm_names() {
-    compadd -- ${${(f)"$(virtual-llm -qq get llm -o name 2>/dev/null)"}#llm/}
+    local kind=$1
+    if [[ -z $kind ]]; then
+        local word
+        for word in ${words[1,CURRENT-1]}; do
+            case $word in
+                llm|llms|agent|agents|task|tasks|session|sessions|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
+            esac
+        done
+    fi
+    compadd -- ${(f)"$(virtual-llm -qq completions --names ${kind:-llm} 2>/dev/null)"}
 }
 "#;
 
-/// Beside clap's lines.
+/// Beside clap's lines, which know no values of arguments.
 const FISH: &str = r#"
-complete -c virtual-llm -n "__fish_seen_subcommand_from chat-llm llm llms" -f -a "(virtual-llm -qq get llm -o name 2>/dev/null | string replace llm/ '')"
+function __virtual_llm_after
+    # Whether these are the last words before the one that is completed.
+    set -l words (commandline -opc | string match -v -- '-*')
+    string match -qr -- "(^| )$argv\$" "$words"
+end
+complete -c virtual-llm -n "__virtual_llm_after chat-llm" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
+complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task"
+complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent"
+complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task"
+complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
+complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
+for kind in llm agent task session
+    complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
+end
+complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
 "#;
 
 /// Prints the script for `shell`.
@@ -45,12 +88,62 @@ pub(crate) fn run(shell: Shell) -> Outcome {
         }
         Shell::Fish => format!("{script}{FISH}"),
         Shell::Zsh => {
-            let named = script
-                .replace("The LLM, pool or agent:_default'", "The LLM, pool or agent:_virtual_llm_names'");
+            let mut named = script.into_owned();
+            for (argument, call) in [
+                ("The LLM, pool or agent", "_virtual_llm_names chat"),
+                ("The provider, by its local or its published name", "_virtual_llm_names provider"),
+                ("Only this one", "_virtual_llm_names"),
+                ("Its name", "_virtual_llm_names"),
+                ("Its name, or a task'\\''s id", "_virtual_llm_names"),
+            ] {
+                let files = format!("name -- {argument}:_default'");
+                named = named.replace(&files, &format!("name -- {argument}: {call}'"));
+            }
             // The script's last lines run it: what they call stands before them.
             let last = "if [ \"$funcstack[1]\"";
             named.replace(last, &format!("{}\n{last}", ZSH.trim()))
         }
         _ => script.into_owned(),
     })
+}
+
+/// Prints the names, a line each; none where there is nobody to ask.
+pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
+    if of == NamesOf::Provider {
+        let status = control::ask(&Places::find(global)?, &control::Request::Status).await?;
+        return print(field(&status["providers"], "name"));
+    }
+    let hub = super::hub_client(global)?;
+    match of {
+        NamesOf::Chat => {
+            let llms = hub.llms().await?;
+            let agents = list(&hub, "/api/v1/agents").await;
+            print(field(&llms, "name").chain(field(&llms, "poolName")).chain(field(&agents, "name")))
+        }
+        NamesOf::Llm => print(field(&hub.llms().await?, "name")),
+        NamesOf::Agent => print(field(&list(&hub, "/api/v1/agents").await, "name")),
+        NamesOf::Task => print(field(&list(&hub, "/api/v1/inference-tasks").await, "id")),
+        NamesOf::Session | NamesOf::Provider => {
+            print(field(&list(&hub, "/api/v1/sessions").await, "providerSessionId"))
+        }
+    }
+}
+
+async fn list(hub: &HubClient, path: &str) -> Value {
+    hub.get(path).await.unwrap_or_default()
+}
+
+fn field<'a>(rows: &'a Value, key: &'a str) -> impl Iterator<Item = &'a str> {
+    rows.as_array().into_iter().flatten().filter_map(move |row| row[key].as_str())
+}
+
+fn print<'a>(names: impl Iterator<Item = &'a str>) -> Outcome {
+    // Words of a shell's line: what is not one word, or could be taken for an option, is left out.
+    let is_word = |name: &&str| {
+        name.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) && !name.starts_with('-')
+    };
+    let mut names: Vec<_> = names.filter(is_word).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().try_for_each(output::line)
 }

@@ -51,7 +51,10 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Token(command) => briefly(signals, token::run(global, &command)).await,
         Command::Check => briefly(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),
-        Command::Completions { shell } => completions::run(shell),
+        Command::Completions { names: Some(of), .. } => {
+            briefly(signals, completions::names(global, of)).await
+        }
+        Command::Completions { shell, .. } => shell.map_or(Ok(()), completions::run),
         Command::Man { dir } => man::run(&dir),
         Command::Schema => output::line(format!("{:#}", config::schema())),
     }

@@ -13,6 +13,7 @@ mod support;
 
 mod checks;
 mod classic;
+mod completions;
 mod console;
 mod end_to_end;
 mod errors;

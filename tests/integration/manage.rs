@@ -180,33 +180,3 @@ async fn a_piped_conversation_remembers_and_ends_with_the_pipe() {
     assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
     drop(publish);
 }
-
-#[actix_rt::test]
-async fn bash_completes_words_below_a_command_and_the_names_of_llms() {
-    if std::process::Command::new("bash").arg("--version").output().is_err() {
-        return eprintln!("skipped: there is no bash");
-    }
-    let office = Office::open().await;
-    office
-        .ok(&["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"])
-        .await;
-    let program = env!("CARGO_BIN_EXE_virtual-llm");
-    let complete = |words: &[&str]| {
-        let last = words.last().unwrap();
-        let line: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
-        let (line, number) = (line.join(" "), words.len());
-        let script = format!(
-            "source <('{program}' completions bash); COMP_WORDS=('{program}' {line}); COMP_CWORD={number}; \
-             _virtual_llm_with_names '{program}' '{last}' \"${{COMP_WORDS[COMP_CWORD-1]}}\"; echo \"${{COMPREPLY[@]}}\""
-        );
-        let home = office.admin.path();
-        let output =
-            std::process::Command::new("bash").args(["-c", &script]).env("HOME", home).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    assert_eq!(complete(&["get", "t"]), "task");
-    assert_eq!(complete(&["chat-llm", "--sys"]), "--system");
-    for words in [["chat-llm", ""].as_slice(), &["describe", "llm", "g"]] {
-        assert_eq!(complete(words), "gpt", "{words:?}");
-    }
-}
