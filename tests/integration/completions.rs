@@ -122,8 +122,9 @@ zmodload zsh/zpty
 zpty -b z zsh -f -i
 zpty -w z "fpath=($1 \$fpath); autoload -U compinit; compinit -u -D; LISTMAX=1000; stty cols 400; bindkey '^I' list-choices; PS1='>'; print RE''ADY"
 zpty -r z said '*READY*'
-# Each line is typed; what is listed comes before the line is drawn again, and the mark before the next one.
+# Each line is typed when the editor asks for pastes in brackets: then it reads. What is listed comes before the line is drawn again, and the mark before the next one.
 for line in "${@[2,-1]}"; do
+    zpty -r z said '*2004h*'
     zpty -w -n z "virtual-llm $line"$'\t\C-u'"print MA''RK"$'\n'
     zpty -r z said '*MARK*'
     print -r -- "LINE ${said//$'\n'/ }"
