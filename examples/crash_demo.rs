@@ -11,6 +11,7 @@ use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
 use anyhow::anyhow;
 use awc::http::StatusCode;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hub::limits::Limits;
 use hub::model::Role;
 use hub::options::{DataDir, HubTimings, PoolPolicy};
 use hub::{Hub, HubOptions};
@@ -30,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),
+        limits: Limits::default(),
         timings: HubTimings::default(),
     })
     .await?;

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
+use crate::error::ApiError;
+use crate::limits::{Held, Seat, Seats};
+use crate::model::UserId;
 use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
@@ -39,6 +42,10 @@ pub struct Hub {
     pub watch: Arc<Watch>,
     /// Durable tasks that have not ended.
     pub queue: Queue,
+    /// The calls of each user.
+    pub calls: Arc<Seats>,
+    /// The bytes of each user's requests and results.
+    pub bytes: Arc<Seats>,
     /// Sends when a publisher came, woke or got room: for those who wait for one.
     pub room: watch::Sender<()>,
     /// How far the hub is on its way down.
@@ -77,6 +84,8 @@ impl Hub {
             tokens,
             watch,
             queue: Queue::default(),
+            calls: Arc::default(),
+            bytes: Arc::default(),
             room: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }
@@ -85,6 +94,16 @@ impl Hub {
     /// A reading of the clock.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// A place among the calls that `user` may have at once.
+    pub fn call_of(&self, user: &UserId) -> Result<Seat, ApiError> {
+        self.calls.take(user, self.options.limits.calls, "calls under way")
+    }
+
+    /// What a body of `user`'s counts for, before its first byte.
+    pub fn bytes_of(&self, user: &UserId) -> Held {
+        Held::none(&self.bytes, user, self.options.limits.bytes)
     }
 
     /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod core;
 pub mod error;
 mod http;
+pub mod limits;
 pub mod model;
 pub mod options;
 pub mod queue;

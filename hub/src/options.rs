@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::Limits;
+
 /// All that a hub needs.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
@@ -17,6 +19,8 @@ pub struct HubOptions {
     pub tls: Option<TlsFiles>,
     /// Who may join a named pool.
     pub pools: PoolPolicy,
+    /// How much one user may have.
+    pub limits: Limits,
     /// Clockwork.
     pub timings: HubTimings,
 }

@@ -9,6 +9,7 @@ use std::{
 use hub::{
     Hub, HubError, HubOptions,
     auth::AdminToken,
+    limits::Limits,
     options::{DataDir, HubTimings, PoolPolicy, TlsFiles},
 };
 
@@ -50,6 +51,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             PoolsPolicy::Members => PoolPolicy::Members,
             PoolsPolicy::Owner => PoolPolicy::Owner,
         },
+        limits: Limits::default(),
         timings: HubTimings {
             heartbeat_timeout: args.timings.heartbeat_timeout,
             inactive_retention: args.timings.inactive_retention,

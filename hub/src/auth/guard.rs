@@ -4,6 +4,7 @@ use std::future::{Ready, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -26,10 +27,20 @@ pub async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let dialect = Dialect::of(req.path());
     if !is_open(req.path()) {
-        let caller = secret(req.headers(), dialect != Dialect::Api)
-            .and_then(|secret| req.app_data::<web::Data<Tokens>>()?.caller(secret, clock::now()));
+        let tokens = req.app_data::<web::Data<Tokens>>();
+        let secret = secret(req.headers(), dialect != Dialect::Api);
+        let caller = secret.and_then(|secret| tokens?.caller(secret, clock::now()));
         let Some(caller) = caller else {
-            return Ok(req.into_response(ApiError::unauthorized().response(dialect)));
+            // One who sends none guesses nothing.
+            let peer = req.peer_addr().filter(|_| secret.is_some());
+            let over = tokens.zip(peer).is_some_and(|(tokens, peer)| tokens.is_one_too_many(peer.ip()));
+            let error = if over { one_too_many() } else { ApiError::unauthorized() };
+            let mut response = error.response(dialect);
+            if over {
+                // The next guess costs a new connection.
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            return Ok(req.into_response(response));
         };
         req.extensions_mut().insert(caller);
     }
@@ -38,6 +49,13 @@ pub async fn guard(
         Some(error) => response.into_response(error.response(dialect)),
         None => response,
     })
+}
+
+fn one_too_many() -> ApiError {
+    ApiError::new(
+        ErrorKind::Busy,
+        "too many wrong tokens from your address: wait, and send one that is valid",
+    )
 }
 
 /// The token that a request carries: one header, one value, scheme `Bearer` in any case; where an SDK of Anthropic's

@@ -1,5 +1,6 @@
 //! Who may: tokens, users, roles (SPEC.md section 5).
 
+mod attempts;
 mod bootstrap;
 mod guard;
 mod secret;

@@ -1,14 +1,17 @@
 //! The tokens that are valid now, in memory; the store has them too.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::row::Timestamp;
 
+use super::attempts::{Attempts, Verdict};
 use super::secret::{TokenSecret, hash};
 use crate::model::{Caller, Role, Token};
 use crate::store::{Change, Store, StoreError};
@@ -62,6 +65,9 @@ pub struct Tokens {
     /// The id of the one that is in the environment, not in the store.
     environment: Option<String>,
     revoked: watch::Sender<()>,
+    attempts: Attempts,
+    /// What the attempts count their time from.
+    start: Instant,
     store: Arc<dyn Store>,
 }
 
@@ -70,7 +76,14 @@ impl Tokens {
     pub fn new(stored: Vec<Token>, environment: Option<Token>, store: Arc<dyn Store>) -> Self {
         let id = environment.as_ref().map(|token| token.id.clone());
         let by_hash = stored.into_iter().chain(environment).map(|token| (token.hash, token)).collect();
-        Self { by_hash: RwLock::new(by_hash), environment: id, revoked: watch::Sender::new(()), store }
+        Self {
+            by_hash: RwLock::new(by_hash),
+            environment: id,
+            revoked: watch::Sender::new(()),
+            attempts: Attempts::default(),
+            start: Instant::now(),
+            store,
+        }
     }
 
     /// Who sends `secret`. The table is keyed by the hash of what came, under a random key of the table's own: how long
@@ -85,6 +98,19 @@ impl Tokens {
             role: token.role,
             token_id: token.id.clone(),
         })
+    }
+
+    /// A token that is none came from `peer`: whether it is one too many.
+    pub(super) fn is_one_too_many(&self, peer: IpAddr) -> bool {
+        match self.attempts.wrong(peer, self.start.elapsed()) {
+            Verdict::Mistake => false,
+            Verdict::TooMany { first } => {
+                if first {
+                    log::warn!("too many wrong tokens from {peer}: it gets 429 for more of them");
+                }
+                true
+            }
+        }
     }
 
     /// Resolves when `caller`'s token is revoked or expires: whatever was opened with it ends then.

@@ -14,9 +14,6 @@ use crate::registry::Candidate;
 use crate::relay::Call;
 use crate::watch::TaskView;
 
-/// Open tasks of one user: more than anybody waits for, and a bound all the same.
-const MAX_OPEN: usize = 1000;
-
 /// The user has that many open tasks already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -103,11 +100,11 @@ impl Queue {
         book.position(number, &target)
     }
 
-    /// Whether `user` may add one more.
-    pub fn has_room(&self, user: &str) -> Result<(), TooMany> {
+    /// Whether `user` may add one more to `most`.
+    pub fn has_room(&self, user: &str, most: usize) -> Result<(), TooMany> {
         let book = self.book.lock();
         let count = book.open.values().filter(|open| open.task.owner == user).count();
-        if count < MAX_OPEN { Ok(()) } else { Err(TooMany) }
+        if count < most { Ok(()) } else { Err(TooMany) }
     }
 
     /// The open tasks that `caller` may see, newest first.

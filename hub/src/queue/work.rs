@@ -70,6 +70,7 @@ pub(super) async fn work(
         body,
         set_model: true,
         patience: None,
+        held: None,
     };
     match run(&hub, number, attempt, &inference, &call, candidate, place).await {
         // Down with the hub: the next start says so.

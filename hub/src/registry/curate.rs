@@ -83,6 +83,8 @@ pub enum CurateError {
     Unknown,
     /// The name or the pool is somebody else's, or a session has it: 409.
     Conflict(String),
+    /// The caller has so many already: 429.
+    TooMany(usize),
 }
 
 /// A publisher's session, as its owner and admins read it.
@@ -215,6 +217,9 @@ impl Registry {
         if let Some(held) = self.agents.get(&name).map(|entry| &entry.agent) {
             let seen = caller.sees(held.visibility, &held.owner);
             return Err(taken(seen, "Agent", &name));
+        }
+        if self.agents_of(caller) >= self.limits.rows {
+            return Err(CurateError::TooMany(self.limits.rows));
         }
         let default = if caller.role == Role::Admin { Visibility::Public } else { Visibility::Private };
         let agent = Agent {

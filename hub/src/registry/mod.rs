@@ -27,6 +27,7 @@ use wire::Features;
 use wire::row::{Kind, Status};
 
 use crate::clock::Now;
+use crate::limits::Limits;
 use crate::model::{Agent, Llm, SessionRecord};
 use crate::options::{HubTimings, PoolPolicy};
 use crate::store::{Change, Snapshot};
@@ -45,6 +46,7 @@ pub struct Registry {
     swept: Duration,
     /// Counts picks, so that equals take turns.
     picks: u64,
+    limits: Limits,
 }
 
 /// A row, and what is known of it only while the hub runs.
@@ -105,6 +107,7 @@ impl Registry {
             pools: HashMap::new(),
             swept: now.mono,
             picks: 0,
+            limits: Limits::default(),
         };
         for record in &snapshot.sessions {
             registry.sessions.insert(record.id.clone(), Session::new(record.clone(), now));
@@ -134,6 +137,11 @@ impl Registry {
             registry.put_agent(agent, now);
         }
         registry
+    }
+
+    /// With other limits than the usual ones.
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Inserts or replaces a row by name, and keeps the pools' index in step.

@@ -34,7 +34,7 @@ pub struct Style {
 /// Runs one inference and answers it.
 pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<HttpResponse, ApiError> {
     let style = Style { dialect, endpoint: request.endpoint };
-    let call = Call::new(&hub, &request);
+    let call = Call::new(&hub, &request)?;
     let keepalive = hub.options.timings.keepalive_interval;
     if !request.streaming {
         let reply = noted(&call, run(&hub, &request, &call).await)?;

@@ -7,29 +7,34 @@ use wire::openai::Usage;
 
 use super::run::Request;
 use crate::core::Hub;
+use crate::error::ApiError;
+use crate::limits::Seat;
 use crate::registry::Candidate;
 use crate::watch::{Asked, Inference, Taker};
 
 /// One inference. When the last holder lets go before its end, its caller left.
 pub struct Call {
     inference: Mutex<Option<Inference>>,
+    /// Its place among its user's calls; durable ones are counted in the queue.
+    _seat: Option<Seat>,
 }
 
 impl Call {
-    /// An inference begins.
-    pub fn new(hub: &Hub, request: &Request) -> Arc<Self> {
+    /// An inference begins, unless its user has too many.
+    pub fn new(hub: &Hub, request: &Request) -> Result<Arc<Self>, ApiError> {
+        let seat = hub.call_of(&request.caller.user)?;
         let asked = Asked {
             user: request.caller.user.clone(),
             target: request.target.name.clone(),
             endpoint: request.endpoint,
             streaming: request.streaming,
         };
-        Arc::new(Self { inference: Mutex::new(Some(hub.watch.begin(asked))) })
+        Ok(Arc::new(Self { inference: Mutex::new(Some(hub.watch.begin(asked))), _seat: Some(seat) }))
     }
 
     /// One that the queue lists under its own id.
     pub fn of(inference: Inference) -> Arc<Self> {
-        Arc::new(Self { inference: Mutex::new(Some(inference)) })
+        Arc::new(Self { inference: Mutex::new(Some(inference)), _seat: None })
     }
 
     fn note(&self, note: impl FnOnce(&mut Inference)) {

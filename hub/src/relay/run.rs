@@ -16,6 +16,7 @@ use super::upstream::UpstreamCall;
 use super::wake::wake;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Held;
 use crate::model::Caller;
 use crate::registry::{Candidate, Pick, Target};
 
@@ -38,6 +39,8 @@ pub struct Request {
     pub set_model: bool,
     /// How long to wait for a member that is there and has room (`x-queue-timeout`).
     pub patience: Option<Duration>,
+    /// What the body counts for among its user's bytes; a durable one's is in the store.
+    pub held: Option<Held>,
 }
 
 /// An answer that has begun.

@@ -37,13 +37,14 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, streaming) = request_body(&req, payload).await?;
+    let (body, streaming, held) = request_body(&req, payload).await?;
     let endpoint = Endpoint::ChatCompletions;
     let (target, body) = {
         let registry = hub.registry.lock();
         let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
         agents::prepare(&registry, &caller, agent, endpoint, &body)?
     };
-    let request = Request { caller, target, endpoint, streaming, body, set_model: true, patience };
+    let request =
+        Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

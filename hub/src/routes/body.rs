@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::HubData;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Held;
+use crate::model::Caller;
 
 /// Largest body of a caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
 pub(super) const INFERENCE: usize = 32 << 20;
@@ -20,44 +23,85 @@ pub(super) const SMALL: usize = 2 << 20;
 
 /// Longest silence within a body.
 const SILENCE: Duration = Duration::from_secs(30);
+/// A body that trickles is given up when it is behind this many bytes a second...
+const SLOWEST: u64 = 1024;
+/// ...and has had this long: a line of 56 kbit/s is seven times as fast, and one that stalls for a while catches up.
+const HEAD_START: Duration = Duration::from_mins(1);
 /// What is read past the limit before we answer: a client that is still writing does not read its 413, and loses it
 /// when the connection is reset.
 const OVERRUN: usize = 64 << 20;
 
-/// The whole body.
-pub(super) async fn read(req: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+/// What the body of `req` counts for: nothing on a path without a caller.
+fn held(req: &HttpRequest) -> Held {
+    let hub = req.app_data::<HubData>();
+    let caller = req.extensions().get::<Caller>().cloned();
+    hub.zip(caller).map(|(hub, caller)| hub.bytes_of(&caller.user)).unwrap_or_default()
+}
+
+/// The whole body, and what it counts for.
+pub(super) async fn read(
+    req: &HttpRequest,
+    mut payload: Payload,
+    limit: usize,
+) -> Result<(Bytes, Held), ApiError> {
+    let mut held = held(req);
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut over = announced.is_some_and(|length: usize| length > limit);
+    let too_large = || {
+        let text = format!("the request's body is larger than {} MiB", limit >> 20);
+        ApiError::new(ErrorKind::TooLarge, text)
+    };
+    let mut refusal = announced.filter(|length: &usize| *length > limit).map(|_| too_large());
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(limit));
     let mut size = 0;
+    let begin = Instant::now();
     loop {
         let read = match timeout(SILENCE, payload.next()).await {
-            Err(_) => {
-                return Err(ApiError::new(ErrorKind::SlowRequest, "the request's body did not come in time"));
-            }
+            Err(_) => return Err(slow()),
+            Ok(Some(Ok(_))) if is_too_slow(begin.elapsed(), size) => return Err(slow()),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(ApiError::bad_request("the request's body broke off")),
             Ok(Some(Ok(read))) => read,
         };
         size += read.len();
-        over |= size > limit;
-        if !over {
+        if size > limit {
+            refusal.get_or_insert_with(too_large);
+        }
+        if refusal.is_none() {
+            refusal = held.grow(read.len()).err();
+        }
+        if refusal.is_none() {
             body.extend_from_slice(&read);
         } else if size > limit + OVERRUN {
             break;
+        } else {
+            body = BytesMut::new();
         }
     }
-    if over {
-        let text = format!("the request's body is larger than {} MiB", limit >> 20);
-        return Err(ApiError::new(ErrorKind::TooLarge, text));
+    if let Some(refusal) = refusal {
+        return Err(refusal);
     }
-    Ok(body.freeze())
+    Ok((body.freeze(), held))
+}
+
+fn slow() -> ApiError {
+    ApiError::new(ErrorKind::SlowRequest, "the request's body did not come in time")
+}
+
+/// Whether `size` bytes are less than what must have come by now.
+fn is_too_slow(elapsed: Duration, size: usize) -> bool {
+    let due = elapsed.saturating_sub(HEAD_START).as_secs().saturating_mul(SLOWEST);
+    u64::try_from(size).is_ok_and(|size| size < due)
 }
 
 /// The whole body as text.
-pub(super) async fn text(req: &HttpRequest, payload: Payload, limit: usize) -> Result<String, ApiError> {
-    let body = read(req, payload, limit).await?;
-    String::from_utf8(body.into()).map_err(|_| ApiError::bad_request("the request's body is not UTF-8"))
+pub(super) async fn text(
+    req: &HttpRequest,
+    payload: Payload,
+    limit: usize,
+) -> Result<(String, Held), ApiError> {
+    let (body, held) = read(req, payload, limit).await?;
+    let text = String::from_utf8(body.into());
+    Ok((text.map_err(|_| ApiError::bad_request("the request's body is not UTF-8"))?, held))
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.
@@ -65,7 +109,7 @@ pub(super) async fn json<T: serde::de::DeserializeOwned>(
     req: &HttpRequest,
     payload: Payload,
 ) -> Result<T, ApiError> {
-    let body = read(req, payload, SMALL).await?;
+    let (body, _held) = read(req, payload, SMALL).await?;
     // An array of its values would pass for an object, too.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::bad_request("the request's body is not a JSON object"));
@@ -85,4 +129,46 @@ pub(super) async fn json<T: serde::de::DeserializeOwned>(
         .end()
         .map_err(|_| ApiError::bad_request("the request's body has something after its JSON object"))?;
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use actix_web::FromRequest;
+    use actix_web::test::TestRequest;
+    use futures_util::{Stream, stream};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// How long a body of `size` bytes, of which one piece comes every `pause`, is listened to, and what comes of it.
+    async fn listen(size: usize, piece: usize, pause: Duration) -> (Duration, Result<usize, ErrorKind>) {
+        let begin = Instant::now();
+        let pieces = stream::unfold(size, move |left| async move {
+            sleep(pause).await;
+            let piece = Bytes::from(vec![b' '; piece.min(left)]);
+            (left > 0).then(|| (Ok(piece.clone()), left - piece.len()))
+        });
+        let req = TestRequest::post().to_http_request();
+        let payload: Pin<Box<dyn Stream<Item = _>>> = Box::pin(pieces);
+        let mut payload = actix_web::dev::Payload::Stream { payload };
+        let payload = Payload::from_request(&req, &mut payload).await.unwrap();
+        let read = read(&req, payload, SMALL).await;
+        (begin.elapsed(), read.map(|(body, _)| body.len()).map_err(|error| error.kind))
+    }
+
+    /// A25: a body that trickles, however patiently, is given up; one over a slow line is not.
+    #[actix_rt::test]
+    async fn a_trickle_is_given_up_and_a_slow_line_is_not() {
+        tokio::time::pause();
+        let (took, slow) = listen(SMALL, 1, Duration::from_secs(20)).await;
+        assert_eq!(slow, Err(ErrorKind::SlowRequest));
+        assert!(took < Duration::from_secs(90), "{took:?}");
+        let (_, silent) = listen(SMALL, 1024, Duration::from_secs(31)).await;
+        assert_eq!(silent, Err(ErrorKind::SlowRequest));
+        // 56 kbit/s, and 25 s of nothing now and then.
+        assert_eq!(listen(SMALL, 7_000, Duration::from_secs(1)).await.1, Ok(SMALL));
+        assert_eq!(listen(SMALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(SMALL));
+    }
 }

@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::too_many;
 use crate::model::{Agent, Caller, Llm};
 use crate::random;
 use crate::registry::{AgentSpec, CurateError, LlmSpec};
@@ -96,5 +97,6 @@ fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
         }
         CurateError::Unknown => ApiError::not_found(what, name),
         CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+        CurateError::TooMany(most) => too_many(most, "agents"),
     }
 }

@@ -19,6 +19,7 @@ use wire::sse::write_event;
 use super::HubData;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::{Seat, Seats};
 use crate::model::Caller;
 use crate::watch::View;
 
@@ -34,24 +35,35 @@ pub(super) fn register(config: &mut ServiceConfig) {
     config.app_data(watchers).route("/api/v1/events", get().to(respond));
 }
 
-/// How many watch now.
+/// Who watches now.
 #[derive(Default)]
-struct Watchers(AtomicUsize);
+struct Watchers {
+    all: AtomicUsize,
+    of_user: Arc<Seats>,
+}
 
 /// One of them, until it is dropped.
-struct Seat(Arc<Watchers>);
+struct Watcher {
+    watchers: Arc<Watchers>,
+    _seat: Seat,
+}
 
 impl Watchers {
-    fn sit(self: Arc<Self>) -> Option<Seat> {
-        let taken = self.0.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(self);
-        (taken < WATCHERS).then_some(seat)
+    /// A seat, if the hub has one left and the user may have one more.
+    fn sit(self: Arc<Self>, user: &str, most: usize) -> Result<Watcher, ApiError> {
+        let seat = self.of_user.take(user, most, "watchers")?;
+        let taken = self.all.fetch_add(1, Ordering::Relaxed);
+        let watcher = Watcher { watchers: self, _seat: seat };
+        if taken < WATCHERS {
+            return Ok(watcher);
+        }
+        Err(ApiError::new(ErrorKind::Busy, format!("more than {WATCHERS} watch already")))
     }
 }
 
-impl Drop for Seat {
+impl Drop for Watcher {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.watchers.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -67,10 +79,7 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
     if hub.is_stopping() {
         return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
     }
-    let seat = watchers
-        .into_inner()
-        .sit()
-        .ok_or_else(|| ApiError::new(ErrorKind::Busy, format!("more than {WATCHERS} watch already")))?;
+    let seat = watchers.into_inner().sit(&caller.user, hub.options.limits.watchers)?;
     let hello = Hello { user: &caller.user, role: caller.role.as_str(), version: env!("CARGO_PKG_VERSION") };
     let mut first = Vec::new();
     let data = serde_json::to_string(&hello).map_err(ApiError::internal)?;
@@ -110,7 +119,7 @@ struct Events {
     said: Instant,
     /// Resolves when the stream has to end.
     end: Pin<Box<dyn Future<Output = ()>>>,
-    _seat: Seat,
+    _seat: Watcher,
 }
 
 async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)> {

@@ -34,7 +34,7 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, streaming) = request_body(&req, payload).await?;
+    let (body, streaming, held) = request_body(&req, payload).await?;
     let model = Object::parse(&body).ok().and_then(|body| body.get_string("model"));
     let model = model.ok_or_else(|| ApiError::bad_request("the request's body has no 'model', a string"))?;
     let (target, body) = {
@@ -47,6 +47,7 @@ async fn respond(
             agents::prepare(&registry, &caller, agent, endpoint, &body)?
         }
     };
-    let request = Request { caller, target, endpoint, streaming, body, set_model: true, patience };
+    let request =
+        Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };
     serve(hub.into_inner(), request, Dialect::of(req.path())).await
 }

@@ -8,6 +8,7 @@ use wire::row::{AgentRow, LlmRow};
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::too_many;
 use crate::model::{Agent, Caller, Llm};
 use crate::random;
 use crate::registry::Refusal;
@@ -40,6 +41,7 @@ async fn respond(
     let registered = registered.map_err(|refusal| match refusal {
         Refusal::Invalid(text) => ApiError::bad_request(text),
         Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+        Refusal::TooMany(most, what) => too_many(most, what),
     })?;
     for warning in &registered.warnings {
         log::warn!("register by {}: {warning}", caller.user);

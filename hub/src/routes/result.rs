@@ -25,7 +25,7 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(&req, &caller, &id);
     // One that broke off on its way may come again; one that is too large never gets smaller.
-    let text = body::text(&req, payload, body::RESULT).await.inspect_err(|error| {
+    let (text, _held) = body::text(&req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             refuse(&hub, from);
         }

@@ -21,6 +21,7 @@ use super::HubData;
 use super::tasks::ended;
 use crate::core::Hub;
 use crate::error::ApiError;
+use crate::limits::Seat;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::queue::Peek;
 
@@ -37,6 +38,7 @@ struct Reader {
     seen: usize,
     ready: VecDeque<Bytes>,
     over: bool,
+    _seat: Seat,
     /// Resolves when the stream has to end: the token does not count any more, or the hub stops.
     end: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -48,6 +50,7 @@ pub(super) async fn stream(
     id: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
+    let seat = hub.call_of(&caller.user)?;
     if let Peek::Closed = hub.queue.peek(&caller, &id, 0) {
         ended(&hub, &caller, &id).await?;
     }
@@ -68,6 +71,7 @@ pub(super) async fn stream(
         seen: last.unwrap_or(0),
         ready: VecDeque::new(),
         over: false,
+        _seat: seat,
         end,
     };
     Ok(HttpResponse::Ok()

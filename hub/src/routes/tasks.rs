@@ -10,6 +10,7 @@ use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::too_many;
 use crate::model::{Caller, DurableTask, Role, TaskState};
 use crate::store::Change;
 use crate::watch::TaskView;
@@ -67,7 +68,7 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let text = body::text(&req, payload, body::INFERENCE).await?;
+    let (text, _held) = body::text(&req, payload, body::INFERENCE).await?;
     let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
     let text = compact(&text).map_err(|error| invalid(&format!("is {error}")))?;
     let wanted: Wanted<'_> = serde_json::from_str(&text)
@@ -80,9 +81,8 @@ async fn create(
     if !hub.knows(&caller, &wanted.llm) {
         return Err(ApiError::not_found("LLM", &wanted.llm));
     }
-    hub.queue
-        .has_room(&caller.user)
-        .map_err(|_| ApiError::new(ErrorKind::Busy, "you have too many open tasks: wait for some to end"))?;
+    let most = hub.options.limits.open_tasks;
+    hub.queue.has_room(&caller.user, most).map_err(|_| too_many(most, "open tasks"))?;
     let now = clock::now();
     let task = DurableTask {
         id: random::id("task"),

@@ -2,6 +2,7 @@
 
 mod clockwork;
 mod error;
+mod stalled;
 mod tls;
 
 use std::io;
@@ -63,7 +64,8 @@ impl Hub {
         let (admin_token, environment) =
             auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
-        let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now());
+        let registry =
+            Registry::load(&snapshot, options.pools, &options.timings, clock.now()).limited(options.limits);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
         let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));
@@ -99,6 +101,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     .workers(1)
     .disable_signals()
     .tcp_nodelay(true)
+    .on_connect(stalled::on_connect)
     // A caller who left is noticed by the end of its half; nobody closes one half and still wants an answer.
     .h1_allow_half_closed(false)
     .client_request_timeout(HEAD)

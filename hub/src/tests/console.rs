@@ -157,12 +157,19 @@ async fn events_end_when_their_token_is_revoked_and_when_the_hub_stops() {
     futures_util::join!(hub.stop(), end);
 }
 
+/// A27: one user cannot take all the seats, and all users together no more than there are.
 #[actix_rt::test]
 async fn more_watchers_than_there_are_seats_are_turned_away_until_one_leaves() {
     let hub = hub().await;
     let mut streams = Vec::new();
-    for _ in 0..64 {
-        streams.push(watch(&hub, ADMIN).await);
+    for user in ["a", "b", "c", "d"] {
+        let token = hub.member(user).await;
+        for _ in 0..16 {
+            streams.push(watch(&hub, &token).await);
+        }
+        let more = hub.ask_as(&token, "GET", "/api/v1/events").json().await;
+        assert_eq!(more.0, 429);
+        assert_eq!(more.1["error"], "you have 16 watchers already: wait for some to end");
     }
     let ask = hub.ask("GET", "/api/v1/events");
     assert_eq!(ask.send().await.0, 429);

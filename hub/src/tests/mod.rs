@@ -7,6 +7,7 @@ mod extensions;
 mod hostile;
 mod http;
 mod lifecycle;
+mod limits;
 mod manage;
 mod publisher;
 mod queue;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::http::{Ask, PATIENCE, ask};
+use crate::limits::Limits;
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
 use crate::{Hub, HubHandle};
@@ -23,6 +24,7 @@ pub(crate) fn options() -> HubOptions {
         admin_token: Some(ADMIN.into()),
         tls: None,
         pools: PoolPolicy::Members,
+        limits: Limits::default(),
         timings: HubTimings::default(),
     }
 }

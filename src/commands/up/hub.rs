@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use ::hub::limits::Limits;
 use ::hub::model::Role;
 use ::hub::options::{DataDir, HubTimings, PoolPolicy};
 use ::hub::{Hub, HubError, HubHandle, HubOptions};
@@ -51,6 +52,7 @@ fn options(port: u16) -> HubOptions {
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),
+        limits: Limits::default(),
         timings: HubTimings::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod conflict;
+mod room;
 
 pub(super) use check::{name, object, prose, text};
 
@@ -36,6 +37,8 @@ pub enum Refusal {
     Invalid(String),
     /// A name or a pool is somebody else's: 409.
     Conflict(String),
+    /// The caller has so many of these already: 429.
+    TooMany(usize, &'static str),
 }
 
 impl Registry {
@@ -56,6 +59,7 @@ impl Registry {
         for spec in &request.agents {
             self.may_publish_agent(caller, &session, spec, now).map_err(Refusal::Conflict)?;
         }
+        self.has_room(caller, &session, request)?;
 
         let mut done = Registered {
             session: session.clone(),

@@ -1,0 +1,145 @@
+//! How much one user may have at once, whatever the number of its tokens: what one of them does, or whoever stole it,
+//! leaves room for everybody else. Every default is several times what a large team needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{ApiError, ErrorKind};
+use crate::model::UserId;
+
+/// Limits of one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions, with a channel or not. Four times a herd of 1,000 registrars under one token.
+    pub sessions: usize,
+    /// LLM rows, and again agents: two for each session.
+    pub rows: usize,
+    /// Bytes of requests and results that are read or held: fifty of 20 MB.
+    pub bytes: usize,
+    /// Inferences that run or wait, and readers of durable tasks. Eight times the 512 callers of a busy service.
+    pub calls: usize,
+    /// Durable tasks that have not ended: more than anybody waits for.
+    pub open_tasks: usize,
+    /// Watchers of `/api/v1/events`: a browser tab each, and a quarter of those that the hub has seats for.
+    pub watchers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: 4096, rows: 8192, bytes: 1 << 30, calls: 4096, open_tasks: 1000, watchers: 16 }
+    }
+}
+
+/// Places, or bytes, that users take and leave. A user who has none is not in it, so that it is as large as what it counts.
+#[derive(Default)]
+pub struct Seats {
+    taken: Mutex<HashMap<UserId, usize>>,
+}
+
+/// Some of them, until it is dropped.
+pub struct Seat {
+    seats: Arc<Seats>,
+    user: UserId,
+    size: usize,
+}
+
+impl Seats {
+    /// A place for `user`, unless it has `most` already; `what` it has too many of is for the error's text.
+    pub fn take(self: &Arc<Self>, user: &str, most: usize, what: &str) -> Result<Seat, ApiError> {
+        let mut seat = self.none(user);
+        if seat.grow(1, most) { Ok(seat) } else { Err(too_many(most, what)) }
+    }
+
+    /// Nothing yet, to grow.
+    pub fn none(self: &Arc<Self>, user: &str) -> Seat {
+        Seat { seats: self.clone(), user: user.to_owned(), size: 0 }
+    }
+
+    #[cfg(test)]
+    fn users(&self) -> usize {
+        self.taken.lock().len()
+    }
+}
+
+impl Seat {
+    /// Takes `more`, unless its user would have more than `most` then.
+    pub fn grow(&mut self, more: usize, most: usize) -> bool {
+        let mut taken = self.seats.taken.lock();
+        let count = taken.get(&self.user).copied().unwrap_or(0).saturating_add(more);
+        if count > most {
+            return false;
+        }
+        if more > 0 {
+            taken.insert(self.user.clone(), count);
+            self.size += more;
+        }
+        true
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken.lock();
+        if let Some(count) = taken.get_mut(&self.user) {
+            *count = count.saturating_sub(self.size);
+            if *count == 0 {
+                taken.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// The bytes of one body, for as long as it is held. The default counts nothing.
+#[derive(Default)]
+pub struct Held {
+    seat: Option<Seat>,
+    most: usize,
+}
+
+impl Held {
+    /// No bytes yet, of a user who may have `most` in all.
+    pub fn none(seats: &Arc<Seats>, user: &str, most: usize) -> Self {
+        Self { seat: Some(seats.none(user)), most }
+    }
+
+    /// So many more.
+    pub fn grow(&mut self, more: usize) -> Result<(), ApiError> {
+        if self.seat.as_mut().is_none_or(|seat| seat.grow(more, self.most)) {
+            return Ok(());
+        }
+        let text = format!("you have {} MiB of requests under way: wait for some to end", self.most >> 20);
+        Err(ApiError::new(ErrorKind::Busy, text))
+    }
+}
+
+/// What one who has too much is told.
+pub fn too_many(most: usize, what: &str) -> ApiError {
+    ApiError::new(ErrorKind::Busy, format!("you have {most} {what} already: wait for some to end"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A27: a user's places are counted, are its own, and come back when they are left.
+    #[test]
+    fn a_user_has_so_many_places_and_takes_none_of_anothers() {
+        let seats = Arc::new(Seats::default());
+        let take = |user| seats.take(user, 2, "calls");
+        let held = [take("alice").unwrap(), take("alice").unwrap()];
+        let refused = take("alice").err().unwrap();
+        assert_eq!(refused.message, "you have 2 calls already: wait for some to end");
+        assert_eq!(refused.kind, ErrorKind::Busy);
+        let other = take("bob").unwrap();
+        drop(held);
+        let mut bytes = seats.none("alice");
+        assert!(bytes.grow(1, 2) && bytes.grow(1, 2) && !bytes.grow(1, 2));
+        assert!(take("alice").is_err());
+        drop(bytes);
+        assert!(take("alice").is_ok());
+        drop(other);
+        assert_eq!(seats.users(), 0, "nothing is kept of those who have nothing");
+    }
+}

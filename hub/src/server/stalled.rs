@@ -1,0 +1,61 @@
+//! Connections whose other end takes nothing any more.
+
+use std::any::Any;
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::Extensions;
+
+/// A reader who takes not a byte for so long is cut off, with what waits for him: as an upload gives its caller up.
+const STALLED: Duration = Duration::from_mins(5);
+
+/// For each new connection.
+pub(super) fn on_connect(io: &dyn Any, _: &mut Extensions) {
+    let tls = || io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+    if let Some(stream) = io.downcast_ref::<TcpStream>().or_else(tls) {
+        cut_when_stalled(stream, STALLED);
+    }
+}
+
+/// Has the system cut the connection when what was written to it finds no taker for `limit`: be its other end gone
+/// without a word, or there and not reading.
+#[cfg(target_os = "linux")]
+fn cut_when_stalled(stream: &TcpStream, limit: Duration) {
+    use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+
+    let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    // A socket that refuses the option works all the same, only longer.
+    let _ = setsockopt(stream, TcpUserTimeout, &millis);
+}
+
+/// Only Linux has it for a reader that is there.
+#[cfg(not(target_os = "linux"))]
+fn cut_when_stalled(_: &TcpStream, _: Duration) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// A25: a caller who does not read has its connection cut, whatever waits to be written; one who reads slowly has
+    /// not.
+    #[actix_rt::test]
+    async fn a_reader_who_takes_nothing_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (reader, accepted) = futures_util::join!(connecting, listener.accept());
+        let (reader, mut stream) = (reader.unwrap(), accepted.unwrap().0);
+        cut_when_stalled(&stream, Duration::from_millis(300));
+        let write = async {
+            while stream.write_all(&[0; 65_536]).await.is_ok() {
+                sleep(Duration::ZERO).await;
+            }
+        };
+        timeout(Duration::from_secs(20), write).await.expect("it is cut");
+        drop(reader);
+    }
+}

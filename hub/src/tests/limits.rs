@@ -1,0 +1,143 @@
+//! What one user may have at once, and that nobody else feels it.
+
+use serde_json::json;
+
+use super::publisher::{Publisher, provider};
+use super::road::infer;
+use super::support::{eventually, hub, hub_with};
+
+/// A27: a user who has as many calls under way as one may is told so, and another user is not.
+#[actix_rt::test]
+async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
+    let hub = hub_with(|options| options.limits.calls = 2).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
+    let ask = |token: &str| {
+        hub.ask_as(token, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#)
+    };
+    let first = ask(&alice).begin().await;
+    let task = publisher.task().await;
+    let second = ask(&alice).begin().await;
+    publisher.task().await;
+    let (status, refused) = ask(&alice).json().await;
+    assert_eq!(
+        (status, &refused["error"]["message"]),
+        (429, &json!("you have 2 calls under way already: wait for some to end"))
+    );
+    let call = ask(&bob);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    // One that ended and one whose caller left make room again.
+    assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    drop((first, second));
+    publisher.cancelled().await;
+    let call = ask(&alice);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+/// A24, A27: the bytes of a user's requests are counted while they are held, not those of others.
+#[actix_rt::test]
+async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
+    let hub = hub_with(|options| options.limits.bytes = 4 << 20).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
+    let body = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(3 << 20));
+    let ask = |token: &str| hub.ask_as(token, "POST", "/v1/chat/completions").body(body.clone());
+    let held = ask(&alice).begin().await;
+    publisher.task().await;
+    let (status, refused) = ask(&alice).json().await;
+    assert_eq!(
+        (status, &refused["error"]["message"]),
+        (429, &json!("you have 4 MiB of requests under way: wait for some to end"))
+    );
+    let others = ask(&bob).begin().await;
+    publisher.task().await;
+    drop((held, others));
+    eventually("there is room again", async || {
+        let call = ask(&alice).begin().await;
+        let event = publisher.event().await.unwrap();
+        drop(call);
+        event.name() == "task"
+    })
+    .await;
+    hub.stop().await;
+}
+
+/// A27: sessions, rows, agents and open tasks of one user are bounded, in words that say what to do.
+#[actix_rt::test]
+async fn a_user_has_so_many_sessions_rows_agents_and_open_tasks() {
+    let hub = hub_with(|options| {
+        options.limits.sessions = 2;
+        options.limits.rows = 3;
+        options.limits.open_tasks = 1;
+    })
+    .await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let register = async |token: &str, session: &str, names: &[&str]| {
+        let providers: Vec<_> = names.iter().map(|name| provider(name)).collect();
+        let body = json!({ "providerSessionId": session, "providers": providers }).to_string();
+        hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body).json().await
+    };
+    let over = |what: &str| json!(format!("you have {what} already: wait for some to end"));
+    assert_eq!(register(&alice, "one", &["a", "b"]).await.0, 201);
+    let (status, refused) = register(&alice, "two", &["c", "d"]).await;
+    assert_eq!((status, &refused["error"]), (429, &over("3 LLMs")));
+    assert_eq!(hub.row("c").await["error"], "LLM 'c' not found", "nothing of it was applied");
+    assert_eq!(register(&alice, "two", &["c"]).await.0, 201);
+    let (status, refused) = register(&alice, "three", &[]).await;
+    assert_eq!((status, &refused["error"]), (429, &over("2 sessions")));
+    assert_eq!(register(&alice, "two", &["c"]).await.0, 201, "one that it has may come again");
+    assert_eq!(register(&bob, "bobs", &["e", "f", "g"]).await.0, 201);
+
+    let agent = async |name: &str| {
+        let body = json!({ "name": name, "llmName": "a" }).to_string();
+        hub.ask_as(&alice, "POST", "/api/v1/agents").body(body).json().await
+    };
+    for name in ["x", "y", "z"] {
+        assert_eq!(agent(name).await.0, 201);
+    }
+    let (status, refused) = agent("more").await;
+    assert_eq!((status, &refused["error"]), (429, &over("3 agents")));
+
+    let enqueue = async |token: &str| {
+        let body = r#"{"llm":"a","request":{"messages":[]}}"#;
+        hub.ask_as(token, "POST", "/api/v1/inference-tasks").body(body).json().await
+    };
+    assert_eq!(enqueue(&alice).await.0, 202);
+    let (status, refused) = enqueue(&alice).await;
+    assert_eq!((status, &refused["error"]), (429, &over("1 open tasks")));
+    assert_eq!(enqueue(&bob).await.0, 202);
+    hub.stop().await;
+}
+
+/// A09: one who tries many tokens is refused more and more, and a valid token from the same address never is.
+#[actix_rt::test]
+async fn whoever_tries_tokens_is_slowed_down_and_a_valid_one_is_never_locked_out() {
+    let hub = hub().await;
+    let wrong = hub.ask_as("vlt_guess", "GET", "/v1/models");
+    let mut refused = wrong.send().await;
+    assert_eq!(refused.0, 401);
+    for _ in 0..3000 {
+        if refused.0 == 429 {
+            break;
+        }
+        refused = wrong.send().await;
+    }
+    assert_eq!(refused.0, 429, "{}", refused.1);
+    assert!(refused.1.contains("rate_limit_exceeded"));
+    assert!(wrong.open().await.head.contains("connection: close"), "the next guess costs a connection");
+    assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
+    // One who sends no token at all guesses nothing.
+    assert_eq!(super::http::ask(hub.addr, "GET", "/v1/models").send().await.0, 401);
+    let _publisher = Publisher::start(&hub, super::support::ADMIN, &[provider("a")], None).await;
+    assert_ne!(infer(&hub, "nobody", false).send().await.0, 429);
+    hub.stop().await;
+}
