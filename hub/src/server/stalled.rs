@@ -51,7 +51,7 @@ mod tests {
         let (reader, mut stream) = (reader.unwrap(), accepted.unwrap().0);
         cut_when_stalled(&stream, Duration::from_millis(300));
         let write = async {
-            while stream.write_all(&[0; 65_536]).await.is_ok() {
+            while stream.write_all(&[0; 16_384]).await.is_ok() {
                 sleep(Duration::ZERO).await;
             }
         };
