@@ -76,7 +76,7 @@ fn number(text: &str) -> Option<Number> {
     };
     let all_digits =
         text.len() > digits && text.bytes().skip(1).take(digits).all(|byte| byte.is_ascii_digit());
-    let ends = !text.as_bytes().get(digits + 1).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let ends = !text.as_bytes().get(digits + 1).is_some_and(u8::is_ascii_alphanumeric);
     (all_digits && ends).then(|| text[..=digits].to_owned())
 }
 
