@@ -140,6 +140,13 @@ impl Queue {
         self.book.lock().open.values().filter(|open| open.life.state() == TaskState::Pending).count()
     }
 
+    /// What those that wait were asked of.
+    pub(super) fn targets(&self) -> Vec<String> {
+        let book = self.book.lock();
+        let waiting = book.open.values().filter(|open| open.life.state() == TaskState::Pending);
+        waiting.map(|open| open.task.target.clone()).collect()
+    }
+
     /// The tasks that wait and may be claimed at `now`, in order: number, caller, target.
     pub(super) fn waiting(&self, now: Duration) -> Vec<(u64, Caller, String)> {
         let book = self.book.lock();

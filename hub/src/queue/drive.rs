@@ -95,10 +95,20 @@ fn claim(hub: &Arc<Hub>, own: bool) {
             }
         });
         let Some(Some((attempt, task))) = claimed else { continue };
-        hub.watch.metrics.waited(Duration::from_millis(clock::now().millis_since(task.created_at)));
+        let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
+        hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
         let place = Place::take(hub, &candidate);
         let worker = actix_rt::spawn(work(hub.clone(), number, attempt, task, target, candidate, place));
         hub.queue.set_worker(number, worker.abort_handle());
+    }
+}
+
+impl Hub {
+    /// How many tasks wait for what everybody may see.
+    pub fn shared_queue_depth(&self) -> usize {
+        let waiting = self.queue.targets();
+        let registry = self.registry.lock();
+        waiting.iter().filter(|target| registry.is_shown(target)).count()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wire::Features;
 use wire::features::Feature;
-use wire::row::{Kind, Status};
+use wire::row::{Kind, Status, Visibility};
 use wire::task::Endpoint;
 
 use super::{LlmEntry, Registry, Target};
@@ -45,6 +45,8 @@ pub struct Candidate {
     pub features: Features,
     /// Its owner.
     pub owner: String,
+    /// Whether everybody may see it.
+    pub shared: bool,
     /// Whether it must be woken first.
     pub asleep: bool,
     /// Whether it has no room now: it will queue the task, or refuse it.
@@ -104,6 +106,7 @@ impl Registry {
             session: entry.llm.session.clone(),
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),
+            shared: entry.llm.visibility == Visibility::Public,
             asleep: entry.llm.status == Status::Hibernating,
             full: entry.is_full(),
             upstream: entry.llm.upstream.clone(),

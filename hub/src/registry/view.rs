@@ -98,6 +98,31 @@ impl Registry {
     }
 }
 
+/// Somebody who owns nothing: sees what everybody does.
+fn anybody() -> Caller {
+    Caller { user: UserId::new(), role: Role::Member, token_id: String::new() }
+}
+
+impl Registry {
+    /// Whether everybody may see something by this name.
+    pub fn is_shown(&self, name: &str) -> bool {
+        self.target(&anybody(), name).is_some() || self.agent(&anybody(), name).is_some()
+    }
+
+    /// Whether everybody may see something of the session's.
+    pub fn is_shared(&self, session: &str) -> bool {
+        self.sessions.get(session).is_some_and(|session| {
+            session.llms.iter().any(|name| self.llm(&anybody(), name).is_some())
+                || session.agents.iter().any(|name| self.agent(&anybody(), name).is_some())
+        })
+    }
+
+    /// How many publishers of such things have their channel open.
+    pub fn shared_sessions(&self) -> usize {
+        self.sessions.iter().filter(|(id, session)| session.is_open() && self.is_shared(id)).count()
+    }
+}
+
 fn private_owner(llm: &Llm) -> Option<UserId> {
     (llm.visibility == wire::row::Visibility::Private).then(|| llm.owner.clone())
 }

@@ -51,6 +51,7 @@ impl Call {
             model: candidate.model.clone(),
             session: candidate.session.clone(),
             task: task.to_owned(),
+            shared: candidate.shared,
         };
         self.note(|inference| inference.sent(taker));
     }

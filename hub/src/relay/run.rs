@@ -118,7 +118,8 @@ async fn next(
         let nobody = match pick {
             Pick::Chosen(candidate) if !(patient && candidate.full) => {
                 if patient {
-                    hub.watch.metrics.waited(start.elapsed());
+                    let wait = start.elapsed();
+                    hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
                 }
                 return Ok(*candidate);
             }

@@ -76,7 +76,8 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
             let start = Instant::now();
             let result = run(&hub, &candidate).await;
             let outcome = if result.is_ok() { WakeOutcome::Ok } else { WakeOutcome::Failed };
-            hub.watch.metrics.woke(outcome, start.elapsed());
+            let took = start.elapsed();
+            hub.watch.counters(candidate.shared).for_each(|metrics| metrics.woke(outcome, took));
             if result.is_ok() {
                 let changes = hub.registry.lock().woken(&candidate.name, hub.now());
                 hub.save(changes);

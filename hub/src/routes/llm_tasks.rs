@@ -49,16 +49,18 @@ async fn respond(
         Some(Ok(limit)) => limit.min(MOST),
         Some(Err(_)) => return Err(ApiError::bad_request("limit is a number")),
     };
-    let owner = hub.registry.lock().llm(&caller, &name).map(|llm| llm.owner.clone());
-    let owner = owner.ok_or_else(|| ApiError::not_found("LLM", &name))?;
+    let row = hub.registry.lock().llm(&caller, &name).map(|llm| (llm.owner.clone(), llm.created_at));
+    let (owner, since) = row.ok_or_else(|| ApiError::not_found("LLM", &name))?;
     let admin = caller.role == Role::Admin;
     let all = admin || owner == caller.user;
     // The newest ones may still wait to be written.
     hub.watch.flush().await;
     let user = (!all).then_some(caller.user.as_str());
     let records = hub.store.audit(user, Some(&name), limit).await?;
+    // One of the same name that was there before was another row, and may have been another user's.
+    let records = records.into_iter().filter(|record| record.created_at >= since);
     let rows: Vec<Row> =
-        records.into_iter().map(|record| Row::new(record, |user| admin || *user == caller.user)).collect();
+        records.map(|record| Row::new(record, |user| admin || *user == caller.user)).collect();
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(rows))
 }
 

@@ -1,20 +1,30 @@
-//! `GET /metrics`, for Prometheus. Any token may read it: it holds totals, and no name of anything or anybody.
+//! `GET /metrics`, for Prometheus: totals, and no name of anything or anybody. An admin's are of everything; those of
+//! anybody else are of the rows that everybody may see, for a number tells of what it counts.
 
 use actix_web::HttpResponse;
 use actix_web::web::{ServiceConfig, get};
 
 use super::HubData;
 use crate::error::ApiError;
-use crate::model::Caller;
+use crate::model::{Caller, Role};
 use crate::watch::Metrics;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/metrics", get().to(respond));
 }
 
-async fn respond(hub: HubData, _: Caller) -> Result<HttpResponse, ApiError> {
-    let metrics = &hub.watch.metrics;
-    metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
+async fn respond(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let metrics = if caller.role == Role::Admin {
+        let metrics = &hub.watch.metrics;
+        metrics.publishers.set(number(hub.channels.len()));
+        metrics
+    } else {
+        let metrics = &hub.watch.shared;
+        metrics.publishers.set(number(hub.registry.lock().shared_sessions()));
+        metrics.queue_depth.set(number(hub.shared_queue_depth()));
+        metrics
+    };
     let text = metrics.text().map_err(ApiError::internal)?;
     Ok(HttpResponse::Ok().content_type(Metrics::content_type()).body(text))
 }

@@ -43,7 +43,8 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let events = hub.channels.open(session, &stream_id);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
-        hub.watch.metrics.reconnects.inc();
+        let shared = hub.registry.lock().is_shared(session);
+        hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
     }
     hub.reattach(session);
     hub.save(opened.changes);

@@ -10,7 +10,7 @@ use super::publisher::{Publisher, pooled, provider};
 use super::support::{ADMIN, TestHub, hub_with};
 
 /// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
-struct Allowed(u16, u16, u16, u16);
+pub(super) struct Allowed(u16, u16, u16, u16);
 
 /// Anybody who has a token.
 const ALL: Allowed = Allowed(200, 200, 200, 200);
@@ -24,7 +24,7 @@ const MINE: Allowed = Allowed(404, 404, 200, 404);
 const CALL: Allowed = Allowed(404, 503, 503, 503);
 
 /// Every route of the hub. `{…}` stands for something of alice's, once private and once public.
-const TABLE: &[(&str, &str, &str, Allowed)] = &[
+pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/metrics", "", ALL),
     ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
     ("GET", "/api/v1/tokens", "", Allowed(403, 403, 403, 200)),

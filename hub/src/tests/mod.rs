@@ -15,4 +15,5 @@ mod road;
 mod shapes;
 mod support;
 mod upstream;
+mod view;
 mod visibility;

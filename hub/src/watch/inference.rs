@@ -42,6 +42,8 @@ pub struct Taker {
     pub session: Option<String>,
     /// The id of the dispatch.
     pub task: String,
+    /// Whether everybody may see the row.
+    pub shared: bool,
 }
 
 /// One inference that is watched. Dropped without [`Inference::end`], its caller left.
@@ -62,6 +64,8 @@ pub struct Inference {
     last_chunk: Option<Instant>,
     usage: Usage,
     ended: bool,
+    /// Whether it counts among what everybody may see running.
+    shown: bool,
 }
 
 impl Watch {
@@ -106,6 +110,7 @@ impl Watch {
             last_chunk: None,
             usage: Usage::default(),
             ended: false,
+            shown: false,
         }
     }
 }
@@ -130,8 +135,17 @@ impl Inference {
             view.model = Some(taker.model.clone());
             view.worker.clone_from(&taker.session);
         });
+        self.count_shown(taker.shared);
         self.meter = Some(self.watch.rates.meter(&taker.llm));
         self.taker = Some(taker);
+    }
+
+    fn count_shown(&mut self, shown: bool) {
+        match (std::mem::replace(&mut self.shown, shown), shown) {
+            (false, true) => self.watch.shared.in_flight.inc(),
+            (true, false) => self.watch.shared.in_flight.dec(),
+            _ => (),
+        }
     }
 
     /// Content came, the first or the next piece.
@@ -141,13 +155,17 @@ impl Inference {
             // A chunk is a token, as near as one can tell before the usage comes.
             meter.add(1);
         }
-        let metrics = &self.watch.metrics;
-        if let Some(last) = self.last_chunk.replace(now) {
-            metrics.gap.observe((now - last).as_secs_f64());
+        let last = self.last_chunk.replace(now);
+        for metrics in self.watch.counters(self.shown) {
+            match last {
+                Some(last) => metrics.gap.observe((now - last).as_secs_f64()),
+                None => metrics.first_byte.observe((now - self.began).as_secs_f64()),
+            }
+        }
+        if last.is_some() {
             return;
         }
         self.first_byte = Some(now);
-        metrics.first_byte.observe((now - self.began).as_secs_f64());
         if let Some(attempt) = self.attempt {
             self.life.step(Event::Chunk(attempt));
         }
@@ -188,9 +206,11 @@ impl Inference {
                 view.updated_at = clock::now();
             });
         }
-        let metrics = &self.watch.metrics;
-        metrics.in_flight.dec();
-        metrics.ended(self.asked.endpoint, status);
+        self.watch.metrics.in_flight.dec();
+        for metrics in self.watch.counters(self.shown) {
+            metrics.ended(self.asked.endpoint, status);
+        }
+        self.count_shown(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
         let taker = self.taker.take();
         self.watch.audit.add(AuditRecord {

@@ -25,8 +25,10 @@ use crate::store::Store;
 
 /// What the hub knows of its inferences.
 pub struct Watch {
-    /// Counters for Prometheus.
+    /// Counters for Prometheus, for admins: of everything.
     pub metrics: Metrics,
+    /// The same for everybody: of what everybody may see.
+    pub shared: Metrics,
     audit: AuditLog,
     recent: Recent,
     rates: Rates,
@@ -37,10 +39,16 @@ impl Watch {
     pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
         Ok(Self {
             metrics: Metrics::new()?,
+            shared: Metrics::new()?,
             audit: AuditLog::new(store),
             recent: Recent::default(),
             rates: Rates::default(),
         })
+    }
+
+    /// The counters that count what happens on a row: all, and those for everybody if everybody sees the row.
+    pub fn counters(&self, shared: bool) -> impl Iterator<Item = &Metrics> {
+        std::iter::once(&self.metrics).chain(shared.then_some(&self.shared))
     }
 
     /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.

@@ -23,6 +23,7 @@ fn taker(task: &str) -> Taker {
         model: "m".into(),
         session: Some("sess".into()),
         task: task.into(),
+        shared: true,
     }
 }
 
@@ -120,4 +121,29 @@ async fn metrics_count_outcomes_and_name_nobody() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(!text.contains("canary"), "{text}");
+    // The one that nobody took, and the wake, are not for everybody.
+    let shared = watch.shared.text().unwrap();
+    assert!(shared.contains(r#"outcome="ok"} 1"#) && !shared.contains("cancelled"), "{shared}");
+}
+
+/// A34: what happens on a private row is in no number that everybody may read.
+#[tokio::test]
+async fn a_private_row_counts_for_admins_only() {
+    let (watch, _) = watch();
+    let before = watch.shared.text().unwrap();
+    let mut inference = watch.begin(asked("alice"));
+    inference.sent(Taker { shared: false, ..taker("1") });
+    assert_eq!(watch.shared.text().unwrap(), before);
+    inference.chunk();
+    inference.chunk();
+    inference.end(200, None);
+    assert_eq!(watch.shared.text().unwrap(), before);
+    assert_ne!(watch.metrics.text().unwrap(), before);
+    // One that moves on to a row that everybody sees counts from there on, and only while it runs.
+    let mut inference = watch.begin(asked("alice"));
+    inference.sent(Taker { shared: false, ..taker("2") });
+    inference.sent(taker("3"));
+    assert!(watch.shared.text().unwrap().contains("requests_in_flight 1"));
+    drop(inference);
+    assert!(watch.shared.text().unwrap().contains("requests_in_flight 0"));
 }

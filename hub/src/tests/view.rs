@@ -1,0 +1,244 @@
+//! All that a member can see of a hub, with and without what is hidden from it.
+
+use serde_json::{Value, json};
+
+use super::access::TABLE;
+use super::publisher::{Publisher, pooled, provider};
+use super::road::{chat, infer};
+use super::support::{TestHub, hub};
+
+/// Names that bob may ask for: what he sees, what is hidden from him, and what is not there at all.
+const NAMES: [&str; 8] =
+    ["open", "open-agent", "shared", "secret", "secret-agent", "secret-pool", "in-shared", "nobody"];
+
+fn private(mut spec: Value) -> Value {
+    spec["visibility"] = "private".into();
+    spec
+}
+
+/// What carol publishes, and everybody sees.
+async fn visible(hub: &TestHub) -> Publisher {
+    let carol = hub.member("carol").await;
+    let agent = json!({ "name": "open-agent", "llmName": "open", "visibility": "public" });
+    let made = hub.ask_as(&carol, "POST", "/api/v1/agents").body(agent.to_string());
+    assert_eq!(made.send().await.0, 201);
+    Publisher::start(hub, &carol, &[provider("open"), pooled("other", "shared")], None).await
+}
+
+/// What alice has and bob does not see: rows, agents, a member of a shared pool, and work on all of them.
+async fn hidden(hub: &TestHub) -> Publisher {
+    let alice = hub.member("alice").await;
+    let mut asleep = private(provider("secret-asleep"));
+    asleep["initialStatus"] = "hibernating".into();
+    let rows = [
+        private(pooled("secret", "secret-pool")),
+        private(provider("secret-open")),
+        private(pooled("in-shared", "shared")),
+        asleep,
+    ];
+    let mut publisher = Publisher::start(hub, &alice, &rows, Some("cancel, status")).await;
+    // Again, so that it counts as a reconnect.
+    publisher.open(hub, Some("cancel, status")).await;
+    let agent = json!({ "name": "secret-agent", "llmName": "secret" });
+    let made = hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent.to_string());
+    assert_eq!(made.send().await.0, 201);
+    for streaming in [false, true] {
+        let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("secret-agent", streaming));
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            if streaming {
+                publisher.chunk(hub, &task, "one").await;
+                publisher.done(hub, &task).await;
+            } else {
+                publisher.answer(hub, &task, "hello").await;
+            }
+        });
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    }
+    let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("secret-asleep", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let wake = publisher.task().await;
+        assert_eq!(wake["kind"], "wake");
+        publisher.post(hub, &wake, &json!({ "error": "no" })).await;
+    });
+    assert_eq!(answer.0, 503);
+    // One that runs, one that waits.
+    for llm in ["in-shared", "secret-asleep"] {
+        let task = json!({ "llm": llm, "request": { "messages": [] } });
+        let made = hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(task.to_string());
+        assert_eq!(made.send().await.0, 202);
+    }
+    publisher
+}
+
+/// All that bob can read, and what he is told when he asks for what he may not.
+async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
+    let bob = hub.member("bob").await;
+    let mut seen = Vec::new();
+    let gets = TABLE.iter().filter(|(method, path, ..)| {
+        *method == "GET" && !path.ends_with("_provider-stream") && *path != "/api/v1/events"
+    });
+    for (_, path, ..) in gets {
+        let names: &[&str] = if path.contains('{') { &NAMES } else { &[""] };
+        for name in names {
+            let path = path.split('/').map(|part| if part.starts_with('{') { name } else { part });
+            let path = path.collect::<Vec<_>>().join("/");
+            let (status, text) = hub.ask_as(&bob, "GET", path.as_str()).send().await;
+            seen.push(format!("GET {path}: {status} {}", timeless(&text)));
+        }
+    }
+    let posts = [
+        ("/v1/chat/completions", r#"{"model":"NAME","messages":[]}"#),
+        ("/v1/embeddings", r#"{"model":"NAME","input":""}"#),
+        ("/v1/messages", r#"{"model":"NAME","messages":[]}"#),
+        ("/api/v1/llms/NAME/infer", r#"{"messages":[]}"#),
+        ("/api/v1/agents/NAME/infer", r#"{"messages":[]}"#),
+        ("/api/v1/inference-tasks", r#"{"llm":"NAME","request":{}}"#),
+    ];
+    for name in ["secret", "secret-agent", "secret-pool", "in-shared", "nobody"] {
+        for (path, body) in posts {
+            let ask = hub.ask_as(&bob, "POST", path.replace("NAME", name)).body(body.replace("NAME", name));
+            let (status, text) = ask.send().await;
+            seen.push(format!("POST {path} {name}: {status} {text}"));
+        }
+        for (method, path) in [("PUT", "llms"), ("DELETE", "llms"), ("PUT", "agents"), ("DELETE", "agents")] {
+            let body = r#"{"type":"openai","model":"m","llmName":"x"}"#;
+            let ask = hub.ask_as(&bob, method, format!("/api/v1/{path}/{name}")).body(body);
+            let (status, text) = ask.send().await;
+            seen.push(format!("{method} {path} {name}: {status} {text}"));
+        }
+    }
+    let mut events = hub.ask_as(&bob, "GET", "/api/v1/events").open().await;
+    let first = events.until("event: snapshot\ndata: ").await;
+    let first = if first.ends_with("\n\n") { first } else { first + &events.until("\n\n").await };
+    seen.extend(first.lines().filter_map(|line| line.strip_prefix("data: ")).map(timeless));
+    seen
+}
+
+/// The text without what differs between any two hubs: moments, and random ids.
+fn timeless(text: &str) -> String {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                for (key, value) in object.iter_mut() {
+                    if key.ends_with("At") || key == "created" {
+                        *value = Value::Null;
+                    }
+                    walk(value);
+                }
+                let keys: Vec<String> = object.keys().cloned().collect();
+                for key in keys.into_iter().filter(|key| is_id(key)) {
+                    let value = object.shift_remove(&key);
+                    object.insert("an id".into(), value.unwrap_or_default());
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(walk),
+            Value::String(text) if is_id(text) => *text = "an id".into(),
+            _ => (),
+        }
+    }
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
+    walk(&mut value);
+    value.to_string()
+}
+
+fn is_id(text: &str) -> bool {
+    text.rsplit_once('-')
+        .is_some_and(|(_, hex)| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A34, A35: whatever a member asks for, lists, counts, metrics, events and errors are byte for byte those of a hub on
+/// which what is hidden from the member was never there.
+#[actix_rt::test]
+async fn a_members_whole_view_is_that_of_a_hub_without_what_is_hidden_from_it() {
+    let (bare, full) = (hub().await, hub().await);
+    let _on_bare = visible(&bare).await;
+    let _on_full = visible(&full).await;
+    let _hidden = hidden(&full).await;
+    let (without, with) = (all_that_bob_sees(&bare).await, all_that_bob_sees(&full).await);
+    assert!(without.iter().any(|line| line.contains(r#""model-of-open""#)), "{without:#?}");
+    assert!(without.iter().any(|line| line.contains("virtual_llm_publishers 1")), "{without:#?}");
+    for (without, with) in without.iter().zip(&with) {
+        assert_eq!(without, with);
+    }
+    assert_eq!(without.len(), with.len());
+    // An admin sees the difference: there was one to see.
+    let metrics = full.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("virtual_llm_publishers 2"), "{metrics}");
+}
+
+/// A34: a row's new owner reads nothing of a row that had the name before.
+#[actix_rt::test]
+async fn a_name_that_is_used_again_tells_nothing_of_its_past() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[private(provider("x"))], None).await;
+    let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("x", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    let tasks = async |token: &str| hub.ask_as(token, "GET", "/api/v1/llms/x/tasks").json().await;
+    assert_eq!(tasks(&alice).await.1.as_array().unwrap().len(), 1);
+    publisher.close();
+    hub.until_status("x", "inactive").await;
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/x").send().await.0, 204);
+    let bob = hub.member("bob").await;
+    let _bobs = Publisher::start(&hub, &bob, &[provider("x")], None).await;
+    assert_eq!(tasks(&bob).await, (200, json!([])));
+    hub.stop().await;
+}
+
+/// A36: a hidden name is refused as fast as an unknown one: of calls that take turns the medians are close.
+#[actix_rt::test]
+async fn a_hidden_name_takes_no_longer_to_refuse_than_an_unknown_one() {
+    const CALLS: usize = 150;
+    let hub = hub().await;
+    let _visible = visible(&hub).await;
+    let _hidden = hidden(&hub).await;
+    let bob = hub.member("bob").await;
+    let time = async |name: &str| {
+        let ask = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat(name, false));
+        let begin = tokio::time::Instant::now();
+        assert_eq!(ask.send().await.0, 404);
+        begin.elapsed()
+    };
+    let mut far = Vec::new();
+    // A busy machine may disturb one round; a difference in the code is there in each.
+    for _ in 0..5 {
+        let (mut hidden, mut unknown) = (Vec::new(), Vec::new());
+        for _ in 0..CALLS {
+            hidden.push(time("secret").await);
+            unknown.push(time("nobody").await);
+        }
+        hidden.sort();
+        unknown.sort();
+        let (hidden, unknown) = (hidden[CALLS / 2], unknown[CALLS / 2]);
+        if hidden.abs_diff(unknown) < unknown / 10 {
+            return;
+        }
+        far.push((hidden, unknown));
+    }
+    panic!("hidden and unknown: {far:?}");
+}
+
+/// A40: what a publisher gets to read of a call is its request and nothing of its caller.
+#[actix_rt::test]
+async fn a_task_says_nothing_of_its_caller() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let canary = hub.member("canary").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
+    let call = infer(&hub, "a", false).without("authorization").token(&canary);
+    let call = call.header("user-agent", "canary-agent").header("x-forwarded-for", "canary-address");
+    let (_, ()) = futures_util::join!(call.send(), async {
+        let event = publisher.event().await.unwrap();
+        assert!(!event.data.contains("canary") && !event.data.contains("127.0.0.1"), "{}", event.data);
+        let task: Value = serde_json::from_str(&event.data).unwrap();
+        let keys: Vec<&String> = task.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["kind", "taskId", "llmName", "streaming", "request"]);
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    hub.stop().await;
+}
