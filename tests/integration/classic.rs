@@ -126,6 +126,7 @@ async fn a_streamed_answer_arrives_in_order_and_ends_with_the_end_mark() {
     );
 }
 
+/// P3: a backend that stops without its end mark has failed.
 #[actix_rt::test]
 async fn a_truncated_stream_is_never_reported_as_complete() {
     let (hub, backend, _home, _process) = published().await;
@@ -160,6 +161,7 @@ async fn the_fixed_error_texts_are_sent_to_the_letter() {
     assert_eq!(hub.ended("t7").await, [json!({ "error": "backend not available" })]);
 }
 
+/// F08, F09, F89: what we do not understand does not disturb what we do.
 #[actix_rt::test]
 async fn noise_on_the_channel_does_not_end_it() {
     let (hub, _backend, _home, _process) = published().await;
@@ -172,6 +174,7 @@ async fn noise_on_the_channel_does_not_end_it() {
     assert_eq!(hub.seen_at("_provider-stream").len(), 1);
 }
 
+/// F10, F11: one inference, two answers.
 #[actix_rt::test]
 async fn a_task_that_comes_twice_runs_once_and_is_answered_again() {
     let (hub, backend, _home, _process) = published().await;
@@ -190,6 +193,7 @@ async fn a_task_that_comes_twice_runs_once_and_is_answered_again() {
     assert_eq!(hub.results("t2")[before], json!({ "error": "task already answered" }));
 }
 
+/// F32: nobody computes for a caller who has gone.
 #[actix_rt::test]
 async fn a_result_answered_404_drops_the_backend_request() {
     let (hub, backend, _home, _process) = published().await;

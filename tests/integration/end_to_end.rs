@@ -100,6 +100,7 @@ async fn an_error_of_the_backend_reaches_the_caller_with_its_status() {
     }
 }
 
+/// P3: through both processes.
 #[actix_rt::test]
 async fn a_stream_that_breaks_off_has_no_end_mark() {
     let team = Team::start().await;

@@ -48,6 +48,7 @@ async fn no_credentials_is_exit_2_and_names_the_file_to_make() {
     assert!(outcome.stderr.contains(home.mcpctl().join("credentials").to_str().unwrap()), "{outcome:?}");
 }
 
+/// F19: and exit 3 tells the service manager.
 #[actix_rt::test]
 async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
     let hub = ClassicHub::start();
@@ -59,6 +60,7 @@ async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
     assert!(outcome.stderr.contains("Cannot publish over public LLM: m"), "{outcome:?}");
 }
 
+/// F27: failures pass.
 #[actix_rt::test]
 async fn a_hub_that_fails_for_a_while_at_start_is_tried_again() {
     let hub = ClassicHub::start();
@@ -136,6 +138,7 @@ async fn a_second_signal_stops_at_once_with_exit_1() {
     assert_eq!(process.end().await.code(), 1);
 }
 
+/// F21: as a process, against a hub of old.
 #[actix_rt::test]
 async fn a_forgotten_session_registers_again_with_the_same_id() {
     let hub = ClassicHub::start();
@@ -151,6 +154,7 @@ async fn a_forgotten_session_registers_again_with_the_same_id() {
     hub.ended("t1").await;
 }
 
+/// F13, F83: a channel that somebody cut is back soon.
 #[actix_rt::test]
 async fn a_channel_that_ends_is_opened_again_after_a_fresh_register_and_a_beat_follows() {
     let hub = ClassicHub::start();
@@ -195,6 +199,7 @@ async fn no_secret_prompt_or_answer_is_logged_at_the_loudest_level() {
     }
 }
 
+/// P4: routable again, under the same id.
 #[actix_rt::test]
 async fn a_hub_that_dies_and_comes_back_finds_the_registrar_again_with_the_same_id() {
     let hub = ClassicHub::start();

@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(Features::parse(&Features::ALL.header_value()), Features::ALL);
     }
 
+    /// F89: only what both sides name is on.
     #[test]
     fn an_unknown_feature_is_ignored_and_a_classic_hello_negotiates_nothing() {
         assert_eq!(

@@ -150,6 +150,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&beat).unwrap(), r#"{"providerSessionId":"s"}"#);
     }
 
+    /// F89: a newer peer may say more.
     #[test]
     fn unknown_keys_are_ignored() {
         let text = r#"{"providers":[{"name":"a","type":"t","model":"m","new":{"x":1}}],"later":true}"#;

@@ -201,6 +201,7 @@ impl Endpoint {
 mod tests {
     use super::*;
 
+    /// F09: what we do not know passes.
     #[test]
     fn a_request_passes_with_its_large_integers_and_unknown_keys() {
         let data = r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"x":1,
@@ -223,6 +224,7 @@ mod tests {
         assert!(matches!(Task::parse(&wake_data(&id, "a")).unwrap(), Task::Wake(task) if task.id == id));
     }
 
+    /// F08, F09: told without a word of the frame.
     #[test]
     fn a_malformed_task_is_an_error_that_quotes_nothing() {
         for data in [

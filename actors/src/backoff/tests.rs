@@ -22,6 +22,7 @@ fn always(number: f64) -> ReconnectDelay {
     ReconnectDelay::new(BASE, MAX, Box::new(move || number))
 }
 
+/// F01, F84: delays grow, and are spread.
 #[test]
 fn each_delay_is_between_the_base_and_three_times_the_last_one() {
     let mut delay = ReconnectDelay::new(BASE, MAX, scripted(vec![0.0, 1.0, 1.0, 0.0]));
@@ -29,6 +30,7 @@ fn each_delay_is_between_the_base_and_three_times_the_last_one() {
     assert_eq!(delays, [5, 15, 45, 5, 10].map(seconds));
 }
 
+/// F06: a short life is no health.
 #[test]
 fn only_a_connection_of_60_seconds_brings_the_base_back() {
     let mut delay = always(1.0);
@@ -39,6 +41,7 @@ fn only_a_connection_of_60_seconds_brings_the_base_back() {
     assert_eq!(delay.next_delay(), seconds(15));
 }
 
+/// F26: 17 s are 17 s, and an age is a minute.
 #[test]
 fn retry_after_raises_one_delay_and_never_shortens_it() {
     let mut delay = always(0.0);
@@ -68,6 +71,7 @@ fn system_randomness_is_in_range_and_not_constant() {
 }
 
 proptest! {
+    /// P4, F14, F26: whatever a hub asks for.
     #[test]
     fn no_delay_is_below_the_base_or_above_the_cap(
         base in 1_u64..10_000, max in 1_u64..100_000,

@@ -76,6 +76,7 @@ impl Handler<GetReport> for Reporter {
     }
 }
 
+/// P4: a lost channel does not stop the heart.
 #[actix::test]
 async fn it_beats_every_30_seconds_whatever_the_channel_does() {
     let setup = start();
@@ -96,6 +97,7 @@ async fn it_beats_once_right_after_each_reconnect() {
     assert_eq!(setup.beat_seconds(), [0, 10]);
 }
 
+/// F24: a slow hub gets one beat at a time, in the old rhythm, and no burst afterwards.
 #[actix::test]
 async fn two_are_never_in_flight_and_a_slow_hub_does_not_stretch_the_interval() {
     let setup = start();
@@ -131,6 +133,7 @@ async fn without_a_session_and_at_rest_it_does_not_beat() {
     assert!(setup.beat_seconds().is_empty());
 }
 
+/// F21, F27: only a hub that has forgotten us is registered with again.
 #[actix::test]
 async fn a_404_or_410_says_that_the_session_is_lost_and_another_failure_does_not() {
     let setup = start();
@@ -144,6 +147,7 @@ async fn a_404_or_410_says_that_the_session_is_lost_and_another_failure_does_not
     assert!(setup.unknown.borrow().is_empty());
 }
 
+/// P6: each beat names the channel that we believe in.
 #[actix::test]
 async fn with_status_it_names_its_stream_and_its_providers_and_409_says_that_the_stream_is_unknown() {
     let setup = start();

@@ -5,6 +5,7 @@ use futures_util::stream;
 
 use super::*;
 
+/// F26: both forms are read, garbage is not.
 #[test]
 fn retry_after_is_seconds_or_a_date_and_garbage_is_no_hint() {
     let now: jiff::Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();

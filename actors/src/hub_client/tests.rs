@@ -107,6 +107,7 @@ async fn a_refusal_carries_status_and_what_the_hub_said_and_never_the_token() {
     assert_eq!(texts[5], "provider-heartbeat HTTP 418");
 }
 
+/// F18, F22: a token that was rotated costs no session.
 #[actix::test]
 async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     let hub = TestHub::start().await;
@@ -153,6 +154,7 @@ async fn a_redirect_is_not_followed() {
     assert!(other.calls("_provider-heartbeat").is_empty());
 }
 
+/// F15, F16: only 200 with an event stream is a channel.
 #[actix::test]
 async fn a_page_of_a_captive_portal_is_no_channel() {
     let hub = TestHub::start().await;
@@ -184,6 +186,7 @@ async fn a_dropped_channel_closes_its_connection_at_once() {
     wait_until("the hub sees it", || hub.open_channels() == 0).await;
 }
 
+/// F28, F32, F33: what may be retried, what is over, what was refused.
 #[actix::test]
 async fn what_became_of_a_result_is_told_apart() {
     let hub = TestHub::start().await;
@@ -215,6 +218,7 @@ async fn what_became_of_a_result_is_told_apart() {
     assert_eq!(call.headers["content-type"], "application/json");
 }
 
+/// F01: a refused connection took nothing, and is no end.
 #[actix::test]
 async fn a_hub_that_is_not_there_certainly_took_nothing() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -246,6 +250,7 @@ async fn an_upload_goes_out_piece_by_piece_and_its_end_is_an_end() {
     assert_eq!(call.headers["transfer-encoding"], "chunked");
 }
 
+/// P3, F34: an upload that breaks off never looks like a whole one.
 #[actix::test]
 async fn an_upload_that_is_cut_reaches_the_hub_as_broken_and_not_as_short() {
     let hub = TestHub::start().await;

@@ -56,6 +56,7 @@ fn error(text: &str) -> TaskResult {
     TaskResult::Error(text.to_owned())
 }
 
+/// F28, F29: tried again, and given up in the end.
 #[actix::test]
 async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s() {
     pause();
@@ -71,6 +72,7 @@ async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s
     assert_eq!(start.elapsed().as_secs(), 60);
 }
 
+/// P1, F28: late, and once.
 #[actix::test]
 async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_honoured() {
     pause();
@@ -84,6 +86,7 @@ async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_hon
     assert_eq!(hub.bodies(), [r#"{"error":"e"}"#; 3]);
 }
 
+/// P1, F10, F11: the second time costs no inference.
 #[actix::test]
 async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
     let (hub, outbox) = setup([]);
@@ -96,6 +99,7 @@ async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
     assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
 }
 
+/// F11: what went out as a stream is not said again.
 #[actix::test]
 async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() {
     let (hub, outbox) = setup([]);
@@ -117,6 +121,7 @@ async fn a_ticket_that_is_dropped_ends_its_task_with_an_error() {
     assert_eq!(hub.bodies(), [error(LOST).to_json()]);
 }
 
+/// F33: not tried again as it was.
 #[actix::test]
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     let refused = || Posted::Refused { status: 413 };
@@ -126,6 +131,7 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
 }
 
+/// F02, F32: 410 is the end of it.
 #[actix::test]
 async fn a_result_whose_caller_has_gone_is_dropped() {
     let (hub, outbox) = setup([Posted::Gone]);
@@ -134,7 +140,7 @@ async fn a_result_whose_caller_has_gone_is_dropped() {
     assert_eq!(hub.bodies().len(), 1);
 }
 
-/// P7: results that wait for the hub have a limit, and behind it tasks wait.
+/// P7, F29: results that wait for the hub have a limit, and behind it tasks wait.
 #[actix::test]
 async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
     pause();
@@ -146,6 +152,7 @@ async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub()
     assert_eq!(outbox.open(), 0);
 }
 
+/// P7, F11: the memory of ended tasks has limits.
 #[actix::test]
 async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
     pause();

@@ -60,6 +60,7 @@ async fn it_registers_at_start_and_says_so() {
     assert_eq!(setup.hub.registered().len(), 1);
 }
 
+/// P4, F26: never faster than the base, as slow as the hub asks.
 #[actix::test]
 async fn a_failure_is_tried_again_at_the_pace_of_the_connection_and_a_hint_raises_the_delay() {
     pause();
@@ -80,6 +81,7 @@ async fn a_failure_is_tried_again_at_the_pace_of_the_connection_and_a_hint_raise
     assert!(setup.failed.borrow().iter().all(|failure| !failure.fatal));
 }
 
+/// F17, F18, F19, F20: a hub that says no at the start is not asked again.
 #[actix::test]
 async fn a_refusal_at_start_is_fatal_and_not_tried_again() {
     pause();
@@ -93,6 +95,7 @@ async fn a_refusal_at_start_is_fatal_and_not_tried_again() {
     }
 }
 
+/// F18, F19, F20: a hub that says no later is asked once a minute.
 #[actix::test]
 async fn later_a_refusal_is_tried_again_every_60_seconds_and_never_ends_it() {
     pause();
@@ -108,6 +111,7 @@ async fn later_a_refusal_is_tried_again_every_60_seconds_and_never_ends_it() {
     assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
 }
 
+/// F21: at once, under the id that it had.
 #[actix::test]
 async fn a_session_that_the_hub_forgot_is_registered_again_at_once_with_the_same_id() {
     pause();

@@ -139,6 +139,7 @@ async fn a_channel_opens_with_the_session_and_hands_tasks_on() {
     assert_eq!(setup.opened.borrow().len(), 1, "a classic hub's channel is announced once");
 }
 
+/// F08, F09, F89: what cannot be read is skipped, and the next task runs.
 #[actix::test]
 async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
     let setup = start(Scripted::default());
@@ -156,6 +157,7 @@ async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
     assert!(setup.posted.0.borrow().is_empty());
 }
 
+/// F89: a newer hub's features mean nothing to us, an older hub's silence turns nothing on.
 #[actix::test]
 async fn what_both_sides_name_is_on_and_a_classic_hello_turns_nothing_on() {
     let setup = start(Scripted::default());
@@ -196,6 +198,7 @@ async fn a_task_for_nobody_is_answered_and_while_stopping_every_task_is() {
     assert!(setup.infer.borrow().is_empty() && setup.wake.borrow().is_empty());
 }
 
+/// F01, F06, F83: a channel that closes right after it opened does not bring the base back.
 #[actix::test]
 async fn delays_grow_until_a_channel_was_open_for_60_seconds() {
     let setup = start_with(Scripted::default(), 1.0);
@@ -210,6 +213,7 @@ async fn delays_grow_until_a_channel_was_open_for_60_seconds() {
     assert_eq!(delays, [15, 45, 60, 15, 45]);
 }
 
+/// F04, F82: silence is found by our own clock, whoever holds the bytes back.
 #[actix::test]
 async fn a_channel_that_is_silent_for_60_seconds_is_dropped_and_any_byte_counts() {
     let setup = start(Scripted::default());
@@ -224,6 +228,7 @@ async fn a_channel_that_is_silent_for_60_seconds_is_dropped_and_any_byte_counts(
     assert!(!setup.hub.send(":"), "the connection is closed");
 }
 
+/// F14: whatever `retry:` asks, the delay stays between the base and 60 s.
 #[actix::test]
 async fn a_retry_field_raises_the_delay_and_never_shortens_it() {
     let setup = start(Scripted::default());
@@ -237,6 +242,7 @@ async fn a_retry_field_raises_the_delay_and_never_shortens_it() {
     }
 }
 
+/// F21: at once, and calm where that did not help.
 #[actix::test]
 async fn an_unknown_session_is_registered_at_once_but_not_twice_in_a_row() {
     let hub = Scripted::default();
@@ -251,6 +257,7 @@ async fn an_unknown_session_is_registered_at_once_but_not_twice_in_a_row() {
     assert_eq!(setup.open_seconds(), [0, 1, 6]);
 }
 
+/// F16, F17, F26: no tight loop, whatever the hub answers.
 #[actix::test]
 async fn a_refusal_is_tried_again_after_60_seconds_and_a_failure_after_the_delay() {
     let hub = Scripted::default();
@@ -268,6 +275,7 @@ async fn a_refusal_is_tried_again_after_60_seconds_and_a_failure_after_the_delay
     assert_eq!(refused, [true, false, false, true]);
 }
 
+/// P6, F05: a channel that is open on our side only is given up.
 #[actix::test]
 async fn a_stream_that_the_hub_does_not_hold_is_opened_again() {
     let setup = start(Scripted::default());

@@ -7,6 +7,7 @@ use super::publisher::{Publisher, chunk, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, eventually, hub};
 
+/// F89: an old registrar hears nothing new.
 #[actix_rt::test]
 async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let hub = hub().await;
@@ -52,6 +53,7 @@ async fn a_caller_who_leaves_cancels_the_task_streaming_or_not() {
     hub.stop().await;
 }
 
+/// F32: 410 tells who knows no cancel.
 #[actix_rt::test]
 async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
     let hub = hub().await;
@@ -64,6 +66,7 @@ async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
     hub.stop().await;
 }
 
+/// P3, F34: a cut upload is a failure for its caller.
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_fails_the_task() {
     let hub = hub().await;
@@ -127,6 +130,7 @@ async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
     hub.stop().await;
 }
 
+/// P6: a beat for a channel that the hub does not hold is told so.
 #[actix_rt::test]
 async fn a_stream_that_the_hub_does_not_hold_is_409_and_only_a_negotiated_status_counts() {
     let hub = hub().await;
@@ -169,6 +173,7 @@ async fn an_endpoint_goes_to_publishers_that_know_endpoints() {
     hub.stop().await;
 }
 
+/// P3, F30, F31: a repeat is nothing, a gap is the end.
 #[actix_rt::test]
 async fn numbered_chunks_are_dropped_when_they_repeat_and_fail_the_stream_when_one_is_missing() {
     let hub = hub().await;

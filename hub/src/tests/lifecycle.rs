@@ -23,6 +23,7 @@ fn private(name: &str) -> Value {
     provider
 }
 
+/// F19: a name that lives is not stolen.
 #[actix_rt::test]
 async fn a_conflict_applies_nothing_and_its_text_gives_nothing_away() {
     let hub = hub().await;
@@ -116,6 +117,7 @@ async fn for_anybody_else_a_session_does_not_exist() {
     hub.stop().await;
 }
 
+/// P1, F30: a retry whose answer was lost changes nothing.
 #[actix_rt::test]
 async fn the_first_last_word_wins_the_same_again_is_200_another_is_409_and_an_unknown_task_404() {
     let hub = hub().await;
@@ -149,6 +151,7 @@ async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived(
     hub.stop().await;
 }
 
+/// F03, F57: the newer channel counts.
 #[actix_rt::test]
 async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
     let hub = hub().await;
@@ -202,6 +205,7 @@ async fn a_row_that_a_dead_session_left_is_adopted_by_its_user_and_by_nobody_els
     hub.stop().await;
 }
 
+/// P3, F02, F13: what was started waits for the grace, and then ends for everybody.
 #[actix_rt::test]
 async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(300)).await;
@@ -240,6 +244,7 @@ async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() 
     hub.stop().await;
 }
 
+/// F05, F13: under the same id, which runs once.
 #[actix_rt::test]
 async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_runs_an_id_once() {
     let hub = hub().await;
@@ -256,6 +261,7 @@ async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_
     hub.stop().await;
 }
 
+/// F05, F23: silence ends routing and what was sent into it; one beat brings it back.
 #[actix_rt::test]
 async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     let hub = hub_with(|options| {
@@ -271,7 +277,8 @@ async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     hub.stop().await;
 }
 
-/// F61, F69: a forgotten row is deleted, one whose channel is open is not, and its publisher is told to register again.
+/// F21, F61, F69: a forgotten row is deleted, one whose channel is open is not, and its publisher is told to register
+/// again.
 #[actix_rt::test]
 async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
     let hub = hub_with(|options| {
@@ -305,7 +312,7 @@ async fn visibility_may_be_tightened_and_never_loosened() {
     hub.stop().await;
 }
 
-/// F67: after a restart rows are there, inactive and not routable, until their publisher is back.
+/// P5, P6, F67: after a restart rows are there, inactive and not routable, until their publisher is back.
 #[actix_rt::test]
 async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
     let dir = tempfile::tempdir().unwrap();

@@ -150,6 +150,7 @@ async fn a_streamed_task_is_read_as_it_comes_and_again_from_where_a_reader_stopp
     hub.stop().await;
 }
 
+/// P3, F13: before the first byte again, after it never.
 #[actix_rt::test]
 async fn a_publisher_lost_before_the_first_byte_puts_it_back_and_after_it_ends_it() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(20)).await;
@@ -258,6 +259,7 @@ async fn a_task_that_nobody_takes_ends_in_an_error() {
     hub.stop().await;
 }
 
+/// F02: a durable task that ran when the hub died is an error that says so.
 #[actix_rt::test]
 async fn after_a_restart_what_waited_runs_and_what_ran_has_failed_and_no_request_is_left() {
     let dir = tempfile::tempdir().unwrap();

@@ -122,6 +122,7 @@ async fn an_upstreams_stream_passes_piece_by_piece_and_ends_with_done() {
     hub.stop().await;
 }
 
+/// P3: not even from an upstream of the hub's own.
 #[actix_rt::test]
 async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
     let hub = hub().await;

@@ -13,6 +13,7 @@ async fn a_caller_gets_the_published_model_and_large_integers_pass() {
     );
 }
 
+/// F28: one POST at a time keeps the order.
 #[actix::test]
 async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is_kept() {
     let setup = start(config());
@@ -37,6 +38,7 @@ async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is
     assert_eq!(data, [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]);
 }
 
+/// F28, F30, F31: a repeat has the number of the first.
 #[actix::test]
 async fn with_chunk_seq_each_chunk_has_its_number_and_a_failed_post_is_repeated() {
     let setup = start(config());
@@ -50,6 +52,7 @@ async fn with_chunk_seq_each_chunk_has_its_number_and_a_failed_post_is_repeated(
     assert_eq!(seqs, [json!(0), json!(0), json!(1)]);
 }
 
+/// P3, F30: without numbers a doubt ends the task.
 #[actix::test]
 async fn without_chunk_seq_a_chunk_whose_post_broke_is_never_said_twice() {
     let setup = start(config());
@@ -94,7 +97,7 @@ async fn with_result_stream_one_upload_carries_the_whole_answer() {
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// F38: what broke off goes to the hub as an error, and never with an end mark.
+/// P3, F38: what broke off goes to the hub as an error, and never with an end mark.
 #[actix::test]
 async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
     let setup = start(config());

@@ -39,6 +39,7 @@ async fn it_registers_opens_its_channel_and_beats_right_after() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
+/// F19: the hub's own words are the reason.
 #[actix::test]
 async fn a_hub_that_refuses_at_start_ends_it_with_the_hubs_reason() {
     let hub = TestHub::start().await;
@@ -53,6 +54,7 @@ async fn a_hub_that_refuses_at_start_ends_it_with_the_hubs_reason() {
     );
 }
 
+/// P4, F27: no failure of a hub ends us at the start.
 #[actix::test]
 async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
     let hub = TestHub::start().await;
@@ -76,6 +78,7 @@ async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
+/// F01, F13: back under the same id.
 #[actix::test]
 async fn a_lost_channel_is_registered_and_opened_again_with_the_same_id() {
     let hub = TestHub::start().await;
@@ -150,7 +153,7 @@ async fn a_restart_uses_the_id_of_the_session_file_again() {
     end(second).await;
 }
 
-/// F61: a hub that deleted the session meanwhile gets it again under the same id, and tasks run on.
+/// F21, F61: a hub that deleted the session meanwhile gets it again under the same id, and tasks run on.
 #[actix::test]
 async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
     let hub = TestHub::start().await;
@@ -167,6 +170,7 @@ async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
     end(registrar).await;
 }
 
+/// P6: a hub that does not hold our channel gets a new one.
 #[actix::test]
 async fn a_hub_with_status_hears_stream_and_providers_and_a_409_opens_the_channel_again() {
     let hub = TestHub::start().await;

@@ -73,6 +73,7 @@ fn a_discarded_frame_is_told_at_once_and_ends_at_its_blank_line_only() {
     assert_eq!(decoder.discarded(), 1);
 }
 
+/// P7, F07: one line without an end stays in bounded memory.
 #[test]
 fn an_endless_line_holds_no_more_than_the_limit() {
     for line in ["data: ", "event: ", "id: ", "retry: ", ": ", "unknown: ", "data", "\u{feff}data: "] {
@@ -88,6 +89,7 @@ fn an_endless_line_holds_no_more_than_the_limit() {
     }
 }
 
+/// P7, F07: so do lines without an end.
 #[test]
 fn endless_lines_hold_no_more_than_the_limit() {
     for line in
@@ -101,6 +103,7 @@ fn endless_lines_hold_no_more_than_the_limit() {
     }
 }
 
+/// F07: and it is given back.
 #[test]
 fn memory_is_given_back_after_a_huge_frame() {
     let mut decoder = Decoder::new();

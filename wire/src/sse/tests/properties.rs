@@ -62,6 +62,7 @@ fn read_as(data: &str) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// F12: any text in any pieces.
     #[test]
     fn no_cut_changes_what_is_decoded(wire in wire(), sizes in sizes(), limit in 0_usize..60) {
         prop_assert_eq!(outcome(limit, &cut(&wire, &sizes)), outcome(limit, &[&wire]));
@@ -106,6 +107,7 @@ proptest! {
         prop_assert_eq!(outcome(DEFAULT_MAX_FRAME, &[&wire]).0.len(), count);
     }
 
+    /// F07: the stream goes on behind a frame that was too long.
     #[test]
     fn no_event_is_longer_than_the_limit_and_the_stream_goes_on(
         lengths in vec(0_usize..40, 0..10),

@@ -75,6 +75,7 @@ fn decoder_vectors() -> Vec<DecoderVector> {
     vectors
 }
 
+/// F12, F14: CRLF, BOM, comments, odd retries.
 #[test]
 fn every_vector_decodes_as_it_was_cut() {
     for vector in decoder_vectors() {
@@ -82,6 +83,7 @@ fn every_vector_decodes_as_it_was_cut() {
     }
 }
 
+/// F12: cut at every byte.
 #[test]
 fn every_vector_decodes_the_same_however_it_is_cut() {
     for vector in decoder_vectors() {
