@@ -17,6 +17,7 @@ mod completions;
 mod console;
 mod end_to_end;
 mod errors;
+mod fault_proxy;
 mod limits;
 mod manage;
 mod pages;

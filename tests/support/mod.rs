@@ -6,6 +6,7 @@ pub mod classic_hub;
 pub mod golden;
 pub mod http;
 pub mod process;
+pub mod proxy;
 pub mod team;
 
 use std::future::Future;
