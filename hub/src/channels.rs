@@ -24,6 +24,11 @@ const MAX_EVENTS: usize = 1024;
 /// Bytes that wait on one channel: four requests of the largest size.
 const MAX_BYTES: usize = 128 << 20;
 
+/// The last word to a registrar whose channel a newer one of the same session replaced. One that merely reconnected
+/// does not listen there any more; two that share a session, by a copy of its file, must not take it from each other
+/// again and again.
+const SUPERSEDED: &[u8] = b"event: superseded\ndata: {}\n\n";
+
 /// The control channels that are open in this process.
 #[derive(Default)]
 pub struct Channels {
@@ -32,6 +37,8 @@ pub struct Channels {
 
 struct Sender {
     stream: String,
+    /// Whether its registrar knows more events than a classic one.
+    extended: bool,
     events: mpsc::Sender<Bytes>,
     waiting: Arc<AtomicUsize>,
 }
@@ -43,12 +50,17 @@ pub struct Receiver {
 }
 
 impl Channels {
-    /// Opens the session's channel; an older one ends.
-    pub fn open(&self, session: &str, stream: &str) -> Receiver {
+    /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
+    pub fn open(&self, session: &str, stream: &str, extended: bool) -> Receiver {
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let sender = Sender { stream: stream.to_owned(), events, waiting: waiting.clone() };
-        self.open.lock().insert(session.to_owned(), sender);
+        let sender = Sender { stream: stream.to_owned(), extended, events, waiting: waiting.clone() };
+        let older = self.open.lock().insert(session.to_owned(), sender);
+        if let Some(older) = older.filter(|older| older.extended) {
+            older.waiting.fetch_add(SUPERSEDED.len(), Ordering::Relaxed);
+            // One that does not read what was sent before learns it by the end of the channel.
+            let _ = older.events.try_send(Bytes::from_static(SUPERSEDED));
+        }
         Receiver { events: receiver, waiting }
     }
 

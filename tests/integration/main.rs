@@ -23,6 +23,7 @@ mod manage;
 mod pages;
 mod registrar;
 mod service;
+mod sessions;
 mod signals;
 mod trouble;
 mod up;

@@ -1,1 +1,111 @@
-//! x
+//! SIGTERM at the worst moments.
+
+use std::time::Duration;
+
+use awc::http::Method;
+use futures_util::StreamExt;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::registrar::{QUICK, home_with_mock};
+use crate::support::classic_hub::ClassicHub;
+use crate::support::process::{Home, Outcome, Process};
+use crate::support::team::{Team, free_port, start_hub};
+use crate::support::wait_until;
+
+/// Ends a process by SIGTERM; how it ended, and how long that took.
+async fn terminate(process: Process) -> (Outcome, Duration) {
+    let asked = Instant::now();
+    process.signal(Signal::SIGTERM);
+    let outcome = process.end().await;
+    (outcome, asked.elapsed())
+}
+
+/// F71: a registrar that waits for the next try does not wait for its end.
+#[actix_rt::test]
+async fn sigterm_in_a_delay_of_a_minute_ends_a_registrar_in_two_seconds() {
+    let home = Home::new();
+    home.credentials(&format!("http://127.0.0.1:{}", free_port()), "t");
+    home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
+    let process = home.start(&["publish", "--reconnect-base", "1m", "--reconnect-max", "1m"]);
+    process.logs("next try in 60.0 s").await;
+    let (outcome, took) = terminate(process).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// F71: nor does one whose channel broke, and whose hub has gone.
+#[actix_rt::test]
+async fn sigterm_while_the_hub_is_away_ends_a_registrar_in_two_seconds() {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let process = home.start(&["publish", "--reconnect-base", "30s"]);
+    hub.channel(1).await;
+    hub.stop().await;
+    process.logs("no control channel").await;
+    let (outcome, took) = terminate(process).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// F71: SIGTERM in the middle of a wake kills the recipe's process group, answers the task, and ends in two seconds.
+#[actix_rt::test]
+async fn sigterm_in_a_wake_kills_the_recipe_and_ends_in_two_seconds() {
+    let (hub, home) = (ClassicHub::start(), Home::new());
+    home.credentials(&hub.url(), "t");
+    let pid = home.path().join("pid");
+    let script = format!("echo $$ > {}; sleep 300 & wait", pid.display());
+    let url = format!("http://127.0.0.1:{}/v1", free_port());
+    home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": url, "publish": true,
+        "wake": { "type": "command", "command": "sh", "args": ["-c", script], "maxWaitSeconds": 300 } }]));
+    let process = home.start(&QUICK);
+    hub.channel(1).await;
+    hub.task(&json!({ "kind": "wake", "taskId": "w", "llmName": "a" }));
+    hub.infer("t", "a", false, "x");
+    let recipe = wait_until("the recipe runs", || async {
+        std::fs::read_to_string(&pid).ok()?.trim().parse::<i32>().ok()
+    })
+    .await;
+    let (outcome, took) = terminate(process).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    for task in ["w", "t"] {
+        assert_eq!(hub.results(task), [json!({ "error": "publisher shutting down" })], "{task}");
+    }
+    let gone = || async { (!std::path::Path::new(&format!("/proc/{recipe}")).exists()).then_some(()) };
+    wait_until("the recipe is gone", gone).await;
+}
+
+/// F72, F73: a hub that stops waits for the answers under way; a second SIGTERM ends them at once, and no caller takes
+/// what it has for a whole answer. Its registrar comes back to the next hub.
+#[actix_rt::test]
+async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
+    let team = Team::start().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (100_000, Duration::from_millis(20)));
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut stream = team.http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    assert!(stream.next().await.unwrap().is_ok());
+    team.hub.signal(Signal::SIGTERM);
+    team.hub.logs("stopping").await;
+    wait_until("new calls are refused", || async { (team.chat(false).await.status == 503).then_some(()) })
+        .await;
+    assert!(stream.next().await.unwrap().is_ok(), "what runs goes on");
+    let asked = Instant::now();
+    team.hub.signal(Signal::SIGTERM);
+    let mut text = String::new();
+    while let Some(Ok(piece)) = stream.next().await {
+        text.push_str(&String::from_utf8_lossy(&piece));
+    }
+    assert!(!text.contains("[DONE]") && !text.contains("\"finish_reason\":\"stop\""), "{text}");
+    let Team { backend, home, port, hub, http, registrar: _registrar } = team;
+    let outcome = hub.end().await;
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    wait_until("the backend is let go", || async { (backend.open() == 0).then_some(()) }).await;
+    backend.script(|script| (script.tokens, script.pace) = (3, Duration::ZERO));
+    let next = start_hub(&home, port);
+    next.logs("opened").await;
+    let chat = json!({ "model": "local", "messages": [] });
+    assert_eq!(http.post("/v1/chat/completions", &chat).await.status, 200);
+}

@@ -1,8 +1,8 @@
 //! The sticky id on disk (SPEC section 6, session file).
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -85,9 +85,23 @@ fn read(path: &Path) -> io::Result<String> {
     if !metadata.is_file() {
         return Err(invalid("not a regular file"));
     }
+    tighten(&file, &metadata, path);
     let mut text = String::new();
     file.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE { Err(invalid("too large for a session file")) } else { Ok(text) }
+}
+
+/// Makes the file the owner's alone. What others can read is no secret by itself: who has the id needs the token too.
+fn tighten(file: &File, metadata: &Metadata, path: &Path) {
+    let mode = metadata.permissions().mode() & 0o7777;
+    let others = mode & 0o077;
+    if others == 0 {
+        return;
+    }
+    match file.set_permissions(Permissions::from_mode(0o600)) {
+        Ok(()) => log::warn!("{} had mode {mode:03o}: it is 600 now", path.display()),
+        Err(error) => log::warn!("{} has mode {mode:03o} and should have 600: {error}", path.display()),
+    }
 }
 
 /// Writes the id: a new file (0600) that takes the old one's place in one step, so that a power cut leaves one or the

@@ -265,12 +265,28 @@ fn anything_but_one_line_of_visible_ascii_in_a_small_regular_file_counts_as_no_s
     std::fs::write(&path, "abc").unwrap();
     symlink(&path, &link).unwrap();
     assert_eq!(file::load(&link), None, "a link is no regular file");
+    let large = folder.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(file::load(&large), None, "a GiB is not read");
     let fifo = folder.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(file::load(&fifo), None, "a FIFO is not waited for");
     assert_eq!(file::load(folder.path()), None, "a folder is no file");
 }
 
+/// F54: a session file that others can read is the owner's alone from the first look at it.
+#[test]
+fn a_session_file_that_others_can_read_is_made_the_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    for wide in [0o644, 0o666, 0o640, 0o604, 0o777] {
+        std::fs::write(&path, "abc\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(wide)).unwrap();
+        assert_eq!((file::load(&path), mode(&path)), (Some(session("abc")), 0o600), "{wide:o}");
+    }
+}
+
+/// F54, F56: a session file is replaced in one step, 0600, whatever stood there.
 #[test]
 fn a_session_file_is_replaced_in_one_step_whatever_stood_there() {
     let folder = tempfile::tempdir().unwrap();

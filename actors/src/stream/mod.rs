@@ -157,6 +157,9 @@ impl StreamActor {
             Piece::Bytes(bytes) => {
                 let mut rest: &[u8] = &bytes;
                 while let Some(frame) = self.state.decoder.decode(&mut rest) {
+                    if frame.event.as_deref() == Some("superseded") {
+                        return self.superseded(ctx);
+                    }
                     self.event(frame.event.as_deref().unwrap_or_default(), &frame.data);
                 }
                 self.count_discarded();
@@ -169,6 +172,13 @@ impl StreamActor {
     fn silent(&mut self, ctx: &mut Context<Self>) {
         let silence = self.config.idle_timeout.as_secs_f64();
         self.lost(&format!("nothing came on the control channel for {silence} s"), ctx);
+    }
+
+    /// The hub gave the session to somebody else. This process has only one channel, so that is another one: it must
+    /// not be taken back at once, or the two would take it from each other for ever.
+    fn superseded(&mut self, ctx: &mut Context<Self>) {
+        let reason = "another registrar uses the same session: give each machine a session file of its own";
+        self.wait(reason.to_owned(), Some(REFUSED_RETRY), ctx);
     }
 
     fn event(&mut self, name: &str, data: &str) {

@@ -198,7 +198,7 @@ async fn a_task_for_nobody_is_answered_and_while_stopping_every_task_is() {
     assert!(setup.infer.borrow().is_empty() && setup.wake.borrow().is_empty());
 }
 
-/// F01, F06, F83: a channel that closes right after it opened does not bring the base back.
+/// F01, F06, F58, F83: a channel that closes right after it opened does not bring the base back.
 #[actix::test]
 async fn delays_grow_until_a_channel_was_open_for_60_seconds() {
     let setup = start_with(Scripted::default(), 1.0);
@@ -211,6 +211,23 @@ async fn delays_grow_until_a_channel_was_open_for_60_seconds() {
     }
     let delays: Vec<_> = setup.lost.borrow().iter().map(|lost| lost.retry_in.as_secs()).collect();
     assert_eq!(delays, [15, 45, 60, 15, 45]);
+}
+
+/// F57, F58: a channel that another registrar took over is not taken back before a minute is over, and the reason names
+/// the conflict.
+#[actix::test]
+async fn a_channel_that_another_registrar_took_is_not_taken_back_at_once() {
+    let setup = start(Scripted::default());
+    pass(SECOND).await;
+    for _ in 0..3 {
+        setup.hub.send("event: superseded\ndata: {}\n\nevent: task\n");
+        setup.hub.close_channel();
+        setup.follow(61 * SECOND).await;
+    }
+    assert_eq!(setup.open_seconds(), [0, 61, 122, 183]);
+    for lost in setup.lost.borrow().iter() {
+        assert!(lost.refused && lost.reason.contains("another registrar uses the same session"), "{lost:?}");
+    }
 }
 
 /// F04, F82: silence is found by our own clock, whoever holds the bytes back.

@@ -40,7 +40,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
 
     let opened = hub.registry.lock().open(&caller, session, stream_id.clone(), features, hub.now());
     let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
-    let events = hub.channels.open(session, &stream_id);
+    let events = hub.channels.open(session, &stream_id, theirs.is_some());
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
         let shared = hub.registry.lock().is_shared(session);
@@ -49,10 +49,13 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     hub.reattach(session);
     hub.save(opened.changes);
     hub.room.send_replace(());
-    log::info!(
-        "channel of {session} opened{}",
-        if opened.replaced.is_some() { ", replaces another" } else { "" }
-    );
+    if opened.replaced.is_some() {
+        log::warn!(
+            "channel of {session} opened, replaces one that was still open: its registrar came back, or two registrars have copies of one session file"
+        );
+    } else {
+        log::info!("channel of {session} opened");
+    }
 
     let hello = hello(theirs.is_some(), &stream_id).map_err(ApiError::internal)?;
     let period = hub.options.timings.ping_interval;

@@ -152,6 +152,7 @@ async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived(
 }
 
 /// F03, F57: the newer channel counts.
+/// F57: the newer channel of a session counts, and the late end of the older changes nothing.
 #[actix_rt::test]
 async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
     let hub = hub().await;
@@ -166,6 +167,22 @@ async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
         newer.answer(&hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200);
+    assert_eq!(hub.row("a").await["status"], "active");
+    hub.stop().await;
+}
+
+/// F57, F58: a registrar that knows more than a classic one is told that another took its session; neither gets it by
+/// a closing of the other's.
+#[actix_rt::test]
+async fn a_replaced_channel_is_told_so_where_its_registrar_understands() {
+    let hub = hub().await;
+    let mut older = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
+    let mut newer = Publisher::register(&hub, ADMIN, Some(&older.session), &[provider("a")]).await;
+    newer.open(&hub, None).await;
+    assert_eq!(older.event().await.map(|event| event.name().to_owned()).as_deref(), Some("superseded"));
+    assert!(older.event().await.is_none());
+    older.open(&hub, Some("status")).await;
+    assert!(newer.event().await.is_none(), "a classic registrar hears nothing that it does not know");
     assert_eq!(hub.row("a").await["status"], "active");
     hub.stop().await;
 }
