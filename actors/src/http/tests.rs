@@ -55,6 +55,21 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     assert_eq!(response.status(), 302);
 }
 
+/// F81: a name of which one address is dead and the other lives is reached by either family.
+#[actix::test]
+async fn each_address_of_a_name_is_tried() {
+    let names = |port| std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).unwrap();
+    for own in ["127.0.0.1", "::1"] {
+        // A machine without this family has nothing to try.
+        let Ok(address) = server(own) else { continue };
+        if names(address.port()).all(|name| name != address) {
+            continue;
+        }
+        let url = format!("http://localhost:{}/ok", address.port());
+        assert_eq!(client(None).get(url).send().await.unwrap().status(), 200, "{own}");
+    }
+}
+
 #[actix::test]
 async fn an_ipv6_address_in_brackets_is_reached() {
     // A machine without IPv6 has nothing to reach.

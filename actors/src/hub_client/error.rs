@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::Uri;
+use awc::http::header::{HeaderMap, LOCATION};
 use serde::Deserialize;
 
 use super::tls_reason::connect_reason;
@@ -152,6 +154,14 @@ pub(super) fn message(body: &[u8]) -> String {
         message.push('…');
     }
     message
+}
+
+/// Scheme, host and port of a redirect's target, if it names one.
+pub(super) fn place(headers: &HeaderMap) -> Option<String> {
+    let target: Uri = headers.get(LOCATION)?.to_str().ok()?.parse().ok()?;
+    let authority = target.authority()?;
+    let host_and_port = authority.as_str().rsplit('@').next()?;
+    Some(format!("{}://{host_and_port}", target.scheme_str()?))
 }
 
 /// A peer's text may hold line breaks and terminal codes; a log line and a terminal get neither.

@@ -79,6 +79,8 @@ struct Answer {
     status: StatusCode,
     body: Bytes,
     retry_after: Option<Duration>,
+    /// Where a redirect leads, without path and query: they are not ours to log.
+    redirects_to: Option<String>,
 }
 
 impl HubClient {
@@ -193,7 +195,11 @@ impl HubClient {
     }
 
     fn refused(&self, call: &'static str, answer: &Answer) -> HubError {
-        let message = self.inner.token.redact(error::message(&answer.body));
+        let said = match &answer.redirects_to {
+            Some(place) => format!("it redirects to {place}; is that the hub's address?"),
+            None => error::message(&answer.body),
+        };
+        let message = self.inner.token.redact(said);
         let (status, retry_after) = (answer.status.as_u16(), answer.retry_after);
         HubError::Status { call, status, message, retry_after }
     }
@@ -242,10 +248,13 @@ where
     let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(|value| http::retry_after(value, now));
     let status = response.status();
+    let redirects_to = status.is_redirection().then(|| error::place(response.headers())).flatten();
     match http::read_body(&mut response, MAX_ANSWER, CALL_TIMEOUT).await {
-        Ok(body) => Ok(Answer { status, body, retry_after }),
+        Ok(body) => Ok(Answer { status, body, retry_after, redirects_to }),
         // The status says all that a refusal needs; its text is for people.
-        Err(_) if !status.is_success() => Ok(Answer { status, body: Bytes::new(), retry_after }),
+        Err(_) if !status.is_success() => {
+            Ok(Answer { status, body: Bytes::new(), retry_after, redirects_to })
+        }
         Err(error) => Err(HubError::Odd { call, reason: error.to_string() }),
     }
 }

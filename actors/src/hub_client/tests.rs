@@ -5,6 +5,8 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use wire::TaskId;
 
+mod faults;
+
 use super::address::HubAddress;
 use super::*;
 use crate::secret::Secret;
@@ -142,18 +144,6 @@ async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     );
 }
 
-#[actix::test]
-async fn a_redirect_is_not_followed() {
-    let hub = TestHub::start().await;
-    let other = TestHub::start().await;
-    for status in [301, 302, 303, 307, 308] {
-        let to = vec![("location", format!("{}/api/v1/llms/_provider-heartbeat", other.url))];
-        hub.script("_provider-heartbeat", [Reply::Status(status, to, String::new())]);
-        assert_eq!(client(&hub).heartbeat(beat()).await.unwrap_err().kind(), HubErrorKind::Refused);
-    }
-    assert!(other.calls("_provider-heartbeat").is_empty());
-}
-
 /// F15, F16: only 200 with an event stream is a channel.
 #[actix::test]
 async fn a_page_of_a_captive_portal_is_no_channel() {
@@ -165,14 +155,23 @@ async fn a_page_of_a_captive_portal_is_no_channel() {
             Reply::Status(200, page("text/html"), "<html>".to_owned()),
             Reply::Status(200, Vec::new(), String::new()),
             Reply::Status(204, page("text/event-stream"), String::new()),
+            Reply::Status(205, page("text/event-stream"), String::new()),
+            Reply::Status(299, page("text/event-stream"), String::new()),
             Reply::Status(200, page("Text/Event-Stream; charset=utf-8"), String::new()),
         ],
     );
     let client = client(&hub);
-    for _ in 0..3 {
+    let mut reasons = Vec::new();
+    for _ in 0..5 {
         let error = client.open_channel(session()).await.unwrap_err();
         assert_eq!(error.kind(), HubErrorKind::Retry, "{error}");
+        reasons.push(error.to_string());
     }
+    assert_eq!(
+        reasons[0],
+        "provider-stream: the hub answered with content type text/html, not an event stream"
+    );
+    assert!(reasons.iter().all(|reason| !reason.contains("<html>")), "{reasons:?}");
     client.open_channel(session()).await.unwrap();
 }
 

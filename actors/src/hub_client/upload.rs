@@ -126,7 +126,7 @@ async fn read_answer(read: ReadHalf<Box<dyn Io>>) -> io::Result<(Answer, Option<
     let retry_after = header.and_then(|value| http::retry_after(value, jiff::Timestamp::now()));
     let says_close =
         head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let mut answer = Answer { status: head.status, body: Bytes::new(), retry_after };
+    let mut answer = Answer { status: head.status, body: Bytes::new(), retry_after, redirects_to: None };
     let kind = framed.codec_ref().message_type();
     if matches!(kind, MessageType::None) {
         return Ok((answer, reusable(framed, says_close)));

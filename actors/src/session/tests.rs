@@ -99,16 +99,19 @@ async fn a_refusal_at_start_is_fatal_and_not_tried_again() {
 #[actix::test]
 async fn later_a_refusal_is_tried_again_every_60_seconds_and_never_ends_it() {
     pause();
-    let setup = start(Scripted::default(), published(&["a"]), None);
-    pass(SECOND).await;
-    setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(403))));
-    let asked = Instant::now();
-    setup.actor.do_send(Register);
-    pass(400 * SECOND).await;
-    let moments = setup.hub.moments(|said| matches!(said, Said::Register(_)));
-    let seconds: Vec<_> = moments.iter().skip(1).map(|at| (*at - asked).as_secs()).collect();
-    assert_eq!(seconds, [0, 60, 120, 180, 240, 300]);
-    assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
+    for refusal in [301, 400, 401, 403, 409, 422] {
+        let setup = start(Scripted::default(), published(&["a"]), None);
+        pass(SECOND).await;
+        setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(refusal))));
+        let asked = Instant::now();
+        setup.actor.do_send(Register);
+        pass(400 * SECOND).await;
+        let moments = setup.hub.moments(|said| matches!(said, Said::Register(_)));
+        let seconds: Vec<_> = moments.iter().skip(1).map(|at| (*at - asked).as_secs()).collect();
+        assert_eq!(seconds, [0, 60, 120, 180, 240, 300], "{refusal}");
+        assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
+        assert_eq!(setup.ready.borrow().len(), 2, "and the sixth is taken");
+    }
 }
 
 /// F21: at once, under the id that it had.

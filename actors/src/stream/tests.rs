@@ -157,6 +157,23 @@ async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
     assert!(setup.posted.0.borrow().is_empty());
 }
 
+/// F07, P7: a frame beyond the limit is left out, the channel stays, and the next task runs.
+#[actix::test]
+async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {
+    let setup = start(Scripted::default());
+    pass(SECOND).await;
+    setup.hub.send("event: task\ndata: ");
+    let part = "x".repeat(1 << 20);
+    for _ in 0..=wire::sse::DEFAULT_MAX_FRAME >> 20 {
+        setup.hub.send(&part);
+        pass(SECOND / 1000).await;
+    }
+    setup.hub.send(&format!("\n\n{}", task(TASK)));
+    pass(SECOND).await;
+    assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
+    assert!(setup.posted.0.borrow().is_empty() && setup.lost.borrow().is_empty());
+}
+
 /// F89: a newer hub's features mean nothing to us, an older hub's silence turns nothing on.
 #[actix::test]
 async fn what_both_sides_name_is_on_and_a_classic_hello_turns_nothing_on() {
@@ -249,7 +266,9 @@ async fn a_channel_that_is_silent_for_60_seconds_is_dropped_and_any_byte_counts(
 #[actix::test]
 async fn a_retry_field_raises_the_delay_and_never_shortens_it() {
     let setup = start(Scripted::default());
-    for (asked, delay) in [("0", 5), ("20000", 20), ("soon", 5), ("99999999", 60)] {
+    for (asked, delay) in
+        [("0", 5), ("20000", 20), ("soon", 5), ("99999999", 60), ("100000000000000000000", 5)]
+    {
         setup.follow(SECOND).await;
         setup.hub.send(&format!("retry: {asked}\n\n"));
         pass(SECOND).await;

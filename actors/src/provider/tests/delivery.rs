@@ -214,3 +214,23 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
     let longest = posts.iter().map(|post| post["chunk"]["data"].as_str().unwrap().len()).max();
     assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
 }
+
+/// F28: a result that waits for the hub holds no slot: the next task runs meanwhile.
+#[actix::test]
+async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.desk.hold.set(true);
+    setup.infer("t1").await;
+    setup.infer("t2").await;
+    assert_eq!(setup.backend.calls(), 1, "one at a time");
+    setup.backend.next().whole(200, &answer("one"));
+    turns().await;
+    assert_eq!((setup.backend.calls(), setup.outbox.open()), (1, 2));
+    setup.backend.next().whole(200, &answer("two"));
+    turns().await;
+    for post in setup.desk.held.borrow_mut().drain(..) {
+        post.send(Posted::Taken).unwrap();
+    }
+    turns().await;
+    assert_eq!(setup.outbox.open(), 0);
+}

@@ -1,0 +1,68 @@
+//! What stands between a registrar and its hub: redirects, slow answers, names that lead nowhere.
+
+use futures_util::future::join_all;
+
+use super::*;
+
+/// F17: nobody is followed, whichever call is redirected: the token goes to no other host, and the error names it.
+#[actix::test]
+async fn a_redirect_is_not_followed_and_names_where_it_leads() {
+    let hub = TestHub::start().await;
+    let other = TestHub::start().await;
+    let client = client(&hub);
+    let to = |status| {
+        let location = vec![("location", format!("{}/api/v1/llms/x?token=secret", other.url))];
+        Reply::Status(status, location, String::new())
+    };
+    for status in [301, 302, 303, 307, 308] {
+        for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result", "t/stream"]
+        {
+            hub.script(route, [to(status)]);
+        }
+        let request = RegisterRequest { provider_session_id: None, providers: vec![], agents: vec![] };
+        let errors = [
+            client.register(request).await.unwrap_err(),
+            client.open_channel(session()).await.unwrap_err(),
+            client.heartbeat(beat()).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), HubErrorKind::Refused);
+            let told = format!("it redirects to {}; is that the hub's address?", other.url);
+            assert!(error.to_string().ends_with(&told), "{error}");
+        }
+        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Refused { status });
+        let (pieces, body) = mpsc::channel(1);
+        drop(pieces);
+        assert_eq!(client.upload(&id("t"), body).await, Posted::Refused { status });
+    }
+    assert_eq!(other.connections(), 0);
+}
+
+/// F25: heartbeats have connections of their own: results that wait by the hundred hold none of them up.
+#[actix::test]
+async fn a_heartbeat_waits_for_no_result() {
+    const RESULTS: usize = 300;
+    let hub = TestHub::start().await;
+    hub.script("/result", (0..RESULTS).map(|_| Reply::Hang));
+    let client = client(&hub);
+    let waiting = (0..RESULTS).map(|n| client.post_result(&id(&n.to_string()), Bytes::from_static(b"{}")));
+    let waiting = actix_rt::spawn(join_all(waiting));
+    wait_until("many wait", || hub.heads() >= 10).await;
+    for _ in 0..10 {
+        tokio::time::timeout(Duration::from_secs(2), client.heartbeat(beat())).await.unwrap().unwrap();
+    }
+    waiting.abort();
+}
+
+/// F81: a name that leads nowhere is tried again, and asked for anew each time.
+#[actix::test]
+async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
+    // A label of more than 63 characters: no resolver has to be asked for it.
+    let mut credentials = Credentials::new(format!("http://{}.invalid", "x".repeat(64)), Secret::new("t"));
+    credentials.allow_insecure = true;
+    let client = HubClient::new(&credentials).unwrap();
+    for _ in 0..2 {
+        let error = client.heartbeat(beat()).await.unwrap_err();
+        assert_eq!((error.kind(), error.nothing_taken()), (HubErrorKind::Retry, true), "{error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! The whole registrar against a hub that fails in every way, on loopback.
+
+use std::time::Duration;
+
+use super::puppet::{Puppet, provider};
+use super::{end, infer, options, started};
+use crate::options::{Options, Timings};
+use crate::registrar::Registrar;
+use crate::test_hub::{Reply, TestHub, quick, wait_until};
+
+fn failures(count: usize) -> impl Iterator<Item = Reply> {
+    (0..count).map(|n| Reply::status([500, 502, 503, 504, 429][n % 5]))
+}
+
+/// F27, F28, P4: a hub that fails at everything for a while loses no task, and each loop comes back on its own.
+#[actix::test]
+async fn a_hub_that_fails_at_everything_for_a_while_loses_no_task() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::held("hello");
+    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    hub.send_task(&infer("t1", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "t1/result"] {
+        hub.script(route, failures(3));
+    }
+    hub.close_channels();
+    puppet.permits.add_permits(1);
+    let result = hub.nth("t1/result", 4).await;
+    assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    hub.nth("_provider-heartbeat", 4).await;
+    assert_eq!((puppet.started(), hub.calls("t1/result").len()), (1, 4), "it ran once");
+    end(registrar).await;
+}
+
+/// F22: a token that is changed while a task runs costs neither the session nor the task.
+#[actix::test]
+async fn a_token_that_is_rotated_while_a_task_runs_costs_nothing() {
+    let hub = TestHub::start().await;
+    let puppet = Puppet::held("hello");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    std::fs::write(&file, r#"{"token":"token-of-the-test"}"#).unwrap();
+    let mut options = options(&hub, vec![puppet.provider("a")]);
+    options.credentials.as_mut().unwrap().file = Some(file.clone());
+    let registrar = Registrar::start(options).unwrap();
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    hub.send_task(&infer("t1", "a"));
+    wait_until("it runs", || puppet.started() == 1).await;
+    std::fs::write(&file, r#"{"token":"newer"}"#).unwrap();
+    hub.script("_provider-heartbeat", [Reply::status(401)]);
+    let newer = || {
+        hub.calls("_provider-heartbeat").into_iter().any(|it| it.headers["authorization"] == "Bearer newer")
+    };
+    wait_until("the newer token is used", newer).await;
+    puppet.permits.add_permits(1);
+    let result = hub.nth("t1/result", 1).await;
+    assert_eq!(result.headers["authorization"], "Bearer newer");
+    assert_eq!((hub.calls("_provider-register").len(), hub.calls("_provider-stream").len()), (1, 1));
+    end(registrar).await;
+}
+
+/// F04, F82: a hub, or a proxy that keeps everything, that says nothing after the request or after its head is given
+/// up by our own clock.
+#[actix::test]
+async fn a_channel_on_which_nothing_comes_is_given_up_before_and_after_its_head() {
+    let hub = TestHub::start().await;
+    hub.script("_provider-stream", [Reply::Hang]);
+    hub.set_hello(None);
+    let timings = Timings { idle_timeout: Duration::from_millis(100), ..quick() };
+    let registrar = Registrar::start(Options { timings, ..options(&hub, vec![provider("a")]) }).unwrap();
+    hub.nth("_provider-stream", 2).await;
+    hub.nth("_provider-stream", 3).await;
+    hub.set_hello(Some("{}"));
+    hub.nth("_provider-register", 4).await;
+    wait_until("the silent ones are closed", || hub.open_channels() <= 1).await;
+    end(registrar).await;
+}
