@@ -162,13 +162,15 @@ async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
 async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {
     let setup = start(Scripted::default());
     pass(SECOND).await;
-    setup.hub.send("event: task\ndata: ");
+    setup.hub.send(
+        "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t0\",\"llmName\":\"a\",\"request\":{\"x\":\"",
+    );
     let part = "x".repeat(1 << 20);
     for _ in 0..=wire::sse::DEFAULT_MAX_FRAME >> 20 {
         setup.hub.send(&part);
         pass(SECOND / 1000).await;
     }
-    setup.hub.send(&format!("\n\n{}", task(TASK)));
+    setup.hub.send(&format!("\"}}}}\n\n{}", task(TASK)));
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posted.0.borrow().is_empty() && setup.lost.borrow().is_empty());

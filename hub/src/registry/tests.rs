@@ -517,3 +517,22 @@ fn equals_take_turns_and_a_private_row_keeps_a_call_with_its_owner() {
     let nobody = registry.pick(&alice, &only, Endpoint::ChatCompletions, &HashSet::new());
     assert!(matches!(nobody, Pick::Nobody));
 }
+
+/// F23, P5: two beats that are lost change nothing; the third is late, and the next one brings the row back.
+#[test]
+fn one_or_two_lost_beats_change_nothing_and_the_third_is_late() {
+    let mut registry = with(&[("a", None)], PoolPolicy::Members);
+    let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
+    let mut due = 0;
+    for lost in 0..3 {
+        due += 30_000 * (lost + 1);
+        assert!(registry.sweep(at(due - 1)).silent.is_empty(), "{lost} lost");
+        registry.heartbeat(&caller("alice"), &beat, at(due)).unwrap();
+        assert_eq!(registry.llms["a"].llm.status, Status::Active, "{lost} lost");
+    }
+    assert!(registry.sweep(at(due + 90_000)).silent.is_empty());
+    assert_eq!(registry.sweep(at(due + 90_001)).silent, ["alice-1"]);
+    assert_eq!(registry.llms["a"].llm.status, Status::Inactive);
+    registry.heartbeat(&caller("alice"), &beat, at(due + 100_000)).unwrap();
+    assert_eq!(registry.llms["a"].llm.status, Status::Active);
+}

@@ -93,12 +93,31 @@ impl Ask {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {status} {body}")))
     }
 
+    /// Announces its body and breaks off that many bytes before its end; what was answered.
+    pub(crate) async fn break_off(&self, missing: usize) -> String {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let body = self.body.as_deref().unwrap_or_default();
+        let head = self.head(&format!("content-length: {}\r\n", body.len()));
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body.as_bytes()[..body.len() - missing]).await.unwrap();
+        leave(stream).await
+    }
+
     /// Begins a chunked upload.
     pub(crate) async fn upload(&self) -> Upload {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         stream.write_all(self.head("transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
         Upload { stream }
     }
+}
+
+/// Says nothing more, and waits until the server is done with it, too.
+async fn leave(mut stream: TcpStream) -> String {
+    stream.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    // A reset is an answer as well.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server lets go");
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// A request whose body is written piece by piece.
@@ -120,6 +139,11 @@ impl Upload {
             written += text.len();
         }
         written
+    }
+
+    /// Leaves without the end mark; what was answered.
+    pub(crate) async fn break_off(self) -> String {
+        leave(self.stream).await
     }
 
     pub(crate) async fn finish(mut self) -> (u16, String) {

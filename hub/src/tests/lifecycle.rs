@@ -284,13 +284,18 @@ async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     let hub = hub_with(|options| {
         options.timings.heartbeat_timeout = Duration::from_millis(200);
         options.timings.sweep_interval = Duration::from_millis(20);
+        options.timings.reattach_grace = Duration::from_millis(20);
     })
     .await;
-    let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (lost, task) = futures_util::join!(call.send(), publisher.task());
+    assert_eq!(lost.0, 503, "what was sent to a host that vanished ends");
     hub.until_status("a", "inactive").await;
     assert_eq!(infer(&hub, "a", false).send().await.0, 503);
     assert_eq!(publisher.beat(&hub, json!({})).await, 200);
     assert_eq!(hub.row("a").await["status"], "active");
+    assert_eq!(publisher.answer(&hub, &task, "late").await, 410);
     hub.stop().await;
 }
 

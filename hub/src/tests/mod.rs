@@ -2,6 +2,7 @@
 
 mod access;
 mod callers;
+mod channel;
 mod console;
 mod extensions;
 mod hostile;
@@ -11,6 +12,7 @@ mod limits;
 mod manage;
 mod publisher;
 mod queue;
+mod results;
 mod road;
 mod shapes;
 mod support;

@@ -1,0 +1,49 @@
+//! Results on a bad way: cut, or too large.
+
+use serde_json::json;
+
+use super::publisher::{Publisher, completion, provider};
+use super::road::infer;
+use super::support::{ADMIN, hub};
+
+/// F34, P3: a result that is cut on its way, however whole what came of it looks, is none; the next try counts.
+#[actix_rt::test]
+async fn a_result_that_is_cut_on_its_way_is_none() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
+        let whole = json!({ "status": 200, "body": completion("cut") }).to_string();
+        let padded = whole.clone() + "  ";
+        for (body, missing) in [(&whole, 10), (&padded, 2)] {
+            let said = hub.ask("POST", path.as_str()).body(body.as_str()).break_off(missing).await;
+            assert!(!said.contains(" 200 "), "{said}");
+        }
+        let mut upload = hub.ask("POST", path.as_str()).upload().await;
+        upload.write(&whole).await;
+        let said = upload.break_off().await;
+        assert!(!said.contains(" 200 "), "{said}");
+        assert_eq!(publisher.answer(&hub, &task, "whole").await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    assert!(answer.1.contains("whole") && !answer.1.contains("cut"), "{}", answer.1);
+    hub.stop().await;
+}
+
+/// F33, P7: a result beyond the limit is 413, the task has failed with it, and its caller hears so.
+#[actix_rt::test]
+async fn a_result_that_is_too_large_fails_its_task() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let text = "x".repeat(64 << 20);
+        assert_eq!(publisher.answer(&hub, &task, &text).await, 413);
+        assert_eq!(publisher.answer(&hub, &task, "smaller").await, 410);
+    });
+    assert_eq!(answer.0, 502, "{}", answer.1);
+    hub.stop().await;
+}
