@@ -12,6 +12,7 @@ mod logging;
 mod notify;
 mod output;
 mod signals;
+mod spinner;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { exit::Code::Usage as u8 } else { 0 });
         }
     };
-    logging::start(&cli.global);
+    logging::start(&cli);
     actors::install_panic_hook();
     let outcome = actix_rt::System::new().block_on(commands::run(cli));
     logging::flush();

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::{
     get::{collection, missing},
-    rows::{Column, Table, age, text},
+    rows::{age, text},
+    table::{Column, Table, column},
 };
 use crate::{
     cli::{DescribeArgs, DescribeKind, GetKind, Global},
@@ -76,9 +77,9 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
         pool["size"]
     ))?;
     let mut table = Table::new(vec![
-        Column { head: "NAME", cell: |row| text(row, "name") },
-        Column { head: "KIND", cell: |row| text(row, "kind") },
-        Column { head: "STATUS", cell: |row| text(row, "status") },
+        column("NAME", |row| text(row, "name")),
+        column("KIND", |row| text(row, "kind")),
+        column("STATUS", |row| text(row, "status")),
     ]);
     let members = pool["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lines = table.lines(members).into_iter();
@@ -111,12 +112,12 @@ async fn tasks(hub: &HubClient, name: &str) -> Outcome {
 
 fn columns() -> Vec<Column> {
     vec![
-        Column { head: "ID", cell: |row| text(row, "id") },
-        Column { head: "STATUS", cell: |row| text(row, "status") },
-        Column { head: "FIRST-MS", cell: |row| text(row, "firstByteMs") },
-        Column { head: "MS", cell: |row| text(row, "totalMs") },
-        Column { head: "TOKENS", cell: |row| text(row, "outputTokens") },
-        Column { head: "AGE", cell: |row| age(row, "createdAt") },
+        column("ID", |row| text(row, "id")),
+        column("STATUS", |row| text(row, "status")),
+        column("FIRST-MS", |row| text(row, "firstByteMs")),
+        column("MS", |row| text(row, "totalMs")),
+        column("TOKENS", |row| text(row, "outputTokens")),
+        column("AGE", |row| age(row, "createdAt")),
     ]
 }
 

@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use actix_web::http::StatusCode;
 use serde_json::Value;
 
-use super::rows::{Column, Table, age, text};
+use super::{
+    rows::{age, text},
+    table::{Column, Table, column},
+};
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
     client::{HubClient, encoded},
@@ -19,7 +22,11 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Runs it.
 pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
     let hub = super::hub_client(global)?;
-    let mut table = Table::new(columns(args.kind, args.output == Some(OutputFormat::Wide)));
+    let mut table = match args.output {
+        // Who asks for more columns wants to see them.
+        Some(OutputFormat::Wide) => Table::whole(columns(args.kind, true)),
+        _ => Table::new(columns(args.kind, false)),
+    };
     let answer = fetch(&hub, args).await?;
     if !args.watch {
         return print(args, &mut table, &answer);
@@ -155,71 +162,66 @@ fn id_key(row: &Value) -> &'static str {
 }
 
 fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
-    macro_rules! columns {
-        ($($head:literal: $cell:expr),* $(,)?) => { vec![$(Column { head: $head, cell: $cell }),*] };
-    }
     let mut columns = match kind {
-        GetKind::Llm => columns! {
-            "NAME": |row| text(row, "name"),
-            "POOL": |row| text(row, "poolName"),
-            "KIND": |row| text(row, "kind"),
-            "STATUS": |row| text(row, "status"),
-            "TYPE": |row| text(row, "type"),
-            "MODEL": |row| text(row, "model"),
-            "TIER": |row| text(row, "tier"),
-            "VISIBILITY": |row| text(row, "visibility"),
-            "AGE": |row| age(row, "createdAt"),
-            "ID": |row| text(row, "id"),
-        },
-        GetKind::Agent => columns! {
-            "NAME": |row| text(row, "name"),
-            "LLM": |row| text(row, "llmName"),
-            "KIND": |row| text(row, "kind"),
-            "STATUS": |row| text(row, "status"),
-            "PROJECT": |row| text(row, "project"),
-            "VISIBILITY": |row| text(row, "visibility"),
-            "AGE": |row| age(row, "createdAt"),
-            "ID": |row| text(row, "id"),
-        },
-        GetKind::Session => columns! {
-            "ID": |row| text(row, id_key(row)),
-            "OWNER": |row| text(row, "ownerId"),
-            "STATUS": |row| text(row, "status"),
-            "LLMS": |row| names(&row["llms"]),
-            "HEARTBEAT": |row| age(row, "lastHeartbeatAt"),
-            "AGE": |row| age(row, "createdAt"),
-        },
-        GetKind::Task => columns! {
-            "ID": |row| text(row, "id"),
-            "STATUS": |row| text(row, "status"),
-            "POOL": |row| text(row, "poolName"),
-            "LLM": |row| text(row, "llmName"),
-            "MODEL": |row| text(row, "model"),
-            "STREAM": |row| text(row, "streaming"),
-            "AGE": |row| age(row, "createdAt"),
-            "WORKER": |row| text(row, "worker"),
-        },
+        GetKind::Llm => vec![
+            column("NAME", |row| text(row, "name")).cut(),
+            column("POOL", |row| text(row, "poolName")).cut().leaves(6),
+            column("KIND", |row| text(row, "kind")).leaves(5),
+            column("STATUS", |row| text(row, "status")),
+            column("TYPE", |row| text(row, "type")).leaves(3),
+            column("MODEL", |row| text(row, "model")).cut(),
+            column("TIER", |row| text(row, "tier")).leaves(2),
+            column("VISIBILITY", |row| text(row, "visibility")).leaves(7),
+            column("AGE", |row| age(row, "createdAt")).leaves(4),
+            column("ID", |row| text(row, "id")).leaves(1),
+        ],
+        GetKind::Agent => vec![
+            column("NAME", |row| text(row, "name")).cut(),
+            column("LLM", |row| text(row, "llmName")).cut(),
+            column("KIND", |row| text(row, "kind")).leaves(3),
+            column("STATUS", |row| text(row, "status")),
+            column("PROJECT", |row| text(row, "project")).cut().leaves(4),
+            column("VISIBILITY", |row| text(row, "visibility")).leaves(5),
+            column("AGE", |row| age(row, "createdAt")).leaves(2),
+            column("ID", |row| text(row, "id")).leaves(1),
+        ],
+        GetKind::Session => vec![
+            column("ID", |row| text(row, id_key(row))).cut(),
+            column("OWNER", |row| text(row, "ownerId")).cut(),
+            column("STATUS", |row| text(row, "status")),
+            column("LLMS", |row| names(&row["llms"])).cut(),
+            column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")).leaves(1),
+            column("AGE", |row| age(row, "createdAt")).leaves(2),
+        ],
+        GetKind::Task => vec![
+            // Whole: it is what `get task ID` wants.
+            column("ID", |row| text(row, "id")),
+            column("STATUS", |row| text(row, "status")),
+            column("POOL", |row| text(row, "poolName")).cut().leaves(4),
+            column("LLM", |row| text(row, "llmName")).cut(),
+            column("MODEL", |row| text(row, "model")).cut().leaves(3),
+            column("STREAM", |row| text(row, "streaming")).leaves(1),
+            column("AGE", |row| age(row, "createdAt")),
+            column("WORKER", |row| text(row, "worker")).cut().leaves(2),
+        ],
     };
     if is_wide {
         columns.extend(match kind {
-            GetKind::Llm => columns! {
-                "OWNER": |row| text(row, "ownerId"),
-                "SESSION": |row| text(row, "providerSessionId"),
-                "HEARTBEAT": |row| age(row, "lastHeartbeatAt"),
-                "DESCRIPTION": |row| text(row, "description"),
-            },
-            GetKind::Agent => columns! {
-                "OWNER": |row| text(row, "ownerId"),
-                "SESSION": |row| text(row, "providerSessionId"),
-                "DESCRIPTION": |row| text(row, "description"),
-            },
-            GetKind::Session => columns! {
-                "FEATURES": |row| names(&row["features"]),
-            },
-            GetKind::Task => columns! {
-                "OWNER": |row| text(row, "ownerId"),
-                "ERROR": |row| text(row, "error"),
-            },
+            GetKind::Llm => vec![
+                column("OWNER", |row| text(row, "ownerId")),
+                column("SESSION", |row| text(row, "providerSessionId")),
+                column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")),
+                column("DESCRIPTION", |row| text(row, "description")),
+            ],
+            GetKind::Agent => vec![
+                column("OWNER", |row| text(row, "ownerId")),
+                column("SESSION", |row| text(row, "providerSessionId")),
+                column("DESCRIPTION", |row| text(row, "description")),
+            ],
+            GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
+            GetKind::Task => {
+                vec![column("OWNER", |row| text(row, "ownerId")), column("ERROR", |row| text(row, "error"))]
+            }
         });
     }
     columns

@@ -15,6 +15,7 @@ mod publish;
 mod rows;
 mod service;
 mod status;
+mod table;
 mod token;
 mod up;
 

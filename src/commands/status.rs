@@ -6,13 +6,17 @@ use actors::status::{ChannelState, ProviderState, RegistrarStatus};
 use serde_json::{Value, json};
 use wire::row::Timestamp;
 
-use super::rows::{Column, Table, span, text};
+use super::{
+    rows::{span, text},
+    table::{Table, column},
+};
 use crate::{
     cli::{Global, OutputFormat, PauseArgs, ProviderAction, ProviderArgs, StatusArgs},
     config::Places,
     control::{self, Request},
     exit::{Failure, Outcome},
     output::{self, printable},
+    spinner::Spinner,
 };
 
 /// Runs `status`.
@@ -37,7 +41,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
                 output::line(line)?;
             }
             output::line("")?;
-            print_providers(&status.providers)
+            print_providers(&status.providers, args.output.is_some())
         }
     }
 }
@@ -48,7 +52,9 @@ pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
     let provider = args.name.clone();
     match args.action {
         ProviderAction::Up => {
+            let spinner = Spinner::start("waiting for the backend");
             let took = control::ask(&places, &Request::Up { provider }).await?;
+            drop(spinner);
             let seconds = took["seconds"].as_f64().unwrap_or_default();
             output::line(format!("{} is up, after {seconds:.1} s", args.name))
         }
@@ -65,7 +71,7 @@ pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
                     args.name
                 )));
             }
-            print_providers(&status.providers)
+            print_providers(&status.providers, false)
         }
     }
 }
@@ -123,21 +129,22 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
     lines
 }
 
-fn print_providers(providers: &[ProviderState]) -> Outcome {
+fn print_providers(providers: &[ProviderState], is_wide: bool) -> Outcome {
     let columns = vec![
-        Column { head: "NAME", cell: |row| text(row, "name") },
-        Column { head: "PUBLISHED", cell: |row| text(row, "published") },
-        Column { head: "STATE", cell: |row| text(row, "state") },
-        Column { head: "TASKS", cell: |row| text(row, "tasks") },
-        Column { head: "QUEUED", cell: |row| text(row, "queued") },
-        Column { head: "DONE", cell: |row| text(row, "done") },
-        Column { head: "TOKENS/S", cell: |row| text(row, "pace") },
-        Column { head: "CRASHES", cell: |row| text(row, "crashes") },
-        Column { head: "MODEL", cell: |row| text(row, "model") },
-        Column { head: "REASON", cell: |row| text(row, "reason") },
+        column("NAME", |row| text(row, "name")).cut(),
+        column("PUBLISHED", |row| text(row, "published")).cut().leaves(2),
+        column("STATE", |row| text(row, "state")),
+        column("TASKS", |row| text(row, "tasks")),
+        column("QUEUED", |row| text(row, "queued")).leaves(4),
+        column("DONE", |row| text(row, "done")).leaves(3),
+        column("TOKENS/S", |row| text(row, "pace")).leaves(6),
+        column("CRASHES", |row| text(row, "crashes")).leaves(1),
+        column("MODEL", |row| text(row, "model")).cut().leaves(5),
+        column("REASON", |row| text(row, "reason")).cut(),
     ];
     let rows: Vec<_> = providers.iter().map(row).collect();
-    for line in Table::new(columns).lines(&rows) {
+    let mut table = if is_wide { Table::whole(columns) } else { Table::new(columns) };
+    for line in table.lines(&rows) {
         output::line(line)?;
     }
     Ok(())

@@ -3,7 +3,10 @@
 use actix_web::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::rows::{Column, Table, age, text};
+use super::{
+    rows::{age, text},
+    table::{Table, column},
+};
 use crate::{
     cli::{Global, OutputFormat, Role, TokenCommand},
     client::encoded,
@@ -60,12 +63,12 @@ fn list(answer: &Value, format: Option<OutputFormat>) -> Outcome {
         }
         None | Some(OutputFormat::Wide) => {
             let mut table = Table::new(vec![
-                Column { head: "ID", cell: |row| text(row, "id") },
-                Column { head: "USER", cell: |row| text(row, "user") },
-                Column { head: "ROLE", cell: |row| text(row, "role") },
-                Column { head: "EXPIRES", cell: |row| text(row, "expiresAt") },
-                Column { head: "REVOKED", cell: |row| text(row, "revokedAt") },
-                Column { head: "AGE", cell: |row| age(row, "createdAt") },
+                column("ID", |row| text(row, "id")),
+                column("USER", |row| text(row, "user")).cut(),
+                column("ROLE", |row| text(row, "role")),
+                column("EXPIRES", |row| text(row, "expiresAt")).leaves(2),
+                column("REVOKED", |row| text(row, "revokedAt")).leaves(3),
+                column("AGE", |row| age(row, "createdAt")).leaves(1),
             ]);
             table.lines(rows).into_iter().try_for_each(output::line)
         }

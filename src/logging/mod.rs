@@ -8,7 +8,11 @@ use std::sync::OnceLock;
 use env_logger::{Target, WriteStyle};
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::{cli::Global, output, output::printable};
+use crate::{
+    cli::{Cli, Command},
+    output,
+    output::printable,
+};
 
 use sink::Sink;
 
@@ -20,7 +24,7 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 const OURS: [&str; 4] = ["virtual_llm", "actors", "hub", "wire"];
 
 /// Starts logging. Called once, first thing.
-pub(crate) fn start(global: &Global) {
+pub(crate) fn start(cli: &Cli) {
     let mut builder = env_logger::Builder::new();
     match std::env::var("RUST_LOG") {
         Ok(filters) if !filters.is_empty() => {
@@ -29,7 +33,7 @@ pub(crate) fn start(global: &Global) {
         _ => {
             builder.filter_level(LevelFilter::Warn);
             for name in OURS {
-                builder.filter_module(name, level(global));
+                builder.filter_module(name, level(cli));
             }
         }
     }
@@ -57,8 +61,11 @@ pub(crate) fn start(global: &Global) {
     }
 }
 
-fn level(global: &Global) -> LevelFilter {
-    match (global.verbose, global.quiet) {
+fn level(cli: &Cli) -> LevelFilter {
+    // What `up` shows a person is the chat: on a terminal the log would stand in the middle of it.
+    let is_a_show = matches!(cli.command, Command::Up(_)) && io::stderr().is_terminal();
+    match (cli.global.verbose, cli.global.quiet) {
+        (0, 0) if is_a_show => LevelFilter::Warn,
         (0, 0) => LevelFilter::Info,
         (1, _) => LevelFilter::Debug,
         (2.., _) => LevelFilter::Trace,

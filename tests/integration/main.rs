@@ -25,5 +25,6 @@ mod registrar;
 mod service;
 mod sessions;
 mod signals;
+mod terminal;
 mod trouble;
 mod up;

@@ -8,6 +8,7 @@ pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod team;
+pub mod terminal;
 
 use std::future::Future;
 use std::time::Duration;

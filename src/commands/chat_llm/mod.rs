@@ -16,10 +16,15 @@ use crate::{
     exit::{Failure, Outcome},
     output,
     signals::Signals,
+    spinner::Spinner,
 };
 use prompt::Prompt;
 use repl::Conversation;
 
+/// Said while no answer comes: it is loaded, wakes, or has others to answer.
+const WAITING: &str = "waiting for the model";
+/// Said while it thinks aloud.
+const THINKING: &str = "the model thinks";
 /// Longest text taken from standard input: the hub takes 32 MiB.
 const LONGEST_INPUT: u64 = 32 << 20;
 
@@ -57,14 +62,20 @@ async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outco
     let request = manner(args).request(messages);
     // Cut off in mid-answer, the shell's prompt would stand in the same line: so the line is ended either way.
     let mut has_text = false;
+    let spinner = Spinner::start(WAITING);
     let outcome = chat::ask(hub, &door, &request, |heard| match heard {
         Heard::Text(text) => {
+            spinner.clear();
             has_text = true;
             output::piece(output::printable_answer(text))
         }
-        Heard::Thought(_) => Ok(()),
+        Heard::Thought(_) => {
+            spinner.now(THINKING);
+            Ok(())
+        }
     })
     .await;
+    drop(spinner);
     match outcome {
         Ok(answer) if answer.text.ends_with('\n') => Ok(()),
         Ok(_) => output::line(""),

@@ -1,11 +1,13 @@
 //! The conversation: says what the person types with all that was said before, and shows the answer as it comes.
 
-use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::prompt::{Input, Prompt};
+use super::{
+    THINKING, WAITING,
+    prompt::{Input, Prompt},
+};
 use crate::{
     chat::{self, Answer, Door, Heard, Manner},
     client::HubClient,
@@ -13,10 +15,8 @@ use crate::{
     exit::{Code, Failure, Outcome},
     output,
     signals::{Signals, Wanted},
+    spinner::Spinner,
 };
-
-/// A wait is seen to go on, and nothing flickers.
-const SPINNER_TICK: Duration = Duration::from_millis(120);
 
 const HELP: &str = "/system TEXT  tell the model who it is (alone: show it)
 /clear        forget what was said
@@ -133,19 +133,16 @@ impl<'a> Conversation<'a> {
         self.messages.push(json!({ "role": "user", "content": text }));
         let request = self.manner.request(&self.all());
         let mut heard_text = String::new();
-        // Draws on standard error, and only on a terminal.
-        let spinner = ProgressBar::new_spinner();
-        spinner.enable_steady_tick(SPINNER_TICK);
-        let style = indicatif::ProgressStyle::with_template("{spinner} waiting for the model, {elapsed}");
-        spinner.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
-        let asking = chat::ask(self.hub, &self.door, &request, |heard| {
-            spinner.finish_and_clear();
-            match heard {
-                Heard::Text(text) => {
-                    heard_text.push_str(text);
-                    output::piece(output::printable_answer(text))
-                }
-                Heard::Thought(_) => Ok(()),
+        let spinner = Spinner::start(WAITING);
+        let asking = chat::ask(self.hub, &self.door, &request, |heard| match heard {
+            Heard::Text(text) => {
+                spinner.clear();
+                heard_text.push_str(text);
+                output::piece(output::printable_answer(text))
+            }
+            Heard::Thought(_) => {
+                spinner.now(THINKING);
+                Ok(())
             }
         });
         let ending = tokio::select! {
@@ -156,7 +153,7 @@ impl<'a> Conversation<'a> {
                 _ => Err(Failure::silent(Code::Failed)),
             },
         };
-        spinner.finish_and_clear();
+        drop(spinner);
         if !heard_text.is_empty() && !heard_text.ends_with('\n') {
             output::line("")?;
         }

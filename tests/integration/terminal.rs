@@ -1,0 +1,103 @@
+//! What a person sees on a terminal, and what a pipe gets instead.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::support::backend::FakeBackend;
+use crate::support::process::{Home, Process};
+use crate::support::team::{ADMIN, free_port, start_registrar};
+use crate::support::terminal::Terminal;
+
+const LONG: &str = "/home/alice/models/a-rather-long-folder/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// A hub and a registrar with these providers.
+async fn team(providers: &serde_json::Value) -> (Home, [Process; 2]) {
+    let (home, port) = (Home::new(), free_port());
+    let url = format!("127.0.0.1:{port}");
+    let mut command = home.command(&["hub", "--in-memory", "--listen", &url]);
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://{url}"), ADMIN);
+    home.providers(providers);
+    let registrar = start_registrar(&home);
+    registrar.logs("control channel open").await;
+    (home, [hub, registrar])
+}
+
+#[actix_rt::test]
+async fn tables_fit_the_terminal_and_a_pipe_gets_them_whole() {
+    let (home, _team) = team(&json!([
+        { "name": "smol", "type": "mock", "model": LONG, "publish": true },
+        { "name": "qwen2.5-72b-instruct", "type": "mock", "model": "Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4",
+          "publish": true, "poolName": "large-models" },
+    ]))
+    .await;
+    for columns in [60, 80, 100, 140] {
+        for args in [["get", "llm"].as_slice(), &["status"], &["get", "session"]] {
+            let terminal = Terminal::start(&home, args, columns);
+            let (status, text) = terminal.end().await;
+            assert!(status.success() && text.contains("qwen2.5"), "{text}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= usize::from(columns), "{columns}: {line}");
+            }
+        }
+    }
+    let status = home.run(&["status"]).await.stdout;
+    assert!(status.contains(LONG), "{status}");
+    let table = home.run(&["get", "llm"]).await.stdout;
+    let heads: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heads, ["NAME", "POOL", "KIND", "STATUS", "TYPE", "MODEL", "TIER", "VISIBILITY", "AGE", "ID"]);
+    assert!(table.contains("Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4"), "{table}");
+}
+
+#[actix_rt::test]
+async fn colour_is_for_terminals_and_no_color_says_no() {
+    let home = Home::new();
+    home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
+    let terminal = Terminal::start(&home, &["check"], 80);
+    terminal.shows("no credentials").await;
+    assert!(terminal.raw().contains("\u{1b}[31merror"), "{:?}", terminal.raw());
+    assert!(!home.run(&["check"]).await.stdout.contains('\u{1b}'));
+    let mut command = home.command(&["check"]);
+    let plain = Terminal::start_with(command.env("NO_COLOR", "1"), 80);
+    plain.shows("no credentials").await;
+    assert!(!plain.raw().contains("\u{1b}[3"), "{:?}", plain.raw());
+}
+
+/// Whoever asks a model that sleeps sees that something goes on, and for how long.
+#[actix_rt::test]
+async fn a_spinner_turns_while_a_model_wakes_and_is_gone_when_it_answers() {
+    let port = free_port();
+    let asleep = json!([{
+        "name": "sleepy", "type": "openai", "model": "fake-model", "url": format!("http://127.0.0.1:{port}/v1"),
+        "publish": true, "wake": { "type": "command", "command": "true", "maxWaitSeconds": 20 },
+    }]);
+    let (home, _team) = team(&asleep).await;
+    let terminal = Terminal::start(&home, &["chat-llm", "sleepy", "-m", "hi"], 80);
+    terminal.shows("waiting for the model, 1s").await;
+    let _awake = FakeBackend::on(port);
+    terminal.shows("t0 t1 t2").await;
+    let (status, text) = terminal.end().await;
+    assert!(status.success(), "{text}");
+    assert!(text.trim_end().ends_with("t0 t1 t2"), "{text}");
+    // A pipe gets the answer alone.
+    let piped = home.run(&["chat-llm", "sleepy", "-m", "hi"]).await;
+    assert_eq!((piped.stdout.trim_end(), piped.stderr.as_str()), ("t0 t1 t2", ""));
+}
+
+#[actix_rt::test]
+async fn up_on_a_terminal_shows_the_chat_and_no_log() {
+    let home = Home::new();
+    home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
+    let port = free_port().to_string();
+    let terminal = Terminal::start(&home, &["up", "--port", &port, "--model", "a"], 100);
+    terminal.shows("Serving until Ctrl-C").await;
+    kill(Pid::from_raw(terminal.pid()), Signal::SIGINT).unwrap();
+    let (status, text) = terminal.end().await;
+    assert!(status.success(), "{text}");
+    assert!(!text.contains("INFO"), "{text}");
+    assert!(text.contains("you> ") && text.contains("a> Say hello"), "{text}");
+    let piped = home.run(&["up", "--once", "--port", &port, "--model", "a"]).await;
+    assert!(piped.stderr.contains("INFO"), "{piped:?}");
+}
