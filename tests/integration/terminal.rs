@@ -101,3 +101,31 @@ async fn up_on_a_terminal_shows_the_chat_and_no_log() {
     let piped = home.run(&["up", "--once", "--port", &port, "--model", "a"]).await;
     assert!(piped.stderr.contains("INFO"), "{piped:?}");
 }
+
+#[actix_rt::test]
+async fn a_conversation_has_a_status_line_and_ctrl_c_stops_the_answer_alone() {
+    let (home, _team) = team(&json!([
+        { "name": "echo", "type": "mock", "publish": true },
+        { "name": "slow", "type": "mock", "publish": true, "tokens": 1000, "tokensPerSecond": 20 },
+    ]))
+    .await;
+    let talk = Terminal::start(&home, &["chat-llm", "echo"], 80);
+    talk.shows("> ").await;
+    talk.types("good day\r");
+    talk.shows("tokens/s, first after").await;
+    assert!(talk.text().contains("good day\n"), "{}", talk.text());
+    talk.types("\u{4}");
+    assert!(talk.end().await.0.success());
+
+    let talk = Terminal::start(&home, &["chat-llm", "slow"], 80);
+    talk.shows("> ").await;
+    talk.types("tell\r");
+    talk.shows("tell tell tell").await;
+    kill(Pid::from_raw(talk.pid()), Signal::SIGINT).unwrap();
+    talk.shows("(stopped)").await;
+    talk.types("/system be brief\r");
+    talk.types("/system\r");
+    talk.shows("\nbe brief").await;
+    talk.types("/exit\r");
+    assert!(talk.end().await.0.success());
+}
