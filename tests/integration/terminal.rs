@@ -122,10 +122,11 @@ async fn a_conversation_has_a_status_line_and_ctrl_c_stops_the_answer_alone() {
     talk.types("tell\r");
     talk.shows("tell tell tell").await;
     kill(Pid::from_raw(talk.pid()), Signal::SIGINT).unwrap();
-    talk.shows("(stopped)").await;
+    talk.shows("(stopped)\n> ").await;
     talk.types("/system be brief\r");
+    talk.shows("brief\n> ").await;
     talk.types("/system\r");
-    talk.shows("\nbe brief").await;
+    talk.shows("\nbe brief\n> ").await;
     talk.types("/exit\r");
     assert!(talk.end().await.0.success());
 }
