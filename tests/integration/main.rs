@@ -28,3 +28,4 @@ mod signals;
 mod terminal;
 mod trouble;
 mod up;
+mod vllm_sleep;
