@@ -15,6 +15,7 @@ mod owed;
 mod rows;
 mod schema;
 mod sqlite;
+mod writer;
 
 pub use dir::HubDir;
 pub(crate) use dir::plain;

@@ -5,40 +5,19 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use tokio::sync::oneshot;
 use wire::row::Timestamp;
 
-use super::failpoint;
-use super::owed::Owed;
 use super::rows;
 use super::schema::migrate;
+use super::writer::{Job, Write, Writer};
 use super::{Change, HubDir, Pending, Snapshot, Store, StoreError};
 use crate::model::{AuditRecord, DurableTask};
 
 /// How long another program may hold the file (a backup, a shell) before a write is refused.
-const BUSY: Duration = Duration::from_secs(5);
-/// Most jobs in one commit: bounds how long the first of them waits for the others.
-const GROUP: usize = 512;
-/// Between two tries to write what is owed, while nothing else is to be written.
-const AGAIN: Duration = Duration::from_secs(1);
-/// After so long without work the log is folded into the file and cut, so that what was erased is gone from both.
-const QUIET: Duration = Duration::from_millis(500);
-
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-enum Job {
-    Write(Write),
-    Do(Box<dyn FnOnce(&mut Connection) + Send>),
-}
-
-/// One list of changes.
-struct Write {
-    changes: Vec<Change>,
-    reply: Reply<()>,
-    /// Memory has them already: what cannot be written now is written later.
-    owed: bool,
-}
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The store in one file, or in memory.
 pub struct SqliteStore {
@@ -76,7 +55,7 @@ impl SqliteStore {
     fn start(conn: Connection, dir: Option<Arc<HubDir>>) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let run = move || {
-            serve(conn, &queue);
+            Writer::new(conn).serve(&queue);
             drop(dir);
         };
         let thread = std::thread::Builder::new()
@@ -218,145 +197,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     // An answered 202 survives a power cut too; the commit is shared, and nobody on the hot path waits for it.
     conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     Ok(conn)
-}
-
-fn serve(mut conn: Connection, queue: &mpsc::Receiver<Job>) {
-    let (mut folded, mut owed) = (true, Owed::default());
-    loop {
-        let first = if !owed.is_empty() {
-            next_or_pay(&mut conn, &mut owed, queue)
-        } else if folded {
-            queue.recv().ok()
-        } else {
-            next_or_fold(&conn, queue)
-        };
-        let Some(first) = first else { return };
-        folded = false;
-        let mut group = Vec::new();
-        for job in std::iter::once(first).chain(queue.try_iter().take(GROUP)) {
-            match job {
-                Job::Write(write) => group.push(write),
-                Job::Do(work) => {
-                    // In order: a read sees all that was given before it.
-                    commit(&mut conn, &mut owed, std::mem::take(&mut group));
-                    work(&mut conn);
-                }
-            }
-        }
-        commit(&mut conn, &mut owed, group);
-    }
-}
-
-/// The next job; before it, in a quiet moment, the log is folded.
-fn next_or_fold(conn: &Connection, queue: &mpsc::Receiver<Job>) -> Option<Job> {
-    match queue.recv_timeout(QUIET) {
-        Ok(job) => Some(job),
-        Err(mpsc::RecvTimeoutError::Disconnected) => None,
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            // Best effort: where another program reads just now, the next quiet moment does it.
-            if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-                log::debug!("store: log not folded: {error}");
-            }
-            queue.recv().ok()
-        }
-    }
-}
-
-/// The next job; before it, again and again, what is owed is written, until it is. Before the end there is one more try.
-fn next_or_pay(conn: &mut Connection, owed: &mut Owed, queue: &mpsc::Receiver<Job>) -> Option<Job> {
-    while !owed.is_empty() {
-        match queue.recv_timeout(AGAIN) {
-            Ok(job) => return Some(job),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                pay(conn, owed);
-                return None;
-            }
-            // Nobody waits for it, and whoever comes meanwhile must not wait for whom we wait for.
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                let impatient = conn.busy_timeout(Duration::ZERO);
-                pay(conn, owed);
-                if let Err(error) = impatient.and_then(|()| conn.busy_timeout(BUSY)) {
-                    log::debug!("store: {error}");
-                }
-            }
-        }
-    }
-    queue.recv().ok()
-}
-
-/// Writes what is owed, if that is possible now.
-fn pay(conn: &mut Connection, owed: &mut Owed) {
-    if transact(conn, owed, &[]).is_ok() {
-        log::info!("store: written what could not be written before");
-    }
-}
-
-/// One transaction for the whole group, a savepoint for each list: one that cannot be applied fails alone. What is owed
-/// comes first.
-fn commit(conn: &mut Connection, owed: &mut Owed, group: Vec<Write>) {
-    if group.is_empty() {
-        return;
-    }
-    match transact(conn, owed, &group) {
-        Ok(results) => {
-            for (write, result) in group.into_iter().zip(results) {
-                // A caller who did not wait has dropped the other end.
-                let _ = write.reply.send(result);
-            }
-        }
-        Err(error) => {
-            log::error!("{error}");
-            for write in group {
-                if write.owed {
-                    owed.keep(write.changes);
-                }
-                let _ = write.reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
-/// Afterwards nothing is owed; the results are those of the group.
-fn transact(
-    conn: &mut Connection,
-    owed: &mut Owed,
-    group: &[Write],
-) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-    // Rolled back when dropped on the way out.
-    let mut tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    for change in owed.changes() {
-        // What cannot be applied is logged, and can never be.
-        let _ = apply(&mut tx, std::slice::from_ref(change))?;
-    }
-    let results = group.iter().map(|write| apply(&mut tx, &write.changes)).collect::<Result<_, _>>()?;
-    failpoint::reach("before commit");
-    tx.commit().map_err(failed)?;
-    failpoint::reach("after commit");
-    owed.clear();
-    Ok(results)
-}
-
-/// One list, whole or not at all. An error of the outer kind fails the whole transaction.
-fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), StoreError>, StoreError> {
-    let save = tx.savepoint().map_err(failed)?;
-    match changes.iter().try_for_each(|change| rows::apply(&save, change)) {
-        Ok(()) => {
-            save.commit().map_err(failed)?;
-            Ok(Ok(()))
-        }
-        Err(error) if is_constraint(&error) => {
-            drop(save);
-            let error = failed(error);
-            log::error!("a change was not written: {error}");
-            Ok(Err(error))
-        }
-        // The disk is full, or the like: nothing of the group can be kept.
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 /// What an error of `SQLite`'s means to us. Its texts name tables and columns, never values.

@@ -159,6 +159,11 @@ impl Upload {
 }
 
 impl Answer {
+    /// The answer to a request that was begun.
+    pub(crate) async fn of(stream: TcpStream) -> Self {
+        Self::read(stream).await
+    }
+
     async fn read(mut stream: TcpStream) -> Self {
         let mut raw = Vec::new();
         let end = loop {

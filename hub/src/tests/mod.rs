@@ -10,6 +10,7 @@ mod http;
 mod lifecycle;
 mod limits;
 mod manage;
+mod outage;
 mod publisher;
 mod queue;
 mod results;

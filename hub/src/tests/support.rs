@@ -74,6 +74,16 @@ impl TestHub {
         }
     }
 
+    /// Whether a wake task of the row is under way.
+    pub(crate) fn is_waking(&self, row: &str) -> bool {
+        self.handle.core().wakes.lock().is_waking(row)
+    }
+
+    /// Takes a session's channel away, before anybody has noticed that it is gone.
+    pub(crate) fn drop_channel(&self, session: &str) {
+        self.handle.core().channels.drop_session(session);
+    }
+
     pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }

@@ -1,0 +1,189 @@
+//! What goes away in the middle: publishers, callers, the store, the hub itself.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::http::Ask;
+use super::publisher::{Publisher, pooled, provider};
+use super::road::{chat, infer};
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::options::DataDir;
+
+const AWAKE: &str = r#"{ "status": 200, "body": { "ok": true, "ms": 1 } }"#;
+
+fn asleep(name: &str) -> Value {
+    let mut asleep = provider(name);
+    asleep["initialStatus"] = "hibernating".into();
+    asleep
+}
+
+fn saying(text: &str) -> String {
+    json!({ "messages": [{ "role": "user", "content": text }] }).to_string()
+}
+
+async fn statuses(hub: &TestHub) -> Vec<String> {
+    let (_, tasks) = hub.ask("GET", "/api/v1/inference-tasks").json().await;
+    tasks.as_array().unwrap().iter().map(|task| task["status"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The next task is that of a caller who says `text`, and is answered.
+async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) {
+    let ask = ask.body(saying(text));
+    let (answer, ()) = futures_util::join!(ask.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(task["kind"], "infer", "{task}");
+        assert_eq!(task["request"]["messages"][0]["content"], text, "an orphan ran first");
+        publisher.answer(hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200, "{}", answer.1);
+}
+
+/// F77: a caller whose patience is over before the model is loaded gets 504, and no inference follows that nobody waits
+/// for, whenever the load ends.
+#[actix_rt::test]
+async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
+    let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_millis(300)).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, wake) = futures_util::join!(call.send(), publisher.task());
+    assert_eq!((answer.0, &wake["kind"]), (504, &json!("wake")), "{}", answer.1);
+    let woken: Value = serde_json::from_str(AWAKE).unwrap();
+    eventually("the wake is over too", async || !hub.is_waking("a")).await;
+    assert_eq!(publisher.post(&hub, &wake, &woken).await, 410);
+    let next = infer(&hub, "a", false).body(saying("next"));
+    let (answer, ()) = futures_util::join!(next.send(), async {
+        let wake = publisher.task().await;
+        assert_eq!(wake["kind"], "wake", "an orphan: {wake}");
+        publisher.post(&hub, &wake, &woken).await;
+        let task = publisher.task().await;
+        assert_eq!(task["request"]["messages"][0]["content"], "next");
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    hub.stop().await;
+}
+
+/// F76: a caller who leaves while the model loads, or while it waits for room, leaves no task behind.
+#[actix_rt::test]
+async fn a_caller_who_leaves_while_it_waits_leaves_no_task() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel, status")).await;
+    let caller = infer(&hub, "a", false).begin().await;
+    let wake = publisher.task().await;
+    drop(caller);
+    eventually("it is gone", async || statuses(&hub).await == ["cancelled"]).await;
+    publisher.post(&hub, &wake, &serde_json::from_str(AWAKE).unwrap()).await;
+    serves(&hub, &mut publisher, infer(&hub, "a", false), "after the load").await;
+
+    let room = |in_flight: u32| {
+        json!({ "providers": [{ "name": "a", "status": "active", "inFlight": in_flight, "queued": 0,
+            "maxConcurrency": 1 }] })
+    };
+    publisher.beat(&hub, room(1)).await;
+    let caller = infer(&hub, "a", false).header("x-queue-timeout", "60").begin().await;
+    eventually("it waits", async || statuses(&hub).await.len() == 3).await;
+    drop(caller);
+    eventually("it is gone", async || {
+        statuses(&hub).await.iter().filter(|status| *status == "cancelled").count() == 2
+    })
+    .await;
+    publisher.beat(&hub, room(0)).await;
+    serves(&hub, &mut publisher, infer(&hub, "a", false), "after the room").await;
+    hub.stop().await;
+}
+
+/// F78: a publisher that goes between choice and dispatch is followed by the next member, or by a 503; never by a wait.
+#[actix_rt::test]
+async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
+    let hub = hub().await;
+    let mut goes = Publisher::start(&hub, ADMIN, &[pooled("a", "p")], None).await;
+    let mut stays = Publisher::start(&hub, ADMIN, &[pooled("b", "p")], None).await;
+    for _ in 0..20 {
+        hub.until_status("a", "active").await;
+        hub.drop_channel(&goes.session);
+        let alone = infer(&hub, "a", false);
+        let pool = hub.ask("POST", "/v1/chat/completions").body(chat("p", false));
+        let (alone, pool, ()) = timeout(Duration::from_secs(5), async {
+            futures_util::join!(alone.open(), pool.send(), async {
+                let task = stays.task().await;
+                stays.answer(&hub, &task, "hello").await;
+            })
+        })
+        .await
+        .expect("no wait");
+        assert_eq!(alone.status, 503, "{}", alone.head);
+        assert!(alone.head.contains("retry-after: 5"), "{}", alone.head);
+        assert_eq!(pool.0, 200, "{}", pool.1);
+        goes.open(&hub, None).await;
+    }
+    hub.stop().await;
+}
+
+/// F72: an answer that does not end while a hub stops ends with an error, and not as if it were whole.
+#[actix_rt::test]
+async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let (stream, whole) = (infer(&hub, "a", true), infer(&hub, "a", false));
+    let (mut stream, first) = futures_util::join!(stream.open(), async {
+        let task = publisher.task().await;
+        publisher.chunk(&hub, &task, "one").await;
+        task
+    });
+    stream.until("one").await;
+    let whole = whole.begin().await;
+    assert_ne!(publisher.task().await["taskId"], first["taskId"]);
+    // Twenty seconds that nobody has to sit through: the clock of this thread alone stands still, the hub's server has
+    // its own.
+    tokio::time::pause();
+    hub.stop().await;
+    tokio::time::resume();
+    let rest = stream.rest().await;
+    assert!(rest.contains("data: {\"error\":"), "{rest}");
+    assert!(!rest.contains("[DONE]"), "{rest}");
+    let whole = super::http::Answer::of(whole).await;
+    assert_eq!(whole.status, 503, "{}", whole.head);
+    assert!(publisher.event().await.is_none(), "the channel ends: its registrar looks for the next hub");
+}
+
+/// F64: while another program holds the file, what has to be written waits and is refused with 503; everything else is
+/// as quick as ever, and afterwards all of it is.
+#[actix_rt::test]
+async fn a_locked_file_holds_up_what_is_written_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub_with(|options| options.data = DataDir::Path(dir.path().join("hub"))).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let other = rusqlite::Connection::open(dir.path().join("hub/hub.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let token = hub.ask("POST", "/api/v1/tokens").body(json!({ "user": "bob" }).to_string());
+    let task = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
+    let task = hub.ask("POST", "/api/v1/inference-tasks").body(task);
+    let mut slowest = Duration::ZERO;
+    let refused = async { futures_util::join!(token.open(), task.open()) };
+    let mut refused = std::pin::pin!(refused);
+    let (token_refused, task_refused) = loop {
+        let begun = Instant::now();
+        let quick = async {
+            serves(&hub, &mut publisher, infer(&hub, "a", false), "meanwhile").await;
+            assert_eq!(hub.ask("GET", "/api/v1/llms").send().await.0, 200);
+            assert_eq!(publisher.beat(&hub, json!({})).await, 200);
+        };
+        // Polled beside it, or it would be sent only when this is over.
+        match futures_util::future::select(std::pin::pin!(quick), refused.as_mut()).await {
+            futures_util::future::Either::Left(((), _)) => slowest = slowest.max(begun.elapsed()),
+            futures_util::future::Either::Right((refused, quick)) => {
+                quick.await;
+                break refused;
+            }
+        }
+    };
+    for refused in [token_refused, task_refused] {
+        assert!(refused.status == 503 && refused.head.contains("retry-after: 5"), "{}", refused.head);
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(token.send().await.0, 201);
+    hub.stop().await;
+}
