@@ -27,7 +27,18 @@ const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     let running = Hub::start(options(args)?).await.map_err(refused_start)?;
     announce(running.admin_token());
-    log::info!("the hub listens on {}", running.url());
+    let addr = running.addr();
+    if addr.ip().is_unspecified() {
+        log::info!("the hub listens on {} and every other address of this machine", running.url());
+    } else {
+        log::info!("the hub listens on {}", running.url());
+    }
+    if !addr.ip().is_loopback() && running.url().starts_with("http://") {
+        log::warn!(
+            "others can reach {addr} and nothing there is encrypted: give --tls-cert and --tls-key, \
+             or put a TLS proxy in front and listen on 127.0.0.1"
+        );
+    }
     notify::ready();
     tokio::select! {
         _ = signals.stop() => {}

@@ -96,3 +96,23 @@ async fn service_install_writes_a_unit_of_this_user_and_says_how_to_start_it() {
     assert_eq!(changed.code(), 1, "{changed:?}");
     assert!(changed.stderr.contains("--force replaces it"), "{changed:?}");
 }
+
+#[actix_rt::test]
+async fn systemd_accepts_both_units() {
+    let home = Home::new();
+    for (name, what, of_user) in
+        [("virtual-llm.service", "publish", true), ("virtual-llm-hub.service", "hub", false)]
+    {
+        let printed = home.run(&["service", "install", what, "--manager", "systemd", "--print"]).await;
+        let unit = home.path().join(name);
+        std::fs::write(&unit, &printed.stdout).unwrap();
+        let mut verify = std::process::Command::new("systemd-analyze");
+        verify.args(of_user.then_some("--user")).arg("verify").arg(&unit);
+        // The manager of a user wants a place to run in.
+        let Ok(said) = verify.env("XDG_RUNTIME_DIR", home.path()).output() else {
+            return eprintln!("skipped: no systemd-analyze here");
+        };
+        let words = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && !words.contains(name), "{unit:?}: {words}");
+    }
+}
