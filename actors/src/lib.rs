@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod backoff;
 mod changes;
+mod failpoint;
 pub mod heartbeat;
 pub mod http;
 pub mod hub_client;

@@ -109,6 +109,18 @@ async fn two_are_never_in_flight_and_a_slow_hub_does_not_stretch_the_interval() 
     assert_eq!(setup.beat_seconds(), [30, 60, 90, 120], "the tick at 150 falls into a beat");
 }
 
+/// F60: after two hours in which nothing ran there is one beat, and not one for each that was missed.
+#[actix::test]
+async fn a_long_sleep_is_followed_by_one_beat() {
+    let setup = start();
+    pass(31 * SECOND).await;
+    tokio::time::advance(7200 * SECOND).await;
+    pass(29 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [30, 7231]);
+    pass(2 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [30, 7231, 7261]);
+}
+
 #[actix::test]
 async fn a_reconnect_during_a_beat_gets_its_own_afterwards_and_a_wakes_beat_does_not() {
     let setup = start();

@@ -7,12 +7,19 @@ use tokio::sync::mpsc;
 use wire::TaskId;
 
 use super::{HubClient, HubError, HubErrorKind};
+use crate::failpoint;
 use crate::uplink::{Cut, Posted, Uplink};
 
 impl Uplink for HubClient {
     fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
         let (hub, task) = (self.clone(), task.clone());
-        async move { posted(hub.post_result_now(&task, body).await) }.boxed_local()
+        async move {
+            failpoint::reach("before result");
+            let result = hub.post_result_now(&task, body).await;
+            failpoint::reach("after result");
+            posted(result)
+        }
+        .boxed_local()
     }
 
     fn upload(

@@ -10,6 +10,8 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use tempfile::NamedTempFile;
 use wire::SessionId;
 
+use crate::failpoint;
+
 /// More than this is not a session file.
 const MAX_FILE: u64 = 4 << 10;
 
@@ -112,7 +114,9 @@ pub fn save(path: &Path, id: &SessionId) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(folder)?;
     writeln!(file, "{id}")?;
     file.as_file().sync_all()?;
+    failpoint::reach("before rename");
     file.persist(path)?;
+    failpoint::reach("after rename");
     // Some file systems cannot sync a folder; the file is then as safe as they make it.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())

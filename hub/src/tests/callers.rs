@@ -200,7 +200,7 @@ async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     hub.stop().await;
 }
 
-/// F72: a hub that stops lets running answers end and refuses new calls.
+/// F72, P8: a hub that stops lets running answers end and refuses new calls.
 #[actix_rt::test]
 async fn stopping_lets_running_calls_end_and_refuses_new_ones() {
     let hub = hub().await;

@@ -278,7 +278,7 @@ async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_
     hub.stop().await;
 }
 
-/// F05, F23: silence ends routing and what was sent into it; one beat brings it back.
+/// F05, F23, F60: silence ends routing and what was sent into it; one beat brings it back.
 #[actix_rt::test]
 async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     let hub = hub_with(|options| {

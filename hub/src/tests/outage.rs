@@ -121,7 +121,7 @@ async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
     hub.stop().await;
 }
 
-/// F72: an answer that does not end while a hub stops ends with an error, and not as if it were whole.
+/// F72, P8: an answer that does not end while a hub stops ends with an error, and not as if it were whole.
 #[actix_rt::test]
 async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     let hub = hub().await;
@@ -185,5 +185,36 @@ async fn a_locked_file_holds_up_what_is_written_and_nothing_else() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(token.send().await.0, 201);
+    hub.stop().await;
+}
+
+/// F74, P7: a caller that does not read holds up the chunks of its own answer, which wait at their publisher, and
+/// nobody else's.
+#[actix_rt::test]
+async fn a_caller_that_does_not_read_lets_chunks_wait_at_their_publisher() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut others = Publisher::start(&hub, ADMIN, &[provider("b")], None).await;
+    let call = infer(&hub, "a", true);
+    let (mut answer, task) = futures_util::join!(call.open(), async {
+        let task = publisher.task().await;
+        publisher.chunk(&hub, &task, "one").await;
+        task
+    });
+    answer.until("one").await;
+    let large = "x".repeat(100_000);
+    let mut taken = 0;
+    let stuck = loop {
+        let mut posting = Box::pin(publisher.chunk(&hub, &task, &large));
+        match timeout(Duration::from_millis(500), &mut posting).await {
+            Ok(status) => assert_eq!(status, 200),
+            Err(_elapsed) => break posting,
+        }
+        taken += large.len();
+        assert!(taken < 64 << 20, "{taken} bytes are somewhere");
+    };
+    serves(&hub, &mut others, infer(&hub, "b", false), "meanwhile").await;
+    drop(answer);
+    assert_eq!(stuck.await, 410, "its caller left");
     hub.stop().await;
 }
