@@ -6,6 +6,7 @@ use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::support::backend::FakeBackend;
 use crate::support::team::{Team, start_hub, start_registrar};
 use crate::support::wait_until;
 
@@ -171,4 +172,24 @@ async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
     asked.sort();
     asked.dedup();
     assert_eq!(asked.len(), ALL, "each ran once");
+}
+
+/// F35: a model whose backend refuses connections is offered no more, callers hear so at once, and it is offered again
+/// when the backend is back.
+#[actix_rt::test]
+async fn a_backend_that_goes_takes_its_model_with_it_and_brings_it_back() {
+    let mut team = Team::start().await;
+    let port = team.backend.port();
+    team.backend.stop().await;
+    wait_until("it is offered no more", || async {
+        (team.row().await["status"] == "inactive").then_some(())
+    })
+    .await;
+    let asked = tokio::time::Instant::now();
+    assert_eq!(team.chat(true).await.status, 503);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    team.backend = FakeBackend::on(port);
+    wait_until("it is offered again", || async { (team.row().await["status"] == "active").then_some(()) })
+        .await;
+    assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
 }

@@ -162,6 +162,24 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     assert_eq!(users.iter().filter(|token| token["user"] == "bob").count(), 1, "{users:?}");
 }
 
+/// F65: a hub does not start on a file that is no database of its own: it says so in a sentence, and leaves it as it is.
+#[actix_rt::test]
+async fn a_hub_does_not_start_on_a_file_that_is_not_its_own() {
+    let home = Home::new();
+    let file = home.path().join("hub/hub.db");
+    let content = "no database at all, but long enough to look at\n".repeat(100);
+    std::fs::create_dir(home.path().join("hub")).unwrap();
+    std::fs::write(&file, &content).unwrap();
+    let outcome = start_hub(&home, 0).end().await;
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert!(
+        errors.len() == 1 && errors[0].contains("damaged") && errors[0].contains("hub.db"),
+        "{outcome:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
+}
+
 /// F85: a hub without descriptors neither spins nor dies, and serves again when there are some.
 #[actix_rt::test]
 async fn a_hub_without_descriptors_neither_spins_nor_dies() {

@@ -1,6 +1,7 @@
 //! The embedded store: one `SQLite` file, owned by one thread. Whatever waits for the thread is committed together.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,12 +18,18 @@ use crate::model::{AuditRecord, DurableTask};
 
 /// How long another program may hold the file (a backup, a shell) before a write is refused.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
+/// Jobs that wait for the thread: some seconds of the busiest hub. A disk that hangs for longer must not fill the memory
+/// with what callers want written, nor keep them waiting for ever.
+pub(super) const MAX_WAITING: usize = 20_000;
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The store in one file, or in memory.
 pub struct SqliteStore {
     /// `None` only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
+    /// How many jobs wait.
+    waiting: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,15 +61,17 @@ impl SqliteStore {
 
     fn start(conn: Connection, dir: Option<Arc<HubDir>>) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let writer = Writer::new(conn, waiting.clone());
         let run = move || {
-            Writer::new(conn).serve(&queue);
+            writer.serve(&queue);
             drop(dir);
         };
         let thread = std::thread::Builder::new()
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), waiting, thread: Some(thread) })
     }
 
     fn send<T: Send + 'static>(
@@ -70,6 +79,10 @@ impl SqliteStore {
         job: Job,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Pending<T> {
+        if !job.is_owed() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            return Box::pin(async { Err(StoreError::Unavailable("too much waits to be written".into())) });
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // A failed send drops the job and with it the reply: the receiver then says so.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
         Box::pin(async {
@@ -85,6 +98,15 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         let job = Job::Do(Box::new(move |conn| drop(reply.send(work(conn).map_err(failed)))));
         self.send(job, answer)
+    }
+
+    /// Keeps the thread busy with this.
+    #[cfg(test)]
+    pub(super) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> Pending<()> {
+        self.run(move |_| {
+            with();
+            Ok(())
+        })
     }
 
     #[cfg(test)]

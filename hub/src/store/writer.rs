@@ -1,6 +1,7 @@
 //! The store's thread: jobs in their order, and whatever waits is committed together.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -21,6 +22,13 @@ pub(super) enum Job {
     Do(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
+impl Job {
+    /// Whether it may not be refused: memory has it already, and there is as much of it as memory has.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self, Self::Write(Write { owed: true, .. }))
+    }
+}
+
 /// One list of changes.
 pub(super) struct Write {
     pub(super) changes: Vec<Change>,
@@ -36,11 +44,13 @@ pub(super) struct Writer {
     /// The last commit failed. Until one succeeds nobody waits for whoever holds the file: all that comes would wait
     /// behind it, one after the other.
     stuck: bool,
+    /// How many jobs wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection) -> Self {
-        Self { conn, owed: Owed::default(), stuck: false }
+    pub(super) fn new(conn: Connection, waiting: Arc<AtomicUsize>) -> Self {
+        Self { conn, owed: Owed::default(), stuck: false, waiting }
     }
 
     /// Does all jobs, until nobody can send any more.
@@ -58,6 +68,7 @@ impl Writer {
             folded = false;
             let mut group = Vec::new();
             for job in std::iter::once(first).chain(queue.try_iter().take(GROUP)) {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::Do(work) => {

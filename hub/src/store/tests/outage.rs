@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::owed::Owed;
+use crate::store::sqlite::MAX_WAITING;
 
 fn put(id: &str, model: &str) -> Change {
     Change::PutLlm(Box::new(Llm { model: model.into(), ..llm(id, &format!("name-of-{id}")) }))
@@ -57,6 +58,27 @@ async fn a_store_that_ends_has_written_what_it_owed() {
     store.pragma("max_page_count", 1 << 20).await.unwrap();
     drop(store);
     assert_eq!(models(dir.path()), ["1new".to_owned(), format!("2{large}")]);
+}
+
+/// P7: while the disk hangs, so much waits and no more; what memory has already is never refused.
+#[tokio::test]
+async fn only_so_much_waits_for_a_disk_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let (go, hang) = std::sync::mpsc::channel::<()>();
+    let hung = store.occupy(move || drop(hang.recv()));
+    let mut last = store.write(vec![put("1", "accepted")]);
+    for _ in 0..MAX_WAITING {
+        last = store.write(Vec::new());
+    }
+    assert!(matches!(last.await, Err(StoreError::Unavailable(_))));
+    assert!(store.task("t").await.is_err());
+    let owed = store.owe(vec![put("2", "owed")]);
+    drop(go);
+    hung.await.unwrap();
+    owed.await.unwrap();
+    assert_eq!(models(dir.path()), ["1accepted", "2owed"]);
+    store.write(vec![put("3", "after")]).await.unwrap();
 }
 
 proptest! {
