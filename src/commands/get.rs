@@ -69,6 +69,16 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
     }
 }
 
+/// Several of them, for a sentence.
+const fn plural(kind: GetKind) -> &'static str {
+    match kind {
+        GetKind::Llm => "LLMs",
+        GetKind::Agent => "agents",
+        GetKind::Session => "sessions",
+        GetKind::Task => "tasks",
+    }
+}
+
 async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
     let Some(name) = &args.name else {
@@ -98,7 +108,7 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
         None | Some(OutputFormat::Wide) => {
             let rows = rows_of(answer);
             if rows.is_empty() {
-                output::note(format!("There are no {}s.", singular(args.kind)));
+                output::note(format!("There are no {}.", plural(args.kind)));
                 return Ok(());
             }
             for line in table.lines(rows) {

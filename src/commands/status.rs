@@ -109,7 +109,7 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
     };
     let mut lines = vec![
         format!("Hub         {}", printable(&status.hub_url)),
-        format!("Channel     {state}, since {}", ago(status.channel.since)),
+        format!("Channel     {state}, for {}", ago(status.channel.since)),
         format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
         format!(
             "Heartbeat   {}",

@@ -180,3 +180,24 @@ async fn a_piped_conversation_remembers_and_ends_with_the_pipe() {
     assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
     drop(publish);
 }
+
+#[actix_rt::test]
+async fn whoever_shares_a_private_llm_is_told_that_it_stays_private_and_what_helps() {
+    let office = Office::open().await;
+    let provider = |visibility: &str| json!([{ "name": "a", "type": "mock", "publish": true, "visibility": visibility }]);
+    office.admin.providers(&provider("private"));
+    let publish = office.admin.start(&["publish"]);
+    publish.logs("control channel open").await;
+    office.admin.providers(&provider("public"));
+    publish.signal(nix::sys::signal::Signal::SIGHUP);
+    publish.logs("LLM a stays private").await;
+    publish.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(publish.end().await.code(), 0);
+    // As the warning says.
+    office.ok(&["delete", "llm", "a"]).await;
+    let publish = office.admin.start(&["publish"]);
+    publish.logs("control channel open").await;
+    let row: Value = serde_json::from_str(&office.ok(&["get", "llm", "a", "-o", "json"]).await).unwrap();
+    assert_eq!(row["visibility"], "public");
+    assert!(!publish.stderr().contains("stays private"), "{}", publish.stderr());
+}

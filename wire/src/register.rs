@@ -86,6 +86,20 @@ pub struct AgentEntry {
 pub struct RegisterAnswer {
     /// Replaces ours on disk and on the next channel.
     pub provider_session_id: String,
+    /// What a hub of ours has to say about a call that it took: a list of texts. Of another hub it may be anything.
+    #[serde(default)]
+    pub warnings: serde_json::Value,
+}
+
+impl RegisterAnswer {
+    /// Most texts that are taken: one for each LLM would be many already.
+    const MOST_WARNINGS: usize = 16;
+
+    /// The warnings, where it is texts that stand there.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        let texts = self.warnings.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        texts.take(Self::MOST_WARNINGS)
+    }
 }
 
 /// `POST /_provider-heartbeat`, and with the id alone `POST /_provider-drain`.

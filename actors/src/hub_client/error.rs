@@ -147,7 +147,12 @@ pub(super) fn message(body: &[u8]) -> String {
         }
         _ => body.message,
     });
-    let mut message = one_line(said.as_deref().unwrap_or(&text));
+    short(said.as_deref().unwrap_or(&text))
+}
+
+/// A text of the hub's, in one line of a sane length.
+pub(super) fn short(text: &str) -> String {
+    let mut message = one_line(text);
     if message.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
         message.truncate(end);

@@ -15,6 +15,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::register::{Heartbeat, RegisterAnswer, RegisterRequest};
 use wire::{Features, SessionId, TaskId};
 
+use crate::changes::Changes;
 use crate::http;
 use crate::options::Credentials;
 
@@ -72,6 +74,8 @@ struct Inner {
     control: Client,
     results: Client,
     uploads: Connections,
+    /// The warnings that were logged last.
+    told: RefCell<Changes>,
 }
 
 /// A status and what came with it.
@@ -92,7 +96,17 @@ impl HubClient {
             if address.is_https() { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
         let (control, results) = (http::client(tls.clone()), http::client(tls.clone()));
         let uploads = Connections::default();
-        Ok(Self { inner: Rc::new(Inner { address, token, tls, control, results, uploads }) })
+        Ok(Self {
+            inner: Rc::new(Inner {
+                address,
+                token,
+                tls,
+                control,
+                results,
+                uploads,
+                told: RefCell::default(),
+            }),
+        })
     }
 
     /// How the hub is called by `https`; `None` where it is not.
@@ -114,7 +128,19 @@ impl HubClient {
         let odd = |reason: &str| HubError::Odd { call: CALL, reason: reason.to_owned() };
         let answer: RegisterAnswer = serde_json::from_slice(&answer.body)
             .map_err(|_| odd("the hub's answer is not what a hub says"))?;
+        self.pass_on(&answer);
         SessionId::parse(answer.provider_session_id).map_err(|_| odd("the hub gave no legal session id"))
+    }
+
+    /// Logs what the hub has to say about a call that it took: once, however often we register.
+    fn pass_on(&self, answer: &RegisterAnswer) {
+        let warnings: Vec<_> = answer.warnings().map(error::short).collect();
+        let mut told = self.inner.told.borrow_mut();
+        if warnings.is_empty() {
+            told.clear();
+        } else if told.is_news(&warnings.join("\n")) {
+            warnings.iter().for_each(|warning| log::warn!("the hub: {warning}"));
+        }
     }
 
     async fn open_channel_now(&self, session: SessionId) -> Result<Channel, HubError> {

@@ -255,7 +255,7 @@ impl Registry {
 fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Registered) -> Visibility {
     match (old, asked) {
         (Visibility::Private, Visibility::Public) => {
-            done.warnings.push(format!("{what} stays private: a later register call cannot make it public"));
+            done.warnings.push(format!("{what} stays private: a later register call cannot make it public; publish it under another name, or let an admin delete its row while it is not published"));
         }
         (Visibility::Public, Visibility::Private) => {
             done.warnings.push(format!("{what} was public and is private from now on"));
