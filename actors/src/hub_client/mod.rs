@@ -139,7 +139,9 @@ impl HubClient {
         if warnings.is_empty() {
             told.clear();
         } else if told.is_news(&warnings.join("\n")) {
-            warnings.iter().for_each(|warning| log::warn!("the hub: {warning}"));
+            for warning in warnings {
+                log::warn!("the hub: {warning}");
+            }
         }
     }
 
