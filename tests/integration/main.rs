@@ -18,6 +18,7 @@ mod console;
 mod end_to_end;
 mod errors;
 mod fault_proxy;
+mod hub_away;
 mod limits;
 mod manage;
 mod pages;

@@ -25,7 +25,7 @@ async fn hub(home: &Home, options: &[&str]) -> (Process, String) {
 }
 
 /// A certificate for `name` that was valid up to that year, in files.
-fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
+pub fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -38,7 +38,7 @@ fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
     (cert_file, key_file)
 }
 
-/// Who comes over plain http to a port that speaks TLS, or trusts no certificate there, is told which it is.
+/// F80: who comes over plain http to a port that speaks TLS, or trusts no certificate there, is told which it is.
 #[actix_rt::test]
 async fn each_trouble_with_tls_is_told_by_its_name() {
     let mut sheet = Sheet::default();

@@ -23,56 +23,76 @@ pub fn free_port() -> u16 {
 }
 
 pub fn start_hub(home: &Home, port: u16) -> Process {
-    start_hub_after("true", home, port)
+    launch_hub("true", home, port, &[])
 }
 
 /// As `start_hub`, by a shell that does `setup` first.
 pub fn start_hub_after(setup: &str, home: &Home, port: u16) -> Process {
-    let data = home.path().join("hub");
-    let mut command = home.command_after(
-        setup,
-        &[
-            "hub",
-            "--listen",
-            &format!("127.0.0.1:{port}"),
-            "--data-dir",
-            data.to_str().unwrap(),
-            "--reattach-grace",
-            "2s",
-        ],
-    );
+    launch_hub(setup, home, port, &[])
+}
+
+/// As `start_hub`, with further options.
+pub fn start_hub_with(home: &Home, port: u16, options: &[&str]) -> Process {
+    launch_hub("true", home, port, options)
+}
+
+fn launch_hub(setup: &str, home: &Home, port: u16, options: &[&str]) -> Process {
+    let (listen, data) = (format!("127.0.0.1:{port}"), home.path().join("hub"));
+    let usual = ["hub", "--listen", &listen, "--data-dir", data.to_str().unwrap(), "--reattach-grace", "2s"];
+    let mut command = home.command_after(setup, &[&usual, options].concat());
     command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     Process::new(command.spawn().unwrap())
 }
 
 pub fn start_registrar(home: &Home) -> Process {
-    home.start(&[
-        "publish",
-        "--heartbeat-interval",
-        "500ms",
-        "--reconnect-base",
-        "50ms",
-        "--reconnect-max",
-        "200ms",
-    ])
+    start_registrar_with(home, &[])
+}
+
+/// As `start_registrar`, with further options.
+pub fn start_registrar_with(home: &Home, options: &[&str]) -> Process {
+    let usual =
+        ["publish", "--heartbeat-interval", "500ms", "--reconnect-base", "50ms", "--reconnect-max", "200ms"];
+    home.start(&[&usual, options].concat())
+}
+
+/// What is unusual about a team.
+pub struct Plan<'a> {
+    /// What a shell does before it becomes the hub.
+    pub setup: &'a str,
+    pub hub: &'a [&'a str],
+    pub registrar: &'a [&'a str],
+    /// Where the hub listens, and where the registrar believes it to be.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self { setup: "true", hub: &[], registrar: &[], ports: None }
+    }
 }
 
 impl Team {
     pub async fn start() -> Self {
-        Self::start_after("true").await
+        Self::of(Plan::default()).await
     }
 
     /// A team whose hub is started by a shell that does `setup` first.
     pub async fn start_after(setup: &str) -> Self {
-        let (backend, home, port) = (FakeBackend::start(), Home::new(), free_port());
+        Self::of(Plan { setup, ..Plan::default() }).await
+    }
+
+    pub async fn of(plan: Plan<'_>) -> Self {
+        let (backend, home) = (FakeBackend::start(), Home::new());
+        let free = free_port();
+        let (port, door) = plan.ports.unwrap_or((free, free));
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
-        home.credentials(&format!("http://127.0.0.1:{port}/"), ADMIN);
+        home.credentials(&format!("http://127.0.0.1:{door}/"), ADMIN);
         home.providers(&json!([
             { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "publish": true, "poolName": "team" }
         ]));
-        let hub = start_hub_after(setup, &home, port);
+        let hub = launch_hub(plan.setup, &home, port, plan.hub);
         hub.logs("listens on").await;
-        let registrar = start_registrar(&home);
+        let registrar = start_registrar_with(&home, plan.registrar);
         registrar.logs("control channel open").await;
         Self { backend, home, port, hub, registrar, http }
     }

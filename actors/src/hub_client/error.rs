@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_http::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::Uri;
 use awc::http::header::{HeaderMap, LOCATION};
@@ -116,6 +117,10 @@ impl HubError {
             }
             SendRequestError::Connect(error) => format!("the hub cannot be reached: {error}"),
             SendRequestError::Timeout => "the hub did not answer in time".to_owned(),
+            // A reset is an error of reading, not one of what was read.
+            SendRequestError::Response(ParseError::Io(_) | ParseError::Incomplete) => {
+                "the connection broke before the hub answered".to_owned()
+            }
             SendRequestError::Response(_) => {
                 "the hub's answer is not HTTP; is it an https:// address?".to_owned()
             }

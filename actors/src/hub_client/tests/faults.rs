@@ -66,3 +66,28 @@ async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
         assert_eq!((error.kind(), error.nothing_taken()), (HubErrorKind::Retry, true), "{error}");
     }
 }
+
+/// F01, F17: a connection that is reset before the answer is no wrong address; an answer that is not HTTP may be one.
+#[actix::test]
+async fn a_reset_is_told_from_an_answer_that_is_not_http() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hub = Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
+    let answering = actix_rt::spawn(async move {
+        loop {
+            // Closed with the request unread: that is a reset.
+            drop(listener.accept().await.unwrap());
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut socket, b"\x15\x03\x03 no HTTP\r\n\r\n").await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 4096]).await;
+        }
+    });
+    let client = HubClient::new(&hub).unwrap();
+    for _ in 0..20 {
+        let reset = client.heartbeat(beat()).await.unwrap_err();
+        assert_eq!(reset.to_string(), "provider-heartbeat: the connection broke before the hub answered");
+        assert!(!reset.nothing_taken());
+        let odd = client.heartbeat(beat()).await.unwrap_err().to_string();
+        assert!(odd.contains("not HTTP"), "{odd}");
+    }
+    answering.abort();
+}

@@ -1,0 +1,223 @@
+//! A hub that dies, stops, or is far away, as processes: what its publisher and its callers see.
+
+use std::time::Duration;
+
+use awc::http::Method;
+use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::proxy::{Network, Proxy};
+use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub, start_hub_with, start_registrar_with};
+use crate::support::wait_until;
+use crate::trouble::certificate;
+
+fn count(log: &str, text: &str) -> usize {
+    log.matches(text).count()
+}
+
+/// The hub is killed, and its port is free again.
+async fn kill(team: &Team) {
+    team.hub.signal(Signal::SIGKILL);
+    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
+        .await;
+}
+
+/// F01, P4: a hub that dies while nobody asks is looked for again and again, in a line for each change, and finds its
+/// publisher under the same id.
+#[actix_rt::test]
+async fn a_hub_that_dies_idle_is_looked_for_until_it_is_back() {
+    let mut team = Team::start().await;
+    let before = team.row().await;
+    kill(&team).await;
+    team.registrar.logs("not registered").await;
+    // Whoever connects now is counted, and gets no word.
+    let doorman = TcpListener::bind(("127.0.0.1", team.port)).await.unwrap();
+    for _ in 0..5 {
+        drop(doorman.accept().await.unwrap());
+    }
+    drop(doorman);
+    team.hub = start_hub(&team.home, team.port);
+    wait_until("it is back", || async {
+        (count(&team.registrar.stderr(), "control channel open") == 2).then_some(())
+    })
+    .await;
+    assert_eq!(team.chat(false).await.status, 200);
+    assert_eq!(team.row().await["providerSessionId"], before["providerSessionId"]);
+    let log = team.registrar.stderr();
+    assert_eq!(count(&log, "no control channel"), 1, "{log}");
+    // Refused, broken off, refused again: a change of reason is news, five tries are not.
+    assert!((1..=3).contains(&count(&log, "not registered")), "{log}");
+}
+
+/// F02, P2, P3: a hub that dies in the middle ends its callers without a mark of success; what runs at its publisher
+/// ends once, its late result is nobody's any more, and nothing keeps the publisher from stopping.
+#[actix_rt::test]
+async fn a_hub_that_dies_in_the_middle_leaves_no_success_and_no_task_behind() {
+    let mut team = Team::start().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (100_000, Duration::from_millis(20)));
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut streamed = team.http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    let mut text = Vec::from(streamed.next().await.unwrap().unwrap());
+    team.backend.script(|script| script.think = Duration::from_millis(500));
+    let body = json!({ "model": "local", "messages": [] }).to_string();
+    let request = awc::Client::default()
+        .post(format!("http://127.0.0.1:{}/v1/chat/completions", team.port))
+        .insert_header(("authorization", format!("Bearer {ADMIN}")))
+        .send_body(body);
+    let whole = actix_rt::spawn(request);
+    wait_until("both run", || async { (team.backend.open() == 2).then_some(()) }).await;
+    kill(&team).await;
+    while let Some(Ok(piece)) = streamed.next().await {
+        text.extend(piece);
+    }
+    assert!(!String::from_utf8(text).unwrap().contains("[DONE]"));
+    assert!(whole.await.unwrap().is_err(), "a caller without an answer");
+    wait_until("both have ended", || async { (team.backend.open() == 0).then_some(()) }).await;
+
+    team.hub = start_hub(&team.home, team.port);
+    team.hub.logs("opened").await;
+    team.backend.script(|script| (script.tokens, script.think) = (3, Duration::ZERO));
+    assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
+    assert_eq!(team.backend.requests().len(), 3, "nothing ran twice");
+    team.registrar.signal(Signal::SIGTERM);
+    let outcome = team.registrar.end().await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(!outcome.stderr.contains("its result is lost"), "{outcome:?}");
+}
+
+/// F03, P1: a hub that stops for longer than the silence that its publisher bears is connected to anew; when it goes
+/// on, the newer channel counts, and the task that ran meanwhile has run once.
+#[actix_rt::test]
+async fn a_hub_that_stops_for_a_while_gets_a_new_channel_and_runs_nothing_twice() {
+    let team = Team::of(Plan {
+        hub: &["--ping-interval", "200ms"],
+        registrar: &["--idle-timeout", "1s"],
+        ..Plan::default()
+    })
+    .await;
+    team.backend.script(|script| script.think = Duration::from_secs(2));
+    let http = team.http.clone();
+    let body = json!({ "model": "local", "messages": [] });
+    let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
+    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    team.hub.signal(Signal::SIGSTOP);
+    team.registrar.logs("nothing came on the control channel for 1 s").await;
+    team.hub.signal(Signal::SIGCONT);
+    let answer = call.await.unwrap();
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "hello from the backend");
+    wait_until("a new channel", || async {
+        (count(&team.registrar.stderr(), "control channel open") >= 2).then_some(())
+    })
+    .await;
+    team.backend.script(|script| script.think = Duration::ZERO);
+    wait_until("it is routable", || async { (team.chat(false).await.status == 200).then_some(()) }).await;
+    assert_eq!(team.backend.requests().len(), 2, "none ran twice");
+    let sessions = team.http.get("/api/v1/sessions").await.json();
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
+}
+
+/// F83, F13, P4: a proxy that cuts every connection, whenever it likes, costs a reconnect each time and no answer.
+#[actix_rt::test]
+async fn a_proxy_that_cuts_connections_costs_a_reconnect_each_time() {
+    let port = free_port();
+    let proxy = Proxy::to(port).await;
+    let team = Team::of(Plan {
+        hub: &["--ping-interval", "200ms"],
+        ports: Some((port, proxy.port())),
+        ..Plan::default()
+    })
+    .await;
+    for (n, network) in [Network::CutsAfter(0), Network::Resets, Network::HalfCloses].into_iter().enumerate()
+    {
+        team.backend.script(|script| script.think = Duration::from_millis(500));
+        let http = team.http.clone();
+        let body = json!({ "model": "local", "messages": [] });
+        let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
+        wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+        proxy.set(network);
+        wait_until("it is noticed", || async {
+            (count(&team.registrar.stderr(), "no control channel") > n).then_some(())
+        })
+        .await;
+        proxy.set(Network::Passes);
+        assert_eq!(call.await.unwrap().status, 200, "{network:?}");
+        wait_until("it is back", || async {
+            (count(&team.registrar.stderr(), "control channel open") >= n + 2).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(team.backend.requests().len(), 3, "none ran twice");
+}
+
+/// F88: a network that is slow and far away gives slow and right answers, and the heart goes on beating in time.
+#[actix_rt::test]
+async fn a_slow_network_far_away_is_slow_and_right() {
+    let port = free_port();
+    let proxy = Proxy::to(port).await;
+    let mut team = Team::of(Plan {
+        hub: &["--heartbeat-timeout", "4s", "--sweep-interval", "100ms"],
+        ports: Some((port, proxy.port())),
+        ..Plan::default()
+    })
+    .await;
+    team.backend.script(|script| script.tokens = 50);
+    let expected: String = (0..50).map(|n| format!("t{n} ")).collect();
+    // 56 kbit/s; then each way as long as between two beats.
+    for network in [Network::Trickles(7_000), Network::Lags(Duration::from_millis(500))] {
+        proxy.set(network);
+        let mut events = team.chat(true).await.events();
+        assert_eq!(events.pop().unwrap().data, "[DONE]", "{network:?}");
+        let text: String = events
+            .iter()
+            .map(|event| serde_json::from_str::<serde_json::Value>(&event.data).unwrap())
+            .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+            .collect();
+        assert_eq!(text, expected, "{network:?}");
+    }
+    let log = team.hub.stderr();
+    assert!(!log.contains("is silent"), "{log}");
+    assert_eq!(count(&team.registrar.stderr(), "no control channel"), 0);
+    // And from nothing, on the same road.
+    team.registrar.signal(Signal::SIGKILL);
+    team.registrar = start_registrar_with(&team.home, &[]);
+    team.registrar.logs("control channel open").await;
+}
+
+/// F80, P4: a certificate that nobody vouches for, and no TLS at all, are refused by name, the token goes nowhere, and a
+/// good certificate is enough to be back.
+#[actix_rt::test]
+async fn a_certificate_that_is_renewed_brings_the_registrar_back_by_itself() {
+    let mut team = Team::start().await;
+    let home = &team.home;
+    let good = certificate(home.path(), "127.0.0.1", 2099);
+    let other = tempfile::tempdir().unwrap();
+    let bad = certificate(other.path(), "127.0.0.1", 2099);
+    let tls = |(cert, key): &(std::path::PathBuf, std::path::PathBuf)| {
+        ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()].map(str::to_owned)
+    };
+    let start = |options: &[String]| {
+        start_hub_with(home, team.port, &options.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    team.registrar.signal(Signal::SIGTERM);
+    let registrar = {
+        home.credentials(&format!("https://127.0.0.1:{}", team.port), ADMIN);
+        start_registrar_with(home, &["--ca-file", good.0.to_str().unwrap()])
+    };
+    // The hub that still runs speaks plain http.
+    registrar.logs("it does not speak TLS on this port").await;
+    kill(&team).await;
+    team.hub = start(&tls(&bad));
+    registrar.logs("its certificate is not accepted").await;
+    kill(&team).await;
+    let doorman = TcpListener::bind(("127.0.0.1", team.port)).await.unwrap();
+    let (mut socket, _) = doorman.accept().await.unwrap();
+    let mut first = [0; 4096];
+    let read = tokio::io::AsyncReadExt::read(&mut socket, &mut first).await.unwrap();
+    assert_eq!(first[0], 0x16, "a handshake and no request");
+    assert!(!first[..read].windows(ADMIN.len()).any(|window| window == ADMIN.as_bytes()));
+    drop((socket, doorman));
+    team.hub = start(&tls(&good));
+    registrar.logs("control channel open").await;
+}
