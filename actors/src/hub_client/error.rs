@@ -106,7 +106,10 @@ impl HubError {
         let connecting =
             matches!(error, SendRequestError::Connect(error) if !matches!(error, ConnectError::Disconnected));
         let reason = match error {
-            SendRequestError::Connect(ConnectError::Disconnected) | SendRequestError::Send(_) => {
+            // A reset is an error of reading, not one of what was read.
+            SendRequestError::Connect(ConnectError::Disconnected)
+            | SendRequestError::Send(_)
+            | SendRequestError::Response(ParseError::Io(_) | ParseError::Incomplete) => {
                 "the connection broke before the hub answered".to_owned()
             }
             SendRequestError::Connect(ConnectError::Timeout) => {
@@ -117,10 +120,6 @@ impl HubError {
             }
             SendRequestError::Connect(error) => format!("the hub cannot be reached: {error}"),
             SendRequestError::Timeout => "the hub did not answer in time".to_owned(),
-            // A reset is an error of reading, not one of what was read.
-            SendRequestError::Response(ParseError::Io(_) | ParseError::Incomplete) => {
-                "the connection broke before the hub answered".to_owned()
-            }
             SendRequestError::Response(_) => {
                 "the hub's answer is not HTTP; is it an https:// address?".to_owned()
             }
