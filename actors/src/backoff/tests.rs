@@ -22,7 +22,7 @@ fn always(number: f64) -> ReconnectDelay {
     ReconnectDelay::new(BASE, MAX, Box::new(move || number))
 }
 
-/// F01, F84: delays grow, and are spread.
+/// F01: delays grow, and are spread.
 #[test]
 fn each_delay_is_between_the_base_and_three_times_the_last_one() {
     let mut delay = ReconnectDelay::new(BASE, MAX, scripted(vec![0.0, 1.0, 1.0, 0.0]));
