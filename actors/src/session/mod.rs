@@ -13,10 +13,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::time::Instant;
 use wire::SessionId;
 use wire::register::RegisterRequest;
 
-use crate::backoff::ReconnectDelay;
+use crate::backoff::{GOOD_AFTER, ReconnectDelay};
 use crate::changes::Changes;
 use crate::hub_client::{Hub, HubError, HubErrorKind};
 
@@ -70,6 +71,8 @@ struct State {
     /// The delay that is being waited for, by number: an older timer that fires means nothing.
     waiting: Option<u64>,
     attempts: u64,
+    /// When the hub had forgotten us last.
+    forgotten_at: Option<Instant>,
 }
 
 impl SessionActor {
@@ -155,6 +158,10 @@ impl SessionActor {
             return;
         }
         self.state.again = false;
+        self.register_in(delay, ctx);
+    }
+
+    fn register_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         self.state.attempts += 1;
         let attempt = self.state.attempts;
         self.state.waiting = Some(attempt);
@@ -207,9 +214,18 @@ impl Handler<SessionLost> for SessionActor {
 
     fn handle(&mut self, lost: SessionLost, ctx: &mut Self::Context) {
         if self.id.as_ref() == Some(&lost.session) && self.state.waiting.is_none() && !self.state.running {
-            log::info!("the hub has forgotten this session: registering again");
             self.state.reopen = true;
-            self.register(ctx);
+            let now = Instant::now();
+            let before = self.state.forgotten_at.replace(now);
+            // A hub that forgets us as soon as it has us, by whatever mistake, must not be run at.
+            if before.is_some_and(|at| now - at < GOOD_AFTER) {
+                let delay = self.config.pace.borrow_mut().next_delay();
+                log::warn!("the hub forgets this session at once; next try in {:.1} s", delay.as_secs_f64());
+                self.register_in(delay, ctx);
+            } else {
+                log::info!("the hub has forgotten this session: registering again");
+                self.register(ctx);
+            }
         }
     }
 }

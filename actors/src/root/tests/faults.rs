@@ -76,3 +76,22 @@ async fn a_channel_on_which_nothing_comes_is_given_up_before_and_after_its_head(
     wait_until("the silent ones are closed", || hub.open_channels() <= 1).await;
     end(registrar).await;
 }
+
+/// F21, P4: a hub that takes the session and does not know it a moment later is not run at without a pause.
+#[actix::test]
+async fn a_hub_that_forgets_at_once_is_not_run_at() {
+    let hub = TestHub::start().await;
+    hub.script("_provider-heartbeat", (0..10_000).map(|_| Reply::status(404)));
+    let timings = Timings {
+        reconnect_base: Duration::from_millis(200),
+        reconnect_max: Duration::from_millis(200),
+        heartbeat_interval: Duration::from_mins(1),
+        ..quick()
+    };
+    let registrar = Registrar::start(Options { timings, ..options(&hub, vec![provider("a")]) }).unwrap();
+    let fourth = hub.nth("_provider-register", 4).await;
+    // The second comes at once, the others after a pause each.
+    let first = hub.nth("_provider-register", 1).await;
+    assert!(fourth.at - first.at >= Duration::from_millis(400), "{:?}", fourth.at - first.at);
+    end(registrar).await;
+}
