@@ -63,6 +63,8 @@ impl Manner {
         }
         if self.streaming {
             request["stream"] = json!(true);
+            // Else nobody counts: the status line guesses, and the hub's records have no number.
+            request["stream_options"] = json!({ "include_usage": true });
         }
         request
     }

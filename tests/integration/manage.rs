@@ -112,6 +112,26 @@ async fn what_get_prints_as_yaml_apply_takes_back_without_a_difference() {
         assert_eq!(applied.stdout, expected, "{applied:?}");
         assert_eq!(office.ok(&["get", kind, "-o", "yaml"]).await, yaml);
     }
+    // What a workstation publishes, and what nobody makes by hand.
+    office.admin.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let publish = office.admin.start(&["publish"]);
+    publish.logs("control channel open").await;
+    let id = office.ok(&["chat-llm", "echo", "--async", "-m", "hi"]).await;
+    crate::support::wait_until("the task ends", || async {
+        office.ok(&["get", "task", id.trim(), "-o", "yaml"]).await.contains("status: completed").then_some(())
+    })
+    .await;
+    for kind in ["llm", "agent", "session", "task"] {
+        let yaml = office.ok(&["get", kind, "-o", "yaml"]).await;
+        let applied = fed(&office.admin, &["apply", "-f", "-"], &yaml).await;
+        assert!(applied.stdout.lines().count() > 0 && applied.code() == 0, "{kind}: {applied:?}");
+        assert!(applied.stdout.lines().all(|line| line.ends_with(" unchanged")), "{kind}: {applied:?}");
+        // A heart may beat meanwhile.
+        let still = |yaml: &str| {
+            yaml.lines().filter(|line| !line.contains("eartbeat")).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(still(&office.ok(&["get", kind, "-o", "yaml"]).await), still(&yaml), "{kind}");
+    }
     let changed = office.ok(&["get", "llm", "gpt", "-o", "yaml"]).await.replace("model: m", "model: other");
     let applied = fed(&office.admin, &["apply", "-f", "-"], &changed).await;
     assert_eq!(applied.stdout, "llm/gpt configured\n", "{applied:?}");
