@@ -1,0 +1,270 @@
+//! A fake backend that knows what it ran: each run of each request, by the request's nonce.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::WriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::answers::{Wanted, token};
+use crate::http::Head;
+
+/// What a backend does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Good,
+    /// Nobody listens; what was open is reset.
+    Dead,
+    /// Takes its time before and between tokens.
+    Slow,
+    /// Never answers.
+    Hangs,
+    /// Ends in the middle of each answer.
+    CutsOff,
+    /// Answers with this status.
+    Refuses(u16),
+}
+
+impl Mood {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Dead => "dead",
+            Self::Slow => "slow",
+            Self::Hangs => "hangs",
+            Self::CutsOff => "cuts off",
+            Self::Refuses(503) => "refuses with 503",
+            Self::Refuses(_) => "refuses with 429",
+        }
+    }
+}
+
+/// One request that reached a backend.
+pub struct Run {
+    pub backend: usize,
+    /// Which life its registrar was in.
+    pub life: u32,
+    pub number: u64,
+    pub started: Instant,
+}
+
+/// What all backends ran.
+#[derive(Default)]
+pub struct Runs {
+    by_nonce: RefCell<HashMap<u64, Vec<Run>>>,
+    count: Cell<u64>,
+    /// Requests that are neither answered nor dropped.
+    pub open: Cell<usize>,
+}
+
+impl Runs {
+    fn begin(&self, nonce: u64, backend: usize, life: u32) -> u64 {
+        let number = self.count.get() + 1;
+        self.count.set(number);
+        let run = Run { backend, life, number, started: Instant::now() };
+        self.by_nonce.borrow_mut().entry(nonce).or_default().push(run);
+        number
+    }
+
+    pub fn of<T>(&self, nonce: u64, look: impl FnOnce(&[Run]) -> T) -> T {
+        look(self.by_nonce.borrow().get(&nonce).map_or(&[], Vec::as_slice))
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+}
+
+pub struct Backend {
+    mood: watch::Sender<Mood>,
+    port: u16,
+}
+
+impl Backend {
+    pub async fn start(index: usize, runs: &Rc<Runs>, lives: &Rc<Cell<u32>>) -> Self {
+        let mut listener = Some(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let port = listener.as_ref().unwrap().local_addr().unwrap().port();
+        let (mood, mut told) = watch::channel(Mood::Good);
+        let of = Of { index, lives: Rc::clone(lives), runs: Rc::clone(runs) };
+        actix_rt::spawn(async move {
+            loop {
+                let dead = *told.borrow_and_update() == Mood::Dead;
+                if dead {
+                    listener = None;
+                } else if listener.is_none() {
+                    // Sockets of the dead life may hold the port for a moment.
+                    listener = TcpListener::bind(("127.0.0.1", port)).await.ok();
+                }
+                let Some(listener) = &listener else {
+                    tokio::select! {
+                        changed = told.changed() => if changed.is_err() { return },
+                        () = sleep(Duration::from_millis(20)) => (),
+                    }
+                    continue;
+                };
+                tokio::select! {
+                    changed = told.changed() => if changed.is_err() { return },
+                    accepted = listener.accept() => if let Ok((socket, _)) = accepted {
+                        actix_rt::spawn(serve(socket, of.clone(), told.clone()));
+                    },
+                }
+            }
+        });
+        Self { mood, port }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn set(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+}
+
+/// Which backend it is.
+#[derive(Clone)]
+struct Of {
+    index: usize,
+    /// Of its registrar.
+    lives: Rc<Cell<u32>>,
+    runs: Rc<Runs>,
+}
+
+async fn serve(mut socket: TcpStream, of: Of, mut told: watch::Receiver<Mood>) {
+    let _ = socket.set_nodelay(true);
+    let died = {
+        let mut death = told.clone();
+        tokio::select! {
+            _ = death.wait_for(|mood| *mood == Mood::Dead) => true,
+            _ = talk(&mut socket, &of, &mut told) => false,
+        }
+    };
+    if died {
+        let _ = socket.set_zero_linger();
+    }
+}
+
+/// Answers requests until the peer ends or something breaks.
+async fn talk(socket: &mut TcpStream, of: &Of, told: &mut watch::Receiver<Mood>) -> io::Result<()> {
+    let (read, mut write) = socket.split();
+    let mut read = BufReader::new(read);
+    while let Some(head) = Head::read(&mut read).await? {
+        let mut body = vec![0; head.length().unwrap_or(0)];
+        read.read_exact(&mut body).await?;
+        let mood = *told.borrow();
+        if let (true, Mood::Refuses(status)) = (!head.first.starts_with("GET "), mood) {
+            let body = json!({ "error": { "message": "not now" } });
+            whole(&mut write, status, &body.to_string()).await?;
+        } else if head.first.starts_with("GET ") {
+            let models = json!({ "object": "list", "data": [{ "id": "fake", "object": "model" }] });
+            whole(&mut write, 200, &models.to_string()).await?;
+        } else {
+            let request: Value = serde_json::from_slice(&body)?;
+            let text = request["messages"][0]["content"].as_str().unwrap_or_default();
+            let wanted = Wanted::parse(text).ok_or(io::ErrorKind::InvalidData)?;
+            let run = of.runs.begin(wanted.nonce, of.index, of.lives.get());
+            let _open = Open::new(&of.runs.open);
+            let streaming = request["stream"] == true;
+            tokio::select! {
+                answered = answer(&mut write, wanted, run, streaming, mood) => if !answered? { return Ok(()) },
+                // A peer that leaves in the middle: whatever it sends now, it is not a request.
+                _ = read.read_u8() => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts a request as open until it is answered or dropped.
+struct Open<'a>(&'a Cell<usize>);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a Cell<usize>) -> Self {
+        open.set(open.get() + 1);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn whole(to: &mut WriteHalf<'_>, status: u16, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    to.write_all(format!("{head}{body}").as_bytes()).await
+}
+
+/// Answers one request; `false` when it broke off.
+async fn answer(
+    to: &mut WriteHalf<'_>,
+    wanted: Wanted,
+    run: u64,
+    streaming: bool,
+    mood: Mood,
+) -> io::Result<bool> {
+    let (think, pace) = match mood {
+        Mood::Slow => (Duration::from_millis(700), Duration::from_millis(60)),
+        _ => (Duration::from_millis(5), Duration::from_millis(4)),
+    };
+    sleep(think).await;
+    if mood == Mood::Hangs {
+        return std::future::pending().await;
+    }
+    let cut = (mood == Mood::CutsOff).then_some(wanted.tokens / 2);
+    if !streaming {
+        let content: String = (0..wanted.tokens).map(|n| token(wanted.nonce, run, n)).collect();
+        let body = json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "fake",
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": content } }],
+            "usage": { "prompt_tokens": 1, "completion_tokens": wanted.tokens, "total_tokens": wanted.tokens + 1 },
+        })
+        .to_string();
+        if cut.is_some() {
+            let half = &body[..body.len() / 2];
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            to.write_all(format!("{head}{half}").as_bytes()).await?;
+            return Ok(false);
+        }
+        whole(to, 200, &body).await?;
+        return Ok(true);
+    }
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    to.write_all(head.as_bytes()).await?;
+    for n in 0..wanted.tokens {
+        if cut == Some(n) {
+            return Ok(false);
+        }
+        let delta = json!({ "content": token(wanted.nonce, run, n) });
+        event(to, &chunk(&delta, None).to_string()).await?;
+        sleep(pace).await;
+    }
+    event(to, &chunk(&json!({}), Some("stop")).to_string()).await?;
+    event(to, "[DONE]").await?;
+    to.write_all(b"0\r\n\r\n").await?;
+    Ok(true)
+}
+
+fn chunk(delta: &Value, finish: Option<&str>) -> Value {
+    json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "fake",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
+}
+
+async fn event(to: &mut WriteHalf<'_>, data: &str) -> io::Result<()> {
+    let text = format!("data: {data}\n\n");
+    to.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await
+}

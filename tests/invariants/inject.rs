@@ -1,0 +1,119 @@
+//! Does what the schedule says, each trouble beside the others, and undoes it.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::backend::{Backend, Mood};
+use crate::fleet::{Program, ready};
+use crate::proxy::{Network, Proxy};
+use crate::record::Record;
+use crate::schedule::{Fault, Target, Trouble};
+
+/// All that faults are done to.
+pub struct Scene {
+    pub record: Rc<Record>,
+    pub hub: Program,
+    pub hub_port: u16,
+    pub registrars: Vec<Program>,
+    pub channels: Vec<Proxy>,
+    /// Every second backend has one: the others are reached directly, so that a dead one refuses.
+    pub backend_links: Vec<Option<Proxy>>,
+    pub backends: Vec<Backend>,
+    pub callers: Proxy,
+    pub busy: RefCell<HashSet<Target>>,
+}
+
+/// What a registrar has after SIGTERM: its drain timeout of 3 s, and the time to deliver what is left on a bad network.
+const REGISTRAR_ENDS: Duration = Duration::from_secs(15);
+/// What a hub has after SIGTERM: 20 s for running calls.
+const HUB_ENDS: Duration = Duration::from_secs(25);
+
+/// Runs the schedule to its end.
+pub async fn inject(scene: &Rc<Scene>, faults: Vec<Fault>) {
+    let start = Instant::now();
+    let mut going = JoinSet::new();
+    for fault in faults {
+        sleep_until(start + fault.at).await;
+        if !scene.busy.borrow_mut().insert(fault.whose) {
+            scene.record.injected("left out", "its target had another trouble");
+            continue;
+        }
+        let scene = Rc::clone(scene);
+        going.spawn_local(async move {
+            scene.record.injected(fault.whose.name(), fault.what.name());
+            scene.apply(fault).await;
+            scene.busy.borrow_mut().remove(&fault.whose);
+        });
+    }
+    while let Some(ended) = going.join_next().await {
+        ended.unwrap();
+    }
+}
+
+impl Scene {
+    async fn apply(&self, fault: Fault) {
+        match (fault.whose, fault.what) {
+            (Target::Hub, Trouble::Stop) => Self::stop(&self.hub, fault.lasts).await,
+            (Target::Hub, what) => {
+                self.record.hub_goes();
+                if what == Trouble::Kill {
+                    self.hub.kill().await;
+                } else {
+                    self.hub.terminate(HUB_ENDS).await;
+                }
+                sleep(fault.lasts).await;
+                self.hub.start();
+                ready(self.hub_port).await;
+                self.record.hub_is_back();
+            }
+            (Target::Registrar(index), Trouble::Stop) => {
+                Self::stop(&self.registrars[index], fault.lasts).await;
+            }
+            (Target::Registrar(index), what) => {
+                let registrar = &self.registrars[index];
+                if what == Trouble::Kill {
+                    registrar.kill().await;
+                } else {
+                    registrar.terminate(REGISTRAR_ENDS).await;
+                }
+                sleep(fault.lasts).await;
+                registrar.start();
+            }
+            (Target::Channel(index), Trouble::Network(network)) => {
+                Self::disturb(&self.channels[index], network, fault.lasts).await;
+            }
+            (Target::BackendLink(index), Trouble::Network(network)) => {
+                if let Some(link) = &self.backend_links[index] {
+                    Self::disturb(link, network, fault.lasts).await;
+                }
+            }
+            (Target::Callers, Trouble::Network(network)) => {
+                Self::disturb(&self.callers, network, fault.lasts).await;
+            }
+            (Target::Backend(index), Trouble::Mood(mood)) => {
+                self.backends[index].set(mood);
+                sleep(fault.lasts).await;
+                self.backends[index].set(Mood::Good);
+            }
+            (whose, what) => panic!("{what:?} cannot be done to {whose:?}"),
+        }
+    }
+
+    async fn stop(program: &Program, lasts: Duration) {
+        program.signal(Signal::SIGSTOP);
+        sleep(lasts).await;
+        program.signal(Signal::SIGCONT);
+    }
+
+    async fn disturb(proxy: &Proxy, network: Network, lasts: Duration) {
+        proxy.set(network);
+        sleep(lasts).await;
+        proxy.set(Network::Passes);
+    }
+}

@@ -1,0 +1,89 @@
+//! What the callers saw, and what is wrong with it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+/// Everything that callers, backends and processes have to say in the end.
+#[derive(Default)]
+pub struct Record {
+    /// Sentences, each a broken promise.
+    violations: RefCell<Vec<String>>,
+    outcomes: RefCell<BTreeMap<(&'static str, String), u64>>,
+    faults: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Durable tasks that were accepted.
+    pub tasks: RefCell<Vec<TaskRecord>>,
+    /// From a signal that ends the hub until it is ready again; open while it is away.
+    hub_away: RefCell<Vec<(Instant, Option<Instant>)>>,
+    nonces: Cell<u64>,
+}
+
+/// An accepted durable task, as its caller last saw it.
+pub struct TaskRecord {
+    pub id: String,
+    pub wanted: crate::answers::Wanted,
+    pub streaming: bool,
+    /// Asked to be taken back.
+    pub deleted: bool,
+    /// Its end as the caller saw it.
+    pub end: Option<String>,
+}
+
+/// Most violations that are told: the first ones say what is wrong.
+const TOLD: usize = 50;
+
+impl Record {
+    pub fn violation(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut violations = self.violations.borrow_mut();
+        if violations.len() < TOLD {
+            println!("VIOLATION: {text}");
+            violations.push(text);
+        }
+    }
+
+    pub fn violations(&self) -> usize {
+        self.violations.borrow().len()
+    }
+
+    /// A request of this kind ended so.
+    pub fn ended(&self, kind: &'static str, outcome: impl Into<String>) {
+        *self.outcomes.borrow_mut().entry((kind, outcome.into())).or_default() += 1;
+    }
+
+    pub fn injected(&self, whose: &'static str, what: &'static str) {
+        *self.faults.borrow_mut().entry((whose, what)).or_default() += 1;
+    }
+
+    pub fn nonce(&self) -> u64 {
+        self.nonces.set(self.nonces.get() + 1);
+        self.nonces.get()
+    }
+
+    pub fn hub_goes(&self) {
+        self.hub_away.borrow_mut().push((Instant::now(), None));
+    }
+
+    pub fn hub_is_back(&self) {
+        if let Some((_, until)) = self.hub_away.borrow_mut().last_mut() {
+            *until = Some(Instant::now());
+        }
+    }
+
+    /// Whether the hub was ended, or away, at some time since then.
+    pub fn hub_was_away(&self, since: Instant) -> bool {
+        self.hub_away.borrow().last().is_some_and(|(_, until)| until.is_none_or(|until| until >= since))
+    }
+
+    pub fn report(&self) {
+        println!("requests");
+        for ((kind, outcome), count) in self.outcomes.borrow().iter() {
+            println!("  {kind:<16} {outcome:<44} {count:>8}");
+        }
+        println!("faults");
+        for ((whose, what), count) in self.faults.borrow().iter() {
+            println!("  {whose:<20} {what:<40} {count:>8}");
+        }
+    }
+}
