@@ -65,8 +65,10 @@ async fn a_store_that_ends_has_written_what_it_owed() {
 async fn only_so_much_waits_for_a_disk_that_hangs() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let (go, hang) = std::sync::mpsc::channel::<()>();
-    let hung = store.occupy(move || drop(hang.recv()));
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let occupied = store.occupy(move || {
+        let _ = held.recv();
+    });
     let mut last = store.write(vec![put("1", "accepted")]);
     for _ in 0..MAX_WAITING {
         last = store.write(Vec::new());
@@ -75,7 +77,7 @@ async fn only_so_much_waits_for_a_disk_that_hangs() {
     assert!(store.task("t").await.is_err());
     let owed = store.owe(vec![put("2", "owed")]);
     drop(go);
-    hung.await.unwrap();
+    occupied.await.unwrap();
     owed.await.unwrap();
     assert_eq!(models(dir.path()), ["1accepted", "2owed"]);
     store.write(vec![put("3", "after")]).await.unwrap();
