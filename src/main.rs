@@ -20,6 +20,10 @@ use clap::Parser as _;
 
 use cli::Cli;
 
+/// The hub works on a thread of its own, where glibc's allocator asks the kernel for every page (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

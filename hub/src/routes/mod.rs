@@ -42,6 +42,10 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
     let hub = hub.clone();
     move |config| {
         config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
+        // Routes are tried in this order, and one with a name in it costs a regular expression: what every call takes comes first.
+        openai::register(config);
+        result::register(config);
+        upload::register(config);
         healthz::register(config);
         readyz::register(config);
         metrics::register(config);
@@ -54,15 +58,12 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         stream::register(config);
         heartbeat::register(config);
         drain::register(config);
-        result::register(config);
-        upload::register(config);
         llms::register(config);
         curate::register(config);
         agents::register(config);
         llm_tasks::register(config);
         infer::register(config);
         models::register(config);
-        openai::register(config);
         events::register(config);
         console::register(config);
     }
