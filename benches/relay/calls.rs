@@ -1,62 +1,79 @@
-//! Small calls that are not streamed.
+//! Calls that are not streamed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::caller::{Caller, Target};
-use crate::figures::{micros, quantile, row};
+use crate::figures::{Figures, micros, millis, quantile};
 use crate::rig::Rig;
 
 pub const SMALL: &str =
     r#"{"model":"bench","messages":[{"role":"user","content":"say something short"}],"max_tokens":16}"#;
 
-/// Direct and relayed calls in turn, so that both see the same machine.
-pub async fn one_caller(rig: &Rig) {
+/// Every way in turn, so that all see the same machine.
+pub async fn one_caller(rig: &Rig, figures: &Figures) {
     const CALLS: usize = 3000;
-    let (direct, relay) = (Caller::new(&rig.direct), Caller::new(&rig.relay));
-    let (mut direct_times, mut relay_times) = (Vec::new(), Vec::new());
+    let mut ways: Vec<_> =
+        rig.ways().into_iter().map(|(name, target)| (name, Caller::new(target), Vec::new())).collect();
     for _ in 0..CALLS {
-        for (caller, times) in [(&direct, &mut direct_times), (&relay, &mut relay_times)] {
+        for (_, caller, times) in &mut ways {
             let start = Instant::now();
             assert_eq!(caller.whole(SMALL).await, 200);
             times.push(start.elapsed());
         }
     }
-    let (direct, relay) = (quantile(&mut direct_times, 0.5), quantile(&mut relay_times, 0.5));
-    let ratio = relay.as_secs_f64() / direct.as_secs_f64();
-    row(
-        "small call, 1 caller, median",
-        &[("direct", micros(direct)), ("relay", micros(relay)), ("ratio", format!("{ratio:.2}"))],
-    );
+    let times = ways.into_iter().map(|(name, _, times)| (name, times)).collect();
+    latency(figures, "1 caller", times);
 }
 
-/// CPU time of hub and registrar for each call, and the rate.
-pub async fn many_callers(rig: &Rig, callers: usize) {
+/// Latency, rate, and the CPU time of hub and registrar for each call.
+pub async fn many_callers(rig: &Rig, figures: &Figures, callers: usize) {
     let calls = 20_000 / callers;
-    let (direct_rate, mut direct_times) = load(&rig.direct, callers, calls).await;
-    let before = rig.cpu();
-    let (relay_rate, mut relay_times) = load(&rig.relay, callers, calls).await;
-    let after = rig.cpu();
-    let each = |before: f64, after: f64| (after - before) * 1e6 / (calls * callers) as f64;
-    let (hub, registrar) = (each(before.0, after.0), each(before.1, after.1));
-    row(
-        &format!("small call, {callers} callers"),
+    let (mut times, mut rates, mut cpu) = (Vec::new(), Vec::new(), None);
+    for (name, target) in rig.ways() {
+        let before = rig.cpu();
+        let start = Instant::now();
+        times.push((name, load(target, callers, calls).await));
+        rates.push((name, (calls * callers) as f64 / start.elapsed().as_secs_f64()));
+        let after = rig.cpu();
+        if name == "relay" {
+            let each = |before: f64, after: f64| (after - before) * 1e6 / (calls * callers) as f64;
+            cpu = Some((each(before.0, after.0), each(before.1, after.1)));
+        }
+    }
+    let group = format!("{callers} callers");
+    latency(figures, &group, times);
+    let rates: Vec<_> = rates.into_iter().map(|(name, rate)| (name, format!("{rate:.0}/s"))).collect();
+    figures.row(&format!("small calls, {group}: rate"), &rates);
+    let (hub, registrar) = cpu.unwrap();
+    for (name, value) in [("hub", hub), ("registrar", registrar)] {
+        figures.bar("cpu.svg", "CPU time of a small call", "µs", &group, name, value);
+    }
+    figures.row(
+        &format!("small call, {group}: CPU time"),
         &[
-            ("CPU", format!("{:.0} µs (hub {hub:.0}, registrar {registrar:.0})", hub + registrar)),
-            ("rate", format!("{:.2} of direct", relay_rate / direct_rate)),
-            (
-                "p99",
-                format!(
-                    "{} (direct {})",
-                    micros(quantile(&mut relay_times, 0.99)),
-                    micros(quantile(&mut direct_times, 0.99))
-                ),
-            ),
+            ("both", format!("{:.0} µs", hub + registrar)),
+            ("hub", format!("{hub:.0}")),
+            ("registrar", format!("{registrar:.0}")),
         ],
     );
 }
 
-async fn load(target: &Target, callers: usize, calls: usize) -> (f64, Vec<std::time::Duration>) {
-    let start = Instant::now();
+fn latency(figures: &Figures, group: &str, times: Vec<(&'static str, Vec<Duration>)>) {
+    let mut row = Vec::new();
+    let mut direct = None;
+    for (name, mut times) in times {
+        let (median, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+        let direct = *direct.get_or_insert(median);
+        let ratio = median.as_secs_f64() / direct.as_secs_f64();
+        let times = if name == "direct" { String::new() } else { format!(", **{ratio:.1} times**") };
+        row.push((name, format!("{} (p99 {}{times})", micros(median), micros(p99))));
+        let median = median.as_secs_f64() * 1e6;
+        figures.bar("latency.svg", "Small call, median latency", "µs", group, name, median);
+    }
+    figures.row(&format!("small call, {group}, median"), &row);
+}
+
+async fn load(target: &Target, callers: usize, calls: usize) -> Vec<Duration> {
     let work = (0..callers).map(|_| async {
         let caller = Caller::new(target);
         let mut times = Vec::with_capacity(calls);
@@ -67,6 +84,26 @@ async fn load(target: &Target, callers: usize, calls: usize) -> (f64, Vec<std::t
         }
         times
     });
-    let times = futures_util::future::join_all(work).await.concat();
-    ((callers * calls) as f64 / start.elapsed().as_secs_f64(), times)
+    futures_util::future::join_all(work).await.concat()
+}
+
+/// A body as a picture makes it.
+pub async fn large_body(rig: &Rig, figures: &Figures) {
+    const BYTES: usize = 20 << 20;
+    let body = bytes::Bytes::from(format!(
+        r#"{{"model":"bench","messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "x".repeat(BYTES)
+    ));
+    let mut row = Vec::new();
+    for (name, target) in rig.ways() {
+        let caller = Caller::new(target);
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let start = Instant::now();
+            assert_eq!(caller.whole(body.clone()).await, 200);
+            times.push(start.elapsed());
+        }
+        row.push((name, millis(quantile(&mut times, 0.5))));
+    }
+    figures.row("call of 20 MB, median", &row);
 }

@@ -1,6 +1,8 @@
 //! What the relay costs: every figure beside the same call made directly to the same backend, in one run.
 //!
-//! `cargo bench --bench relay`, or with a name to run one part: `cargo bench --bench relay -- streams`.
+//! `cargo bench --bench relay`, or with names to run those parts: `cargo bench --bench relay -- streams delays`. With
+//! `--report` the figures and their charts go to docs/benchmarks.md. `BENCH_PEER='command'` measures a third way: a relay
+//! that listens on `$PORT` before the backend at `$BACKEND`.
 //! Callers live in this process, the backend is another of the same program; hub and registrar are processes of the release build, started here and
 //! ended by id. Ratios and CPU time are what to read: absolute times are the machine's.
 
@@ -23,7 +25,12 @@
 mod backend;
 mod caller;
 mod calls;
+mod crash;
+mod decoding;
+mod delays;
 mod figures;
+mod idle;
+mod report;
 mod rig;
 mod streams;
 
@@ -35,20 +42,37 @@ fn main() {
     }
     let backend = backend::Backend::start();
     let rig = rig::Rig::start(backend.port);
+    let figures = figures::Figures::default();
     actix_rt::System::new().block_on(async {
         rig.ready().await;
         if wants("memory") {
-            rig.memory().await;
+            rig.memory(&figures).await;
         }
         if wants("calls") {
-            calls::one_caller(&rig).await;
-            calls::many_callers(&rig, 32).await;
-            calls::many_callers(&rig, 256).await;
+            calls::one_caller(&rig, &figures).await;
+            calls::many_callers(&rig, &figures, 32).await;
+            calls::many_callers(&rig, &figures, 256).await;
+            calls::large_body(&rig, &figures).await;
         }
         if wants("streams") {
-            streams::first_token(&rig).await;
-            streams::unpaced(&rig).await;
-            streams::paced(&rig).await;
+            streams::unpaced(&rig, &figures).await;
+            streams::paced(&rig, &figures).await;
+        }
+        if wants("delays") {
+            streams::first_token(&rig, &figures).await;
+            delays::cancel(&rig, &figures).await;
+            delays::wake(&rig, &figures).await;
+            crash::crash(&rig, &figures).await;
+            delays::reconnect(&rig, &figures).await;
+        }
+        if wants("idle") {
+            idle::publishers(&rig, &figures).await;
         }
     });
+    if wants("decoding") {
+        decoding::tasks(&figures);
+    }
+    if std::env::args().any(|arg| arg == "--report") {
+        report::write(&figures);
+    }
 }

@@ -1,94 +1,163 @@
 //! Hub and registrar as processes of the release build, with tokens, audit and a store on disk.
 
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::caller::{Caller, Target};
-use crate::figures::row;
+use crate::calls::SMALL;
+use crate::figures::Figures;
 
 const TOKEN: &str = "benchmark-admin-token-0123456789abcdef";
+
+/// The provider that sleeps when the backend is told so, and is woken over HTTP.
+pub const SLEEPER: &str = "sleeper";
 
 pub struct Rig {
     pub direct: Target,
     pub relay: Target,
-    hub: Child,
-    registrar: Child,
-    _home: TempDir,
+    /// What `BENCH_PEER` starts: another relay before the same backend.
+    pub peer: Option<Target>,
+    hub: RefCell<Running>,
+    registrar: Running,
+    _peer: Option<Running>,
+    hub_port: u16,
+    home: TempDir,
 }
 
 impl Rig {
     pub fn start(backend: u16) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let hub_port = free_port();
         let mcpctl = home.path().join(".mcpctl");
         std::fs::create_dir(&mcpctl).unwrap();
-        let provider = serde_json::json!({ "llm": { "providers": [{
-            "name": "bench", "type": "openai", "model": "m", "url": format!("http://127.0.0.1:{backend}/v1"),
-            "publish": true, "visibility": "public", "maxConcurrency": 1024, "maxQueue": 1024 }] } });
-        std::fs::write(mcpctl.join("config.json"), provider.to_string()).unwrap();
+        let server = format!("http://127.0.0.1:{backend}");
+        let provider = serde_json::json!({ "name": "bench", "type": "openai", "model": "m", "url": format!("{server}/v1"),
+            "publish": true, "visibility": "public", "maxConcurrency": 1024, "maxQueue": 1024 });
+        let mut sleeper = provider.clone();
+        sleeper["name"] = SLEEPER.into();
+        sleeper["availability"] = serde_json::json!({ "url": format!("{server}/is_sleeping"),
+            "jsonPointer": "/is_sleeping", "equals": false });
+        sleeper["wake"] =
+            serde_json::json!({ "type": "http", "url": format!("{server}/wake"), "method": "POST" });
+        let config = serde_json::json!({ "llm": { "providers": [provider, sleeper] } });
+        std::fs::write(mcpctl.join("config.json"), config.to_string()).unwrap();
         let credentials =
-            serde_json::json!({ "mcpdUrl": format!("http://127.0.0.1:{port}"), "token": TOKEN });
+            serde_json::json!({ "mcpdUrl": format!("http://127.0.0.1:{hub_port}"), "token": TOKEN });
         std::fs::write(mcpctl.join("credentials"), credentials.to_string()).unwrap();
-        let run = |args: &[&str]| {
-            Command::new(env!("CARGO_BIN_EXE_virtual-llm"))
-                .args(args)
-                .env("HOME", home.path())
-                .env("VIRTUAL_LLM_ADMIN_TOKEN", TOKEN)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(if std::env::var_os("BENCH_LOGS").is_some() {
-                    Stdio::inherit()
-                } else {
-                    Stdio::null()
-                })
-                .spawn()
-                .unwrap()
-        };
-        let data = home.path().join("hub");
-        let hub =
-            run(&["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir", data.to_str().unwrap()]);
-        let registrar = run(&["publish", "--reconnect-base", "100ms", "--reconnect-max", "200ms"]);
-        let target = |port, path| Target { port, path, token: TOKEN.to_owned() };
-        let relay = target(port, "/v1/chat/completions");
-        Self { direct: target(backend, "/v1/chat/completions"), relay, hub, registrar, _home: home }
+        let peer = std::env::var("BENCH_PEER").ok().map(|command| {
+            let port = free_port();
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("exec {command}")]);
+            (port, Running::start(shell.env("PORT", port.to_string()).env("BACKEND", &server)))
+        });
+        let target = |port| Target { port, path: "/v1/chat/completions", token: TOKEN.to_owned() };
+        Self {
+            direct: target(backend),
+            relay: target(hub_port),
+            peer: peer.as_ref().map(|(port, _)| target(*port)),
+            hub: RefCell::new(hub(&home, hub_port)),
+            registrar: Running::start(own(&home).args([
+                "publish",
+                "--reconnect-base",
+                "100ms",
+                "--reconnect-max",
+                "200ms",
+            ])),
+            _peer: peer.map(|(_, running)| running),
+            hub_port,
+            home,
+        }
     }
 
-    /// Waits until a call through the relay is answered.
+    /// Every way to the backend, by name.
+    pub fn ways(&self) -> Vec<(&'static str, &Target)> {
+        let peer = self.peer.as_ref().map(|peer| ("peer", peer));
+        [("direct", &self.direct), ("relay", &self.relay)].into_iter().chain(peer).collect()
+    }
+
+    /// Waits until a call is answered on every way.
     pub async fn ready(&self) {
-        for _ in 0..200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let up = tokio::net::TcpStream::connect(("127.0.0.1", self.relay.port)).await.is_ok();
-            if up && Caller::new(&self.relay).whole(crate::calls::SMALL).await == 200 {
-                return;
-            }
+        for (name, target) in self.ways() {
+            let answers = tokio::time::timeout(Duration::from_secs(30), answered(target)).await;
+            assert!(answers.is_ok(), "no answer: {name}");
         }
-        panic!("hub and registrar did not come up");
     }
 
     /// CPU time that hub and registrar have used so far, in seconds.
     pub fn cpu(&self) -> (f64, f64) {
-        (cpu_seconds(self.hub.id()), cpu_seconds(self.registrar.id()))
+        (cpu_seconds(self.hub.borrow().0.id()), cpu_seconds(self.registrar.0.id()))
+    }
+
+    /// Resident memory of the hub, in bytes.
+    pub fn hub_memory(&self) -> u64 {
+        resident(self.hub.borrow().0.id())
     }
 
     /// Resident memory 10 s after start, one call made.
-    pub async fn memory(&self) {
+    pub async fn memory(&self, figures: &Figures) {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        let figure = |pid| format!("{:.1} MB", resident(pid) as f64 / 1e6);
-        row(
+        let figure = |bytes| format!("{:.1} MB", bytes as f64 / 1e6);
+        figures.row(
             "resident, 10 s after start",
-            &[("hub", figure(self.hub.id())), ("registrar", figure(self.registrar.id()))],
+            &[("hub", figure(self.hub_memory())), ("registrar", figure(resident(self.registrar.0.id())))],
         );
+    }
+
+    /// Kills the hub and starts it again on its port and data.
+    pub fn restart_hub(&self) {
+        self.hub.borrow_mut().end();
+        *self.hub.borrow_mut() = hub(&self.home, self.hub_port);
     }
 }
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        for child in [&mut self.registrar, &mut self.hub] {
-            let _ = child.kill();
-            let _ = child.wait();
+/// Asks until there is an answer.
+pub async fn answered(target: &Target) {
+    loop {
+        let up = tokio::net::TcpStream::connect(("127.0.0.1", target.port)).await.is_ok();
+        if up && Caller::new(target).whole(SMALL).await == 200 {
+            return;
         }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn own(home: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+    command.env("HOME", home.path()).env("VIRTUAL_LLM_ADMIN_TOKEN", TOKEN);
+    command
+}
+
+fn hub(home: &TempDir, port: u16) -> Running {
+    let data: PathBuf = home.path().join("hub");
+    Running::start(own(home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A process that ends with its owner.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let stderr = if std::env::var_os("BENCH_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -3,22 +3,21 @@
 use std::time::{Duration, Instant};
 
 use crate::caller::{Caller, Target};
-use crate::figures::{micros, quantile, row};
+use crate::figures::{Figures, micros, quantile};
 use crate::rig::Rig;
 
-fn request(tokens: usize, pace: u64) -> String {
+pub fn request(tokens: usize, pace: u64) -> String {
     format!(
         r#"{{"model":"bench","stream":true,"messages":[{{"role":"user","content":"go"}}],"max_tokens":{tokens},"seed":{pace}}}"#
     )
 }
 
-/// How much later than the backend's the first token comes: both ways in turn, medians.
-pub async fn first_token(rig: &Rig) {
-    let mut medians = Vec::new();
-    let (direct, relay) = (Caller::new(&rig.direct), Caller::new(&rig.relay));
-    let (mut direct_times, mut relay_times) = (Vec::new(), Vec::new());
+/// How much later than the backend's the first token comes: every way in turn, medians.
+pub async fn first_token(rig: &Rig, figures: &Figures) {
+    let mut ways: Vec<_> =
+        rig.ways().into_iter().map(|(name, target)| (name, Caller::new(target), Vec::new())).collect();
     for _ in 0..300 {
-        for (caller, times) in [(&direct, &mut direct_times), (&relay, &mut relay_times)] {
+        for (_, caller, times) in &mut ways {
             let (start, mut first) = (Instant::now(), None);
             caller
                 .stream(request(3, 2), |bytes| {
@@ -30,62 +29,51 @@ pub async fn first_token(rig: &Rig) {
             times.push(first.unwrap());
         }
     }
-    for times in [&mut direct_times, &mut relay_times] {
-        medians.push(quantile(times, 0.5));
+    let mut medians: Vec<_> =
+        ways.into_iter().map(|(name, _, mut times)| (name, quantile(&mut times, 0.5))).collect();
+    let direct = medians.remove(0).1;
+    let mut row = vec![("direct", micros(direct))];
+    for (name, median) in medians {
+        let later = median.saturating_sub(direct);
+        row.push((name, format!("{} later", micros(later))));
+        figures.bar("delays.svg", "Delays", "ms", "first token later,", name, later.as_secs_f64() * 1e3);
     }
-    row(
-        "first token, 1 caller, median",
-        &[
-            ("direct", micros(medians[0])),
-            ("relay", micros(medians[1])),
-            ("later by", micros(medians[1].saturating_sub(medians[0]))),
-        ],
-    );
+    figures.row("first token, 1 caller, median", &row);
 }
 
 /// 32 streams of 200 tokens as fast as they go.
-pub async fn unpaced(rig: &Rig) {
-    const ROUNDS: usize = 10;
-    let (mut direct, mut relay) = (Vec::new(), Vec::new());
+pub async fn unpaced(rig: &Rig, figures: &Figures) {
+    const ROUNDS: usize = 15;
+    let mut ways: Vec<_> = rig.ways().into_iter().map(|(name, target)| (name, target, Vec::new())).collect();
     for _ in 0..ROUNDS {
-        direct.push(rate(&rig.direct, 200, 0).await.0);
-        relay.push(rate(&rig.relay, 200, 0).await.0);
+        for (_, target, rates) in &mut ways {
+            rates.push(rate(target, 200, 0).await.0);
+        }
     }
-    let median = |rates: &mut Vec<f64>| {
+    let mut row = Vec::new();
+    let mut direct = None;
+    for (name, _, mut rates) in ways {
         rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    };
-    let (direct, relay) = (median(&mut direct), median(&mut relay));
-    row(
-        "32 streams of 200 tokens, unpaced",
-        &[
-            ("direct", format!("{direct:.0}/s")),
-            ("relay", format!("{relay:.0}/s")),
-            ("share", format!("{:.0} %", relay / direct * 100.0)),
-        ],
-    );
+        let median = rates[rates.len() / 2];
+        let share = median / *direct.get_or_insert(median) * 100.0;
+        let share = if name == "direct" { String::new() } else { format!(", **{share:.0} %**") };
+        row.push((name, format!("{:.0},000/s{share}", median / 1e3)));
+        figures.bar("streams.svg", "32 streams, unpaced", "tokens/s", "", name, median);
+    }
+    figures.row("32 streams of 200 tokens, unpaced, median", &row);
 }
 
 /// 32 streams at 50 tokens a second each.
-pub async fn paced(rig: &Rig) {
-    let (direct, mut direct_gaps) = rate(&rig.direct, 150, 20).await;
-    let (relay, mut relay_gaps) = rate(&rig.relay, 150, 20).await;
-    let added = quantile(&mut relay_gaps, 0.5).saturating_sub(quantile(&mut direct_gaps, 0.5));
-    row(
-        "32 streams at 50 tokens a second",
-        &[
-            ("share", format!("{:.1} %", relay / direct * 100.0)),
-            ("added gap, median", micros(added)),
-            (
-                "p99 gap",
-                format!(
-                    "{} (direct {})",
-                    micros(quantile(&mut relay_gaps, 0.99)),
-                    micros(quantile(&mut direct_gaps, 0.99))
-                ),
-            ),
-        ],
-    );
+pub async fn paced(rig: &Rig, figures: &Figures) {
+    let mut row = Vec::new();
+    let mut direct = None;
+    for (name, target) in rig.ways() {
+        let (rate, mut gaps) = rate(target, 150, 20).await;
+        let (median, p99) = (quantile(&mut gaps, 0.5), quantile(&mut gaps, 0.99));
+        let share = rate / *direct.get_or_insert(rate) * 100.0;
+        row.push((name, format!("{share:.1} %, gap {} (p99 {})", micros(median), micros(p99))));
+    }
+    figures.row("32 streams at 50 tokens a second", &row);
 }
 
 async fn rate(target: &Target, tokens: usize, pace: u64) -> (f64, Vec<Duration>) {
