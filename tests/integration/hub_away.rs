@@ -152,6 +152,38 @@ async fn a_proxy_that_cuts_connections_costs_a_reconnect_each_time() {
     assert_eq!(team.backend.requests().len(), 3, "none ran twice");
 }
 
+/// F04, F13, P2, P3: a network that keeps everything for a while costs a new channel; an answer that was on its way is
+/// whole in the end, or says that it is not.
+#[actix_rt::test]
+async fn a_network_that_keeps_everything_for_a_while_costs_a_channel_and_no_caller_his_ending() {
+    let port = free_port();
+    let proxy = Proxy::to(port).await;
+    let team = Team::of(Plan {
+        hub: &["--ping-interval", "200ms"],
+        registrar: &["--idle-timeout", "1s"],
+        ports: Some((port, proxy.port())),
+        ..Plan::default()
+    })
+    .await;
+    team.backend.script(|script| (script.tokens, script.pace) = (100, Duration::from_millis(30)));
+    let http = team.http.clone();
+    let body = json!({ "model": "local", "stream": true, "messages": [] });
+    let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
+    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    proxy.set(Network::BlackHole);
+    team.registrar.logs("nothing came on the control channel").await;
+    proxy.set(Network::Passes);
+    let events = call.await.unwrap().events();
+    let last = &events.last().unwrap().data;
+    let whole = last == "[DONE]" && events.len() == 102;
+    assert!(whole || last.contains("\"error\""), "{} events, then {last}", events.len());
+    wait_until("it is back", || async {
+        (count(&team.registrar.stderr(), "control channel open") >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(team.chat(false).await.status, 200);
+}
+
 /// F88: a network that is slow and far away gives slow and right answers, and the heart goes on beating in time.
 #[actix_rt::test]
 async fn a_slow_network_far_away_is_slow_and_right() {
