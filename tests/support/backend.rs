@@ -23,6 +23,8 @@ pub struct Script {
     pub think: Duration,
     /// Leave the end mark out.
     pub truncate: bool,
+    /// What it says, instead of its usual words.
+    pub text: Option<String>,
     /// Close the connection after a whole answer.
     pub close: bool,
 }
@@ -147,12 +149,12 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
         }
         return response.json(json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"],
-            "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": "hello from the backend" } }],
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": script.text.as_deref().unwrap_or("hello from the backend") } }],
             "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 },
         }));
     }
     let mut frames: Vec<String> = (0..script.tokens)
-        .map(|n| json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": format!("t{n} ") }, "finish_reason": null }] }))
+        .map(|n| json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": script.text.clone().unwrap_or_else(|| format!("t{n} ")) }, "finish_reason": null }] }))
         .map(|chunk| format!("data: {chunk}\n\n"))
         .collect();
     if !script.truncate {

@@ -2,15 +2,20 @@
 
 mod clockwork;
 mod error;
+mod https;
 mod stalled;
 mod tls;
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, ServiceFactory};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer};
 use tokio::task::JoinHandle;
@@ -90,37 +95,23 @@ fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
     let routes = routes::register(&hub);
     let listen = hub.options.listen;
-    let server = HttpServer::new(move || {
+    let app = move || {
         // Whoever shows an answer in a browser gets data, never a page; and no cache keeps a private list.
         let headers = DefaultHeaders::new()
             .add(("x-content-type-options", "nosniff"))
             .add(("cache-control", "no-store"));
         App::new().wrap(from_fn(guard)).wrap(from_fn(contain)).wrap(headers).configure(routes.clone())
-    })
-    // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across them.
-    .workers(1)
-    .disable_signals()
-    .tcp_nodelay(true)
-    .on_connect(stalled::on_connect)
-    // A caller who left is noticed by the end of its half; nobody closes one half and still wants an answer.
-    .h1_allow_half_closed(false)
-    .client_request_timeout(HEAD)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(LAST_WORDS)
-    .backlog(BACKLOG)
-    .max_connections(MAX_CONNECTIONS);
+    };
     let tls = hub.options.tls.as_ref().map(tls::config).transpose()?;
     let is_tls = tls.is_some();
-    let bound = match tls {
-        Some(config) => server.bind_rustls_0_23(listen, config),
-        None => server.bind(listen),
+    let listening = match tls {
+        Some(config) => https::serve(listen, config, app),
+        None => plain(listen, app),
     };
-    let server = bound.map_err(|error| match error.kind() {
+    let (server, addr) = listening.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
         _ => HubError::Listen(listen, error),
     })?;
-    let addr = server.addrs().first().copied().unwrap_or(listen);
-    let server = server.run();
     let handle = server.handle();
     let serving = tokio::spawn(async move {
         if let Err(error) = server.await {
@@ -135,6 +126,38 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, tasks })
+}
+
+/// Starts to listen without TLS.
+fn plain<F, I, S, B>(listen: SocketAddr, app: F) -> io::Result<(Server, SocketAddr)>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Future: 'static,
+    S::Service: 'static,
+    S::Error: Into<actix_web::Error> + 'static,
+    S::InitError: Debug,
+    S::Response: Into<Response<B>> + 'static,
+    B: MessageBody + 'static,
+{
+    let server = HttpServer::new(app)
+        // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across
+        // them.
+        .workers(1)
+        .disable_signals()
+        .tcp_nodelay(true)
+        .on_connect(stalled::on_connect)
+        // A caller who left is noticed by the end of its half; nobody closes one half and still wants an answer.
+        .h1_allow_half_closed(false)
+        .client_request_timeout(HEAD)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(LAST_WORDS)
+        .backlog(BACKLOG)
+        .max_connections(MAX_CONNECTIONS)
+        .bind(listen)?;
+    let addr = server.addrs().first().copied().unwrap_or(listen);
+    Ok((server.run(), addr))
 }
 
 impl HubHandle {

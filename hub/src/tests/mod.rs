@@ -13,6 +13,7 @@ mod manage;
 mod outage;
 mod publisher;
 mod queue;
+mod raw;
 mod results;
 mod road;
 mod shapes;

@@ -1,0 +1,221 @@
+//! What comes over the socket before anybody has said who he is: requests that are two at once, heads and bodies without
+//! end, other protocols.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::support::{ADMIN, TestHub, hub, hub_with};
+use crate::options::TlsFiles;
+
+/// Sends bytes as they are; what comes back until the hub closes or is silent.
+async fn send(hub: &TestHub, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+    // The hub may refuse, and close, before it has read all.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    while let Ok(Ok(read)) = timeout(Duration::from_millis(300), stream.read_buf(&mut answer)).await {
+        if read == 0 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn answers(text: &str) -> usize {
+    text.matches("HTTP/1.1 ").count()
+}
+
+/// A28: a request whose end can be read in two ways is refused, and what stands behind it is not answered.
+#[actix_rt::test]
+async fn a_request_with_two_ends_is_refused_and_nothing_is_smuggled_behind_it() {
+    let hub = hub().await;
+    let head = |framing: &str| {
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n{framing}\r\n"
+        )
+    };
+    let smuggled = format!("GET /api/v1/tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n\r\n");
+    for framing in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 4\r\n",
+        "content-length: 4\r\ncontent-length: 5\r\n",
+        "content-length: 4, 5\r\n",
+        "content-length: +4\r\n",
+        "content-length: -4\r\n",
+        "content-length: 4 4\r\n",
+        "content-length: 0x4\r\n",
+        "content-length: 99999999999999999999\r\n",
+        "transfer-encoding: xchunked\r\n",
+        "transfer-encoding: chunked, identity\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+        "transfer-encoding : chunked\r\n",
+        "content-length : 4\r\n",
+        " content-length: 4\r\n",
+        "x-folded: a\r\n content-length: 4\r\n",
+        "x-nul: a\0b\r\ncontent-length: 4\r\n",
+    ] {
+        let text = send(&hub, format!("{}0\r\n\r\n{smuggled}", head(framing)).as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 400 ") || text.is_empty(), "{framing:?}: {text:.200}");
+        assert!(answers(&text) <= 1 && !text.contains("createdAt"), "{framing:?}: {text}");
+    }
+    for size in ["ffffffffffffffffff", "-1", "+4", "0x4", " 4", "4 ;x", "g", ""] {
+        let body = format!("{}{size}\r\n{{}}\r\n0\r\n\r\n{smuggled}", head("transfer-encoding: chunked\r\n"));
+        let text = send(&hub, body.as_bytes()).await;
+        assert!(answers(&text) <= 1 && !text.contains("createdAt"), "chunk size {size:?}: {text}");
+    }
+    // The same twice says one thing; a request behind a proper one is one of its own.
+    let text = send(&hub, format!("{}{{}}{smuggled}", head("content-length: 2\r\n")).as_bytes()).await;
+    assert!(answers(&text) == 2 && text.contains("createdAt"), "{text}");
+    hub.stop().await;
+}
+
+/// A07, A25: a head that is too long, or has too many lines, is refused in bounded memory, and others are served.
+#[actix_rt::test]
+async fn a_head_without_end_is_refused() {
+    let hub = hub().await;
+    let begin = "GET /v1/models HTTP/1.1\r\nhost: x\r\n";
+    let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = many.concat();
+    let heads = [
+        format!("{begin}{many}\r\n"),
+        format!("{begin}x: {}\r\n\r\n", "y".repeat(4 << 20)),
+        format!("{begin}{}: y\r\n\r\n", "x".repeat(4 << 20)),
+        format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(4 << 20)),
+        format!("{} / HTTP/1.1\r\n\r\n", "X".repeat(4 << 20)),
+        format!("{begin}authorization: Bearer {}\r\n\r\n", "x".repeat(4 << 20)),
+        "\r\n".repeat(1 << 20),
+        "\0".repeat(1 << 20),
+    ];
+    for head in heads {
+        let text = send(&hub, head.as_bytes()).await;
+        assert!(!text.starts_with("HTTP/1.1 2"), "{head:.60}: {text:.200}");
+        assert!(answers(&text) <= 1, "{head:.60}: {text:.200}");
+    }
+    assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
+    hub.stop().await;
+}
+
+/// A25: a head that does not come to its end in 5 s is given up, and meanwhile holds nobody up.
+#[actix_rt::test]
+async fn a_head_that_trickles_is_given_up() {
+    let hub = hub().await;
+    let begin = Instant::now();
+    let trickle = async {
+        let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+        let mut answer = Vec::new();
+        stream.write_all(b"GET /v1/models HTTP/1.1\r\nx: ").await.unwrap();
+        loop {
+            // Still alive, he says.
+            let _ = stream.write_all(b"y").await;
+            match timeout(Duration::from_millis(250), stream.read_buf(&mut answer)).await {
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(_)) | Err(_) => {
+                    assert!(begin.elapsed() < Duration::from_secs(15), "it is never given up");
+                }
+            }
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let others = async {
+        for _ in 0..10 {
+            assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
+        }
+    };
+    let (answer, ()) = futures_util::join!(trickle, others);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    hub.stop().await;
+}
+
+/// A29: nobody can make the hub speak HTTP/2: not over TLS by asking, not over TCP by beginning, not by an upgrade.
+#[actix_rt::test]
+async fn the_hub_speaks_http_1_1_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(&files.cert).unwrap()).unwrap();
+    let tls = hub_with(|options| options.tls = Some(files)).await;
+    let addr = tls.addr;
+    let ask = move |offers: &[&[u8]]| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = builder.unwrap().with_root_certificates(roots.clone()).with_no_client_auth();
+        config.alpn_protocols = offers.iter().map(|name| name.to_vec()).collect();
+        let mut tls =
+            rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut tcp = std::net::TcpStream::connect(addr).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+        let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request)?;
+        let mut answer = Vec::new();
+        // Servers often close without a word of TLS.
+        let _ = stream.read_to_end(&mut answer);
+        let chosen = tls.alpn_protocol().map(<[u8]>::to_vec);
+        Ok::<_, std::io::Error>((chosen, String::from_utf8_lossy(&answer).into_owned()))
+    };
+    let asked = tokio::task::spawn_blocking(move || {
+        [ask(&[b"h2", b"http/1.1"]), ask(&[]), ask(&[b"http/1.1"]), ask(&[b"h2"])]
+    });
+    let [both, neither, one, only] = asked.await.unwrap();
+    for (answer, protocol) in [(both, Some("http/1.1")), (neither, None), (one, Some("http/1.1"))] {
+        let (chosen, text) = answer.unwrap();
+        assert_eq!(chosen.as_deref(), protocol.map(str::as_bytes));
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    }
+    assert!(only.is_err(), "{only:?}");
+    tls.stop().await;
+
+    let hub = hub().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let text = send(&hub, preface).await;
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text:?}");
+    let upgrade = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+                   http2-settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let text = send(&hub, upgrade.as_bytes()).await;
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text:?}");
+    hub.stop().await;
+}
+
+/// A30, A31, A32: a page of somebody else's gets nothing: no CORS header is ever sent, no cookie is set or taken, and no
+/// name of a host is a way around the token.
+#[actix_rt::test]
+async fn a_foreign_page_gets_nothing_out_of_a_browser() {
+    let hub = hub().await;
+    for origin in ["null", "https://evil.example", "http://localhost:8787", "http://127.0.0.1"] {
+        for (method, path) in
+            [("OPTIONS", "/v1/chat/completions"), ("OPTIONS", "/api/v1/tokens"), ("GET", "/v1/models")]
+        {
+            let ask = super::http::ask(hub.addr, method, path)
+                .header("origin", origin)
+                .header("access-control-request-method", "POST")
+                .header("access-control-request-headers", "authorization")
+                .header("access-control-request-private-network", "true");
+            let bare = ask.open().await;
+            assert_eq!(bare.status, 401, "{method} {path}");
+            let cookie = ask.clone().header("cookie", format!("token={ADMIN}; authorization=Bearer {ADMIN}"));
+            assert_eq!(cookie.open().await.status, 401);
+            let allowed = ask.token(ADMIN).open().await;
+            for answer in [bare, allowed] {
+                assert!(!answer.head.contains("access-control-"), "{}", answer.head);
+                assert!(!answer.head.contains("set-cookie"), "{}", answer.head);
+            }
+        }
+    }
+    // A name that an attacker's DNS points here.
+    for host in ["evil.example", "127.0.0.1.evil.example", "localhost"] {
+        let text = send(&hub, format!("GET /v1/models HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 401 "), "{text}");
+    }
+    hub.stop().await;
+}
