@@ -12,8 +12,9 @@ pub(crate) fn stopping() {
     say("STOPPING=1");
 }
 
-/// Says twice in each watchdog interval that the arbiter still turns. Never ends; silent where nobody watches.
-pub(crate) async fn keep_alive() {
+/// Says twice in each watchdog interval that this thread still turns, and `other` does, which comes back when it has.
+/// Never ends; silent where nobody watches.
+pub(crate) async fn keep_alive(other: impl AsyncFn()) {
     let Some(interval) = watchdog_interval(&|name| env::var(name).ok(), std::process::id()) else {
         return std::future::pending().await;
     };
@@ -21,6 +22,7 @@ pub(crate) async fn keep_alive() {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        other().await;
         say("WATCHDOG=1");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     notify::ready();
     tokio::select! {
         _ = signals.stop() => {}
-        () = notify::keep_alive() => {}
+        () = notify::keep_alive(async || running.turned().await) => {}
     }
     notify::stopping();
     log::info!("stopping: running calls have 20 s; a second signal stops at once");

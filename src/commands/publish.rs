@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
     tokio::select! {
         outcome = steer(&registrar, &places, &mut signals) => outcome,
         () = answers => Ok(()),
-        () = notify::keep_alive() => Ok(()),
+        () = notify::keep_alive(async || ()) => Ok(()),
     }
 }
 

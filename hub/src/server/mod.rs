@@ -3,6 +3,7 @@
 mod clockwork;
 mod error;
 mod https;
+mod pulse;
 mod stalled;
 mod tls;
 
@@ -34,6 +35,7 @@ use crate::routes;
 use crate::routes::contain::contain;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 use crate::watch::Watch;
+use pulse::Pulse;
 
 /// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -55,6 +57,7 @@ pub struct HubHandle {
     tls: bool,
     admin_token: AdminToken,
     server: ServerHandle,
+    pulse: Pulse,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -95,7 +98,10 @@ fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
     let routes = routes::register(&hub);
     let listen = hub.options.listen;
+    let pulse = Pulse::default();
+    let beating = pulse.clone();
     let app = move || {
+        beating.is_here();
         // Whoever shows an answer in a browser gets data, never a page; and no cache keeps a private list.
         let headers = DefaultHeaders::new()
             .add(("x-content-type-options", "nosniff"))
@@ -125,7 +131,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         actix_rt::spawn(queue::drive(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
-    Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, tasks })
+    Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })
 }
 
 /// Starts to listen without TLS.
@@ -182,6 +188,11 @@ impl HubHandle {
             });
         }
         format!("{scheme}://{addr}")
+    }
+
+    /// Comes back when the server's thread has turned once from now on: what a watchdog wants to know.
+    pub async fn turned(&self) {
+        self.pulse.turned().await;
     }
 
     /// Which admin token there is.
