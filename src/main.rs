@@ -6,6 +6,8 @@ mod client;
 mod commands;
 mod config;
 mod control;
+#[cfg(test)]
+mod corpora;
 mod discover;
 mod exit;
 mod logging;

@@ -1,0 +1,9 @@
+//! The properties, and what of the program they need.
+
+#![allow(dead_code, reason = "of the program only what reads a configuration is used")]
+
+#[path = "../../src/config/mod.rs"]
+mod config;
+#[path = "../../src/exit.rs"]
+mod exit;
+pub mod properties;
