@@ -81,3 +81,21 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
     Cow::Owned(safe)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A12, A14: a text from elsewhere is one line when it is shown or logged: no line break, no escape sequence, no
+    /// reordering; all else stays.
+    #[test]
+    fn a_text_from_elsewhere_cannot_move_the_cursor_or_forge_a_line() {
+        let forged = "x\n2026-01-01 ERROR hub: forged\r\u{1b}[2J\u{1b}]8;;http://evil\u{7}\0\u{85}\u{2028}\u{202e}\u{2066}";
+        let shown = printable(forged);
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        assert!(!shown.contains(['\u{2028}', '\u{202e}', '\u{2066}']), "{shown:?}");
+        assert!(shown.starts_with("x\\u{a}2026-01-01 ERROR hub: forged"), "{shown}");
+        assert_eq!(printable("Qwen/Qwen2.5 größer 模型"), "Qwen/Qwen2.5 größer 模型");
+        assert_eq!(printable_answer("a\n\tb\u{1b}[m"), "a\n\tb\\u{1b}[m");
+    }
+}

@@ -60,6 +60,7 @@ mod tests {
         }
     }
 
+    /// A14: a row's text is one cell.
     #[test]
     fn a_row_cannot_forge_the_table_that_shows_it() {
         let row = json!({ "name": "a\nb\u{1b}[2J", "empty": "", "none": null });

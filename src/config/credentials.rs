@@ -137,3 +137,34 @@ fn read(places: &Places) -> Result<Written, Failure> {
         Some(error) => Err(Failure::usage(format!("{}: {error}", path.display()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A11: what stands around a token is cut, what cannot be one is none, and nothing of it is printed.
+    #[test]
+    fn a_token_loses_its_line_end_and_what_cannot_be_one_is_none() {
+        for text in ["abc", "abc\n", "abc\r\n", "  abc \n"] {
+            assert_eq!(checked_token(text).unwrap().reveal(), "abc", "{text:?}");
+        }
+        for text in ["", "\n", "  ", "\u{feff}abc", "a b", "a\nb", "a\u{0}b", "tökén"] {
+            assert!(checked_token(text).is_none(), "{text:?}");
+        }
+    }
+
+    /// A11: a credentials file that others can read is found out, whichever others.
+    #[test]
+    fn a_credentials_file_that_others_can_read_is_found_out() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("credentials");
+        std::fs::write(&path, r#"{"mcpdUrl":"https://h","token":"t"}"#).unwrap();
+        for (mode, open) in [(0o644, true), (0o640, true), (0o604, true), (0o600, false), (0o400, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let metadata = std::fs::metadata(&path).unwrap();
+            assert_eq!(files::others_can_read(&metadata), open, "{mode:o}");
+        }
+    }
+}

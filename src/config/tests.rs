@@ -349,6 +349,7 @@ fn a_missing_file_publishes_nothing_and_a_folder_is_an_error() {
     );
 }
 
+/// A16: a recipe that others could have written is refused.
 #[test]
 fn a_recipe_in_a_file_that_others_can_write_is_refused() {
     let with_recipe = with(&json!({ "wake": { "type": "command", "command": "true" } })).to_string();

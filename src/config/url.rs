@@ -72,6 +72,7 @@ mod tests {
         assert!(api_base("http://host/v1?key=1").is_err());
     }
 
+    /// A47: plain http is loopback's alone.
     #[test]
     fn plain_http_is_for_this_machine_alone() {
         for local in

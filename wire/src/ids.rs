@@ -133,6 +133,7 @@ mod tests {
         }
     }
 
+    /// A15: what stands in a URL is encoded.
     #[test]
     fn a_task_id_is_escaped_as_encode_uri_component_does() {
         assert_eq!(encode_uri_component("a/b?c#d%e+f g-_.!~*'()"), "a%2Fb%3Fc%23d%25e%2Bf%20g-_.!~*'()");

@@ -48,6 +48,7 @@ fn server(address: &str) -> std::io::Result<std::net::SocketAddr> {
     Ok(address)
 }
 
+/// A18: no redirect is followed.
 #[actix::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     let address = server("127.0.0.1").unwrap();

@@ -29,6 +29,7 @@ fn session() -> SessionId {
     SessionId::parse("s").unwrap()
 }
 
+/// A47: a token goes over plain http to loopback only.
 #[test]
 fn a_token_goes_over_plain_http_to_loopback_only_unless_it_is_allowed() {
     let loopback = [

@@ -241,7 +241,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// F53, F55: whatever else stands in the session file's place counts as no session, and is neither waited for nor sent.
+/// F53, F55, A44: whatever else stands in the session file's place counts as no session, and is neither waited for nor sent.
 #[test]
 fn anything_but_one_line_of_visible_ascii_in_a_small_regular_file_counts_as_no_session() {
     let folder = tempfile::tempdir().unwrap();

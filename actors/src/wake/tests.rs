@@ -157,6 +157,7 @@ async fn a_command_that_fails_says_how() {
     }
 }
 
+/// A16, A18: a recipe's call is not sent elsewhere by a redirect.
 #[actix::test]
 async fn a_call_that_fails_says_how_and_any_2xx_is_success() {
     let wait = Duration::from_secs(5);
@@ -209,6 +210,7 @@ async fn a_shutdown_kills_the_group_and_answers_everybody() {
     assert_eq!(setup.failure().await, "publisher shutting down");
 }
 
+/// A17: a wake for a name that has no recipe here runs nothing.
 #[actix::test]
 async fn a_name_without_a_recipe_or_a_provider_has_its_own_text() {
     let setup = start(config(None, Duration::ZERO));

@@ -20,6 +20,7 @@ fn member(user: &str) -> NewToken {
     NewToken { user: user.into(), role: Role::Member, expires_at: None }
 }
 
+/// A08: of a token only its hash is kept, and hashes are compared in constant time.
 #[tokio::test]
 async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
     let tokens = tokens();
@@ -35,6 +36,7 @@ async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
     assert!(!format!("{:?}", tokens.list()).contains(secret.reveal()));
 }
 
+/// A38: a token that is revoked ends what it opened at once.
 #[tokio::test]
 async fn what_was_opened_with_a_token_ends_with_it() {
     let tokens = Arc::new(tokens());
@@ -118,6 +120,7 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
     assert!(works(&tokens, &dir.read_admin_token().unwrap().unwrap()));
 }
 
+/// A44: a link in the place of the admin token's file is refused.
 #[tokio::test]
 async fn a_linked_admin_token_file_is_refused() {
     let home = tempfile::tempdir().unwrap();
@@ -189,6 +192,7 @@ async fn a_valid_token_is_a_caller_in_any_case_of_the_scheme_and_as_api_key_unde
     assert_eq!(key("/metrics").await.0, 401);
 }
 
+/// A07, A10: no token, half a one, two, a huge one, one in the query: 401 on every path.
 #[actix_web::test]
 async fn whatever_is_no_token_is_401_on_every_path_unknown_ones_too() {
     let huge = format!("Bearer {}", "x".repeat(64 * 1024));

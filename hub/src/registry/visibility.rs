@@ -107,6 +107,7 @@ fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
+    /// A34, A37: what is hidden changes nothing of what a user gets, nor whom his calls reach.
     #[test]
     fn what_a_user_gets_is_a_function_of_what_this_user_may_see(
         llms in prop::collection::btree_map(prop::sample::select(&NAMES[..6]), row(), 0..6),

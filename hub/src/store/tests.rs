@@ -199,6 +199,7 @@ async fn a_second_hub_on_a_directory_is_refused_by_name_and_the_lock_goes_with_t
     assert!(open(dir.path()).is_ok());
 }
 
+/// A43: the store's files are the owner's alone.
 #[test]
 fn only_the_owner_can_read_the_files() {
     let dir = tempfile::tempdir().unwrap();

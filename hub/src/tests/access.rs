@@ -220,7 +220,7 @@ async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String
     (answer.status, head, body)
 }
 
-/// A02, A04, A06, A35: on every route each role gets what is its own and what it may see; to a stranger what is private
+/// A02, A04, A06, A35, A01, A03, A48: on every route each role gets what is its own and what it may see; to a stranger what is private
 /// is the same bytes as what is unknown, and nothing that a stranger does changes anything of an owner's.
 #[actix_rt::test]
 async fn every_route_gives_each_role_what_is_its_own_and_no_more() {

@@ -144,7 +144,7 @@ async fn who_has_patience_waits_for_room_and_for_a_publisher() {
     hub.stop().await;
 }
 
-/// F77: a caller whose time is over gets 504, and the task is cancelled.
+/// F77, A42: a caller whose time is over gets 504, and the task is cancelled.
 #[actix_rt::test]
 async fn nothing_in_time_is_504_and_the_task_is_cancelled() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_millis(100)).await;

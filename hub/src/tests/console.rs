@@ -39,6 +39,7 @@ fn private(name: &str) -> Value {
     provider
 }
 
+/// A22, A30, A33: the page runs its own scripts alone, in no frame, and sets no cookie.
 #[actix_rt::test]
 async fn the_page_and_its_files_need_no_token_and_allow_nothing_foreign() {
     let hub = hub().await;
@@ -101,6 +102,7 @@ async fn events_need_a_token_and_begin_with_all_that_the_caller_sees() {
     hub.stop().await;
 }
 
+/// A34: events of a private row reach its owner and admins.
 #[actix_rt::test]
 async fn a_stranger_hears_nothing_of_what_happens_to_a_private_row() {
     let hub = hub().await;

@@ -84,7 +84,7 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     hub.stop().await;
 }
 
-/// F74, P7: a caller that does not read holds up its own answer, in bounded memory, and nobody else.
+/// F74, P7, A26: a caller that does not read holds up its own answer, in bounded memory, and nobody else.
 #[actix_rt::test]
 async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
     let hub = hub().await;

@@ -6,6 +6,7 @@ use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
 
+/// A19: a chunk is one event, or none and the task fails.
 #[actix_rt::test]
 async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
     let hub = hub().await;
@@ -42,6 +43,7 @@ async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
     hub.stop().await;
 }
 
+/// A20: a status that is neither success nor error reaches no caller.
 #[actix_rt::test]
 async fn a_publishers_odd_status_becomes_a_plain_one() {
     let hub = hub().await;
@@ -59,7 +61,7 @@ async fn a_publishers_odd_status_becomes_a_plain_one() {
     hub.stop().await;
 }
 
-/// P7: a body over the limit is refused, and the client sees it.
+/// P7, A23, A24: a body over the limit is refused, and the client sees it.
 #[actix_rt::test]
 async fn a_body_that_is_too_large_or_no_json_object_is_refused_and_the_client_sees_it() {
     let hub = hub().await;

@@ -188,8 +188,13 @@ impl Answer {
             if self.over {
                 return None;
             }
-            if !self.chunked && !self.raw.is_empty() {
-                let take = self.left.min(self.raw.len());
+            let ready = self.left.min(self.raw.len());
+            // A character may come in two pieces.
+            let take = match std::str::from_utf8(&self.raw[..ready]) {
+                Err(error) if error.error_len().is_none() && ready < self.left => error.valid_up_to(),
+                _ => ready,
+            };
+            if !self.chunked && take > 0 {
                 self.left -= take;
                 self.over = self.left == 0;
                 return Some(

@@ -42,6 +42,7 @@ async fn a_conflict_applies_nothing_and_its_text_gives_nothing_away() {
     hub.stop().await;
 }
 
+/// A12: a name outside the rule is refused, and the error says where it stands.
 #[actix_rt::test]
 async fn a_bad_name_is_400_and_says_where() {
     let hub = hub().await;
@@ -79,6 +80,7 @@ async fn a_known_id_stays_an_unknown_one_is_accepted_and_anothers_gets_a_new_one
     hub.stop().await;
 }
 
+/// A01, A02: another user's session is 404, its channel as its heartbeat.
 #[actix_rt::test]
 async fn for_anybody_else_a_session_does_not_exist() {
     let hub = hub().await;
@@ -117,7 +119,7 @@ async fn for_anybody_else_a_session_does_not_exist() {
     hub.stop().await;
 }
 
-/// P1, F30: a retry whose answer was lost changes nothing.
+/// P1, F30, A21, A45: a retry whose answer was lost changes nothing.
 #[actix_rt::test]
 async fn the_first_last_word_wins_the_same_again_is_200_another_is_409_and_an_unknown_task_404() {
     let hub = hub().await;

@@ -201,6 +201,7 @@ async fn a_member_sees_its_own_sessions_only() {
     hub.stop().await;
 }
 
+/// A48: metrics are behind a token.
 #[actix_rt::test]
 async fn metrics_need_a_token_and_readiness_needs_none() {
     let hub = hub().await;

@@ -17,6 +17,7 @@ mod raw;
 mod results;
 mod road;
 mod shapes;
+mod smuggling;
 pub(crate) mod support;
 mod upstream;
 mod view;

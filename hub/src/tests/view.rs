@@ -223,7 +223,7 @@ async fn a_hidden_name_takes_no_longer_to_refuse_than_an_unknown_one() {
     panic!("hidden and unknown: {far:?}");
 }
 
-/// A40: what a publisher gets to read of a call is its request and nothing of its caller.
+/// A40, A41: what a publisher gets to read of a call is its request and nothing of its caller.
 #[actix_rt::test]
 async fn a_task_says_nothing_of_its_caller() {
     let hub = hub().await;

@@ -4,6 +4,7 @@ use super::publisher::{Publisher, pooled, provider};
 use super::road::chat;
 use super::support::{eventually, hub};
 
+/// A35: hidden and unknown are the same bytes.
 #[actix_rt::test]
 async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
     let hub = hub().await;
@@ -48,6 +49,7 @@ async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
     hub.stop().await;
 }
 
+/// A37: a pool falls back to no member that its caller does not see.
 #[actix_rt::test]
 async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     let hub = hub().await;
@@ -77,6 +79,7 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     hub.stop().await;
 }
 
+/// A38: what was opened with a token ends with it.
 #[actix_rt::test]
 async fn a_revoked_tokens_streams_end() {
     let hub = hub().await;

@@ -37,6 +37,7 @@ proptest! {
     }
 }
 
+/// A23: JSON is read 128 deep and no deeper, without a stack to overflow.
 #[test]
 fn depth_128_passes_and_129_does_not_however_deep_it_goes_on() {
     let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));

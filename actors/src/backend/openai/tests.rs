@@ -133,7 +133,7 @@ async fn a_whole_answer_that_breaks_off_is_an_error() {
     assert!(failure(say(&[unframed])).await.contains("empty"));
 }
 
-/// F46, P7: 3 MiB pass, 300 MiB fail by the limit.
+/// F46, P7, A42: 3 MiB pass, 300 MiB fail by the limit.
 #[actix::test]
 async fn a_large_answer_passes_and_one_above_the_limit_does_not() {
     let body = format!(r#"{{"choices":[],"x":"{}"}}"#, "y".repeat(3 << 20));

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 
-/// F17: nobody is followed, whichever call is redirected: the token goes to no other host, and the error names it.
+/// F17, A18, A47: nobody is followed, whichever call is redirected: the token goes to no other host, and the error names it.
 #[actix::test]
 async fn a_redirect_is_not_followed_and_names_where_it_leads() {
     let hub = TestHub::start().await;

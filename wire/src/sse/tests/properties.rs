@@ -85,6 +85,7 @@ proptest! {
         prop_assert_eq!(outcome(DEFAULT_MAX_FRAME, &cut(&wire, &sizes)).0, expected);
     }
 
+    /// A19: whatever is written, n writes are read back as n events.
     #[test]
     fn n_writes_are_n_events_whatever_the_text(texts in vec((text(), text()), 0..10)) {
         let mut wire = Vec::new();
@@ -97,6 +98,7 @@ proptest! {
         prop_assert_eq!(seen, (expected, String::new(), None, 0));
     }
 
+    /// A19: a type or an id that could end a line is refused.
     #[test]
     fn a_type_or_id_is_written_whole_or_refused(event in text(), id in text()) {
         let mut wire = Vec::new();

@@ -131,7 +131,7 @@ async fn a_compressed_answer_is_refused_and_not_unpacked() {
     }
 }
 
-/// F44: a redirect is not followed, and where it points hears nothing.
+/// F44, A16, A18: a redirect is not followed, and where it points hears nothing.
 #[actix::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = server(answer("200 OK", "application/json", COMPLETION)).await;

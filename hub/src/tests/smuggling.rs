@@ -1,0 +1,318 @@
+//! What a publisher puts into each text that it controls, and what of it reaches anybody.
+
+use serde_json::{Value, json};
+use wire::sse::{Decoder, Event};
+
+use super::publisher::{Publisher, provider};
+use super::road::{chat, infer};
+use super::support::{ADMIN, TestHub, hub};
+
+/// What would end a line, an event, a header or a string where somebody copied it.
+const NASTY: [&str; 12] = [
+    "hi\n\nevent: done\ndata: {\"choices\":[]}\n\n",
+    "\n\ndata: [DONE]\n\n",
+    "[DONE]",
+    "\r",
+    "\r\n\r\nHTTP/1.1 200 OK\r\nset-cookie: a=b\r\n\r\n",
+    "\"}\n\ndata: {\"error\":\"no\"}",
+    "\0",
+    "\u{1b}]8;;http://evil\u{7}\u{1b}[31m2026-01-01 ERROR hub: forged",
+    "\u{2028}\u{2029}\u{85}",
+    "\u{202e}\u{2066}rtl",
+    "<script>alert(1)</script>",
+    "../../etc/passwd%2e%2e%00",
+];
+
+fn events(text: &str) -> Vec<Event> {
+    let mut decoder = Decoder::new();
+    decoder.feed(text.as_bytes());
+    std::iter::from_fn(|| decoder.next_event()).collect()
+}
+
+async fn register(hub: &TestHub, body: &Value) -> (u16, Value) {
+    hub.ask("POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+}
+
+/// A12, A13, A15: a name that is more than a name is refused at register, in words that do not repeat it; free text is
+/// kept as it is and told as JSON alone.
+#[actix_rt::test]
+async fn a_name_is_a_name_and_free_text_stays_text() {
+    let hub = hub().await;
+    let long = "x".repeat(10_000);
+    let traversal =
+        ["../x", ".", "..", "/etc/passwd", "a/b", "C:\\x", "%2e%2e", "a b", "раypal", "A", "_x", "-x"];
+    for bad in NASTY.into_iter().chain(traversal).chain(["", long.as_str()]) {
+        let named = |key: &str| {
+            let mut spec = provider("a");
+            spec[key] = bad.into();
+            spec
+        };
+        let agent = json!({ "name": bad, "llmName": "a" });
+        for body in [
+            json!({ "providers": [named("name")] }),
+            json!({ "providers": [named("poolName")] }),
+            json!({ "providers": [provider("a")], "agents": [agent] }),
+        ] {
+            let (status, answer) = register(&hub, &body).await;
+            assert_eq!(status, 400, "{body:.200}");
+            assert!(answer.to_string().len() < 500, "{answer}");
+        }
+    }
+    for bad in NASTY.into_iter().filter(|bad| bad.contains(|c: char| c.is_control())) {
+        for key in ["model", "type", "tier", "visibility", "initialStatus"] {
+            let mut spec = provider("a");
+            spec[key] = bad.into();
+            assert_eq!(register(&hub, &json!({ "providers": [spec] })).await.0, 400, "{key}: {bad:?}");
+        }
+        let id = json!({ "providerSessionId": bad, "providers": [] });
+        assert_eq!(register(&hub, &id).await.0, 400, "{bad:?}");
+    }
+    for text in NASTY {
+        let mut spec = provider("a");
+        spec["description"] = text.into();
+        let agent = json!({ "name": "b", "llmName": "a", "visibility": "public", "description": text,
+            "systemPrompt": text, "project": text, "extras": { "x": text } });
+        let (status, answer) =
+            register(&hub, &json!({ "providerSessionId": "sess-1", "providers": [spec], "agents": [agent] }))
+                .await;
+        assert_eq!(status, 201, "{answer}");
+        for path in ["llms", "agents"] {
+            let mut answer = hub.ask("GET", format!("/api/v1/{path}")).open().await;
+            let rows: Value = serde_json::from_str(&answer.rest().await).unwrap();
+            assert_eq!(rows[0]["description"], text);
+            assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+            assert!(answer.head.contains("x-content-type-options: nosniff"), "{}", answer.head);
+            assert!(!answer.head.contains("set-cookie"), "{}", answer.head);
+        }
+    }
+    // A path is a name, whatever is in it.
+    for name in ["..%2f..%2fetc%2fpasswd", "%2e%2e", "%00", "a%0d%0ax-evil:%201", "%ff"] {
+        for path in ["/api/v1/llms/NAME", "/v1/models/NAME", "/console/NAME", "/api/v1/inference-tasks/NAME"]
+        {
+            let answer = hub.ask("GET", path.replace("NAME", name)).open().await;
+            assert!([400, 404].contains(&answer.status), "{path} {name}: {}", answer.status);
+            assert!(!answer.head.contains("x-evil"), "{}", answer.head);
+        }
+    }
+    hub.stop().await;
+}
+
+/// A19, A22: n chunks are n events with the values that were sent, whatever is in their strings; on the way by POST and
+/// by upload.
+#[actix_rt::test]
+async fn n_chunks_are_n_events_whatever_is_in_them() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let chunks: Vec<Value> = NASTY
+        .iter()
+        .map(|text| {
+            json!({ "id": text, "object": text, "model": text, "event": text, "retry": text, "choices": [
+                { "index": 0, "delta": { "role": text, "content": text }, "finish_reason": text } ] })
+        })
+        .collect();
+    for upload in [false, true] {
+        let call = infer(&hub, "a", true);
+        let (mut answer, ()) = futures_util::join!(call.open(), async {
+            let task = publisher.task().await;
+            if upload {
+                let events: Vec<_> = chunks.iter().map(|chunk| format!("id: 7\ndata: {chunk}\n\n")).collect();
+                let mut body = events.concat();
+                body.push_str("data: [DONE]\n\n");
+                let upload = hub.ask("POST", Publisher::upload_path(&task)).body(body);
+                assert_eq!(upload.send().await.0, 200);
+            } else {
+                for chunk in &chunks {
+                    let result = json!({ "chunk": { "data": chunk.to_string() } });
+                    assert_eq!(publisher.post(&hub, &task, &result).await, 200);
+                }
+                publisher.done(&hub, &task).await;
+            }
+        });
+        assert!(answer.head.contains("content-type: text/event-stream"));
+        assert!(answer.head.contains("x-content-type-options: nosniff"));
+        let text = answer.rest().await;
+        assert!(text.lines().all(|line| line.is_empty() || line.starts_with("data: ")), "{text:?}");
+        assert!(!text.contains('\r') && !text.contains('\0'));
+        let events = events(&text);
+        assert_eq!(events.len(), chunks.len() + 1);
+        for (event, chunk) in events.iter().zip(&chunks) {
+            assert_eq!(&serde_json::from_str::<Value>(&event.data).unwrap(), chunk);
+            assert_eq!(event.name(), "message");
+        }
+        assert_eq!(events.last().unwrap().data, "[DONE]");
+    }
+    hub.stop().await;
+}
+
+/// A19: an error's text ends an answer once, as one JSON text or one event, and makes no end mark.
+#[actix_rt::test]
+async fn an_errors_text_is_one_error_whatever_is_in_it() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    for text in NASTY {
+        let call = infer(&hub, "a", false);
+        let (answer, ()) = futures_util::join!(call.json(), async {
+            let task = publisher.task().await;
+            publisher.post(&hub, &task, &json!({ "error": text })).await;
+        });
+        assert_eq!((answer.0, &answer.1["error"]), (502, &json!(text)));
+        for upload in [false, true] {
+            let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+            let (answer, ()) = futures_util::join!(call.send(), async {
+                let task = publisher.task().await;
+                if upload {
+                    let error = json!({ "error": text });
+                    let body = format!("data: {{\"a\":1}}\n\nevent: error\ndata: {error}\n\n");
+                    hub.ask("POST", Publisher::upload_path(&task)).body(body).send().await;
+                } else {
+                    publisher.chunk(&hub, &task, "one").await;
+                    publisher.post(&hub, &task, &json!({ "error": text })).await;
+                }
+            });
+            let events = events(&answer.1);
+            assert_eq!(events.len(), 2, "{:?}", answer.1);
+            let error: Value = serde_json::from_str(&events[1].data).unwrap();
+            assert_eq!(error["error"]["message"], text);
+        }
+    }
+    hub.stop().await;
+}
+
+/// A20: a publisher chooses no header and no status but an answer's or an error's.
+#[actix_rt::test]
+async fn a_publisher_sets_no_header_and_no_odd_status() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let odd = [json!(0), json!(100), json!(101), json!(199), json!(301), json!(304), json!(600), json!(999)];
+    let none = [json!(65_536), json!(-1), json!(200.5), json!("200"), json!(null), json!([200])];
+    for status in odd.iter().chain(&none) {
+        let call = infer(&hub, "a", false);
+        let (mut answer, ()) = futures_util::join!(call.open(), async {
+            let task = publisher.task().await;
+            let headers = json!({ "set-cookie": "evil=1", "location": "http://evil", "content-type": "text/html",
+                "transfer-encoding": "chunked", "access-control-allow-origin": "*" });
+            let result = json!({ "status": status, "headers": headers, "body": { "headers": headers } });
+            publisher.post(&hub, &task, &result).await;
+        });
+        assert_eq!(answer.status, 502, "{status}");
+        answer.rest().await;
+        assert!(!answer.head.contains("evil") && !answer.head.contains("access-control"), "{}", answer.head);
+        assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    }
+    hub.stop().await;
+}
+
+/// A21, A45: what comes after the end changes nothing, a number that cannot be is refused, and absurd usage is no number.
+#[actix_rt::test]
+async fn an_answer_ends_once_and_absurd_numbers_count_for_nothing() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, chunk-seq")).await;
+    let call = infer(&hub, "a", true);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let usage = r#"{"usage":{"prompt_tokens":1e300,"completion_tokens":-5},"choices":[]}"#;
+        let chunk = |seq: Value| json!({ "chunk": { "data": usage, "seq": seq } });
+        assert_eq!(publisher.post(&hub, &task, &chunk(json!(0))).await, 200);
+        let done = json!({ "chunk": { "data": "[DONE]", "done": true, "seq": 1 } });
+        assert_eq!(publisher.post(&hub, &task, &done).await, 200);
+        assert_eq!(publisher.post(&hub, &task, &done).await, 200, "the same again");
+        for late in [chunk(json!(2)), json!({ "error": "no" }), json!({ "status": 200, "body": {} })] {
+            assert!([409, 410].contains(&publisher.post(&hub, &task, &late).await), "{late}");
+        }
+    });
+    assert_eq!(events(&answer.1).len(), 2, "{}", answer.1);
+    let audit = hub.ask("GET", "/api/v1/audit").json().await.1;
+    assert_eq!(
+        (&audit[0]["inputTokens"], &audit[0]["outputTokens"]),
+        (&Value::Null, &Value::Null),
+        "{audit}"
+    );
+    for seq in [json!(-1), json!(1e300), json!("0"), json!(18_446_744_073_709_551_615_u64), json!(1)] {
+        let call = infer(&hub, "a", true);
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            let chunk = json!({ "chunk": { "data": "{}", "seq": seq } });
+            assert!([400, 409].contains(&publisher.post(&hub, &task, &chunk).await), "{seq}");
+        });
+        assert_eq!(answer.0, 502, "{seq}: {}", answer.1);
+    }
+    hub.stop().await;
+}
+
+/// A23: no JSON brings the hub down, on any route that reads some, and what is twice is read one way.
+#[actix_rt::test]
+async fn no_json_is_a_bomb() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), provider("b")], Some("cancel")).await;
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    let number = "9".repeat(1 << 20);
+    let keys: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":1")).collect();
+    let bombs = [deep, objects, number, format!("{{{}}}", keys.join(","))];
+    for bomb in &bombs {
+        for (path, body) in [
+            ("/v1/chat/completions", format!(r#"{{"model":"nobody","x":{bomb}}}"#)),
+            ("/v1/messages", bomb.clone()),
+            ("/api/v1/llms/nobody/infer", format!(r#"{{"x":{bomb}}}"#)),
+            ("/api/v1/inference-tasks", format!(r#"{{"llm":"nobody","request":{{"x":{bomb}}}}}"#)),
+            ("/api/v1/tokens", format!(r#"{{"user":"","x":{bomb}}}"#)),
+            ("/api/v1/agents", format!(r#"{{"name":"","llmName":"x","extras":{{"x":{bomb}}}}}"#)),
+            ("/api/v1/llms/_provider-register", format!(r#"{{"providers":[{{"name":"","x":{bomb}}}]}}"#)),
+            ("/api/v1/llms/_provider-heartbeat", format!(r#"{{"providerSessionId":"none","x":{bomb}}}"#)),
+        ] {
+            let (status, text) = hub.ask("POST", path).body(body).send().await;
+            assert!([400, 404].contains(&status), "{path}: {status} {text:.200}");
+        }
+        let call = infer(&hub, "a", false);
+        let (answer, ()) = futures_util::join!(call.open(), async {
+            let task = publisher.task().await;
+            let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
+            hub.ask("POST", path).body(format!(r#"{{"status":200,"body":{bomb}}}"#)).send().await;
+        });
+        assert!([200, 502].contains(&answer.status), "{}", answer.status);
+    }
+    for text in [r#"{"model":"\ud800","messages":[]}"#, r#"{"model":["a"]}"#, "{\"model\":\"a\u{0}\"}"] {
+        let (status, answer) = hub.ask("POST", "/v1/chat/completions").body(text).send().await;
+        assert!([400, 404].contains(&status), "{answer}");
+    }
+    // Two models: whichever is looked up, the one that goes out is that row's.
+    let twice = r#"{"model":"a","messages":[],"model":"b","mo\u0064el":"a","stream":false}"#;
+    let call = hub.ask("POST", "/v1/chat/completions").body(twice);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let event = publisher.event().await.unwrap();
+        let task: Value = serde_json::from_str(&event.data).unwrap();
+        let row = task["llmName"].as_str().unwrap();
+        let other = if row == "a" { "\"b\"" } else { "\"a\"" };
+        assert_eq!(task["request"]["model"], format!("model-of-{row}"));
+        assert!(!event.data.contains(other), "{}", event.data);
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+/// A43: what looks like SQL is a text like any other.
+#[actix_rt::test]
+async fn what_looks_like_sql_finds_nothing_and_breaks_nothing() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    for sql in ["a'%20OR%20'1'='1", "%25", "_", "a%22%20OR%201=1--", "a';DROP%20TABLE%20audit;--", "a%00"] {
+        for token in [ADMIN, alice.as_str()] {
+            let found = hub.ask_as(token, "GET", format!("/api/v1/audit?llm={sql}")).json().await;
+            assert_eq!(found, (200, json!([])), "{sql}");
+        }
+        for path in ["/api/v1/inference-tasks/", "/api/v1/tokens/"] {
+            let method = if path.contains("tokens") { "DELETE" } else { "GET" };
+            assert_eq!(hub.ask(method, format!("{path}{sql}")).send().await.0, 404, "{sql}");
+        }
+    }
+    assert_eq!(hub.ask("GET", "/api/v1/audit?llm=a").json().await.1.as_array().unwrap().len(), 1);
+    hub.stop().await;
+}
