@@ -26,7 +26,18 @@ use cli::Cli;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A core dump would hold prompts, answers and tokens.
+fn leave_no_core_dump() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_CORE) {
+        // A system that does not let us lower a limit of our own has none to speak of.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, most);
+    }
+}
+
 fn main() -> ExitCode {
+    leave_no_core_dump();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {

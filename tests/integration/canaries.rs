@@ -328,3 +328,24 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     let found = scene.found(&said);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// A48: whatever limit it is started with, the program leaves no core dump, which would hold what goes through it.
+#[cfg(target_os = "linux")]
+#[actix_rt::test]
+async fn no_core_dump_is_left() {
+    let home = Home::new();
+    let mut command = tokio::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -S -c $(ulimit -H -c); exec \"$0\" hub --in-memory --listen 127.0.0.1:0"])
+        .arg(env!("CARGO_BIN_EXE_virtual-llm"))
+        .env("HOME", home.path())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    let hub = Process::new(command.spawn().unwrap());
+    hub.logs("listens on").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", hub.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
