@@ -154,6 +154,12 @@ pub(super) fn message(body: &[u8]) -> String {
     short(said.as_deref().unwrap_or(&text))
 }
 
+/// Whether a refusal has a reason of its own: servers that redirect send a page, or nothing.
+pub(super) fn says_something(body: &[u8]) -> bool {
+    let body = body.trim_ascii_start();
+    !body.is_empty() && !body.starts_with(b"<")
+}
+
 /// A text of the hub's, in one line of a sane length.
 pub(super) fn short(text: &str) -> String {
     let mut message = one_line(text);

@@ -223,9 +223,13 @@ impl HubClient {
     }
 
     fn refused(&self, call: &'static str, answer: &Answer) -> HubError {
+        let reason = error::message(&answer.body);
         let said = match &answer.redirects_to {
+            Some(place) if error::says_something(&answer.body) => {
+                format!("{reason}; it redirects to {place}; is that the hub's address?")
+            }
             Some(place) => format!("it redirects to {place}; is that the hub's address?"),
-            None => error::message(&answer.body),
+            None => reason,
         };
         let message = self.inner.token.redact(said);
         let (status, retry_after) = (answer.status.as_u16(), answer.retry_after);
