@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "of the program only what reads a configuration is used")]
 
+#[path = "../../src/cli/global.rs"]
+mod cli;
 #[path = "../../src/config/mod.rs"]
 mod config;
 #[path = "../../src/exit.rs"]
