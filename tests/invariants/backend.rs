@@ -49,7 +49,7 @@ impl Mood {
 /// One request that reached a backend.
 pub struct Run {
     pub backend: usize,
-    /// Which life its registrar was in.
+    /// Which life its registrar was in: the key that it has in this life says so.
     pub life: u32,
     pub number: u64,
     pub started: Instant,
@@ -88,11 +88,11 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub async fn start(index: usize, runs: &Rc<Runs>, lives: &Rc<Cell<u32>>) -> Self {
+    pub async fn start(index: usize, runs: &Rc<Runs>) -> Self {
         let mut listener = Some(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let port = listener.as_ref().unwrap().local_addr().unwrap().port();
         let (mood, mut told) = watch::channel(Mood::Good);
-        let of = Of { index, lives: Rc::clone(lives), runs: Rc::clone(runs) };
+        let runs = Rc::clone(runs);
         actix_rt::spawn(async move {
             loop {
                 let dead = *told.borrow_and_update() == Mood::Dead;
@@ -112,7 +112,7 @@ impl Backend {
                 tokio::select! {
                     changed = told.changed() => if changed.is_err() { return },
                     accepted = listener.accept() => if let Ok((socket, _)) = accepted {
-                        actix_rt::spawn(serve(socket, of.clone(), told.clone()));
+                        actix_rt::spawn(serve(socket, index, Rc::clone(&runs), told.clone()));
                     },
                 }
             }
@@ -129,22 +129,13 @@ impl Backend {
     }
 }
 
-/// Which backend it is.
-#[derive(Clone)]
-struct Of {
-    index: usize,
-    /// Of its registrar.
-    lives: Rc<Cell<u32>>,
-    runs: Rc<Runs>,
-}
-
-async fn serve(mut socket: TcpStream, of: Of, mut told: watch::Receiver<Mood>) {
+async fn serve(mut socket: TcpStream, index: usize, runs: Rc<Runs>, mut told: watch::Receiver<Mood>) {
     let _ = socket.set_nodelay(true);
     let died = {
         let mut death = told.clone();
         tokio::select! {
             _ = death.wait_for(|mood| *mood == Mood::Dead) => true,
-            _ = talk(&mut socket, &of, &mut told) => false,
+            _ = talk(&mut socket, index, &runs, &mut told) => false,
         }
     };
     if died {
@@ -153,7 +144,12 @@ async fn serve(mut socket: TcpStream, of: Of, mut told: watch::Receiver<Mood>) {
 }
 
 /// Answers requests until the peer ends or something breaks.
-async fn talk(socket: &mut TcpStream, of: &Of, told: &mut watch::Receiver<Mood>) -> io::Result<()> {
+async fn talk(
+    socket: &mut TcpStream,
+    index: usize,
+    runs: &Runs,
+    told: &mut watch::Receiver<Mood>,
+) -> io::Result<()> {
     let (read, mut write) = socket.split();
     let mut read = BufReader::new(read);
     while let Some(head) = Head::read(&mut read).await? {
@@ -170,8 +166,10 @@ async fn talk(socket: &mut TcpStream, of: &Of, told: &mut watch::Receiver<Mood>)
             let request: Value = serde_json::from_slice(&body)?;
             let text = request["messages"][0]["content"].as_str().unwrap_or_default();
             let wanted = Wanted::parse(text).ok_or(io::ErrorKind::InvalidData)?;
-            let run = of.runs.begin(wanted.nonce, of.index, of.lives.get());
-            let _open = Open::new(&of.runs.open);
+            let key =
+                head.get("authorization").and_then(|key| key.strip_prefix("Bearer life-")?.parse().ok());
+            let run = runs.begin(wanted.nonce, index, key.ok_or(io::ErrorKind::InvalidData)?);
+            let _open = Open::new(&runs.open);
             let streaming = request["stream"] == true;
             tokio::select! {
                 answered = answer(&mut write, wanted, run, streaming, mood) => if !answered? { return Ok(()) },

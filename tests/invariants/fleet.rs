@@ -52,7 +52,7 @@ pub struct Program {
     record: Rc<Record>,
     pid: Cell<i32>,
     /// How often it was started.
-    pub lives: Rc<Cell<u32>>,
+    lives: Cell<u32>,
     end: RefCell<watch::Receiver<Option<ExitStatus>>>,
     /// Somebody ends it: its end is no surprise.
     wanted: Rc<Cell<bool>>,
@@ -68,7 +68,7 @@ impl Program {
             pids,
             record,
             pid: Cell::new(0),
-            lives: Rc::default(),
+            lives: Cell::new(0),
             end: RefCell::new(end),
             wanted: Rc::default(),
         }
@@ -76,16 +76,18 @@ impl Program {
 
     pub fn start(&self) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        self.lives.set(self.lives.get() + 1);
         let mut child = command(&self.home)
             .args(&self.args)
             .env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN)
+            // Tells the backend which life of a registrar asks.
+            .env("BACKEND_KEY", format!("life-{}", self.lives.get()))
             .stderr(log)
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id().unwrap()).unwrap();
         self.pids.0.lock().push(pid);
         self.pid.set(pid);
-        self.lives.set(self.lives.get() + 1);
         self.wanted.set(false);
         let (ended, end) = watch::channel(None);
         self.end.replace(end);
@@ -203,7 +205,7 @@ pub fn registrar(
     private_dir(&mcpctl);
     let mut provider = json!({
         "name": format!("row-{index}"), "type": "openai", "model": "fake", "publish": true,
-        "url": format!("http://127.0.0.1:{backend_port}/v1"), "visibility": "public",
+        "url": format!("http://127.0.0.1:{backend_port}/v1"), "apiKeyEnv": "BACKEND_KEY", "visibility": "public",
         "poolName": format!("pool-{}", index / 4), "maxConcurrency": 4, "maxQueue": 8, "timeoutSeconds": 4,
     });
     if index.is_multiple_of(5) {

@@ -47,7 +47,11 @@ pub async fn inject(scene: &Rc<Scene>, faults: Vec<Fault>) {
         let scene = Rc::clone(scene);
         going.spawn_local(async move {
             scene.record.injected(fault.whose.name(), fault.what.name());
+            let late = fault.delays().map(|index| scene.record.delays(index));
             scene.apply(fault).await;
+            if let Some(late) = late {
+                scene.record.delay_is_over(late);
+            }
             scene.busy.borrow_mut().remove(&fault.whose);
         });
     }

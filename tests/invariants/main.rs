@@ -185,13 +185,11 @@ async fn scene(
 ) -> Scene {
     let (mut registrars, mut channels, mut backends, mut backend_links) = (vec![], vec![], vec![], vec![]);
     for index in 0..REGISTRARS {
-        let lives = Rc::default();
-        let backend = Backend::start(index, runs, &lives).await;
+        let backend = Backend::start(index, runs).await;
         let link = if index % 2 == 0 { Some(Proxy::to(backend.port()).await) } else { None };
         let port = link.as_ref().map_or(backend.port(), Proxy::port);
         let channel = Proxy::to(hub_port).await;
-        let mut registrar = fleet::registrar(index, base, channel.port(), port, token, pids, record);
-        registrar.lives = lives;
+        let registrar = fleet::registrar(index, base, channel.port(), port, token, pids, record);
         registrars.push(registrar);
         channels.push(channel);
         backends.push(backend);

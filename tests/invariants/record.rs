@@ -1,6 +1,6 @@
 //! What the callers saw, and what is wrong with it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
@@ -16,7 +16,10 @@ pub struct Record {
     pub tasks: RefCell<Vec<TaskRecord>>,
     /// From a signal that ends the hub until it is ready again; open while it is away.
     hub_away: RefCell<Vec<(Instant, Option<Instant>)>>,
-    nonces: Cell<u64>,
+    /// When each request was made, by its nonce, from 1.
+    asked: RefCell<Vec<Instant>>,
+    /// From when to when something may have held back what a registrar, by its index, was to have or to send.
+    delays: RefCell<Vec<(usize, Instant, Option<Instant>)>>,
 }
 
 /// An accepted durable task, as its caller last saw it.
@@ -56,9 +59,36 @@ impl Record {
         *self.faults.borrow_mut().entry((whose, what)).or_default() += 1;
     }
 
+    /// A number for a request that is made now.
     pub fn nonce(&self) -> u64 {
-        self.nonces.set(self.nonces.get() + 1);
-        self.nonces.get()
+        let mut asked = self.asked.borrow_mut();
+        asked.push(Instant::now());
+        asked.len() as u64
+    }
+
+    /// When the request with this nonce was made.
+    pub fn asked(&self, nonce: u64) -> Instant {
+        self.asked.borrow()[usize::try_from(nonce).unwrap() - 1]
+    }
+
+    /// From now on things may be late at this registrar; gives what to say when it is over.
+    pub fn delays(&self, index: usize) -> usize {
+        let mut delays = self.delays.borrow_mut();
+        delays.push((index, Instant::now(), None));
+        delays.len() - 1
+    }
+
+    pub fn delay_is_over(&self, number: usize) {
+        self.delays.borrow_mut()[number].2 = Some(Instant::now());
+    }
+
+    /// Whether things may have been late at this registrar in that time.
+    pub fn was_late(&self, index: usize, from: Instant, until: Instant) -> bool {
+        let delays = self.delays.borrow();
+        // The newest are last, and none lasts for a minute: older ones are of no matter.
+        delays.iter().rev().take(2000).any(|(whose, start, end)| {
+            *whose == index && *start <= until && end.is_none_or(|end| end >= from)
+        })
     }
 
     pub fn hub_goes(&self) {

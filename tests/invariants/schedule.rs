@@ -16,6 +16,17 @@ pub struct Fault {
     pub lasts: Duration,
 }
 
+impl Fault {
+    /// The registrar that may get, or send, late what others have given up by then.
+    pub fn delays(&self) -> Option<usize> {
+        match (self.whose, self.what) {
+            (Target::Channel(index) | Target::BackendLink(index), _)
+            | (Target::Registrar(index), Trouble::Stop) => Some(index),
+            _ => None,
+        }
+    }
+}
+
 /// What has at most one trouble at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {

@@ -1,0 +1,99 @@
+//! A door before the hub that counts: who comes when, and which register call fails.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+
+/// What came through.
+#[derive(Default)]
+pub struct Seen {
+    /// Connections.
+    pub connects: RefCell<Vec<Instant>>,
+    /// Register calls, and how long each took until its answer began; `None` for one that had no 201.
+    pub registers: RefCell<Vec<(Instant, Option<Duration>)>>,
+}
+
+impl Seen {
+    /// Waits until nobody has come for a second, or for 20 s: a thousand heartbeats are never all silent.
+    pub async fn is_quiet(&self) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            let last = self.connects.borrow().last().copied();
+            if last.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Most connections in any one second since then.
+    pub fn peak(&self, since: Instant) -> usize {
+        let connects: Vec<_> = self.connects.borrow().iter().copied().filter(|at| *at >= since).collect();
+        let second = Duration::from_secs(1);
+        (0..connects.len())
+            .map(|first| connects[first..].iter().take_while(|at| **at < connects[first] + second).count())
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// Opens the door; gives its port.
+pub async fn open(target: u16, seen: Rc<Seen>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    actix_rt::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            seen.connects.borrow_mut().push(Instant::now());
+            actix_rt::spawn(relay(client, target, Rc::clone(&seen)));
+        }
+    });
+    port
+}
+
+async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else {
+        let _ = client.set_zero_linger();
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    // When the register call that is under way on this connection began.
+    let asked = Cell::new(None);
+    {
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        let up = pass(from_client, to_server, |bytes| {
+            if bytes.starts_with(b"POST /api/v1/llms/_provider-register") {
+                asked.set(Some(Instant::now()));
+            }
+        });
+        let down = pass(from_server, to_client, |bytes| {
+            if let Some(start) = asked.take() {
+                let taken = bytes.starts_with(b"HTTP/1.1 201").then(|| start.elapsed());
+                seen.registers.borrow_mut().push((start, taken));
+            }
+        });
+        tokio::select! {
+            () = up => (),
+            () = down => (),
+        }
+    }
+    if let Some(start) = asked.take() {
+        seen.registers.borrow_mut().push((start, None));
+    }
+}
+
+/// Passes bytes on until either end has enough.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, look: impl Fn(&[u8])) {
+    // Small: there are thousands of them.
+    let mut buffer = vec![0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        look(&buffer[..read]);
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}

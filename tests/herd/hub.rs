@@ -1,0 +1,110 @@
+//! The hub's process, killed by id when the test ends.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+pub const ADMIN: &str = "admin-token-of-the-herd-0123456789abcdef";
+
+pub struct Hub {
+    child: Child,
+    port: u16,
+    home: TempDir,
+}
+
+impl Hub {
+    pub async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let home = tempfile::tempdir().unwrap();
+        let hub = Self { child: spawn(&home, port), port, home };
+        hub.is_ready().await;
+        hub
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub async fn kill(&mut self) {
+        kill(Pid::from_raw(self.pid()), Signal::SIGKILL).unwrap();
+        self.child.wait().await.unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.home, self.port);
+        self.is_ready().await;
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().unwrap()).unwrap()
+    }
+
+    async fn is_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.get("/readyz").await.is_none() {
+            assert!(Instant::now() < deadline, "the hub is not ready");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The body of a 200.
+    async fn get(&self, path: &str) -> Option<String> {
+        let client = awc::Client::builder().timeout(Duration::from_secs(10)).finish();
+        let request = client.get(format!("http://127.0.0.1:{}{path}", self.port)).bearer_auth(ADMIN);
+        let mut answer = request.send().await.ok().filter(|answer| answer.status() == 200)?;
+        let body = answer.body().limit(64 << 20).await.ok()?;
+        String::from_utf8(body.to_vec()).ok()
+    }
+
+    /// Waits until so many channels are open.
+    pub async fn has_publishers(&self, count: usize, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let metrics = self.get("/metrics").await.unwrap_or_default();
+            let publishers = metrics.lines().find_map(|line| line.strip_prefix("virtual_llm_publishers "));
+            if publishers == Some(count.to_string().as_str()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{publishers:?} of {count} publishers after {limit:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub async fn active_rows(&self) -> usize {
+        let rows: serde_json::Value = serde_json::from_str(&self.get("/api/v1/llms").await.unwrap()).unwrap();
+        rows.as_array().unwrap().iter().filter(|row| row["status"] == "active").count()
+    }
+
+    /// Bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// User and system time so far, from `/proc/PID/stat` in ticks of 10 ms (proc(5); `USER_HZ` is 100 on every Linux port).
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
+    }
+}
+
+fn spawn(home: &TempDir, port: u16) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_virtual-llm"))
+        .args(["--quiet", "hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+        .arg(home.path().join("hub"))
+        .env_clear()
+        .env("HOME", home.path())
+        .env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,124 @@
+//! A herd of registrars loses its hub and comes back, calmly.
+//!
+//! 200 of them, of the real code in this process, around one hub process. A thousand, with what an idle publisher costs:
+//!
+//! ```sh
+//! HERD_REGISTRARS=1000 HERD_AWAY=20 HERD_IDLE=30 cargo test --test herd -- --nocapture
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a test fails by panic, and this one has something to tell"
+)]
+#![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
+
+mod front;
+mod hub;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actors::options::{BackendConfig, MockConfig};
+use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
+use tokio::time::{Instant, sleep};
+
+use front::Seen;
+use hub::Hub;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+}
+
+/// Peak connections in a second for a thousand: a register call and a channel each, spread over the 10 s of the first
+/// delay, are 200 on average.
+const PEAK: usize = 250;
+/// Between two that are started.
+const BETWEEN: Duration = Duration::from_millis(10);
+/// The longest delay before a reconnect, and one connect.
+const BACK: Duration = Duration::from_secs(65);
+
+/// P4, F84: registrars whose hub was killed come back spread over their delays, and no register call of theirs fails.
+#[actix_rt::test]
+async fn a_herd_whose_hub_was_killed_comes_back_calmly() {
+    let count = usize::try_from(number("HERD_REGISTRARS").unwrap_or(200)).unwrap();
+    let away = Duration::from_secs(number("HERD_AWAY").unwrap_or(1));
+    let idle = Duration::from_secs(number("HERD_IDLE").unwrap_or(0));
+    println!("HERD_REGISTRARS={count} HERD_AWAY={} HERD_IDLE={}", away.as_secs(), idle.as_secs());
+
+    let mut hub = Hub::start().await;
+    let seen = Rc::new(Seen::default());
+    let port = front::open(hub.port(), Rc::clone(&seen)).await;
+    let empty = hub.resident();
+    let start = Instant::now();
+    let mut registrars = Vec::with_capacity(count);
+    for index in 0..count {
+        registrars.push(registrar(index, port));
+        // Not all in one second, or they beat in one second ever after: people switch their machines on one by one.
+        sleep(BETWEEN).await;
+    }
+    hub.has_publishers(count, Duration::from_mins(2)).await;
+    println!("{count} registrars came in {:.1?}", start.elapsed());
+    // First heartbeats and health checks are not what comes back.
+    seen.is_quiet().await;
+    if !idle.is_zero() {
+        let (cpu, start) = (hub.cpu(), Instant::now());
+        sleep(idle).await;
+        let share = hub.cpu().saturating_sub(cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+        let each = (hub.resident() - empty) as f64 / count as f64 / 1e3;
+        println!(
+            "hub with {count} idle publishers: {:.1} MB resident ({:.1} MB without), {each:.1} KB each, {:.2} % of a core",
+            hub.resident() as f64 / 1e6,
+            empty as f64 / 1e6,
+            share * 100.0
+        );
+    }
+
+    hub.kill().await;
+    let killed = Instant::now();
+    sleep(away).await;
+    hub.start_again().await;
+    let returned = Instant::now();
+    hub.has_publishers(count, BACK).await;
+    let back = returned.elapsed();
+    let rows = hub.active_rows().await;
+
+    let registers = seen.registers.take();
+    let after: Vec<_> = registers.iter().filter(|(at, _)| *at >= returned).collect();
+    let failed = after.iter().filter(|(_, taken)| taken.is_none()).count();
+    let mut times: Vec<_> = after.iter().filter_map(|(_, taken)| *taken).collect();
+    times.sort_unstable();
+    let slowest = times.last().copied().unwrap_or_default();
+    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
+    let (peak, peak_after) = (seen.peak(killed), seen.peak(returned));
+    println!(
+        "all back {back:.1?} after the hub's return ({:.1?} away); {} registered, {failed} failed, p99 {p99:.1?}, slowest {slowest:.1?}",
+        returned - killed,
+        after.len()
+    );
+    println!("peak connections in a second: {peak_after} after the return, {peak} since the kill");
+    assert_eq!(failed, 0, "register calls failed");
+    assert_eq!(rows, count, "rows are active");
+    assert!(peak <= PEAK, "{peak} connections in a second");
+    assert!(p99 < Duration::from_secs(1), "register calls take {p99:?}");
+
+    for registrar in &registrars {
+        registrar.stop_now();
+    }
+    for registrar in &registrars {
+        registrar.wait().await;
+    }
+}
+
+fn registrar(index: usize, port: u16) -> Registrar {
+    let credentials =
+        Credentials::new(format!("http://127.0.0.1:{port}"), Secret::new(hub::ADMIN.to_owned()));
+    let name = format!("row-{index}").parse().unwrap();
+    let provider = ProviderConfig::new(name, "mock", BackendConfig::Mock(MockConfig::default()));
+    Registrar::start(Options::new(credentials, vec![provider])).unwrap()
+}
