@@ -187,7 +187,7 @@ async fn a_backend_that_goes_takes_its_model_with_it_and_brings_it_back() {
     .await;
     let asked = tokio::time::Instant::now();
     assert_eq!(team.chat(true).await.status, 503);
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     team.backend = FakeBackend::on(port);
     wait_until("it is offered again", || async { (team.row().await["status"] == "active").then_some(()) })
         .await;
