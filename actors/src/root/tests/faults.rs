@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use wire::WireName;
+
 use super::puppet::{Puppet, provider};
 use super::{end, infer, options, started};
-use crate::options::{Options, Timings};
+use crate::options::{BackendConfig, MockConfig, Options, ProviderConfig, Timings};
 use crate::registrar::Registrar;
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
@@ -93,5 +95,29 @@ async fn a_hub_that_forgets_at_once_is_not_run_at() {
     // The second comes at once, the others after a pause each.
     let first = hub.nth("_provider-register", 1).await;
     assert!(fourth.at - first.at >= Duration::from_millis(400), "{:?}", fourth.at - first.at);
+    end(registrar).await;
+}
+
+/// F25: thousands of chunks, one POST each, leave the heart its rhythm.
+#[actix::test]
+async fn a_flood_of_chunks_leaves_the_heart_its_rhythm() {
+    const CHUNKS: usize = 3000;
+    const BEAT: Duration = Duration::from_millis(50);
+    let hub = TestHub::start().await;
+    // Numbered chunks are not merged.
+    hub.set_hello(Some(r#"{"features":["chunk-seq"]}"#));
+    let mock = MockConfig { tokens: Some(CHUNKS), ..MockConfig::default() };
+    let talker = ProviderConfig::new(WireName::parse("a").unwrap(), "model", BackendConfig::Mock(mock));
+    let timings = Timings { heartbeat_interval: BEAT, ..quick() };
+    let registrar = Registrar::start(Options { timings, ..options(&hub, vec![talker]) }).unwrap();
+    wait_until("a channel", || hub.open_channels() == 1).await;
+    hub.send_task(r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"messages":[{"role":"user","content":"x"}]}}"#);
+    let last = hub.nth("t1/result", CHUNKS).await;
+    let first = hub.nth("t1/result", 1).await;
+    let meanwhile = |at| first.at < at && at < last.at;
+    let beats = hub.calls("_provider-heartbeat").iter().filter(|beat| meanwhile(beat.at)).count();
+    let due = (last.at - first.at).as_millis() / BEAT.as_millis();
+    // A quarter: each beat takes its time, too, on a machine that is busy.
+    assert!(due >= 4 && beats as u128 >= due / 4, "{beats} of {due}");
     end(registrar).await;
 }
