@@ -22,7 +22,10 @@ pub async fn one_caller(rig: &Rig, figures: &Figures) {
         }
     }
     let times = ways.into_iter().map(|(name, _, times)| (name, times)).collect();
-    latency(figures, "1 caller", times);
+    for (name, median) in latency(figures, "1 caller", times) {
+        let median = median.as_secs_f64() * 1e6;
+        figures.bar("latency.svg", "Small call, 1 caller, median", "µs", "", name, median);
+    }
 }
 
 /// Latency, rate, and the CPU time of hub and registrar for each call.
@@ -42,11 +45,14 @@ pub async fn many_callers(rig: &Rig, figures: &Figures, callers: usize) {
     }
     let group = format!("{callers} callers");
     latency(figures, &group, times);
+    for (name, rate) in &rates {
+        figures.bar("rate.svg", "Small calls a second", "/s", &format!("{group},"), name, *rate);
+    }
     let rates: Vec<_> = rates.into_iter().map(|(name, rate)| (name, format!("{rate:.0}/s"))).collect();
     figures.row(&format!("small calls, {group}: rate"), &rates);
     let (hub, registrar) = cpu.unwrap();
     for (name, value) in [("hub", hub), ("registrar", registrar)] {
-        figures.bar("cpu.svg", "CPU time of a small call", "µs", &group, name, value);
+        figures.bar("cpu.svg", "CPU time of a small call", "µs", &format!("{group},"), name, value);
     }
     figures.row(
         &format!("small call, {group}: CPU time"),
@@ -58,8 +64,13 @@ pub async fn many_callers(rig: &Rig, figures: &Figures, callers: usize) {
     );
 }
 
-fn latency(figures: &Figures, group: &str, times: Vec<(&'static str, Vec<Duration>)>) {
-    let mut row = Vec::new();
+/// The row of one way after the other; their medians.
+fn latency(
+    figures: &Figures,
+    group: &str,
+    times: Vec<(&'static str, Vec<Duration>)>,
+) -> Vec<(&'static str, Duration)> {
+    let (mut row, mut medians) = (Vec::new(), Vec::new());
     let mut direct = None;
     for (name, mut times) in times {
         let (median, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
@@ -67,10 +78,10 @@ fn latency(figures: &Figures, group: &str, times: Vec<(&'static str, Vec<Duratio
         let ratio = median.as_secs_f64() / direct.as_secs_f64();
         let times = if name == "direct" { String::new() } else { format!(", **{ratio:.1} times**") };
         row.push((name, format!("{} (p99 {}{times})", micros(median), micros(p99))));
-        let median = median.as_secs_f64() * 1e6;
-        figures.bar("latency.svg", "Small call, median latency", "µs", group, name, median);
+        medians.push((name, median));
     }
     figures.row(&format!("small call, {group}, median"), &row);
+    medians
 }
 
 async fn load(target: &Target, callers: usize, calls: usize) -> Vec<Duration> {

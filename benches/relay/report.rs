@@ -30,7 +30,7 @@ pub fn write(figures: &Figures) {
 
 /// Horizontal bars on a scale from zero; readable on a light page and on a dark one.
 fn svg(chart: &Chart) -> String {
-    const LABEL: f64 = 190.0;
+    const LABEL: f64 = 250.0;
     const BAR: f64 = 16.0;
     const WIDTH: f64 = 720.0;
     let colour = |name: &str| match name {
@@ -47,7 +47,7 @@ fn svg(chart: &Chart) -> String {
             y += 8.0;
             last_group = group;
         }
-        let length = value / most * (WIDTH - LABEL - 110.0);
+        let length = value / most * (WIDTH - LABEL - 120.0);
         let number = if *value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
         writeln!(
             body,

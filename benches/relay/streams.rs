@@ -57,8 +57,8 @@ pub async fn unpaced(rig: &Rig, figures: &Figures) {
         let median = rates[rates.len() / 2];
         let share = median / *direct.get_or_insert(median) * 100.0;
         let share = if name == "direct" { String::new() } else { format!(", **{share:.0} %**") };
-        row.push((name, format!("{:.0},000/s{share}", median / 1e3)));
-        figures.bar("streams.svg", "32 streams, unpaced", "tokens/s", "", name, median);
+        row.push((name, format!("{:.2} million/s{share}", median / 1e6)));
+        figures.bar("streams.svg", "32 streams, unpaced", "million/s", "tokens,", name, median / 1e6);
     }
     figures.row("32 streams of 200 tokens, unpaced, median", &row);
 }

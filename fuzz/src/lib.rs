@@ -1,6 +1,6 @@
 //! The properties, and what of the program they need.
 
-#![allow(dead_code, reason = "of the program only what reads a configuration is used")]
+#![allow(dead_code, unused_imports, reason = "of the program only what reads a configuration is used")]
 
 #[path = "../../src/cli/global.rs"]
 mod cli;
