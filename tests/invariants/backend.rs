@@ -1,7 +1,6 @@
 //! A fake backend that knows what it ran: each run of each request, by the request's nonce.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::answers::{Wanted, token};
 use crate::http::Head;
+use crate::runs::Runs;
 
 /// What a backend does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,42 +43,6 @@ impl Mood {
             Self::Refuses(503) => "refuses with 503",
             Self::Refuses(_) => "refuses with 429",
         }
-    }
-}
-
-/// One request that reached a backend.
-pub struct Run {
-    pub backend: usize,
-    /// Which life its registrar was in: the key that it has in this life says so.
-    pub life: u32,
-    pub number: u64,
-    pub started: Instant,
-}
-
-/// What all backends ran.
-#[derive(Default)]
-pub struct Runs {
-    by_nonce: RefCell<HashMap<u64, Vec<Run>>>,
-    count: Cell<u64>,
-    /// Requests that are neither answered nor dropped.
-    pub open: Cell<usize>,
-}
-
-impl Runs {
-    fn begin(&self, nonce: u64, backend: usize, life: u32) -> u64 {
-        let number = self.count.get() + 1;
-        self.count.set(number);
-        let run = Run { backend, life, number, started: Instant::now() };
-        self.by_nonce.borrow_mut().entry(nonce).or_default().push(run);
-        number
-    }
-
-    pub fn of<T>(&self, nonce: u64, look: impl FnOnce(&[Run]) -> T) -> T {
-        look(self.by_nonce.borrow().get(&nonce).map_or(&[], Vec::as_slice))
-    }
-
-    pub fn count(&self) -> u64 {
-        self.count.get()
     }
 }
 

@@ -241,15 +241,19 @@ pub fn hub(base: &Path, port: u16, pids: &Pids, record: &Rc<Record>) -> Program 
     Program::new("hub".to_owned(), args, home, pids.clone(), Rc::clone(record))
 }
 
-/// Waits until the hub is ready.
-pub async fn ready(port: u16) {
+/// Waits until the hub is ready; what it logged last, if it is not in time.
+pub async fn ready(hub: &Program, port: u16) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let asked = timeout(Duration::from_secs(3), ask(port, ADMIN, "GET /readyz", "", None)).await;
         if asked.is_ok_and(|asked| asked.is_ok_and(|answer| answer.status == 200)) {
-            return;
+            return Ok(());
         }
-        assert!(Instant::now() < deadline, "the hub is not ready");
+        if Instant::now() > deadline {
+            let log = fs::read_to_string(hub.log_file()).unwrap_or_default();
+            let last = log.lines().last().unwrap_or_default();
+            return Err(format!("P4: the hub is not ready; its last word: {last}"));
+        }
         sleep(Duration::from_millis(20)).await;
     }
 }

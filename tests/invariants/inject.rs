@@ -73,7 +73,9 @@ impl Scene {
                 }
                 sleep(fault.lasts).await;
                 self.hub.start();
-                ready(self.hub_port).await;
+                if let Err(complaint) = ready(&self.hub, self.hub_port).await {
+                    self.record.violation(complaint);
+                }
                 self.record.hub_is_back();
             }
             (Target::Registrar(index), Trouble::Stop) => {

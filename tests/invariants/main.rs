@@ -22,6 +22,7 @@
 mod answers;
 mod backend;
 mod caller;
+mod durable;
 mod fleet;
 mod footprint;
 mod http;
@@ -30,7 +31,9 @@ mod inject;
 #[allow(dead_code, reason = "the proxy's own tests ask it for more")]
 mod proxy;
 mod random;
+mod reading;
 mod record;
+mod runs;
 mod schedule;
 mod settle;
 
@@ -44,7 +47,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use backend::{Backend, Runs};
+use backend::Backend;
 use caller::{Caller, World};
 use fleet::{ADMIN, EndsAll, Pids};
 use footprint::Memory;
@@ -52,6 +55,7 @@ use inject::Scene;
 use proxy::Proxy;
 use random::Random;
 use record::Record;
+use runs::Runs;
 
 pub const REGISTRARS: usize = 20;
 const CALLERS: usize = 200;
@@ -115,7 +119,7 @@ async fn run(seed: u64, length: Duration, base: &Path, pids: &Pids) -> usize {
     let hub_port = free_port();
     let hub = fleet::hub(base, hub_port, pids, &record);
     hub.start();
-    fleet::ready(hub_port).await;
+    fleet::ready(&hub, hub_port).await.unwrap();
     let world = |token: String| {
         let (record, runs) = (Rc::clone(&record), Rc::clone(&runs));
         Rc::new(World { record, runs, token, over: Cell::new(false) })
@@ -165,6 +169,7 @@ async fn run(seed: u64, length: Duration, base: &Path, pids: &Pids) -> usize {
     watching.abort();
     record.report();
     println!("{} runs at the backends", runs.count());
+    runs.check(&record);
     memory.check(&record);
     // In order, in the end: what nobody disturbs exits with 0.
     for program in scene.registrars.iter().chain([&scene.hub]) {

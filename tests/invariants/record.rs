@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,10 +17,28 @@ pub struct Record {
     pub tasks: RefCell<Vec<TaskRecord>>,
     /// From a signal that ends the hub until it is ready again; open while it is away.
     hub_away: RefCell<Vec<(Instant, Option<Instant>)>>,
-    /// When each request was made, by its nonce, from 1.
-    asked: RefCell<Vec<Instant>>,
+    /// Each request, by its nonce, from 1.
+    asked: RefCell<Vec<Asked>>,
     /// From when to when something may have held back what a registrar, by its index, was to have or to send.
     delays: RefCell<Vec<(usize, Instant, Option<Instant>)>>,
+}
+
+/// How somebody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A call that waits for its answer.
+    Sync,
+    /// A task that the hub keeps.
+    Durable,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    pub at: Instant,
+    pub kind: Kind,
+    /// When its caller had the first of its answer.
+    pub answered: Option<Instant>,
 }
 
 /// An accepted durable task, as its caller last saw it.
@@ -60,15 +79,26 @@ impl Record {
     }
 
     /// A number for a request that is made now.
-    pub fn nonce(&self) -> u64 {
+    pub fn nonce(&self, kind: Kind) -> u64 {
         let mut asked = self.asked.borrow_mut();
-        asked.push(Instant::now());
+        asked.push(Asked { at: Instant::now(), kind, answered: None });
         asked.len() as u64
     }
 
-    /// When the request with this nonce was made.
-    pub fn asked(&self, nonce: u64) -> Instant {
+    /// The request with this nonce.
+    pub fn asked(&self, nonce: u64) -> Asked {
         self.asked.borrow()[usize::try_from(nonce).unwrap() - 1]
+    }
+
+    /// Something of its answer is there.
+    pub fn answered(&self, nonce: u64) {
+        let asked = &mut self.asked.borrow_mut()[usize::try_from(nonce).unwrap() - 1];
+        asked.answered.get_or_insert_with(Instant::now);
+    }
+
+    /// How long after the first request that was.
+    pub fn time(&self, at: Instant) -> Duration {
+        self.asked.borrow().first().map_or(Duration::ZERO, |first| at.saturating_duration_since(first.at))
     }
 
     /// From now on things may be late at this registrar; gives what to say when it is over.
@@ -84,9 +114,7 @@ impl Record {
 
     /// Whether things may have been late at this registrar in that time.
     pub fn was_late(&self, index: usize, from: Instant, until: Instant) -> bool {
-        let delays = self.delays.borrow();
-        // The newest are last, and none lasts for a minute: older ones are of no matter.
-        delays.iter().rev().take(2000).any(|(whose, start, end)| {
+        self.delays.borrow().iter().any(|(whose, start, end)| {
             *whose == index && *start <= until && end.is_none_or(|end| end >= from)
         })
     }

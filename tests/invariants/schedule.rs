@@ -133,7 +133,7 @@ fn mood(random: &mut Random) -> Mood {
     }
 }
 
-/// All faults of a run, in order. The hub is not ended in the last third, so that its memory can be judged.
+/// All faults of a run, in order. The hub is not ended in the last half, so that its memory can be judged.
 pub fn schedule(seed: u64, length: Duration) -> Vec<Fault> {
     let mut random = Random::new(seed);
     let mut faults = Vec::new();
@@ -145,7 +145,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Fault> {
         if at.is_zero() {
             // The shortest run ends its hub both ways.
             deck.splice(4..4, [0]);
-            deck.splice(14..14, [1]);
+            deck.splice(10..10, [1]);
         }
         for kind in deck {
             at += random.millis(0, 2 * GAP);
@@ -154,7 +154,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Fault> {
             }
             let (whose, what, lasts) = DECK[kind].1(&mut random);
             let ends_hub = whose == Target::Hub && what != Trouble::Stop;
-            if !(ends_hub && at > length * 2 / 3) {
+            if !(ends_hub && at > length / 2) {
                 faults.push(Fault { at, whose, what, lasts });
             }
         }

@@ -10,12 +10,13 @@ use futures_util::stream::iter;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::answers::Wanted;
 use crate::caller::Caller;
 use crate::fleet::{ADMIN, command};
 use crate::footprint::Footprint;
 use crate::http::ask;
 use crate::inject::Scene;
-use crate::record::Record;
+use crate::record::{Kind, Record};
 
 /// The longest pause of a registrar (2 s), several times; idle connections (15 s) and dead sessions go in that time too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -163,7 +164,7 @@ pub async fn every_task_ended_once(record: &Record, admin: &Caller) {
 impl Caller {
     /// One call on one row; whether its answer is complete.
     pub async fn once(&self, row: &str, streaming: bool) -> bool {
-        let wanted = crate::answers::Wanted { nonce: self.world.record.nonce(), tokens: 5 };
+        let wanted = Wanted { nonce: self.world.record.nonce(Kind::Sync), tokens: 5 };
         let body = json!({ "model": row, "stream": streaming,
             "messages": [{ "role": "user", "content": wanted.text() }] });
         self.is_complete(wanted, streaming, body.to_string()).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use awc::ClientResponse;
-use awc::error::SendRequestError;
+use awc::error::{ConnectError, SendRequestError};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -91,7 +91,10 @@ impl UpstreamCall {
         request.send_body(self.body.clone()).await.map_err(|error| {
             let text = match error {
                 SendRequestError::Timeout => "the upstream did not answer in time",
-                SendRequestError::Connect(_) => "the upstream cannot be reached",
+                // `Disconnected` is awc's word for a connection that ended before the answer, long after the connect.
+                SendRequestError::Connect(error) if !matches!(error, ConnectError::Disconnected) => {
+                    "the upstream cannot be reached"
+                }
                 _ => "the upstream broke off",
             };
             text.to_owned()

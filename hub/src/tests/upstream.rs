@@ -170,6 +170,18 @@ async fn an_upstream_that_is_not_there_is_502_and_names_no_address() {
 }
 
 #[actix_rt::test]
+async fn an_upstream_that_breaks_off_before_it_answers_is_told_from_one_that_is_not_there() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for streaming in [false, true] {
+        let ask = infer(&hub, "gpt", streaming);
+        let ((status, text), ()) = futures_util::join!(ask.send(), async { drop(upstream.call().await) });
+        assert_eq!((status, text.as_str()), (502, r#"{"error":"the upstream broke off"}"#));
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_caller_who_leaves_ends_the_upstreams_work() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;

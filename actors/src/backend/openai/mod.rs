@@ -218,6 +218,11 @@ impl Inner {
             SendRequestError::Connect(ConnectError::SslIsNotSupported) => {
                 failed("the backend's URL is https, and TLS could not be set up")
             }
+            // awc's word for a connection that ended after the request was sent. Not "nobody is there": who is woken and
+            // asked again then may run the request twice.
+            SendRequestError::Connect(ConnectError::Disconnected) => {
+                failed("backend broke off before it answered")
+            }
             SendRequestError::Connect(_) => BackendError::Unavailable,
             SendRequestError::Timeout => self.silent(),
             SendRequestError::Url(_) => failed("the backend's URL is not one"),

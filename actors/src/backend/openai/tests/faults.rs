@@ -44,6 +44,18 @@ async fn a_backend_that_hangs_before_its_first_byte_fails_after_its_silence() {
     }
 }
 
+/// P1, F38, F39: a backend that took the request and ends, or resets, before its first byte has failed. It was there:
+/// nobody wakes it and asks again, for it may have run the request.
+#[actix::test]
+async fn a_backend_that_breaks_off_before_its_first_byte_was_there() {
+    for streaming in [false, true] {
+        for steps in [vec![], vec![Step::Reset], say(&["HTTP/1.1 200 OK\r\ncontent-"])] {
+            let broke_off = BackendError::Failed("backend broke off before it answered".to_owned());
+            assert_eq!(ask(steps, streaming).await.err(), Some(broke_off));
+        }
+    }
+}
+
 /// F42: what an answer is says its first byte, and not the type that it came with, or without.
 #[actix::test]
 async fn an_answer_under_a_wrong_type_is_what_it_is() {

@@ -1,0 +1,142 @@
+//! A streamed answer as its reader has it, over all connections that it takes.
+
+use serde_json::Value;
+use wire::sse::Decoder;
+
+use crate::answers::{Wanted, content, delta};
+use crate::caller::Caller;
+use crate::http::Answer;
+
+/// How a stream, or an answer, ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    Complete,
+    Refused(u16),
+    /// An error within a stream.
+    Failed,
+    /// The connection broke.
+    Broken,
+}
+
+#[derive(Default)]
+pub struct Reader {
+    decoder: Decoder,
+    text: String,
+    /// The id of the last event.
+    pub seen: Option<String>,
+    done: bool,
+    failed: bool,
+}
+
+impl Reader {
+    /// On a new connection. One that broke between the end mark and its own end has the mark again.
+    pub fn comes_again(&mut self) {
+        (self.decoder, self.done, self.failed) = (Decoder::new(), false, false);
+    }
+}
+
+impl Caller {
+    /// Reads a stream to its end.
+    pub async fn stream(&self, wanted: Wanted, mut answer: Answer, reader: &mut Reader) -> Ended {
+        let record = &self.world.record;
+        loop {
+            match answer.next().await {
+                Ok(Some(piece)) => reader.decoder.feed(&piece),
+                Ok(None) if reader.done => {
+                    self.judge(wanted, &reader.text, true);
+                    return Ended::Complete;
+                }
+                Ok(None) if reader.failed => {
+                    self.judge(wanted, &reader.text, false);
+                    return Ended::Failed;
+                }
+                // The end without a mark, or none: broken either way, and taken for nothing else.
+                Ok(None) | Err(_) => {
+                    self.judge(wanted, &reader.text, false);
+                    return Ended::Broken;
+                }
+            }
+            while let Some(event) = reader.decoder.next_event() {
+                if reader.done || reader.failed {
+                    record.violation(format!(
+                        "P1: request {}: after the end came {:?}",
+                        wanted.nonce, event.data
+                    ));
+                }
+                if !reader.decoder.last_event_id().is_empty() {
+                    reader.seen = Some(reader.decoder.last_event_id().to_owned());
+                }
+                if event.data == "[DONE]" {
+                    reader.done = true;
+                    continue;
+                }
+                let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                if !data["error"].is_null() {
+                    reader.failed = true;
+                    continue;
+                }
+                reader.text.push_str(content(&data).unwrap_or_else(|| delta(&data)));
+                if !reader.text.is_empty() {
+                    record.answered(wanted.nonce);
+                }
+            }
+        }
+    }
+
+    /// The text so far is of one run, and all of it if it is said to be.
+    pub fn judge(&self, wanted: Wanted, text: &str, whole: bool) {
+        let known =
+            |run| self.world.runs.of(wanted.nonce, |runs| runs.iter().any(|known| known.number == run));
+        let wrong = match wanted.check(text, whole) {
+            Ok(run) if run.is_none_or(known) => return,
+            Ok(_) => "of an unknown run".to_owned(),
+            Err(wrong) => wrong,
+        };
+        self.world.record.violation(format!("P3: request {}: {wrong}", wanted.nonce));
+    }
+}
+
+/// Comes to one whose stream broke after its end mark and before its own end: the rest, on the next connection, is the
+/// mark again.
+#[actix_rt::test]
+async fn a_reader_who_missed_only_the_end_of_the_connection_has_the_mark_again() {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use crate::caller::World;
+    use crate::record::{Kind, Record};
+    use crate::runs::Runs;
+
+    let (record, runs) = (Rc::new(Record::default()), Rc::new(Runs::default()));
+    let wanted = Wanted { nonce: record.nonce(Kind::Durable), tokens: 1 };
+    let token = crate::answers::token(wanted.nonce, runs.begin(wanted.nonce, 0, 1), 0);
+    let event = |id, data: &str| {
+        let text = format!("id: {id}\ndata: {data}\n\n");
+        format!("{:x}\r\n{text}\r\n", text.len())
+    };
+    let chunk = serde_json::json!({ "choices": [{ "delta": { "content": token } }] }).to_string();
+    let first = event(1, &chunk) + &event(2, "[DONE]");
+    let bodies = [first, event(3, "[DONE]") + "0\r\n\r\n"];
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = actix_rt::spawn(async move {
+        let mut asked = Vec::new();
+        for body in bodies {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let read = socket.read(&mut request).await.unwrap();
+            asked.push(String::from_utf8_lossy(&request[..read]).into_owned());
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+        asked
+    });
+    let world = World { record: Rc::clone(&record), runs, token: String::new(), over: Cell::new(false) };
+    Caller { world: Rc::new(world), port, bad_network: false }.follow(wanted, "t").await;
+    assert!(served.await.unwrap()[1].contains("Last-Event-ID: 2\r\n"));
+    assert_eq!(record.violations(), 0);
+}
