@@ -128,6 +128,7 @@ const CONNECTIONS: usize = 12;
 
 /// Descriptors, threads and children are those of the start.
 pub async fn nothing_leaks(scene: &Rc<Scene>, baseline: &Baseline) {
+    println!("what processes hold, and held at first");
     for program in scene.registrars.iter().chain([&scene.hub]) {
         let before = baseline[program.name()];
         // The hub has the other ends of all of them.
@@ -141,6 +142,17 @@ pub async fn nothing_leaks(scene: &Rc<Scene>, baseline: &Baseline) {
             if much { Err(format!("{} holds {now:?}, at first {before:?}", program.name())) } else { Ok(()) }
         };
         rests(&scene.record, look).await;
+        let now = Footprint::of(program.pid());
+        println!(
+            "  {:<14} descriptors {:>3} ({:>3}), threads {:>2} ({:>2}), children {} ({})",
+            program.name(),
+            now.descriptors,
+            before.descriptors,
+            now.threads,
+            before.threads,
+            now.children,
+            before.children
+        );
     }
 }
 

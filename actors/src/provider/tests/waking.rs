@@ -23,6 +23,18 @@ async fn a_backend_that_refuses_connections_is_woken_once_and_then_asked_again()
     assert_eq!(setup.desk.error_of("t2").as_deref(), Some("backend not available"));
 }
 
+/// P1: one that took the request is asked once, recipe or not.
+#[actix::test]
+async fn a_backend_that_broke_off_is_not_woken_and_asked_again() {
+    let setup = start(with_recipe());
+    setup.infer("t1").await;
+    setup.backend.next().fail(BackendError::Failed("backend broke off before it answered".into()));
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("backend broke off before it answered"));
+    assert!(setup.asked.borrow().is_empty());
+    assert_eq!(setup.backend.calls(), 0);
+}
+
 #[actix::test]
 async fn a_backend_that_sleeps_is_woken_before_it_is_asked_and_a_failed_wake_is_the_answer() {
     let setup = start(with_recipe());
