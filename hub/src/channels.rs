@@ -9,6 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::limits::{Account, Held, Seats};
+
 /// The session has no channel here, or a full one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreachable;
@@ -33,35 +35,42 @@ const SUPERSEDED: &[u8] = b"event: superseded\ndata: {}\n\n";
 #[derive(Default)]
 pub struct Channels {
     open: Mutex<HashMap<String, Sender>>,
+    /// What waits on all channels of a user, who may have many: apart from what its callers hold.
+    unread: Arc<Seats>,
 }
 
 struct Sender {
     stream: String,
     /// Whether its registrar knows more events than a classic one.
     extended: bool,
-    events: mpsc::Sender<Bytes>,
+    events: mpsc::Sender<(Bytes, Held)>,
+    owner: Account,
     waiting: Arc<AtomicUsize>,
 }
 
 /// What the body of an open channel reads. Ends when the channel is replaced or dropped.
 pub struct Receiver {
-    events: mpsc::Receiver<Bytes>,
+    events: mpsc::Receiver<(Bytes, Held)>,
     waiting: Arc<AtomicUsize>,
+    /// What the event counts for that is being written.
+    writing: Held,
 }
 
 impl Channels {
     /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
-    pub fn open(&self, session: &str, stream: &str, extended: bool) -> Receiver {
+    /// What waits on it counts among the at most `most` bytes of `owner`.
+    pub fn open(&self, session: &str, stream: &str, extended: bool, owner: &str, most: usize) -> Receiver {
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let sender = Sender { stream: stream.to_owned(), extended, events, waiting: waiting.clone() };
+        let owner = Account::new(&self.unread, owner, most, "tasks unread");
+        let sender = Sender { stream: stream.to_owned(), extended, events, owner, waiting: waiting.clone() };
         let older = self.open.lock().insert(session.to_owned(), sender);
         if let Some(older) = older.filter(|older| older.extended) {
             older.waiting.fetch_add(SUPERSEDED.len(), Ordering::Relaxed);
             // One that does not read what was sent before learns it by the end of the channel.
-            let _ = older.events.try_send(Bytes::from_static(SUPERSEDED));
+            let _ = older.events.try_send((Bytes::from_static(SUPERSEDED), Held::default()));
         }
-        Receiver { events: receiver, waiting }
+        Receiver { events: receiver, waiting, writing: Held::default() }
     }
 
     /// Drops the session's channel, if it is still this one: its body ends.
@@ -101,7 +110,8 @@ impl Dispatch for Channels {
         if sender.waiting.load(Ordering::Relaxed).saturating_add(size) > MAX_BYTES {
             return Err(Unreachable);
         }
-        sender.events.try_send(event).map_err(|_| Unreachable)?;
+        let held = sender.owner.hold(size).map_err(|_| Unreachable)?;
+        sender.events.try_send((event, held)).map_err(|_| Unreachable)?;
         sender.waiting.fetch_add(size, Ordering::Relaxed);
         Ok(())
     }
@@ -110,9 +120,42 @@ impl Dispatch for Channels {
 impl Receiver {
     /// The next event; `None` when the channel is replaced or dropped.
     pub async fn next(&mut self) -> Option<Bytes> {
-        let event = self.events.recv().await?;
+        // More is wanted when what was given before is written.
+        self.writing = Held::default();
+        let (event, held) = self.events.recv().await?;
+        self.writing = held;
         // The sender adds after its send, maybe after this: the count wraps and comes round again.
         self.waiting.fetch_sub(event.len(), Ordering::Relaxed);
         Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A26, A27: what a user's publishers do not read is counted over all of their channels, however many, and no other
+    /// user's tasks wait for it.
+    #[tokio::test]
+    async fn what_is_not_read_on_all_channels_of_a_user_is_counted_together() {
+        const MOST: usize = 1 << 20;
+        let channels = Channels::default();
+        let mut one = channels.open("one", "stream-1", true, "alice", MOST);
+        let two = channels.open("two", "stream-2", true, "alice", MOST);
+        let _other = channels.open("other", "stream-3", true, "bob", MOST);
+        let event = Bytes::from(vec![0; 600 << 10]);
+        channels.send("one", event.clone()).unwrap();
+        assert_eq!(channels.send("two", event.clone()), Err(Unreachable));
+        channels.send("other", event.clone()).unwrap();
+        // It is being written until the next one is asked for.
+        one.next().await.unwrap();
+        assert_eq!(channels.send("two", event.clone()), Err(Unreachable));
+        channels.send("one", Bytes::from_static(b"x")).unwrap();
+        one.next().await.unwrap();
+        channels.send("two", event.clone()).unwrap();
+        // A channel that is replaced or closed takes nothing with it.
+        channels.close("two", "stream-2");
+        drop(two);
+        channels.send("one", event).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::error::ApiError;
-use crate::limits::{Held, Seat, Seats};
+use crate::limits::{Account, Seat, Seats};
 use crate::model::UserId;
 use crate::options::HubOptions;
 use crate::queue::Queue;
@@ -46,6 +46,10 @@ pub struct Hub {
     pub calls: Arc<Seats>,
     /// The bytes of each user's requests and results.
     pub bytes: Arc<Seats>,
+    /// The bytes of answers that each user has not read.
+    pub unread: Arc<Seats>,
+    /// The bytes of each user's durable answers that have not ended.
+    pub unfinished: Arc<Seats>,
     /// Sends when a publisher came, woke or got room: for those who wait for one.
     pub room: watch::Sender<()>,
     /// How far the hub is on its way down.
@@ -86,6 +90,8 @@ impl Hub {
             queue: Queue::default(),
             calls: Arc::default(),
             bytes: Arc::default(),
+            unread: Arc::default(),
+            unfinished: Arc::default(),
             room: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }
@@ -101,9 +107,21 @@ impl Hub {
         self.calls.take(user, self.options.limits.calls, "calls under way")
     }
 
-    /// What a body of `user`'s counts for, before its first byte.
-    pub fn bytes_of(&self, user: &UserId) -> Held {
-        Held::none(&self.bytes, user, self.options.limits.bytes)
+    /// Where the bytes of `user`'s requests and results are counted.
+    pub fn bytes_of(&self, user: &str) -> Account {
+        let what = "requests under way: wait for some to end";
+        Account::new(&self.bytes, user, self.options.limits.bytes, what)
+    }
+
+    /// Where the bytes of answers are counted that `user` has not read.
+    pub fn unread_of(&self, user: &str) -> Account {
+        Account::new(&self.unread, user, self.options.limits.bytes, "answers unread: read some first")
+    }
+
+    /// Where the bytes of answers are counted that `user`'s durable tasks have had so far.
+    pub fn unfinished_of(&self, user: &str) -> Account {
+        let what = "unfinished answers: wait for some tasks to end";
+        Account::new(&self.unfinished, user, self.options.limits.bytes, what)
     }
 
     /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store

@@ -2,6 +2,7 @@
 //! leaves room for everybody else. Every default is several times what a large team needs.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,7 +17,9 @@ pub struct Limits {
     pub sessions: usize,
     /// LLM rows, and again agents: two for each session.
     pub rows: usize,
-    /// Bytes of requests and results that are read or held: fifty of 20 MB.
+    /// Bytes of requests and results that are read or held, and again of answers that are not read, of tasks on channels
+    /// that are not read, and of durable answers that have not ended: fifty of 20 MB. Each has a number of its own, so
+    /// that none waits for another.
     pub bytes: usize,
     /// Inferences that run or wait, and readers of durable tasks. Eight times the 512 callers of a busy service.
     pub calls: usize,
@@ -91,25 +94,55 @@ impl Drop for Seat {
     }
 }
 
-/// The bytes of one body, for as long as it is held. The default counts nothing.
+/// Whom bytes are counted for.
+#[derive(Clone)]
+pub struct Account {
+    seats: Arc<Seats>,
+    user: UserId,
+    most: usize,
+    what: &'static str,
+}
+
+/// Bytes of one body, for as long as they are held. The default counts nothing.
 #[derive(Default)]
 pub struct Held {
     seat: Option<Seat>,
     most: usize,
+    what: &'static str,
+}
+
+impl Account {
+    /// Of a user who may have `most` in all; of `what`, and what to do when it has too much, is for the error's text.
+    pub fn new(seats: &Arc<Seats>, user: &str, most: usize, what: &'static str) -> Self {
+        Self { seats: seats.clone(), user: user.to_owned(), most, what }
+    }
+
+    /// No bytes yet.
+    pub fn none(&self) -> Held {
+        Held { seat: Some(self.seats.none(&self.user)), most: self.most, what: self.what }
+    }
+
+    /// So many, if the user has room for them.
+    pub fn hold(&self, size: usize) -> Result<Held, ApiError> {
+        let mut held = self.none();
+        held.grow(size)?;
+        Ok(held)
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Held").field(&self.seat.as_ref().map_or(0, |seat| seat.size)).finish()
+    }
 }
 
 impl Held {
-    /// No bytes yet, of a user who may have `most` in all.
-    pub fn none(seats: &Arc<Seats>, user: &str, most: usize) -> Self {
-        Self { seat: Some(seats.none(user)), most }
-    }
-
     /// So many more.
     pub fn grow(&mut self, more: usize) -> Result<(), ApiError> {
         if self.seat.as_mut().is_none_or(|seat| seat.grow(more, self.most)) {
             return Ok(());
         }
-        let text = format!("you have {} MiB of requests under way: wait for some to end", self.most >> 20);
+        let text = format!("you have {} MiB of {}", self.most >> 20, self.what);
         Err(ApiError::new(ErrorKind::Busy, text))
     }
 }

@@ -143,14 +143,15 @@ async fn run(
         let outcome = match timeout(patience, began).await {
             Err(_) => Outcome::Failed(format!("no answer within {} s", patience.as_secs_f64())),
             Ok(Err(outcome)) => outcome,
-            Ok(Ok(Reply::Whole { status, body })) => {
+            Ok(Ok(Reply::Whole { status, body, .. })) => {
                 if let Some(usage) = usage(body.get()) {
                     call.used(usage);
                 }
                 Outcome::Answered(status, body.get().to_owned())
             }
             Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
-                return follow(hub, number, attempt, call, first, dispatch).await;
+                let owner = &inference.caller.user;
+                return follow(hub, number, attempt, call, owner, first, dispatch).await;
             }
         };
         if !matches!(outcome, Outcome::Failed(_) | Outcome::Answered(429 | 502..=504, _)) {
@@ -189,16 +190,19 @@ async fn follow(
     number: u64,
     attempt: Attempt,
     call: &Call,
+    owner: &str,
     first: Piece,
     mut dispatch: Dispatch,
 ) -> Outcome {
     hub.queue.step(number, Event::Chunk(attempt), |_, _| ());
     let mut decoder = Decoder::new();
+    // It is kept whole, until it is written down.
+    let mut held = hub.unfinished_of(owner).none();
     let mut size = 0;
     let mut piece = Some(first);
     loop {
         match piece {
-            Some(Piece::Events { bytes, usage }) => {
+            Some(Piece::Events { bytes, usage, .. }) => {
                 call.chunk();
                 if let Some(usage) = usage {
                     call.used(usage);
@@ -206,6 +210,9 @@ async fn follow(
                 size += bytes.len();
                 if size > LARGEST {
                     return Outcome::Failed("the answer is too large to be kept".into());
+                }
+                if let Err(error) = held.grow(bytes.len()) {
+                    return Outcome::Failed(error.message.into_owned());
                 }
                 // Our own encoder's: whole events, of which the data is wanted.
                 let mut bytes: &[u8] = &bytes;

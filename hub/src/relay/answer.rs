@@ -21,6 +21,7 @@ use super::encode;
 use super::run::{Reply, Request, run};
 use crate::core::Hub;
 use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::limits::Held;
 
 /// In which form a caller reads its answer.
 #[derive(Debug, Clone, Copy)]
@@ -74,11 +75,11 @@ fn respond(
     request: &Request,
 ) -> HttpResponse {
     match reply {
-        Reply::Whole { status, body } if status >= 400 || !request.streaming => {
+        Reply::Whole { status, body, .. } if status >= 400 || !request.streaming => {
             whole(style, &call, status, body.get())
         }
-        Reply::Whole { status, body } => {
-            let first = Piece::Answer { status, body };
+        Reply::Whole { status, body, held } => {
+            let first = Piece::Answer { status, body, held };
             stream(State::Flowing(first, None), style, call, keepalive, hub, request)
         }
         Reply::Stream { first, attempt } => {
@@ -126,6 +127,8 @@ pub struct Answer {
     style: Style,
     call: Arc<Call>,
     keepalive: Option<Keepalive>,
+    /// What the piece counts for that is being written.
+    writing: Held,
     /// Resolves when the caller's token does not count any more.
     revoked: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -177,7 +180,7 @@ fn stream(
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache, no-transform"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(Answer { state, style, call, keepalive, revoked })
+        .streaming(Answer { state, style, call, keepalive, writing: Held::default(), revoked })
 }
 
 impl Answer {
@@ -190,7 +193,8 @@ impl Answer {
     /// What a piece makes of the stream; `None` when nothing is to be written.
     fn take(&mut self, piece: Piece) -> Option<Bytes> {
         match piece {
-            Piece::Events { bytes, usage } => {
+            Piece::Events { bytes, usage, held } => {
+                self.writing = held;
                 self.call.chunk();
                 if let Some(usage) = usage {
                     self.call.used(usage);
@@ -207,7 +211,10 @@ impl Answer {
                 (!done.is_empty()).then(|| Bytes::from_static(done))
             }
             Piece::Error(message) => Some(self.fail(502, &message)),
-            Piece::Answer { status, body } => Some(self.take_whole(status, body.get())),
+            Piece::Answer { status, body, held } => {
+                self.writing = held;
+                Some(self.take_whole(status, body.get()))
+            }
             // Only before the first word.
             Piece::Reattached => None,
         }
@@ -245,7 +252,7 @@ impl Answer {
                 self.state = State::Following(attempt);
                 self.take(first)
             }
-            Ok(Reply::Whole { status, body }) => Some(self.take_whole(status, body.get())),
+            Ok(Reply::Whole { status, body, held }) => self.take(Piece::Answer { status, body, held }),
             Err(error) => Some(self.fail(error.kind.status().as_u16(), &error.message)),
         }
     }
@@ -255,6 +262,8 @@ impl Stream for Answer {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // More is wanted when what was given before is written.
+        self.writing = Held::default();
         loop {
             let written = match &mut self.state {
                 State::Over => return Poll::Ready(None),

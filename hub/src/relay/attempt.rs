@@ -12,10 +12,13 @@ use wire::openai::Usage;
 use wire::sse::write_event;
 use wire::task::{Cancel, Endpoint, InferFrame, wake_data};
 
+use super::lane::Lane;
 use super::tasks::{Ending, Live};
 use crate::channels::Dispatch;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Held;
+use crate::model::UserId;
 use crate::random;
 use crate::registry::Candidate;
 
@@ -28,6 +31,8 @@ pub enum Piece {
         bytes: Bytes,
         /// What they say that the answer cost, if they do.
         usage: Option<Usage>,
+        /// What they count for until they are read.
+        held: Held,
     },
     /// The end of a streamed answer.
     Done,
@@ -37,6 +42,8 @@ pub enum Piece {
         status: u16,
         /// Compact JSON.
         body: Box<RawValue>,
+        /// What it counts for until it is read.
+        held: Held,
     },
     /// It failed.
     Error(String),
@@ -44,12 +51,30 @@ pub enum Piece {
     Reattached,
 }
 
-/// Pieces between a publisher and a caller that does not read: with the largest read of an upload (64 KiB) 1 MiB.
-const PIECES: usize = 16;
 /// Dispatches under way in one hub: far more than publishers have room for, and a bound all the same.
 const MAX_LIVE: usize = 65_536;
 /// Room for an event's field names and line ends.
 const ENVELOPE: usize = 32;
+
+impl Piece {
+    /// Its bytes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Events { bytes, .. } => bytes.len(),
+            Self::Answer { body, .. } => body.get().len(),
+            Self::Error(message) => message.len(),
+            Self::Done | Self::Reattached => 0,
+        }
+    }
+
+    /// Counts for this until it is read.
+    pub(super) fn hold(&mut self, counted: Held) {
+        match self {
+            Self::Events { held, .. } | Self::Answer { held, .. } => *held = counted,
+            Self::Error(_) | Self::Done | Self::Reattached => (),
+        }
+    }
+}
 
 /// One dispatch. Dropping it cancels what is not over.
 pub struct Attempt {
@@ -76,15 +101,16 @@ pub enum Work<'a> {
 }
 
 impl Attempt {
-    /// Opens a dispatch on the row of `candidate`, sent nowhere yet: whoever has the sender answers it, and calls
+    /// Opens a dispatch on the row of `candidate`, sent nowhere yet: whoever has the lane answers `reader`, and calls
     /// [`Hub::conclude`] with the last word.
     pub fn open(
         hub: &Arc<Hub>,
         candidate: &Candidate,
+        reader: &UserId,
         streaming: bool,
         endpoint: Endpoint,
-    ) -> Result<(Self, mpsc::Sender<Piece>), ApiError> {
-        let (sender, pieces) = mpsc::channel(PIECES);
+    ) -> Result<(Self, Lane), ApiError> {
+        let (lane, pieces) = Lane::new(hub.unread_of(reader));
         let live = Live {
             user: candidate.owner.clone(),
             session: candidate.session.clone(),
@@ -92,7 +118,7 @@ impl Attempt {
             streaming,
             endpoint,
             tell_cancel: candidate.features.has(Feature::Cancel),
-            pieces: sender.clone(),
+            lane: lane.clone(),
             started: false,
             next_seq: 0,
             upload: None,
@@ -107,7 +133,7 @@ impl Attempt {
         }
         hub.registry.lock().task_started(&candidate.name);
         // From here on the guard ends it.
-        Ok((Self { hub: hub.clone(), id, pieces }, sender))
+        Ok((Self { hub: hub.clone(), id, pieces }, lane))
     }
 
     /// Sends `work` to the publisher of `candidate`.
@@ -116,7 +142,7 @@ impl Attempt {
             Work::Wake => (false, Endpoint::ChatCompletions),
             Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
         };
-        let (attempt, _) = Self::open(hub, candidate, streaming, endpoint)?;
+        let (attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint)?;
         attempt.send(candidate, work)?;
         Ok(attempt)
     }
@@ -186,16 +212,15 @@ impl Hub {
     pub fn conclude(&self, id: &str, last: Piece) -> bool {
         // No publisher can repeat it, so that the digest is of no matter.
         let Some(live) = self.end_task(id, Ending::Answered(0)) else { return false };
-        super::submit::deliver(live.pieces, vec![last]);
+        live.lane.deliver(vec![last]);
         true
     }
 
     /// The session has a new channel: what it had not begun may have been lost with the old one. A publisher that
     /// knows `cancel` also knows that an id that comes twice runs once; any other would run it twice.
     pub fn reattach(&self, session: &str) {
-        for pieces in self.tasks.lock().unstarted(session) {
-            // An unstarted task's channel is empty: this always fits.
-            let _ = pieces.try_send(Piece::Reattached);
+        for lane in self.tasks.lock().unstarted(session) {
+            lane.reattached();
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Reply {
         status: u16,
         /// Compact JSON.
         body: Box<RawValue>,
+        /// What it counts for until it is read.
+        held: Held,
     },
     /// Its first piece; the others follow.
     Stream {
@@ -157,13 +159,13 @@ pub(crate) async fn try_one(
         let body = body_for(request, candidate)?;
         attempt.send(candidate, &Work::Infer { streaming, endpoint, request: &body })
     };
-    let (mut attempt, pieces) = Attempt::open(hub, candidate, streaming, endpoint)?;
+    let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint)?;
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream.clone(), candidate, request)?;
-        actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), pieces));
+        actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));
     } else {
-        // The publisher's sender alone is left: its end is the end of the pieces.
-        drop(pieces);
+        // The publisher's end alone is left: it is the end of the pieces.
+        drop(lane);
         send(&attempt)?;
     }
     call.sent(&attempt.id, candidate);
@@ -174,7 +176,7 @@ pub(crate) async fn try_one(
         }
     };
     match first {
-        Some(Piece::Answer { status, body }) => Ok(Reply::Whole { status, body }),
+        Some(Piece::Answer { status, body, held }) => Ok(Reply::Whole { status, body, held }),
         Some(Piece::Error(message)) => Err(failure(message)),
         Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
         Some(Piece::Reattached) | None => {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wire::result::{Chunk, DONE, TaskResult};
 use wire::task::Endpoint;
@@ -11,6 +10,7 @@ use super::attempt::Piece;
 use super::encode;
 use super::tasks::{Ending, Live, Tasks};
 use crate::core::Hub;
+use crate::limits::Held;
 
 /// Why a result is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +84,13 @@ pub async fn submit(
 
 /// One chunk, not the last.
 async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, Rejection> {
-    let (pieces, endpoint, wanted) = {
+    let (lane, endpoint, wanted) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
         if chunk.seq.is_some_and(|seq| seq < live.next_seq) {
             return Ok(Submitted::Duplicate);
         }
-        (live.pieces.clone(), live.endpoint, live.streaming)
+        (live.lane.clone(), live.endpoint, live.streaming)
     };
     if !wanted {
         fail(hub, from.id, UNWANTED);
@@ -100,9 +100,9 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
         fail(hub, from.id, "the publisher sent a chunk that is not JSON");
         return Err(Rejection::Malformed);
     };
-    let place = match timeout(SLOW_CALLER, pieces.reserve_owned()).await {
-        Ok(Ok(place)) => place,
-        Ok(Err(_)) => return Err(Rejection::Gone),
+    let place = match timeout(SLOW_CALLER, lane.place(piece.size())).await {
+        Ok(Some(place)) => place,
+        Ok(None) => return Err(Rejection::Gone),
         Err(_) => return Err(Rejection::Busy),
     };
     {
@@ -126,15 +126,16 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
 
 /// The last word.
 fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Result<Submitted, Rejection> {
-    let (endpoint, fits, whole) = {
+    let (endpoint, fits, whole, held) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, Some(digest)) };
         match &result {
             TaskResult::Chunk(chunk) => {
                 let whole = chunk.seq.is_none_or(|seq| seq == live.next_seq);
-                (live.endpoint, live.streaming, whole)
+                (live.endpoint, live.streaming, whole, live.lane.count(chunk.data.len()))
             }
-            TaskResult::Answer { .. } | TaskResult::Error(_) => (live.endpoint, true, true),
+            TaskResult::Answer { body, .. } => (live.endpoint, true, true, live.lane.count(body.get().len())),
+            TaskResult::Error(_) => (live.endpoint, true, true, Some(Held::default())),
         }
     };
     if !fits {
@@ -145,13 +146,17 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
         fail(hub, from.id, MISSING);
         return Err(Rejection::Conflict);
     }
+    let Some(held) = held else { return Err(Rejection::Busy) };
     let mut pieces = Vec::with_capacity(2);
     match result {
-        TaskResult::Answer { status, body } => pieces.push(Piece::Answer { status, body }),
+        TaskResult::Answer { status, body } => pieces.push(Piece::Answer { status, body, held }),
         TaskResult::Error(message) => pieces.push(Piece::Error(message)),
         TaskResult::Chunk(chunk) => {
-            if chunk.data != DONE {
-                pieces.extend(events(endpoint, &chunk.data));
+            if chunk.data != DONE
+                && let Some(mut piece) = events(endpoint, &chunk.data)
+            {
+                piece.hold(held);
+                pieces.push(piece);
             }
             pieces.push(Piece::Done);
         }
@@ -159,25 +164,8 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
     let Some(live) = hub.end_task(from.id, Ending::Answered(digest)) else {
         return from.over(&hub.tasks.lock(), Some(digest));
     };
-    deliver(live.pieces, pieces);
+    live.lane.deliver(pieces);
     Ok(Submitted::Taken)
-}
-
-/// Hands the last pieces to a caller. The publisher does not wait for one who reads slowly.
-pub(super) fn deliver(sender: mpsc::Sender<Piece>, pieces: Vec<Piece>) {
-    let mut left = pieces.into_iter();
-    while let Some(piece) = left.next() {
-        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece) {
-            tokio::spawn(async move {
-                for piece in std::iter::once(piece).chain(left) {
-                    if sender.send(piece).await.is_err() {
-                        return;
-                    }
-                }
-            });
-            return;
-        }
-    }
 }
 
 /// A result that cannot be read, or is too large: its task fails at once, since nothing better may ever come.
@@ -191,12 +179,16 @@ pub fn refuse(hub: &Hub, from: Sender<'_>) {
 /// The task fails by what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, message: &str) {
     if let Some(live) = hub.end_task(id, Ending::Gone) {
-        deliver(live.pieces, vec![Piece::Error(message.to_owned())]);
+        live.lane.deliver(vec![Piece::Error(message.to_owned())]);
     }
 }
 
 fn events(endpoint: Endpoint, data: &str) -> Option<Piece> {
     let mut bytes = Vec::with_capacity(data.len() + 16);
     encode::chunk(endpoint, data, &mut bytes).ok()?;
-    Some(Piece::Events { bytes: bytes.into(), usage: encode::chunk_usage(endpoint, data) })
+    Some(Piece::Events {
+        bytes: bytes.into(),
+        usage: encode::chunk_usage(endpoint, data),
+        held: Held::default(),
+    })
 }

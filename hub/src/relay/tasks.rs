@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use wire::task::Endpoint;
 
-use super::attempt::Piece;
+use super::lane::Lane;
 use crate::model::UserId;
 
 /// Ended dispatches are remembered for so long: a registrar gives up a result after 60 s.
@@ -29,7 +29,7 @@ pub struct Live {
     /// Whether the publisher is told when it is cancelled.
     pub tell_cancel: bool,
     /// To the caller.
-    pub pieces: mpsc::Sender<Piece>,
+    pub lane: Lane,
     /// Whether its first word came.
     pub started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
@@ -102,14 +102,14 @@ impl Tasks {
     }
 
     /// The ways to those who wait for the first word of a task at `session`, and can have it sent again.
-    pub fn unstarted(&self, session: &str) -> Vec<mpsc::Sender<Piece>> {
+    pub fn unstarted(&self, session: &str) -> Vec<Lane> {
         let waiting = |live: &&Live| {
             live.session.as_deref() == Some(session)
                 && live.tell_cancel
                 && !live.started
                 && live.upload.is_none()
         };
-        self.live.values().filter(waiting).map(|live| live.pieces.clone()).collect()
+        self.live.values().filter(waiting).map(|live| live.lane.clone()).collect()
     }
 
     /// All dispatches under way.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::web::Payload;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wire::openai::error_message;
 use wire::result::DONE;
@@ -15,9 +15,11 @@ use wire::task::Endpoint;
 
 use super::attempt::Piece;
 use super::encode;
-use super::submit::{Rejection, Sender, Submitted, deliver, fail};
+use super::lane::Lane;
+use super::submit::{Rejection, Sender, Submitted, fail};
 use super::tasks::Ending;
 use crate::core::Hub;
+use crate::limits::Held;
 
 /// How an upload stands after a read.
 pub(super) enum Progress {
@@ -38,7 +40,7 @@ const UPLOADED: u64 = 0;
 /// Takes an upload.
 pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result<Submitted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
-    let (pieces, endpoint) = {
+    let (lane, endpoint) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
         if !live.streaming || live.upload.is_some() {
@@ -46,7 +48,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         }
         live.upload = Some(alive);
         live.started = true;
-        (live.pieces.clone(), live.endpoint)
+        (live.lane.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
     let mut reader = Reader::of_publisher(endpoint);
@@ -60,7 +62,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
         let (piece, progress) = reader.read(&read);
         if let Some(piece) = piece
-            && !send(&pieces, piece, &mut gone).await
+            && !send(&lane, piece, &mut gone).await
         {
             return Err(Rejection::Gone);
         }
@@ -74,7 +76,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
     match last {
         Ok(piece) => {
             let live = hub.end_task(from.id, Ending::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
-            deliver(live.pieces, vec![piece]);
+            live.lane.deliver(vec![piece]);
             // What follows the end mark is nobody's; read to its end the connection stays usable.
             while let Some(Ok(_)) = payload.next().await {}
             Ok(Submitted::Taken)
@@ -86,19 +88,11 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
     }
 }
 
-pub(super) async fn send(
-    pieces: &mpsc::Sender<Piece>,
-    piece: Piece,
-    gone: &mut oneshot::Receiver<()>,
-) -> bool {
-    match pieces.try_send(piece) {
-        Ok(()) => true,
-        Err(mpsc::error::TrySendError::Closed(_)) => false,
-        Err(mpsc::error::TrySendError::Full(piece)) => tokio::select! {
-            biased;
-            _ = gone => false,
-            sent = timeout(STALLED, pieces.send(piece)) => matches!(sent, Ok(Ok(()))),
-        },
+async fn send(lane: &Lane, piece: Piece, gone: &mut oneshot::Receiver<()>) -> bool {
+    tokio::select! {
+        biased;
+        _ = gone => false,
+        sent = timeout(STALLED, lane.send(piece)) => sent == Ok(true),
     }
 }
 
@@ -171,7 +165,8 @@ impl Reader {
         if self.decoder.discarded() > 0 {
             progress = Progress::Broken("the publisher sent a chunk that is too large");
         }
-        let piece = (!bytes.is_empty()).then(|| Piece::Events { bytes: bytes.into(), usage });
+        let piece =
+            (!bytes.is_empty()).then(|| Piece::Events { bytes: bytes.into(), usage, held: Held::default() });
         (piece, progress)
     }
 }

@@ -8,17 +8,18 @@ use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use bytes::BytesMut;
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wire::json::{JsonError, Object, compact, quote};
 use wire::task::Endpoint;
 
 use super::attempt::Piece;
+use super::lane::Lane;
 use super::run::Request;
 use super::upload::{Progress, Reader};
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::http;
+use crate::limits::Held;
 use crate::model::Upstream;
 use crate::registry::Candidate;
 
@@ -56,13 +57,13 @@ impl UpstreamCall {
     }
 
     /// Calls, and hands the answer to the caller of task `id`, for as long as somebody waits for it.
-    pub(super) async fn run(self, hub: Arc<Hub>, id: String, pieces: mpsc::Sender<Piece>) {
+    pub(super) async fn run(self, hub: Arc<Hub>, id: String, lane: Lane) {
         let last = tokio::select! {
             biased;
-            () = pieces.closed() => return,
+            () = lane.closed() => return,
             // Dropping the sender tells the caller that nothing more comes.
             () = hub.stopping() => return,
-            last = self.answer(&pieces) => last,
+            last = self.answer(&lane) => last,
         };
         hub.conclude(&id, last);
     }
@@ -102,7 +103,7 @@ impl UpstreamCall {
     }
 
     /// The last word of an answer; its pieces go out before it.
-    async fn answer(&self, pieces: &mpsc::Sender<Piece>) -> Piece {
+    async fn answer(&self, lane: &Lane) -> Piece {
         let response = match self.send().await {
             Ok(response) => response,
             Err(message) => return Piece::Error(message),
@@ -118,7 +119,7 @@ impl UpstreamCall {
         let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let is_stream = kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"));
         if status < 300 && is_stream {
-            self.stream(response, pieces).await
+            self.stream(response, lane).await
         } else {
             self.whole(status, response).await
         }
@@ -142,14 +143,14 @@ impl UpstreamCall {
         let text = if failed { self.upstream.redact(&text) } else { text.into_owned() };
         let json = compact(&text).ok().and_then(|text| serde_json::value::RawValue::from_string(text).ok());
         match json {
-            Some(body) => Piece::Answer { status, body },
+            Some(body) => Piece::Answer { status, body, held: Held::default() },
             None if failed => error(format!("the upstream answered {status}")),
             // Half an answer is none, either.
             None => error("the upstream's answer is not JSON"),
         }
     }
 
-    async fn stream(&self, mut response: ClientResponse, pieces: &mpsc::Sender<Piece>) -> Piece {
+    async fn stream(&self, mut response: ClientResponse, lane: &Lane) -> Piece {
         let mut reader = Reader::of_upstream(self.endpoint);
         loop {
             let read = match timeout(SILENCE, response.next()).await {
@@ -162,7 +163,7 @@ impl UpstreamCall {
             };
             let (piece, progress) = reader.read(&read);
             if let Some(piece) = piece
-                && pieces.send(piece).await.is_err()
+                && !lane.send(piece).await
             {
                 return error("nobody waits for it");
             }

@@ -35,7 +35,7 @@ const OVERRUN: usize = 64 << 20;
 fn held(req: &HttpRequest) -> Held {
     let hub = req.app_data::<HubData>();
     let caller = req.extensions().get::<Caller>().cloned();
-    hub.zip(caller).map(|(hub, caller)| hub.bytes_of(&caller.user)).unwrap_or_default()
+    hub.zip(caller).map(|(hub, caller)| hub.bytes_of(&caller.user).none()).unwrap_or_default()
 }
 
 /// The whole body, and what it counts for.

@@ -40,7 +40,8 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
 
     let opened = hub.registry.lock().open(&caller, session, stream_id.clone(), features, hub.now());
     let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
-    let events = hub.channels.open(session, &stream_id, theirs.is_some());
+    let most = hub.options.limits.bytes;
+    let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
         let shared = hub.registry.lock().is_shared(session);

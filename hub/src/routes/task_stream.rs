@@ -21,7 +21,7 @@ use super::HubData;
 use super::tasks::ended;
 use crate::core::Hub;
 use crate::error::ApiError;
-use crate::limits::Seat;
+use crate::limits::{Held, Seat};
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::queue::Peek;
 
@@ -37,6 +37,8 @@ struct Reader {
     /// How many events it has had, in this life or an earlier one.
     seen: usize,
     ready: VecDeque<Bytes>,
+    /// What waits there counts among its reader's bytes.
+    held: Held,
     over: bool,
     _seat: Seat,
     /// Resolves when the stream has to end: the token does not count any more, or the hub stops.
@@ -70,6 +72,7 @@ pub(super) async fn stream(
         id: id.into_inner(),
         seen: last.unwrap_or(0),
         ready: VecDeque::new(),
+        held: Held::default(),
         over: false,
         _seat: seat,
         end,
@@ -95,6 +98,9 @@ impl Reader {
             }
             match self.hub.queue.peek(&self.caller, &self.id, self.seen) {
                 Peek::Open(chunks, mut changed) => {
+                    if !self.hold(chunks.iter().map(|chunk| chunk.len()).sum()) {
+                        continue;
+                    }
                     for chunk in &chunks {
                         self.push(chunk);
                     }
@@ -113,10 +119,31 @@ impl Reader {
                 Peek::Closed => {
                     self.over = true;
                     match ended(&self.hub, &self.caller, &self.id).await {
-                        Ok(task) => self.finish(&task),
+                        Ok(task) => {
+                            let size = task.result.as_ref().map_or(0, |(_, body)| body.len());
+                            if self.hold(size) {
+                                self.finish(&task);
+                            }
+                        }
                         Err(_) => self.fail("the task was deleted"),
                     }
                 }
+            }
+        }
+    }
+
+    /// Counts what will be ready; one who does not read has an end of it when there is too much.
+    fn hold(&mut self, size: usize) -> bool {
+        self.held = Held::default();
+        match self.hub.unread_of(&self.caller.user).hold(size) {
+            Ok(held) => {
+                self.held = held;
+                true
+            }
+            Err(error) => {
+                self.over = true;
+                self.fail(&error.message);
+                false
             }
         }
     }
@@ -147,7 +174,7 @@ impl Reader {
 
     /// One event, numbered: a reader who comes again says the last number that it saw.
     fn push(&mut self, data: &str) {
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         let mut event = Vec::with_capacity(data.len() + 32);
         // Digits are a good id.
         if write_event(&mut event, None, Some(&self.seen.to_string()), data).is_ok() {

@@ -33,6 +33,7 @@ use crate::queue;
 use crate::registry::Registry;
 use crate::routes;
 use crate::routes::contain::contain;
+use crate::routes::unread::count;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 use crate::watch::Watch;
 use pulse::Pulse;
@@ -106,7 +107,12 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         let headers = DefaultHeaders::new()
             .add(("x-content-type-options", "nosniff"))
             .add(("cache-control", "no-store"));
-        App::new().wrap(from_fn(guard)).wrap(from_fn(contain)).wrap(headers).configure(routes.clone())
+        App::new()
+            .wrap(from_fn(count))
+            .wrap(from_fn(guard))
+            .wrap(from_fn(contain))
+            .wrap(headers)
+            .configure(routes.clone())
     };
     let tls = hub.options.tls.as_ref().map(tls::config).transpose()?;
     let is_tls = tls.is_some();

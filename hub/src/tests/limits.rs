@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::publisher::{Publisher, provider};
 use super::road::infer;
-use super::support::{eventually, hub, hub_with};
+use super::support::{ADMIN, eventually, hub, hub_with};
 
 /// A27: a user who has as many calls under way as one may is told so, and another user is not.
 #[actix_rt::test]
@@ -66,6 +66,65 @@ async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
         let event = publisher.event().await.unwrap();
         drop(call);
         event.name() == "task"
+    })
+    .await;
+    hub.stop().await;
+}
+
+/// A24, A26, A27: an answer counts among its caller's bytes until the caller has read it; the publisher is told to send
+/// the next one again, and another caller's comes through.
+#[actix_rt::test]
+async fn answers_that_a_user_does_not_read_are_bounded_and_nobody_else_feels_it() {
+    let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
+    let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
+    // More than a connection has room for.
+    let large = json!({ "status": 200, "body": { "x": "x".repeat(20 << 20) } });
+    let ask = |token: &str| {
+        hub.ask_as(token, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#)
+    };
+    let unread = ask(&bob).begin().await;
+    let task = publisher.task().await;
+    assert_eq!(publisher.post(&hub, &task, &large).await, 200);
+    let second = ask(&bob).begin().await;
+    let task = publisher.task().await;
+    assert_eq!(publisher.post(&hub, &task, &large).await, 503, "send it again");
+    let others = ask(&carol);
+    let (answer, ()) = futures_util::join!(others.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.post(&hub, &task, &large).await, 200);
+    });
+    assert_eq!((answer.0, answer.1.len()), (200, (20 << 20) + 8));
+    let mut read = super::http::Answer::of(unread).await;
+    assert_eq!(read.rest().await.len(), (20 << 20) + 8);
+    eventually("there is room again", async || publisher.post(&hub, &task, &large).await == 200).await;
+    assert_eq!(super::http::Answer::of(second).await.status, 200);
+    hub.stop().await;
+}
+
+/// A27, A42: the answer of a durable task is kept whole until its end, and counts for its owner until then.
+#[actix_rt::test]
+async fn a_durable_answer_that_goes_on_and_on_ends_in_an_error() {
+    let hub = hub_with(|options| options.limits.bytes = 1 << 20).await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let task = r#"{"llm":"a","streaming":true,"request":{"messages":[],"max_tokens":1000000000,"n":1000}}"#;
+    let (_, made) = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(task).json().await;
+    let dispatch = publisher.task().await;
+    let large = "x".repeat(300 << 10);
+    let mut chunks = 0;
+    eventually("it is over", async || {
+        chunks += 1;
+        publisher.chunk(&hub, &dispatch, &large).await == 410
+    })
+    .await;
+    // What is on its way may be ahead of what is counted.
+    assert!((4..16).contains(&chunks), "{chunks}");
+    let path = format!("/api/v1/inference-tasks/{}", made["id"].as_str().unwrap());
+    eventually("the task says why", async || {
+        let task = hub.ask_as(&bob, "GET", path.as_str()).json().await.1;
+        task["status"] == "error"
+            && task["error"].as_str().unwrap().starts_with("you have 1 MiB of unfinished answers")
     })
     .await;
     hub.stop().await;
@@ -137,7 +196,7 @@ async fn whoever_tries_tokens_is_slowed_down_and_a_valid_one_is_never_locked_out
     assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
     // One who sends no token at all guesses nothing.
     assert_eq!(super::http::ask(hub.addr, "GET", "/v1/models").send().await.0, 401);
-    let _publisher = Publisher::start(&hub, super::support::ADMIN, &[provider("a")], None).await;
+    let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     assert_ne!(infer(&hub, "nobody", false).send().await.0, 429);
     hub.stop().await;
 }
