@@ -43,12 +43,12 @@ impl Lane {
     /// Waits for room for a piece of `size` bytes; `None` when nobody reads any more.
     pub(super) async fn place(&self, size: usize) -> Option<Place<'_>> {
         let held = loop {
-            match self.count(size) {
-                Some(held) => break held,
-                None => tokio::select! {
-                    () = self.pieces.closed() => return None,
-                    () = sleep(LOOK_AGAIN) => (),
-                },
+            if let Some(held) = self.count(size) {
+                break held;
+            }
+            tokio::select! {
+                () = self.pieces.closed() => return None,
+                () = sleep(LOOK_AGAIN) => (),
             }
         };
         // The others come back at once: they only had to be free.
