@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::state::{Effect, Event, Life};
+use super::state::{Attempt, Effect, Event, Life};
 use crate::model::{Caller, DurableTask, Role, TaskState};
 use crate::registry::Candidate;
 use crate::relay::Call;
@@ -208,6 +208,12 @@ impl Queue {
     /// Looks at an open task.
     pub(super) fn with<T>(&self, number: u64, look: impl FnOnce(&mut Open) -> T) -> Option<T> {
         self.book.lock().open.get_mut(&number).map(look)
+    }
+
+    /// Looks at a task that is out as this attempt; it does not end meanwhile.
+    pub(super) fn at_work<T>(&self, number: u64, attempt: Attempt, look: impl FnOnce() -> T) -> Option<T> {
+        let book = self.book.lock();
+        book.open.get(&number).filter(|open| open.life.is_at_work(attempt)).map(|_| look())
     }
 
     /// A piece of a streamed answer came.

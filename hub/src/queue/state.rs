@@ -75,6 +75,11 @@ impl Life {
         self.state
     }
 
+    /// Whether it is out as this attempt, and has not ended.
+    pub fn is_at_work(&self, attempt: Attempt) -> bool {
+        attempt == self.attempt && matches!(self.state, TaskState::Claimed | TaskState::Running)
+    }
+
     /// Takes one event in.
     pub fn step(&mut self, event: Event) -> Effect {
         use TaskState::{Cancelled, Claimed, Completed, Error, Pending, Running};
@@ -85,7 +90,7 @@ impl Life {
                 Effect::Send(self.attempt)
             }
             Event::Chunk(from) | Event::Answer(from) | Event::Fail(from) | Event::Lose(from)
-                if from != self.attempt || !matches!(self.state, Claimed | Running) =>
+                if !self.is_at_work(from) =>
             {
                 Effect::Late
             }

@@ -1,4 +1,7 @@
 //! One claimed task, from its commit to its end.
+//!
+//! The store is given what became of a task while the book is held: the caller takes it back on another thread, and what
+//! the store was given last is what it keeps.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,7 +59,9 @@ pub(super) async fn work(
     };
     // Before anything is sent: after a crash of ours nobody would know that it was.
     let claimed = DurableTask { request: Some(request.clone()), ..task.clone() };
-    if hub.store.write(vec![Change::PutTask(Box::new(claimed))]).await.is_err() {
+    let write = || hub.store.write(vec![Change::PutTask(Box::new(claimed))]);
+    let Some(written) = hub.queue.at_work(number, attempt, write) else { return };
+    if written.await.is_err() {
         return requeue(&hub, number, attempt, Some(request));
     }
     let caller = Caller { user: task.owner.clone(), role: task.role, token_id: task.id.clone() };
@@ -235,18 +240,15 @@ async fn follow(
 /// Back to its place in the queue.
 fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, request: Option<String>) {
     let rest = hub.now().mono + REST;
-    let back = hub.queue.step(number, Event::Lose(attempt), |open, _| {
+    hub.queue.step(number, Event::Lose(attempt), |open, _| {
         open.rest = rest;
         open.task.llm = None;
         open.task.session = None;
         open.taker = None;
-        DurableTask { request, ..open.task.clone() }
+        if request.is_some() {
+            hub.save(vec![Change::PutTask(Box::new(DurableTask { request, ..open.task.clone() }))]);
+        }
     });
-    if let Some(task) = back
-        && task.request.is_some()
-    {
-        hub.save(vec![Change::PutTask(Box::new(task))]);
-    }
     hub.queue.came.notify_one();
 }
 

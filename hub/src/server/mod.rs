@@ -65,8 +65,12 @@ pub struct HubHandle {
 impl Hub {
     /// Starts a hub: its store, its clockwork, its server. Answers when it listens.
     pub async fn start(options: HubOptions) -> Result<HubHandle, HubError> {
+        let opened = open_store(&options.data)?;
+        Self::start_on(options, opened).await
+    }
+
+    pub(crate) async fn start_on(options: HubOptions, (dir, store): Opened) -> Result<HubHandle, HubError> {
         let clock = Clock::start();
-        let (dir, store) = open_store(&options.data)?;
         let mut snapshot = store.load().await?;
         let given = options.admin_token.as_deref();
         let place = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));

@@ -13,6 +13,7 @@ mod manage;
 mod outage;
 mod publisher;
 mod queue;
+mod races;
 mod raw;
 mod results;
 mod road;

@@ -1,12 +1,14 @@
 //! A hub in process.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::http::{Ask, PATIENCE, ask};
 use crate::limits::Limits;
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
+use crate::store::Store;
 use crate::{Hub, HubHandle};
 
 pub(crate) const ADMIN: &str = "admin-token-of-the-test";
@@ -40,7 +42,18 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> TestHub {
     TestHub { addr: handle.addr(), handle }
 }
 
+/// A hub whose records live there.
+pub(crate) async fn hub_on(store: Arc<dyn Store>) -> TestHub {
+    let handle = Hub::start_on(options(), (None, store)).await.unwrap();
+    TestHub { addr: handle.addr(), handle }
+}
+
 impl TestHub {
+    /// The hub itself.
+    pub(crate) fn core(&self) -> &Arc<Hub> {
+        self.handle.core()
+    }
+
     /// A request with the admin's token.
     pub(crate) fn ask(&self, method: &'static str, path: impl Into<String>) -> Ask {
         ask(self.addr, method, path).token(ADMIN)

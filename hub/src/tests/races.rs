@@ -1,0 +1,131 @@
+//! What happens on two threads at once: the store keeps the last of it.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::runtime::Handle;
+use wire::row::Timestamp;
+use wire::texts;
+
+use super::publisher::{Publisher, provider};
+use super::support::{ADMIN, TestHub, eventually, hub_on};
+use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
+use crate::store::{Change, Pending, Snapshot, SqliteStore, Store};
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A store before which something else happens, on another thread, just when a task in that state is given to it.
+struct Meddled {
+    store: SqliteStore,
+    when: TaskState,
+    act: Mutex<Option<Act>>,
+}
+
+/// For what happens on the other thread, where nothing holds it up.
+const MOMENT: Duration = Duration::from_millis(100);
+
+impl Meddled {
+    fn new(when: TaskState) -> Arc<Self> {
+        Arc::new(Self { store: SqliteStore::in_memory().unwrap(), when, act: Mutex::default() })
+    }
+
+    fn meddle(&self, changes: &[Change]) {
+        let is_due = |change: &Change| matches!(change, Change::PutTask(task) if task.state == self.when);
+        if !changes.iter().any(is_due) {
+            return;
+        }
+        let Some(act) = self.act.lock().take() else { return };
+        let (done, waits) = mpsc::channel();
+        let runtime = Handle::current();
+        std::thread::spawn(move || {
+            let _entered = runtime.enter();
+            act();
+            let _ = done.send(());
+        });
+        // It may be that it has to wait for us.
+        let _ = waits.recv_timeout(MOMENT);
+    }
+}
+
+impl Store for Meddled {
+    fn load(&self) -> Pending<Snapshot> {
+        self.store.load()
+    }
+
+    fn write(&self, changes: Vec<Change>) -> Pending<()> {
+        self.meddle(&changes);
+        self.store.write(changes)
+    }
+
+    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
+        self.meddle(&changes);
+        self.store.owe(changes)
+    }
+
+    fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
+        self.store.task(id)
+    }
+
+    fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>> {
+        self.store.ended_tasks(owner, limit)
+    }
+
+    fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>> {
+        self.store.audit(user, llm, limit)
+    }
+
+    fn expire(&self, before: Timestamp) -> Pending<()> {
+        self.store.expire(before)
+    }
+}
+
+async fn enqueue(hub: &TestHub) -> String {
+    let body = json!({ "llm": "a", "request": { "messages": [{ "role": "user", "content": "hello" }] } });
+    let (_, answer) = hub.ask("POST", "/api/v1/inference-tasks").body(body.to_string()).json().await;
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+/// Just when the store is given the task in that state, its owner takes it back.
+fn is_taken_back(hub: &TestHub, store: &Meddled, id: &str) {
+    let (hub, id) = (Arc::clone(hub.core()), id.to_owned());
+    let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
+    *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id))));
+}
+
+async fn is_cancelled_for_good(store: &Meddled, id: &str) {
+    eventually("it was taken back", async || store.act.lock().is_none()).await;
+    eventually("it is cancelled, without its request", async || {
+        let task = store.task(id).await.unwrap().unwrap();
+        (task.state, task.request) == (TaskState::Cancelled, None)
+    })
+    .await;
+}
+
+/// P1, P2: what is taken back just as it is claimed stays cancelled, and its prompt is erased.
+#[actix_rt::test]
+async fn a_task_that_is_taken_back_while_it_is_claimed_stays_cancelled() {
+    let store = Meddled::new(TaskState::Claimed);
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
+    let id = enqueue(&hub).await;
+    is_taken_back(&hub, &store, &id);
+    publisher.open(&hub, None).await;
+    is_cancelled_for_good(&store, &id).await;
+    hub.stop().await;
+}
+
+/// P1, P2: what is taken back just as it goes back into the queue stays cancelled, and does not run at the next start.
+#[actix_rt::test]
+async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
+    let store = Meddled::new(TaskState::Pending);
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let id = enqueue(&hub).await;
+    let sent = publisher.task().await;
+    is_taken_back(&hub, &store, &id);
+    publisher.post(&hub, &sent, &json!({ "error": texts::SHUTTING_DOWN })).await;
+    is_cancelled_for_good(&store, &id).await;
+    hub.stop().await;
+}
