@@ -43,6 +43,8 @@ pub(super) struct Open {
     pub(super) call: Option<Arc<Call>>,
     /// Not before this reading of the clock: it just came back.
     pub(super) rest: Duration,
+    /// Waits no longer than to this reading of the clock.
+    due: Duration,
     /// What came of a streamed answer.
     chunks: Vec<Arc<str>>,
     /// Sends with every change; gone when the task is only in the store.
@@ -59,13 +61,14 @@ pub enum Peek {
 }
 
 impl Open {
-    fn new(task: DurableTask) -> Self {
+    fn new(task: DurableTask, due: Duration) -> Self {
         Self {
             task,
             life: Life::new(),
             taker: None,
             call: None,
             rest: Duration::ZERO,
+            due,
             chunks: Vec::new(),
             changed: watch::Sender::new(()),
             worker: None,
@@ -86,8 +89,8 @@ impl Open {
 }
 
 impl Queue {
-    /// Adds a task that the store has; it may be claimed from now on.
-    pub fn add(&self, mut task: DurableTask) -> usize {
+    /// Adds a task that the store has; it may be claimed from now on, up to `due`.
+    pub(super) fn add(&self, mut task: DurableTask, due: Duration) -> usize {
         // Its request can be large, and there may be many.
         task.request = None;
         let mut book = self.book.lock();
@@ -95,7 +98,7 @@ impl Queue {
         let number = book.next;
         book.numbers.insert(task.id.clone(), number);
         let target = task.target.clone();
-        book.open.insert(number, Open::new(task));
+        book.open.insert(number, Open::new(task, due));
         self.came.notify_one();
         book.position(number, &target)
     }
@@ -162,11 +165,11 @@ impl Queue {
         book.open.get(&number).filter(|open| may_see(caller, &open.task)).map(|_| number)
     }
 
-    /// The numbers of those that wait and came in before `before`.
-    pub(super) fn older(&self, before: wire::row::Timestamp) -> Vec<u64> {
+    /// The numbers of those that have waited too long.
+    pub(super) fn overdue(&self, now: Duration) -> Vec<u64> {
         let book = self.book.lock();
-        let old = book.open.iter().filter(|(_, open)| open.task.created_at < before);
-        old.filter(|(_, open)| open.life.state() == TaskState::Pending).map(|(&number, _)| number).collect()
+        let late = book.open.iter().filter(|(_, open)| open.due < now);
+        late.filter(|(_, open)| open.life.state() == TaskState::Pending).map(|(&number, _)| number).collect()
     }
 
     /// Takes an event in; `change` sees the task when the event had an effect. `None` for a task that is not open.

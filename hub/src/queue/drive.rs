@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::state::{Effect, Event, Life};
 use super::work::{end, work};
 use super::{EXPIRED, HUB_RESTARTED};
 use crate::agents;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::core::Hub;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::registry::{Candidate, Pick, Target};
@@ -32,7 +33,7 @@ pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), Stor
             task.updated_at = clock::now();
             ended.push(Change::PutTask(Box::new(task)));
         } else {
-            hub.queue.add(task);
+            hub.enqueue(task);
         }
     }
     if ended.is_empty() { Ok(()) } else { hub.store.write(ended).await }
@@ -68,8 +69,7 @@ pub async fn drive(hub: Arc<Hub>) {
 }
 
 fn expire(hub: &Arc<Hub>) {
-    let patience = i64::try_from(hub.options.timings.queue_timeout.as_millis()).unwrap_or(i64::MAX);
-    for number in hub.queue.older(clock::now().plus_millis(patience.saturating_neg())) {
+    for number in hub.queue.overdue(hub.now().mono) {
         end(hub, number, Event::Expire, None, Some(EXPIRED));
     }
 }
@@ -103,7 +103,20 @@ fn claim(hub: &Arc<Hub>, own: bool) {
     }
 }
 
+/// Up to when a task waits that came in at `came`. Only how long it waited before the hub's start is told by the wall
+/// clock; one that is set while the hub runs expires nothing.
+fn due(came: Timestamp, now: Now, patience: Duration) -> Duration {
+    let waited = Duration::from_millis(now.wall.millis_since(came));
+    now.mono.saturating_add(patience.saturating_sub(waited))
+}
+
 impl Hub {
+    /// Puts a task that the store has in the queue; answers its place there.
+    pub fn enqueue(&self, task: DurableTask) -> usize {
+        let due = due(task.created_at, self.now(), self.options.timings.queue_timeout);
+        self.queue.add(task, due)
+    }
+
     /// How many tasks wait for what everybody may see.
     pub fn shared_queue_depth(&self) -> usize {
         let waiting = self.queue.targets();
@@ -179,5 +192,25 @@ pub(super) fn status_of(state: TaskState, answered: Option<u16>) -> u16 {
         TaskState::Cancelled => 499,
         TaskState::Completed => answered.unwrap_or(200),
         _ => answered.filter(|status| *status >= 400).unwrap_or(502),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// F59: a task has its hour by the monotonic clock; what it waited before a restart counts, and a wall clock that
+    /// went back takes nothing away.
+    #[test]
+    fn a_task_waits_its_time_whatever_the_wall_clock_says_meanwhile() {
+        let start = Timestamp(1_800_000_000_000);
+        let now = Now { wall: start, mono: Duration::from_secs(5) };
+        let minutes = |minutes: i64| start.plus_millis(minutes * 60_000);
+        assert_eq!(due(start, now, HOUR), now.mono + HOUR);
+        assert_eq!(due(minutes(-20), now, HOUR), now.mono + HOUR * 2 / 3);
+        assert_eq!(due(minutes(-90), now, HOUR), now.mono, "it is overdue at the next look");
+        assert_eq!(due(minutes(90), now, HOUR), now.mono + HOUR);
     }
 }

@@ -104,7 +104,7 @@ async fn create(
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
         hub.store.write(vec![Change::PutTask(Box::new(task.clone()))]).await?;
-        Ok::<_, ApiError>(hub.queue.add(task))
+        Ok::<_, ApiError>(hub.enqueue(task))
     });
     let position = position.await.map_err(ApiError::internal)??;
     Ok(HttpResponse::Accepted().json(Accepted { id: &id, status: TaskState::Pending, position }))
