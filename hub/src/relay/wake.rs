@@ -28,7 +28,37 @@ pub struct Wakes {
 impl Wakes {
     /// Whether a wake task of the row is under way.
     pub fn is_waking(&self, row: &str) -> bool {
-        self.running.contains_key(row)
+        self.under_way(row).is_some()
+    }
+
+    /// One whose sender is gone crashed: it tells nobody anything more.
+    fn under_way(&self, row: &str) -> Option<&watch::Receiver<Outcome>> {
+        self.running.get(row).filter(|outcome| outcome.has_changed().is_ok())
+    }
+
+    /// One more caller wants the row awake: how it will learn of it, and the duty to wake it, where nobody has that yet.
+    /// Nothing where too many wait.
+    fn join(&mut self, row: &str) -> Option<(watch::Receiver<Outcome>, Option<watch::Sender<Outcome>>)> {
+        let waiting = self.waiting.entry(row.to_owned()).or_default();
+        if *waiting >= MAX_WAITING {
+            return None;
+        }
+        *waiting += 1;
+        if let Some(outcome) = self.under_way(row) {
+            return Some((outcome.clone(), None));
+        }
+        let (sender, outcome) = watch::channel(None);
+        self.running.insert(row.to_owned(), outcome.clone());
+        Some((outcome, Some(sender)))
+    }
+
+    fn leave(&mut self, row: &str) {
+        if let Some(count) = self.waiting.get_mut(row) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(row);
+            }
+        }
     }
 }
 
@@ -40,34 +70,16 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut wakes = self.hub.wakes.lock();
-        if let Some(count) = wakes.waiting.get_mut(self.row) {
-            *count -= 1;
-            if *count == 0 {
-                wakes.waiting.remove(self.row);
-            }
-        }
+        self.hub.wakes.lock().leave(self.row);
     }
 }
 
 /// Sees to it that the row is awake, with all others who want it.
 pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let failed = |message: String| ApiError::new(ErrorKind::Unavailable, message);
-    let (mut outcome, begin) = {
-        let mut wakes = hub.wakes.lock();
-        let waiting = wakes.waiting.entry(candidate.name.clone()).or_default();
-        if *waiting >= MAX_WAITING {
-            return Err(failed(format!("too many callers wait for '{}' to wake", candidate.name)));
-        }
-        *waiting += 1;
-        if let Some(outcome) = wakes.running.get(&candidate.name) {
-            (outcome.clone(), None)
-        } else {
-            let (sender, outcome) = watch::channel(None);
-            wakes.running.insert(candidate.name.clone(), outcome.clone());
-            (outcome, Some(sender))
-        }
-    };
+    let joined = hub.wakes.lock().join(&candidate.name);
+    let (mut outcome, begin) =
+        joined.ok_or_else(|| failed(format!("too many callers wait for '{}' to wake", candidate.name)))?;
     let _waiting = Waiting { hub, row: &candidate.name };
     if let Some(sender) = begin {
         // On its own: the caller who began it may leave, the others still want it.
@@ -111,5 +123,25 @@ async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), String> {
         Ok(Some(Piece::Events { .. } | Piece::Done)) => Err("the wake ended with a stream".into()),
         Ok(Some(Piece::Reattached) | None) => Err("the publisher was lost".into()),
         Err(_) => Err("the wake did not end in time".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_those_who_wait_has_the_duty_and_a_wake_that_crashed_is_begun_again() {
+        let mut wakes = Wakes::default();
+        let (_, duty) = wakes.join("a").unwrap();
+        assert!(duty.is_some() && wakes.is_waking("a"));
+        assert!(wakes.join("a").unwrap().1.is_none());
+        drop(duty);
+        assert!(!wakes.is_waking("a"));
+        assert!(wakes.join("a").unwrap().1.is_some());
+        for _ in 0..3 {
+            wakes.leave("a");
+        }
+        assert!(wakes.waiting.is_empty());
     }
 }
