@@ -34,6 +34,8 @@ pub(super) enum Progress {
 const BROKE_OFF: &str = "the publisher's answer broke off";
 /// A caller who reads nothing for so long is given up: its publisher has others to serve.
 const STALLED: Duration = Duration::from_mins(5);
+/// How long the end of an upload's body may take after the end mark in it.
+const LEFTOVER: Duration = Duration::from_secs(1);
 /// What stands for an upload in the memory of endings: it cannot be repeated.
 const UPLOADED: u64 = 0;
 
@@ -78,7 +80,8 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
             let live = hub.end_task(from.id, Ending::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
             live.lane.deliver(vec![piece]);
             // What follows the end mark is nobody's; read to its end the connection stays usable.
-            while let Some(Ok(_)) = payload.next().await {}
+            let rest = async { while let Some(Ok(_)) = payload.next().await {} };
+            let _ = timeout(LEFTOVER, rest).await;
             Ok(Submitted::Taken)
         }
         Err(message) => {
