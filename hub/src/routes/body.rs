@@ -50,8 +50,14 @@ pub(super) async fn read(
         let text = format!("the request's body is larger than {} MiB", limit >> 20);
         ApiError::new(ErrorKind::TooLarge, text)
     };
-    let mut refusal = announced.filter(|length: &usize| *length > limit).map(|_| too_large());
-    let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(limit));
+    // What is announced counts from now on: memory is set aside for all of it.
+    let mut refusal = match announced {
+        Some(length) if length > limit => Some(too_large()),
+        Some(length) => held.grow(length).err(),
+        None => None,
+    };
+    let room = announced.filter(|_| refusal.is_none());
+    let mut body = BytesMut::with_capacity(room.unwrap_or(0));
     let mut size = 0;
     let begin = Instant::now();
     loop {
@@ -66,7 +72,7 @@ pub(super) async fn read(
         if size > limit {
             refusal.get_or_insert_with(too_large);
         }
-        if refusal.is_none() {
+        if refusal.is_none() && announced.is_none() {
             refusal = held.grow(read.len()).err();
         }
         if refusal.is_none() {
