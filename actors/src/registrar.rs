@@ -1,5 +1,6 @@
 //! The library's face: start a registrar inside an actix system, and steer it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,6 +79,15 @@ impl Ended {
             Self::Refused(_) => 3,
             Self::Failed(_) => 1,
         }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "it was stopped",
+            Self::Refused(reason) | Self::Failed(reason) => reason,
+        })
     }
 }
 

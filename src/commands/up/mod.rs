@@ -65,10 +65,7 @@ async fn show(global: &Global, args: &UpArgs) -> Result<Show, Failure> {
     let credentials = Credentials::new(hub.url.clone(), hub.token.clone());
     let options = Options { agents: offer.agents, ..Options::new(credentials, offer.providers) };
     let registrar = Registrar::start(options).map_err(Failure::failed)?;
-    registrar
-        .ready()
-        .await
-        .map_err(|ended| Failure::failed(format!("the hub did not take us: {ended:?}")))?;
+    registrar.ready().await.map_err(|ended| Failure::failed(format!("the hub did not take us: {ended}")))?;
     let answered = say_hello(&hub, &model).await;
     Ok(Show { hub, registrar, model, answered })
 }
@@ -96,7 +93,7 @@ async fn say_hello(hub: &Embedded, model: &str) -> Outcome {
 /// Until Ctrl-C, SIGTERM or SIGHUP.
 async fn serve(show: Show, signals: &mut Signals) -> Outcome {
     tokio::select! {
-        ended = show.registrar.wait() => Err(Failure::failed(format!("the registrar ended: {ended:?}"))),
+        ended = show.registrar.wait() => Err(Failure::failed(format!("the registrar ended: {ended}"))),
         _ = signals.next() => {
             show.registrar.stop();
             tokio::select! {
