@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::error::ApiError;
 use crate::limits::{Account, Seat, Seats};
-use crate::model::UserId;
+use crate::model::{Caller, UserId};
 use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
@@ -142,5 +143,16 @@ impl Hub {
         let mut phase = self.phase.subscribe();
         // The sender lives in self, so the wait ends for no other reason.
         let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+    }
+
+    /// Resolves when what `caller` holds open has to end: its token does not count any more, or streams end.
+    pub fn end_for(self: &Arc<Self>, caller: &Caller) -> LocalBoxFuture<'static, ()> {
+        let (hub, caller) = (self.clone(), caller.clone());
+        Box::pin(async move {
+            tokio::select! {
+                () = hub.tokens.ended(&caller) => (),
+                () = hub.stopping() => (),
+            }
+        })
     }
 }

@@ -46,6 +46,8 @@ async fn update_llm(
     let done = hub.registry.lock().update_llm(&caller, &name, spec, hub.now());
     let (llm, changes): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
     hub.store.owe(changes).await?;
+    // It may have joined a pool that somebody waits for.
+    hub.room.send_replace(());
     Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
 }
 

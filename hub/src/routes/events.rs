@@ -2,8 +2,6 @@
 //! everything, each `event: change` what became different; `null` stands for what is gone.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +9,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig, get};
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -88,15 +87,7 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
     let everything = view.since(&View::default()).unwrap_or_else(|| "{}".to_owned());
     write_event(&mut first, Some("snapshot"), None, &everything).map_err(ApiError::internal)?;
 
-    let end = Box::pin({
-        let (hub, caller) = (hub.clone(), caller.clone());
-        async move {
-            tokio::select! {
-                () = hub.tokens.ended(&caller) => (),
-                () = hub.stopping() => (),
-            }
-        }
-    });
+    let end = hub.end_for(&caller);
     let mut look = interval(LOOK);
     // After a reader that was slow one look is enough: it tells all that changed.
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +109,7 @@ struct Events {
     look: Interval,
     said: Instant,
     /// Resolves when the stream has to end.
-    end: Pin<Box<dyn Future<Output = ()>>>,
+    end: LocalBoxFuture<'static, ()>,
     _seat: Watcher,
 }
 

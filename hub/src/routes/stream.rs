@@ -1,13 +1,12 @@
 //! `GET /api/v1/llms/_provider-stream`: a publisher's control channel (SPEC.md sections 3.2 and 4).
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::web::{ServiceConfig, get};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use wire::Features;
@@ -63,15 +62,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let mut ping = interval_at(Instant::now() + period, period);
     // After a pause one ping is enough.
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = Box::pin({
-        let (hub, caller) = (hub.clone(), caller.clone());
-        async move {
-            tokio::select! {
-                () = hub.tokens.ended(&caller) => (),
-                () = hub.stopping() => (),
-            }
-        }
-    });
+    let end = hub.end_for(&caller);
     let channel = Channel {
         hello: Some(hello),
         events,
@@ -104,7 +95,7 @@ struct Channel {
     events: Receiver,
     ping: Interval,
     /// Resolves when the channel has to end.
-    end: Pin<Box<dyn Future<Output = ()>>>,
+    end: LocalBoxFuture<'static, ()>,
     _guard: Guard,
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::unfold;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -42,7 +41,7 @@ struct Reader {
     over: bool,
     _seat: Seat,
     /// Resolves when the stream has to end: the token does not count any more, or the hub stops.
-    end: Pin<Box<dyn Future<Output = ()>>>,
+    end: LocalBoxFuture<'static, ()>,
 }
 
 pub(super) async fn stream(
@@ -57,15 +56,7 @@ pub(super) async fn stream(
         ended(&hub, &caller, &id).await?;
     }
     let last = req.headers().get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let end = Box::pin({
-        let (hub, caller) = (hub.clone(), caller.clone());
-        async move {
-            tokio::select! {
-                () = hub.tokens.ended(&caller) => (),
-                () = hub.stopping() => (),
-            }
-        }
-    });
+    let end = hub.end_for(&caller);
     let reader = Reader {
         hub,
         caller,
@@ -174,6 +165,7 @@ impl Reader {
 
     /// One event, numbered: a reader who comes again says the last number that it saw.
     fn push(&mut self, data: &str) {
+        // What a reader says that it saw may be any number.
         self.seen = self.seen.saturating_add(1);
         let mut event = Vec::with_capacity(data.len() + 32);
         // Digits are a good id.
