@@ -19,6 +19,8 @@ pub mod stream;
 pub mod supervise;
 #[cfg(test)]
 mod test_hub;
+#[cfg(test)]
+mod test_log;
 pub mod uplink;
 pub mod wake;
 

@@ -113,6 +113,7 @@ impl Registrar {
         let (opened, is_open) = watch::channel(false);
         let (ended, end) = watch::channel(None);
         let root = RootActor::launch(Start {
+            wall_clock: jiff::Timestamp::now,
             hub: Rc::new(client.clone()),
             hub_url: client.url().to_owned(),
             uplink: Rc::new(client),

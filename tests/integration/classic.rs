@@ -164,14 +164,21 @@ async fn the_fixed_error_texts_are_sent_to_the_letter() {
 /// F08, F09, F89: what we do not understand does not disturb what we do.
 #[actix_rt::test]
 async fn noise_on_the_channel_does_not_end_it() {
-    let (hub, _backend, _home, _process) = published().await;
+    let (hub, _backend, _home, process) = published().await;
     hub.write(
-        ": ping\n\nevent: weather\ndata: rain\n\nevent: task\ndata: {not json\n\nevent: task\ndata: {}\n\n",
+        ": ping\n\nevent: weather\ndata: rain\n\nevent: task\ndata: {canary\n\nevent: task\ndata: {}\n\n",
     );
-    hub.write("event: task\ndata: {\"kind\":\"dance\",\"taskId\":\"d\",\"llmName\":\"local\"}\n\n");
-    hub.infer("t1", "local", false, "hi");
-    hub.ended("t1").await;
+    hub.write("event: task\ndata: {\"kind\":\"canary\",\"taskId\":\"d\",\"llmName\":\"local\"}\n\n");
+    hub.task(
+        &json!({ "kind": "infer", "taskId": "t1", "llmName": "local", "streaming": false, "later": "canary",
+        "request": { "messages": [], "later": "canary" } }),
+    );
+    assert_eq!(hub.ended("t1").await[0]["status"], 200, "what is new does not harm what is known");
     assert_eq!(hub.seen_at("_provider-stream").len(), 1);
+    assert!(hub.results("d").is_empty());
+    let log = process.stderr();
+    assert_eq!(log.matches("a task was skipped").count(), 3, "{log}");
+    assert!(!log.contains("canary"), "{log}");
 }
 
 /// F10, F11: one inference, two answers.

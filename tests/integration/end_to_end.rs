@@ -5,10 +5,14 @@ use std::time::Duration;
 use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::backend::FakeBackend;
 use crate::support::team::{Team, start_hub, start_registrar};
 use crate::support::wait_until;
+
+/// A second, and what two busy cores may add to it.
+const PROMPT: Duration = Duration::from_secs(3);
 
 #[actix_rt::test]
 async fn a_question_through_the_hub_gets_the_backends_answer() {
@@ -63,7 +67,7 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     }
 }
 
-/// F75, F76: a caller who leaves frees the backend, streaming or not.
+/// F75, F76: a caller who leaves frees the backend within a second, streaming or not.
 #[actix_rt::test]
 async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let team = Team::start().await;
@@ -74,8 +78,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let stream = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
     let response = team.http.open(Method::POST, "/v1/chat/completions", Some(stream)).await;
     wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    let left = Instant::now();
     drop(response);
     wait_until("a stream is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+    assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 
     team.backend.script(|script| script.think = Duration::from_hours(1));
     let whole = json!({ "model": "local", "messages": [] }).to_string();
@@ -83,8 +89,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let call =
         actix_rt::spawn(async move { http.send(Method::POST, "/v1/chat/completions", Some(whole)).await });
     wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    let left = Instant::now();
     call.abort();
     wait_until("a whole call is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+    assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 }
 
 #[actix_rt::test]
@@ -185,11 +193,34 @@ async fn a_backend_that_goes_takes_its_model_with_it_and_brings_it_back() {
         (team.row().await["status"] == "inactive").then_some(())
     })
     .await;
-    let asked = tokio::time::Instant::now();
+    let asked = Instant::now();
     assert_eq!(team.chat(true).await.status, 503);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     team.backend = FakeBackend::on(port);
     wait_until("it is offered again", || async { (team.row().await["status"] == "active").then_some(()) })
         .await;
     assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
+}
+
+/// F36, F37: a backend that falls silent, before its answer or in the middle of it, is given up after its
+/// `timeoutSeconds`; the caller is told by a status, or by an error behind what it has, and the backend is let go.
+#[actix_rt::test]
+async fn a_backend_that_falls_silent_is_given_up_and_its_caller_is_told() {
+    let mut team = Team::start().await;
+    team.registrar.signal(Signal::SIGKILL);
+    team.registrar.ended().await;
+    team.home.providers(&json!([{ "name": "local", "type": "openai", "model": "fake-model",
+        "url": team.backend.url(), "publish": true, "timeoutSeconds": 1 }]));
+    team.registrar = start_registrar(&team.home);
+    team.registrar.logs("control channel open").await;
+    team.backend.script(|script| script.stalls = true);
+    let events = team.chat(true).await.events();
+    let [token, error] = &events[..] else { panic!("{events:?}") };
+    assert!(token.data.contains("t0 ") && error.data.contains("backend sent nothing for 1 s"), "{events:?}");
+    team.backend.script(|script| script.think = Duration::from_hours(1));
+    for streaming in [false, true] {
+        let answer = team.chat(streaming).await;
+        assert_eq!(answer.status, 502, "{answer:?}");
+    }
+    wait_until("it is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
 }

@@ -89,7 +89,6 @@ async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
     sheet.is_golden("errors.txt");
 }
 
-/// F18, F19, F20: each refusal has a sentence of its own.
 #[actix_rt::test]
 async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
     let mut sheet = Sheet::default();

@@ -184,7 +184,41 @@ async fn a_network_that_keeps_everything_for_a_while_costs_a_channel_and_no_call
     assert_eq!(team.chat(false).await.status, 200);
 }
 
-/// F88: a network that is slow and far away gives slow and right answers, and the heart goes on beating in time.
+/// P3, F34: an answer that the network cuts on its way to the hub, after however many bytes, is whole at its caller or
+/// ends in an error.
+#[actix_rt::test]
+async fn an_answer_that_is_cut_on_its_way_is_never_taken_for_whole() {
+    const TOKENS: usize = 20;
+    let port = free_port();
+    let proxy = Proxy::to(port).await;
+    let team = Team::of(Plan { ports: Some((port, proxy.port())), ..Plan::default() }).await;
+    team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, Duration::from_millis(20)));
+    let mut broken = 0;
+    for bytes in [1, 100, 700, 1500] {
+        let http = team.http.clone();
+        let body = json!({ "model": "local", "stream": true, "messages": [] });
+        let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
+        wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+        proxy.set(Network::CutsAfter(bytes));
+        let before = proxy.accepted();
+        wait_until("it was cut, and tried again", || async { (proxy.accepted() > before).then_some(()) })
+            .await;
+        proxy.set(Network::Passes);
+        let answer = call.await.unwrap();
+        let events = answer.events();
+        let last = events.last().map_or("", |event| event.data.as_str());
+        let whole = last == "[DONE]" && events.len() == TOKENS + 2;
+        // Before its first byte it is a status.
+        let told = answer.status >= 500 || last.contains("\"error\"");
+        assert!(whole || told, "{bytes}: {} and {} events, then {last}", answer.status, events.len());
+        broken += usize::from(!whole);
+        wait_until("it is back", || async { (team.row().await["status"] == "active").then_some(()) }).await;
+    }
+    assert!(broken > 0, "nothing was cut");
+}
+
+/// F12, F88: frames that come in pieces of a byte are the same tasks and answers; a network that is slow and far
+/// away gives slow and right ones, and the heart goes on beating in time.
 #[actix_rt::test]
 async fn a_slow_network_far_away_is_slow_and_right() {
     let port = free_port();
@@ -198,7 +232,7 @@ async fn a_slow_network_far_away_is_slow_and_right() {
     team.backend.script(|script| script.tokens = 50);
     let expected = (0..50).fold(String::new(), |all, n| all + &format!("t{n} "));
     // 56 kbit/s; then each way as long as between two beats.
-    for network in [Network::Trickles(7_000), Network::Lags(Duration::from_millis(500))] {
+    for network in [Network::Slices, Network::Trickles(7_000), Network::Lags(Duration::from_millis(500))] {
         proxy.set(network);
         let mut events = team.chat(true).await.events();
         assert_eq!(events.pop().unwrap().data, "[DONE]", "{network:?}");

@@ -48,16 +48,30 @@ async fn no_credentials_is_exit_2_and_names_the_file_to_make() {
     assert!(outcome.stderr.contains(home.mcpctl().join("credentials").to_str().unwrap()), "{outcome:?}");
 }
 
-/// F19: and exit 3 tells the service manager.
+/// F18, F19, F20: whatever a hub refuses at the start ends it with exit 3, for the service manager, and the hub's own
+/// reason.
 #[actix_rt::test]
 async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
-    hub.script("_provider-register", [(409, json!({ "error": "Cannot publish over public LLM: m" }))]);
-    let outcome = home.run(&QUICK).await;
-    assert_eq!(outcome.code(), 3, "{outcome:?}");
-    assert!(outcome.stderr.contains("provider-register HTTP 409"), "{outcome:?}");
-    assert!(outcome.stderr.contains("Cannot publish over public LLM: m"), "{outcome:?}");
+    for (status, reason) in [
+        (409, "Cannot publish over public LLM: m"),
+        (401, "no such token"),
+        (403, "this token may not publish"),
+        (400, "providers[0].name: no such name"),
+        (422, "no such type"),
+    ] {
+        // A 401 is tried once more with the token of the file.
+        let tries = if status == 401 { 2 } else { 1 };
+        let before = hub.seen_at("_provider-register").len();
+        hub.script("_provider-register", (0..tries).map(|_| (status, json!({ "error": reason }))));
+        let outcome = home.run(&QUICK).await;
+        assert_eq!(outcome.code(), 3, "{outcome:?}");
+        let told = format!("provider-register HTTP {status}: {reason}");
+        assert!(outcome.stderr.contains(&told), "{told}: {outcome:?}");
+        assert!(!outcome.stderr.contains("secret-token"), "{outcome:?}");
+        assert_eq!(hub.seen_at("_provider-register").len() - before, tries, "HTTP {status}");
+    }
 }
 
 /// F27: failures pass.
@@ -119,7 +133,7 @@ async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
     assert_eq!(process.end().await.code(), 0);
 }
 
-/// F73: a second SIGTERM stops the registrar at once.
+/// P8, F73: a second SIGTERM stops the registrar at once.
 #[actix_rt::test]
 async fn a_second_signal_stops_at_once_with_exit_1() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());

@@ -80,6 +80,26 @@ async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
     wait_until("the recipe is gone", gone).await;
 }
 
+/// P8, F72: a hub that is told to stop lets the answers under way come to their end, refuses new calls, and exits with 0.
+#[actix_rt::test]
+async fn sigterm_lets_the_callers_of_a_hub_have_their_whole_answers() {
+    let team = Team::start().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (50, Duration::from_millis(20)));
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut stream = team.http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    let mut text = String::from_utf8_lossy(&stream.next().await.unwrap().unwrap()).into_owned();
+    team.hub.signal(Signal::SIGTERM);
+    team.hub.logs("stopping").await;
+    wait_until("new calls are refused", || async { (team.chat(false).await.status == 503).then_some(()) })
+        .await;
+    while let Some(piece) = stream.next().await {
+        text.push_str(&String::from_utf8_lossy(&piece.unwrap()));
+    }
+    assert!(text.contains("t49 ") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    let Team { hub, .. } = team;
+    assert_eq!(hub.end().await.code(), 0);
+}
+
 /// F72, F73: a hub that stops waits for the answers under way; a second SIGTERM ends them at once, and no caller takes
 /// what it has for a whole answer. Its registrar comes back to the next hub.
 #[actix_rt::test]

@@ -21,6 +21,8 @@ pub struct Script {
     pub tokens: usize,
     /// Before anything.
     pub think: Duration,
+    /// After the first token of a streamed answer: nothing more, on a connection that stays open.
+    pub stalls: bool,
     /// Leave the end mark out.
     pub truncate: bool,
     /// What it says, instead of its usual words.
@@ -161,9 +163,15 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
         let last = json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
         frames.push(format!("data: {last}\n\ndata: [DONE]\n\n"));
     }
+    if script.stalls {
+        frames.truncate(1);
+    }
     let body =
-        stream::unfold((frames.into_iter(), script.pace, open), |(mut frames, pace, open)| async move {
-            let frame = frames.next()?;
+        stream::unfold((frames.into_iter(), script.pace, open), move |(mut frames, pace, open)| async move {
+            let frame = match frames.next() {
+                None if script.stalls => std::future::pending().await,
+                frame => frame?,
+            };
             tokio::time::sleep(pace).await;
             Some((Ok::<_, actix_web::Error>(Bytes::from(frame)), (frames, pace, open)))
         });

@@ -39,8 +39,13 @@ pub(crate) const USER_AGENT: &str = concat!("virtual-llm/", env!("CARGO_PKG_VERS
 /// awc's limit of 100 connections counts open streams, and waiting for one counts against the timeout, so there
 /// is none here: who calls knows how much it runs at once. Without `tls` a request to `https` fails.
 pub fn client(tls: Option<Arc<ClientConfig>>) -> Client {
+    client_by(&TcpConnector::default(), tls)
+}
+
+/// The same; names are looked up by this connector.
+fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>) -> Client {
     let connector = Connector::new()
-        .connector(NoDelay { tcp: TcpConnector::default().service() })
+        .connector(NoDelay { tcp: tcp.service() })
         .timeout(CONNECT_TIMEOUT)
         .handshake_timeout(CONNECT_TIMEOUT)
         .conn_keep_alive(KEEP_ALIVE)

@@ -1,6 +1,11 @@
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_tls::connect::{Resolve, Resolver};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 
 use super::*;
@@ -32,13 +37,21 @@ async fn a_body_is_read_to_its_end_within_size_and_silence() {
     assert_eq!(read_body(broken, 1, second).await, Err(BodyError::Broken));
 }
 
+async fn moved() -> HttpResponse {
+    HttpResponse::Found().insert_header(("location", "/ok")).finish()
+}
+
+async fn port(request: HttpRequest) -> String {
+    request.app_config().local_addr().port().to_string()
+}
+
 /// A server on both loopback addresses that answers and redirects.
 fn server(address: &str) -> std::io::Result<std::net::SocketAddr> {
     let server = HttpServer::new(|| {
-        App::new().route("/ok", web::get().to(|| async { "ok" })).route(
-            "/moved",
-            web::get().to(|| async { HttpResponse::Found().insert_header(("location", "/ok")).finish() }),
-        )
+        App::new()
+            .route("/ok", web::get().to(|| async { "ok" }))
+            .route("/port", web::get().to(port))
+            .route("/moved", web::get().to(moved))
     })
     .workers(1)
     .disable_signals()
@@ -54,6 +67,34 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     let address = server("127.0.0.1").unwrap();
     let response = client(None).get(format!("http://{address}/moved")).send().await.unwrap();
     assert_eq!(response.status(), 302);
+}
+
+/// F81: a name is looked up for each connection: an address that has changed is found without a restart, and a look-up
+/// that fails is one failed try.
+#[actix::test]
+async fn a_name_that_leads_elsewhere_now_is_followed_there() {
+    struct Names(Rc<RefCell<Vec<Option<SocketAddr>>>>);
+    impl Resolve for Names {
+        fn lookup<'a>(
+            &'a self,
+            host: &'a str,
+            _: u16,
+        ) -> LocalBoxFuture<'a, Result<Vec<SocketAddr>, Box<dyn std::error::Error>>> {
+            assert_eq!(host, "hub.example");
+            let answer = self.0.borrow_mut().remove(0);
+            Box::pin(async move { answer.map(|address| vec![address]).ok_or_else(|| "no such name".into()) })
+        }
+    }
+    let (first, second) = (server("127.0.0.1").unwrap(), server("127.0.0.1").unwrap());
+    let answers = Rc::new(RefCell::new(vec![Some(first), None, Some(second)]));
+    let names = Resolver::custom(Names(Rc::clone(&answers)));
+    let client = client_by(&TcpConnector::new(names), None);
+    let ask = || client.get("http://hub.example/port").force_close().send();
+    let port = async || ask().await.unwrap().body().await.unwrap();
+    assert_eq!(port().await, first.port().to_string());
+    assert!(ask().await.is_err(), "the name is gone for a while");
+    assert_eq!(port().await, second.port().to_string());
+    assert!(answers.borrow().is_empty());
 }
 
 /// F81: a name of which one address is dead and the other lives is reached by either family.

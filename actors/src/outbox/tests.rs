@@ -11,6 +11,7 @@ use tokio::time::pause;
 
 use super::ledger::{MAX_BYTES, MAX_ENDED, REMEMBERED};
 use super::*;
+use crate::test_log;
 use crate::uplink::Cut;
 
 /// A hub that gives the prepared answers, then takes all.
@@ -59,6 +60,7 @@ fn error(text: &str) -> TaskResult {
 /// F28, F29: tried again, and given up in the end.
 #[actix::test]
 async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s() {
+    test_log::listen();
     pause();
     let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
     let start = Instant::now();
@@ -70,6 +72,8 @@ async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s
     assert_eq!(gaps[..6], [250, 500, 1000, 2000, 4000, 5000]);
     assert!(gaps[6..].iter().all(|gap| *gap <= 5000));
     assert_eq!(start.elapsed().as_secs(), 60);
+    let told = test_log::lines_with("its result is lost");
+    assert_eq!(told, ["WARN task t: its result is lost, the hub did not take it in time"]);
 }
 
 /// P1, F28: late, and once.

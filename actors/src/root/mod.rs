@@ -51,6 +51,8 @@ pub(crate) struct Start {
     pub(crate) uplink: Rc<dyn Uplink>,
     /// For people.
     pub(crate) hub_url: String,
+    /// The clock that goes on while the machine sleeps.
+    pub(crate) wall_clock: fn() -> jiff::Timestamp,
     /// For the backends, which share nothing with the hub.
     pub(crate) backends: Client,
     pub(crate) session_file: Option<std::path::PathBuf>,
@@ -87,6 +89,7 @@ pub(crate) struct RootActor {
     board: Board,
     phase: Phase,
     suspend: Suspend,
+    wall_clock: fn() -> jiff::Timestamp,
     opened: watch::Sender<bool>,
     ended: watch::Sender<Option<Ended>>,
     lock: Option<SessionLock>,
@@ -109,7 +112,7 @@ impl RootActor {
     fn plant(start: Start, ctx: &mut Context<Self>) -> Self {
         let root = ctx.address();
         let Start { hub, uplink, hub_url, backends, timings, opened, ended, lock, .. } = start;
-        let Start { session_file, session: id, providers, agents, .. } = start;
+        let Start { session_file, session: id, providers, agents, wall_clock, .. } = start;
         let outbox = Outbox::new(uplink);
         let providers: Vec<_> = providers.into_iter().map(|config| Provider::new(Arc::new(config))).collect();
         let published = published(&providers, &agents);
@@ -186,7 +189,8 @@ impl RootActor {
             backends,
             board: Board::new(now()),
             phase: Phase::Running,
-            suspend: Suspend::new(jiff::Timestamp::now(), Instant::now()),
+            suspend: Suspend::new(wall_clock(), Instant::now()),
+            wall_clock,
             opened,
             ended,
             lock,
@@ -203,7 +207,7 @@ impl Actor for RootActor {
         }
         self.link_providers();
         ctx.run_interval(LOOK_EVERY, |this, _| {
-            if let Some(slept) = this.suspend.look(jiff::Timestamp::now(), Instant::now()) {
+            if let Some(slept) = this.suspend.look((this.wall_clock)(), Instant::now()) {
                 log::info!("the machine slept for {} s: connecting again", slept.as_secs());
                 this.session.do_send(Hurry);
                 this.stream.do_send(Reconnect);

@@ -10,6 +10,7 @@ use wire::WireName;
 use super::*;
 use crate::options::{Action, AgentConfig, BackendConfig, MockConfig, ProviderConfig, WakeRecipe};
 use crate::test_hub::scripted::{Heard, Said, Scripted, pass, probe, session, status, unreachable};
+use crate::test_log;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,6 +101,7 @@ async fn a_refusal_at_start_is_fatal_and_not_tried_again() {
 async fn later_a_refusal_is_tried_again_every_60_seconds_and_never_ends_it() {
     pause();
     for refusal in [301, 400, 401, 403, 409, 422] {
+        test_log::listen();
         let setup = start(Scripted::default(), published(&["a"]), None);
         pass(SECOND).await;
         setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(refusal))));
@@ -111,6 +113,9 @@ async fn later_a_refusal_is_tried_again_every_60_seconds_and_never_ends_it() {
         assert_eq!(seconds, [0, 60, 120, 180, 240, 300], "{refusal}");
         assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
         assert_eq!(setup.ready.borrow().len(), 2, "and the sixth is taken");
+        let told = test_log::lines_with("not registered");
+        let reason = format!("HTTP {refusal}: no; next try in 60.0 s");
+        assert!(told.len() == 1 && told[0].ends_with(&reason), "logged once, by its name: {told:?}");
     }
 }
 
@@ -257,10 +262,13 @@ fn anything_but_one_line_of_visible_ascii_in_a_small_regular_file_counts_as_no_s
     let (too_long, huge) = ("x".repeat(257), format!("abc\n{}", "\n".repeat(5000)));
     let broken =
         ["", "\n", "a b", "abc\n\n", "a\nb", " abc", "id\r\nX-Evil: 1", "a\0", "ä", &too_long, &huge];
+    test_log::listen();
     for text in broken {
         std::fs::write(&path, text).unwrap();
         assert_eq!(file::load(&path), None, "{text:?}");
     }
+    assert_eq!(test_log::lines_with("session").len(), broken.len());
+    assert!(test_log::lines_with("X-Evil").is_empty(), "what it holds is in no log");
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert_eq!(file::load(&path), None);
 
@@ -285,7 +293,10 @@ fn a_session_file_that_others_can_read_is_made_the_owners_alone() {
     for wide in [0o644, 0o666, 0o640, 0o604, 0o777] {
         std::fs::write(&path, "abc\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(wide)).unwrap();
+        test_log::listen();
         assert_eq!((file::load(&path), mode(&path)), (Some(session("abc")), 0o600), "{wide:o}");
+        let told = test_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
+        assert!(told.len() == 1 && told[0].starts_with("WARN"), "{told:?}");
     }
 }
 

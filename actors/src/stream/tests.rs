@@ -9,6 +9,7 @@ use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::session::messages::SessionReady;
 use crate::test_hub::scripted::{Heard, Said, Scripted, pass, probe, session, status, unreachable};
+use crate::test_log;
 use crate::uplink::{Cut, Posted, Uplink};
 use crate::wake::messages::Wake;
 
@@ -142,12 +143,20 @@ async fn a_channel_opens_with_the_session_and_hands_tasks_on() {
 /// F08, F09, F89: what cannot be read is skipped, and the next task runs.
 #[actix::test]
 async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
+    test_log::listen();
     let setup = start(Scripted::default());
     pass(SECOND).await;
     for text in ["event: news\ndata: x\n\n", "data: y\n\n", ": ping\n\n", "id: 1\n\n", "\u{0}\n\n"] {
         setup.hub.send(text);
     }
-    for data in ["", "{", "[]", r#"{"kind":"infer"}"#, r#"{"kind":"x","taskId":"t","llmName":"a"}"#] {
+    let malformed = [
+        "canary",
+        r#"{"kind":"infer","canary":"#,
+        r#"["canary"]"#,
+        r#"{"kind":"infer","request":{"canary":1}}"#,
+        r#"{"kind":"canary","taskId":"t","llmName":"a"}"#,
+    ];
+    for data in malformed {
         setup.hub.send(&task(data));
     }
     setup.hub.send("event: cancel\ndata: {\n\n");
@@ -155,11 +164,14 @@ async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posted.0.borrow().is_empty());
+    assert_eq!(test_log::lines_with("WARN a task was skipped").len(), malformed.len());
+    assert!(test_log::lines_with("canary").is_empty());
 }
 
 /// F07, P7: a frame beyond the limit is left out, the channel stays, and the next task runs.
 #[actix::test]
 async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {
+    test_log::listen();
     let setup = start(Scripted::default());
     pass(SECOND).await;
     setup.hub.send(
@@ -174,6 +186,8 @@ async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posted.0.borrow().is_empty() && setup.lost.borrow().is_empty());
+    let told = test_log::lines_with("too long");
+    assert!(told.len() == 1 && told[0].starts_with("WARN") && !told[0].contains("xx"), "{told:?}");
 }
 
 /// F89: a newer hub's features mean nothing to us, an older hub's silence turns nothing on.
@@ -217,7 +231,7 @@ async fn a_task_for_nobody_is_answered_and_while_stopping_every_task_is() {
     assert!(setup.infer.borrow().is_empty() && setup.wake.borrow().is_empty());
 }
 
-/// F01, F06, F58, F83: a channel that closes right after it opened does not bring the base back.
+/// F01, F06, F83: a channel that closes right after it opened does not bring the base back.
 #[actix::test]
 async fn delays_grow_until_a_channel_was_open_for_60_seconds() {
     let setup = start_with(Scripted::default(), 1.0);
@@ -313,7 +327,7 @@ async fn a_refusal_is_tried_again_after_60_seconds_and_a_failure_after_the_delay
     assert_eq!(refused, [true, false, false, true]);
 }
 
-/// P6, F05: a channel that is open on our side only is given up.
+/// P6: a channel that is open on our side only is given up.
 #[actix::test]
 async fn a_stream_that_the_hub_does_not_hold_is_opened_again() {
     let setup = start(Scripted::default());

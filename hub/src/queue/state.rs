@@ -189,6 +189,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
+        /// P1: whatever happens, in whatever order.
         #[test]
         fn whatever_happens_a_task_ends_exactly_once_and_never_runs_again_after_its_first_byte(
             events in prop::collection::vec(any_event(), 0..40)

@@ -401,7 +401,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
-    /// F59, F67, F68, F69: whatever happens in whatever order, and whatever the wall clock does, no row is deleted
+    /// P5, F59, F67, F68, F69: whatever happens in whatever order, and whatever the wall clock does, no row is deleted
     /// before its time.
     #[test]
     fn no_deleted_row_comes_back_no_name_has_two_owners_and_downtime_does_not_count(

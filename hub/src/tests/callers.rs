@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::http::Ask;
@@ -56,19 +57,26 @@ async fn each_member_is_tried_once_before_the_first_byte() {
     hub.stop().await;
 }
 
+/// P1, P3: a call on a pool whose member fails after the first byte ends there: no other member is asked, and there is
+/// no mark of success.
 #[actix_rt::test]
 async fn after_the_first_byte_nothing_is_tried_again() {
     let hub = hub().await;
     let mut members = pool(&hub, None).await;
-    let call = v1(&hub, "a", true);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = members[0].task().await;
-        members[0].chunk(&hub, &task, "one").await;
-        members[0].post(&hub, &task, &json!({ "error": "it broke" })).await;
+    let call = v1(&hub, "p", true);
+    let (answer, rest) = futures_util::join!(call.send(), async {
+        let tasks = members.iter_mut().map(|member| Box::pin(member.task()));
+        let (task, _, rest) = futures_util::future::select_all(tasks).await;
+        let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
+        for said in [json!({ "chunk": { "data": chunk("one") } }), json!({ "error": "it broke" })] {
+            assert_eq!(hub.ask("POST", path.as_str()).body(said.to_string()).send().await.0, 200);
+        }
+        rest
     });
     let error =
         r#"{"error":{"message":"it broke","type":"server_error","param":null,"code":"upstream_error"}}"#;
     assert_eq!(answer, (200, format!("data: {}\n\ndata: {error}\n\n", chunk("one"))));
+    assert!(rest.into_iter().all(|task| task.now_or_never().is_none()), "another member was asked");
     hub.stop().await;
 }
 
@@ -144,7 +152,7 @@ async fn who_has_patience_waits_for_room_and_for_a_publisher() {
     hub.stop().await;
 }
 
-/// F77, A42: a caller whose time is over gets 504, and the task is cancelled.
+/// P2, F07, F77, A42: a caller whose time is over gets 504, whatever became of its task, and the task is cancelled.
 #[actix_rt::test]
 async fn nothing_in_time_is_504_and_the_task_is_cancelled() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_millis(100)).await;
@@ -188,6 +196,7 @@ async fn a_long_wait_opens_the_stream_with_comments_that_do_not_end_failover() {
     hub.stop().await;
 }
 
+/// P3: a comment is no content, and what fails after it has no mark of success.
 #[actix_rt::test]
 async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(30)).await;

@@ -153,8 +153,7 @@ async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived(
     hub.stop().await;
 }
 
-/// F03, F57: the newer channel counts.
-/// F57: the newer channel of a session counts, and the late end of the older changes nothing.
+/// F03, F57: the newer channel of a session counts, and the late end of the older changes nothing.
 #[actix_rt::test]
 async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
     let hub = hub().await;
@@ -280,7 +279,7 @@ async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_
     hub.stop().await;
 }
 
-/// F05, F23, F60: silence ends routing and what was sent into it; one beat brings it back.
+/// P2, P6, F05, F23, F60: silence ends routing and what was sent into it; one beat brings it back.
 #[actix_rt::test]
 async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     let hub = hub_with(|options| {
@@ -355,5 +354,38 @@ async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
     again.open(&hub, None).await;
     assert_eq!(hub.row("a").await["status"], "active");
     assert_eq!(hub.row("a").await["id"], before["id"]);
+    hub.stop().await;
+}
+
+/// P5, F68: a hub that was down for longer than a row may be away deletes none: its own downtime does not count.
+#[actix_rt::test]
+async fn a_hub_that_was_down_for_five_hours_deletes_no_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        hub_with(|options| {
+            options.data = DataDir::Path(dir.path().join("hub"));
+            options.timings.sweep_interval = Duration::from_millis(10);
+        })
+    };
+    let hub = start().await;
+    let mut gone = Publisher::start(&hub, ADMIN, &[provider("gone")], None).await;
+    let _stayed = Publisher::start(&hub, ADMIN, &[provider("stayed")], None).await;
+    gone.close();
+    hub.until_status("gone", "inactive").await;
+    hub.stop().await;
+    let file = rusqlite::Connection::open(dir.path().join("hub/hub.db")).unwrap();
+    let five_hours = Duration::from_hours(5).as_millis();
+    for table in ["llms", "sessions"] {
+        let earlier = format!("UPDATE {table} SET last_heartbeat_at = last_heartbeat_at - {five_hours}");
+        file.execute_batch(&earlier).unwrap();
+    }
+    file.execute_batch(&format!("UPDATE llms SET inactive_since = inactive_since - {five_hours}")).unwrap();
+    drop(file);
+    let hub = start().await;
+    // Twenty sweeps, and by the wall clock each row has been away for five hours.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for name in ["gone", "stayed"] {
+        assert_eq!(hub.row(name).await["status"], "inactive", "{name}");
+    }
     hub.stop().await;
 }

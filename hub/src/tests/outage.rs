@@ -40,7 +40,7 @@ async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) 
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
-/// F77: a caller whose patience is over before the model is loaded gets 504, and no inference follows that nobody waits
+/// P2, F77: a caller whose patience is over before the model is loaded gets 504, and no inference follows that nobody waits
 /// for, whenever the load ends.
 #[actix_rt::test]
 async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
@@ -138,8 +138,11 @@ async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     // Twenty seconds that nobody has to sit through: the clock of this thread alone stands still, the hub's server has
     // its own.
     tokio::time::pause();
+    let (asked, given_up) = (Instant::now(), hub.gives_up());
     hub.stop().await;
+    let had = given_up.await.unwrap() - asked;
     tokio::time::resume();
+    assert_eq!(had.as_secs(), 20, "running answers have 20 s");
     let rest = stream.rest().await;
     assert!(rest.contains("data: {\"error\":"), "{rest}");
     assert!(!rest.contains("[DONE]"), "{rest}");

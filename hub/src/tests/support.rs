@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::http::{Ask, PATIENCE, ask};
+use crate::core::Phase;
 use crate::limits::Limits;
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
@@ -97,6 +100,15 @@ impl TestHub {
         self.handle.core().channels.drop_session(session);
     }
 
+    /// The moment at which running answers are waited for no longer, by this thread's clock.
+    pub(crate) fn gives_up(&self) -> tokio::task::JoinHandle<Instant> {
+        let mut phase = self.handle.core().phase.subscribe();
+        actix_rt::spawn(async move {
+            phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();
+            Instant::now()
+        })
+    }
+
     pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }
@@ -104,7 +116,7 @@ impl TestHub {
 
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

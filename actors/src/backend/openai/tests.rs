@@ -5,6 +5,7 @@ mod faults;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::time::timeout;
 use wire::task::Endpoint;
 
 use super::*;
@@ -218,8 +219,11 @@ async fn dropping_the_answer_closes_the_connection_at_once() {
 /// F35, F43: a refused connection is told from a failure at once; where somebody listens, no compression is asked for.
 #[actix::test]
 async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_is() {
-    let nobody = backend("http://127.0.0.1:1/v1", Duration::from_secs(5)).infer(request(false)).await;
-    assert_eq!(nobody.err(), Some(BackendError::Unavailable));
+    let nobody = backend("http://127.0.0.1:1/v1", Duration::from_secs(5));
+    for streaming in [false, true] {
+        let answer = timeout(Duration::from_secs(1), nobody.infer(request(streaming))).await;
+        assert_eq!(answer.expect("within a second").err(), Some(BackendError::Unavailable));
+    }
     let server = server(json_answer("200 OK", "{}")).await;
     backend(&server.url, Duration::from_secs(5)).infer(request(false)).await.unwrap();
     let head = server.heads.borrow()[0].to_ascii_lowercase();

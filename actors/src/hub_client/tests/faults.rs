@@ -57,6 +57,59 @@ async fn a_heartbeat_waits_for_no_result() {
     waiting.abort();
 }
 
+/// F28: a result that the hub takes and does not answer is given up after 30 s; it may have been taken.
+#[actix::test]
+async fn a_result_that_is_not_answered_is_given_up_after_30_seconds() {
+    let hub = TestHub::start().await;
+    hub.script("/result", [Reply::Hang]);
+    let posting = actix_rt::spawn(client(&hub).post_result(&id("t"), Bytes::from_static(b"{}")));
+    hub.nth("/result", 1).await;
+    // From here on nothing happens but time.
+    tokio::time::pause();
+    let asked = tokio::time::Instant::now();
+    assert_eq!(posting.await.unwrap(), Posted::Failed { retry_after: None, nothing_taken: false });
+    assert!((29..=31).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+}
+
+/// F26: what a hub asks for with its 429 reaches whoever waits, whichever call it was; garbage asks for nothing.
+#[actix::test]
+async fn what_retry_after_asks_for_is_heard_from_every_call() {
+    let hub = TestHub::start().await;
+    let client = client(&hub);
+    let date = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30))
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    let asked = [
+        ("17", Some(17..=17)),
+        (date.as_str(), Some(25..=30)),
+        ("soon", None),
+        ("1000000000", Some(1_000_000_000..=1_000_000_000)),
+    ];
+    for (value, expected) in asked {
+        let busy = || Reply::Status(429, vec![("retry-after", value.to_owned())], "{}".to_owned());
+        for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
+            hub.script(route, [busy()]);
+        }
+        let request = RegisterRequest { provider_session_id: None, providers: vec![], agents: vec![] };
+        let errors = [
+            client.register(request).await.unwrap_err(),
+            client.open_channel(session()).await.unwrap_err(),
+            client.heartbeat(beat()).await.unwrap_err(),
+        ];
+        let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
+        let Posted::Failed { retry_after, nothing_taken: true } = posted else { panic!("{posted:?}") };
+        for hint in errors.iter().map(HubError::retry_after).chain([retry_after]) {
+            let hint = hint.map(|hint| hint.as_secs());
+            assert!(hint.is_some() == expected.is_some(), "{value}: {hint:?}");
+            assert!(
+                hint.zip(expected.clone()).is_none_or(|(hint, range)| range.contains(&hint)),
+                "{value}: {hint:?}"
+            );
+        }
+        assert!(errors.iter().all(|error| error.kind() == HubErrorKind::Retry));
+    }
+}
+
 /// F81: a name that leads nowhere is tried again, and asked for anew each time.
 #[actix::test]
 async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
@@ -70,7 +123,7 @@ async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
     }
 }
 
-/// F01, F17: a connection that is reset before the answer is no wrong address; an answer that is not HTTP may be one.
+/// F01: a connection that is reset before the answer is no wrong address; an answer that is not HTTP may be one.
 #[actix::test]
 async fn a_reset_is_told_from_an_answer_that_is_not_http() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
 //! The whole tree: against a hub on loopback, and where time matters against one without sockets.
 
+mod asleep;
 mod dying;
 mod faults;
 mod puppet;

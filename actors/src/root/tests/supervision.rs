@@ -43,8 +43,8 @@ async fn a_panic_in_one_provider_leaves_the_others_running() {
 }
 
 /// A tree against a hub without sockets, whose results go nowhere.
-struct Tree {
-    hub: Rc<Scripted>,
+pub(super) struct Tree {
+    pub(super) hub: Rc<Scripted>,
     root: actix::Addr<RootActor>,
     end: watch::Receiver<Option<Ended>>,
     posts: Rc<Posts>,
@@ -78,6 +78,7 @@ fn grow(
         hub,
         uplink: Rc::clone(&posts) as Rc<dyn Uplink>,
         hub_url: "http://hub".to_owned(),
+        wall_clock: super::asleep::wall_clock,
         backends: crate::http::client(None),
         session_file: None,
         session: None,
@@ -93,7 +94,7 @@ fn grow(
 }
 
 impl Tree {
-    fn new(providers: Vec<ProviderConfig>, agents: Vec<AgentConfig>) -> Self {
+    pub(super) fn new(providers: Vec<ProviderConfig>, agents: Vec<AgentConfig>) -> Self {
         let hub = Rc::<Scripted>::default();
         grow(Rc::clone(&hub) as Rc<dyn Hub>, hub, providers, agents)
     }

@@ -1,0 +1,39 @@
+//! A machine that sleeps, as its two clocks show it.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::puppet::provider;
+use super::supervision::Tree;
+use crate::test_hub::scripted::pass;
+use crate::test_log;
+
+thread_local! {
+    /// How far the wall clock is ahead of where it was when the test began.
+    static AHEAD: Cell<jiff::SignedDuration> = const { Cell::new(jiff::SignedDuration::ZERO) };
+}
+
+/// The wall clock of the trees in these tests.
+pub(super) fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now() + AHEAD.get()
+}
+
+/// F59, F60: a machine that slept for two hours registers and connects again once, soon after it woke up; a wall clock
+/// that is set back, or put right by a second, costs nothing.
+#[actix::test]
+async fn a_machine_that_slept_connects_again_once() {
+    test_log::listen();
+    let tree = Tree::new(vec![provider("a")], vec![]);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!((tree.hub.registered().len(), tree.hub.opened()), (1, 1));
+    AHEAD.set(jiff::SignedDuration::from_hours(2));
+    pass(Duration::from_secs(12)).await;
+    assert_eq!((tree.hub.registered().len(), tree.hub.opened()), (2, 2));
+    assert_eq!(tree.hub.open_channels(), 1, "the old connection is closed");
+    assert_eq!(test_log::lines_with("the machine slept for 7").len(), 1);
+    for correction in [jiff::SignedDuration::from_secs(7201), jiff::SignedDuration::ZERO] {
+        AHEAD.set(correction);
+        pass(Duration::from_secs(12)).await;
+    }
+    assert_eq!((tree.hub.registered().len(), tree.hub.opened()), (2, 2));
+}
