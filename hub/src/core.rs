@@ -2,6 +2,8 @@
 //!
 //! Each part has its own lock, held for a few lines and never two at once, never over an await.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
@@ -18,7 +20,7 @@ use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::relay::{Tasks, Wakes};
-use crate::store::{Change, Store};
+use crate::store::{Change, Pending, Store};
 use crate::watch::Watch;
 
 /// The hub. Routes hold it in an `Arc`.
@@ -123,6 +125,25 @@ impl Hub {
     pub fn unfinished_of(&self, user: &str) -> Account {
         let what = "unfinished answers: wait for some tasks to end";
         Account::new(&self.unfinished, user, self.options.limits.bytes, what)
+    }
+
+    /// Changes the table of rows and gives the store what changed, while the table is held: of two who change it at once
+    /// on two threads, the store is given in the order in which the table was. Who promises that it is written waits for
+    /// it.
+    pub fn try_change<T, E>(
+        &self,
+        change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
+    ) -> Result<(T, Pending<()>), E> {
+        let mut registry = self.registry.lock();
+        let (given, changes) = change(&mut registry)?;
+        let written = if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.owe(changes) };
+        Ok((given, written))
+    }
+
+    /// As [`try_change`](Self::try_change), for what cannot be refused and nobody waits for.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Change>)) -> T {
+        let Ok((given, _)) = self.try_change(|registry| Ok::<_, Infallible>(change(registry)));
+        given
     }
 
     /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store

@@ -202,8 +202,7 @@ impl Hub {
     pub(super) fn end_task(&self, id: &str, ending: Ending) -> Option<Live> {
         let now = self.now();
         let live = self.tasks.lock().end(id, ending, now.mono)?;
-        let changes = self.registry.lock().task_ended(&live.row, now);
-        self.save(changes);
+        self.change(|registry| ((), registry.task_ended(&live.row, now)));
         self.room.send_replace(());
         Some(live)
     }

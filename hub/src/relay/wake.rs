@@ -91,8 +91,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
             let took = start.elapsed();
             hub.watch.counters(candidate.shared).for_each(|metrics| metrics.woke(outcome, took));
             if result.is_ok() {
-                let changes = hub.registry.lock().woken(&candidate.name, hub.now());
-                hub.save(changes);
+                hub.change(|registry| ((), registry.woken(&candidate.name, hub.now())));
             }
             hub.wakes.lock().running.remove(&candidate.name);
             sender.send_replace(Some(result));

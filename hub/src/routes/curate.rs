@@ -28,9 +28,9 @@ async fn create_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
-    let done = hub.registry.lock().create_llm(&caller, spec, random::id("llm"), hub.now());
-    let (llm, changes) = done.map_err(|error| refused(error, "LLM", &name))?;
-    hub.store.owe(changes).await?;
+    let done = hub.try_change(|registry| registry.create_llm(&caller, spec, random::id("llm"), hub.now()));
+    let (llm, written) = done.map_err(|error| refused(error, "LLM", &name))?;
+    written.await?;
     hub.room.send_replace(());
     Ok(HttpResponse::Created().json(llm.row_for(&caller)))
 }
@@ -43,17 +43,18 @@ async fn update_llm(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
-    let done = hub.registry.lock().update_llm(&caller, &name, spec, hub.now());
-    let (llm, changes): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
-    hub.store.owe(changes).await?;
+    let done = hub.try_change(|registry| registry.update_llm(&caller, &name, spec, hub.now()));
+    let (llm, written): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
+    written.await?;
     // It may have joined a pool that somebody waits for.
     hub.room.send_replace(());
     Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.registry.lock().delete_llm(&caller, &name);
-    hub.store.owe(done.map_err(|error| refused(error, "LLM", &name))?).await?;
+    let done = hub.try_change(|registry| Ok(((), registry.delete_llm(&caller, &name)?)));
+    let ((), written) = done.map_err(|error| refused(error, "LLM", &name))?;
+    written.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -65,9 +66,10 @@ async fn create_agent(
 ) -> Result<HttpResponse, ApiError> {
     let spec: AgentSpec = body::json(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
-    let done = hub.registry.lock().create_agent(&caller, spec, random::id("agent"), hub.now());
-    let (agent, changes) = done.map_err(|error| refused(error, "agent", &name))?;
-    hub.store.owe(changes).await?;
+    let done =
+        hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
+    let (agent, written) = done.map_err(|error| refused(error, "agent", &name))?;
+    written.await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
 
@@ -79,15 +81,16 @@ async fn update_agent(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let spec: AgentSpec = body::json(&req, payload).await?;
-    let done = hub.registry.lock().update_agent(&caller, &name, spec, hub.now());
-    let (agent, changes): (Agent, _) = done.map_err(|error| refused(error, "agent", &name))?;
-    hub.store.owe(changes).await?;
+    let done = hub.try_change(|registry| registry.update_agent(&caller, &name, spec, hub.now()));
+    let (agent, written): (Agent, _) = done.map_err(|error| refused(error, "agent", &name))?;
+    written.await?;
     Ok(HttpResponse::Ok().json(agent.row()))
 }
 
 async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.registry.lock().delete_agent(&caller, &name);
-    hub.store.owe(done.map_err(|error| refused(error, "agent", &name))?).await?;
+    let done = hub.try_change(|registry| Ok(((), registry.delete_agent(&caller, &name)?)));
+    let ((), written) = done.map_err(|error| refused(error, "agent", &name))?;
+    written.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -20,16 +20,18 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let beat: Heartbeat = body::json(&req, payload).await?;
-    let outcome = hub.registry.lock().heartbeat(&caller, &beat, hub.now());
-    let changes = outcome.map_err(|refusal| match refusal {
+    let outcome = hub.try_change(|registry| {
+        let changes = registry.heartbeat(&caller, &beat, hub.now())?;
+        Ok((!changes.is_empty(), changes))
+    });
+    let (changed, _) = outcome.map_err(|refusal| match refusal {
         BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
         BeatRefusal::OtherStream => {
             ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")
         }
     })?;
-    if !changes.is_empty() || beat.providers.is_some() {
+    if changed || beat.providers.is_some() {
         hub.room.send_replace(());
     }
-    hub.save(changes);
     Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
 }

@@ -37,8 +37,12 @@ async fn respond(
     if hub.is_stopping() {
         return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
     }
-    let registered = hub.registry.lock().register(&caller, &request, &random::id, hub.now());
-    let registered = registered.map_err(|refusal| match refusal {
+    let registered = hub.try_change(|registry| {
+        let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
+        let changes = std::mem::take(&mut registered.changes);
+        Ok((registered, changes))
+    });
+    let (registered, written) = registered.map_err(|refusal| match refusal {
         Refusal::Invalid(text) => ApiError::bad_request(text),
         Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
         Refusal::TooMany(most, what) => too_many(most, what),
@@ -47,7 +51,7 @@ async fn respond(
         log::warn!("register by {}: {warning}", caller.user);
     }
     hub.room.send_replace(());
-    hub.store.owe(registered.changes).await?;
+    written.await?;
     Ok(HttpResponse::Created().json(Answer {
         provider_session_id: registered.session,
         llms: registered.llms.iter().map(Llm::row).collect(),

@@ -37,8 +37,12 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));
     let stream_id = random::id("stream");
 
-    let opened = hub.registry.lock().open(&caller, session, stream_id.clone(), features, hub.now());
-    let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let opened = hub.try_change(|registry| {
+        let mut opened = registry.open(&caller, session, stream_id.clone(), features, hub.now())?;
+        let changes = std::mem::take(&mut opened.changes);
+        Ok((opened, changes))
+    });
+    let (opened, _) = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     let most = hub.options.limits.bytes;
     let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
@@ -47,7 +51,6 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
     }
     hub.reattach(session);
-    hub.save(opened.changes);
     hub.room.send_replace(());
     if opened.replaced.is_some() {
         log::warn!(
@@ -127,11 +130,14 @@ impl Drop for Guard {
         let open = i64::try_from(self.hub.channels.len()).unwrap_or(i64::MAX);
         self.hub.watch.metrics.publishers.set(open);
         let now = self.hub.now();
-        let Some(changes) = self.hub.registry.lock().close(&self.session, &self.stream_id, now) else {
+        let closed = self.hub.try_change(|registry| {
+            let changes = registry.close(&self.session, &self.stream_id, now);
+            changes.map(|changes| ((), changes)).ok_or(())
+        });
+        if closed.is_err() {
             return;
-        };
+        }
         log::info!("channel of {} closed", self.session);
-        self.hub.save(changes);
         self.hub.clone().lose_later(self.session.clone(), now);
     }
 }

@@ -21,8 +21,11 @@ fn sweep_once(hub: &Arc<Hub>) {
     // What ended that long ago is deleted when the store has time.
     let retention = i64::try_from(hub.options.timings.task_retention.as_millis()).unwrap_or(i64::MAX);
     drop(hub.store.expire(now.wall.plus_millis(retention.saturating_neg())));
-    let swept = hub.registry.lock().sweep(now);
-    hub.save(swept.changes);
+    let swept = hub.change(|registry| {
+        let mut swept = registry.sweep(now);
+        let changes = std::mem::take(&mut swept.changes);
+        (swept, changes)
+    });
     for session in swept.silent {
         log::info!("session {session} is silent");
         hub.clone().lose_later(session, now);

@@ -1,6 +1,6 @@
 //! What happens on two threads at once: the store keeps the last of it.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use wire::texts;
 
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
+use crate::Hub;
 use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
 use crate::store::{Change, Pending, Snapshot, SqliteStore, Store};
 
@@ -21,6 +22,9 @@ struct Meddled {
     store: SqliteStore,
     when: TaskState,
     act: Mutex<Option<Act>>,
+    hub: OnceLock<Weak<Hub>>,
+    /// What it was given of rows and sessions while nobody held their table.
+    loose: Mutex<Vec<Change>>,
 }
 
 /// For what happens on the other thread, where nothing holds it up.
@@ -28,7 +32,26 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 impl Meddled {
     fn new(when: TaskState) -> Arc<Self> {
-        Arc::new(Self { store: SqliteStore::in_memory().unwrap(), when, act: Mutex::default() })
+        Arc::new(Self {
+            store: SqliteStore::in_memory().unwrap(),
+            when,
+            act: Mutex::default(),
+            hub: OnceLock::new(),
+            loose: Mutex::default(),
+        })
+    }
+
+    fn watch(&self, changes: &[Change]) {
+        let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return };
+        let of_the_table = |change: &&Change| {
+            !matches!(
+                change,
+                Change::PutTask(_) | Change::DeleteTask(_) | Change::PutToken(_) | Change::Audit(_)
+            )
+        };
+        if !hub.registry.is_locked() {
+            self.loose.lock().extend(changes.iter().filter(of_the_table).cloned());
+        }
     }
 
     fn meddle(&self, changes: &[Change]) {
@@ -56,11 +79,13 @@ impl Store for Meddled {
 
     fn write(&self, changes: Vec<Change>) -> Pending<()> {
         self.meddle(&changes);
+        self.watch(&changes);
         self.store.write(changes)
     }
 
     fn owe(&self, changes: Vec<Change>) -> Pending<()> {
         self.meddle(&changes);
+        self.watch(&changes);
         self.store.owe(changes)
     }
 
@@ -127,5 +152,36 @@ async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
     is_taken_back(&hub, &store, &id);
     publisher.post(&hub, &sent, &json!({ "error": texts::SHUTTING_DOWN })).await;
     is_cancelled_for_good(&store, &id).await;
+    hub.stop().await;
+}
+
+/// What a row became last is what the store has, and a deleted one is not in it: rows and sessions are given to the store
+/// while their table is held, whoever changes it.
+#[actix_rt::test]
+async fn the_store_is_given_what_changed_in_the_order_in_which_it_changed() {
+    let store = Meddled::new(TaskState::Completed);
+    let hub = hub_on(store.clone()).await;
+    store.hub.set(Arc::downgrade(hub.core())).unwrap();
+    let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status,drain")).await;
+    let status = json!({ "providers": [{ "name": "a", "status": "hibernating", "inFlight": 0, "queued": 0,
+        "maxConcurrency": 1 }] });
+    assert_eq!(publisher.beat(&hub, status).await, 200);
+    hub.drop_channel(&publisher.session);
+    hub.until_status("a", "inactive").await;
+    let llm = json!({ "name": "p", "type": "openai", "url": "http://127.0.0.1:9", "model": "m" }).to_string();
+    let agent = json!({ "name": "helper", "llmName": "p" }).to_string();
+    for (method, path, body, status) in [
+        ("POST", "/api/v1/llms", llm.as_str(), 201),
+        ("PUT", "/api/v1/llms/p", llm.as_str(), 200),
+        ("POST", "/api/v1/agents", agent.as_str(), 201),
+        ("PUT", "/api/v1/agents/helper", agent.as_str(), 200),
+        ("DELETE", "/api/v1/agents/helper", "", 204),
+        ("DELETE", "/api/v1/llms/p", "", 204),
+        ("DELETE", "/api/v1/llms/a", "", 204),
+    ] {
+        let (got, said) = hub.ask(method, path).body(body).send().await;
+        assert_eq!(got, status, "{method} {path}: {said}");
+    }
+    assert!(store.loose.lock().is_empty(), "{:?}", store.loose.lock());
     hub.stop().await;
 }
