@@ -22,7 +22,9 @@ pub(super) fn pace(answer: &Answer) -> String {
     let first = answer.to_first.as_millis();
     match answer.pace() {
         Some(pace) => {
-            format!("({} tokens, the first after {first} ms, then {pace:.0} a second)\n", answer.tokens)
+            // A slow machine has a pace too.
+            let digits = usize::from(pace < 10.0);
+            format!("({} tokens, the first after {first} ms, then {pace:.digits$} a second)\n", answer.tokens)
         }
         None => format!("(the first token after {first} ms)\n"),
     }
@@ -54,7 +56,21 @@ Serving until Ctrl-C.
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_slow_machine_has_a_pace_too() {
+        let answer = |seconds| Answer {
+            tokens: 11,
+            to_first: Duration::ZERO,
+            total: Duration::from_secs(seconds),
+            ..Answer::default()
+        };
+        assert!(pace(&answer(20)).ends_with("then 0.5 a second)\n"));
+        assert!(pace(&answer(1)).ends_with("then 10 a second)\n"));
+    }
 
     #[test]
     fn what_is_to_be_pasted_has_url_token_and_model_in_it() {
