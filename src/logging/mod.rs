@@ -101,12 +101,30 @@ impl Log for OursInFull {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if self.enabled(record.metadata()) && !is_goodbye(record) {
             self.0.log(record);
         }
     }
 
     fn flush(&self) {
         self.0.flush();
+    }
+}
+
+/// A caller who comes while the hub goes: actix-server calls it an error that there is nobody to serve him any more.
+fn is_goodbye(record: &Record<'_>) -> bool {
+    record.target().starts_with("actix_server") && record.args().as_str() == Some("No workers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_who_comes_too_late_is_no_error() {
+        let is = |target, args| is_goodbye(&Record::builder().target(target).args(args).build());
+        assert!(is("actix_server::accept", format_args!("No workers")));
+        assert!(!is("actix_server::accept", format_args!("Error accepting connection")));
+        assert!(!is("hub::server", format_args!("No workers")));
     }
 }
