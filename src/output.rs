@@ -62,10 +62,24 @@ pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
+/// JSON that is shown: what is unsafe stands in its strings alone, and is escaped there as JSON has it.
+pub(crate) fn printable_json(text: &str) -> Cow<'_, str> {
+    escape_as(text, |c| c == '\n', |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    escape_as(text, keep, |safe, c| write!(safe, "{}", c.escape_unicode()))
+}
+
+fn escape_as(
+    text: &str,
+    keep: impl Fn(char) -> bool,
+    escaped: impl Fn(&mut String, char) -> std::fmt::Result,
+) -> Cow<'_, str> {
     let is_unsafe = |c: char| {
         (c.is_control() && !keep(c))
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
     };
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -74,7 +88,7 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     for c in text.chars() {
         if is_unsafe(c) {
             // Writing to a string cannot fail.
-            let _ = write!(safe, "{}", c.escape_unicode());
+            let _ = escaped(&mut safe, c);
         } else {
             safe.push(c);
         }
@@ -97,5 +111,9 @@ mod tests {
         assert!(shown.starts_with("x\\u{a}2026-01-01 ERROR hub: forged"), "{shown}");
         assert_eq!(printable("Qwen/Qwen2.5 größer 模型"), "Qwen/Qwen2.5 größer 模型");
         assert_eq!(printable_answer("a\n\tb\u{1b}[m"), "a\n\tb\\u{1b}[m");
+        let json = serde_json::to_string_pretty(&[forged]).unwrap();
+        let shown = printable_json(&json);
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{shown:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [forged]);
     }
 }

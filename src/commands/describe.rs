@@ -73,8 +73,8 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
     output::line(format!(
         "\nPool {} ({} of {} active):",
         output::printable(name),
-        pool["activeCount"],
-        pool["size"]
+        text(&pool, "activeCount"),
+        text(&pool, "size")
     ))?;
     let mut table = Table::new(vec![
         column("NAME", |row| text(row, "name")),

@@ -132,7 +132,8 @@ pub(super) fn document(answer: &Value, format: Option<OutputFormat>) -> Outcome 
     if format == Some(OutputFormat::Yaml) {
         return output::piece(serde_yaml_ng::to_string(answer).map_err(anyhow::Error::from)?);
     }
-    output::line(serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?)
+    let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
+    output::line(output::printable_json(&text))
 }
 
 /// One row, or the rows of a list.

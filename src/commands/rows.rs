@@ -10,7 +10,7 @@ pub(crate) fn text(row: &Value, key: &str) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => output::printable(text).into_owned(),
-        other => other.to_string(),
+        other => output::printable(&other.to_string()).into_owned(),
     }
 }
 
@@ -63,8 +63,9 @@ mod tests {
     /// A14: a row's text is one cell.
     #[test]
     fn a_row_cannot_forge_the_table_that_shows_it() {
-        let row = json!({ "name": "a\nb\u{1b}[2J", "empty": "", "none": null });
+        let row = json!({ "name": "a\nb\u{1b}[2J", "empty": "", "none": null, "extras": { "x": "\u{9b}2J\u{202e}" } });
         assert_eq!(text(&row, "name"), "a\\u{a}b\\u{1b}[2J");
+        assert_eq!(text(&row, "extras"), r#"{"x":"\u{9b}2J\u{202e}"}"#);
         for key in ["empty", "none", "absent"] {
             assert_eq!(text(&row, key), "-");
         }

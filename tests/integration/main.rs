@@ -19,6 +19,7 @@ mod console;
 mod end_to_end;
 mod errors;
 mod fault_proxy;
+mod hostile_hub;
 mod hub_away;
 mod limits;
 mod manage;

@@ -392,3 +392,20 @@ proptest! {
         prop_assert_eq!(found, map.into_values().collect::<Vec<_>>());
     }
 }
+
+/// A44: a link in the place of the database or of its lock is not followed, and what it points at stays as it is.
+#[test]
+fn a_link_in_the_place_of_a_file_of_ours_is_refused() {
+    for name in ["hub.db", "hub.lock"] {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "precious").unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&target, home.join(name)).unwrap();
+        assert!(open(&home).is_err(), "{name}");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious", "{name}");
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o644, "{name}");
+    }
+}

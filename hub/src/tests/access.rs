@@ -1,6 +1,7 @@
 //! Who may what, on every route there is: one table of route, role and ownership.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -220,8 +221,8 @@ async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String
     (answer.status, head, body)
 }
 
-/// A02, A04, A06, A35, A01, A03, A48: on every route each role gets what is its own and what it may see; to a stranger what is private
-/// is the same bytes as what is unknown, and nothing that a stranger does changes anything of an owner's.
+/// A01, A02, A03, A06, A35, A48: on every route each role gets what is its own and what it may see; to a stranger what is
+/// private is the same bytes as what is unknown, and nothing that a stranger does changes anything of an owner's.
 #[actix_rt::test]
 async fn every_route_gives_each_role_what_is_its_own_and_no_more() {
     for &(method, path, body, Allowed(hidden, shown, owner, admin)) in TABLE {
@@ -274,7 +275,7 @@ async fn anothers_session_id_is_no_way_into_the_session() {
     world.stop().await;
 }
 
-/// A route that is registered and not in the table fails this test.
+/// A02: a route that is registered and not in the table fails this test.
 #[test]
 fn the_table_has_every_route_of_the_hub() {
     let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
@@ -286,14 +287,37 @@ fn the_table_has_every_route_of_the_hub() {
     assert!(registered.len() > 40);
 }
 
-/// Every `.route(path, method().to(…))` in the routes' files.
+/// The crate's own files below `folder`, tests aside.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("console") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            let source = std::fs::read_to_string(path).unwrap();
+            found.push(source.split("#[cfg(test)]").next().unwrap().to_owned());
+        }
+    }
+}
+
+/// Every `.route(path, method().to(…))` of the crate, wherever it stands.
 fn registered() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/routes");
-    for file in std::fs::read_dir(folder).unwrap() {
-        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        let source = source.split("#[cfg(test)]").next().unwrap();
-        for others in [".service(", ".resource(", ".scope(", "web::resource", "web::scope"] {
+    let mut files = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+    for source in files {
+        // A client has a `.service()`, too.
+        let source = source.replace(".service()", "");
+        for others in [
+            ".service(",
+            ".resource(",
+            ".scope(",
+            "web::resource",
+            "web::scope",
+            "default_service",
+            "#[get(",
+            "#[post(",
+        ] {
             assert!(!source.contains(others), "a way to add routes that this test does not read: {others}");
         }
         for call in source.split(".route(").skip(1) {
@@ -322,6 +346,42 @@ fn endpoints() -> [&'static str; 6] {
 fn shape(path: &str) -> String {
     let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
     parts.collect::<Vec<_>>().join("/")
+}
+
+/// A04: every id that a hub hands out is random, 128 bits of it: sessions, streams, rows, agents, tasks, dispatches,
+/// tokens.
+#[actix_rt::test]
+async fn whatever_a_hub_hands_out_is_random() {
+    let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(1)).await;
+    let mut ids = BTreeSet::new();
+    for name in ["a", "b", "c"] {
+        let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider(name)]).await;
+        let hello = publisher.open(&hub, Some("cancel")).await;
+        let agent = json!({ "name": format!("agent-{name}"), "llmName": name }).to_string();
+        let agent = hub.ask("POST", "/api/v1/agents").body(agent).json().await.1;
+        let body = json!({ "llm": name, "request": {} }).to_string();
+        let task = hub.ask("POST", "/api/v1/inference-tasks").body(body).json().await.1;
+        let dispatch = publisher.task().await;
+        let token = hub.ask("POST", "/api/v1/tokens").body(r#"{"user":"x"}"#).json().await.1;
+        let secret = token["token"].as_str().unwrap();
+        assert_eq!(secret.len(), "vlt_".len() + 64, "256 bits");
+        let row = hub.row(name).await;
+        for id in
+            [&hello["streamId"], &agent["id"], &task["id"], &dispatch["taskId"], &token["id"], &row["id"]]
+        {
+            ids.insert(id.as_str().unwrap().to_owned());
+        }
+        ids.insert(publisher.session.clone());
+    }
+    assert_eq!(ids.len(), 3 * 7, "{ids:?}");
+    let bits = |id: &String| u128::from_str_radix(id.rsplit_once('-').unwrap().1, 16).unwrap();
+    let all: Vec<u128> = ids.iter().map(bits).collect();
+    assert!(ids.iter().all(|id| id.rsplit_once('-').unwrap().1.len() == 32), "{ids:?}");
+    // Of 128 bits that are random about half differ between any two: 20 is 7 deviations away.
+    for (at, one) in all.iter().enumerate() {
+        assert!(all[..at].iter().all(|other| (one ^ other).count_ones() > 20), "{ids:?}");
+    }
+    hub.stop().await;
 }
 
 /// A04: ids and secrets are random, 128 bits and 256.

@@ -116,6 +116,13 @@ async fn for_anybody_else_a_session_does_not_exist() {
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     });
     assert_eq!(answer.0, 200);
+    // The channel is the one it was: the next task comes on it.
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200);
     hub.stop().await;
 }
 

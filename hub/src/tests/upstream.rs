@@ -212,3 +212,93 @@ async fn anthropics_own_api_gets_its_key_its_way() {
     assert_eq!(status, 200);
     hub.stop().await;
 }
+
+/// A16, A18: the hub calls no address but an admin's: none that a publisher names, whatever the key, and none that an
+/// upstream points at.
+#[actix_rt::test]
+async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
+    let hub = hub().await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", elsewhere.local_addr().unwrap());
+    let mut spec = super::publisher::provider("a");
+    for key in
+        ["url", "baseUrl", "base_url", "upstream", "endpoint", "wake", "availability", "kind", "apiKey"]
+    {
+        spec[key] = if key == "kind" { "public".into() } else { url.as_str().into() };
+    }
+    spec["model"] = url.as_str().into();
+    spec["description"] = url.as_str().into();
+    let alice = hub.member("alice").await;
+    let mut publisher =
+        super::publisher::Publisher::start(&hub, &alice, &[spec.clone()], Some("cancel, status")).await;
+    assert_eq!(hub.row("a").await["kind"], "virtual");
+    let beat = json!({ "providers": [{ "name": "a", "status": "hibernating", "inFlight": 0, "queued": 0,
+        "maxConcurrency": 1, "url": url }], "url": url });
+    assert_eq!(publisher.beat(&hub, beat).await, 200);
+    let ask = infer(&hub, "a", false);
+    let ((status, _), ()) = futures_util::join!(ask.send(), async {
+        let wake = publisher.task().await;
+        assert_eq!(wake["kind"], "wake");
+        let awake = json!({ "status": 200, "body": { "ok": true, "url": url, "location": url } });
+        publisher.post(&hub, &wake, &awake).await;
+        let task = publisher.task().await;
+        publisher
+            .post(&hub, &task, &json!({ "status": 302, "headers": { "location": url }, "body": {} }))
+            .await;
+    });
+    assert_eq!(status, 502);
+    // A member makes no public row, and turns none of its own into one.
+    for (method, path) in [("POST", "/api/v1/llms"), ("PUT", "/api/v1/llms/a")] {
+        let body = json!({ "name": "b", "type": "openai", "model": "m", "url": url });
+        assert_eq!(hub.ask_as(&alice, method, path).body(body.to_string()).send().await.0, 403);
+    }
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for status in [301, 302, 303, 307, 308] {
+        let ask = infer(&hub, "gpt", false);
+        let ((got, text), ()) = futures_util::join!(ask.send(), async {
+            let mut call = upstream.call().await;
+            let head = format!("HTTP/1.1 {status} X\r\nlocation: {url}/\r\ncontent-length: 0\r\n\r\n");
+            call.stream.write_all(head.as_bytes()).await.unwrap();
+        });
+        assert_eq!(got, 502, "{text}");
+        assert!(!text.contains(&url), "{text}");
+    }
+    hub.stop().await;
+    assert!(timeout(std::time::Duration::ZERO, elsewhere.accept()).await.is_err(), "somebody called");
+}
+
+/// A40, A41: an upstream gets the hub's own headers and none of its caller's.
+#[actix_rt::test]
+async fn an_upstream_sees_no_header_of_the_caller() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    let ask = v1(&hub, "/v1/chat/completions", false)
+        .header("user-agent", "canary-agent")
+        .header("x-forwarded-for", "canary-address")
+        .header("cookie", "canary-cookie")
+        .header("openai-organization", "canary-org")
+        .header("x-api-key", "canary-key-of-the-caller")
+        .header("connection", "keep-alive, x-hop")
+        .header("x-hop", "canary-hop");
+    let ((status, _), ()) = futures_util::join!(ask.send(), async {
+        let call = upstream.call().await;
+        let names: std::collections::BTreeSet<&str> =
+            call.head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+        let ours = [
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "content-length",
+            "content-type",
+            "date",
+            "host",
+            "user-agent",
+        ];
+        assert!(names.iter().all(|name| ours.contains(name)), "{}", call.head);
+        assert!(!call.head.replace(KEY, "").contains("canary"), "{}", call.head);
+        assert!(!call.head.contains("admin-token"), "{}", call.head);
+        call.json(200, &completion("hello")).await;
+    });
+    assert_eq!(status, 200);
+    hub.stop().await;
+}

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::access::TABLE;
+use super::http::Ask;
 use super::publisher::{Publisher, pooled, provider};
 use super::road::{chat, infer};
 use super::support::{TestHub, hub};
@@ -83,9 +84,28 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
         for name in names {
             let path = path.split('/').map(|part| if part.starts_with('{') { name } else { part });
             let path = path.collect::<Vec<_>>().join("/");
-            let (status, text) = hub.ask_as(&bob, "GET", path.as_str()).send().await;
-            seen.push(format!("GET {path}: {status} {}", timeless(&text)));
+            seen.push(format!("GET {path}: {}", told(&hub.ask_as(&bob, "GET", path.as_str())).await));
         }
+    }
+    for name in NAMES {
+        let audit = format!("/api/v1/audit?llm={name}");
+        seen.push(format!("GET {audit}: {}", told(&hub.ask_as(&bob, "GET", audit.as_str())).await));
+        // Agents of his own on whatever there is, and a call of each that reaches nobody.
+        let agent =
+            json!({ "name": format!("bobs-{name}"), "llmName": name, "visibility": "public" }).to_string();
+        seen.push(format!(
+            "agent {name}: {}",
+            told(&hub.ask_as(&bob, "POST", "/api/v1/agents").body(agent)).await
+        ));
+        let path = format!("/api/v1/agents/bobs-{name}");
+        seen.push(format!("GET {path}: {}", told(&hub.ask_as(&bob, "GET", path.as_str())).await));
+        if !["open", "shared"].contains(&name) {
+            let call = hub.ask_as(&bob, "POST", format!("{path}/infer")).body(chat("x", false));
+            seen.push(format!("infer {path}: {}", told(&call).await));
+        }
+    }
+    for path in ["/api/v1/agents", "/v1/models"] {
+        seen.push(format!("GET {path} again: {}", told(&hub.ask_as(&bob, "GET", path)).await));
     }
     let posts = [
         ("/v1/chat/completions", r#"{"model":"NAME","messages":[]}"#),
@@ -98,21 +118,41 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
     for name in ["secret", "secret-agent", "secret-pool", "in-shared", "nobody"] {
         for (path, body) in posts {
             let ask = hub.ask_as(&bob, "POST", path.replace("NAME", name)).body(body.replace("NAME", name));
-            let (status, text) = ask.send().await;
-            seen.push(format!("POST {path} {name}: {status} {text}"));
+            seen.push(format!("POST {path} {name}: {}", told(&ask).await));
         }
         for (method, path) in [("PUT", "llms"), ("DELETE", "llms"), ("PUT", "agents"), ("DELETE", "agents")] {
             let body = r#"{"type":"openai","model":"m","llmName":"x"}"#;
             let ask = hub.ask_as(&bob, method, format!("/api/v1/{path}/{name}")).body(body);
-            let (status, text) = ask.send().await;
-            seen.push(format!("{method} {path} {name}: {status} {text}"));
+            seen.push(format!("{method} {path} {name}: {}", told(&ask).await));
         }
     }
     let mut events = hub.ask_as(&bob, "GET", "/api/v1/events").open().await;
     let first = events.until("event: snapshot\ndata: ").await;
     let first = if first.ends_with("\n\n") { first } else { first + &events.until("\n\n").await };
     seen.extend(first.lines().filter_map(|line| line.strip_prefix("data: ")).map(timeless));
+    // Last, so that all before is as it was. Where others wait, too, a place among those that wait is told.
+    for name in NAMES.into_iter().chain(["bobs-open", "bobs-secret", "bobs-nobody"]) {
+        let task = json!({ "llm": name, "request": {} }).to_string();
+        let task = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(task);
+        seen.push(format!("task {name}: {}", told(&task).await));
+    }
     seen
+}
+
+/// Status, headers and text of an answer, without what differs between any two hubs.
+async fn told(ask: &Ask) -> String {
+    let mut answer = ask.open().await;
+    let text = timeless(&answer.rest().await);
+    assert!(
+        answer.head.contains("cache-control: no-store"),
+        "no cache keeps a private list: {}",
+        answer.head
+    );
+    let stable = |line: &&str| !line.starts_with("date:") && !line.starts_with("content-length:");
+    let mut head: Vec<&str> = answer.head.lines().filter(stable).collect();
+    // Their order is actix's, and random.
+    head.sort_unstable();
+    format!("{head:?} {text}")
 }
 
 /// The text without what differs between any two hubs: moments, and random ids.
@@ -147,7 +187,7 @@ fn is_id(text: &str) -> bool {
         .is_some_and(|(_, hex)| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A34, A35: whatever a member asks for, lists, counts, metrics, events and errors are byte for byte those of a hub on
+/// A33, A34, A35: whatever a member asks for, lists, counts, metrics, events and errors are byte for byte those of a hub on
 /// which what is hidden from the member was never there.
 #[actix_rt::test]
 async fn a_members_whole_view_is_that_of_a_hub_without_what_is_hidden_from_it() {

@@ -1,5 +1,7 @@
 //! What a caller may see and use, and until when.
 
+use serde_json::json;
+
 use super::publisher::{Publisher, pooled, provider};
 use super::road::chat;
 use super::support::{eventually, hub};
@@ -76,6 +78,44 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
         alices.answer(&hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+/// A38: a row that becomes private is one that never was for whoever comes then, and for whoever waits; an answer that
+/// has begun comes to its end.
+#[actix_rt::test]
+async fn a_row_that_becomes_private_takes_nothing_new_from_a_stranger() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
+    let (mut answer, task) = futures_util::join!(call.open(), async {
+        let task = publisher.task().await;
+        publisher.chunk(&hub, &task, "one").await;
+        task
+    });
+    // It has no room: whoever has patience waits.
+    let full = json!([{ "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 1 }]);
+    assert_eq!(publisher.beat(&hub, json!({ "providers": full })).await, 200);
+    let waiting = call.clone().header("x-queue-timeout", "1").begin().await;
+    let enqueue = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(r#"{"llm":"a","request":{}}"#);
+    assert_eq!(enqueue.send().await.0, 202);
+    let mut private = provider("a");
+    private["visibility"] = "private".into();
+    let again = Publisher::register(&hub, &alice, Some(&publisher.session), &[private]).await;
+    assert_eq!(again.session, publisher.session);
+    assert_eq!(call.send().await.0, 404);
+    assert_eq!(enqueue.send().await.0, 404);
+    // There is room now, for its owner.
+    assert_eq!(publisher.done(&hub, &task).await, 200);
+    assert!(answer.rest().await.ends_with("data: [DONE]\n\n"));
+    assert_eq!(super::http::Answer::of(waiting).await.status, 503);
+    let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("a", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200, "the first task that came was hers");
     hub.stop().await;
 }
 

@@ -1,0 +1,133 @@
+//! A hub that lies: what it says is shown and logged, and does nothing else to the one who reads it.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::classic_hub::ClassicHub;
+use crate::support::process::{Home, Outcome};
+use crate::support::wait_until;
+
+/// Ends a line, colours it, clears the screen, links elsewhere, in 7 bits and in 8, and turns the text around.
+const NASTY: &str = "x\r\n2026-01-01T00:00:00.000Z ERROR hub: forged\u{1b}[2J\u{1b}]8;;http://evil\u{7}\u{9b}31m\0\u{7f}\u{202e}\u{2066}\u{200f}\u{2028}";
+
+/// Whatever could do more to a terminal than stand there.
+fn unsafe_in(text: &str) -> Vec<char> {
+    let reorders = |c: char| matches!(c, '\u{200f}' | '\u{202e}' | '\u{2066}' | '\u{2028}');
+    text.chars().filter(|c| (c.is_control() && *c != '\n') || reorders(*c)).collect()
+}
+
+fn row() -> Value {
+    let nested = json!({ NASTY: [NASTY, { "x": NASTY }] });
+    let keys =
+        ["id", "name", "type", "model", "kind", "status", "tier", "visibility", "description", "poolName"];
+    let more =
+        ["ownerId", "llmName", "project", "worker", "error", "createdAt", "lastHeartbeatAt", "user", "role"];
+    let mut row: serde_json::Map<String, Value> =
+        keys.iter().chain(&more).map(|key| ((*key).to_owned(), NASTY.into())).collect();
+    row.extend([
+        ("extras".to_owned(), nested.clone()),
+        (NASTY.to_owned(), nested),
+        ("llms".to_owned(), json!([NASTY, { "name": NASTY }])),
+        ("features".to_owned(), json!([NASTY])),
+    ]);
+    row.into()
+}
+
+/// A12, A14: whatever a hub puts into rows, lists, errors and answers, what a command prints has no control character
+/// and turns no text around; as JSON it has the same value.
+#[actix_rt::test]
+async fn nothing_that_a_hub_says_reaches_the_terminal_as_more_than_text() {
+    let hub = ClassicHub::start();
+    let home = Home::new();
+    home.credentials(&hub.url(), "token");
+    let many = |answer: Value| (0..20).map(move |_| (200, answer.clone()));
+    for list in ["/api/v1/llms", "/agents", "/sessions", "/inference-tasks", "/tokens", "/llms/x/tasks"] {
+        hub.script(list, many(json!([row(), row()])));
+    }
+    hub.script("/llms/x", many(row()));
+    hub.script("/agents/x", many(row()));
+    let members =
+        json!({ "poolName": NASTY, "size": NASTY, "activeCount": { NASTY: NASTY }, "members": [row()] });
+    hub.script("/members", many(members));
+    let completion = json!({ "choices": [{ "message": { "content": NASTY, "reasoning_content": NASTY } }] });
+    let refusals = [json!({ "error": NASTY }), json!({ "error": { "message": NASTY } }), json!(NASTY)];
+    let answers = refusals.into_iter().map(|body| (500, body)).chain([(200, completion)]);
+    hub.script("/infer", answers);
+
+    let run = async |line: &str| -> Outcome { home.run(&line.split(' ').collect::<Vec<_>>()).await };
+    for line in [
+        "get llm",
+        "get llm -o wide",
+        "get llm -o name",
+        "get llm x",
+        "get agent",
+        "get agent -o wide",
+        "get session -o wide",
+        "get task",
+        "get task -o wide",
+        "describe llm x",
+        "describe agent x",
+        "token list",
+        "chat-llm x -m hi --no-stream",
+        "chat-llm x -m hi --no-stream",
+        "chat-llm x -m hi --no-stream",
+        "chat-llm x -m hi --no-stream",
+        "check",
+    ] {
+        let outcome = run(line).await;
+        assert!(outcome.stdout.len() + outcome.stderr.len() > 0, "{line}");
+        assert_eq!((unsafe_in(&outcome.stdout), unsafe_in(&outcome.stderr)), (vec![], vec![]), "{line}");
+    }
+    let shown = run("get llm -o json").await.stdout;
+    assert!(unsafe_in(&shown).is_empty(), "{shown}");
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), json!([row(), row()]));
+    hub.stop().await;
+}
+
+/// A14, A17: whatever a hub answers and sends, each line of a registrar's log is one of the registrar's own, and a name
+/// with shell text in it is a name that is not registered.
+#[actix_rt::test]
+async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
+    let hub = ClassicHub::start();
+    let home = Home::new();
+    home.credentials(&hub.url(), "token");
+    let touched = home.path().join("touched");
+    let touch = format!("touch {}", touched.display());
+    home.providers(&json!([{ "name": "a", "type": "mock", "model": "m", "publish": true,
+        "wake": { "type": "command", "command": "true", "args": [format!("; {touch}"), format!("$({touch})")] } }]));
+    let registered =
+        json!({ "providerSessionId": "sess-1", "warnings": [NASTY], "llms": NASTY, NASTY: NASTY });
+    hub.script("/_provider-register", [(503, json!({ "error": NASTY })), (201, registered)]);
+    hub.script("/_provider-heartbeat", (0..50).map(|_| (500, json!({ "error": NASTY }))));
+    let quick = ["--heartbeat-interval", "50ms", "--reconnect-base", "50ms", "--reconnect-max", "100ms"];
+    let mut command = home.command(&[&["publish"], &quick[..]].concat());
+    let registrar = crate::support::process::Process::new(command.env("RUST_LOG", "trace").spawn().unwrap());
+    hub.channel(1).await;
+    hub.write(format!("event: {}\ndata: {{\n\n", NASTY.replace(['\r', '\n'], " ")));
+    hub.task(&json!({ "kind": NASTY, "taskId": "odd", "llmName": "a" }));
+    hub.task(&json!({ "kind": "infer", "taskId": NASTY, "llmName": "a", "streaming": false, "request": {} }));
+    for (id, name) in [("t1", NASTY.to_owned()), ("t2", format!("a; {touch}")), ("t3", format!("$({touch})"))]
+    {
+        hub.task(
+            &json!({ "kind": "wake", "taskId": id, "llmName": name, "command": touch, "args": [touch] }),
+        );
+        let ended = hub.ended(id).await;
+        assert_eq!(ended[0]["error"], format!("provider '{name}' not registered locally"));
+    }
+    let recipe = json!({ "type": "command", "command": "sh", "args": ["-c", touch] });
+    hub.task(&json!({ "kind": "wake", "taskId": "t4", "llmName": "a", "wake": recipe, "command": touch }));
+    assert_eq!(hub.ended("t4").await[0]["status"], 200);
+    wait_until("heartbeats are refused", || async { (hub.seen_at("heartbeat").len() > 3).then_some(()) })
+        .await;
+    registrar.signal(Signal::SIGTERM);
+    let outcome = registrar.end().await;
+    assert!(outcome.stderr.contains("forged"), "the hub's reason is told: {}", outcome.stderr);
+    assert_eq!((unsafe_in(&outcome.stdout), unsafe_in(&outcome.stderr)), (vec![], vec![]));
+    let ours = ["actors", "virtual_llm", "wire", "hub", "actix"];
+    for line in outcome.stderr.lines() {
+        let target = line.split_whitespace().nth(2).unwrap_or_default();
+        assert!(ours.iter().any(|name| target.starts_with(name)) && !target.starts_with("hub:"), "{line}");
+    }
+    assert!(!touched.exists());
+    hub.stop().await;
+}
