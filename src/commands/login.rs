@@ -32,7 +32,9 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
         Some(path) => read(path)?,
         None => ask(&url).await?,
     };
-    let token = config::checked_token(&text)
+    // `token create` prints the token first, and then what to do with it.
+    let first = text.trim_start().lines().next().unwrap_or_default();
+    let token = config::checked_token(first)
         .ok_or_else(|| Failure::usage("that is no token: expected one word of visible ASCII characters"))?;
     check(&url, &token, global).await?;
     config::write_credentials(&places, &url, &token, global.allow_insecure)?;

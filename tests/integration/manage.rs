@@ -61,7 +61,8 @@ async fn a_new_user_logs_in_with_the_token_that_an_admin_made() {
     let (secret, line) = made.trim().split_once('\n').unwrap();
     assert_eq!(line, format!("virtual-llm login {}", office.url));
     let alice = Home::new();
-    let login = fed(&alice, &["login", &office.url, "--token-file", "-"], &format!("{secret}\n")).await;
+    // All that was printed, as a pipe hands it on.
+    let login = fed(&alice, &["login", &office.url, "--token-file", "-"], &made).await;
     assert_eq!(login.code(), 0, "{login:?}");
     assert!(!format!("{login:?}").contains(secret), "the token is shown");
     let mode = std::fs::metadata(alice.mcpctl().join("credentials")).unwrap().permissions().mode();

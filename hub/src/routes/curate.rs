@@ -10,6 +10,10 @@ use crate::model::{Agent, Caller, Llm};
 use crate::random;
 use crate::registry::{AgentSpec, CurateError, LlmSpec};
 
+/// What a route is about, in the text of a refusal.
+const LLM: &str = "LLM";
+const AGENT: &str = "agent";
+
 pub(super) fn register(config: &mut ServiceConfig) {
     config
         .route("/api/v1/llms", post().to(create_llm))
@@ -29,7 +33,7 @@ async fn create_llm(
     let spec: LlmSpec = body::json(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
     let done = hub.try_change(|registry| registry.create_llm(&caller, spec, random::id("llm"), hub.now()));
-    let (llm, written) = done.map_err(|error| refused(error, "LLM", &name))?;
+    let (llm, written) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
     hub.room.send_replace(());
     Ok(HttpResponse::Created().json(llm.row_for(&caller)))
@@ -44,7 +48,7 @@ async fn update_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let done = hub.try_change(|registry| registry.update_llm(&caller, &name, spec, hub.now()));
-    let (llm, written): (Llm, _) = done.map_err(|error| refused(error, "LLM", &name))?;
+    let (llm, written): (Llm, _) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
     // It may have joined a pool that somebody waits for.
     hub.room.send_replace(());
@@ -53,7 +57,7 @@ async fn update_llm(
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let done = hub.try_change(|registry| Ok(((), registry.delete_llm(&caller, &name)?)));
-    let ((), written) = done.map_err(|error| refused(error, "LLM", &name))?;
+    let ((), written) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -68,7 +72,7 @@ async fn create_agent(
     let name = spec.name.clone().unwrap_or_default();
     let done =
         hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
-    let (agent, written) = done.map_err(|error| refused(error, "agent", &name))?;
+    let (agent, written) = done.map_err(|error| refused(error, AGENT, &name))?;
     written.await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
@@ -82,14 +86,14 @@ async fn update_agent(
 ) -> Result<HttpResponse, ApiError> {
     let spec: AgentSpec = body::json(&req, payload).await?;
     let done = hub.try_change(|registry| registry.update_agent(&caller, &name, spec, hub.now()));
-    let (agent, written): (Agent, _) = done.map_err(|error| refused(error, "agent", &name))?;
+    let (agent, written): (Agent, _) = done.map_err(|error| refused(error, AGENT, &name))?;
     written.await?;
     Ok(HttpResponse::Ok().json(agent.row()))
 }
 
 async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let done = hub.try_change(|registry| Ok(((), registry.delete_agent(&caller, &name)?)));
-    let ((), written) = done.map_err(|error| refused(error, "agent", &name))?;
+    let ((), written) = done.map_err(|error| refused(error, AGENT, &name))?;
     written.await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -98,7 +102,8 @@ fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
     match error {
         CurateError::Invalid(text) => ApiError::bad_request(text),
         CurateError::Forbidden => {
-            ApiError::new(ErrorKind::Forbidden, format!("{what} '{name}': for its owner or an admin only"))
+            let whom = if what == LLM { "admins" } else { "its owner and admins" };
+            ApiError::new(ErrorKind::Forbidden, format!("{what} '{name}': for {whom} only"))
         }
         CurateError::Unknown => ApiError::not_found(what, name),
         CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),

@@ -77,6 +77,7 @@ async fn each_route_of_an_administrator_refuses_a_member() {
     ] {
         let (status, text) = hub.ask_as(&member, method, path).body(body).send().await;
         assert_eq!(status, 403, "{method} {path}: {text}");
+        assert!(text.contains("for admins only"), "{method} {path}: {text}");
     }
     assert_eq!(hub.ask("DELETE", "/api/v1/tokens/environment").send().await.0, 409);
     hub.stop().await;
