@@ -50,7 +50,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The program's exit code for it (SPEC section 2).
+    /// The program's exit code for it (SPEC.md section 2).
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NothingToPublish => 0,
@@ -72,7 +72,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// The program's exit code for it (SPEC section 2).
+    /// The program's exit code for it (SPEC.md section 2).
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Stopped => 0,

@@ -1,4 +1,4 @@
-//! How long to wait before the hub is tried again (SPEC section 6, `StreamActor`).
+//! How long to wait before the hub is tried again (SPEC.md section 6, `StreamActor`).
 //!
 //! The one module that touches the `backoff` crate: we implement its trait and use nothing else of it, for its
 //! own policy adds jitter after the cap, stops after 15 minutes and keeps its own clock. Here time and randomness

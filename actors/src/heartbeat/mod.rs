@@ -23,7 +23,7 @@ use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
 use messages::{Beat, BeatOutcome, Rest, SetReporters};
 
-/// SPEC section 4, `status`: a change is told at most once a second.
+/// SPEC.md section 4, `status`: a change is told at most once a second.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A provider that does not say how it is within this is left out of one beat.

@@ -78,7 +78,7 @@ impl HubError {
         }
     }
 
-    /// Whether it is certain that the hub took nothing of the call (SPEC section 4, `chunk-seq`).
+    /// Whether it is certain that the hub took nothing of the call (SPEC.md section 4, `chunk-seq`).
     pub fn nothing_taken(&self) -> bool {
         match self {
             Self::Unreachable { nothing_taken, .. } => *nothing_taken,

@@ -1,4 +1,4 @@
-//! What the registrar says to the hub (SPEC sections 3 and 4), as calls.
+//! What the registrar says to the hub (SPEC.md sections 3 and 4), as calls.
 //!
 //! Three clients, so that none waits for another's connections: one for the control channel and what belongs to
 //! it, one for results, and the backends have their own elsewhere.
@@ -43,7 +43,7 @@ use connections::Connections;
 pub use error::{HubError, HubErrorKind};
 use token::Token;
 
-/// Each call but channel and upload, from the first byte out to the last one in (SPEC section 3).
+/// Each call but channel and upload, from the first byte out to the last one in (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest answer that is read. A register answer lists rows, each under 4 KiB or so; nothing else is near it.

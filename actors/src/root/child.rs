@@ -12,7 +12,7 @@ use crate::provider::ProviderActor;
 use crate::stream::messages::Route;
 use crate::supervise::ChildHandle;
 
-/// How long a provider that crashed too often stays away, the first time and at most (SPEC section 6).
+/// How long a provider that crashed too often stays away, the first time and at most (SPEC.md section 6).
 const FIRST_PENALTY: Duration = Duration::from_mins(1);
 const LONGEST_PENALTY: Duration = Duration::from_mins(10);
 

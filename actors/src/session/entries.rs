@@ -1,4 +1,4 @@
-//! What the hub is told of each provider and agent (SPEC section 3.1).
+//! What the hub is told of each provider and agent (SPEC.md section 3.1).
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The sticky id on disk (SPEC section 6, session file).
+//! The sticky id on disk (SPEC.md section 6, session file).
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};

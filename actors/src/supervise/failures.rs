@@ -17,7 +17,7 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// SPEC section 6: at once, for a crash is most often one bad message; then slower, for it was not.
+    /// SPEC.md section 6: at once, for a crash is most often one bad message; then slower, for it was not.
     fn default() -> Self {
         Self {
             delays: [0, 10, 100, 1000].map(Duration::from_millis).to_vec(),
