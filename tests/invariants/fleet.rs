@@ -119,8 +119,11 @@ impl Program {
         self.pid.get()
     }
 
+    /// Signals it if it runs: once it has ended, its number may be another program's.
     pub fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.pid.get()), signal);
+        if self.end.borrow().borrow().is_none() {
+            let _ = kill(Pid::from_raw(self.pid.get()), signal);
+        }
     }
 
     pub async fn kill(&self) {
