@@ -21,7 +21,7 @@ pub mod watch;
 
 pub use crate::core::Hub;
 pub use options::HubOptions;
-pub use server::{HubError, HubHandle};
+pub use server::{HubError, HubHandle, Pulse};
 
 #[cfg(test)]
 mod tests;

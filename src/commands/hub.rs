@@ -25,7 +25,7 @@ const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 
 /// Serves until a signal; a second one does not wait for running calls.
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
-    let running = Hub::start(options(args)?).await.map_err(refused_start)?;
+    let mut running = Hub::start(options(args)?).await.map_err(refused_start)?;
     announce(running.admin_token());
     let addr = running.addr();
     if addr.ip().is_unspecified() {
@@ -40,14 +40,16 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
         );
     }
     notify::ready();
-    tokio::select! {
-        _ = signals.stop() => {}
-        () = notify::keep_alive(async || running.turned().await) => {}
-    }
+    let pulse = running.pulse();
+    let outcome = tokio::select! {
+        _ = signals.stop() => Ok(()),
+        () = running.crashed() => Err(Failure::failed("a part of the hub crashed; the log says where")),
+        () = notify::keep_alive(async || pulse.turned().await) => Ok(()),
+    };
     notify::stopping();
     log::info!("stopping: running calls have 20 s; a second signal stops at once");
     tokio::select! {
-        () = running.stop() => Ok(()),
+        () = running.stop() => outcome,
         _ = signals.stop() => Err(Failure::failed("stopped at once by a second signal")),
     }
 }

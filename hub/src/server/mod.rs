@@ -19,10 +19,12 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer};
+use futures_util::future::select_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::HubError;
+pub use pulse::Pulse;
 
 use crate::auth::{self, AdminToken, NewToken, Tokens, guard};
 use crate::clock::{self, Clock};
@@ -36,7 +38,6 @@ use crate::routes::contain::contain;
 use crate::routes::unread::count;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 use crate::watch::Watch;
-use pulse::Pulse;
 
 /// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -200,9 +201,16 @@ impl HubHandle {
         format!("{scheme}://{addr}")
     }
 
-    /// Comes back when the server's thread has turned once from now on: what a watchdog wants to know.
-    pub async fn turned(&self) {
-        self.pulse.turned().await;
+    /// Tells whether the server's thread still turns: what a watchdog wants to know.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// Comes back when a part of the hub has ended by itself, which is a crash: what is left would serve by halves.
+    pub async fn crashed(&mut self) {
+        let (_, index, _) = select_all(&mut self.tasks).await;
+        // Nobody may wait for it once more.
+        drop(self.tasks.swap_remove(index));
     }
 
     /// Which admin token there is.
@@ -255,5 +263,24 @@ async fn let_go(hub: Arc<Hub>) {
     let deadline = Instant::now() + PATIENCE;
     while Arc::strong_count(&hub) > 1 && Instant::now() < deadline {
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use crate::Hub;
+    use crate::tests::{http::PATIENCE, support::options};
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_part_that_ends_by_itself_is_noticed_and_the_rest_can_still_be_stopped() {
+        let mut hub = Hub::start(options()).await.unwrap();
+        assert!(timeout(Duration::from_millis(50), hub.crashed()).await.is_err(), "nothing has crashed");
+        hub.tasks.last().unwrap().abort();
+        timeout(PATIENCE, hub.crashed()).await.unwrap();
+        timeout(PATIENCE, hub.stop()).await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// The server's thread, as soon as it has said which one it is.
 #[derive(Clone, Default)]
-pub(super) struct Pulse(Arc<Mutex<Option<ArbiterHandle>>>);
+pub struct Pulse(Arc<Mutex<Option<ArbiterHandle>>>);
 
 impl Pulse {
     /// Called by the server's thread: this is the one.
@@ -22,7 +22,7 @@ impl Pulse {
     }
 
     /// Comes back when that thread has turned once from now on; never while it hangs.
-    pub(super) async fn turned(&self) {
+    pub async fn turned(&self) {
         loop {
             let (sender, receiver) = oneshot::channel();
             let thread = self.0.lock().clone();
@@ -54,14 +54,14 @@ mod tests {
     #[actix_rt::test]
     async fn a_server_that_hangs_has_no_pulse_and_one_that_goes_on_has() {
         let hub = Hub::start(options()).await.unwrap();
-        timeout(PATIENCE, hub.turned()).await.unwrap();
+        timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
         let (go_on, hangs) = mpsc::channel::<()>();
         let thread = hub.pulse.0.lock().clone().unwrap();
         thread.spawn_fn(move || assert!(hangs.recv().is_err(), "nothing is sent"));
-        let hung = timeout(Duration::from_millis(100), hub.turned()).await;
+        let hung = timeout(Duration::from_millis(100), hub.pulse().turned()).await;
         assert!(hung.is_err(), "it turned while it hung");
         drop(go_on);
-        timeout(PATIENCE, hub.turned()).await.unwrap();
+        timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
         hub.stop().await;
     }
 }
