@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
@@ -26,7 +26,7 @@ pub(crate) struct Desk {
     pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
     /// Answers to POSTs before the usual `Taken`.
     pub(crate) answers: RefCell<VecDeque<Posted>>,
-    /// POSTs that are not answered yet, when they are held.
+    /// POSTs that are not answered yet, when they are held; an upload is not read then.
     pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
     pub(crate) hold: Cell<bool>,
 }
@@ -65,6 +65,9 @@ impl Uplink for DeskUplink {
     ) -> LocalBoxFuture<'static, Posted> {
         let (desk, task) = (Rc::clone(&self.0), task.to_string());
         async move {
+            if desk.hold.get() {
+                std::future::pending::<()>().await;
+            }
             let (mut decoder, mut events) = (Decoder::new(), Vec::new());
             while let Some(Ok(bytes)) = body.recv().await {
                 decoder.feed(&bytes);
@@ -105,11 +108,15 @@ impl Waiting {
     /// Answers with a stream whose pieces come by the channel.
     pub(crate) fn stream(self) -> mpsc::UnboundedSender<Result<String, BackendError>> {
         let (pieces, receiver) = mpsc::unbounded_channel();
-        let pieces_out = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        self.streams(futures_util::stream::unfold(receiver, |mut receiver| async move {
             Some((receiver.recv().await?, receiver))
-        });
-        let _ = self.answer.send(Ok(Reply::Stream(pieces_out.boxed_local())));
+        }));
         pieces
+    }
+
+    /// Answers with these pieces.
+    pub(crate) fn streams(self, pieces: impl Stream<Item = Result<String, BackendError>> + 'static) {
+        let _ = self.answer.send(Ok(Reply::Stream(pieces.boxed_local())));
     }
 }
 

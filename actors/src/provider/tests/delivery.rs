@@ -215,6 +215,29 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
     assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
 }
 
+/// F74, P7: while the hub takes nothing the backend is not read: an answer waits in bounded memory, however fast it
+/// comes.
+#[actix::test]
+async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
+    let setup = start(config());
+    setup.desk.hold.set(true);
+    for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC.with(wire::Feature::ChunkSeq))] {
+        setup.send(id, true, features);
+        turns().await;
+        let read = Rc::new(Cell::new(0));
+        let reads = Rc::clone(&read);
+        setup.backend.next().streams(futures_util::stream::repeat_with(move || {
+            reads.set(reads.get() + 1);
+            Ok(piece("x"))
+        }));
+        sleep(Duration::from_secs(1)).await;
+        let held = read.get() * piece("x").len();
+        assert!((1..256 << 10).contains(&held), "{held} bytes are held");
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(read.get() * piece("x").len(), held);
+    }
+}
+
 /// F28: a result that waits for the hub holds no slot: the next task runs meanwhile.
 #[actix::test]
 async fn a_slot_is_free_while_the_result_waits_for_the_hub() {

@@ -54,8 +54,10 @@ async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
     wait_until("a channel", || hub.open_channels() == 1).await;
     hub.send_task(&infer("t", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
+    let asked = Instant::now();
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     assert_eq!(hub.calls("t/result")[0].body, STOPPING);
     assert_eq!(puppet.dropped(), 1);
 }
