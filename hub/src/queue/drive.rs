@@ -1,16 +1,18 @@
 //! Who gets which task, and when: the loop that claims.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::timeout;
 use wire::row::Timestamp;
 use wire::task::Endpoint;
 
-use super::state::{Effect, Event, Life};
+use super::state::{Attempt, Effect, Event, Life};
 use super::work::{end, work};
-use super::{EXPIRED, HUB_RESTARTED};
+use super::{CRASHED, EXPIRED, HUB_RESTARTED};
 use crate::agents;
 use crate::clock::{self, Now};
 use crate::core::Hub;
@@ -98,8 +100,17 @@ fn claim(hub: &Arc<Hub>, own: bool) {
         let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
         hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
         let place = Place::take(hub, &candidate);
-        let worker = actix_rt::spawn(work(hub.clone(), number, attempt, task, target, candidate, place));
+        let work = work(hub.clone(), number, attempt, task, target, candidate, place);
+        let worker = actix_rt::spawn(contained(hub.clone(), number, attempt, work));
         hub.queue.set_worker(number, worker.abort_handle());
+    }
+}
+
+/// A worker that panics ends its task: nobody else would.
+async fn contained(hub: Arc<Hub>, number: u64, attempt: Attempt, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        log::error!("the worker of a durable task panicked");
+        end(&hub, number, Event::Fail(attempt), None, Some(CRASHED));
     }
 }
 
@@ -197,7 +208,50 @@ pub(super) fn status_of(state: TaskState, answered: Option<u16>) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::Role;
+    use crate::tests::support::{eventually, hub};
+
     use super::*;
+
+    fn task(id: &str) -> DurableTask {
+        DurableTask {
+            id: id.into(),
+            owner: "alice".into(),
+            role: Role::Member,
+            target: "nobody".into(),
+            state: TaskState::Pending,
+            request: Some("{}".into()),
+            streaming: false,
+            llm: None,
+            session: None,
+            result: None,
+            error: None,
+            created_at: clock::now(),
+            updated_at: clock::now(),
+        }
+    }
+
+    /// P1, F86: a task has its ending though the hub's own worker panics over it.
+    #[actix_rt::test]
+    async fn a_worker_that_panics_ends_its_task() {
+        let hub = hub().await;
+        let core = hub.core().clone();
+        core.enqueue(task("t"));
+        let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "1".into() };
+        let number = core.queue.number(&caller, "t").unwrap();
+        let attempt = core.queue.step(number, Event::Claim, |_, effect| match effect {
+            Effect::Send(attempt) => attempt,
+            other => panic!("{other:?}"),
+        });
+        contained(core.clone(), number, attempt.unwrap(), async { panic!("a prompt") }).await;
+        eventually("its end is written", async || {
+            let task = core.store.task("t").await.unwrap();
+            task.is_some_and(|task| task.state == TaskState::Error && task.error.as_deref() == Some(CRASHED))
+        })
+        .await;
+        drop(core);
+        hub.stop().await;
+    }
 
     const HOUR: Duration = Duration::from_hours(1);
 

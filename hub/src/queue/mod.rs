@@ -15,5 +15,7 @@ pub use state::{Attempt, Effect, Event, Life};
 
 /// Why a task that was sent out before a restart has no result.
 pub const HUB_RESTARTED: &str = "the hub was restarted while this task was running";
+/// Why a task that the hub itself stumbled over has no result.
+pub const CRASHED: &str = "the hub crashed over this task";
 /// Why a task that nobody took has no result.
 pub const EXPIRED: &str = "no publisher took this task in time";
