@@ -16,6 +16,9 @@ use crate::record::{Kind, Record};
 use crate::runs::Runs;
 use crate::{DEADLINE, REGISTRARS};
 
+/// The hub's 5 s for a request's head, by a clock that goes in half seconds.
+const HEAD: Duration = Duration::from_millis(4500);
+
 /// What all callers share.
 pub struct World {
     pub record: Rc<Record>,
@@ -130,12 +133,25 @@ impl Caller {
         matches!(self.call(wanted, streaming, "", body).await, Ended::Complete)
     }
 
-    /// A refusal is one that a hub in trouble may give, and says why.
+    /// A refusal is one that a hub in trouble may give, and says why. Where the machine stands still, a head may not come
+    /// in its 5 s: then the hub, or the library that reads heads for it, says 408 and no more, and nothing has run.
     pub fn refused(&self, wanted: Wanted, status: u16, body: &Value) {
-        if !matches!(status, 429 | 502 | 503 | 504) || body["error"].is_null() {
-            self.world
-                .record
-                .violation(format!("P2: request {} was answered {status}: {body}", wanted.nonce));
+        let record = &self.world.record;
+        let too_late = || {
+            let never_ran = self.world.runs.of(wanted.nonce, <[_]>::is_empty);
+            never_ran && record.asked(wanted.nonce).at.elapsed() >= HEAD
+        };
+        let is_true = match status {
+            408 => too_late(),
+            429 | 502 | 503 | 504 => !body["error"].is_null(),
+            _ => false,
+        };
+        if !is_true {
+            let took = record.asked(wanted.nonce).at.elapsed();
+            record.violation(format!(
+                "P2: request {} was answered {status} after {took:?}: {body}",
+                wanted.nonce
+            ));
         }
     }
 
