@@ -31,6 +31,7 @@ struct Scene {
     registrar: Option<Process>,
     admin: Http,
     caller: Http,
+    publisher: String,
     /// What must be nowhere.
     canaries: Vec<String>,
     /// Everything that was said, by whom.
@@ -68,13 +69,25 @@ impl Scene {
             { "name": "panics", "type": "mock", "model": "mock", "publish": true, "visibility": "public",
                 "panicEvery": 1 },
         ]));
-        let registrar = start_registrar(&home).await;
+        let registrar = start_registrar(&home, &publisher).await;
         let mut canaries: Vec<String> = [ADMIN, PROMPT, ANSWER, KEY, RECIPE, GUESS].map(str::to_owned).into();
         canaries.extend([format!("127.0.0.1:{}", backend.port()), nowhere[7..].to_owned()]);
-        canaries.extend([caller.clone(), publisher]);
+        canaries.extend([caller.clone(), publisher.clone()]);
         let caller = Http::new(&url, &caller);
         let (hub, registrar) = (Some(hub), Some(registrar));
-        Self { backend, hub_home, home, port, hub, registrar, admin, caller, canaries, said: Vec::new() }
+        Self {
+            backend,
+            hub_home,
+            home,
+            port,
+            hub,
+            registrar,
+            admin,
+            caller,
+            publisher,
+            canaries,
+            said: Vec::new(),
+        }
     }
 
     fn chat(model: &str, streaming: bool) -> Value {
@@ -167,10 +180,12 @@ async fn start_hub(home: &Home, port: u16) -> Process {
     hub
 }
 
-async fn start_registrar(home: &Home) -> Process {
+async fn start_registrar(home: &Home, token: &str) -> Process {
     let quick = ["--heartbeat-interval", "200ms", "--reconnect-base", "50ms", "--reconnect-max", "200ms"];
     let mut command = home.command(&[&["publish"], &quick[..]].concat());
     command.env("RUST_LOG", "trace").env("CANARY_KEY", KEY);
+    // Where a person may have them, too: no recipe gets them.
+    command.env("MCPD_TOKEN", token).env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     let registrar = Process::new(command.spawn().unwrap());
     registrar.logs("control channel open").await;
     registrar
@@ -182,7 +197,7 @@ fn command_line(process: &Process) -> String {
     String::from_utf8_lossy(&read.unwrap_or_default()).into_owned()
 }
 
-/// A10, A39: no token, key, address, recipe, prompt or answer is in a log line at any level, in a metric, a list, an
+/// A08, A10, A39: no token, key, address, recipe, prompt or answer is in a log line at any level, in a metric, a list, an
 /// event, a command line, a recipe's environment, or a file, through success, errors, wakes, cancels and crashes; but the
 /// bodies of durable tasks while they live.
 #[actix_rt::test]
@@ -198,6 +213,21 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     assert!(infer.status == 200 && infer.body.contains(ANSWER), "{infer:?}");
     assert!(scene.backend.requests().iter().all(|request| request.to_string().contains(PROMPT)));
     assert!(scene.backend.headers()[0].iter().any(|(_, value)| value.contains(KEY)));
+
+    // Every door, and a command of a person's with all of its log; its answer goes to its standard output alone.
+    for (path, key) in
+        [("completions", "prompt"), ("embeddings", "input"), ("responses", "input"), ("rerank", "query")]
+    {
+        let answer =
+            scene.caller.post(&format!("/v1/{path}"), &json!({ "model": "local", key: PROMPT })).await;
+        scene.said.push((format!("the headers of {path}"), format!("{:?}", answer.headers)));
+    }
+    scene.caller.post("/v1/messages", &Scene::chat("local", false)).await;
+    let url = format!("http://127.0.0.1:{}", scene.port);
+    let mut command = scene.home.command(&["chat-llm", "local", "-m", PROMPT, "-vv", "--hub-url", &url]);
+    let chat = command.env("RUST_LOG", "trace").output().await.unwrap();
+    assert!(String::from_utf8_lossy(&chat.stdout).contains(ANSWER), "{chat:?}");
+    scene.said.push(("the log of a command".into(), String::from_utf8_lossy(&chat.stderr).into_owned()));
 
     // A backend that quotes what it was sent.
     let echo = format!("bad key {KEY} for {PROMPT} at {} answering {ANSWER}", scene.backend.url());
@@ -284,7 +314,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
         registrar.signal(Signal::SIGKILL);
         wait_until("the stream is let go", || async { (scene.backend.open() == 0).then_some(()) }).await;
         scene.hear("the registrar", &registrar);
-        scene.registrar = Some(start_registrar(&scene.home).await);
+        scene.registrar = Some(start_registrar(&scene.home, &scene.publisher).await);
     }
     let response = scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
     let hub = scene.hub.take().unwrap();

@@ -11,11 +11,12 @@ mod ticket;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use wire::result::TaskResult;
 use wire::{TaskId, texts};
@@ -31,6 +32,14 @@ pub use ticket::Ticket;
 /// size that a backend may give.
 const MAX_WAITING: usize = 64 << 20;
 
+/// Results that are on their way to the hub at once, a connection each: a hub that answers none of them must not have
+/// all of the descriptors that a process may open (1,024, often).
+const MAX_POSTING: usize = 128;
+
+/// Tasks that have no ending yet, and endings that wait, some KiB each. A hub of ours has a quarter of that waiting on a
+/// channel at most.
+const MAX_OPEN: usize = 4096;
+
 /// The error of a task whose ticket was dropped.
 const LOST: &str = "the publisher crashed before it could answer";
 
@@ -44,6 +53,9 @@ struct Inner {
     uplink: Rc<dyn Uplink>,
     ledger: RefCell<Ledger>,
     waiting: Cell<usize>,
+    posting: Semaphore,
+    /// Ended tasks whose result is on its way again.
+    again: RefCell<HashSet<TaskId>>,
     /// A task ended, or a result left.
     changed: Notify,
     lost: mpsc::UnboundedSender<TaskId>,
@@ -58,6 +70,8 @@ impl Outbox {
             uplink,
             ledger: RefCell::default(),
             waiting: Cell::new(0),
+            posting: Semaphore::new(MAX_POSTING),
+            again: RefCell::default(),
             changed: Notify::new(),
             lost,
             name: "outbox".into(),
@@ -90,6 +104,11 @@ impl Outbox {
     /// Ends a task that needs no more word: its answer went up as a stream, or its caller has gone.
     pub fn close(&self, ticket: Ticket) {
         self.inner.end(&ticket.redeem(), None);
+    }
+
+    /// Whether the hub has sent so many tasks, and taken so few of their results, that no more can be admitted.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.open() >= MAX_OPEN
     }
 
     /// How many tasks have no ending yet, or one that the hub has not taken.
@@ -142,6 +161,9 @@ impl Inner {
 
     /// Posts until the hub takes it or patience ends. `first`: this ends the task in the ledger.
     fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, first: bool) {
+        if !first && !self.again.borrow_mut().insert(id.clone()) {
+            return log::debug!("task {id} came again while its result is on its way");
+        }
         let inner = Rc::clone(self);
         inner.waiting.set(inner.waiting.get() + body.len());
         actix_rt::spawn(async move {
@@ -156,6 +178,7 @@ impl Inner {
             if first {
                 inner.end(&id, Some(body).filter(|_| !streamed));
             } else {
+                inner.again.borrow_mut().remove(&id);
                 inner.changed.notify_waiters();
             }
         });
@@ -165,7 +188,12 @@ impl Inner {
         let mut patience = Patience::new(Instant::now());
         let mut apology = false;
         loop {
-            match self.uplink.post_result(id, body.clone()).await {
+            let posted = {
+                // Never closed: the wait ends with a place.
+                let _place = self.posting.acquire().await;
+                self.uplink.post_result(id, body.clone()).await
+            };
+            match posted {
                 Posted::Taken => return,
                 Posted::Gone => return log::debug!("task {id}: the caller has gone"),
                 Posted::Refused { status } if apology => {

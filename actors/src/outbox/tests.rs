@@ -182,3 +182,46 @@ async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
     end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
     assert_eq!(ledger.admit(&id("huge"), later), Seen::Spent);
 }
+
+/// A hub that takes every connection and answers none.
+#[derive(Default)]
+struct Silent(Cell<usize>);
+
+impl Uplink for Silent {
+    fn post_result(&self, _: &TaskId, _: Bytes) -> LocalBoxFuture<'static, Posted> {
+        self.0.set(self.0.get() + 1);
+        futures_util::future::pending().boxed_local()
+    }
+
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+        unreachable!("the outbox posts")
+    }
+}
+
+/// P7, F10, F11: however many results a hub leaves unanswered, few are on their way at once; and however often it asks
+/// for one again, that is on its way once.
+#[actix::test]
+async fn a_hub_that_answers_nothing_has_a_bounded_number_of_connections() {
+    pause();
+    let hub = Rc::<Silent>::default();
+    let outbox = Outbox::new(Rc::clone(&hub) as Rc<dyn Uplink>);
+    for n in 0..MAX_OPEN {
+        assert!(!outbox.is_overrun(), "{n}");
+        outbox.finish(outbox.admit(&id(&n.to_string())).unwrap(), &error("e"));
+    }
+    assert!(outbox.is_overrun());
+    sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(hub.0.get(), MAX_POSTING);
+
+    let (taking, outbox) = setup([]);
+    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.settled().await;
+    for _ in 0..1000 {
+        assert!(outbox.admit(&id("t")).is_none());
+    }
+    sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(taking.bodies().len(), 2, "its result, and once again");
+    assert!(outbox.admit(&id("t")).is_none());
+    sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(taking.bodies().len(), 3);
+}

@@ -60,6 +60,11 @@ impl Dispatch {
         }
     }
 
+    /// Whether more tasks have come than can be remembered until the hub takes their results.
+    pub(super) fn is_overrun(&self) -> bool {
+        self.outbox.is_overrun()
+    }
+
     /// One `event: cancel`. The hub names no provider, so all are told.
     pub(super) fn cancel(&self, data: &str) {
         let Ok(cancel) = serde_json::from_str::<task::Cancel>(data) else {

@@ -190,6 +190,21 @@ async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {
     assert!(told.len() == 1 && told[0].starts_with("WARN") && !told[0].contains("xx"), "{told:?}");
 }
 
+/// P7, A27: a hub that sends tasks without end and takes no result loses its channel, and what it sent is not held.
+#[actix::test]
+async fn a_hub_that_sends_tasks_without_end_loses_its_channel() {
+    test_log::listen();
+    let setup = start(Scripted::default());
+    pass(SECOND).await;
+    for n in 0..10_000 {
+        setup.hub.send(&task(&TASK.replace("t1", &format!("t{n}"))));
+    }
+    pass(SECOND).await;
+    assert_eq!(setup.lost.borrow().len(), 1);
+    assert!((1..5000).contains(&setup.infer.borrow().len()), "{}", setup.infer.borrow().len());
+    assert_eq!(test_log::lines_with("faster than it takes their results").len(), 1);
+}
+
 /// F89: a newer hub's features mean nothing to us, an older hub's silence turns nothing on.
 #[actix::test]
 async fn what_both_sides_name_is_on_and_a_classic_hello_turns_nothing_on() {
