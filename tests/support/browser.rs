@@ -42,6 +42,34 @@ pub struct Browser {
     profile: TempDir,
 }
 
+/// Starts a chromedriver, which says where it listens. It takes a free port of IPv6 and wants the same of IPv4, which
+/// somebody may have: then it ends, and the next one finds another.
+async fn start_driver(profile: &TempDir) -> (Process, u16) {
+    const STARTED: &str = "started successfully on port ";
+
+    loop {
+        let mut command = Command::new("chromedriver");
+        command
+            .arg("--port=0")
+            .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let driver = Process::new(command.spawn().unwrap());
+        let stdout = wait_until("chromedriver starts", || async {
+            let stdout = driver.stdout();
+            let is_whole = stdout.split_once(STARTED).is_some_and(|(_, port)| port.contains('.'));
+            (is_whole || stdout.contains("port not available")).then_some(stdout)
+        });
+        if let Some((_, port)) = stdout.await.split_once(STARTED) {
+            let port = port.split('.').next().unwrap().parse().unwrap();
+            return (driver, port);
+        }
+    }
+}
+
 impl Browser {
     /// Starts one with a profile of its own, `width` pixels wide; `None`, and a line on standard error, where there is
     /// none.
@@ -55,20 +83,7 @@ impl Browser {
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
-        let mut command = Command::new("chromedriver");
-        command
-            .arg("--port=0")
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let driver = Process::new(command.spawn().unwrap());
-        driver.prints("started successfully on port ").await;
-        let stdout = driver.stdout();
-        let port = stdout.split("started successfully on port ").nth(1).unwrap();
-        let port: u16 = port.split('.').next().unwrap().parse().unwrap();
+        let (driver, port) = start_driver(&profile).await;
         let client = awc::Client::builder().timeout(Duration::from_mins(1)).finish();
         let mut browser = Self {
             driver,
