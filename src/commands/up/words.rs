@@ -49,6 +49,7 @@ answer = client.chat.completions.create(
 )
 print(answer.choices[0].message.content)
 
+In a browser the URL is a console; sign in with the token.
 Serving until Ctrl-C.
 "#
     )
@@ -79,6 +80,7 @@ mod tests {
         assert!(curl.contains("Bearer tok") && curl.contains(r#""model": "qwen""#));
         let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
         serde_json::from_str::<serde_json::Value>(body).unwrap();
+        assert!(text.contains("In a browser"));
         assert!(text.contains(r#"OpenAI(base_url="http://127.0.0.1:8787/v1", api_key="tok")"#));
     }
 }
