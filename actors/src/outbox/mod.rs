@@ -36,8 +36,8 @@ const MAX_WAITING: usize = 64 << 20;
 /// all of the descriptors that a process may open (1,024, often).
 const MAX_POSTING: usize = 128;
 
-/// Tasks that have no ending yet, and endings that wait, some KiB each. A hub of ours has a quarter of that waiting on a
-/// channel at most.
+/// Tasks that have no ending yet beyond those that may run and wait, and endings that wait, some KiB each. A hub of ours
+/// has a quarter of that waiting on a channel at most.
 const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
@@ -106,9 +106,10 @@ impl Outbox {
         self.inner.end(&ticket.redeem(), None);
     }
 
-    /// Whether the hub has sent so many tasks, and taken so few of their results, that no more can be admitted.
-    pub(crate) fn is_overrun(&self) -> bool {
-        self.open() >= MAX_OPEN
+    /// Whether the hub has sent so many tasks, and taken so few of their results, that no more can be admitted; `room` of
+    /// them may well run and wait, as their owner said.
+    pub(crate) fn is_overrun(&self, room: usize) -> bool {
+        self.open() >= room.saturating_add(MAX_OPEN)
     }
 
     /// How many tasks have no ending yet, or one that the hub has not taken.

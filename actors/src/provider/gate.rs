@@ -39,7 +39,7 @@ impl<W, R> Gate<W, R> {
         }
         // What can run at once does not wait, so a queue of no room still serves.
         let free = if self.paused { 0 } else { self.limit.saturating_sub(self.running.len()) };
-        if self.waiting.len() >= self.room + free {
+        if self.waiting.len() >= self.room.saturating_add(free) {
             return Admission::Full(work);
         }
         self.waiting.push_back((id, work));

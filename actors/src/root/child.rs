@@ -71,6 +71,7 @@ impl Provider {
 
     pub(super) fn route(&self) -> Option<Route> {
         let address = &self.running.as_ref()?.address;
-        Some(Route { infer: address.clone().recipient(), cancel: address.clone().recipient() })
+        let room = self.config.max_concurrency.saturating_add(self.config.max_queue);
+        Some(Route { infer: address.clone().recipient(), cancel: address.clone().recipient(), room })
     }
 }

@@ -16,6 +16,8 @@ use crate::wake::messages::Wake;
 /// Who gets which task.
 pub struct Dispatch {
     routes: HashMap<String, Route>,
+    /// How many tasks may run and wait at all of them.
+    room: usize,
     wake: Recipient<Wake>,
     outbox: Outbox,
     stopping: bool,
@@ -24,10 +26,11 @@ pub struct Dispatch {
 impl Dispatch {
     /// No provider yet. Wake tasks go to `wake`; what cannot be handed on ends in the outbox.
     pub fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
-        Self { routes: HashMap::new(), wake, outbox, stopping: false }
+        Self { routes: HashMap::new(), room: 0, wake, outbox, stopping: false }
     }
 
     pub(super) fn set_routes(&mut self, routes: HashMap<String, Route>) {
+        self.room = routes.values().map(|route| route.room).fold(0, usize::saturating_add);
         self.routes = routes;
     }
 
@@ -62,7 +65,7 @@ impl Dispatch {
 
     /// Whether more tasks have come than can be remembered until the hub takes their results.
     pub(super) fn is_overrun(&self) -> bool {
-        self.outbox.is_overrun()
+        self.outbox.is_overrun(self.room)
     }
 
     /// One `event: cancel`. The hub names no provider, so all are told.

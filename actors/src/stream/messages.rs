@@ -20,6 +20,8 @@ pub struct Route {
     pub infer: Recipient<Infer>,
     /// For callers that left.
     pub cancel: Recipient<Cancel>,
+    /// How many tasks may run and wait there.
+    pub room: usize,
 }
 
 /// From `HeartbeatActor`: the hub does not hold the stream that we think we have (feature `status`).

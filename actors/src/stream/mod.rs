@@ -160,7 +160,7 @@ impl StreamActor {
                     if frame.event.as_deref() == Some("superseded") {
                         return self.superseded(ctx);
                     }
-                    if self.dispatch.is_overrun() {
+                    if frame.event.as_deref() == Some("task") && self.dispatch.is_overrun() {
                         return self.lost("the hub sends tasks faster than it takes their results", ctx);
                     }
                     self.event(frame.event.as_deref().unwrap_or_default(), &frame.data);

@@ -80,7 +80,7 @@ fn start_with(hub: Scripted, random: f64) -> Setup {
         lost: vec![to_lost],
     };
     let actor = StreamActor::new(config, links, Dispatch::new(to_wake, outbox)).start();
-    let route = Route { infer: to_infer, cancel: to_cancel };
+    let route = Route { infer: to_infer, cancel: to_cancel, room: 68 };
     actor.do_send(SetRoutes(HashMap::from([("a".to_owned(), route)])));
     actor.do_send(SessionReady { session: session("s"), reopen: true });
     let start = Instant::now();
