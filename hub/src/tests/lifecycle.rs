@@ -392,7 +392,13 @@ async fn a_hub_that_was_down_for_five_hours_deletes_no_row() {
     // Twenty sweeps, and by the wall clock each row has been away for five hours.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for name in ["gone", "stayed"] {
-        assert_eq!(hub.row(name).await["status"], "inactive", "{name}");
+        let row = hub.row(name).await;
+        assert_eq!(row["status"], "inactive", "{name}");
+        let since: jiff::Timestamp = row["inactiveSince"].as_str().unwrap().parse().unwrap();
+        assert!(
+            since > jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1),
+            "{name}: fresh 4 h, {since}"
+        );
     }
     hub.stop().await;
 }
