@@ -4,23 +4,25 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::retention::Retention;
 use crate::core::Hub;
 
 /// Sweeps, for as long as the hub runs.
 pub(super) async fn run(hub: Arc<Hub>) {
-    let mut sweep = interval(hub.options.timings.sweep_interval);
+    let timings = &hub.options.timings;
+    let mut retention = Retention::new(timings.task_retention, hub.now());
+    let mut sweep = interval(timings.sweep_interval);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         sweep.tick().await;
-        sweep_once(&hub);
+        sweep_once(&hub, &mut retention);
     }
 }
 
-fn sweep_once(hub: &Arc<Hub>) {
+fn sweep_once(hub: &Arc<Hub>, retention: &mut Retention) {
     let now = hub.now();
     // What ended that long ago is deleted when the store has time.
-    let retention = i64::try_from(hub.options.timings.task_retention.as_millis()).unwrap_or(i64::MAX);
-    drop(hub.store.expire(now.wall.plus_millis(retention.saturating_neg())));
+    drop(hub.store.expire(retention.expired_before(now)));
     let swept = hub.change(|registry| {
         let mut swept = registry.sweep(now);
         let changes = std::mem::take(&mut swept.changes);

@@ -4,6 +4,7 @@ mod clockwork;
 mod error;
 mod https;
 mod pulse;
+mod retention;
 mod stalled;
 mod tls;
 

@@ -334,3 +334,48 @@ async fn synchronous_inferences_are_listed_beside_durable_ones() {
     drop(caller);
     hub.stop().await;
 }
+
+/// F90: what was kept its time leaves the database, tasks and the records of inferences; its file grows no more.
+#[actix_rt::test]
+async fn a_database_holds_what_is_kept_and_no_more() {
+    const ROUND: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub_with(|options| {
+        options.data = DataDir::Path(dir.path().into());
+        options.timings.task_retention = Duration::from_millis(20);
+        options.timings.sweep_interval = Duration::from_millis(20);
+    })
+    .await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let file = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    let one = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let mut pages = Vec::new();
+    for _ in 0..4 {
+        for n in 0..ROUND {
+            // A tenth of them durable, with 10 kB of an answer each.
+            let (durable, call) = (n % 10 == 0, super::road::infer(&hub, "a", false));
+            let text = "x".repeat(if durable { 10_000 } else { 10 });
+            futures_util::join!(
+                async {
+                    if durable {
+                        enqueue(&hub, "a", false).await;
+                    } else {
+                        assert_eq!(call.send().await.0, 200);
+                    }
+                },
+                async {
+                    let task = publisher.task().await;
+                    publisher.answer(&hub, &task, &text).await;
+                }
+            );
+        }
+        eventually("nothing is kept", async || {
+            one("SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM audit)") == 0
+        })
+        .await;
+        pages.push(one("PRAGMA page_count"));
+    }
+    // How much of a round is there at once is left to chance; two of them whole would be three times as much.
+    assert!(pages[3] < 2 * pages[1], "{pages:?}");
+    hub.stop().await;
+}
