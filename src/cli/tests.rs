@@ -68,3 +68,12 @@ fn plurals_and_long_names_are_accepted_by_get() {
         Cli::try_parse_from(["virtual-llm", "get", kind]).unwrap();
     }
 }
+
+/// A32: a hub is for this machine alone, unless it is told otherwise.
+#[test]
+fn a_hub_listens_on_loopback_unless_it_is_told_otherwise() {
+    let cli = Cli::try_parse_from(["virtual-llm", "hub"]).unwrap();
+    let super::Command::Hub(hub) = cli.command else { panic!("another command") };
+    let listen: std::net::SocketAddr = hub.listen.parse().unwrap();
+    assert!(listen.ip().is_loopback(), "{listen}");
+}

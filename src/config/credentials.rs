@@ -160,11 +160,22 @@ mod tests {
     fn a_credentials_file_that_others_can_read_is_found_out() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("credentials");
-        std::fs::write(&path, r#"{"mcpdUrl":"https://h","token":"t"}"#).unwrap();
+        std::fs::write(&path, r#"{"mcpdUrl":"https://h","token":"canary"}"#).unwrap();
+        let below = |name: &str| home.path().join(name);
+        let places = Places {
+            home: home.path().to_owned(),
+            config: below("config.json"),
+            credentials: path.clone(),
+            session_file: below("provider-session"),
+            socket: None,
+        };
         for (mode, open) in [(0o644, true), (0o640, true), (0o604, true), (0o600, false), (0o400, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let metadata = std::fs::metadata(&path).unwrap();
-            assert_eq!(files::others_can_read(&metadata), open, "{mode:o}");
+            let written = read(&places).unwrap();
+            let warned = written.warnings.iter().any(|warning| warning.contains("others can read it"));
+            assert_eq!(warned, open, "{mode:o}: {:?}", written.warnings);
+            assert!(!written.warnings.concat().contains("canary"));
+            assert_eq!(written.token.as_deref(), Some("canary"));
         }
     }
 }
