@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use wire::WireName;
 
 use super::puppet::{Puppet, provider};
@@ -101,7 +102,7 @@ async fn a_hub_that_forgets_at_once_is_not_run_at() {
 /// F25: a flood of chunks, one POST each, leaves the heart its rhythm.
 #[actix::test]
 async fn a_flood_of_chunks_leaves_the_heart_its_rhythm() {
-    const BEATS: u32 = 10;
+    const BEATS: usize = 10;
     let beat = Duration::from_millis(50);
     let hub = TestHub::start().await;
     // Numbered chunks are not merged.
@@ -112,12 +113,16 @@ async fn a_flood_of_chunks_leaves_the_heart_its_rhythm() {
     let registrar = Registrar::start(Options { timings, ..options(&hub, vec![talker]) }).unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
     hub.send_task(r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"messages":[{"role":"user","content":"x"}]}}"#);
-    let first = hub.nth("t1/result", 1).await.at;
+    hub.nth("t1/result", 1).await;
     let before = hub.calls("_provider-heartbeat").len();
-    let last = hub.nth("_provider-heartbeat", before + BEATS as usize).await.at;
+    // A timer of the same length on the same thread says how late everything is on this machine now.
+    let mut ticks = 0;
+    while hub.calls("_provider-heartbeat").len() < before + BEATS {
+        assert!(ticks < 4 * BEATS, "fewer than {BEATS} beats in {ticks} times their interval");
+        sleep(beat).await;
+        ticks += 1;
+    }
     let chunks = hub.calls("t1/result").len();
-    assert!(chunks > 50 * BEATS as usize, "{chunks} are no flood");
-    // Four times as long: each beat takes its time, too, on a machine that is busy.
-    assert!(last - first < beat * BEATS * 4, "{BEATS} beats in {:?}", last - first);
+    assert!(chunks > 50 * BEATS, "{chunks} are no flood");
     end(registrar).await;
 }
