@@ -1,9 +1,11 @@
 //! What must hold for any bytes. Each is a fuzz target of its name; `cargo test` runs them over `fuzz/corpus`.
 
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tempfile::NamedTempFile;
 use wire::features::Hello;
 use wire::json::{JsonError, Object, compact};
 use wire::result::TaskResult;
@@ -139,18 +141,16 @@ pub fn json(bytes: &[u8]) {
 
 /// A session file gives an id that can be a header's value, or none.
 pub fn session(bytes: &[u8]) {
-    let file = scratch("session");
-    std::fs::write(&file, bytes).unwrap();
-    if let Some(id) = actors::session::file::load(&file) {
+    let file = scratch(bytes);
+    if let Some(id) = actors::session::file::load(file.path()) {
         assert!(String::from(id).bytes().all(|byte| byte.is_ascii_graphic()));
     }
 }
 
 /// A configuration is read or refused with a sentence; what is published has a name that can be registered.
 pub fn config(bytes: &[u8]) {
-    let file = scratch("config.json");
-    std::fs::write(&file, bytes).unwrap();
-    match crate::config::load(&file) {
+    let file = scratch(bytes);
+    match crate::config::load(file.path()) {
         Ok(published) => {
             for provider in published.providers {
                 names(provider.wire_name.as_str().as_bytes());
@@ -160,10 +160,11 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A file of this process, in memory where there is such a place: targets write it thousands of times a second.
-fn scratch(name: &str) -> PathBuf {
+/// A file that holds these bytes, in memory where there is such a place: targets write thousands a second.
+fn scratch(bytes: &[u8]) -> NamedTempFile {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let thread = std::thread::current().id();
-    folder.join(format!("virtual-llm-fuzz-{}-{thread:?}-{name}", std::process::id()))
+    let mut file = NamedTempFile::new_in(folder).unwrap();
+    file.write_all(bytes).unwrap();
+    file
 }
