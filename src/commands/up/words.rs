@@ -37,6 +37,8 @@ pub(super) fn how_to_use(url: &str, token: &Secret, model: &str) -> String {
         r#"URL    {url}
 Token  {token}
 
+In a browser the URL is a console; sign in with the token.
+
 curl {url}/v1/chat/completions -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
 # pip install openai
@@ -49,7 +51,6 @@ answer = client.chat.completions.create(
 )
 print(answer.choices[0].message.content)
 
-In a browser the URL is a console; sign in with the token.
 Serving until Ctrl-C.
 "#
     )
