@@ -114,12 +114,17 @@ impl Browser {
 
     /// One `WebDriver` command.
     async fn ask(&self, path: &str, body: &Value) -> Value {
+        self.try_to(path, body).await.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
+    }
+
+    /// The same; `Err` is the driver's reason why not.
+    async fn try_to(&self, path: &str, body: &Value) -> Result<Value, Value> {
         let sent = self.client.post(format!("{}{path}", self.session)).send_json(body).await;
         let mut answer = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
         let status = answer.status();
-        let body: Value = answer.json().limit(16 << 20).await.unwrap();
-        assert!(status.is_success(), "{path}: {}", body["value"]["message"]);
-        body["value"].clone()
+        let mut body: Value = answer.json().limit(16 << 20).await.unwrap();
+        let value = body["value"].take();
+        if status.is_success() { Ok(value) } else { Err(value) }
     }
 
     /// Goes to a page.
@@ -158,14 +163,27 @@ impl Browser {
 
     /// Clicks as a user does: what is hidden or covered cannot be clicked.
     pub async fn click(&self, css: &str) {
-        let element = self.element(css).await;
-        self.ask(&format!("/element/{element}/click"), &json!({})).await;
+        self.act(css, "click", &json!({})).await;
     }
 
     /// Types into a field, key by key.
     pub async fn type_into(&self, css: &str, text: &str) {
-        let element = self.element(css).await;
-        self.ask(&format!("/element/{element}/value"), &json!({ "text": text })).await;
+        self.act(css, "value", &json!({ "text": text })).await;
+    }
+
+    /// Waits as a user does until an element can be used: it is there, drawn, and not drawn anew meanwhile.
+    async fn act(&self, css: &str, command: &str, body: &Value) {
+        const NOT_YET: [&str; 3] =
+            ["element not interactable", "element click intercepted", "stale element reference"];
+        wait_until(&format!("{command} on {css}"), || async {
+            let element = self.element(css).await;
+            match self.try_to(&format!("/element/{element}/{command}"), body).await {
+                Ok(_) => Some(()),
+                Err(refusal) if NOT_YET.iter().any(|reason| refusal["error"] == *reason) => None,
+                Err(refusal) => panic!("{css}: {refusal}"),
+            }
+        })
+        .await;
     }
 
     /// What the page complained of since the last look: refused loads, broken rules, uncaught errors.

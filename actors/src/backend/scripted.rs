@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
+use crate::test_hub::wait_until;
+
 /// The head of an event stream.
 pub(super) const SSE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -20,6 +22,8 @@ pub(super) enum Step {
     Reset,
     /// Waits until the client has gone.
     UntilClosed,
+    /// Waits until the server takes no connections any more.
+    UntilUnplugged,
 }
 
 pub(super) struct Server {
@@ -27,15 +31,20 @@ pub(super) struct Server {
     /// Of each request its head and, behind it, its body.
     pub(super) heads: Rc<RefCell<Vec<String>>>,
     pub(super) closed: Rc<RefCell<bool>>,
+    /// Takes connections for as long as this is here, and answers on the first.
+    _listener: Rc<TcpListener>,
 }
 
 pub(super) async fn server(steps: Vec<Step>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Rc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let (heads, closed) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<bool>>::default());
     let (seen, gone) = (Rc::clone(&heads), Rc::clone(&closed));
+    let plugged = Rc::downgrade(&listener);
     actix_rt::spawn(async move {
+        let Some(listener) = plugged.upgrade() else { return };
         let (mut socket, _) = listener.accept().await.unwrap();
+        drop(listener);
         let head = read_request(&mut socket).await;
         seen.borrow_mut().push(head);
         for step in steps {
@@ -52,10 +61,11 @@ pub(super) async fn server(steps: Vec<Step>) -> Server {
                     let _ = socket.read(&mut byte).await;
                     *gone.borrow_mut() = true;
                 }
+                Step::UntilUnplugged => wait_until("it is unplugged", || plugged.strong_count() == 0).await,
             }
         }
     });
-    Server { url, heads, closed }
+    Server { url, heads, closed, _listener: listener }
 }
 
 async fn read_request(socket: &mut TcpStream) -> String {

@@ -11,12 +11,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::StatusCode;
 use awc::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use awc::http::uri::Scheme;
+use awc::http::{StatusCode, Uri};
 use awc::{Client, ClientResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use wire::json::compact;
 use wire::model_path::cut_model_paths;
 use wire::openai::error_message;
@@ -40,6 +43,8 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_ERROR: usize = 256 << 10;
 /// Characters of an error body that is not JSON.
 const MAX_ERROR_TEXT: usize = 300;
+/// Whoever listens takes a connection within this, and a caller is told of a backend that is gone within a second.
+const LISTENS: Duration = Duration::from_millis(500);
 
 /// A server behind HTTP.
 pub struct OpenAiBackend {
@@ -185,7 +190,10 @@ impl Inner {
         for (name, value) in &*self.headers {
             call = call.insert_header((*name, value.reveal()));
         }
-        call.send_body(request.body.clone()).await.map_err(|error| self.unsent(&error))
+        match call.send_body(request.body.clone()).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.unsent(&error).await),
+        }
     }
 
     /// A 4xx or 5xx: passed on when it is JSON, told in words when it is not.
@@ -213,20 +221,20 @@ impl Inner {
     }
 
     /// No word of awc's own: it may name host and port.
-    fn unsent(&self, error: &SendRequestError) -> BackendError {
+    async fn unsent(&self, error: &SendRequestError) -> BackendError {
         match error {
             SendRequestError::Connect(ConnectError::SslIsNotSupported) => {
                 failed("the backend's URL is https, and TLS could not be set up")
             }
-            // awc's word for a connection that ended after the request was sent. Not "nobody is there": who is woken and
-            // asked again then may run the request twice.
-            SendRequestError::Connect(ConnectError::Disconnected) => {
-                failed("backend broke off before it answered")
+            // `Disconnected` is awc's word for a connection that ended after the request was sent.
+            SendRequestError::Connect(error) if !matches!(error, ConnectError::Disconnected) => {
+                BackendError::Unavailable
             }
-            SendRequestError::Connect(_) => BackendError::Unavailable,
             SendRequestError::Timeout => self.silent(),
             SendRequestError::Url(_) => failed("the backend's URL is not one"),
-            _ => failed("backend broke off before it answered"),
+            // It may have begun. Who is woken and asked again must have ended, and what it ran with it.
+            _ if listens(self.url.reveal()).await => failed("backend broke off before it answered"),
+            _ => BackendError::Unavailable,
         }
     }
 
@@ -251,6 +259,14 @@ impl Inner {
     fn silent(&self) -> BackendError {
         failed(format!("backend sent nothing for {} s", self.silence.as_secs_f64()))
     }
+}
+
+/// Whether somebody takes connections where `url` leads; also where that cannot be told in time.
+async fn listens(url: &str) -> bool {
+    let Ok(url) = url.parse::<Uri>() else { return true };
+    let port = url.port_u16().unwrap_or(if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    !matches!(timeout(LISTENS, TcpStream::connect((host, port))).await, Ok(Err(_)))
 }
 
 fn failed(text: impl Into<String>) -> BackendError {

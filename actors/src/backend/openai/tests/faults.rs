@@ -56,6 +56,20 @@ async fn a_backend_that_breaks_off_before_its_first_byte_was_there() {
     }
 }
 
+/// F35: a backend that ends with the request in its hands ran it no further: there is no backend, as before a recipe.
+#[actix::test]
+async fn a_backend_that_died_with_the_request_is_not_there() {
+    for reset in [false, true] {
+        let last = if reset { Step::Reset } else { Step::Say(String::new()) };
+        let server = server(vec![Step::UntilUnplugged, last]).await;
+        let backend = backend(&server.url, Duration::from_secs(5));
+        let asked = actix_rt::spawn(async move { backend.infer(request(false)).await.err() });
+        wait_until("it has the request", || !server.heads.borrow().is_empty()).await;
+        drop(server);
+        assert_eq!(asked.await.unwrap(), Some(BackendError::Unavailable));
+    }
+}
+
 /// F42: what an answer is says its first byte, and not the type that it came with, or without.
 #[actix::test]
 async fn an_answer_under_a_wrong_type_is_what_it_is() {
