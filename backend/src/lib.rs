@@ -1,0 +1,1 @@
+//! What runs a model, over HTTP: one client, the dialects of backends, and the translation between them.
