@@ -12,7 +12,7 @@ use awc::http::header::{CONNECTION, RETRY_AFTER};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{Either, poll_fn, select};
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, split};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wire::TaskId;
@@ -82,7 +82,11 @@ impl HubClient {
 }
 
 /// Writes each piece when it comes. Only a body whose sender was dropped gets its end mark.
-async fn send(write: &mut WriteHalf<Box<dyn Io>>, mut out: BytesMut, pieces: &mut Pieces) -> io::Result<()> {
+async fn send(
+    write: &mut (impl AsyncWrite + Unpin),
+    mut out: BytesMut,
+    pieces: &mut Pieces,
+) -> io::Result<()> {
     write.write_all(&out).await?;
     let mut ended = false;
     while !ended {
@@ -97,10 +101,14 @@ async fn send(write: &mut WriteHalf<Box<dyn Io>>, mut out: BytesMut, pieces: &mu
                     ended = true;
                 }
             }
-            piece = match pieces.try_recv() {
-                Ok(more) if !ended && out.len() < MAX_WRITE => Some(more),
-                _ => break,
-            };
+            if ended || out.len() >= MAX_WRITE {
+                break;
+            }
+            // A piece that was taken is always written: nothing is taken that this write has no room for.
+            match pieces.try_recv() {
+                Ok(more) => piece = Some(more),
+                Err(_) => break,
+            }
         }
         write.write_all(&out).await?;
     }
@@ -150,4 +158,63 @@ async fn read_answer(read: ReadHalf<Box<dyn Io>>) -> io::Result<(Answer, Option<
 fn reusable<C>(framed: Framed<ReadHalf<Box<dyn Io>>, C>, ends: bool) -> Option<ReadHalf<Box<dyn Io>>> {
     let parts = framed.into_parts();
     (!ends && parts.read_buf.is_empty()).then_some(parts.io)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// What a chunked body says, if it came to its end.
+    fn decoded(mut body: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        loop {
+            let line = body.windows(2).position(|pair| pair == b"\r\n")?;
+            let size = usize::from_str_radix(std::str::from_utf8(&body[..line]).ok()?, 16).ok()?;
+            body = &body[line + 2..];
+            if size == 0 {
+                return (body == b"\r\n").then_some(out);
+            }
+            out.extend_from_slice(&body[..size]);
+            body = body[size..].strip_prefix(b"\r\n")?;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// P3: pieces of any size, waiting in any number, arrive whole, once and in order.
+        #[test]
+        fn every_piece_is_written(
+            sizes in prop::collection::vec(prop_oneof![0_usize..300, MAX_WRITE - 9..MAX_WRITE + 9, Just(200_000)], 0..24),
+            waiting in 1_usize..30,
+            pipe in prop_oneof![Just(1_usize << 10), Just(1 << 20)],
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let written = runtime.block_on(async {
+                let (sender, mut pieces) = mpsc::channel(waiting);
+                let (mut write, mut read) = tokio::io::duplex(pipe);
+                let feeding = async {
+                    for (at, size) in sizes.iter().enumerate() {
+                        let piece = vec![u8::try_from(at).unwrap(); *size];
+                        sender.send(Ok(Bytes::from(piece))).await.unwrap();
+                    }
+                    drop(sender);
+                };
+                let sending = async {
+                    send(&mut write, BytesMut::new(), &mut pieces).await.unwrap();
+                    drop(write);
+                };
+                let mut written = Vec::new();
+                let ((), (), read) = futures_util::join!(feeding, sending, read.read_to_end(&mut written));
+                read.unwrap();
+                written
+            });
+            let sent: Vec<u8> =
+                sizes.iter().enumerate().flat_map(|(at, size)| vec![u8::try_from(at).unwrap(); *size]).collect();
+            prop_assert!(decoded(&written) == Some(sent));
+        }
+    }
 }
