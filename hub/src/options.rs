@@ -13,7 +13,7 @@ pub struct HubOptions {
     pub listen: SocketAddr,
     /// Where rows are kept.
     pub data: DataDir,
-    /// An admin token that rules while it is set (`VIRTUAL_LLM_ADMIN_TOKEN`).
+    /// An admin token that rules while it is set (`VIRTUAL_LLM_ADMIN_TOKEN`): 16 or more visible ASCII characters.
     pub admin_token: Option<String>,
     /// Certificate chain and key, PEM.
     pub tls: Option<TlsFiles>,

@@ -14,7 +14,7 @@ use super::duration;
   virtual-llm hub --in-memory --listen 127.0.0.1:0
 
 Environment:
-  VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set")]
+  VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set: 16 or more visible characters")]
 pub(crate) struct HubArgs {
     /// Address and port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8787")]

@@ -58,7 +58,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
     Ok(HubOptions {
         listen: listen(&args.listen)?,
         data: if args.in_memory { DataDir::Memory } else { DataDir::Path(data_dir(args.data_dir)?) },
-        admin_token: env::var(ADMIN_TOKEN).ok().filter(|token| !token.is_empty()),
+        admin_token: env::var_os(ADMIN_TOKEN).map(|token| token.to_string_lossy().into_owned()),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
         pools: match args.pools {
             PoolsPolicy::Members => PoolPolicy::Members,
@@ -99,7 +99,7 @@ fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 fn refused_start(error: HubError) -> Failure {
     match error {
-        HubError::Tls(..) => Failure::usage(error),
+        HubError::Tls(..) | HubError::AdminToken(..) => Failure::usage(error),
         _ => Failure::failed(error),
     }
 }

@@ -31,12 +31,12 @@ pub enum AdminToken {
 /// Sees to it that there is an admin token. `stored` is what the store has; on return it is what is valid, and the
 /// environment's token stands apart. While that one rules, the hub's own does not work.
 pub async fn admin_token(
-    given: Option<&str>,
+    given: Option<TokenSecret>,
     dir: Option<(&HubDir, &dyn Store)>,
     stored: &mut Vec<Token>,
     now: Timestamp,
 ) -> Result<(AdminToken, Option<Token>), StoreError> {
-    if let Some(secret) = given.and_then(TokenSecret::parse) {
+    if let Some(secret) = given {
         stored.retain(|token| token.id != BOOTSTRAP);
         return Ok((AdminToken::Environment, Some(token(ENVIRONMENT, &secret, now))));
     }
@@ -47,7 +47,19 @@ pub async fn admin_token(
     };
     let file = dir.admin_token_file();
     let kept = stored.iter().find(|token| token.id == BOOTSTRAP);
-    let in_file = dir.read_admin_token()?.as_deref().and_then(TokenSecret::parse);
+    let in_file =
+        match dir.read_admin_token()? {
+            None => None,
+            // A file that somebody wrote is not overwritten.
+            Some(text) => {
+                Some(TokenSecret::parse(&text).ok_or_else(|| {
+                    StoreError::Unusable {
+            path: file.clone(),
+            cause: "it holds no token: write one line of visible ASCII characters, or remove the file".into(),
+        }
+                })?)
+            }
+        };
     let (told, secret) = match (in_file, kept) {
         // The file has what we know (revoked or not), or was taken to a safer place.
         (Some(secret), Some(kept)) if secret.hash() == kept.hash => {

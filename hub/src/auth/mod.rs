@@ -8,7 +8,7 @@ mod tokens;
 
 pub use bootstrap::{AdminToken, admin_token};
 pub use guard::{Admin, guard};
-pub use secret::TokenSecret;
+pub use secret::{NotAToken, TokenSecret};
 pub use tokens::{InvalidUser, NewToken, RevokeError, Tokens, check_user};
 
 #[cfg(test)]

@@ -9,6 +9,14 @@ use crate::random;
 /// Tells scanners of leaked secrets what they found.
 const PREFIX: &str = "vlt_";
 
+/// Shortest secret that an operator may choose, in characters: 16 random ones of 64 are 96 bits.
+const SHORTEST: usize = 16;
+
+/// Why a text is no admin token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it has to be {SHORTEST} or more visible ASCII characters without a space")]
+pub struct NotAToken;
+
 /// What a caller sends. Printed as `***`; only its hash is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSecret(String);
@@ -22,6 +30,15 @@ impl TokenSecret {
     /// A secret from somewhere else: one that could not travel in a header is none.
     pub fn parse(text: &str) -> Option<Self> {
         (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
+    }
+
+    /// A secret that an operator wrote: white space at its end, such as a line end, is not part of it.
+    ///
+    /// # Errors
+    /// Not a token: it could not travel in a header, or can be guessed.
+    pub fn written(text: &str) -> Result<Self, NotAToken> {
+        let text = text.trim_ascii_end();
+        Self::parse(text).filter(|_| text.len() >= SHORTEST).ok_or(NotAToken)
     }
 
     /// The secret itself, to show it once.

@@ -105,6 +105,7 @@ async fn a_token_and_its_revocation_survive_a_restart() {
 async fn start(dir: &HubDir, store: &Arc<dyn Store>, given: Option<&str>) -> (Tokens, AdminToken) {
     let mut stored = store.load().await.unwrap().tokens;
     let now = Timestamp(1);
+    let given = given.map(|text| TokenSecret::written(text).unwrap());
     let (told, environment) =
         admin_token(given, Some((dir, store.as_ref())), &mut stored, now).await.unwrap();
     (Tokens::new(stored, environment, store.clone()), told)
@@ -126,13 +127,14 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
     assert_eq!(told, AdminToken::Kept(dir.admin_token_file()));
     assert!(works(&tokens, &first));
 
-    let (tokens, told) = start(&dir, &store, Some("given")).await;
+    let given = "of-the-environment";
+    let (tokens, told) = start(&dir, &store, Some("of-the-environment \r\n")).await;
     assert_eq!(told, AdminToken::Environment);
-    assert!(works(&tokens, "given") && !works(&tokens, &first));
+    assert!(works(&tokens, given) && !works(&tokens, &first));
     assert!(matches!(tokens.revoke("environment").await, Err(RevokeError::Environment)));
 
-    let (tokens, _) = start(&dir, &store, Some("")).await;
-    assert!(works(&tokens, &first) && !works(&tokens, "given"));
+    let (tokens, _) = start(&dir, &store, None).await;
+    assert!(works(&tokens, &first) && !works(&tokens, given));
 
     std::fs::write(dir.admin_token_file(), "mine\r\n").unwrap();
     let (tokens, _) = start(&dir, &store, None).await;
@@ -141,10 +143,60 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
     std::fs::remove_file(dir.admin_token_file()).unwrap();
     let (tokens, _) = start(&dir, &store, None).await;
     assert!(works(&tokens, "mine"), "taken to a safer place, not lost");
+    tokens.create(NewToken { role: Role::Admin, ..member("ops") }).await.unwrap();
     tokens.revoke("bootstrap").await.unwrap();
     let (tokens, told) = start(&dir, &store, None).await;
     assert!(matches!(told, AdminToken::Written(_)));
     assert!(works(&tokens, &dir.read_admin_token().unwrap().unwrap()));
+}
+
+#[tokio::test]
+async fn an_admin_token_file_that_holds_no_token_is_not_overwritten() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = HubDir::open(home.path()).unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    std::fs::write(dir.admin_token_file(), "two words\n").unwrap();
+    let refused = admin_token(None, Some((&dir, store.as_ref())), &mut Vec::new(), Timestamp(1)).await;
+    assert!(matches!(refused, Err(StoreError::Unusable { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(dir.admin_token_file()).unwrap(), "two words\n");
+}
+
+#[test]
+fn what_an_operator_may_write_as_a_token() {
+    for good in ["0123456789abcdef", "0123456789abcdef\n", "~!@#$%^&*()_+{}|:\r\n", "0123456789abcdef \t"] {
+        assert_eq!(TokenSecret::written(good).unwrap().reveal(), good.trim_end());
+    }
+    for bad in [
+        "",
+        "\n",
+        "0123456789abcde",
+        " 0123456789abcdef",
+        "01234567 89abcdef",
+        "01234567\n89abcdef",
+        "01234567\u{7f}89abcdef",
+        "0123456789abcd\u{e9}f",
+        "\u{feff}0123456789abcdef",
+        "0123456789abcdef\u{a0}",
+    ] {
+        assert_eq!(TokenSecret::written(bad), Err(NotAToken), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_valid_admin_token_cannot_be_revoked() {
+    let tokens = tokens();
+    let admin = |expires_at| NewToken { role: Role::Admin, expires_at, ..member("ops") };
+    let (first, secret) = tokens.create(admin(None)).await.unwrap();
+    tokens.create(member("alice")).await.unwrap();
+    let past = clock::now().plus_millis(-1);
+    tokens.create(admin(Some(past))).await.unwrap();
+    assert!(matches!(tokens.revoke(&first.id).await, Err(RevokeError::LastAdmin)));
+    assert!(tokens.caller(secret.reveal(), clock::now()).is_some());
+    let (second, _) = tokens.create(admin(None)).await.unwrap();
+    tokens.revoke(&first.id).await.unwrap();
+    tokens.revoke(&first.id).await.unwrap();
+    assert!(matches!(tokens.revoke(&second.id).await, Err(RevokeError::LastAdmin)));
+    assert!(matches!(tokens.revoke("unknown").await, Err(RevokeError::Unknown)));
 }
 
 /// A44: a link in the place of the admin token's file is refused.

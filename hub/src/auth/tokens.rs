@@ -47,6 +47,12 @@ pub enum RevokeError {
     /// It rules while the hub's environment has it.
     #[error("this token is set by VIRTUAL_LLM_ADMIN_TOKEN: unset it and start the hub again")]
     Environment,
+    /// Nobody could make another one.
+    #[error(
+        "this is the last valid admin token: make another with `virtual-llm token create --role admin` first, \
+         or start the hub with VIRTUAL_LLM_ADMIN_TOKEN set"
+    )]
+    LastAdmin,
     /// Revoked until the hub's next start, not on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,8 +156,14 @@ impl Tokens {
         }
         let token = {
             let mut tokens = self.by_hash.write();
+            let now = clock::now();
+            let is_admin = |token: &&Token| token.role == Role::Admin && is_valid(token, now);
+            let mut admins = tokens.values().filter(is_admin);
+            if admins.next().is_some_and(|admin| admin.id == id) && admins.next().is_none() {
+                return Err(RevokeError::LastAdmin);
+            }
             let token = tokens.values_mut().find(|token| token.id == id).ok_or(RevokeError::Unknown)?;
-            token.revoked_at.get_or_insert_with(clock::now);
+            token.revoked_at.get_or_insert(now);
             token.clone()
         };
         self.revoked.send_replace(());

@@ -85,7 +85,9 @@ async fn list(hub: HubData, _: Admin) -> HttpResponse {
 async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResponse, ApiError> {
     hub.tokens.revoke(&id).await.map_err(|error| match error {
         RevokeError::Unknown => ApiError::not_found("token", &id),
-        RevokeError::Environment => ApiError::new(ErrorKind::Conflict, error.to_string()),
+        RevokeError::Environment | RevokeError::LastAdmin => {
+            ApiError::new(ErrorKind::Conflict, error.to_string())
+        }
         RevokeError::Store(error) => error.into(),
     })?;
     log::info!("{} revoked token {id}", admin.0.user);

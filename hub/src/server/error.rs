@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::auth::NotAToken;
 use crate::store::{StoreError, plain};
 
 /// Each text says what to do next.
@@ -20,6 +21,9 @@ pub enum HubError {
     /// The directory or the store in it cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The environment's admin token is none.
+    #[error("VIRTUAL_LLM_ADMIN_TOKEN is not a token: {0}; set another, or unset it and the hub makes one")]
+    AdminToken(#[from] NotAToken),
     /// A bug of ours.
     #[error("the hub cannot start: {0}")]
     Internal(String),

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub use error::HubError;
 pub use pulse::Pulse;
 
-use crate::auth::{self, AdminToken, NewToken, Tokens, guard};
+use crate::auth::{self, AdminToken, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
 use crate::core::{Hub, Phase};
 use crate::model::Role;
@@ -67,6 +67,8 @@ pub struct HubHandle {
 impl Hub {
     /// Starts a hub: its store, its clockwork, its server. Answers when it listens.
     pub async fn start(options: HubOptions) -> Result<HubHandle, HubError> {
+        // Before anything is made or locked.
+        options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
         let opened = open_store(&options.data)?;
         Self::start_on(options, opened).await
     }
@@ -74,7 +76,7 @@ impl Hub {
     pub(crate) async fn start_on(options: HubOptions, (dir, store): Opened) -> Result<HubHandle, HubError> {
         let clock = Clock::start();
         let mut snapshot = store.load().await?;
-        let given = options.admin_token.as_deref();
+        let given = options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
         let place = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));
         let (admin_token, environment) =
             auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
