@@ -1,0 +1,210 @@
+//! A JSON tree whose scalars stay text: 64-bit integers, `1e999`, `1.10` and lone surrogates (`\ud83d`), which
+//! `serde_json::Value` rounds or refuses, come out as they went in.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use wire::json::{JsonError, compact, quote};
+
+mod read;
+mod text;
+
+pub(super) use text::{escape, unescape};
+
+use read::Reader;
+
+/// One JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Json<'a> {
+    /// The text of a string (with its quotes), a number, `true`, `false` or `null`; or any other compact JSON text that
+    /// nobody looks into.
+    Text(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
+    /// Members in order; keys are string literals without their quotes.
+    Object(Vec<(Cow<'a, str>, Json<'a>)>),
+}
+
+impl<'a> Json<'a> {
+    pub(super) const NULL: Json<'static> = Json::Text(Cow::Borrowed("null"));
+
+    /// Reads `text`, which must have passed [`compact`]: its syntax is not checked again.
+    pub(super) fn of_compact(text: &'a str) -> Self {
+        Reader::new(text).value()
+    }
+
+    /// Checks and reads `text`.
+    pub(super) fn parse(text: &str) -> Result<Json<'static>, JsonError> {
+        Ok(Json::of_compact(&compact(text)?).into_owned())
+    }
+
+    /// Compact JSON text that is not looked into.
+    pub(super) fn raw(text: impl Into<Cow<'a, str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// The string whose escaped text is `fragment`.
+    pub(super) fn from_fragment(fragment: &str) -> Self {
+        Self::Text(Cow::Owned(format!("\"{fragment}\"")))
+    }
+
+    /// An object; members that are `null` are kept.
+    pub(super) fn object<const N: usize>(members: [(&'static str, Json<'a>); N]) -> Self {
+        Self::Object(members.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)).collect())
+    }
+
+    /// Member `key`, of duplicates the last; `None` where it is `null` or this is no object.
+    pub(super) fn get(&self, key: &str) -> Option<&Json<'a>> {
+        let Self::Object(members) = self else { return None };
+        let found = members.iter().rev().find(|(name, _)| is_key(name, key));
+        found.map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// Member `key` if it is a string, unescaped.
+    pub(super) fn get_str(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.get(key)?.as_str()
+    }
+
+    /// Member `key` as the escaped text of a string; empty where it is none.
+    pub(super) fn get_fragment(&self, key: &str) -> &str {
+        self.get(key).and_then(Json::fragment).unwrap_or_default()
+    }
+
+    /// Appends a member to an object.
+    pub(super) fn put(&mut self, key: &'static str, value: impl Into<Json<'a>>) {
+        if let Self::Object(members) = self {
+            members.push((Cow::Borrowed(key), value.into()));
+        }
+    }
+
+    /// The items of an array; none where this is no array.
+    pub(super) fn items(&self) -> &[Json<'a>] {
+        match self {
+            Self::Array(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The escaped text between the quotes of a string.
+    pub(super) fn fragment(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => text.strip_prefix('"')?.strip_suffix('"'),
+            _ => None,
+        }
+    }
+
+    /// As [`fragment`](Self::fragment), borrowed from the text that was read; empty where this is no string.
+    pub(super) fn shared_fragment(&self) -> Cow<'a, str> {
+        match self {
+            Self::Text(Cow::Borrowed(literal)) => Cow::Borrowed(
+                literal.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default(),
+            ),
+            other => Cow::Owned(other.fragment().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// A string, unescaped; its lone surrogates stay escaped.
+    pub(super) fn as_str(&self) -> Option<Cow<'_, str>> {
+        self.fragment().map(unescape)
+    }
+
+    pub(super) fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Text(text) if text == "true" => Some(true),
+            Self::Text(text) if text == "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A count; a backend that writes `12.0` means 12.
+    pub(super) fn as_count(&self) -> Option<u64> {
+        let Self::Text(text) = self else { return None };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, as a count may"
+        )]
+        text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(|n| *n >= 0.0).map(|n| n as u64))
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Text(text) if text == "null")
+    }
+
+    pub(super) fn is_string(&self) -> bool {
+        self.fragment().is_some()
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        matches!(self, Self::Object(_))
+    }
+
+    fn into_owned(self) -> Json<'static> {
+        match self {
+            Self::Text(text) => Json::Text(Cow::Owned(text.into_owned())),
+            Self::Array(items) => Json::Array(items.into_iter().map(Json::into_owned).collect()),
+            Self::Object(members) => Json::Object(
+                members
+                    .into_iter()
+                    .map(|(key, value)| (Cow::Owned(key.into_owned()), value.into_owned()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Array(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    f.write_str(if index > 0 { "," } else { "" })?;
+                    item.fmt(f)?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(members) => {
+                f.write_str("{")?;
+                for (index, (key, value)) in members.iter().enumerate() {
+                    write!(f, "{}\"{key}\":{value}", if index > 0 { "," } else { "" })?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+impl From<&str> for Json<'_> {
+    fn from(text: &str) -> Self {
+        Self::Text(Cow::Owned(quote(text)))
+    }
+}
+
+impl From<bool> for Json<'_> {
+    fn from(value: bool) -> Self {
+        Self::Text(Cow::Borrowed(if value { "true" } else { "false" }))
+    }
+}
+
+impl From<u64> for Json<'_> {
+    fn from(value: u64) -> Self {
+        Self::Text(Cow::Owned(value.to_string()))
+    }
+}
+
+impl From<i64> for Json<'_> {
+    fn from(value: i64) -> Self {
+        Self::Text(Cow::Owned(value.to_string()))
+    }
+}
+
+impl From<usize> for Json<'_> {
+    fn from(value: usize) -> Self {
+        Self::Text(Cow::Owned(value.to_string()))
+    }
+}
+
+fn is_key(name: &str, key: &str) -> bool {
+    name == key || name.contains('\\') && unescape(name) == key
+}

@@ -1,0 +1,41 @@
+//! The inside of string literals.
+
+use std::borrow::Cow;
+
+use wire::json::quote;
+
+/// `text` as the inside of a string literal.
+pub(in crate::translate) fn escape(text: &str) -> String {
+    let quoted = quote(text);
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// The text of the literal `"fragment"`. A lone surrogate is no character: its escape stays, which in JSON text within
+/// a string (the arguments of a call) means the same.
+pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
+    if !fragment.contains('\\') {
+        return Cow::Borrowed(fragment);
+    }
+    if let Ok(text) = serde_json::from_str::<String>(&format!("\"{fragment}\"")) {
+        return Cow::Owned(text);
+    }
+    let mut out = String::with_capacity(fragment.len());
+    let mut rest = fragment;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        // A pair of surrogates is 12 bytes, another `\u` 6, all else 2: the longest that is valid is the right one.
+        let valid = [12, 6, 2].into_iter().filter_map(|length| {
+            let escape = rest.get(..length).filter(|escape| length < 12 || escape[6..].starts_with("\\u"))?;
+            serde_json::from_str::<String>(&format!("\"{escape}\"")).ok().map(|text| (length, text))
+        });
+        let (length, text) = valid.into_iter().next().unwrap_or_else(|| {
+            let length = if rest.len() >= 6 && rest.is_char_boundary(6) { 6 } else { rest.len() };
+            (length, rest[..length].to_owned())
+        });
+        out.push_str(&text);
+        rest = &rest[length..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}

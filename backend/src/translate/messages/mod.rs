@@ -1,0 +1,11 @@
+//! Anthropic's Messages API by chat completions.
+
+mod answer;
+mod content;
+mod events;
+mod ids;
+mod request;
+
+pub use answer::{error, from_chat};
+pub use events::Events;
+pub use request::to_chat;

@@ -1,0 +1,183 @@
+//! The chunks of a streamed chat completion as the events of a response.
+
+use super::super::Context;
+use super::super::blocks::{Step, Turn};
+use super::super::json::Json;
+use super::answer::{end_of, response, status_of};
+use super::output::{Item, Sort};
+
+/// One stream.
+#[derive(Debug)]
+pub struct Events {
+    context: Context,
+    turn: Turn,
+    /// `sequence_number` of the next event.
+    next: u64,
+    is_ended: bool,
+}
+
+impl Events {
+    /// A stream that answers the request of `context`.
+    pub fn new(context: Context) -> Self {
+        Self { context, turn: Turn::default(), next: 0, is_ended: false }
+    }
+
+    /// The events that say what `chunk` says, as JSON texts with their `type`; `None` for a chunk that cannot be read.
+    pub fn take(&mut self, chunk: &str) -> Option<Vec<String>> {
+        let steps = self.turn.take(chunk)?;
+        let mut out = self.begin();
+        self.tell(steps, &mut out);
+        Some(out)
+    }
+
+    /// The last events, when the chat stream came to its end; none if they were given before.
+    pub fn end(&mut self) -> Vec<String> {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return Vec::new();
+        }
+        let steps = self.turn.end();
+        let mut out = self.begin();
+        self.tell(steps, &mut out);
+        let end = end_of(&self.turn);
+        let kind = if end.0 == "completed" { "response.completed" } else { "response.incomplete" };
+        let response = response(&self.turn, Some(end), &self.context);
+        out.push(event(&mut self.next, kind, [("response", response)]));
+        out
+    }
+
+    /// The `sequence_number` that an event of somebody else's (`response.failed`) must have.
+    pub fn next_sequence_number(&self) -> u64 {
+        self.next
+    }
+
+    fn begin(&mut self) -> Vec<String> {
+        if self.next > 0 {
+            return Vec::new();
+        }
+        let response = response(&self.turn, None, &self.context);
+        ["response.created", "response.in_progress"]
+            .map(|kind| event(&mut self.next, kind, [("response", response.clone())]))
+            .into()
+    }
+
+    fn tell(&mut self, steps: Vec<Step>, out: &mut Vec<String>) {
+        for step in steps {
+            let (Step::Open(number) | Step::Add(number, _) | Step::Close(number)) = step;
+            let item = Item::new(&self.turn.blocks[number], number, &self.context);
+            let mut teller = Teller { item, number, next: &mut self.next, out };
+            match step {
+                Step::Open(_) => teller.open(),
+                Step::Add(_, text) => teller.add(&text),
+                Step::Close(_) => teller.close(status_of(&self.turn, number)),
+            }
+        }
+    }
+}
+
+/// Tells the events of one item.
+struct Teller<'a> {
+    item: Item<'a>,
+    number: usize,
+    next: &'a mut u64,
+    out: &'a mut Vec<String>,
+}
+
+impl Teller<'_> {
+    fn open(&mut self) {
+        let item = self.item.begun();
+        self.tell_item("response.output_item.added", item);
+        match self.item.sort {
+            Sort::Text | Sort::Refusal => {
+                self.tell("response.content_part.added", [("part", self.item.part(""))]);
+            }
+            Sort::Reasoning(_) => {
+                self.tell("response.reasoning_summary_part.added", [("part", self.item.part(""))]);
+            }
+            _ => (),
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        let delta = ("delta", Json::from_fragment(text));
+        match self.item.sort {
+            Sort::Text => {
+                self.tell("response.output_text.delta", [delta, ("logprobs", Json::Array(Vec::new()))]);
+            }
+            Sort::Refusal => self.tell("response.refusal.delta", [delta]),
+            Sort::Reasoning(_) => self.tell("response.reasoning_summary_text.delta", [delta]),
+            Sort::Function | Sort::Namespaced { .. } => {
+                self.tell("response.function_call_arguments.delta", [delta]);
+            }
+            // Their text is within the arguments, which have to be whole to be read.
+            Sort::Custom | Sort::LocalShell => (),
+        }
+    }
+
+    fn close(&mut self, status: &'static str) {
+        let text = self.item.text();
+        let all = Json::from_fragment(&text);
+        match self.item.sort {
+            Sort::Text => {
+                self.tell(
+                    "response.output_text.done",
+                    [("text", all), ("logprobs", Json::Array(Vec::new()))],
+                );
+                self.tell("response.content_part.done", [("part", self.item.part(&text))]);
+            }
+            Sort::Refusal => {
+                self.tell("response.refusal.done", [("refusal", all)]);
+                self.tell("response.content_part.done", [("part", self.item.part(&text))]);
+            }
+            Sort::Reasoning(_) => {
+                self.tell("response.reasoning_summary_text.done", [("text", all)]);
+                self.tell("response.reasoning_summary_part.done", [("part", self.item.part(&text))]);
+            }
+            Sort::Function | Sort::Namespaced { .. } => {
+                // Arguments that are nothing in pieces are an empty object all the same.
+                if self.item.has_none() {
+                    self.add(&text);
+                }
+                let name = self.item.name();
+                self.tell("response.function_call_arguments.done", [("name", name), ("arguments", all)]);
+            }
+            Sort::Custom => {
+                self.tell("response.custom_tool_call_input.delta", [("delta", all.clone())]);
+                self.tell("response.custom_tool_call_input.done", [("input", all)]);
+            }
+            Sort::LocalShell => (),
+        }
+        let item = self.item.done(status);
+        self.tell_item("response.output_item.done", item);
+    }
+
+    fn tell_item(&mut self, kind: &str, item: Json<'static>) {
+        let place = ("output_index", Json::from(self.number));
+        self.out.push(event(self.next, kind, [place, ("item", item)]));
+    }
+
+    /// An event within the item.
+    fn tell<const N: usize>(&mut self, kind: &str, members: [(&'static str, Json<'static>); N]) {
+        let part = match self.item.sort {
+            Sort::Text | Sort::Refusal => Some("content_index"),
+            Sort::Reasoning(_) => Some("summary_index"),
+            _ => None,
+        };
+        let id = Json::from(self.item.id().as_str());
+        let place = [("item_id", id), ("output_index", self.number.into())];
+        let place = place.into_iter().chain(part.map(|key| (key, Json::from(0_u64))));
+        self.out.push(event(self.next, kind, place.chain(members)));
+    }
+}
+
+fn event(
+    next: &mut u64,
+    kind: &str,
+    members: impl IntoIterator<Item = (&'static str, Json<'static>)>,
+) -> String {
+    let mut event = Json::object([("type", kind.into()), ("sequence_number", (*next).into())]);
+    *next += 1;
+    for (key, value) in members {
+        event.put(key, value);
+    }
+    event.to_string()
+}

@@ -1,0 +1,177 @@
+use super::super::{messages, responses};
+use super::{chunk, collect, context, last};
+
+fn events(chunks: &[String]) -> Vec<String> {
+    let request = messages::to_chat(br#"{"model":"m","messages":[],"stream":true}"#).unwrap();
+    let mut events = messages::Events::new(context(&request));
+    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
+    out.extend(events.end());
+    assert!(events.end().is_empty());
+    out
+}
+
+fn response_events(request: &[u8], chunks: &[String]) -> Vec<String> {
+    let request = responses::to_chat(request).unwrap();
+    let mut events = responses::Events::new(context(&request));
+    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
+    assert_eq!(events.next_sequence_number(), out.len() as u64);
+    out.extend(events.end());
+    assert!(events.end().is_empty());
+    out
+}
+
+fn stream(deltas: &[&str], finish: &str) -> Vec<String> {
+    deltas.iter().map(|delta| chunk(delta)).chain(last(finish)).collect()
+}
+
+#[test]
+fn a_message_is_told_in_anthropics_events() {
+    let chunks = stream(
+        &[
+            r#""role":"assistant","content":"""#,
+            r#""reasoning":"h""#,
+            r#""reasoning":"m""#,
+            r#""content":"ok \ud83d""#,
+            r#""content":"\ude00""#,
+        ],
+        "stop",
+    );
+    assert_eq!(
+        events(&chunks),
+        [
+            r#"{"type":"message_start","message":{"id":"msg_7","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"h"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"m"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"reasoning"}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"ok \ud83d"}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"\ude00"}}"#,
+            r#"{"type":"content_block_stop","index":1}"#,
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"input_tokens":12,"cache_creation_input_tokens":0,"cache_read_input_tokens":8,"output_tokens":5}}"#,
+            r#"{"type":"message_stop"}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_response_is_told_in_openais_events() {
+    let chunks = stream(&[r#""content":"o""#, r#""content":"k""#], "length");
+    let told = response_events(br#"{"model":"m","input":"a"}"#, &chunks);
+    assert_eq!(
+        told[2..10],
+        [
+            r#"{"type":"response.output_item.added","sequence_number":2,"output_index":0,"item":{"id":"msg_7_0","type":"message","status":"in_progress","role":"assistant","content":[]}}"#,
+            r#"{"type":"response.content_part.added","sequence_number":3,"item_id":"msg_7_0","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}}"#,
+            r#"{"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_7_0","output_index":0,"content_index":0,"delta":"o","logprobs":[]}"#,
+            r#"{"type":"response.output_text.delta","sequence_number":5,"item_id":"msg_7_0","output_index":0,"content_index":0,"delta":"k","logprobs":[]}"#,
+            r#"{"type":"response.output_text.done","sequence_number":6,"item_id":"msg_7_0","output_index":0,"content_index":0,"text":"ok","logprobs":[]}"#,
+            r#"{"type":"response.content_part.done","sequence_number":7,"item_id":"msg_7_0","output_index":0,"content_index":0,"part":{"type":"output_text","text":"ok","annotations":[],"logprobs":[]}}"#,
+            r#"{"type":"response.output_item.done","sequence_number":8,"output_index":0,"item":{"id":"msg_7_0","type":"message","status":"incomplete","role":"assistant","content":[{"type":"output_text","text":"ok","annotations":[],"logprobs":[]}]}}"#,
+            told[9].as_str(),
+        ]
+    );
+    assert!(told[9].starts_with(r#"{"type":"response.incomplete","sequence_number":9,"#), "{}", told[9]);
+    collect::response(&told);
+}
+
+#[test]
+fn calls_that_interleave_are_told_one_after_the_other() {
+    let call = |index: u8, members: &str| format!(r#""tool_calls":[{{"index":{index},{members}}}]"#);
+    let chunks = stream(
+        &[
+            &call(0, r#""id":"a","type":"function","function":{"name":"f","arguments":""}"#),
+            &call(1, r#""id":"b","type":"function","function":{"name":"g","arguments":"{\"x\""}"#),
+            &call(0, r#""function":{"arguments":"{\"y\":2}"}"#),
+            &call(1, r#""function":{"arguments":":1}"}"#),
+            r#""content":"done""#,
+        ],
+        "tool_calls",
+    );
+    let message = collect::message(&events(&chunks));
+    assert!(
+        message.contains(
+            r#""content":[{"type":"tool_use","id":"a","name":"f","input":{"y":2}},{"type":"tool_use","id":"b","name":"g","input":{"x":1}},{"type":"text","text":"done"}],"stop_reason":"tool_use""#
+        ),
+        "{message}"
+    );
+    collect::response(&response_events(br#"{"input":"a"}"#, &chunks));
+}
+
+#[test]
+fn a_call_is_told_while_it_comes() {
+    let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
+    let mut events = messages::Events::new(context(&request));
+    let begin = r#""tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]"#;
+    assert_eq!(events.take(&chunk(begin)).unwrap().len(), 2);
+    let more = r#""tool_calls":[{"index":0,"function":{"arguments":"{\"long"}}]"#;
+    assert_eq!(
+        events.take(&chunk(more)).unwrap(),
+        [
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"long"}}"#
+        ]
+    );
+}
+
+#[test]
+fn calls_without_an_index_or_all_with_one_are_told_apart() {
+    for index in ["", r#""index":0,"#] {
+        let call = |id: &str, name: &str, arguments: &str| {
+            format!(
+                r#""tool_calls":[{{{index}"id":"{id}","function":{{"name":"{name}","arguments":"{arguments}"}}}}]"#
+            )
+        };
+        let chunks =
+            stream(&[&call("a", "f", r#"{\"x\":1}"#), &call("b", "f", "{}"), &call("c", "g", "")], "stop");
+        let message = collect::message(&events(&chunks));
+        for expected in [
+            r#""id":"a","name":"f","input":{"x":1}"#,
+            r#""id":"b","name":"f","input":{}"#,
+            r#""id":"c","name":"g","input":{}"#,
+        ] {
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
+
+#[test]
+fn free_text_is_told_when_it_is_whole() {
+    let chunks = stream(
+        &[
+            r#""tool_calls":[{"index":0,"id":"a","function":{"name":"patch","arguments":"{\"inp"}}]"#,
+            r#""tool_calls":[{"index":0,"function":{"arguments":"ut\":\"x\\ny\"}"}}]"#,
+        ],
+        "tool_calls",
+    );
+    let told = response_events(br#"{"input":"a","tools":[{"type":"custom","name":"patch"}]}"#, &chunks);
+    let kinds: Vec<_> = told.iter().map(|event| event.split('"').nth(3).unwrap()).collect();
+    assert_eq!(
+        kinds[2..],
+        [
+            "response.output_item.added",
+            "response.custom_tool_call_input.delta",
+            "response.custom_tool_call_input.done",
+            "response.output_item.done",
+            "response.completed"
+        ]
+    );
+    assert!(collect::response(&told).contains(r#""name":"patch","input":"x\ny""#));
+}
+
+#[test]
+fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
+    let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
+    let mut events = messages::Events::new(context(&request));
+    assert_eq!(events.take("{}").unwrap().len(), 1);
+    for quiet in [
+        r#"{"choices":null}"#,
+        r#"{"choices":[{"index":1,"delta":{"content":"other"}}]}"#,
+        r#"{"choices":[{}]}"#,
+    ] {
+        assert!(events.take(quiet).unwrap().is_empty(), "{quiet}");
+    }
+    for garbage in ["", "null", "[]", "{", "7"] {
+        assert!(events.take(garbage).is_none(), "{garbage}");
+    }
+}
