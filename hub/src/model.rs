@@ -188,6 +188,8 @@ pub struct AuditRecord {
     pub user: UserId,
     /// The LLM row's name.
     pub llm: String,
+    /// The agent that stands for the row where the row is hidden from the user.
+    pub through: Option<String>,
     /// The model that answered.
     pub model: String,
     /// The session that answered; none for a public row.

@@ -163,8 +163,8 @@ pub struct AgentRow {
     pub id: String,
     /// Unique among agents.
     pub name: String,
-    /// The LLM it uses.
-    pub llm_name: String,
+    /// The LLM it uses; `null` for a caller who may not know of it.
+    pub llm_name: Option<String>,
     /// For people.
     pub description: Option<String>,
     /// Put before the caller's messages.

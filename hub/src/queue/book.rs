@@ -77,8 +77,10 @@ impl Open {
 
     /// Sent to this member.
     pub(super) fn taken_by(&mut self, candidate: &Candidate) {
-        self.task.llm = Some(candidate.name.clone());
-        self.task.session.clone_from(&candidate.session);
+        // Its owner reads the record: nothing of a row that is hidden behind an agent stands in it.
+        let shown = candidate.through.is_none();
+        self.task.llm = shown.then(|| candidate.name.clone());
+        self.task.session = candidate.session.clone().filter(|_| shown);
         self.taker = Some(candidate.clone());
     }
 
@@ -254,7 +256,7 @@ impl Book {
 
     fn view(&self, number: u64, open: &Open) -> TaskView {
         let pending = open.life.state() == TaskState::Pending;
-        let taker = open.taker.as_ref();
+        let taker = open.taker.as_ref().filter(|taker| taker.through.is_none());
         TaskView {
             position: pending.then(|| self.position(number, &open.task.target)),
             pool_name: taker.and_then(|taker| taker.pool.clone()),

@@ -18,7 +18,7 @@ pub use pick::{Candidate, Pick, Report};
 pub use register::{Refusal, Registered};
 pub use session::{BeatRefusal, Opened, UnknownSession};
 pub use sweep::Swept;
-pub use view::Target;
+pub use view::{Target, Through};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use wire::task::Endpoint;
 
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
-use crate::model::{Caller, Upstream};
+use crate::model::{Caller, Llm, Upstream};
 use crate::store::Change;
 
 /// A registrar opens its channel within milliseconds of its register call; one that needs longer has trouble.
@@ -37,6 +37,8 @@ pub struct Candidate {
     pub model: String,
     /// `openai`, `anthropic`, …
     pub provider_type: String,
+    /// The agent through which a caller comes that does not see the row: what the caller reads names the agent.
+    pub through: Option<String>,
     /// Its named pool.
     pub pool: Option<String>,
     /// The session that publishes it; none for a public row.
@@ -53,6 +55,21 @@ pub struct Candidate {
     pub full: bool,
     /// A public row's upstream.
     pub upstream: Option<Upstream>,
+}
+
+impl Candidate {
+    /// The name that the caller may read: the row's, or the agent's where the row is hidden.
+    pub fn shown(&self) -> &str {
+        self.through.as_deref().unwrap_or(&self.name)
+    }
+
+    /// A publisher's text as the caller may read it: the name of a hidden row is the agent's.
+    pub fn masked(&self, text: String) -> String {
+        match &self.through {
+            Some(agent) => text.replace(&format!("'{}'", self.name), &format!("'{agent}'")),
+            None => text,
+        }
+    }
 }
 
 /// The outcome of a pick.
@@ -99,6 +116,7 @@ impl Registry {
         entry.picked = picks;
         let Some(entry) = self.llms.get(&best) else { return found };
         Pick::Chosen(Box::new(Candidate {
+            through: self.hidden_behind(caller, target, &entry.llm),
             name: best,
             model: entry.llm.model.clone(),
             provider_type: entry.llm.provider_type.clone(),
@@ -115,10 +133,17 @@ impl Registry {
 
     fn names(&self, caller: &Caller, target: &Target) -> Vec<&str> {
         if target.pool {
-            self.members(caller, &target.name).map(|llm| llm.name.as_str()).collect()
+            let members = self.keyed(&target.name).filter(|llm| self.may_reach(caller, target, llm));
+            members.map(|llm| llm.name.as_str()).collect()
         } else {
             self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
         }
+    }
+
+    /// The agent that a caller reads instead of a row that it does not see.
+    fn hidden_behind(&self, caller: &Caller, target: &Target, llm: &Llm) -> Option<String> {
+        let hidden = !caller.sees(llm.visibility, &llm.owner);
+        target.through.as_ref().filter(|_| hidden).map(|through| through.agent.clone())
     }
 
     /// Whether a member has registered just now and its channel must be about to open: it already reads active.

@@ -1,7 +1,7 @@
 //! What a caller gets to see: every list, lookup and choice goes through here, so that the answer to a caller is a
 //! function of the rows that this caller may see.
 
-use wire::row::{AgentRow, LlmRow, PoolMembers, Status};
+use wire::row::{AgentRow, LlmRow, PoolMembers, Status, Visibility};
 
 use super::Registry;
 use super::pools::effective_key;
@@ -16,6 +16,24 @@ pub struct Target {
     pub pool: bool,
     /// Through a private row or agent: only this user's members.
     pub only_owner: Option<UserId>,
+    /// The agent through which the call comes.
+    pub through: Option<Through>,
+}
+
+/// An agent as the way to an LLM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Through {
+    /// The agent's name.
+    pub agent: String,
+    /// The agent's owner, where the agent stands for private rows of this user.
+    pub opens: Option<UserId>,
+}
+
+impl Target {
+    /// The name that texts for the caller use: the agent's, so that nothing is said of a row behind it.
+    pub fn shown(&self) -> &str {
+        self.through.as_ref().map_or(&self.name, |through| &through.agent)
+    }
 }
 
 impl Registry {
@@ -49,28 +67,60 @@ impl Registry {
                 name: name.to_owned(),
                 pool: effective_key(llm) == name,
                 only_owner: private_owner(llm),
+                through: None,
             }),
             None => self.members(caller, name).next().map(|_| Target {
                 name: name.to_owned(),
                 pool: true,
                 only_owner: None,
+                through: None,
             }),
         }
     }
 
-    /// What an agent that is pinned to `llm` reaches: the pool of that row.
+    /// What an agent that is pinned to `llm` reaches: the pool of that row. A private row, or a pool with private
+    /// members, that belongs to the agent's owner is reached by everybody who sees the agent, and only through it.
     pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Option<Target> {
-        let private_agent = (agent.visibility == wire::row::Visibility::Private).then(|| agent.owner.clone());
-        match self.llm(caller, &agent.llm_name) {
+        let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
+        let through = |opens: bool| {
+            let opens = opens.then(|| agent.owner.clone());
+            Some(Through { agent: agent.name.clone(), opens })
+        };
+        let reached = |llm: &Llm| llm.owner == agent.owner || caller.sees(llm.visibility, &llm.owner);
+        let pinned = self.llms.get(&agent.llm_name).map(|entry| &entry.llm);
+        match pinned.filter(|llm| reached(llm)) {
             Some(llm) => Some(Target {
                 name: effective_key(llm).to_owned(),
                 pool: true,
                 only_owner: private_agent.or_else(|| private_owner(llm)),
+                // Over a public row, the agent says nothing of its owner's private rows in the same pool.
+                through: through(llm.visibility == Visibility::Private),
             }),
-            None => self
-                .target(caller, &agent.llm_name)
-                .map(|target| Target { only_owner: private_agent.or(target.only_owner), ..target }),
+            None => self.keyed(&agent.llm_name).any(reached).then(|| Target {
+                name: agent.llm_name.clone(),
+                pool: true,
+                only_owner: private_agent,
+                through: through(true),
+            }),
         }
+    }
+
+    /// Whether a call of `caller` for `target` may go to the row: the caller sees it, or sees an agent of the row's
+    /// owner that stands for it.
+    pub(super) fn may_reach(&self, caller: &Caller, target: &Target, llm: &Llm) -> bool {
+        let opens = |through: &Through| {
+            through.opens.as_ref() == Some(&llm.owner)
+                && self.agent(caller, &through.agent).is_some_and(|agent| agent.owner == llm.owner)
+        };
+        caller.sees(llm.visibility, &llm.owner) || target.through.as_ref().is_some_and(opens)
+    }
+
+    /// The agent as `caller` reads it: the name of its LLM only where the caller may know of that LLM.
+    pub fn agent_row(&self, caller: &Caller, agent: &Agent) -> AgentRow {
+        let own = caller.role == Role::Admin || caller.user == agent.owner;
+        let known = own || self.target(caller, &agent.llm_name).is_some();
+        let row = agent.row();
+        AgentRow { llm_name: row.llm_name.filter(|_| known), ..row }
     }
 
     /// The members of the pool `key` that `caller` sees.
@@ -124,7 +174,7 @@ impl Registry {
 }
 
 fn private_owner(llm: &Llm) -> Option<UserId> {
-    (llm.visibility == wire::row::Visibility::Private).then(|| llm.owner.clone())
+    (llm.visibility == Visibility::Private).then(|| llm.owner.clone())
 }
 
 impl Llm {
@@ -160,12 +210,12 @@ impl Llm {
 }
 
 impl Agent {
-    /// The agent as callers read it.
+    /// The agent as its owner and admins read it.
     pub fn row(&self) -> AgentRow {
         AgentRow {
             id: self.id.clone(),
             name: self.name.clone(),
-            llm_name: self.llm_name.clone(),
+            llm_name: Some(self.llm_name.clone()),
             description: self.description.clone(),
             system_prompt: self.system_prompt.clone(),
             project: self.project.clone(),

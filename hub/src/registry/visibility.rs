@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
-use super::{Pick, Registry, Target};
+use super::{Candidate, Pick, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, Role, Upstream};
 use crate::options::{HubTimings, PoolPolicy};
@@ -91,17 +91,32 @@ fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> 
 fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
     let mut answers = Vec::new();
     answers.extend(registry.llms(caller).map(|llm| format!("{:?}", llm.row_for(caller))));
-    answers.extend(registry.agents(caller).map(|agent| format!("{:?}", agent.row())));
+    let agents = registry.agents(caller);
+    answers.extend(agents.map(|agent| format!("{:?}", registry.agent_row(caller, agent))));
     for name in NAMES {
         answers.push(format!("{:?}", registry.llm(caller, name).map(Llm::row)));
         answers.push(format!("{:?}", registry.pool(caller, name)));
         let target = registry.target(caller, name);
         answers.push(format!("{target:?} {:?}", chosen(registry, caller, target.as_ref())));
-        let agent = registry.agent(caller, name);
-        let target = agent.and_then(|agent| registry.agent_target(caller, agent));
-        answers.push(format!("{target:?} {:?}", chosen(registry, caller, target.as_ref())));
     }
     answers
+}
+
+/// Whom the caller's calls of each agent that it sees reach: the agent's owner, and the row.
+fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Option<Candidate>)> {
+    let agents: Vec<Agent> = registry.agents(caller).cloned().collect();
+    let mut reached = Vec::new();
+    for agent in agents {
+        let target = registry.agent_target(caller, &agent);
+        let picked =
+            target.map(|target| registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()));
+        let candidate = match picked {
+            Some(Pick::Chosen(candidate)) => Some(*candidate),
+            _ => None,
+        };
+        reached.push((agent, candidate));
+    }
+    reached
 }
 
 proptest! {
@@ -126,5 +141,38 @@ proptest! {
             all_answers(&mut registry(&llms, &agents), &caller),
             all_answers(&mut registry(&seen_llms, &seen_agents), &caller)
         );
+    }
+    /// A34, A37: through an agent a caller reaches what it sees, and what the agent's owner put behind the agent; a row
+    /// that it does not see has the agent's name for it. Rows of third users change nothing.
+    #[test]
+    fn an_agent_reaches_what_its_caller_sees_and_what_its_owner_has(
+        llms in prop::collection::btree_map(prop::sample::select(&NAMES[..6]), row(), 0..6),
+        agents in prop::collection::btree_map(prop::sample::select(&NAMES[5..]), agent(), 0..4),
+        user in prop::sample::select(&USERS[..]),
+    ) {
+        let llms: Vec<Llm> = llms.into_iter().map(|(name, llm)| Llm { name: name.into(), id: name.into(), ..llm }).collect();
+        let agents: Vec<Agent> =
+            agents.into_iter().map(|(name, agent)| Agent { name: name.into(), id: name.into(), ..agent }).collect();
+        let caller = Caller { user: user.into(), role: Role::Member, token_id: "t".into() };
+        for agent in &agents {
+            let reachable: Vec<Llm> = llms
+                .iter()
+                .filter(|llm| llm.owner == agent.owner || caller.sees(llm.visibility, &llm.owner))
+                .cloned()
+                .collect();
+            let one = std::slice::from_ref(agent);
+            let reached = through_agents(&mut registry(&llms, one), &caller);
+            let alone = through_agents(&mut registry(&reachable, one), &caller);
+            prop_assert_eq!(format!("{:?}", reached), format!("{:?}", alone));
+            let Some((_, Some(candidate))) = reached.first() else { continue };
+            let row = llms.iter().find(|llm| llm.name == candidate.name).unwrap();
+            let seen = caller.sees(row.visibility, &row.owner);
+            prop_assert!(seen || row.owner == agent.owner);
+            prop_assert_eq!(candidate.shown(), if seen { &row.name } else { &agent.name });
+            // A private row serves where the agent stands for it, not for being in the pool of a public one.
+            let pinned = llms.iter().find(|llm| llm.name == agent.llm_name);
+            let public = pinned.is_some_and(|llm| llm.visibility == Visibility::Public);
+            prop_assert!(seen || !public);
+        }
     }
 }

@@ -25,7 +25,7 @@ impl Call {
         let seat = hub.call_of(&request.caller.user)?;
         let asked = Asked {
             user: request.caller.user.clone(),
-            target: request.target.name.clone(),
+            target: request.target.shown().to_owned(),
             endpoint: request.endpoint,
             streaming: request.streaming,
         };
@@ -47,6 +47,7 @@ impl Call {
     pub fn sent(&self, task: &str, candidate: &Candidate) {
         let taker = Taker {
             llm: candidate.name.clone(),
+            through: candidate.through.clone(),
             pool: candidate.pool.clone(),
             model: candidate.model.clone(),
             session: candidate.session.clone(),

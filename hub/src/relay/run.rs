@@ -74,7 +74,7 @@ pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply
         try_members(hub, request, call),
     );
     tries.await.unwrap_or_else(|_| {
-        let text = format!("no answer from '{}' within {} s", request.target.name, wait.as_secs_f64());
+        let text = format!("no answer from '{}' within {} s", request.target.shown(), wait.as_secs_f64());
         Err(ApiError::new(ErrorKind::Timeout, text))
     })
 }
@@ -116,7 +116,7 @@ async fn next(
             (pick, nobody && registry.is_arriving(&request.caller, &request.target, hub.now()))
         };
         let patient = tried.is_empty() && request.patience.is_some();
-        let name = &request.target.name;
+        let name = request.target.shown();
         let nobody = match pick {
             Pick::Chosen(candidate) if !(patient && candidate.full) => {
                 if patient {
@@ -176,13 +176,23 @@ pub(crate) async fn try_one(
         }
     };
     match first {
-        Some(Piece::Answer { status, body, held }) => Ok(Reply::Whole { status, body, held }),
-        Some(Piece::Error(message)) => Err(failure(message)),
+        Some(Piece::Answer { status, body, held }) => {
+            Ok(Reply::Whole { status, body: masked(candidate, status, body), held })
+        }
+        Some(Piece::Error(message)) => Err(failure(candidate.masked(message))),
         Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
         Some(Piece::Reattached) | None => {
             Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered"))
         }
     }
+}
+
+/// An error's body without the name of a hidden row.
+fn masked(candidate: &Candidate, status: u16, body: Box<RawValue>) -> Box<RawValue> {
+    if status < 400 || candidate.through.is_none() {
+        return body;
+    }
+    RawValue::from_string(candidate.masked(body.get().to_owned())).unwrap_or(body)
 }
 
 /// A publisher's `{error}` as its caller reads it.

@@ -79,7 +79,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     let failed = |message: String| ApiError::new(ErrorKind::Unavailable, message);
     let joined = hub.wakes.lock().join(&candidate.name);
     let (mut outcome, begin) =
-        joined.ok_or_else(|| failed(format!("too many callers wait for '{}' to wake", candidate.name)))?;
+        joined.ok_or_else(|| failed(format!("too many callers wait for '{}' to wake", candidate.shown())))?;
     let _waiting = Waiting { hub, row: &candidate.name };
     if let Some(sender) = begin {
         // On its own: the caller who began it may leave, the others still want it.
@@ -100,8 +100,8 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     }
     match outcome.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(Ok(()))) => Ok(()),
-        Ok(Some(Err(message))) => Err(failed(message.clone())),
-        Ok(None) | Err(_) => Err(failed(format!("'{}' could not be woken", candidate.name))),
+        Ok(Some(Err(message))) => Err(failed(candidate.masked(message.clone()))),
+        Ok(None) | Err(_) => Err(failed(format!("'{}' could not be woken", candidate.shown()))),
     }
 }
 

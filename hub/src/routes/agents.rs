@@ -9,7 +9,7 @@ use super::HubData;
 use super::infer::{patience, request_body};
 use crate::agents;
 use crate::error::{ApiError, Dialect};
-use crate::model::{Agent, Caller};
+use crate::model::Caller;
 use crate::relay::{Request, serve};
 
 pub(super) fn register(config: &mut ServiceConfig) {
@@ -20,12 +20,17 @@ pub(super) fn register(config: &mut ServiceConfig) {
 }
 
 async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let rows: Vec<AgentRow> = hub.registry.lock().agents(&caller).map(Agent::row).collect();
+    let registry = hub.registry.lock();
+    let rows: Vec<AgentRow> =
+        registry.agents(&caller).map(|agent| registry.agent_row(&caller, agent)).collect();
+    drop(registry);
     HttpResponse::Ok().json(rows)
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let row = hub.registry.lock().agent(&caller, &name).map(Agent::row);
+    let registry = hub.registry.lock();
+    let row = registry.agent(&caller, &name).map(|agent| registry.agent_row(&caller, agent));
+    drop(registry);
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("agent", &name))?))
 }
 

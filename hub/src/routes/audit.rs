@@ -49,17 +49,20 @@ async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<Htt
     hub.watch.flush().await;
     let limit = wanted.limit.unwrap_or(SOME).min(MOST);
     let rows = hub.store.audit(user, wanted.llm.as_deref(), limit).await?;
-    Ok(HttpResponse::Ok().json(rows.into_iter().map(View::from).collect::<Vec<_>>()))
+    Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| View::of(row, &caller)).collect::<Vec<_>>()))
 }
 
-impl From<AuditRecord> for View {
-    fn from(row: AuditRecord) -> Self {
+impl View {
+    /// A row that is hidden from its caller reads as the agent through which it was asked.
+    fn of(row: AuditRecord, caller: &Caller) -> Self {
+        let through = row.through.filter(|_| caller.role != Role::Admin);
+        let shown = through.is_none();
         Self {
             task: row.task,
             user: row.user,
-            llm: row.llm,
-            model: row.model,
-            publisher: row.publisher,
+            llm: through.unwrap_or(row.llm),
+            model: if shown { row.model } else { String::new() },
+            publisher: row.publisher.filter(|_| shown),
             streaming: row.streaming,
             status: row.status,
             created_at: row.created_at,

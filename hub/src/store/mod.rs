@@ -117,7 +117,8 @@ pub trait Store: Send + Sync {
     /// The newest ended durable tasks of `owner` (`None`: of all).
     fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>>;
 
-    /// The newest audit records, of one user and of one LLM if named.
+    /// The newest audit records, of one user and of one LLM if named. With a user, the name is one that this user may
+    /// read: `through` stands for the row.
     fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>>;
 
     /// Deletes ended tasks and audit records that ended before `before`.

@@ -249,7 +249,8 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
 fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
     let sql =
         "INSERT INTO audit (task, user, llm, model, publisher, streaming, status, created_at, first_byte_ms,
-        total_ms, input_tokens, output_tokens) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        total_ms, input_tokens, output_tokens, through)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let values = params![
         record.task,
         record.user,
@@ -263,6 +264,7 @@ fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
         clamp(record.total_ms),
         record.input_tokens.map(clamp),
         record.output_tokens.map(clamp),
+        record.through,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -272,6 +274,7 @@ pub(super) fn audit(row: &Row<'_>) -> Result<AuditRecord> {
         task: row.get("task")?,
         user: row.get("user")?,
         llm: row.get("llm")?,
+        through: row.get("through")?,
         model: row.get("model")?,
         publisher: row.get("publisher")?,
         streaming: row.get("streaming")?,

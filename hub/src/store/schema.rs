@@ -53,6 +53,9 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX audit_by_llm ON audit (llm, seq);
     CREATE INDEX audit_by_user ON audit (user, seq);
     CREATE INDEX audit_by_time ON audit (created_at);
+", "
+    -- The agent by which a member reads a row that it does not see.
+    ALTER TABLE audit ADD COLUMN through TEXT;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

@@ -170,7 +170,7 @@ impl Store for SqliteStore {
             }
             (None, Some(_)) => "SELECT * FROM audit WHERE ?1 IS NULL AND llm = ?2 ORDER BY seq DESC LIMIT ?3",
             (Some(_), Some(_)) => {
-                "SELECT * FROM audit WHERE user = ?1 AND llm = ?2 ORDER BY seq DESC LIMIT ?3"
+                "SELECT * FROM audit WHERE user = ?1 AND coalesce(through, llm) = ?2 ORDER BY seq DESC LIMIT ?3"
             }
         };
         self.run(move |conn| rows::all(conn, sql, params![user, llm, limit_of(limit)], rows::audit))

@@ -101,6 +101,7 @@ fn audit(task: &str) -> AuditRecord {
     AuditRecord {
         task: task.into(),
         user: "alice".into(),
+        through: None,
         llm: "a".into(),
         model: "m".into(),
         publisher: None,

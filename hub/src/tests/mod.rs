@@ -20,6 +20,7 @@ mod road;
 mod shapes;
 mod smuggling;
 pub(crate) mod support;
+mod through_agents;
 mod upstream;
 mod view;
 mod visibility;

@@ -34,6 +34,8 @@ pub struct Asked {
 pub struct Taker {
     /// The row.
     pub llm: String,
+    /// The agent that stands for the row where the row is hidden from who asked.
+    pub through: Option<String>,
     /// Its pool.
     pub pool: Option<String>,
     /// Its model.
@@ -130,10 +132,11 @@ impl Inference {
             self.attempt = Some(attempt);
         }
         self.show(|view| {
-            view.pool_name.clone_from(&taker.pool);
-            view.llm_name = Some(taker.llm.clone());
-            view.model = Some(taker.model.clone());
-            view.worker.clone_from(&taker.session);
+            let shown = taker.through.is_none();
+            view.pool_name = taker.pool.clone().filter(|_| shown);
+            view.llm_name = shown.then(|| taker.llm.clone());
+            view.model = shown.then(|| taker.model.clone());
+            view.worker = taker.session.clone().filter(|_| shown);
         });
         self.count_shown(taker.shared);
         self.meter = Some(self.watch.rates.meter(&taker.llm));
@@ -216,6 +219,7 @@ impl Inference {
         self.watch.audit.add(AuditRecord {
             task: taker.as_ref().map_or_else(|| self.id.clone(), |taker| taker.task.clone()),
             user: self.asked.user.clone(),
+            through: taker.as_ref().and_then(|taker| taker.through.clone()),
             llm: taker.as_ref().map_or_else(|| self.asked.target.clone(), |taker| taker.llm.clone()),
             model: taker.as_ref().map(|taker| taker.model.clone()).unwrap_or_default(),
             publisher: taker.and_then(|taker| taker.session),

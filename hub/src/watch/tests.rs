@@ -18,6 +18,7 @@ fn asked(user: &str) -> Asked {
 
 fn taker(task: &str) -> Taker {
     Taker {
+        through: None,
         llm: format!("row-{task}"),
         pool: Some("pool".into()),
         model: "m".into(),
