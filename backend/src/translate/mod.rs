@@ -59,6 +59,8 @@ struct Asked {
     tools: tools::Renamed,
     /// Whether the caller sends reasoning back with its next request.
     keeps_reasoning: bool,
+    /// Whether the caller said that nothing of the answer is to be stored.
+    is_not_stored: bool,
 }
 
 /// The body as checked compact text; JSON of 128 levels at most.

@@ -6,6 +6,7 @@ use super::super::chunk::THOUGHTS;
 use super::super::conversation::{Conversation, Part};
 use super::super::json::{Json, escape};
 use super::super::{Invalid, invalid, shown};
+use super::kept::Kept;
 use super::offer::{LOCAL_SHELL, flat_name};
 
 /// Adds `input`, a string that `say` takes or items; `place` names it in an error.
@@ -13,13 +14,14 @@ pub(super) fn add_all<'a>(
     chat: &mut Conversation<'a>,
     input: &Json<'a>,
     place: &str,
+    kept: &Kept,
     say: fn(&mut Conversation<'a>, Part<'a>),
 ) -> Result<(), Invalid> {
     match input {
         Json::Array(items) => items
             .iter()
             .enumerate()
-            .try_for_each(|(index, item)| add(chat, item, &format!("{place}[{index}]"))),
+            .try_for_each(|(index, item)| add(chat, item, &format!("{place}[{index}]"), kept)),
         text if text.is_string() => {
             if let Some(part) = text_part(text) {
                 say(chat, part);
@@ -30,7 +32,7 @@ pub(super) fn add_all<'a>(
     }
 }
 
-fn add<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Result<(), Invalid> {
+fn add<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str, kept: &Kept) -> Result<(), Invalid> {
     let kind = item.get_str("type").unwrap_or(Cow::Borrowed("message"));
     let call = item.get_fragment("call_id");
     match &*kind {
@@ -57,12 +59,16 @@ fn add<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Result<
         "reasoning" => reasoning(chat, item),
         "item_reference" => {
             let id = item.get_str("id").unwrap_or_default();
-            // Reasoning is for the model that made it, and may be left out.
-            if !id.starts_with("rs_") {
-                let id = shown(&id);
-                return Err(invalid(format!(
-                    "{place}: item_reference '{id}': this model's server stores nothing: send the item itself (store: false)"
-                )));
+            match kept.get(&id).and_then(|item| Json::parse(item).ok()) {
+                Some(item) if item.get_fragment("type") != "item_reference" => add(chat, &item, place, kept)?,
+                // Reasoning is for the model that made it, and may be left out.
+                _ if id.starts_with("rs_") => (),
+                _ => {
+                    let id = shown(&id);
+                    return Err(invalid(format!(
+                        "{place}: the item '{id}' is not kept here: send the item itself (store: false)"
+                    )));
+                }
             }
         }
         other => {

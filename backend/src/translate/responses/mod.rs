@@ -1,12 +1,14 @@
-//! OpenAI's Responses API by chat completions. Nothing is stored: what refers to something stored is refused in words.
+//! OpenAI's Responses API by chat completions. Whole conversations are not stored: what refers to one is refused in words.
 
 mod answer;
 mod events;
 mod items;
+mod kept;
 mod offer;
 mod output;
 mod request;
 
 pub use answer::{error, from_chat};
 pub use events::Events;
-pub use request::to_chat;
+pub use kept::Kept;
+pub use request::{to_chat, to_chat_with};

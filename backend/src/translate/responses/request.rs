@@ -4,6 +4,7 @@ use super::super::conversation::{Conversation, Part};
 use super::super::json::Json;
 use super::super::{Asked, ChatRequest, Invalid, chat_body, checked, invalid};
 use super::items;
+use super::kept::Kept;
 use super::offer::Offer;
 
 /// Members that chat completions has under the same name.
@@ -30,15 +31,20 @@ const ECHOED: [(&str, &str); 15] = [
 
 /// The request for chat completions that asks what the Responses request `body` asks.
 pub fn to_chat(body: &[u8]) -> Result<ChatRequest, Invalid> {
+    to_chat_with(body, &Kept::new(0))
+}
+
+/// As [`to_chat`], for a request that may refer to items in `kept`.
+pub fn to_chat_with(body: &[u8], kept: &Kept) -> Result<ChatRequest, Invalid> {
     let text = checked(body)?;
     let asked = Json::of_compact(&text);
     refuse_stored(&asked)?;
     let mut chat = Conversation::default();
     if let Some(instructions) = asked.get("instructions") {
-        items::add_all(&mut chat, instructions, "instructions", Conversation::system_part)?;
+        items::add_all(&mut chat, instructions, "instructions", kept, Conversation::system_part)?;
     }
     match asked.get("input") {
-        Some(input) => items::add_all(&mut chat, input, "input", Conversation::user_part)?,
+        Some(input) => items::add_all(&mut chat, input, "input", kept, Conversation::user_part)?,
         None => return Err(invalid("input must be a string or an array of items")),
     }
     let (mut out, streaming) = chat_body(&asked, &SAME, chat.end());
@@ -62,6 +68,7 @@ pub fn to_chat(body: &[u8]) -> Result<ChatRequest, Invalid> {
         stops: Vec::new(),
         tools: offer.put(&mut out),
         keeps_reasoning: asked.get("include").map(Json::items).unwrap_or_default().iter().any(is_reasoning),
+        is_not_stored: asked.get("store").and_then(Json::as_bool) == Some(false),
     };
     Ok(ChatRequest { body: out.to_string(), streaming, asked })
 }

@@ -1,4 +1,4 @@
-use super::super::responses::{error, from_chat, to_chat};
+use super::super::responses::{Kept, error, from_chat, to_chat, to_chat_with};
 use super::{at, body, completion, context};
 
 fn chat(request: &str) -> super::Json<'static> {
@@ -53,7 +53,7 @@ fn what_needs_a_store_or_is_unknown_is_refused_by_its_name() {
         (r#"{"input":"a","prompt":{"id":"p"}}"#, "prompt"),
         (r#"{"input":"a","background":true}"#, "background"),
         (r#"{"input":[{"type":"computer_call","id":"x"}]}"#, "input[0]: an item of type 'computer_call'"),
-        (r#"{"input":[{"type":"item_reference","id":"msg_9"}]}"#, "item_reference 'msg_9'"),
+        (r#"{"input":[{"type":"item_reference","id":"msg_9"}]}"#, "the item 'msg_9' is not kept here"),
         (
             r#"{"input":[{"role":"user","content":[{"type":"input_video"}]}]}"#,
             "input[0].content[0]: this model takes no content of type 'input_video'",
@@ -181,4 +181,53 @@ fn errors_of_openais_shape_pass_and_others_get_it() {
         r#"{"error":{"message":"Not Found","type":"invalid_request_error","param":null,"code":null}}"#
     );
     assert!(error(500, "").contains("the backend gave no reason"));
+}
+
+#[test]
+fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
+    let next = br#"{"input":[{"type":"item_reference","id":"rs_7_0"},{"type":"item_reference","id":"msg_7_1"},{"type":"item_reference","id":"ctc_7_2"},{"type":"custom_tool_call_output","call_id":"c1","output":"o"}]}"#;
+    let answer = completion(
+        r#""reasoning":"hm","content":"ok \ud83d","tool_calls":[{"id":"c1","function":{"name":"g","arguments":"{\"input\":\"x\"}"}}]"#,
+        "tool_calls",
+    );
+    let tools = r#""tools":[{"type":"custom","name":"g"}]"#;
+    for (store, limit, is_kept) in
+        [("", 10_000, true), (r#""store":false,"#, 10_000, false), ("", 100, false)]
+    {
+        let first = to_chat(format!(r#"{{{store}"input":"a",{tools}}}"#).as_bytes()).unwrap();
+        let mut kept = Kept::new(limit);
+        kept.keep(&first, &from_chat(&answer, &context(&first)).unwrap());
+        let chat = to_chat_with(next, &kept);
+        assert_eq!(chat.is_ok(), is_kept);
+        let Ok(chat) = chat else { continue };
+        let chat = super::Json::parse(&chat.body).unwrap();
+        assert_eq!(
+            at(&chat, "messages/0"),
+            r#"{"role":"assistant","content":"ok \ud83d","tool_calls":[{"id":"c1","type":"function","function":{"name":"g","arguments":"{\"input\":\"x\"}"}}]}"#
+        );
+        assert_eq!(at(&chat, "messages/1/content"), r#""o""#);
+    }
+}
+
+#[test]
+fn a_streamed_item_is_kept_when_it_is_done_and_makes_room_when_it_is_old() {
+    let request = to_chat(br#"{"input":"a"}"#).unwrap();
+    let mut kept = Kept::new(300);
+    let done = |id: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","sequence_number":1,"output_index":0,"item":{{"id":"{id}","type":"message","role":"assistant","content":"said by {id}"}}}}"#
+        )
+    };
+    kept.keep(
+        &request,
+        r#"{"type":"response.output_item.added","item":{"id":"m9","type":"message","role":"assistant"}}"#,
+    );
+    for id in ["m1", "m2", "m3", "m4", "m4"] {
+        kept.keep(&request, &done(id));
+    }
+    let refer = |id: &str| {
+        to_chat_with(format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}}]}}"#).as_bytes(), &kept)
+    };
+    assert!(refer("m4").unwrap().body.contains("said by m4"));
+    assert!(refer("m1").is_err() && refer("m9").is_err());
 }
