@@ -6,18 +6,15 @@ use actors::{
     ProviderConfig, Secret,
     options::{BackendConfig, HttpBackend},
 };
-use awc::Client;
+use backend::http::Client;
+use backend::{ListError, http::SendError};
 use futures_util::future::join_all;
-use serde_json::Value;
 use wire::WireName;
 
 use crate::config::names;
 
 /// Everything here is on this machine: a server that runs answers in milliseconds, one that is starting is not up.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// A list of models is some kilobytes; llama.cpp's has a word on each.
-const LARGEST_LIST: usize = 4 << 20;
-
 /// A kind of server and where it usually listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usual {
@@ -74,31 +71,35 @@ pub(crate) async fn usual(client: &Client) -> Vec<Found> {
 
 /// The models of the server at `url`.
 pub(crate) async fn at(client: &Client, url: &str) -> Result<Vec<Found>, String> {
-    Ok(found(GIVEN, url, models(client, url, None).await?))
+    let models = models(client, url, None).await.map_err(|unlisted| unlisted.why)?;
+    Ok(found(GIVEN, url, models))
 }
 
 fn found(server: Usual, url: &str, models: Vec<String>) -> Vec<Found> {
     models.into_iter().map(|model| Found { server, url: url.to_owned(), model }).collect()
 }
 
-/// The ids that `GET {url}/models` lists. The error says why there are none, and never the key.
-pub(crate) async fn models(client: &Client, url: &str, key: Option<&Secret>) -> Result<Vec<String>, String> {
-    let mut request = client.get(format!("{url}/models")).timeout(LOOK_TIMEOUT);
-    if let Some(key) = key {
-        request = request.insert_header(("authorization", format!("Bearer {}", key.reveal())));
-    }
-    let mut answer = request.send().await.map_err(|_| "it does not answer".to_owned())?;
-    let status = answer.status();
-    let bytes = actors::http::read_body(&mut answer, LARGEST_LIST, LOOK_TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    if !status.is_success() {
-        return Err(format!("it answered {}", crate::client::status_text(status)));
-    }
-    let list: Value =
-        serde_json::from_slice(&bytes).map_err(|_| "its list of models is not JSON".to_owned())?;
-    let models = list["data"].as_array().ok_or("its answer is not a list of models")?;
-    Ok(models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
+/// Why a backend's models are not known.
+pub(crate) struct Unlisted {
+    /// Whether it answered all the same: not every server lists its models.
+    pub(crate) answers: bool,
+    /// In words, never with the key.
+    pub(crate) why: String,
+}
+
+/// The ids that `GET {url}/models` lists.
+pub(crate) async fn models(
+    client: &Client,
+    url: &str,
+    key: Option<&Secret>,
+) -> Result<Vec<String>, Unlisted> {
+    backend::models(client, url, key, LOOK_TIMEOUT).await.map_err(|error| match error {
+        ListError::Unanswered(SendError::Unreachable | SendError::Silent) => {
+            Unlisted { answers: false, why: "it does not answer".to_owned() }
+        }
+        ListError::Unanswered(error) => Unlisted { answers: false, why: error.to_string() },
+        error => Unlisted { answers: true, why: error.to_string() },
+    })
 }
 
 /// The name a found model is published by: the first that `is_taken` does not know.

@@ -12,7 +12,6 @@ pub mod outbox;
 pub mod provider;
 pub mod registrar;
 mod root;
-pub mod secret;
 pub mod session;
 pub mod status;
 pub mod stream;
@@ -24,7 +23,7 @@ mod test_log;
 pub mod uplink;
 pub mod wake;
 
+pub use ::backend::Secret;
 pub use options::{AgentConfig, Credentials, Options, ProviderConfig, Timings};
 pub use registrar::{Ended, Registrar, StartError};
-pub use secret::Secret;
 pub use supervise::install_panic_hook;

@@ -1,5 +1,7 @@
 //! What a registrar is told: checked values only. The binary makes them of files, a library user by hand.
 
+pub use backend::{Availability, HttpBackend, MockConfig};
+
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use serde_json::value::RawValue;
 use wire::WireName;
 use wire::row::{Tier, Visibility};
 
-use crate::secret::Secret;
+use crate::Secret;
 
 /// All that a registrar needs.
 #[derive(Debug, Clone)]
@@ -172,15 +174,6 @@ pub enum BackendConfig {
     Custom(CustomBackend),
 }
 
-/// A backend behind HTTP. URL and key are secrets: they are in no message, log line or error text.
-#[derive(Debug, Clone)]
-pub struct HttpBackend {
-    /// Base URL up to and with `/v1`, no trailing slash.
-    pub url: Secret,
-    /// Sent as `Authorization: Bearer` (OpenAI) or `x-api-key` (Anthropic).
-    pub api_key: Option<Secret>,
-}
-
 /// A backend made by a library user: a function that makes one, called at start and after each crash. The function
 /// travels in messages, so it is `Send`; what it makes stays on its arbiter.
 #[derive(Clone)]
@@ -190,19 +183,6 @@ impl std::fmt::Debug for CustomBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("CustomBackend")
     }
-}
-
-/// The built-in backend: echoes the last user text, cut or repeated to `tokens` words.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct MockConfig {
-    /// Words of an answer; `None`: as many as the text has.
-    pub tokens: Option<usize>,
-    /// Pace of a streamed answer; `None`: as fast as they go.
-    pub tokens_per_second: Option<f64>,
-    /// Every n-th request fails.
-    pub fail_every: Option<u64>,
-    /// Every n-th request panics.
-    pub panic_every: Option<u64>,
 }
 
 /// What becomes of a running request whose caller went away.
@@ -267,17 +247,6 @@ pub enum Action {
         /// UDP port, 9 unless told otherwise.
         port: u16,
     },
-}
-
-/// Another way to tell whether a backend is available.
-#[derive(Debug, Clone)]
-pub struct Availability {
-    /// Asked with GET; 2 s.
-    pub url: Secret,
-    /// Where in the JSON answer to look (RFC 6901).
-    pub json_pointer: String,
-    /// What must stand there.
-    pub equals: serde_json::Value,
 }
 
 /// One agent to publish.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use awc::Client;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use wire::texts;
 
+use crate::backend::Client;
 use crate::http;
 use crate::hub_client::HubClient;
 use crate::options::{AgentConfig, Options, ProviderConfig};
@@ -209,5 +209,5 @@ fn backend_client(tls: Option<Arc<ClientConfig>>, ca_file: Option<&Path>) -> Cli
         let warn = |error| log::warn!("backends cannot be called by https: {error}");
         http::tls_config(ca_file).map_err(warn).ok()
     });
-    http::client(tls)
+    Client::new(tls)
 }

@@ -1,4 +1,4 @@
-//! Calls to a hub, and to backends when looking for them.
+//! Calls to a hub, and the client for backends.
 
 mod error;
 
@@ -20,10 +20,16 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// A client that follows no redirect: a token or a prompt must not go where somebody else points.
-pub(crate) fn plain(ca_file: Option<&Path>, needs_tls: bool) -> Result<Client, Failure> {
+fn plain(ca_file: Option<&Path>, needs_tls: bool) -> Result<Client, Failure> {
     // Reading the system's certificates costs milliseconds: only where they are needed.
     let tls = if needs_tls { Some(http::tls_config(ca_file).map_err(Failure::usage)?) } else { None };
     Ok(http::client(tls))
+}
+
+/// A client for the backend at `url`.
+pub(crate) fn for_backend(url: &str) -> Result<backend::http::Client, Failure> {
+    let tls = url.starts_with("https://").then(|| http::tls_config(None)).transpose();
+    Ok(backend::http::Client::new(tls.map_err(Failure::usage)?))
 }
 
 /// A hub, seen with one token.

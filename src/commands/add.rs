@@ -79,7 +79,7 @@ struct Choice {
 async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
     let mut found = match &args.url {
         None => {
-            let found = discover::usual(&client::plain(None, false)?).await;
+            let found = discover::usual(&client::for_backend("")?).await;
             if found.is_empty() {
                 return Err(Failure::failed(
                     "no backend answers on this machine (Ollama 11434, LM Studio 1234, vLLM 8000, llama.cpp 8080): \
@@ -91,7 +91,7 @@ async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
         Some(url) => {
             let url =
                 config::url::api_base(url).map_err(|why| Failure::usage(format!("--url '{url}': {why}")))?;
-            let client = client::plain(None, url.starts_with("https://"))?;
+            let client = client::for_backend(&url)?;
             discover::at(&client, &url).await.map_err(|why| {
                 Failure::failed(format!("cannot ask {url} for its models: {why}; is the backend running?"))
             })?

@@ -11,7 +11,7 @@ use crate::{
     cli::Global,
     client::{self, HubClient},
     config::{self, Places, Published},
-    discover,
+    discover::{self, Unlisted},
     exit::{Code, Failure, Outcome},
     output,
 };
@@ -124,7 +124,7 @@ async fn backend(provider: &ProviderConfig, findings: &mut Findings) -> Outcome 
         _ => return Findings::good(&format!("{name}: not asked: a key would be spent")),
     };
     let url = http.url.reveal();
-    let client = client::plain(None, url.starts_with("https://"))?;
+    let client = client::for_backend(url)?;
     match discover::models(&client, url, http.api_key.as_ref()).await {
         Ok(models) if models.is_empty() || models.contains(&provider.model) => {
             Findings::good(&format!("{name}: the backend at {url} answers and has {}", provider.model))
@@ -134,10 +134,13 @@ async fn backend(provider: &ProviderConfig, findings: &mut Findings) -> Outcome 
             provider.model,
             models.iter().map(|model| output::printable(model)).collect::<Vec<_>>().join(", ")
         )),
-        Err(why) if provider.wake.is_some() => {
+        Err(Unlisted { answers: true, why }) => Findings::doubtful(&format!(
+            "{name}: the backend at {url} answers, but does not list its models: {why}"
+        )),
+        Err(Unlisted { why, .. }) if provider.wake.is_some() => {
             Findings::doubtful(&format!("{name}: the backend at {url} sleeps or is down: {why}"))
         }
-        Err(why) => findings
+        Err(Unlisted { why, .. }) => findings
             .bad(&format!("{name}: cannot ask the backend at {url} for its models: {why}; is it running?")),
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{JsonError, Object, quote};
+use crate::json::{JsonError, Object, quote, unquote};
 
 /// The request that goes to the backend (SPEC.md section 3.3): `model` becomes `model` when one is given, `stream`
 /// follows `streaming`, and without streaming `stream_options` goes. All other members keep their value.
@@ -92,16 +92,55 @@ pub fn usage(body: &str) -> Option<Usage> {
     })
 }
 
-/// The message in a backend's error body: `{"error":{"message":…}}`, `{"error":"…"}`, `{"message":…}`, `{"detail":…}`.
+/// Characters of an error body in which no words are found.
+const MAX_WORDLESS: usize = 500;
+
+/// The words in a backend's error body: of `{"error":{"message":…}}` and `{"error":"…"}`, else of `message`, `msg`,
+/// `detail`, `errors`, `reason`, `description` and `title`, which may be texts, objects or lists of them
+/// (`{"detail":[{"loc":["body","n"],"msg":"…"}]}`). A JSON object without any is its own compact text, cut to 500
+/// characters. `None` for what is no JSON object.
 pub fn error_message(body: &str) -> Option<String> {
     let object = Object::parse(body).ok()?;
-    if let Some(error) = object.get("error") {
-        let inner = Object::parse(error).ok().and_then(|inner| inner.get_string("message"));
-        if let Some(message) = inner.or_else(|| serde_json::from_str(error).ok()) {
-            return Some(message);
-        }
+    words_of(&object, 0).or_else(|| {
+        let text = crate::json::compact(body).ok()?;
+        Some(text.chars().take(MAX_WORDLESS).collect())
+    })
+}
+
+/// Members that hold the words of an error, the likeliest first.
+const WORDS: [&str; 9] =
+    ["error", "message", "msg", "detail", "errors", "reason", "description", "error_description", "title"];
+
+fn words_of(object: &Object<'_>, depth: usize) -> Option<String> {
+    WORDS.iter().find_map(|key| words(object.get(key)?, depth + 1))
+}
+
+/// The words in a member's value.
+fn words(value: &str, depth: usize) -> Option<String> {
+    /// Deepest level that is looked at: `errors`, its items, their `error`, its `message`.
+    const MAX_LEVEL: usize = 4;
+
+    if depth > MAX_LEVEL {
+        return None;
     }
-    object.get_string("message").or_else(|| object.get_string("detail"))
+    match value.as_bytes().first()? {
+        b'"' => unquote(value).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+        b'{' => {
+            let object = Object::parse(value).ok()?;
+            let said = words_of(&object, depth)?;
+            // FastAPI's way to say which key is wrong.
+            let place: Option<Vec<&RawValue>> =
+                object.get("loc").and_then(|loc| serde_json::from_str(loc).ok());
+            let place: Vec<_> = place.iter().flatten().map(|part| part.get().trim_matches('"')).collect();
+            Some(if place.is_empty() { said } else { format!("{}: {said}", place.join(".")) })
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;
+            let said: Vec<_> = items.iter().filter_map(|item| words(item.get(), depth + 1)).collect();
+            (!said.is_empty()).then(|| said.join("; "))
+        }
+        _ => None,
+    }
 }
 
 /// An error in OpenAI's shape.
@@ -160,15 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn a_backends_message_is_found_in_each_of_the_usual_shapes() {
+    fn a_backends_words_are_found_in_each_of_the_usual_shapes() {
         for body in [
             r#"{"error":{"message":"m","code":1}}"#,
             r#"{"error":"m"}"#,
             r#"{"message":"m"}"#,
             r#"{"detail":"m"}"#,
+            r#"{"msg":"m","code":3}"#,
+            r#"{"errors":["m"]}"#,
+            r#"{"errors":[{"title":"m"}]}"#,
+            r#"{"title":"m","status":422}"#,
+            r#"{"error":{"error":{"message":"m"}}}"#,
+            r#"{"error":null,"message":"m"}"#,
+            r#"{"error":{"message":""},"detail":"m"}"#,
         ] {
             assert_eq!(error_message(body).as_deref(), Some("m"), "{body}");
         }
+        let fields = r#"{"detail":[{"loc":["body","n",0],"msg":"too small"},{"msg":"no \ud83d"}]}"#;
+        assert_eq!(error_message(fields).as_deref(), Some("body.n.0: too small; no \u{fffd}"));
+        assert_eq!(error_message(r#"{ "code": 7 }"#).as_deref(), Some(r#"{"code":7}"#));
+        assert_eq!(error_message(&format!(r#"{{"x":"{}"}}"#, "é".repeat(900))).unwrap().chars().count(), 500);
         assert_eq!(error_message("<html>"), None);
     }
 }

@@ -9,7 +9,7 @@ mod faults;
 
 use super::address::HubAddress;
 use super::*;
-use crate::secret::Secret;
+use crate::Secret;
 use crate::test_hub::{Reply, TestHub, wait_until};
 use crate::uplink::{Cut, Posted, Uplink};
 

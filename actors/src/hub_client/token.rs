@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::InvalidHub;
+use crate::Secret;
 use crate::options::Credentials;
-use crate::secret::Secret;
 
 /// A credentials file has two short texts; more than this is another file.
 const MAX_FILE: u64 = 64 << 10;

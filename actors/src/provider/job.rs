@@ -114,12 +114,14 @@ impl Job {
             Ok(request) => request,
             Err(error) => return Ending::Result(TaskResult::Error(error)),
         };
-        let (streaming, endpoint) = (request.streaming, request.endpoint);
+        let endpoint = request.endpoint;
         let answer = match self.ask(generation, request).await {
             Ok(answer) => answer,
-            Err(error) => {
-                outcome.reached = Some(error != texts::BACKEND_NOT_AVAILABLE);
-                return Ending::Result(TaskResult::Error(error));
+            Err(result) => {
+                let gone =
+                    matches!(&result, TaskResult::Error(error) if error == texts::BACKEND_NOT_AVAILABLE);
+                outcome.reached = Some(!gone);
+                return Ending::Result(result);
             }
         };
         outcome.reached = Some(true);
@@ -127,11 +129,11 @@ impl Job {
             Answer::Whole { status, body } if self.task.streaming && status < 400 => {
                 self.as_stream(id, endpoint, &body).await
             }
-            Answer::Whole { status, body } => Ending::Result(self.whole(status, &body, streaming)),
+            Answer::Whole { status, body } => Ending::Result(self.whole(status, &body)),
             Answer::Pieces => {
                 // Until something is there to send, a failure is a plain result, which a hub may try elsewhere.
                 let first = match generation.piece().await {
-                    Some(Err(error)) => return Ending::Result(TaskResult::Error(error.to_string())),
+                    Some(Err(error)) => return Ending::Result(self.failed(error)),
                     first => first,
                 };
                 let start = Instant::now();
@@ -165,27 +167,36 @@ impl Job {
             openai::unstreamed_request(body, model)
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
-        Ok(BackendRequest { endpoint, streaming, body: body.into() })
+        Ok(BackendRequest { endpoint, streaming, body: body.into(), headers: Vec::new() })
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.
-    async fn ask(&self, generation: &Generation, request: BackendRequest) -> Result<Answer, String> {
+    async fn ask(&self, generation: &Generation, request: BackendRequest) -> Result<Answer, TaskResult> {
         let mut may_wake = self.config.wake.is_some();
         if !self.is_awake().await {
             if !may_wake {
-                return Err(texts::BACKEND_NOT_AVAILABLE.to_owned());
+                return Err(self.failed(BackendError::Unavailable));
             }
-            self.wake().await?;
+            self.wake().await.map_err(TaskResult::Error)?;
             may_wake = false;
         }
         generation.call(self.backend.infer(request.clone()));
-        match generation.answer().await {
+        let answer = match generation.answer().await {
             Err(BackendError::Unavailable) if may_wake => {
-                self.wake().await?;
+                self.wake().await.map_err(TaskResult::Error)?;
                 generation.call(self.backend.infer(request));
-                generation.answer().await.map_err(|error| error.to_string())
+                generation.answer().await
             }
-            answer => answer.map_err(|error| error.to_string()),
+            answer => answer,
+        };
+        answer.map_err(|error| self.failed(error))
+    }
+
+    /// The result that tells of a failure before any content.
+    fn failed(&self, error: BackendError) -> TaskResult {
+        match error {
+            BackendError::Refused(refusal) => self.whole(refusal.status, &refusal.body),
+            error => TaskResult::Error(error.to_string()),
         }
     }
 
@@ -210,8 +221,8 @@ impl Job {
         }
     }
 
-    fn whole(&self, status: u16, body: &str, streaming: bool) -> TaskResult {
-        if status >= 400 && streaming && self.features == Features::CLASSIC {
+    fn whole(&self, status: u16, body: &str) -> TaskResult {
+        if status >= 400 && self.task.streaming && self.features == Features::CLASSIC {
             let message = openai::error_message(body).unwrap_or_else(|| "no message".to_owned());
             return TaskResult::Error(format!("backend answered {status}: {message}"));
         }

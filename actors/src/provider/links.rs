@@ -1,9 +1,9 @@
 //! Whom a provider talks to.
 
 use actix::Recipient;
-use awc::Client;
 
 use super::messages::ProviderReport;
+use crate::backend::Client;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 /// Whom a provider talks to. The root makes one actor a provider with

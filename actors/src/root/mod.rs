@@ -18,13 +18,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use awc::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::SessionId;
 use wire::row::Timestamp;
 
-use crate::backend;
+use crate::backend::{self, Client};
 use crate::backoff::{ReconnectDelay, system_random};
 use crate::heartbeat::{self, HeartbeatActor};
 use crate::hub_client::Hub;

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 pub(crate) use wire_http::Call;
 use wire_http::serve;
 
+use crate::Secret;
 use crate::options::{Credentials, Timings};
-use crate::secret::Secret;
 
 /// What the hub answers to one call.
 #[derive(Clone, Debug)]

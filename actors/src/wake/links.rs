@@ -1,8 +1,8 @@
 //! Whom the `WakeActor` talks to.
 
 use actix::Recipient;
-use awc::Client;
 
+use crate::backend::Client;
 use crate::heartbeat::messages::Beat;
 
 /// Whom the `WakeActor` talks to. The root makes the one there is with `WakeActor::new(links: Links, outbox: Outbox)`.

@@ -6,18 +6,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use awc::Client;
-use awc::error::{ConnectError, SendRequestError};
-use awc::http::Method;
+use backend::http::{Client, SendError, read_body};
+use bytes::Bytes;
+use http::Request;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::net::UdpSocket;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::http::read_body;
+use crate::Secret;
 use crate::options::Action;
-use crate::secret::Secret;
 
 /// For one HTTP call of a recipe (SPEC.md section 6).
 const HTTP_LIMIT: Duration = Duration::from_secs(30);
@@ -66,22 +65,19 @@ async fn call(
     headers: &[(String, Secret)],
     body: Option<&Secret>,
 ) -> Result<u16, CallFailed> {
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| CallFailed::Unreachable)?;
-    let mut request = http.request(method, url.reveal()).timeout(HTTP_LIMIT).no_decompress();
+    let mut request = Request::builder().method(method).uri(url.reveal());
     for (name, value) in headers {
-        request = request.insert_header((name.as_str(), value.reveal()));
+        request = request.header(name.as_str(), value.reveal());
     }
-    let sent = match body {
-        Some(body) => request.send_body(body.reveal().to_owned()),
-        None => request.send(),
-    };
-    let response = sent.await.map_err(|error| match error {
-        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => CallFailed::TimedOut,
+    let body = body.map(|body| Bytes::copy_from_slice(body.reveal().as_bytes())).unwrap_or_default();
+    let request = request.body(body).map_err(|_| CallFailed::Unreachable)?;
+    let response = http.send(request, HTTP_LIMIT).await.map_err(|error| match error {
+        SendError::Silent => CallFailed::TimedOut,
         _ => CallFailed::Unreachable,
     })?;
     let status = response.status().as_u16();
     // The status is the answer, however the body ends.
-    let _ = read_body(response, MAX_ANSWER, HTTP_LIMIT).await;
+    let _ = read_body(response.into_body(), MAX_ANSWER, HTTP_LIMIT).await;
     Ok(status)
 }
 

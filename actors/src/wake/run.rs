@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use wire::texts;
 
 use super::recipe;
-use crate::backend;
+use crate::backend::{self, Client};
 use crate::heartbeat::messages::Beat;
 use crate::options::ProviderConfig;
 
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 pub(super) async fn run(
     kind: Kind,
     config: Arc<ProviderConfig>,
-    http: awc::Client,
+    http: Client,
     beat: Recipient<Beat>,
     stop: oneshot::Receiver<()>,
 ) -> Result<Duration, String> {
@@ -43,11 +43,7 @@ pub(super) async fn run(
     }
 }
 
-async fn wake(
-    config: &ProviderConfig,
-    http: &awc::Client,
-    beat: &Recipient<Beat>,
-) -> Result<Duration, String> {
+async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) -> Result<Duration, String> {
     let name = config.wire_name.as_str();
     let Some(recipe) = &config.wake else { return Err(texts::no_wake_recipe(name)) };
     let start = Instant::now();
@@ -75,7 +71,7 @@ async fn wake(
     }
 }
 
-async fn put_to_sleep(config: &ProviderConfig, http: &awc::Client) -> Result<Duration, String> {
+async fn put_to_sleep(config: &ProviderConfig, http: &Client) -> Result<Duration, String> {
     let name = config.wire_name.as_str();
     let Some(recipe) = &config.sleep else {
         return Err(format!("provider '{name}' has no sleep recipe configured"));

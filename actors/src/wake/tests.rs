@@ -12,9 +12,9 @@ use wire::TaskId;
 use wire::task::WakeTask;
 
 use super::*;
+use crate::Secret;
 use crate::heartbeat::messages::Beat;
 use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
-use crate::secret::Secret;
 use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared};
 use crate::test_hub::scripted::{Heard, probe};
 use crate::test_hub::wait_until;
@@ -42,7 +42,8 @@ fn start(config: ProviderConfig) -> Setup {
     let desk = Rc::<Desk>::default();
     let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
     let ((beat, beats), (changed, power)) = (probe(), probe());
-    let actor = WakeActor::new(Links { beat, http: crate::http::client(None) }, outbox.clone()).start();
+    let actor =
+        WakeActor::new(Links { beat, http: crate::backend::Client::new(None) }, outbox.clone()).start();
     actor.do_send(SetProviders { providers: vec![Managed { config: Arc::new(config), provider: changed }] });
     Setup { desk, outbox, actor, beats, power }
 }

@@ -26,7 +26,7 @@ pub(super) struct Offer {
 impl Offer {
     /// Looks around. `wanted` is a model or a published name.
     pub(super) async fn make(published: Published, wanted: Option<&str>) -> Result<Self, Failure> {
-        let found = discover::usual(&client::plain(None, false)?).await;
+        let found = discover::usual(&client::for_backend("")?).await;
         let mut names: HashSet<String> =
             published.providers.iter().map(|provider| provider.wire_name.to_string()).collect();
         let configured: Vec<_> = published.providers.iter().filter_map(place).collect();

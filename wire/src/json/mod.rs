@@ -5,9 +5,11 @@
 
 mod compact;
 mod object;
+mod unquote;
 
 pub use compact::{JsonError, MAX_DEPTH, compact, compact_into};
 pub use object::Object;
+pub use unquote::unquote;
 
 /// `text` as a JSON string literal.
 pub fn quote(text: &str) -> String {

@@ -11,9 +11,9 @@ use wire::row::Status;
 use wire::task::InferTask;
 
 use super::*;
+use crate::Secret;
 use crate::backend::BackendError;
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
-use crate::secret::Secret;
 use crate::supervise::{ChildHandle, ChildReport, Policy, Seat};
 use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared, infer_task};
 use crate::test_hub::scripted::{Heard, probe};
@@ -117,7 +117,7 @@ fn start(config: ProviderConfig) -> Setup {
         ensure_awake: waker.clone().recipient(),
         put_to_sleep: waker.recipient(),
         changed: vec![changed],
-        http: crate::http::client(None),
+        http: crate::backend::Client::new(None),
         check_every: Duration::from_secs(10),
     };
     let seat = Seat::<ProviderActor>::new();

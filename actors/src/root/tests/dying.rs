@@ -8,10 +8,10 @@ use tokio::process::{Child, Command};
 
 use super::infer;
 use super::puppet::provider;
+use crate::Secret;
 use crate::failpoint::{DIE_AFTER, DIE_AT};
 use crate::options::{Credentials, Options};
 use crate::registrar::Registrar;
-use crate::secret::Secret;
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 /// Where a child's hub and its session file are; set for children alone.

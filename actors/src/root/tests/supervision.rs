@@ -79,7 +79,7 @@ fn grow(
         uplink: Rc::clone(&posts) as Rc<dyn Uplink>,
         hub_url: "http://hub".to_owned(),
         wall_clock: super::asleep::wall_clock,
-        backends: crate::http::client(None),
+        backends: crate::backend::Client::new(None),
         session_file: None,
         session: None,
         lock: None,

@@ -7,7 +7,7 @@ use tokio::time::pause;
 use super::*;
 
 fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest {
-    BackendRequest { endpoint, streaming, body: Bytes::from(body.to_string()) }
+    BackendRequest { endpoint, streaming, body: Bytes::from(body.to_string()), headers: Vec::new() }
 }
 
 fn chat(text: &str) -> Value {
@@ -33,7 +33,7 @@ fn with(config: MockConfig) -> MockBackend {
     MockBackend::new(config)
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_callers_limit() {
     for (tokens, said) in [(None, "a b c"), (Some(2), "a b"), (Some(5), "a b c a b")] {
         let mock = with(MockConfig { tokens, ..MockConfig::default() });
@@ -49,7 +49,7 @@ async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_calle
     assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("a"), &json!("length")));
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usage_if_asked() {
     let mut body = chat("a b");
     body["stream_options"] = json!({ "include_usage": true });
@@ -61,7 +61,7 @@ async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usag
     assert_eq!((&chunks[4]["choices"], &chunks[4]["usage"]["completion_tokens"]), (&json!([]), &json!(2)));
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn each_endpoint_is_answered_in_its_shape() {
     let mock = with(MockConfig::default());
     let body = json!({ "model": "m", "prompt": "a b", "input": "a b", "query": "b", "documents": ["a", "b"],
@@ -81,7 +81,7 @@ async fn each_endpoint_is_answered_in_its_shape() {
     }
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn embeddings_are_the_same_for_the_same_text_and_others_for_another() {
     let mock = with(MockConfig::default());
     let body = json!({ "model": "m", "input": ["one text", "another", "one text"] });
@@ -91,7 +91,7 @@ async fn embeddings_are_the_same_for_the_same_text_and_others_for_another() {
     assert_ne!(vector(0), vector(1));
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn words_come_at_their_pace_and_every_nth_request_fails() {
     pause();
     let mock =

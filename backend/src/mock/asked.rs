@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use wire::task::Endpoint;
 
-use crate::backend::BackendRequest;
+use crate::BackendRequest;
 
 /// What the mock answers, whatever the shape of the API.
 pub(super) struct Asked {

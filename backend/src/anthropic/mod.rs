@@ -9,16 +9,16 @@ mod request;
 mod tests;
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use awc::Client;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use super::openai::{Auth, OpenAiBackend};
-use super::{Backend, BackendError, BackendRequest, Reply};
-use crate::options::{HttpBackend, ProviderConfig};
+use crate::http::Client;
+use crate::openai::{Auth, OpenAiBackend};
+use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Look, Refusal, Reply};
 
 use chunks::Chunks;
 use request::{Invalid, Translated};
@@ -33,10 +33,16 @@ pub struct AnthropicBackend {
 }
 
 impl AnthropicBackend {
-    /// A backend that calls by `http`.
-    pub fn new(http: Client, backend: &HttpBackend, config: &ProviderConfig) -> Self {
+    /// A backend that calls by `http` and fails after `silence` without a byte. `availability`: another way to tell
+    /// whether it is there.
+    pub fn new(
+        http: Client,
+        backend: &HttpBackend,
+        silence: Duration,
+        availability: Option<Availability>,
+    ) -> Self {
         let auth = Auth::Header { name: "x-api-key", fixed: &[VERSION] };
-        Self { http: Rc::new(OpenAiBackend::with_auth(http, backend, config, auth)) }
+        Self { http: Rc::new(OpenAiBackend::with_auth(http, backend, silence, availability, auth)) }
     }
 }
 
@@ -55,6 +61,10 @@ impl Backend for AnthropicBackend {
     fn available(&self) -> LocalBoxFuture<'static, bool> {
         self.http.available()
     }
+
+    fn look(&self) -> LocalBoxFuture<'static, Look> {
+        self.http.look()
+    }
 }
 
 async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply, BackendError> {
@@ -63,9 +73,8 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
         Err(Invalid(reason)) => return Ok(refusal(&reason)),
     };
     let streaming = request.streaming;
-    let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into() };
-    Ok(match http.infer(asked).await? {
-        Reply::Whole { status, body } if status >= 400 => Reply::Whole { status, body: answer::error(&body) },
+    let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into(), ..request };
+    Ok(match http.infer(asked).await.map_err(in_openais_words)? {
         Reply::Whole { status, body } => {
             let body = answer::completion(&body, now()).ok_or_else(not_understood)?;
             Reply::Whole { status, body }
@@ -78,7 +87,7 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
                             || vec![Err(not_understood())],
                             |pieces| pieces.into_iter().map(Ok).collect(),
                         ),
-                        Err(error) => vec![Err(error)],
+                        Err(error) => vec![Err(in_openais_words(error))],
                     };
                     std::future::ready(Some(stream::iter(pieces)))
                 })
@@ -86,6 +95,16 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
             Reply::Stream(translated.boxed_local())
         }
     })
+}
+
+fn in_openais_words(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Refused(refusal) => {
+            let body = answer::error(&refusal.body);
+            BackendError::Refused(Box::new(Refusal { body, ..*refusal }))
+        }
+        other => other,
+    }
 }
 
 /// What the Messages API cannot do is the caller's mistake, not the backend's.

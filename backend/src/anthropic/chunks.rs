@@ -31,10 +31,10 @@ struct Call {
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
     #[serde(default)]
-    index: u64,
+    index: Option<u64>,
     #[serde(borrow, default)]
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
@@ -71,17 +71,21 @@ impl Chunks {
     /// The chunks that say what the event says; none for one that says nothing to a caller of chat completions.
     /// `None` for one that cannot be read.
     pub(super) fn take(&mut self, event: &str) -> Option<Vec<String>> {
+        // An array would pass for an object without members.
+        let event = Some(event).filter(|event| event.trim_start().starts_with('{'))?;
         let event: Event<'_> = serde_json::from_str(event).ok()?;
-        let chunk = match &*event.kind {
+        let index = event.index.unwrap_or(0);
+        let chunk = match event.kind.as_deref().unwrap_or_default() {
             "message_start" => {
-                let message = event.message?;
-                self.head = head(&message.id, self.created, &message.model);
-                self.usage = message.usage;
+                let message = event.message.unwrap_or_default();
+                let text = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
+                self.head = head(&text(message.id), self.created, &text(message.model));
+                self.usage = message.usage.unwrap_or_default();
                 Some(self.delta(r#""role":"assistant","content":"""#))
             }
-            "content_block_start" => self.begin(event.index, &event.content_block?),
-            "content_block_delta" => self.add(event.index, &event.delta?),
-            "content_block_stop" => self.complete(event.index),
+            "content_block_start" => self.begin(index, &event.content_block?),
+            "content_block_delta" => self.add(index, &event.delta?),
+            "content_block_stop" => self.complete(index),
             "message_delta" => {
                 self.usage.update(event.usage.unwrap_or_default());
                 let reason = event.delta.and_then(|delta| delta.stop_reason);
@@ -97,7 +101,7 @@ impl Chunks {
     }
 
     fn begin(&mut self, block: u64, content: &Block<'_>) -> Option<String> {
-        match &*content.kind {
+        match content.kind.as_deref().unwrap_or_default() {
             "tool_use" => {
                 let index = self.calls.len();
                 let whole = content.input.map_or("{}", RawValue::get).to_owned();

@@ -11,9 +11,9 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wire::sse::Decoder;
 
 use super::body::Body;
-use super::marks::{Marks, Seen};
+use super::completion::{Completion, StreamEvent};
 use super::{Inner, failed};
-use crate::backend::BackendError;
+use crate::BackendError;
 
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const LEFTOVER: Duration = Duration::from_secs(1);
 pub(super) struct Events {
     body: Option<Body>,
     backend: Rc<Inner>,
-    marks: Marks,
+    completion: Completion,
     decoder: Decoder,
     /// What is read and not decoded.
     piece: Bytes,
@@ -33,11 +33,11 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(body: Body, backend: Rc<Inner>, marks: Marks, silence: Duration) -> Self {
+    pub(super) fn new(body: Body, backend: Rc<Inner>, completion: Completion, silence: Duration) -> Self {
         Self {
             body: Some(body),
             backend,
-            marks,
+            completion,
             decoder: Decoder::new(),
             piece: Bytes::new(),
             silence,
@@ -46,31 +46,33 @@ impl Events {
         }
     }
 
-    fn next_decoded(&mut self) -> Option<Seen> {
+    fn next_event(&mut self) -> Option<StreamEvent> {
         let mut rest: &[u8] = &self.piece;
         let frame = self.decoder.decode(&mut rest);
-        let seen = frame.map(|frame| self.marks.see(frame.event.as_deref(), frame.data));
+        let event = frame.map(|frame| self.completion.observe(frame.event.as_deref(), frame.data));
         let taken = self.piece.len() - rest.len();
         self.piece.advance(taken);
-        seen
+        event
     }
 
-    fn take(&mut self, seen: Seen) -> Option<Result<String, BackendError>> {
-        let error = match seen {
-            Seen::Piece(data) => return Some(Ok(data)),
-            Seen::Last(data) => {
+    /// What an event gives; `None` for a sign of life.
+    fn take(&mut self, event: StreamEvent) -> Option<Option<Result<String, BackendError>>> {
+        let error = match event {
+            StreamEvent::Piece(data) => return Some(Some(Ok(data))),
+            StreamEvent::Last(data) => {
                 self.end();
-                return Some(Ok(data));
+                return Some(Some(Ok(data)));
             }
-            Seen::End => {
+            StreamEvent::End => {
                 self.end();
-                return None;
+                return Some(None);
             }
-            Seen::Error(message) => self.backend.told(message.as_deref()),
-            Seen::Garbage => failed("backend sent a chunk that is not JSON"),
+            StreamEvent::Beat => return None,
+            StreamEvent::Error(error) => self.backend.told(&error),
+            StreamEvent::Garbage => failed("backend sent a chunk that is not JSON"),
         };
         self.body = None;
-        Some(Err(error))
+        Some(Some(Err(error)))
     }
 
     /// The answer is whole: what little is left of the body is read beside the way.
@@ -82,7 +84,10 @@ impl Events {
                 return;
             }
         }
-        actix_rt::spawn(timeout(LEFTOVER, async move { while let Some(Ok(_)) = body.next().await {} }));
+        tokio::task::spawn_local(timeout(
+            LEFTOVER,
+            async move { while let Some(Ok(_)) = body.next().await {} },
+        ));
     }
 }
 
@@ -95,8 +100,11 @@ impl Stream for Events {
             if this.body.is_none() {
                 return Poll::Ready(None);
             }
-            if let Some(seen) = this.next_decoded() {
-                return Poll::Ready(this.take(seen));
+            if let Some(event) = this.next_event() {
+                match this.take(event) {
+                    Some(item) => return Poll::Ready(item),
+                    None => continue,
+                }
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {
@@ -106,7 +114,7 @@ impl Stream for Events {
                 }
                 Poll::Ready(end) => {
                     this.body = None;
-                    let whole = end.is_none() && this.marks.complete();
+                    let whole = end.is_none() && this.completion.is_whole();
                     let broken = || Err(failed("backend broke off before the end of its answer"));
                     return Poll::Ready((!whole).then(broken));
                 }

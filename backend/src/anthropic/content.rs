@@ -4,14 +4,32 @@ use serde_json::{Value, json};
 
 use super::request::Invalid;
 
-/// The text in `content`, all else left out.
-pub(super) fn text(content: &Value) -> String {
+/// The text blocks in `content`, all else left out.
+pub(super) fn texts(content: Value) -> Vec<Value> {
     match content {
-        Value::String(text) => text.clone(),
+        Value::String(text) if text.is_empty() => Vec::new(),
+        Value::String(text) => vec![json!({ "type": "text", "text": text })],
         Value::Array(parts) => {
-            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n\n")
+            let is_text = |part: &Value| part["text"].as_str().is_some_and(|text| !text.is_empty());
+            parts.into_iter().filter(is_text).collect()
         }
-        _ => String::new(),
+        _ => Vec::new(),
+    }
+}
+
+/// Text blocks as one text, or as they are where one is marked for the cache.
+pub(super) fn joined(blocks: Vec<Value>) -> Value {
+    if blocks.iter().any(|block| block.get("cache_control").is_some()) {
+        return Value::Array(blocks);
+    }
+    let texts: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
+    Value::String(texts.join("\n\n"))
+}
+
+/// Marks a block for the cache, where a message or a part says so.
+pub(super) fn mark(block: Option<&mut Value>, cached: Option<Value>) {
+    if let (Some(Value::Object(block)), Some(cached)) = (block, cached) {
+        block.entry("cache_control").or_insert(cached);
     }
 }
 
@@ -27,6 +45,13 @@ pub(super) fn blocks(content: Value) -> Result<Vec<Value>, Invalid> {
 }
 
 fn block(mut part: Value) -> Result<Value, Invalid> {
+    let cached = part.get("cache_control").filter(|cached| !cached.is_null()).cloned();
+    let mut block = translated(part.take())?;
+    mark(Some(&mut block), cached);
+    Ok(block)
+}
+
+fn translated(mut part: Value) -> Result<Value, Invalid> {
     let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     match kind.as_str() {
         "image_url" => {

@@ -38,14 +38,14 @@ pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
     let mut put = |key: &str, value: Value| {
         out.insert(key.to_owned(), value);
     };
-    for key in ["model", "stream", "top_p"].into_iter().chain(OWN) {
+    for key in ["model", "stream"].into_iter().chain(OWN) {
         if let Some(value) = given(key) {
             put(key, value.clone());
         }
     }
     put("messages", Value::Array(messages));
     if !system.is_empty() {
-        put("system", Value::String(system));
+        put("system", content::joined(system));
     }
     let limit = given("max_completion_tokens").or_else(|| given("max_tokens"));
     put("max_tokens", limit.cloned().unwrap_or_else(|| json!(MAX_TOKENS)));
@@ -53,6 +53,9 @@ pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
         // OpenAI's scale ends at 2, this one at 1.
         let hot = temperature.as_f64().is_some_and(|temperature| temperature > 1.0);
         put("temperature", if hot { json!(1.0) } else { temperature.clone() });
+    } else if let Some(top_p) = given("top_p") {
+        // Newer models take one of the two.
+        put("top_p", top_p.clone());
     }
     if let Some(stop) = given("stop").map(stop_sequences) {
         put("stop_sequences", stop);
@@ -76,17 +79,20 @@ pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
     Ok(Translated { body: Value::Object(out).to_string(), include_usage })
 }
 
-/// The system text, and the turns of user and assistant, each speaker's in one: results of tools that ran side by side
+/// The blocks of the system text, and the turns of user and assistant, each speaker's in one: results of tools that ran side by side
 /// belong in the one turn after the calls.
-fn turns(messages: Vec<Value>) -> Result<(String, Vec<Value>), Invalid> {
-    let mut system: Vec<String> = Vec::new();
+fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), Invalid> {
+    let mut system: Vec<Value> = Vec::new();
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for mut message in messages {
         let role = message.get("role").and_then(Value::as_str).unwrap_or_default().to_owned();
         let said = message.get_mut("content").map(Value::take).unwrap_or_default();
+        let cached = message.get("cache_control").filter(|cached| !cached.is_null()).cloned();
         let (speaker, mut blocks) = match role.as_str() {
             "system" | "developer" => {
-                system.push(content::text(&said));
+                let mut blocks = content::texts(said);
+                content::mark(blocks.last_mut(), cached);
+                system.append(&mut blocks);
                 continue;
             }
             "user" => ("user", content::blocks(said)?),
@@ -99,7 +105,7 @@ fn turns(messages: Vec<Value>) -> Result<(String, Vec<Value>), Invalid> {
                 ("assistant", blocks)
             }
             "tool" => {
-                let call = message.get("tool_call_id").cloned().unwrap_or_default();
+                let call = message.get("tool_call_id").map(legal_id).unwrap_or_default();
                 let result = content::blocks(said)?;
                 ("user", vec![json!({ "type": "tool_result", "tool_use_id": call, "content": result })])
             }
@@ -108,6 +114,7 @@ fn turns(messages: Vec<Value>) -> Result<(String, Vec<Value>), Invalid> {
                 return Err(Invalid(format!("a message of role '{other}' cannot be put to this model")));
             }
         };
+        content::mark(blocks.last_mut(), cached);
         match turns.last_mut() {
             Some((last, together)) if *last == speaker => together.append(&mut blocks),
             // An empty turn is refused, and says nothing.
@@ -122,20 +129,46 @@ fn turns(messages: Vec<Value>) -> Result<(String, Vec<Value>), Invalid> {
         text.truncate(text.trim_end().len());
     }
     let turns = turns.into_iter().map(|(role, content)| json!({ "role": role, "content": content }));
-    Ok((system.join("\n\n"), turns.collect()))
+    Ok((system, turns.collect()))
 }
 
-/// A call of the assistant's, whose arguments are JSON in a string there and JSON here.
+/// A call of the assistant's, whose arguments are JSON in a string there and a JSON object here.
 fn tool_use(call: &Value) -> Result<Value, Invalid> {
-    let arguments = call.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default();
-    let input: Value = if arguments.trim().is_empty() {
-        json!({})
-    } else {
-        serde_json::from_str(arguments)
-            .map_err(|_| Invalid("the arguments of a tool call are not JSON".to_owned()))?
+    let invalid = || Invalid("the arguments of a tool call are not a JSON object".to_owned());
+    let arguments = match call.pointer("/function/arguments") {
+        Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| invalid())?,
+        Some(other) => other.clone(),
+        None => Value::Null,
+    };
+    let input = match arguments {
+        Value::Object(_) => arguments,
+        Value::Null => json!({}),
+        Value::Array(items) if items.is_empty() => json!({}),
+        _ => return Err(invalid()),
     };
     let name = call.pointer("/function/name").cloned().unwrap_or_default();
-    Ok(json!({ "type": "tool_use", "id": call["id"], "name": name, "input": input }))
+    Ok(json!({ "type": "tool_use", "id": legal_id(&call["id"]), "name": name, "input": input }))
+}
+
+/// The id of a tool call in the letters that the Messages API takes (`[a-zA-Z0-9_-]`): any other id as its bytes in
+/// hexadecimal behind a prefix. Calls and their results stay together, and two ids never become one.
+fn legal_id(id: &Value) -> Value {
+    use std::fmt::Write as _;
+
+    const PREFIX: &str = "hex_";
+
+    let Some(id) = id.as_str() else { return id.clone() };
+    let is_legal = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_legal && !id.starts_with(PREFIX) {
+        return Value::from(id);
+    }
+    let mut legal = PREFIX.to_owned();
+    for byte in id.bytes() {
+        // Writing to a string cannot fail.
+        let _ = write!(legal, "{byte:02x}");
+    }
+    Value::from(legal)
 }
 
 fn tool(tool: &Value) -> Value {
@@ -148,8 +181,9 @@ fn tool(tool: &Value) -> Value {
         "name": function["name"],
         "input_schema": function.get("parameters").filter(|schema| !schema.is_null()).unwrap_or(&nothing),
     });
-    for key in ["description", "strict"] {
-        if let Some(value) = function.get(key).filter(|value| !value.is_null()) {
+    for key in ["description", "strict", "cache_control"] {
+        let value = function.get(key).or_else(|| tool.get(key));
+        if let Some(value) = value.filter(|value| !value.is_null()) {
             out[key] = value.clone();
         }
     }

@@ -2,32 +2,36 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use wire::json::quote;
-use wire::openai::error_body;
+use wire::json::{Object, quote};
+use wire::openai::{error_body, error_message};
 
 /// A message, whole or at the start of a stream.
-#[derive(Deserialize)]
+///
+/// Members may be null or absent: servers that only resemble Anthropic's leave out what they do not have.
+#[derive(Default, Deserialize)]
 pub(super) struct Message<'a> {
-    #[serde(borrow)]
-    pub(super) id: Cow<'a, str>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) model: Cow<'a, str>,
+    pub(super) id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    content: Vec<Block<'a>>,
+    pub(super) model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content: Option<Vec<Block<'a>>>,
     #[serde(borrow, default)]
     stop_reason: Option<Cow<'a, str>>,
     #[serde(default)]
-    pub(super) usage: Usage,
+    pub(super) usage: Option<Usage>,
 }
 
 /// A content block. Kinds that chat completions has not (search results and the like) are left out.
 #[derive(Deserialize)]
 pub(super) struct Block<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) text: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -43,14 +47,26 @@ pub(super) struct Block<'a> {
 /// What it cost. The last count of a stream rules.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct Usage {
-    #[serde(rename = "input_tokens")]
+    #[serde(default, deserialize_with = "count", rename = "input_tokens")]
     input: Option<u64>,
-    #[serde(rename = "output_tokens")]
+    #[serde(default, deserialize_with = "count", rename = "output_tokens")]
     output: Option<u64>,
-    #[serde(rename = "cache_creation_input_tokens")]
+    #[serde(default, deserialize_with = "count", rename = "cache_creation_input_tokens")]
     cache_written: Option<u64>,
-    #[serde(rename = "cache_read_input_tokens")]
+    #[serde(default, deserialize_with = "count", rename = "cache_read_input_tokens")]
     cache_read: Option<u64>,
+}
+
+/// A number of tokens, written as any number: 12, 12.0, "12". Anything else is none.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast saturates, and fits any count"
+    )]
+    Ok(value.as_u64().or_else(|| number.filter(|number| *number >= 0.0).map(|number| number as u64)))
 }
 
 impl Usage {
@@ -83,9 +99,12 @@ impl Usage {
 /// The completion that says what `message` says; `None` if it is none.
 pub(super) fn completion(message: &str, created: i64) -> Option<String> {
     let message: Message<'_> = serde_json::from_str(message).ok()?;
+    if message.content.is_none() && message.kind.as_deref() != Some("message") {
+        return None;
+    }
     let (mut text, mut thoughts, mut calls) = (String::new(), String::new(), Vec::new());
-    for block in &message.content {
-        match &*block.kind {
+    for block in message.content.iter().flatten() {
+        match block.kind.as_deref().unwrap_or_default() {
             "text" => text.push_str(block.text.as_deref().unwrap_or_default()),
             "thinking" => thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),
             "tool_use" => {
@@ -106,7 +125,9 @@ pub(super) fn completion(message: &str, created: i64) -> Option<String> {
     }
     let finish = finish_reason(message.stop_reason.as_deref().unwrap_or_default());
     let choice = json!({ "index": 0, "message": answer, "logprobs": null, "finish_reason": finish });
-    let (id, model, usage) = (quote(&message.id), quote(&message.model), message.usage.to_json());
+    let text = |text: &Option<Cow<'_, str>>| quote(text.as_deref().unwrap_or_default());
+    let (id, model) = (text(&message.id), text(&message.model));
+    let usage = message.usage.unwrap_or_default().to_json();
     Some(format!(
         r#"{{"id":{id},"object":"chat.completion","created":{created},"model":{model},"choices":[{choice}],"usage":{usage}}}"#
     ))
@@ -125,9 +146,8 @@ pub(super) fn finish_reason(stop_reason: &str) -> &'static str {
 
 /// `{"type":"error","error":{"type","message"}}` in OpenAI's shape.
 pub(super) fn error(body: &str) -> String {
-    let error: Value = serde_json::from_str(body).unwrap_or_default();
-    let error = &error["error"];
-    let kind = error["type"].as_str().unwrap_or("api_error");
-    let message = error["message"].as_str().unwrap_or("the backend gave no reason");
-    error_body(message, kind, None)
+    let kind =
+        Object::parse(body).ok().and_then(|body| Object::parse(body.get("error")?).ok()?.get_string("type"));
+    let message = error_message(body).unwrap_or_else(|| "the backend gave no reason".to_owned());
+    error_body(&message, kind.as_deref().unwrap_or("api_error"), None)
 }

@@ -8,15 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::test_hub::wait_until;
-
 /// The head of an event stream.
-pub(super) const SSE: &str =
+pub(crate) const SSE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// What a server does after it has read the request.
-pub(super) enum Step {
+pub(crate) enum Step {
     Say(String),
+    Bytes(Vec<u8>),
     Pause(Duration),
     /// A reset instead of an end.
     Reset,
@@ -26,16 +25,16 @@ pub(super) enum Step {
     UntilUnplugged,
 }
 
-pub(super) struct Server {
-    pub(super) url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     /// Of each request its head and, behind it, its body.
-    pub(super) heads: Rc<RefCell<Vec<String>>>,
-    pub(super) closed: Rc<RefCell<bool>>,
+    pub(crate) heads: Rc<RefCell<Vec<String>>>,
+    pub(crate) closed: Rc<RefCell<bool>>,
     /// Takes connections for as long as this is here, and answers on the first.
     _listener: Rc<TcpListener>,
 }
 
-pub(super) async fn server(steps: Vec<Step>) -> Server {
+pub(crate) async fn server(steps: Vec<Step>) -> Server {
     let listener = Rc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let (heads, closed) = (Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<bool>>::default());
@@ -51,6 +50,7 @@ pub(super) async fn server(steps: Vec<Step>) -> Server {
             match step {
                 // The client may have left in the middle of it.
                 Step::Say(text) => drop(socket.write_all(text.as_bytes()).await),
+                Step::Bytes(bytes) => drop(socket.write_all(&bytes).await),
                 Step::Pause(time) => sleep(time).await,
                 Step::Reset => {
                     socket.set_zero_linger().unwrap();
@@ -85,6 +85,17 @@ async fn read_request(socket: &mut TcpStream) -> String {
     }
 }
 
-pub(super) fn chunked(text: &str) -> String {
+pub(crate) fn chunked(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// Waits until `is_so`, for 10 s at most.
+pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    waited.unwrap_or_else(|_| panic!("never happened: {what}"));
 }

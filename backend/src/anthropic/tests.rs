@@ -6,9 +6,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::backend::scripted::{SSE, Step, chunked, server};
-use crate::options::BackendConfig;
-use crate::secret::Secret;
+use crate::Secret;
+use crate::scripted::{SSE, Step, chunked, server};
 
 fn translated(request: &Value) -> Value {
     let translated = request::messages_request(request.to_string().as_bytes()).unwrap();
@@ -53,7 +52,7 @@ fn a_request_with_system_tools_and_images_is_put_in_anthropics_words() {
     assert_eq!(
         translated(&request),
         json!({
-            "model": "claude", "stream": true, "max_tokens": 55, "temperature": 1.0, "top_p": 0.5,
+            "model": "claude", "stream": true, "max_tokens": 55, "temperature": 1.0,
             "stop_sequences": ["X"], "metadata": { "user_id": "u" }, "system": "be brief\n\nand kind",
             "tools": [
                 { "name": "f", "description": "d", "input_schema": { "type": "object" } },
@@ -108,7 +107,7 @@ fn what_cannot_be_said_to_it_is_refused_with_the_reason() {
         (json!({ "messages": [], "n": 2 }), "n must be 1"),
         (json!({}), "messages must be an array"),
         (json!({ "messages": [{ "role": "user", "content": audio }] }), "no audio"),
-        (json!({ "messages": [{ "role": "assistant", "tool_calls": [garbled] }] }), "not JSON"),
+        (json!({ "messages": [{ "role": "assistant", "tool_calls": [garbled] }] }), "not a JSON object"),
         (json!({ "messages": [{ "role": "ghost", "content": "x" }] }), "role 'ghost'"),
     ] {
         assert!(refused(&request).contains(reason), "{}", refused(&request));
@@ -144,7 +143,7 @@ fn a_message_with_text_thoughts_and_tools_becomes_a_completion() {
                 "prompt_tokens_details": { "cached_tokens": 5 } },
         })
     );
-    assert_eq!(answer::completion("{\"type\":\"message\"}", 7), None);
+    assert_eq!(answer::completion("{\"type\":\"completion\"}", 7), None);
 }
 
 #[test]
@@ -239,8 +238,82 @@ fn a_streamed_message_becomes_chunks_with_role_first_tools_by_index_and_usage_la
 fn usage_is_sent_only_to_those_who_asked_and_garbage_is_no_event() {
     let mut chunks = Chunks::new(false, 7);
     assert_eq!(chunks.take("{\"type\":\"message_stop\"}"), Some(Vec::new()));
-    assert_eq!(chunks.take("{\"type\":\"message_start\"}"), None);
     assert_eq!(chunks.take("[]"), None);
+}
+
+/// Servers that only resemble Anthropic's leave members out, or set them to null.
+#[test]
+fn absent_and_null_members_and_counts_as_floats_are_read() {
+    for start in [
+        json!({ "type": "message_start" }),
+        json!({ "type": "message_start", "message": null }),
+        json!({ "type": "message_start", "message": { "id": null, "model": null, "content": null, "usage": null } }),
+        json!({ "type": "message_start", "message": { "usage": { "input_tokens": 3.0, "output_tokens": null } } }),
+    ] {
+        let mut chunks = Chunks::new(true, 7);
+        assert_eq!(chunks.take(&start.to_string()).unwrap().len(), 1, "{start}");
+        let delta = json!({ "type": "content_block_delta", "index": null, "delta": { "text": "hi" } });
+        assert!(chunks.take(&delta.to_string()).unwrap()[0].contains(r#""content":"hi""#));
+        let end = json!({ "type": "message_delta", "index": null, "delta": null, "usage": { "output_tokens": "4" } });
+        chunks.take(&end.to_string()).unwrap();
+        let usage = chunks.take(r#"{"type":"message_stop"}"#).unwrap();
+        assert!(usage[0].contains(r#""completion_tokens":4"#), "{usage:?}");
+    }
+    let whole = json!({ "type": "message", "content": null, "usage": { "input_tokens": 2.0 } });
+    assert!(answer::completion(&whole.to_string(), 7).unwrap().contains(r#""prompt_tokens":2"#));
+}
+
+#[test]
+fn marks_for_the_cache_stay_where_they_were() {
+    let mark = json!({ "type": "ephemeral" });
+    let call = json!({ "id": "t", "function": { "name": "f", "arguments": null } });
+    let request = json!({ "messages": [
+        { "role": "system", "content": [{ "type": "text", "text": "s", "cache_control": mark }] },
+        { "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "https://e/a.png" }, "cache_control": mark }] },
+        { "role": "assistant", "content": "a", "tool_calls": [call], "cache_control": mark },
+        { "role": "tool", "tool_call_id": "t", "content": "r", "cache_control": mark },
+    ], "tools": [{ "type": "function", "function": { "name": "f" }, "cache_control": mark }] });
+    let sent = translated(&request);
+    for place in
+        ["/system/0", "/messages/0/content/0", "/messages/1/content/1", "/messages/2/content/0", "/tools/0"]
+    {
+        assert_eq!(sent.pointer(place).unwrap()["cache_control"], mark, "{place} of {sent}");
+    }
+    let unmarked =
+        json!({ "messages": [{ "role": "system", "content": [{ "type": "text", "text": "s" }] }] });
+    assert_eq!(translated(&unmarked)["system"], "s");
+}
+
+#[test]
+fn tool_arguments_are_an_object_and_ids_are_legal_and_distinct() {
+    for arguments in [json!(null), json!(""), json!("  "), json!("[]"), json!("null"), json!({}), json!([])] {
+        let call = json!({ "id": "t", "function": { "name": "f", "arguments": arguments } });
+        let sent = translated(&json!({ "messages": [{ "role": "assistant", "tool_calls": [call] }] }));
+        assert_eq!(sent["messages"][0]["content"][0]["input"], json!({}), "{arguments}");
+    }
+    let ids = ["functions.f:0", "functions_f:0", "hex_66", "f", "a b", "hex_6120", "\u{e9}", "", "call_1-A"];
+    let mut seen = std::collections::HashSet::new();
+    for id in ids {
+        let call = json!({ "id": id, "function": { "name": "f", "arguments": "{}" } });
+        let result = json!({ "role": "tool", "tool_call_id": id, "content": "r" });
+        let sent =
+            translated(&json!({ "messages": [{ "role": "assistant", "tool_calls": [call] }, result] }));
+        let sent_id = sent["messages"][0]["content"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(sent["messages"][1]["content"][0]["tool_use_id"], sent_id.as_str());
+        assert!(
+            sent_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)),
+            "{sent_id}"
+        );
+        assert!(seen.insert(sent_id), "{id}");
+    }
+    assert!(seen.contains("call_1-A"), "a legal id stays as it is");
+}
+
+#[test]
+fn of_temperature_and_top_p_one_is_sent() {
+    let sent = translated(&json!({ "messages": [], "temperature": 0.3, "top_p": 0.9 }));
+    assert!(sent.get("top_p").is_none() && sent["temperature"] == 0.3);
+    assert_eq!(translated(&json!({ "messages": [], "temperature": null, "top_p": 0.9 }))["top_p"], 0.9);
 }
 
 async fn asked(
@@ -250,13 +323,9 @@ async fn asked(
 ) -> (Result<Reply, BackendError>, String) {
     let server = server(steps).await;
     let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
-    let config = ProviderConfig {
-        timeout: Duration::from_secs(5),
-        ..ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Anthropic(http.clone()))
-    };
-    let backend = AnthropicBackend::new(crate::http::client(None), &http, &config);
+    let backend = AnthropicBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
     let body = Bytes::from(json!({ "messages": [user("q")], "stream": streaming }).to_string());
-    let reply = backend.infer(BackendRequest { endpoint, streaming, body }).await;
+    let reply = backend.infer(BackendRequest { endpoint, streaming, body, headers: Vec::new() }).await;
     let head = server.heads.borrow().first().cloned().unwrap_or_default();
     (reply, head)
 }
@@ -279,7 +348,7 @@ async fn collected(reply: Result<Reply, BackendError>) -> Vec<Result<String, Bac
     stream.collect().await
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn the_key_travels_in_anthropics_header_with_the_version_to_its_path() {
     let message = message(&json!([{ "type": "text", "text": "hi" }]), "end_turn");
     let (reply, head) = asked(json_answer("200 OK", &message), Endpoint::ChatCompletions, false).await;
@@ -295,7 +364,7 @@ async fn the_key_travels_in_anthropics_header_with_the_version_to_its_path() {
 }
 
 /// F38: an Anthropic stream without its end mark is a failure too.
-#[actix::test]
+#[actix_rt::test]
 async fn a_streamed_answer_is_whole_with_its_end_mark_and_broken_without() {
     let all = collected(asked(stream_of(&recorded()), Endpoint::ChatCompletions, true).await.0).await;
     assert!(all.len() == 9 && all.iter().all(Result::is_ok), "{all:?}");
@@ -303,28 +372,29 @@ async fn a_streamed_answer_is_whole_with_its_end_mark_and_broken_without() {
     assert!(cut.len() == 4 && cut[3].is_err(), "{cut:?}");
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn an_error_in_the_stream_ends_it_with_its_words() {
     let mut events = recorded()[..4].to_vec();
     events.push(json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } }));
     let all = collected(asked(stream_of(&events), Endpoint::ChatCompletions, true).await.0).await;
-    assert_eq!(all.last().unwrap().clone().unwrap_err().to_string(), "backend failed: Overloaded");
+    assert_eq!(all.last().unwrap().clone().unwrap_err().to_string(), "backend answered 503: Overloaded");
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn an_error_body_is_passed_on_in_openais_shape_to_chat_and_as_it_is_to_messages() {
     let error =
         json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "too big" } });
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
         let (reply, _) = asked(json_answer("400 Bad Request", &error), endpoint, false).await;
-        let Ok(Reply::Whole { status: 400, body }) = reply else { panic!("no answer") };
-        let body: Value = serde_json::from_str(&body).unwrap();
+        let Err(BackendError::Refused(refusal)) = reply else { panic!("no refusal") };
+        assert_eq!(refusal.status, 400);
+        let body: Value = serde_json::from_str(&refusal.body).unwrap();
         assert_eq!(body["error"]["message"], "too big");
         assert_eq!(body["type"].is_null(), endpoint == Endpoint::ChatCompletions);
     }
 }
 
-#[actix::test]
+#[actix_rt::test]
 async fn messages_pass_as_they_stand_and_what_it_has_not_is_refused() {
     let all = collected(asked(stream_of(&recorded()), Endpoint::Messages, true).await.0).await;
     assert_eq!(all.len(), recorded().len());

@@ -16,8 +16,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 use wire::task::Endpoint;
 
-use super::{Backend, BackendError, BackendRequest, Reply};
-use crate::options::MockConfig;
+use crate::{Backend, BackendError, BackendRequest, MockConfig, Reply};
 use asked::Asked;
 
 /// Echoes.

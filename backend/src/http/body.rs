@@ -1,0 +1,116 @@
+//! Body of an answer, as a stream of bytes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use super::client::Returned;
+use super::connection::Connection;
+
+/// Why a body could not be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More than the reader wants to keep.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke, or the framing is not HTTP's: shorter than its length, a chunk without its size.
+    #[error("the connection broke in the middle of the answer")]
+    Broken,
+    /// Nothing came for the given time.
+    #[error("the answer stopped coming")]
+    Silent,
+}
+
+/// Body of an answer. Its end gives the connection back for the next request; a drop before that closes it.
+pub struct Body {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    returned: Returned,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, connection: Connection, returned: Returned) -> Self {
+        Self { incoming, connection: Some(connection), returned }
+    }
+
+    /// The next piece that hyper has decoded. Nobody but [`Connection::drive`] can make one, so no waker is needed.
+    fn poll_decoded(&mut self) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(&mut cx) {
+                // Trailers say nothing that anybody asked for.
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    Err(_trailers) => (),
+                },
+                Poll::Ready(Some(Err(_))) => {
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(BodyError::Broken)));
+                }
+                Poll::Ready(None) => {
+                    if let Some(connection) = self.connection.take() {
+                        self.returned.give_back(connection);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Poll::Ready(piece) = this.poll_decoded() {
+            return Poll::Ready(piece);
+        }
+        // First without a waker: hyper would wake the task for each piece that it hands over right here.
+        let mut now = Context::from_waker(Waker::noop());
+        for cx in [&mut now, cx] {
+            let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
+            connection.drive(cx);
+            if let Poll::Ready(piece) = this.poll_decoded() {
+                return Poll::Ready(piece);
+            }
+        }
+        if this.connection.take_if(|connection| connection.is_over()).is_some() {
+            return Poll::Ready(Some(Err(BodyError::Broken)));
+        }
+        Poll::Pending
+    }
+}
+
+/// Reads a body to its end, which also gives its connection back. At most `limit` bytes, and never more than `silence`
+/// between two pieces.
+pub async fn read_body<S, E>(mut body: S, limit: usize, silence: Duration) -> Result<Bytes, BodyError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    loop {
+        match timeout(silence, body.next()).await {
+            Err(_elapsed) => return Err(BodyError::Silent),
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(BodyError::Broken),
+            Ok(Some(Ok(piece))) if whole.len() + joined.len() + piece.len() > limit => {
+                return Err(BodyError::TooLarge(limit));
+            }
+            // Most answers come in one piece, which need not be copied.
+            Ok(Some(Ok(piece))) if whole.is_empty() && joined.is_empty() => whole = piece,
+            Ok(Some(Ok(piece))) => {
+                joined.extend_from_slice(&std::mem::take(&mut whole));
+                joined.extend_from_slice(&piece);
+            }
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+}

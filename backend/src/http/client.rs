@@ -1,0 +1,209 @@
+//! Client with a small pool of idle connections. It belongs to one thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{HOST, HeaderValue, USER_AGENT};
+use hyper::http::uri::Scheme;
+use hyper::{Request, Response, Uri};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use tokio::time::{Instant, timeout};
+use tower_service::Service;
+
+use super::body::Body;
+use super::connection::{Connection, Socket};
+
+/// Longest time for name look-up and TCP connect, and again for the TLS handshake. Two lost SYNs (1 s and 3 s)
+/// fit in; a peer that needs longer is away.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A pooled connection idle for longer is not used again. Servers close theirs after 5 s and more (actix-web, llama.cpp
+/// and Node: 5 s); a request sent on one that is just closing fails.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
+
+/// Idle connections to one origin: as many as a burst of answers ends at once. More are closed.
+const MAX_IDLE: usize = 64;
+
+/// Why there is no answer. No text of a library in it: those name host and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The URL, or a header, is not one.
+    #[error("the request cannot be made: its URL or a header is not valid")]
+    Invalid,
+    /// The URL is https, and the client was made without TLS.
+    #[error("TLS is not set up")]
+    NoTls,
+    /// The name is not known, or nobody takes the connection.
+    #[error("nobody answers at that address")]
+    Unreachable,
+    /// The TLS handshake failed: most often its certificate is not trusted.
+    #[error("the TLS handshake failed")]
+    Tls,
+    /// The connection ended before the head of an answer.
+    #[error("the connection ended before the answer")]
+    Broken,
+    /// What came is not an answer of HTTP/1.1.
+    #[error("the answer is not HTTP")]
+    Malformed,
+    /// No head within the given time.
+    #[error("no answer in time")]
+    Silent,
+}
+
+/// HTTP client. Clones share their idle connections.
+#[derive(Clone)]
+pub struct Client(Rc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
+}
+
+enum Connector {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+}
+
+/// `scheme://host:port`.
+type Origin = Rc<str>;
+
+/// Where a connection goes back to.
+pub(super) struct Returned {
+    client: Client,
+    origin: Origin,
+}
+
+impl Returned {
+    /// Keeps a connection on which one request and its one answer are over, and nothing else came.
+    pub(super) fn give_back(&self, mut connection: Connection) {
+        if connection.is_idle() {
+            self.client.put(&self.origin, connection);
+        }
+    }
+}
+
+impl Client {
+    /// A client without a time limit of its own: each request has one. Without `tls` a request to `https` fails.
+    pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
+        let mut http = HttpConnector::new();
+        // A token is a small write: Nagle's algorithm would hold it back for the peer's delayed ACK, 40 ms.
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        http.enforce_http(false);
+        let connector = match tls {
+            Some(config) => Connector::Tls(HttpsConnector::from((http, config))),
+            None => Connector::Plain(http),
+        };
+        Self(Rc::new(Inner { connector, idle: RefCell::default() }))
+    }
+
+    /// Sends `request`, whose URI is absolute, and waits at most `limit` for the head of its final answer. Interim
+    /// answers (1xx) are skipped; an answer that comes before all of the request was read is an answer.
+    pub async fn send(&self, request: Request<Bytes>, limit: Duration) -> Result<Response<Body>, SendError> {
+        timeout(limit, self.exchange(request)).await.map_err(|_elapsed| SendError::Silent)?
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError> {
+        let (mut head, body) = request.into_parts();
+        let url = std::mem::take(&mut head.uri);
+        let authority = url.authority().ok_or(SendError::Invalid)?.clone();
+        let origin: Origin = format!("{}://{authority}", url.scheme_str().unwrap_or("http")).into();
+        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+        head.headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| SendError::Invalid)?);
+        head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::USER_AGENT));
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        head.uri = path.parse().map_err(|_| SendError::Invalid)?;
+        let mut request = Request::from_parts(head, Full::new(body));
+        loop {
+            let idle = self.take(&origin);
+            let was_idle = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => self.connect(&url).await?,
+            };
+            match connection.send(request).await {
+                Ok(answer) => {
+                    let returned = Returned { client: self.clone(), origin };
+                    return Ok(answer.map(|incoming| Body::new(incoming, connection, returned)));
+                }
+                // The server closed an idle connection before any of the request was written.
+                Err(mut error) if was_idle && error.message().is_some() => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Broken),
+                },
+                Err(error) if error.error().is_parse() => return Err(SendError::Malformed),
+                Err(_) => return Err(SendError::Broken),
+            }
+        }
+    }
+
+    async fn connect(&self, url: &Uri) -> Result<Connection, SendError> {
+        let socket = match &self.0.connector {
+            Connector::Plain(_) if url.scheme() == Some(&Scheme::HTTPS) => return Err(SendError::NoTls),
+            Connector::Plain(http) => {
+                let connecting = http.clone().call(url.clone());
+                let socket = timeout(CONNECT_TIMEOUT, connecting).await;
+                Box::new(
+                    socket
+                        .map_err(drop)
+                        .and_then(|socket| socket.map_err(drop))
+                        .map_err(|()| SendError::Unreachable)?,
+                ) as Box<dyn Socket>
+            }
+            Connector::Tls(tls) => {
+                let connecting = tls.clone().call(url.clone());
+                let socket = timeout(CONNECT_TIMEOUT * 2, connecting).await;
+                let socket = socket.map_err(|_elapsed| SendError::Unreachable)?;
+                Box::new(socket.map_err(|error| connect_error(&*error))?)
+            }
+        };
+        Connection::start(socket).await.map_err(|_| SendError::Broken)
+    }
+
+    fn take(&self, origin: &Origin) -> Option<Connection> {
+        loop {
+            // The last one given back is the one most likely to be open.
+            let (since, mut connection) = self.0.idle.borrow_mut().get_mut(origin)?.pop()?;
+            // A server that closed it, or spoke unasked, is not waiting for a request.
+            if since.elapsed() < KEEP_ALIVE && connection.is_idle() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn put(&self, origin: &Origin, connection: Connection) {
+        let mut idle = self.0.idle.borrow_mut();
+        idle.retain(|_, connections| {
+            connections.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);
+            !connections.is_empty()
+        });
+        let connections = idle.entry(Rc::clone(origin)).or_default();
+        if connections.len() < MAX_IDLE {
+            connections.push((Instant::now(), connection));
+        }
+    }
+}
+
+/// Whether a connect failed in TLS or before it.
+fn connect_error(error: &(dyn std::error::Error + 'static)) -> SendError {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return SendError::Tls;
+        }
+        // An I/O error's source is that of the error within it, not the error itself.
+        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match within {
+            Some(within) => Some(within),
+            None => error.source(),
+        };
+    }
+    SendError::Unreachable
+}

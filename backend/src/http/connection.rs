@@ -1,0 +1,91 @@
+//! Connection that is driven by whoever uses it.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response};
+
+use super::early::EarlyAnswer;
+
+/// What hyper needs of a socket.
+pub(super) trait Socket: Read + Write + Send + Unpin {}
+
+impl<T: Read + Write + Send + Unpin> Socket for T {}
+
+/// One connection of HTTP/1.1.
+pub(super) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// Hyper's side of the connection; `None` once it has ended.
+    driver: Option<Driver>,
+    /// Whether the peer refused to read on.
+    refused: Rc<Cell<bool>>,
+}
+
+type Driver = Pin<Box<http1::Connection<EarlyAnswer<Box<dyn Socket>>, Full<Bytes>>>>;
+
+impl Connection {
+    /// Starts HTTP on an open socket.
+    pub(super) async fn start(socket: Box<dyn Socket>) -> Result<Self, hyper::Error> {
+        let (socket, refused) = EarlyAnswer::new(socket);
+        let (sender, driver) = http1::Builder::new().handshake(socket).await?;
+        Ok(Self { sender, driver: Some(Box::pin(driver)), refused })
+    }
+
+    /// Moves bytes as far as they go without waiting, then registers `cx` for more.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            // Its error reaches the request or the body that is under way.
+            self.driver = None;
+        }
+    }
+
+    /// Moves bytes as far as they go, and registers nobody.
+    pub(super) fn drive_now(&mut self) {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Whether the connection waits for a request: the last answer was read to its end and nothing came behind it.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.drive_now();
+        self.driver.is_some() && self.sender.is_ready() && !self.refused.get()
+    }
+
+    /// Whether nothing more can come.
+    pub(super) fn is_over(&self) -> bool {
+        self.driver.is_none()
+    }
+
+    /// Sends `request` and waits for the head of its final answer. The request comes back if none of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        poll_fn(move |cx| {
+            loop {
+                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                // An ended driver has answered: the next round sees it.
+                let Some(running) = driver else { return Poll::Pending };
+                if running.as_mut().poll(cx).is_ready() {
+                    *driver = None;
+                } else {
+                    return answer.as_mut().poll(cx);
+                }
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,55 @@
+//! List of the models that a backend has.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Request;
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
+use serde_json::Value;
+
+use crate::Secret;
+use crate::http::{BodyError, Client, SendError, decode, read_body};
+
+/// Longest list: a few thousand models; llama.cpp's has a word on each.
+const MAX_LIST: usize = 4 << 20;
+
+/// Why there is no list. The text never names the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// Nobody answered.
+    #[error("{0}")]
+    Unanswered(#[from] SendError),
+    /// It answered with another status.
+    #[error("it answered {0}")]
+    Status(hyper::StatusCode),
+    /// The answer could not be read.
+    #[error("{0}")]
+    Unread(#[from] BodyError),
+    /// The answer is no list of models.
+    #[error("its answer is not a list of models")]
+    NoList,
+}
+
+/// The ids that `GET {url}/models` lists, within `limit`.
+pub async fn models(
+    http: &Client,
+    url: &str,
+    key: Option<&Secret>,
+    limit: Duration,
+) -> Result<Vec<String>, ListError> {
+    let mut request = Request::get(format!("{url}/models")).header(ACCEPT_ENCODING, "identity");
+    if let Some(key) = key {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", key.reveal()));
+    }
+    let request = request.body(Bytes::new()).map_err(|_| SendError::Invalid)?;
+    let (head, body) = http.send(request, limit).await?.into_parts();
+    let body = read_body(body, MAX_LIST, limit).await?;
+    if !head.status.is_success() {
+        return Err(ListError::Status(head.status));
+    }
+    let coding = head.headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    let body = decode(coding.unwrap_or_default(), &body, MAX_LIST).map_err(|_| ListError::NoList)?;
+    let list: Value = serde_json::from_slice(&body).map_err(|_| ListError::NoList)?;
+    let models = list["data"].as_array().ok_or(ListError::NoList)?;
+    Ok(models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
+}

@@ -1,0 +1,286 @@
+//! Where a streamed answer ends, and what in it is an error. Pure.
+//!
+//! The end of the connection proves nothing, so only these marks do: `[DONE]`, a reason to finish for every choice that
+//! was asked for, `response.completed` and its kin, `message_stop`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use memchr::memmem::{self, Finder};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wire::json::Object;
+use wire::model_path::cut_model_paths;
+use wire::result::DONE;
+use wire::task::Endpoint;
+
+use super::in_band::InBand;
+use crate::BackendRequest;
+
+/// Events that servers send to keep a connection open.
+const BEATS: [&str; 4] = ["ping", "keepalive", "keep-alive", "heartbeat"];
+
+/// State of one stream.
+#[derive(Debug)]
+pub(super) struct Completion {
+    endpoint: Endpoint,
+    /// How many choices were asked for: indices `0..asked`.
+    asked: u64,
+    /// Indices of the choices that gave a reason to finish.
+    finished: BTreeSet<u64>,
+}
+
+/// What an event is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StreamEvent {
+    /// A piece of the answer.
+    Piece(String),
+    /// The last piece.
+    Last(String),
+    /// The end mark.
+    End,
+    /// Nothing: a sign of life.
+    Beat,
+    /// The backend says that it failed.
+    Error(InBand),
+    /// Not JSON.
+    Garbage,
+}
+
+impl Completion {
+    pub(super) fn new(request: &BackendRequest) -> Self {
+        Self { endpoint: request.endpoint, asked: asked(request), finished: BTreeSet::new() }
+    }
+
+    /// Takes in one event.
+    pub(super) fn observe(&mut self, name: Option<&str>, data: Cow<'_, str>) -> StreamEvent {
+        let text = data.trim();
+        if text == DONE {
+            return StreamEvent::End;
+        }
+        if text.is_empty() || text == "null" {
+            return StreamEvent::Beat;
+        }
+        if name == Some("error") {
+            return StreamEvent::Error(InBand::named(text));
+        }
+        let is_object = text.starts_with('{');
+        if name.is_some_and(|name| BEATS.contains(&name))
+            && (!is_object || self.endpoint != Endpoint::Messages)
+        {
+            return StreamEvent::Beat;
+        }
+        if !is_object {
+            return StreamEvent::Garbage;
+        }
+        if let Some(error) = InBand::of(text, self.endpoint) {
+            return StreamEvent::Error(error);
+        }
+        let last = match self.endpoint {
+            Endpoint::Responses => {
+                is_type(name, text, &["response.completed", "response.incomplete", "response.failed"])
+            }
+            Endpoint::Messages => is_type(name, text, &["message_stop"]),
+            _ => {
+                self.finish(text);
+                false
+            }
+        };
+        let data = match (self.endpoint, name) {
+            // Readers of these go by the type, which some servers give in the event's name alone.
+            (Endpoint::Messages | Endpoint::Responses, Some(name)) => with_type(data, name),
+            _ => data,
+        };
+        let data = match cut_model_paths(&data) {
+            Cow::Owned(cut) => cut,
+            Cow::Borrowed(_) => data.into_owned(),
+        };
+        if last { StreamEvent::Last(data) } else { StreamEvent::Piece(data) }
+    }
+
+    /// Whether the answer is whole although no end mark came.
+    pub(super) fn is_whole(&self) -> bool {
+        self.finished.range(..self.asked).count() as u64 == self.asked
+    }
+
+    /// Notes which choices a chunk finishes.
+    fn finish(&mut self, chunk: &str) {
+        #[derive(Deserialize)]
+        struct Chunk<'a> {
+            #[serde(borrow, default)]
+            choices: Option<Vec<Choice<'a>>>,
+        }
+        #[derive(Deserialize)]
+        struct Choice<'a> {
+            #[serde(default)]
+            index: Option<u64>,
+            #[serde(borrow, default)]
+            finish_reason: Option<&'a RawValue>,
+        }
+        if !may_finish(chunk) {
+            return;
+        }
+        let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(chunk) else { return };
+        for choice in chunk.choices.into_iter().flatten() {
+            let reason = choice.finish_reason.map(RawValue::get);
+            if reason.is_some_and(|reason| reason.starts_with('"') && reason != "\"\"") {
+                self.finished.insert(choice.index.unwrap_or(0));
+            }
+        }
+    }
+}
+
+/// Whether a `finish_reason` may be there that is no null: most chunks are done after this search.
+fn may_finish(chunk: &str) -> bool {
+    let finder = Finder::new(b"\"finish_reason\"");
+    finder.find_iter(chunk.as_bytes()).any(|at| {
+        let rest = chunk[at + finder.needle().len()..].trim_ascii_start();
+        !rest.strip_prefix(':').is_some_and(|value| value.trim_ascii_start().starts_with("null"))
+    })
+}
+
+/// How many choices `request` asks for: `n`, where it is a positive number, for each prompt of a list of them.
+fn asked(request: &BackendRequest) -> u64 {
+    // Both keys are rare, and a request may be large: a search before the parse.
+    let may_have = |key: &str| memmem::find(&request.body, key.as_bytes()).is_some();
+    let prompts = request.endpoint == Endpoint::Completions;
+    if !prompts && !may_have("\"n\"") {
+        return 1;
+    }
+    let body = std::str::from_utf8(&request.body).ok().and_then(|body| Object::parse(body).ok());
+    let Some(body) = body else { return 1 };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole positive number of choices"
+    )]
+    let n = body.get("n").and_then(|n| n.parse::<f64>().ok()).map_or(1, |n| n as u64).max(1);
+    let prompts = body.get("prompt").filter(|_| prompts).map_or(1, count_prompts);
+    n.saturating_mul(prompts)
+}
+
+/// Prompts in `prompt`: a list of texts or of token lists is many, a text or one list of tokens is one.
+fn count_prompts(prompt: &str) -> u64 {
+    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(prompt) else { return 1 };
+    let many = list.first().is_some_and(|first| first.get().starts_with(['"', '[']));
+    if many { list.len() as u64 } else { 1 }
+}
+
+fn is_type(name: Option<&str>, data: &str, types: &[&str]) -> bool {
+    // The type stands in the first bytes with every known server, and deltas are most of a stream.
+    let found = types.iter().any(|kind| memmem::find(data.as_bytes(), kind.as_bytes()).is_some());
+    if !found && !name.is_some_and(|name| types.contains(&name)) {
+        return false;
+    }
+    let kind = Object::parse(data).ok().and_then(|object| object.get_string("type"));
+    kind.as_deref().or(name).is_some_and(|kind| types.contains(&kind))
+}
+
+/// `data` with the `type` that its event's name says, if it has none.
+fn with_type<'a>(data: Cow<'a, str>, name: &str) -> Cow<'a, str> {
+    const KEY: &str = "\"type\"";
+    // In front, as servers put it: no parse for nearly all.
+    let rest = data.trim_start().strip_prefix('{').map(str::trim_start).unwrap_or_default();
+    if rest.starts_with(KEY) || Object::parse(&data).is_ok_and(|object| object.get("type").is_some()) {
+        return data;
+    }
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    Cow::Owned(format!("{{{KEY}:{}{comma}{rest}", wire::json::quote(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn completion(endpoint: Endpoint, body: &'static str) -> Completion {
+        Completion::new(&BackendRequest {
+            endpoint,
+            streaming: true,
+            body: Bytes::from_static(body.as_bytes()),
+            headers: Vec::new(),
+        })
+    }
+
+    fn is_whole(body: &'static str, chunks: &[&str]) -> bool {
+        let mut completion = completion(Endpoint::ChatCompletions, body);
+        for chunk in chunks {
+            assert!(matches!(completion.observe(None, (*chunk).into()), StreamEvent::Piece(_)), "{chunk}");
+        }
+        completion.is_whole()
+    }
+
+    const END_0: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const END_1: &str = r#"{"choices":[{"finish_reason": "length" ,"index":1}]}"#;
+
+    #[test]
+    fn every_choice_that_was_asked_for_has_a_reason() {
+        for one in [r#"{"n":0}"#, "{}", r#"{"n":null}"#, r#"{"n":1}"#, r#"{"n":1.0}"#] {
+            assert!(is_whole(one, &[END_0]), "{one}");
+            assert!(!is_whole(one, &[END_1]), "{one}");
+        }
+        assert!(!is_whole(r#"{"n":2}"#, &[END_0, END_0]), "a choice that ends twice is one choice");
+        assert!(is_whole(r#"{"n":2}"#, &[END_1, END_0]));
+        let both =
+            r#"{"choices":[{"index":1,"finish_reason":"stop"},{"index":0,"finish_reason":"tool_calls"}]}"#;
+        assert!(is_whole(r#"{"n":2}"#, &[both]));
+    }
+
+    #[test]
+    fn an_empty_reason_a_null_and_a_reason_in_a_text_are_none() {
+        for chunk in [
+            r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":""}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"finish_reason"},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"\"finish_reason\":\"stop\""},"finish_reason":null}]}"#,
+            r#"{"choices":[],"finish_reason":"stop"}"#,
+        ] {
+            assert!(!is_whole("{}", &[chunk]), "{chunk}");
+        }
+        let late = r#"{"choices":[{"delta":{"content":"finish_reason"},"finish_reason":"stop"}]}"#;
+        assert!(is_whole("{}", &[late]), "a text of that name hides no reason");
+    }
+
+    #[test]
+    fn each_prompt_of_a_list_is_a_choice() {
+        for (body, asked) in [
+            (r#"{"prompt":["a","b","c"],"n":2}"#, 6),
+            (r#"{"prompt":[[1,2],[3]],"best_of":4}"#, 2),
+            (r#"{"prompt":[1,2,3]}"#, 1),
+            (r#"{"prompt":"a"}"#, 1),
+            (r#"{"prompt":[]}"#, 1),
+        ] {
+            assert_eq!(completion(Endpoint::Completions, body).asked, asked, "{body}");
+        }
+    }
+
+    #[test]
+    fn signs_of_life_are_no_pieces() {
+        let mut chat = completion(Endpoint::ChatCompletions, "{}");
+        for (name, data) in [
+            (None, ""),
+            (None, " null "),
+            (Some("ping"), "still here"),
+            (Some("ping"), "{}"),
+            (Some("keepalive"), "1"),
+        ] {
+            assert_eq!(chat.observe(name, data.into()), StreamEvent::Beat, "{name:?} {data}");
+        }
+        assert_eq!(chat.observe(None, "hello".into()), StreamEvent::Garbage);
+        assert_eq!(chat.observe(Some("message"), "hello".into()), StreamEvent::Garbage);
+        let ping = r#"{"type":"ping"}"#;
+        let mut messages = completion(Endpoint::Messages, "{}");
+        assert_eq!(messages.observe(Some("ping"), ping.into()), StreamEvent::Piece(ping.to_owned()));
+    }
+
+    #[test]
+    fn an_event_without_a_type_has_the_one_of_its_name() {
+        let mut messages = completion(Endpoint::Messages, "{}");
+        let piece = messages.observe(Some("content_block_stop"), r#"{ "index":0}"#.into());
+        assert_eq!(piece, StreamEvent::Piece(r#"{"type":"content_block_stop","index":0}"#.to_owned()));
+        let last = messages.observe(Some("message_stop"), "{}".into());
+        assert_eq!(last, StreamEvent::Last(r#"{"type":"message_stop"}"#.to_owned()));
+        let kept = r#"{"index":0,"type":"content_block_stop"}"#;
+        assert_eq!(messages.observe(Some("other"), kept.into()), StreamEvent::Piece(kept.to_owned()));
+    }
+}

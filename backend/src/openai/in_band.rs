@@ -1,0 +1,154 @@
+//! Errors that a backend tells of under a status of success. Pure.
+
+use memchr::memmem;
+use serde_json::Value;
+use wire::json::Object;
+use wire::openai::error_message;
+use wire::task::Endpoint;
+
+/// An error in the data of an event, or in the body of a 200.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct InBand {
+    /// The HTTP status that it names, by number or by a word that means one.
+    pub(super) status: Option<u16>,
+    /// What it says, as JSON or text.
+    pub(super) data: String,
+}
+
+/// Words that stand for a status, in `type`, `code` or `status` of an error: of OpenAI, Anthropic, vLLM, llama.cpp and
+/// Google. Those that mean "it failed" (`server_error`, `api_error`) stand for none.
+const STATUSES: [(u16, &[&str]); 7] = [
+    (
+        400,
+        &[
+            "invalid_request_error",
+            "invalid_request",
+            "context_length_exceeded",
+            "exceed_context_size_error",
+            "string_above_max_length",
+            "badrequesterror",
+            "bad_request",
+            "invalid_argument",
+            "invalid_prompt",
+        ],
+    ),
+    (401, &["authentication_error", "invalid_api_key", "unauthorized", "unauthenticated"]),
+    (403, &["permission_error", "permission_denied", "forbidden"]),
+    (404, &["not_found_error", "notfounderror", "model_not_found", "not_found"]),
+    (413, &["request_too_large"]),
+    (429, &["rate_limit_error", "rate_limit_exceeded", "insufficient_quota", "resource_exhausted"]),
+    (503, &["overloaded_error", "overloaded", "unavailable", "service_unavailable"]),
+];
+
+impl InBand {
+    /// What an event named `error` says.
+    pub(super) fn named(data: &str) -> Self {
+        Self { status: status(data), data: data.to_owned() }
+    }
+
+    /// The error that a JSON object tells of, if it does: `{"error": …}`, `{"object":"error", …}`,
+    /// `{"type":"error", …}`.
+    pub(super) fn of(data: &str, endpoint: Endpoint) -> Option<Self> {
+        // In valid JSON these bytes are a whole string or the end of one, so most chunks are done after one search.
+        memmem::find(data.as_bytes(), b"\"error\"")?;
+        let object = Object::parse(data).ok()?;
+        // A response tells its own failure, in a shape that its callers know.
+        if endpoint == Endpoint::Responses && object.get("object") == Some("\"response\"")
+            || endpoint == Endpoint::Responses && object.get("response").is_some()
+        {
+            return None;
+        }
+        let is_named = object.get("object") == Some("\"error\"") || object.get("type") == Some("\"error\"");
+        let has_answer = object.get("choices").is_some();
+        let says = object.get("error").is_some_and(|error| {
+            let error: Value = serde_json::from_str(error).unwrap_or(Value::Bool(true));
+            // An empty one beside an answer is how some servers say that there is none.
+            error != Value::Null && !(has_answer && is_empty(&error))
+        });
+        (is_named || says).then(|| Self::named(data))
+    }
+}
+
+/// Whether nothing in `value` says anything.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(is_empty),
+        Value::Object(members) => members.values().all(is_empty),
+    }
+}
+
+/// The status that an error names.
+fn status(data: &str) -> Option<u16> {
+    let object = Object::parse(data).ok()?;
+    let inner = object.get("error").and_then(|error| Object::parse(error).ok());
+    let levels = [inner.as_ref(), Some(&object)];
+    let numbers = levels.into_iter().flatten().find_map(|level| {
+        ["code", "status", "status_code", "statusCode", "http_status"].into_iter().find_map(|key| {
+            let value = level.get(key)?.trim_matches('"').parse::<f64>().ok()?;
+            (400.0..600.0).contains(&value).then_some(value)
+        })
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "400 to 599")]
+    if let Some(number) = numbers {
+        return Some(number as u16);
+    }
+    levels.into_iter().flatten().find_map(|level| {
+        ["code", "type", "status"].into_iter().find_map(|key| {
+            let word = level.get_string(key)?.to_ascii_lowercase();
+            STATUSES.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(status, _)| *status)
+        })
+    })
+}
+
+/// What an error says, in words.
+pub(super) fn words(data: &str) -> Option<String> {
+    if data.starts_with('{') {
+        error_message(data)
+    } else {
+        Some(data.to_owned()).filter(|data| !data.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(data: &str) -> Option<Option<u16>> {
+        InBand::of(data, Endpoint::ChatCompletions).map(|error| error.status)
+    }
+
+    #[test]
+    fn an_empty_error_beside_an_answer_is_no_error() {
+        for error in
+            ["null", r#""""#, "{}", "false", r#"{"message":"","code":null,"type":"","n":0,"more":[]}"#]
+        {
+            assert_eq!(of(&format!(r#"{{"choices":[{{}}],"error":{error}}}"#)), None, "{error}");
+        }
+        for error in [r#""out of memory""#, r#"{"code":500}"#, "true", r#"{"message":"m","code":null}"#] {
+            assert!(of(&format!(r#"{{"choices":[],"error":{error}}}"#)).is_some(), "{error}");
+            assert!(of(&format!(r#"{{"error":{error}}}"#)).is_some(), "{error}");
+        }
+        assert_eq!(of(r#"{"choices":[{"delta":{"content":"error"}}]}"#), None);
+    }
+
+    #[test]
+    fn the_status_is_the_one_that_the_error_names() {
+        for (data, status) in [
+            (r#"{"error":{"code":400,"message":"m"}}"#, Some(400)),
+            (r#"{"error":{"message":"m"},"status_code":"422"}"#, Some(422)),
+            (r#"{"object":"error","code":404}"#, Some(404)),
+            (r#"{"error":{"type":"exceed_context_size_error"}}"#, Some(400)),
+            (r#"{"error":{"code":"context_length_exceeded","type":"server_error"}}"#, Some(400)),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, Some(503)),
+            (r#"{"error":{"status":"RESOURCE_EXHAUSTED","code":"x"}}"#, Some(429)),
+            (r#"{"error":{"code":1213,"type":"server_error"}}"#, None),
+            (r#"{"error":"m"}"#, None),
+        ] {
+            assert_eq!(of(data), Some(status), "{data}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a backend says when it refuses a request: its status is kept, its reason is found and cleaned.
+
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use wire::json::compact;
+use wire::model_path::cut_model_paths;
+use wire::openai::error_body;
+
+use super::in_band::{self, InBand};
+use super::{Inner, failed, text_of};
+use crate::http::{self, decode, read_body, retry_after};
+use crate::{BackendError, Refusal};
+
+/// Longest error body that is read, as it came and decoded.
+const MAX_ERROR: usize = 256 << 10;
+/// Characters of a reason that is not JSON.
+const MAX_TEXT: usize = 500;
+/// Longest wait that is passed on: one day.
+const MAX_WAIT: Duration = Duration::from_hours(24);
+
+impl Inner {
+    /// A 4xx or 5xx.
+    pub(super) async fn refusal(&self, response: Response<http::Body>) -> BackendError {
+        let (head, body) = response.into_parts();
+        let status = head.status.as_u16();
+        let is_html = text_of(&head.headers, &CONTENT_TYPE).contains("html");
+        let wait = retry_after(text_of(&head.headers, &RETRY_AFTER), jiff::Timestamp::now());
+        let body = read_body(body, MAX_ERROR, self.silence).await.unwrap_or_default();
+        // What cannot be decoded gives no reason; the status stands.
+        let body = decode(text_of(&head.headers, &CONTENT_ENCODING), &body, MAX_ERROR).unwrap_or_default();
+        let body = String::from_utf8_lossy(&body);
+        let body = match compact(&body) {
+            Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
+            Ok(json) if json.starts_with('[') => self.in_words(status, &json),
+            _ if is_html || body.trim_start().starts_with('<') => {
+                self.in_words(status, title(&body).unwrap_or_default())
+            }
+            _ => self.in_words(status, &body),
+        };
+        BackendError::Refused(Box::new(Refusal {
+            status,
+            body,
+            retry_after: wait.map(|wait| wait.min(MAX_WAIT)),
+        }))
+    }
+
+    /// What the backend says of its own failure, under a status that says success.
+    pub(super) fn told(&self, error: &InBand) -> BackendError {
+        match error.status {
+            Some(401 | 403 | 407) => BackendError::KeyRefused,
+            Some(status) => {
+                let body = match compact(&error.data) {
+                    Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
+                    _ => self.in_words(status, &error.data),
+                };
+                BackendError::Refused(Box::new(Refusal { status, body, retry_after: None }))
+            }
+            None => match in_band::words(&error.data) {
+                Some(words) => failed(format!("backend failed: {}", self.clean(&words))),
+                None => failed("backend failed and gave no reason"),
+            },
+        }
+    }
+
+    /// An error body that says `text`.
+    fn in_words(&self, status: u16, text: &str) -> String {
+        let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
+        let text = self.clean(text);
+        let text = if text.is_empty() { format!("the backend answered {status}") } else { text };
+        error_body(&text, kind, None)
+    }
+
+    /// `text` on one line, without secrets, cut to [`MAX_TEXT`].
+    fn clean(&self, text: &str) -> String {
+        let line = text.trim().replace(char::is_control, " ");
+        // Cut last: half a key is found by nobody.
+        self.redactor.text(&line).chars().take(MAX_TEXT).collect()
+    }
+}
+
+/// The title of an HTML page.
+fn title(page: &str) -> Option<&str> {
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower[start..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    Some(page[start..end].trim())
+}

@@ -1,0 +1,83 @@
+//! Text of a JSON string literal.
+
+use std::borrow::Cow;
+
+/// The text of the JSON string `literal`, quotes included; `None` for any other JSON. A lone surrogate, which RFC 8259
+/// allows and UTF-8 does not, becomes U+FFFD: `serde_json` refuses the whole text for it.
+pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
+    let inner = literal.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    let mut out = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let escape = rest[at + 1..].chars().next()?;
+        rest = &rest[at + 1 + escape.len_utf8()..];
+        out.push(match escape {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let (first, after) = unit(rest)?;
+                rest = after;
+                // A high half takes the low half behind it; alone, either half is no character.
+                match rest.strip_prefix("\\u").and_then(unit) {
+                    Some((second @ 0xDC00..=0xDFFF, after)) if (0xD800..0xDC00).contains(&first) => {
+                        rest = after;
+                        char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00))
+                    }
+                    _ => char::from_u32(first),
+                }
+                .unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            other => other,
+        });
+    }
+    out.push_str(rest);
+    Some(Cow::Owned(out))
+}
+
+/// Four hexadecimal digits, and what follows them.
+fn unit(text: &str) -> Option<(u32, &str)> {
+    let digits = text.get(..4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    Some((u32::from_str_radix(digits, 16).ok()?, &text[4..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_lone_half_of_a_pair_is_one_unknown_character() {
+        for (literal, text) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""a\ud83d\ud83d\ude00b""#, "a\u{fffd}\u{1f600}b"),
+            (r#""\ude00\u0041""#, "\u{fffd}A"),
+            (r#""\ud83d\n""#, "\u{fffd}\n"),
+        ] {
+            assert_eq!(unquote(literal).as_deref(), Some(text), "{literal}");
+        }
+        for other in ["1", "null", "{}", "", "\"", r#""\u12""#] {
+            assert_eq!(unquote(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_literal_says_what_was_quoted(text in any::<String>()) {
+            let literal = crate::json::quote(&text);
+            prop_assert_eq!(unquote(&literal), Some(Cow::Borrowed(text.as_str())));
+            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+            let literal = format!("\"{escaped}\"");
+            prop_assert_eq!(unquote(&literal), Some(Cow::Borrowed(text.as_str())));
+        }
+    }
+}
