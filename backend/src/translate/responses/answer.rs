@@ -61,7 +61,10 @@ pub(super) fn response(
 fn usage(usage: Usage) -> Json<'static> {
     Json::object([
         ("input_tokens", usage.input.into()),
-        ("input_tokens_details", Json::object([("cached_tokens", usage.cached.into())])),
+        (
+            "input_tokens_details",
+            Json::object([("cached_tokens", usage.cached.into()), ("cache_write_tokens", 0_u64.into())]),
+        ),
         ("output_tokens", usage.output.into()),
         ("output_tokens_details", Json::object([("reasoning_tokens", usage.reasoning.into())])),
         ("total_tokens", usage.total.into()),
