@@ -27,7 +27,7 @@ pub fn prepare(
     // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
     let target = registry.agent_target(caller, agent).filter(|_| alive).ok_or_else(|| {
         let text = format!("agent '{}' has no publisher now, try again later", agent.name);
-        ApiError::new(ErrorKind::Unavailable, text)
+        ApiError::new(ErrorKind::PublisherAway, text)
     })?;
     let request = apply(agent, endpoint, request);
     Ok((target, request.map_err(|error| ApiError::bad_request(error.to_string()))?))

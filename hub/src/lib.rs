@@ -17,6 +17,7 @@ pub mod relay;
 mod routes;
 mod server;
 pub mod store;
+mod trace;
 pub mod watch;
 
 pub use crate::core::Hub;

@@ -89,6 +89,8 @@ pub struct Llm {
     pub updated_at: Timestamp,
     /// A public row's upstream.
     pub upstream: Option<Upstream>,
+    /// Seconds of silence after which its publisher gives the backend up, where it said so.
+    pub timeout_seconds: Option<u32>,
 }
 
 /// Where a public row's answers come from.
@@ -182,8 +184,12 @@ pub struct Token {
 /// One inference, for the audit and for `get task`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// The task's id, of its last dispatch.
+    /// The inference's id in the list of tasks; empty in a row of an older version.
+    pub id: String,
+    /// The task's id, of its last dispatch: the one that the publisher's log names.
     pub task: String,
+    /// The `x-request-id` of the call; a durable task has none of its own.
+    pub request_id: Option<String>,
     /// Who asked.
     pub user: UserId,
     /// The LLM row's name.
@@ -198,6 +204,8 @@ pub struct AuditRecord {
     pub streaming: bool,
     /// HTTP status; 499 for a caller who left.
     pub status: u16,
+    /// Why it failed: a code of SPEC.md section 5.1.
+    pub code: Option<String>,
     /// When it came in.
     pub created_at: Timestamp,
     /// To the first byte, in ms.
@@ -235,6 +243,8 @@ pub struct DurableTask {
     pub result: Option<(u16, String)>,
     /// Why it failed.
     pub error: Option<String>,
+    /// The same as a code of SPEC.md section 5.1.
+    pub code: Option<String>,
     /// When it came in.
     pub created_at: Timestamp,
     /// When it last changed.

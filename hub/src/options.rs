@@ -74,6 +74,8 @@ pub struct HubTimings {
     pub task_retention: Duration,
     /// How long a caller waits for the first content.
     pub wait_timeout: Duration,
+    /// How long a publisher may say nothing within an answer that has begun; zero sets no limit of the hub's own.
+    pub stream_idle_timeout: Duration,
 }
 
 impl Default for HubTimings {
@@ -88,6 +90,7 @@ impl Default for HubTimings {
             queue_timeout: Duration::from_hours(1),
             task_retention: Duration::from_hours(7 * 24),
             wait_timeout: Duration::from_mins(10),
+            stream_idle_timeout: Duration::from_mins(10),
         }
     }
 }

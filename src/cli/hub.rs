@@ -78,6 +78,9 @@ pub(crate) struct HubTimings {
     /// How long a caller waits for an answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_positive)]
     pub(crate) wait_timeout: Duration,
+    /// How long a publisher may say nothing in the middle of an answer; 0 sets no limit of the hub's own
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
+    pub(crate) stream_idle_timeout: Duration,
 }
 
 /// `token`.

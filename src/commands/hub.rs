@@ -75,6 +75,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             queue_timeout: args.timings.queue_timeout,
             task_retention: args.timings.task_retention,
             wait_timeout: args.timings.wait_timeout,
+            stream_idle_timeout: args.timings.stream_idle_timeout,
         },
     })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::row::{Status, Tier, Visibility};
+use crate::row::{Status, Tier, Timestamp, Visibility};
 
 /// What a publisher registers: its whole set, atomically.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct ProviderEntry {
     /// `active` or `hibernating`; always sent by us.
     #[serde(default = "active")]
     pub initial_status: Status,
+    /// Seconds of silence after which the publisher gives its backend up; left out where it is the default, 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
 }
 
 fn active() -> Status {
@@ -130,6 +133,12 @@ pub struct ProviderStatus {
     pub queued: u32,
     /// Inferences that may run at once.
     pub max_concurrency: u32,
+    /// Whether its owner has paused it; left out where that is not so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// The end of the pause, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -149,6 +158,7 @@ mod tests {
                 pool_name: None,
                 visibility: Visibility::default(),
                 initial_status: Status::Active,
+                timeout_seconds: None,
             }],
             agents: Vec::new(),
         };

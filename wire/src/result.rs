@@ -19,11 +19,22 @@ pub enum TaskResult {
         status: u16,
         /// Compact JSON.
         body: Box<RawValue>,
+        /// Seconds after which the backend wants to be asked again (its `Retry-After`).
+        retry_after: Option<u32>,
     },
     /// One piece of a streamed answer.
     Chunk(Chunk),
     /// The task failed.
-    Error(String),
+    Error(TaskError),
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskError {
+    /// One sentence for the caller; no address or key in it.
+    pub message: String,
+    /// Seconds after which another try makes sense, where the backend named them.
+    pub retry_after: Option<u32>,
 }
 
 /// One piece of a streamed answer.
@@ -64,6 +75,9 @@ struct Frame<'a> {
     chunk: Option<ChunkFrame<'a>>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     error: Option<Cow<'a, str>>,
+    /// Any JSON: what is no number of seconds is ignored, and does not cost the result.
+    #[serde(default, borrow, rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<&'a RawValue>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,14 +93,31 @@ struct ChunkFrame<'a> {
 impl TaskResult {
     /// An answer with the body `json`, made compact.
     pub fn answer(status: u16, json: &str) -> Result<Self, JsonError> {
-        Ok(Self::Answer { status, body: raw(json::compact(json)?)? })
+        Ok(Self::Answer { status, body: raw(json::compact(json)?)?, retry_after: None })
+    }
+
+    /// A failed task.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::Error(TaskError { message: message.into(), retry_after: None })
+    }
+
+    /// The same result with the backend's `Retry-After`, in seconds; a chunk carries none.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: Option<u32>) -> Self {
+        match &mut self {
+            Self::Answer { retry_after, .. } | Self::Error(TaskError { retry_after, .. }) => {
+                *retry_after = seconds;
+            }
+            Self::Chunk(_) => (),
+        }
+        self
     }
 
     /// The success of a wake that took `millis`, polling included.
     pub fn awake(millis: u64) -> Self {
         // Always valid JSON; the other arm cannot be reached.
         Self::answer(200, &format!(r#"{{"ok":true,"ms":{millis}}}"#))
-            .unwrap_or_else(|error| Self::Error(error.to_string()))
+            .unwrap_or_else(|error| Self::error(error.to_string()))
     }
 
     /// A piece that is not the last.
@@ -106,9 +137,16 @@ impl TaskResult {
 
     /// The body of the POST.
     pub fn to_json(&self) -> String {
-        let mut frame = Frame { status: None, body: None, chunk: None, error: None };
+        let seconds = match self {
+            Self::Answer { retry_after, .. } | Self::Error(TaskError { retry_after, .. }) => *retry_after,
+            Self::Chunk(_) => None,
+        };
+        // Digits are valid JSON.
+        let seconds = seconds.and_then(|seconds| RawValue::from_string(seconds.to_string()).ok());
+        let mut frame =
+            Frame { status: None, body: None, chunk: None, error: None, retry_after: seconds.as_deref() };
         match self {
-            Self::Answer { status, body } => {
+            Self::Answer { status, body, .. } => {
                 frame.status = Some(*status);
                 frame.body = Some(body);
             }
@@ -116,7 +154,7 @@ impl TaskResult {
                 let done = done.then_some(true);
                 frame.chunk = Some(ChunkFrame { data: Cow::Borrowed(data), done, seq: *seq });
             }
-            Self::Error(message) => frame.error = Some(Cow::Borrowed(message)),
+            Self::Error(error) => frame.error = Some(Cow::Borrowed(&error.message)),
         }
         // Strings, numbers and valid JSON always serialise; the other arm cannot be reached.
         serde_json::to_string(&frame).unwrap_or_else(|_| r#"{"error":"unserialisable result"}"#.to_owned())
@@ -126,8 +164,9 @@ impl TaskResult {
     /// not the end mark must be JSON.
     pub fn parse(text: &str) -> Result<Self, InvalidResult> {
         let frame: Frame<'_> = serde_json::from_str(text).map_err(InvalidResult::Json)?;
-        match frame {
-            Frame { error: Some(message), .. } => Ok(Self::Error(message.into_owned())),
+        let seconds = frame.retry_after.and_then(|value| value.get().parse().ok());
+        let result = match frame {
+            Frame { error: Some(message), .. } => Ok(Self::error(message)),
             Frame { chunk: Some(chunk), .. } => {
                 let mark = chunk.data == DONE || (chunk.data.is_empty() && chunk.done == Some(true));
                 let data = if mark { DONE.to_owned() } else { json::compact(&chunk.data)? };
@@ -140,7 +179,8 @@ impl TaskResult {
                 Ok(Self::answer(status, body.get())?)
             }
             _ => Err(InvalidResult::Form),
-        }
+        };
+        result.map(|result| result.retry_after(seconds))
     }
 }
 
@@ -159,12 +199,26 @@ mod tests {
             (TaskResult::chunk("{}", None), r#"{"chunk":{"data":"{}"}}"#),
             (TaskResult::chunk("{}", Some(0)), r#"{"chunk":{"data":"{}","seq":0}}"#),
             (TaskResult::done(None), r#"{"chunk":{"data":"[DONE]","done":true}}"#),
-            (TaskResult::Error("no".into()), r#"{"error":"no"}"#),
+            (TaskResult::error("no"), r#"{"error":"no"}"#),
+            (TaskResult::error("no").retry_after(Some(7)), r#"{"error":"no","retryAfter":7}"#),
+            (
+                TaskResult::answer(429, "{}").unwrap().retry_after(Some(0)),
+                r#"{"status":429,"body":{},"retryAfter":0}"#,
+            ),
             (TaskResult::awake(1234), r#"{"status":200,"body":{"ok":true,"ms":1234}}"#),
         ];
         for (result, text) in forms {
             assert_eq!(result.to_json(), text);
             assert_eq!(TaskResult::parse(text).unwrap().to_json(), text);
+        }
+    }
+
+    /// F89: another peer's `retryAfter` of any other form costs the seconds, never the result.
+    #[test]
+    fn what_is_no_number_of_seconds_is_ignored() {
+        for odd in ["null", "-1", "1.5", "\"3\"", "[]", "99999999999"] {
+            let text = format!(r#"{{"error":"no","retryAfter":{odd}}}"#);
+            assert_eq!(TaskResult::parse(&text).unwrap().to_json(), r#"{"error":"no"}"#, "{odd}");
         }
     }
 

@@ -20,6 +20,11 @@ pub fn wake_recipe_failed(reason: &str) -> String {
     format!("wake recipe failed: {reason}")
 }
 
+/// The backend's 4xx or 5xx, on a channel whose hub takes no status and body for a streamed task.
+pub fn backend_answered(status: u16, message: &str) -> String {
+    format!("backend answered {status}: {message}")
+}
+
 /// The backend cannot be reached, and nothing can wake it.
 pub const BACKEND_NOT_AVAILABLE: &str = "backend not available";
 /// The backend's 401, 403 or 407.
@@ -28,6 +33,56 @@ pub const BACKEND_REFUSED_KEY: &str = "the backend refused the publisher's key";
 pub const SHUTTING_DOWN: &str = "publisher shutting down";
 /// A streamed task that comes again after its end.
 pub const ALREADY_ANSWERED: &str = "task already answered";
+
+/// What a failed task's text says, where it is one of the fixed ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixed {
+    /// [`not_registered_locally`].
+    NotRegistered,
+    /// [`no_wake_recipe`], [`did_not_come_up`] or [`wake_recipe_failed`].
+    WakeFailed,
+    /// [`BACKEND_NOT_AVAILABLE`].
+    BackendNotAvailable,
+    /// [`BACKEND_REFUSED_KEY`].
+    BackendRefusedKey,
+    /// [`SHUTTING_DOWN`].
+    ShuttingDown,
+    /// [`ALREADY_ANSWERED`].
+    AlreadyAnswered,
+    /// [`backend_answered`], with its status.
+    BackendAnswered(u16),
+}
+
+impl Fixed {
+    /// Reads a text; `None` for any other.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            BACKEND_NOT_AVAILABLE => return Some(Self::BackendNotAvailable),
+            BACKEND_REFUSED_KEY => return Some(Self::BackendRefusedKey),
+            SHUTTING_DOWN => return Some(Self::ShuttingDown),
+            ALREADY_ANSWERED => return Some(Self::AlreadyAnswered),
+            _ => (),
+        }
+        if text.starts_with("wake recipe failed: ") {
+            return Some(Self::WakeFailed);
+        }
+        if let Some(rest) = text.strip_prefix("backend answered ") {
+            let status = rest.get(..3)?.parse().ok()?;
+            let ends = rest.get(3..).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
+            return (ends && (400..=599).contains(&status)).then_some(Self::BackendAnswered(status));
+        }
+        // A name is made of letters, digits, '-', '.' and '_': the next quote ends it.
+        let (_, rest) = text.strip_prefix("provider '")?.split_once('\'')?;
+        match rest {
+            " not registered locally" => Some(Self::NotRegistered),
+            " has no wake recipe configured" => Some(Self::WakeFailed),
+            _ => {
+                let millis = rest.strip_prefix(" did not come up within ")?.strip_suffix("ms")?;
+                millis.bytes().all(|byte| byte.is_ascii_digit()).then_some(Self::WakeFailed)
+            }
+        }
+    }
+}
 
 /// Register: a public row has the name.
 pub fn over_public(name: &str) -> String {
@@ -42,4 +97,45 @@ pub fn published_elsewhere(name: &str) -> String {
 /// Register: the name belongs to something that the caller may not see.
 pub fn name_taken(name: &str) -> String {
     format!("name '{name}' is taken")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fixed_text_is_read_back() {
+        for (text, fixed) in [
+            (not_registered_locally("a.b-c_d"), Fixed::NotRegistered),
+            (no_wake_recipe("x"), Fixed::WakeFailed),
+            (did_not_come_up("x", 60_000), Fixed::WakeFailed),
+            (wake_recipe_failed("wake HTTP timed out"), Fixed::WakeFailed),
+            (BACKEND_NOT_AVAILABLE.to_owned(), Fixed::BackendNotAvailable),
+            (BACKEND_REFUSED_KEY.to_owned(), Fixed::BackendRefusedKey),
+            (SHUTTING_DOWN.to_owned(), Fixed::ShuttingDown),
+            (ALREADY_ANSWERED.to_owned(), Fixed::AlreadyAnswered),
+            (backend_answered(422, "no such tool"), Fixed::BackendAnswered(422)),
+        ] {
+            assert_eq!(Fixed::parse(&text), Some(fixed), "{text}");
+        }
+    }
+
+    /// What a backend says in its own words is none of them, however near it comes.
+    #[test]
+    fn any_other_text_is_none() {
+        for text in [
+            "",
+            "Backend not available",
+            "backend not available, sorry",
+            "backend answered",
+            "backend answered 200: fine",
+            "backend answered 4000: no",
+            "backend answered 42é: no",
+            "provider 'x' did not come up within a ms",
+            "provider 'x",
+            "provider 'x' is tired",
+        ] {
+            assert_eq!(Fixed::parse(text), None, "{text}");
+        }
+    }
 }

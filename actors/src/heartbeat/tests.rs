@@ -50,6 +50,8 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
             in_flight,
             queued: 0,
             max_concurrency: 4,
+            paused: false,
+            paused_until: None,
         },
         reason: None,
         tasks_done: 0,

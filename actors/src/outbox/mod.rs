@@ -89,7 +89,7 @@ impl Outbox {
             Seen::Running => log::debug!("task {id} came again while it runs"),
             Seen::Answered(result) => self.inner.deliver(id.clone(), result, false),
             Seen::Spent => {
-                let again = TaskResult::Error(texts::ALREADY_ANSWERED.to_owned());
+                let again = TaskResult::error(texts::ALREADY_ANSWERED);
                 self.inner.deliver(id.clone(), again.to_json().into(), false);
             }
         }
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Outbox {
 async fn end_lost(mut found: mpsc::UnboundedReceiver<TaskId>, inner: Weak<Inner>) {
     while let Some(id) = found.recv().await {
         let Some(inner) = inner.upgrade() else { return };
-        inner.finish(id, &TaskResult::Error(LOST.to_owned()));
+        inner.finish(id, &TaskResult::error(LOST));
     }
 }
 
@@ -203,7 +203,7 @@ impl Inner {
                 Posted::Refused { status } => {
                     log::warn!("task {id}: the hub refused its result (HTTP {status})");
                     let error = format!("the hub refused the result (HTTP {status})");
-                    body = TaskResult::Error(error).to_json().into();
+                    body = TaskResult::error(error).to_json().into();
                     apology = true;
                 }
                 Posted::Failed { retry_after, .. } => {

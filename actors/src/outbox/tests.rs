@@ -54,7 +54,7 @@ fn id(text: &str) -> TaskId {
 }
 
 fn error(text: &str) -> TaskResult {
-    TaskResult::Error(text.to_owned())
+    TaskResult::error(text.to_owned())
 }
 
 /// F28, F29: tried again, and given up in the end.
@@ -149,7 +149,7 @@ async fn a_result_whose_caller_has_gone_is_dropped() {
 async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
     pause();
     let (_hub, outbox) = setup([failed()]);
-    let large = TaskResult::Error("x".repeat(MAX_WAITING + 1));
+    let large = TaskResult::error("x".repeat(MAX_WAITING + 1));
     outbox.finish(outbox.admit(&id("t")).unwrap(), &large);
     assert!(outbox.room().now_or_never().is_none());
     outbox.room().await;

@@ -203,5 +203,5 @@ impl<'a> Chunks<'a> {
 }
 
 fn failed(message: impl Into<String>) -> Ending {
-    Ending::Result(TaskResult::Error(message.into()))
+    Ending::Result(TaskResult::error(message.into()))
 }

@@ -141,6 +141,8 @@ impl ProviderActor {
                 in_flight: count(self.gate.running()),
                 queued: count(self.gate.waiting()),
                 max_concurrency: count(self.config.max_concurrency),
+                paused,
+                paused_until: self.pause.and_then(|pause| pause.until),
             },
             reason: reason.map(str::to_owned),
             tasks_done: self.tasks_done,

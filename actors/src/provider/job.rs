@@ -103,7 +103,7 @@ impl Job {
                     generation.exhaust().await;
                 }
             }
-            Err(Stop::Error(error)) => outbox.finish(ticket, &TaskResult::Error(error)),
+            Err(Stop::Error(error)) => outbox.finish(ticket, &TaskResult::error(error)),
         }
         outbox.room().await;
         outcome
@@ -112,14 +112,13 @@ impl Job {
     async fn answer(&self, id: &wire::TaskId, generation: &Generation, outcome: &mut Outcome) -> Ending {
         let request = match self.request() {
             Ok(request) => request,
-            Err(error) => return Ending::Result(TaskResult::Error(error)),
+            Err(error) => return Ending::Result(TaskResult::error(error)),
         };
         let endpoint = request.endpoint;
         let answer = match self.ask(generation, request).await {
             Ok(answer) => answer,
             Err(result) => {
-                let gone =
-                    matches!(&result, TaskResult::Error(error) if error == texts::BACKEND_NOT_AVAILABLE);
+                let gone = matches!(&result, TaskResult::Error(error) if error.message == texts::BACKEND_NOT_AVAILABLE);
                 outcome.reached = Some(!gone);
                 return Ending::Result(result);
             }
@@ -177,13 +176,13 @@ impl Job {
             if !may_wake {
                 return Err(self.failed(BackendError::Unavailable));
             }
-            self.wake().await.map_err(TaskResult::Error)?;
+            self.wake().await.map_err(TaskResult::error)?;
             may_wake = false;
         }
         generation.call(self.backend.infer(request.clone()));
         let answer = match generation.answer().await {
             Err(BackendError::Unavailable) if may_wake => {
-                self.wake().await.map_err(TaskResult::Error)?;
+                self.wake().await.map_err(TaskResult::error)?;
                 generation.call(self.backend.infer(request));
                 generation.answer().await
             }
@@ -195,8 +194,11 @@ impl Job {
     /// The result that tells of a failure before any content.
     fn failed(&self, error: BackendError) -> TaskResult {
         match error {
-            BackendError::Refused(refusal) => self.whole(refusal.status, &refusal.body),
-            error => TaskResult::Error(error.to_string()),
+            BackendError::Refused(refusal) => {
+                let seconds = refusal.retry_after.map(whole_seconds);
+                self.whole(refusal.status, &refusal.body).retry_after(seconds)
+            }
+            error => TaskResult::error(error.to_string()),
         }
     }
 
@@ -224,10 +226,10 @@ impl Job {
     fn whole(&self, status: u16, body: &str) -> TaskResult {
         if status >= 400 && self.task.streaming && self.features == Features::CLASSIC {
             let message = openai::error_message(body).unwrap_or_else(|| "no message".to_owned());
-            return TaskResult::Error(format!("backend answered {status}: {message}"));
+            return TaskResult::error(texts::backend_answered(status, &message));
         }
         TaskResult::answer(status, body)
-            .unwrap_or_else(|error| TaskResult::Error(format!("the backend's answer is {error}")))
+            .unwrap_or_else(|error| TaskResult::error(format!("the backend's answer is {error}")))
     }
 
     /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
@@ -235,7 +237,7 @@ impl Job {
         let mut pieces = match whole::pieces(endpoint, body) {
             Ok(pieces) => pieces.into_iter().map(Ok),
             Err(error) => {
-                return Ending::Result(TaskResult::Error(format!("the backend's answer is {error}")));
+                return Ending::Result(TaskResult::error(format!("the backend's answer is {error}")));
             }
         };
         let uplink = self.outbox.uplink();
@@ -246,4 +248,10 @@ impl Job {
             deliver::post_chunks(&*uplink, id, self.features, first, &rest).await.0
         }
     }
+}
+
+/// Rounded up: who comes a moment too early is refused again.
+fn whole_seconds(wait: Duration) -> u32 {
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }

@@ -7,6 +7,7 @@ use wire::register::ProviderStatus;
 use wire::task::InferTask;
 
 use crate::outbox::Ticket;
+use crate::status::Pause;
 use crate::uplink::Agreed;
 
 /// From `StreamActor`: answer a request. The answer goes to the hub by the outbox. Never lost: the mailbox outlives a
@@ -51,11 +52,11 @@ pub struct Reconfigure {
     pub config: std::sync::Arc<crate::options::ProviderConfig>,
 }
 
-/// From the root: the owner wants the machine (`pause`), or gives it back. A paused provider takes no new task: they
-/// wait in its queue.
+/// From the root: the owner wants the machine (`pause`), or gives it back. A paused provider starts no task: one that
+/// comes all the same waits in its queue.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct SetPaused(pub bool);
+pub struct SetPaused(pub Option<Pause>);
 
 /// From the root, for heartbeats and the `status` command.
 #[derive(Debug, Clone, Copy, Message)]

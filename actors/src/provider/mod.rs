@@ -26,6 +26,7 @@ use wire::{TaskId, openai, texts};
 use crate::backend::{self, Backend};
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
+use crate::status::Pause;
 use crate::supervise::{CrashReporter, contained};
 use crate::wake::messages::PowerChanged;
 
@@ -46,6 +47,8 @@ pub struct ProviderActor {
     gate: Gate<Infer, oneshot::Sender<Stop>>,
     /// Outlives one too: whom we put to sleep stays asleep.
     health: Health,
+    /// The owner's pause; also outlives a crash.
+    pause: Option<Pause>,
     tasks_done: u64,
     tokens_per_second: Option<f64>,
     state: State,
@@ -78,7 +81,20 @@ impl ProviderActor {
         let gate = Gate::new(config.max_concurrency.max(1), config.max_queue);
         let (health, state) = (Health::default(), State::default());
         let (tasks_done, tokens_per_second) = (0, None);
-        Self { config, links, outbox, crashes, backend, gate, health, tasks_done, tokens_per_second, state }
+        let pause = None;
+        Self {
+            config,
+            links,
+            outbox,
+            crashes,
+            backend,
+            gate,
+            health,
+            pause,
+            tasks_done,
+            tokens_per_second,
+            state,
+        }
     }
 
     /// Starts what may run.
@@ -113,7 +129,7 @@ impl ProviderActor {
     }
 
     fn refuse(&self, ticket: Ticket, error: &str) {
-        self.outbox.finish(ticket, &TaskResult::Error(error.to_owned()));
+        self.outbox.finish(ticket, &TaskResult::error(error));
     }
 }
 
@@ -155,7 +171,7 @@ impl Handler<Infer> for ProviderActor {
             Admission::Full(infer) => {
                 let text = format!("the queue of '{}' is full", self.config.wire_name);
                 let body = openai::error_body(&text, "rate_limit_error", Some("queue_full"));
-                let result = TaskResult::answer(429, &body).unwrap_or(TaskResult::Error(text));
+                let result = TaskResult::answer(429, &body).unwrap_or_else(|_| TaskResult::error(text));
                 self.outbox.finish(infer.ticket, &result);
             }
         }
@@ -234,8 +250,9 @@ impl Handler<Reconfigure> for ProviderActor {
 impl Handler<SetPaused> for ProviderActor {
     type Result = ();
 
-    fn handle(&mut self, SetPaused(paused): SetPaused, ctx: &mut Self::Context) {
-        self.gate.set_paused(paused);
+    fn handle(&mut self, SetPaused(pause): SetPaused, ctx: &mut Self::Context) {
+        self.gate.set_paused(pause.is_some());
+        self.pause = pause;
         self.start_next(ctx);
     }
 }

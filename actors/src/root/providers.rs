@@ -46,7 +46,7 @@ impl RootActor {
         let handle =
             seat.start(Arc::clone(&provider.child), Policy::default(), ctx.address().recipient(), actor);
         if self.board.pause.is_some() {
-            address.do_send(SetPaused(true));
+            address.do_send(SetPaused(self.board.pause));
         }
         provider.running = Some(Running { address, handle, since: Instant::now() });
     }

@@ -34,7 +34,10 @@ impl Handler<PauseTasks> for RootActor {
             limit.map(|limit| now().plus_millis(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)));
         let pause = Pause { until };
         self.set_pause(Some(pause));
-        log::info!("paused: tasks wait");
+        match until {
+            Some(until) => log::info!("paused until {until}: callers get 503"),
+            None => log::info!("paused: callers get 503"),
+        }
         if let Some(limit) = limit {
             ctx.run_later(limit, move |this, _| {
                 if this.board.pause.is_some() && this.pauses == number {
@@ -59,7 +62,7 @@ impl RootActor {
     fn set_pause(&mut self, pause: Option<Pause>) {
         self.board.pause = pause;
         for running in self.providers.iter().filter_map(|provider| provider.running.as_ref()) {
-            running.address.do_send(SetPaused(pause.is_some()));
+            running.address.do_send(SetPaused(pause));
         }
     }
 }

@@ -36,7 +36,14 @@ async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
         pool_name: config.pool_name.clone(),
         visibility: config.visibility,
         initial_status: if asleep { Status::Hibernating } else { Status::Active },
+        timeout_seconds: (config.timeout != ProviderConfig::TIMEOUT).then(|| whole_seconds(config.timeout)),
     }
+}
+
+/// Rounded up: a hub must not be more impatient than the publisher.
+fn whole_seconds(timeout: Duration) -> u32 {
+    let seconds = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// An error while asking, a panic and silence count as not available.

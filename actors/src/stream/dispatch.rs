@@ -49,7 +49,7 @@ impl Dispatch {
             }
         };
         let Some(ticket) = self.outbox.admit(task.id()) else { return };
-        let refuse = |ticket, error| self.outbox.finish(ticket, &TaskResult::Error(error));
+        let refuse = |ticket, error| self.outbox.finish(ticket, &TaskResult::error(error));
         if self.stopping {
             return refuse(ticket, texts::SHUTTING_DOWN.to_owned());
         }

@@ -117,7 +117,7 @@ impl WakeActor {
             Asker::Hub(ticket) => {
                 let result = match outcome {
                     Ok(took) => TaskResult::awake(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
-                    Err(error) => TaskResult::Error(error),
+                    Err(error) => TaskResult::error(error),
                 };
                 self.outbox.finish(ticket, &result);
             }

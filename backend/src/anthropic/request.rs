@@ -159,7 +159,8 @@ fn legal_id(id: &Value) -> Value {
     const PREFIX: &str = "hex_";
 
     let Some(id) = id.as_str() else { return id.clone() };
-    let is_legal = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let is_legal =
+        !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if is_legal && !id.starts_with(PREFIX) {
         return Value::from(id);
     }

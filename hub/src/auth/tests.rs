@@ -297,7 +297,10 @@ async fn whatever_is_no_token_is_401_on_every_path_unknown_ones_too() {
 #[actix_web::test]
 async fn errors_speak_the_dialect_of_their_path() {
     let text = "no valid token: send 'Authorization: Bearer TOKEN'";
-    assert_eq!(answer(|_| get("/api/v1/who")).await.1, format!(r#"{{"error":"{text}"}}"#));
+    assert_eq!(
+        answer(|_| get("/api/v1/who")).await.1,
+        format!(r#"{{"error":"{text}","code":"invalid_api_key"}}"#)
+    );
     assert_eq!(
         answer(|_| get("/v1/who")).await.1,
         format!(
@@ -306,22 +309,27 @@ async fn errors_speak_the_dialect_of_their_path() {
     );
     assert_eq!(
         answer(|_| get("/v1/messages")).await.1,
-        format!(r#"{{"type":"error","error":{{"type":"authentication_error","message":"{text}"}}}}"#)
+        format!(
+            r#"{{"type":"error","error":{{"type":"authentication_error","message":"{text}","code":"invalid_api_key"}}}}"#
+        )
     );
     let known = |path| answer(move |t| get(path).insert_header(("authorization", format!("Bearer {t}"))));
-    assert_eq!(known("/api/v1/broken").await.1, r#"{"error":"LLM 'x\"y' not found"}"#);
+    assert_eq!(known("/api/v1/broken").await.1, r#"{"error":"LLM 'x\"y' not found","code":"not_found"}"#);
     assert_eq!(
         known("/v1/broken").await.1,
         r#"{"error":{"message":"LLM 'x\"y' not found","type":"invalid_request_error","param":null,"code":"not_found"}}"#
     );
     assert_eq!(
         known("/v1/messages/broken").await.1,
-        r#"{"type":"error","error":{"type":"not_found_error","message":"LLM 'x\"y' not found"}}"#
+        r#"{"type":"error","error":{"type":"not_found_error","message":"LLM 'x\"y' not found","code":"not_found"}}"#
     );
     // What the framework refuses by itself, too.
-    assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found"}"#);
+    assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found","code":"not_found"}"#);
     assert!(known("/v1/json").await.1.contains(r#""type":"invalid_request_error""#));
-    assert_eq!(known("/admins").await, (StatusCode::FORBIDDEN, r#"{"error":"for admins only"}"#.into()));
+    assert_eq!(
+        known("/admins").await,
+        (StatusCode::FORBIDDEN, r#"{"error":"for admins only","code":"forbidden"}"#.into())
+    );
 }
 
 #[actix_web::test]

@@ -287,6 +287,7 @@ impl TaskView {
             owner_id: task.owner.clone(),
             position: None,
             error: task.error.clone(),
+            code: task.code.clone(),
             created_at: task.created_at,
             updated_at: task.updated_at,
         }

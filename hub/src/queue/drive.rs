@@ -16,6 +16,7 @@ use super::{CRASHED, EXPIRED, HUB_RESTARTED};
 use crate::agents;
 use crate::clock::{self, Now};
 use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::registry::{Candidate, Pick, Target};
 use crate::store::{Change, StoreError};
@@ -32,6 +33,7 @@ pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), Stor
             task.state = state;
             task.request = None;
             task.error = Some(HUB_RESTARTED.into());
+            task.code = Some(ErrorKind::Interrupted.code().into());
             task.updated_at = clock::now();
             ended.push(Change::PutTask(Box::new(task)));
         } else {
@@ -72,7 +74,7 @@ pub async fn drive(hub: Arc<Hub>) {
 
 fn expire(hub: &Arc<Hub>) {
     for number in hub.queue.overdue(hub.now().mono) {
-        end(hub, number, Event::Expire, None, Some(EXPIRED));
+        end(hub, number, Event::Expire, None, Some(&ApiError::new(ErrorKind::Timeout, EXPIRED)));
     }
 }
 
@@ -110,7 +112,7 @@ fn claim(hub: &Arc<Hub>, own: bool) {
 async fn contained(hub: Arc<Hub>, number: u64, attempt: Attempt, work: impl Future<Output = ()>) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         log::error!("the worker of a durable task panicked");
-        end(&hub, number, Event::Fail(attempt), None, Some(CRASHED));
+        end(&hub, number, Event::Fail(attempt), None, Some(&ApiError::new(ErrorKind::Internal, CRASHED)));
     }
 }
 
@@ -198,11 +200,11 @@ impl Hub {
 }
 
 /// The HTTP status that stands for a task's end in metrics and audit.
-pub(super) fn status_of(state: TaskState, answered: Option<u16>) -> u16 {
+pub(super) fn status_of(state: TaskState, answered: Option<u16>, error: Option<&ApiError>) -> u16 {
     match state {
         TaskState::Cancelled => 499,
         TaskState::Completed => answered.unwrap_or(200),
-        _ => answered.filter(|status| *status >= 400).unwrap_or(502),
+        _ => error.map_or(502, |error| error.status().as_u16()),
     }
 }
 
@@ -226,6 +228,7 @@ mod tests {
             session: None,
             result: None,
             error: None,
+            code: None,
             created_at: clock::now(),
             updated_at: clock::now(),
         }

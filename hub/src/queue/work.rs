@@ -9,17 +9,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use wire::openai::{completion_as_chunk, error_message, usage};
+use wire::openai::{completion_as_chunk, usage};
 use wire::sse::Decoder;
 use wire::task::Endpoint;
 
 use super::drive::{Place, prepare, status_of};
 use super::state::{Attempt, Effect, Event};
 use crate::core::Hub;
-use crate::error::ErrorKind;
+use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, DurableTask};
 use crate::registry::{Candidate, Pick, Target};
-use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, try_one, wake};
+use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, refusal, try_one, wake};
 use crate::store::Change;
 use crate::watch::Asked;
 
@@ -37,7 +37,7 @@ enum Outcome {
     /// All chunks of it; they are in the book.
     Streamed,
     /// It failed, for good.
-    Failed(String),
+    Failed(ApiError),
     /// The publisher was lost before it began.
     Lost,
 }
@@ -81,13 +81,13 @@ pub(super) async fn work(
         // Down with the hub: the next start says so.
         Outcome::Lost if hub.is_stopping() => (),
         Outcome::Lost => requeue(&hub, number, attempt, Some(request)),
-        Outcome::Failed(message) => end(&hub, number, Event::Fail(attempt), None, Some(&message)),
+        Outcome::Failed(error) => end(&hub, number, Event::Fail(attempt), None, Some(&error)),
         Outcome::Answered(status, body) if status < 400 => {
             end(&hub, number, Event::Answer(attempt), Some((status, body)), None);
         }
         Outcome::Answered(status, body) => {
-            let message = error_message(&body).unwrap_or_else(|| format!("the backend answered {status}"));
-            end(&hub, number, Event::Fail(attempt), Some((status, body)), Some(&message));
+            let error = refusal(status, &body);
+            end(&hub, number, Event::Fail(attempt), Some((status, body)), Some(&error));
         }
         Outcome::Streamed => {
             let chunks = hub.queue.answer(number);
@@ -129,7 +129,7 @@ async fn run(
         tried.insert(candidate.name.clone());
         let began = async {
             if candidate.asleep {
-                wake(hub, &candidate).await.map_err(|error| Outcome::Failed(error.message.into_owned()))?;
+                wake(hub, &candidate).await.map_err(Outcome::Failed)?;
                 candidate.asleep = false;
             }
             let mut trying = Box::pin(try_one(hub, inference, call, &candidate));
@@ -141,12 +141,18 @@ async fn run(
                 Poll::Pending => trying.await,
             };
             reply.map_err(|error| match error.kind {
-                ErrorKind::Unavailable => Outcome::Lost,
-                _ => Outcome::Failed(error.message.into_owned()),
+                ErrorKind::PublisherAway
+                | ErrorKind::PublisherLost
+                | ErrorKind::PublisherStopping
+                | ErrorKind::HubBusy => Outcome::Lost,
+                _ => Outcome::Failed(error),
             })
         };
         let outcome = match timeout(patience, began).await {
-            Err(_) => Outcome::Failed(format!("no answer within {} s", patience.as_secs_f64())),
+            Err(_) => {
+                let text = format!("no answer within {} s", patience.as_secs_f64());
+                Outcome::Failed(ApiError::new(ErrorKind::Timeout, text))
+            }
             Ok(Err(outcome)) => outcome,
             Ok(Ok(Reply::Whole { status, body, .. })) => {
                 if let Some(usage) = usage(body.get()) {
@@ -159,7 +165,12 @@ async fn run(
                 return follow(hub, number, attempt, call, owner, first, dispatch).await;
             }
         };
-        if !matches!(outcome, Outcome::Failed(_) | Outcome::Answered(429 | 502..=504, _)) {
+        let may_fail_over = match &outcome {
+            Outcome::Failed(error) => error.may_fail_over(),
+            Outcome::Answered(status, _) => matches!(status, 429 | 502..=504),
+            Outcome::Streamed | Outcome::Lost => false,
+        };
+        if !may_fail_over {
             return whole(hub, number, inference, outcome);
         }
         let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
@@ -182,7 +193,9 @@ fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outco
                     hub.queue.push(number, &chunk);
                     Outcome::Streamed
                 }
-                Err(_) => Outcome::Failed("the publisher's answer is not a completion".into()),
+                Err(_) => {
+                    Outcome::Failed(ApiError::bad_gateway("the publisher's answer is not a completion"))
+                }
             }
         }
         outcome => outcome,
@@ -214,10 +227,10 @@ async fn follow(
                 }
                 size += bytes.len();
                 if size > LARGEST {
-                    return Outcome::Failed("the answer is too large to be kept".into());
+                    return Outcome::Failed(ApiError::bad_gateway("the answer is too large to be kept"));
                 }
                 if let Err(error) = held.grow(bytes.len()) {
-                    return Outcome::Failed(error.message.into_owned());
+                    return Outcome::Failed(error);
                 }
                 // Our own encoder's: whole events, of which the data is wanted.
                 let mut bytes: &[u8] = &bytes;
@@ -226,12 +239,16 @@ async fn follow(
                 }
             }
             Some(Piece::Done) => return Outcome::Streamed,
-            Some(Piece::Error(message)) => return Outcome::Failed(message),
+            Some(Piece::Error(error)) => return Outcome::Failed(error),
             Some(Piece::Answer { .. }) => {
-                return Outcome::Failed("the publisher sent a whole answer within a stream".into());
+                let text = "the publisher sent a whole answer within a stream";
+                return Outcome::Failed(ApiError::bad_gateway(text));
             }
             Some(Piece::Reattached) => (),
-            None => return Outcome::Failed("the publisher was lost in the middle of its answer".into()),
+            None => {
+                let text = "the publisher was lost in the middle of its answer";
+                return Outcome::Failed(ApiError::new(ErrorKind::Interrupted, text));
+            }
         }
         piece = dispatch.next().await;
     }
@@ -258,15 +275,24 @@ pub(super) fn end(
     number: u64,
     event: Event,
     result: Option<(u16, String)>,
-    error: Option<&str>,
+    error: Option<&ApiError>,
 ) {
     let ended = hub.queue.step(number, event, |open, effect| {
         let Effect::Ended { state, .. } = effect else { return None };
-        let status = status_of(state, result.as_ref().map(|(status, _)| *status));
+        let status = status_of(state, result.as_ref().map(|(status, _)| *status), error);
         if let Some(call) = open.call.take() {
             call.ended(status, error);
+        } else if let Some(error) = error {
+            // Never sent out, so that nobody watched it.
+            let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
+            let ms = crate::clock::now().millis_since(open.task.created_at);
+            log::info!(
+                "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={}",
+                open.task.id
+            );
         }
-        open.task.error = error.map(str::to_owned);
+        open.task.error = error.map(|error| error.message.clone().into_owned());
+        open.task.code = error.map(|error| error.kind.code().to_owned());
         let task = DurableTask { request: None, result, ..open.task.clone() };
         // Given to the store at once: who sees the end here and then reads there finds it.
         Some(hub.store.owe(vec![Change::PutTask(Box::new(task))]))

@@ -152,6 +152,7 @@ impl Registry {
             created_at: now.wall,
             updated_at: now.wall,
             upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
+            timeout_seconds: None,
         };
         self.put_llm(llm.clone(), now);
         let changes = vec![Change::PutLlm(Box::new(llm.clone()))];

@@ -3,6 +3,7 @@
 //! Pure: every rule is a function of the state, an event and a reading of the clock, and answers with what to write
 //! to the store. No I/O, no runtime, no clock of its own. The table in memory is the truth while the hub runs.
 
+mod absence;
 mod curate;
 mod live;
 mod pick;
@@ -12,6 +13,7 @@ mod session;
 mod sweep;
 mod view;
 
+pub use absence::Absence;
 pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use live::LiveLlm;
 pub use pick::{Candidate, Pick, Report};

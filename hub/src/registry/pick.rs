@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wire::Features;
 use wire::features::Feature;
-use wire::row::{Kind, Status, Visibility};
+use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
 use super::{LlmEntry, Registry, Target};
@@ -26,6 +26,10 @@ pub struct Report {
     pub busy: u32,
     /// Inferences that may run there at once.
     pub room: u32,
+    /// Whether its owner has paused it.
+    pub paused: bool,
+    /// The end of the pause, where it has one.
+    pub paused_until: Option<Timestamp>,
 }
 
 /// A row that was chosen, as it was then.
@@ -55,6 +59,8 @@ pub struct Candidate {
     pub full: bool,
     /// A public row's upstream.
     pub upstream: Option<Upstream>,
+    /// Silence of its backend that its publisher bears, where it said so.
+    pub timeout: Option<Duration>,
 }
 
 impl Candidate {
@@ -116,7 +122,7 @@ impl Registry {
         entry.picked = picks;
         let Some(entry) = self.llms.get(&best) else { return found };
         Pick::Chosen(Box::new(Candidate {
-            through: self.hidden_behind(caller, target, &entry.llm),
+            through: hidden_behind(caller, target, &entry.llm),
             name: best,
             model: entry.llm.model.clone(),
             provider_type: entry.llm.provider_type.clone(),
@@ -128,22 +134,17 @@ impl Registry {
             asleep: entry.llm.status == Status::Hibernating,
             full: entry.is_full(),
             upstream: entry.llm.upstream.clone(),
+            timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         }))
     }
 
-    fn names(&self, caller: &Caller, target: &Target) -> Vec<&str> {
+    pub(super) fn names(&self, caller: &Caller, target: &Target) -> Vec<&str> {
         if target.pool {
             let members = self.keyed(&target.name).filter(|llm| self.may_reach(caller, target, llm));
             members.map(|llm| llm.name.as_str()).collect()
         } else {
             self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
         }
-    }
-
-    /// The agent that a caller reads instead of a row that it does not see.
-    fn hidden_behind(&self, caller: &Caller, target: &Target, llm: &Llm) -> Option<String> {
-        let hidden = !caller.sees(llm.visibility, &llm.owner);
-        target.through.as_ref().filter(|_| hidden).map(|through| through.agent.clone())
     }
 
     /// Whether a member has registered just now and its channel must be about to open: it already reads active.
@@ -214,6 +215,12 @@ impl Registry {
     pub fn in_flight(&self, name: &str) -> u32 {
         self.llms.get(name).map_or(0, |entry| entry.in_flight)
     }
+}
+
+/// The agent that a caller reads instead of a row that it does not see.
+fn hidden_behind(caller: &Caller, target: &Target, llm: &Llm) -> Option<String> {
+    let hidden = !caller.sees(llm.visibility, &llm.owner);
+    target.through.as_ref().filter(|_| hidden).map(|through| through.agent.clone())
 }
 
 impl LlmEntry {

@@ -127,6 +127,8 @@ impl Registry {
                     status: status.status,
                     busy: status.in_flight.saturating_add(status.queued),
                     room: status.max_concurrency,
+                    paused: status.paused,
+                    paused_until: status.paused_until,
                 });
             }
         }

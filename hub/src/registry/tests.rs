@@ -139,6 +139,7 @@ fn entry(spec: &Spec) -> ProviderEntry {
         description: None,
         pool_name: spec.pool.map(|pool| NAMES[pool].into()),
         visibility: spec.visibility,
+        timeout_seconds: None,
         initial_status: if spec.asleep { Status::Hibernating } else { Status::Active },
     }
 }
@@ -206,7 +207,15 @@ impl World {
                     stream_id: if *stale { Some("old".into()) } else { stream },
                     providers: report.map(|(name, status)| {
                         let name = NAMES[name].into();
-                        vec![ProviderStatus { name, status, in_flight: 0, queued: 0, max_concurrency: 1 }]
+                        vec![ProviderStatus {
+                            name,
+                            status,
+                            in_flight: 0,
+                            queued: 0,
+                            max_concurrency: 1,
+                            paused: false,
+                            paused_until: None,
+                        }]
                     }),
                 };
                 let changes = self.registry.heartbeat(&self.holder(*session), &beat, self.now);

@@ -44,6 +44,7 @@ fn row() -> impl Strategy<Value = Llm> {
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
             upstream: Some(Upstream { url: "http://h/v1".into(), api_key: None }),
+            timeout_seconds: None,
         },
     )
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
+use wire::json::Object;
 use wire::openai::{completion_as_chunk, error_message, usage};
 use wire::task::Endpoint;
 
@@ -20,7 +22,7 @@ use super::call::Call;
 use super::encode;
 use super::run::{Reply, Request, run};
 use crate::core::Hub;
-use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::error::{ApiError, Dialect, ErrorKind, retry_after};
 use crate::limits::Held;
 
 /// In which form a caller reads its answer.
@@ -60,8 +62,9 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
 }
 
 fn noted(call: &Call, reply: Result<Reply, ApiError>) -> Result<Reply, ApiError> {
-    if let Err(error) = &reply {
-        call.ended(error.kind.status().as_u16(), Some(&error.message));
+    match &reply {
+        Ok(_) => call.began(),
+        Err(error) => call.failed(error),
     }
     reply
 }
@@ -75,11 +78,11 @@ fn respond(
     request: &Request,
 ) -> HttpResponse {
     match reply {
-        Reply::Whole { status, body, .. } if status >= 400 || !request.streaming => {
-            whole(style, &call, status, body.get())
+        Reply::Whole { status, body, retry_after, .. } if status >= 400 || !request.streaming => {
+            whole(style, &call, status, body.get(), retry_after)
         }
-        Reply::Whole { status, body, held } => {
-            let first = Piece::Answer { status, body, held };
+        Reply::Whole { status, body, held, retry_after } => {
+            let first = Piece::Answer { status, body, held, retry_after };
             stream(State::Flowing(first, None), style, call, keepalive, hub, request)
         }
         Reply::Stream { first, attempt } => {
@@ -89,7 +92,7 @@ fn respond(
 }
 
 /// A publisher's status and body, passed on. An error that is not in the dialect's shape is put into it.
-pub fn whole(style: Style, call: &Call, status: u16, body: &str) -> HttpResponse {
+pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u32>) -> HttpResponse {
     if let Some(usage) = usage(body) {
         call.used(usage);
     }
@@ -100,21 +103,33 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str) -> HttpResponse
         _ => 502,
     };
     call.chunk();
-    call.ended(status, (status >= 400).then_some("the backend's answer is an error"));
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = HttpResponse::build(status);
+    let failed = (status >= 400).then(|| refusal(status, body));
+    call.ended(status, failed.as_ref());
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
     response.content_type("application/json");
-    let failed = status.is_client_error() || status.is_server_error();
-    if failed && style.dialect != Dialect::Api && !has_shape(style.dialect, body) {
-        let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
-        let kind = ApiError::of_status(status).kind;
-        return response.body(ApiError::new(kind, message).body(style.dialect));
+    if let Some(seconds) = retry_after(status, named) {
+        response.insert_header((RETRY_AFTER, seconds));
     }
-    response.body(body.to_owned())
+    match failed {
+        Some(error) if style.dialect != Dialect::Api && !has_shape(style.dialect, body) => {
+            response.body(error.body(style.dialect))
+        }
+        _ => response.body(body.to_owned()),
+    }
+}
+
+/// What a status and body of 400 and more say: the publisher's own refusal of one task too many, else the backend's.
+pub(crate) fn refusal(status: u16, body: &str) -> ApiError {
+    let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
+    let code = || Object::parse(Object::parse(body).ok()?.get("error")?).ok()?.get_string("code");
+    if status == 429 && code().is_some_and(|code| code == ErrorKind::QueueFull.code()) {
+        return ApiError::new(ErrorKind::QueueFull, message);
+    }
+    ApiError::backend(status, message)
 }
 
 fn has_shape(dialect: Dialect, body: &str) -> bool {
-    let Ok(object) = wire::json::Object::parse(body) else { return false };
+    let Ok(object) = Object::parse(body) else { return false };
     let error = object.get("error").is_some_and(|error| error.starts_with('{'));
     error && (dialect != Dialect::Anthropic || object.get("type") == Some("\"error\""))
 }
@@ -184,10 +199,10 @@ fn stream(
 }
 
 impl Answer {
-    fn fail(&mut self, status: u16, message: &str) -> Bytes {
-        self.call.ended(status, Some(message));
+    fn fail(&mut self, error: &ApiError) -> Bytes {
+        self.call.failed(error);
         self.state = State::Over;
-        encode::failure(self.style.dialect, self.style.endpoint, message).into()
+        encode::failure(self.style.dialect, self.style.endpoint, error).into()
     }
 
     /// What a piece makes of the stream; `None` when nothing is to be written.
@@ -210,8 +225,8 @@ impl Answer {
                 let done = encode::done(self.style.endpoint);
                 (!done.is_empty()).then(|| Bytes::from_static(done))
             }
-            Piece::Error(message) => Some(self.fail(502, &message)),
-            Piece::Answer { status, body, held } => {
+            Piece::Error(error) => Some(self.fail(&error)),
+            Piece::Answer { status, body, held, .. } => {
                 self.writing = held;
                 Some(self.take_whole(status, body.get()))
             }
@@ -223,8 +238,7 @@ impl Answer {
     /// A whole answer where a stream was promised.
     fn take_whole(&mut self, status: u16, body: &str) -> Bytes {
         if status >= 400 {
-            let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
-            return self.fail(status, &message);
+            return self.fail(&refusal(status, body));
         }
         if let Some(usage) = usage(body) {
             self.call.used(usage);
@@ -242,7 +256,7 @@ impl Answer {
                 self.state = State::Over;
                 out.into()
             }
-            Err(_) => self.fail(502, "the publisher's answer is not a completion"),
+            Err(_) => self.fail(&ApiError::bad_gateway("the publisher's answer is not a completion")),
         }
     }
 
@@ -252,8 +266,10 @@ impl Answer {
                 self.state = State::Following(attempt);
                 self.take(first)
             }
-            Ok(Reply::Whole { status, body, held }) => self.take(Piece::Answer { status, body, held }),
-            Err(error) => Some(self.fail(error.kind.status().as_u16(), &error.message)),
+            Ok(Reply::Whole { status, body, held, retry_after }) => {
+                self.take(Piece::Answer { status, body, held, retry_after })
+            }
+            Err(error) => Some(self.fail(&error)),
         }
     }
 }
@@ -283,7 +299,7 @@ impl Stream for Answer {
                 },
                 State::Following(attempt) => match attempt.poll_next(cx) {
                     Poll::Ready(Some(piece)) => self.take(piece),
-                    Poll::Ready(None) => Some(self.fail(502, LOST)),
+                    Poll::Ready(None) => Some(self.fail(&ApiError::new(ErrorKind::Interrupted, LOST))),
                     Poll::Pending => break,
                 },
             };
@@ -292,8 +308,8 @@ impl Stream for Answer {
             }
         }
         if self.revoked.as_mut().poll(cx).is_ready() {
-            let status = ErrorKind::Unauthorized.status().as_u16();
-            let written = self.fail(status, "the token is not valid any more");
+            let revoked = ApiError::new(ErrorKind::Unauthorized, "the token is not valid any more");
+            let written = self.fail(&revoked);
             return Poll::Ready(Some(Ok(written)));
         }
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };

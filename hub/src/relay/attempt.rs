@@ -1,5 +1,6 @@
 //! One dispatch, from its caller's side.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,6 +14,7 @@ use wire::sse::write_event;
 use wire::task::{Cancel, Endpoint, InferFrame, wake_data};
 
 use super::lane::Lane;
+use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
 use crate::channels::Dispatch;
 use crate::core::Hub;
@@ -44,9 +46,11 @@ pub enum Piece {
         body: Box<RawValue>,
         /// What it counts for until it is read.
         held: Held,
+        /// The backend's `Retry-After`, in seconds.
+        retry_after: Option<u32>,
     },
     /// It failed.
-    Error(String),
+    Error(ApiError),
     /// Its session opened a new channel before the first word: what was on the old one may be lost, send it again.
     Reattached,
 }
@@ -62,7 +66,7 @@ impl Piece {
         match self {
             Self::Events { bytes, .. } => bytes.len(),
             Self::Answer { body, .. } => body.get().len(),
-            Self::Error(message) => message.len(),
+            Self::Error(error) => error.message.len(),
             Self::Done | Self::Reattached => 0,
         }
     }
@@ -82,6 +86,8 @@ pub struct Attempt {
     /// The task's id.
     pub id: String,
     pieces: mpsc::Receiver<Piece>,
+    /// The limit on silence between two of them.
+    silence: Silence,
 }
 
 /// What to dispatch.
@@ -127,13 +133,15 @@ impl Attempt {
         {
             let mut tasks = hub.tasks.lock();
             if tasks.len() >= MAX_LIVE {
-                return Err(ApiError::new(ErrorKind::Unavailable, "the hub is busy, try again later"));
+                return Err(ApiError::new(ErrorKind::HubBusy, "the hub is busy, try again later"));
             }
             tasks.insert(id.clone(), live);
         }
         hub.registry.lock().task_started(&candidate.name);
         // From here on the guard ends it.
-        Ok((Self { hub: hub.clone(), id, pieces }, lane))
+        let silence =
+            Silence::new(silence::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
+        Ok((Self { hub: hub.clone(), id, pieces, silence }, lane))
     }
 
     /// Sends `work` to the publisher of `candidate`.
@@ -149,7 +157,7 @@ impl Attempt {
 
     /// Puts the task on its publisher's channel. Twice is once: a publisher runs an id once.
     pub fn send(&self, candidate: &Candidate, work: &Work<'_>) -> Result<(), ApiError> {
-        let away = || ApiError::new(ErrorKind::Unavailable, "the publisher is away, try again later");
+        let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
         let data = match work {
@@ -166,12 +174,22 @@ impl Attempt {
 
     /// The next piece; `None` when the publisher was lost.
     pub async fn next(&mut self) -> Option<Piece> {
-        self.pieces.recv().await
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// As [`next`](Self::next), for a stream's own poll.
+    /// As [`next`](Self::next), for a stream's own poll. What came waits in the channel, however slowly it is read: the
+    /// publisher has been silent only when the channel is empty.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        self.pieces.poll_recv(cx)
+        if let Poll::Ready(piece) = self.pieces.poll_recv(cx) {
+            if let Some(Piece::Events { .. }) = piece {
+                self.silence.heard();
+            }
+            return Poll::Ready(piece);
+        }
+        self.silence.poll_over(cx).map(|limit| {
+            let text = format!("nothing came from the publisher for {} s", limit.as_secs_f64());
+            Some(Piece::Error(ApiError::new(ErrorKind::StreamIdle, text)))
+        })
     }
 }
 

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use wire::openai::Usage;
+use wire::row::Visibility;
 
 use super::run::Request;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::limits::Seat;
+use crate::model::Caller;
 use crate::registry::Candidate;
+use crate::trace::Trace;
 use crate::watch::{Asked, Inference, Taker};
 
 /// One inference. When the last holder lets go before its end, its caller left.
 pub struct Call {
     inference: Mutex<Option<Inference>>,
+    /// Who asks, and the HTTP call that waits for the answer; a durable one has none.
+    traced: Option<(Caller, Arc<Trace>)>,
     /// Its place among its user's calls; durable ones are counted in the queue.
     _seat: Option<Seat>,
 }
@@ -29,12 +34,19 @@ impl Call {
             endpoint: request.endpoint,
             streaming: request.streaming,
         };
-        Ok(Arc::new(Self { inference: Mutex::new(Some(hub.watch.begin(asked))), _seat: Some(seat) }))
+        let trace = Trace::current();
+        let mut inference = hub.watch.begin(asked);
+        if let Some(trace) = &trace {
+            trace.watch();
+            inference.set_request_id(trace.id());
+        }
+        let traced = trace.map(|trace| (request.caller.clone(), trace));
+        Ok(Arc::new(Self { inference: Mutex::new(Some(inference)), traced, _seat: Some(seat) }))
     }
 
     /// One that the queue lists under its own id.
     pub fn of(inference: Inference) -> Arc<Self> {
-        Arc::new(Self { inference: Mutex::new(Some(inference)), _seat: None })
+        Arc::new(Self { inference: Mutex::new(Some(inference)), traced: None, _seat: None })
     }
 
     fn note(&self, note: impl FnOnce(&mut Inference)) {
@@ -55,6 +67,18 @@ impl Call {
             shared: candidate.shared,
         };
         self.note(|inference| inference.sent(taker));
+        if let Some((caller, trace)) = &self.traced {
+            let visibility = if candidate.shared { Visibility::Public } else { Visibility::Private };
+            let seen = caller.sees(visibility, &candidate.owner);
+            trace.sent(seen.then_some(candidate.name.as_str()));
+        }
+    }
+
+    /// The answer has begun: what goes into its head is known.
+    pub fn began(&self) {
+        if let Some((_, trace)) = &self.traced {
+            trace.first();
+        }
     }
 
     /// Content came.
@@ -67,10 +91,15 @@ impl Call {
         self.note(|inference| inference.usage(usage));
     }
 
-    /// It is over.
-    pub fn ended(&self, status: u16, error: Option<&str>) {
+    /// It is over: the status that its caller has, and the error, if it is one.
+    pub fn ended(&self, status: u16, error: Option<&ApiError>) {
         if let Some(inference) = self.inference.lock().take() {
-            inference.end(status, error);
+            inference.end(status, error.map(|error| (error.kind, error.message.as_ref())));
         }
+    }
+
+    /// It has failed.
+    pub fn failed(&self, error: &ApiError) {
+        self.ended(error.status().as_u16(), Some(error));
     }
 }

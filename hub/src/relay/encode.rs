@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use wire::json::{JsonError, Object, compact_into, quote};
-use wire::openai::{Usage, error_body, usage};
+use wire::openai::{Usage, usage};
 use wire::sse::write_data;
 use wire::task::Endpoint;
 
-use crate::error::Dialect;
+use crate::error::{ApiError, Dialect};
 
 /// Whether the endpoint's streams name their events and end without `[DONE]`.
 pub(super) fn is_named(endpoint: Endpoint) -> bool {
@@ -81,28 +81,19 @@ pub(super) fn done(endpoint: Endpoint) -> &'static [u8] {
 }
 
 /// The event that ends a stream whose answer is not whole.
-pub(super) fn failure(dialect: Dialect, endpoint: Endpoint, message: &str) -> Vec<u8> {
+pub(super) fn failure(dialect: Dialect, endpoint: Endpoint, error: &ApiError) -> Vec<u8> {
     let mut out = Vec::new();
-    let text = quote(message);
     match (dialect, endpoint) {
-        (Dialect::Api, _) => write_data(&mut out, &format!(r#"{{"error":{text}}}"#)),
-        (Dialect::Anthropic, _) => {
-            out.extend_from_slice(b"event: error\n");
-            write_data(
-                &mut out,
-                &format!(r#"{{"type":"error","error":{{"type":"api_error","message":{text}}}}}"#),
-            );
-        }
+        (Dialect::Anthropic, _) => out.extend_from_slice(b"event: error\n"),
         (Dialect::OpenAi, Endpoint::Responses) => {
             out.extend_from_slice(b"event: error\n");
-            write_data(
-                &mut out,
-                &format!(r#"{{"type":"error","code":"server_error","message":{text},"param":null}}"#),
-            );
+            let (text, code) = (quote(&error.message), error.kind.code());
+            let data = format!(r#"{{"type":"error","code":"{code}","message":{text},"param":null}}"#);
+            write_data(&mut out, &data);
+            return out;
         }
-        (Dialect::OpenAi, _) => {
-            write_data(&mut out, &error_body(message, "server_error", Some("upstream_error")));
-        }
+        (Dialect::Api | Dialect::OpenAi, _) => (),
     }
+    write_data(&mut out, &error.body(dialect));
     out
 }

@@ -8,14 +8,17 @@ mod answer;
 mod attempt;
 mod call;
 mod encode;
+mod failure;
 mod lane;
 mod run;
+mod silence;
 mod submit;
 mod tasks;
 mod upload;
 mod upstream;
 mod wake;
 
+pub(crate) use answer::refusal;
 pub use answer::{Answer, Style, serve, whole};
 pub use attempt::{Attempt, Piece, Work};
 pub use call::Call;

@@ -1,5 +1,6 @@
 //! Commit on first content: members are tried one after the other until one begins to answer.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::json::{Object, quote};
 use wire::task::Endpoint;
-use wire::texts;
 
 use super::attempt::{Attempt, Piece, Work};
 use super::call::Call;
+use super::failure::absent;
 use super::upstream::UpstreamCall;
 use super::wake::wake;
 use crate::core::Hub;
@@ -53,6 +54,8 @@ pub enum Reply {
         body: Box<RawValue>,
         /// What it counts for until it is read.
         held: Held,
+        /// The backend's `Retry-After`, in seconds.
+        retry_after: Option<u32>,
     },
     /// Its first piece; the others follow.
     Stream {
@@ -66,20 +69,33 @@ pub enum Reply {
 /// Runs one inference up to its first content.
 pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply, ApiError> {
     if hub.is_stopping() {
-        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     let wait = hub.options.timings.wait_timeout;
+    let wakes = Cell::new(false);
     let tries = timeout_at(
         Instant::now() + request.patience.unwrap_or_default() + wait,
-        try_members(hub, request, call),
+        try_members(hub, request, call, &wakes),
     );
-    tries.await.unwrap_or_else(|_| {
-        let text = format!("no answer from '{}' within {} s", request.target.shown(), wait.as_secs_f64());
-        Err(ApiError::new(ErrorKind::Timeout, text))
+    let answer = tries.await;
+    answer.unwrap_or_else(|_| {
+        let (name, seconds) = (request.target.shown(), wait.as_secs_f64());
+        Err(if wakes.get() {
+            let text = format!("'{name}' is waking and was not up within {seconds} s, try again later");
+            ApiError::new(ErrorKind::Waking, text)
+        } else {
+            ApiError::new(ErrorKind::Timeout, format!("no answer from '{name}' within {seconds} s"))
+        })
     })
 }
 
-async fn try_members(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply, ApiError> {
+/// Tries members until one begins to answer. `wakes` tells whether one is being woken at the moment.
+async fn try_members(
+    hub: &Arc<Hub>,
+    request: &Request,
+    call: &Call,
+    wakes: &Cell<bool>,
+) -> Result<Reply, ApiError> {
     let mut tried = HashSet::new();
     let mut last = None;
     let until = Instant::now() + request.patience.unwrap_or_default();
@@ -89,10 +105,17 @@ async fn try_members(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<R
             Err(nobody) => return last.unwrap_or(Err(nobody)),
         };
         tried.insert(candidate.name.clone());
-        let outcome = try_one(hub, request, call, &candidate).await;
+        wakes.set(candidate.asleep);
+        let woken = if candidate.asleep { wake(hub, &candidate).await } else { Ok(()) };
+        wakes.set(false);
+        let outcome = match woken {
+            Ok(()) => try_one(hub, request, call, &candidate).await,
+            Err(error) => Err(error),
+        };
         match &outcome {
             Ok(Reply::Whole { status: 429 | 502..=504, .. }) => (),
             Ok(_) => return outcome,
+            Err(error) if !error.may_fail_over() => return outcome,
             Err(error) => log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind),
         }
         last = Some(outcome);
@@ -117,7 +140,7 @@ async fn next(
         };
         let patient = tried.is_empty() && request.patience.is_some();
         let name = request.target.shown();
-        let nobody = match pick {
+        let full = match pick {
             Pick::Chosen(candidate) if !(patient && candidate.full) => {
                 if patient {
                     let wait = start.elapsed();
@@ -125,8 +148,8 @@ async fn next(
                 }
                 return Ok(*candidate);
             }
-            Pick::Chosen(_) => format!("'{name}' is busy, try again later"),
-            Pick::Nobody => format!("'{name}' has no publisher now, try again later"),
+            Pick::Chosen(_) => true,
+            Pick::Nobody => false,
             Pick::NoEndpoint => {
                 let endpoint = request.endpoint.as_str();
                 return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
@@ -138,21 +161,30 @@ async fn next(
             continue;
         }
         if !patient || timeout_at(until, room.changed()).await.is_err() {
-            return Err(ApiError::new(ErrorKind::Unavailable, nobody));
+            return Err(nobody(hub, request, full));
         }
     }
 }
 
-/// Runs it on one member up to its first content.
+/// Why no member takes the request: all are full, or none is there.
+fn nobody(hub: &Hub, request: &Request, full: bool) -> ApiError {
+    if full {
+        return ApiError::new(
+            ErrorKind::NoRoom,
+            format!("'{}' is busy, try again later", request.target.shown()),
+        );
+    }
+    let absence = hub.registry.lock().absence(&request.caller, &request.target);
+    absent(request.target.shown(), absence, hub.now().wall)
+}
+
+/// Runs it on one member, which is awake, up to its first content.
 pub(crate) async fn try_one(
     hub: &Arc<Hub>,
     request: &Request,
     call: &Call,
     candidate: &Candidate,
 ) -> Result<Reply, ApiError> {
-    if candidate.asleep {
-        wake(hub, candidate).await?;
-    }
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     // Made for each sending: a large request need not be held twice while its answer is awaited.
     let send = |attempt: &Attempt| {
@@ -176,13 +208,13 @@ pub(crate) async fn try_one(
         }
     };
     match first {
-        Some(Piece::Answer { status, body, held }) => {
-            Ok(Reply::Whole { status, body: masked(candidate, status, body), held })
+        Some(Piece::Answer { status, body, held, retry_after }) => {
+            Ok(Reply::Whole { status, body: masked(candidate, status, body), held, retry_after })
         }
-        Some(Piece::Error(message)) => Err(failure(candidate.masked(message))),
+        Some(Piece::Error(error)) => Err(error.reword(|text| candidate.masked(text.to_owned()))),
         Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
         Some(Piece::Reattached) | None => {
-            Err(ApiError::new(ErrorKind::Unavailable, "the publisher was lost before it answered"))
+            Err(ApiError::new(ErrorKind::PublisherLost, "the publisher was lost before it answered"))
         }
     }
 }
@@ -193,12 +225,6 @@ fn masked(candidate: &Candidate, status: u16, body: Box<RawValue>) -> Box<RawVal
         return body;
     }
     RawValue::from_string(candidate.masked(body.get().to_owned())).unwrap_or(body)
-}
-
-/// A publisher's `{error}` as its caller reads it.
-fn failure(message: String) -> ApiError {
-    let kind = if message == texts::SHUTTING_DOWN { ErrorKind::Unavailable } else { ErrorKind::BadGateway };
-    ApiError::new(kind, message)
 }
 
 fn body_for(request: &Request, candidate: &Candidate) -> Result<Box<RawValue>, ApiError> {

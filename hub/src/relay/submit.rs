@@ -8,8 +8,10 @@ use wire::task::Endpoint;
 
 use super::attempt::Piece;
 use super::encode;
+use super::failure::failure;
 use super::tasks::{Ending, Live, Tasks};
 use crate::core::Hub;
+use crate::error::ApiError;
 use crate::limits::Held;
 
 /// Why a result is not taken.
@@ -149,8 +151,12 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
     let Some(held) = held else { return Err(Rejection::Busy) };
     let mut pieces = Vec::with_capacity(2);
     match result {
-        TaskResult::Answer { status, body } => pieces.push(Piece::Answer { status, body, held }),
-        TaskResult::Error(message) => pieces.push(Piece::Error(message)),
+        TaskResult::Answer { status, body, retry_after } => {
+            pieces.push(Piece::Answer { status, body, held, retry_after });
+        }
+        TaskResult::Error(error) => {
+            pieces.push(Piece::Error(failure(error.message).retry_after(error.retry_after)));
+        }
         TaskResult::Chunk(chunk) => {
             if chunk.data != DONE
                 && let Some(mut piece) = events(endpoint, &chunk.data)
@@ -179,7 +185,7 @@ pub fn refuse(hub: &Hub, from: Sender<'_>) {
 /// The task fails by what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, message: &str) {
     if let Some(live) = hub.end_task(id, Ending::Gone) {
-        live.lane.deliver(vec![Piece::Error(message.to_owned())]);
+        live.lane.deliver(vec![Piece::Error(ApiError::bad_gateway(message.to_owned()))]);
     }
 }
 

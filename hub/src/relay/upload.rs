@@ -15,6 +15,7 @@ use wire::task::Endpoint;
 
 use super::attempt::Piece;
 use super::encode;
+use super::failure::failure;
 use super::lane::Lane;
 use super::submit::{Rejection, Sender, Submitted, fail};
 use super::tasks::Ending;
@@ -146,7 +147,7 @@ impl Reader {
                 Some("error") => {
                     let message = error_message(&frame.data);
                     let message = message.unwrap_or_else(|| "the publisher's answer failed".to_owned());
-                    progress = Progress::Ended(Piece::Error(message));
+                    progress = Progress::Ended(Piece::Error(failure(message)));
                     break;
                 }
                 None if frame.data == DONE => {

@@ -17,7 +17,7 @@ use super::lane::Lane;
 use super::run::Request;
 use super::upload::{Progress, Reader};
 use crate::core::Hub;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::http;
 use crate::limits::Held;
 use crate::model::Upstream;
@@ -106,14 +106,17 @@ impl UpstreamCall {
     async fn answer(&self, lane: &Lane) -> Piece {
         let response = match self.send().await {
             Ok(response) => response,
-            Err(message) => return Piece::Error(message),
+            Err(message) => return error(message),
         };
         let status = response.status().as_u16();
         match status {
             300..=399 => {
                 return error(format!("the upstream points elsewhere ({status}), which is not followed"));
             }
-            401 | 403 | 407 => return error("the upstream refused the hub's key"),
+            401 | 403 | 407 => {
+                let text = "the upstream refused the hub's key";
+                return Piece::Error(ApiError::new(ErrorKind::BackendKey, text));
+            }
             _ => (),
         }
         let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok());
@@ -126,6 +129,8 @@ impl UpstreamCall {
     }
 
     async fn whole(&self, status: u16, mut response: ClientResponse) -> Piece {
+        let named = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = named.and_then(|seconds| seconds.trim().parse().ok());
         let mut body = BytesMut::new();
         loop {
             match timeout(SILENCE, response.next()).await {
@@ -143,8 +148,11 @@ impl UpstreamCall {
         let text = if failed { self.upstream.redact(&text) } else { text.into_owned() };
         let json = compact(&text).ok().and_then(|text| serde_json::value::RawValue::from_string(text).ok());
         match json {
-            Some(body) => Piece::Answer { status, body, held: Held::default() },
-            None if failed => error(format!("the upstream answered {status}")),
+            Some(body) => Piece::Answer { status, body, held: Held::default(), retry_after },
+            None if failed => {
+                let error = ApiError::backend(status, format!("the upstream answered {status}"));
+                Piece::Error(error.retry_after(retry_after))
+            }
             // Half an answer is none, either.
             None => error("the upstream's answer is not JSON"),
         }
@@ -169,7 +177,9 @@ impl UpstreamCall {
             }
             match progress {
                 Progress::Open => (),
-                Progress::Ended(Piece::Error(message)) => return error(self.upstream.redact(&message)),
+                Progress::Ended(Piece::Error(error)) => {
+                    return Piece::Error(error.reword(|text| self.upstream.redact(text)));
+                }
                 Progress::Ended(piece) => return piece,
                 Progress::Broken(_) => return error("the upstream sent a chunk that is not JSON"),
             }
@@ -178,7 +188,7 @@ impl UpstreamCall {
 }
 
 fn error(message: impl Into<String>) -> Piece {
-    Piece::Error(message.into())
+    Piece::Error(ApiError::bad_gateway(message.into()))
 }
 
 /// The request as the upstream gets it: the row's model, and `stream` only where it streams. Embeddings and ranks know

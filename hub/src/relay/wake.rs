@@ -1,5 +1,6 @@
 //! Waking: one wake task for a row, however many callers wait.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::watch::WakeOutcome;
 const MAX_WAITING: usize = 1024;
 
 /// How a wake ended; nothing while it runs.
-type Outcome = Option<Result<(), String>>;
+type Outcome = Option<Result<(), ApiError>>;
 
 /// The wake tasks under way, by row.
 #[derive(Default)]
@@ -76,10 +77,11 @@ impl Drop for Waiting<'_> {
 
 /// Sees to it that the row is awake, with all others who want it.
 pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
-    let failed = |message: String| ApiError::new(ErrorKind::Unavailable, message);
     let joined = hub.wakes.lock().join(&candidate.name);
-    let (mut outcome, begin) =
-        joined.ok_or_else(|| failed(format!("too many callers wait for '{}' to wake", candidate.shown())))?;
+    let (mut outcome, begin) = joined.ok_or_else(|| {
+        let text = format!("too many callers wait for '{}' to wake, try again later", candidate.shown());
+        ApiError::new(ErrorKind::Waking, text)
+    })?;
     let _waiting = Waiting { hub, row: &candidate.name };
     if let Some(sender) = begin {
         // On its own: the caller who began it may leave, the others still want it.
@@ -100,13 +102,17 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     }
     match outcome.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(Ok(()))) => Ok(()),
-        Ok(Some(Err(message))) => Err(failed(candidate.masked(message.clone()))),
-        Ok(None) | Err(_) => Err(failed(format!("'{}' could not be woken", candidate.shown()))),
+        Ok(Some(Err(error))) => Err(error.clone().reword(|text| candidate.masked(text.to_owned()))),
+        Ok(None) | Err(_) => Err(unwoken(format!("'{}' could not be woken", candidate.shown()))),
     }
 }
 
-async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), String> {
-    let mut attempt = Attempt::start(hub, candidate, &Work::Wake).map_err(|error| error.to_string())?;
+fn unwoken(message: impl Into<Cow<'static, str>>) -> ApiError {
+    ApiError::new(ErrorKind::WakeFailed, message)
+}
+
+async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
+    let mut attempt = Attempt::start(hub, candidate, &Work::Wake)?;
     let first = async {
         loop {
             match attempt.next().await {
@@ -117,11 +123,17 @@ async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), String> {
     };
     match timeout(hub.options.timings.wait_timeout, first).await {
         Ok(Some(Piece::Answer { status: 200..=299, .. })) => Ok(()),
-        Ok(Some(Piece::Error(message))) => Err(message),
-        Ok(Some(Piece::Answer { status, .. })) => Err(format!("the wake ended with status {status}")),
-        Ok(Some(Piece::Events { .. } | Piece::Done)) => Err("the wake ended with a stream".into()),
-        Ok(Some(Piece::Reattached) | None) => Err("the publisher was lost".into()),
-        Err(_) => Err("the wake did not end in time".into()),
+        // In whatever words: what failed is the wake.
+        Ok(Some(Piece::Error(error))) if error.kind == ErrorKind::BadGateway => Err(unwoken(error.message)),
+        Ok(Some(Piece::Error(error))) => Err(error),
+        Ok(Some(Piece::Answer { status, .. })) => {
+            Err(unwoken(format!("the wake ended with status {status}")))
+        }
+        Ok(Some(Piece::Events { .. } | Piece::Done)) => Err(unwoken("the wake ended with a stream")),
+        Ok(Some(Piece::Reattached) | None) => {
+            Err(ApiError::new(ErrorKind::PublisherLost, "the publisher was lost"))
+        }
+        Err(_) => Err(unwoken("the wake did not end in time")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `GET /api/v1/audit`: what was inferred, newest first; a member reads its own, an admin all.
+//! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: what was inferred, newest first; a member reads its own, an admin all.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Query, ServiceConfig, get};
@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
 use super::HubData;
+use super::tokens::duration;
+use crate::clock;
 use crate::error::ApiError;
 use crate::model::{AuditRecord, Caller, Role};
+use crate::store::AuditQuery;
 
 /// Most rows in one answer.
 const MOST: usize = 1000;
@@ -22,6 +25,15 @@ pub(super) fn register(config: &mut ServiceConfig) {
 struct Wanted {
     #[serde(default)]
     llm: Option<String>,
+    /// A member who names another user gets nothing.
+    #[serde(default)]
+    user: Option<String>,
+    /// A moment, or a time before now.
+    #[serde(default)]
+    since: Option<String>,
+    /// Of an inference, its task or its request.
+    #[serde(default)]
+    id: Option<String>,
     #[serde(default)]
     limit: Option<usize>,
 }
@@ -29,13 +41,16 @@ struct Wanted {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View {
+    id: String,
     task: String,
+    request_id: Option<String>,
     user: String,
     llm: String,
     model: String,
     publisher: Option<String>,
     streaming: bool,
     status: u16,
+    code: Option<String>,
     created_at: Timestamp,
     first_byte_ms: Option<u64>,
     total_ms: u64,
@@ -44,12 +59,33 @@ struct View {
 }
 
 async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<HttpResponse, ApiError> {
-    let user = (caller.role != Role::Admin).then_some(caller.user.as_str());
+    let Wanted { llm, user, since, id, limit } = wanted.into_inner();
+    let since = since.map(|text| moment(&text, clock::now())).transpose()?;
+    let user = match (caller.role, user) {
+        (Role::Admin, user) => user,
+        (Role::Member, Some(user)) if user != caller.user => return Ok(HttpResponse::Ok().json([(); 0])),
+        (Role::Member, _) => Some(caller.user.clone()),
+    };
     // What ended just now is in the answer, too.
     hub.watch.flush().await;
-    let limit = wanted.limit.unwrap_or(SOME).min(MOST);
-    let rows = hub.store.audit(user, wanted.llm.as_deref(), limit).await?;
+    let limit = limit.unwrap_or(SOME).min(MOST);
+    let as_member = caller.role == Role::Member;
+    let rows = hub.store.audit(AuditQuery { user, llm, since, id, limit, as_member }).await?;
     Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| View::of(row, &caller)).collect::<Vec<_>>()))
+}
+
+/// The moment that a text names: RFC 3339, or a time before now.
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+    // In a query a '+' stands for a space.
+    let text = text.trim().replace(' ', "+");
+    let before = duration(&text).and_then(|before| i64::try_from(before.as_millis()).ok());
+    let before = before.map(|millis| now.plus_millis(millis.saturating_neg()));
+    let named = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
+    before.or_else(named).ok_or_else(|| {
+        ApiError::bad_request(
+            "since: a time before now such as 7d or 2h, or a moment such as 2026-01-31T00:00:00Z",
+        )
+    })
 }
 
 impl View {
@@ -58,18 +94,39 @@ impl View {
         let through = row.through.filter(|_| caller.role != Role::Admin);
         let shown = through.is_none();
         Self {
+            id: row.id,
             task: row.task,
+            request_id: row.request_id,
             user: row.user,
             llm: through.unwrap_or(row.llm),
             model: if shown { row.model } else { String::new() },
             publisher: row.publisher.filter(|_| shown),
             streaming: row.streaming,
             status: row.status,
+            code: row.code,
             created_at: row.created_at,
             first_byte_ms: row.first_byte_ms,
             total_ms: row.total_ms,
             input_tokens: row.input_tokens,
             output_tokens: row.output_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_before_now_or_a_moment() {
+        let now = Timestamp(100 * 86_400_000);
+        assert_eq!(moment("3d", now).unwrap(), Timestamp(97 * 86_400_000));
+        assert_eq!(moment("90m", now).unwrap(), now.plus_millis(-5_400_000));
+        assert_eq!(moment("1970-01-02T00:00:00Z", now).unwrap(), Timestamp(86_400_000));
+        assert_eq!(moment("1970-01-02T02:00:00+02:00", now).unwrap(), Timestamp(86_400_000));
+        assert_eq!(moment("1970-01-02T02:00:00 02:00", now).unwrap(), Timestamp(86_400_000), "a bare '+'");
+        for odd in ["", "soon", "7", "7w", "1970-01-02", "-1d"] {
+            assert!(moment(odd, now).is_err(), "{odd}");
         }
     }
 }

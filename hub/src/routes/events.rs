@@ -76,7 +76,7 @@ struct Hello<'a> {
 async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     if hub.is_stopping() {
-        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     let seat = watchers.into_inner().sit(&caller.user, hub.options.limits.watchers)?;
     let hello = Hello { user: &caller.user, role: caller.role.as_str(), version: env!("CARGO_PKG_VERSION") };

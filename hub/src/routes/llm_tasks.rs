@@ -10,6 +10,7 @@ use wire::row::Timestamp;
 use super::HubData;
 use crate::error::ApiError;
 use crate::model::{AuditRecord, Caller, Role};
+use crate::store::AuditQuery;
 
 /// So many without `limit`: a chart's width.
 const USUAL: usize = 50;
@@ -30,6 +31,7 @@ struct Row {
     model: String,
     streaming: bool,
     status: u16,
+    code: Option<String>,
     created_at: Timestamp,
     first_byte_ms: Option<u64>,
     total_ms: u64,
@@ -56,7 +58,7 @@ async fn respond(
     // The newest ones may still wait to be written.
     hub.watch.flush().await;
     let user = (!all).then_some(caller.user.as_str());
-    let records = hub.store.audit(user, Some(&name), limit).await?;
+    let records = hub.store.audit(AuditQuery::of(user, Some(&name), limit)).await?;
     // One of the same name that was there before was another row, and may have been another user's.
     let records = records.into_iter().filter(|record| record.created_at >= since);
     let rows: Vec<Row> =
@@ -72,6 +74,7 @@ impl Row {
             model: record.model,
             streaming: record.streaming,
             status: record.status,
+            code: record.code,
             created_at: record.created_at,
             first_byte_ms: record.first_byte_ms,
             total_ms: record.total_ms,

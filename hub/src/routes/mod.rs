@@ -26,6 +26,7 @@ mod stream;
 mod task_stream;
 mod tasks;
 mod tokens;
+pub(crate) mod trace;
 pub(crate) mod unread;
 mod upload;
 

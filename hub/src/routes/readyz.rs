@@ -17,12 +17,13 @@ pub(super) fn register(config: &mut ServiceConfig) {
 }
 
 async fn respond(hub: HubData) -> Result<HttpResponse, ApiError> {
-    let not_ready = |text: &'static str| ApiError::new(ErrorKind::Unavailable, text);
     if hub.is_stopping() {
-        return Err(not_ready("the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     match timeout(PATIENCE, hub.store.write(Vec::new())).await {
         Ok(Ok(())) => Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"status":"ready"}"#)),
-        Ok(Err(_)) | Err(_) => Err(not_ready("the store cannot be written now")),
+        Ok(Err(_)) | Err(_) => {
+            Err(ApiError::new(ErrorKind::StoreUnavailable, "the store cannot be written now"))
+        }
     }
 }

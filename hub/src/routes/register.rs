@@ -35,7 +35,7 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let request: RegisterRequest = body::json(&req, payload).await?;
     if hub.is_stopping() {
-        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     let registered = hub.try_change(|registry| {
         let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;

@@ -16,7 +16,7 @@ use wire::sse::write_event;
 use super::HubData;
 use crate::channels::Receiver;
 use crate::core::Hub;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
 use crate::model::Caller;
 use crate::random;
 use crate::registry::UnknownSession;
@@ -31,7 +31,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let session = header(SESSION_HEADER)
         .ok_or_else(|| ApiError::bad_request(format!("the header {SESSION_HEADER} is missing")))?;
     if hub.is_stopping() {
-        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     let theirs = header(FEATURES_HEADER).map(Features::parse);
     let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));

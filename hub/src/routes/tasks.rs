@@ -9,7 +9,7 @@ use wire::json::{Object, compact};
 use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
 use crate::limits::too_many;
 use crate::model::{Caller, DurableTask, Role, TaskState};
 use crate::store::Change;
@@ -76,7 +76,7 @@ async fn create(
     Object::parse(wanted.request.get())
         .map_err(|error| invalid(&format!("has a request that is {error}")))?;
     if hub.is_stopping() {
-        return Err(ApiError::new(ErrorKind::Unavailable, "the hub is shutting down"));
+        return Err(ApiError::hub_stopping());
     }
     if !hub.knows(&caller, &wanted.llm) {
         return Err(ApiError::not_found("LLM", &wanted.llm));
@@ -96,6 +96,7 @@ async fn create(
         session: None,
         result: None,
         error: None,
+        code: None,
         created_at: now,
         updated_at: now,
     };

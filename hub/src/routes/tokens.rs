@@ -118,7 +118,7 @@ fn end(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
 }
 
 /// Digits and one unit: `ms`, `s`, `m`, `h`, `d`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;

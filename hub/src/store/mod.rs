@@ -7,6 +7,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use wire::row::Timestamp;
+
 use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token};
 
 mod dir;
@@ -59,6 +61,37 @@ pub struct Snapshot {
     pub tokens: Vec<Token>,
     /// Durable tasks that have not ended, oldest first; results stay in the store.
     pub tasks: Vec<DurableTask>,
+}
+
+/// Which audit records are wanted, newest first. What is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Of this user.
+    pub user: Option<String>,
+    /// Of this LLM row.
+    pub llm: Option<String>,
+    /// That came in at this moment or later.
+    pub since: Option<Timestamp>,
+    /// With this id: the inference's, its task's, or its request's.
+    pub id: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+    /// Whether `llm` is a name that a member may read: `through` stands for the row.
+    pub as_member: bool,
+}
+
+impl AuditQuery {
+    /// Those of one user, as this user may read them, and of one LLM, if named.
+    pub fn of(user: Option<&str>, llm: Option<&str>, limit: usize) -> Self {
+        let as_member = user.is_some();
+        Self {
+            user: user.map(str::to_owned),
+            llm: llm.map(str::to_owned),
+            limit,
+            as_member,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why the store failed. The text is for the log: no bodies in it.
@@ -117,12 +150,11 @@ pub trait Store: Send + Sync {
     /// The newest ended durable tasks of `owner` (`None`: of all).
     fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>>;
 
-    /// The newest audit records, of one user and of one LLM if named. With a user, the name is one that this user may
-    /// read: `through` stands for the row.
-    fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>>;
+    /// The newest audit records that fit.
+    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>>;
 
     /// Deletes ended tasks and audit records that ended before `before`.
-    fn expire(&self, before: wire::row::Timestamp) -> Pending<()>;
+    fn expire(&self, before: Timestamp) -> Pending<()>;
 }
 
 #[cfg(test)]

@@ -43,12 +43,12 @@ fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
 fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
     let sql = "INSERT INTO llms (id, name, type, model, tier, description, kind, status, declared,
         last_heartbeat_at, inactive_since, pool_name, visibility, owner, session, registered, created_at, updated_at,
-        upstream_url, upstream_key)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+        upstream_url, upstream_key, timeout_seconds)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
         ON CONFLICT (id) DO UPDATE SET name = ?2, type = ?3, model = ?4, tier = ?5, description = ?6, kind = ?7,
         status = ?8, declared = ?9, last_heartbeat_at = ?10, inactive_since = ?11, pool_name = ?12, visibility = ?13,
         owner = ?14, session = ?15, registered = ?16, created_at = ?17, updated_at = ?18, upstream_url = ?19,
-        upstream_key = ?20";
+        upstream_key = ?20, timeout_seconds = ?21";
     let upstream = llm.upstream.as_ref();
     let values = params![
         llm.id,
@@ -71,6 +71,7 @@ fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
         llm.updated_at.0,
         upstream.map(|upstream| &upstream.url),
         upstream.and_then(|upstream| upstream.api_key.as_ref()),
+        llm.timeout_seconds,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -98,6 +99,7 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         upstream: url.map(|url| Upstream { url, api_key }),
+        timeout_seconds: row.get("timeout_seconds")?,
     })
 }
 
@@ -202,11 +204,11 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
 
 fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
     let sql = "INSERT INTO tasks (id, owner, role, target, state, request, streaming, llm, session, result_status,
-        result_body, error, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+        result_body, error, created_at, updated_at, code)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
         ON CONFLICT (id) DO UPDATE SET owner = ?2, role = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
         llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
-        updated_at = ?14";
+        updated_at = ?14, code = ?15";
     let values = params![
         task.id,
         task.owner,
@@ -222,6 +224,7 @@ fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
         task.error,
         task.created_at.0,
         task.updated_at.0,
+        task.code,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -241,6 +244,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
         session: row.get("session")?,
         result: status.zip(body),
         error: row.get("error")?,
+        code: row.get("code")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
@@ -249,8 +253,8 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
 fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
     let sql =
         "INSERT INTO audit (task, user, llm, model, publisher, streaming, status, created_at, first_byte_ms,
-        total_ms, input_tokens, output_tokens, through)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        total_ms, input_tokens, output_tokens, through, id, request_id, code)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     let values = params![
         record.task,
         record.user,
@@ -265,12 +269,18 @@ fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
         record.input_tokens.map(clamp),
         record.output_tokens.map(clamp),
         record.through,
+        record.id,
+        record.request_id,
+        record.code,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 pub(super) fn audit(row: &Row<'_>) -> Result<AuditRecord> {
     Ok(AuditRecord {
+        id: row.get("id")?,
+        request_id: row.get("request_id")?,
+        code: row.get("code")?,
         task: row.get("task")?,
         user: row.get("user")?,
         llm: row.get("llm")?,

@@ -56,6 +56,12 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- The agent by which a member reads a row that it does not see.
     ALTER TABLE audit ADD COLUMN through TEXT;
+", "
+    ALTER TABLE llms ADD COLUMN timeout_seconds INTEGER;
+    ALTER TABLE tasks ADD COLUMN code TEXT;
+    ALTER TABLE audit ADD COLUMN id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE audit ADD COLUMN request_id TEXT;
+    ALTER TABLE audit ADD COLUMN code TEXT;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

@@ -40,6 +40,7 @@ fn llm(id: &str, name: &str) -> Llm {
         created_at: Timestamp(1),
         updated_at: Timestamp(-2),
         upstream: Some(Upstream { url: "http://h/v1".into(), api_key: Some("k".into()) }),
+        timeout_seconds: Some(120),
     }
 }
 
@@ -80,6 +81,7 @@ fn task(id: &str, state: TaskState) -> DurableTask {
         session: None,
         result: (state == TaskState::Completed).then(|| (200, r#"{"ok":1}"#.into())),
         error: None,
+        code: None,
         created_at: Timestamp(1),
         updated_at: Timestamp(2),
     }
@@ -99,6 +101,9 @@ fn token(id: &str) -> Token {
 
 fn audit(task: &str) -> AuditRecord {
     AuditRecord {
+        id: format!("inf-{task}"),
+        request_id: Some("r".into()),
+        code: Some("caller_left".into()),
         task: task.into(),
         user: "alice".into(),
         through: None,
@@ -157,10 +162,10 @@ async fn every_record_survives_a_restart_as_it_was() {
     let ended = store.ended_tasks(Some("alice"), 9).await.unwrap();
     assert_eq!(ended.len(), 1);
     assert!(store.ended_tasks(Some("bob"), 9).await.unwrap().is_empty());
-    let records = store.audit(None, Some("a"), 9).await.unwrap();
+    let records = store.audit(AuditQuery::of(None, Some("a"), 9)).await.unwrap();
     let most = u64::try_from(i64::MAX).unwrap();
     assert_eq!(records, [AuditRecord { output_tokens: Some(most), ..audit("x") }]);
-    assert!(store.audit(None, Some("%"), 9).await.unwrap().is_empty());
+    assert!(store.audit(AuditQuery::of(None, Some("%"), 9)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -314,7 +319,7 @@ async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
     let left = store.ended_tasks(None, 9).await.unwrap();
     assert_eq!(left.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
-    assert!(store.audit(None, None, 9).await.unwrap().is_empty());
+    assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -331,7 +336,7 @@ async fn audit_records_are_found_by_user_and_by_llm() {
         (Some("bob"), Some("a"), vec!["bob-a"]),
         (Some("bob"), Some("b"), vec![]),
     ] {
-        let found = store.audit(user, llm, 9).await.unwrap();
+        let found = store.audit(AuditQuery::of(user, llm, 9)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.task.as_str()).collect::<Vec<_>>(), expected);
     }
 }

@@ -80,7 +80,10 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     });
     answer.until("one").await;
     drop(upload);
-    assert_eq!(answer.rest().await, "data: {\"error\":\"the publisher's answer broke off\"}\n\n");
+    assert_eq!(
+        answer.rest().await,
+        "data: {\"error\":\"the publisher's answer broke off\",\"code\":\"upstream_error\"}\n\n"
+    );
     hub.stop().await;
 }
 

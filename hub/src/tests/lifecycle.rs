@@ -263,7 +263,7 @@ async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() 
     });
     assert_eq!(answer.0, 200);
     assert!(
-        answer.1.ends_with("data: {\"error\":\"the publisher was lost in the middle of its answer\"}\n\n")
+        answer.1.ends_with("data: {\"error\":\"the publisher was lost in the middle of its answer\",\"code\":\"interrupted\"}\n\n")
     );
     assert!(!answer.1.contains("[DONE]"));
     hub.stop().await;

@@ -40,7 +40,7 @@ async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) 
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
-/// P2, F77: a caller whose patience is over before the model is loaded gets 504, and no inference follows that nobody waits
+/// P2, F77: a caller whose patience is over before the model is loaded gets 503, and no inference follows that nobody waits
 /// for, whenever the load ends.
 #[actix_rt::test]
 async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
@@ -48,7 +48,8 @@ async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], None).await;
     let call = infer(&hub, "a", false);
     let (answer, wake) = futures_util::join!(call.send(), publisher.task());
-    assert_eq!((answer.0, &wake["kind"]), (504, &json!("wake")), "{}", answer.1);
+    assert_eq!((answer.0, &wake["kind"]), (503, &json!("wake")), "{}", answer.1);
+    assert!(answer.1.ends_with(r#""code":"waking"}"#), "{}", answer.1);
     let woken: Value = serde_json::from_str(AWAKE).unwrap();
     eventually("the wake is over too", async || !hub.is_waking("a")).await;
     assert_eq!(publisher.post(&hub, &wake, &woken).await, 410);

@@ -13,7 +13,7 @@ use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
 use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
-use crate::store::{Change, Pending, Snapshot, SqliteStore, Store};
+use crate::store::{AuditQuery, Change, Pending, Snapshot, SqliteStore, Store};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -97,8 +97,8 @@ impl Store for Meddled {
         self.store.ended_tasks(owner, limit)
     }
 
-    fn audit(&self, user: Option<&str>, llm: Option<&str>, limit: usize) -> Pending<Vec<AuditRecord>> {
-        self.store.audit(user, llm, limit)
+    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
+        self.store.audit(wanted)
     }
 
     fn expire(&self, before: Timestamp) -> Pending<()> {

@@ -137,8 +137,12 @@ async fn a_publishers_error_is_502_and_its_status_and_body_pass_on() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for (result, status, text) in [
-        (json!({ "error": "it broke" }), 502, r#"{"error":"it broke"}"#),
-        (json!({ "error": "publisher shutting down" }), 503, r#"{"error":"publisher shutting down"}"#),
+        (json!({ "error": "it broke" }), 502, r#"{"error":"it broke","code":"upstream_error"}"#),
+        (
+            json!({ "error": "publisher shutting down" }),
+            503,
+            r#"{"error":"publisher shutting down","code":"publisher_stopping"}"#,
+        ),
         (
             json!({ "status": 422, "body": { "error": { "message": "no" } } }),
             422,

@@ -40,7 +40,7 @@ async fn errors_have_the_shape_of_the_api_they_come_from() {
         (404, &json!("error"), &json!("not_found_error"))
     );
     let (status, body) = unknown("/api/v1/llms/unknown/infer").json().await;
-    assert_eq!((status, body), (404, json!({ "error": "LLM 'unknown' not found" })));
+    assert_eq!((status, body), (404, json!({ "error": "LLM 'unknown' not found", "code": "not_found" })));
     let answer = hub.ask("GET", "/v1/models").open().await;
     assert!(answer.head.contains("x-content-type-options: nosniff"), "{}", answer.head);
     assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);

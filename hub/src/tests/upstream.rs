@@ -165,7 +165,10 @@ async fn an_upstream_that_is_not_there_is_502_and_names_no_address() {
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     drop(upstream);
     let (status, text) = infer(&hub, "gpt", false).send().await;
-    assert_eq!((status, text.as_str()), (502, r#"{"error":"the upstream cannot be reached"}"#));
+    assert_eq!(
+        (status, text.as_str()),
+        (502, r#"{"error":"the upstream cannot be reached","code":"upstream_error"}"#)
+    );
     hub.stop().await;
 }
 
@@ -176,7 +179,10 @@ async fn an_upstream_that_breaks_off_before_it_answers_is_told_from_one_that_is_
     for streaming in [false, true] {
         let ask = infer(&hub, "gpt", streaming);
         let ((status, text), ()) = futures_util::join!(ask.send(), async { drop(upstream.call().await) });
-        assert_eq!((status, text.as_str()), (502, r#"{"error":"the upstream broke off"}"#));
+        assert_eq!(
+            (status, text.as_str()),
+            (502, r#"{"error":"the upstream broke off","code":"upstream_error"}"#)
+        );
     }
     hub.stop().await;
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::access::TABLE;
-use super::http::Ask;
+use super::http::{Ask, is_stable};
 use super::publisher::{Publisher, pooled, provider};
 use super::road::{chat, infer};
 use super::support::{TestHub, hub};
@@ -148,7 +148,7 @@ async fn told(ask: &Ask) -> String {
         "no cache keeps a private list: {}",
         answer.head
     );
-    let stable = |line: &&str| !line.starts_with("date:") && !line.starts_with("content-length:");
+    let stable = |line: &&str| is_stable(line);
     let mut head: Vec<&str> = answer.head.lines().filter(stable).collect();
     // Their order is actix's, and random.
     head.sort_unstable();

@@ -9,12 +9,16 @@ use wire::task::Endpoint;
 
 use super::rate::Meter;
 use super::{TaskView, Watch};
+use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskState, UserId};
 use crate::queue::{Attempt, Effect, Event, Life};
+use crate::trace::label;
 use crate::{clock, random};
 
 /// A caller who left before the answer was whole, as nginx has it.
 const CALLER_LEFT: u16 = 499;
+/// A token that was revoked in the middle of an answer: no line in the log.
+const UNAUTHORIZED: u16 = 401;
 
 /// What a caller asked for.
 #[derive(Debug, Clone)]
@@ -53,6 +57,7 @@ pub struct Inference {
     watch: Arc<Watch>,
     asked: Asked,
     id: String,
+    request_id: Option<String>,
     life: Life,
     attempt: Option<Attempt>,
     taker: Option<Taker>,
@@ -87,6 +92,7 @@ impl Watch {
             owner_id: inference.asked.user.clone(),
             position: None,
             error: None,
+            code: None,
             created_at: inference.created_at,
             updated_at: inference.created_at,
         };
@@ -101,6 +107,7 @@ impl Watch {
             watch: Arc::clone(self),
             asked,
             id,
+            request_id: None,
             life: Life::new(),
             attempt: None,
             taker: None,
@@ -121,6 +128,11 @@ impl Inference {
     /// Its id in the list of tasks.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// It is part of the HTTP call with this id.
+    pub fn set_request_id(&mut self, id: &str) {
+        self.request_id = Some(id.to_owned());
     }
 
     /// It is sent to `taker`; an attempt before this one, if there was one, is over.
@@ -183,11 +195,11 @@ impl Inference {
     }
 
     /// It is over: the status that the caller got, and why it failed, if it did.
-    pub fn end(mut self, status: u16, error: Option<&str>) {
+    pub fn end(mut self, status: u16, error: Option<(ErrorKind, &str)>) {
         self.finish(status, error);
     }
 
-    fn finish(&mut self, status: u16, error: Option<&str>) {
+    fn finish(&mut self, status: u16, error: Option<(ErrorKind, &str)>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -201,11 +213,17 @@ impl Inference {
         if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.asked.streaming) {
             meter.add(tokens);
         }
+        let code = match error {
+            Some((kind, _)) => Some(kind.code()),
+            None if status == CALLER_LEFT => Some(ErrorKind::CallerLeft.code()),
+            None => None,
+        };
         if let Some(number) = self.listed {
-            let (state, error) = (self.life.state(), error.map(str::to_owned));
+            let (state, error) = (self.life.state(), error.map(|(_, message)| message.to_owned()));
             self.watch.recent.end(number, |view| {
                 view.status = state;
                 view.error = error;
+                view.code = code.map(str::to_owned);
                 view.updated_at = clock::now();
             });
         }
@@ -216,7 +234,21 @@ impl Inference {
         self.count_shown(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
         let taker = self.taker.take();
+        let total_ms = millis(self.began, Instant::now());
+        if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
+            log::info!(
+                "call failed: user={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
+                self.asked.user,
+                taker.as_ref().map_or(&self.asked.target, |taker| &taker.llm),
+                label(taker.as_ref().and_then(|taker| taker.session.as_deref())),
+                self.request_id.as_deref().unwrap_or("-"),
+                self.id,
+            );
+        }
         self.watch.audit.add(AuditRecord {
+            id: self.id.clone(),
+            request_id: self.request_id.take(),
+            code: code.map(str::to_owned),
             task: taker.as_ref().map_or_else(|| self.id.clone(), |taker| taker.task.clone()),
             user: self.asked.user.clone(),
             through: taker.as_ref().and_then(|taker| taker.through.clone()),
@@ -227,7 +259,7 @@ impl Inference {
             status,
             created_at: self.created_at,
             first_byte_ms: self.first_byte.map(|first| millis(self.began, first)),
-            total_ms: millis(self.began, Instant::now()),
+            total_ms,
             input_tokens: self.usage.input,
             output_tokens: self.usage.output,
         });

@@ -41,6 +41,9 @@ pub struct TaskView {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The same as a code of SPEC.md section 5.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// When it came in.
     pub created_at: Timestamp,
     /// When it last changed.

@@ -4,8 +4,9 @@ use wire::openai::Usage;
 use wire::task::Endpoint;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::model::TaskState;
-use crate::store::SqliteStore;
+use crate::store::{AuditQuery, SqliteStore};
 
 fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
     let store = Arc::new(SqliteStore::in_memory().unwrap());
@@ -63,10 +64,10 @@ async fn each_inference_leaves_one_audit_row_and_a_caller_who_left_is_499() {
     let mut left = watch.begin(asked("bob"));
     left.sent(taker("2"));
     drop(left);
-    watch.begin(asked("carol")).end(503, Some("nobody there"));
+    watch.begin(asked("carol")).end(503, Some((ErrorKind::PublisherAway, "nobody there")));
     watch.flush().await;
     watch.flush().await;
-    let rows = store.audit(None, None, 9).await.unwrap();
+    let rows = store.audit(AuditQuery::of(None, None, 9)).await.unwrap();
     let seen: Vec<_> = rows.iter().map(|row| (row.user.as_str(), row.llm.as_str(), row.status)).collect();
     assert_eq!(seen, [("carol", "pool", 503), ("bob", "row-2", 499), ("alice", "row-1", 200)]);
     assert_eq!((rows[2].input_tokens, rows[2].output_tokens), (Some(3), None));
@@ -79,7 +80,7 @@ async fn rows_are_written_without_being_asked_to() {
     let (watch, store) = watch();
     drop(watch.begin(asked("alice")));
     let wait = async {
-        while store.audit(None, None, 1).await.unwrap().is_empty() {
+        while store.audit(AuditQuery::of(None, None, 1)).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     };

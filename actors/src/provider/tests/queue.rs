@@ -1,6 +1,9 @@
 //! What runs, what waits, what ends it.
 
+use wire::row::Timestamp;
+
 use super::*;
+use crate::status::Pause;
 
 #[actix::test]
 async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_they_came() {
@@ -145,13 +148,19 @@ async fn an_abort_ends_what_runs_with_its_error() {
 #[actix::test]
 async fn a_paused_provider_reads_inactive_and_its_tasks_wait_until_it_resumes() {
     let setup = start(config());
-    setup.actor.do_send(SetPaused(true));
+    setup.actor.do_send(SetPaused(Some(Pause { until: Some(Timestamp(60_000)) })));
     setup.infer("t1").await;
     assert_eq!(setup.backend.calls(), 0);
-    assert_eq!(setup.report().await.status.status, Status::Inactive);
-    setup.actor.do_send(SetPaused(false));
+    let told = setup.report().await.status;
+    assert_eq!(
+        (told.status, told.paused, told.paused_until),
+        (Status::Inactive, true, Some(Timestamp(60_000)))
+    );
+    setup.actor.do_send(SetPaused(None));
     turns().await;
     assert_eq!(setup.backend.calls(), 1);
+    let told = setup.report().await.status;
+    assert_eq!((told.paused, told.paused_until), (false, None));
 }
 
 #[actix::test]

@@ -191,6 +191,7 @@ impl Registry {
             created_at: old.as_ref().map_or(now.wall, |old| old.created_at),
             updated_at: now.wall,
             upstream: None,
+            timeout_seconds: spec.timeout_seconds,
         };
         done.llms.push(llm.clone());
         done.changes.push(Change::PutLlm(Box::new(llm.clone())));

@@ -1,0 +1,95 @@
+//! What a publisher's `{"error": …}` means for its caller: the one place that reads the fixed texts of SPEC.md
+//! section 3.5, so that classic registrars have codes too.
+
+use wire::row::Timestamp;
+use wire::texts::Fixed;
+
+use crate::error::{ApiError, ErrorKind};
+use crate::registry::Absence;
+
+/// The error that a caller gets for a failed task whose publisher says `message`.
+pub(crate) fn failure(message: impl Into<String>) -> ApiError {
+    let message = message.into();
+    let kind = match Fixed::parse(&message) {
+        Some(Fixed::ShuttingDown) => ErrorKind::PublisherStopping,
+        Some(Fixed::BackendNotAvailable) => ErrorKind::BackendUnavailable,
+        Some(Fixed::BackendRefusedKey) => ErrorKind::BackendKey,
+        Some(Fixed::NotRegistered) => ErrorKind::NotPublished,
+        Some(Fixed::WakeFailed) => ErrorKind::WakeFailed,
+        Some(Fixed::BackendAnswered(status)) => return ApiError::backend(status, message),
+        Some(Fixed::AlreadyAnswered) | None => ErrorKind::BadGateway,
+    };
+    ApiError::new(kind, message)
+}
+
+/// Longest `Retry-After` for a pause, in seconds: a day.
+const LONGEST: u64 = 86_400;
+
+/// The error for a call of `name`, all of whose publishers that the caller may see are absent at `now`.
+pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
+    let (kind, text) = match why {
+        Absence::Away => {
+            (ErrorKind::PublisherAway, format!("'{name}' has no publisher now, try again later"))
+        }
+        Absence::Stopping => {
+            (ErrorKind::PublisherStopping, format!("the publisher of '{name}' is stopping, try again later"))
+        }
+        Absence::Backend => {
+            let text = format!("the backend of '{name}' is not available now, try again later");
+            (ErrorKind::BackendUnavailable, text)
+        }
+        Absence::Paused(None) => {
+            (ErrorKind::Paused, format!("'{name}' is paused by its owner, try again later"))
+        }
+        Absence::Paused(Some(until)) => {
+            let seconds = until.millis_since(now).div_ceil(1000).clamp(1, LONGEST);
+            let text = format!("'{name}' is paused by its owner until {until}, try again then");
+            return ApiError::new(ErrorKind::Paused, text).retry_after(u32::try_from(seconds).ok());
+        }
+    };
+    ApiError::new(kind, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::texts;
+
+    use super::*;
+
+    #[test]
+    fn each_fixed_text_has_its_code() {
+        for (text, status, code) in [
+            (texts::SHUTTING_DOWN.to_owned(), 503, "publisher_stopping"),
+            (texts::BACKEND_NOT_AVAILABLE.to_owned(), 503, "backend_unavailable"),
+            (texts::BACKEND_REFUSED_KEY.to_owned(), 502, "backend_key_refused"),
+            (texts::not_registered_locally("a"), 502, "not_published"),
+            (texts::wake_recipe_failed("wake command timed out"), 503, "wake_failed"),
+            (texts::did_not_come_up("a", 5), 503, "wake_failed"),
+            (texts::backend_answered(418, "a teapot"), 418, "backend_error"),
+            (texts::ALREADY_ANSWERED.to_owned(), 502, "upstream_error"),
+            ("out of memory".to_owned(), 502, "upstream_error"),
+        ] {
+            let error = failure(text.clone());
+            assert_eq!((error.status().as_u16(), error.kind.code()), (status, code), "{text}");
+            assert_eq!(error.message, text);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_end() {
+        let (now, until) = (Timestamp(0), Timestamp(90_500));
+        let error = absent("a", Absence::Paused(Some(until)), now);
+        assert_eq!(error.retry_after, Some(91));
+        assert!(error.message.contains("until 1970-01-01T00:01:30.500Z"), "{error}");
+        assert_eq!(absent("a", Absence::Paused(Some(now)), until).retry_after, Some(1), "it is over");
+        assert_eq!(absent("a", Absence::Paused(None), now).retry_after, None);
+    }
+
+    #[test]
+    fn only_a_fault_of_the_request_is_not_tried_elsewhere() {
+        let answered = |status| failure(texts::backend_answered(status, "no"));
+        assert!(!answered(400).may_fail_over() && !answered(422).may_fail_over());
+        assert!(answered(429).may_fail_over() && answered(500).may_fail_over());
+        assert!(failure(texts::BACKEND_NOT_AVAILABLE).may_fail_over());
+    }
+}

@@ -1,0 +1,98 @@
+//! Around every route: each answer carries the call's id and its times, and one that failed is one line in the log.
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpResponse};
+
+use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::model::Caller;
+use crate::trace::Trace;
+
+/// The call's id: the caller's own, or ours.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+/// As Anthropic's API names it.
+const ANTHROPIC_REQUEST_ID: &str = "request-id";
+/// The row that answered, where the caller may see it.
+const ROW: &str = "x-virtual-llm-row";
+const TIMING: &str = "server-timing";
+
+/// What a publisher posts for a task: the call that it is for has its own line.
+const RESULTS: &str = "/api/v1/llms/_provider-task/";
+
+/// Wraps the whole app, outside everything.
+pub(crate) async fn trace(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let named = req.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let trace = Trace::new(named);
+    let dialect = Dialect::of(req.path());
+    let is_result = req.path().starts_with(RESULTS);
+    match trace.run(next.call(req)).await {
+        Ok(response) => {
+            let mut response = response.map_into_boxed_body();
+            if !is_result {
+                let route = response.request().match_pattern();
+                let user = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
+                note(&trace, user.as_deref(), route.as_deref(), response.response());
+            }
+            let whole = is_whole(response.response());
+            stamp(&trace, dialect, whole, response.headers_mut());
+            Ok(response)
+        }
+        Err(error) => {
+            let mut response = error.error_response();
+            note(&trace, None, None, &response);
+            let whole = is_whole(&response);
+            stamp(&trace, dialect, whole, response.headers_mut());
+            Err(InternalError::from_response(error, response).into())
+        }
+    }
+}
+
+fn is_whole<B: MessageBody>(response: &HttpResponse<B>) -> bool {
+    !matches!(response.body().size(), BodySize::Stream)
+}
+
+fn stamp(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut HeaderMap) {
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    insert(REQUEST_ID, trace.id());
+    if dialect == Dialect::Anthropic {
+        insert(ANTHROPIC_REQUEST_ID, trace.id());
+    }
+    if let Some(row) = trace.row() {
+        insert(ROW, &row);
+    }
+    let timing = trace.timing(whole);
+    if !timing.is_empty() {
+        insert(TIMING, &timing);
+    }
+}
+
+/// One line for a call that failed before an inference began, or that is none. The route stands for the path, in which
+/// a caller may have put anything.
+fn note<B>(trace: &Trace, user: Option<&str>, route: Option<&str>, response: &HttpResponse<B>) {
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    if !failed || status == StatusCode::UNAUTHORIZED || trace.is_watched() {
+        return;
+    }
+    let kind = response.extensions().get::<ErrorKind>().copied();
+    log::info!(
+        "call failed: user={} row=- publisher=- status={} code={} ms={} request={} route={}",
+        user.unwrap_or("-"),
+        status.as_u16(),
+        kind.unwrap_or_else(|| ApiError::of_status(status).kind).code(),
+        trace.elapsed().as_millis(),
+        trace.id(),
+        route.unwrap_or("-"),
+    );
+}
