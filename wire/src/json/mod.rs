@@ -1,15 +1,33 @@
 //! JSON that only passes through: checked, made compact, never turned into a tree.
 //!
 //! `serde_json`'s `RawValue` accepts any depth and keeps line breaks, so a frame that holds one could overflow a
-//! reader's stack or break an SSE event. [`compact`] closes both.
+//! reader's stack or break an SSE event. [`compact`] and [`spans`] close both.
 
 mod compact;
 mod object;
+mod scan;
+mod spans;
 mod unquote;
 
-pub use compact::{JsonError, MAX_DEPTH, compact, compact_into};
+pub use compact::{compact, compact_into};
 pub use object::Object;
+pub use scan::MAX_DEPTH;
+pub use spans::{Spans, spans};
 pub use unquote::unquote;
+
+/// Why a text is not JSON that we pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not JSON, at this byte offset.
+    #[error("not valid JSON at byte {0}")]
+    Syntax(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("JSON nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// Valid JSON, but not an object.
+    #[error("not a JSON object")]
+    NotAnObject,
+}
 
 /// `text` as a JSON string literal.
 pub fn quote(text: &str) -> String {

@@ -69,3 +69,92 @@ fn what_is_no_object_is_told_apart_from_what_is_no_json() {
     assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
     assert!(matches!(Object::parse(r#"{"a":"#).unwrap_err(), JsonError::Syntax(_)));
 }
+
+/// Any object as text with keys that are often the wanted ones, often escaped and given twice, and any white space.
+fn any_object() -> impl Strategy<Value = String> {
+    let space = r"[ \t\r\n]{0,3}";
+    let key = prop_oneof![
+        Just(r#""model""#.to_owned()),
+        Just(r#""mod\u0065l""#.to_owned()),
+        Just(r#""stream""#.to_owned()),
+        Just(r#""\u0073tream""#.to_owned()),
+        Just(r#""model ""#.to_owned()),
+        Just(r#""\ud800""#.to_owned()),
+        any::<String>().prop_map(|key| quote(&key)),
+    ];
+    let value = any_json().prop_map(|value| serde_json::to_string_pretty(&value).unwrap());
+    let member = (space, key, space, space, value, space)
+        .prop_map(|(a, key, b, c, value, d)| format!("{a}{key}{b}:{c}{value}{d}"));
+    (space, prop::collection::vec(member, 0..6), space)
+        .prop_map(|(before, members, after)| format!("{before}{{{}}}{after}", members.join(",")))
+}
+
+/// The values that `spans` finds for `key` in `text`, and the text as it is afterwards.
+fn found(text: &str, key: &str) -> Result<(Vec<String>, String), JsonError> {
+    let mut bytes = text.as_bytes().to_vec();
+    let [spans] = spans(&mut bytes, [key])?;
+    let text = String::from_utf8(bytes).unwrap();
+    Ok((spans.into_iter().map(|span| text[span].to_owned()).collect(), text))
+}
+
+proptest! {
+    #[test]
+    fn spans_finds_every_value_of_a_key_and_makes_one_line(text in any_object()) {
+        for key in ["model", "stream"] {
+            let (values, line) = found(&text, key).unwrap();
+            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert_eq!(compact(&line), compact(&text));
+            if let Ok(object) = Object::parse(&line) {
+                let members = object.members().filter(|(name, _)| *name == key);
+                let theirs: Vec<String> = members.map(|(_, value)| value.to_owned()).collect();
+                prop_assert_eq!(values, theirs);
+            }
+        }
+    }
+
+    #[test]
+    fn spans_accepts_exactly_the_objects_that_compact_accepts(
+        text in r#"[ \n]{0,2}\{?[\[\]{}:,"\\ \n0-9eE+.tfnrualsA-]{0,24}\}?[ \n]{0,2}"#
+    ) {
+        let is_object = text.trim_start().starts_with('{');
+        prop_assert_eq!(found(&text, "a").is_ok(), compact(&text).is_ok() && is_object, "{:?}", text);
+    }
+
+    #[test]
+    fn spans_refuses_every_part_of_an_object(text in any_object(), cut in any::<prop::sample::Index>()) {
+        let text = text.trim_end();
+        let cut = cut.index(text.len());
+        prop_assume!(text.is_char_boundary(cut));
+        prop_assert!(found(&text[..cut], "model").is_err());
+    }
+}
+
+#[test]
+fn spans_looks_at_the_outermost_object_alone() {
+    let text =
+        "{\"a\":{\"model\":1},\n\"b\":[{\"model\":2}], \"model\" :\t[ {\"model\":\n3} ] ,\"c\":\"model\"}";
+    assert_eq!(found(text, "model").unwrap().0, ["[ {\"model\": 3} ]"]);
+    assert_eq!(found("{}", "model").unwrap().0, Vec::<String>::new());
+    assert_eq!(found(r#"{"":1,"model":{ }}"#, "").unwrap().0, ["1"]);
+    for other in ["[]", "1", r#" "model""#, "null", r#"[{"model":1}]"#] {
+        assert_eq!(found(other, "model"), Err(JsonError::NotAnObject), "{other}");
+    }
+}
+
+/// A23: an object too deep is refused by the scan that finds its members, too.
+#[test]
+fn spans_bounds_the_depth() {
+    let nested = |depth: usize| format!(r#"{{"model":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(found(&nested(127), "model").is_ok());
+    assert_eq!(found(&nested(128), "model"), Err(JsonError::TooDeep));
+    assert_eq!(found(&r#"{"a":"#.repeat(200_000), "a"), Err(JsonError::TooDeep));
+}
+
+#[test]
+fn a_control_character_is_found_wherever_it_stands_in_a_long_string() {
+    for at in [0, 1, 15, 63, 64, 65, 127, 128, 200] {
+        let text = format!(r#"{{"a":"{}{}{}"}}"#, "x".repeat(at), '\u{1f}', "y".repeat(200));
+        assert_eq!(compact(&text), Err(JsonError::Syntax(6 + at)));
+        assert_eq!(found(&text, "a"), Err(JsonError::Syntax(6 + at)));
+    }
+}

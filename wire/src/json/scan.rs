@@ -1,0 +1,217 @@
+//! One pass over JSON text: RFC 8259, at most [`MAX_DEPTH`] deep, without recursion and without a tree.
+
+use memchr::memchr2;
+
+use super::JsonError;
+
+/// Deepest nesting that passes: `serde_json`'s own recursion limit, so that every reader behind us can take it.
+pub const MAX_DEPTH: u32 = 128;
+
+/// The text under a scan, and what is done with what the scan finds.
+pub(super) trait Source {
+    /// The whole text, the same length and the same JSON at every call.
+    fn bytes(&self) -> &[u8];
+
+    /// White space outside strings, from `start` to `end`.
+    fn space(&mut self, start: usize, end: usize);
+
+    /// A key of the outermost object, with its quotes.
+    fn key(&mut self, _start: usize, _end: usize) {}
+
+    /// The value that belongs to the last [`key`](Self::key).
+    fn value(&mut self, _start: usize, _end: usize) {}
+}
+
+/// Scans the text of `source` from its first byte to its last.
+pub(super) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
+    Scanner { source, at: 0 }.document()
+}
+
+struct Scanner<'s, S> {
+    source: &'s mut S,
+    at: usize,
+}
+
+impl<S: Source> Scanner<'_, S> {
+    fn document(&mut self) -> Result<(), JsonError> {
+        // One bit a level, 1 for an object: the whole stack of 128 levels in one register pair.
+        let mut objects: u128 = 0;
+        let mut depth = 0;
+        // Where the value begins that the outermost object's last key names.
+        let mut member = 0;
+        loop {
+            self.skip_space();
+            if depth == 1 {
+                member = self.at;
+            }
+            match self.next()? {
+                open @ (b'{' | b'[') => {
+                    if depth == MAX_DEPTH {
+                        return Err(JsonError::TooDeep);
+                    }
+                    self.skip_space();
+                    let empty = if open == b'{' { b'}' } else { b']' };
+                    if self.peek() == Some(empty) {
+                        self.at += 1;
+                    } else {
+                        depth += 1;
+                        objects = objects << 1 | u128::from(open == b'{');
+                        if open == b'{' {
+                            self.key(depth)?;
+                        }
+                        continue;
+                    }
+                }
+                b'"' => self.string()?,
+                b't' => self.literal(b"rue")?,
+                b'f' => self.literal(b"alse")?,
+                b'n' => self.literal(b"ull")?,
+                first @ (b'-' | b'0'..=b'9') => self.number(first)?,
+                _ => return Err(JsonError::Syntax(self.at - 1)),
+            }
+            // After a value: close what ends here, then go on to the next value, or end.
+            loop {
+                if depth == 1 && objects & 1 == 1 {
+                    self.source.value(member, self.at);
+                }
+                self.skip_space();
+                if depth == 0 {
+                    let end = self.source.bytes().len();
+                    return if self.at == end { Ok(()) } else { Err(JsonError::Syntax(self.at)) };
+                }
+                let in_object = objects & 1 == 1;
+                match self.next()? {
+                    b',' if in_object => {
+                        self.skip_space();
+                        self.key(depth)?;
+                        break;
+                    }
+                    b',' => break,
+                    b'}' if in_object => (),
+                    b']' if !in_object => (),
+                    _ => return Err(JsonError::Syntax(self.at - 1)),
+                }
+                objects >>= 1;
+                depth -= 1;
+            }
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.source.bytes().get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Result<u8, JsonError> {
+        let byte = self.peek().ok_or(JsonError::Syntax(self.at))?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn skip_space(&mut self) {
+        let start = self.at;
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+        if self.at > start {
+            self.source.space(start, self.at);
+        }
+    }
+
+    fn key(&mut self, depth: u32) -> Result<(), JsonError> {
+        let start = self.at;
+        if self.next()? != b'"' {
+            return Err(JsonError::Syntax(self.at - 1));
+        }
+        self.string()?;
+        if depth == 1 {
+            self.source.key(start, self.at);
+        }
+        self.skip_space();
+        if self.next()? == b':' { Ok(()) } else { Err(JsonError::Syntax(self.at - 1)) }
+    }
+
+    /// The rest of a string whose opening quote was read.
+    fn string(&mut self) -> Result<(), JsonError> {
+        loop {
+            let rest = &self.source.bytes()[self.at..];
+            let stop = memchr2(b'"', b'\\', rest).ok_or(JsonError::Syntax(self.at + rest.len()))?;
+            let quote = rest[stop] == b'"';
+            if let Some(control) = control(&rest[..stop]) {
+                return Err(JsonError::Syntax(self.at + control));
+            }
+            self.at += stop + 1;
+            if quote {
+                return Ok(());
+            }
+            match self.next()? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => (),
+                b'u' => {
+                    for _ in 0..4 {
+                        if !self.next()?.is_ascii_hexdigit() {
+                            return Err(JsonError::Syntax(self.at - 1));
+                        }
+                    }
+                }
+                _ => return Err(JsonError::Syntax(self.at - 1)),
+            }
+        }
+    }
+
+    fn literal(&mut self, rest: &[u8]) -> Result<(), JsonError> {
+        if !self.source.bytes()[self.at..].starts_with(rest) {
+            return Err(JsonError::Syntax(self.at));
+        }
+        self.at += rest.len();
+        Ok(())
+    }
+
+    fn number(&mut self, first: u8) -> Result<(), JsonError> {
+        let lead = if first == b'-' { self.next()? } else { first };
+        match lead {
+            b'0' => (),
+            b'1'..=b'9' => self.digits(),
+            _ => return Err(JsonError::Syntax(self.at - 1)),
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.some_digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.some_digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        self.digits();
+        if self.at > start { Ok(()) } else { Err(JsonError::Syntax(start)) }
+    }
+}
+
+/// The first control character in `bytes`, which a JSON string has only escaped.
+fn control(bytes: &[u8]) -> Option<usize> {
+    // Blocks without an early exit, so that the compiler looks at 16 bytes or more at once: an image has 30 MB in one
+    // string.
+    const BLOCK: usize = 64;
+
+    let is_control = |byte: &u8| *byte < 0x20;
+    let mut at = 0;
+    for block in bytes.chunks(BLOCK) {
+        if block.iter().fold(false, |found, byte| found | is_control(byte)) {
+            return block.iter().position(is_control).map(|within| at + within);
+        }
+        at += block.len();
+    }
+    None
+}

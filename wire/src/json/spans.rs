@@ -1,0 +1,64 @@
+//! Where a few members of an object stand in its text: what a large body that passes through is asked for.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::JsonError;
+use super::scan::{Source, scan};
+
+/// The values of one key, by their places in the text: more than one where the key is given twice.
+pub type Spans = Vec<Range<usize>>;
+
+/// Checks the JSON object in `text`, in one pass, and answers for each of `keys` where its values stand. Keys are those
+/// of the object itself, compared after unescaping. Line breaks outside strings become spaces, so that `text` is one
+/// line afterwards; its length does not change.
+///
+/// The text is checked as JSON, at most [`MAX_DEPTH`](super::MAX_DEPTH) deep; whether it is UTF-8 is its owner's to
+/// check. After an error some line breaks may be spaces already.
+pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans; N], JsonError> {
+    let found = [const { Vec::new() }; N];
+    let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let mut members = Members { text, keys, found, wanted: None };
+    scan(&mut members)?;
+    if is_object { Ok(members.found) } else { Err(JsonError::NotAnObject) }
+}
+
+struct Members<'a, const N: usize> {
+    text: &'a mut [u8],
+    keys: [&'a str; N],
+    found: [Spans; N],
+    /// Which of the keys the next value belongs to.
+    wanted: Option<usize>,
+}
+
+impl<const N: usize> Source for Members<'_, N> {
+    fn bytes(&self) -> &[u8] {
+        self.text
+    }
+
+    fn space(&mut self, start: usize, end: usize) {
+        for byte in &mut self.text[start..end] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+    }
+
+    fn key(&mut self, start: usize, end: usize) {
+        let quoted = &self.text[start..end];
+        let inner = &quoted[1..quoted.len() - 1];
+        self.wanted = if memchr::memchr(b'\\', inner).is_none() {
+            self.keys.iter().position(|key| key.as_bytes() == inner)
+        } else {
+            // One with a lone surrogate is no text, and none of ours.
+            let text = serde_json::from_slice::<Cow<'_, str>>(quoted);
+            text.ok().and_then(|text| self.keys.iter().position(|key| *key == text))
+        };
+    }
+
+    fn value(&mut self, start: usize, end: usize) {
+        if let Some(index) = self.wanted.take() {
+            self.found[index].push(start..end);
+        }
+    }
+}
