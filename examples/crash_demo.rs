@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hub::limits::Limits;
 use hub::model::Role;
 use hub::options::{DataDir, HubTimings, PoolPolicy};
+use hub::origins::Origins;
 use hub::{Hub, HubOptions};
 use tokio::time::Instant;
 
@@ -31,6 +32,7 @@ async fn main() -> anyhow::Result<()> {
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),
+        cors_origins: Origins::default(),
         limits: Limits::default(),
         timings: HubTimings::default(),
     })

@@ -9,28 +9,37 @@ use wire::row::Status;
 use wire::task::Endpoint;
 
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::model::{Agent, Caller};
 use crate::registry::{Registry, Target};
+use crate::relay::RequestBody;
 
 /// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
 const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];
 
-/// Whom a call of `agent`, which `caller` sees, reaches, and the request that goes there.
-pub fn prepare(
-    registry: &Registry,
-    caller: &Caller,
-    agent: &Agent,
-    endpoint: Endpoint,
-    request: &str,
-) -> Result<(Target, String), ApiError> {
+/// Whom a call of `agent`, which `caller` sees, reaches.
+pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Target, ApiError> {
     let alive = agent.status != Status::Inactive;
     // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
-    let target = registry.agent_target(caller, agent).filter(|_| alive).ok_or_else(|| {
+    registry.agent_target(caller, agent).filter(|_| alive).ok_or_else(|| {
         let text = format!("agent '{}' has no publisher now, try again later", agent.name);
         ApiError::new(ErrorKind::PublisherAway, text)
-    })?;
-    let request = apply(agent, endpoint, request);
-    Ok((target, request.map_err(|error| ApiError::bad_request(error.to_string()))?))
+    })
+}
+
+/// The request that goes there. Never with the registry locked: a request may be large.
+pub async fn prepare(
+    agent: Agent,
+    endpoint: Endpoint,
+    request: RequestBody,
+) -> Result<RequestBody, ApiError> {
+    let size = request.size();
+    let work = move || {
+        let text = apply(&agent, endpoint, request.as_str());
+        // What an agent adds was never one line.
+        RequestBody::parse(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())
+    };
+    heavy(size, work).await
 }
 
 /// The request with the agent's prompt and parameters; what the caller says wins.

@@ -1,7 +1,7 @@
 //! The way a task reaches the session that serves it: one trait, with the in-process form as its only implementation,
 //! for now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,7 +18,57 @@ pub struct Unreachable;
 /// The way to the publishers.
 pub trait Dispatch: Send + Sync {
     /// Puts one event on the session's control channel.
-    fn send(&self, session: &str, event: Bytes) -> Result<(), Unreachable>;
+    fn send(&self, session: &str, event: Event) -> Result<(), Unreachable>;
+}
+
+/// One event on its way to a publisher, as written by our encoder.
+pub struct Event {
+    /// Its bytes end to end.
+    pieces: VecDeque<Bytes>,
+    size: usize,
+}
+
+/// The server copies what it writes, this much of it at once: a large event must not keep its thread. Smaller events are
+/// one piece.
+const SLICE: usize = 64 << 10;
+
+impl Event {
+    /// An event whose bytes are these, end to end.
+    pub fn of(pieces: Vec<Bytes>) -> Self {
+        let size = pieces.iter().map(Bytes::len).sum();
+        let pieces = if size <= SLICE { [pieces.concat().into()].into() } else { pieces.into() };
+        Self { pieces, size }
+    }
+
+    /// The next bytes to be written.
+    fn slice(&mut self) -> Option<Bytes> {
+        loop {
+            let front = self.pieces.front_mut()?;
+            if front.len() > SLICE {
+                // Between two characters, for readers who take each piece for a text of its own.
+                let is_within = |at: &usize| front.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+                let cut = (SLICE - 3..=SLICE).rev().find(|at| !is_within(at)).unwrap_or(SLICE);
+                return Some(front.split_to(cut));
+            }
+            let front = self.pieces.pop_front()?;
+            // An empty chunk would end the body.
+            if !front.is_empty() {
+                return Some(front);
+            }
+        }
+    }
+}
+
+impl From<Vec<u8>> for Event {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<Bytes> for Event {
+    fn from(bytes: Bytes) -> Self {
+        Self { size: bytes.len(), pieces: [bytes].into() }
+    }
 }
 
 /// Events that wait on one channel. A publisher queues tasks itself, so only one that does not read has any.
@@ -43,17 +93,17 @@ struct Sender {
     stream: String,
     /// Whether its registrar knows more events than a classic one.
     extended: bool,
-    events: mpsc::Sender<(Bytes, Held)>,
+    events: mpsc::Sender<(Event, Held)>,
     owner: Account,
     waiting: Arc<AtomicUsize>,
 }
 
 /// What the body of an open channel reads. Ends when the channel is replaced or dropped.
 pub struct Receiver {
-    events: mpsc::Receiver<(Bytes, Held)>,
+    events: mpsc::Receiver<(Event, Held)>,
     waiting: Arc<AtomicUsize>,
-    /// What the event counts for that is being written.
-    writing: Held,
+    /// The event that is being written, and what it counts for.
+    writing: Option<(Event, Held)>,
 }
 
 impl Channels {
@@ -68,9 +118,9 @@ impl Channels {
         if let Some(older) = older.filter(|older| older.extended) {
             older.waiting.fetch_add(SUPERSEDED.len(), Ordering::Relaxed);
             // One that does not read what was sent before learns it by the end of the channel.
-            let _ = older.events.try_send((Bytes::from_static(SUPERSEDED), Held::default()));
+            let _ = older.events.try_send((Bytes::from_static(SUPERSEDED).into(), Held::default()));
         }
-        Receiver { events: receiver, waiting, writing: Held::default() }
+        Receiver { events: receiver, waiting, writing: None }
     }
 
     /// Drops the session's channel, if it is still this one: its body ends.
@@ -103,10 +153,10 @@ impl Channels {
 }
 
 impl Dispatch for Channels {
-    fn send(&self, session: &str, event: Bytes) -> Result<(), Unreachable> {
+    fn send(&self, session: &str, event: Event) -> Result<(), Unreachable> {
         let open = self.open.lock();
         let sender = open.get(session).ok_or(Unreachable)?;
-        let size = event.len();
+        let size = event.size;
         if sender.waiting.load(Ordering::Relaxed).saturating_add(size) > MAX_BYTES {
             return Err(Unreachable);
         }
@@ -118,15 +168,20 @@ impl Dispatch for Channels {
 }
 
 impl Receiver {
-    /// The next event; `None` when the channel is replaced or dropped.
+    /// The next bytes to be written, of one event after the other; `None` when the channel is replaced or dropped. They
+    /// are there at once within an event, so that nothing else gets into it.
     pub async fn next(&mut self) -> Option<Bytes> {
-        // More is wanted when what was given before is written.
-        self.writing = Held::default();
-        let (event, held) = self.events.recv().await?;
-        self.writing = held;
-        // The sender adds after its send, maybe after this: the count wraps and comes round again.
-        self.waiting.fetch_sub(event.len(), Ordering::Relaxed);
-        Some(event)
+        loop {
+            // More is wanted when what was given before is written.
+            if let Some(slice) = self.writing.as_mut().and_then(|(event, _)| event.slice()) {
+                return Some(slice);
+            }
+            self.writing = None;
+            let (event, held) = self.events.recv().await?;
+            // The sender adds after its send, maybe after this: the count wraps and comes round again.
+            self.waiting.fetch_sub(event.size, Ordering::Relaxed);
+            self.writing = Some((event, held));
+        }
     }
 }
 
@@ -143,19 +198,41 @@ mod tests {
         let mut one = channels.open("one", "stream-1", true, "alice", MOST);
         let two = channels.open("two", "stream-2", true, "alice", MOST);
         let _other = channels.open("other", "stream-3", true, "bob", MOST);
-        let event = Bytes::from(vec![0; 600 << 10]);
-        channels.send("one", event.clone()).unwrap();
-        assert_eq!(channels.send("two", event.clone()), Err(Unreachable));
-        channels.send("other", event.clone()).unwrap();
+        let event = || Event::from(vec![0; 600 << 10]);
+        channels.send("one", event()).unwrap();
+        assert_eq!(channels.send("two", event()), Err(Unreachable));
+        channels.send("other", event()).unwrap();
         // It is being written until the next one is asked for.
         one.next().await.unwrap();
-        assert_eq!(channels.send("two", event.clone()), Err(Unreachable));
-        channels.send("one", Bytes::from_static(b"x")).unwrap();
-        one.next().await.unwrap();
-        channels.send("two", event.clone()).unwrap();
+        assert_eq!(channels.send("two", event()), Err(Unreachable));
+        channels.send("one", Bytes::from_static(b"x").into()).unwrap();
+        while one.next().await.unwrap() != "x" {}
+        channels.send("two", event()).unwrap();
         // A channel that is replaced or closed takes nothing with it.
         channels.close("two", "stream-2");
         drop(two);
-        channels.send("one", event).unwrap();
+        channels.send("one", event()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_event_comes_whole_in_slices_however_it_was_put_together() {
+        let channels = Channels::default();
+        let mut receiver = channels.open("one", "stream-1", true, "alice", 1 << 30);
+        for sizes in [&[3, 0, 4][..], &[0, SLICE, 0, 1], &[3 * SLICE + 1, 0, 5], &[0, 0]] {
+            let pieces: Vec<_> =
+                sizes.iter().zip(1..).map(|(size, byte)| Bytes::from(vec![byte; *size])).collect();
+            channels.send("one", Event::of(pieces.clone())).unwrap();
+            channels.send("one", Bytes::from_static(b"end").into()).unwrap();
+            let mut read = Vec::new();
+            loop {
+                let slice = receiver.next().await.unwrap();
+                assert!((1..=SLICE).contains(&slice.len()));
+                if slice == "end" {
+                    break;
+                }
+                read.extend_from_slice(&slice);
+            }
+            assert_eq!(read, pieces.concat());
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use wire::{json, openai};
 
@@ -93,6 +93,8 @@ kinds! {
     Gone: 410, "gone", "invalid_request_error", "invalid_request_error";
     /// The request's body is over its limit.
     TooLarge: 413, "request_too_large", "invalid_request_error", "request_too_large";
+    /// The request's body is coded in a way that is not understood.
+    UnsupportedMedia: 415, "unsupported_media_type", "invalid_request_error", "invalid_request_error";
     /// The user, or the address, has too many of something at once.
     Busy: 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error";
     /// The publisher's queue is full.
@@ -267,6 +269,9 @@ impl ApiError {
         let mut response = HttpResponse::build(self.status());
         if self.kind == ErrorKind::Unauthorized {
             response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="virtual-llm""#));
+        }
+        if self.kind == ErrorKind::UnsupportedMedia {
+            response.insert_header((ACCEPT_ENCODING, "gzip, deflate, zstd"));
         }
         if let Some(seconds) = retry_after(self.status().as_u16(), self.retry_after) {
             response.insert_header((RETRY_AFTER, seconds));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::origins::Origins;
 
 /// All that a hub needs.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct HubOptions {
     pub tls: Option<TlsFiles>,
     /// Who may join a named pool.
     pub pools: PoolPolicy,
+    /// Web pages that may call the hub.
+    pub cors_origins: Origins,
     /// How much one user may have.
     pub limits: Limits,
     /// Clockwork.

@@ -12,6 +12,7 @@ use super::duration;
   virtual-llm hub --data-dir /var/lib/virtual-llm
   virtual-llm hub --listen 0.0.0.0:8443 --tls-cert hub.pem --tls-key hub.key
   virtual-llm hub --in-memory --listen 127.0.0.1:0
+  virtual-llm hub --cors-origin https://chat.example.com,http://localhost:3000
 
 Environment:
   VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set: 16 or more visible characters")]
@@ -34,6 +35,9 @@ pub(crate) struct HubArgs {
     /// Who may join a named pool: every member, or the owner of its first row only
     #[arg(long, value_enum, default_value = "members")]
     pub(crate) pools: PoolsPolicy,
+    /// Let web pages of this origin call the hub (again for another one, or a list with commas; * for all) [default: none]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) cors_origin: Vec<String>,
     #[command(flatten)]
     pub(crate) timings: HubTimings,
 }

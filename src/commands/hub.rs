@@ -11,6 +11,7 @@ use hub::{
     auth::AdminToken,
     limits::Limits,
     options::{DataDir, HubTimings, PoolPolicy, TlsFiles},
+    origins::Origins,
 };
 
 use crate::{
@@ -64,6 +65,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             PoolsPolicy::Members => PoolPolicy::Members,
             PoolsPolicy::Owner => PoolPolicy::Owner,
         },
+        cors_origins: cors_origins(&args.cors_origin)?,
         limits: Limits::default(),
         timings: HubTimings {
             heartbeat_timeout: args.timings.heartbeat_timeout,
@@ -85,6 +87,14 @@ fn listen(given: &str) -> Result<SocketAddr, Failure> {
     given.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
         Failure::usage(format!("--listen {given}: expected an address and a port, such as 127.0.0.1:8787"))
     })
+}
+
+fn cors_origins(given: &[String]) -> Result<Origins, Failure> {
+    let mut origins = Origins::default();
+    for origin in given {
+        origins.allow(origin).map_err(|error| Failure::usage(format!("--cors-origin {origin}: {error}")))?;
+    }
+    Ok(origins)
 }
 
 /// Where the XDG rules put it.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ids::{InvalidId, TaskId};
+use crate::json::quote;
 
 /// One dispatch of work.
 #[derive(Debug, Clone)]
@@ -107,37 +108,25 @@ impl Task {
     }
 }
 
-/// An `infer` frame as the hub writes it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InferFrame<'a> {
-    /// Always `infer`.
-    kind: &'static str,
-    task_id: &'a str,
-    llm_name: &'a str,
+/// The data of an `infer` task as the hub writes it: what stands before its request and what stands after. Between them
+/// belongs a JSON object in one line, however many pieces it is in. Chat completions are never named, so that a classic
+/// registrar sees what it knows.
+pub fn infer_frame(
+    id: &TaskId,
+    llm_name: &str,
     streaming: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'static str>,
-    request: &'a RawValue,
-}
-
-impl<'a> InferFrame<'a> {
-    /// A frame; chat completions are never named, so that a classic registrar sees what it knows.
-    pub fn new(
-        id: &'a TaskId,
-        llm_name: &'a str,
-        streaming: bool,
-        endpoint: Endpoint,
-        request: &'a RawValue,
-    ) -> Self {
-        let endpoint = (endpoint != Endpoint::ChatCompletions).then(|| endpoint.as_str());
-        Self { kind: "infer", task_id: id.as_str(), llm_name, streaming, endpoint, request }
-    }
-
-    /// The event's data.
-    pub fn data(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
-    }
+    endpoint: Endpoint,
+) -> (String, &'static str) {
+    let endpoint = match endpoint {
+        Endpoint::ChatCompletions => String::new(),
+        named => format!(r#""endpoint":"{}","#, named.as_str()),
+    };
+    let before = format!(
+        r#"{{"kind":"infer","taskId":{},"llmName":{},"streaming":{streaming},{endpoint}"request":"#,
+        quote(id.as_str()),
+        quote(llm_name)
+    );
+    (before, "}")
 }
 
 /// The data of a `wake` task.
@@ -214,13 +203,18 @@ mod tests {
     #[test]
     fn what_we_write_is_what_we_read_and_a_classic_frame_has_no_endpoint() {
         let id = TaskId::parse("t/1").unwrap();
-        let request = RawValue::from_string(r#"{"a":1}"#.into()).unwrap();
-        let data = InferFrame::new(&id, "a", false, Endpoint::ChatCompletions, &request).data().unwrap();
+        let frame = |endpoint| {
+            let (before, after) = infer_frame(&id, "a", false, endpoint);
+            format!(r#"{before}{{"a":1}}{after}"#)
+        };
+        let data = frame(Endpoint::ChatCompletions);
         assert_eq!(
             data,
             r#"{"kind":"infer","taskId":"t/1","llmName":"a","streaming":false,"request":{"a":1}}"#
         );
         assert!(matches!(Task::parse(&data).unwrap(), Task::Infer(task) if task.id == id));
+        let Task::Infer(named) = Task::parse(&frame(Endpoint::Rerank)).unwrap() else { panic!("a wake") };
+        assert_eq!((named.endpoint.as_deref(), named.request.get()), (Some("rerank"), r#"{"a":1}"#));
         assert!(matches!(Task::parse(&wake_data(&id, "a")).unwrap(), Task::Wake(task) if task.id == id));
     }
 

@@ -4,8 +4,8 @@ use std::future::{Ready, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
@@ -13,6 +13,8 @@ use super::Tokens;
 use crate::clock;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::{Caller, Role};
+use crate::routes::front::wrong_method;
+use crate::routes::paths::{allows, methods};
 
 /// Paths that anybody may read: they say nothing about anything that the hub keeps.
 fn is_open(path: &str) -> bool {
@@ -45,6 +47,13 @@ pub async fn guard(
         req.extensions_mut().insert(caller);
     }
     let response = next.call(req).await?.map_into_boxed_body();
+    if response.status() == StatusCode::NOT_FOUND
+        && is_bare(&response)
+        && let Some(known) = methods(response.request().path())
+        && !allows(known, response.request().method())
+    {
+        return Ok(response.into_response(wrong_method(known, dialect)));
+    }
     Ok(match to_rewrite(&response, dialect) {
         Some(error) => response.into_response(error.response(dialect)),
         None => response,
@@ -58,11 +67,16 @@ fn one_too_many() -> ApiError {
     )
 }
 
-/// The token that a request carries: one header, one value, scheme `Bearer` in any case; where an SDK of Anthropic's
-/// may call, `x-api-key` too.
+/// The token that a request carries: one header, one value, scheme `Bearer` in any case; where an SDK may call,
+/// Anthropic's `x-api-key` and Azure's `api-key` too.
 fn secret(headers: &HeaderMap, api_key: bool) -> Option<&str> {
     let bearer = headers.contains_key(AUTHORIZATION) || !api_key;
-    let mut values = headers.get_all(if bearer { AUTHORIZATION.as_str() } else { "x-api-key" });
+    let name = match bearer {
+        true => AUTHORIZATION.as_str(),
+        false if headers.contains_key("x-api-key") => "x-api-key",
+        false => "api-key",
+    };
+    let mut values = headers.get_all(name);
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let value = value.to_str().ok()?;
     let token = if bearer {
@@ -83,9 +97,14 @@ fn to_rewrite(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<A
             None => Some(ApiError::of_status(response.status())),
         };
     }
-    let bare = matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0));
     let failed = response.status().is_client_error() || response.status().is_server_error();
-    (failed && bare).then(|| ApiError::of_status(response.status()))
+    (failed && is_bare(response)).then(|| ApiError::of_status(response.status()))
+}
+
+/// Whether an answer has no body: the router's own, for what no route takes.
+fn is_bare(response: &ServiceResponse<BoxBody>) -> bool {
+    response.response().error().is_none()
+        && matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0))
 }
 
 /// Who makes the request, as the guard found.

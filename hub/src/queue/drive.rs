@@ -17,8 +17,10 @@ use crate::agents;
 use crate::clock::{self, Now};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::registry::{Candidate, Pick, Target};
+use crate::relay::RequestBody;
 use crate::store::{Change, StoreError};
 
 /// How often tasks that wait are looked at without a reason: for what has expired or rested.
@@ -156,13 +158,22 @@ fn choose(hub: &Hub, caller: &Caller, name: &str, own: bool) -> Option<(Target, 
 }
 
 /// The request as it is sent: with an agent's prompt, where the task is for one.
-pub(super) fn prepare(hub: &Hub, caller: &Caller, task: &DurableTask, request: String) -> String {
-    let registry = hub.registry.lock();
-    if registry.target(caller, &task.target).is_some() {
-        return request;
+pub(super) async fn prepare(
+    hub: &Hub,
+    caller: &Caller,
+    task: &DurableTask,
+    request: String,
+) -> Result<RequestBody, ApiError> {
+    let agent = {
+        let registry = hub.registry.lock();
+        let is_row = registry.target(caller, &task.target).is_some();
+        registry.agent(caller, &task.target).filter(|_| !is_row).cloned()
+    };
+    let request = heavy(request.len(), move || RequestBody::parse(request.into())).await?;
+    match agent {
+        Some(agent) => agents::prepare(agent, Endpoint::ChatCompletions, request).await,
+        None => Ok(request),
     }
-    let agent = registry.agent(caller, &task.target);
-    agent.and_then(|agent| agents::apply(agent, Endpoint::ChatCompletions, &request).ok()).unwrap_or(request)
 }
 
 /// A place at a publisher, held from the claim to the dispatch, which counts for itself.

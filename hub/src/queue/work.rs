@@ -65,7 +65,10 @@ pub(super) async fn work(
         return requeue(&hub, number, attempt, Some(request));
     }
     let caller = Caller { user: task.owner.clone(), role: task.role, token_id: task.id.clone() };
-    let body = prepare(&hub, &caller, &task, request.clone());
+    let body = match prepare(&hub, &caller, &task, request.clone()).await {
+        Ok(body) => body,
+        Err(error) => return end(&hub, number, Event::Fail(attempt), None, Some(&error)),
+    };
     let call = call(&hub, number, &task);
     let inference = Request {
         caller,

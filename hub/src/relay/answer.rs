@@ -20,10 +20,13 @@ use wire::task::Endpoint;
 use super::attempt::{Attempt, Piece};
 use super::call::Call;
 use super::encode;
+use super::responses::Progress;
 use super::run::{Reply, Request, run};
+use crate::clock;
 use crate::core::Hub;
 use crate::error::{ApiError, Dialect, ErrorKind, retry_after};
 use crate::limits::Held;
+use crate::random;
 
 /// In which form a caller reads its answer.
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +144,10 @@ pub struct Answer {
     state: State,
     style: Style,
     call: Arc<Call>,
+    /// The name that was called.
+    target: String,
+    /// How far it is, where its end has to say so.
+    responses: Option<Progress>,
     keepalive: Option<Keepalive>,
     /// What the piece counts for that is being written.
     writing: Held,
@@ -165,7 +172,6 @@ enum State {
     Over,
 }
 
-const COMMENT: &[u8] = b": keepalive\n\n";
 const LOST: &str = "the publisher was lost in the middle of its answer";
 
 fn stream(
@@ -195,14 +201,29 @@ fn stream(
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache, no-transform"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(Answer { state, style, call, keepalive, writing: Held::default(), revoked })
+        .streaming(Answer {
+            state,
+            style,
+            call,
+            target: request.target.shown().to_owned(),
+            responses: (style.endpoint == Endpoint::Responses).then(Progress::default),
+            keepalive,
+            writing: Held::default(),
+            revoked,
+        })
 }
 
 impl Answer {
     fn fail(&mut self, error: &ApiError) -> Bytes {
         self.call.failed(error);
         self.state = State::Over;
-        encode::failure(self.style.dialect, self.style.endpoint, error).into()
+        match &self.responses {
+            Some(progress) => {
+                let id = format!("resp_{}", random::hex(&random::bytes::<16>()));
+                progress.failed(error, &self.target, &id, clock::now().0 / 1000).into()
+            }
+            None => encode::failure(self.style.dialect, error).into(),
+        }
     }
 
     /// What a piece makes of the stream; `None` when nothing is to be written.
@@ -216,6 +237,9 @@ impl Answer {
                 }
                 if let Some(keepalive) = &mut self.keepalive {
                     keepalive.last = Instant::now();
+                }
+                if let Some(progress) = &mut self.responses {
+                    progress.note(&bytes);
                 }
                 Some(bytes)
             }
@@ -319,7 +343,8 @@ impl Stream for Answer {
                 keepalive.last = Instant::now();
                 let next = keepalive.last + keepalive.interval;
                 keepalive.timer.as_mut().reset(next);
-                return Poll::Ready(Some(Ok(Bytes::from_static(COMMENT))));
+                let said = encode::keepalive(self.style.dialect);
+                return Poll::Ready(Some(Ok(Bytes::from_static(said))));
             }
             let next = keepalive.last + keepalive.interval;
             keepalive.timer.as_mut().reset(next);

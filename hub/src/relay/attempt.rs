@@ -11,12 +11,13 @@ use wire::TaskId;
 use wire::features::Feature;
 use wire::openai::Usage;
 use wire::sse::write_event;
-use wire::task::{Cancel, Endpoint, InferFrame, wake_data};
+use wire::task::{Cancel, Endpoint, infer_frame, wake_data};
 
+use super::body::RequestBody;
 use super::lane::Lane;
 use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
-use crate::channels::Dispatch;
+use crate::channels::{Dispatch, Event};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::Held;
@@ -100,7 +101,9 @@ pub enum Work<'a> {
         /// What is asked of the backend.
         endpoint: Endpoint,
         /// The request body.
-        request: &'a RawValue,
+        request: &'a RequestBody,
+        /// What its `model` becomes, if anything.
+        model: Option<&'a str>,
     },
     /// Bring the backend up.
     Wake,
@@ -160,16 +163,23 @@ impl Attempt {
         let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
-        let data = match work {
-            Work::Wake => wake_data(&id, &candidate.name),
-            Work::Infer { streaming, endpoint, request } => {
-                let frame = InferFrame::new(&id, &candidate.name, *streaming, *endpoint, request);
-                frame.data().map_err(ApiError::internal)?
+        let event = match work {
+            Work::Wake => {
+                let data = wake_data(&id, &candidate.name);
+                let mut event = Vec::with_capacity(data.len() + ENVELOPE);
+                write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
+                event.into()
+            }
+            Work::Infer { streaming, endpoint, request, model } => {
+                // The request is one line already, and may be large: it goes out as it stands, without a copy.
+                let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint);
+                let mut pieces = request.pieces(*model);
+                pieces.insert(0, format!("event: task\ndata: {before}").into());
+                pieces.push(format!("{after}\n\n").into());
+                Event::of(pieces)
             }
         };
-        let mut event = Vec::with_capacity(data.len() + ENVELOPE);
-        write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
-        self.hub.channels.send(session, event.into()).map_err(|_| away())
+        self.hub.channels.send(session, event).map_err(|_| away())
     }
 
     /// The next piece; `None` when the publisher was lost.

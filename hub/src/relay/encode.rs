@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use wire::json::{JsonError, Object, compact_into, quote};
+use wire::json::{JsonError, Object, compact_into};
 use wire::openai::{Usage, usage};
 use wire::sse::write_data;
 use wire::task::Endpoint;
@@ -80,19 +80,20 @@ pub(super) fn done(endpoint: Endpoint) -> &'static [u8] {
     if is_named(endpoint) { b"" } else { b"data: [DONE]\n\n" }
 }
 
-/// The event that ends a stream whose answer is not whole.
-pub(super) fn failure(dialect: Dialect, endpoint: Endpoint, error: &ApiError) -> Vec<u8> {
+/// What a stream says when there is nothing to say: Anthropic's clients know an event for it, all others skip comments.
+pub(super) fn keepalive(dialect: Dialect) -> &'static [u8] {
+    match dialect {
+        Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        Dialect::Api | Dialect::OpenAi => b": keepalive\n\n",
+    }
+}
+
+/// The event that ends a stream whose answer is not whole; the responses API has [another](super::responses).
+pub(super) fn failure(dialect: Dialect, error: &ApiError) -> Vec<u8> {
     let mut out = Vec::new();
-    match (dialect, endpoint) {
-        (Dialect::Anthropic, _) => out.extend_from_slice(b"event: error\n"),
-        (Dialect::OpenAi, Endpoint::Responses) => {
-            out.extend_from_slice(b"event: error\n");
-            let (text, code) = (quote(&error.message), error.kind.code());
-            let data = format!(r#"{{"type":"error","code":"{code}","message":{text},"param":null}}"#);
-            write_data(&mut out, &data);
-            return out;
-        }
-        (Dialect::Api | Dialect::OpenAi, _) => (),
+    match dialect {
+        Dialect::Anthropic => out.extend_from_slice(b"event: error\n"),
+        Dialect::Api | Dialect::OpenAi => (),
     }
     write_data(&mut out, &error.body(dialect));
     out

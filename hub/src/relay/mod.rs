@@ -6,10 +6,12 @@
 
 mod answer;
 mod attempt;
+mod body;
 mod call;
 mod encode;
 mod failure;
 mod lane;
+mod responses;
 mod run;
 mod silence;
 mod submit;
@@ -21,6 +23,7 @@ mod wake;
 pub(crate) use answer::refusal;
 pub use answer::{Answer, Style, serve, whole};
 pub use attempt::{Attempt, Piece, Work};
+pub use body::RequestBody;
 pub use call::Call;
 pub use lane::Lane;
 pub(crate) use run::try_one;

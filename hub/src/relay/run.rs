@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
-use wire::json::{Object, quote};
 use wire::task::Endpoint;
 
 use super::attempt::{Attempt, Piece, Work};
+use super::body::RequestBody;
 use super::call::Call;
 use super::failure::absent;
 use super::upstream::UpstreamCall;
@@ -34,8 +34,8 @@ pub struct Request {
     pub endpoint: Endpoint,
     /// Whether chunks are wanted.
     pub streaming: bool,
-    /// The body: a compact JSON object.
-    pub body: String,
+    /// What is asked of it.
+    pub body: RequestBody,
     /// Whether the body's `model` becomes the row's.
     pub set_model: bool,
     /// How long to wait for a member that is there and has room (`x-queue-timeout`).
@@ -186,11 +186,9 @@ pub(crate) async fn try_one(
     candidate: &Candidate,
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
-    // Made for each sending: a large request need not be held twice while its answer is awaited.
-    let send = |attempt: &Attempt| {
-        let body = body_for(request, candidate)?;
-        attempt.send(candidate, &Work::Infer { streaming, endpoint, request: &body })
-    };
+    let model = request.set_model.then_some(candidate.model.as_str());
+    let work = Work::Infer { streaming, endpoint, request: &request.body, model };
+    let send = |attempt: &Attempt| attempt.send(candidate, &work);
     let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint)?;
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream.clone(), candidate, request)?;
@@ -225,16 +223,4 @@ fn masked(candidate: &Candidate, status: u16, body: Box<RawValue>) -> Box<RawVal
         return body;
     }
     RawValue::from_string(candidate.masked(body.get().to_owned())).unwrap_or(body)
-}
-
-fn body_for(request: &Request, candidate: &Candidate) -> Result<Box<RawValue>, ApiError> {
-    let body = if request.set_model {
-        let mut body =
-            Object::parse(&request.body).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        body.set("model", quote(&candidate.model));
-        body.to_string()
-    } else {
-        request.body.clone()
-    };
-    RawValue::from_string(body).map_err(|error| ApiError::bad_request(error.to_string()))
 }

@@ -46,7 +46,7 @@ impl UpstreamCall {
         candidate: &Candidate,
         request: &Request,
     ) -> Result<Self, ApiError> {
-        let body = body(&request.body, &candidate.model, request.streaming);
+        let body = body(request.body.as_str(), &candidate.model, request.streaming);
         Ok(Self {
             upstream,
             provider_type: candidate.provider_type.clone(),

@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use wire::row::AgentRow;
 use wire::task::Endpoint;
 
-use super::HubData;
-use super::infer::{patience, request_body};
+use super::infer::patience;
+use super::{HubData, body};
 use crate::agents;
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
@@ -42,13 +42,15 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, streaming, held) = request_body(&req, payload).await?;
+    let (body, held) = body::request(&req, payload).await?;
     let endpoint = Endpoint::ChatCompletions;
-    let (target, body) = {
+    let streaming = body.streaming(endpoint)?;
+    let (target, agent) = {
         let registry = hub.registry.lock();
         let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
-        agents::prepare(&registry, &caller, agent, endpoint, &body)?
+        (agents::reach(&registry, &caller, agent)?, agent.clone())
     };
+    let body = agents::prepare(agent, endpoint, body).await?;
     let request =
         Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };
     serve(hub.into_inner(), request, Dialect::Api).await

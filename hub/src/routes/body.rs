@@ -1,18 +1,20 @@
-//! Reading a request's body: bounded in size and in time.
+//! Reading a request's body: bounded in size and in time, decoded where its sender compressed it.
 
 use std::time::Duration;
 
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
 use super::HubData;
+use super::decode::{codings, decode};
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::model::Caller;
+use crate::relay::RequestBody;
 
 /// Largest body of a caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
 pub(super) const INFERENCE: usize = 32 << 20;
@@ -38,12 +40,32 @@ fn held(req: &HttpRequest) -> Held {
     hub.zip(caller).map(|(hub, caller)| hub.bytes_of(&caller.user).none()).unwrap_or_default()
 }
 
-/// The whole body, and what it counts for.
+/// The whole body as its sender had it, and what it counts for.
 pub(super) async fn read(
+    req: &HttpRequest,
+    payload: Payload,
+    limit: usize,
+) -> Result<(Vec<u8>, Held), ApiError> {
+    // Read first: a client that is still writing does not read what it is answered.
+    let (body, mut held) = read_coded(req, payload, limit).await?;
+    let codings = codings(req.headers())?;
+    if codings.is_empty() {
+        return Ok((body, held));
+    }
+    // A few bytes may become many: always on another thread.
+    let decoded = heavy(usize::MAX, move || {
+        let decoded = decode(&body, &codings, limit, &mut held)?;
+        Ok((decoded, held))
+    });
+    decoded.await
+}
+
+/// The whole body as it came.
+async fn read_coded(
     req: &HttpRequest,
     mut payload: Payload,
     limit: usize,
-) -> Result<(Bytes, Held), ApiError> {
+) -> Result<(Vec<u8>, Held), ApiError> {
     let mut held = held(req);
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
@@ -57,7 +79,7 @@ pub(super) async fn read(
         None => None,
     };
     let room = announced.filter(|_| refusal.is_none());
-    let mut body = BytesMut::with_capacity(room.unwrap_or(0));
+    let mut body = Vec::with_capacity(room.unwrap_or(0));
     let mut size = 0;
     let begin = Instant::now();
     loop {
@@ -80,13 +102,13 @@ pub(super) async fn read(
         } else if size > limit + OVERRUN {
             break;
         } else {
-            body = BytesMut::new();
+            body = Vec::new();
         }
     }
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    Ok((body.freeze(), held))
+    Ok((body, held))
 }
 
 fn slow() -> ApiError {
@@ -99,6 +121,12 @@ fn is_too_slow(elapsed: Duration, size: usize) -> bool {
     u64::try_from(size).is_ok_and(|size| size < due)
 }
 
+/// The whole body as an inference's request.
+pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<(RequestBody, Held), ApiError> {
+    let (body, held) = read(req, payload, INFERENCE).await?;
+    Ok((heavy(body.len(), move || RequestBody::parse(body)).await?, held))
+}
+
 /// The whole body as text.
 pub(super) async fn text(
     req: &HttpRequest,
@@ -106,7 +134,7 @@ pub(super) async fn text(
     limit: usize,
 ) -> Result<(String, Held), ApiError> {
     let (body, held) = read(req, payload, limit).await?;
-    let text = String::from_utf8(body.into());
+    let text = String::from_utf8(body);
     Ok((text.map_err(|_| ApiError::bad_request("the request's body is not UTF-8"))?, held))
 }
 
@@ -143,6 +171,7 @@ mod tests {
 
     use actix_web::FromRequest;
     use actix_web::test::TestRequest;
+    use bytes::Bytes;
     use futures_util::{Stream, stream};
     use tokio::time::sleep;
 

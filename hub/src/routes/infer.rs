@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use actix_web::web::{Path, Payload, ServiceConfig, post};
 use actix_web::{HttpRequest, HttpResponse};
-use wire::json::{Object, compact};
 use wire::task::Endpoint;
 
 use super::{HubData, body};
 use crate::error::{ApiError, Dialect};
-use crate::limits::Held;
 use crate::model::Caller;
 use crate::relay::{Request, serve};
 
@@ -25,26 +23,14 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, streaming, held) = request_body(&req, payload).await?;
+    let (body, held) = body::request(&req, payload).await?;
+    let endpoint = Endpoint::ChatCompletions;
+    let streaming = body.streaming(endpoint)?;
     let target = hub.registry.lock().target(&caller, &name);
     let target = target.ok_or_else(|| ApiError::not_found("LLM", &name))?;
-    let endpoint = Endpoint::ChatCompletions;
     let request =
         Request { caller, target, endpoint, streaming, body, set_model: false, patience, held: Some(held) };
     serve(hub.into_inner(), request, Dialect::Api).await
-}
-
-/// An inference's body, checked and compact, whether it asks for a stream, and what it counts for.
-pub(super) async fn request_body(
-    req: &HttpRequest,
-    payload: Payload,
-) -> Result<(String, bool, Held), ApiError> {
-    let (text, held) = body::text(req, payload, body::INFERENCE).await?;
-    let invalid =
-        |error: wire::json::JsonError| ApiError::bad_request(format!("the request's body is {error}"));
-    let text = compact(&text).map_err(invalid)?;
-    let streaming = Object::parse(&text).map_err(invalid)?.get_bool("stream").unwrap_or(false);
-    Ok((text, streaming, held))
 }
 
 /// How long the caller would wait for a member with room.

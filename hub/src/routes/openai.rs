@@ -1,12 +1,12 @@
 //! `POST /v1/chat/completions` and its siblings: OpenAI's API, and Anthropic's messages, by the name in `model`.
 
 use actix_web::web::{Payload, ServiceConfig, post};
-use actix_web::{HttpRequest, HttpResponse};
-use wire::json::Object;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::Endpoint;
 
-use super::infer::{patience, request_body};
-use super::{HubData, models};
+use super::infer::patience;
+use super::paths::PathModel;
+use super::{HubData, body, models};
 use crate::agents;
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
@@ -34,18 +34,25 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, streaming, held) = request_body(&req, payload).await?;
-    let model = Object::parse(&body).ok().and_then(|body| body.get_string("model"));
-    let model = model.ok_or_else(|| ApiError::bad_request("the request's body has no 'model', a string"))?;
-    let (target, body) = {
+    let (body, held) = body::request(&req, payload).await?;
+    let model = match req.extensions().get::<PathModel>() {
+        Some(PathModel(model)) => model.clone(),
+        None => body.model()?,
+    };
+    let streaming = body.streaming(endpoint)?;
+    let (target, agent) = {
         let registry = hub.registry.lock();
         // A row, then a pool, then an agent.
         if let Some(target) = registry.target(&caller, &model) {
-            (target, body)
+            (target, None)
         } else {
             let agent = registry.agent(&caller, &model).ok_or_else(|| models::not_found(&model))?;
-            agents::prepare(&registry, &caller, agent, endpoint, &body)?
+            (agents::reach(&registry, &caller, agent)?, Some(agent.clone()))
         }
+    };
+    let body = match agent {
+        Some(agent) => agents::prepare(agent, endpoint, body).await?,
+        None => body,
     };
     let request =
         Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use actix_web::web::{ServiceConfig, get};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
@@ -14,6 +14,7 @@ use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
 use wire::sse::write_event;
 
 use super::HubData;
+use super::front::HeadOnly;
 use crate::channels::Receiver;
 use crate::core::Hub;
 use crate::error::ApiError;
@@ -32,6 +33,12 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         .ok_or_else(|| ApiError::bad_request(format!("the header {SESSION_HEADER} is missing")))?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
+    }
+    if req.extensions().contains::<HeadOnly>() {
+        // Nothing is opened, and no channel replaced.
+        let known = hub.registry.lock().owns_session(&caller, session);
+        let head = HttpResponse::Ok().content_type("text/event-stream").finish();
+        return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
     }
     let theirs = header(FEATURES_HEADER).map(Features::parse);
     let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));

@@ -2,16 +2,19 @@
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use wire::json::{Object, compact};
+use wire::json::spans;
+use wire::task::Endpoint;
 
 use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
 use crate::error::ApiError;
+use crate::heavy::heavy;
 use crate::limits::too_many;
 use crate::model::{Caller, DurableTask, Role, TaskState};
+use crate::relay::RequestBody;
 use crate::store::Change;
 use crate::watch::TaskView;
 use crate::{clock, random};
@@ -28,13 +31,41 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .route("/api/v1/inference-tasks/{id}/stream", get().to(stream));
 }
 
-#[derive(Deserialize)]
-struct Wanted<'a> {
+/// What a caller asks for.
+struct Wanted {
     llm: String,
-    #[serde(borrow)]
-    request: &'a RawValue,
-    #[serde(default)]
-    streaming: Option<bool>,
+    request: RequestBody,
+    streaming: bool,
+}
+
+impl Wanted {
+    fn parse(mut text: Vec<u8>) -> Result<Self, ApiError> {
+        let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
+        if std::str::from_utf8(&text).is_err() {
+            return Err(invalid("is not UTF-8"));
+        }
+        let keys = spans(&mut text, ["llm", "request", "streaming"]);
+        let keys = keys.map_err(|error| invalid(&format!("is {error}")))?;
+        // Of duplicates the last, as JSON readers do.
+        let [llm, request, streaming] = keys.map(|mut spans| spans.pop().map(|span| &text[span]));
+        let shape = || invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#);
+        let request = request.ok_or_else(shape)?;
+        if !request.starts_with(b"{") {
+            return Err(invalid("has a request that is not a JSON object"));
+        }
+        let request = RequestBody::parse(request.to_vec())?;
+        // Only `streaming` says how the answer is to come; one of another type is refused all the same.
+        request.streaming(Endpoint::ChatCompletions)?;
+        Ok(Self {
+            llm: llm.and_then(|llm| serde_json::from_slice(llm).ok()).ok_or_else(shape)?,
+            request,
+            streaming: match streaming {
+                Some(b"true") => true,
+                Some(b"false" | b"null") | None => false,
+                Some(_) => return Err(shape()),
+            },
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -68,13 +99,8 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (text, _held) = body::text(&req, payload, body::INFERENCE).await?;
-    let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
-    let text = compact(&text).map_err(|error| invalid(&format!("is {error}")))?;
-    let wanted: Wanted<'_> = serde_json::from_str(&text)
-        .map_err(|_| invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#))?;
-    Object::parse(wanted.request.get())
-        .map_err(|error| invalid(&format!("has a request that is {error}")))?;
+    let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
+    let wanted = heavy(text.len(), move || Wanted::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -90,8 +116,8 @@ async fn create(
         role: caller.role,
         target: wanted.llm,
         state: TaskState::Pending,
-        request: Some(wanted.request.get().to_owned()),
-        streaming: wanted.streaming.unwrap_or(false),
+        request: Some(wanted.request.as_str().to_owned()),
+        streaming: wanted.streaming,
         llm: None,
         session: None,
         result: None,

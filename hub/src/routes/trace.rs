@@ -8,6 +8,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 
+use super::front::rewrite;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::Caller;
 use crate::trace::Trace;
@@ -25,9 +26,10 @@ const RESULTS: &str = "/api/v1/llms/_provider-task/";
 
 /// Wraps the whole app, outside everything.
 pub(crate) async fn trace(
-    req: ServiceRequest,
+    mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    rewrite(&mut req);
     let named = req.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let trace = Trace::new(named);
     let dialect = Dialect::of(req.path());

@@ -4,8 +4,9 @@ use actix_web::web::{Path, Payload, ServiceConfig, post};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::HubData;
+use super::decode::codings;
 use super::result::{answer, sender};
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
 use crate::relay::upload;
 
@@ -20,5 +21,9 @@ async fn respond(
     id: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    if !codings(req.headers())?.is_empty() {
+        let text = "an answer that is uploaded piece by piece has no Content-Encoding";
+        return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
+    }
     answer(upload(&hub, sender(&req, &caller, &id), payload).await)
 }

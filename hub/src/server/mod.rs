@@ -36,6 +36,7 @@ use crate::queue;
 use crate::registry::Registry;
 use crate::routes;
 use crate::routes::contain::contain;
+use crate::routes::front::front;
 use crate::routes::trace::trace;
 use crate::routes::unread::count;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
@@ -120,6 +121,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
             .wrap(from_fn(count))
             .wrap(from_fn(guard))
             .wrap(from_fn(contain))
+            .wrap(from_fn(front))
             .wrap(headers)
             .wrap(from_fn(trace))
             .configure(routes.clone())

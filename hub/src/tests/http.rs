@@ -17,7 +17,7 @@ pub(crate) struct Ask {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
-    body: Option<String>,
+    body: Option<Vec<u8>>,
 }
 
 /// An answer whose body is read piece by piece.
@@ -56,7 +56,11 @@ impl Ask {
         self.header("authorization", format!("Bearer {token}"))
     }
 
-    pub(crate) fn body(mut self, body: impl Into<String>) -> Self {
+    pub(crate) fn body(self, body: impl Into<String>) -> Self {
+        self.bytes(body.into().into_bytes())
+    }
+
+    pub(crate) fn bytes(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
@@ -77,7 +81,7 @@ impl Ask {
         let framing = format!("content-length: {}\r\n", body.len());
         stream.write_all(self.head(&framing).as_bytes()).await.unwrap();
         // A server that answers early may close before it has read all of it.
-        let _ = stream.write_all(body.as_bytes()).await;
+        let _ = stream.write_all(body).await;
         stream
     }
 
@@ -105,7 +109,7 @@ impl Ask {
         let body = self.body.as_deref().unwrap_or_default();
         let head = self.head(&format!("content-length: {}\r\n", body.len()));
         stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&body.as_bytes()[..body.len() - missing]).await.unwrap();
+        stream.write_all(&body[..body.len() - missing]).await.unwrap();
         leave(stream).await
     }
 

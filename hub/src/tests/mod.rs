@@ -1,8 +1,11 @@
 //! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
 
 mod access;
+mod bodies;
+mod browser;
 mod callers;
 mod channel;
+mod clients;
 mod console;
 mod extensions;
 mod hostile;

@@ -11,6 +11,7 @@ use crate::core::Phase;
 use crate::limits::Limits;
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
+use crate::origins::Origins;
 use crate::store::Store;
 use crate::{Hub, HubHandle};
 
@@ -29,6 +30,7 @@ pub(crate) fn options() -> HubOptions {
         admin_token: Some(ADMIN.into()),
         tls: None,
         pools: PoolPolicy::Members,
+        cors_origins: Origins::default(),
         limits: Limits::default(),
         timings: HubTimings::default(),
     }

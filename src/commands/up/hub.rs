@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ::hub::limits::Limits;
 use ::hub::model::Role;
 use ::hub::options::{DataDir, HubTimings, PoolPolicy};
+use ::hub::origins::Origins;
 use ::hub::{Hub, HubError, HubHandle, HubOptions};
 use actors::Secret;
 
@@ -52,6 +53,7 @@ fn options(port: u16) -> HubOptions {
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),
+        cors_origins: Origins::default(),
         limits: Limits::default(),
         timings: HubTimings::default(),
     }

@@ -1,0 +1,52 @@
+//! Work on large bodies, away from the thread that serves everybody.
+
+use tokio::sync::Semaphore;
+
+use crate::error::ApiError;
+
+/// Bodies up to this many bytes are worked on where they are: a scan of them takes less than a tenth of a millisecond,
+/// about what handing them to another thread costs.
+const LIGHT: usize = 256 << 10;
+/// Large bodies worked on at once, so that the serving thread keeps a core of its own on a small machine and memory
+/// bandwidth on a large one.
+const AT_ONCE: usize = 2;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Runs `work` on a body of `size` bytes: here if it is small, on a blocking thread otherwise.
+///
+/// What `work` holds is dropped on that thread, also when nobody waits for its result any more.
+pub async fn heavy<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if size <= LIGHT {
+        return work();
+    }
+    let place = PLACES.acquire().await.map_err(ApiError::internal)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    // A panic's own text may quote a prompt.
+    done.await.map_err(|_| ApiError::internal("the work on a large body panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_large_body_is_worked_on_elsewhere_and_a_panic_over_it_is_an_error_without_its_words() {
+        let here = thread::current().id();
+        let ran_on = |size| heavy(size, || Ok(thread::current().id()));
+        assert_eq!(ran_on(LIGHT).await, Ok(here));
+        assert_ne!(ran_on(LIGHT + 1).await, Ok(here));
+        for _ in 0..=AT_ONCE {
+            let failed = heavy::<()>(LIGHT + 1, || panic!("a prompt")).await.unwrap_err();
+            assert_eq!(failed.message, "internal error");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A caller's request as it passes through: read once, looked at in three places, copied where it is small.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use wire::json::{quote, spans};
+use wire::task::Endpoint;
+
+use crate::error::ApiError;
+
+/// One JSON object in one line of UTF-8, at most 128 deep.
+#[derive(Clone)]
+pub struct RequestBody {
+    text: Bytes,
+    /// The values of each `model`, in order.
+    models: Vec<Range<usize>>,
+    /// The value of the last `stream`.
+    stream: Option<Range<usize>>,
+}
+
+/// A prompt is nobody's to print.
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestBody({} bytes)", self.text.len())
+    }
+}
+
+impl RequestBody {
+    /// Reads `text`: the only pass over it, and no copy of it.
+    pub fn parse(mut text: Vec<u8>) -> Result<Self, ApiError> {
+        if std::str::from_utf8(&text).is_err() {
+            return Err(ApiError::bad_request("the request's body is not UTF-8"));
+        }
+        let [models, mut streams] = spans(&mut text, ["model", "stream"])
+            .map_err(|error| ApiError::bad_request(format!("the request's body is {error}")))?;
+        Ok(Self { text: text.into(), models, stream: streams.pop() })
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The whole text.
+    pub fn as_str(&self) -> &str {
+        // Checked when it was read; only ASCII changed since.
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// The `model` that it names; of duplicates the last, as JSON readers do.
+    pub fn model(&self) -> Result<String, ApiError> {
+        let Some(span) = self.models.last() else {
+            return Err(ApiError::bad_request("the request's body has no 'model', a string"));
+        };
+        serde_json::from_slice(&self.text[span.clone()])
+            .map_err(|_| ApiError::bad_request("'model' in the request's body is not a string"))
+    }
+
+    /// Whether it asks for a stream, where `endpoint` has one. What is neither true, false nor null is refused: a
+    /// caller who wrote `"true"` would wait for events that never come.
+    pub fn streaming(&self, endpoint: Endpoint) -> Result<bool, ApiError> {
+        let asked = match self.stream.as_ref().map(|span| &self.text[span.clone()]) {
+            Some(b"true") => true,
+            Some(b"false" | b"null") | None => false,
+            Some(_) => {
+                let text = "'stream' in the request's body is neither true nor false";
+                return Err(ApiError::bad_request(text));
+            }
+        };
+        Ok(asked && !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank))
+    }
+
+    /// The text in pieces, each `model` replaced by `model` where one is given: only the names are new bytes.
+    pub(super) fn pieces(&self, model: Option<&str>) -> Vec<Bytes> {
+        let Some(model) = model else { return vec![self.text.clone()] };
+        let model = quote(model);
+        let mut pieces = Vec::with_capacity(2 * self.models.len() + 3);
+        let mut at = 0;
+        if self.models.is_empty() {
+            // Before the bracket that closes it.
+            let end = self.text.iter().rposition(|byte| *byte == b'}').unwrap_or(0);
+            let before = self.text[..end].trim_ascii_end();
+            let comma = if before.ends_with(b"{") { "" } else { "," };
+            pieces.push(self.text.slice(..end));
+            pieces.push(Bytes::from(format!(r#"{comma}"model":{model}"#)));
+            at = end;
+        } else {
+            let model = Bytes::from(model);
+            for span in &self.models {
+                pieces.push(self.text.slice(at..span.start));
+                pieces.push(model.clone());
+                at = span.end;
+            }
+        }
+        pieces.push(self.text.slice(at..));
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn body(text: &str) -> RequestBody {
+        RequestBody::parse(text.into()).unwrap()
+    }
+
+    fn with_model(text: &str, model: Option<&str>) -> String {
+        String::from_utf8(body(text).pieces(model).concat()).unwrap()
+    }
+
+    #[test]
+    fn every_model_is_replaced_however_its_key_is_written_and_the_rest_stays_as_it_is() {
+        let text = "{\"seed\":18446744073709551615,\r\n \"model\" : \"x\",\"a\":{\"model\":\"y\"},\"m\\u006fdel\":7,\"u\":1.10}\n";
+        assert_eq!(
+            with_model(text, Some("ro\"w")),
+            "{\"seed\":18446744073709551615,   \"model\" : \"ro\\\"w\",\"a\":{\"model\":\"y\"},\"m\\u006fdel\":\"ro\\\"w\",\"u\":1.10} "
+        );
+        assert_eq!(with_model("{\"model\":\n1}", None), "{\"model\": 1}");
+    }
+
+    #[test]
+    fn a_body_without_a_model_gets_one() {
+        for (text, with) in [
+            ("{}", r#"{"model":"m"}"#),
+            (" {\n} ", r#" { "model":"m"} "#),
+            (r#"{"a":"}"}"#, r#"{"a":"}","model":"m"}"#),
+            (r#"{"a":{}}"#, r#"{"a":{},"model":"m"}"#),
+            (r#"{"a":"{" }"#, r#"{"a":"{" ,"model":"m"}"#),
+        ] {
+            assert_eq!(with_model(text, Some("m")), with);
+            assert_eq!(serde_json::from_str::<Value>(with).unwrap()["model"], "m");
+        }
+    }
+
+    #[test]
+    fn stream_is_true_false_or_null_and_anything_else_is_refused_by_its_name() {
+        let of = |text: &str, endpoint| body(text).streaming(endpoint);
+        for (text, streams) in [
+            ("{}", false),
+            (r#"{"stream":null}"#, false),
+            (r#"{"stream":false}"#, false),
+            (r#"{"stream" : true }"#, true),
+            (r#"{"stream":"x","str\u0065am":true}"#, true),
+        ] {
+            assert_eq!(of(text, Endpoint::Responses), Ok(streams), "{text}");
+            assert_eq!(of(text, Endpoint::Embeddings), Ok(false), "{text}");
+        }
+        for value in [r#""false""#, "0", "1.0", "{}", "[true]"] {
+            let text = format!(r#"{{"stream":true,"stream":{value}}}"#);
+            for endpoint in [Endpoint::Messages, Endpoint::Rerank] {
+                let refused = of(&text, endpoint).unwrap_err();
+                assert!(refused.message.contains("'stream'"), "{}", refused.message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_no_string_is_refused_by_its_name() {
+        assert_eq!(body(r#"{"model":1,"model":"\u0061"}"#).model(), Ok("a".into()));
+        for text in ["{}", r#"{"model":"a","model":null}"#, r#"{"model":["a"]}"#, r#"{"model":"\ud800"}"#] {
+            assert!(body(text).model().unwrap_err().message.contains("'model'"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_of_json_in_utf_8_is_refused() {
+        for text in [&b"\xff"[..], b"{\"a\":\"\xc3\"}", b"[]", b"", b"{", b"{} x"] {
+            assert!(RequestBody::parse(text.into()).is_err(), "{text:?}");
+        }
+    }
+}

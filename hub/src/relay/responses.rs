@@ -1,0 +1,178 @@
+//! How far a stream of the responses API is, for the event that ends it where its answer does not: clients refuse one
+//! without a number and a `response`.
+
+use wire::json::{Object, quote};
+use wire::sse::write_event;
+
+use crate::error::{ApiError, ErrorKind};
+
+/// The name of the end that is a failure.
+const FAILED: &str = "response.failed";
+
+/// What a caller's stream has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The first `response` object in it: its id, its model and all else that its end has to repeat.
+    response: Option<String>,
+    /// The number of the next event.
+    next: u64,
+}
+
+impl Progress {
+    /// Takes in whole events, as our encoder wrote them, before the caller gets them.
+    pub(super) fn note(&mut self, events: &[u8]) {
+        const NUMBER: &[u8] = br#""sequence_number":"#;
+
+        // A text in an event can only quote such a key escaped.
+        let number = memchr::memmem::rfind(events, NUMBER).and_then(|at| {
+            let digits = events[at + NUMBER.len()..].trim_ascii_start();
+            let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+            std::str::from_utf8(&digits[..end]).ok()?.parse::<u64>().ok()
+        });
+        self.next = match number {
+            Some(number) => number.saturating_add(1),
+            // A backend that numbers nothing.
+            None => self.next.saturating_add(memchr::memmem::find_iter(events, b"\n\n").count() as u64),
+        };
+        if self.response.is_none() && memchr::memmem::find(events, br#""response":"#).is_some() {
+            let data = std::str::from_utf8(events).unwrap_or_default().lines();
+            let data = data.filter_map(|line| Object::parse(line.strip_prefix("data: ")?).ok());
+            let mut found = data.filter_map(|event| event.get("response").map(str::to_owned));
+            self.response = found.find(|response| response.starts_with('{'));
+        }
+    }
+
+    /// The events that end the stream with a failure. Where nothing was said, the beginning that every stream has comes
+    /// first, under the id `id` and in the name of `model`. `created` is in seconds since 1970.
+    pub(super) fn failed(&self, error: &ApiError, model: &str, id: &str, created: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut next = self.next;
+        let known = self.response.as_deref().and_then(|response| Object::parse(response).ok());
+        let mut response = known.unwrap_or_else(|| {
+            let mut response = Object::default();
+            response.set("id", quote(id));
+            response.set("created_at", created.to_string());
+            response.set("model", quote(model));
+            response
+        });
+        for (key, value) in [
+            ("object", r#""response""#),
+            ("incomplete_details", "null"),
+            ("instructions", "null"),
+            ("metadata", "{}"),
+            ("output", "[]"),
+            ("parallel_tool_calls", "true"),
+            ("temperature", "null"),
+            ("tool_choice", r#""auto""#),
+            ("tools", "[]"),
+            ("top_p", "null"),
+            ("usage", "null"),
+        ] {
+            response.set_default(key, value);
+        }
+        if next == 0 {
+            response.set("status", r#""in_progress""#);
+            response.set("error", "null");
+            write(&mut out, "response.created", next, &response);
+            next += 1;
+        }
+        response.set("status", r#""failed""#);
+        response.set("error", format!(r#"{{"code":"{}","message":{}}}"#, code(error), quote(&error.message)));
+        write(&mut out, FAILED, next, &response);
+        out
+    }
+}
+
+/// The hub's own word for the error. What a backend found fault with is named as that API does, so that clients do not
+/// try it again.
+fn code(error: &ApiError) -> &'static str {
+    if error.kind == ErrorKind::Backend && !error.may_fail_over() {
+        "invalid_prompt"
+    } else {
+        error.kind.code()
+    }
+}
+
+fn write(out: &mut Vec<u8>, name: &str, number: u64, response: &Object<'_>) {
+    let data = format!(r#"{{"type":"{name}","sequence_number":{number},"response":{response}}}"#);
+    // The names are ours: none has a line break.
+    let _ = write_event(out, Some(name), None, &data);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The events of a failure after `said`, each with its name.
+    fn after(said: &[&str], error: &ApiError) -> Vec<(String, Value)> {
+        let mut progress = Progress::default();
+        for events in said {
+            progress.note(events.as_bytes());
+        }
+        let out = String::from_utf8(progress.failed(error, "m", "resp_1", 1_800_000_000)).unwrap();
+        let events = out.strip_suffix("\n\n").unwrap().split("\n\n").map(|event| {
+            let (name, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+            (name.to_owned(), serde_json::from_str(data).unwrap())
+        });
+        events.collect()
+    }
+
+    const CREATED: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_x\",\"model\":\"gpt\",\"seed\":18446744073709551615,\"output\":[],\"status\":\"in_progress\"}}\n\n";
+
+    #[test]
+    fn a_failure_goes_on_where_the_stream_was_and_repeats_its_response() {
+        let delta = "event: d\ndata: {\"type\":\"d\",\"delta\":\"\\\"sequence_number\\\":77\",\"sequence_number\": 41}\n\n";
+        let both = format!("{CREATED}{delta}");
+        for said in [&[CREATED, delta][..], &[both.as_str()]] {
+            let events = after(said, &ApiError::bad_gateway("it \"broke\""));
+            assert_eq!(events.len(), 1);
+            let (name, data) = &events[0];
+            assert_eq!((name.as_str(), &data["type"]), ("response.failed", &"response.failed".into()));
+            assert_eq!(data["sequence_number"], 42);
+            let response = &data["response"];
+            assert_eq!((&response["id"], &response["status"]), (&"resp_x".into(), &"failed".into()));
+            assert_eq!(response["seed"], 18_446_744_073_709_551_615_u64);
+            assert_eq!(
+                response["error"],
+                serde_json::json!({ "code": "upstream_error", "message": "it \"broke\"" })
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fails_before_its_first_event_has_a_beginning_all_the_same() {
+        let events = after(&[], &ApiError::backend(429, "later"));
+        let of = |at: usize, key: &str| events[at].1[key].clone();
+        assert_eq!((events[0].0.as_str(), of(0, "sequence_number")), ("response.created", 0.into()));
+        assert_eq!((events[1].0.as_str(), of(1, "sequence_number")), ("response.failed", 1.into()));
+        assert_eq!(
+            (&of(0, "response")["status"], &of(0, "response")["error"]),
+            (&"in_progress".into(), &Value::Null)
+        );
+        for at in [0, 1] {
+            let response = of(at, "response");
+            assert_eq!((&response["id"], &response["model"]), (&"resp_1".into(), &"m".into()));
+            assert_eq!(
+                (&response["created_at"], &response["object"]),
+                (&1_800_000_000.into(), &"response".into())
+            );
+        }
+        assert_eq!(of(1, "response")["error"]["code"], "backend_error");
+        assert_eq!(
+            after(&[], &ApiError::backend(400, "too long"))[1].1["response"]["error"]["code"],
+            "invalid_prompt"
+        );
+    }
+
+    #[test]
+    fn events_without_numbers_are_counted() {
+        let events = after(
+            &["data: {\"a\":1}\n\ndata: {\"response\":7}\n\n", "data: {}\n\n"],
+            &ApiError::hub_stopping(),
+        );
+        assert_eq!((events.len(), &events[0].1["sequence_number"]), (1, &3.into()));
+        assert_eq!(events[0].1["response"]["id"], "resp_1");
+    }
+}

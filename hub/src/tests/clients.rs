@@ -1,0 +1,280 @@
+//! What other people's clients, SDKs and proxies send: other paths, other methods, an older HTTP, keys in other headers.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+use super::http::{Ask, PATIENCE, ask};
+use super::publisher::{Publisher, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+
+/// Sends `text`, and reads until the hub closes.
+async fn until_closed(hub: &TestHub, text: &str) -> String {
+    let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it closes").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[actix_rt::test]
+async fn head_is_answered_as_get_without_its_body() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/console/app.js",
+        "/metrics",
+        "/v1/models",
+        "/v1/models/a",
+        "/models",
+        "/api/v1/llms",
+        "/api/v1/llms/a",
+        "/api/v1/llms/a/members",
+        "/api/v1/llms/a/tasks",
+        "/api/v1/agents",
+        "/api/v1/sessions",
+        "/api/v1/tokens",
+        "/api/v1/audit",
+        "/api/v1/inference-tasks",
+        "/api/v1/events",
+    ] {
+        let text = format!(
+            "{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\nconnection: close\r\n\r\n"
+        );
+        let head = until_closed(&hub, &format!("HEAD {text}")).await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{path}: {head}");
+        if path == "/api/v1/events" {
+            continue;
+        }
+        let get = until_closed(&hub, &format!("GET {text}")).await;
+        let (expected, body) = get.split_once("\r\n\r\n").unwrap();
+        assert!(!body.is_empty() || head.contains("chunked"), "{path}");
+        let lines = |head: &str| {
+            let mut lines: Vec<String> = head.trim_end().lines().map(str::to_owned).collect();
+            // These differ from one answer to the next.
+            lines.retain(|line| {
+                let name = line.split(':').next().unwrap_or_default();
+                !["date", "x-request-id", "server-timing"].contains(&name)
+                    && (name != "content-length" || !["/metrics", "/api/v1/audit"].contains(&path))
+            });
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(&head), lines(expected), "{path}");
+    }
+    // The channel is not taken from the publisher that has it.
+    let stream = |session: &str| {
+        hub.ask("HEAD", "/api/v1/llms/_provider-stream").header("x-mcpctl-provider-session", session)
+    };
+    assert_eq!(stream(&publisher.session).open().await.status, 200);
+    assert_eq!(stream("sess-nobody").open().await.status, 404);
+    assert_eq!(hub.ask("HEAD", "/v1/models/none").open().await.status, 404);
+    assert_eq!(ask(hub.addr, "HEAD", "/v1/models").open().await.status, 401);
+    let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_method_that_a_path_does_not_know_is_405_and_says_which_it_knows() {
+    let hub = hub().await;
+    for (method, path, allow) in [
+        ("GET", "/v1/chat/completions", "post"),
+        ("PUT", "/v1/embeddings", "post"),
+        ("HEAD", "/v1/messages", "post"),
+        ("DELETE", "/v1/models", "get, head"),
+        ("POST", "/v1/models/a", "get, head"),
+        ("PATCH", "/api/v1/llms/a", "get, head, put, delete"),
+        ("GET", "/api/v1/tokens/1", "delete"),
+        ("POST", "/healthz", "get, head, options"),
+        ("OPTIONS", "/v1/models", "get, head"),
+        ("OPTIONS", "/api/v1/inference-tasks/x/stream", "get, head"),
+        ("PUT", "/chat/completions/", "post"),
+    ] {
+        let answer = hub.ask(method, path).open().await;
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert!(answer.head.contains(&format!("allow: {allow}\r\n")), "{method} {path} {}", answer.head);
+    }
+    let (_, body) = hub.ask("GET", "/v1/messages").json().await;
+    assert_eq!(body["type"], "error");
+    let (_, body) = hub.ask("GET", "/embeddings").json().await;
+    assert_eq!(body["error"]["code"], "method_not_allowed");
+    // What a load balancer asks without a token; who asks for anything else without one learns nothing.
+    for version in ["1.0", "1.1"] {
+        let text =
+            until_closed(&hub, &format!("OPTIONS / HTTP/{version}\r\nhost: x\r\nconnection: close\r\n\r\n"))
+                .await;
+        assert!(text.starts_with(&format!("HTTP/{version} 200 ")), "{text}");
+    }
+    assert_eq!(ask(hub.addr, "OPTIONS", "/v1/completions").open().await.status, 405);
+    assert_eq!(ask(hub.addr, "DELETE", "/v1/models").open().await.status, 401);
+    assert_eq!(hub.ask("GET", "/v1/none").send().await.0, 404);
+    assert_eq!(hub.ask("POST", "/chat").send().await.0, 404);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_older_http_gets_no_chunks_and_its_stream_ends_with_the_connection() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    for connection in ["close", "keep-alive"] {
+        let body = chat("a", true);
+        let text = format!(
+            "POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer {ADMIN}\r\nconnection: {connection}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (answer, ()) = futures_util::join!(until_closed(&hub, &text), async {
+            let task = publisher.task().await;
+            publisher.chunk(&hub, &task, "one").await;
+            publisher.done(&hub, &task).await;
+        });
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+        assert!(!head.contains("transfer-encoding") && !head.contains("keep-alive"), "{head}");
+        assert_eq!(body, format!("data: {}\n\ndata: [DONE]\n\n", super::publisher::chunk("one")));
+    }
+    // A body of a known length needs no end of its connection, where its caller wants to keep it.
+    let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(br#"{"status":"ok"}"#) {
+            assert!(timeout(PATIENCE, stream.read_buf(&mut answer)).await.unwrap().unwrap() > 0);
+        }
+        let text = String::from_utf8(answer).unwrap();
+        assert!(text.contains("connection: keep-alive") && text.contains("content-length: 15"), "{text}");
+    }
+    hub.stop().await;
+}
+
+/// Sends an inference; the endpoint and the model that the publisher is asked for.
+async fn asked(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> (Value, Value) {
+    let (answer, task) = futures_util::join!(ask.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(hub, &task, "hello").await;
+        task
+    });
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    (task["endpoint"].clone(), task["request"]["model"].clone())
+}
+
+#[actix_rt::test]
+async fn each_way_to_write_a_path_reaches_its_endpoint() {
+    let hub = hub().await;
+    let mut publisher =
+        Publisher::start(&hub, ADMIN, &[provider("a"), provider("b.c")], Some("endpoints")).await;
+    let body = chat("a", false);
+    for (path, endpoint) in [
+        ("/completions", json!("completions")),
+        ("/v1/chat/completions/", Value::Null),
+        ("/v1/v1/messages", json!("messages")),
+        ("/responses?x=1", json!("responses")),
+        ("/v1/reranking", json!("rerank")),
+        ("/rerank", json!("rerank")),
+        ("/v1//embeddings", json!("embeddings")),
+        ("/openai/v1/responses", json!("responses")),
+    ] {
+        let ask = hub.ask("POST", path).body(body.clone());
+        assert_eq!(asked(&hub, &mut publisher, ask).await, (endpoint, json!("model-of-a")), "{path}");
+    }
+    // Azure's path names the model, whatever its body says, or does not.
+    for body in [body.as_str(), "{}"] {
+        let ask = hub.ask("POST", "/openai/deployments/b%2Ec/embeddings?api-version=2024-10-21").body(body);
+        assert_eq!(asked(&hub, &mut publisher, ask).await, (json!("embeddings"), json!("model-of-b.c")));
+    }
+    let (status, models) = hub.ask("GET", "/models/").json().await;
+    assert_eq!((status, &models["data"][0]["id"]), (200, &json!("a")));
+    assert_eq!(hub.ask("GET", "/v1/v1/models/b.c").json().await.1["id"], "b.c");
+    // Errors are those of the endpoint that is meant.
+    let unknown = |path: &str| hub.ask("POST", path).body(chat("none", false));
+    assert_eq!(unknown("/messages").json().await.1["error"]["type"], "not_found_error");
+    assert_eq!(
+        unknown("/openai/deployments/none/chat/completions").json().await.1["error"]["code"],
+        "model_not_found"
+    );
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_key_in_azures_header_is_a_token_where_openais_api_is() {
+    let hub = hub().await;
+    for path in ["/v1/models", "/models", "/openai/models?api-version=1"] {
+        let status = |name: &str, key: &str| {
+            let ask = ask(hub.addr, "GET", path).header(name, key);
+            async move { ask.send().await.0 }
+        };
+        assert_eq!(status("api-key", ADMIN).await, 200, "{path}");
+        assert_eq!(status("x-api-key", ADMIN).await, 200, "{path}");
+        assert_eq!(status("api-key", "wrong").await, 401, "{path}");
+    }
+    assert_eq!(ask(hub.addr, "GET", "/api/v1/llms").header("api-key", ADMIN).send().await.0, 401);
+    let two = ask(hub.addr, "GET", "/v1/models").header("api-key", ADMIN).header("api-key", ADMIN);
+    assert_eq!(two.send().await.0, 401);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_response_that_breaks_off_fails_with_its_number_and_its_own_id() {
+    let hub = hub().await;
+    let mut publisher =
+        Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;
+    let ask = hub.ask("POST", "/responses").body(chat("a", true));
+    let (mut answer, upload) = futures_util::join!(ask.open(), async {
+        let task = publisher.task().await;
+        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+        let created = json!({ "type": "response.created", "sequence_number": 0, "response": { "id": "resp_9", "model": "m" } });
+        upload.write(&format!("data: {created}\n\n")).await;
+        upload
+    });
+    answer.until("resp_9").await;
+    upload.break_off().await;
+    let rest = answer.rest().await;
+    let data = rest.strip_prefix("event: response.failed\ndata: ").unwrap_or_else(|| panic!("{rest}"));
+    let event: Value = serde_json::from_str(data.trim_end()).unwrap();
+    assert_eq!((&event["type"], &event["sequence_number"]), (&json!("response.failed"), &json!(1)));
+    let response = &event["response"];
+    assert_eq!((&response["id"], &response["status"]), (&json!("resp_9"), &json!("failed")));
+    assert!(["interrupted", "upstream_error"].contains(&response["error"]["code"].as_str().unwrap()));
+    assert!(response["error"]["message"].as_str().unwrap().contains("broke off"), "{response}");
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_quiet_stream_says_ping_to_anthropics_clients_and_a_comment_to_others() {
+    let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(20)).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel")).await;
+    for (path, said) in [
+        ("/v1/messages", "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        ("/messages", "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        ("/v1/responses", ": keepalive\n\n"),
+        ("/v1/chat/completions", ": keepalive\n\n"),
+    ] {
+        let ask = hub.ask("POST", path).body(chat("a", true));
+        let (mut answer, task) = futures_util::join!(ask.open(), publisher.task());
+        assert!(answer.until("\n\n").await.starts_with(said), "{path}");
+        publisher.chunk(&hub, &task, "one").await;
+        answer.until("one").await;
+        answer.until(said).await;
+        drop(answer);
+        assert_eq!(publisher.cancelled().await, task["taskId"].as_str().unwrap());
+    }
+    // A response that fails before its first event has a beginning and an end.
+    let ask = hub.ask("POST", "/v1/responses").body(chat("a", true));
+    let (mut answer, task) = futures_util::join!(ask.open(), publisher.task());
+    answer.until(":").await;
+    publisher.post(&hub, &task, &json!({ "error": "it broke" })).await;
+    let rest = answer.rest().await;
+    let at = |text: &str| rest.find(text).unwrap_or_else(|| panic!("no {text} in {rest}"));
+    assert!(at("event: response.created\n") < at("event: response.failed\n"));
+    eventually("nothing runs", async || hub.core().tasks.lock().is_empty()).await;
+    hub.stop().await;
+}
