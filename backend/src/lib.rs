@@ -5,6 +5,7 @@
 
 mod anthropic;
 mod availability;
+mod by_chat;
 mod config;
 pub mod http;
 mod mock;

@@ -50,9 +50,13 @@ impl Backend for AnthropicBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         match request.endpoint {
             Endpoint::ChatCompletions => chat(Rc::clone(&self.http), request).boxed_local(),
-            Endpoint::Messages => self.http.infer(request),
-            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses | Endpoint::Rerank => {
-                let message = "this model offers chat completions and messages alone";
+            Endpoint::Messages => self.http.infer_untranslated(request),
+            Endpoint::Responses => {
+                let http = Rc::clone(&self.http);
+                self.http.infer_by(request, move |request| chat(Rc::clone(&http), request))
+            }
+            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => {
+                let message = "this model offers chat completions, messages and responses alone";
                 std::future::ready(Ok(refusal(message))).boxed_local()
             }
         }
@@ -74,7 +78,7 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
     };
     let streaming = request.streaming;
     let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into(), ..request };
-    Ok(match http.infer(asked).await.map_err(in_openais_words)? {
+    Ok(match http.infer_untranslated(asked).await.map_err(in_openais_words)? {
         Reply::Whole { status, body } => {
             let body = answer::completion(&body, now()).ok_or_else(not_understood)?;
             Reply::Whole { status, body }

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
 
 use crate::availability::{self, Look};
+use crate::by_chat::ByChat;
 use crate::http::{self, BodyError, Client, SendError, read_body};
 use crate::redact::Redactor;
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Reply, Secret};
@@ -51,6 +52,7 @@ struct Inner {
     silence: Duration,
     redactor: Redactor,
     availability: availability::Availability,
+    by_chat: Rc<ByChat>,
 }
 
 /// Headers of every call.
@@ -109,14 +111,40 @@ impl OpenAiBackend {
             silence,
             redactor: Redactor::new(backend),
             availability,
+            by_chat: ByChat::new(),
         };
         Self { inner: Rc::new(inner) }
     }
 }
 
+impl OpenAiBackend {
+    /// As [`infer`](Backend::infer), without a translation where the server has no such endpoint.
+    pub(crate) fn infer_untranslated(
+        &self,
+        request: BackendRequest,
+    ) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+        Rc::clone(&self.inner).infer(request).boxed_local()
+    }
+
+    /// The answer by way of `chat`, which answers chat completions.
+    pub(crate) fn infer_by<F>(
+        &self,
+        request: BackendRequest,
+        chat: impl Fn(BackendRequest) -> F + 'static,
+    ) -> LocalBoxFuture<'static, Result<Reply, BackendError>>
+    where
+        F: Future<Output = Result<Reply, BackendError>> + 'static,
+    {
+        Rc::clone(&self.inner.by_chat).translate(request, chat).boxed_local()
+    }
+}
+
 impl Backend for OpenAiBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
-        Rc::clone(&self.inner).infer(request).boxed_local()
+        let inner = Rc::clone(&self.inner);
+        Rc::clone(&inner.by_chat)
+            .infer(request, move |request| Rc::clone(&inner).infer(request))
+            .boxed_local()
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
@@ -124,7 +152,15 @@ impl Backend for OpenAiBackend {
     }
 
     fn look(&self) -> LocalBoxFuture<'static, Look> {
-        self.inner.availability.look()
+        let inner = Rc::clone(&self.inner);
+        async move {
+            let look = inner.availability.look().await;
+            if matches!(look, Look::Away(_)) {
+                inner.by_chat.forget();
+            }
+            look
+        }
+        .boxed_local()
     }
 }
 

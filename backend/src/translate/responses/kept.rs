@@ -50,12 +50,11 @@ impl Kept {
         let (Some(id), text) = (item.get_str("id"), item.to_string()) else { return };
         let id = id.into_owned();
         self.bytes += text.len();
-        match self.items.insert(id.clone(), text) {
-            Some(replaced) => self.bytes = self.bytes.saturating_sub(replaced.len()),
-            None => {
-                self.bytes += 2 * id.len();
-                self.order.push_back(id);
-            }
+        if let Some(replaced) = self.items.insert(id.clone(), text) {
+            self.bytes = self.bytes.saturating_sub(replaced.len());
+        } else {
+            self.bytes += 2 * id.len();
+            self.order.push_back(id);
         }
         while self.bytes > self.limit {
             let Some(oldest) = self.order.pop_front() else { break };

@@ -115,6 +115,24 @@ fn a_call_is_told_while_it_comes() {
 }
 
 #[test]
+fn arguments_that_do_not_begin_as_an_object_does_are_made_one() {
+    for (pieces, input) in [
+        ([r#"\"{\\\"a\\\":"#, r#"1}\""#], r#"{"a":1}"#),
+        (["[", "1]"], r#"{"raw_arguments":"[1]"}"#),
+        (["nu", "ll"], "{}"),
+    ] {
+        let call = |members: &str, piece: &str| {
+            format!(
+                r#""tool_calls":[{{"index":0,{members}"function":{{"name":"f","arguments":"{piece}"}}}}]"#
+            )
+        };
+        let chunks = stream(&[&call(r#""id":"a","#, pieces[0]), &call("", pieces[1])], "tool_calls");
+        let message = collect::message(&events(&chunks));
+        assert!(message.contains(&format!(r#""input":{input}"#)), "{message}");
+    }
+}
+
+#[test]
 fn calls_without_an_index_or_all_with_one_are_told_apart() {
     for index in ["", r#""index":0,"#] {
         let call = |id: &str, name: &str, arguments: &str| {

@@ -1,0 +1,183 @@
+use std::future::ready;
+
+use futures_util::FutureExt;
+
+use super::*;
+
+const CHAT: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+const MESSAGE: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+const RESPONSE: &str = r#"{"model":"m","input":"hi"}"#;
+
+fn request(endpoint: Endpoint, body: &str) -> BackendRequest {
+    let headers = vec![("anthropic-beta".to_owned(), "x".to_owned())];
+    BackendRequest {
+        endpoint,
+        streaming: body.contains("\"stream\":true"),
+        body: body.to_owned().into(),
+        headers,
+    }
+}
+
+fn refused(status: u16, body: &str) -> BackendError {
+    BackendError::Refused(Box::new(Refusal { status, body: body.to_owned(), retry_after: None }))
+}
+
+/// Asks `by_chat` while a backend has the `answers`; gives the answer and the endpoints that were asked.
+fn ask(
+    by_chat: &Rc<ByChat>,
+    request: BackendRequest,
+    answers: impl Fn(&BackendRequest) -> Result<Reply, BackendError>,
+) -> (Result<Reply, BackendError>, Vec<Endpoint>) {
+    let asked = RefCell::new(Vec::new());
+    let reply = Rc::clone(by_chat).infer(request, |request| {
+        asked.borrow_mut().push(request.endpoint);
+        ready(answers(&request))
+    });
+    let reply = reply.now_or_never().unwrap();
+    (reply, asked.into_inner())
+}
+
+fn whole(reply: Result<Reply, BackendError>) -> (u16, String) {
+    match reply {
+        Ok(Reply::Whole { status, body }) => (status, body),
+        Ok(Reply::Stream(_)) => panic!("a stream"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn chat_alone(status: u16) -> impl Fn(&BackendRequest) -> Result<Reply, BackendError> {
+    move |request| match request.endpoint {
+        Endpoint::ChatCompletions => {
+            assert!(request.headers.is_empty());
+            Ok(Reply::Whole { status: 200, body: CHAT.to_owned() })
+        }
+        _ => Err(refused(status, r#"{"detail":"Not Found"}"#)),
+    }
+}
+
+#[test]
+fn a_missing_endpoint_is_asked_once_and_each_for_itself() {
+    let by_chat = ByChat::new();
+    for (endpoint, body, kind, status) in
+        [(Endpoint::Messages, MESSAGE, "message", 404), (Endpoint::Responses, RESPONSE, "response", 405)]
+    {
+        let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
+        assert!(whole(reply).1.contains(&format!(":\"{kind}\"")));
+        assert_eq!(asked, [endpoint, Endpoint::ChatCompletions]);
+        let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
+        assert_eq!(whole(reply).0, 200);
+        assert_eq!(asked, [Endpoint::ChatCompletions]);
+    }
+}
+
+#[test]
+fn a_model_that_is_not_there_is_no_missing_endpoint() {
+    let by_chat = ByChat::new();
+    for _ in 0..2 {
+        let (reply, asked) = ask(&by_chat, request(Endpoint::Messages, MESSAGE), |_| {
+            Err(refused(404, r#"{"error":{"message":"no model m","type":"t","param":null,"code":null}}"#))
+        });
+        let Err(BackendError::Refused(refusal)) = reply else { panic!("no refusal") };
+        assert_eq!(
+            refusal.body,
+            r#"{"type":"error","error":{"type":"not_found_error","message":"no model m"}}"#
+        );
+        assert_eq!(asked, [Endpoint::Messages, Endpoint::ChatCompletions]);
+    }
+}
+
+#[test]
+fn other_refusals_pass_and_a_backend_that_was_away_is_asked_anew() {
+    let by_chat = ByChat::new();
+    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), |_| Err(refused(500, "{}")));
+    assert!(reply.is_err());
+    assert_eq!(asked, [Endpoint::Responses]);
+    let lm_studio = |request: &BackendRequest| match request.endpoint {
+        Endpoint::ChatCompletions => Ok(Reply::Whole { status: 200, body: CHAT.to_owned() }),
+        _ => Err(BackendError::Failed(
+            "backend failed: Unexpected endpoint or method. (POST /v1/responses)".into(),
+        )),
+    };
+    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), lm_studio);
+    assert_eq!(whole(reply).0, 200);
+    let (_, asked) =
+        ask(&by_chat, request(Endpoint::Responses, RESPONSE), |_| Err(BackendError::Unavailable));
+    assert_eq!(asked, [Endpoint::ChatCompletions]);
+    let (_, asked) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), lm_studio);
+    assert_eq!(asked, [Endpoint::Responses, Endpoint::ChatCompletions]);
+}
+
+#[test]
+fn what_cannot_be_translated_is_refused_in_the_words_of_its_api() {
+    let by_chat = ByChat::new();
+    let odd = r#"{"messages":[],"tools":[{"type":"web_search_20250305","name":"w"}]}"#;
+    let (reply, _) = ask(&by_chat, request(Endpoint::Messages, odd), chat_alone(501));
+    let (status, body) = whole(reply);
+    assert_eq!(status, 400);
+    assert!(
+        body.starts_with(r#"{"type":"error","error":{"type":"invalid_request_error","message":"tools: "#),
+        "{body}"
+    );
+    let odd = r#"{"input":"a","previous_response_id":"resp_1"}"#;
+    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, odd), chat_alone(404));
+    let (status, body) = whole(reply);
+    assert_eq!(status, 400);
+    assert!(body.starts_with(r#"{"error":{"message":"previous_response_id"#), "{body}");
+}
+
+/// The events of a streamed request whose chat stream is `chunks`.
+fn told(
+    by_chat: &Rc<ByChat>,
+    body: &str,
+    chunks: Vec<Result<String, BackendError>>,
+) -> Vec<Result<String, BackendError>> {
+    let chunks = RefCell::new(Some(chunks));
+    let endpoint = if body.contains("\"input\"") { Endpoint::Responses } else { Endpoint::Messages };
+    let (reply, _) = ask(by_chat, request(endpoint, body), |request| match request.endpoint {
+        Endpoint::ChatCompletions => Ok(Reply::Stream(stream::iter(chunks.take().unwrap()).boxed_local())),
+        _ => Err(refused(404, "{}")),
+    });
+    let Ok(Reply::Stream(events)) = reply else { panic!("no stream") };
+    events.collect::<Vec<_>>().now_or_never().unwrap()
+}
+
+#[test]
+fn a_stream_ends_as_its_api_ends_it_and_after_an_error_nothing_follows() {
+    let chunk = r#"{"choices":[{"delta":{"content":"a"}}]}"#.to_owned();
+    let body = r#"{"stream":true,"messages":[]}"#;
+    let events = told(&ByChat::new(), body, vec![Ok(chunk.clone())]);
+    assert!(events.last().unwrap().as_ref().unwrap().contains("message_stop"));
+    for broken in [Err(BackendError::Failed("broke".into())), Ok("7".to_owned())] {
+        let events = told(&ByChat::new(), body, vec![Ok(chunk.clone()), broken, Ok(chunk.clone())]);
+        let errors: Vec<_> = events.iter().map(Result::is_err).collect();
+        assert_eq!(errors, [false, false, false, true], "start, block, delta, error");
+    }
+}
+
+#[test]
+fn a_whole_answer_to_a_request_for_a_stream_is_told_in_events() {
+    let body = r#"{"stream":true,"input":"a"}"#;
+    let (reply, _) = ask(&ByChat::new(), request(Endpoint::Responses, body), chat_alone(404));
+    let Ok(Reply::Stream(events)) = reply else { panic!("no stream") };
+    let events: Vec<_> = events.collect::<Vec<_>>().now_or_never().unwrap();
+    let last = events.last().unwrap().as_ref().unwrap();
+    assert!(last.contains("response.completed") && last.contains(r#""text":"ok""#), "{last}");
+}
+
+#[test]
+fn an_item_of_a_stream_may_be_referred_to() {
+    let by_chat = ByChat::new();
+    let chunk = r#"{"choices":[{"delta":{"content":"said before"}}]}"#.to_owned();
+    let events = told(&by_chat, r#"{"stream":true,"input":"a"}"#, vec![Ok(chunk)]);
+    let event = events.iter().flatten().find(|event| event.contains("output_item.done")).unwrap();
+    let id = event.split(r#""item":{"id":""#).nth(1).unwrap().split('"').next().unwrap();
+    let body =
+        format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}},{{"role":"user","content":"b"}}]}}"#);
+    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, &body), |request| {
+        assert!(std::str::from_utf8(&request.body).unwrap().contains("said before"));
+        Ok(Reply::Whole { status: 200, body: CHAT.to_owned() })
+    });
+    assert_eq!(whole(reply).0, 200);
+    let (reply, _) = ask(&ByChat::new(), request(Endpoint::Responses, &body), chat_alone(404));
+    assert_eq!(whole(reply).0, 400);
+}
