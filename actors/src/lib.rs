@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod backoff;
 mod changes;
+mod failed;
 mod failpoint;
 pub mod heartbeat;
 pub mod http;

@@ -20,6 +20,8 @@ enum State {
     Called(LocalBoxFuture<'static, Result<Reply, BackendError>>),
     Streams(LocalBoxStream<'static, Result<String, BackendError>>),
     Over,
+    /// Over, with this error in the middle of its pieces.
+    Failed(BackendError),
 }
 
 /// How a backend answers.
@@ -82,8 +84,10 @@ impl Generation {
         let mut state = self.0.borrow_mut();
         let State::Streams(pieces) = &mut *state else { return Poll::Ready(None) };
         let piece = ready!(pieces.poll_next_unpin(cx));
-        if !matches!(piece, Some(Ok(_))) {
-            *state = State::Over;
+        match &piece {
+            Some(Ok(_)) => (),
+            Some(Err(error)) => *state = State::Failed(error.clone()),
+            None => *state = State::Over,
         }
         Poll::Ready(piece)
     }
@@ -97,6 +101,14 @@ impl Generation {
     pub(super) fn piece_now(&self) -> Poll<Option<Result<String, BackendError>>> {
         let mut now = Context::from_waker(std::task::Waker::noop());
         self.poll_piece(&mut now)
+    }
+
+    /// The error that its pieces ended in, if they did.
+    pub(super) fn failure(&self) -> Option<BackendError> {
+        match &*self.0.borrow() {
+            State::Failed(error) => Some(error.clone()),
+            _ => None,
+        }
     }
 
     /// Lets the backend finish, and throws away what it says.

@@ -16,6 +16,7 @@ use super::generation::{Answer, Generation};
 use super::health::Standing;
 use super::{deliver, whole};
 use crate::backend::{Backend, BackendError, BackendRequest};
+use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
 use crate::wake::messages::EnsureAwake;
@@ -87,10 +88,18 @@ impl Job {
         };
         let outbox = outbox.clone();
         let drain = self.config.on_abort == OnAbort::Drain;
-        let ticket = self.ticket;
+        let (ticket, provider) = (self.ticket, self.config.name.as_str());
         match stopped {
-            Ok(Ending::Result(result)) => outbox.finish(ticket, &result),
+            Ok(Ending::Result(result)) => {
+                if let Some(code) = Code::of(&result) {
+                    failed::note(&ticket, provider, code);
+                }
+                outbox.finish(ticket, &result);
+            }
             Ok(Ending::Delivered) => {
+                if let Some(error) = generation.failure() {
+                    failed::note(&ticket, provider, Code::of_text(&error.to_string()));
+                }
                 outbox.close(ticket);
                 if drain {
                     generation.exhaust().await;
@@ -103,7 +112,10 @@ impl Job {
                     generation.exhaust().await;
                 }
             }
-            Err(Stop::Error(error)) => outbox.finish(ticket, &TaskResult::error(error)),
+            Err(Stop::Error(error)) => {
+                failed::note(&ticket, provider, Code::of_text(&error));
+                outbox.finish(ticket, &TaskResult::error(error));
+            }
         }
         outbox.room().await;
         outcome

@@ -24,6 +24,7 @@ use wire::result::TaskResult;
 use wire::{TaskId, openai, texts};
 
 use crate::backend::{self, Backend};
+use crate::failed::{self, Code};
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
 use crate::status::Pause;
@@ -129,6 +130,7 @@ impl ProviderActor {
     }
 
     fn refuse(&self, ticket: Ticket, error: &str) {
+        failed::note(&ticket, &self.config.name, Code::of_text(error));
         self.outbox.finish(ticket, &TaskResult::error(error));
     }
 }
@@ -171,6 +173,7 @@ impl Handler<Infer> for ProviderActor {
             Admission::Full(infer) => {
                 let text = format!("the queue of '{}' is full", self.config.wire_name);
                 let body = openai::error_body(&text, "rate_limit_error", Some("queue_full"));
+                failed::note(&infer.ticket, &self.config.name, Code::Word("queue_full"));
                 let result = TaskResult::answer(429, &body).unwrap_or_else(|_| TaskResult::error(text));
                 self.outbox.finish(infer.ticket, &result);
             }

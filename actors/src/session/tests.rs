@@ -171,6 +171,19 @@ async fn a_model_that_is_a_path_leaves_by_its_file_name() {
     assert_eq!(entries[0].model, "qwen.gguf");
 }
 
+/// A hub bears a silence for as long as the publisher does; what is the default goes without saying.
+#[actix::test]
+async fn a_timeout_of_its_own_is_told_in_whole_seconds() {
+    let probe: Probe = Rc::new(|_| ready_with(true));
+    let told = async |timeout| {
+        let config = ProviderConfig { timeout, ..provider("a") };
+        entries::providers(&[Arc::new(config)], &probe).await[0].timeout_seconds
+    };
+    assert_eq!(told(ProviderConfig::TIMEOUT).await, None);
+    assert_eq!(told(90 * SECOND).await, Some(90));
+    assert_eq!(told(Duration::from_millis(1500)).await, Some(2));
+}
+
 #[actix::test]
 async fn the_id_of_the_answer_replaces_ours_on_disk() {
     let folder = tempfile::tempdir().unwrap();

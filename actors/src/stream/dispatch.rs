@@ -8,7 +8,8 @@ use wire::task::{self, Task};
 use wire::texts;
 
 use super::messages::Route;
-use crate::outbox::Outbox;
+use crate::failed::{self, Code};
+use crate::outbox::{Outbox, Ticket};
 use crate::provider::messages::{Cancel, Infer};
 use crate::uplink::Agreed;
 use crate::wake::messages::Wake;
@@ -49,7 +50,11 @@ impl Dispatch {
             }
         };
         let Some(ticket) = self.outbox.admit(task.id()) else { return };
-        let refuse = |ticket, error| self.outbox.finish(ticket, &TaskResult::error(error));
+        let refuse = |ticket: Ticket, error: String| {
+            // The hub's own name for it: there may be no provider.
+            failed::note(&ticket, task.llm_name(), Code::of_text(&error));
+            self.outbox.finish(ticket, &TaskResult::error(error));
+        };
         if self.stopping {
             return refuse(ticket, texts::SHUTTING_DOWN.to_owned());
         }

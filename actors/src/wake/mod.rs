@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use wire::result::TaskResult;
 use wire::texts;
 
+use crate::failed::{self, Code};
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
 use crate::supervise::contained;
@@ -71,20 +72,20 @@ impl WakeActor {
 
     fn ask(&mut self, kind: Kind, name: &str, asker: Asker, ctx: &mut Context<Self>) {
         if self.closing {
-            return self.answer(asker, Err(texts::SHUTTING_DOWN.to_owned()));
+            return self.answer(name, asker, Err(texts::SHUTTING_DOWN.to_owned()));
         }
         if let Some(run) = self.runs.get_mut(name) {
             match (kind, run.kind) {
                 (Kind::Wake, Kind::Sleep) => run.then_wake.push(asker),
                 (Kind::Sleep, Kind::Wake) => {
-                    self.answer(asker, Err(format!("provider '{name}' is waking up")));
+                    self.answer(name, asker, Err(format!("provider '{name}' is waking up")));
                 }
                 _ => run.asked.push(asker),
             }
             return;
         }
         let Some(managed) = self.providers.get(name) else {
-            return self.answer(asker, Err(texts::not_registered_locally(name)));
+            return self.answer(name, asker, Err(texts::not_registered_locally(name)));
         };
         let config = Arc::clone(&managed.config);
         self.start(kind, name, config, vec![asker], ctx);
@@ -112,12 +113,15 @@ impl WakeActor {
         });
     }
 
-    fn answer(&self, asker: Asker, outcome: Result<Duration, String>) {
+    fn answer(&self, name: &str, asker: Asker, outcome: Result<Duration, String>) {
         match asker {
             Asker::Hub(ticket) => {
                 let result = match outcome {
                     Ok(took) => TaskResult::awake(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
-                    Err(error) => TaskResult::error(error),
+                    Err(error) => {
+                        failed::note(&ticket, name, Code::of_text(&error));
+                        TaskResult::error(error)
+                    }
                 };
                 self.outbox.finish(ticket, &result);
             }
@@ -184,7 +188,7 @@ impl Handler<RunEnded> for WakeActor {
         }
         let again = managed.map(|managed| Arc::clone(&managed.config));
         for asker in run.asked {
-            self.answer(asker, ended.outcome.clone());
+            self.answer(&ended.name, asker, ended.outcome.clone());
         }
         match again {
             Some(config) if !run.then_wake.is_empty() => {
@@ -192,7 +196,7 @@ impl Handler<RunEnded> for WakeActor {
             }
             _ => {
                 for asker in run.then_wake {
-                    self.answer(asker, Err(texts::not_registered_locally(&ended.name)));
+                    self.answer(&ended.name, asker, Err(texts::not_registered_locally(&ended.name)));
                 }
             }
         }
@@ -217,9 +221,9 @@ impl Handler<Shutdown> for WakeActor {
     fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
         self.closing = true;
         // Dropping a run's stop kills what it runs.
-        for run in std::mem::take(&mut self.runs).into_values() {
+        for (name, run) in std::mem::take(&mut self.runs) {
             for asker in run.asked.into_iter().chain(run.then_wake) {
-                self.answer(asker, Err(texts::SHUTTING_DOWN.to_owned()));
+                self.answer(&name, asker, Err(texts::SHUTTING_DOWN.to_owned()));
             }
         }
     }

@@ -257,3 +257,33 @@ async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     turns().await;
     assert_eq!(setup.outbox.open(), 0);
 }
+
+/// A task that failed is one line in the log, before its first piece and after it, with a code and no word of the
+/// backend's.
+#[actix::test]
+async fn a_task_that_failed_is_one_line_with_a_code_and_without_the_backends_words() {
+    crate::test_log::listen();
+    let setup = start(config());
+    let pieces = setup.stream("mid-stream", Features::ALL).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    pieces.send(Err(BackendError::Failed("the words of the model".into()))).unwrap();
+    turns().await;
+    setup.send("refused", false, Features::ALL);
+    turns().await;
+    setup.backend.next().whole(422, &json!({ "error": { "message": "the words of the server" } }));
+    turns().await;
+    setup.send("fine", false, Features::ALL);
+    turns().await;
+    setup.backend.next().whole(200, &answer("hello"));
+    turns().await;
+    let lines = crate::test_log::lines_with(" failed: ");
+    let name = config().name;
+    assert_eq!(
+        lines,
+        [
+            format!("INFO task mid-stream failed: provider={name} code=upstream_error ms=0"),
+            format!("INFO task refused failed: provider={name} code=backend_error status=422 ms=0"),
+        ]
+    );
+    assert!(crate::test_log::lines_with("the words").is_empty());
+}

@@ -1,0 +1,75 @@
+//! One line in the log for each task that failed: which one, of which provider, a code and the time it took. Nothing of
+//! what the backend said, or was asked.
+
+use std::fmt;
+
+use wire::result::{TaskError, TaskResult};
+use wire::texts::Fixed;
+
+use crate::outbox::Ticket;
+
+/// Why a task failed, in a word of the hub's list (SPEC.md section 5.1), or by the backend's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// A word.
+    Word(&'static str),
+    /// The backend's own status.
+    Status(u16),
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) => f.write_str(word),
+            Self::Status(status) => write!(f, "backend_error status={status}"),
+        }
+    }
+}
+
+impl Code {
+    /// The code of a result; `None` for one that is no failure.
+    pub(crate) fn of(result: &TaskResult) -> Option<Self> {
+        match result {
+            TaskResult::Chunk(_) => None,
+            TaskResult::Answer { status, .. } => (*status >= 400).then_some(Self::Status(*status)),
+            TaskResult::Error(TaskError { message, .. }) => Some(Self::of_text(message)),
+        }
+    }
+
+    /// The code of an error's text.
+    pub(crate) fn of_text(message: &str) -> Self {
+        Self::Word(match Fixed::parse(message) {
+            Some(Fixed::NotRegistered) => "not_published",
+            Some(Fixed::WakeFailed) => "wake_failed",
+            Some(Fixed::BackendNotAvailable) => "backend_unavailable",
+            Some(Fixed::BackendRefusedKey) => "backend_key_refused",
+            Some(Fixed::ShuttingDown) => "publisher_stopping",
+            Some(Fixed::BackendAnswered(status)) => return Self::Status(status),
+            Some(Fixed::AlreadyAnswered) | None => "upstream_error",
+        })
+    }
+}
+
+/// Logs that the task of `ticket` failed.
+pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
+    let ms = ticket.age().as_millis();
+    log::info!("task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_nothing_of_the_backends_words() {
+        let code = |result: &TaskResult| Code::of(result).map(|code| code.to_string());
+        let said = |text: &str| code(&TaskResult::error(text)).unwrap();
+        assert_eq!(said("the secret prompt was too long"), "upstream_error");
+        assert_eq!(said("backend answered 503: the secret model is loading"), "backend_error status=503");
+        assert_eq!(said("wake recipe failed: wake command exited with code 3"), "wake_failed");
+        let refused = TaskResult::answer(422, r#"{"error":"secret"}"#).unwrap();
+        assert_eq!(code(&refused).as_deref(), Some("backend_error status=422"));
+        assert_eq!(code(&TaskResult::answer(200, "{}").unwrap()), None);
+        assert_eq!(code(&TaskResult::done(None)), None);
+    }
+}
