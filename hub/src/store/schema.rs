@@ -93,3 +93,39 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
 fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
     conn.pragma_query_value(None, name, |row| row.get(0)).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows;
+
+    /// F89: a file of each older version is brought up, and what was in it can be read.
+    #[test]
+    fn a_file_of_an_older_version_is_brought_up_with_what_is_in_it() {
+        for seen in 1..MIGRATIONS.len() {
+            let mut conn = Connection::open_in_memory().unwrap();
+            for sql in &MIGRATIONS[..seen] {
+                conn.execute_batch(sql).unwrap();
+            }
+            conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            conn.pragma_update(None, "user_version", i64::try_from(seen).unwrap()).unwrap();
+            conn.execute_batch(
+                "INSERT INTO llms (id, name, type, model, kind, status, declared, visibility, owner, registered,
+                    created_at, updated_at)
+                    VALUES ('l', 'a', 'openai', 'm', 'virtual', 'active', 'active', 'public', 'alice', 1, 1, 2);
+                INSERT INTO tasks (id, owner, role, target, state, streaming, error, created_at, updated_at)
+                    VALUES ('t', 'alice', 'member', 'a', 'error', 0, 'it broke', 1, 2);
+                INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms)
+                    VALUES ('t', 'alice', 'a', 'm', 0, 502, 1, 7);",
+            )
+            .unwrap();
+            migrate(&mut conn).unwrap();
+            let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
+            assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
+            let task = rows::all(&conn, "SELECT * FROM tasks", [], rows::task).unwrap().remove(0);
+            assert_eq!((task.error.as_deref(), task.code), (Some("it broke"), None));
+            let audit = rows::all(&conn, "SELECT * FROM audit", [], rows::audit).unwrap().remove(0);
+            assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Public rows: a scripted upstream behind the hub.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -8,7 +10,7 @@ use tokio::time::timeout;
 use super::http::{Ask, PATIENCE};
 use super::publisher::{chunk, completion};
 use super::road::infer;
-use super::support::{TestHub, hub};
+use super::support::{TestHub, hub, hub_with};
 
 const KEY: &str = "canary-upstream-key";
 
@@ -306,5 +308,22 @@ async fn an_upstream_sees_no_header_of_the_caller() {
         call.json(200, &completion("hello")).await;
     });
     assert_eq!(status, 200);
+    hub.stop().await;
+}
+
+/// An upstream that falls silent within its answer is given up as a publisher is.
+#[actix_rt::test]
+async fn an_upstream_that_says_nothing_more_is_left_and_its_caller_told() {
+    let hub = hub_with(|options| options.timings.stream_idle_timeout = Duration::from_millis(200)).await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    let ask = v1(&hub, "/v1/chat/completions", true);
+    let ((_, text), mut call) = futures_util::join!(ask.send(), async {
+        let mut call = upstream.call().await;
+        call.open_stream().await;
+        call.write(&format!("data: {}\n\n", chunk("one"))).await;
+        call
+    });
+    assert!(text.contains("stream_idle") && !text.contains("[DONE]"), "{text}");
+    call.dropped().await;
     hub.stop().await;
 }

@@ -1,0 +1,183 @@
+//! What a caller is told when nobody answers: the cause of a 503, a code in every dialect, when to come again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wire::row::Timestamp;
+
+use super::http::Answer;
+use super::publisher::{Publisher, pooled, provider};
+use super::road::{chat, infer};
+use super::support::{ADMIN, TestHub, hub, hub_with};
+
+/// Status, `Retry-After` and body.
+async fn told(hub: &TestHub, model: &str) -> (u16, Option<String>, Value) {
+    let mut answer = hub.ask("POST", "/v1/chat/completions").body(chat(model, false)).open().await;
+    let body = answer.rest().await;
+    (answer.status, retry_after(&answer), serde_json::from_str(&body).unwrap())
+}
+
+fn retry_after(answer: &Answer) -> Option<String> {
+    answer.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).map(str::to_owned)
+}
+
+/// A heartbeat that says this of the provider `name`.
+async fn report(publisher: &Publisher, hub: &TestHub, name: &str, more: Value) {
+    let mut status =
+        json!({ "name": name, "status": "inactive", "inFlight": 0, "queued": 0, "maxConcurrency": 1 });
+    status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    assert_eq!(publisher.beat(hub, json!({ "providers": [status] })).await, 200);
+}
+
+#[actix_rt::test]
+async fn a_503_names_its_cause() {
+    let hub = hub().await;
+    let mut publisher =
+        Publisher::start(&hub, ADMIN, &[provider("a")], Some("status, drain, endpoints")).await;
+    let in_an_hour = crate::clock::now().plus_millis(3_600_000);
+    let until = in_an_hour.to_string();
+    for (more, code, says) in [
+        (json!({ "paused": true, "pausedUntil": until }), "paused", until.as_str()),
+        (json!({ "paused": true }), "paused", "paused by its owner, try again later"),
+        (json!({}), "backend_unavailable", "backend of 'a' is not available"),
+    ] {
+        report(&publisher, &hub, "a", more).await;
+        let (status, seconds, body) = told(&hub, "a").await;
+        assert_eq!((status, &body["error"]["code"]), (503, &json!(code)), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(says), "{body}");
+        let seconds: u32 = seconds.expect("a 503 says when to come again").parse().unwrap();
+        let expected = if says == until { 3590..=3600 } else { 5..=5 };
+        assert!(expected.contains(&seconds), "{code}: {seconds}");
+    }
+    // The other dialects have the code, too.
+    let (status, body) = infer(&hub, "a", false).json().await;
+    assert_eq!((status, &body["code"]), (503, &json!("backend_unavailable")), "{body}");
+    let (status, body) = hub.ask("POST", "/v1/messages").body(chat("a", false)).json().await;
+    assert_eq!((status, &body["error"]["type"]), (503, &json!("overloaded_error")), "{body}");
+    assert_eq!(body["error"]["code"], "backend_unavailable");
+
+    report(&publisher, &hub, "a", json!({ "status": "active" })).await;
+    let drain = json!({ "providerSessionId": publisher.session }).to_string();
+    assert_eq!(hub.ask("POST", "/api/v1/llms/_provider-drain").body(drain).send().await.0, 200);
+    assert_eq!(told(&hub, "a").await.2["error"]["code"], "publisher_stopping");
+    publisher.close();
+    hub.until_status("a", "inactive").await;
+    super::support::eventually("its publisher is away", async || {
+        told(&hub, "a").await.2["error"]["code"] == "publisher_away"
+    })
+    .await;
+    hub.stop().await;
+}
+
+/// Of several reasons in a pool the one is told that says most, and of pauses the one that ends first.
+#[actix_rt::test]
+async fn a_pool_tells_what_is_known_of_its_members() {
+    let hub = hub().await;
+    let members = [pooled("a", "p"), pooled("b", "p"), pooled("c", "p")];
+    let publisher = Publisher::start(&hub, ADMIN, &members, Some("status")).await;
+    let statuses = |late: Timestamp, soon: Timestamp| {
+        let one = |name: &str, until: Option<Timestamp>| {
+            json!({ "name": name, "status": "inactive", "inFlight": 0, "queued": 0, "maxConcurrency": 1,
+                "paused": until.is_some(), "pausedUntil": until })
+        };
+        json!({ "providers": [one("a", Some(late)), one("b", Some(soon)), one("c", None)] })
+    };
+    let now = crate::clock::now();
+    let (late, soon) = (now.plus_millis(7_200_000), now.plus_millis(600_000));
+    assert_eq!(publisher.beat(&hub, statuses(late, soon)).await, 200);
+    let body = told(&hub, "p").await.2;
+    assert!(body["error"]["message"].as_str().unwrap().contains(&soon.to_string()), "{body}");
+    hub.stop().await;
+}
+
+/// A37: nothing is told of a row that the caller does not see, not even why its agent does not answer.
+#[actix_rt::test]
+async fn the_cause_at_a_hidden_row_is_not_told() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut secret = provider("secret");
+    secret["visibility"] = "private".into();
+    let publisher = Publisher::start(&hub, &alice, &[secret], Some("status")).await;
+    let agent = json!({ "name": "helper", "llmName": "secret", "visibility": "public" }).to_string();
+    assert_eq!(hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent).send().await.0, 201);
+    report(&publisher, &hub, "secret", json!({ "paused": true })).await;
+    let ask = |token: &str| hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("helper", false));
+    let (status, body) = ask(&bob).json().await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("publisher_away")), "{body}");
+    let (status, body) = ask(&alice).json().await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("paused")), "{body}");
+    hub.stop().await;
+}
+
+/// One who waited in vain for room, or for a wake, is told so.
+#[actix_rt::test]
+async fn a_full_queue_and_a_wake_that_fails_are_told() {
+    let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(5)).await;
+    let mut asleep = provider("b");
+    asleep["initialStatus"] = "hibernating".into();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), asleep], Some("status")).await;
+    let busy = json!({ "status": "active", "inFlight": 1 });
+    report(&publisher, &hub, "a", busy).await;
+    let ask = hub.ask("POST", "/v1/chat/completions").header("x-queue-timeout", "0.1");
+    let answer = ask.body(chat("a", false)).json().await;
+    assert_eq!((answer.0, &answer.1["error"]["code"]), (503, &json!("queue_full")), "{}", answer.1);
+
+    let call = infer(&hub, "b", false);
+    let (answer, ()) = futures_util::join!(call.json(), async {
+        let wake = publisher.task().await;
+        let text = "wake recipe failed: wake command exited with code 7";
+        assert_eq!(publisher.post(&hub, &wake, &json!({ "error": text })).await, 200);
+    });
+    assert_eq!((answer.0, &answer.1["code"]), (503, &json!("wake_failed")), "{}", answer.1);
+    hub.stop().await;
+}
+
+/// A publisher's results: fixed texts have codes, a status in words comes out as that status, a `retryAfter` is passed on.
+#[actix_rt::test]
+async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let full = json!({ "error": { "message": "the queue of 'a' is full", "type": "rate_limit_error",
+        "param": null, "code": "queue_full" } });
+    for (result, status, seconds, code) in [
+        (
+            json!({ "error": "backend not available", "retryAfter": 40 }),
+            503,
+            Some("40"),
+            "backend_unavailable",
+        ),
+        (json!({ "error": "the backend refused the publisher's key" }), 502, None, "backend_key_refused"),
+        (json!({ "error": "provider 'a' not registered locally" }), 502, None, "not_published"),
+        (json!({ "error": "backend answered 413: too many images" }), 413, None, "backend_error"),
+        (json!({ "status": 429, "body": full }), 429, Some("5"), "queue_full"),
+        (
+            json!({ "status": 529, "body": { "detail": "slow down" }, "retryAfter": 17 }),
+            529,
+            Some("17"),
+            "backend_error",
+        ),
+        (json!({ "status": 503, "body": { "message": "loading" } }), 503, Some("5"), "backend_error"),
+    ] {
+        let (answer, ()) = futures_util::join!(told(&hub, "a"), async {
+            let task = publisher.task().await;
+            assert_eq!(publisher.post(&hub, &task, &result).await, 200);
+        });
+        let (got, wait, body) = answer;
+        assert_eq!((got, wait.as_deref()), (status, seconds), "{result}");
+        assert_eq!(body["error"]["code"], code, "{result}: {body}");
+        let (_, rows) = hub.ask("GET", "/api/v1/audit?limit=1").json().await;
+        assert_eq!((&rows[0]["status"], &rows[0]["code"]), (&json!(status), &json!(code)), "{result}");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_users_own_limit_says_when_to_come_again() {
+    let hub = hub_with(|options| options.limits.open_tasks = 0).await;
+    let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let body = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
+    let mut answer = hub.ask("POST", "/api/v1/inference-tasks").body(body).open().await;
+    assert_eq!((answer.status, retry_after(&answer).as_deref()), (429, Some("5")));
+    assert!(answer.rest().await.contains("rate_limit_exceeded"));
+    hub.stop().await;
+}

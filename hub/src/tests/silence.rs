@@ -1,0 +1,118 @@
+//! A publisher that falls silent in the middle of an answer: the caller's stream ends, the task is cancelled, its place
+//! is free.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, chunk, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, eventually, hub_with};
+
+const SILENCE: Duration = Duration::from_millis(300);
+
+async fn impatient() -> TestHub {
+    hub_with(|options| {
+        options.timings.stream_idle_timeout = SILENCE;
+        // Between two keep-alives: they do not count.
+        options.timings.keepalive_interval = Duration::from_millis(50);
+    })
+    .await
+}
+
+/// The last event of a stream, which is an error; there is no mark of success before it.
+fn last_error(text: &str) -> Value {
+    assert!(!text.contains("[DONE]"), "{text}");
+    let data = text.trim_end().rsplit("data: ").next().unwrap();
+    serde_json::from_str(data).unwrap_or_else(|_| panic!("{text}"))
+}
+
+fn code(error: &Value) -> &Value {
+    error["error"].get("code").unwrap_or(&error["code"])
+}
+
+#[actix_rt::test]
+async fn a_stream_whose_publisher_says_nothing_more_ends_and_its_place_is_free() {
+    let hub = impatient().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/llms/a/infer"] {
+        let ask = hub.ask("POST", path).body(chat("a", true));
+        let (mut answer, task) = futures_util::join!(ask.open(), async {
+            let task = publisher.task().await;
+            publisher.chunk(&hub, &task, "one").await;
+            task
+        });
+        let text = answer.rest().await;
+        assert!(text.contains(": keepalive") || text.contains("ping"), "it was quiet for long: {text}");
+        assert_eq!(publisher.cancelled().await, task["taskId"], "{path}");
+        assert!(text.contains("stream_idle"), "{path}: {text}");
+        if path != "/v1/responses" {
+            assert_eq!(code(&last_error(&text)), "stream_idle", "{path}: {text}");
+        }
+        eventually("its place is free", async || hub.core().registry.lock().in_flight("a") == 0).await;
+        assert_eq!(publisher.chunk(&hub, &task, "late").await, 410, "{path}");
+    }
+    let (_, rows) = hub.ask("GET", "/api/v1/audit").json().await;
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["status"] == 504 && row["code"] == "stream_idle"), "{rows:?}");
+    hub.stop().await;
+}
+
+/// Any piece of the publisher's begins the silence anew, and before the first one `--wait-timeout` rules alone.
+#[actix_rt::test]
+async fn a_slow_publisher_is_not_a_silent_one() {
+    let hub = impatient().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+    let (text, ()) = futures_util::join!(ask.send(), async {
+        let task = publisher.task().await;
+        tokio::time::sleep(SILENCE * 3 / 2).await;
+        for piece in ["one", "two", "three", "four"] {
+            assert_eq!(publisher.chunk(&hub, &task, piece).await, 200, "{piece}");
+            tokio::time::sleep(SILENCE / 2).await;
+        }
+        assert_eq!(publisher.done(&hub, &task).await, 200);
+    });
+    assert!(text.1.contains(&chunk("four")) && text.1.ends_with("data: [DONE]\n\n"), "{}", text.1);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_durable_task_whose_publisher_says_nothing_more_ends_in_an_error() {
+    let hub = impatient().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let task = json!({ "llm": "a", "request": { "messages": [] }, "streaming": true });
+    let (_, made) = hub.ask("POST", "/api/v1/inference-tasks").body(task.to_string()).json().await;
+    let sent = publisher.task().await;
+    assert_eq!(publisher.chunk(&hub, &sent, "one").await, 200);
+    assert_eq!(publisher.cancelled().await, sent["taskId"]);
+    let path = format!("/api/v1/inference-tasks/{}", made["id"].as_str().unwrap());
+    eventually("it ended", async || hub.ask("GET", path.as_str()).json().await.1["status"] == "error").await;
+    let (_, ended) = hub.ask("GET", path.as_str()).json().await;
+    assert_eq!(ended["code"], "stream_idle", "{ended}");
+    hub.stop().await;
+}
+
+/// A row's own `timeoutSeconds` and 30 s more hold where that is less; it is told at register, and kept.
+#[actix_rt::test]
+async fn a_rows_own_timeout_is_taken_from_its_register_call() {
+    let hub = hub_with(|_| ()).await;
+    let mut spec = provider("a");
+    spec["timeoutSeconds"] = json!(45);
+    let publisher = Publisher::start(&hub, ADMIN, &[spec, provider("b")], None).await;
+    let told = |name: &str| {
+        let registry = hub.core().registry.lock();
+        let caller = crate::model::Caller {
+            user: "root".into(),
+            role: crate::model::Role::Admin,
+            token_id: "t".into(),
+        };
+        registry.llm(&caller, name).unwrap().timeout_seconds
+    };
+    assert_eq!((told("a"), told("b")), (Some(45), None));
+    // A register call without it takes it back.
+    Publisher::register(&hub, ADMIN, Some(&publisher.session), &[provider("a"), provider("b")]).await;
+    assert_eq!(told("a"), None);
+    hub.stop().await;
+}
