@@ -28,6 +28,7 @@ async fn main() -> anyhow::Result<()> {
 
     let hub = Hub::start(HubOptions {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        public_url: None,
         data: DataDir::Memory,
         admin_token: None,
         tls: None,

@@ -163,7 +163,8 @@ impl Registrar {
         self.root.send(GetStatus).await.ok()
     }
 
-    /// Takes no new task for this long, or until [`resume`](Self::resume); those that come wait.
+    /// Takes no new task for this long, or until [`resume`](Self::resume). A hub with the `status` feature answers
+    /// callers 503; tasks that come all the same wait.
     pub fn pause(&self, limit: Option<Duration>) {
         self.root.do_send(PauseTasks { limit });
     }

@@ -12,6 +12,8 @@ use crate::origins::Origins;
 pub struct HubOptions {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The hub's address as others see it, without a trailing slash; `None`: nobody said.
+    pub public_url: Option<String>,
     /// Where rows are kept.
     pub data: DataDir,
     /// An admin token that rules while it is set (`VIRTUAL_LLM_ADMIN_TOKEN`): 16 or more visible ASCII characters.

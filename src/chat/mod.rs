@@ -16,7 +16,7 @@ use crate::{
     client::{self, CallError, HubClient, encoded},
     exit::Failure,
 };
-use answer::Piece;
+use answer::{Piece, ToolCall, collect};
 
 /// The hub bounds the wait (`--wait-timeout`), and a person has Ctrl-C: this only keeps a timer from overflowing.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -75,6 +75,14 @@ impl Manner {
 pub(crate) struct Answer {
     /// All of its text.
     pub(crate) text: String,
+    /// Why the model does not answer, in its own words.
+    pub(crate) refusal: String,
+    /// The tools that the model calls.
+    pub(crate) calls: Vec<ToolCall>,
+    /// Whether the model thought aloud.
+    pub(crate) thought: bool,
+    /// `finish_reason`.
+    pub(crate) finish: Option<String>,
     /// Its tokens: as the backend counts them, else the pieces that came.
     pub(crate) tokens: u64,
     /// From the question to the first token.
@@ -84,6 +92,44 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Whether the model said something: text, a refusal, a call of a tool.
+    pub(crate) fn is_something(&self) -> bool {
+        !self.text.trim().is_empty() || !self.refusal.is_empty() || !self.calls.is_empty()
+    }
+
+    /// Why the answer is empty, or less than what was asked for; `None` where it is as it should be.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let said = self.is_something();
+        let no_text = self.text.trim().is_empty();
+        let text = match self.finish.as_deref() {
+            Some("length" | "max_tokens") if said => "the answer is cut off: the limit of tokens was reached",
+            Some("length" | "max_tokens") if self.thought => {
+                "no answer: the limit of tokens was reached while the model was thinking (finish_reason length); \
+                 a larger --max-tokens leaves room for the answer"
+            }
+            Some("length" | "max_tokens") => {
+                "no answer: the limit of tokens was reached (finish_reason length); give a larger --max-tokens"
+            }
+            Some("content_filter") if said => "the answer is cut off by a content filter",
+            Some("content_filter") => {
+                "no answer: a content filter held it back (finish_reason content_filter)"
+            }
+            _ if no_text && !self.refusal.is_empty() => "the model refused",
+            _ if no_text && !self.calls.is_empty() => "the model calls a tool instead of answering",
+            _ if said => return None,
+            Some("tool_calls" | "function_call") => {
+                "no answer: the model wanted to call a tool and named none (finish_reason tool_calls)"
+            }
+            _ if self.thought => "no answer: the model thought, and said nothing after it",
+            Some(reason) => {
+                let reason = crate::output::printable(reason).into_owned();
+                return Some(format!("no answer: the model said nothing (finish_reason {reason})"));
+            }
+            None => "no answer: the model said nothing",
+        };
+        Some(text.to_owned())
+    }
+
     /// Tokens a second, once they had begun to come.
     pub(crate) fn pace(&self) -> Option<f64> {
         let seconds = self.total.saturating_sub(self.to_first).as_secs_f64();
@@ -99,6 +145,8 @@ pub(crate) enum Heard<'a> {
     Text(&'a str),
     /// A piece of what the model thinks before it answers.
     Thought(&'a str),
+    /// A piece of the words with which it refuses.
+    Refusal(&'a str),
 }
 
 /// Finds the door of `name`: an LLM or a pool, else an agent. Asks nothing that costs a token.
@@ -134,18 +182,29 @@ pub(crate) async fn ask(
     let mut answer = Answer::default();
     let mut first = None;
     let mut take = |piece: Piece, answer: &mut Answer| -> Result<(), Failure> {
-        if let Some(thought) = &piece.thought {
+        let is_content = piece.is_content();
+        if is_content {
             first.get_or_insert_with(|| asked.elapsed());
+        }
+        if let Some(thought) = &piece.thought {
+            answer.thought = true;
             hear(Heard::Thought(thought))?;
         }
         if let Some(text) = &piece.text {
-            first.get_or_insert_with(|| asked.elapsed());
             answer.text.push_str(text);
             hear(Heard::Text(text))?;
         }
+        if let Some(refusal) = &piece.refusal {
+            answer.refusal.push_str(refusal);
+            hear(Heard::Refusal(refusal))?;
+        }
+        for call in piece.calls {
+            collect(&mut answer.calls, call);
+        }
+        answer.finish = piece.finish.or(answer.finish.take());
         answer.tokens = match piece.counted {
             Some(counted) => counted,
-            None => answer.tokens + u64::from(piece.text.is_some() || piece.thought.is_some()),
+            None => answer.tokens + u64::from(is_content),
         };
         Ok(())
     };

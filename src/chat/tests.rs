@@ -1,4 +1,7 @@
-use super::answer::Piece;
+use super::{
+    Answer,
+    answer::{Piece, collect},
+};
 
 #[test]
 fn a_chunk_gives_its_text_and_nothing_else() {
@@ -25,4 +28,111 @@ fn a_completion_gives_text_thought_and_count() {
     assert_eq!(piece.text.as_deref(), Some("4"));
     assert_eq!(piece.thought.as_deref(), Some("2+2"));
     assert_eq!(piece.counted, Some(9));
+}
+
+#[test]
+fn every_servers_reasoning_is_found_and_lists_of_parts_are_read() {
+    for (delta, text, thought) in [
+        (r#"{"reasoning":"r"}"#, None, Some("r")),
+        (r#"{"reasoning_content":"r","content":null}"#, None, Some("r")),
+        (r#"{"thinking":"r"}"#, None, Some("r")),
+        (r#"{"reasoning_details":[{"type":"reasoning.text","text":"r"}]}"#, None, Some("r")),
+        (r#"{"thinking_blocks":[{"type":"thinking","thinking":"r","signature":"s"}]}"#, None, Some("r")),
+        (
+            r#"{"content":[{"type":"text","text":"a"},{"type":"output_text","text":"b"},"c"]}"#,
+            Some("abc"),
+            None,
+        ),
+        (
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"r"}]},{"type":"text","text":"a"}]}"#,
+            Some("a"),
+            Some("r"),
+        ),
+        (r#"{"content":[{"type":"image_url","image_url":{"url":"data:x"}}]}"#, None, None),
+    ] {
+        let piece = Piece::of_chunk(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)).unwrap();
+        assert_eq!((piece.text.as_deref(), piece.thought.as_deref()), (text, thought), "{delta}");
+    }
+}
+
+fn answer_of(chunks: &[&str]) -> Answer {
+    let mut answer = Answer::default();
+    for chunk in chunks {
+        let piece = Piece::of_chunk(&format!(r#"{{"choices":[{chunk}]}}"#)).unwrap();
+        answer.thought |= piece.thought.is_some();
+        answer.text.push_str(piece.text.as_deref().unwrap_or_default());
+        answer.refusal.push_str(piece.refusal.as_deref().unwrap_or_default());
+        answer.finish = piece.finish.or(answer.finish);
+        piece.calls.into_iter().for_each(|call| collect(&mut answer.calls, call));
+    }
+    answer
+}
+
+#[test]
+fn calls_of_tools_are_put_together_by_index_by_id_or_by_order() {
+    let one = |answer: &Answer| -> Vec<String> {
+        answer.calls.iter().map(|call| format!("{}({})", call.name, call.arguments)).collect()
+    };
+    let by_index = answer_of(&[
+        r#"{"delta":{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":""}}]}}"#,
+        r#"{"delta":{"tool_calls":[{"index":1,"id":"y","function":{"name":"g","arguments":"{}"}}]}}"#,
+        r#"{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls"}"#,
+    ]);
+    assert_eq!(one(&by_index), [r#"f({"a":1})"#, "g({})"]);
+    let by_order = answer_of(&[
+        r#"{"message":{"content":null,"tool_calls":[{"function":{"name":"f","arguments":{"a":[1]}}},{"function":{"name":"f"}}]}}"#,
+    ]);
+    assert_eq!(one(&by_order), [r#"f({"a":[1]})"#, "f()"]);
+    let legacy = answer_of(&[
+        r#"{"delta":{"function_call":{"name":"f","arguments":"{"}}}"#,
+        r#"{"delta":{"function_call":{"arguments":"}"}}}"#,
+    ]);
+    assert_eq!(one(&legacy), ["f({})"]);
+}
+
+#[test]
+fn an_answer_that_is_empty_or_short_says_why() {
+    for (chunk, something, word) in [
+        (r#"{"delta":{"content":"a"},"finish_reason":"stop"}"#, true, None),
+        (r#"{"delta":{"content":"a"},"finish_reason":"length"}"#, true, Some("cut off: the limit")),
+        (r#"{"delta":{},"finish_reason":"length"}"#, false, Some("finish_reason length")),
+        (
+            r#"{"delta":{"reasoning":"r"},"finish_reason":"length"}"#,
+            false,
+            Some("while the model was thinking"),
+        ),
+        (r#"{"delta":{"reasoning":"r"},"finish_reason":"stop"}"#, false, Some("thought, and said nothing")),
+        (
+            r#"{"delta":{"content":" \n"},"finish_reason":"content_filter"}"#,
+            false,
+            Some("content filter held it"),
+        ),
+        (r#"{"delta":{"refusal":"no"},"finish_reason":"stop"}"#, true, Some("refused")),
+        (
+            r#"{"delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]},"finish_reason":"tool_calls"}"#,
+            true,
+            Some("calls a tool"),
+        ),
+        (r#"{"delta":{},"finish_reason":"tool_calls"}"#, false, Some("named none")),
+        (r#"{"delta":{},"finish_reason":"odd"}"#, false, Some("finish_reason odd")),
+        (r#"{"delta":{}}"#, false, Some("said nothing")),
+    ] {
+        let answer = answer_of(&[chunk]);
+        assert_eq!(answer.is_something(), something, "{chunk}");
+        match (answer.shortfall(), word) {
+            (None, None) => {}
+            (Some(why), Some(word)) => assert!(why.contains(word), "{chunk}: {why}"),
+            (why, _) => panic!("{chunk}: {why:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_error_that_says_nothing_stands_beside_content_and_one_that_speaks_is_a_failure() {
+    for error in ["null", r#""""#, "{}", "false", r#"{"message":"","code":null}"#] {
+        let piece =
+            Piece::of_chunk(&format!(r#"{{"error":{error},"choices":[{{"delta":{{"content":"a"}}}}]}}"#));
+        assert_eq!(piece.unwrap().text.as_deref(), Some("a"), "{error}");
+    }
+    assert!(Piece::of_chunk(r#"{"error":{"code":400}}"#).is_err());
 }

@@ -11,6 +11,7 @@ use super::duration;
 #[command(after_help = "Examples:
   virtual-llm hub --data-dir /var/lib/virtual-llm
   virtual-llm hub --listen 0.0.0.0:8443 --tls-cert hub.pem --tls-key hub.key
+  virtual-llm hub --public-url https://hub.example
   virtual-llm hub --in-memory --listen 127.0.0.1:0
   virtual-llm hub --cors-origin https://chat.example.com,http://localhost:3000
 
@@ -20,6 +21,9 @@ pub(crate) struct HubArgs {
     /// Address and port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8787")]
     pub(crate) listen: String,
+    /// The hub's address as others see it, for what the hub and its commands print: the proxy's, say
+    #[arg(long, value_name = "URL", value_parser = public_url)]
+    pub(crate) public_url: Option<String>,
     /// Where the hub keeps its data [default: $XDG_DATA_HOME/virtual-llm]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -40,6 +44,15 @@ pub(crate) struct HubArgs {
     pub(crate) cors_origin: Vec<String>,
     #[command(flatten)]
     pub(crate) timings: HubTimings,
+}
+
+/// An address that others can use: with a host, without user, query and fragment.
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
+    let url = crate::config::url::http(text).map_err(str::to_owned)?;
+    if url.contains(['?', '#']) {
+        return Err("expected an address without '?' or '#'".to_owned());
+    }
+    Ok(url)
 }
 
 /// Who may join a named pool.
@@ -93,7 +106,10 @@ pub(crate) enum TokenCommand {
     /// Make a token and print it, once
     #[command(after_help = "Examples:
   virtual-llm token create --user alice
-  virtual-llm token create --user ops --role admin --expires 30d")]
+  virtual-llm token create --user ops --role admin --expires 30d
+  virtual-llm token create --user alice | ssh alice@desk virtual-llm login https://hub.example --token-file -
+
+To a pipe or a file it prints the token alone; the rest is on standard error.")]
     Create {
         /// Whose it is
         #[arg(long, value_name = "USER")]
@@ -104,6 +120,9 @@ pub(crate) enum TokenCommand {
         /// When it ends (h, d) [default: never]
         #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
         expires: Option<Duration>,
+        /// Print an object instead
+        #[arg(short, long, value_name = "FORMAT")]
+        output: Option<TokenFormat>,
     },
     /// List the tokens
     #[command(after_help = "Example:\n  virtual-llm token list -o json")]
@@ -118,6 +137,15 @@ pub(crate) enum TokenCommand {
         /// The token's id, from `token list`
         id: String,
     },
+}
+
+/// How to print a new token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenFormat {
+    /// The hub's JSON, with the hub's address
+    Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// What a token may do.

@@ -13,7 +13,7 @@ mod use_llm;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use global::Global;
-pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand};
+pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use manage::{
     ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs, DescribeKind, GetArgs,
     GetKind, ObjectKind, OutputFormat,
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// Take tasks again after a pause
     #[command(after_help = "Example:\n  virtual-llm resume")]
     Resume,
+    /// Let the registrar on this machine read its configuration again
+    #[command(after_help = "Example:\n  virtual-llm add && virtual-llm reload")]
+    Reload,
     /// List LLMs, agents, sessions or tasks
     Get(GetArgs),
     /// Show everything that is known of one LLM or agent

@@ -22,6 +22,9 @@ pub(crate) struct UpArgs {
     /// The hub's port [default: 8787, or a free one]
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
+    /// The hub's address as others see it, for what is printed: a tunnel's, say
+    #[arg(long, value_name = "URL", value_parser = super::hub::public_url)]
+    pub(crate) public_url: Option<String>,
 }
 
 /// `publish`.
@@ -131,7 +134,9 @@ pub(crate) enum ProviderAction {
 
 /// `pause`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  virtual-llm pause\n  virtual-llm pause --for 2h")]
+#[command(after_help = "Examples:\n  virtual-llm pause\n  virtual-llm pause --for 2h
+
+Callers get 503, with the time at which the pause ends; tasks that run end as usual.")]
 pub(crate) struct PauseArgs {
     /// Take tasks again after this long (ms, s, m, h)
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_positive)]

@@ -13,7 +13,7 @@ pub(crate) enum ServiceCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   virtual-llm service install                  publish, for you
-  sudo virtual-llm service install hub -- --listen 0.0.0.0:8787
+  sudo virtual-llm service install hub -- --public-url https://hub.example
   virtual-llm service install --print")]
 pub(crate) struct InstallArgs {
     /// What to run

@@ -7,6 +7,9 @@ use actors::{
     options::{Action, BackendConfig, HttpBackend},
 };
 
+use serde_json::Value;
+
+use super::agents;
 use crate::{
     cli::Global,
     client::{self, HubClient},
@@ -55,7 +58,8 @@ pub(crate) async fn run(global: &Global) -> Outcome {
     let places = Places::find(global)?;
     let mut findings = Findings::default();
     let published = configuration(&places, &mut findings)?;
-    hub(global, &places, &mut findings).await?;
+    let llms = hub(global, &places, &mut findings).await?;
+    agents(&places, &published, llms.as_ref(), &mut findings)?;
     for provider in &published.providers {
         backend(provider, &mut findings).await?;
         recipes(provider, &mut findings)?;
@@ -85,6 +89,9 @@ fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, 
     }
     if report.errors.is_empty() {
         match published.providers.len() {
+            0 if !published.skipped.is_empty() => {
+                findings.bad(&format!("{shown}: no provider that is to be published can be used"))?;
+            }
             0 => Findings::doubtful(&format!(
                 "{shown}: nothing to publish: no provider that can be used has \"publish\": true; `virtual-llm add` adds one"
             ))?,
@@ -94,7 +101,22 @@ fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, 
     Ok(published)
 }
 
-async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Outcome {
+/// Whether each agent has an LLM.
+fn agents(places: &Places, published: &Published, llms: Option<&Value>, findings: &mut Findings) -> Outcome {
+    let shown = places.config.display();
+    match llms {
+        Some(llms) => agents::without_llm(&published.elsewhere, llms)
+            .iter()
+            .try_for_each(|finding| findings.bad(&format!("{shown}: {finding}"))),
+        None => published
+            .elsewhere
+            .iter()
+            .try_for_each(|agent| Findings::doubtful(&format!("{shown}: {}", agents::unchecked(agent)))),
+    }
+}
+
+/// The hub's list of LLMs, where it can be had.
+async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Result<Option<Value>, Failure> {
     let file = places.credentials.display();
     let (warnings, hub) = config::inspect_hub(global, places);
     for warning in &warnings {
@@ -108,11 +130,16 @@ async fn hub(global: &Global, places: &Places, findings: &mut Findings) -> Outco
     });
     let client = match client {
         Ok(client) => client,
-        Err(failure) => return findings.bad(failure.text().unwrap_or_default()),
+        Err(failure) => {
+            return findings.bad(failure.text().unwrap_or_default()).map(|()| None);
+        }
     };
     match client.llms().await {
-        Ok(_) => Findings::good(&format!("{}: the hub answers and accepts the token", client.url())),
-        Err(error) => findings.bad(&error.to_string()),
+        Ok(llms) => {
+            Findings::good(&format!("{}: the hub answers and accepts the token", client.url()))?;
+            Ok(Some(llms))
+        }
+        Err(error) => findings.bad(&error.to_string()).map(|()| None),
     }
 }
 

@@ -26,6 +26,7 @@ const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 
 /// Serves until a signal; a second one does not wait for running calls.
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
+    let public = args.public_url.clone();
     let mut running = Hub::start(options(args)?).await.map_err(refused_start)?;
     announce(running.admin_token());
     let addr = running.addr();
@@ -40,6 +41,7 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
              or put a TLS proxy in front and listen on 127.0.0.1"
         );
     }
+    announce_public(public.as_deref());
     notify::ready();
     let pulse = running.pulse();
     let outcome = tokio::select! {
@@ -58,6 +60,7 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
 fn options(args: HubArgs) -> Result<HubOptions, Failure> {
     Ok(HubOptions {
         listen: listen(&args.listen)?,
+        public_url: args.public_url,
         data: if args.in_memory { DataDir::Memory } else { DataDir::Path(data_dir(args.data_dir)?) },
         admin_token: env::var_os(ADMIN_TOKEN).map(|token| token.to_string_lossy().into_owned()),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
@@ -112,6 +115,17 @@ fn refused_start(error: HubError) -> Failure {
     match error {
         HubError::Tls(..) | HubError::AdminToken(..) => Failure::usage(error),
         _ => Failure::failed(error),
+    }
+}
+
+/// Says where others find the hub.
+fn announce_public(url: Option<&str>) {
+    let Some(url) = url else { return };
+    log::info!("others reach the hub at {url}");
+    if crate::config::url::is_plain_and_remote(url) {
+        log::warn!(
+            "{url} is plain http: tokens and prompts can be read on their way; put TLS in front of it"
+        );
     }
 }
 

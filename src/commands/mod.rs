@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod add;
+mod agents;
 mod apply;
 mod chat_llm;
 mod check;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Provider(args) => briefly(signals, status::provider(global, &args)).await,
         Command::Pause(args) => briefly(signals, status::pause(global, &args)).await,
         Command::Resume => briefly(signals, status::resume(global)).await,
+        Command::Reload => briefly(signals, status::reload(global)).await,
         Command::Login(args) => briefly(signals, login::run(global, &args)).await,
         Command::Add(args) => briefly(signals, add::run(global, &args)).await,
         Command::Describe(args) => briefly(signals, describe::run(global, &args)).await,

@@ -1,4 +1,4 @@
-//! `status`, `provider`, `pause` and `resume`: the registrar on this machine.
+//! `status`, `provider`, `pause`, `resume` and `reload`: the registrar on this machine.
 
 use std::time::Duration;
 
@@ -80,17 +80,39 @@ pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
 pub(crate) async fn pause(global: &Global, args: &PauseArgs) -> Outcome {
     let seconds = args.duration.as_ref().map(Duration::as_secs_f64);
     control::ask(&Places::find(global)?, &Request::Pause { seconds }).await?;
-    let until = args.duration.map_or_else(
-        || "until `virtual-llm resume`".to_owned(),
-        |time| format!("for {}", span(time.as_secs())),
+    let text = args.duration.map_or_else(
+        || "paused until `virtual-llm resume`: callers get 503 meanwhile, running tasks end".to_owned(),
+        |time| {
+            format!("paused for {}: callers get 503 with that time, running tasks end", span(time.as_secs()))
+        },
     );
-    output::line(format!("paused {until}: new tasks wait, running ones end"))
+    output::line(text)
 }
 
 /// Runs `resume`.
 pub(crate) async fn resume(global: &Global) -> Outcome {
     control::ask(&Places::find(global)?, &Request::Resume).await?;
     output::line("takes tasks again")
+}
+
+/// Runs `reload`: says what is different now.
+pub(crate) async fn reload(global: &Global) -> Outcome {
+    let changes = control::ask(&Places::find(global)?, &Request::Reload).await?;
+    let texts = |key: &str| -> Vec<String> {
+        let list = changes[key].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(|text| printable(text).into_owned()).collect()
+    };
+    for warning in texts("warnings") {
+        output::note(format!("warning: {warning}"));
+    }
+    let mut is_same = true;
+    for what in ["added", "changed", "removed"] {
+        for name in texts(what) {
+            is_same = false;
+            output::line(format!("{what:<8} {name}"))?;
+        }
+    }
+    if is_same { output::line("read again: nothing changed") } else { Ok(()) }
 }
 
 fn parse(value: Value) -> Result<RegistrarStatus, Failure> {
@@ -124,7 +146,7 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
             || "until `virtual-llm resume`".to_owned(),
             |until| format!("for {} more", left(until)),
         );
-        lines.push(format!("Paused      {until}"));
+        lines.push(format!("Paused      {until}: callers get 503"));
     }
     lines
 }

@@ -8,7 +8,7 @@ use super::{
     table::{Table, column},
 };
 use crate::{
-    cli::{Global, OutputFormat, Role, TokenCommand},
+    cli::{Global, OutputFormat, Role, TokenCommand, TokenFormat},
     client::encoded,
     exit::{Failure, Outcome},
     output,
@@ -20,7 +20,7 @@ const TOKENS: &str = "/api/v1/tokens";
 pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
     let hub = super::hub_client(global)?;
     match command {
-        TokenCommand::Create { user, role, expires } => {
+        TokenCommand::Create { user, role, expires, output: format } => {
             let role = match role {
                 Role::Member => "member",
                 Role::Admin => "admin",
@@ -33,13 +33,30 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             let Some(secret) = made["token"].as_str() else {
                 return Err(Failure::failed(format!("the hub at {} made no token", hub.url())));
             };
-            // The secret alone in the first line, so that `head -1` of a script takes it.
+            // As others see the hub, where the hub knows it.
+            let url = made["hubUrl"].as_str().unwrap_or(hub.url()).to_owned();
+            if let Some(format) = format {
+                let format = match format {
+                    TokenFormat::Json => OutputFormat::Json,
+                    TokenFormat::Yaml => OutputFormat::Yaml,
+                };
+                let mut made = made;
+                made["hubUrl"] = json!(url);
+                return super::get::document(&made, Some(format));
+            }
+            // A script gets the token and nothing else.
             output::line(output::printable(secret))?;
             output::note(format!(
                 "This is {user}'s token ({}), shown this once. {user} runs this and pastes it:",
                 text(&made, "id")
             ));
-            output::line(format!("virtual-llm login {}", hub.url()))
+            let login = format!("virtual-llm login {}", output::printable(&url));
+            if output::is_terminal() {
+                output::line(login)
+            } else {
+                output::note(login);
+                Ok(())
+            }
         }
         TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
         TokenCommand::Revoke { id } => {

@@ -4,6 +4,7 @@ mod agent;
 mod credentials;
 mod files;
 mod keys;
+mod marks;
 pub(crate) mod names;
 mod places;
 mod provider;
@@ -27,8 +28,9 @@ pub(crate) use credentials::{
     Hub, check_transport, checked_token, hub, inspect_hub, write as write_credentials,
 };
 pub(crate) use files::{plain, write as write_json};
+pub(crate) use marks::Marks;
 pub(crate) use places::{Places, variable};
-pub(crate) use report::Report;
+pub(crate) use report::{Finding, Report};
 pub(crate) use schema::schema;
 use table::Table;
 
@@ -41,6 +43,25 @@ pub(crate) struct Published {
     pub(crate) providers: Vec<ProviderConfig>,
     /// In the order of the file.
     pub(crate) agents: Vec<AgentConfig>,
+    /// Agents whose LLM is published by somebody else, or by nobody.
+    pub(crate) elsewhere: Vec<Elsewhere>,
+    /// Why providers that are to be published are not: nobody knows their type.
+    pub(crate) skipped: Vec<Finding>,
+    /// What tells one reading of the file from the next.
+    pub(crate) marks: Marks,
+    /// What is probably not meant so, as text.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An agent over an LLM that this configuration does not publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    /// `agents[0].llm`.
+    pub(crate) key: String,
+    /// The LLM or pool.
+    pub(crate) llm: String,
+    /// Whether a provider of that name is in the file, and is not published.
+    pub(crate) is_kept_back: bool,
 }
 
 impl Published {
@@ -70,9 +91,11 @@ impl Environment<'static> {
 
 /// Reads the configuration; warnings are logged. A missing file publishes nothing.
 pub(crate) fn load(path: &Path) -> Result<Published, Failure> {
-    let (published, report) = inspect(path)?;
+    let (mut published, report) = inspect(path)?;
     for warning in &report.warnings {
-        log::warn!("{}: {warning}", path.display());
+        let warning = format!("{}: {warning}", path.display());
+        log::warn!("{warning}");
+        published.warnings.push(warning);
     }
     match report.errors.as_slice() {
         [] => Ok(published),
@@ -120,9 +143,15 @@ fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> P
     let mut check_list = |table: &Table<'_>, report: &mut Report| {
         for (i, value) in table.list("providers", report).into_iter().flatten().enumerate() {
             let path = format!("{}[{i}]", table.path_of("providers"));
-            let context = provider::Context { suffix: &suffix, scrubbed: &scrubbed, environment };
-            if let Some(config) = provider::check(value, path.clone(), &context, report) {
+            let mut context = provider::Context {
+                suffix: &suffix,
+                scrubbed: &scrubbed,
+                environment,
+                skipped: &mut published.skipped,
+            };
+            if let Some(config) = provider::check(value, path.clone(), &mut context, report) {
                 taken.claim("LLM", config.wire_name.as_str(), path, value, report);
+                published.marks.add_llm(&config, value);
                 published.providers.push(config);
             }
         }
@@ -134,10 +163,22 @@ fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> P
         llm.warn_of_near_misses(keys::LLM, report);
         check_list(&llm, report);
     }
+    let all_providers = provider_values(&top);
     for (i, value) in top.list("agents", report).into_iter().flatten().enumerate() {
         let path = format!("agents[{i}]");
         if let Some(config) = agent::check(value, path.clone(), &suffix, report) {
-            taken.claim("agent", config.wire_name.as_str(), path, value, report);
+            taken.claim("agent", config.wire_name.as_str(), path.clone(), value, report);
+            match agent::behind(&config, &published.providers).as_slice() {
+                [] => published.elsewhere.push(Elsewhere {
+                    key: format!("{path}.llm"),
+                    is_kept_back: all_providers
+                        .iter()
+                        .any(|provider| provider["name"] == config.llm.as_str()),
+                    llm: config.llm.clone(),
+                }),
+                behind => agent::warn_of_what_becomes_visible(&config, behind, &path, report),
+            }
+            published.marks.add_agent(&config, value);
             published.agents.push(config);
         }
     }

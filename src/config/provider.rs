@@ -10,7 +10,12 @@ use wire::{
     row::{Tier, Visibility},
 };
 
-use super::{Environment, keys, recipe, report::Report, table::Table, url};
+use super::{
+    Environment, keys, recipe,
+    report::{Finding, Report},
+    table::Table,
+    url,
+};
 
 /// What a provider's checks depend on.
 pub(super) struct Context<'a> {
@@ -19,6 +24,8 @@ pub(super) struct Context<'a> {
     /// The variables that a recipe must not see.
     pub(super) scrubbed: &'a [String],
     pub(super) environment: &'a Environment<'a>,
+    /// Why a provider is skipped.
+    pub(super) skipped: &'a mut Vec<Finding>,
 }
 
 /// What a type stands for.
@@ -32,7 +39,7 @@ enum Shape {
 pub(super) fn check(
     value: &Value,
     path: String,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     report: &mut Report,
 ) -> Option<ProviderConfig> {
     let table = Table::of(value, path, report)?;
@@ -43,7 +50,7 @@ pub(super) fn check(
     let errors_before = report.errors.len();
     let name = table.required_text("name", report);
     let wire_name = name.and_then(|name| wire_name(&table, name, context.suffix, report));
-    let (hub_type, shape) = shape(&table, report)?;
+    let (hub_type, shape) = shape(&table, context.skipped, report)?;
     let backend = backend(&table, &shape, context, report);
     let model = match (&shape, table.get("model")) {
         (Shape::Mock, None) => Some("mock"),
@@ -121,8 +128,20 @@ fn shown(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
+/// The types that there are.
+const TYPES: &[&str] = &["openai", "vllm", "ollama", "llamacpp", "lmstudio", "anthropic", "mock"];
+
+/// "; did you mean 'ollama'?", where one is near.
+fn meant(unknown: &str) -> String {
+    keys::near_miss(unknown, TYPES).map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"))
+}
+
 /// What the hub is told, and what it stands for. `None` where the provider is skipped or has no type.
-fn shape(table: &Table<'_>, report: &mut Report) -> Option<(&'static str, Shape)> {
+fn shape(
+    table: &Table<'_>,
+    skipped: &mut Vec<Finding>,
+    report: &mut Report,
+) -> Option<(&'static str, Shape)> {
     Some(match table.required_text("type", report)? {
         "openai" => ("openai", Shape::OpenAi { usual_url: None }),
         "vllm" => ("vllm", Shape::OpenAi { usual_url: Some("http://127.0.0.1:8000/v1") }),
@@ -132,19 +151,18 @@ fn shape(table: &Table<'_>, report: &mut Report) -> Option<(&'static str, Shape)
         "anthropic" => ("anthropic", Shape::Anthropic),
         "mock" => ("openai", Shape::Mock),
         unknown if table.get("url").is_some() => {
-            let unknown = shown(unknown);
+            let (unknown, meant) = (shown(unknown), meant(unknown));
             report.warn(
                 table.path_of("type"),
-                format!("unknown type '{unknown}'; treated as \"openai\" because it has a url"),
+                format!("unknown type '{unknown}'; treated as \"openai\" because it has a url{meant}"),
             );
             ("openai", Shape::OpenAi { usual_url: None })
         }
         unknown => {
-            let unknown = shown(unknown);
-            report.warn(
-                table.path_of("type"),
-                format!("unknown type '{unknown}' and no url; this provider is skipped"),
-            );
+            let (unknown, meant) = (shown(unknown), meant(unknown));
+            let text = format!("unknown type '{unknown}' and no url; this provider is skipped{meant}");
+            report.warn(table.path_of("type"), text.clone());
+            skipped.push(Finding { key: table.path_of("type"), text });
             return None;
         }
     })

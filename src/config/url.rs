@@ -12,6 +12,12 @@ pub(crate) fn http(text: &str) -> Result<String, &'static str> {
     let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
         return Err("expected an address with a host");
     };
+    let port = authority.as_str().rsplit_once(authority.host()).map_or("", |(_, port)| port);
+    if !port.is_empty()
+        && !port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n > 0))
+    {
+        return Err("expected a port from 1 to 65535");
+    }
     if authority.as_str().contains('@') {
         return Err("expected an address without a user or password in it");
     }
@@ -64,9 +70,19 @@ mod tests {
 
     #[test]
     fn what_is_no_http_address_is_refused() {
-        for text in
-            ["", "localhost:8000", "ftp://x", "file:///etc/passwd", "http://", "http://user:pw@host/", "a b"]
-        {
+        for text in [
+            "",
+            "localhost:8000",
+            "http://x:99999",
+            "http://x:",
+            "http://[::1]:0",
+            "http://x:8a",
+            "ftp://x",
+            "file:///etc/passwd",
+            "http://",
+            "http://user:pw@host/",
+            "a b",
+        ] {
             assert!(http(text).is_err(), "{text}");
         }
         assert!(api_base("http://host/v1?key=1").is_err());

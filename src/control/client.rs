@@ -11,6 +11,11 @@ use tokio::{
 use super::{Reply, Request};
 use crate::{config::Places, exit::Failure};
 
+/// Whether a registrar of this home answers.
+pub(crate) fn is_answered(places: &Places) -> bool {
+    places.socket.as_ref().is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok())
+}
+
 /// Asks the registrar of this home, and waits for its answer.
 pub(crate) async fn ask(places: &Places, request: &Request) -> Result<Value, Failure> {
     let Some(path) = &places.socket else {

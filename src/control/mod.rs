@@ -7,7 +7,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use client::ask;
+pub(crate) use client::{ask, is_answered};
 pub(crate) use server::Server;
 
 /// What a command asks.
@@ -23,6 +23,8 @@ pub(crate) enum Request {
     },
     /// Take tasks again.
     Resume,
+    /// Read the configuration again.
+    Reload,
     /// Run a provider's wake recipe.
     Up {
         /// Its name, local or published.

@@ -5,10 +5,12 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
 use actors::Registrar;
+use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -24,6 +26,9 @@ const LONGEST_LINE: u64 = 64 << 10;
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Before the next try when the system has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads the configuration again; what changed, or why nothing did.
+pub(crate) type Reload = dyn Fn() -> LocalBoxFuture<'static, Result<Value, String>>;
 
 /// The open socket; its file goes when this is dropped.
 pub(crate) struct Server {
@@ -51,14 +56,14 @@ impl Server {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(&self, registrar: &Registrar) {
+    pub(crate) async fn serve(&self, registrar: &Registrar, reload: Rc<Reload>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) if is_ours(&stream) => {
-                    let registrar = registrar.clone();
+                    let (registrar, reload) = (registrar.clone(), Rc::clone(&reload));
                     // Detached: a wake takes a minute, and `status` is wanted meanwhile.
                     actix_rt::spawn(async move {
-                        if let Err(error) = converse(stream, &registrar).await {
+                        if let Err(error) = converse(stream, &registrar, &*reload).await {
                             log::debug!("control socket: {error}");
                         }
                     });
@@ -85,13 +90,13 @@ fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
 }
 
-async fn converse(stream: UnixStream, registrar: &Registrar) -> io::Result<()> {
+async fn converse(stream: UnixStream, registrar: &Registrar, reload: &Reload) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut line = String::new();
     let mut input = BufReader::new(input.take(LONGEST_LINE));
     timeout(LINE_TIMEOUT, input.read_line(&mut line)).await??;
     let reply = match serde_json::from_str(&line) {
-        Ok(request) => answer(request, registrar).await,
+        Ok(request) => answer(request, registrar, reload).await,
         Err(_) => {
             Reply::Error("this registrar does not know that request; is it of another version?".to_owned())
         }
@@ -101,7 +106,7 @@ async fn converse(stream: UnixStream, registrar: &Registrar) -> io::Result<()> {
     output.write_all(text.as_bytes()).await
 }
 
-async fn answer(request: Request, registrar: &Registrar) -> Reply {
+async fn answer(request: Request, registrar: &Registrar, reload: &Reload) -> Reply {
     let gone = || Reply::Error("the registrar has stopped".to_owned());
     match request {
         Request::Status => match registrar.status().await {
@@ -119,6 +124,10 @@ async fn answer(request: Request, registrar: &Registrar) -> Reply {
             registrar.resume();
             Reply::Ok(Value::Null)
         }
+        Request::Reload => match reload().await {
+            Ok(changes) => Reply::Ok(changes),
+            Err(why) => Reply::Error(why),
+        },
         Request::Up { provider } => match registrar.provider_up(&provider).await {
             Ok(took) => Reply::Ok(json!({ "seconds": took.as_secs_f64() })),
             Err(why) => Reply::Error(why),

@@ -9,6 +9,7 @@ fn a_request_is_one_line_that_reads_back() {
         Request::Pause { seconds: Some(7_200.0) },
         Request::Pause { seconds: None },
         Request::Resume,
+        Request::Reload,
         Request::Up { provider: "a\nb".to_owned() },
     ] {
         let line = serde_json::to_string(&request).unwrap();

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::backend::FakeBackend;
 use crate::support::browser::Browser;
 use crate::support::http::Http;
+use crate::support::prefix::PrefixProxy;
 use crate::support::process::{Home, Process};
 use crate::support::wait_until;
 
@@ -18,11 +20,24 @@ struct Scene {
     _homes: [Home; 2],
 }
 
-/// `None` where there is no browser.
+/// Two mocks; `None` where there is no browser.
 async fn scene(width: u32) -> Option<Scene> {
+    let mock = |name: &str, tokens: u32, rate: u32, visibility: &str| {
+        json!({ "name": name, "type": "mock", "model": format!("model-of-{name}"), "tokens": tokens,
+            "tokensPerSecond": rate, "publish": true, "visibility": visibility,
+            "description": "<b id=bold>bold</b>" })
+    };
+    // Slow enough to be seen while it is answering, quick enough to be waited for.
+    let providers = json!([mock("slow", 30, 20, "public"), mock("quiet", 3, 100, "private")]);
+    scene_of(width, &[], &providers).await
+}
+
+/// These providers at a hub with these options; `None` where there is no browser.
+async fn scene_of(width: u32, options: &[&str], providers: &Value) -> Option<Scene> {
     let browser = Browser::start(width).await?;
     let (hub_home, home) = (Home::new(), Home::new());
-    let mut command = hub_home.command(&["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
+    let usual = ["hub", "--in-memory", "--listen", "127.0.0.1:0"];
+    let mut command = hub_home.command(&[&usual, options].concat());
     command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     let hub = Process::new(command.spawn().unwrap());
     hub.logs("the hub listens on ").await;
@@ -35,17 +50,12 @@ async fn scene(width: u32) -> Option<Scene> {
         serde_json::from_str(&answer.body).unwrap()
     };
     home.credentials(&url, token["token"].as_str().unwrap());
-    let mock = |name: &str, tokens: u32, rate: u32, visibility: &str| {
-        json!({ "name": name, "type": "mock", "model": format!("model-of-{name}"), "tokens": tokens,
-            "tokensPerSecond": rate, "publish": true, "visibility": visibility,
-            "description": "<b id=bold>bold</b>" })
-    };
-    // Slow enough to be seen while it is answering, quick enough to be waited for.
-    home.providers(&json!([mock("slow", 30, 20, "public"), mock("quiet", 3, 100, "private")]));
+    home.providers(providers);
     let publisher = home.start(&["publish"]);
-    wait_until("both are active", || async {
+    let wanted = providers.as_array().unwrap().len();
+    wait_until("all are active", || async {
         let rows = api.get("/api/v1/llms").await.body;
-        (rows.matches(r#""status":"active""#).count() == 2).then_some(())
+        (rows.matches(r#""status":"active""#).count() == wanted).then_some(())
     })
     .await;
     browser.go(&url).await;
@@ -157,4 +167,88 @@ async fn the_live_view_follows_a_publisher_that_leaves() {
     scene.hub.signal(nix::sys::signal::Signal::SIGTERM);
     page.shows("#link", "Reconnecting").await;
     scene.is_clean(&["ERR_", "503"]).await;
+}
+
+/// A proxy may offer the hub below any path: nothing of the page leads outside.
+#[actix_rt::test]
+async fn the_console_works_below_a_path_of_a_proxy() {
+    let mock = json!([{ "name": "echo", "type": "mock", "publish": true, "visibility": "public" }]);
+    let public = "https://models.example.org/deep/er";
+    let Some(scene) = scene_of(1280, &["--public-url", public], &mock).await else { return };
+    let proxy = PrefixProxy::start("/deep/er", &scene.url);
+    let page = &scene.browser;
+    page.go(&format!("{}/deep/er/", proxy.url())).await;
+    scene.sign_in(ADMIN).await;
+    page.shows("#link", "Live").await;
+    page.shows("table", "echo").await;
+    page.until("[...document.images].every((image) => image.complete && image.naturalWidth > 0)").await;
+    page.click("a[data-page=chat]").await;
+    page.until("document.querySelector('#model')?.options.length === 1").await;
+    page.type_into("#message", "below a path\u{E007}").await;
+    page.shows(".assistant:not([aria-busy]) .said", "below a path").await;
+    page.click("a[data-page=tokens]").await;
+    page.type_into("#user-name", "eve").await;
+    page.click("[aria-labelledby=new] button[type=submit]").await;
+    page.shows(".fresh", &format!("virtual-llm login {public}")).await;
+    page.js("location.hash = '#/llm/echo'").await;
+    page.shows("[aria-labelledby=recent] tbody", "200").await;
+    page.js("location.reload()").await;
+    page.shows("#link", "Live").await;
+    assert_eq!(proxy.strays(), Vec::<String>::new());
+    scene.is_clean(&[]).await;
+}
+
+#[actix_rt::test]
+async fn the_chat_shows_reasoning_refusals_and_calls_and_says_why_there_is_no_answer() {
+    let backend = FakeBackend::start();
+    let provider = json!([{ "name": "odd", "type": "openai", "model": "fake-model", "url": backend.url(),
+        "publish": true, "visibility": "public" }]);
+    let Some(scene) = scene_of(1280, &[], &provider).await else { return };
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    page.click("a[data-page=chat]").await;
+    page.until("document.querySelector('#model')?.options.length === 1").await;
+    let chunk = |delta: Value, finish: Value| json!({ "index": 0, "delta": delta, "finish_reason": finish });
+    let call = |given: &str| json!({ "tool_calls": [{ "index": 0, "function": { "name": "find", "arguments": given } }] });
+    let more = || json!({ "tool_calls": [{ "index": 0, "function": { "arguments": ":2}" } }] });
+    for (choices, part, text) in [
+        (
+            vec![
+                chunk(json!({ "reasoning": "well, <b>" }), Value::Null),
+                chunk(json!({ "content": "yes" }), json!("stop")),
+            ],
+            ".thought",
+            "well, <b>",
+        ),
+        (vec![chunk(json!({ "refusal": "rather not" }), json!("stop"))], ".refusal", "rather not"),
+        (
+            vec![chunk(call("{\"a\""), Value::Null), chunk(more(), json!("tool_calls"))],
+            ".calls",
+            "find({\"a\":2})",
+        ),
+        (vec![chunk(json!({}), json!("length"))], ".note", "the limit of tokens was reached"),
+        (vec![chunk(json!({}), json!("content_filter"))], ".note", "content filter"),
+        (
+            vec![chunk(json!({ "reasoning_content": "hm" }), json!("stop"))],
+            ".note",
+            "thought and said nothing",
+        ),
+        (
+            vec![chunk(json!({ "content": [{ "type": "text", "text": "in parts" }] }), json!("stop"))],
+            ".said",
+            "in parts",
+        ),
+    ] {
+        backend.script(|script| script.choices = Some(choices));
+        page.type_into("#message", "go on\u{E007}").await;
+        let last = format!(".log > article:last-child.assistant:not([aria-busy]) {part}");
+        page.shows(&last, text).await;
+    }
+    assert_eq!(page.js("document.querySelectorAll('.log b').length").await, 0);
+    // What was shown is still there after another page.
+    page.click("a[data-page=overview]").await;
+    page.click("a[data-page=chat]").await;
+    page.shows(".log .thought", "well, <b>").await;
+    page.shows(".log .calls:not(:empty)", "find({\"a\":2})").await;
+    scene.is_clean(&[]).await;
 }

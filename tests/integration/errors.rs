@@ -139,6 +139,7 @@ async fn every_help_text_is_as_it_was_and_has_an_example() {
         "provider",
         "pause",
         "resume",
+        "reload",
         "get",
         "describe",
         "create",

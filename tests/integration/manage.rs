@@ -58,8 +58,7 @@ async fn fed(home: &Home, args: &[&str], input: &str) -> Outcome {
 async fn a_new_user_logs_in_with_the_token_that_an_admin_made() {
     let office = Office::open().await;
     let made = office.ok(&["token", "create", "--user", "alice", "--expires", "30d"]).await;
-    let (secret, line) = made.trim().split_once('\n').unwrap();
-    assert_eq!(line, format!("virtual-llm login {}", office.url));
+    let secret = made.trim();
     let alice = Home::new();
     // All that was printed, as a pipe hands it on.
     let login = fed(&alice, &["login", &office.url, "--token-file", "-"], &made).await;

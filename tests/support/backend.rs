@@ -29,6 +29,10 @@ pub struct Script {
     pub text: Option<String>,
     /// Close the connection after a whole answer.
     pub close: bool,
+    /// What an answer's choices are, instead of its usual ones: the deltas of a stream, or one message.
+    pub choices: Option<Vec<Value>>,
+    /// The models that it lists, instead of its usual one.
+    pub models: Option<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -118,8 +122,10 @@ impl FakeBackend {
     }
 }
 
-async fn models() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "object": "list", "data": [{ "id": "fake-model", "object": "model" }] }))
+async fn models(state: web::Data<Mutex<State>>) -> HttpResponse {
+    let models = state.lock().script.models.clone().unwrap_or_else(|| vec!["fake-model".to_owned()]);
+    let models: Vec<_> = models.iter().map(|id| json!({ "id": id, "object": "model" })).collect();
+    HttpResponse::Ok().json(json!({ "object": "list", "data": models }))
 }
 
 async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
@@ -144,6 +150,10 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
         let status = actix_web::http::StatusCode::from_u16(status).unwrap();
         return HttpResponse::build(status).content_type("application/json").body(body);
     }
+    if let (Some(choices), false) = (&script.choices, streaming) {
+        return HttpResponse::Ok()
+            .json(json!({ "id": "c", "object": "chat.completion", "choices": choices }));
+    }
     if !streaming {
         let mut response = HttpResponse::Ok();
         if script.close {
@@ -159,7 +169,12 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
         .map(|n| json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": script.text.clone().unwrap_or_else(|| format!("t{n} ")) }, "finish_reason": null }] }))
         .map(|chunk| format!("data: {chunk}\n\n"))
         .collect();
-    if !script.truncate {
+    if let Some(choices) = &script.choices {
+        let chunk =
+            |choice: &Value| json!({ "id": "c", "object": "chat.completion.chunk", "choices": [choice] });
+        frames = choices.iter().map(|choice| format!("data: {}\n\n", chunk(choice))).collect();
+        frames.push("data: [DONE]\n\n".to_owned());
+    } else if !script.truncate {
         let last = json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
         frames.push(format!("data: {last}\n\ndata: [DONE]\n\n"));
     }

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod classic_hub;
 pub mod golden;
 pub mod http;
+pub mod prefix;
 pub mod process;
 pub mod proxy;
 pub mod team;

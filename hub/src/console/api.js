@@ -1,6 +1,13 @@
 // Requests to the hub. The token lives in this tab's session storage and goes out as a bearer header, nowhere else.
 
-const KEY = "virtual-llm-token";
+/** Where the hub is: this file is at `console/api.js` below it, whatever path a proxy puts in front. */
+const HUB = new URL("..", import.meta.url);
+
+/** The hub's address as this page was reached, without a trailing slash. */
+export const address = HUB.href.replace(/\/+$/, "");
+
+/** One for each path, as several hubs may share an origin. */
+const KEY = `virtual-llm-token${HUB.pathname}`;
 
 let token = sessionStorage.getItem(KEY);
 let onEnd = () => {};
@@ -28,12 +35,12 @@ export class Refused extends Error {
   }
 }
 
-/** The answer to a request; anything but 2xx is thrown as `Refused`. */
+/** The answer to a request, its path from the hub's address; anything but 2xx is thrown as `Refused`. */
 export async function request(method, path, { body, signal } = {}) {
   const sent = token;
   const headers = { authorization: `Bearer ${sent}` };
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(path, {
+  const answer = await fetch(new URL(path, HUB), {
     method,
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),

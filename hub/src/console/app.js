@@ -72,7 +72,7 @@ function signIn(message) {
     field.select();
   };
   const form = el("form.sign-in.card", { onsubmit: submit },
-    el("img", { src: "/console/icon.svg", alt: "", width: 48, height: 48 }),
+    el("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }),
     el("h1", {}, "virtual-llm"),
     el("label", { for: "token" }, "Token"), field,
     el("p.hint", { id: "hint" }, "From an admin, made with ", el("code", {}, "virtual-llm token create"), ". It stays in this tab."),

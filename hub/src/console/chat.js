@@ -1,5 +1,6 @@
 // Chat with an LLM, a pool or an agent. The conversation lives in this tab's memory and is gone when it closes.
 
+import { collect, read, shown, why } from "./answer.js";
 import { events, json, reason, request } from "./api.js";
 import { el, text } from "./dom.js";
 import { millis, rate } from "./format.js";
@@ -36,11 +37,17 @@ export function chat(wanted) {
   });
   model.addEventListener("change", () => (chosen = model.value));
 
-  const bubble = ({ role, content, failed }) => {
-    const said = el("p.said", {}, content);
-    const node = el(`article.${role}`, {}, el("h2", {}, role === "user" ? "You" : "Answer"), said, failed && el("p.trouble", {}, failed));
+  const bubble = ({ role, content, thought, refusal, calls, note, failed }) => {
+    const parts = {
+      thought: el("p.thought", { "aria-label": "Reasoning" }, thought),
+      said: el("p.said", {}, content),
+      refusal: el("p.refusal", {}, refusal),
+      calls: el("ul.calls", { "aria-label": "Tool calls" }, (calls ?? []).map((call) => el("li.mono", {}, shown(call)))),
+      note: el("p.note", {}, note),
+    };
+    const node = el(`article.${role}`, {}, el("h2", {}, role === "user" ? "You" : "Answer"), ...(role === "user" ? [parts.said] : Object.values(parts)), failed && el("p.trouble", {}, failed));
     log.append(node);
-    return { node, said };
+    return { node, parts };
   };
   const bottom = () => (log.scrollTop = log.scrollHeight);
   const draw = () => {
@@ -51,7 +58,7 @@ export function chat(wanted) {
   };
   draw();
 
-  json("GET", "/v1/models").then(
+  json("GET", "v1/models").then(
     ({ data }) => {
       const names = data.map((entry) => entry.id);
       // One that sleeps or is away may be asked for all the same: the hub says what it thinks of it.
@@ -71,8 +78,8 @@ export function chat(wanted) {
     conversation.push(question);
     bubble(question);
     field.value = "";
-    const answer = { role: "assistant", content: "" };
-    const { node, said } = bubble(answer);
+    const answer = { role: "assistant", content: "", thought: "", refusal: "", calls: [] };
+    const { node, parts } = bubble(answer);
     node.setAttribute("aria-busy", "true");
     bottom();
     running = new AbortController();
@@ -82,8 +89,10 @@ export function chat(wanted) {
     const began = performance.now();
     const mine = conversation;
     try {
-      const { first, tokens, last } = await stream(answer, said, running.signal);
+      const { first, tokens, last } = await stream(answer, parts, running.signal);
       const speed = tokens > 1 ? `, ${rate((tokens - 1) / Math.max(0.001, (last - first) / 1000))} tokens a second` : "";
+      answer.note = why(answer);
+      text(parts.note, answer.note);
       text(status, first ? `First token after ${millis(first - began)}${speed}.` : "An empty answer.");
     } catch (error) {
       const stopped = running.signal.aborted;
@@ -100,26 +109,38 @@ export function chat(wanted) {
   }
 
   /** Writes the answer as it comes. Without its end mark it counts as broken off. */
-  async function stream(answer, said, signal) {
+  async function stream(answer, parts, signal) {
     const messages = conversation.filter((turn) => turn.content).map(({ role, content }) => ({ role, content }));
     const body = { model: chosen, messages, stream: true, stream_options: { include_usage: true } };
-    const response = await request("POST", "/v1/chat/completions", { body, signal });
+    const response = await request("POST", "v1/chat/completions", { body, signal });
     let [first, last, tokens] = [undefined, undefined, 0];
-    const part = document.createTextNode("");
-    said.append(part);
+    const grow = (name, key, piece) => {
+      if (!piece) return;
+      if (!parts[name].firstChild) parts[name].append("");
+      parts[name].lastChild.appendData(piece);
+      answer[key] += piece;
+    };
     for await (const { data } of events(response)) {
       if (data === "[DONE]") return { first, last, tokens };
       const failed = reason(data);
       if (failed) throw new Error(failed);
-      const piece = JSON.parse(data).choices?.[0]?.delta?.content;
-      if (!piece) continue;
+      const choice = JSON.parse(data).choices?.[0];
+      if (choice?.finish_reason) answer.finish = choice.finish_reason;
+      // A backend that streams nothing sends one whole message.
+      const piece = read(choice?.delta ?? choice?.message);
+      if (!piece.text && !piece.thought && !piece.refusal && !piece.calls.length) continue;
       last = performance.now();
-      if (first === undefined) text(status, "Answering …");
+      text(status, piece.thought && !answer.content ? "Thinking …" : "Answering …");
       first ??= last;
       tokens += 1;
-      answer.content += piece;
       const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-      part.appendData(piece);
+      grow("thought", "thought", piece.thought);
+      grow("said", "content", piece.text);
+      grow("refusal", "refusal", piece.refusal);
+      if (piece.calls.length) {
+        collect(answer.calls, piece.calls);
+        parts.calls.replaceChildren(...answer.calls.map((call) => el("li.mono", {}, shown(call))));
+      }
       if (following) bottom();
     }
     throw new Error("the answer broke off");

@@ -41,7 +41,7 @@ export async function connect() {
   disconnect();
   abort = new AbortController();
   const { signal } = abort;
-  const answer = await request("GET", "/api/v1/events", { signal });
+  const answer = await request("GET", "api/v1/events", { signal });
   stay(answer, signal);
 }
 
@@ -55,7 +55,7 @@ async function stay(answer, signal) {
   let wait = FIRST;
   for (;;) {
     try {
-      answer ??= await request("GET", "/api/v1/events", { signal });
+      answer ??= await request("GET", "api/v1/events", { signal });
       for await (const { event, data } of events(answer)) {
         if (signal.aborted) return;
         const said = JSON.parse(data);

@@ -73,7 +73,7 @@ function one(name) {
 
   let drawn = "";
   const look = async () => {
-    const tasks = await json("GET", `/api/v1/llms/${encodeURIComponent(name)}/tasks`).catch(() => undefined);
+    const tasks = await json("GET", `api/v1/llms/${encodeURIComponent(name)}/tasks`).catch(() => undefined);
     const seen = JSON.stringify(tasks);
     if (!tasks || seen === drawn) return;
     drawn = seen;

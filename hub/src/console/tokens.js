@@ -1,6 +1,6 @@
 // Tokens, for admins: list, create (the secret is shown once), revoke.
 
-import { json } from "./api.js";
+import { address, json } from "./api.js";
 import { el, pill, text } from "./dom.js";
 import { ago, moment } from "./format.js";
 
@@ -32,7 +32,7 @@ export function tokens() {
   };
 
   const list = () => attempt(async () => {
-    const answer = await json("GET", "/api/v1/tokens");
+    const answer = await json("GET", "api/v1/tokens");
     body.replaceChildren(...(answer.tokens ?? answer).map(row));
   });
 
@@ -41,12 +41,13 @@ export function tokens() {
     await attempt(async () => {
       const wanted = { user: user.value.trim(), role: role.value };
       if (days.value) wanted.expiresAt = new Date(Date.now() + days.value * DAY).toISOString();
-      const made = await json("POST", "/api/v1/tokens", { body: wanted });
+      const made = await json("POST", "api/v1/tokens", { body: wanted });
       const secret = el("output.secret.mono", {}, made.token);
       const copied = el("span.note");
       const copy = () => navigator.clipboard.writeText(made.token).then(() => text(copied, "Copied."), () => text(copied, "Select it and copy."));
       fresh.replaceChildren(el("p", {}, `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, secret,
-        navigator.clipboard && el("button.quiet", { type: "button", onclick: copy }, "Copy"), copied));
+        navigator.clipboard && el("button.quiet", { type: "button", onclick: copy }, "Copy"), copied),
+        el("p", {}, `${wanted.user} runs this and pastes it: `, el("code.login", {}, `virtual-llm login ${made.hubUrl ?? address}`)));
       user.value = "";
       await list();
     });
@@ -60,7 +61,7 @@ export function tokens() {
     const revoke = el("button.quiet.danger", { type: "button", "aria-label": `Revoke the token of ${token.user}` }, "Revoke");
     revoke.addEventListener("click", () => {
       // A second click on the same button confirms; leaving it takes the question back.
-      if (revoke.dataset.sure) return attempt(async () => (await json("DELETE", `/api/v1/tokens/${encodeURIComponent(token.id)}`), list()));
+      if (revoke.dataset.sure) return attempt(async () => (await json("DELETE", `api/v1/tokens/${encodeURIComponent(token.id)}`), list()));
       revoke.dataset.sure = "1";
       text(revoke, "Really?");
     });

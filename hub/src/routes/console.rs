@@ -1,4 +1,4 @@
-//! The web console at `/`: files in the binary. They need no token and say nothing of what the hub keeps; what the page
+//! The web console at `/`: files in the binary. Their paths are relative, so that a proxy may put any prefix in front. They need no token and say nothing of what the hub keeps; what the page
 //! shows it asks for with the token that its user typed in.
 
 use actix_web::HttpResponse;
@@ -26,6 +26,7 @@ macro_rules! files {
 
 /// Name, type and text of each file under `/console/`.
 const FILES: &[(&str, &str, &str)] = files![
+    "answer.js" SCRIPT,
     "api.js" SCRIPT,
     "app.js" SCRIPT,
     "chart.js" SCRIPT,

@@ -71,6 +71,9 @@ struct Hello<'a> {
     user: &'a str,
     role: &'static str,
     version: &'static str,
+    /// `hub --public-url`.
+    #[serde(rename = "hubUrl")]
+    hub_url: Option<&'a str>,
 }
 
 async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Result<HttpResponse, ApiError> {
@@ -79,7 +82,12 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
         return Err(ApiError::hub_stopping());
     }
     let seat = watchers.into_inner().sit(&caller.user, hub.options.limits.watchers)?;
-    let hello = Hello { user: &caller.user, role: caller.role.as_str(), version: env!("CARGO_PKG_VERSION") };
+    let hello = Hello {
+        user: &caller.user,
+        role: caller.role.as_str(),
+        version: env!("CARGO_PKG_VERSION"),
+        hub_url: hub.options.public_url.as_deref(),
+    };
     let mut first = Vec::new();
     let data = serde_json::to_string(&hello).map_err(ApiError::internal)?;
     write_event(&mut first, Some("hello"), None, &data).map_err(ApiError::internal)?;

@@ -32,6 +32,7 @@ mod tokens;
 pub(crate) mod trace;
 pub(crate) mod unread;
 mod upload;
+mod whoami;
 
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         metrics::register(config);
         tokens::register(config);
         sessions::register(config);
+        whoami::register(config);
         audit::register(config);
         tasks::register(config);
         // Before `/{name}`: no LLM's name begins with `_`.

@@ -46,6 +46,9 @@ struct View<'a> {
     /// Shown once, in the answer to the call that makes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+    /// Where its user logs in (`hub --public-url`); beside the secret only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub_url: Option<&'a str>,
 }
 
 impl<'a> View<'a> {
@@ -58,6 +61,7 @@ impl<'a> View<'a> {
             expires_at: token.expires_at,
             revoked_at: token.revoked_at,
             token: secret,
+            hub_url: None,
         }
     }
 }
@@ -74,7 +78,8 @@ async fn create(
     log::info!("{} made token {} for {}", admin.0.user, token.id, token.user);
     let mut response = HttpResponse::Created();
     response.insert_header(("cache-control", "no-store"));
-    Ok(response.json(View::of(&token, Some(secret.reveal()))))
+    let hub_url = hub.options.public_url.as_deref();
+    Ok(response.json(View { hub_url, ..View::of(&token, Some(secret.reveal())) }))
 }
 
 async fn list(hub: HubData, _: Admin) -> HttpResponse {

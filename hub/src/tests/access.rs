@@ -74,6 +74,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/api/v1/agents", r#"{"name":"new-{role}","llmName":"x"}"#, Allowed(201, 201, 201, 201)),
     ("PUT", "/api/v1/agents/{agent}", r#"{"llmName":"x"}"#, Allowed(404, 403, 409, 409)),
     ("DELETE", "/api/v1/agents/{agent}", "", Allowed(404, 403, 204, 204)),
+    ("GET", "/api/v1/whoami", "", ALL),
     ("GET", "/v1/models", "", ALL),
     ("GET", "/v1/models/{model}", "", SEEN),
     ("POST", "/v1/chat/completions", r#"{"model":"{llm}","messages":[]}"#, CALL),

@@ -26,6 +26,7 @@ pub(crate) struct TestHub {
 pub(crate) fn options() -> HubOptions {
     HubOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
+        public_url: None,
         data: DataDir::Memory,
         admin_token: Some(ADMIN.into()),
         tls: None,

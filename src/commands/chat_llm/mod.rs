@@ -2,6 +2,7 @@
 
 mod prompt;
 mod repl;
+mod screen;
 
 use std::io::{IsTerminal as _, Read as _};
 
@@ -9,17 +10,17 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    chat::{self, Heard, Manner},
+    chat::{self, Manner},
     cli::{ChatArgs, Global},
     client::HubClient,
     config::Places,
     exit::{Failure, Outcome},
     output,
     signals::Signals,
-    spinner::Spinner,
 };
 use prompt::Prompt;
 use repl::Conversation;
+use screen::Screen;
 
 /// Said while no answer comes: it is loaded, wakes, or has others to answer.
 const WAITING: &str = "waiting for the model";
@@ -60,31 +61,18 @@ fn manner(args: &ChatArgs) -> Manner {
 async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
     let door = chat::find(hub, &args.name).await?;
     let request = manner(args).request(messages);
+    let mut screen = Screen::start();
+    let outcome = chat::ask(hub, &door, &request, |heard| screen.hear(heard)).await;
     // Cut off in mid-answer, the shell's prompt would stand in the same line: so the line is ended either way.
-    let mut has_text = false;
-    let spinner = Spinner::start(WAITING);
-    let outcome = chat::ask(hub, &door, &request, |heard| match heard {
-        Heard::Text(text) => {
-            spinner.clear();
-            has_text = true;
-            output::piece(output::printable_answer(text))
-        }
-        Heard::Thought(_) => {
-            spinner.now(THINKING);
+    screen.end(outcome.as_ref().ok())?;
+    let answer = outcome?;
+    match answer.shortfall() {
+        Some(why) if !answer.is_something() => Err(Failure::failed(why)),
+        Some(why) => {
+            output::note(why);
             Ok(())
         }
-    })
-    .await;
-    drop(spinner);
-    match outcome {
-        Ok(answer) if answer.text.ends_with('\n') => Ok(()),
-        Ok(_) => output::line(""),
-        Err(failure) => {
-            if has_text && failure.text().is_some() {
-                output::line("")?;
-            }
-            Err(failure)
-        }
+        None => Ok(()),
     }
 }
 

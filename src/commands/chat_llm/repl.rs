@@ -5,8 +5,8 @@ use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    THINKING, WAITING,
     prompt::{Input, Prompt},
+    screen::Screen,
 };
 use crate::{
     chat::{self, Answer, Door, Heard, Manner},
@@ -15,7 +15,6 @@ use crate::{
     exit::{Code, Failure, Outcome},
     output,
     signals::{Signals, Wanted},
-    spinner::Spinner,
 };
 
 const HELP: &str = "/system TEXT  tell the model who it is (alone: show it)
@@ -133,17 +132,12 @@ impl<'a> Conversation<'a> {
         self.messages.push(json!({ "role": "user", "content": text }));
         let request = self.manner.request(&self.all());
         let mut heard_text = String::new();
-        let spinner = Spinner::start(WAITING);
-        let asking = chat::ask(self.hub, &self.door, &request, |heard| match heard {
-            Heard::Text(text) => {
-                spinner.clear();
+        let mut screen = Screen::start();
+        let asking = chat::ask(self.hub, &self.door, &request, |heard| {
+            if let Heard::Text(text) | Heard::Refusal(text) = heard {
                 heard_text.push_str(text);
-                output::piece(output::printable_answer(text))
             }
-            Heard::Thought(_) => {
-                spinner.now(THINKING);
-                Ok(())
-            }
+            screen.hear(heard)
         });
         let ending = tokio::select! {
             answer = asking => answer.map(Ending::Whole),
@@ -153,12 +147,18 @@ impl<'a> Conversation<'a> {
                 _ => Err(Failure::silent(Code::Failed)),
             },
         };
-        drop(spinner);
-        if !heard_text.is_empty() && !heard_text.ends_with('\n') {
-            output::line("")?;
-        }
+        let answer = match &ending {
+            Ok(Ending::Whole(answer)) => Some(answer),
+            _ => None,
+        };
+        screen.end(answer)?;
         match ending {
-            Ok(Ending::Whole(answer)) => tell(&answer),
+            Ok(Ending::Whole(answer)) => {
+                tell(&answer);
+                if let Some(why) = answer.shortfall() {
+                    output::note(format!("({why})"));
+                }
+            }
             Ok(Ending::Stopped) => output::note("(stopped)"),
             Err(failure) => {
                 // So that it can be said again.

@@ -31,6 +31,7 @@ pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
     let program = env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot tell where this program is: {}", plain(&error))))?;
     let line = command_line(&program, global, args)?;
+    let public_url = public_url(args)?;
     let service = match args.manager.unwrap_or(default_manager()) {
         Manager::Systemd => systemd::service(args.what, &line)?,
         Manager::Launchd => launchd::service(args.what, &line)?,
@@ -46,7 +47,34 @@ pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
             program.display()
         ));
     }
-    output::line(format!("Start it:\n{}", service.next))
+    output::line(format!("Start it:\n{}", service.next))?;
+    match public_url {
+        Some(url) => {
+            output::line(format!("Then log in as its admin, with that token:\n  virtual-llm login {url}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The hub's `--public-url`: a service that cannot start helps nobody, so a wrong one is found here.
+fn public_url(args: &InstallArgs) -> Result<Option<String>, Failure> {
+    if args.what != Served::Hub {
+        return Ok(None);
+    }
+    let mut words = args.rest.iter();
+    let mut given = None;
+    while let Some(word) = words.next() {
+        let text = match word.strip_prefix("--public-url") {
+            Some("") => words.next().map(String::as_str),
+            Some(rest) => rest.strip_prefix('='),
+            None => continue,
+        };
+        let text = text.ok_or_else(|| Failure::usage("--public-url needs an address"))?;
+        let url = crate::cli::public_url(text)
+            .map_err(|why| Failure::usage(format!("--public-url '{text}': {why}")))?;
+        given = Some(url);
+    }
+    Ok(given)
 }
 
 const fn default_manager() -> Manager {

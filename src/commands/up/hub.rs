@@ -25,7 +25,8 @@ pub(super) struct Embedded {
 
 impl Embedded {
     /// Starts it; on `port` and no other if one is given.
-    pub(super) async fn start(port: Option<u16>) -> Result<Self, Failure> {
+    pub(super) async fn start(port: Option<u16>, public_url: Option<String>) -> Result<Self, Failure> {
+        let options = |port| options(port, public_url.clone());
         let hub = match (Hub::start(options(port.unwrap_or(USUAL_PORT))).await, port) {
             (Err(HubError::PortInUse(_)), None) => Hub::start(options(0)).await,
             (started, _) => started,
@@ -46,9 +47,10 @@ impl Embedded {
     }
 }
 
-fn options(port: u16) -> HubOptions {
+fn options(port: u16, public_url: Option<String>) -> HubOptions {
     HubOptions {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        public_url,
         data: DataDir::Memory,
         admin_token: None,
         tls: None,

@@ -42,7 +42,8 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, mut signals: Signals) ->
     if let Err(failure) = &show.answered {
         output::note(format!("warning: {}", failure.text().unwrap_or_default()));
     }
-    output::piece(words::how_to_use(&show.hub.url, &show.hub.token, &show.model))?;
+    let url = args.public_url.as_ref().unwrap_or(&show.hub.url);
+    output::piece(words::how_to_use(url, &show.hub.token, &show.model))?;
     serve(show, &mut signals).await
 }
 
@@ -59,7 +60,7 @@ async fn show(global: &Global, args: &UpArgs) -> Result<Show, Failure> {
     let places = Places::find(global)?;
     let published = config::load(&places.config)?;
     let offer = Offer::make(published, args.model.as_deref()).await?;
-    let hub = Embedded::start(args.port).await?;
+    let hub = Embedded::start(args.port, args.public_url.clone()).await?;
     output::line(words::greeting(&hub.url, &offer))?;
     let model = offer.model.to_string();
     let credentials = Credentials::new(hub.url.clone(), hub.token.clone());
@@ -79,7 +80,9 @@ async fn say_hello(hub: &Embedded, model: &str) -> Outcome {
     output::line(format!("you> {PROMPT}"))?;
     output::piece(format!("{model}> "))?;
     let answer = chat::ask(&client, &chat::Door::llm(model), &request, |heard| match heard {
-        Heard::Text(text) | Heard::Thought(text) => output::piece(output::printable_answer(text)),
+        Heard::Text(text) | Heard::Thought(text) | Heard::Refusal(text) => {
+            output::piece(output::printable_answer(text))
+        }
     })
     .await;
     output::line("")?;

@@ -1,5 +1,7 @@
 //! `add`: from a backend that runs to a line in the configuration.
 
+mod pick;
+
 use std::io::{self, IsTerminal as _};
 
 use serde_json::{Map, Value, json};
@@ -8,10 +10,12 @@ use crate::{
     cli::{AddArgs, Global},
     client,
     config::{self, Places},
+    control,
     discover::{self, Found},
     exit::{Failure, Outcome},
     output,
 };
+use pick::pick;
 
 /// Runs it.
 pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
@@ -23,57 +27,101 @@ pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
     }
     let found = find(args).await?;
     let known = providers(&mut file, &shown)?;
-    let is_terminal = io::stdin().is_terminal();
-    if !args.yes && args.model.is_none() && !is_terminal {
+    if !args.yes && args.model.is_none() && !io::stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask on: give --yes, or --model MODEL"));
     }
-    let mut added = Vec::new();
-    for model in &found {
-        if let Some(name) = published_as(known, model) {
-            output::line(format!("{} is published already, as {name}", output::printable(&model.model)))?;
-            continue;
+    let mut offered = Vec::new();
+    for model in found {
+        match published_as(known, &model) {
+            Some(name) => {
+                output::line(format!("{} is published already, as {name}", output::printable(&model.model)))?;
+            }
+            None => offered.push(model),
         }
-        let named = args.name.clone().filter(|_| added.is_empty());
-        let free = match named {
-            Some(name) => name,
-            None => discover::name(&model.model, |name| has_name(known, name))
-                .map(|name| name.to_string())
-                .ok_or_else(|| {
-                Failure::failed(format!("there is no name for '{}': give --name", model.model))
-            })?,
-        };
-        wire::WireName::parse(&free).map_err(|error| Failure::usage(format!("--name '{free}': {error}")))?;
-        if has_name(known, &free) {
-            return Err(Failure::usage(format!(
-                "{shown} has a provider '{free}' already: give another --name"
-            )));
-        }
-        let choice = if args.yes || args.model.is_some() {
-            Some(Choice { name: free, public: args.public })
-        } else {
-            ask(model, free, args.public).await?
-        };
-        let Some(choice) = choice else { continue };
-        known.push(provider(model, &choice, args.pool.as_deref()));
-        added.push(choice.name);
     }
-    if added.is_empty() {
+    let mut choice = Choice { public: args.public, pool: args.pool.clone() };
+    let picked = if args.yes || args.model.is_some() || offered.is_empty() {
+        named_by_option(&offered, args.name.clone(), known, &shown)?
+    } else {
+        let picked = pick(offered, args.name.clone(), known, &shown).await?;
+        if !picked.is_empty() {
+            choice = choice.ask(args).await?;
+        }
+        picked
+    };
+    for (model, name) in &picked {
+        known.push(provider(model, name, &choice));
+    }
+    if picked.is_empty() {
         return output::line(format!("Nothing was added to {shown}."));
     }
     config::write_json(&places.config, &file)?;
-    output::line(format!("Added to {shown}: {}", added.join(", ")))?;
-    let next = if places.credentials.exists() {
+    let names: Vec<_> = picked.into_iter().map(|(_, name)| name).collect();
+    output::line(format!("Added to {shown}: {}", names.join(", ")))?;
+    output::line(format!("Next: {}", next(&places)))
+}
+
+/// What makes it known at the hub.
+fn next(places: &Places) -> &'static str {
+    if control::is_answered(places) {
+        "virtual-llm reload (a registrar is running here, and reads the configuration again by it)"
+    } else if places.credentials.exists() {
         "virtual-llm publish"
     } else {
         "virtual-llm login URL, then virtual-llm publish"
-    };
-    output::line(format!("Next: {next}"))
+    }
 }
 
-/// How a person wants it.
+/// How all that is added is published.
 struct Choice {
-    name: String,
     public: bool,
+    pool: Option<String>,
+}
+
+impl Choice {
+    /// What the options left open, once for all models.
+    async fn ask(self, args: &AddArgs) -> Result<Self, Failure> {
+        let public = args.public || yes("May everybody at the hub use them? [y/N] ", false).await?;
+        let pool = match self.pool {
+            Some(pool) => Some(pool),
+            None => Some(answer("Pool that they join [none]: ").await?).filter(|pool| !pool.is_empty()),
+        };
+        if let Some(pool) = &pool {
+            wire::WireName::parse(pool).map_err(|error| Failure::usage(format!("pool '{pool}': {error}")))?;
+        }
+        Ok(Self { public, pool })
+    }
+}
+
+/// Each model with its name: the first has the one that was given, the others a free one.
+fn named_by_option(
+    offered: &[Found],
+    given: Option<String>,
+    known: &[Value],
+    shown: &str,
+) -> Result<Vec<(Found, String)>, Failure> {
+    let mut named: Vec<(Found, String)> = Vec::new();
+    let mut given = given;
+    for model in offered {
+        let name = if let Some(name) = given.take() {
+            checked(name, known, shown)?
+        } else {
+            let is_taken = |name: &str| has_name(known, name) || named.iter().any(|(_, other)| other == name);
+            let name = discover::name(&model.model, is_taken).map(|name| name.to_string());
+            let none = || Failure::failed(format!("there is no name for '{}': give --name", model.model));
+            name.ok_or_else(none)?
+        };
+        named.push((model.clone(), name));
+    }
+    Ok(named)
+}
+
+fn checked(name: String, known: &[Value], shown: &str) -> Result<String, Failure> {
+    wire::WireName::parse(&name).map_err(|error| Failure::usage(format!("--name '{name}': {error}")))?;
+    if has_name(known, &name) {
+        return Err(Failure::usage(format!("{shown} has a provider '{name}' already: give another --name")));
+    }
+    Ok(name)
 }
 
 async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
@@ -148,31 +196,19 @@ fn has_name(known: &[Value], name: &str) -> bool {
     known.iter().any(|provider| provider["name"] == name || provider["publishName"] == name)
 }
 
-fn provider(found: &Found, choice: &Choice, pool: Option<&str>) -> Value {
+fn provider(found: &Found, name: &str, choice: &Choice) -> Value {
     let mut provider = json!({
-        "name": choice.name,
+        "name": name,
         "type": found.server.kind,
         "model": found.model,
         "url": found.url,
         "publish": true,
         "visibility": if choice.public { "public" } else { "private" },
     });
-    if let Some(pool) = pool {
+    if let Some(pool) = &choice.pool {
         provider["poolName"] = json!(pool);
     }
     provider
-}
-
-async fn ask(found: &Found, name: String, public: bool) -> Result<Option<Choice>, Failure> {
-    let what = format!("{} ({} at {})", output::printable(&found.model), found.server.label, found.url);
-    if !yes(&format!("Publish {what}? [Y/n] "), true).await? {
-        return Ok(None);
-    }
-    let written = answer(&format!("Name at the hub [{name}]: ")).await?;
-    let name = if written.is_empty() { name } else { written };
-    wire::WireName::parse(&name).map_err(|error| Failure::usage(format!("'{name}': {error}")))?;
-    let public = public || yes("May everybody at the hub use it? [y/N] ", false).await?;
-    Ok(Some(Choice { name, public }))
 }
 
 async fn yes(question: &str, default: bool) -> Result<bool, Failure> {

@@ -1,0 +1,100 @@
+//! One list of what was found, from which a person picks by number.
+
+use serde_json::Value;
+
+use super::{answer, checked, named_by_option};
+use crate::{discover::Found, exit::Failure, output};
+
+/// Shows one list of all models; the person picks from it by number.
+pub(super) async fn pick(
+    offered: Vec<Found>,
+    given: Option<String>,
+    known: &[Value],
+    shown: &str,
+) -> Result<Vec<(Found, String)>, Failure> {
+    let proposed = named_by_option(&offered, None, known, shown)?;
+    let width = offered.len().to_string().len();
+    let models: Vec<_> = offered.iter().map(|found| output::printable(&found.model)).collect();
+    let longest = models.iter().map(|model| model.chars().count()).max().unwrap_or_default().min(60);
+    output::note("Models that run here:");
+    for (number, (found, model)) in offered.iter().zip(&models).enumerate() {
+        output::note(format!(
+            "{:>width$}  {model:<longest$}  {} at {}",
+            number + 1,
+            found.server.label,
+            found.url
+        ));
+    }
+    let picked = loop {
+        let text = answer("Which are to be published? (numbers such as 1,3-5, or all; empty: none) ").await?;
+        match numbers(&text, offered.len()) {
+            Ok(numbers) => break numbers,
+            Err(why) => output::note(why),
+        }
+    };
+    let of_number = |number: usize| proposed.get(number).cloned();
+    let mut named: Vec<(Found, String)> = picked.into_iter().filter_map(of_number).collect();
+    if let [(_, name)] = named.as_mut_slice() {
+        // One model may have a name of its own choice; many have what their models are called.
+        let written = match given {
+            Some(name) => name,
+            None => answer(&format!("Name at the hub [{name}]: ")).await?,
+        };
+        if !written.is_empty() {
+            *name = checked(written, known, shown)?;
+        }
+    } else if let (Some(given), Some((_, name))) = (given, named.first_mut()) {
+        *name = checked(given, known, shown)?;
+    }
+    Ok(named)
+}
+
+/// The places in a list of `count` that `1,3-5` or `all` names, each once, in order.
+fn numbers(text: &str, count: usize) -> Result<Vec<usize>, String> {
+    let text = text.replace(" -", "-").replace("- ", "-");
+    if text.trim().eq_ignore_ascii_case("all") {
+        return Ok((0..count).collect());
+    }
+    let number = |text: &str| {
+        let number = text.trim().parse::<usize>().ok().filter(|number| (1..=count).contains(number));
+        number.ok_or_else(|| format!("'{}' is no number from 1 to {count}", output::printable(text.trim())))
+    };
+    let mut picked = vec![false; count];
+    for part in text.split([',', ' ', ';']).filter(|part| !part.trim().is_empty()) {
+        let (from, to) = match part.split_once('-') {
+            Some((from, to)) => (number(from)?, number(to)?),
+            None => (number(part)?, number(part)?),
+        };
+        if from > to {
+            return Err(format!("'{part}' runs backwards"));
+        }
+        picked[from - 1..to].fill(true);
+    }
+    Ok((0..count).filter(|&at| picked[at]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn a_pick_is_numbers_ranges_all_or_nothing() {
+        let of_seven = |text: &str| numbers(text, 7);
+        for (text, expected) in [
+            ("", &[][..]),
+            ("  ", &[]),
+            ("2", &[1]),
+            ("7,1", &[0, 6]),
+            ("1,3-5", &[0, 2, 3, 4]),
+            ("3-5 4-6, 6", &[2, 3, 4, 5]),
+            ("ALL", &[0, 1, 2, 3, 4, 5, 6]),
+            ("4-4", &[3]),
+            ("2 - 3", &[1, 2]),
+        ] {
+            assert_eq!(of_seven(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["0", "8", "x", "1-9", "5-3", "-2", "2-", "all,1", "1.5"] {
+            assert!(of_seven(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The hub's address as others see it, in everything that prints one, and what a script gets of a new token.
+
+use serde_json::Value;
+
+use crate::support::process::{Home, Process};
+use crate::support::team::{ADMIN, free_port};
+use crate::support::terminal::Terminal;
+
+const PUBLIC: &str = "https://models.example.org/team-a";
+
+async fn hub(options: &[&str]) -> (Home, String, Process) {
+    let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
+    let usual = ["hub", "--in-memory", "--listen", &listen];
+    let mut command = home.command(&[&usual, options].concat());
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("listens on").await;
+    let url = format!("http://{listen}");
+    home.credentials(&url, ADMIN);
+    (home, url, hub)
+}
+
+#[actix_rt::test]
+async fn a_new_token_comes_with_the_address_that_its_user_can_reach() {
+    let slashed = format!("{PUBLIC}/");
+    let (home, _, hub) = hub(&["--public-url", &slashed]).await;
+    hub.logs(&format!("others reach the hub at {PUBLIC}")).await;
+    let create = ["token", "create", "--user", "zoe"];
+    let login = format!("virtual-llm login {PUBLIC}");
+
+    let piped = home.run(&create).await;
+    assert_eq!((piped.code(), piped.stdout.lines().count()), (0, 1), "{piped:?}");
+    let token = piped.stdout.trim();
+    assert!(token.len() > 20 && token.bytes().all(|byte| byte.is_ascii_graphic()), "{piped:?}");
+    assert!(piped.stderr.ends_with(&format!("{login}\n")) && !piped.stderr.contains(token), "{piped:?}");
+
+    let terminal = Terminal::start(&home, &create, 100);
+    let (status, text) = terminal.end().await;
+    assert!(status.success() && text.contains(&login), "{text}");
+
+    let json = home.run(&[&create[..], &["-o", "json"]].concat()).await;
+    let made: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((made["user"].as_str(), made["hubUrl"].as_str()), (Some("zoe"), Some(PUBLIC)));
+    assert!(made["token"].is_string() && made["id"].is_string() && json.stderr.is_empty(), "{json:?}");
+    let yaml = home.run(&[&create[..], &["-o", "yaml"]].concat()).await.stdout;
+    assert!(yaml.contains(&format!("hubUrl: {PUBLIC}")) && yaml.contains("token: "), "{yaml}");
+    let list = home.run(&["token", "list", "-o", "json"]).await.stdout;
+    assert!(!list.contains("hubUrl") && !list.contains(token), "{list}");
+}
+
+#[actix_rt::test]
+async fn a_hub_that_was_told_nothing_is_where_its_caller_found_it() {
+    let (home, url, _hub) = hub(&[]).await;
+    let piped = home.run(&["token", "create", "--user", "zoe"]).await;
+    assert!(piped.stderr.contains(&format!("virtual-llm login {url}\n")), "{piped:?}");
+    let json = home.run(&["token", "create", "--user", "zoe", "-o", "json"]).await.stdout;
+    let made: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(made["hubUrl"], url);
+}
+
+#[actix_rt::test]
+async fn an_address_that_nobody_can_use_is_bad_usage() {
+    let home = Home::new();
+    for bad in [
+        "hub.example",
+        "ftp://hub.example",
+        "https://",
+        "https://h/?a=b",
+        "https://h/#x",
+        "https://me@h",
+        "http://h:0",
+        "https://h:70000/x",
+        "",
+    ] {
+        for command in [
+            &["hub", "--in-memory", "--listen", "127.0.0.1:0", "--public-url", bad][..],
+            &["up", "--once", "--public-url", bad],
+            &["service", "install", "hub", "--print", "--", "--public-url", bad],
+        ] {
+            let outcome = home.run(command).await;
+            assert_eq!(outcome.code(), 2, "{command:?}: {outcome:?}");
+            assert!(
+                outcome.stderr.contains("--public-url") && outcome.stderr.contains("expected"),
+                "{outcome:?}"
+            );
+        }
+    }
+    let print = ["service", "install", "hub", "--print", "--", "--public-url", PUBLIC];
+    let unit = home.run(&print).await;
+    assert!(unit.stdout.contains(&format!("--public-url {PUBLIC}")), "{unit:?}");
+}
+
+#[actix_rt::test]
+async fn up_prints_the_address_that_others_use() {
+    let home = Home::new();
+    home.providers(&serde_json::json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let port = free_port().to_string();
+    let up = home.start(&["up", "--model", "echo", "--port", &port, "--public-url", PUBLIC]);
+    up.prints("Serving until Ctrl-C").await;
+    let text = up.stdout();
+    assert!(text.contains(&format!("URL    {PUBLIC}\n")), "{text}");
+    assert!(
+        text.contains(&format!("base_url=\"{PUBLIC}/v1\"")) && text.contains(&format!("curl {PUBLIC}/v1/"))
+    );
+}

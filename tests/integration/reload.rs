@@ -1,0 +1,238 @@
+//! What changes while a registrar runs, and what `publish` says when it starts.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::backend::FakeBackend;
+use crate::support::process::{Home, Process};
+use crate::support::team::{ADMIN, free_port, start_registrar};
+use crate::support::terminal::Terminal;
+use crate::support::wait_until;
+
+/// A hub, and a home that is logged in there.
+async fn hub() -> (Home, Process) {
+    let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
+    let mut command = home.command(&["hub", "--in-memory", "--listen", &listen]);
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://{listen}"), ADMIN);
+    (home, hub)
+}
+
+fn mock(name: &str) -> Value {
+    json!({ "name": name, "type": "mock", "publish": true })
+}
+
+fn config(home: &Home, providers: &Value, agents: &Value) {
+    home.write("config.json", &json!({ "providers": providers, "agents": agents }).to_string());
+}
+
+#[actix_rt::test]
+async fn reload_says_what_was_added_changed_and_removed_and_keeps_the_old_over_a_broken_file() {
+    let (home, _hub) = hub().await;
+    config(&home, &json!([mock("one"), mock("two")]), &json!([]));
+    let none = home.run(&["reload"]).await;
+    assert_eq!(none.code(), 1);
+    assert!(none.stderr.contains("no registrar is running here"), "{none:?}");
+
+    let registrar = start_registrar(&home);
+    registrar.logs("control channel open").await;
+    let same = home.run(&["reload"]).await;
+    assert_eq!((same.code(), same.stdout.as_str()), (0, "read again: nothing changed\n"), "{same:?}");
+    let mut changed = mock("two");
+    changed["description"] = "another".into();
+    let agent = json!({ "name": "clerk", "llm": "three", "publish": true, "visibility": "public" });
+    config(&home, &json!([changed, mock("three")]), &json!([agent]));
+    let told = home.run(&["reload"]).await;
+    assert_eq!(told.code(), 0, "{told:?}");
+    assert_eq!(told.stdout, "added    LLM three\nadded    agent clerk\nchanged  LLM two\nremoved  LLM one\n");
+    assert!(told.stderr.contains("warning: ") && told.stderr.contains("the private LLM 'three'"), "{told:?}");
+    wait_until("the hub has it", || async {
+        let table = home.run(&["get", "llm", "-o", "json"]).await.stdout;
+        let rows: Value = serde_json::from_str(&table).ok()?;
+        let status = |name: &str| rows.as_array()?.iter().find(|row| row["name"] == name).cloned();
+        (status("three")?["status"] == "active" && status("one")?["status"] == "inactive").then_some(())
+    })
+    .await;
+
+    for (text, word) in [
+        ("{ \"providers\": [ ", "config.json"),
+        (r#"{ "providers": [{ "name": "x", "type": "vlmm", "publish": true }] }"#, "did you mean 'vllm'?"),
+        (
+            r#"{ "providers": [{ "name": "x", "type": "mock", "publish": true }],
+                 "agents": [{ "name": "a", "llm": "nothing-like-it", "publish": true }] }"#,
+            "agents[0].llm: 'nothing-like-it' is published neither here nor at the hub",
+        ),
+    ] {
+        home.write("config.json", text);
+        let broken = home.run(&["reload"]).await;
+        assert_eq!(broken.code(), 1, "{broken:?}");
+        assert!(
+            broken.stderr.contains("the old configuration stays") && broken.stderr.contains(word),
+            "{broken:?}"
+        );
+    }
+    assert!(home.run(&["status"]).await.stdout.contains("three"));
+    config(&home, &json!([]), &json!([]));
+    let emptied = home.run(&["reload"]).await;
+    assert_eq!(emptied.stdout, "removed  LLM three\nremoved  LLM two\nremoved  agent clerk\n", "{emptied:?}");
+}
+
+#[actix_rt::test]
+async fn publish_says_what_goes_where_and_warns_of_backends_that_are_not_as_configured() {
+    let (home, _hub) = hub().await;
+    let (backend, nobody) = (FakeBackend::start(), free_port());
+    let at = |name: &str, model: &str, url: String| json!({ "name": name, "type": "openai", "model": model, "url": url, "publish": true });
+    let gone = || format!("http://127.0.0.1:{nobody}/v1");
+    let mut sleeps = at("sleeps", "m", gone());
+    sleeps["wake"] = json!({ "type": "command", "command": "true" });
+    config(
+        &home,
+        &json!([
+            at("good", "fake-model", backend.url()),
+            at("lacking", "/srv/x/y.gguf", backend.url()),
+            at("away", "m", gone()),
+            sleeps
+        ]),
+        &json!([{ "name": "clerk", "llm": "good", "publish": true }]),
+    );
+    let registrar = start_registrar(&home);
+    registrar.logs("control channel open").await;
+    registrar.logs("provider lacking: the backend has no model 'y.gguf'").await;
+    registrar.logs("provider away: the backend cannot be reached").await;
+    let log = registrar.stderr();
+    let line = log.lines().find(|line| line.contains("publishing to http://127.0.0.1:")).unwrap();
+    assert!(line.contains("4 LLMs: good (fake-model, private), lacking (y.gguf, private)"), "{line}");
+    assert!(line.contains("; 1 agent: clerk"), "{line}");
+    for secret in [backend.url(), gone(), "/srv/x".to_owned()] {
+        assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
+    }
+    assert!(!log.contains("provider sleeps: the backend") && !log.contains("provider good: the"), "{log}");
+}
+
+#[actix_rt::test]
+async fn publish_with_nothing_valid_is_a_mistake_and_with_nothing_at_all_is_none() {
+    let home = Home::new();
+    home.credentials("http://127.0.0.1:9", "t");
+    for (kind, meant) in [("lama.cpp", "did you mean 'llamacpp'?"), ("LM-Studio", "did you mean 'lmstudio'?")]
+    {
+        config(&home, &json!([{ "name": "a", "type": kind, "model": "m", "publish": true }]), &json!([]));
+        for (command, code) in [("publish", 2), ("check", 1)] {
+            let outcome = home.run(&[command]).await;
+            let said = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert_eq!(outcome.code(), code, "{outcome:?}");
+            assert!(said.contains(meant) && said.contains("providers[0].type"), "{outcome:?}");
+        }
+    }
+    config(&home, &json!([{ "name": "a", "type": "olama", "model": "m" }]), &json!([]));
+    let outcome = home.run(&["publish"]).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("nothing to publish"), "{outcome:?}");
+}
+
+#[actix_rt::test]
+async fn an_agent_needs_an_llm_here_or_at_the_hub() {
+    let (home, hub) = hub().await;
+    let agent = |llm: &str| json!([{ "name": "clerk", "llm": llm, "publish": true }]);
+    let create =
+        ["create", "llm", "far", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
+    assert_eq!(home.run(&[&create[..], &["--pool-name", "far-pool"]].concat()).await.code(), 0);
+    for llm in ["here", "far", "far-pool"] {
+        config(&home, &json!([mock("here")]), &agent(llm));
+        let outcome = home.run(&["check"]).await;
+        assert_eq!(outcome.code(), 0, "{llm}: {outcome:?}");
+    }
+    let mut kept = mock("kept");
+    kept["publish"] = false.into();
+    for (llm, word) in [("kept", "\"publish\": true"), ("nowhere", "published neither here nor at the hub")] {
+        config(&home, &json!([mock("here"), kept]), &agent(llm));
+        for (command, code) in [("check", 1), ("publish", 2)] {
+            let outcome = home.run(&[command]).await;
+            let said = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert_eq!(outcome.code(), code, "{llm}: {outcome:?}");
+            assert!(said.contains("agents[0].llm") && said.contains(word), "{outcome:?}");
+        }
+    }
+    // A hub that is away says nothing of what it has: the registrar waits for it as ever.
+    hub.signal(Signal::SIGTERM);
+    assert_eq!(hub.end().await.code(), 0);
+    config(&home, &json!([mock("here")]), &agent("nowhere"));
+    let registrar = start_registrar(&home);
+    registrar.logs("whether the hub has it cannot be asked now").await;
+    registrar.logs("publishing to ").await;
+    registrar.signal(Signal::SIGTERM);
+    assert_eq!(registrar.end().await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn add_shows_one_list_and_asks_once_how_to_publish_what_was_picked() {
+    let (home, _hub) = hub().await;
+    let backend = FakeBackend::start();
+    let models: Vec<String> = (1..=12).map(|n| format!("org/Model-{n}")).collect();
+    backend.script(|script| script.models = Some(models));
+    let terminal = Terminal::start(&home, &["add", "--url", &backend.url()], 100);
+    terminal.shows("12  org/Model-12").await;
+    terminal.shows("Which are to be published?").await;
+    terminal.types("2-99\r");
+    terminal.shows("'99' is no number from 1 to 12").await;
+    terminal.types("1, 3-4\r");
+    terminal.shows("May everybody at the hub use them?").await;
+    terminal.types("y\r");
+    terminal.shows("Pool that they join").await;
+    terminal.types("team\r");
+    terminal.shows("Next: virtual-llm publish").await;
+    let (status, text) = terminal.end().await;
+    assert!(status.success(), "{text}");
+    assert_eq!(
+        text.matches('?').count(),
+        3,
+        "one question for the list, asked twice, and one for all: {text}"
+    );
+    let file = std::fs::read(home.mcpctl().join("config.json")).unwrap();
+    let file: Value = serde_json::from_slice(&file).unwrap();
+    let added = file["llm"]["providers"].as_array().unwrap();
+    let names: Vec<_> = added.iter().map(|provider| provider["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["model-1", "model-3", "model-4"]);
+    for provider in added {
+        assert_eq!((&provider["poolName"], &provider["visibility"]), (&json!("team"), &json!("public")));
+    }
+
+    let nothing = Terminal::start(&home, &["add", "--url", &backend.url()], 100);
+    nothing.shows("Which are to be published?").await;
+    nothing.types("\r");
+    let (status, text) = nothing.end().await;
+    assert!(status.success() && text.contains("Nothing was added"), "{text}");
+    assert!(text.contains("org/Model-3 is published already, as model-3"), "{text}");
+    // Beside a registrar that runs, the next step is another.
+    let registrar = start_registrar(&home);
+    registrar.logs("control channel open").await;
+    let one = Terminal::start(&home, &["add", "--url", &backend.url(), "--public", "--pool", "p"], 100);
+    one.shows("Which are to be published?").await;
+    one.types("9\r");
+    one.shows("Name at the hub [model-12]").await;
+    one.types("twelve\r");
+    one.shows("Next: virtual-llm reload").await;
+    assert!(one.end().await.0.success());
+    let told = home.run(&["reload"]).await;
+    assert_eq!(told.stdout, "added    LLM twelve\n", "{told:?}");
+    let flags = ["add", "--url", &backend.url(), "--yes", "--pool", "p"];
+    let rest = home.run(&flags).await;
+    assert!(
+        rest.stdout.contains("model-2, model-5") && rest.stdout.contains("virtual-llm reload"),
+        "{rest:?}"
+    );
+}
+
+#[actix_rt::test]
+async fn pause_says_what_callers_get() {
+    let (home, _hub) = hub().await;
+    config(&home, &json!([mock("one")]), &json!([]));
+    let registrar = start_registrar(&home);
+    registrar.logs("control channel open").await;
+    for (args, word) in [(&["pause", "--for", "3m"][..], "for 3m"), (&["pause"], "`virtual-llm resume`")] {
+        let told = home.run(args).await.stdout;
+        assert!(told.contains("503") && told.contains(word) && !told.contains("wait"), "{told}");
+    }
+    let status = home.run(&["status"]).await.stdout;
+    assert!(status.contains("callers get 503"), "{status}");
+}
