@@ -69,7 +69,8 @@ async fn each_trouble_with_tls_is_told_by_its_name() {
         let publish = home.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
         publish.logs("not registered").await;
         let outcome = stopped(publish).await;
-        let first = outcome.stderr.lines().next().unwrap().split("; next try").next().unwrap().to_owned();
+        let first = outcome.stderr.lines().find(|line| line.contains("not registered")).unwrap();
+        let first = first.split("; next try").next().unwrap().to_owned();
         let outcome = Outcome { stderr: first, ..outcome };
         sheet.note(what, &home, &args.iter().map(String::as_str).collect::<Vec<_>>(), &outcome, &hidden);
     }
