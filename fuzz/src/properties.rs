@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use wire::features::Hello;
-use wire::json::{JsonError, Object, compact};
+use wire::json::{JsonError, Object, compact, spans};
 use wire::result::TaskResult;
 use wire::sse::{Decoder, write_comment, write_data, write_event};
 use wire::task::Task;
@@ -137,6 +137,26 @@ pub fn json(bytes: &[u8]) {
         Err(_) => assert!(theirs.is_err(), "{text:?}"),
     }
     let _ = Object::parse(text).map(|object| object.to_string());
+    members(text);
+}
+
+/// The scan that finds members takes exactly the objects that the checker takes, finds what a parse finds, and changes
+/// nothing but line breaks.
+fn members(text: &str) {
+    const KEY: &str = "model";
+
+    let mut line = text.as_bytes().to_vec();
+    let Ok([found]) = spans(&mut line, [KEY]) else {
+        let is_object = text.trim_ascii_start().starts_with('{');
+        return assert!(!is_object || compact(text).is_err(), "{text:?}");
+    };
+    let line = String::from_utf8(line).unwrap();
+    assert!(!line.contains(['\r', '\n']));
+    assert_eq!(compact(&line), compact(text));
+    if let Ok(object) = Object::parse(&line) {
+        let theirs = object.members().filter(|(key, _)| *key == KEY).map(|(_, value)| value);
+        assert!(theirs.eq(found.into_iter().map(|span| &line[span])), "{text:?}");
+    }
 }
 
 /// A session file gives an id that can be a header's value, or none.

@@ -48,13 +48,10 @@ impl Progress {
         let mut out = Vec::new();
         let mut next = self.next;
         let known = self.response.as_deref().and_then(|response| Object::parse(response).ok());
-        let mut response = known.unwrap_or_else(|| {
-            let mut response = Object::default();
-            response.set("id", quote(id));
-            response.set("created_at", created.to_string());
-            response.set("model", quote(model));
-            response
-        });
+        let mut response = known.unwrap_or_default();
+        response.set_default("id", quote(id));
+        response.set_default("created_at", created.to_string());
+        response.set_default("model", quote(model));
         for (key, value) in [
             ("object", r#""response""#),
             ("incomplete_details", "null"),

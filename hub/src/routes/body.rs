@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 1024;
 /// ...and has had this long: a line of 56 kbit/s is seven times as fast, and one that stalls for a while catches up.
 const HEAD_START: Duration = Duration::from_mins(1);
+/// A body of unknown length is read in blocks of so many bytes, and put together at its end.
+const BLOCK: usize = 1 << 20;
 /// What is read past the limit before we answer: a client that is still writing does not read its 413, and loses it
 /// when the connection is reset.
 const OVERRUN: usize = 64 << 20;
@@ -47,7 +49,12 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<(Vec<u8>, Held), ApiError> {
     // Read first: a client that is still writing does not read what it is answered.
-    let (body, mut held) = read_coded(req, payload, limit).await?;
+    let (blocks, mut held) = read_coded(req, payload, limit).await?;
+    let size = blocks.iter().map(Vec::len).sum();
+    let body = match <[Vec<u8>; 1]>::try_from(blocks) {
+        Ok([body]) => body,
+        Err(blocks) => heavy(size, move || Ok(blocks.concat())).await?,
+    };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
         return Ok((body, held));
@@ -60,12 +67,13 @@ pub(super) async fn read(
     decoded.await
 }
 
-/// The whole body as it came.
+/// The whole body as it came: in one block if its length was announced, else in blocks of [`BLOCK`], since a vector that
+/// grows is copied again and again.
 async fn read_coded(
     req: &HttpRequest,
     mut payload: Payload,
     limit: usize,
-) -> Result<(Vec<u8>, Held), ApiError> {
+) -> Result<(Vec<Vec<u8>>, Held), ApiError> {
     let mut held = held(req);
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
@@ -79,7 +87,7 @@ async fn read_coded(
         None => None,
     };
     let room = announced.filter(|_| refusal.is_none());
-    let mut body = Vec::with_capacity(room.unwrap_or(0));
+    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0))];
     let mut size = 0;
     let begin = Instant::now();
     loop {
@@ -98,17 +106,20 @@ async fn read_coded(
             refusal = held.grow(read.len()).err();
         }
         if refusal.is_none() {
-            body.extend_from_slice(&read);
+            match blocks.last_mut() {
+                Some(last) if announced.is_some() || last.len() < BLOCK => last.extend_from_slice(&read),
+                _ => blocks.push(read.to_vec()),
+            }
         } else if size > limit + OVERRUN {
             break;
         } else {
-            body = Vec::new();
+            blocks = Vec::new();
         }
     }
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    Ok((body, held))
+    Ok((blocks, held))
 }
 
 fn slow() -> ApiError {
@@ -125,17 +136,6 @@ fn is_too_slow(elapsed: Duration, size: usize) -> bool {
 pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<(RequestBody, Held), ApiError> {
     let (body, held) = read(req, payload, INFERENCE).await?;
     Ok((heavy(body.len(), move || RequestBody::parse(body)).await?, held))
-}
-
-/// The whole body as text.
-pub(super) async fn text(
-    req: &HttpRequest,
-    payload: Payload,
-    limit: usize,
-) -> Result<(String, Held), ApiError> {
-    let (body, held) = read(req, payload, limit).await?;
-    let text = String::from_utf8(body);
-    Ok((text.map_err(|_| ApiError::bad_request("the request's body is not UTF-8"))?, held))
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.

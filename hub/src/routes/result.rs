@@ -9,6 +9,7 @@ use wire::result::TaskResult;
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::model::Caller;
 use crate::relay::{Rejection, Sender, Submitted, refuse, submit};
 
@@ -25,19 +26,20 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(&req, &caller, &id);
     // One that broke off on its way may come again; one that is too large never gets smaller.
-    let (text, _held) = body::text(&req, payload, body::RESULT).await.inspect_err(|error| {
+    let (body, _held) = body::read(&req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             refuse(&hub, from);
         }
     })?;
-    let result = TaskResult::parse(&text).map_err(|error| {
-        refuse(&hub, from);
-        ApiError::bad_request(error.to_string())
-    })?;
-    let mut hasher = DefaultHasher::new();
-    hasher.write(text.as_bytes());
-    drop(text);
-    let outcome = submit(&hub, from, result, hasher.finish()).await;
+    let read = heavy(body.len(), move || {
+        let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
+        let result = TaskResult::parse(&text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.as_bytes());
+        Ok((result, hasher.finish()))
+    });
+    let (result, digest) = read.await.inspect_err(|_| refuse(&hub, from))?;
+    let outcome = submit(&hub, from, result, digest).await;
     answer(outcome)
 }
 

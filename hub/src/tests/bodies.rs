@@ -139,6 +139,30 @@ async fn embeddings_and_ranks_are_plain_json_whatever_stream_says() {
     hub.stop().await;
 }
 
+#[actix_rt::test]
+async fn a_body_of_unannounced_length_arrives_whole() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let text: String = (0..400_000).map(|number| format!("{number} ")).collect();
+    let body = json!({ "model": "a", "messages": text }).to_string();
+    let mut upload = hub.ask("POST", "/v1/chat/completions").upload().await;
+    let (answer, ()) = futures_util::join!(
+        async {
+            for piece in body.as_bytes().chunks(77_777) {
+                upload.write(std::str::from_utf8(piece).unwrap()).await;
+            }
+            upload.finish().await
+        },
+        async {
+            let task = publisher.task().await;
+            assert!(task["request"]["messages"] == text, "it is another text");
+            publisher.answer(&hub, &task, "hello").await;
+        }
+    );
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
 /// Others are served while large bodies are read, for a model that there is and one that there is not.
 #[actix_rt::test]
 async fn a_large_body_keeps_nobody_waiting() {
