@@ -105,3 +105,12 @@ pub struct Refusal {
     /// The wait that it asked for.
     pub retry_after: Option<Duration>,
 }
+
+impl Refusal {
+    /// The wait in whole seconds, rounded up.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        let wait = self.retry_after?;
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}

@@ -68,7 +68,7 @@ pub(crate) async fn server(steps: Vec<Step>) -> Server {
     Server { url, heads, closed, _listener: listener }
 }
 
-async fn read_request(socket: &mut TcpStream) -> String {
+pub(crate) async fn read_request(socket: &mut TcpStream) -> String {
     let mut text = Vec::new();
     loop {
         socket.read_buf(&mut text).await.unwrap();

@@ -7,7 +7,6 @@ pub mod clock;
 pub mod core;
 pub mod error;
 pub mod heavy;
-mod http;
 pub mod limits;
 pub mod model;
 pub mod options;

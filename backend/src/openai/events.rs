@@ -112,11 +112,11 @@ impl Stream for Events {
                     this.piece = piece;
                     this.heard = true;
                 }
-                Poll::Ready(end) => {
+                // How the connection ends proves nothing either way: the content does.
+                Poll::Ready(Some(Err(_)) | None) => {
                     this.body = None;
-                    let whole = end.is_none() && this.completion.is_whole();
                     let broken = || Err(failed("backend broke off before the end of its answer"));
-                    return Poll::Ready((!whole).then(broken));
+                    return Poll::Ready((!this.completion.is_whole()).then(broken));
                 }
                 Poll::Pending => {
                     if std::mem::take(&mut this.heard) {

@@ -62,19 +62,6 @@ pub(super) fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
     usage(object.get("response").or_else(|| object.get("message"))?)
 }
 
-/// Whether an upstream's event ends its answer, apart from `[DONE]`: a reason to finish, or the last event of the named
-/// ones.
-pub(super) fn is_last(endpoint: Endpoint, data: &str) -> bool {
-    if !is_named(endpoint) {
-        // Most chunks have a null there: a search is cheaper than a parse, and a tool's text can only quote it escaped.
-        return [r#""finish_reason":""#, r#""finish_reason": ""#]
-            .iter()
-            .any(|mark| memchr::memmem::find(data.as_bytes(), mark.as_bytes()).is_some());
-    }
-    let last = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
-    event_name(data).is_some_and(|name| last.contains(&name.as_ref()))
-}
-
 /// The mark that ends a whole answer; nothing for endpoints that end with an event of their own.
 pub(super) fn done(endpoint: Endpoint) -> &'static [u8] {
     if is_named(endpoint) { b"" } else { b"data: [DONE]\n\n" }

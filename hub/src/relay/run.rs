@@ -191,7 +191,7 @@ pub(crate) async fn try_one(
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
     let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint)?;
     if let Some(upstream) = &candidate.upstream {
-        let upstream = UpstreamCall::new(upstream.clone(), candidate, request)?;
+        let upstream = UpstreamCall::new(upstream, candidate, request)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));
     } else {
         // The publisher's end alone is left: it is the end of the pieces.

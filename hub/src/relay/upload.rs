@@ -23,7 +23,7 @@ use crate::core::Hub;
 use crate::limits::Held;
 
 /// How an upload stands after a read.
-pub(super) enum Progress {
+enum Progress {
     /// More is to come.
     Open,
     /// It said its last word.
@@ -54,7 +54,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         (live.lane.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader::of_publisher(endpoint);
+    let mut reader = Reader::new(endpoint);
     let last = loop {
         let read = tokio::select! {
             biased;
@@ -116,29 +116,18 @@ impl Drop for Guard<'_> {
 }
 
 /// Reads a stream of events as they come, and writes them anew.
-pub(super) struct Reader {
+struct Reader {
     decoder: Decoder,
     endpoint: Endpoint,
-    /// For an upstream: whether its own end mark came. A publisher always says `[DONE]`.
-    complete: Option<bool>,
 }
 
 impl Reader {
-    pub(super) fn of_publisher(endpoint: Endpoint) -> Self {
-        Self { decoder: Decoder::new(), endpoint, complete: None }
-    }
-
-    pub(super) fn of_upstream(endpoint: Endpoint) -> Self {
-        Self { decoder: Decoder::new(), endpoint, complete: Some(false) }
-    }
-
-    /// Whether what came so far proves that the answer is whole, should nothing follow.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete == Some(true)
+    fn new(endpoint: Endpoint) -> Self {
+        Self { decoder: Decoder::new(), endpoint }
     }
 
     /// All events that a read completes, as one piece, and what follows from them.
-    pub(super) fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
+    fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
         let mut usage = None;
         let mut progress = Progress::Open;
@@ -158,9 +147,6 @@ impl Reader {
                     if encode::chunk(self.endpoint, &frame.data, &mut bytes).is_err() {
                         progress = Progress::Broken("the publisher sent a chunk that is not JSON");
                         break;
-                    }
-                    if self.complete == Some(false) {
-                        self.complete = Some(encode::is_last(self.endpoint, &frame.data));
                     }
                     usage = encode::chunk_usage(self.endpoint, &frame.data).or(usage);
                 }

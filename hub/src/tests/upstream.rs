@@ -183,7 +183,7 @@ async fn an_upstream_that_breaks_off_before_it_answers_is_told_from_one_that_is_
         let ((status, text), ()) = futures_util::join!(ask.send(), async { drop(upstream.call().await) });
         assert_eq!(
             (status, text.as_str()),
-            (502, r#"{"error":"the upstream broke off","code":"upstream_error"}"#)
+            (502, r#"{"error":"backend broke off before it answered","code":"upstream_error"}"#)
         );
     }
     hub.stop().await;
