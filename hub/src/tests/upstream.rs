@@ -50,7 +50,11 @@ impl Upstream {
                     return Call { stream, head, body };
                 }
             }
-            assert!(stream.read_buf(&mut raw).await.unwrap() > 0, "the call broke off");
+            if stream.read_buf(&mut raw).await.unwrap() == 0 {
+                // A look whether somebody listens says nothing.
+                assert!(raw.is_empty(), "the call broke off");
+                stream = timeout(PATIENCE, self.listener.accept()).await.expect("no call").unwrap().0;
+            }
         }
     }
 }
