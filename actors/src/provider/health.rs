@@ -9,16 +9,22 @@ use wire::row::Status;
 
 use super::ProviderActor;
 use super::messages::ProviderReport;
+use crate::backend::Look;
 use crate::wake::messages::PutToSleep;
 
 /// Between two reports of changes. A busy provider changes with every task; the hub is told once a second.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
+/// Checks in a row that went unanswered before the backend counts as away: its owner may use the model meanwhile.
+const MAX_SILENT: u32 = 3;
+
 /// What is known of the backend. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// What was seen last. Not asked yet, it counts as available until it says otherwise.
-    seen: Option<bool>,
+    /// Why it is away; `None` while it is there. Not asked yet, it counts as available until it says otherwise.
+    away: Option<&'static str>,
+    /// Checks in a row without an answer.
+    silent: u32,
     /// We put it to sleep. Its server may well answer meanwhile: it sleeps until it is woken, or has been away and is
     /// back, which means that somebody else woke it.
     slept: Option<Slept>,
@@ -52,39 +58,58 @@ pub(super) enum Standing {
 }
 
 impl Health {
-    /// A check came back. `busy`: while tasks ran; a backend at work may have no time to answer.
-    pub(super) fn checked(&mut self, up: bool, busy: bool) {
-        if !up && busy {
-            return;
+    /// Takes in a check. `busy`: tasks ran meanwhile, and a backend at work may have no time to answer.
+    pub(super) fn looked(&mut self, look: Look, busy: bool) {
+        self.away = match look {
+            Look::Up => None,
+            // Its tasks will tell.
+            _ if busy => return,
+            Look::Away(reason) => Some(reason),
+            Look::Silent(reason) => {
+                self.silent += 1;
+                if self.silent < MAX_SILENT {
+                    return;
+                }
+                Some(reason)
+            }
+        };
+        if self.away.is_none() {
+            self.silent = 0;
         }
-        self.seen = Some(up);
         match &mut self.slept {
-            Some(slept) if !up => slept.was_away = true,
+            Some(slept) if self.away.is_some() => slept.was_away = true,
             Some(slept) if slept.was_away => self.slept = None,
             _ => (),
         }
     }
 
-    /// A task found it up, or away.
+    /// Takes in that a task reached the backend, or did not.
     pub(super) fn met(&mut self, up: bool) {
-        self.seen = Some(up);
+        self.silent = 0;
+        self.away = (!up).then_some("a task could not reach it");
         if up {
             self.slept = None;
         }
     }
 
-    /// It was woken, or put to sleep.
+    /// Takes in that a recipe woke it, or put it to sleep.
     pub(super) fn turned(&mut self, awake: bool) {
+        self.silent = 0;
         self.slept = (!awake).then(Slept::default);
-        self.seen = Some(awake);
+        self.away = (!awake).then_some("it was put to sleep");
     }
 
     pub(super) fn standing(&self) -> Standing {
-        match (&self.slept, self.seen) {
+        match (&self.slept, self.away) {
             (Some(_), _) => Standing::Asleep,
-            (None, Some(false)) => Standing::Down,
-            (None, _) => Standing::Up,
+            (None, Some(_)) => Standing::Down,
+            (None, None) => Standing::Up,
         }
+    }
+
+    /// Why it is away, for people.
+    fn reason(&self) -> &'static str {
+        self.away.unwrap_or("it does not answer")
     }
 }
 
@@ -98,16 +123,17 @@ impl ProviderActor {
         if self.state.check.is_some() {
             return;
         }
-        let asking = self.backend.available().into_actor(self);
-        self.state.check = Some(ctx.spawn(asking.map(|up, this, ctx| {
+        let asking = self.backend.look().into_actor(self);
+        self.state.check = Some(ctx.spawn(asking.map(|look, this, ctx| {
             this.state.check = None;
-            this.health.checked(up, this.gate.running() > 0);
+            this.health.looked(look, this.gate.running() > 0);
             this.changed(ctx);
         })));
     }
 
     /// Tells the listeners, if there is something new, soon.
     pub(super) fn changed(&mut self, ctx: &mut Context<Self>) {
+        self.log_standing();
         if self.state.reporting {
             return;
         }
@@ -124,14 +150,30 @@ impl ProviderActor {
         });
     }
 
+    /// Logs each change of mind about the backend, once.
+    fn log_standing(&mut self) {
+        let standing = self.health.standing();
+        let before = std::mem::replace(&mut self.stood, standing);
+        let name = &self.config.name;
+        match (before, standing) {
+            (Standing::Up, Standing::Down) => {
+                log::warn!("provider {name}: the backend is away: {}", self.health.reason());
+            }
+            (Standing::Down, Standing::Up) => log::info!("provider {name}: the backend is back"),
+            // A recipe's own lines tell of sleep.
+            _ => (),
+        }
+    }
+
     pub(super) fn report(&self) -> ProviderReport {
         let paused = self.gate.is_paused();
+        let away = format!("the backend is away: {}", self.health.reason());
         let (status, reason) = match (paused, self.health.standing(), self.config.wake.is_some()) {
             (true, ..) => (Status::Inactive, Some("paused by its owner")),
             (_, Standing::Up, _) => (Status::Active, None),
             (_, Standing::Asleep, _) => (Status::Hibernating, Some("it was put to sleep")),
-            (_, Standing::Down, true) => (Status::Hibernating, Some("the backend sleeps")),
-            (_, Standing::Down, false) => (Status::Inactive, Some("the backend does not answer")),
+            (_, Standing::Down, true) => (Status::Hibernating, Some(away.as_str())),
+            (_, Standing::Down, false) => (Status::Inactive, Some(away.as_str())),
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ProviderReport {
@@ -215,9 +257,12 @@ mod tests {
         health.standing()
     }
 
+    const AWAY: Look = Look::Away("nobody takes connections there");
+    const SILENT: Look = Look::Silent("it does not answer in time");
+
     #[test]
     fn a_backend_that_was_put_to_sleep_sleeps_though_its_server_answers() {
-        assert_eq!(after(&[|it| it.turned(false), |it| it.checked(true, false)]), Standing::Asleep);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.looked(Look::Up, false)]), Standing::Asleep);
         assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), Standing::Up);
         assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), Standing::Up);
     }
@@ -225,15 +270,22 @@ mod tests {
     #[test]
     fn one_that_was_away_and_is_back_was_woken_by_somebody_else() {
         let back: [fn(&mut Health); 3] =
-            [|it| it.turned(false), |it| it.checked(false, false), |it| it.checked(true, false)];
+            [|it| it.turned(false), |it| it.looked(AWAY, false), |it| it.looked(Look::Up, false)];
         assert_eq!(after(&back[..2]), Standing::Asleep);
         assert_eq!(after(&back), Standing::Up);
     }
 
     #[test]
-    fn one_that_is_too_busy_for_a_check_is_not_away() {
-        assert_eq!(after(&[|it| it.checked(false, true)]), Standing::Up);
-        assert_eq!(after(&[|it| it.checked(false, false)]), Standing::Down);
-        assert_eq!(after(&[|it| it.checked(false, false), |it| it.met(true)]), Standing::Up);
+    fn a_refused_connection_is_an_outage_at_once_and_silence_after_three_checks_in_a_row() {
+        assert_eq!(after(&[|it| it.looked(AWAY, false)]), Standing::Down);
+        let silent: fn(&mut Health) = |it| it.looked(SILENT, false);
+        assert_eq!(after(&[silent, silent]), Standing::Up);
+        assert_eq!(after(&[silent, silent, silent]), Standing::Down);
+        assert_eq!(after(&[silent, silent, |it| it.looked(Look::Up, false), silent, silent]), Standing::Up);
+        assert_eq!(after(&[silent, silent, |it| it.met(true), silent]), Standing::Up);
+        let busy: fn(&mut Health) = |it| it.looked(SILENT, true);
+        assert_eq!(after(&[busy; 9]), Standing::Up, "one at work has no time to answer");
+        assert_eq!(after(&[|it| it.looked(AWAY, false), |it| it.met(true)]), Standing::Up);
+        assert_eq!(after(&[|it| it.met(false), silent]), Standing::Down);
     }
 }

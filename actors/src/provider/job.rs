@@ -207,7 +207,7 @@ impl Job {
     fn failed(&self, error: BackendError) -> TaskResult {
         match error {
             BackendError::Refused(refusal) => {
-                let seconds = refusal.retry_after.map(whole_seconds);
+                let seconds = refusal.retry_after_seconds();
                 self.whole(refusal.status, &refusal.body).retry_after(seconds)
             }
             error => TaskResult::error(error.to_string()),
@@ -260,10 +260,4 @@ impl Job {
             deliver::post_chunks(&*uplink, id, self.features, first, &rest).await.0
         }
     }
-}
-
-/// Rounded up: who comes a moment too early is refused again.
-fn whole_seconds(wait: Duration) -> u32 {
-    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }

@@ -32,7 +32,7 @@ use crate::supervise::{CrashReporter, contained};
 use crate::wake::messages::PowerChanged;
 
 use gate::{Admission, Gate};
-use health::{Health, Rest};
+use health::{Health, Rest, Standing};
 use job::{Job, Outcome, Stop};
 use links::Links;
 use messages::{Abort, Cancel, Drain, GetReport, Infer, ProviderReport, Reconfigure, SetPaused};
@@ -50,6 +50,8 @@ pub struct ProviderActor {
     health: Health,
     /// The owner's pause; also outlives a crash.
     pause: Option<Pause>,
+    /// How the backend stood when that was last logged.
+    stood: Standing,
     tasks_done: u64,
     tokens_per_second: Option<f64>,
     state: State,
@@ -92,6 +94,7 @@ impl ProviderActor {
             gate,
             health,
             pause,
+            stood: Standing::Up,
             tasks_done,
             tokens_per_second,
             state,

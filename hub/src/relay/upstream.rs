@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use backend::http::{Client, tls_config};
 use backend::{
-    AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, OpenAiBackend, Refusal, Reply, Secret,
+    AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, OpenAiBackend, Refusal, Reply,
+    Secret,
 };
 use futures_util::future::FutureExt;
 use futures_util::stream::{LocalBoxStream, StreamExt};
@@ -109,7 +110,9 @@ async fn stream(
             match next {
                 Some(Ok(data)) => {
                     if encode::chunk(endpoint, &data, &mut bytes).is_err() {
-                        break Some(Piece::Error(ApiError::bad_gateway("backend sent a chunk that is not JSON")));
+                        break Some(Piece::Error(ApiError::bad_gateway(
+                            "backend sent a chunk that is not JSON",
+                        )));
                     }
                     usage = encode::chunk_usage(endpoint, &data).or(usage);
                 }
@@ -140,7 +143,9 @@ async fn stream(
 fn failed(error: &BackendError) -> ApiError {
     match error {
         BackendError::Unavailable => ApiError::bad_gateway("the upstream cannot be reached"),
-        BackendError::KeyRefused => ApiError::new(ErrorKind::BackendKey, "the upstream refused the hub's key"),
+        BackendError::KeyRefused => {
+            ApiError::new(ErrorKind::BackendKey, "the upstream refused the hub's key")
+        }
         BackendError::Refused(refusal) => ApiError::backend(refusal.status, error.to_string()),
         BackendError::Failed(text) => ApiError::bad_gateway(text.clone()),
     }
