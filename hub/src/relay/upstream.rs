@@ -43,7 +43,11 @@ pub(super) struct UpstreamCall {
 
 impl UpstreamCall {
     /// The call that answers `request` by `candidate`.
-    pub(super) fn new(upstream: &Upstream, candidate: &Candidate, request: &Request) -> Result<Self, ApiError> {
+    pub(super) fn new(
+        upstream: &Upstream,
+        candidate: &Candidate,
+        request: &Request,
+    ) -> Result<Self, ApiError> {
         let body = body(request.body.as_str(), &candidate.model, request.streaming)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         let request = BackendRequest {
