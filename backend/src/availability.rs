@@ -48,18 +48,12 @@ impl Availability {
         headers: Headers,
         other: Option<config::Availability>,
     ) -> Self {
-        match other {
-            Some(other) => Self {
-                http,
-                url: other.url,
-                headers: Headers::default(),
-                wanted: Some((other.json_pointer, other.equals)),
-            },
-            None => {
-                let url = Secret::new(format!("{}/models", backend.url.reveal()));
-                Self { http, url, headers, wanted: None }
-            }
+        if let Some(other) = other {
+            let wanted = Some((other.json_pointer, other.equals));
+            return Self { http, url: other.url, headers: Headers::default(), wanted };
         }
+        let url = Secret::new(format!("{}/models", backend.url.reveal()));
+        Self { http, url, headers, wanted: None }
     }
 
     /// Looks once.

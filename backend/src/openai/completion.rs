@@ -39,8 +39,6 @@ pub(super) enum StreamEvent {
     Last(String),
     /// The end mark.
     End,
-    /// Nothing: a sign of life.
-    Beat,
     /// The backend says that it failed.
     Error(InBand),
     /// Not JSON.
@@ -52,29 +50,29 @@ impl Completion {
         Self { endpoint: request.endpoint, asked: asked(request), finished: BTreeSet::new() }
     }
 
-    /// Takes in one event.
-    pub(super) fn observe(&mut self, name: Option<&str>, data: Cow<'_, str>) -> StreamEvent {
+    /// Takes in one event; `None` for one that only says that the backend lives.
+    pub(super) fn observe(&mut self, name: Option<&str>, data: Cow<'_, str>) -> Option<StreamEvent> {
         let text = data.trim();
         if text == DONE {
-            return StreamEvent::End;
+            return Some(StreamEvent::End);
         }
         if text.is_empty() || text == "null" {
-            return StreamEvent::Beat;
+            return None;
         }
         if name == Some("error") {
-            return StreamEvent::Error(InBand::named(text));
+            return Some(StreamEvent::Error(InBand::named(text)));
         }
         let is_object = text.starts_with('{');
         if name.is_some_and(|name| BEATS.contains(&name))
             && (!is_object || self.endpoint != Endpoint::Messages)
         {
-            return StreamEvent::Beat;
+            return None;
         }
         if !is_object {
-            return StreamEvent::Garbage;
+            return Some(StreamEvent::Garbage);
         }
         if let Some(error) = InBand::of(text, self.endpoint) {
-            return StreamEvent::Error(error);
+            return Some(StreamEvent::Error(error));
         }
         let last = match self.endpoint {
             Endpoint::Responses => {
@@ -95,7 +93,7 @@ impl Completion {
             Cow::Owned(cut) => cut,
             Cow::Borrowed(_) => data.into_owned(),
         };
-        if last { StreamEvent::Last(data) } else { StreamEvent::Piece(data) }
+        Some(if last { StreamEvent::Last(data) } else { StreamEvent::Piece(data) })
     }
 
     /// Whether the answer is whole although no end mark came.
@@ -206,7 +204,10 @@ mod tests {
     fn is_whole(body: &'static str, chunks: &[&str]) -> bool {
         let mut completion = completion(Endpoint::ChatCompletions, body);
         for chunk in chunks {
-            assert!(matches!(completion.observe(None, (*chunk).into()), StreamEvent::Piece(_)), "{chunk}");
+            assert!(
+                matches!(completion.observe(None, (*chunk).into()), Some(StreamEvent::Piece(_))),
+                "{chunk}"
+            );
         }
         completion.is_whole()
     }
@@ -264,23 +265,23 @@ mod tests {
             (Some("ping"), "{}"),
             (Some("keepalive"), "1"),
         ] {
-            assert_eq!(chat.observe(name, data.into()), StreamEvent::Beat, "{name:?} {data}");
+            assert_eq!(chat.observe(name, data.into()), None, "{name:?} {data}");
         }
-        assert_eq!(chat.observe(None, "hello".into()), StreamEvent::Garbage);
-        assert_eq!(chat.observe(Some("message"), "hello".into()), StreamEvent::Garbage);
+        assert_eq!(chat.observe(None, "hello".into()), Some(StreamEvent::Garbage));
+        assert_eq!(chat.observe(Some("message"), "hello".into()), Some(StreamEvent::Garbage));
         let ping = r#"{"type":"ping"}"#;
         let mut messages = completion(Endpoint::Messages, "{}");
-        assert_eq!(messages.observe(Some("ping"), ping.into()), StreamEvent::Piece(ping.to_owned()));
+        assert_eq!(messages.observe(Some("ping"), ping.into()), Some(StreamEvent::Piece(ping.to_owned())));
     }
 
     #[test]
     fn an_event_without_a_type_has_the_one_of_its_name() {
         let mut messages = completion(Endpoint::Messages, "{}");
         let piece = messages.observe(Some("content_block_stop"), r#"{ "index":0}"#.into());
-        assert_eq!(piece, StreamEvent::Piece(r#"{"type":"content_block_stop","index":0}"#.to_owned()));
+        assert_eq!(piece, Some(StreamEvent::Piece(r#"{"type":"content_block_stop","index":0}"#.to_owned())));
         let last = messages.observe(Some("message_stop"), "{}".into());
-        assert_eq!(last, StreamEvent::Last(r#"{"type":"message_stop"}"#.to_owned()));
+        assert_eq!(last, Some(StreamEvent::Last(r#"{"type":"message_stop"}"#.to_owned())));
         let kept = r#"{"index":0,"type":"content_block_stop"}"#;
-        assert_eq!(messages.observe(Some("other"), kept.into()), StreamEvent::Piece(kept.to_owned()));
+        assert_eq!(messages.observe(Some("other"), kept.into()), Some(StreamEvent::Piece(kept.to_owned())));
     }
 }

@@ -46,33 +46,37 @@ impl Events {
         }
     }
 
+    /// The next event in what was read, apart from signs of life.
     fn next_event(&mut self) -> Option<StreamEvent> {
         let mut rest: &[u8] = &self.piece;
-        let frame = self.decoder.decode(&mut rest);
-        let event = frame.map(|frame| self.completion.observe(frame.event.as_deref(), frame.data));
+        let mut event = None;
+        while event.is_none()
+            && let Some(frame) = self.decoder.decode(&mut rest)
+        {
+            event = self.completion.observe(frame.event.as_deref(), frame.data);
+        }
         let taken = self.piece.len() - rest.len();
         self.piece.advance(taken);
         event
     }
 
-    /// What an event gives; `None` for a sign of life.
-    fn take(&mut self, event: StreamEvent) -> Option<Option<Result<String, BackendError>>> {
+    /// The item that an event gives; `None` at the end.
+    fn take(&mut self, event: StreamEvent) -> Option<Result<String, BackendError>> {
         let error = match event {
-            StreamEvent::Piece(data) => return Some(Some(Ok(data))),
+            StreamEvent::Piece(data) => return Some(Ok(data)),
             StreamEvent::Last(data) => {
                 self.end();
-                return Some(Some(Ok(data)));
+                return Some(Ok(data));
             }
             StreamEvent::End => {
                 self.end();
-                return Some(None);
+                return None;
             }
-            StreamEvent::Beat => return None,
             StreamEvent::Error(error) => self.backend.told(&error),
             StreamEvent::Garbage => failed("backend sent a chunk that is not JSON"),
         };
         self.body = None;
-        Some(Some(Err(error)))
+        Some(Err(error))
     }
 
     /// The answer is whole: what little is left of the body is read beside the way.
@@ -101,10 +105,7 @@ impl Stream for Events {
                 return Poll::Ready(None);
             }
             if let Some(event) = this.next_event() {
-                match this.take(event) {
-                    Some(item) => return Poll::Ready(item),
-                    None => continue,
-                }
+                return Poll::Ready(this.take(event));
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {

@@ -53,9 +53,8 @@ impl InBand {
         memmem::find(data.as_bytes(), b"\"error\"")?;
         let object = Object::parse(data).ok()?;
         // A response tells its own failure, in a shape that its callers know.
-        if endpoint == Endpoint::Responses && object.get("object") == Some("\"response\"")
-            || endpoint == Endpoint::Responses && object.get("response").is_some()
-        {
+        let is_response = object.get("object") == Some("\"response\"") || object.get("response").is_some();
+        if endpoint == Endpoint::Responses && is_response {
             return None;
         }
         let is_named = object.get("object") == Some("\"error\"") || object.get("type") == Some("\"error\"");
@@ -117,8 +116,9 @@ pub(super) fn words(data: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn of(data: &str) -> Option<Option<u16>> {
-        InBand::of(data, Endpoint::ChatCompletions).map(|error| error.status)
+    /// The status that an error names, 0 for none; `None` where there is no error.
+    fn of(data: &str) -> Option<u16> {
+        InBand::of(data, Endpoint::ChatCompletions).map(|error| error.status.unwrap_or(0))
     }
 
     #[test]
@@ -138,15 +138,15 @@ mod tests {
     #[test]
     fn the_status_is_the_one_that_the_error_names() {
         for (data, status) in [
-            (r#"{"error":{"code":400,"message":"m"}}"#, Some(400)),
-            (r#"{"error":{"message":"m"},"status_code":"422"}"#, Some(422)),
-            (r#"{"object":"error","code":404}"#, Some(404)),
-            (r#"{"error":{"type":"exceed_context_size_error"}}"#, Some(400)),
-            (r#"{"error":{"code":"context_length_exceeded","type":"server_error"}}"#, Some(400)),
-            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, Some(503)),
-            (r#"{"error":{"status":"RESOURCE_EXHAUSTED","code":"x"}}"#, Some(429)),
-            (r#"{"error":{"code":1213,"type":"server_error"}}"#, None),
-            (r#"{"error":"m"}"#, None),
+            (r#"{"error":{"code":400,"message":"m"}}"#, 400),
+            (r#"{"error":{"message":"m"},"status_code":"422"}"#, 422),
+            (r#"{"object":"error","code":404}"#, 404),
+            (r#"{"error":{"type":"exceed_context_size_error"}}"#, 400),
+            (r#"{"error":{"code":"context_length_exceeded","type":"server_error"}}"#, 400),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, 503),
+            (r#"{"error":{"status":"RESOURCE_EXHAUSTED","code":"x"}}"#, 429),
+            (r#"{"error":{"code":1213,"type":"server_error"}}"#, 0),
+            (r#"{"error":"m"}"#, 0),
         ] {
             assert_eq!(of(data), Some(status), "{data}");
         }

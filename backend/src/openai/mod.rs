@@ -248,7 +248,6 @@ impl Inner {
             SendError::Tls => {
                 failed("the TLS handshake with the backend failed: is its certificate trusted?")
             }
-            SendError::Unreachable => BackendError::Unavailable,
             SendError::Silent => self.silent(),
             SendError::Invalid => failed("the backend's URL is not one"),
             SendError::Malformed => failed("backend's answer is not HTTP"),
@@ -256,7 +255,7 @@ impl Inner {
             SendError::Broken if listens(self.url.reveal()).await => {
                 failed("backend broke off before it answered")
             }
-            SendError::Broken => BackendError::Unavailable,
+            SendError::Unreachable | SendError::Broken => BackendError::Unavailable,
         }
     }
 

@@ -178,13 +178,16 @@ fn versioned(base: &str) -> String {
     if has_version { base.to_owned() } else { format!("{base}/v1") }
 }
 
+/// What a backend is made of: URL, key, and whether it speaks Anthropic's API.
+type Settings = (String, Option<String>, bool);
+
 /// Backends of this thread, which remember what their upstream does not know, and one client without and one with TLS,
 /// made when it is first needed: most hubs have no public row.
 #[derive(Default)]
 struct Backends {
     plain: OnceCell<Client>,
     secure: OnceCell<Client>,
-    made: RefCell<HashMap<(String, Option<String>, bool), Rc<dyn Backend>>>,
+    made: RefCell<HashMap<Settings, Rc<dyn Backend>>>,
 }
 
 thread_local! {
