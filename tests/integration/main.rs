@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agents;
 mod canaries;
 mod checks;
 mod classic;
