@@ -11,6 +11,26 @@ pub(super) fn without_llm(elsewhere: &[Elsewhere], llms: &Value) -> Vec<Finding>
     elsewhere.iter().filter(|agent| !is_known(&agent.llm)).map(finding).collect()
 }
 
+/// What public agents over private LLMs at the hub make visible. The LLMs are the caller's own, or an admin sees them.
+pub(super) fn visible_through(elsewhere: &[Elsewhere], llms: &Value) -> Vec<Finding> {
+    let rows = llms.as_array().map(Vec::as_slice).unwrap_or_default();
+    let finding = |agent: &Elsewhere| {
+        let name = agent.public_name.as_ref()?;
+        let llm = agent.llm.as_str();
+        let named = rows.iter().find(|row| row["name"] == llm);
+        let row = named
+            .or_else(|| rows.iter().find(|row| row["poolName"] == llm && row["visibility"] == "private"))?;
+        (row["visibility"] == "private").then(|| Finding {
+            key: agent.key.clone(),
+            text: format!(
+                "'{llm}' is private at the hub, and '{name}' is public: if both are yours, everybody at the hub can use \
+                 it through '{name}'; if not, '{name}' serves only who sees '{llm}'"
+            ),
+        })
+    };
+    elsewhere.iter().filter_map(finding).collect()
+}
+
 /// What is wrong with one.
 fn finding(agent: &Elsewhere) -> Finding {
     let llm = &agent.llm;
@@ -33,4 +53,39 @@ pub(super) fn unchecked(agent: &Elsewhere) -> String {
         "{}: '{}' is not published here; whether the hub has it cannot be asked now",
         agent.key, agent.llm
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_public_agent_over_a_private_llm_at_the_hub_is_told_and_others_are_not() {
+        let llms = json!([
+            { "name": "mine", "visibility": "private" },
+            { "name": "other", "visibility": "private", "poolName": "pool" },
+            { "name": "open", "visibility": "public", "poolName": "open-pool" },
+        ]);
+        let told = |llm: &str, public: bool| {
+            let agent = Elsewhere {
+                key: "agents[0].llm".to_owned(),
+                llm: llm.to_owned(),
+                is_kept_back: false,
+                public_name: public.then(|| "clerk".to_owned()),
+            };
+            visible_through(&[agent], &llms).len()
+        };
+        for (llm, public, expected) in [
+            ("mine", true, 1),
+            ("pool", true, 1),
+            ("mine", false, 0),
+            ("open", true, 0),
+            ("open-pool", true, 0),
+            ("nowhere", true, 0),
+        ] {
+            assert_eq!(told(llm, public), expected, "{llm} {public}");
+        }
+    }
 }

@@ -105,9 +105,14 @@ fn configuration(places: &Places, findings: &mut Findings) -> Result<Published, 
 fn agents(places: &Places, published: &Published, llms: Option<&Value>, findings: &mut Findings) -> Outcome {
     let shown = places.config.display();
     match llms {
-        Some(llms) => agents::without_llm(&published.elsewhere, llms)
-            .iter()
-            .try_for_each(|finding| findings.bad(&format!("{shown}: {finding}"))),
+        Some(llms) => {
+            for finding in agents::without_llm(&published.elsewhere, llms) {
+                findings.bad(&format!("{shown}: {finding}"))?;
+            }
+            agents::visible_through(&published.elsewhere, llms)
+                .iter()
+                .try_for_each(|finding| Findings::doubtful(&format!("{shown}: {finding}")))
+        }
         None => published
             .elsewhere
             .iter()

@@ -23,6 +23,7 @@ use std::{
 
 use actors::{AgentConfig, ProviderConfig};
 use serde_json::Value;
+use wire::row::Visibility;
 
 pub(crate) use credentials::{
     Hub, check_transport, checked_token, hub, inspect_hub, write as write_credentials,
@@ -62,6 +63,8 @@ pub(crate) struct Elsewhere {
     pub(crate) llm: String,
     /// Whether a provider of that name is in the file, and is not published.
     pub(crate) is_kept_back: bool,
+    /// The agent's name at the hub, where everybody may use it.
+    pub(crate) public_name: Option<String>,
 }
 
 impl Published {
@@ -175,6 +178,8 @@ fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> P
                         .iter()
                         .any(|provider| provider["name"] == config.llm.as_str()),
                     llm: config.llm.clone(),
+                    public_name: (config.visibility == Visibility::Public)
+                        .then(|| config.wire_name.to_string()),
                 }),
                 behind => agent::warn_of_what_becomes_visible(&config, behind, &path, report),
             }

@@ -144,10 +144,13 @@ async fn refuse_agents_without_llm(published: &Published, global: &Global, place
     let hub = HubClient::new(config::hub(global, places)?, global.ca_file.as_deref())?;
     let file = places.config.display();
     if let Ok(Ok(llms)) = tokio::time::timeout(HUB_LOOK, hub.llms()).await {
-        return match agents::without_llm(&published.elsewhere, &llms).first() {
-            Some(first) => Err(Failure::usage(format!("{file}: {first}"))),
-            None => Ok(()),
-        };
+        if let Some(first) = agents::without_llm(&published.elsewhere, &llms).first() {
+            return Err(Failure::usage(format!("{file}: {first}")));
+        }
+        for finding in agents::visible_through(&published.elsewhere, &llms) {
+            log::warn!("{file}: {finding}");
+        }
+        return Ok(());
     }
     for agent in &published.elsewhere {
         log::warn!("{file}: {}", agents::unchecked(agent));
