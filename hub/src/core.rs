@@ -1,6 +1,7 @@
 //! What all routes share: the table, the live tasks, the channels, the store, the tokens.
 //!
-//! Each part has its own lock, held for a few lines and never two at once, never over an await.
+//! Each part has its own lock, held for a few lines and never over an await. Who needs two takes the registry's first,
+//! then that of those who wait for room or of the queue.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -19,7 +20,7 @@ use crate::model::{Caller, UserId};
 use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
-use crate::relay::{Tasks, Wakes};
+use crate::relay::{Capacity, Tasks, Wakes};
 use crate::store::{Change, Pending, Store};
 use crate::watch::Watch;
 
@@ -53,8 +54,10 @@ pub struct Hub {
     pub unread: Arc<Seats>,
     /// The bytes of each user's durable answers that have not ended.
     pub unfinished: Arc<Seats>,
-    /// Sends when a publisher came, woke or got room: for those who wait for one.
-    pub room: watch::Sender<()>,
+    /// Callers who wait for room at a publisher.
+    pub capacity: Capacity,
+    /// Sends when a dispatch has ended: for a hub that is about to stop.
+    pub task_ended: watch::Sender<()>,
     /// How far the hub is on its way down.
     pub phase: watch::Sender<Phase>,
 }
@@ -95,7 +98,8 @@ impl Hub {
             bytes: Arc::default(),
             unread: Arc::default(),
             unfinished: Arc::default(),
-            room: watch::Sender::new(()),
+            capacity: Capacity::default(),
+            task_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }
     }

@@ -25,13 +25,24 @@ pub struct Limits {
     pub calls: usize,
     /// Durable tasks that have not ended: more than anybody waits for.
     pub open_tasks: usize,
+    /// Bytes on disk of requests and results of durable tasks, and 512 for each task: enough for fifty of 20 MB.
+    /// It keeps new tasks out; the answers of those that were let in are kept all the same.
+    pub disk: u64,
     /// Watchers of `/api/v1/events`: a browser tab each, and a quarter of those that the hub has seats for.
     pub watchers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 4096, rows: 8192, bytes: 1 << 30, calls: 4096, open_tasks: 1000, watchers: 16 }
+        Self {
+            sessions: 4096,
+            rows: 8192,
+            bytes: 1 << 30,
+            calls: 4096,
+            open_tasks: 1000,
+            disk: 1 << 30,
+            watchers: 16,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::duration;
+use super::{duration, size};
 
 /// `hub`.
 #[derive(Debug, Args)]
@@ -42,6 +42,9 @@ pub(crate) struct HubArgs {
     /// Let web pages of this origin call the hub (again for another one, or a list with commas; * for all) [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
+    /// What the durable tasks of one user may take on disk, with their results (KiB, MiB, GiB, TiB)
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]
+    pub(crate) disk_per_user: u64,
     #[command(flatten)]
     pub(crate) timings: HubTimings,
 }

@@ -6,6 +6,7 @@ mod hub;
 mod manage;
 mod registrar;
 mod service;
+mod size;
 #[cfg(test)]
 mod tests;
 mod use_llm;

@@ -19,6 +19,9 @@ use crate::{
 /// Between two looks of `--watch`: soon enough for a person, light enough for a hub with many of them.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Tasks in a page of the hub's.
+const PAGE: usize = 200;
+
 /// Runs it.
 pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
     let hub = super::hub_client(global)?;
@@ -82,7 +85,12 @@ const fn plural(kind: GetKind) -> &'static str {
 async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
     let Some(name) = &args.name else {
-        return Ok(if args.kind == GetKind::Llm { hub.llms().await? } else { hub.get(path).await? });
+        return Ok(match args.kind {
+            GetKind::Llm => hub.llms().await?,
+            // Who watches wants what comes; whatever is older than a page has mostly ended.
+            GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
+            GetKind::Agent | GetKind::Session => hub.get(path).await?,
+        });
     };
     if args.kind == GetKind::Session {
         // A hub has no address for one session: it is found in the list.
@@ -95,6 +103,28 @@ async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
         Err(error) if error.is(StatusCode::NOT_FOUND) => Err(missing(args.kind, name)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The tasks of the newest `pages` pages. A hub that knows no pages gives all of them at once.
+async fn tasks(hub: &HubClient, pages: usize) -> Result<Value, Failure> {
+    let first = format!("{}?limit={PAGE}", collection(GetKind::Task));
+    let mut path = first.clone();
+    let mut all: Vec<Value> = Vec::new();
+    for _ in 0..pages {
+        let page = match hub.get(&path).await? {
+            Value::Array(page) => page,
+            other => return Ok(other),
+        };
+        let is_known = |task: &Value| all.iter().any(|known| known["id"] == task["id"]);
+        if page.first().is_some_and(is_known) {
+            break;
+        }
+        let is_last = page.len() != PAGE;
+        all.extend(page);
+        let Some(last) = all.last().filter(|_| !is_last) else { break };
+        path = format!("{first}&before={},{}", encoded(&text(last, "createdAt")), encoded(&text(last, "id")));
+    }
+    Ok(Value::Array(all))
 }
 
 /// There is none of this name.

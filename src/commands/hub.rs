@@ -69,7 +69,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             PoolsPolicy::Owner => PoolPolicy::Owner,
         },
         cors_origins: cors_origins(&args.cors_origin)?,
-        limits: Limits::default(),
+        limits: Limits { disk: args.disk_per_user, ..Limits::default() },
         timings: HubTimings {
             heartbeat_timeout: args.timings.heartbeat_timeout,
             inactive_retention: args.timings.inactive_retention,

@@ -1,36 +1,57 @@
 //! The tasks that have not ended, in the order in which they came.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
+use super::lines::Lines;
 use super::state::{Attempt, Effect, Event, Life};
-use crate::model::{Caller, DurableTask, Role, TaskState};
+use crate::error::ApiError;
+use crate::limits::{Seat, Seats};
+use crate::model::{Caller, DurableTask, Role, TaskState, UserId};
 use crate::registry::Candidate;
 use crate::relay::Call;
-use crate::watch::TaskView;
+use crate::store::ListCursor;
+use crate::watch::{Counts, TaskView};
 
-/// The user has that many open tasks already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
+/// Lines that are looked at in turn without a reason: a line that missed its news waits no longer than for this walk.
+const WALK: usize = 64;
 
 /// The open tasks of the hub.
 #[derive(Default)]
 pub struct Queue {
     book: Mutex<Book>,
-    /// Sends when a task came, or one went back.
+    /// How many tasks wait: every freed place asks, mostly for nothing.
+    waiting: AtomicUsize,
+    /// The open tasks of each user.
+    seats: Arc<Seats>,
+    /// Sends when there is news of a line.
     pub(super) came: Notify,
 }
 
 #[derive(Default)]
 struct Book {
     next: u64,
-    open: BTreeMap<u64, Open>,
+    open: HashMap<u64, Open>,
     numbers: HashMap<String, u64>,
+    /// All open tasks as lists have them, and those of each owner.
+    listed: BTreeSet<ListCursor>,
+    listed_of: HashMap<UserId, BTreeSet<ListCursor>>,
+    lines: Lines,
+    /// The tasks that wait, by the reading of the clock up to which they do.
+    due: BTreeSet<(Duration, u64)>,
+    /// Those of them that may not be claimed before a reading of the clock.
+    resting: BTreeSet<(Duration, u64)>,
+    counts: HashMap<UserId, Counts>,
+    /// The targets whose lines may have become claimable.
+    news: HashSet<String>,
+    /// How far the walk over all lines has come.
+    walked: String,
 }
 
 /// One open task. Its request is in the store.
@@ -50,6 +71,8 @@ pub(super) struct Open {
     /// Sends with every change; gone when the task is only in the store.
     changed: watch::Sender<()>,
     worker: Option<AbortHandle>,
+    /// Its place among its owner's open tasks.
+    _seat: Seat,
 }
 
 /// What there is to read of a task's stream.
@@ -61,20 +84,6 @@ pub enum Peek {
 }
 
 impl Open {
-    fn new(task: DurableTask, due: Duration) -> Self {
-        Self {
-            task,
-            life: Life::new(),
-            taker: None,
-            call: None,
-            rest: Duration::ZERO,
-            due,
-            chunks: Vec::new(),
-            changed: watch::Sender::new(()),
-            worker: None,
-        }
-    }
-
     /// Sent to this member.
     pub(super) fn taken_by(&mut self, candidate: &Candidate) {
         // Its owner reads the record: nothing of a row that is hidden behind an agent stands in it.
@@ -88,43 +97,138 @@ impl Open {
     pub(super) fn caller(&self) -> Caller {
         Caller { user: self.task.owner.clone(), role: self.task.role, token_id: self.task.id.clone() }
     }
+
+    fn cursor(&self) -> ListCursor {
+        ListCursor { created_at: self.task.created_at, id: self.task.id.clone() }
+    }
 }
 
 impl Queue {
-    /// Adds a task that the store has; it may be claimed from now on, up to `due`.
-    pub(super) fn add(&self, mut task: DurableTask, due: Duration) -> usize {
+    /// A seat for one more open task of `user`, who may have `most`. It is taken before the task is written.
+    pub fn seat(&self, user: &str, most: usize) -> Result<Seat, ApiError> {
+        self.seats.take(user, most, "open tasks")
+    }
+
+    /// The same for a task that was let in before a restart.
+    pub(super) fn seat_again(&self, user: &str) -> Seat {
+        let mut seat = self.seats.none(user);
+        seat.grow(1, usize::MAX);
+        seat
+    }
+
+    /// Adds a task that the store has; it may be claimed from now on, up to `due`, when there is room under one of
+    /// `names`. Answers its place in its line.
+    pub(super) fn add(&self, mut task: DurableTask, due: Duration, names: Vec<String>, seat: Seat) -> usize {
         // Its request can be large, and there may be many.
         task.request = None;
         let mut book = self.book.lock();
         book.next += 1;
         let number = book.next;
-        book.numbers.insert(task.id.clone(), number);
-        let target = task.target.clone();
-        book.open.insert(number, Open::new(task, due));
-        self.came.notify_one();
-        book.position(number, &target)
+        let open = Open {
+            task,
+            life: Life::new(),
+            taker: None,
+            call: None,
+            rest: Duration::ZERO,
+            due,
+            chunks: Vec::new(),
+            changed: watch::Sender::new(()),
+            worker: None,
+            _seat: seat,
+        };
+        let (target, owner, cursor) = (open.task.target.clone(), open.task.owner.clone(), open.cursor());
+        book.numbers.insert(cursor.id.clone(), number);
+        book.listed_of.entry(owner).or_default().insert(cursor.clone());
+        book.listed.insert(cursor);
+        book.open.insert(number, open);
+        book.moved(number, None);
+        book.lines.set_names(&target, names);
+        let position = book.lines.position(&target, number).unwrap_or(1);
+        book.news.insert(target);
+        self.told(&book);
+        position
     }
 
-    /// Whether `user` may add one more to `most`.
-    pub fn has_room(&self, user: &str, most: usize) -> Result<(), TooMany> {
-        let book = self.book.lock();
-        let count = book.open.values().filter(|open| open.task.owner == user).count();
-        if count < most { Ok(()) } else { Err(TooMany) }
+    /// There may be room under these names now.
+    pub fn has_room<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut book = self.book.lock();
+        let book = &mut *book;
+        for name in names {
+            book.news.extend(book.lines.served_by(name).cloned());
+        }
+        self.told(book);
     }
 
-    /// The open tasks that `caller` may see, newest first.
-    pub fn list(&self, caller: &Caller) -> Vec<TaskView> {
+    /// Tells the loop that claims, if there is something to tell.
+    fn told(&self, book: &Book) {
+        self.waiting.store(book.lines.len(), Ordering::Relaxed);
+        if !book.news.is_empty() {
+            self.came.notify_one();
+        }
+    }
+
+    /// The targets whose lines are to be looked at, `now`: those with news, those whose tasks have rested, and some more
+    /// in turn.
+    pub(super) fn news(&self, now: Duration) -> Vec<String> {
+        let mut book = self.book.lock();
+        let book = &mut *book;
+        while let Some(&(rest, number)) = book.resting.first().filter(|(rest, _)| *rest <= now) {
+            book.resting.remove(&(rest, number));
+            if let Some(Open { task, .. }) = book.open.get(&number) {
+                book.lines.make_ready(&task.target, &task.owner, number);
+                book.news.insert(task.target.clone());
+            }
+        }
+        let walk = book.lines.some_after(&book.walked, WALK);
+        book.walked = walk.last().cloned().unwrap_or_default();
+        book.news.extend(walk);
+        book.news.drain().collect()
+    }
+
+    /// The users who have tasks for `target` that may be claimed, and the number of the first of each.
+    pub(super) fn heads(&self, target: &str) -> Vec<(u64, UserId)> {
+        self.book.lock().lines.heads(target)
+    }
+
+    /// The first task of `user` for `target` that may be claimed.
+    pub(super) fn head(&self, target: &str, user: &str) -> Option<u64> {
+        self.book.lock().lines.head(target, user)
+    }
+
+    /// Says anew under which names there may be room for the tasks of `target`.
+    pub(super) fn set_names(&self, target: &str, names: Vec<String>) {
+        self.book.lock().lines.set_names(target, names);
+    }
+
+    /// The open tasks that `caller` may see before `before`, newest first, at most `limit`.
+    pub fn list(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
         let book = self.book.lock();
-        let seen = book.open.iter().rev().filter(|(_, open)| may_see(caller, &open.task));
-        seen.map(|(&number, open)| book.view(number, open)).collect()
+        let listed = match caller.role {
+            Role::Admin => Some(&book.listed),
+            Role::Member => book.listed_of.get(&caller.user),
+        };
+        let seen = listed.into_iter().flat_map(|listed| listed.range(..before).rev()).take(limit);
+        seen.filter_map(|cursor| book.view(*book.numbers.get(&cursor.id)?)).collect()
+    }
+
+    /// How many tasks run and wait of those that `caller` may see.
+    pub fn counts(&self, caller: &Caller) -> Counts {
+        let book = self.book.lock();
+        match caller.role {
+            Role::Admin => book.counts.values().copied().fold(Counts::default(), Counts::plus),
+            Role::Member => book.counts.get(&caller.user).copied().unwrap_or_default(),
+        }
     }
 
     /// One of them.
     pub fn view(&self, caller: &Caller, id: &str) -> Option<TaskView> {
         let book = self.book.lock();
         let number = *book.numbers.get(id)?;
-        let open = book.open.get(&number).filter(|open| may_see(caller, &open.task))?;
-        Some(book.view(number, open))
+        book.open.get(&number).filter(|open| may_see(caller, &open.task))?;
+        book.view(number)
     }
 
     /// What came of the task's answer from chunk `from` on.
@@ -141,23 +245,13 @@ impl Queue {
     }
 
     /// How many wait.
-    pub(super) fn depth(&self) -> usize {
-        self.book.lock().open.values().filter(|open| open.life.state() == TaskState::Pending).count()
+    pub fn depth(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    /// What those that wait were asked of.
-    pub(super) fn targets(&self) -> Vec<String> {
-        let book = self.book.lock();
-        let waiting = book.open.values().filter(|open| open.life.state() == TaskState::Pending);
-        waiting.map(|open| open.task.target.clone()).collect()
-    }
-
-    /// The tasks that wait and may be claimed at `now`, in order: number, caller, target.
-    pub(super) fn waiting(&self, now: Duration) -> Vec<(u64, Caller, String)> {
-        let book = self.book.lock();
-        let waiting =
-            book.open.iter().filter(|(_, open)| open.life.state() == TaskState::Pending && open.rest <= now);
-        waiting.map(|(&number, open)| (number, open.caller(), open.task.target.clone())).collect()
+    /// What those that wait were asked of, and how many each.
+    pub(super) fn targets(&self) -> Vec<(String, usize)> {
+        self.book.lock().lines.targets().map(|(target, count)| (target.to_owned(), count)).collect()
     }
 
     /// The number of an open task.
@@ -170,8 +264,7 @@ impl Queue {
     /// The numbers of those that have waited too long.
     pub(super) fn overdue(&self, now: Duration) -> Vec<u64> {
         let book = self.book.lock();
-        let late = book.open.iter().filter(|(_, open)| open.due < now);
-        late.filter(|(_, open)| open.life.state() == TaskState::Pending).map(|(&number, _)| number).collect()
+        book.due.range(..(now, 0)).map(|&(_, number)| number).collect()
     }
 
     /// Takes an event in; `change` sees the task when the event had an effect. `None` for a task that is not open.
@@ -183,6 +276,7 @@ impl Queue {
     ) -> Option<T> {
         let mut book = self.book.lock();
         let open = book.open.get_mut(&number)?;
+        let before = open.life.state();
         let effect = open.life.step(event);
         if matches!(effect, Effect::Nothing | Effect::Late) {
             return None;
@@ -198,6 +292,8 @@ impl Queue {
         }
         let result = change(open, effect);
         open.changed.send_replace(());
+        book.moved(number, Some(before));
+        self.told(&book);
         Some(result)
     }
 
@@ -237,32 +333,67 @@ impl Queue {
 
     /// The store has the task's end: nothing more is kept of it here.
     pub(super) fn close(&self, number: u64) {
+        self.book.lock().close(number);
+    }
+
+    /// Takes out a task that has ended, whether its end is written or not; `forget` is called before anybody can miss it.
+    pub(super) fn take_ended<T>(&self, number: u64, forget: impl FnOnce() -> T) -> Option<T> {
         let mut book = self.book.lock();
-        if let Some(open) = book.open.remove(&number) {
-            book.numbers.remove(&open.task.id);
-        }
+        book.open.get(&number).filter(|open| open.life.state().is_terminal())?;
+        book.close(number);
+        Some(forget())
     }
 }
 
 impl Book {
-    /// A waiting task's place among those for the same name, from 1.
-    fn position(&self, number: u64, target: &str) -> usize {
-        let ahead = self
-            .open
-            .range(..number)
-            .filter(|(_, open)| open.life.state() == TaskState::Pending && open.task.target == target);
-        ahead.count() + 1
+    /// The task is in the state that it is in, and was in `before`: lines and counts follow.
+    fn moved(&mut self, number: u64, before: Option<TaskState>) {
+        let Some(open) = self.open.get(&number) else { return };
+        let (task, now) = (&open.task, Some(open.life.state()));
+        let counts = self.counts.entry(task.owner.clone()).or_default();
+        counts.leave(before);
+        counts.enter(now);
+        if counts.is_empty() {
+            self.counts.remove(&task.owner);
+        }
+        let waits = |state| state == Some(TaskState::Pending);
+        if waits(now) && !waits(before) {
+            self.lines.enter(&task.target, number);
+            self.due.insert((open.due, number));
+            if open.rest.is_zero() {
+                self.lines.make_ready(&task.target, &task.owner, number);
+            } else {
+                self.resting.insert((open.rest, number));
+            }
+        } else if waits(before) && !waits(now) {
+            self.lines.leave(&task.target, &task.owner, number);
+            self.due.remove(&(open.due, number));
+            self.resting.remove(&(open.rest, number));
+        }
     }
 
-    fn view(&self, number: u64, open: &Open) -> TaskView {
-        let pending = open.life.state() == TaskState::Pending;
+    fn close(&mut self, number: u64) {
+        let Some(open) = self.open.remove(&number) else { return };
+        let cursor = open.cursor();
+        self.numbers.remove(&cursor.id);
+        self.listed.remove(&cursor);
+        if let Some(listed) = self.listed_of.get_mut(&open.task.owner) {
+            listed.remove(&cursor);
+            if listed.is_empty() {
+                self.listed_of.remove(&open.task.owner);
+            }
+        }
+    }
+
+    fn view(&self, number: u64) -> Option<TaskView> {
+        let open = self.open.get(&number)?;
         let taker = open.taker.as_ref().filter(|taker| taker.through.is_none());
-        TaskView {
-            position: pending.then(|| self.position(number, &open.task.target)),
+        Some(TaskView {
+            position: self.lines.position(&open.task.target, number),
             pool_name: taker.and_then(|taker| taker.pool.clone()),
             model: taker.map(|taker| taker.model.clone()),
             ..TaskView::of(&open.task)
-        }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who gets which task, and when: the loop that claims.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use crate::clock::{self, Now};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
+use crate::limits::Seat;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::registry::{Candidate, Pick, Target};
-use crate::relay::RequestBody;
-use crate::store::{Change, StoreError};
+use crate::relay::{RequestBody, Reservation};
+use crate::store::{Change, Pending, StoreError};
 
 /// How often tasks that wait are looked at without a reason: for what has expired or rested.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,7 +41,8 @@ pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), Stor
             task.updated_at = clock::now();
             ended.push(Change::PutTask(Box::new(task)));
         } else {
-            hub.enqueue(task);
+            let seat = hub.queue.seat_again(&task.owner);
+            hub.enqueue(task, seat);
         }
     }
     if ended.is_empty() { Ok(()) } else { hub.store.write(ended).await }
@@ -47,7 +50,6 @@ pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), Stor
 
 /// Claims tasks for publishers that have room, for as long as the hub runs.
 pub async fn drive(hub: Arc<Hub>) {
-    let mut room = hub.room.subscribe();
     loop {
         let depth = hub.queue.depth();
         hub.watch.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
@@ -55,59 +57,80 @@ pub async fn drive(hub: Arc<Hub>) {
             // Nothing waits: what goes on at the publishers is of no matter.
             hub.queue.came.notified().await;
         } else {
-            let news = async {
-                tokio::select! {
-                    () = hub.queue.came.notified() => (),
-                    _ = room.changed() => (),
-                }
-            };
             // Either way, look.
-            let _ = timeout(LOOK, news).await;
+            let _ = timeout(LOOK, hub.queue.came.notified()).await;
         }
-        room.mark_unchanged();
-        expire(&hub);
+        let now = hub.now().mono;
+        for number in hub.queue.overdue(now) {
+            end(&hub, number, Event::Expire, None, Some(&ApiError::new(ErrorKind::Timeout, EXPIRED)));
+        }
+        let targets = hub.queue.news(now);
         if !hub.is_stopping() {
             // A publisher's room is first for its owner's tasks.
-            claim(&hub, true);
-            claim(&hub, false);
+            claim(&hub, &targets, true);
+            claim(&hub, &targets, false);
         }
     }
 }
 
-fn expire(hub: &Arc<Hub>) {
-    for number in hub.queue.overdue(hub.now().mono) {
-        end(hub, number, Event::Expire, None, Some(&ApiError::new(ErrorKind::Timeout, EXPIRED)));
-    }
-}
-
-/// Claims what can be claimed, in order; with `own` at publishers of the task's owner only.
-fn claim(hub: &Arc<Hub>, own: bool) {
-    let mut busy: HashSet<(String, String)> = HashSet::new();
-    for (number, caller, target) in hub.queue.waiting(hub.now().mono) {
-        let key = (caller.user.clone(), target);
-        if busy.contains(&key) {
-            continue;
-        }
-        let Some((target, candidate)) = choose(hub, &caller, &key.1, own) else {
-            // Those behind it for the same name fare no better.
-            busy.insert(key);
-            continue;
+/// Claims what can be claimed of the tasks for `targets`, in the order in which they came; with `own` at publishers of
+/// the task's owner only. Tasks of one user for one target fare the same: only the first is looked at, and then the next.
+fn claim(hub: &Arc<Hub>, targets: &[String], own: bool) {
+    let mut heads = BinaryHeap::new();
+    for target in targets {
+        let (names, owners) = {
+            let registry = hub.registry.lock();
+            let owners: HashSet<String> =
+                registry.owners_with_room(target).into_iter().map(str::to_owned).collect();
+            (registry.names_for(target), owners)
         };
-        let claimed = hub.queue.step(number, Event::Claim, |open, effect| {
-            open.taken_by(&candidate);
-            match effect {
-                Effect::Send(attempt) => Some((attempt, open.task.clone())),
-                _ => None,
-            }
-        });
-        let Some(Some((attempt, task))) = claimed else { continue };
-        let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
-        hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
-        let place = Place::take(hub, &candidate);
-        let work = work(hub.clone(), number, attempt, task, target, candidate, place);
-        let worker = actix_rt::spawn(contained(hub.clone(), number, attempt, work));
-        hub.queue.set_worker(number, worker.abort_handle());
+        // An agent may be pinned to something else since.
+        hub.queue.set_names(target, names);
+        if !owners.is_empty() {
+            let of_target =
+                hub.queue.heads(target).into_iter().filter(|(_, user)| !own || owners.contains(user));
+            heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user))));
+        }
     }
+    let mut full: HashSet<&str> = HashSet::new();
+    while let Some(Reverse((number, target, user))) = heads.pop() {
+        if full.contains(target) {
+            continue;
+        }
+        if !claim_one(hub, number, own) {
+            if hub.registry.lock().owners_with_room(target).is_empty() {
+                full.insert(target);
+            }
+            continue;
+        }
+        if let Some(next) = hub.queue.head(target, &user) {
+            heads.push(Reverse((next, target, user)));
+        }
+    }
+}
+
+/// Claims one task, if there is room for it. `false` if there is none.
+fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
+    let Some((caller, name)) = hub.queue.with(number, |open| (open.caller(), open.task.target.clone()))
+    else {
+        // It was taken back meanwhile.
+        return true;
+    };
+    let Some((target, candidate, place)) = choose(hub, &caller, &name, own) else { return false };
+    let claimed = hub.queue.step(number, Event::Claim, |open, effect| {
+        open.taken_by(&candidate);
+        match effect {
+            Effect::Send(attempt) => Some((attempt, open.task.clone())),
+            _ => None,
+        }
+    });
+    let Some(Some((attempt, task))) = claimed else { return true };
+    let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
+    hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
+    let work = work(hub.clone(), number, attempt, task, target, candidate, place);
+    let worker = actix_rt::spawn(contained(hub.clone(), number, attempt, work));
+    hub.queue.set_worker(number, worker.abort_handle());
+    true
 }
 
 /// A worker that panics ends its task: nobody else would.
@@ -127,20 +150,27 @@ fn due(came: Timestamp, now: Now, patience: Duration) -> Duration {
 
 impl Hub {
     /// Puts a task that the store has in the queue; answers its place there.
-    pub fn enqueue(&self, task: DurableTask) -> usize {
+    pub fn enqueue(&self, task: DurableTask, seat: Seat) -> usize {
         let due = due(task.created_at, self.now(), self.options.timings.queue_timeout);
-        self.queue.add(task, due)
+        let names = self.registry.lock().names_for(&task.target);
+        self.queue.add(task, due, names, seat)
     }
 
     /// How many tasks wait for what everybody may see.
     pub fn shared_queue_depth(&self) -> usize {
         let waiting = self.queue.targets();
         let registry = self.registry.lock();
-        waiting.iter().filter(|target| registry.is_shown(target)).count()
+        waiting.iter().filter(|(target, _)| registry.is_shown(target)).map(|(_, count)| count).sum()
     }
 }
 
-fn choose(hub: &Hub, caller: &Caller, name: &str, own: bool) -> Option<(Target, Candidate)> {
+/// Who takes a task of `caller` for `name`, and a place there.
+fn choose(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    name: &str,
+    own: bool,
+) -> Option<(Target, Candidate, Reservation)> {
     let mut registry = hub.registry.lock();
     let mut target = registry
         .target(caller, name)
@@ -152,7 +182,10 @@ fn choose(hub: &Hub, caller: &Caller, name: &str, own: bool) -> Option<(Target, 
         target.only_owner = Some(caller.user.clone());
     }
     match registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()) {
-        Pick::Chosen(candidate) if !candidate.full => Some((target, *candidate)),
+        Pick::Chosen(candidate) if !candidate.full => {
+            let place = Reservation::take(hub, &mut registry, &candidate);
+            Some((target, *candidate, place))
+        }
         _ => None,
     }
 }
@@ -176,31 +209,18 @@ pub(super) async fn prepare(
     }
 }
 
-/// A place at a publisher, held from the claim to the dispatch, which counts for itself.
-pub(super) struct Place {
-    hub: Arc<Hub>,
-    row: String,
-}
-
-impl Place {
-    fn take(hub: &Arc<Hub>, candidate: &Candidate) -> Self {
-        hub.registry.lock().task_started(&candidate.name);
-        Self { hub: hub.clone(), row: candidate.name.clone() }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.hub.registry.lock().unreserve(&self.row);
-    }
-}
-
 impl Hub {
-    /// The caller takes back an open task. `false` for one that is not open, or not its own.
+    /// The caller takes back an open task. `false` for one that is not open, or not its own, or has ended.
     pub fn cancel_task(self: &Arc<Self>, caller: &Caller, id: &str) -> bool {
         let Some(number) = self.queue.number(caller, id) else { return false };
-        end(self, number, Event::Cancel, None, None);
-        true
+        end(self, number, Event::Cancel, None, None)
+    }
+
+    /// Deletes an open task that has ended and may not be written yet: its deletion is given to the store behind its end.
+    /// `None` for any other.
+    pub fn delete_ended(&self, caller: &Caller, id: &str) -> Option<Pending<()>> {
+        let number = self.queue.number(caller, id)?;
+        self.queue.take_ended(number, || self.store.owe(vec![Change::DeleteTask(id.to_owned())]))
     }
 
     /// What `caller` asks for, if it may see it: a row, a pool or an agent.
@@ -250,7 +270,8 @@ mod tests {
     async fn a_worker_that_panics_ends_its_task() {
         let hub = hub().await;
         let core = hub.core().clone();
-        core.enqueue(task("t"));
+        let seat = core.queue.seat_again("alice");
+        core.enqueue(task("t"), seat);
         let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "1".into() };
         let number = core.queue.number(&caller, "t").unwrap();
         let attempt = core.queue.step(number, Event::Claim, |_, effect| match effect {

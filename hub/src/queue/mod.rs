@@ -6,10 +6,11 @@
 
 mod book;
 mod drive;
+mod lines;
 mod state;
 mod work;
 
-pub use book::{Peek, Queue, TooMany};
+pub use book::{Peek, Queue};
 pub use drive::{drive, restore};
 pub use state::{Attempt, Effect, Event, Life};
 

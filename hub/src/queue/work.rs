@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -13,13 +12,13 @@ use wire::openai::{completion_as_chunk, usage};
 use wire::sse::Decoder;
 use wire::task::Endpoint;
 
-use super::drive::{Place, prepare, status_of};
+use super::drive::{prepare, status_of};
 use super::state::{Attempt, Effect, Event};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, DurableTask};
 use crate::registry::{Candidate, Pick, Target};
-use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, refusal, try_one, wake};
+use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, refusal, try_one, wake};
 use crate::store::Change;
 use crate::watch::Asked;
 
@@ -50,7 +49,7 @@ pub(super) async fn work(
     task: DurableTask,
     target: Target,
     candidate: Candidate,
-    place: Place,
+    place: Reservation,
 ) {
     let stored = hub.store.task(&task.id).await;
     let Some(request) = stored.ok().flatten().and_then(|stored| stored.request) else {
@@ -67,7 +66,10 @@ pub(super) async fn work(
     let caller = Caller { user: task.owner.clone(), role: task.role, token_id: task.id.clone() };
     let body = match prepare(&hub, &caller, &task, request.clone()).await {
         Ok(body) => body,
-        Err(error) => return end(&hub, number, Event::Fail(attempt), None, Some(&error)),
+        Err(error) => {
+            end(&hub, number, Event::Fail(attempt), None, Some(&error));
+            return;
+        }
     };
     let call = call(&hub, number, &task);
     let inference = Request {
@@ -84,7 +86,9 @@ pub(super) async fn work(
         // Down with the hub: the next start says so.
         Outcome::Lost if hub.is_stopping() => (),
         Outcome::Lost => requeue(&hub, number, attempt, Some(request)),
-        Outcome::Failed(error) => end(&hub, number, Event::Fail(attempt), None, Some(&error)),
+        Outcome::Failed(error) => {
+            end(&hub, number, Event::Fail(attempt), None, Some(&error));
+        }
         Outcome::Answered(status, body) if status < 400 => {
             end(&hub, number, Event::Answer(attempt), Some((status, body)), None);
         }
@@ -122,7 +126,7 @@ async fn run(
     inference: &Request,
     call: &Call,
     first: Candidate,
-    place: Place,
+    place: Reservation,
 ) -> Outcome {
     let patience = hub.options.timings.wait_timeout;
     let mut tried = HashSet::new();
@@ -135,14 +139,7 @@ async fn run(
                 wake(hub, &candidate).await.map_err(Outcome::Failed)?;
                 candidate.asleep = false;
             }
-            let mut trying = Box::pin(try_one(hub, inference, call, &candidate));
-            let first = futures_util::poll!(&mut trying);
-            // The dispatch counts for itself now.
-            drop(place.take());
-            let reply = match first {
-                Poll::Ready(reply) => reply,
-                Poll::Pending => trying.await,
-            };
+            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take())).await;
             reply.map_err(|error| match error.kind {
                 ErrorKind::PublisherAway
                 | ErrorKind::PublisherLost
@@ -272,14 +269,14 @@ fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, request: Option<String
     hub.queue.came.notify_one();
 }
 
-/// A task's one ending, if it has had none: written down, its request erased.
+/// A task's one ending: written down, its request erased. `false` if it has had one.
 pub(super) fn end(
     hub: &Arc<Hub>,
     number: u64,
     event: Event,
     result: Option<(u16, String)>,
     error: Option<&ApiError>,
-) {
+) -> bool {
     let ended = hub.queue.step(number, event, |open, effect| {
         let Effect::Ended { state, .. } = effect else { return None };
         let status = status_of(state, result.as_ref().map(|(status, _)| *status), error);
@@ -300,7 +297,7 @@ pub(super) fn end(
         // Given to the store at once: who sees the end here and then reads there finds it.
         Some(hub.store.owe(vec![Change::PutTask(Box::new(task))]))
     });
-    let Some(Some(written)) = ended else { return };
+    let Some(Some(written)) = ended else { return false };
     let hub = hub.clone();
     // On its own: the worker may be the one that is being stopped.
     tokio::spawn(async move {
@@ -312,4 +309,5 @@ pub(super) fn end(
         }
         hub.queue.close(number);
     });
+    true
 }

@@ -9,6 +9,7 @@ use wire::features::Feature;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
+use super::pools::effective_key;
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
@@ -209,6 +210,47 @@ impl Registry {
         if let Some(entry) = self.llms.get_mut(name) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
         }
+    }
+
+    /// Whether the row can be sent one more task now.
+    pub fn takes_more(&self, row: &str) -> bool {
+        self.llms.get(row).is_some_and(|entry| self.is_routable(entry) && !entry.is_full())
+    }
+
+    /// The names under which callers may reach the row: its own, and that of its pool.
+    pub fn names_of(&self, row: &str) -> Vec<String> {
+        let Some(entry) = self.llms.get(row) else { return Vec::new() };
+        let pool = entry.llm.pool_name.iter().filter(|pool| *pool != row).cloned();
+        std::iter::once(row.to_owned()).chain(pool).collect()
+    }
+
+    /// The names of the session's rows.
+    pub fn rows_of(&self, session: &str) -> Vec<String> {
+        self.sessions.get(session).into_iter().flat_map(|session| &session.llms).cloned().collect()
+    }
+
+    /// The names under which there may be room for what is asked of `target`: its own, and those that an agent of this
+    /// name is pinned to. Whoever may see them is asked later.
+    pub fn names_for(&self, target: &str) -> Vec<String> {
+        let mut names = vec![target.to_owned()];
+        if let Some(entry) = self.agents.get(target) {
+            let pinned = &entry.agent.llm_name;
+            names.push(pinned.clone());
+            names.extend(self.llms.get(pinned).map(|entry| effective_key(&entry.llm).to_owned()));
+        }
+        names
+    }
+
+    /// The owners of the rows with room that may serve what is asked of `target`.
+    pub fn owners_with_room(&self, target: &str) -> HashSet<&str> {
+        let names = self.names_for(target);
+        let rows = names.iter().flat_map(|name| {
+            let own = self.llms.get(name).map(|entry| entry.llm.name.as_str());
+            own.into_iter().chain(self.keyed(name).map(|llm| llm.name.as_str()))
+        });
+        rows.filter(|row| self.takes_more(row))
+            .filter_map(|row| Some(self.llms.get(row)?.llm.owner.as_str()))
+            .collect()
     }
 
     /// Our tasks on the row.

@@ -8,7 +8,7 @@ use super::pools::effective_key;
 use crate::model::{Agent, Caller, Llm, Role, UserId};
 
 /// What an inference is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// A row's name, or a pool's key.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// An agent as the way to an LLM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Through {
     /// The agent's name.
     pub agent: String,

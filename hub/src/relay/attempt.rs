@@ -14,6 +14,7 @@ use wire::sse::write_event;
 use wire::task::{Cancel, Endpoint, infer_frame, wake_data};
 
 use super::body::RequestBody;
+use super::capacity::Reservation;
 use super::lane::Lane;
 use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
@@ -111,13 +112,14 @@ pub enum Work<'a> {
 
 impl Attempt {
     /// Opens a dispatch on the row of `candidate`, sent nowhere yet: whoever has the lane answers `reader`, and calls
-    /// [`Hub::conclude`] with the last word.
+    /// [`Hub::conclude`] with the last word. A `place` that was taken on that row counts for this from now on.
     pub fn open(
         hub: &Arc<Hub>,
         candidate: &Candidate,
         reader: &UserId,
         streaming: bool,
         endpoint: Endpoint,
+        place: Option<Reservation>,
     ) -> Result<(Self, Lane), ApiError> {
         let (lane, pieces) = Lane::new(hub.unread_of(reader));
         let live = Live {
@@ -140,7 +142,10 @@ impl Attempt {
             }
             tasks.insert(id.clone(), live);
         }
-        hub.registry.lock().task_started(&candidate.name);
+        match place {
+            Some(place) => place.keep(),
+            None => hub.registry.lock().task_started(&candidate.name),
+        }
         // From here on the guard ends it.
         let silence =
             Silence::new(silence::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
@@ -153,7 +158,7 @@ impl Attempt {
             Work::Wake => (false, Endpoint::ChatCompletions),
             Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
         };
-        let (attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint)?;
+        let (attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint, None)?;
         attempt.send(candidate, work)?;
         Ok(attempt)
     }
@@ -230,8 +235,12 @@ impl Hub {
     pub(super) fn end_task(&self, id: &str, ending: Ending) -> Option<Live> {
         let now = self.now();
         let live = self.tasks.lock().end(id, ending, now.mono)?;
-        self.change(|registry| ((), registry.task_ended(&live.row, now)));
-        self.room.send_replace(());
+        self.change(|registry| {
+            let changes = registry.task_ended(&live.row, now);
+            self.offer(registry, &live.row);
+            ((), changes)
+        });
+        self.task_ended.send_replace(());
         Some(live)
     }
 

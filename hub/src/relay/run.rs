@@ -12,6 +12,7 @@ use wire::task::Endpoint;
 use super::attempt::{Attempt, Piece, Work};
 use super::body::RequestBody;
 use super::call::Call;
+use super::capacity::{Arriving, InLine, Reservation};
 use super::failure::absent;
 use super::upstream::UpstreamCall;
 use super::wake::wake;
@@ -21,7 +22,7 @@ use crate::limits::Held;
 use crate::model::Caller;
 use crate::registry::{Candidate, Pick, Target};
 
-/// How often one who waits for an arriving publisher looks whether it still arrives.
+/// How long one who waits for an arriving publisher waits before it looks whether it still arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// One inference.
@@ -100,8 +101,8 @@ async fn try_members(
     let mut last = None;
     let until = Instant::now() + request.patience.unwrap_or_default();
     loop {
-        let candidate = match next(hub, request, &tried, until).await {
-            Ok(candidate) => candidate,
+        let (candidate, place) = match next(hub, request, &tried, until).await {
+            Ok(next) => next,
             Err(nobody) => return last.unwrap_or(Err(nobody)),
         };
         tried.insert(candidate.name.clone());
@@ -109,7 +110,7 @@ async fn try_members(
         let woken = if candidate.asleep { wake(hub, &candidate).await } else { Ok(()) };
         wakes.set(false);
         let outcome = match woken {
-            Ok(()) => try_one(hub, request, call, &candidate).await,
+            Ok(()) => try_one(hub, request, call, &candidate, place).await,
             Err(error) => Err(error),
         };
         match &outcome {
@@ -122,53 +123,94 @@ async fn try_members(
     }
 }
 
-/// The best member that was not tried. Who has patience waits for one with room.
+/// Why there is room for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// Those who are there are full.
+    Room,
+    /// Nobody is there.
+    Members,
+}
+
+/// What a look at the members found.
+enum Found<'a> {
+    /// This one, with a place on it for one who has patience.
+    Member(Candidate, Option<Reservation>),
+    /// One is about to open its channel.
+    Arriving(Arriving<'a>),
+    /// There is room for nobody; it waits in line.
+    InLine(InLine),
+    /// There is room for nobody.
+    Nobody(Lack),
+}
+
+/// The best member that was not tried. Who has patience waits for one with room, behind those who came before.
 async fn next(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     request: &Request,
     tried: &HashSet<String>,
     until: Instant,
-) -> Result<Candidate, ApiError> {
-    let mut room = hub.room.subscribe();
+) -> Result<(Candidate, Option<Reservation>), ApiError> {
     let start = Instant::now();
+    let patient = tried.is_empty() && request.patience.is_some();
     loop {
-        let (pick, arriving) = {
-            let mut registry = hub.registry.lock();
-            let pick = registry.pick(&request.caller, &request.target, request.endpoint, tried);
-            let nobody = matches!(pick, Pick::Nobody) && tried.is_empty();
-            (pick, nobody && registry.is_arriving(&request.caller, &request.target, hub.now()))
-        };
-        let patient = tried.is_empty() && request.patience.is_some();
-        let name = request.target.shown();
-        let full = match pick {
-            Pick::Chosen(candidate) if !(patient && candidate.full) => {
-                if patient {
-                    let wait = start.elapsed();
-                    hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
-                }
-                return Ok(*candidate);
+        let (candidate, place) = match look(hub, request, tried, patient && Instant::now() < until)? {
+            Found::Member(candidate, place) => (candidate, place),
+            Found::Arriving(arriving) => {
+                // It opens its channel, or is no longer arriving.
+                let _ = timeout(LOOK_AGAIN, arriving.opened()).await;
+                continue;
             }
-            Pick::Chosen(_) => true,
-            Pick::Nobody => false,
-            Pick::NoEndpoint => {
-                let endpoint = request.endpoint.as_str();
-                return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
-            }
+            Found::InLine(mut line) => match timeout_at(until, line.place()).await {
+                Ok(Some((candidate, place))) => (candidate, Some(place)),
+                // Things have changed, or its patience is over: another look tells why there is no room now.
+                Ok(None) | Err(_) => continue,
+            },
+            Found::Nobody(lack) => return Err(nobody(hub, request, lack)),
         };
-        if arriving {
-            // It opens its channel, or is no longer arriving.
-            let _ = timeout(LOOK_AGAIN, room.changed()).await;
-            continue;
+        if patient {
+            let wait = start.elapsed();
+            hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
         }
-        if !patient || timeout_at(until, room.changed()).await.is_err() {
-            return Err(nobody(hub, request, full));
-        }
+        return Ok((candidate, place));
     }
 }
 
+/// Looks once. All of it under one lock: what is freed afterwards is offered to who is in line by then.
+fn look<'a>(
+    hub: &'a Arc<Hub>,
+    request: &'a Request,
+    tried: &HashSet<String>,
+    waits: bool,
+) -> Result<Found<'a>, ApiError> {
+    let patient = tried.is_empty() && request.patience.is_some();
+    let mut registry = hub.registry.lock();
+    let pick = registry.pick(&request.caller, &request.target, request.endpoint, tried);
+    let lack = match pick {
+        Pick::Chosen(candidate) if !patient => return Ok(Found::Member(*candidate, None)),
+        Pick::Chosen(candidate) if !(candidate.full || waits && hub.has_to_queue(request)) => {
+            let place = Reservation::take(hub, &mut registry, &candidate);
+            return Ok(Found::Member(*candidate, Some(place)));
+        }
+        Pick::Chosen(_) => Lack::Room,
+        Pick::Nobody if tried.is_empty() && !waits => {
+            if registry.is_arriving(&request.caller, &request.target, hub.now()) {
+                return Ok(Found::Arriving(hub.await_arrival(&registry, &request.target.name)));
+            }
+            Lack::Members
+        }
+        Pick::Nobody => Lack::Members,
+        Pick::NoEndpoint => {
+            let (name, endpoint) = (request.target.shown(), request.endpoint.as_str());
+            return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
+        }
+    };
+    Ok(if waits { Found::InLine(hub.stand_in_line(&registry, request)) } else { Found::Nobody(lack) })
+}
+
 /// Why no member takes the request: all are full, or none is there.
-fn nobody(hub: &Hub, request: &Request, full: bool) -> ApiError {
-    if full {
+fn nobody(hub: &Hub, request: &Request, lack: Lack) -> ApiError {
+    if lack == Lack::Room {
         return ApiError::new(
             ErrorKind::NoRoom,
             format!("'{}' is busy, try again later", request.target.shown()),
@@ -178,18 +220,19 @@ fn nobody(hub: &Hub, request: &Request, full: bool) -> ApiError {
     absent(request.target.shown(), absence, hub.now().wall)
 }
 
-/// Runs it on one member, which is awake, up to its first content.
+/// Runs it on one member, which is awake, up to its first content; with the place that it has there, if it has one.
 pub(crate) async fn try_one(
     hub: &Arc<Hub>,
     request: &Request,
     call: &Call,
     candidate: &Candidate,
+    place: Option<Reservation>,
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     let model = request.set_model.then_some(candidate.model.as_str());
     let work = Work::Infer { streaming, endpoint, request: &request.body, model };
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
-    let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint)?;
+    let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream, candidate, request)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));

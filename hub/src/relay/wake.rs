@@ -93,11 +93,14 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
             let took = start.elapsed();
             hub.watch.counters(candidate.shared).for_each(|metrics| metrics.woke(outcome, took));
             if result.is_ok() {
-                hub.change(|registry| ((), registry.woken(&candidate.name, hub.now())));
+                hub.change(|registry| {
+                    let changes = registry.woken(&candidate.name, hub.now());
+                    hub.offer(registry, &candidate.name);
+                    ((), changes)
+                });
             }
             hub.wakes.lock().running.remove(&candidate.name);
             sender.send_replace(Some(result));
-            hub.room.send_replace(());
         });
     }
     match outcome.wait_for(Option::is_some).await.as_deref() {

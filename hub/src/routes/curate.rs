@@ -32,10 +32,13 @@ async fn create_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
-    let done = hub.try_change(|registry| registry.create_llm(&caller, spec, random::id("llm"), hub.now()));
+    let done = hub.try_change(|registry| {
+        let done = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
+        hub.offer(registry, &done.0.name);
+        Ok(done)
+    });
     let (llm, written) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
-    hub.room.send_replace(());
     Ok(HttpResponse::Created().json(llm.row_for(&caller)))
 }
 
@@ -47,11 +50,14 @@ async fn update_llm(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
-    let done = hub.try_change(|registry| registry.update_llm(&caller, &name, spec, hub.now()));
+    let done = hub.try_change(|registry| {
+        let done = registry.update_llm(&caller, &name, spec, hub.now())?;
+        // It may have joined a pool that somebody waits for.
+        hub.offer(registry, &name);
+        Ok(done)
+    });
     let (llm, written): (Llm, _) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
-    // It may have joined a pool that somebody waits for.
-    hub.room.send_replace(());
     Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
 }
 
@@ -73,6 +79,7 @@ async fn create_agent(
     let done =
         hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
     let (agent, written) = done.map_err(|error| refused(error, AGENT, &name))?;
+    hub.queue.has_room([name.as_str()]);
     written.await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
@@ -87,6 +94,7 @@ async fn update_agent(
     let spec: AgentSpec = body::json(&req, payload).await?;
     let done = hub.try_change(|registry| registry.update_agent(&caller, &name, spec, hub.now()));
     let (agent, written): (Agent, _) = done.map_err(|error| refused(error, AGENT, &name))?;
+    hub.queue.has_room([name.as_str()]);
     written.await?;
     Ok(HttpResponse::Ok().json(agent.row()))
 }

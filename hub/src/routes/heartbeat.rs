@@ -22,16 +22,16 @@ async fn respond(
     let beat: Heartbeat = body::json(&req, payload).await?;
     let outcome = hub.try_change(|registry| {
         let changes = registry.heartbeat(&caller, &beat, hub.now())?;
-        Ok((!changes.is_empty(), changes))
+        if !changes.is_empty() || beat.providers.is_some() {
+            hub.offer_rows_of(registry, &beat.provider_session_id);
+        }
+        Ok(((), changes))
     });
-    let (changed, _) = outcome.map_err(|refusal| match refusal {
+    let ((), _) = outcome.map_err(|refusal| match refusal {
         BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
         BeatRefusal::OtherStream => {
             ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")
         }
     })?;
-    if changed || beat.providers.is_some() {
-        hub.room.send_replace(());
-    }
     Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
 }

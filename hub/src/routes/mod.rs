@@ -26,6 +26,7 @@ mod register;
 mod result;
 mod sessions;
 mod stream;
+mod task_list;
 mod task_stream;
 mod tasks;
 mod tokens;

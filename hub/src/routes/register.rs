@@ -40,6 +40,8 @@ async fn respond(
     let registered = hub.try_change(|registry| {
         let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
         let changes = std::mem::take(&mut registered.changes);
+        hub.offer_rows_of(registry, &registered.session);
+        hub.queue.has_room(registered.agents.iter().map(|agent| agent.name.as_str()));
         Ok((registered, changes))
     });
     let (registered, written) = registered.map_err(|refusal| match refusal {
@@ -50,7 +52,6 @@ async fn respond(
     for warning in &registered.warnings {
         log::warn!("register by {}: {warning}", caller.user);
     }
-    hub.room.send_replace(());
     written.await?;
     Ok(HttpResponse::Created().json(Answer {
         provider_session_id: registered.session,

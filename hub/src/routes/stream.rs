@@ -58,7 +58,11 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
     }
     hub.reattach(session);
-    hub.room.send_replace(());
+    {
+        let mut registry = hub.registry.lock();
+        hub.arrived(&registry, session);
+        hub.offer_rows_of(&mut registry, session);
+    }
     if opened.replaced.is_some() {
         log::warn!(
             "channel of {session} opened, replaces one that was still open: its registrar came back, or two registrars have copies of one session file"

@@ -7,20 +7,17 @@ use serde_json::value::RawValue;
 use wire::json::spans;
 use wire::task::Endpoint;
 
+use super::task_list::list;
 use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
-use crate::limits::too_many;
 use crate::model::{Caller, DurableTask, Role, TaskState};
 use crate::relay::RequestBody;
-use crate::store::Change;
+use crate::store::{Change, StoreError};
 use crate::watch::TaskView;
 use crate::{clock, random};
-
-/// Most ended tasks in a list.
-const LISTED: usize = 200;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -107,8 +104,8 @@ async fn create(
     if !hub.knows(&caller, &wanted.llm) {
         return Err(ApiError::not_found("LLM", &wanted.llm));
     }
-    let most = hub.options.limits.open_tasks;
-    hub.queue.has_room(&caller.user, most).map_err(|_| too_many(most, "open tasks"))?;
+    // Taken before anything is awaited: however many come at once, no more than that have one.
+    let seat = hub.queue.seat(&caller.user, hub.options.limits.open_tasks)?;
     let now = clock::now();
     let task = DurableTask {
         id: random::id("task"),
@@ -130,23 +127,12 @@ async fn create(
     // On its own: a caller who leaves now must not leave a task that is on disk and in no queue.
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
-        hub.store.write(vec![Change::PutTask(Box::new(task.clone()))]).await?;
-        Ok::<_, ApiError>(hub.enqueue(task))
+        let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
+        hub.store.write(vec![new]).await.map_err(refused)?;
+        Ok::<_, ApiError>(hub.enqueue(task, seat))
     });
     let position = position.await.map_err(ApiError::internal)??;
     Ok(HttpResponse::Accepted().json(Accepted { id: &id, status: TaskState::Pending, position }))
-}
-
-async fn list(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
-    let mut tasks = hub.queue.list(&caller);
-    tasks.extend(hub.watch.tasks(&caller));
-    let owner = (caller.role != Role::Admin).then_some(caller.user.as_str());
-    let ended = hub.store.ended_tasks(owner, LISTED).await?;
-    tasks.extend(ended.iter().map(|task| with_row(&hub, &caller, task)));
-    tasks.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-    // One that ended just now may be in both.
-    tasks.dedup_by(|a, b| a.id == b.id);
-    Ok(HttpResponse::Ok().json(tasks))
 }
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -174,10 +160,28 @@ async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRespo
 async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     if !hub.cancel_task(&caller, &id) {
-        let task = ended(&hub, &caller, &id).await?;
-        hub.store.write(vec![Change::DeleteTask(task.id)]).await?;
+        if let Some(deleted) = hub.delete_ended(&caller, &id) {
+            deleted.await?;
+        } else {
+            let task = ended(&hub, &caller, &id).await?;
+            hub.store.write(vec![Change::DeleteTask(task.id)]).await?;
+        }
     }
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// A new task that the store does not take.
+fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::OverQuota(bytes) => {
+            let text = format!(
+                "your durable tasks take {} MiB on the hub's disk: delete some, with their results, first",
+                bytes.div_ceil(1 << 20)
+            );
+            ApiError::new(ErrorKind::Busy, text)
+        }
+        other => other.into(),
+    }
 }
 
 /// A task that the store has, for its owner and admins; for others there is none.
@@ -188,7 +192,7 @@ pub(super) async fn ended(hub: &Hub, caller: &Caller, id: &str) -> Result<Durabl
 }
 
 /// An ended task, with what is known now of the row that answered it.
-fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
+pub(super) fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
     let registry = hub.registry.lock();
     let row = task.llm.as_deref().and_then(|name| registry.llm(caller, name));
     TaskView {

@@ -28,6 +28,7 @@ fn sweep_once(hub: &Arc<Hub>, retention: &mut Retention) {
         let changes = std::mem::take(&mut swept.changes);
         (swept, changes)
     });
+    hub.offer_all();
     for session in swept.silent {
         log::info!("session {session} is silent");
         hub.clone().lose_later(session, now);

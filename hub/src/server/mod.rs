@@ -236,7 +236,7 @@ impl HubHandle {
     pub async fn stop(self) {
         self.hub.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + DRAIN;
-        let mut ended = self.hub.room.subscribe();
+        let mut ended = self.hub.task_ended.subscribe();
         while !self.hub.tasks.lock().is_empty() {
             if timeout_at(deadline, ended.changed()).await.is_err() {
                 break;

@@ -40,6 +40,13 @@ pub enum Change {
     DeleteSession(String),
     /// Insert or replace, by id.
     PutToken(Token),
+    /// Insert, unless its owner's tasks then take more than `most` bytes on disk: [`StoreError::OverQuota`].
+    NewTask {
+        /// The task, with its request.
+        task: Box<DurableTask>,
+        /// Bytes, see [`Limits::disk`](crate::limits::Limits::disk).
+        most: u64,
+    },
     /// Insert or replace, by id.
     PutTask(Box<DurableTask>),
     /// By id.
@@ -100,6 +107,9 @@ pub enum StoreError {
     /// Disk full, locked too long, I/O: worth another try later. Callers get 503.
     #[error("store unavailable: {0}")]
     Unavailable(String),
+    /// The owner of a new task has so many bytes stored, and may not have more.
+    #[error("the stored tasks of a user take {0} bytes")]
+    OverQuota(u64),
     /// Made by a newer version.
     #[error(
         "{file} has schema version {found}, this program knows {known}: use the newer version, or another directory",
@@ -129,6 +139,22 @@ pub enum StoreError {
     },
 }
 
+/// A place in a list of tasks, which is ordered by the time at which they came in, then by id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListCursor {
+    /// When the task came in.
+    pub created_at: wire::row::Timestamp,
+    /// Its id; the empty one is before all tasks of that moment.
+    pub id: String,
+}
+
+impl ListCursor {
+    /// Behind every task.
+    pub fn end() -> Self {
+        Self { created_at: wire::row::Timestamp(i64::MAX), id: String::new() }
+    }
+}
+
 /// A pending answer of the store.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
@@ -147,8 +173,14 @@ pub trait Store: Send + Sync {
     /// A durable task by id, ended ones included.
     fn task(&self, id: &str) -> Pending<Option<DurableTask>>;
 
-    /// The newest ended durable tasks of `owner` (`None`: of all).
-    fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>>;
+    /// Ended durable tasks of `owner` (`None`: of all), without request and result: the `limit` newest of those that
+    /// came in before `before`.
+    fn ended_tasks(
+        &self,
+        owner: Option<&str>,
+        before: &ListCursor,
+        limit: usize,
+    ) -> Pending<Vec<DurableTask>>;
 
     /// The newest audit records that fit.
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>>;

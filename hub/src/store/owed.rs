@@ -61,7 +61,7 @@ fn key(change: &Change) -> Option<Key> {
         Change::PutSession(session) => Key::Session(session.id.clone()),
         Change::DeleteSession(id) => Key::Session(id.clone()),
         Change::PutToken(token) => Key::Token(token.id.clone()),
-        Change::PutTask(task) => Key::Task(task.id.clone()),
+        Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
         Change::Audit(_) => return None,
     })

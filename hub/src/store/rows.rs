@@ -10,6 +10,22 @@ use crate::model::{Agent, AuditRecord, DurableTask, Llm, Role, SessionRecord, Ta
 
 type Result<T> = rusqlite::Result<T>;
 
+macro_rules! ended {
+    ($of:literal) => {
+        concat!(
+            "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session, result_status,
+            NULL AS result_body, error, code, created_at, updated_at FROM tasks
+            WHERE state IN ('completed', 'error', 'cancelled') AND (created_at, id) < (?1, ?2) ",
+            $of,
+            " ORDER BY created_at DESC, id DESC LIMIT ?3"
+        )
+    };
+}
+/// A page of ended tasks. One statement for each question: with `?4 IS NULL OR …` no index would be used.
+pub(super) const ENDED: &str = ended!("");
+/// The same of one owner, `?4`.
+pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
+
 /// Writes one change.
 pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
     match change {
@@ -20,7 +36,7 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::PutSession(session) => put_session(conn, session),
         Change::DeleteSession(id) => delete(conn, "DELETE FROM sessions WHERE id = ?1", id),
         Change::PutToken(token) => put_token(conn, token),
-        Change::PutTask(task) => put_task(conn, task),
+        Change::PutTask(task) | Change::NewTask { task, .. } => put_task(conn, task),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
         Change::Audit(record) => put_audit(conn, record),
     }
@@ -200,6 +216,13 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
         expires_at: maybe_time(row, "expires_at")?,
         revoked_at: maybe_time(row, "revoked_at")?,
     })
+}
+
+/// Bytes of an owner's tasks, as the triggers of the schema count them.
+pub(super) fn stored(conn: &Connection, owner: &str) -> Result<u64> {
+    let sql = "SELECT ifnull(sum(bytes), 0) FROM stored WHERE owner = ?1";
+    let bytes: i64 = conn.prepare_cached(sql)?.query_row([owner], |row| row.get(0))?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {

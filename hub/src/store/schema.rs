@@ -62,6 +62,34 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE audit ADD COLUMN id TEXT NOT NULL DEFAULT '';
     ALTER TABLE audit ADD COLUMN request_id TEXT;
     ALTER TABLE audit ADD COLUMN code TEXT;
+", "
+    -- Pages of ended tasks, newest first: of all, and of one owner without a walk over everybody's.
+    CREATE INDEX tasks_ended ON tasks (created_at, id) WHERE state IN ('completed', 'error', 'cancelled');
+    CREATE INDEX tasks_ended_of ON tasks (owner, created_at, id)
+        WHERE state IN ('completed', 'error', 'cancelled');
+
+    -- Bytes of each owner's requests and results, and 512 for the rest of a task.
+    CREATE TABLE stored (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO stored
+        SELECT owner, sum(512 + ifnull(octet_length(request), 0) + ifnull(octet_length(result_body), 0))
+        FROM tasks GROUP BY owner;
+    CREATE TRIGGER tasks_stored AFTER INSERT ON tasks BEGIN
+        INSERT INTO stored VALUES (new.owner,
+            512 + ifnull(octet_length(new.request), 0) + ifnull(octet_length(new.result_body), 0))
+            ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER tasks_stored_anew AFTER UPDATE OF request, result_body ON tasks BEGIN
+        UPDATE stored SET bytes = bytes
+            + ifnull(octet_length(new.request), 0) + ifnull(octet_length(new.result_body), 0)
+            - ifnull(octet_length(old.request), 0) - ifnull(octet_length(old.result_body), 0)
+            WHERE owner = new.owner;
+    END;
+    CREATE TRIGGER tasks_removed AFTER DELETE ON tasks BEGIN
+        UPDATE stored SET bytes = bytes
+            - 512 - ifnull(octet_length(old.request), 0) - ifnull(octet_length(old.result_body), 0)
+            WHERE owner = old.owner;
+        DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
+    END;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

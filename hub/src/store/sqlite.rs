@@ -13,7 +13,7 @@ use wire::row::Timestamp;
 use super::rows;
 use super::schema::migrate;
 use super::writer::{Job, Write, Writer};
-use super::{AuditQuery, Change, HubDir, Pending, Snapshot, Store, StoreError};
+use super::{AuditQuery, Change, HubDir, ListCursor, Pending, Snapshot, Store, StoreError};
 use crate::model::{AuditRecord, DurableTask};
 
 /// How long another program may hold the file (a backup, a shell) before a write is refused.
@@ -110,6 +110,12 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
+    pub(super) fn stored(&self, owner: &str) -> Pending<u64> {
+        let owner = owner.to_owned();
+        self.run(move |conn| rows::stored(conn, &owner))
+    }
+
+    #[cfg(test)]
     pub(super) fn pragma(&self, name: &'static str, value: i64) -> Pending<()> {
         self.run(move |conn| conn.execute_batch(&format!("PRAGMA {name} = {value}")))
     }
@@ -150,14 +156,20 @@ impl Store for SqliteStore {
         )
     }
 
-    fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>> {
-        let owner = owner.map(str::to_owned);
-        let sql =
-            "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session, result_status,
-            NULL AS result_body, error, code, created_at, updated_at FROM tasks
-            WHERE state IN ('completed', 'error', 'cancelled') AND (?1 IS NULL OR owner = ?1)
-            ORDER BY updated_at DESC, seq DESC LIMIT ?2";
-        self.run(move |conn| rows::all(conn, sql, params![owner, limit_of(limit)], rows::task))
+    fn ended_tasks(
+        &self,
+        owner: Option<&str>,
+        before: &ListCursor,
+        limit: usize,
+    ) -> Pending<Vec<DurableTask>> {
+        let (owner, before) = (owner.map(str::to_owned), before.clone());
+        self.run(move |conn| {
+            let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
+            match owner {
+                Some(owner) => rows::all(conn, rows::ENDED_OF, params![at, id, limit, owner], rows::task),
+                None => rows::all(conn, rows::ENDED, params![at, id, limit], rows::task),
+            }
+        })
     }
 
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {

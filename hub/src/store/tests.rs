@@ -1,5 +1,6 @@
 mod crash;
 mod outage;
+mod stored;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -159,9 +160,9 @@ async fn every_record_survives_a_restart_as_it_was() {
     let done = store.task("done").await.unwrap().unwrap();
     assert_eq!(format!("{done:?}"), format!("{:?}", task("done", TaskState::Completed)));
     assert!(store.task("none").await.unwrap().is_none());
-    let ended = store.ended_tasks(Some("alice"), 9).await.unwrap();
+    let ended = store.ended_tasks(Some("alice"), &ListCursor::end(), 9).await.unwrap();
     assert_eq!(ended.len(), 1);
-    assert!(store.ended_tasks(Some("bob"), 9).await.unwrap().is_empty());
+    assert!(store.ended_tasks(Some("bob"), &ListCursor::end(), 9).await.unwrap().is_empty());
     let records = store.audit(AuditQuery::of(None, Some("a"), 9)).await.unwrap();
     let most = u64::try_from(i64::MAX).unwrap();
     assert_eq!(records, [AuditRecord { output_tokens: Some(most), ..audit("x") }]);
@@ -316,7 +317,7 @@ async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
     ];
     store.write(changes).await.unwrap();
     store.expire(Timestamp(50)).await.unwrap();
-    let left = store.ended_tasks(None, 9).await.unwrap();
+    let left = store.ended_tasks(None, &ListCursor::end(), 9).await.unwrap();
     assert_eq!(left.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());

@@ -182,6 +182,15 @@ fn write(
 /// transaction.
 fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), StoreError>, StoreError> {
     let save = tx.savepoint().map_err(failed)?;
+    for change in changes {
+        if let Change::NewTask { task, most } = change {
+            let stored = rows::stored(&save, &task.owner).map_err(failed)?;
+            let size = task.request.as_ref().map_or(0, String::len);
+            if stored.saturating_add(u64::try_from(size).unwrap_or(u64::MAX)) > *most {
+                return Ok(Err(StoreError::OverQuota(stored)));
+            }
+        }
+    }
     match changes.iter().try_for_each(|change| rows::apply(&save, change)) {
         Ok(()) => {
             save.commit().map_err(failed)?;

@@ -24,6 +24,7 @@ mod road;
 mod shapes;
 mod silence;
 mod smuggling;
+mod strain;
 pub(crate) mod support;
 mod through_agents;
 mod traces;

@@ -13,7 +13,7 @@ use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
 use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
-use crate::store::{AuditQuery, Change, Pending, Snapshot, SqliteStore, Store};
+use crate::store::{AuditQuery, Change, ListCursor, Pending, Snapshot, SqliteStore, Store};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -46,7 +46,11 @@ impl Meddled {
         let of_the_table = |change: &&Change| {
             !matches!(
                 change,
-                Change::PutTask(_) | Change::DeleteTask(_) | Change::PutToken(_) | Change::Audit(_)
+                Change::NewTask { .. }
+                    | Change::PutTask(_)
+                    | Change::DeleteTask(_)
+                    | Change::PutToken(_)
+                    | Change::Audit(_)
             )
         };
         if !hub.registry.is_locked() {
@@ -93,8 +97,13 @@ impl Store for Meddled {
         self.store.task(id)
     }
 
-    fn ended_tasks(&self, owner: Option<&str>, limit: usize) -> Pending<Vec<DurableTask>> {
-        self.store.ended_tasks(owner, limit)
+    fn ended_tasks(
+        &self,
+        owner: Option<&str>,
+        before: &ListCursor,
+        limit: usize,
+    ) -> Pending<Vec<DurableTask>> {
+        self.store.ended_tasks(owner, before, limit)
     }
 
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {

@@ -10,8 +10,9 @@ use serde::Serialize;
 use wire::json::quote;
 
 use crate::core::Hub;
-use crate::model::{Caller, TaskState};
+use crate::model::Caller;
 use crate::registry::LiveLlm;
+use crate::store::ListCursor;
 
 /// Most tasks in a view, those that run first: more than anybody reads. The totals count all.
 const TASKS: usize = 100;
@@ -35,12 +36,6 @@ struct Llm {
     tokens_per_second: f64,
 }
 
-#[derive(Serialize, Default)]
-struct Totals {
-    running: usize,
-    queued: usize,
-}
-
 impl Hub {
     /// What `caller` sees now. All of it comes through the one visibility rule: rows and publishers from the registry's
     /// own views, tasks from the list that asks the same question.
@@ -56,15 +51,11 @@ impl Hub {
             (name, Llm { live, waking, tokens_per_second })
         });
         let publishers = publishers.iter().map(|publisher| (publisher.id.clone(), publisher));
-        let mut tasks = self.queue.list(caller);
-        tasks.extend(self.watch.tasks(caller));
+        let mut tasks = self.queue.list(caller, &ListCursor::end(), TASKS);
+        tasks.extend(self.watch.live_tasks(caller, TASKS));
         // What runs or waits is seen first; what ended follows, newest first.
         tasks.sort_by_key(|task| (task.status.is_terminal(), std::cmp::Reverse(task.created_at)));
-        let count = |state| tasks.iter().filter(|task| task.status == state).count();
-        let totals = Totals {
-            running: count(TaskState::Running) + count(TaskState::Claimed),
-            queued: count(TaskState::Pending),
-        };
+        let totals = self.queue.counts(caller).plus(self.watch.counts(caller));
         let tasks = tasks.iter().take(TASKS).map(|task| (task.id.clone(), task));
         let mut view = View::default();
         view.put("llms", llms);

@@ -18,10 +18,10 @@ pub use live::View;
 pub use metrics::{Metrics, WakeOutcome};
 use rate::Rates;
 use recent::Recent;
-pub use recent::TaskView;
+pub use recent::{Counts, TaskView};
 
 use crate::model::{Caller, Role};
-use crate::store::Store;
+use crate::store::{ListCursor, Store};
 
 /// What the hub knows of its inferences.
 pub struct Watch {
@@ -61,9 +61,20 @@ impl Watch {
         self.audit.flush().await;
     }
 
-    /// The synchronous inferences that `caller` may see, newest first: those that run, and the last ones that ended.
-    pub fn tasks(&self, caller: &Caller) -> Vec<TaskView> {
-        self.recent.list(|owner| caller.role == Role::Admin || caller.user == owner)
+    /// The synchronous inferences that `caller` may see and that came in before `before`, those that run and the last
+    /// ones that ended: the `limit` newest, in no order.
+    pub fn tasks(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
+        self.recent.list(may_see(caller), before, limit)
+    }
+
+    /// The same for one who watches: the `limit` newest that run, then as many that have ended.
+    pub fn live_tasks(&self, caller: &Caller, limit: usize) -> Vec<TaskView> {
+        self.recent.live(may_see(caller), limit)
+    }
+
+    /// How many of them run and wait.
+    pub fn counts(&self, caller: &Caller) -> Counts {
+        self.recent.counts(may_see(caller))
     }
 
     /// Tokens a second of a row now. The caller has made sure that the row may be seen.
@@ -73,8 +84,12 @@ impl Watch {
 
     /// One of them.
     pub fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
-        self.tasks(caller).into_iter().find(|task| task.id == id)
+        self.recent.one(id).filter(|task| may_see(caller)(&task.owner_id))
     }
+}
+
+fn may_see(caller: &Caller) -> impl Fn(&str) -> bool {
+    |owner| caller.role == Role::Admin || caller.user == owner
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use wire::row::Timestamp;
 
 use crate::model::{TaskState, UserId};
+use crate::store::ListCursor;
 
 /// How many ended ones are kept: a screenful or two. The audit has all.
 const ENDED: usize = 200;
@@ -50,6 +51,59 @@ pub struct TaskView {
     pub updated_at: Timestamp,
 }
 
+/// How many tasks run and wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Sent to a publisher.
+    pub running: usize,
+    /// Waiting for one.
+    pub queued: usize,
+}
+
+impl Counts {
+    /// Both together.
+    pub const fn plus(self, other: Self) -> Self {
+        Self { running: self.running + other.running, queued: self.queued + other.queued }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.running == 0 && self.queued == 0
+    }
+
+    /// One more in this state.
+    pub const fn enter(&mut self, state: Option<TaskState>) {
+        match state {
+            Some(TaskState::Pending) => self.queued += 1,
+            Some(TaskState::Claimed | TaskState::Running) => self.running += 1,
+            _ => (),
+        }
+    }
+
+    /// One less in this state.
+    pub const fn leave(&mut self, state: Option<TaskState>) {
+        match state {
+            Some(TaskState::Pending) => self.queued -= 1,
+            Some(TaskState::Claimed | TaskState::Running) => self.running -= 1,
+            _ => (),
+        }
+    }
+}
+
+fn place(view: &TaskView) -> (Timestamp, &str) {
+    (view.created_at, &view.id)
+}
+
+/// The `limit` newest, in no order.
+fn newest<'a>(views: impl Iterator<Item = &'a TaskView>, limit: usize) -> Vec<TaskView> {
+    let mut found: Vec<&TaskView> = views.collect();
+    if found.len() > limit {
+        found.select_nth_unstable_by(limit, |a, b| place(b).cmp(&place(a)));
+        found.truncate(limit);
+    }
+    found.into_iter().cloned().collect()
+}
+
 #[derive(Default)]
 pub(super) struct Recent {
     tasks: Mutex<Tasks>,
@@ -88,10 +142,39 @@ impl Recent {
         tasks.ended.push_front(view);
     }
 
-    /// Those whose owner passes, newest first; running before ended.
-    pub(super) fn list(&self, may_see: impl Fn(&str) -> bool) -> Vec<TaskView> {
+    /// Those whose owner passes and that came in before `before`: the `limit` newest, in no order.
+    pub(super) fn list(
+        &self,
+        may_see: impl Fn(&str) -> bool,
+        before: &ListCursor,
+        limit: usize,
+    ) -> Vec<TaskView> {
         let tasks = self.tasks.lock();
-        let all = tasks.running.values().rev().chain(&tasks.ended);
-        all.filter(|view| may_see(&view.owner_id)).cloned().collect()
+        let seen = tasks.running.values().chain(&tasks.ended).filter(|view| may_see(&view.owner_id));
+        newest(seen.filter(|view| place(view) < (before.created_at, before.id.as_str())), limit)
+    }
+
+    /// Those whose owner passes: the `limit` newest that run, then the `limit` newest that have ended.
+    pub(super) fn live(&self, may_see: impl Fn(&str) -> bool, limit: usize) -> Vec<TaskView> {
+        let tasks = self.tasks.lock();
+        let mut found = newest(tasks.running.values().filter(|view| may_see(&view.owner_id)), limit);
+        found.extend(tasks.ended.iter().filter(|view| may_see(&view.owner_id)).take(limit).cloned());
+        found
+    }
+
+    /// One of them.
+    pub(super) fn one(&self, id: &str) -> Option<TaskView> {
+        let tasks = self.tasks.lock();
+        tasks.running.values().chain(&tasks.ended).find(|view| view.id == id).cloned()
+    }
+
+    /// How many of those whose owner passes run and wait.
+    pub(super) fn counts(&self, may_see: impl Fn(&str) -> bool) -> Counts {
+        let mut counts = Counts::default();
+        let tasks = self.tasks.lock();
+        for view in tasks.running.values().filter(|view| may_see(&view.owner_id)) {
+            counts.enter(Some(view.status));
+        }
+        counts
     }
 }

@@ -6,7 +6,7 @@ use wire::task::Endpoint;
 use super::*;
 use crate::error::ErrorKind;
 use crate::model::TaskState;
-use crate::store::{AuditQuery, SqliteStore};
+use crate::store::{AuditQuery, ListCursor, SqliteStore};
 
 fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
     let store = Arc::new(SqliteStore::in_memory().unwrap());
@@ -37,7 +37,7 @@ fn caller(user: &str, role: Role) -> Caller {
 async fn an_inference_is_listed_from_its_beginning_to_its_end_for_its_owner_and_admins() {
     let (watch, _) = watch();
     let alice = caller("alice", Role::Member);
-    let status = || watch.tasks(&alice).first().map(|task| task.status);
+    let status = || watch.tasks(&alice, &ListCursor::end(), 200).first().map(|task| task.status);
     let mut inference = watch.begin(asked("alice"));
     let id = inference.id().to_owned();
     assert_eq!(status(), Some(TaskState::Pending));
@@ -49,8 +49,8 @@ async fn an_inference_is_listed_from_its_beginning_to_its_end_for_its_owner_and_
     inference.end(200, None);
     let view = watch.task(&alice, &id).unwrap();
     assert_eq!((view.status, view.llm_name.as_deref()), (TaskState::Completed, Some("row-2")));
-    assert!(watch.tasks(&caller("bob", Role::Member)).is_empty());
-    assert_eq!(watch.tasks(&caller("root", Role::Admin)).len(), 1);
+    assert!(watch.tasks(&caller("bob", Role::Member), &ListCursor::end(), 300).is_empty());
+    assert_eq!(watch.tasks(&caller("root", Role::Admin), &ListCursor::end(), 300).len(), 1);
 }
 
 #[tokio::test]
@@ -72,7 +72,10 @@ async fn each_inference_leaves_one_audit_row_and_a_caller_who_left_is_499() {
     assert_eq!(seen, [("carol", "pool", 503), ("bob", "row-2", 499), ("alice", "row-1", 200)]);
     assert_eq!((rows[2].input_tokens, rows[2].output_tokens), (Some(3), None));
     assert!(rows[2].first_byte_ms.is_some() && rows[1].first_byte_ms.is_none());
-    assert_eq!(watch.tasks(&caller("bob", Role::Member))[0].status, TaskState::Cancelled);
+    assert_eq!(
+        watch.tasks(&caller("bob", Role::Member), &ListCursor::end(), 300)[0].status,
+        TaskState::Cancelled
+    );
 }
 
 #[tokio::test]
@@ -97,7 +100,7 @@ async fn the_list_of_ended_ones_does_not_grow_without_end() {
     for _ in 0..500 {
         watch.begin(asked("alice")).end(200, None);
     }
-    assert_eq!(watch.tasks(&caller("alice", Role::Member)).len(), 200);
+    assert_eq!(watch.tasks(&caller("alice", Role::Member), &ListCursor::end(), 300).len(), 200);
 }
 
 #[tokio::test]

@@ -1,0 +1,388 @@
+//! Many who wait: callers in line, durable tasks by the thousand, pages of them, what they take on disk.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use wire::row::Timestamp;
+
+use super::http::Ask;
+use super::publisher::{Publisher, pooled, provider};
+use super::road::infer;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_on, hub_with};
+use crate::model::{AuditRecord, DurableTask};
+use crate::store::{AuditQuery, Change, ListCursor, Pending, Snapshot, SqliteStore, Store};
+
+const TASKS: &str = "/api/v1/inference-tasks";
+
+/// A provider that says how much it takes, and how much runs there.
+async fn room(publisher: &Publisher, hub: &TestHub, names: &[&str], most: u32) {
+    let provider = |name: &&str| json!({ "name": name, "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": most });
+    let providers: Vec<Value> = names.iter().map(provider).collect();
+    assert_eq!(publisher.beat(hub, json!({ "providers": providers })).await, 200);
+}
+
+fn saying(ask: Ask, text: &str) -> Ask {
+    ask.body(json!({ "messages": [{ "role": "user", "content": text }] }).to_string())
+}
+
+fn said(task: &Value) -> String {
+    task["request"]["messages"][0]["content"].as_str().unwrap().to_owned()
+}
+
+async fn waiting(hub: &TestHub, count: usize) {
+    eventually(&format!("{count} wait"), async || {
+        let (_, list) = hub.ask("GET", TASKS).json().await;
+        list.as_array().unwrap().iter().filter(|task| task["status"] == "pending").count() == count
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn callers_have_freed_places_in_the_order_in_which_they_came() {
+    let hub = hub().await;
+    let providers = [pooled("one", "pool"), pooled("two", "pool")];
+    let mut publisher = Publisher::start(&hub, ADMIN, &providers, Some("cancel, status")).await;
+    room(&publisher, &hub, &["one", "two"], 0).await;
+    let users = [ADMIN.to_owned(), hub.member("alice").await, hub.member("bob").await];
+    let mut callers = Vec::new();
+    for number in 0..18 {
+        // Of several users, for the pool and for one of its rows, that and the other endpoint.
+        let path = match number % 3 {
+            0 => "/api/v1/llms/one/infer",
+            _ => "/api/v1/llms/pool/infer",
+        };
+        let ask = hub.ask_as(&users[number % 2], "POST", path).header("x-queue-timeout", "30");
+        callers.push(Some(saying(ask, &number.to_string()).begin().await));
+        waiting(&hub, number + 1).await;
+    }
+    // Some do not wait for their turn.
+    for number in [0, 7, 8, 17] {
+        callers[number] = None;
+    }
+    waiting(&hub, 14).await;
+    room(&publisher, &hub, &["one"], 1).await;
+    let mut order = Vec::new();
+    for _ in 0..14 {
+        let task = publisher.task().await;
+        assert_eq!(task["llmName"], "one", "there is room on one only");
+        order.push(said(&task).parse::<usize>().unwrap());
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    }
+    let expected: Vec<usize> = (0..18).filter(|number| ![0, 7, 8, 17].contains(number)).collect();
+    assert_eq!(order, expected);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_place_that_the_first_in_line_cannot_use_goes_to_the_next_who_can() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let private = |name: &str| {
+        let mut row = pooled(name, "pool");
+        row["visibility"] = "private".into();
+        row
+    };
+    let features = Some("cancel, status");
+    let publics = Publisher::start(&hub, &alice, &[pooled("shown", "pool")], features).await;
+    let mut own = Publisher::start(&hub, &alice, &[private("hidden")], features).await;
+    room(&publics, &hub, &["shown"], 0).await;
+    room(&own, &hub, &["hidden"], 0).await;
+    let begin = async |token: &str, text: &str| {
+        let ask = hub.ask_as(token, "POST", "/api/v1/llms/pool/infer").header("x-queue-timeout", "30");
+        saying(ask, text).begin().await
+    };
+    let mut callers = Vec::new();
+    for (number, (token, text)) in
+        [(&bob, "bob"), (&bob, "bob again"), (&alice, "alice"), (&bob, "bob"), (&alice, "alice again")]
+            .into_iter()
+            .enumerate()
+    {
+        callers.push(begin(token, text).await);
+        waiting(&hub, number + 1).await;
+    }
+    room(&own, &hub, &["hidden"], 1).await;
+    for expected in ["alice", "alice again"] {
+        let task = own.task().await;
+        assert_eq!(said(&task), expected);
+        own.answer(&hub, &task, "hello").await;
+    }
+    waiting(&hub, 3).await;
+    hub.stop().await;
+}
+
+/// Callers come, wait for a while and leave, at any moment, also just when they are given a place; whatever happens, a
+/// place that is free goes to somebody who waits, and in the end all places are free.
+#[actix_rt::test]
+async fn no_place_is_lost_with_a_caller_who_leaves() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
+    room(&publisher, &hub, &["a"], 2).await;
+    for round in 0..10_u64 {
+        let served = async {
+            // As long as somebody is served, somebody answers.
+            let mut count = 0;
+            loop {
+                let task = publisher.task().await;
+                publisher.answer(&hub, &task, "hello").await;
+                count += 1;
+                if said(&task) == "last" {
+                    return count;
+                }
+            }
+        };
+        let callers = async {
+            let callers = (0..20_u64).map(|number| {
+                let ask = infer(&hub, "a", false).header("x-queue-timeout", "30");
+                let ask = saying(ask, "one of many");
+                async move {
+                    let patience = Duration::from_micros(number * 700 + round * 130);
+                    let _ = tokio::time::timeout(patience, ask.send()).await;
+                }
+            });
+            join_all(callers).await;
+            let last = saying(infer(&hub, "a", false).header("x-queue-timeout", "9"), "last");
+            assert_eq!(last.send().await.0, 200, "a place was lost");
+        };
+        let (count, ()) = futures_util::join!(served, callers);
+        assert!(count >= 1);
+        eventually("all places are free", async || hub.core().registry.lock().in_flight("a") == 0).await;
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn however_many_tasks_come_at_once_no_more_are_let_in_than_a_user_may_have() {
+    let hub = hub_with(|options| options.limits.open_tasks = 7).await;
+    let alice = hub.member("alice").await;
+    let _publisher = Publisher::register(&hub, &alice, None, &[provider("a")]).await;
+    let create = || hub.ask_as(&alice, "POST", TASKS).body(r#"{"llm":"a","request":{}}"#);
+    for round in 0..3 {
+        let asks: Vec<Ask> = (0..40).map(|_| create()).collect();
+        let answers = join_all(asks.iter().map(Ask::json)).await;
+        let let_in: Vec<&Value> =
+            answers.iter().filter(|(status, _)| *status == 202).map(|(_, body)| body).collect();
+        assert_eq!(let_in.len(), 7, "round {round}");
+        assert!(answers.iter().all(|(status, _)| [202, 429].contains(status)));
+        // A task that is refused, or taken back, takes no seat.
+        for task in let_in {
+            let path = format!("{TASKS}/{}", task["id"].as_str().unwrap());
+            assert_eq!(hub.ask_as(&alice, "DELETE", path).send().await.0, 204);
+        }
+        eventually("nothing is open", async || {
+            hub.core().queue.list(&admin(), &ListCursor::end(), 9).is_empty()
+        })
+        .await;
+    }
+    hub.stop().await;
+}
+
+fn admin() -> crate::model::Caller {
+    crate::model::Caller { user: "admin".into(), role: crate::model::Role::Admin, token_id: "test".into() }
+}
+
+#[actix_rt::test]
+async fn a_users_tasks_take_so_much_on_disk_and_new_ones_wait_until_some_are_deleted() {
+    let hub = hub_with(|options| options.limits.disk = 20_000).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
+    let create = async |token: &str, size: usize| {
+        let body = json!({ "llm": "a", "request": { "messages": [], "x": "x".repeat(size) } });
+        hub.ask_as(token, "POST", TASKS).body(body.to_string()).json().await
+    };
+    let (status, task) = create(&alice, 6000).await;
+    assert_eq!(status, 202);
+    let id = task["id"].as_str().unwrap().to_owned();
+    let sent = publisher.task().await;
+    publisher.answer(&hub, &sent, &"y".repeat(15_000)).await;
+    eventually("the result is kept, the request is erased", async || {
+        hub.core().store.task(&id).await.unwrap().is_some_and(|task| task.result.is_some())
+    })
+    .await;
+    let (status, refused) = create(&alice, 6000).await;
+    assert_eq!(status, 429);
+    let text = refused["error"].as_str().unwrap();
+    assert!(text.starts_with("your durable tasks take 1 MiB on the hub's disk: delete some"), "{text}");
+    assert_eq!(create(&alice, 3000).await.0, 202, "a smaller one has room");
+    assert_eq!(create(&bob, 6000).await.0, 202, "everybody has a quota of their own");
+    assert_eq!(hub.ask_as(&alice, "DELETE", format!("{TASKS}/{id}")).send().await.0, 204);
+    assert_eq!(create(&alice, 6000).await.0, 202);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn pages_of_tasks_tell_each_once_and_newest_first() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    for number in 0..21 {
+        // Ended and waiting ones, durable and not, of two users.
+        let token = if number % 3 == 0 { ADMIN } else { alice.as_str() };
+        let durable = |llm: &str| {
+            hub.ask_as(token, "POST", TASKS).body(json!({ "llm": llm, "request": {} }).to_string())
+        };
+        let serve = async |publisher: &mut Publisher| {
+            let task = publisher.task().await;
+            publisher.answer(&hub, &task, "hello").await;
+        };
+        match number % 4 {
+            0 => assert_eq!(durable("away").send().await.0, 202),
+            1 => {
+                assert_eq!(durable("a").send().await.0, 202);
+                serve(&mut publisher).await;
+            }
+            _ => {
+                let ask = hub.ask_as(token, "POST", "/api/v1/llms/a/infer").body("{}");
+                futures_util::join!(async { assert_eq!(ask.send().await.0, 200) }, serve(&mut publisher));
+            }
+        }
+    }
+    eventually("all have ended that can", async || {
+        let (_, list) = hub.ask("GET", TASKS).json().await;
+        let status =
+            |wanted: &str| list.as_array().unwrap().iter().filter(|task| task["status"] == wanted).count();
+        status("completed") == 15 && status("pending") == 6
+    })
+    .await;
+    let (_, all) = hub.ask("GET", TASKS).json().await;
+    for (token, limit, expected) in [(ADMIN, 1, 21), (ADMIN, 4, 21), (ADMIN, 21, 21), (alice.as_str(), 5, 14)]
+    {
+        let (mut path, mut seen) = (format!("{TASKS}?limit={limit}"), Vec::new());
+        loop {
+            let mut answer = hub.ask_as(token, "GET", path).open().await;
+            assert_eq!(answer.status, 200);
+            let page: Vec<Value> = serde_json::from_str(&answer.rest().await).unwrap();
+            assert!(page.len() <= limit);
+            seen.extend(page.iter().map(|task| task["id"].as_str().unwrap().to_owned()));
+            let next = answer.head.lines().find_map(|line| line.strip_prefix("link: <")?.split_once('>'));
+            let Some((next, relation)) = next else { break };
+            assert_eq!(relation, "; rel=\"next\"");
+            path = next.to_owned();
+        }
+        assert_eq!(seen.iter().collect::<HashSet<_>>().len(), expected, "{limit}");
+        let mine = |task: &&Value| token == ADMIN || task["ownerId"] == "alice";
+        let in_order: Vec<&str> =
+            all.as_array().unwrap().iter().filter(mine).map(|task| task["id"].as_str().unwrap()).collect();
+        assert_eq!(seen, in_order);
+    }
+    let last = &all[20];
+    let before = format!("{TASKS}?before={}", all[18]["createdAt"].as_str().unwrap());
+    let (_, older) = hub.ask("GET", before).json().await;
+    assert_eq!(older.as_array().unwrap().last(), Some(last), "a moment alone is a place, too");
+    for query in ["limit=0", "limit=x", "limit=-1", "before=x", "before=,task-1", "before="] {
+        assert_eq!(hub.ask("GET", format!("{TASKS}?{query}")).send().await.0, 400, "{query}");
+    }
+    hub.stop().await;
+}
+
+/// A store that gets what it is owed only when it is told so, in the order in which it was owed.
+struct Slow {
+    store: Arc<SqliteStore>,
+    kept: Mutex<Vec<Vec<Change>>>,
+    open: watch::Sender<bool>,
+}
+
+impl Slow {
+    fn let_go(&self) {
+        for changes in self.kept.lock().drain(..) {
+            drop(self.store.owe(changes));
+        }
+        self.open.send_replace(true);
+    }
+}
+
+impl Store for Slow {
+    fn load(&self) -> Pending<Snapshot> {
+        self.store.load()
+    }
+
+    fn write(&self, changes: Vec<Change>) -> Pending<()> {
+        self.store.write(changes)
+    }
+
+    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
+        if *self.open.borrow() {
+            return self.store.owe(changes);
+        }
+        self.kept.lock().push(changes);
+        let (mut open, store) = (self.open.subscribe(), self.store.clone());
+        Box::pin(async move {
+            let _ = open.wait_for(|open| *open).await;
+            store.owe(Vec::new()).await
+        })
+    }
+
+    fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
+        self.store.task(id)
+    }
+
+    fn ended_tasks(
+        &self,
+        owner: Option<&str>,
+        before: &ListCursor,
+        limit: usize,
+    ) -> Pending<Vec<DurableTask>> {
+        self.store.ended_tasks(owner, before, limit)
+    }
+
+    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
+        self.store.audit(wanted)
+    }
+
+    fn expire(&self, before: Timestamp) -> Pending<()> {
+        self.store.expire(before)
+    }
+}
+
+#[actix_rt::test]
+async fn a_task_that_is_deleted_before_its_end_is_written_is_gone_for_good() {
+    let store = Arc::new(Slow {
+        store: Arc::new(SqliteStore::in_memory().unwrap()),
+        kept: Mutex::default(),
+        open: watch::Sender::new(true),
+    });
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let create = hub.ask("POST", TASKS).body(r#"{"llm":"a","streaming":true,"request":{}}"#);
+    let mut ids = Vec::new();
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        ids.push(create.json().await.1["id"].as_str().unwrap().to_owned());
+        sent.push(publisher.task().await);
+    }
+    store.open.send_replace(false);
+    // One has its answer, one is taken back; neither end can be written.
+    publisher.chunk(&hub, &sent[0], "the answer").await;
+    publisher.done(&hub, &sent[0]).await;
+    let path = |id: &str| format!("{TASKS}/{id}");
+    assert_eq!(hub.ask("DELETE", path(&ids[1])).send().await.0, 204);
+    for (id, status) in ids.iter().zip(["completed", "cancelled"]) {
+        eventually("it has ended", async || hub.ask("GET", path(id)).json().await.1["status"] == status)
+            .await;
+    }
+    let deletes: Vec<Ask> = ids.iter().map(|id| hub.ask("DELETE", path(id))).collect();
+    let deleted = join_all(deletes.iter().map(Ask::send));
+    let let_go = async {
+        eventually("both are given to the store", async || {
+            let deleted = |changes: &&Vec<Change>| matches!(changes[..], [Change::DeleteTask(_)]);
+            store.kept.lock().iter().filter(deleted).count() == 2
+        })
+        .await;
+        store.let_go();
+    };
+    let (answers, ()) = futures_util::join!(deleted, let_go);
+    for (id, answer) in ids.iter().zip(answers) {
+        assert_eq!(answer.0, 204);
+        assert_eq!(hub.ask("GET", path(id)).send().await.0, 404);
+        assert_eq!(hub.ask("GET", format!("{TASKS}/{id}/stream")).send().await.0, 404);
+        assert_eq!(hub.ask("DELETE", path(id)).send().await.0, 404, "twice is once");
+        assert!(store.task(id).await.unwrap().is_none());
+    }
+    assert_eq!(hub.ask("GET", TASKS).json().await.1, json!([]));
+    hub.stop().await;
+}
