@@ -16,6 +16,12 @@ export function ago(time, now) {
   return since === "now" || since === "–" ? since : `${since} ago`;
 }
 
+/** When a row or a publisher gave a sign of life. One that is there gave one just now: else the hub would call it away. */
+export function seen(one) {
+  const away = one.status === "inactive" || one.status === "away";
+  return away || !one.lastHeartbeatAt ? ago(one.lastHeartbeatAt) : "now";
+}
+
 export function millis(ms) {
   if (ms === undefined || ms === null) return "–";
   if (ms < 1000) return `${Math.round(ms)} ms`;

@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { chart } from "./chart.js";
 import { el, keyed, pill, text } from "./dom.js";
-import { ago, count, median, millis, moment, rate } from "./format.js";
+import { ago, count, median, millis, moment, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
 
 /** Between two looks at the audit, in ms; tasks that end in the live view bring the next look forward. */
@@ -37,7 +37,7 @@ const FACTS = [
   ["Model", (row) => row.model], ["Type", (row) => row.type], ["Kind", (row) => row.kind],
   ["Pool", (row) => row.poolName ?? "–"], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
   ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
-  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => ago(row.lastHeartbeatAt)],
+  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => seen(row)],
   ["Publisher", (row) => row.providerSessionId ?? "–"],
 ];
 

@@ -1,7 +1,7 @@
 // The hub at a glance: LLMs by pool, publishers, tasks.
 
 import { el, keyed, pill, text } from "./dom.js";
-import { ago, count, rate } from "./format.js";
+import { ago, count, rate, seen as seenAt } from "./format.js";
 import { live, watch } from "./live.js";
 
 /** So many tasks are listed: a screenful. */
@@ -111,7 +111,7 @@ function singleRow(name) {
       text(model, row.model);
       text(work, row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`);
       text(speed, rate(row.tokensPerSecond));
-      text(seen, row.kind === "public" ? "upstream" : ago(row.lastHeartbeatAt));
+      text(seen, row.kind === "public" ? "upstream" : seenAt(row));
     },
   };
 }
@@ -127,7 +127,7 @@ function publisherRow({ id }) {
       state.set(one.status);
       text(user, one.ownerId);
       text(llms, one.llms.join(", ") || "–");
-      text(seen, ago(one.lastHeartbeatAt));
+      text(seen, seenAt(one));
     },
   };
 }

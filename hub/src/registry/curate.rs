@@ -303,26 +303,30 @@ impl Registry {
 
     /// The sessions that `caller` may see: its own, an admin all; newest first.
     pub fn sessions(&self, caller: &Caller) -> Vec<SessionView> {
-        let own = |owner: &str| caller.role == Role::Admin || caller.user == owner;
-        let seen = self.sessions.values().filter(|session| own(&session.record.owner));
-        let mut views: Vec<_> = seen
-            .map(|session| SessionView {
-                id: session.record.id.clone(),
-                owner_id: session.record.owner.clone(),
-                status: match session.link {
-                    Link::Open { .. } if session.draining => "draining",
-                    Link::Open { .. } if !session.silent => "connected",
-                    _ => "away",
-                },
-                features: session.features().names().collect(),
-                llms: session.llms.iter().cloned().collect(),
-                agents: session.agents.iter().cloned().collect(),
-                last_heartbeat_at: session.record.last_heartbeat_at,
-                created_at: session.record.created_at,
-            })
-            .collect();
+        let seen = self.sessions.keys().filter_map(|id| self.session_view(caller, id));
+        let mut views: Vec<_> = seen.collect();
         views.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         views
+    }
+
+    /// One of them.
+    pub(super) fn session_view(&self, caller: &Caller, id: &str) -> Option<SessionView> {
+        let own = |owner: &str| caller.role == Role::Admin || caller.user == owner;
+        let session = self.sessions.get(id).filter(|session| own(&session.record.owner))?;
+        Some(SessionView {
+            id: session.record.id.clone(),
+            owner_id: session.record.owner.clone(),
+            status: match session.link {
+                Link::Open { .. } if session.draining => "draining",
+                Link::Open { .. } if !session.silent => "connected",
+                _ => "away",
+            },
+            features: session.features().names().collect(),
+            llms: session.llms.iter().cloned().collect(),
+            agents: session.agents.iter().cloned().collect(),
+            last_heartbeat_at: session.record.last_heartbeat_at,
+            created_at: session.record.created_at,
+        })
     }
 }
 

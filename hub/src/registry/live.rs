@@ -4,7 +4,7 @@ use serde::Serialize;
 use wire::row::LlmRow;
 
 use super::Registry;
-use crate::model::{Caller, Llm};
+use crate::model::Caller;
 
 /// A row and the work on it.
 #[derive(Debug, Clone, Serialize)]
@@ -20,12 +20,11 @@ pub struct LiveLlm {
 }
 
 impl Registry {
-    /// The rows that `caller` sees, with their load.
-    pub fn live_llms(&self, caller: &Caller) -> impl Iterator<Item = LiveLlm> {
-        self.llms(caller).filter_map(|llm| {
-            let entry = self.llms.get(&llm.name)?;
-            let room = entry.report.map(|report| report.room);
-            Some(LiveLlm { row: Llm::row(llm), busy: entry.work(), room })
-        })
+    /// The row `name` with its load, if `caller` sees it.
+    pub fn live_llm(&self, caller: &Caller, name: &str) -> Option<LiveLlm> {
+        self.llm(caller, name)?;
+        let entry = self.llms.get(name)?;
+        let row = LlmRow { last_heartbeat_at: self.seen_at(&entry.llm), ..entry.llm.row() };
+        Some(LiveLlm { row, busy: entry.work(), room: entry.report.map(|report| report.room) })
     }
 }

@@ -5,6 +5,8 @@
 
 mod absence;
 mod curate;
+mod expiry;
+mod feed;
 mod live;
 mod pick;
 mod pools;
@@ -15,6 +17,7 @@ mod view;
 
 pub use absence::Absence;
 pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
+pub use feed::{News, Seen};
 pub use live::LiveLlm;
 pub use pick::{Candidate, Pick, Report};
 pub use register::{Refusal, Registered};
@@ -26,34 +29,54 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use wire::Features;
-use wire::row::{Kind, Status};
+use wire::row::{Kind, Status, Timestamp, Visibility};
 
 use crate::clock::Now;
 use crate::limits::Limits;
-use crate::model::{Agent, Llm, SessionRecord};
+use crate::model::{Agent, Llm, SessionRecord, UserId};
 use crate::options::{HubTimings, PoolPolicy};
 use crate::store::{Change, Snapshot};
+use expiry::{Expiry, Item};
+use feed::{Feed, Thing};
 
 /// The table.
 pub struct Registry {
     policy: PoolPolicy,
     heartbeat_timeout: Duration,
     retention: Duration,
-    llms: BTreeMap<String, LlmEntry>,
+    llms: BTreeMap<String, Box<LlmEntry>>,
     agents: BTreeMap<String, AgentEntry>,
     sessions: HashMap<String, Session>,
     /// `poolName` to the names of the rows that have it.
     pools: HashMap<String, BTreeSet<String>>,
-    /// The last sweep: heartbeats since then are not yet written.
-    swept: Duration,
+    /// How much each user has; one who has nothing is not in it.
+    owned: HashMap<UserId, Owned>,
+    /// The sessions that gave a sign of life since it was last written.
+    unsaved: Vec<String>,
+    /// What may time out.
+    expiry: Expiry,
+    /// What changed.
+    feed: Feed,
     /// Counts picks, so that equals take turns.
     picks: u64,
     limits: Limits,
 }
 
+/// How much a user has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Owned {
+    sessions: usize,
+    llms: usize,
+    agents: usize,
+}
+
 /// A row, and what is known of it only while the hub runs.
 struct LlmEntry {
     llm: Llm,
+    /// See [`feed`].
+    version: u64,
+    /// When it is looked at in [`expiry`].
+    due: Option<Duration>,
     /// When it became inactive; means nothing otherwise.
     inactive_at: Duration,
     /// What its publisher said last in a heartbeat.
@@ -68,14 +91,24 @@ struct LlmEntry {
 struct AgentEntry {
     agent: Agent,
     inactive_at: Duration,
+    due: Option<Duration>,
 }
 
 /// A publisher.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 struct Session {
     record: SessionRecord,
     /// Last sign of life.
     beat: Duration,
     link: Link,
+    /// See [`feed`].
+    version: u64,
+    /// When it is looked at in [`expiry`].
+    due: Option<Duration>,
+    /// Its last sign of life is not written.
+    unsaved: bool,
+    /// All its rows and agents are as a sign of life leaves them: the next one changes nothing of them.
+    settled: bool,
     /// Silent for too long: as if its channel were closed, until the next sign of life.
     silent: bool,
     /// Takes no more tasks.
@@ -107,12 +140,15 @@ impl Registry {
             agents: BTreeMap::new(),
             sessions: HashMap::new(),
             pools: HashMap::new(),
-            swept: now.mono,
+            owned: HashMap::new(),
+            unsaved: Vec::new(),
+            expiry: Expiry::default(),
+            feed: Feed::default(),
             picks: 0,
             limits: Limits::default(),
         };
         for record in &snapshot.sessions {
-            registry.sessions.insert(record.id.clone(), Session::new(record.clone(), now));
+            registry.put_session(Session::new(record.clone(), now));
         }
         for llm in &snapshot.llms {
             let mut llm = llm.clone();
@@ -138,6 +174,14 @@ impl Registry {
             }
             registry.put_agent(agent, now);
         }
+        let rows: Vec<String> = registry.llms.keys().cloned().collect();
+        for name in &rows {
+            registry.expire_llm(name);
+        }
+        let agents: Vec<String> = registry.agents.keys().cloned().collect();
+        for name in &agents {
+            registry.expire_agent(name);
+        }
         registry
     }
 
@@ -151,12 +195,26 @@ impl Registry {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
         let before = if let Some(entry) = self.llms.get_mut(&name) {
-            std::mem::replace(&mut entry.llm, llm).pool_name
+            let before = std::mem::replace(&mut entry.llm, llm);
+            if before.visibility == Visibility::Public && entry.llm.visibility == Visibility::Private {
+                self.feed.hide(Thing::Llm(name.as_str().into()), before.visibility, &before.owner);
+            }
+            before.pool_name
         } else {
-            let entry = LlmEntry { llm, inactive_at: now.mono, report: None, in_flight: 0, picked: 0 };
-            self.llms.insert(name.clone(), entry);
+            self.count(&llm.owner, |owned| owned.llms += 1);
+            let entry = LlmEntry {
+                llm,
+                version: 0,
+                due: None,
+                inactive_at: now.mono,
+                report: None,
+                in_flight: 0,
+                picked: 0,
+            };
+            self.llms.insert(name.clone(), Box::new(entry));
             None
         };
+        self.mark(&name);
         if before != pool {
             if let Some(before) = before {
                 self.leave_pool(&before, &name);
@@ -169,33 +227,104 @@ impl Registry {
 
     /// Takes a row out.
     pub(crate) fn remove_llm(&mut self, name: &str) -> Option<Change> {
-        let llm = self.llms.remove(name)?.llm;
+        let LlmEntry { llm, version, due, .. } = *self.llms.remove(name)?;
+        self.feed.remove(version, llm.visibility, &llm.owner);
+        self.expiry.remove(due, Item::Llm(name.into()));
+        self.count(&llm.owner, |owned| owned.llms -= 1);
         if let Some(pool) = &llm.pool_name {
             self.leave_pool(pool, name);
         }
         if let Some(session) = llm.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.llms.remove(name);
         }
+        self.lost_something(llm.session.as_deref());
         Some(Change::DeleteLlm(llm.id))
     }
 
     /// Inserts or replaces an agent by name.
     pub(crate) fn put_agent(&mut self, agent: Agent, now: Now) {
-        match self.agents.get_mut(&agent.name) {
-            Some(entry) => entry.agent = agent,
-            None => {
-                self.agents.insert(agent.name.clone(), AgentEntry { agent, inactive_at: now.mono });
-            }
+        if let Some(entry) = self.agents.get_mut(&agent.name) {
+            entry.agent = agent;
+            return;
         }
+        self.count(&agent.owner, |owned| owned.agents += 1);
+        let entry = AgentEntry { agent, inactive_at: now.mono, due: None };
+        self.agents.insert(entry.agent.name.clone(), entry);
     }
 
     /// Takes an agent out.
     pub(crate) fn remove_agent(&mut self, name: &str) -> Option<Change> {
-        let agent = self.agents.remove(name)?.agent;
+        let AgentEntry { agent, due, .. } = self.agents.remove(name)?;
+        self.expiry.remove(due, Item::Agent(name.into()));
+        self.count(&agent.owner, |owned| owned.agents -= 1);
         if let Some(session) = agent.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.agents.remove(name);
         }
+        self.lost_something(agent.session.as_deref());
         Some(Change::DeleteAgent(agent.id))
+    }
+
+    fn put_session(&mut self, session: Session) {
+        let id = session.record.id.clone();
+        self.count(&session.record.owner, |owned| owned.sessions += 1);
+        let at = session.beat + self.heartbeat_timeout.min(self.retention);
+        self.sessions.insert(id.clone(), session);
+        self.mark_session(&id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+        }
+    }
+
+    /// A row or an agent is the session's no longer: one that has nothing left may be forgotten.
+    fn lost_something(&mut self, session: Option<&str>) {
+        let Some(id) = session else { return };
+        self.mark_session(id);
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.llms.is_empty()
+            && session.agents.is_empty()
+        {
+            self.expiry.look_at(&mut session.due, Duration::ZERO, || Item::Session(id.into()));
+        }
+    }
+
+    /// The row may be inactive now: it is looked at when it has been so for long enough.
+    fn expire_llm(&mut self, name: &str) {
+        let retention = self.retention;
+        if let Some(entry) = self.llms.get_mut(name)
+            && entry.llm.status == Status::Inactive
+        {
+            let at = entry.inactive_at + retention;
+            self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.into()));
+        }
+    }
+
+    /// The same for an agent.
+    fn expire_agent(&mut self, name: &str) {
+        let retention = self.retention;
+        if let Some(entry) = self.agents.get_mut(name)
+            && entry.agent.status == Status::Inactive
+        {
+            let at = entry.inactive_at + retention;
+            self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.into()));
+        }
+    }
+
+    fn count(&mut self, user: &str, change: impl FnOnce(&mut Owned)) {
+        let owned = self.owned.entry(user.to_owned()).or_default();
+        change(owned);
+        if *owned == Owned::default() {
+            self.owned.remove(user);
+        }
+    }
+
+    /// The last sign of life of a row's session; for a row that its session dropped, the last one before that.
+    pub fn seen_at(&self, llm: &Llm) -> Option<Timestamp> {
+        self.seen(llm.session.as_ref(), llm.registered).or(llm.last_heartbeat_at)
+    }
+
+    fn seen(&self, session: Option<&String>, registered: bool) -> Option<Timestamp> {
+        let session = session.filter(|_| registered).and_then(|id| self.sessions.get(id))?;
+        Some(session.record.last_heartbeat_at)
     }
 
     fn leave_pool(&mut self, pool: &str, name: &str) {
@@ -213,6 +342,10 @@ impl Session {
         Self {
             record,
             beat: now.mono,
+            version: 0,
+            due: None,
+            unsaved: false,
+            settled: false,
             link: Link::None,
             silent: false,
             draining: false,

@@ -9,6 +9,7 @@ use wire::features::Feature;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
+use super::feed::Thing;
 use super::pools::effective_key;
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
@@ -188,6 +189,7 @@ impl Registry {
     pub fn task_started(&mut self, name: &str) {
         if let Some(entry) = self.llms.get_mut(name) {
             entry.in_flight += 1;
+            self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
         }
     }
 
@@ -199,6 +201,7 @@ impl Registry {
             // It counted ours; its next report comes a second later at most.
             report.busy = report.busy.saturating_sub(1);
         }
+        self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
         match entry.llm.session.clone() {
             Some(session) if entry.in_flight == 0 => self.drained(&session, now),
             _ => Vec::new(),
@@ -209,6 +212,7 @@ impl Registry {
     pub fn unreserve(&mut self, name: &str) {
         if let Some(entry) = self.llms.get_mut(name) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
+            self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
         }
     }
 

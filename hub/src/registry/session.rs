@@ -5,6 +5,9 @@ use wire::features::Feature;
 use wire::register::Heartbeat;
 use wire::row::Status;
 
+use super::expiry::Item;
+use super::feed::Thing;
+use super::sweep::MOMENT;
 use super::{Link, Registry, Report, Session};
 use crate::clock::Now;
 use crate::model::Caller;
@@ -66,6 +69,8 @@ impl Registry {
         let again = std::mem::replace(&mut session.had_channel, true);
         session.draining = false;
         session.silent = false;
+        session.settled = false;
+        self.mark_session(id);
         Ok(Opened { changes: self.beat(id, now), replaced, again })
     }
 
@@ -77,6 +82,10 @@ impl Registry {
             _ => return None,
         }
         session.link = Link::Closed { at: now.mono };
+        if session.llms.is_empty() && session.agents.is_empty() {
+            let at = session.beat + self.retention;
+            self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+        }
         Some(self.silence(id, now))
     }
 
@@ -117,19 +126,23 @@ impl Registry {
     }
 
     fn take_reports(&mut self, id: &str, beat: &Heartbeat) {
-        let Some(session) = self.sessions.get(id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         for status in beat.providers.iter().flatten() {
             if session.llms.contains(&status.name)
                 && let Some(entry) = self.llms.get_mut(&status.name)
                 && entry.llm.registered
             {
-                entry.report = Some(Report {
+                let report = Report {
                     status: status.status,
                     busy: status.in_flight.saturating_add(status.queued),
                     room: status.max_concurrency,
                     paused: status.paused,
                     paused_until: status.paused_until,
-                });
+                };
+                if entry.report.replace(report) != Some(report) {
+                    session.settled &= entry.llm.status == report.status;
+                    self.feed.change(&mut entry.version, || Thing::Llm(status.name.as_str().into()));
+                }
             }
         }
     }
@@ -139,15 +152,34 @@ impl Registry {
         let Some(session) = self.sessions.get_mut(id) else { return Vec::new() };
         session.beat = now.mono;
         session.record.last_heartbeat_at = now.wall;
+        if !std::mem::replace(&mut session.unsaved, true) {
+            self.unsaved.push(id.to_owned());
+        }
+        let at = session.beat + self.heartbeat_timeout + MOMENT;
+        self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
         let revives = !matches!(session.link, Link::Closed { .. }) && !session.draining;
-        session.silent = false;
+        let was_silent = std::mem::replace(&mut session.silent, false);
+        let settled = std::mem::replace(&mut session.settled, revives);
+        if was_silent {
+            self.mark_session(id);
+        }
+        if !revives || settled {
+            return Vec::new();
+        }
+        let Some(session) = self.sessions.get(id) else { return Vec::new() };
+        let retention = self.retention;
         let mut changes = Vec::new();
         for name in &session.llms {
             let Some(entry) = self.llms.get_mut(name).filter(|entry| entry.llm.registered) else { continue };
             entry.llm.last_heartbeat_at = Some(now.wall);
             let status = entry.living_status();
-            if revives && entry.set_status(status, now) {
+            if entry.set_status(status, now) {
                 changes.push(entry.put());
+                self.feed.change(&mut entry.version, || Thing::Llm(name.as_str().into()));
+                if status == Status::Inactive {
+                    let at = entry.inactive_at + retention;
+                    self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.as_str().into()));
+                }
             }
         }
         for name in &session.agents {
@@ -155,7 +187,7 @@ impl Registry {
                 continue;
             };
             entry.agent.last_heartbeat_at = Some(now.wall);
-            if revives && entry.set_status(Status::Active, now) {
+            if entry.set_status(Status::Active, now) {
                 changes.push(entry.put());
             }
         }
@@ -164,21 +196,33 @@ impl Registry {
 
     /// The session is away: its rows and agents are inactive from now on.
     pub(super) fn silence(&mut self, id: &str, now: Now) -> Vec<Change> {
-        let Some(session) = self.sessions.get(id) else { return Vec::new() };
+        self.mark_session(id);
+        let Some(session) = self.sessions.get_mut(id) else { return Vec::new() };
+        session.settled = false;
+        let (retention, seen) = (self.retention, session.record.last_heartbeat_at);
         let mut changes = vec![Change::PutSession(session.record.clone())];
         for name in &session.llms {
-            if let Some(entry) = self.llms.get_mut(name)
-                && entry.set_status(Status::Inactive, now)
-            {
+            let Some(entry) = self.llms.get_mut(name) else { continue };
+            if entry.set_status(Status::Inactive, now) {
+                if entry.llm.registered {
+                    entry.llm.last_heartbeat_at = Some(seen);
+                }
                 changes.push(entry.put());
+                self.feed.change(&mut entry.version, || Thing::Llm(name.as_str().into()));
             }
+            let at = entry.inactive_at + retention;
+            self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.as_str().into()));
         }
         for name in &session.agents {
-            if let Some(entry) = self.agents.get_mut(name)
-                && entry.set_status(Status::Inactive, now)
-            {
+            let Some(entry) = self.agents.get_mut(name) else { continue };
+            if entry.set_status(Status::Inactive, now) {
+                if entry.agent.registered {
+                    entry.agent.last_heartbeat_at = Some(seen);
+                }
                 changes.push(entry.put());
             }
+            let at = entry.inactive_at + retention;
+            self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.as_str().into()));
         }
         changes
     }
@@ -186,6 +230,7 @@ impl Registry {
     /// The session takes no more tasks; its rows become inactive when the last one is done.
     pub fn drain(&mut self, caller: &Caller, id: &str, now: Now) -> Result<Vec<Change>, UnknownSession> {
         self.session_of(caller, id)?.draining = true;
+        self.mark_session(id);
         Ok(self.drained(id, now))
     }
 
@@ -208,6 +253,8 @@ impl Registry {
             report.status = Status::Active;
         }
         entry.set_status(Status::Active, now);
-        vec![entry.put()]
+        let change = entry.put();
+        self.mark(name);
+        vec![change]
     }
 }

@@ -1,10 +1,20 @@
 //! What time does: silent sessions are lost, rows that nobody brings back are deleted.
+//!
+//! Only what can have timed out is looked at, and so much at once that nobody waits long for the table.
 
-use wire::row::{Kind, Status};
+use std::time::Duration;
 
+use wire::row::{Kind, Status, Visibility};
+
+use super::expiry::Item;
 use super::{Link, Registry};
 use crate::clock::Now;
 use crate::store::Change;
+
+/// Items that are looked at while the table is held: each costs a microsecond or two.
+const AT_ONCE: usize = 512;
+/// Timeouts are over when more than their time has passed.
+pub(super) const MOMENT: Duration = Duration::from_nanos(1);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -15,68 +25,115 @@ pub struct Swept {
     pub silent: Vec<String>,
     /// Sessions whose channel is open and has been silent for twice as long: nobody is at its other end.
     pub dead: Vec<String>,
+    /// There is more to do: sweep again.
+    pub more: bool,
 }
 
 impl Registry {
-    /// Looks for what has timed out.
+    /// Looks for some of what has timed out; [`Swept::more`] says that there is more.
     pub fn sweep(&mut self, now: Now) -> Swept {
         let mut swept = Swept::default();
-        for (id, session) in &mut self.sessions {
-            if session.beat > self.swept {
+        for _ in 0..AT_ONCE {
+            if let Some(id) = self.unsaved.pop() {
                 // One row a session and sweep, however often its heart beats.
-                swept.changes.push(Change::PutSession(session.record.clone()));
-            }
-            let quiet = now.mono.saturating_sub(session.beat);
-            if quiet > self.heartbeat_timeout && !session.silent {
-                session.silent = true;
-                if !matches!(session.link, Link::Closed { .. }) {
-                    swept.silent.push(id.clone());
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.unsaved = false;
+                    swept.changes.push(Change::PutSession(session.record.clone()));
                 }
+                continue;
             }
-            if quiet > self.heartbeat_timeout * 2 && session.is_open() {
-                swept.dead.push(id.clone());
+            match self.expiry.next(now.mono) {
+                Some(Item::Session(id)) => self.sweep_session(&id, now, &mut swept),
+                Some(Item::Llm(name)) => self.sweep_llm(&name, now, &mut swept),
+                Some(Item::Agent(name)) => self.sweep_agent(&name, now, &mut swept),
+                None => return swept,
             }
         }
-        self.swept = now.mono;
-        for id in &swept.silent {
-            swept.changes.extend(self.silence(id, now));
-        }
-        self.delete_forgotten(now, &mut swept.changes);
+        swept.more = true;
         swept
     }
 
-    fn delete_forgotten(&mut self, now: Now, changes: &mut Vec<Change>) {
-        let expired = |inactive_at: std::time::Duration, session: Option<&String>| {
-            let open = session.and_then(|id| self.sessions.get(id)).is_some_and(super::Session::is_open);
-            !open && now.mono.saturating_sub(inactive_at) >= self.retention
-        };
-        let llms: Vec<String> = self
-            .llms
-            .values()
-            .filter(|entry| entry.llm.kind == Kind::Virtual && entry.llm.status == Status::Inactive)
-            .filter(|entry| expired(entry.inactive_at, entry.llm.session.as_ref()))
-            .map(|entry| entry.llm.name.clone())
-            .collect();
-        let agents: Vec<String> = self
-            .agents
-            .values()
-            .filter(|entry| entry.agent.kind == Kind::Virtual && entry.agent.status == Status::Inactive)
-            .filter(|entry| expired(entry.inactive_at, entry.agent.session.as_ref()))
-            .map(|entry| entry.agent.name.clone())
-            .collect();
-        changes.extend(llms.iter().filter_map(|name| self.remove_llm(name)));
-        changes.extend(agents.iter().filter_map(|name| self.remove_agent(name)));
+    fn sweep_session(&mut self, id: &str, now: Now, swept: &mut Swept) {
+        let (timeout, retention) = (self.heartbeat_timeout, self.retention);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.due = None;
+        let quiet = now.mono.saturating_sub(session.beat);
+        let mut fell_silent = false;
+        if quiet > timeout && !session.silent {
+            session.silent = true;
+            fell_silent = !matches!(session.link, Link::Closed { .. });
+        }
+        if quiet > timeout * 2 && session.is_open() {
+            swept.dead.push(id.to_owned());
+        }
+        let is_empty = session.llms.is_empty() && session.agents.is_empty();
         // A session that has nothing, and has said nothing for as long, is forgotten: its id may be taken up again.
-        let retention = self.retention;
-        self.sessions.retain(|id, session| {
-            let keep = !session.llms.is_empty()
-                || !session.agents.is_empty()
-                || session.is_open()
-                || now.mono.saturating_sub(session.beat) < retention;
-            if !keep {
-                changes.push(Change::DeleteSession(id.clone()));
+        if is_empty && !session.is_open() && quiet >= retention {
+            if fell_silent {
+                swept.silent.push(id.to_owned());
             }
-            keep
-        });
+            swept.changes.push(Change::DeleteSession(id.to_owned()));
+            self.remove_session(id);
+            return;
+        }
+        let next = if !session.silent {
+            Some(session.beat + timeout + MOMENT)
+        } else if session.is_open() {
+            let dead = session.beat + timeout * 2 + MOMENT;
+            Some(if dead > now.mono { dead } else { now.mono + timeout })
+        } else {
+            None
+        };
+        // What has rows comes here again when the last of them goes.
+        let forgotten = (is_empty && !session.is_open()).then_some(session.beat + retention);
+        if let Some(at) = next.into_iter().chain(forgotten).min() {
+            self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+        }
+        if fell_silent {
+            swept.silent.push(id.to_owned());
+            swept.changes.extend(self.silence(id, now));
+        }
+    }
+
+    fn sweep_llm(&mut self, name: &str, now: Now, swept: &mut Swept) {
+        let Some(entry) = self.llms.get_mut(name) else { return };
+        entry.due = None;
+        if entry.llm.kind != Kind::Virtual || entry.llm.status != Status::Inactive {
+            return;
+        }
+        let at = entry.inactive_at + self.retention;
+        let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+        if session.is_some_and(super::Session::is_open) {
+            // Its channel's end brings it here again.
+        } else if at <= now.mono {
+            swept.changes.extend(self.remove_llm(name));
+        } else {
+            self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.into()));
+        }
+    }
+
+    fn sweep_agent(&mut self, name: &str, now: Now, swept: &mut Swept) {
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        entry.due = None;
+        if entry.agent.kind != Kind::Virtual || entry.agent.status != Status::Inactive {
+            return;
+        }
+        let at = entry.inactive_at + self.retention;
+        let session = entry.agent.session.as_ref().and_then(|id| self.sessions.get(id));
+        if session.is_some_and(super::Session::is_open) {
+            // As above.
+        } else if at <= now.mono {
+            swept.changes.extend(self.remove_agent(name));
+        } else {
+            self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.into()));
+        }
+    }
+
+    fn remove_session(&mut self, id: &str) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        let owner = &session.record.owner;
+        self.expiry.remove(session.due, Item::Session(id.into()));
+        self.feed.remove(session.version, Visibility::Private, owner);
+        self.count(owner, |owned| owned.sessions -= 1);
     }
 }

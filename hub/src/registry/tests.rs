@@ -1,5 +1,7 @@
 //! The rules of life under any order of events.
 
+mod feed;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

@@ -120,7 +120,13 @@ impl Registry {
         let own = caller.role == Role::Admin || caller.user == agent.owner;
         let known = own || self.target(caller, &agent.llm_name).is_some();
         let row = agent.row();
-        AgentRow { llm_name: row.llm_name.filter(|_| known), ..row }
+        let seen = self.seen(agent.session.as_ref(), agent.registered).or(agent.last_heartbeat_at);
+        AgentRow { llm_name: row.llm_name.filter(|_| known), last_heartbeat_at: seen, ..row }
+    }
+
+    /// The row as `caller` reads it, with the last sign of life of its session.
+    pub fn llm_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
+        LlmRow { last_heartbeat_at: self.seen_at(llm), ..llm.row_for(caller) }
     }
 
     /// The members of the pool `key` that `caller` sees.
@@ -134,7 +140,7 @@ impl Registry {
             Some(llm) => effective_key(llm),
             None => name,
         };
-        let members: Vec<LlmRow> = self.members(caller, key).map(|llm| llm.row_for(caller)).collect();
+        let members: Vec<LlmRow> = self.members(caller, key).map(|llm| self.llm_row(caller, llm)).collect();
         if members.is_empty() {
             return None;
         }

@@ -232,7 +232,8 @@ pub(crate) async fn try_one(
     let model = request.set_model.then_some(candidate.model.as_str());
     let work = Work::Infer { streaming, endpoint, request: &request.body, model };
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
-    let (mut attempt, lane) = Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
+    let (mut attempt, lane) =
+        Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream, candidate, request)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));

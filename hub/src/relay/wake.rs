@@ -84,6 +84,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     })?;
     let _waiting = Waiting { hub, row: &candidate.name };
     if let Some(sender) = begin {
+        hub.registry.lock().mark(&candidate.name);
         // On its own: the caller who began it may leave, the others still want it.
         let (hub, candidate) = (hub.clone(), candidate.clone());
         tokio::spawn(async move {
@@ -100,6 +101,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
                 });
             }
             hub.wakes.lock().running.remove(&candidate.name);
+            hub.registry.lock().mark(&candidate.name);
             sender.send_replace(Some(result));
         });
     }

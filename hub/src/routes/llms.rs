@@ -16,12 +16,16 @@ pub(super) fn register(config: &mut ServiceConfig) {
 }
 
 async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let rows: Vec<LlmRow> = hub.registry.lock().llms(&caller).map(|llm| llm.row_for(&caller)).collect();
+    let registry = hub.registry.lock();
+    let rows: Vec<LlmRow> = registry.llms(&caller).map(|llm| registry.llm_row(&caller, llm)).collect();
+    drop(registry);
     HttpResponse::Ok().json(rows)
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let row = hub.registry.lock().llm(&caller, &name).map(|llm| llm.row_for(&caller));
+    let registry = hub.registry.lock();
+    let row = registry.llm(&caller, &name).map(|llm| registry.llm_row(&caller, llm));
+    drop(registry);
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("LLM", &name))?))
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::retention::Retention;
@@ -15,20 +16,23 @@ pub(super) async fn run(hub: Arc<Hub>) {
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         sweep.tick().await;
-        sweep_once(&hub, &mut retention);
+        // What ended that long ago is deleted when the store has time.
+        drop(hub.store.expire(retention.expired_before(hub.now())));
+        while sweep_some(&hub) {
+            yield_now().await;
+        }
+        hub.offer_all();
     }
 }
 
-fn sweep_once(hub: &Arc<Hub>, retention: &mut Retention) {
+/// Sweeps some of the table; whether there is more to do.
+fn sweep_some(hub: &Arc<Hub>) -> bool {
     let now = hub.now();
-    // What ended that long ago is deleted when the store has time.
-    drop(hub.store.expire(retention.expired_before(now)));
     let swept = hub.change(|registry| {
         let mut swept = registry.sweep(now);
         let changes = std::mem::take(&mut swept.changes);
         (swept, changes)
     });
-    hub.offer_all();
     for session in swept.silent {
         log::info!("session {session} is silent");
         hub.clone().lose_later(session, now);
@@ -37,4 +41,5 @@ fn sweep_once(hub: &Arc<Hub>, retention: &mut Retention) {
         log::info!("session {session} does not answer: its channel is dropped");
         hub.channels.drop_session(&session);
     }
+    swept.more
 }

@@ -1,9 +1,9 @@
 //! The hub as one caller sees it now, and what changed since the last look.
 //!
-//! A view holds each thing as the JSON text that the caller gets, so that a change is a difference of texts: nothing
-//! has to announce itself, and nothing can be forgotten.
+//! Rows and publishers come from the table's own list of changes, a page at a time. Tasks and totals, of which there are
+//! few, are held as the JSON text that the caller got: a change is a difference of texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -11,19 +11,43 @@ use wire::json::quote;
 
 use crate::core::Hub;
 use crate::model::Caller;
-use crate::registry::LiveLlm;
+use crate::registry::{LiveLlm, Seen};
 use crate::store::ListCursor;
 
 /// Most tasks in a view, those that run first: more than anybody reads. The totals count all.
 const TASKS: usize = 100;
+/// Rows and publishers that are told at once: a third of a millisecond's work.
+const PAGE: usize = 128;
 
 /// Things by key, each as JSON.
 type Section = BTreeMap<String, String>;
 
-/// What a caller sees. The empty view is that of somebody who has seen nothing yet.
+/// Some of what a caller sees, in sections.
 #[derive(Debug, Default, PartialEq)]
-pub struct View {
+struct View {
     sections: BTreeMap<&'static str, Section>,
+}
+
+/// What one who watches was told so far.
+#[derive(Debug)]
+pub struct Watcher {
+    caller: Caller,
+    seen: Seen,
+    /// Tasks and totals.
+    view: View,
+    /// Tokens a second of the rows that have some.
+    rates: HashMap<String, f64>,
+}
+
+/// What one who watches is told.
+#[derive(Debug)]
+pub struct Told {
+    /// `{"section": {"key": thing}}`, `null` for a thing that is gone; nothing if nothing changed.
+    pub text: Option<String>,
+    /// Whether what was told before means nothing any more.
+    pub anew: bool,
+    /// Whether there is more to tell at once.
+    pub more: bool,
 }
 
 #[derive(Serialize)]
@@ -36,21 +60,61 @@ struct Llm {
     tokens_per_second: f64,
 }
 
+impl Watcher {
+    /// One who was told nothing yet.
+    pub fn new(caller: Caller) -> Self {
+        Self { caller, seen: Seen::default(), view: View::default(), rates: HashMap::new() }
+    }
+}
+
 impl Hub {
-    /// What `caller` sees now. All of it comes through the one visibility rule: rows and publishers from the registry's
+    /// What is new for `watcher`. All of it comes through the one visibility rule: rows and publishers from the registry's
     /// own views, tasks from the list that asks the same question.
-    pub fn view(&self, caller: &Caller) -> View {
-        let (llms, publishers) = {
+    pub fn look(&self, watcher: &mut Watcher) -> Told {
+        let caller = &watcher.caller;
+        let rates = self.watch.rates();
+        let news = {
             let registry = self.registry.lock();
-            (registry.live_llms(caller).collect::<Vec<_>>(), registry.sessions(caller))
+            let mut news = registry.news(caller, &mut watcher.seen, PAGE);
+            let now = rates.iter().filter(|(name, rate)| watcher.rates.get(*name) != Some(rate));
+            let gone = watcher.rates.iter().filter(|(name, _)| !rates.contains_key(*name));
+            for (name, _) in now.chain(gone) {
+                if let Some(live) = registry.live_llm(caller, name) {
+                    news.llms.insert(name.clone(), Some(live));
+                }
+            }
+            news
         };
-        let llms = llms.into_iter().map(|live| {
-            let name = live.row.name.clone();
-            let waking = self.wakes.lock().is_waking(&name);
-            let tokens_per_second = self.watch.tokens_per_second(&name);
-            (name, Llm { live, waking, tokens_per_second })
+        let text = |thing: Option<String>| thing.unwrap_or_else(|| "null".to_owned());
+        let llms = news.llms.into_iter().map(|(name, live)| {
+            let llm = live.map(|live| Llm {
+                live,
+                waking: self.wakes.lock().is_waking(&name),
+                tokens_per_second: rates.get(&name).copied().unwrap_or(0.0),
+            });
+            (name, text(llm.and_then(|llm| serde_json::to_string(&llm).ok())))
         });
-        let publishers = publishers.iter().map(|publisher| (publisher.id.clone(), publisher));
+        let publishers = news.sessions.into_iter().map(|(id, session)| {
+            (id, text(session.and_then(|session| serde_json::to_string(&session).ok())))
+        });
+        let mut changes = vec![("llms", llms.collect::<Section>()), ("publishers", publishers.collect())];
+        if news.anew {
+            watcher.view = View::default();
+        }
+        let mut anew = news.anew;
+        if anew || !news.more {
+            let view = self.tasks_of(&watcher.caller);
+            changes.extend(view.since(&watcher.view));
+            watcher.view = view;
+        }
+        watcher.rates = rates;
+        let text = written(&changes);
+        anew &= text.is_some();
+        Told { text, anew, more: news.more }
+    }
+
+    /// The tasks that `caller` sees, and how many there are.
+    fn tasks_of(&self, caller: &Caller) -> View {
         let mut tasks = self.queue.list(caller, &ListCursor::end(), TASKS);
         tasks.extend(self.watch.live_tasks(caller, TASKS));
         // What runs or waits is seen first; what ended follows, newest first.
@@ -58,12 +122,24 @@ impl Hub {
         let totals = self.queue.counts(caller).plus(self.watch.counts(caller));
         let tasks = tasks.iter().take(TASKS).map(|task| (task.id.clone(), task));
         let mut view = View::default();
-        view.put("llms", llms);
-        view.put("publishers", publishers);
         view.put("tasks", tasks);
         view.put("totals", [("tasks".to_owned(), totals)].into_iter());
         view
     }
+}
+
+/// Sections with something in them as one JSON object; nothing if there is none.
+fn written(sections: &[(&'static str, Section)]) -> Option<String> {
+    let mut out = String::new();
+    for (name, things) in sections.iter().filter(|(_, things)| !things.is_empty()) {
+        let _ = write!(out, "{}{}:", if out.is_empty() { '{' } else { ',' }, quote(name));
+        for (index, (key, text)) in things.iter().enumerate() {
+            // Writing to a String does not fail.
+            let _ = write!(out, "{}{}:{text}", if index == 0 { '{' } else { ',' }, quote(key));
+        }
+        out.push('}');
+    }
+    (!out.is_empty()).then(|| out + "}")
 }
 
 impl View {
@@ -72,32 +148,19 @@ impl View {
         self.sections.insert(section, texts.collect());
     }
 
-    /// What has to be told to somebody who knows `before`: `{"section": {"key": thing}}`, `null` for a thing that is
-    /// gone. Nothing if nothing changed.
-    pub fn since(&self, before: &Self) -> Option<String> {
+    /// What somebody has to be told who knows `before`, by section.
+    fn since(&self, before: &Self) -> Vec<(&'static str, Section)> {
         let none = Section::new();
-        let mut out = String::from("{");
+        let mut changes = Vec::new();
         for (name, now) in &self.sections {
             let then = before.sections.get(name).unwrap_or(&none);
-            let gone = then.keys().filter(|key| !now.contains_key(*key)).map(|key| (key, "null"));
+            let gone = then.keys().filter(|key| !now.contains_key(*key));
             let new = now.iter().filter(|(key, text)| then.get(*key) != Some(text));
-            let changed = gone.chain(new.map(|(key, text)| (key, text.as_str())));
-            let mut first = true;
-            for (key, text) in changed {
-                // Writing to a String does not fail.
-                let _ = match (first, out.len()) {
-                    (true, 1) => write!(out, "{}:{{{}:{text}", quote(name), quote(key)),
-                    (true, _) => write!(out, ",{}:{{{}:{text}", quote(name), quote(key)),
-                    (false, _) => write!(out, ",{}:{text}", quote(key)),
-                };
-                first = false;
-            }
-            if !first {
-                out.push('}');
-            }
+            let removed = gone.map(|key| (key.clone(), "null".to_owned()));
+            changes
+                .push((*name, removed.chain(new.map(|(key, text)| (key.clone(), text.clone()))).collect()));
         }
-        out.push('}');
-        (out.len() > 2).then_some(out)
+        changes
     }
 }
 
@@ -115,15 +178,15 @@ mod tests {
     #[test]
     fn the_first_look_tells_everything_and_a_second_one_only_what_changed() {
         let first = view(&[("a", "1"), ("b", "2")]);
-        assert_eq!(first.since(&View::default()).unwrap(), r#"{"llms":{"a":"1","b":"2"}}"#);
-        assert_eq!(first.since(&first), None);
+        assert_eq!(written(&first.since(&View::default())).unwrap(), r#"{"llms":{"a":"1","b":"2"}}"#);
+        assert_eq!(written(&first.since(&first)), None);
         let second = view(&[("b", "3"), ("c", "4")]);
-        assert_eq!(second.since(&first).unwrap(), r#"{"llms":{"a":null,"b":"3","c":"4"}}"#);
+        assert_eq!(written(&second.since(&first)).unwrap(), r#"{"llms":{"a":null,"b":"3","c":"4"}}"#);
     }
 
     #[test]
     fn a_name_with_quotes_cannot_break_out_of_its_key() {
-        let told = view(&[("a\":1,\"b", "x")]).since(&View::default()).unwrap();
+        let told = written(&view(&[("a\":1,\"b", "x")]).since(&View::default())).unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!(told["llms"]["a\":1,\"b"], "x");
     }

@@ -10,11 +10,12 @@ mod metrics;
 mod rate;
 mod recent;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use audit::AuditLog;
 pub use inference::{Asked, Inference, Taker};
-pub use live::View;
+pub use live::{Told, Watcher};
 pub use metrics::{Metrics, WakeOutcome};
 use rate::Rates;
 use recent::Recent;
@@ -77,9 +78,9 @@ impl Watch {
         self.recent.counts(may_see(caller))
     }
 
-    /// Tokens a second of a row now. The caller has made sure that the row may be seen.
-    pub fn tokens_per_second(&self, llm: &str) -> f64 {
-        self.rates.of(llm)
+    /// Tokens a second of the rows that have some now, hidden ones too.
+    pub fn rates(&self) -> HashMap<String, f64> {
+        self.rates.all()
     }
 
     /// One of them.

@@ -47,9 +47,11 @@ impl Rates {
         meter
     }
 
-    /// Tokens a second of a row.
-    pub(super) fn of(&self, llm: &str) -> f64 {
-        self.meters.lock().get(llm).map_or(0.0, |meter| meter.per_second())
+    /// Tokens a second of the rows that have some.
+    pub(super) fn all(&self) -> HashMap<String, f64> {
+        let meters = self.meters.lock();
+        let rates = meters.iter().map(|(llm, meter)| (llm.clone(), meter.per_second()));
+        rates.filter(|(_, rate)| *rate > 0.0).collect()
     }
 }
 
@@ -100,6 +102,6 @@ mod tests {
         assert!((meter.per_second_at(10) - 40.0).abs() < f64::EPSILON);
         assert!((meter.per_second_at(12) - 24.0).abs() < f64::EPSILON);
         assert!(meter.per_second_at(15).abs() < f64::EPSILON);
-        assert!(rates.of("unknown").abs() < f64::EPSILON);
+        assert_eq!(rates.all().get("unknown"), None);
     }
 }

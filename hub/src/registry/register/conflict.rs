@@ -16,7 +16,7 @@ impl Registry {
         spec: &ProviderEntry,
         now: Now,
     ) -> Result<(), String> {
-        let Some(LlmEntry { llm, .. }) = self.llms.get(&spec.name) else { return Ok(()) };
+        let Some(LlmEntry { llm, .. }) = self.llms.get(&spec.name).map(Box::as_ref) else { return Ok(()) };
         let free = llm.kind == Kind::Virtual
             && llm.owner == caller.user
             && self.may_take(session, llm.session.as_deref(), llm.status, now);

@@ -10,6 +10,9 @@ use wire::SessionId;
 use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
 use wire::row::{Kind, Status, Visibility};
 
+use super::expiry::Item;
+use super::feed::Thing;
+use super::sweep::MOMENT;
 use super::{Link, Registry, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, SessionRecord};
@@ -96,15 +99,17 @@ impl Registry {
     }
 
     fn touch_session(&mut self, caller: &Caller, id: &str, now: Now, changes: &mut Vec<Change>) {
-        let session = self.sessions.entry(id.to_owned()).or_insert_with(|| {
+        if !self.sessions.contains_key(id) {
             let record = SessionRecord {
                 id: id.to_owned(),
                 owner: caller.user.clone(),
                 last_heartbeat_at: now.wall,
                 created_at: now.wall,
             };
-            Session::new(record, now)
-        });
+            self.put_session(Session::new(record, now));
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.settled = false;
         session.beat = now.mono;
         session.record.last_heartbeat_at = now.wall;
         session.silent = false;
@@ -112,7 +117,10 @@ impl Registry {
         if let Link::Closed { .. } = session.link {
             session.link = Link::None;
         }
+        let at = session.beat + self.heartbeat_timeout + MOMENT;
+        self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
         changes.push(Change::PutSession(session.record.clone()));
+        self.mark_session(id);
     }
 
     /// What the session had and does not name any more: inactive at once, and never revived.
@@ -124,6 +132,7 @@ impl Registry {
         changes: &mut Vec<Change>,
     ) {
         let Some(held) = self.sessions.get(session) else { return };
+        let (retention, seen) = (self.retention, Some(held.record.last_heartbeat_at));
         for name in &held.llms {
             if request.providers.iter().any(|spec| &spec.name == name) {
                 continue;
@@ -132,7 +141,11 @@ impl Registry {
                 && (entry.set_status(Status::Inactive, now) || entry.llm.registered)
             {
                 entry.llm.registered = false;
+                entry.llm.last_heartbeat_at = seen;
                 changes.push(entry.put());
+                let at = entry.inactive_at + retention;
+                self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.as_str().into()));
+                self.feed.change(&mut entry.version, || Thing::Llm(name.as_str().into()));
             }
         }
         for name in &held.agents {
@@ -143,7 +156,10 @@ impl Registry {
                 && (entry.set_status(Status::Inactive, now) || entry.agent.registered)
             {
                 entry.agent.registered = false;
+                entry.agent.last_heartbeat_at = seen;
                 changes.push(entry.put());
+                let at = entry.inactive_at + retention;
+                self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.as_str().into()));
             }
         }
     }
@@ -166,10 +182,11 @@ impl Registry {
             Some(old) => tightened(&format!("LLM {}", old.name), old.visibility, spec.visibility, done),
             None => spec.visibility,
         };
-        if let Some(before) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
-            && let Some(before) = self.sessions.get_mut(before)
+        if let Some(id) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
+            && let Some(before) = self.sessions.get_mut(id)
         {
             before.llms.remove(&spec.name);
+            self.lost_something(Some(id));
         }
         let llm = Llm {
             id: old.as_ref().map_or_else(|| ids("llm"), |old| old.id.clone()),
@@ -218,10 +235,11 @@ impl Registry {
             Some(old) => tightened(&format!("Agent {}", old.name), old.visibility, spec.visibility, done),
             None => spec.visibility,
         };
-        if let Some(before) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
-            && let Some(before) = self.sessions.get_mut(before)
+        if let Some(id) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
+            && let Some(before) = self.sessions.get_mut(id)
         {
             before.agents.remove(&spec.name);
+            self.lost_something(Some(id));
         }
         let agent = Agent {
             id: old.as_ref().map_or_else(|| ids("agent"), |old| old.id.clone()),

@@ -14,20 +14,19 @@ impl Registry {
         request: &RegisterRequest,
     ) -> Result<(), Refusal> {
         let limits = self.limits;
+        let owned = self.owned.get(&caller.user).copied().unwrap_or_default();
         if !self.sessions.contains_key(session) {
-            let owned = self.sessions.values().filter(|session| session.record.owner == caller.user).count();
-            within(limits.sessions, owned, 1, "sessions")?;
+            within(limits.sessions, owned.sessions, 1, "sessions")?;
         }
         let new = request.providers.iter().filter(|spec| !self.llms.contains_key(&spec.name)).count();
-        let owned = self.llms.values().filter(|entry| entry.llm.owner == caller.user).count();
-        within(limits.rows, owned, new, "LLMs")?;
+        within(limits.rows, owned.llms, new, "LLMs")?;
         let new = request.agents.iter().filter(|spec| !self.agents.contains_key(&spec.name)).count();
         within(limits.rows, self.agents_of(caller), new, "agents")
     }
 
     /// How many agents are the caller's.
     pub(in crate::registry) fn agents_of(&self, caller: &Caller) -> usize {
-        self.agents.values().filter(|entry| entry.agent.owner == caller.user).count()
+        self.owned.get(&caller.user).map_or(0, |owned| owned.agents)
     }
 }
 

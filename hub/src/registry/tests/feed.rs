@@ -80,7 +80,9 @@ proptest! {
                 // Nobody is connected to a hub that was started just now.
                 watching = watching.map(|one| Watching::new(one.caller));
             }
-            watching.iter_mut().for_each(|one| one.notice(&world.registry));
+            for one in &mut watching {
+                one.notice(&world.registry);
+            }
             for &(who, most) in looks {
                 watching[who].look(&world.registry, most);
             }

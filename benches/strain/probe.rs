@@ -1,0 +1,59 @@
+//! Somebody else's small calls, one after the other, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+use crate::http::Http;
+
+/// Between two calls: a thousand a second see a stall of a few milliseconds.
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub struct Probe {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Duration>>,
+}
+
+impl Probe {
+    pub fn start(port: u16, token: &str, path: &'static str) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut http = Http::new(port, token);
+        let end = over.clone();
+        let thread = spawn(move || {
+            let mut times = Vec::new();
+            while !end.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                assert_eq!(http.call("GET", path, "").0, 200);
+                times.push(start.elapsed());
+                sleep(PAUSE);
+            }
+            times
+        });
+        Self { over, thread }
+    }
+
+    /// All its times, shortest first.
+    pub fn stop(self) -> Vec<Duration> {
+        self.over.store(true, Ordering::Relaxed);
+        let mut times = self.thread.join().unwrap();
+        times.sort_unstable();
+        times
+    }
+
+    /// The times of `length`.
+    pub fn during(port: u16, token: &str, path: &'static str, length: Duration) -> Vec<Duration> {
+        let probe = Self::start(port, token, path);
+        sleep(length);
+        probe.stop()
+    }
+}
+
+/// The value below which `percent` of the sorted `times` lie.
+pub fn quantile(times: &[Duration], percent: usize) -> Duration {
+    times[(times.len() - 1) * percent / 100]
+}
+
+pub fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}

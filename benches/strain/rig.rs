@@ -1,0 +1,137 @@
+//! The hub as a process of the release build with a store on disk, and a registrar where one is needed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http::Http;
+
+pub const ADMIN: &str = "benchmark-admin-token-0123456789abcdef";
+
+pub struct Hub {
+    process: Child,
+    pub port: u16,
+    home: TempDir,
+}
+
+impl Hub {
+    pub fn start() -> Self {
+        // One thread each for thousands of callers.
+        let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let mut process = program(&home)
+            .args(["hub", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(home.path().join("data"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let port = log
+            .by_ref()
+            .find_map(|line| line.unwrap().split("listens on http://127.0.0.1:").nth(1)?.trim().parse().ok())
+            .expect("the hub says where it listens");
+        // Nobody reads what it says from now on, and it must not wait for that.
+        spawn(move || log.for_each(drop));
+        Self { process, port, home }
+    }
+
+    pub fn admin(&self) -> Http {
+        Http::new(self.port, ADMIN)
+    }
+
+    /// A new member's token.
+    pub fn member(&self, user: &str) -> String {
+        let (status, answer) =
+            self.admin().call("POST", "/api/v1/tokens", &json!({ "user": user }).to_string());
+        assert_eq!(status, 201, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Registers `providers`; the session's id.
+    pub fn register(&self, token: &str, providers: &[Value]) -> String {
+        let body = json!({ "providers": providers }).to_string();
+        let (status, answer) =
+            Http::new(self.port, token).call("POST", "/api/v1/llms/_provider-register", &body);
+        assert_eq!(status, 201, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()["providerSessionId"].as_str().unwrap().to_owned()
+    }
+
+    /// A registrar that publishes the built-in mock as `name`.
+    pub fn publish_mock(&self, name: &str) -> Registrar {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".mcpctl");
+        std::fs::create_dir(&folder).unwrap();
+        let provider =
+            json!({ "name": name, "type": "mock", "model": "m", "publish": true, "visibility": "public" });
+        std::fs::write(folder.join("config.json"), json!({ "llm": { "providers": [provider] } }).to_string())
+            .unwrap();
+        let credentials = json!({ "mcpdUrl": format!("http://127.0.0.1:{}", self.port), "token": ADMIN });
+        std::fs::write(folder.join("credentials"), credentials.to_string()).unwrap();
+        let process = program(&home).arg("publish").stderr(Stdio::null()).spawn().unwrap();
+        let body = json!({ "model": name, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+        while self.admin().call("POST", "/v1/chat/completions", &body).0 != 200 {
+            sleep(Duration::from_millis(20));
+        }
+        Registrar { process, _home: home }
+    }
+
+    /// User and system time so far, from `/proc/PID/stat` in ticks of 10 ms (proc(5)).
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Reads events, of which nobody wants to know, until the hub ends.
+    pub fn watch(&self) {
+        let mut http = self.admin();
+        spawn(move || {
+            http.send("GET", "/api/v1/events", "", b"");
+            http.lines(|_| true);
+        });
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = &self.home;
+    }
+}
+
+pub struct Registrar {
+    process: Child,
+    _home: TempDir,
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn provider(name: &str) -> Value {
+    json!({ "name": name, "type": "openai", "model": "Qwen/Qwen2.5-7B-Instruct", "visibility": "public",
+        "initialStatus": "active" })
+}
+
+fn program(home: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+    command.env("HOME", home.path()).env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}

@@ -1,0 +1,93 @@
+//! 3,000 callers wait for a publisher that takes one task at a time.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::figure;
+use crate::http::Http;
+use crate::rig::{ADMIN, Hub, provider};
+
+const CALLERS: usize = 3000;
+
+pub fn run() {
+    let hub = Hub::start();
+    let session = hub.register(ADMIN, &[provider("busy")]);
+    let mut channel = hub.admin();
+    let headers =
+        format!("x-mcpctl-provider-session: {session}\r\nx-virtual-llm-features: cancel, status, drain\r\n");
+    channel.send("GET", "/api/v1/llms/_provider-stream", &headers, b"");
+    let mut publisher = hub.admin();
+    let mut room = |most: usize| {
+        let provider =
+            json!({ "name": "busy", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": most });
+        let beat = json!({ "providerSessionId": session, "providers": [provider] }).to_string();
+        publisher.call("POST", "/api/v1/llms/_provider-heartbeat", &beat).0
+    };
+    // Until the channel is open.
+    while room(0) != 200 {
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(200));
+    assert_eq!(room(0), 200);
+    let mut callers = Vec::with_capacity(CALLERS);
+    for number in 0..CALLERS {
+        let mut http = Http::new(hub.port, ADMIN);
+        let messages = json!([{ "role": "user", "content": number.to_string() }]);
+        let body = json!({ "model": "busy", "messages": messages }).to_string();
+        http.send("POST", "/v1/chat/completions", "x-queue-timeout: 600\r\n", body.as_bytes());
+        callers.push(http);
+        // One after the other: the order in which they come is the order that is measured.
+        while number % 100 == 99 && waiting(&hub) <= number {
+            sleep(Duration::from_millis(5));
+        }
+    }
+    let cpu = hub.cpu();
+    assert_eq!(room(1), 200);
+    let (mut results, mut order) = (hub.admin(), Vec::with_capacity(CALLERS));
+    let answer =
+        json!({ "status": 200, "body": { "id": "c", "object": "chat.completion", "choices": [{ "index": 0,
+        "finish_reason": "stop", "message": { "role": "assistant", "content": "hi" } }] } })
+        .to_string();
+    channel.lines(|line| {
+        let Some(task) = line.strip_prefix("data: ") else { return true };
+        let task: Value = serde_json::from_str(task).unwrap();
+        let Some(id) = task["taskId"].as_str() else { return true };
+        let text = task["request"]["messages"][0]["content"].as_str().unwrap();
+        order.push(text.parse::<usize>().unwrap());
+        assert_eq!(results.call("POST", &format!("/api/v1/llms/_provider-task/{id}/result"), &answer).0, 200);
+        order.len() < CALLERS
+    });
+    let each = (hub.cpu() - cpu) / u32::try_from(CALLERS).unwrap();
+    assert!(callers.iter_mut().all(|caller| caller.answer().0 == 200));
+    // Connections are accepted together: neighbours may change places on their way in.
+    let furthest = order.iter().enumerate().map(|(place, number)| place.abs_diff(*number)).max().unwrap();
+    figure(
+        "3,000 callers wait: furthest from its place in the order",
+        &furthest.to_string(),
+        "the order of arrival",
+    );
+    figure(
+        "3,000 callers wait: CPU time of a freed place",
+        &format!("{:.3} ms", each.as_secs_f64() * 1e3),
+        "at most 0.2 ms",
+    );
+}
+
+/// How many wait.
+fn waiting(hub: &Hub) -> usize {
+    let mut http = hub.admin();
+    http.send("GET", "/api/v1/events", "", b"");
+    let mut count = 0;
+    http.lines(|line| {
+        match line.strip_prefix("data: ").and_then(|data| serde_json::from_str::<Value>(data).ok()) {
+            Some(data) if !data["totals"].is_null() => {
+                count = usize::try_from(data["totals"]["tasks"]["queued"].as_u64().unwrap()).unwrap();
+                false
+            }
+            _ => true,
+        }
+    });
+    count
+}
