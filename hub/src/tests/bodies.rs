@@ -143,7 +143,7 @@ async fn embeddings_and_ranks_are_plain_json_whatever_stream_says() {
 async fn a_body_of_unannounced_length_arrives_whole() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let text: String = (0..400_000).map(|number| format!("{number} ")).collect();
+    let text = (0..400_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join(" ");
     let body = json!({ "model": "a", "messages": text }).to_string();
     let mut upload = hub.ask("POST", "/v1/chat/completions").upload().await;
     let (answer, ()) = futures_util::join!(
