@@ -43,6 +43,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/api/v1/tokens", "GET, HEAD, POST"),
     ("/api/v1/tokens/{id}", "DELETE"),
     ("/api/v1/sessions", GET),
+    ("/api/v1/whoami", GET),
     ("/api/v1/audit", GET),
     ("/api/v1/events", GET),
 ];

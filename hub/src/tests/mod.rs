@@ -31,3 +31,4 @@ mod traces;
 mod upstream;
 mod view;
 mod visibility;
+mod whoami;

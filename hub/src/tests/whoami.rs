@@ -1,0 +1,39 @@
+//! Whose token it is, and the hub's address as others see it.
+
+use serde_json::{Value, json};
+
+use super::support::{ADMIN, hub, hub_with};
+
+#[actix_rt::test]
+async fn a_token_learns_its_user_and_role_and_no_address_where_the_hub_was_told_none() {
+    let hub = hub().await;
+    let zoe = hub.member("zoe").await;
+    for (token, user, role) in [(zoe.as_str(), "zoe", "member"), (ADMIN, "admin", "admin")] {
+        let (status, body) = hub.ask_as(token, "GET", "/api/v1/whoami").json().await;
+        assert_eq!((status, body), (200, json!({ "user": user, "role": role, "hubUrl": null })));
+    }
+    assert_eq!(hub.ask_as("vlt_unknown", "GET", "/api/v1/whoami").send().await.0, 401);
+    let wrong = hub.ask("POST", "/api/v1/whoami").body("{}").open().await;
+    assert!(wrong.status == 405 && wrong.head.contains("allow: get, head"), "{}", wrong.head);
+    let (_, made) = hub.ask("POST", "/api/v1/tokens").body(r#"{"user":"yan"}"#).json().await;
+    assert_eq!(made.get("hubUrl"), None);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn the_address_of_the_hub_comes_with_a_new_token_and_with_the_console() {
+    let url = "https://models.example.org/x";
+    let hub = hub_with(|options| options.public_url = Some(url.into())).await;
+    let (_, me) = hub.ask("GET", "/api/v1/whoami").json().await;
+    assert_eq!(me["hubUrl"], url);
+    let (_, made) = hub.ask("POST", "/api/v1/tokens").body(r#"{"user":"yan"}"#).json().await;
+    assert_eq!(made["hubUrl"], url);
+    let (_, list) = hub.ask("GET", "/api/v1/tokens").json().await;
+    assert!(list.as_array().unwrap().iter().all(|token| token.get("hubUrl").is_none()), "{list}");
+    let mut events = hub.ask("GET", "/api/v1/events").open().await;
+    let hello = events.until("snapshot").await;
+    let data = hello.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let hello: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(hello["hubUrl"], url);
+    hub.stop().await;
+}
