@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 pub use backend::http::Client;
 pub use backend::{
-    AnthropicBackend, Backend, BackendError, BackendRequest, Look, MockBackend, OpenAiBackend, Refusal, Reply,
+    AnthropicBackend, Backend, BackendError, BackendRequest, Look, MockBackend, OpenAiBackend, Refusal,
+    Reply, events_of,
 };
 
 use crate::options::{BackendConfig, ProviderConfig};

@@ -16,6 +16,7 @@ mod redact;
 mod scripted;
 mod secret;
 pub mod translate;
+mod whole;
 
 pub use anthropic::AnthropicBackend;
 pub use availability::Look;
@@ -24,6 +25,7 @@ pub use mock::MockBackend;
 pub use models::{ListError, models};
 pub use openai::OpenAiBackend;
 pub use secret::Secret;
+pub use whole::events_of;
 
 use std::time::Duration;
 

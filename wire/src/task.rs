@@ -1,5 +1,7 @@
 //! Tasks on the control channel (SPEC.md sections 3.3 and 4).
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -28,6 +30,22 @@ pub struct InferTask {
     pub request: Box<RawValue>,
     /// What the hub named; see [`Endpoint::parse`]. `None` is chat completions.
     pub endpoint: Option<String>,
+    /// Headers of the caller, by lower-case name: those of [`CALLER_HEADERS`] alone.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Headers of a caller that go with its request, where the backend's API knows them. A closed list: no hub names a
+/// header that a backend acts on otherwise.
+pub const CALLER_HEADERS: [&str; 2] = ["anthropic-beta", "anthropic-version"];
+
+/// Longest value of such a header: a list of some dozen names.
+const MAX_HEADER: usize = 1024;
+
+/// Whether `value` may travel in a header of [`CALLER_HEADERS`]: visible ASCII and blanks, at most 1,024 bytes.
+pub fn is_caller_header(name: &str, value: &str) -> bool {
+    CALLER_HEADERS.contains(&name)
+        && value.len() <= MAX_HEADER
+        && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 /// Bring a backend up.
@@ -66,6 +84,8 @@ struct Frame {
     streaming: Option<bool>,
     request: Option<Box<RawValue>>,
     endpoint: Option<String>,
+    #[serde(default)]
+    headers: Option<HashMap<String, serde_json::Value>>,
 }
 
 impl Task {
@@ -84,6 +104,7 @@ impl Task {
                     streaming: frame.streaming.unwrap_or(false),
                     request: request.ok_or(InvalidTask::Missing("request"))?,
                     endpoint: frame.endpoint,
+                    headers: caller_headers(frame.headers),
                 }))
             }
             "wake" => Ok(Self::Wake(WakeTask { id, llm_name })),
@@ -108,6 +129,12 @@ impl Task {
     }
 }
 
+fn caller_headers(named: Option<HashMap<String, serde_json::Value>>) -> Vec<(String, String)> {
+    let named = named.into_iter().flatten();
+    let texts = named.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
+    texts.filter(|(name, value)| is_caller_header(name, value)).collect()
+}
+
 /// The data of an `infer` task as the hub writes it: what stands before its request and what stands after. Between them
 /// belongs a JSON object in one line, however many pieces it is in. Chat completions are never named, so that a classic
 /// registrar sees what it knows.
@@ -116,13 +143,21 @@ pub fn infer_frame(
     llm_name: &str,
     streaming: bool,
     endpoint: Endpoint,
+    headers: &[(String, String)],
 ) -> (String, &'static str) {
     let endpoint = match endpoint {
         Endpoint::ChatCompletions => String::new(),
         named => format!(r#""endpoint":"{}","#, named.as_str()),
     };
+    let headers = if headers.is_empty() {
+        String::new()
+    } else {
+        let named: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
+        format!(r#""headers":{{{}}},"#, named.join(","))
+    };
     let before = format!(
-        r#"{{"kind":"infer","taskId":{},"llmName":{},"streaming":{streaming},{endpoint}"request":"#,
+        r#"{{"kind":"infer","taskId":{},"llmName":{},"streaming":{streaming},{endpoint}{headers}"request":"#,
         quote(id.as_str()),
         quote(llm_name)
     );
@@ -204,7 +239,7 @@ mod tests {
     fn what_we_write_is_what_we_read_and_a_classic_frame_has_no_endpoint() {
         let id = TaskId::parse("t/1").unwrap();
         let frame = |endpoint| {
-            let (before, after) = infer_frame(&id, "a", false, endpoint);
+            let (before, after) = infer_frame(&id, "a", false, endpoint, &[]);
             format!(r#"{before}{{"a":1}}{after}"#)
         };
         let data = frame(Endpoint::ChatCompletions);
@@ -241,5 +276,18 @@ mod tests {
     fn an_endpoint_outside_the_list_is_refused() {
         assert_eq!(Endpoint::parse(Some("../slots")), None);
         assert_eq!(Endpoint::parse(None), Some(Endpoint::ChatCompletions));
+    }
+
+    #[test]
+    fn headers_of_the_closed_list_travel_and_no_others() {
+        let id = TaskId::parse("t").unwrap();
+        let sent = [("anthropic-beta".to_owned(), "a-1,b-2".to_owned())];
+        let (before, after) = infer_frame(&id, "a", true, Endpoint::Messages, &sent);
+        let Ok(Task::Infer(task)) = Task::parse(&format!("{before}{{}}{after}")) else { panic!("no task") };
+        assert_eq!(task.headers, sent);
+        let odd = r#"{"kind":"infer","taskId":"t","llmName":"a","request":{},"headers":
+            {"authorization":"Bearer x","anthropic-version":"a\r\nx: y","anthropic-beta":7}}"#;
+        let Ok(Task::Infer(task)) = Task::parse(odd) else { panic!("no task") };
+        assert_eq!(task.headers, []);
     }
 }

@@ -12,10 +12,10 @@ use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, openai, texts};
 
+use super::deliver;
 use super::generation::{Answer, Generation};
 use super::health::Standing;
-use super::{deliver, whole};
-use crate::backend::{Backend, BackendError, BackendRequest};
+use crate::backend::{Backend, BackendError, BackendRequest, events_of};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
@@ -178,7 +178,7 @@ impl Job {
             openai::unstreamed_request(body, model)
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
-        Ok(BackendRequest { endpoint, streaming, body: body.into(), headers: Vec::new() })
+        Ok(BackendRequest { endpoint, streaming, body: body.into(), headers: self.task.headers.clone() })
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.
@@ -246,7 +246,7 @@ impl Job {
 
     /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
     async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: &str) -> Ending {
-        let mut pieces = match whole::pieces(endpoint, body) {
+        let mut pieces = match events_of(endpoint, body) {
             Ok(pieces) => pieces.into_iter().map(Ok),
             Err(error) => {
                 return Ending::Result(TaskResult::error(format!("the backend's answer is {error}")));

@@ -10,7 +10,6 @@ mod health;
 mod job;
 pub mod links;
 pub mod messages;
-mod whole;
 
 #[cfg(test)]
 mod tests;

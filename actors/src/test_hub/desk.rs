@@ -200,5 +200,6 @@ pub(crate) fn infer_task(id: &str, streaming: bool) -> InferTask {
         streaming,
         request: serde_json::value::to_raw_value(&request).unwrap(),
         endpoint: None,
+        headers: Vec::new(),
     }
 }

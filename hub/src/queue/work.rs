@@ -78,6 +78,7 @@ pub(super) async fn work(
         endpoint: Endpoint::ChatCompletions,
         streaming: task.streaming,
         body,
+        headers: Vec::new(),
         set_model: true,
         patience: None,
         held: None,

@@ -10,11 +10,12 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
+use backend::events_of;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 use wire::json::Object;
-use wire::openai::{completion_as_chunk, error_message, usage};
+use wire::openai::{error_message, usage};
 use wire::task::Endpoint;
 
 use super::attempt::{Attempt, Piece};
@@ -267,12 +268,11 @@ impl Answer {
         if let Some(usage) = usage(body) {
             self.call.used(usage);
         }
-        let event = match self.style.endpoint {
-            Endpoint::ChatCompletions => completion_as_chunk(body),
-            _ => Ok(body.to_owned()),
-        };
+        let endpoint = self.style.endpoint;
         let mut out = Vec::with_capacity(body.len() + 64);
-        match event.and_then(|event| encode::chunk(self.style.endpoint, &event, &mut out)) {
+        let written = events_of(endpoint, body)
+            .and_then(|events| events.iter().try_for_each(|event| encode::chunk(endpoint, event, &mut out)));
+        match written {
             Ok(()) => {
                 out.extend_from_slice(encode::done(self.style.endpoint));
                 self.call.chunk();

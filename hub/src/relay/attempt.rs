@@ -105,6 +105,8 @@ pub enum Work<'a> {
         request: &'a RequestBody,
         /// What its `model` becomes, if anything.
         model: Option<&'a str>,
+        /// Headers of the caller that go with it.
+        headers: &'a [(String, String)],
     },
     /// Bring the backend up.
     Wake,
@@ -175,9 +177,9 @@ impl Attempt {
                 write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
                 event.into()
             }
-            Work::Infer { streaming, endpoint, request, model } => {
+            Work::Infer { streaming, endpoint, request, model, headers } => {
                 // The request is one line already, and may be large: it goes out as it stands, without a copy.
-                let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint);
+                let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint, headers);
                 let mut pieces = request.pieces(*model);
                 pieces.insert(0, format!("event: task\ndata: {before}").into());
                 pieces.push(format!("{after}\n\n").into());

@@ -37,6 +37,8 @@ pub struct Request {
     pub streaming: bool,
     /// What is asked of it.
     pub body: RequestBody,
+    /// Headers of the caller that go with it: those of [`wire::task::CALLER_HEADERS`].
+    pub headers: Vec<(String, String)>,
     /// Whether the body's `model` becomes the row's.
     pub set_model: bool,
     /// How long to wait for a member that is there and has room (`x-queue-timeout`).
@@ -230,7 +232,7 @@ pub(crate) async fn try_one(
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     let model = request.set_model.then_some(candidate.model.as_str());
-    let work = Work::Infer { streaming, endpoint, request: &request.body, model };
+    let work = Work::Infer { streaming, endpoint, request: &request.body, model, headers: &request.headers };
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
     let (mut attempt, lane) =
         Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;

@@ -54,7 +54,7 @@ impl UpstreamCall {
             endpoint: request.endpoint,
             streaming: request.streaming,
             body: body.into(),
-            headers: Vec::new(),
+            headers: request.headers.clone(),
         };
         Ok(Self { backend: backend(upstream, &candidate.provider_type)?, request })
     }

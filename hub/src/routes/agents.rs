@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use wire::row::AgentRow;
 use wire::task::Endpoint;
 
-use super::infer::patience;
+use super::infer::{caller_headers, patience};
 use super::{HubData, body};
 use crate::agents;
 use crate::error::{ApiError, Dialect};
@@ -51,7 +51,16 @@ async fn infer(
         (agents::reach(&registry, &caller, agent)?, agent.clone())
     };
     let body = agents::prepare(agent, endpoint, body).await?;
-    let request =
-        Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };
+    let request = Request {
+        caller,
+        target,
+        endpoint,
+        streaming,
+        body,
+        headers: caller_headers(&req),
+        set_model: true,
+        patience,
+        held: Some(held),
+    };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::web::{Path, Payload, ServiceConfig, post};
 use actix_web::{HttpRequest, HttpResponse};
-use wire::task::Endpoint;
+use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
 use super::{HubData, body};
 use crate::error::{ApiError, Dialect};
@@ -28,9 +28,29 @@ async fn respond(
     let streaming = body.streaming(endpoint)?;
     let target = hub.registry.lock().target(&caller, &name);
     let target = target.ok_or_else(|| ApiError::not_found("LLM", &name))?;
-    let request =
-        Request { caller, target, endpoint, streaming, body, set_model: false, patience, held: Some(held) };
+    let request = Request {
+        caller,
+        target,
+        endpoint,
+        streaming,
+        body,
+        headers: caller_headers(&req),
+        set_model: false,
+        patience,
+        held: Some(held),
+    };
     serve(hub.into_inner(), request, Dialect::Api).await
+}
+
+/// Headers of the caller that go with its request.
+pub(super) fn caller_headers(req: &HttpRequest) -> Vec<(String, String)> {
+    let text = |name: &str| req.headers().get(name)?.to_str().ok();
+    CALLER_HEADERS
+        .into_iter()
+        .filter_map(|name| Some((name, text(name)?)))
+        .filter(|(name, value)| is_caller_header(name, value))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// How long the caller would wait for a member with room.

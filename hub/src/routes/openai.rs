@@ -4,7 +4,7 @@ use actix_web::web::{Payload, ServiceConfig, post};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::Endpoint;
 
-use super::infer::patience;
+use super::infer::{caller_headers, patience};
 use super::paths::PathModel;
 use super::{HubData, body, models};
 use crate::agents;
@@ -54,7 +54,16 @@ async fn respond(
         Some(agent) => agents::prepare(agent, endpoint, body).await?,
         None => body,
     };
-    let request =
-        Request { caller, target, endpoint, streaming, body, set_model: true, patience, held: Some(held) };
+    let request = Request {
+        caller,
+        target,
+        endpoint,
+        streaming,
+        body,
+        headers: caller_headers(&req),
+        set_model: true,
+        patience,
+        held: Some(held),
+    };
     serve(hub.into_inner(), request, Dialect::of(req.path())).await
 }
