@@ -156,6 +156,10 @@ impl ProviderActor {
         let before = std::mem::replace(&mut self.stood, standing);
         let name = &self.config.name;
         match (before, standing) {
+            // One that can be woken is not missed.
+            (Standing::Up, Standing::Down) if self.config.wake.is_some() => {
+                log::info!("provider {name} sleeps: {}", self.health.reason());
+            }
             (Standing::Up, Standing::Down) => {
                 log::warn!("provider {name}: the backend is away: {}", self.health.reason());
             }
@@ -167,7 +171,8 @@ impl ProviderActor {
 
     pub(super) fn report(&self) -> ProviderReport {
         let paused = self.gate.is_paused();
-        let away = format!("the backend is away: {}", self.health.reason());
+        let word = if self.config.wake.is_some() { "sleeps" } else { "is away" };
+        let away = format!("the backend {word}: {}", self.health.reason());
         let (status, reason) = match (paused, self.health.standing(), self.config.wake.is_some()) {
             (true, ..) => (Status::Inactive, Some("paused by its owner")),
             (_, Standing::Up, _) => (Status::Active, None),
