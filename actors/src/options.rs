@@ -125,7 +125,7 @@ pub struct ProviderConfig {
     pub wake: Option<WakeRecipe>,
     /// How to put it to sleep; needs `wake`.
     pub sleep: Option<SleepRecipe>,
-    /// How to tell whether it is available; `None`: `GET {url}/models` is 2xx within 2 s.
+    /// How to tell whether it is available; `None`: whatever `GET {url}/models` answers.
     pub availability: Option<Availability>,
 }
 

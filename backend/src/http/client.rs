@@ -1,8 +1,8 @@
-//! Client with a small pool of idle connections. It belongs to one thread.
+//! Client with a small pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper::{Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::body::Body;
@@ -64,6 +64,8 @@ pub struct Client(Rc<Inner>);
 struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
+    /// Whether a task closes what is idle for too long.
+    is_swept: Cell<bool>,
 }
 
 enum Connector {
@@ -101,7 +103,7 @@ impl Client {
             Some(config) => Connector::Tls(HttpsConnector::from((http, config))),
             None => Connector::Plain(http),
         };
-        Self(Rc::new(Inner { connector, idle: RefCell::default() }))
+        Self(Rc::new(Inner { connector, idle: RefCell::default(), is_swept: Cell::new(false) }))
     }
 
     /// Sends `request`, whose URI is absolute, and waits at most `limit` for the head of its final answer. Interim
@@ -180,13 +182,29 @@ impl Client {
 
     fn put(&self, origin: &Origin, connection: Connection) {
         let mut idle = self.0.idle.borrow_mut();
+        let connections = idle.entry(Rc::clone(origin)).or_default();
+        if connections.len() < MAX_IDLE {
+            connections.push((Instant::now(), connection));
+        }
+        if !self.0.is_swept.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Closes connections that are idle for too long, until none is left: a server that is gone leaves no socket behind.
+async fn sweep(client: Weak<Inner>) {
+    loop {
+        sleep(KEEP_ALIVE).await;
+        let Some(client) = client.upgrade() else { return };
+        let mut idle = client.idle.borrow_mut();
         idle.retain(|_, connections| {
             connections.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);
             !connections.is_empty()
         });
-        let connections = idle.entry(Rc::clone(origin)).or_default();
-        if connections.len() < MAX_IDLE {
-            connections.push((Instant::now(), connection));
+        if idle.is_empty() {
+            client.is_swept.set(false);
+            return;
         }
     }
 }

@@ -372,7 +372,7 @@ proptest! {
         let whole = framed(&framing, &interim, &body);
         let end = cut.map_or(whole.len(), |cut| cut.index(whole.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let got = runtime.block_on(async {
+        let got = tokio::task::LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/x", listener.local_addr().unwrap());
             let serving = async {
