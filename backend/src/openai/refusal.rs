@@ -17,6 +17,8 @@ use crate::{BackendError, Refusal};
 const MAX_ERROR: usize = 256 << 10;
 /// Characters of a reason that is not JSON.
 const MAX_TEXT: usize = 500;
+/// Code of an error whose words are a backend's (SPEC.md, the table of codes).
+const CODE: &str = "backend_error";
 /// Longest wait that is passed on: one day.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
@@ -35,7 +37,7 @@ impl Inner {
             Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
             Ok(json) if json.starts_with('[') => self.in_words(status, &json),
             _ if is_html || body.trim_start().starts_with('<') => {
-                self.in_words(status, title(&body).unwrap_or_default())
+                self.in_words(status, &title(&body).unwrap_or_default())
             }
             _ => self.in_words(status, &body),
         };
@@ -69,7 +71,7 @@ impl Inner {
         let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
         let text = self.clean(text);
         let text = if text.is_empty() { format!("the backend answered {status}") } else { text };
-        error_body(&text, kind, None)
+        error_body(&text, kind, Some(CODE))
     }
 
     /// `text` on one line, without secrets, cut to [`MAX_TEXT`].
@@ -80,11 +82,15 @@ impl Inner {
     }
 }
 
-/// The title of an HTML page.
-fn title(page: &str) -> Option<&str> {
+/// The title of an HTML page, with its commonest entities as the characters that they stand for.
+fn title(page: &str) -> Option<String> {
+    const ENTITIES: [(&str, &str); 6] =
+        [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+
     let lower = page.to_ascii_lowercase();
     let start = lower.find("<title")?;
     let start = start + lower[start..].find('>')? + 1;
     let end = start + lower[start..].find("</title")?;
-    Some(page[start..end].trim())
+    let title = page[start..end].trim().to_owned();
+    Some(ENTITIES.iter().fold(title, |title, (entity, character)| title.replace(entity, character)))
 }

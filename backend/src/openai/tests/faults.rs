@@ -141,7 +141,7 @@ async fn an_answer_without_framing_is_whole_by_its_content_alone() {
 async fn a_page_or_a_text_instead_of_an_error_body_keeps_its_status() {
     for (page, words) in [
         ("<html>sk-canary".to_owned(), "the backend answered 500"),
-        ("<!DOCTYPE html><head><TITLE>502 at sk-canary</title>".to_owned(), "502 at ***"),
+        ("<!DOCTYPE html><head><TITLE>502 &amp; sk-canary</title>".to_owned(), "502 & ***"),
         (format!("<html>sk-canary{}", "x".repeat(10 << 20)), "the backend answered 500"),
         (String::new(), "the backend answered 500"),
         ("out\r\nof memory\n".to_owned(), "out  of memory"),
