@@ -2,6 +2,7 @@
 //! not. Pure.
 
 use super::chunk::{CallPiece, Chunk, Piece, Usage, arguments};
+use super::json::without_half;
 
 /// One block.
 #[derive(Debug)]
@@ -146,7 +147,9 @@ impl Turn {
 
     fn steps(&mut self, ended: bool) -> Vec<Step> {
         let mut steps = Vec::new();
-        while let Some(block) = self.blocks.get_mut(self.current) {
+        loop {
+            let is_followed = self.current + 1 < self.blocks.len();
+            let Some(block) = self.blocks.get_mut(self.current) else { break };
             let number = self.current;
             if !self.is_open {
                 if !ended && matches!(&block.kind, Kind::Call { name, .. } if name.is_empty()) {
@@ -155,13 +158,17 @@ impl Turn {
                 steps.push(Step::Open(number));
                 self.is_open = true;
             }
-            if block.given < block.text.len() {
-                steps.push(Step::Add(number, block.text[block.given..].to_owned()));
-                block.given = block.text.len();
+            let is_done = ended || is_followed && block.check_whole();
+            let end = if is_done {
+                block.text.len()
+            } else {
+                block.given + without_half(&block.text[block.given..])
+            };
+            if block.given < end {
+                steps.push(Step::Add(number, block.text[block.given..end].to_owned()));
+                block.given = end;
             }
-            let followed = number + 1 < self.blocks.len();
-            let block = &mut self.blocks[number];
-            if !(ended || followed && block.check_whole()) {
+            if !is_done {
                 break;
             }
             steps.push(Step::Close(number));

@@ -9,7 +9,7 @@ use wire::json::{JsonError, compact, quote};
 mod read;
 mod text;
 
-pub(super) use text::{escape, unescape};
+pub(super) use text::{escape, unescape, without_half};
 
 use read::Reader;
 

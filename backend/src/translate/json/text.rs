@@ -26,7 +26,7 @@ pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
         rest = &rest[at..];
         // A pair of surrogates is 12 bytes, another `\u` 6, all else 2: the longest that is valid is the right one.
         let valid = [12, 6, 2].into_iter().filter_map(|length| {
-            let escape = rest.get(..length).filter(|escape| length < 12 || escape[6..].starts_with("\\u"))?;
+            let escape = rest.get(..length)?;
             serde_json::from_str::<String>(&format!("\"{escape}\"")).ok().map(|text| (length, text))
         });
         let (length, text) = valid.into_iter().next().unwrap_or_else(|| {
@@ -38,4 +38,18 @@ pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// Length of `fragment` without the first half of a pair of surrogates at its end, whose second half may follow: readers
+/// take the pair, and many refuse its halves.
+pub(in crate::translate) fn without_half(fragment: &str) -> usize {
+    let length = fragment.len();
+    let Some(start) = length.checked_sub(6).filter(|start| fragment.is_char_boundary(*start)) else {
+        return length;
+    };
+    let (before, escape) = fragment.split_at(start);
+    let is_half =
+        matches!(escape.as_bytes(), [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
+    let is_escape = (before.len() - before.trim_end_matches('\\').len()).is_multiple_of(2);
+    if is_half && is_escape { start } else { length }
 }

@@ -4,6 +4,7 @@ use super::super::Context;
 use super::super::blocks::{Step, Turn};
 use super::super::json::Json;
 use super::answer::{end_of, response, status_of};
+use super::free_text::Coming;
 use super::output::{Item, Sort};
 
 /// One stream.
@@ -11,6 +12,8 @@ use super::output::{Item, Sort};
 pub struct Events {
     context: Context,
     turn: Turn,
+    /// The text of the open call to a tool of free text, and what of it was told.
+    coming: (Coming, String),
     /// `sequence_number` of the next event.
     next: u64,
     is_ended: bool,
@@ -19,7 +22,7 @@ pub struct Events {
 impl Events {
     /// A stream that answers the request of `context`.
     pub fn new(context: Context) -> Self {
-        Self { context, turn: Turn::default(), next: 0, is_ended: false }
+        Self { context, turn: Turn::default(), coming: Default::default(), next: 0, is_ended: false }
     }
 
     /// The events that say what `chunk` says, as JSON texts with their `type`; `None` for a chunk that cannot be read.
@@ -64,7 +67,8 @@ impl Events {
         for step in steps {
             let (Step::Open(number) | Step::Add(number, _) | Step::Close(number)) = step;
             let item = Item::new(&self.turn.blocks[number], number, &self.context);
-            let mut teller = Teller { item, number, next: &mut self.next, out };
+            let coming = &mut self.coming;
+            let mut teller = Teller { item, number, coming, next: &mut self.next, out };
             match step {
                 Step::Open(_) => teller.open(),
                 Step::Add(_, text) => teller.add(&text),
@@ -78,12 +82,14 @@ impl Events {
 struct Teller<'a> {
     item: Item<'a>,
     number: usize,
+    coming: &'a mut (Coming, String),
     next: &'a mut u64,
     out: &'a mut Vec<String>,
 }
 
 impl Teller<'_> {
     fn open(&mut self) {
+        *self.coming = Default::default();
         let item = self.item.begun();
         self.tell_item("response.output_item.added", item);
         match self.item.sort {
@@ -108,8 +114,19 @@ impl Teller<'_> {
             Sort::Function | Sort::Namespaced { .. } => {
                 self.tell("response.function_call_arguments.delta", [delta]);
             }
-            // Their text is within the arguments, which have to be whole to be read.
-            Sort::Custom | Sort::LocalShell => (),
+            Sort::Custom => {
+                let text = self.coming.0.add(text);
+                self.add_free_text(&text);
+            }
+            // An action is told when it is whole.
+            Sort::LocalShell => (),
+        }
+    }
+
+    fn add_free_text(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.coming.1.push_str(text);
+            self.tell("response.custom_tool_call_input.delta", [("delta", Json::from_fragment(text))]);
         }
     }
 
@@ -141,7 +158,8 @@ impl Teller<'_> {
                 self.tell("response.function_call_arguments.done", [("name", name), ("arguments", all)]);
             }
             Sort::Custom => {
-                self.tell("response.custom_tool_call_input.delta", [("delta", all.clone())]);
+                let rest = text.strip_prefix(self.coming.1.as_str()).unwrap_or_default();
+                self.add_free_text(rest);
                 self.tell("response.custom_tool_call_input.done", [("input", all)]);
             }
             Sort::LocalShell => (),

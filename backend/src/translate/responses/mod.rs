@@ -2,6 +2,7 @@
 
 mod answer;
 mod events;
+mod free_text;
 mod items;
 mod kept;
 mod offer;

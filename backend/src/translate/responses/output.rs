@@ -5,6 +5,7 @@ use super::super::blocks::{Block, Kind};
 use super::super::chunk::arguments;
 use super::super::json::Json;
 use super::super::tools::Known;
+use super::free_text::free_text;
 
 /// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +60,7 @@ impl<'a> Item<'a> {
         let text = &self.block.text;
         match self.sort {
             Sort::Function | Sort::Namespaced { .. } if text.is_empty() => "{}".to_owned(),
-            // A model may write the text as it is, without the object around it.
-            Sort::Custom => match arguments(text) {
-                Some(object) if text.is_empty() || object.get("input").is_some() => {
-                    object.get_fragment("input").into()
-                }
-                _ => text.clone(),
-            },
+            Sort::Custom => free_text(text),
             _ => text.clone(),
         }
     }

@@ -1,4 +1,4 @@
-use super::super::json::{Json, escape, unescape};
+use super::super::json::{Json, escape, unescape, without_half};
 use wire::json::compact;
 
 #[test]
@@ -20,6 +20,7 @@ fn of_duplicate_keys_the_last_counts_and_null_is_nothing() {
 #[test]
 fn a_lone_surrogate_stays_an_escape_and_a_pair_is_a_character() {
     assert_eq!(unescape(r#"a\"\ud83d\n\ud83d\ude00é\udc00\u00e9\\"#), "a\"\\ud83d\n😀é\\udc00é\\");
+    assert_eq!(unescape(r"\ud83dabc𐀀\u0041𐀀\ud83d"), "\\ud83dabc𐀀A𐀀\\ud83d");
     assert_eq!(unescape(&escape("a\"\\\n😀")), "a\"\\\n😀");
 }
 
@@ -30,4 +31,19 @@ fn a_count_may_be_written_as_a_float() {
     assert_eq!(count("7"), Some(7));
     assert_eq!(count("-1"), None);
     assert_eq!(count("\"1\""), None);
+}
+
+#[test]
+fn the_first_half_of_a_pair_is_told_apart_from_what_looks_like_one() {
+    for (fragment, length) in [
+        (r"a\ud83d", 1),
+        (r"\uDBFF", 0),
+        (r"a\\ud83d", 8),
+        (r"\\\ud83d", 2),
+        (r"\ude00", 6),
+        ("éé", 4),
+        ("", 0),
+    ] {
+        assert_eq!(without_half(fragment), length, "{fragment}");
+    }
 }

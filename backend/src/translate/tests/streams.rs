@@ -46,8 +46,8 @@ fn a_message_is_told_in_anthropics_events() {
             r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"reasoning"}}"#,
             r#"{"type":"content_block_stop","index":0}"#,
             r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
-            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"ok \ud83d"}}"#,
-            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"\ude00"}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"ok "}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"\ud83d\ude00"}}"#,
             r#"{"type":"content_block_stop","index":1}"#,
             r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"input_tokens":12,"cache_creation_input_tokens":0,"cache_read_input_tokens":8,"output_tokens":5}}"#,
             r#"{"type":"message_stop"}"#,
@@ -153,28 +153,53 @@ fn calls_without_an_index_or_all_with_one_are_told_apart() {
     }
 }
 
+/// What a stream of these arguments of a tool of free text tells: the deltas, and the whole input.
+fn free_text(pieces: &[&str], finish: &str) -> (Vec<String>, String) {
+    let deltas: Vec<String> = pieces
+        .iter()
+        .map(|piece| {
+            format!(
+                r#""tool_calls":[{{"index":0,"id":"a","function":{{"name":"patch","arguments":"{piece}"}}}}]"#
+            )
+        })
+        .collect();
+    let deltas: Vec<&str> = deltas.iter().map(String::as_str).collect();
+    let told = response_events(
+        br#"{"input":"a","tools":[{"type":"custom","name":"patch"}]}"#,
+        &stream(&deltas, finish),
+    );
+    let response = super::Json::parse(&collect::response(&told)).unwrap();
+    let told = told.iter().map(|event| super::Json::parse(event).unwrap());
+    let told = told.filter(|event| event.get_fragment("type") == "response.custom_tool_call_input.delta");
+    (
+        told.map(|event| event.get_fragment("delta").to_owned()).collect(),
+        super::at(&response, "output/0/input"),
+    )
+}
+
 #[test]
-fn free_text_is_told_when_it_is_whole() {
-    let chunks = stream(
-        &[
-            r#""tool_calls":[{"index":0,"id":"a","function":{"name":"patch","arguments":"{\"inp"}}]"#,
-            r#""tool_calls":[{"index":0,"function":{"arguments":"ut\":\"x\\ny\"}"}}]"#,
-        ],
-        "tool_calls",
-    );
-    let told = response_events(br#"{"input":"a","tools":[{"type":"custom","name":"patch"}]}"#, &chunks);
-    let kinds: Vec<_> = told.iter().map(|event| event.split('"').nth(3).unwrap()).collect();
-    assert_eq!(
-        kinds[2..],
-        [
-            "response.output_item.added",
-            "response.custom_tool_call_input.delta",
-            "response.custom_tool_call_input.done",
-            "response.output_item.done",
-            "response.completed"
-        ]
-    );
-    assert!(collect::response(&told).contains(r#""name":"patch","input":"x\ny""#));
+fn free_text_is_told_while_it_comes() {
+    let (deltas, input) =
+        free_text(&[r#"{ \"inp"#, r#"ut\": \"x\\"#, r"ny\ud83d", r"\ude00", r#"z\"}"#], "tool_calls");
+    assert_eq!(deltas, ["x", r"\ny", "😀", "z"]);
+    assert_eq!(input, "\"x\\ny😀z\"");
+}
+
+#[test]
+fn free_text_without_its_object_or_cut_within_it_is_text_all_the_same() {
+    for (pieces, finish, expected) in [
+        (["*** Begin", r"\nPatch"], "tool_calls", r"*** Begin\nPatch"),
+        ([r#"{\"input\":\"a"#, "bc"], "length", "abc"),
+        ([r#"{\"input\":\"a\nb"#, r#"\"}"#], "tool_calls", r"a\nb"),
+        ([r#"{\"input\":"#, "[1]}"], "tool_calls", "[1]"),
+        ([r#"{\"patch\":"#, "1}"], "tool_calls", r#"{\"patch\":1}"#),
+        (["", "{}"], "tool_calls", "{}"),
+        (["", ""], "tool_calls", ""),
+    ] {
+        let (deltas, input) = free_text(&pieces, finish);
+        assert_eq!(input, format!("\"{expected}\""));
+        assert_eq!(deltas.concat(), expected);
+    }
 }
 
 #[test]
