@@ -23,7 +23,9 @@ pub fn run() {
             })
         })
         .collect();
-    users.into_iter().for_each(|user| user.join().unwrap());
+    for user in users {
+        user.join().unwrap();
+    }
     let other = hub.member("other");
     hub.watch();
     sleep(Duration::from_secs(1));
