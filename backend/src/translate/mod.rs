@@ -3,7 +3,7 @@
 //!
 //! A request becomes a chat completions request ([`messages::to_chat`], [`responses::to_chat`]); its answer, whole or as
 //! the chunks of a stream, becomes the answer that the caller's API promises. What cannot be said in chat completions is
-//! refused in words. Whole answers and streams go through the same [`blocks`], so both say the same.
+//! refused in words. Whole answers and streams go through the same blocks, so both say the same.
 
 mod blocks;
 mod chunk;
