@@ -56,12 +56,14 @@ pub(crate) enum GetKind {
 
 /// `describe`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe agent helper")]
+#[command(
+    after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe agent helper\n  virtual-llm describe task inf-5d4c…"
+)]
 pub(crate) struct DescribeArgs {
     /// What it is
     #[arg(value_enum)]
     pub(crate) kind: DescribeKind,
-    /// Its name
+    /// Its name; a task's id, or that of its request
     pub(crate) name: String,
 }
 
@@ -74,6 +76,9 @@ pub(crate) enum DescribeKind {
     /// An agent
     #[value(alias = "agents")]
     Agent,
+    /// An inference task, also one that ended days ago
+    #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
+    Task,
 }
 
 /// `create`.

@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Reload,
     /// List LLMs, agents, sessions or tasks
     Get(GetArgs),
-    /// Show everything that is known of one LLM or agent
+    /// Show everything that is known of one LLM, agent or task
     Describe(DescribeArgs),
     /// Create a public LLM or an agent at the hub
     #[command(

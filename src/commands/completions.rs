@@ -65,7 +65,7 @@ complete -c virtual-llm -n "__virtual_llm_after chat-llm" -f -a "(virtual-llm -q
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
 complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task"
-complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent"
+complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent task"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"

@@ -1,4 +1,4 @@
-//! `describe`: everything that is known of one LLM or agent.
+//! `describe`: everything that is known of one LLM, agent or task.
 
 use actix_web::http::StatusCode;
 use serde_json::Value;
@@ -21,6 +21,7 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
     let kind = match args.kind {
         DescribeKind::Llm => GetKind::Llm,
         DescribeKind::Agent => GetKind::Agent,
+        DescribeKind::Task => return task(&hub, &args.name).await,
     };
     let row = match hub.get(&format!("{}/{}", collection(kind), encoded(&args.name))).await {
         Ok(row) => row,
@@ -33,6 +34,70 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
         tasks(&hub, &args.name).await?;
     }
     Ok(())
+}
+
+/// Most calls that are shown of one request id: a caller may use it again and again.
+const CALLS: usize = 20;
+
+/// A task as the hub lists it while it is there, with what the audit has of it: that is found by the id of its dispatch
+/// and of its request, too.
+async fn task(hub: &HubClient, id: &str) -> Outcome {
+    let listed = match hub.get(&format!("{}/{}", collection(GetKind::Task), encoded(id))).await {
+        Ok(row) => Some(row),
+        Err(error) if error.is(StatusCode::NOT_FOUND) => None,
+        Err(error) => return Err(error.into()),
+    };
+    // A classic hub has no audit.
+    let audited = match hub.get(&format!("/api/v1/audit?limit={CALLS}&id={}", encoded(id))).await {
+        Ok(Value::Array(rows)) => rows,
+        Ok(_) => Vec::new(),
+        Err(error) if error.status.is_some() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let mut known: Vec<Value> = match (listed, audited.is_empty()) {
+        (None, true) => return Err(missing(GetKind::Task, id)),
+        (Some(listed), true) => vec![listed],
+        (None, false) => audited.into_iter().map(renamed).collect(),
+        (Some(listed), false) => audited.into_iter().map(|row| merged(&listed, renamed(row))).collect(),
+    };
+    for (i, row) in known.iter_mut().enumerate() {
+        if let Some(result) = row.as_object_mut().and_then(|row| row.remove("result")) {
+            // The answer itself may be long: `get task ID -o json` prints it.
+            row["resultStatus"] = result["status"].clone();
+        }
+        if i > 0 {
+            output::line("")?;
+        }
+        fields(row)?;
+    }
+    Ok(())
+}
+
+/// A row of the audit under the names of a task's keys: its status is that of HTTP, its row the one that answered.
+fn renamed(mut row: Value) -> Value {
+    if let Some(row) = row.as_object_mut() {
+        for (from, to) in
+            [("status", "httpStatus"), ("llm", "llmName"), ("publisher", "worker"), ("user", "ownerId")]
+        {
+            if let Some(value) = row.remove(from) {
+                row.insert(to.to_owned(), value);
+            }
+        }
+    }
+    row
+}
+
+/// What the list says, and after it what only the audit knows.
+fn merged(listed: &Value, audited: Value) -> Value {
+    let mut both = listed.clone();
+    if let (Some(both), Value::Object(audited)) = (both.as_object_mut(), audited) {
+        for (key, value) in audited {
+            if both.get(&key).is_none_or(Value::is_null) {
+                both.insert(key, value);
+            }
+        }
+    }
+    both
 }
 
 /// Every key of the row, the names in one column.
@@ -114,6 +179,7 @@ fn columns() -> Vec<Column> {
     vec![
         column("ID", |row| text(row, "id")),
         column("STATUS", |row| text(row, "status")),
+        column("CODE", |row| text(row, "code")),
         column("FIRST-MS", |row| text(row, "firstByteMs")),
         column("MS", |row| text(row, "totalMs")),
         column("TOKENS", |row| text(row, "outputTokens")),
@@ -123,6 +189,20 @@ fn columns() -> Vec<Column> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_task_reads_as_listed_and_has_the_rest_from_the_audit() {
+        let listed = json!({ "id": "inf-1", "status": "error", "llm": "pool", "llmName": null });
+        let audited =
+            json!({ "id": "inf-1", "status": 502, "llm": "row", "code": "interrupted", "publisher": null });
+        assert_eq!(
+            super::merged(&listed, super::renamed(audited)),
+            json!({ "id": "inf-1", "status": "error", "llm": "pool", "llmName": "row", "code": "interrupted",
+                "httpStatus": 502, "worker": null })
+        );
+    }
+
     #[test]
     fn a_key_reads_as_words() {
         assert_eq!(super::title("providerSessionId"), "Provider Session Id");

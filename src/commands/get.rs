@@ -261,7 +261,11 @@ fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             ],
             GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
             GetKind::Task => {
-                vec![column("OWNER", |row| text(row, "ownerId")), column("ERROR", |row| text(row, "error"))]
+                vec![
+                    column("OWNER", |row| text(row, "ownerId")),
+                    column("CODE", |row| text(row, "code")),
+                    column("ERROR", |row| text(row, "error")),
+                ]
             }
         });
     }

@@ -67,6 +67,7 @@ async fn nothing_that_a_hub_says_reaches_the_terminal_as_more_than_text() {
         "get task -o wide",
         "describe llm x",
         "describe agent x",
+        "describe task x",
         "token list",
         "chat-llm x -m hi --no-stream",
         "chat-llm x -m hi --no-stream",

@@ -33,6 +33,7 @@ mod service;
 mod sessions;
 mod signals;
 mod terminal;
+mod told;
 mod trouble;
 mod up;
 mod vllm_sleep;

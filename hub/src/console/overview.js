@@ -142,7 +142,7 @@ function taskRow() {
     update(task) {
       text(name, task.llmName && task.llmName !== task.llm ? `${task.llm} → ${task.llmName}` : task.llm);
       status.set(task.status);
-      text(why, task.error ?? "");
+      text(why, [task.code, task.error].filter(Boolean).join(": "));
       text(user, task.ownerId);
       text(kind, [task.streaming ? "streamed" : "whole", task.durable && "durable"].filter(Boolean).join(", "));
       text(began, ago(task.createdAt));
