@@ -1,5 +1,7 @@
 //! The fixed texts of SPEC.md section 3.5: people and programs match on them, so they are written once.
 
+use crate::row::Timestamp;
+
 /// A task names a provider that this publisher does not have.
 pub fn not_registered_locally(name: &str) -> String {
     format!("provider '{name}' not registered locally")
@@ -23,6 +25,17 @@ pub fn wake_recipe_failed(reason: &str) -> String {
 /// The backend's 4xx or 5xx, on a channel whose hub takes no status and body for a streamed task.
 pub fn backend_answered(status: u16, message: &str) -> String {
     format!("backend answered {status}: {message}")
+}
+
+/// The code of a task that a paused publisher refuses with 503, in the error object of the body.
+pub const PAUSED: &str = "paused";
+
+/// The publisher's owner has paused it.
+pub fn paused(name: &str, until: Option<Timestamp>) -> String {
+    match until {
+        Some(until) => format!("'{name}' is paused by its owner until {until}, try again then"),
+        None => format!("'{name}' is paused by its owner, try again later"),
+    }
 }
 
 /// The backend cannot be reached, and nothing can wake it.

@@ -53,7 +53,7 @@ pub struct Reconfigure {
 }
 
 /// From the root: the owner wants the machine (`pause`), or gives it back. A paused provider starts no task: one that
-/// comes all the same waits in its queue.
+/// comes all the same is refused, or waits in its queue where the hub cannot learn of the pause.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct SetPaused(pub Option<Pause>);

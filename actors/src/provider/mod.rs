@@ -20,7 +20,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 use wire::result::TaskResult;
-use wire::{TaskId, openai, texts};
+use wire::row::Timestamp;
+use wire::{Feature, TaskId, openai, texts};
 
 use crate::backend::{self, Backend};
 use crate::failed::{self, Code};
@@ -131,6 +132,17 @@ impl ProviderActor {
         self.changed(ctx);
     }
 
+    fn refuse_paused(&self, ticket: Ticket, pause: Pause) {
+        failed::note(&ticket, &self.config.name, Code::Word("paused"));
+        let text = texts::paused(self.config.wire_name.as_str(), pause.until);
+        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+        let seconds = pause.until.map(|until| until.millis_since(now).div_ceil(1000).max(1));
+        let body = openai::error_body(&text, "server_error", Some(texts::PAUSED));
+        let result = TaskResult::answer(503, &body).unwrap_or_else(|_| TaskResult::error(text));
+        self.outbox
+            .finish(ticket, &result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok())));
+    }
+
     fn refuse(&self, ticket: Ticket, error: &str) {
         failed::note(&ticket, &self.config.name, Code::of_text(error));
         self.outbox.finish(ticket, &TaskResult::error(error));
@@ -169,6 +181,10 @@ impl Handler<Infer> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, infer: Infer, ctx: &mut Self::Context) {
+        if let Some(pause) = self.pause.filter(|_| infer.agreed.features.has(Feature::Status)) {
+            // The hub learns of the pause within a second; what it sends until then is told to try again, elsewhere or later.
+            return self.refuse_paused(infer.ticket, pause);
+        }
         match self.gate.admit(infer.task.id.clone(), infer) {
             Admission::Waits => self.start_next(ctx),
             Admission::Closed(infer) => self.refuse(infer.ticket, texts::SHUTTING_DOWN),

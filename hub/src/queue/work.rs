@@ -145,6 +145,7 @@ async fn run(
                 ErrorKind::PublisherAway
                 | ErrorKind::PublisherLost
                 | ErrorKind::PublisherStopping
+                | ErrorKind::Paused
                 | ErrorKind::HubBusy => Outcome::Lost,
                 _ => Outcome::Failed(error),
             })

@@ -126,10 +126,11 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u
 pub(crate) fn refusal(status: u16, body: &str) -> ApiError {
     let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
     let code = || Object::parse(Object::parse(body).ok()?.get("error")?).ok()?.get_string("code");
-    if status == 429 && code().is_some_and(|code| code == ErrorKind::QueueFull.code()) {
-        return ApiError::new(ErrorKind::QueueFull, message);
+    let own = [ErrorKind::QueueFull, ErrorKind::Paused].into_iter().find(|kind| kind.status() == status);
+    match own.filter(|kind| code().is_some_and(|code| code == kind.code())) {
+        Some(kind) => ApiError::new(kind, message),
+        None => ApiError::backend(status, message),
     }
-    ApiError::backend(status, message)
 }
 
 fn has_shape(dialect: Dialect, body: &str) -> bool {

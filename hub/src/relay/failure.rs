@@ -2,7 +2,7 @@
 //! section 3.5, so that classic registrars have codes too.
 
 use wire::row::Timestamp;
-use wire::texts::Fixed;
+use wire::texts::{self, Fixed};
 
 use crate::error::{ApiError, ErrorKind};
 use crate::registry::Absence;
@@ -38,13 +38,10 @@ pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
             let text = format!("the backend of '{name}' is not available now, try again later");
             (ErrorKind::BackendUnavailable, text)
         }
-        Absence::Paused(None) => {
-            (ErrorKind::Paused, format!("'{name}' is paused by its owner, try again later"))
-        }
-        Absence::Paused(Some(until)) => {
-            let seconds = until.millis_since(now).div_ceil(1000).clamp(1, LONGEST);
-            let text = format!("'{name}' is paused by its owner until {until}, try again then");
-            return ApiError::new(ErrorKind::Paused, text).retry_after(u32::try_from(seconds).ok());
+        Absence::Paused(until) => {
+            let seconds = until.map(|until| until.millis_since(now).div_ceil(1000).clamp(1, LONGEST));
+            let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+            return ApiError::new(ErrorKind::Paused, texts::paused(name, until)).retry_after(seconds);
         }
     };
     ApiError::new(kind, text)
@@ -52,8 +49,6 @@ pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use wire::texts;
-
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::task::Endpoint;
 
+use super::answer::refusal;
 use super::attempt::{Attempt, Piece, Work};
 use super::body::RequestBody;
 use super::call::Call;
@@ -252,6 +253,13 @@ pub(crate) async fn try_one(
         }
     };
     match first {
+        // It was paused while the task was on its way.
+        Some(Piece::Answer { status: 503, body, retry_after, .. })
+            if refusal(503, body.get()).kind == ErrorKind::Paused =>
+        {
+            let error = refusal(503, body.get()).retry_after(retry_after);
+            Err(error.reword(|text| candidate.masked(text.to_owned())))
+        }
         Some(Piece::Answer { status, body, held, retry_after }) => {
             Ok(Reply::Whole { status, body: masked(candidate, status, body), held, retry_after })
         }

@@ -139,6 +139,7 @@ async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let full = json!({ "error": { "message": "the queue of 'a' is full", "type": "rate_limit_error",
         "param": null, "code": "queue_full" } });
+    let paused = json!({ "error": { "message": "'a' is paused by its owner", "code": "paused" } });
     for (result, status, seconds, code) in [
         (
             json!({ "error": "backend not available", "retryAfter": 40 }),
@@ -157,6 +158,7 @@ async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
             "backend_error",
         ),
         (json!({ "status": 503, "body": { "message": "loading" } }), 503, Some("5"), "backend_error"),
+        (json!({ "status": 503, "body": paused, "retryAfter": 120 }), 503, Some("120"), "paused"),
     ] {
         let (answer, ()) = futures_util::join!(told(&hub, "a"), async {
             let task = publisher.task().await;

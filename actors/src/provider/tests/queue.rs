@@ -163,6 +163,32 @@ async fn a_paused_provider_reads_inactive_and_its_tasks_wait_until_it_resumes() 
     assert_eq!((told.paused, told.paused_until), (false, None));
 }
 
+/// A hub that knows of pauses tries another publisher, or tells its caller, instead of waiting.
+#[actix::test]
+async fn a_paused_provider_refuses_tasks_of_a_hub_that_knows_of_pauses() {
+    let setup = start(config());
+    let until = Timestamp(jiff::Timestamp::now().as_millisecond() + 90_000);
+    for (id, until) in [("t1", Some(until)), ("t2", None)] {
+        setup.actor.do_send(SetPaused(Some(Pause { until })));
+        setup.send(id, false, Features::ALL);
+        turns().await;
+        let posts = setup.desk.of(id);
+        assert_eq!(
+            (&posts[0]["status"], &posts[0]["body"]["error"]["code"]),
+            (&json!(503), &json!("paused"))
+        );
+        let said = posts[0]["body"]["error"]["message"].as_str().unwrap();
+        match until {
+            Some(until) => {
+                assert!(said.contains(&until.to_string()), "{said}");
+                assert!((80..=90).contains(&posts[0]["retryAfter"].as_u64().unwrap()), "{posts:?}");
+            }
+            None => assert!(posts[0].get("retryAfter").is_none(), "{posts:?}"),
+        }
+    }
+    assert_eq!(setup.backend.calls(), 0);
+}
+
 #[actix::test]
 async fn a_change_is_reported_unasked() {
     let setup = start(config());
