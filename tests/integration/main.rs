@@ -23,6 +23,7 @@ mod errors;
 mod fault_proxy;
 mod hostile_hub;
 mod hub_away;
+mod hub_options;
 mod limits;
 mod manage;
 mod pages;

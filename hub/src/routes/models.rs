@@ -36,12 +36,29 @@ async fn list(hub: HubData, caller: Caller) -> HttpResponse {
 }
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let model = models(&hub.registry.lock(), &caller).into_iter().find(|model| model.id == *id);
+    let model = model(&hub.registry.lock(), &caller, &id);
     Ok(HttpResponse::Ok().json(model.ok_or_else(|| not_found(&id))?))
 }
 
 pub(super) fn not_found(model: &str) -> ApiError {
     ApiError::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
+}
+
+/// As the list has it, without making the list.
+fn model(registry: &Registry, caller: &Caller, id: &str) -> Option<Model> {
+    let here = |status| status != Status::Inactive;
+    let row = registry.llm(caller, id).filter(|llm| here(llm.status));
+    let member = || registry.members(caller, id).find(|llm| llm.pool_name.is_some() && here(llm.status));
+    let agent = || registry.agent(caller, id).filter(|agent| here(agent.status));
+    let of = |created: Timestamp, owner: &str| Model {
+        id: id.to_owned(),
+        object: "model",
+        created: created.0 / 1000,
+        owned_by: owner.to_owned(),
+    };
+    row.or_else(member)
+        .map(|llm| of(llm.created_at, &llm.owner))
+        .or_else(|| agent().map(|agent| of(agent.created_at, &agent.owner)))
 }
 
 /// Rows, then pools, then agents, as `model` is looked up; the first of a name has it.

@@ -1,0 +1,50 @@
+//! The hub's own options, and what is kept there by the thousand, as the command line shows it.
+
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::http::Http;
+use crate::support::process::Home;
+use crate::support::team::{ADMIN, free_port, start_hub_with};
+use crate::support::wait_until;
+
+/// What is no token ends the hub before it makes anything; white space at the end of one is not part of it.
+#[actix_rt::test]
+async fn an_admin_token_that_is_none_ends_the_hub_at_its_start() {
+    for bad in ["", "fifteen-letters", "two words and some more", "a-tab\tin-the-middle", " leading-space-0123", "línea-0123456789abc"] {
+        let home = Home::new();
+        let data = home.path().join("data");
+        let mut command = home.command(&["hub", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let output = command.env("VIRTUAL_LLM_ADMIN_TOKEN", bad).output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{bad:?}: {text}");
+        assert!(text.contains("VIRTUAL_LLM_ADMIN_TOKEN is not a token: it has to be 16 or more"), "{bad:?}: {text}");
+        assert_eq!(text.trim().lines().count(), 1, "{text}");
+        assert!(bad.is_empty() || !text.contains(bad), "a secret, even a bad one, is not repeated");
+        assert!(!data.exists(), "nothing was made");
+    }
+}
+
+#[actix_rt::test]
+async fn get_task_lists_more_tasks_than_a_page_has_and_the_quota_is_told_in_words() {
+    let (home, port) = (Home::new(), free_port());
+    let _hub = start_hub_with(&home, port, &["--disk-per-user", "200KiB"]);
+    let url = format!("http://127.0.0.1:{port}");
+    wait_until("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    home.credentials(&url, ADMIN);
+    let http = Http::new(&url, ADMIN);
+    let provider = json!({ "name": "away", "type": "openai", "model": "m", "initialStatus": "active" });
+    http.post("/api/v1/llms/_provider-register", &json!({ "providers": [provider] })).await;
+    let task = json!({ "llm": "away", "request": { "messages": [] } });
+    for _ in 0..205 {
+        assert_eq!(http.post("/api/v1/inference-tasks", &task).await.status, 202);
+    }
+    let listed = home.run(&["get", "task", "-o", "name"]).await;
+    assert_eq!(listed.code(), 0, "{}", listed.stderr);
+    let names: std::collections::HashSet<&str> = listed.stdout.lines().collect();
+    assert_eq!(names.len(), 205);
+    let large = json!({ "llm": "away", "request": { "x": "x".repeat(120 << 10) } });
+    let refused = http.post("/api/v1/inference-tasks", &large).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.json()["error"].as_str().unwrap().contains("on the hub's disk"));
+}
