@@ -6,6 +6,7 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use crate::http::Http;
+use crate::rig::Hub;
 
 /// Between two calls: a thousand a second see a stall of a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -17,15 +18,30 @@ pub struct Probe {
 
 impl Probe {
     pub fn start(port: u16, token: &str, path: &'static str) -> Self {
+        Self::run(port, token, path, None)
+    }
+
+    /// A call's time is no longer than what the hub worked meanwhile: what other programs took from both does not count.
+    pub fn of_work(hub: &Hub, token: &str, path: &'static str) -> Self {
+        Self::run(hub.port, token, path, Some(hub.pid()))
+    }
+
+    fn run(port: u16, token: &str, path: &'static str, hub: Option<u32>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let mut http = Http::new(port, token);
         let end = over.clone();
         let thread = spawn(move || {
             let mut times = Vec::new();
             while !end.load(Ordering::Relaxed) {
+                let before = hub.map(worked);
                 let start = Instant::now();
                 assert_eq!(http.call("GET", path, "").0, 200);
-                times.push(start.elapsed());
+                let took = start.elapsed();
+                times.push(
+                    before
+                        .zip(hub)
+                        .map_or(took, |(before, hub)| took.min(worked(hub).saturating_sub(before))),
+                );
                 sleep(PAUSE);
             }
             times
@@ -47,6 +63,15 @@ impl Probe {
         sleep(length);
         probe.stop()
     }
+}
+
+/// What all threads of a process have run so far (`/proc/PID/task/TID/schedstat`, in nanoseconds).
+fn worked(pid: u32) -> Duration {
+    let ran = |thread: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse().ok()
+    };
+    Duration::from_nanos(std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(ran).sum())
 }
 
 /// The value below which `percent` of the sorted `times` lie.

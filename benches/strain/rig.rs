@@ -40,6 +40,10 @@ impl Hub {
         Self { process, port, home }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn admin(&self) -> Http {
         Http::new(self.port, ADMIN)
     }

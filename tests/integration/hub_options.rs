@@ -11,14 +11,25 @@ use crate::support::wait_until;
 /// What is no token ends the hub before it makes anything; white space at the end of one is not part of it.
 #[actix_rt::test]
 async fn an_admin_token_that_is_none_ends_the_hub_at_its_start() {
-    for bad in ["", "fifteen-letters", "two words and some more", "a-tab\tin-the-middle", " leading-space-0123", "línea-0123456789abc"] {
+    for bad in [
+        "",
+        "fifteen-letters",
+        "two words and some more",
+        "a-tab\tin-the-middle",
+        " leading-space-0123",
+        "línea-0123456789abc",
+    ] {
         let home = Home::new();
         let data = home.path().join("data");
-        let mut command = home.command(&["hub", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let mut command =
+            home.command(&["hub", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
         let output = command.env("VIRTUAL_LLM_ADMIN_TOKEN", bad).output().await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{bad:?}: {text}");
-        assert!(text.contains("VIRTUAL_LLM_ADMIN_TOKEN is not a token: it has to be 16 or more"), "{bad:?}: {text}");
+        assert!(
+            text.contains("VIRTUAL_LLM_ADMIN_TOKEN is not a token: it has to be 16 or more"),
+            "{bad:?}: {text}"
+        );
         assert_eq!(text.trim().lines().count(), 1, "{text}");
         assert!(bad.is_empty() || !text.contains(bad), "a secret, even a bad one, is not repeated");
         assert!(!data.exists(), "nothing was made");
