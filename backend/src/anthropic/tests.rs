@@ -324,7 +324,7 @@ async fn asked(
     let server = server(steps).await;
     let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
     let backend = AnthropicBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
-    let body = Bytes::from(json!({ "messages": [user("q")], "stream": streaming }).to_string());
+    let body = Bytes::from(json!({ "messages": [user("q")], "input": "q", "stream": streaming }).to_string());
     let reply = backend.infer(BackendRequest { endpoint, streaming, body, headers: Vec::new() }).await;
     let head = server.heads.borrow().first().cloned().unwrap_or_default();
     (reply, head)
@@ -400,4 +400,25 @@ async fn messages_pass_as_they_stand_and_what_it_has_not_is_refused() {
     assert_eq!(all.len(), recorded().len());
     let (reply, _) = asked(Vec::new(), Endpoint::Embeddings, false).await;
     assert!(matches!(reply, Ok(Reply::Whole { status: 400, .. })));
+}
+
+#[actix_rt::test]
+async fn responses_are_served_by_way_of_messages() {
+    let all = collected(asked(stream_of(&recorded()), Endpoint::Responses, true).await.0).await;
+    let last: Value = serde_json::from_str(all.last().unwrap().as_ref().unwrap()).unwrap();
+    assert_eq!(last["type"], "response.completed");
+    let kinds: Vec<_> = last["response"]["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["type"].as_str().unwrap())
+        .collect();
+    assert!(kinds.contains(&"function_call"), "{last}");
+    assert!(last["response"]["usage"]["output_tokens"].as_u64() > Some(0), "{last}");
+    let cut = collected(asked(stream_of(&recorded()[..5]), Endpoint::Responses, true).await.0).await;
+    assert!(
+        cut.last().unwrap().is_err()
+            && cut.iter().flatten().all(|event| !event.contains("response.completed")),
+        "{cut:?}"
+    );
 }
