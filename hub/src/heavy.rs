@@ -7,6 +7,9 @@ use crate::error::ApiError;
 /// Bodies up to this many bytes are worked on where they are: a scan of them takes less than a tenth of a millisecond,
 /// about what handing them to another thread costs.
 const LIGHT: usize = 256 << 10;
+/// Bytes of one body that the serving thread moves before others have their turn: a third of a millisecond. A peer as fast
+/// as this machine would otherwise keep it for all of the body.
+pub const BURST: usize = 512 << 10;
 /// Large bodies worked on at once, so that the serving thread keeps a core of its own on a small machine and memory
 /// bandwidth on a large one.
 const AT_ONCE: usize = 2;

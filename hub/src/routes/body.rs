@@ -6,12 +6,13 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::StreamExt;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::HubData;
 use super::decode::{codings, decode};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
+use crate::heavy::{BURST, heavy};
 use crate::limits::Held;
 use crate::model::Caller;
 use crate::relay::RequestBody;
@@ -89,6 +90,7 @@ async fn read_coded(
     let room = announced.filter(|_| refusal.is_none());
     let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0))];
     let mut size = 0;
+    let mut burst = 0;
     let begin = Instant::now();
     loop {
         let read = match timeout(SILENCE, payload.next()).await {
@@ -99,6 +101,11 @@ async fn read_coded(
             Ok(Some(Ok(read))) => read,
         };
         size += read.len();
+        burst += read.len();
+        if burst >= BURST {
+            burst = 0;
+            yield_now().await;
+        }
         if size > limit {
             refusal.get_or_insert_with(too_large);
         }

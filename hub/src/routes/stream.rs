@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use wire::Features;
 use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
@@ -18,6 +19,7 @@ use super::front::HeadOnly;
 use crate::channels::Receiver;
 use crate::core::Hub;
 use crate::error::ApiError;
+use crate::heavy::BURST;
 use crate::model::Caller;
 use crate::random;
 use crate::registry::UnknownSession;
@@ -80,6 +82,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let channel = Channel {
         hello: Some(hello),
         events,
+        burst: 0,
         ping,
         end,
         _guard: Guard { hub, session: session.into(), stream_id },
@@ -107,6 +110,8 @@ fn hello(negotiates: bool, stream_id: &str) -> Result<Bytes, Box<dyn std::error:
 struct Channel {
     hello: Option<Bytes>,
     events: Receiver,
+    /// Bytes of events since others had their turn.
+    burst: usize,
     ping: Interval,
     /// Resolves when the channel has to end.
     end: LocalBoxFuture<'static, ()>,
@@ -119,12 +124,18 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
     if let Some(hello) = channel.hello.take() {
         return Some((Ok(hello), channel));
     }
+    if channel.burst >= BURST {
+        channel.burst = 0;
+        // Never within the choice below: a ping would get into the event.
+        yield_now().await;
+    }
     let event = tokio::select! {
         biased;
         event = channel.events.next() => event?,
         () = &mut channel.end => return None,
         _ = channel.ping.tick() => Bytes::from_static(PING),
     };
+    channel.burst += event.len();
     Some((Ok(event), channel))
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn count(
     let Some((hub, user)) = hub.zip(caller).filter(|_| size > SLICE) else { return Ok(response) };
     match hub.unread_of(&user).hold(size) {
         Ok(held) => Ok(response.map_body(|_, body| match body.try_into_bytes() {
-            Ok(left) => BoxBody::new(Unread { left, _held: held }),
+            Ok(left) => BoxBody::new(Unread { left, has_written: false, _held: held }),
             Err(body) => body,
         })),
         Err(error) => Ok(response.into_response(HttpResponse::from_error(error))),
@@ -41,6 +41,8 @@ pub(crate) async fn count(
 /// What is left to be written of an answer.
 struct Unread {
     left: Bytes,
+    /// Whether a slice was written in this turn of the serving thread: others have theirs before the next one.
+    has_written: bool,
     _held: Held,
 }
 
@@ -51,7 +53,12 @@ impl MessageBody for Unread {
         BodySize::Sized(u64::try_from(self.left.len()).unwrap_or(u64::MAX))
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        if std::mem::take(&mut self.has_written) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.has_written = true;
         let size = self.left.len().min(SLICE);
         Poll::Ready((size > 0).then(|| Ok(self.left.split_to(size))))
     }
