@@ -308,19 +308,22 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
         let mut response =
             scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
         first(&mut response).await;
-        let registrar = scene.registrar.take().unwrap();
+        let mut registrar = scene.registrar.take().unwrap();
         let line = command_line(&registrar);
         scene.said.push(("the registrar's command line".into(), line));
         registrar.signal(Signal::SIGKILL);
+        registrar.ended().await;
         wait_until("the stream is let go", || async { (scene.backend.open() == 0).then_some(()) }).await;
         scene.hear("the registrar", &registrar);
         scene.registrar = Some(start_registrar(&scene.home, &scene.publisher).await);
     }
     let response = scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
-    let hub = scene.hub.take().unwrap();
+    let mut hub = scene.hub.take().unwrap();
     scene.said.push(("the hub's command line".into(), command_line(&hub)));
     hub.signal(Signal::SIGKILL);
     drop(response);
+    // Its lock ends with it.
+    hub.ended().await;
     scene.hear("the hub", &hub);
     drop(hub);
     scene.hub = Some(start_hub(&scene.hub_home, scene.port).await);

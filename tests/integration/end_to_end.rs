@@ -51,6 +51,7 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     team.registrar.signal(Signal::SIGKILL);
     wait_until("the row is inactive", || async { (team.row().await["status"] == "inactive").then_some(()) })
         .await;
+    team.registrar.ended().await;
     team.registrar = start_registrar(&team.home);
     team.registrar.logs("control channel open").await;
     assert_eq!(team.chat(false).await.status, 200);
@@ -58,6 +59,7 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     team.hub.signal(Signal::SIGKILL);
     wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
         .await;
+    team.hub.ended().await;
     team.hub = start_hub(&team.home, team.port);
     team.hub.logs("opened").await;
     assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");

@@ -248,6 +248,7 @@ async fn a_slow_network_far_away_is_slow_and_right() {
     assert_eq!(count(&team.registrar.stderr(), "no control channel"), 0);
     // And from nothing, on the same road.
     team.registrar.signal(Signal::SIGKILL);
+    team.registrar.ended().await;
     team.registrar = start_registrar_with(&team.home, &[]);
     team.registrar.logs("control channel open").await;
 }
@@ -268,6 +269,8 @@ async fn a_certificate_that_is_renewed_brings_the_registrar_back_by_itself() {
         start_hub_with(home, team.port, &options.iter().map(String::as_str).collect::<Vec<_>>())
     };
     team.registrar.signal(Signal::SIGTERM);
+    // Its lock ends with it.
+    team.registrar.ended().await;
     let registrar = {
         home.credentials(&format!("https://127.0.0.1:{}", team.port), ADMIN);
         start_registrar_with(home, &["--ca-file", good.0.to_str().unwrap()])
