@@ -1,6 +1,6 @@
 //! Chance that can be had again: `SplitMix64` (Steele, Lea, Flood 2014), ten lines and no dependency.
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {

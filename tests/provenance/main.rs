@@ -1,0 +1,87 @@
+//! What a backend sends arrives: the same content, in order, once, with its end mark; or an error and no end mark.
+//!
+//! A backend at raw TCP, a hub and three registrars in this process, for a few seconds. Longer, and with other answers:
+//!
+//! ```sh
+//! PROVENANCE_SECONDS=600 PROVENANCE_SEED=7 cargo test --release --test provenance provenance -- --nocapture
+//! ```
+//!
+//! Every run prints its seed. What fails names its number: `PROVENANCE_SEED=7 PROVENANCE_NUMBER=123` runs it alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic, and this one has something to tell"
+)]
+#![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
+
+mod backend;
+mod caller;
+mod dialect;
+#[path = "../invariants/http.rs"]
+mod http;
+mod plan;
+#[path = "../invariants/random.rs"]
+#[allow(dead_code, reason = "the invariants shuffle")]
+mod random;
+mod rig;
+
+use std::cell::Cell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
+
+use plan::Plan;
+use rig::Rig;
+
+/// Callers at a time: their answers share connections, channels and buffers.
+const CALLERS: u64 = 8;
+/// The largest answer takes about a second in a debug build on two busy cores.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+}
+
+fn seed(variable: &str) -> u64 {
+    number(variable)
+        .unwrap_or_else(|| u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos()))
+}
+
+/// P3, F02: content in events of any size, in any dialect, by any route, arrives once and in order, or is an error.
+#[actix_rt::test]
+async fn provenance_of_every_byte() {
+    let (seconds, seed) = (number("PROVENANCE_SECONDS").unwrap_or(4), seed("PROVENANCE_SEED"));
+    let alone = number("PROVENANCE_NUMBER");
+    println!("PROVENANCE_SECONDS={seconds} PROVENANCE_SEED={seed}");
+    let rig = Rig::start().await;
+    let (next, complete, failed) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let one = async |number: u64| {
+        let plan = Plan::new(seed, number);
+        let judged = timeout(DEADLINE, caller::judge(&rig, &plan)).await;
+        match judged.unwrap_or_else(|_| Err(format!("no end in {DEADLINE:?}"))) {
+            Ok(true) => complete.set(complete.get() + 1),
+            Ok(false) => failed.set(failed.get() + 1),
+            Err(wrong) => panic!("{wrong}\nPROVENANCE_SEED={seed} PROVENANCE_NUMBER={number}: {plan:?}"),
+        }
+    };
+    if let Some(alone) = alone {
+        one(alone).await;
+    } else {
+        join_all((0..CALLERS).map(async |_| {
+            while Instant::now() < end {
+                one(next.replace(next.get() + 1)).await;
+            }
+        }))
+        .await;
+        let (complete, failed) = (complete.get(), failed.get());
+        println!("{complete} whole answers, {failed} that broke off");
+        assert!(complete > 5 && failed > 1, "nothing was tried: {complete} {failed}");
+    }
+    rig.stop().await;
+}

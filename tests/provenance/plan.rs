@@ -1,0 +1,262 @@
+//! One answer: what is said, in which events, in which writes, and where it breaks off. A function of seed and number
+//! alone, so that it can be had again.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// The API that a caller speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Chat,
+    Completions,
+    Responses,
+    Messages,
+}
+
+impl Dialect {
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages];
+
+    /// Path below `/v1/`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "chat/completions",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+        }
+    }
+}
+
+/// How an answer comes from its backend to the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// A registrar's upload (`result-stream`).
+    Upload,
+    /// A registrar's numbered chunk POSTs.
+    Chunks,
+    /// Chunk POSTs of a registrar whose hub named no feature.
+    Classic,
+    /// The hub's own call of a public row.
+    Public,
+}
+
+impl Route {
+    pub const ALL: [Self; 4] = [Self::Upload, Self::Chunks, Self::Classic, Self::Public];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Chunks => "chunks",
+            Self::Classic => "classic",
+            Self::Public => "public",
+        }
+    }
+}
+
+/// What a backend has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All of OpenAI's endpoints, and messages.
+    Full,
+    /// Chat completions alone: the others are translated.
+    ChatOnly,
+    /// Messages alone, by type `anthropic`.
+    Anthropic,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Full, Self::ChatOnly, Self::Anthropic];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ChatOnly => "chat",
+            Self::Anthropic => "anthropic",
+        }
+    }
+
+    /// Whether its server has the path of `dialect`.
+    pub fn has(self, dialect: Dialect) -> bool {
+        match self {
+            Self::Full => true,
+            Self::ChatOnly => matches!(dialect, Dialect::Chat | Dialect::Completions),
+            Self::Anthropic => dialect == Dialect::Messages,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    Chunked,
+    UntilClosed,
+    Length,
+}
+
+/// Where an answer breaks off, in thousandths of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub at: u64,
+    pub resets: bool,
+}
+
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
+pub struct Plan {
+    pub number: u64,
+    pub route: Route,
+    pub kind: Kind,
+    pub dialect: Dialect,
+    pub streaming: bool,
+    pub durable: bool,
+    /// Bytes of text in each event, one for a whole answer.
+    pub sizes: Vec<usize>,
+    pub framing: Framing,
+    /// `[DONE]` may be missing where every choice has a reason to finish.
+    pub has_mark: bool,
+    pub has_usage: bool,
+    pub crlf: bool,
+    pub cut: Option<Cut>,
+    /// The caller reads with pauses.
+    pub slow_caller: bool,
+    /// What the backend does with its chunks, its writes and its pauses.
+    pub random: Random,
+}
+
+/// Sizes at which buffers end: pages, the read buffers of actix and hyper, one write of an upload, one slot of a caller's
+/// channel, the largest pipe.
+const EDGES: [u64; 7] = [1 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
+/// Bytes around an event's text: a target for the event is one for its text and this.
+const WRAPPING: u64 = 120;
+/// Most text of one answer: what a debug build passes on in a moment.
+const MOST: usize = 3 << 20;
+
+impl Plan {
+    pub fn new(seed: u64, number: u64) -> Self {
+        let mut random = Random::new(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
+        let route = Route::ALL[random.index(4)];
+        let durable = random.percent(20);
+        // Durable tasks, and registrars of a classic hub, know chat completions alone.
+        let chat_alone = durable || route == Route::Classic;
+        let dialect = if chat_alone { Dialect::Chat } else { Dialect::ALL[random.index(4)] };
+        let kind = Kind::ALL[random.index(3)];
+        let kind = if (kind, dialect) == (Kind::Anthropic, Dialect::Completions) { Kind::Full } else { kind };
+        let streaming = random.percent(75);
+        let framing = match random.index(4) {
+            0 => Framing::UntilClosed,
+            1 if !streaming => Framing::Length,
+            _ => Framing::Chunked,
+        };
+        let sizes = if streaming { sizes(&mut random) } else { vec![size(&mut random)] };
+        let cut = random.percent(25).then(|| Cut { at: random.between(0, 1000), resets: random.percent(30) });
+        Self {
+            number,
+            route,
+            kind,
+            dialect,
+            streaming,
+            durable,
+            sizes,
+            framing,
+            has_mark: random.percent(85),
+            has_usage: random.percent(40),
+            crlf: random.percent(15),
+            cut,
+            slow_caller: random.percent(20),
+            random,
+        }
+    }
+
+    /// The model that the caller names: the row of this route and backend.
+    pub fn model(&self) -> String {
+        format!("{}-{}", self.route.name(), self.kind.name())
+    }
+
+    /// What the caller says: how the backend finds the plan.
+    pub fn prompt(&self) -> String {
+        format!("plan-{};", self.number)
+    }
+
+    /// The text of each event. Numbered words, with what is escaped in JSON and what has several bytes between them.
+    pub fn texts(&self) -> Vec<String> {
+        const BETWEEN: [&str; 8] = [" ", "\n", "é", "\"", "😀", "\\", "data: ", "\r\n\r\n"];
+        // Long events have long words: they are many bytes for a debug build.
+        let filler = "0123456789abcdef".repeat(30);
+        let mut word = 0_usize;
+        let mut rest = String::new();
+        self.sizes
+            .iter()
+            .map(|size| {
+                while rest.len() < size + 4 {
+                    write!(rest, "{}.{word}", self.number).unwrap();
+                    if *size > 16 << 10 {
+                        rest.push_str(&filler);
+                    }
+                    rest.push_str(BETWEEN[word % BETWEEN.len()]);
+                    word += 1;
+                }
+                let end = (*size..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap();
+                let tail = rest.split_off(end);
+                std::mem::replace(&mut rest, tail)
+            })
+            .collect()
+    }
+}
+
+/// Of one event: small, at the end of a buffer, or up to 2 MiB.
+fn size(random: &mut Random) -> usize {
+    let size = match random.index(20) {
+        0..9 => random.between(1, 40),
+        9..11 => random.between(1, 5000),
+        11..19 => {
+            let edge = EDGES[random.index(EDGES.len())];
+            let wrapping = if random.percent(50) { WRAPPING } else { 0 };
+            edge - wrapping + random.between(0, 80) - 40
+        }
+        _ => random.between(1, 2 << 20),
+    };
+    usize::try_from(size).unwrap()
+}
+
+fn sizes(random: &mut Random) -> Vec<usize> {
+    let most = if random.percent(20) { 120 } else { 24 };
+    let count = random.between(1, most);
+    let mut sum = 0;
+    let sizes = (0..count).map(|_| size(random));
+    sizes
+        .take_while(|size| {
+            sum += size;
+            sum <= MOST
+        })
+        .collect::<Vec<_>>()
+}
+
+impl Plan {
+    /// A pause of the backend, mostly none.
+    pub fn pause(random: &mut Random) -> Option<Duration> {
+        match random.index(40) {
+            0 => Some(random.millis(1, 15)),
+            1..5 => Some(Duration::ZERO),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_plans_and_they_have_everything() {
+    let plans: Vec<_> = (0..400).map(|number| Plan::new(7, number)).collect();
+    assert_eq!(plans[3].texts(), Plan::new(7, 3).texts());
+    assert_ne!(plans[3].texts(), plans[4].texts());
+    for plan in &plans {
+        let texts = plan.texts();
+        assert_eq!(texts.len(), plan.sizes.len());
+        assert!(texts.iter().zip(&plan.sizes).all(|(text, size)| (*size..size + 4).contains(&text.len())));
+    }
+    for route in Route::ALL {
+        for streaming in [false, true] {
+            let mut alike = plans.iter().filter(|plan| (plan.route, plan.streaming) == (route, streaming));
+            assert!(alike.any(|plan| plan.sizes.iter().any(|size| *size > 100_000)), "{route:?}");
+        }
+    }
+}
