@@ -60,7 +60,7 @@ impl RequestBody {
     /// Whether it asks for a stream, where `endpoint` has one. What is neither true, false nor null is refused: a
     /// caller who wrote `"true"` would wait for events that never come.
     pub fn streaming(&self, endpoint: Endpoint) -> Result<bool, ApiError> {
-        let asked = match self.stream.as_ref().map(|span| &self.text[span.clone()]) {
+        let asked = match self.stream() {
             Some(b"true") => true,
             Some(b"false" | b"null") | None => false,
             Some(_) => {
@@ -69,6 +69,11 @@ impl RequestBody {
             }
         };
         Ok(asked && !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank))
+    }
+
+    /// The JSON text of its `stream`; of duplicates the last.
+    pub(super) fn stream(&self) -> Option<&[u8]> {
+        self.stream.as_ref().map(|span| &self.text[span.clone()])
     }
 
     /// The text in pieces, each `model` replaced by `model` where one is given: only the names are new bytes.

@@ -12,18 +12,22 @@ use backend::{
     AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, OpenAiBackend, Refusal, Reply,
     Secret,
 };
+use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{LocalBoxStream, StreamExt};
+use memchr::memmem;
 use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, compact, quote};
 use wire::task::Endpoint;
 
 use super::attempt::Piece;
+use super::body::RequestBody;
 use super::encode;
 use super::lane::Lane;
 use super::run::Request;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::model::Upstream;
 use crate::registry::Candidate;
@@ -38,7 +42,11 @@ const MAX_KEPT: usize = 256;
 /// One call of an upstream.
 pub(super) struct UpstreamCall {
     backend: Rc<dyn Backend>,
-    request: BackendRequest,
+    endpoint: Endpoint,
+    streaming: bool,
+    body: RequestBody,
+    model: String,
+    headers: Vec<(String, String)>,
 }
 
 impl UpstreamCall {
@@ -48,15 +56,14 @@ impl UpstreamCall {
         candidate: &Candidate,
         request: &Request,
     ) -> Result<Self, ApiError> {
-        let body = body(request.body.as_str(), &candidate.model, request.streaming)
-            .map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let request = BackendRequest {
+        Ok(Self {
+            backend: backend(upstream, &candidate.provider_type)?,
             endpoint: request.endpoint,
             streaming: request.streaming,
-            body: body.into(),
+            body: request.body.clone(),
+            model: candidate.model.clone(),
             headers: request.headers.clone(),
-        };
-        Ok(Self { backend: backend(upstream, &candidate.provider_type)?, request })
+        })
     }
 
     /// Calls, and hands the answer to the caller of task `id`, for as long as somebody waits for it.
@@ -73,8 +80,12 @@ impl UpstreamCall {
 
     /// The last piece of an answer; the others go out before it.
     async fn answer(self, lane: &Lane) -> Piece {
-        let endpoint = self.request.endpoint;
-        match self.backend.infer(self.request).await {
+        let Self { backend, endpoint, streaming, body, model, headers } = self;
+        let body = match heavy(body.size(), move || upstream_body(&body, &model, streaming)).await {
+            Ok(body) => body,
+            Err(error) => return Piece::Error(error),
+        };
+        match backend.infer(BackendRequest { endpoint, streaming, body, headers }).await {
             Ok(Reply::Whole { status, body }) => whole(status, &body, None),
             Ok(Reply::Stream(mut pieces)) => {
                 // A refusal in place of the first content is an answer of its own: nothing was said yet.
@@ -155,10 +166,19 @@ fn failed(error: &BackendError) -> ApiError {
     }
 }
 
-/// The request as the upstream gets it: the row's model, and `stream` only where it streams. Embeddings and ranks know
-/// no such key, for the others its absence means false.
-fn body(request: &str, model: &str, streaming: bool) -> Result<String, JsonError> {
-    let mut object = Object::parse(request)?;
+/// The request as the upstream gets it: the row's model, and `stream` only where it streams. Embeddings and ranks know no
+/// such key, for the others its absence means false.
+fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<Bytes, ApiError> {
+    let has_options = || memmem::find(request.as_str().as_bytes(), b"\"stream_options\"").is_some();
+    let is_as_answered = match request.stream() {
+        Some(stream) => streaming && stream == b"true",
+        None => !streaming && !has_options(),
+    };
+    if is_as_answered {
+        return Ok(request.pieces(Some(model)).concat().into());
+    }
+    let invalid = |error: JsonError| ApiError::bad_request(format!("the request's body is {error}"));
+    let mut object = Object::parse(request.as_str()).map_err(invalid)?;
     object.set("model", quote(model));
     object.remove("stream");
     if streaming {
@@ -166,7 +186,7 @@ fn body(request: &str, model: &str, streaming: bool) -> Result<String, JsonError
     } else {
         object.remove("stream_options");
     }
-    Ok(object.to_string())
+    Ok(object.to_string().into())
 }
 
 /// `base` with the API's version, where it has none.
@@ -249,17 +269,15 @@ mod tests {
 
     #[test]
     fn a_request_says_stream_only_when_it_streams() {
-        let of = |streaming| {
-            body(
-                r#"{"model":"x","stream":true,"stream_options":{},"seed":18446744073709551615}"#,
-                "m",
-                streaming,
-            )
+        let of = |text: &str, streaming| {
+            let body = RequestBody::parse(text.into()).unwrap();
+            String::from_utf8(upstream_body(&body, "m", streaming).unwrap().into()).unwrap()
         };
-        assert_eq!(of(false).unwrap(), r#"{"model":"m","seed":18446744073709551615}"#);
-        assert_eq!(
-            of(true).unwrap(),
-            r#"{"model":"m","stream_options":{},"seed":18446744073709551615,"stream":true}"#
-        );
+        let both = r#"{"model":"x","stream":true,"stream_options":{},"seed":18446744073709551615}"#;
+        assert_eq!(of(both, false), r#"{"model":"m","seed":18446744073709551615}"#);
+        assert_eq!(of(both, true), both.replace("\"x\"", "\"m\""));
+        assert_eq!(of(r#"{"model":"x","n":1.10}"#, false), r#"{"model":"m","n":1.10}"#);
+        assert_eq!(of(r#"{"model":"x"}"#, true), r#"{"model":"m","stream":true}"#);
+        assert_eq!(of(r#"{"stream":false,"stream_options":{"a":1}}"#, false), r#"{"model":"m"}"#);
     }
 }
