@@ -97,19 +97,25 @@ async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming
     let kind = if streaming { "text/event-stream" } else { "application/json" };
     let mut out = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n").into_bytes();
     let end = cut_at(plan, written.body.len());
+    // A connection that ends behind a whole answer, unannounced, would cost the next request on it its answer.
+    let stays =
+        plan.framing == Framing::Closed || (plan.cut.is_none() && plan.framing != Framing::UntilClosed);
+    if !stays {
+        out.extend(b"connection: close\r\n");
+    }
     match plan.framing {
         Framing::Length => {
             out.extend(format!("content-length: {}\r\n\r\n", written.body.len()).bytes());
             out.extend(&written.body[..end]);
         }
         Framing::UntilClosed => {
-            out.extend(b"connection: close\r\n\r\n");
+            out.extend(b"\r\n");
             out.extend(&written.body[..end]);
         }
-        Framing::Chunked => {
+        Framing::Chunked | Framing::Closed => {
             out.extend(b"transfer-encoding: chunked\r\n\r\n");
             put_chunks(&mut out, &written, end, &mut random);
-            if plan.cut.is_none() {
+            if plan.cut.is_none() || plan.framing == Framing::Closed {
                 out.extend(b"0\r\n\r\n");
             }
         }
@@ -126,15 +132,18 @@ async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming
             sleep(pause).await;
         }
     }
-    if plan.cut.is_some_and(|cut| cut.resets) {
+    if !stays && plan.cut.is_some_and(|cut| cut.resets) {
         socket.set_zero_linger()?;
     }
-    Ok(plan.cut.is_none() && plan.framing != Framing::UntilClosed)
+    Ok(stays)
 }
 
 /// Where the body of `plan` ends.
 pub fn cut_at(plan: &Plan, length: usize) -> usize {
     plan.cut.map_or(length, |cut| {
+        if plan.recorded.is_some() {
+            return usize::try_from(cut.at).unwrap();
+        }
         // Half of them near the end, where a part looks most like all of it.
         let (share, near) = (usize::try_from(cut.at / 2).unwrap(), cut.at % 2 == 1);
         if near { length - share.min(length) } else { length * share / 500 }

@@ -23,6 +23,9 @@ pub fn request(plan: &Plan) -> Value {
         Dialect::Responses => json!({ "input": plan.prompt() }),
         Dialect::Messages => json!({ "messages": messages, "max_tokens": 9 }),
     };
+    if let Some(asked) = plan.recorded.map(|recorded| recorded.choices).filter(|asked| *asked > 1) {
+        body["n"] = asked.into();
+    }
     if plan.durable {
         return json!({ "llm": plan.model(), "streaming": plan.streaming, "request": body });
     }
@@ -130,6 +133,11 @@ fn events(dialect: Dialect, plan: &Plan) -> (Vec<Value>, usize) {
 
 /// The answer of `plan` as a backend of `dialect` writes it.
 pub fn write(dialect: Dialect, streaming: bool, plan: &Plan) -> Written {
+    if let Some(recorded) = plan.recorded {
+        assert_eq!((dialect, streaming), (recorded.dialect, recorded.streaming), "{}", recorded.name);
+        let body = recorded.bytes.to_vec();
+        return Written { proof: recorded.proof(), ends: vec![body.len()], body };
+    }
     if !streaming {
         let body = whole(dialect, &plan.texts().concat()).to_string().into_bytes();
         return Written { proof: body.len(), ends: vec![body.len()], body };
@@ -193,7 +201,7 @@ impl Reading {
             Dialect::Completions => self.push(&data["choices"][0]["text"]),
             Dialect::Responses => match kind {
                 "response.output_text.delta" => self.push(&data["delta"]),
-                "response.completed" => {
+                "response.completed" | "response.incomplete" => {
                     self.ended = true;
                     let all = whole_text(dialect, &data["response"]);
                     if !all.is_empty() && all != self.text {

@@ -6,6 +6,8 @@
 //! PROVENANCE_SECONDS=600 PROVENANCE_SEED=7 cargo test --release --test provenance provenance -- --nocapture
 //! ```
 //!
+//! `CUT_SECONDS` and `CUT_SEED` do the same for recorded answers that break off (`cut`).
+//!
 //! Every run prints its seed. What fails names its number: `PROVENANCE_SEED=7 PROVENANCE_NUMBER=123` runs it alone.
 
 #![allow(
@@ -19,6 +21,7 @@
 
 mod backend;
 mod caller;
+mod cut;
 mod dialect;
 #[path = "../invariants/http.rs"]
 mod http;
@@ -26,6 +29,7 @@ mod plan;
 #[path = "../invariants/random.rs"]
 #[allow(dead_code, reason = "the invariants shuffle")]
 mod random;
+mod recorded;
 mod rig;
 
 use std::cell::Cell;
@@ -47,41 +51,47 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
-fn seed(variable: &str) -> u64 {
-    number(variable)
-        .unwrap_or_else(|| u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos()))
+fn seed() -> u64 {
+    u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos())
 }
 
 /// P3, F02: content in events of any size, in any dialect, by any route, arrives once and in order, or is an error.
 #[actix_rt::test]
 async fn provenance_of_every_byte() {
-    let (seconds, seed) = (number("PROVENANCE_SECONDS").unwrap_or(4), seed("PROVENANCE_SEED"));
-    let alone = number("PROVENANCE_NUMBER");
-    println!("PROVENANCE_SECONDS={seconds} PROVENANCE_SEED={seed}");
+    let (complete, failed) = run("PROVENANCE", Plan::new).await;
+    assert!(complete > 5 && failed > 1, "nothing was tried: {complete} {failed}");
+}
+
+/// Asks for the answers of `plan` for the seconds, by the seed or for the one number that the environment has under
+/// `name`; how many came whole, and how many broke off.
+async fn run(name: &str, plan: fn(u64, u64) -> Plan) -> (u64, u64) {
+    let variable = |what: &str| number(&format!("{name}_{what}"));
+    let (seconds, seed) = (variable("SECONDS").unwrap_or(4), variable("SEED").unwrap_or_else(seed));
+    println!("{name}_SECONDS={seconds} {name}_SEED={seed}");
     let rig = Rig::start().await;
     let (next, complete, failed) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let end = Instant::now() + Duration::from_secs(seconds);
     let one = async |number: u64| {
-        let plan = Plan::new(seed, number);
+        let plan = plan(seed, number);
         let judged = timeout(DEADLINE, caller::judge(&rig, &plan)).await;
         match judged.unwrap_or_else(|_| Err(format!("no end in {DEADLINE:?}"))) {
             Ok(true) => complete.set(complete.get() + 1),
             Ok(false) => failed.set(failed.get() + 1),
-            Err(wrong) => panic!("{wrong}\nPROVENANCE_SEED={seed} PROVENANCE_NUMBER={number}: {plan:?}"),
+            Err(wrong) => panic!("{wrong}\n{name}_SEED={seed} {name}_NUMBER={number}: {plan:?}"),
         }
     };
-    if let Some(alone) = alone {
+    if let Some(alone) = variable("NUMBER") {
         one(alone).await;
-    } else {
-        join_all((0..CALLERS).map(async |_| {
-            while Instant::now() < end {
-                one(next.replace(next.get() + 1)).await;
-            }
-        }))
-        .await;
-        let (complete, failed) = (complete.get(), failed.get());
-        println!("{complete} whole answers, {failed} that broke off");
-        assert!(complete > 5 && failed > 1, "nothing was tried: {complete} {failed}");
+        println!("of {alone}: {} whole, {} broken off", complete.get(), failed.get());
+        std::process::exit(0);
     }
+    let end = Instant::now() + Duration::from_secs(seconds);
+    join_all((0..CALLERS).map(async |_| {
+        while Instant::now() < end {
+            one(next.replace(next.get() + 1)).await;
+        }
+    }))
+    .await;
     rig.stop().await;
+    println!("{name}: {} whole answers, {} that broke off", complete.get(), failed.get());
+    (complete.get(), failed.get())
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::recorded::{ANSWERS, Recorded, callers};
 
 /// The API that a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +93,14 @@ pub enum Framing {
     Chunked,
     UntilClosed,
     Length,
+    /// Chunks that end well, as a proxy writes them whose own upstream broke off.
+    Closed,
 }
 
-/// Where an answer breaks off, in thousandths of its body.
+/// Where an answer breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
+    /// In thousandths of the body; of a recorded answer, in bytes.
     pub at: u64,
     pub resets: bool,
 }
@@ -120,6 +124,8 @@ pub struct Plan {
     pub cut: Option<Cut>,
     /// The caller reads with pauses.
     pub slow_caller: bool,
+    /// A recorded answer instead of the texts.
+    pub recorded: Option<&'static Recorded>,
     /// What the backend does with its chunks, its writes and its pauses.
     pub random: Random,
 }
@@ -164,8 +170,34 @@ impl Plan {
             crlf: random.percent(15),
             cut,
             slow_caller: random.percent(20),
+            recorded: None,
             random,
         }
+    }
+
+    /// A recorded answer that breaks off, on its way to a caller.
+    pub fn recorded(seed: u64, number: u64) -> Self {
+        let mut plan = Self::new(!seed, number);
+        let random = &mut plan.random;
+        let answer = &ANSWERS[random.index(ANSWERS.len())];
+        let callers = callers(answer);
+        (plan.kind, plan.dialect) = callers[random.index(callers.len())];
+        // Durable tasks, and registrars of a classic hub, know chat completions alone.
+        if plan.dialect != Dialect::Chat {
+            plan.durable = false;
+            plan.route = [Route::Upload, Route::Chunks, Route::Public][random.index(3)];
+        }
+        plan.streaming = answer.streaming;
+        plan.framing = match random.index(4) {
+            0 => Framing::UntilClosed,
+            1 => Framing::Closed,
+            2 if !plan.streaming => Framing::Length,
+            _ => Framing::Chunked,
+        };
+        let at = random.between(0, answer.bytes.len() as u64);
+        plan.cut = random.percent(95).then(|| Cut { at, resets: random.percent(30) });
+        plan.recorded = Some(answer);
+        plan
     }
 
     /// The model that the caller names: the row of this route and backend.

@@ -355,8 +355,13 @@ fn framed(framing: &Framing, interim: &[u16], body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How many heads and bodies are tried: `GARBLE_CASES`, or what takes a second.
+fn cases() -> u32 {
+    std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Bodies of any size, framed in any way and written in any pieces, behind any interim answers, arrive as they were;
     /// one that is cut is an error, unless its end is its connection's.

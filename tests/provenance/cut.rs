@@ -1,0 +1,153 @@
+//! Recorded answers that break off: no part is taken for the whole.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::backend::http::Client;
+use ::backend::{AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret};
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use wire::task::Endpoint;
+
+use crate::http::Head;
+use crate::plan::{Dialect, Kind, Plan};
+use crate::recorded::{ANSWERS, Recorded, callers};
+use crate::run;
+
+/// P3, F02: recorded answers that break off anywhere, or end by a reset, by every route: no end mark and no 200.
+#[actix_rt::test]
+async fn cut_anywhere_on_the_way_to_a_caller() {
+    let (complete, failed) = run("CUT", Plan::recorded).await;
+    assert!(failed > 10 && complete > 0, "nothing was tried: {complete} {failed}");
+}
+
+/// P3, F02: a recorded stream that ends at any of its bytes, framed in any way, is whole where its content proves it and
+/// an error elsewhere, as it comes and in translation.
+#[actix_rt::test]
+async fn cut_at_every_byte_of_a_stream() {
+    for answer in ANSWERS.iter().filter(|answer| answer.streaming) {
+        // What needs no translation is the same for each kind of backend.
+        let differ =
+            callers(answer).into_iter().filter(|(kind, to)| *kind == Kind::Full || *to != answer.dialect);
+        for (kind, dialect) in differ {
+            every_byte(answer, kind, dialect).await;
+        }
+    }
+}
+
+async fn every_byte(answer: &'static Recorded, kind: Kind, dialect: Dialect) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let cut = Rc::new(Cell::new(0));
+    let told = Rc::clone(&cut);
+    let serving = actix_rt::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // Its peer leaves where it has seen enough.
+            let _ = serve(socket, answer, told.get()).await;
+        }
+    });
+    let http = HttpBackend { url: Secret::new(url), api_key: None };
+    let silence = Duration::from_secs(20);
+    let backend: Box<dyn Backend> = match kind {
+        Kind::Anthropic => Box::new(AnthropicBackend::new(Client::new(None), &http, silence, None)),
+        _ => Box::new(OpenAiBackend::new(Client::new(None), &http, silence, None)),
+    };
+    let proof = answer.proof();
+    for end in 0..=answer.bytes.len() {
+        cut.set(end);
+        let outcome = ask(&*backend, answer, dialect).await;
+        let place =
+            format!("{} for {dialect:?} at {end} of {}, proof at {proof}", answer.name, answer.bytes.len());
+        match outcome {
+            Ok(last) => {
+                assert!(end >= proof, "called whole: {place}");
+                assert!(last.unwrap_or(true), "an end without its last event: {place}");
+            }
+            Err((error, last)) => {
+                assert!(end < proof, "{error}: {place}");
+                assert!(!last.unwrap_or(false), "the last event, and {error}: {place}");
+            }
+        }
+    }
+    serving.abort();
+}
+
+/// Whether the answer is whole; beside it, whether the event that ends it was there, if its API has one.
+async fn ask(
+    backend: &dyn Backend,
+    answer: &Recorded,
+    dialect: Dialect,
+) -> Result<Option<bool>, (String, Option<bool>)> {
+    let mut body = match dialect {
+        Dialect::Completions => serde_json::json!({ "prompt": "hi" }),
+        Dialect::Responses => serde_json::json!({ "input": "hi" }),
+        _ => serde_json::json!({ "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 9 }),
+    };
+    body["model"] = "m".into();
+    body["stream"] = true.into();
+    if answer.choices > 1 {
+        body["n"] = answer.choices.into();
+    }
+    let request = BackendRequest {
+        endpoint: Endpoint::parse(Some(dialect.path())).unwrap(),
+        streaming: true,
+        body: body.to_string().into(),
+        headers: Vec::new(),
+    };
+    let mut last = match dialect {
+        Dialect::Responses | Dialect::Messages => Some(false),
+        Dialect::Chat | Dialect::Completions => None,
+    };
+    let mut events = match backend.infer(request).await {
+        Ok(Reply::Stream(events)) => events,
+        Ok(Reply::Whole { status, .. }) => return Err((format!("a whole answer, {status}"), last)),
+        Err(error) => return Err((error.to_string(), last)),
+    };
+    while let Some(event) = events.next().await {
+        let event = event.map_err(|error| (error.to_string(), last))?;
+        let event: Value = serde_json::from_str(&event).unwrap();
+        let kind = event["type"].as_str().unwrap_or_default();
+        last = last.map(|seen| {
+            seen || ["response.completed", "response.incomplete", "message_stop"].contains(&kind)
+        });
+    }
+    Ok(last)
+}
+
+/// Answers one request with the first `end` bytes, framed in one of five ways, and closes. The paths of other APIs are
+/// not there.
+async fn serve(socket: TcpStream, answer: &Recorded, end: usize) -> io::Result<()> {
+    let mut from = BufReader::new(socket);
+    let Some(head) = Head::read(&mut from).await? else { return Ok(()) };
+    let mut body = vec![0; head.length().unwrap_or(0)];
+    from.read_exact(&mut body).await?;
+    let socket = from.get_mut();
+    let path = head.first.split(' ').nth(1).unwrap_or_default();
+    if !path.ends_with(&format!("/v1/{}", answer.dialect.path())) {
+        let refusal = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        return socket.write_all(refusal).await;
+    }
+    let (part, all) = (&answer.bytes[..end], answer.bytes.len());
+    let chunked = "transfer-encoding: chunked\r\n";
+    let half = end / 2;
+    let (framing, before, behind) = match end % 5 {
+        0 => ("connection: close\r\n".to_owned(), String::new(), ""),
+        // In the middle of a chunk, at the end of one, and after the last one.
+        1 => (chunked.to_owned(), format!("{all:x}\r\n"), ""),
+        2 => (chunked.to_owned(), format!("{end:x}\r\n"), "\r\n"),
+        3 => (chunked.to_owned(), format!("{end:x}\r\n"), "\r\n0\r\n\r\n"),
+        _ => (format!("content-length: {all}\r\n"), String::new(), ""),
+    };
+    let (before, behind) = if end == 0 { (String::new(), "") } else { (before, behind) };
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing}\r\n{before}");
+    socket.write_all(head.as_bytes()).await?;
+    // Two writes: what is read may end within an event before the connection does.
+    socket.write_all(&part[..half]).await?;
+    socket.write_all(&part[half..]).await?;
+    socket.write_all(behind.as_bytes()).await?;
+    socket.shutdown().await
+}
