@@ -89,6 +89,11 @@ pub(crate) fn chunked(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
+/// How many heads and bodies a property tries: `GARBLE_CASES`, or what takes a second.
+pub(crate) fn cases() -> u32 {
+    std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+}
+
 /// Waits until `is_so`, for 10 s at most.
 pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use super::*;
-use crate::scripted::wait_until;
+use crate::scripted::{cases, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -315,6 +315,8 @@ fn a_ca_file_that_is_missing_or_empty_is_named_in_the_error() {
 #[derive(Debug, Clone)]
 enum Framing {
     Length,
+    /// Two lengths; the second is larger by so much.
+    Lengths(usize),
     Chunks(Vec<usize>),
     UntilClosed,
 }
@@ -322,6 +324,7 @@ enum Framing {
 fn framing() -> impl Strategy<Value = Framing> {
     prop_oneof![
         Just(Framing::Length),
+        prop_oneof![Just(0), 1_usize..99].prop_map(Framing::Lengths),
         prop::collection::vec(1_usize..2000, 1..5).prop_map(Framing::Chunks),
         Just(Framing::UntilClosed),
     ]
@@ -335,12 +338,20 @@ fn framed(framing: &Framing, interim: &[u16], body: &[u8]) -> Vec<u8> {
             out.extend(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).bytes());
             out.extend(body);
         }
+        Framing::Lengths(more) => {
+            let (one, other) = (body.len(), body.len() + more);
+            let lengths = format!("content-length: {one}\r\ncontent-length: {other}");
+            out.extend(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n").bytes());
+            out.extend(body);
+        }
         Framing::Chunks(sizes) => {
             out.extend(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n");
             let (mut rest, mut sizes) = (body, sizes.iter().cycle());
             while !rest.is_empty() {
                 let (chunk, after) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
-                out.extend(format!("{:X};x=y\r\n", chunk.len()).bytes());
+                // Hyper reads 16 KiB of chunk extensions in one body and calls more an attack.
+                let extension = if out.len() < 8 << 10 { ";x=y" } else { "" };
+                out.extend(format!("{:X}{extension}\r\n", chunk.len()).bytes());
                 out.extend(chunk);
                 out.extend(b"\r\n");
                 rest = after;
@@ -353,11 +364,6 @@ fn framed(framing: &Framing, interim: &[u16], body: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// How many heads and bodies are tried: `GARBLE_CASES`, or what takes a second.
-fn cases() -> u32 {
-    std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }
 
 proptest! {
@@ -384,7 +390,10 @@ proptest! {
                 let (mut socket, _) = listener.accept().await.unwrap();
                 read_request(&mut socket).await.unwrap();
                 for piece in whole[..end].chunks(write) {
-                    socket.write_all(piece).await.unwrap();
+                    // Its peer leaves at a head that it does not believe.
+                    if socket.write_all(piece).await.is_err() {
+                        break;
+                    }
                 }
             };
             let asking = async {
@@ -394,13 +403,15 @@ proptest! {
             };
             futures_util::join!(serving, asking).1
         });
+        let is_doubtful = matches!(framing, Framing::Lengths(1..));
         match got {
+            Some(_) if is_doubtful => prop_assert!(false, "one of two lengths was believed"),
             Some(got) if end == whole.len() => prop_assert!(got == body),
             Some(got) => {
                 prop_assert!(matches!(framing, Framing::UntilClosed), "a cut was not seen");
                 prop_assert!(body.starts_with(&got));
             }
-            None => prop_assert!(end < whole.len(), "an answer was lost"),
+            None => prop_assert!(end < whole.len() || is_doubtful, "an answer was lost"),
         }
     }
 }

@@ -191,6 +191,58 @@ async fn a_compressed_refusal_is_read() {
     assert!(said(gzip(&vec![b'a'; 10 << 20])).await.body.contains("the backend answered 422"));
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: crate::scripted::cases(), failure_persistence: None, ..Default::default() })]
+
+    /// A refusal keeps its status and its words, whatever its coding, its type, its framing and what came before it.
+    #[test]
+    fn a_refusal_in_any_coding_type_and_framing_is_read(
+        status in 400_u16..600,
+        coding in 0..3,
+        kind in proptest::sample::select(vec!["", "application/json", "Text/Plain; charset=x", "application/problem+json", "*"]),
+        framing in 0..3,
+        interim in 0_usize..3,
+        size in 0_usize..3000,
+    ) {
+        use std::fmt::Write as _;
+        use std::io::Write as _;
+
+        let words = format!("too many words {}", "z".repeat(size));
+        let text = format!(r#"{{"message":"{words}"}}"#);
+        let level = flate2::Compression::default();
+        let (name, body) = match coding {
+            0 => ("identity", text.clone().into_bytes()),
+            1 => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+                encoder.write_all(text.as_bytes()).unwrap();
+                ("GZip", encoder.finish().unwrap())
+            }
+            _ => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+                encoder.write_all(text.as_bytes()).unwrap();
+                ("deflate", encoder.finish().unwrap())
+            }
+        };
+        let mut head = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(interim);
+        write!(head, "HTTP/1.1 {status} No\r\ncontent-encoding: {name}\r\ncontent-type: {kind}\r\n").unwrap();
+        let (framing, end) = match framing {
+            0 => (format!("content-length: {}\r\n\r\n", body.len()), ""),
+            1 => (format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()), "\r\n0\r\n\r\n"),
+            _ => ("\r\n".to_owned(), ""),
+        };
+        let steps = vec![Step::Say(head + &framing), Step::Bytes(body), Step::Say(end.to_owned())];
+        let asked = actix_rt::System::new().block_on(ask(steps, false));
+        match asked.err() {
+            Some(BackendError::KeyRefused) => proptest::prop_assert!([401, 403, 407].contains(&status)),
+            Some(BackendError::Refused(refusal)) => {
+                proptest::prop_assert_eq!(refusal.status, status);
+                proptest::prop_assert!(refusal.body.contains(&words), "{}", refusal.body);
+            }
+            other => proptest::prop_assert!(false, "{other:?}"),
+        }
+    }
+}
+
 /// F43: what is compressed although nobody asked for it is refused, and not unpacked.
 #[actix_rt::test]
 async fn a_compressed_answer_is_refused_and_not_unpacked() {
