@@ -123,9 +123,17 @@ async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming
     let most = if out.len() < 20_000 && random.percent(30) { 200 } else { 150_000 };
     // A pause may follow each: at most 2000 of them, some seconds.
     let most = random.between(1, most).max(out.len() as u64 / 1000);
+    // A second answer behind the first, which is nobody's. Of a short one, so that both lie in the socket together.
+    let stray: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad";
+    if stays && out.len() < 16 << 10 && random.percent(20) {
+        out.extend(stray);
+    }
+    let last = out.len() - stray.len().min(out.len());
     let mut rest = &out[..];
     while !rest.is_empty() {
         let size = usize::try_from(random.between(1, most + 1)).unwrap().min(rest.len());
+        let at = out.len() - rest.len();
+        let size = if at + size > last { rest.len() } else { size };
         socket.write_all(&rest[..size]).await?;
         rest = &rest[size..];
         if let Some(pause) = Plan::pause(&mut random) {
