@@ -62,7 +62,18 @@ pub async fn ask(
     extra: &str,
     body: Option<&str>,
 ) -> io::Result<Answer> {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    ask_on(TcpStream::connect(("127.0.0.1", port)).await?, token, request, extra, body).await
+}
+
+/// Asks on a connection that is open and new.
+pub async fn ask_on(
+    mut socket: TcpStream,
+    token: &str,
+    request: &str,
+    extra: &str,
+    body: Option<&str>,
+) -> io::Result<Answer> {
+    let port = socket.peer_addr()?.port();
     let body = body.unwrap_or_default();
     let length = body.len();
     let text = format!(

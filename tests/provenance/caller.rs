@@ -1,12 +1,15 @@
 //! A caller, and its verdict: the same content, in order, once, with its end mark; or an error and no end mark.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
+use tokio::net::TcpSocket;
 use tokio::time::sleep;
 use wire::sse::Decoder;
 
 use crate::backend::cut_at;
 use crate::dialect::{Reading, request, short, whole_text, write};
-use crate::http::{Answer, ask};
+use crate::http::{Answer, ask_on};
 use crate::plan::{Dialect, Kind, Plan};
 use crate::rig::Rig;
 
@@ -72,15 +75,24 @@ fn difference(expected: &str, got: &str) -> String {
 
 async fn call(rig: &Rig, plan: &Plan) -> Result<Outcome, String> {
     let path = format!("POST /v1/{}", plan.dialect.path());
-    let answer = open(rig, &path, Some(&request(plan).to_string())).await?;
+    let answer = open(rig, plan, &path, Some(&request(plan).to_string())).await?;
     if answer.status != 200 || !plan.streaming {
         return whole(answer, plan.dialect).await;
     }
     stream(answer, plan).await
 }
 
-async fn open(rig: &Rig, request: &str, body: Option<&str>) -> Result<Answer, String> {
-    ask(rig.port, &rig.token, request, "", body).await.map_err(|error| format!("{request}: {error}"))
+async fn open(rig: &Rig, plan: &Plan, request: &str, body: Option<&str>) -> Result<Answer, String> {
+    let asked = async {
+        let socket = TcpSocket::new_v4()?;
+        if plan.slow_caller {
+            // Else the kernel holds megabytes for it, and the hub sees no slow caller.
+            socket.set_recv_buffer_size(8 << 10)?;
+        }
+        let socket = socket.connect(SocketAddr::from(([127, 0, 0, 1], rig.port))).await?;
+        ask_on(socket, &rig.token, request, "", body).await
+    };
+    asked.await.map_err(|error| format!("{request}: {error}"))
 }
 
 async fn json(answer: Answer) -> Result<Value, String> {
@@ -100,6 +112,10 @@ async fn whole(answer: Answer, dialect: Dialect) -> Result<Outcome, String> {
 async fn stream(mut answer: Answer, plan: &Plan) -> Result<Outcome, String> {
     let (mut decoder, mut reading) = (Decoder::new(), Reading::default());
     let mut random = plan.random.clone();
+    if plan.slow_caller {
+        // Meanwhile the backend may be done, and all the hub has places for is taken.
+        sleep(random.millis(50, 400)).await;
+    }
     loop {
         match answer.next().await {
             Ok(Some(piece)) => decoder.feed(&piece),
@@ -109,7 +125,7 @@ async fn stream(mut answer: Answer, plan: &Plan) -> Result<Outcome, String> {
         while let Some(event) = decoder.next_event() {
             reading.take(plan.dialect, &event);
         }
-        if plan.slow_caller && random.percent(20) {
+        if plan.slow_caller && random.percent(5) {
             sleep(random.millis(1, 8)).await;
         }
     }
@@ -119,17 +135,17 @@ async fn stream(mut answer: Answer, plan: &Plan) -> Result<Outcome, String> {
 
 /// A durable task: its stream is followed, and what is kept of it has to be the same.
 async fn durable(rig: &Rig, plan: &Plan) -> Result<Outcome, String> {
-    let answer = open(rig, "POST /api/v1/inference-tasks", Some(&request(plan).to_string())).await?;
+    let answer = open(rig, plan, "POST /api/v1/inference-tasks", Some(&request(plan).to_string())).await?;
     let status = answer.status;
     let task = json(answer).await?;
     let id = task["id"].as_str().filter(|_| status == 202).ok_or(format!("{status} {task}"))?.to_owned();
-    let followed = open(rig, &format!("GET /api/v1/inference-tasks/{id}/stream"), None).await?;
+    let followed = open(rig, plan, &format!("GET /api/v1/inference-tasks/{id}/stream"), None).await?;
     if followed.status != 200 {
         return whole(followed, plan.dialect).await;
     }
     // The answer of a task that does not stream is one event.
     let followed = if plan.streaming { Some(stream(followed, plan).await?) } else { rest(followed).await? };
-    let task = json(open(rig, &format!("GET /api/v1/inference-tasks/{id}"), None).await?).await?;
+    let task = json(open(rig, plan, &format!("GET /api/v1/inference-tasks/{id}"), None).await?).await?;
     let kept = match task["status"].as_str() {
         Some("completed") => {
             let result = &task["result"];
