@@ -154,7 +154,15 @@ impl Plan {
             1 if !streaming => Framing::Length,
             _ => Framing::Chunked,
         };
-        let sizes = if streaming { sizes(&mut random) } else { vec![size(&mut random)] };
+        // The kernel holds megabytes of a connection on one machine: only more than these makes the hub wait.
+        let floods = streaming && random.percent(4);
+        let sizes = match streaming {
+            true if floods => {
+                (0..36).map(|_| usize::try_from(random.between(100_000, 300_000)).unwrap()).collect()
+            }
+            true => sizes(&mut random),
+            false => vec![size(&mut random)],
+        };
         let cut = random.percent(25).then(|| Cut { at: random.between(0, 1000), resets: random.percent(30) });
         Self {
             number,
@@ -169,7 +177,7 @@ impl Plan {
             has_usage: random.percent(40),
             crlf: random.percent(15),
             cut,
-            slow_caller: random.percent(20),
+            slow_caller: floods || random.percent(20),
             recorded: None,
             random,
         }
