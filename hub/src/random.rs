@@ -1,5 +1,7 @@
 //! Random ids and secrets.
 
+use std::cell::RefCell;
+
 /// `N` bytes from the system's generator.
 ///
 /// # Panics
@@ -14,18 +16,62 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Random bytes that are taken from the system at once: one system call for 32 ids.
+const POOL: usize = 512;
+
+thread_local! {
+    /// Random bytes that no id has had yet, and where they begin.
+    static IDS: RefCell<([u8; POOL], usize)> = const { RefCell::new(([0; POOL], POOL)) };
+}
+
 /// `prefix-` and 128 random bits: nobody guesses one.
 pub fn id(prefix: &str) -> String {
-    format!("{prefix}-{}", hex(&bytes::<16>()))
+    let random = IDS.with_borrow_mut(|(pool, at)| {
+        if *at + 16 > POOL {
+            (*pool, *at) = (bytes(), 0);
+        }
+        let mut random = [0; 16];
+        random.copy_from_slice(&pool[*at..*at + 16]);
+        *at += 16;
+        random
+    });
+    let mut id = String::with_capacity(prefix.len() + 33);
+    id.push_str(prefix);
+    id.push('-');
+    push_hex(&mut id, &random);
+    id
 }
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
-    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_id_comes_twice_also_from_several_threads() {
+        let draw = || (0..200).map(|_| id("x")).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw)).collect();
+        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 34 && id.starts_with("x-") && id != &format!("x-{}", "0".repeat(32)))
+        );
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 800);
+    }
 }

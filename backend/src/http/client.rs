@@ -28,8 +28,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// and Node: 5 s); a request sent on one that is just closing fails.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-/// Idle connections to one origin: as many as a burst of answers ends at once. More are closed.
-const MAX_IDLE: usize = 64;
+/// Idle connections to one origin: as many as a burst of answers ends at once, also of a provider with a large
+/// `maxConcurrency`. More are closed.
+const MAX_IDLE: usize = 1024;
 
 /// Why there is no answer. No text of a library in it: those name host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -37,7 +37,9 @@ pub(crate) async fn trace(
     match trace.run(next.call(req)).await {
         Ok(response) => {
             let mut response = response.map_into_boxed_body();
-            if !is_result {
+            // The pattern is matched anew, and only a line in the log names it.
+            let failed = response.status().is_client_error() || response.status().is_server_error();
+            if failed && !is_result {
                 let route = response.request().match_pattern();
                 let user = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
                 note(&trace, user.as_deref(), route.as_deref(), response.response());
