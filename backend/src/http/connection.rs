@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
@@ -27,7 +27,12 @@ pub(super) struct Connection {
     driver: Option<Driver>,
     /// Whether the peer refused to read on.
     refused: Rc<Cell<bool>>,
+    /// Whether its write buffer holds as much as a large request: nobody keeps that for the next one.
+    is_large: bool,
 }
+
+/// Bytes of a request whose buffer is not kept: prompts are smaller, images are not.
+const LARGE: u64 = 1 << 20;
 
 type Driver = Pin<Box<http1::Connection<EarlyAnswer<Box<dyn Socket>>, Full<Bytes>>>>;
 
@@ -35,8 +40,9 @@ impl Connection {
     /// Starts HTTP on an open socket.
     pub(super) async fn start(socket: Box<dyn Socket>) -> Result<Self, hyper::Error> {
         let (socket, refused) = EarlyAnswer::new(socket);
-        let (sender, driver) = http1::Builder::new().handshake(socket).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), refused })
+        // Head and body in one buffer: a fifth less CPU for a small call, through all of its parts.
+        let (sender, driver) = http1::Builder::new().writev(false).handshake(socket).await?;
+        Ok(Self { sender, driver: Some(Box::pin(driver)), refused, is_large: false })
     }
 
     /// Moves bytes as far as they go without waiting, then registers `cx` for more.
@@ -57,7 +63,7 @@ impl Connection {
     /// Whether the connection waits for a request: the last answer was read to its end and nothing came behind it.
     pub(super) fn is_idle(&mut self) -> bool {
         self.drive_now();
-        self.driver.is_some() && self.sender.is_ready() && !self.refused.get()
+        self.driver.is_some() && self.sender.is_ready() && !self.refused.get() && !self.is_large
     }
 
     /// Whether nothing more can come.
@@ -70,6 +76,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        self.is_large |= request.body().size_hint().lower() > LARGE;
         let mut answer = pin!(self.sender.try_send_request(request));
         let driver = &mut self.driver;
         poll_fn(move |cx| {
