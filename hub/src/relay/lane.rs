@@ -155,4 +155,19 @@ mod tests {
         });
         assert_eq!((sent, read), (true, 3 << 20));
     }
+
+    /// P3: the last pieces of an answer reach a caller who has not read what came before, in order.
+    #[tokio::test]
+    async fn the_last_pieces_wait_for_a_reader_who_is_behind() {
+        let (lane, mut pieces) = Lane::new(Account::new(&Arc::default(), "bob", ALL, "answers"));
+        for size in 0..PLACES {
+            assert!(lane.send(piece(size)).await);
+        }
+        lane.deliver(vec![piece(100), piece(101), Piece::Done]);
+        for size in (0..PLACES).chain([100, 101]) {
+            assert_eq!(pieces.recv().await.unwrap().size(), size);
+        }
+        assert!(matches!(pieces.recv().await, Some(Piece::Done)));
+        assert!(pieces.recv().await.is_none());
+    }
 }
