@@ -27,7 +27,7 @@ _virtual_llm_with_names() {
         *" chat-llm") kind=chat ;;
         *" get llm" | *" get llms" | *" describe llm" | *" delete llm") kind=llm ;;
         *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
-        *" get task" | *" get tasks" | *" delete task") kind=task ;;
+        *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
         *" get session" | *" get sessions") kind=session ;;
         *" provider") kind=provider ;;
         *) return ;;
@@ -95,6 +95,7 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 ("Only this one", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
                 ("Its name, or a task'\\''s id", "_virtual_llm_names"),
+                ("Its name; a task'\\''s id, or that of its request", "_virtual_llm_names"),
             ] {
                 let files = format!("name -- {argument}:_default'");
                 named = named.replace(&files, &format!("name -- {argument}: {call}'"));
