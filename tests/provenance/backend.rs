@@ -133,7 +133,7 @@ async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming
     while !rest.is_empty() {
         let size = usize::try_from(random.between(1, most + 1)).unwrap().min(rest.len());
         let at = out.len() - rest.len();
-        let size = if at + size > last { rest.len() } else { size };
+        let size = if at + size >= last { rest.len() } else { size };
         socket.write_all(&rest[..size]).await?;
         rest = &rest[size..];
         if let Some(pause) = Plan::pause(&mut random) {

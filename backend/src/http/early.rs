@@ -1,33 +1,75 @@
-//! Socket whose peer may stop reading before it has answered.
+//! Socket whose peer may stop reading before it has answered, or speak when it was not asked.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::net::TcpStream;
 
 /// Reports a write that the peer refused as done, so that the answer it sent instead can still be read.
 ///
 /// A server that refuses an upload answers and closes its side. hyper gives up at the first failed write, with the
 /// answer unread in the socket.
-pub(super) struct EarlyAnswer<T> {
-    socket: T,
-    refused: Rc<Cell<bool>>,
+pub(super) struct EarlyAnswer<T>(Rc<Shared<T>>);
+
+/// What hyper's side of a connection and its owner both look at.
+struct Shared<T> {
+    socket: RefCell<T>,
+    /// Set once a write was refused.
+    refused: Cell<bool>,
+}
+
+/// Its owner's view of a socket that hyper reads and writes.
+pub(super) struct Watch<T>(Rc<Shared<T>>);
+
+impl<T: Unasked> Watch<T> {
+    /// Whether the peer reads, and has said nothing that was not read.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.0.refused.get() && !self.0.socket.borrow().has_unread()
+    }
+}
+
+/// Socket that can be asked what it holds.
+pub(super) trait Unasked {
+    /// Whether bytes, or the peer's close, wait unread. Asks the kernel: tokio learns of it only when its reactor turns,
+    /// which can be many requests later.
+    fn has_unread(&self) -> bool;
+}
+
+impl Unasked for TokioIo<TcpStream> {
+    fn has_unread(&self) -> bool {
+        let peeked = SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()]);
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+impl Unasked for MaybeHttpsStream<TokioIo<TcpStream>> {
+    fn has_unread(&self) -> bool {
+        match self {
+            Self::Http(socket) => socket.has_unread(),
+            Self::Https(socket) => socket.inner().get_ref().0.has_unread(),
+        }
+    }
 }
 
 impl<T> EarlyAnswer<T> {
-    /// Wraps `socket`. The flag is set once a write was refused: the connection must not be used again.
-    pub(super) fn new(socket: T) -> (Self, Rc<Cell<bool>>) {
-        let refused = Rc::<Cell<bool>>::default();
-        (Self { socket, refused: Rc::clone(&refused) }, refused)
+    /// Wraps `socket`.
+    pub(super) fn new(socket: T) -> (Self, Watch<T>) {
+        let shared = Rc::new(Shared { socket: RefCell::new(socket), refused: Cell::new(false) });
+        (Self(Rc::clone(&shared)), Watch(shared))
     }
 
     fn written<V>(&self, wrote: io::Result<V>, instead: V) -> io::Result<V> {
         match wrote {
             Err(error) if is_refusal(&error) => {
-                self.refused.set(true);
+                self.0.refused.set(true);
                 Ok(instead)
             }
             wrote => wrote,
@@ -40,48 +82,44 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 impl<T: Read + Unpin> Read for EarlyAnswer<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buf)
     }
 }
 
 impl<T: Write + Unpin> Write for EarlyAnswer<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.refused.get() {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.refused.get() {
             return Poll::Ready(Ok(buf.len()));
         }
-        let wrote = Pin::new(&mut self.socket).poll_write(cx, buf);
+        let wrote = Pin::new(&mut *self.0.socket.borrow_mut()).poll_write(cx, buf);
         wrote.map(|wrote| self.written(wrote, buf.len()))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let all = bufs.iter().map(|buf| buf.len()).sum();
-        if self.refused.get() {
+        if self.0.refused.get() {
             return Poll::Ready(Ok(all));
         }
-        let wrote = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let wrote = Pin::new(&mut *self.0.socket.borrow_mut()).poll_write_vectored(cx, bufs);
         wrote.map(|wrote| self.written(wrote, all))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.0.socket.borrow().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut *self.0.socket.borrow_mut()).poll_flush(cx);
         flushed.map(|flushed| self.written(flushed, ()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.socket).poll_shutdown(cx);
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut *self.0.socket.borrow_mut()).poll_shutdown(cx);
         shut.map(|shut| self.written(shut, ()))
     }
 }

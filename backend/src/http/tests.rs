@@ -1,5 +1,8 @@
 use std::cell::RefCell;
+use std::io::{Read as _, Write as _};
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -132,30 +135,48 @@ async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
     }
 }
 
-/// An answer that came late, when the connection was idle, reaches nobody.
+/// An answer that came late, when the connection was idle, reaches nobody; also if the reactor has not turned since.
 #[actix_rt::test]
 async fn a_connection_that_speaks_while_it_is_idle_is_thrown_away() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/x", listener.local_addr().unwrap());
-    let late = Rc::<RefCell<bool>>::default();
-    let said = Rc::clone(&late);
-    actix_rt::spawn(async move {
-        let mut first = true;
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let body = read_request(&mut socket).await.unwrap();
-            socket.write_all(&replaced(ANSWER.as_bytes(), b"{n}", body.as_bytes())).await.unwrap();
-            if std::mem::take(&mut first) {
-                sleep(Duration::from_millis(20)).await;
-                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad").await.unwrap();
-                *said.borrow_mut() = true;
+    for turns in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let (speak, told) = mpsc::channel();
+        let (said, spoken) = mpsc::channel();
+        let serving = thread::spawn(move || {
+            let (mut first, mut second) = (answer_one(&listener), None);
+            for () in told {
+                first.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad").unwrap();
+                said.send(()).unwrap();
+                second = Some(answer_one(&listener));
             }
-            actix_rt::spawn(async move { socket.read(&mut [0]).await });
+            drop(second);
+        });
+        let client = Client::new(None);
+        assert_eq!(ask(&client, &url, "one").await, Ok((200, "one".to_owned())));
+        speak.send(()).unwrap();
+        // Blocks the thread, and with it the reactor.
+        spoken.recv().unwrap();
+        if turns {
+            sleep(Duration::from_millis(1)).await;
         }
-    });
-    let client = Client::new(None);
-    assert_eq!(ask(&client, &url, "one").await, Ok((200, "one".to_owned())));
-    wait_until("the second answer is there", || *late.borrow()).await;
-    assert_eq!(ask(&client, &url, "two").await, Ok((200, "two".to_owned())));
+        assert_eq!(ask(&client, &url, "two").await, Ok((200, "two".to_owned())));
+        drop(speak);
+        serving.join().unwrap();
+    }
+}
+
+/// Accepts a connection and answers its request with its body, which has three bytes.
+fn answer_one(listener: &std::net::TcpListener) -> std::net::TcpStream {
+    let mut socket = listener.accept().unwrap().0;
+    let mut text = Vec::new();
+    while memchr::memmem::find(&text, b"\r\n\r\n").is_none_or(|end| text.len() < end + 7) {
+        let mut piece = [0; 1024];
+        let read = socket.read(&mut piece).unwrap();
+        text.extend_from_slice(&piece[..read]);
+    }
+    socket.write_all(&replaced(ANSWER.as_bytes(), b"{n}", &text[text.len() - 3..])).unwrap();
+    socket
 }
 
 /// A body that ends with its connection is read to its end; one that is shorter than its length has broken off.
