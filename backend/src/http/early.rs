@@ -54,7 +54,7 @@ impl Unasked for MaybeHttpsStream<TokioIo<TcpStream>> {
     fn has_unread(&self) -> bool {
         match self {
             Self::Http(socket) => socket.has_unread(),
-            Self::Https(socket) => socket.inner().get_ref().0.has_unread(),
+            Self::Https(socket) => socket.inner().get_ref().0.inner().has_unread(),
         }
     }
 }
