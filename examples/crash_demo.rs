@@ -13,7 +13,7 @@ use awc::http::StatusCode;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hub::limits::Limits;
 use hub::model::Role;
-use hub::options::{DataDir, HubTimings, PoolPolicy};
+use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use hub::origins::Origins;
 use hub::{Hub, HubOptions};
 use tokio::time::Instant;
@@ -35,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         pools: PoolPolicy::default(),
         cors_origins: Origins::default(),
         limits: Limits::default(),
+        machine: MachineOptions::default(),
         timings: HubTimings::default(),
     })
     .await?;

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::limits::{Account, Held, Seats};
+use crate::memory::Memory;
 
 /// The session has no channel here, or a full one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,11 @@ pub struct Receiver {
 }
 
 impl Channels {
+    /// None yet; what waits on them counts there, too.
+    pub fn new(memory: &Arc<Memory>) -> Self {
+        Self { open: Mutex::default(), unread: Seats::of(memory) }
+    }
+
     /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
     /// What waits on it counts among the at most `most` bytes of `owner`.
     pub fn open(&self, session: &str, stream: &str, extended: bool, owner: &str, most: usize) -> Receiver {

@@ -12,15 +12,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::auth::Tokens;
+use crate::budget::Budgets;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::error::ApiError;
 use crate::limits::{Account, Seat, Seats};
+use crate::memory::Memory;
 use crate::model::{Caller, UserId};
 use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::relay::{Capacity, Tasks, Wakes};
+use crate::routes::naming;
 use crate::store::{Change, Pending, Store};
 use crate::watch::Watch;
 
@@ -54,6 +57,10 @@ pub struct Hub {
     pub unread: Arc<Seats>,
     /// The bytes of each user's durable answers that have not ended.
     pub unfinished: Arc<Seats>,
+    /// The bytes of all users together.
+    pub memory: Arc<Memory>,
+    /// The calls of each user that gave a name and were refused.
+    pub(crate) misnamed: Budgets<UserId>,
     /// Callers who wait for room at a publisher.
     pub capacity: Capacity,
     /// Sends when a dispatch has ended: for a hub that is about to stop.
@@ -83,21 +90,24 @@ impl Hub {
         tokens: Arc<Tokens>,
         watch: Arc<Watch>,
     ) -> Self {
+        let memory = Arc::new(Memory::new(options.machine.max_memory, watch.machine.clone()));
         Self {
             options,
             clock,
             registry: Mutex::new(registry),
             tasks: Mutex::default(),
             wakes: Mutex::default(),
-            channels: Channels::default(),
+            channels: Channels::new(&memory),
             store,
             tokens,
             watch,
             queue: Queue::default(),
             calls: Arc::default(),
-            bytes: Arc::default(),
-            unread: Arc::default(),
-            unfinished: Arc::default(),
+            bytes: Seats::of(&memory),
+            unread: Seats::of(&memory),
+            unfinished: Seats::of(&memory),
+            memory,
+            misnamed: naming::budgets(),
             capacity: Capacity::default(),
             task_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),

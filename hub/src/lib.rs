@@ -1,13 +1,17 @@
 //! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
 
+mod address;
 pub mod agents;
 pub mod auth;
+mod budget;
 pub mod channels;
 pub mod clock;
 pub mod core;
+mod door;
 pub mod error;
 pub mod heavy;
 pub mod limits;
+pub mod memory;
 pub mod model;
 pub mod options;
 pub mod origins;

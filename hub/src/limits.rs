@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{ApiError, ErrorKind};
+use crate::memory::Memory;
 use crate::model::UserId;
 
 /// Limits of one user.
@@ -50,6 +51,8 @@ impl Default for Limits {
 #[derive(Default)]
 pub struct Seats {
     taken: Mutex<HashMap<UserId, usize>>,
+    /// Where bytes count for the hub as a whole.
+    memory: Option<Arc<Memory>>,
 }
 
 /// Some of them, until it is dropped.
@@ -60,6 +63,11 @@ pub struct Seat {
 }
 
 impl Seats {
+    /// Bytes, which count for all users together, too.
+    pub fn of(memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { taken: Mutex::default(), memory: Some(memory.clone()) })
+    }
+
     /// A place for `user`, unless it has `most` already; `what` it has too many of is for the error's text.
     pub fn take(self: &Arc<Self>, user: &str, most: usize, what: &str) -> Result<Seat, ApiError> {
         let mut seat = self.none(user);
@@ -88,6 +96,9 @@ impl Seat {
         if more > 0 {
             taken.insert(self.user.clone(), count);
             self.size += more;
+            if let Some(memory) = &self.seats.memory {
+                memory.take(more);
+            }
         }
         true
     }
@@ -95,6 +106,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        if let Some(memory) = self.seats.memory.as_ref().filter(|_| self.size > 0) {
+            memory.give(self.size);
+        }
         let mut taken = self.seats.taken.lock();
         if let Some(count) = taken.get_mut(&self.user) {
             *count = count.saturating_sub(self.size);

@@ -1,5 +1,7 @@
 //! The records that the hub keeps. What callers read of them is in `wire::row`.
 
+use std::net::IpAddr;
+
 use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
@@ -192,6 +194,8 @@ pub struct AuditRecord {
     pub request_id: Option<String>,
     /// Who asked.
     pub user: UserId,
+    /// From where; a durable task is asked for by a call of its own.
+    pub address: Option<IpAddr>,
     /// The LLM row's name.
     pub llm: String,
     /// The agent that stands for the row where the row is hidden from the user.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::address::Proxies;
 use crate::limits::Limits;
 use crate::origins::Origins;
 
@@ -26,6 +27,8 @@ pub struct HubOptions {
     pub cors_origins: Origins,
     /// How much one user may have.
     pub limits: Limits,
+    /// How much of its machine it takes, and who is in front of it.
+    pub machine: MachineOptions,
     /// Clockwork.
     pub timings: HubTimings,
 }
@@ -37,6 +40,23 @@ pub enum DataDir {
     Memory,
     /// In this directory, one hub at a time.
     Path(PathBuf),
+}
+
+/// How much of its machine a hub takes.
+#[derive(Debug, Clone)]
+pub struct MachineOptions {
+    /// Connections without a valid token from one address; `None` sets no limit.
+    pub connections_per_address: Option<usize>,
+    /// Bytes that the process, and what it holds for all users together, may take; `None`: a quarter of what there is.
+    pub max_memory: Option<u64>,
+    /// Reverse proxies whose word about a caller's address is believed.
+    pub trusted_proxies: Proxies,
+}
+
+impl Default for MachineOptions {
+    fn default() -> Self {
+        Self { connections_per_address: Some(1024), max_memory: None, trusted_proxies: Proxies::default() }
+    }
 }
 
 /// PEM files of the hub's own TLS.

@@ -1,6 +1,7 @@
 //! One call of the HTTP API: its id, and what the headers of its answer say of it.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ tokio::task_local! {
 /// One call, from its request's head on.
 pub(crate) struct Trace {
     id: String,
+    /// Where its caller is.
+    address: Option<IpAddr>,
     begin: Instant,
     marks: Mutex<Marks>,
 }
@@ -34,11 +37,11 @@ struct Marks {
 }
 
 impl Trace {
-    /// A call begins; `named` is the id that its caller gave it, taken where it is sane.
-    pub(crate) fn new(named: Option<&str>) -> Arc<Self> {
+    /// A call of a caller at `address` begins; `named` is the id that it gave it, taken where it is sane.
+    pub(crate) fn new(named: Option<&str>, address: Option<IpAddr>) -> Arc<Self> {
         let named = named.filter(|id| is_sane(id));
         let id = named.map_or_else(|| random::id("req"), str::to_owned);
-        Arc::new(Self { id, begin: Instant::now(), marks: Mutex::default() })
+        Arc::new(Self { id, address, begin: Instant::now(), marks: Mutex::default() })
     }
 
     /// Runs a handler of the call: within it [`Trace::current`] is this one.
@@ -54,6 +57,11 @@ impl Trace {
     /// Its id.
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where its caller is.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// How long it has taken so far.
@@ -111,6 +119,11 @@ fn is_sane(id: &str) -> bool {
     (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain)
 }
 
+/// An address in the log.
+pub(crate) fn place(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "-".to_owned(), |address| address.to_string())
+}
+
 /// A publisher in the log: the beginning of its session's id.
 pub(crate) fn label(session: Option<&str>) -> &str {
     session.map_or("-", |session| session.get(..LABEL).unwrap_or(session))
@@ -124,11 +137,11 @@ mod tests {
     fn only_a_sane_id_is_taken_from_a_caller() {
         let longest = "a".repeat(LONGEST_ID);
         for sane in ["7", "req_A.b-c", longest.as_str()] {
-            assert_eq!(Trace::new(Some(sane)).id(), sane);
+            assert_eq!(Trace::new(Some(sane), None).id(), sane);
         }
         let longer = format!("{longest}a");
         for odd in ["", "a b", "a\nb", "a\"b", "ü", "a/b", longer.as_str()] {
-            let trace = Trace::new(Some(odd));
+            let trace = Trace::new(Some(odd), None);
             assert!(trace.id().starts_with("req-"), "{odd}: {}", trace.id());
         }
     }
@@ -136,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn timings_are_told_as_far_as_they_are_known() {
         tokio::time::pause();
-        let trace = Trace::new(None);
+        let trace = Trace::new(None, None);
         tokio::time::advance(Duration::from_micros(1200)).await;
         assert_eq!(trace.timing(true), "total;dur=1.2");
         assert_eq!(trace.timing(false), "first;dur=1.2");

@@ -42,6 +42,15 @@ pub(crate) struct HubArgs {
     /// Let web pages of this origin call the hub (again for another one, or a list with commas; * for all) [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
+    /// Connections from one address whose caller has shown no valid token; 0 sets no limit
+    #[arg(long, value_name = "N", default_value = "1024")]
+    pub(crate) max_connections_per_address: usize,
+    /// A reverse proxy whose word about a caller's address is believed (again for another one)
+    #[arg(long, value_name = "ADDR|CIDR")]
+    pub(crate) trusted_proxy: Vec<String>,
+    /// Memory for what all users send and read at once; more is refused (KiB, MiB, GiB, TiB) [default: a quarter of the machine's, or of the control group's]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_memory: Option<u64>,
     /// What the durable tasks of one user may take on disk, with their results (KiB, MiB, GiB, TiB)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]
     pub(crate) disk_per_user: u64,

@@ -10,7 +10,7 @@ use hub::{
     Hub, HubError, HubOptions,
     auth::AdminToken,
     limits::Limits,
-    options::{DataDir, HubTimings, PoolPolicy, TlsFiles},
+    options::{DataDir, HubTimings, MachineOptions, PoolPolicy, Proxies, TlsFiles},
     origins::Origins,
 };
 
@@ -70,6 +70,11 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
         },
         cors_origins: cors_origins(&args.cors_origin)?,
         limits: Limits { disk: args.disk_per_user, ..Limits::default() },
+        machine: MachineOptions {
+            connections_per_address: Some(args.max_connections_per_address).filter(|most| *most > 0),
+            max_memory: args.max_memory,
+            trusted_proxies: trusted_proxies(&args.trusted_proxy)?,
+        },
         timings: HubTimings {
             heartbeat_timeout: args.timings.heartbeat_timeout,
             inactive_retention: args.timings.inactive_retention,
@@ -98,6 +103,14 @@ fn cors_origins(given: &[String]) -> Result<Origins, Failure> {
         origins.allow(origin).map_err(|error| Failure::usage(format!("--cors-origin {origin}: {error}")))?;
     }
     Ok(origins)
+}
+
+fn trusted_proxies(given: &[String]) -> Result<Proxies, Failure> {
+    let mut proxies = Proxies::default();
+    for proxy in given {
+        proxies.trust(proxy).map_err(|error| Failure::usage(format!("--trusted-proxy {proxy}: {error}")))?;
+    }
+    Ok(proxies)
 }
 
 /// Where the XDG rules put it.

@@ -73,6 +73,41 @@ fn the_page_of_faults_is_what_the_tests_say() {
     );
 }
 
+/// Each row of the table of limits names tests that are there, and flags that the program knows.
+#[test]
+fn the_table_of_limits_names_tests_and_flags_that_exist() {
+    let (mut files, mut code) = (Vec::new(), String::new());
+    sources(root(), &mut files);
+    for path in files {
+        code += &fs::read_to_string(path).unwrap();
+    }
+    let help = fs::read_to_string(root().join("tests/golden/help.txt")).unwrap();
+    let page = fs::read_to_string(root().join("docs/semantics.md")).unwrap();
+    let table = page.split("\n## Limits\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in rows {
+        let [_, what, _, flag, metric, _, test] = row[..] else { panic!("seven cells, not: {row:?}") };
+        let quoted =
+            |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let missing = |known: bool, name: &str| (!known).then(|| format!("{what}: {name}"));
+        wrong.extend(
+            quoted(test).iter().filter_map(|name| missing(code.contains(&format!("fn {name}(")), name)),
+        );
+        wrong.extend(quoted(flag).iter().filter_map(|name| missing(help.contains(name.as_str()), name)));
+        let named =
+            |metric: &str| code.contains(&format!("\"{}\"", metric.split('{').next().unwrap_or_default()));
+        wrong.extend(quoted(metric).iter().filter_map(|name| missing(named(name), name)));
+    }
+    assert!(wrong.is_empty(), "not there: {wrong:#?}");
+}
+
 #[test]
 fn each_number_has_a_test_or_a_reason() {
     let covered = covered();

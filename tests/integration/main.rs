@@ -16,6 +16,7 @@ mod canaries;
 mod checks;
 mod classic;
 mod completions;
+mod connections;
 mod console;
 mod empty_answers;
 mod end_to_end;

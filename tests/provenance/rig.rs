@@ -7,7 +7,7 @@ use actors::options::{BackendConfig, HttpBackend};
 use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
 use hub::limits::Limits;
 use hub::model::Role;
-use hub::options::{DataDir, HubTimings, PoolPolicy};
+use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use hub::origins::Origins;
 use hub::{Hub, HubHandle, HubOptions};
 use serde_json::json;
@@ -41,6 +41,7 @@ impl Rig {
             pools: PoolPolicy::default(),
             cors_origins: Origins::default(),
             limits: Limits::default(),
+            machine: MachineOptions::default(),
             timings: HubTimings::default(),
         });
         let hub = hub.await.unwrap();

@@ -4,102 +4,34 @@
 //! being answered as fast as he asks. A valid token is never refused for what came before it from its address, which
 //! may be that of a proxy in front of everybody.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::budget::{Budgets, Verdict};
 
 /// So many may come at once: a fleet of 1,000 machines whose token was revoked comes again every minute.
 const BURST: u32 = 1024;
 /// So many more a second.
 const PER_SECOND: u32 = 16;
-/// Addresses that are told apart, some 100 bytes each; those beyond share one budget.
-const PEERS: usize = 4096;
-
-/// What came of a wrong token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// A mistake: 401.
-    Mistake,
-    /// One too many: 429. `first` since the address was calm, so that it is worth a line in the log.
-    TooMany {
-        /// Whether it is.
-        first: bool,
-    },
-}
 
 /// The budgets of all addresses.
-#[derive(Default)]
-pub(super) struct Attempts {
-    budgets: Mutex<Budgets>,
-}
+pub(super) struct Attempts(Budgets<IpAddr>);
 
-#[derive(Default)]
-struct Budgets {
-    peers: HashMap<IpAddr, Budget>,
-    others: Option<Budget>,
-    /// When room was made last: a search of the whole table, not for each of those who flood it.
-    swept: Option<Duration>,
-}
-
-/// What an address has left.
-struct Budget {
-    left: u32,
-    /// Up to when refills are counted in.
-    at: Duration,
-    exhausted: bool,
+impl Default for Attempts {
+    fn default() -> Self {
+        Self(Budgets::new(BURST, PER_SECOND))
+    }
 }
 
 impl Attempts {
     /// A wrong token came from `peer`.
     pub(super) fn wrong(&self, peer: IpAddr, now: Duration) -> Verdict {
-        let peer = network(peer);
-        let mut budgets = self.budgets.lock();
-        let Budgets { peers, others, swept } = &mut *budgets;
-        let due = swept.is_none_or(|last| now.saturating_sub(last) >= Duration::from_secs(1));
-        if due && peers.len() >= PEERS && !peers.contains_key(&peer) {
-            *swept = Some(now);
-            peers.retain(|_, budget| !budget.is_full(now));
-        }
-        let fresh = || Budget { left: BURST, at: now, exhausted: false };
-        let budget = if peers.len() < PEERS || peers.contains_key(&peer) {
-            peers.entry(peer).or_insert_with(fresh)
-        } else {
-            others.get_or_insert_with(fresh)
-        };
-        budget.spend(now)
-    }
-}
-
-impl Budget {
-    fn refill(&mut self, now: Duration) {
-        // Whole seconds only: what is left of one counts when it is over.
-        let seconds = now.saturating_sub(self.at).as_secs();
-        let more = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND);
-        self.left = self.left.saturating_add(more).min(BURST);
-        self.at += Duration::from_secs(seconds);
-    }
-
-    fn is_full(&mut self, now: Duration) -> bool {
-        self.refill(now);
-        self.left == BURST
-    }
-
-    fn spend(&mut self, now: Duration) -> Verdict {
-        if self.is_full(now) {
-            self.exhausted = false;
-        }
-        if let Some(left) = self.left.checked_sub(1) {
-            self.left = left;
-            return Verdict::Mistake;
-        }
-        Verdict::TooMany { first: !std::mem::replace(&mut self.exhausted, true) }
+        self.0.mistake(network(peer), now)
     }
 }
 
 /// An IPv4 address; of an IPv6 address the network, for a customer gets 2^64 of them.
-fn network(peer: IpAddr) -> IpAddr {
+pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
         ip @ IpAddr::V4(_) => ip,
@@ -148,11 +80,11 @@ mod tests {
         for n in 0..1_000_000 {
             refused += u32::from(attempts.wrong(ip(n), NOW) != Verdict::Mistake);
         }
-        assert_eq!(attempts.budgets.lock().peers.len(), PEERS);
+        assert_eq!(attempts.0.len(), 4096);
         assert!(refused > 900_000, "{refused}");
         // Those who made one mistake long ago make room.
         assert_eq!(attempts.wrong(ip(u32::MAX), NOW + Duration::from_secs(2)), Verdict::Mistake);
-        assert_eq!(attempts.budgets.lock().peers.len(), 1);
+        assert_eq!(attempts.0.len(), 1);
     }
 
     /// A09: a whole network of IPv6 is one address.

@@ -1,6 +1,7 @@
 //! The one place that checks who calls, around every route: a route that forgets to ask is not open.
 
 use std::future::{Ready, ready};
+use std::rc::Rc;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -10,7 +11,9 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::Tokens;
+use crate::address;
 use crate::clock;
+use crate::door::Flow;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::{Caller, Role};
 use crate::routes::front::wrong_method;
@@ -32,10 +35,13 @@ pub async fn guard(
         let tokens = req.app_data::<web::Data<Tokens>>();
         let secret = secret(req.headers(), dialect != Dialect::Api);
         let caller = secret.and_then(|secret| tokens?.caller(secret, clock::now()));
+        if let Some(flow) = req.conn_data::<Rc<Flow>>() {
+            flow.has_token(caller.is_some());
+        }
         let Some(caller) = caller else {
             // One who sends none guesses nothing.
-            let peer = req.peer_addr().filter(|_| secret.is_some());
-            let over = tokens.zip(peer).is_some_and(|(tokens, peer)| tokens.is_one_too_many(peer.ip()));
+            let from = address::of(req.request()).filter(|_| secret.is_some());
+            let over = tokens.zip(from).is_some_and(|(tokens, from)| tokens.is_one_too_many(from));
             let error = if over { one_too_many() } else { ApiError::unauthorized() };
             let mut response = error.response(dialect);
             if over {

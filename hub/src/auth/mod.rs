@@ -6,6 +6,7 @@ mod guard;
 mod secret;
 mod tokens;
 
+pub(crate) use attempts::network;
 pub use bootstrap::{AdminToken, admin_token};
 pub use guard::{Admin, guard};
 pub use secret::{NotAToken, TokenSecret};

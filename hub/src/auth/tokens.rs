@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::row::Timestamp;
 
-use super::attempts::{Attempts, Verdict};
+use super::attempts::Attempts;
 use super::secret::{TokenSecret, hash};
+use crate::budget::Verdict;
 use crate::model::{Caller, Role, Token};
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};

@@ -38,7 +38,7 @@ impl Call {
         let mut inference = hub.watch.begin(asked);
         if let Some(trace) = &trace {
             trace.watch();
-            inference.set_request_id(trace.id());
+            inference.set_request(trace.id(), trace.address());
         }
         let traced = trace.map(|trace| (request.caller.clone(), trace));
         Ok(Arc::new(Self { inference: Mutex::new(Some(inference)), traced, _seat: Some(seat) }))

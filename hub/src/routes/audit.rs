@@ -1,5 +1,7 @@
 //! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: what was inferred, newest first; a member reads its own, an admin all.
 
+use std::net::IpAddr;
+
 use actix_web::HttpResponse;
 use actix_web::web::{Query, ServiceConfig, get};
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,7 @@ struct View {
     task: String,
     request_id: Option<String>,
     user: String,
+    address: Option<IpAddr>,
     llm: String,
     model: String,
     publisher: Option<String>,
@@ -98,6 +101,7 @@ impl View {
             task: row.task,
             request_id: row.request_id,
             user: row.user,
+            address: row.address,
             llm: through.unwrap_or(row.llm),
             model: if shown { row.model } else { String::new() },
             publisher: row.publisher.filter(|_| shown),

@@ -14,6 +14,7 @@ use super::decode::{codings, decode};
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::{BURST, heavy};
 use crate::limits::Held;
+use crate::memory::Body;
 use crate::model::Caller;
 use crate::relay::RequestBody;
 
@@ -76,6 +77,13 @@ async fn read_coded(
     limit: usize,
 ) -> Result<(Vec<Vec<u8>>, Held), ApiError> {
     let mut held = held(req);
+    let memory = req.app_data::<HubData>().map(|hub| &hub.memory);
+    let body = if limit == INFERENCE { Body::New } else { Body::Ongoing };
+    // All users together have an end, and each of them.
+    let mut grow = |bytes| {
+        memory.map_or(Ok(()), |memory| memory.admit(bytes, body))?;
+        held.grow(bytes)
+    };
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
         let text = format!("the request's body is larger than {} MiB", limit >> 20);
@@ -84,7 +92,7 @@ async fn read_coded(
     // What is announced counts from now on: memory is set aside for all of it.
     let mut refusal = match announced {
         Some(length) if length > limit => Some(too_large()),
-        Some(length) => held.grow(length).err(),
+        Some(length) => grow(length).err(),
         None => None,
     };
     let room = announced.filter(|_| refusal.is_none());
@@ -110,7 +118,7 @@ async fn read_coded(
             refusal.get_or_insert_with(too_large);
         }
         if refusal.is_none() && announced.is_none() {
-            refusal = held.grow(read.len()).err();
+            refusal = grow(read.len()).err();
         }
         if refusal.is_none() {
             match blocks.last_mut() {

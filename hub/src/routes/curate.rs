@@ -3,7 +3,7 @@
 use actix_web::web::{Path, Payload, ServiceConfig, delete, post, put};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{HubData, body};
+use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::too_many;
 use crate::model::{Agent, Caller, Llm};
@@ -74,11 +74,14 @@ async fn create_agent(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let spec: AgentSpec = body::json(&req, payload).await?;
+    naming::may_ask(&hub, &caller)?;
+    let spec: AgentSpec =
+        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, error))?;
     let name = spec.name.clone().unwrap_or_default();
     let done =
         hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
-    let (agent, written) = done.map_err(|error| refused(error, AGENT, &name))?;
+    let (agent, written) =
+        done.map_err(|error| naming::refused(&hub, &caller, refused(error, AGENT, &name)))?;
     hub.queue.has_room([name.as_str()]);
     written.await?;
     Ok(HttpResponse::Created().json(agent.row()))

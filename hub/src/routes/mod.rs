@@ -19,6 +19,7 @@ mod llm_tasks;
 mod llms;
 mod metrics;
 mod models;
+pub(crate) mod naming;
 mod openai;
 pub(crate) mod paths;
 mod readyz;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use wire::register::RegisterRequest;
 use wire::row::{AgentRow, LlmRow};
 
-use super::{HubData, body};
+use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::too_many;
 use crate::model::{Agent, Caller, Llm};
@@ -33,7 +33,9 @@ async fn respond(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let request: RegisterRequest = body::json(&req, payload).await?;
+    naming::may_ask(&hub, &caller)?;
+    let request: RegisterRequest =
+        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, error))?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -44,10 +46,13 @@ async fn respond(
         hub.queue.has_room(registered.agents.iter().map(|agent| agent.name.as_str()));
         Ok((registered, changes))
     });
-    let (registered, written) = registered.map_err(|refusal| match refusal {
-        Refusal::Invalid(text) => ApiError::bad_request(text),
-        Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
-        Refusal::TooMany(most, what) => too_many(most, what),
+    let (registered, written) = registered.map_err(|refusal| {
+        let error = match refusal {
+            Refusal::Invalid(text) => ApiError::bad_request(text),
+            Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+            Refusal::TooMany(most, what) => too_many(most, what),
+        };
+        naming::refused(&hub, &caller, error)
     })?;
     for warning in &registered.warnings {
         log::warn!("register by {}: {warning}", caller.user);

@@ -9,9 +9,10 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 
 use super::front::rewrite;
+use crate::address;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::Caller;
-use crate::trace::Trace;
+use crate::trace::{Trace, place};
 
 /// The call's id: the caller's own, or ours.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -31,7 +32,7 @@ pub(crate) async fn trace(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     rewrite(&mut req);
     let named = req.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let trace = Trace::new(named);
+    let trace = Trace::new(named, address::of(req.request()));
     let dialect = Dialect::of(req.path());
     let is_result = req.path().starts_with(RESULTS);
     match trace.run(next.call(req)).await {
@@ -91,8 +92,9 @@ fn note<B>(trace: &Trace, user: Option<&str>, route: Option<&str>, response: &Ht
     }
     let kind = response.extensions().get::<ErrorKind>().copied();
     log::info!(
-        "call failed: user={} row=- publisher=- status={} code={} ms={} request={} route={}",
+        "call failed: user={} address={} row=- publisher=- status={} code={} ms={} request={} route={}",
         user.unwrap_or("-"),
+        place(trace.address()),
         status.as_u16(),
         kind.unwrap_or_else(|| ApiError::of_status(status).kind).code(),
         trace.elapsed().as_millis(),

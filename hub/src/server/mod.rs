@@ -2,24 +2,18 @@
 
 mod clockwork;
 mod error;
-mod https;
 mod pulse;
 mod retention;
-mod stalled;
 mod tls;
 
-use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{Request, Response};
-use actix_service::{IntoServiceFactory, ServiceFactory};
-use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, Server, ServerHandle};
+use actix_web::App;
+use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::{App, HttpServer};
 use futures_util::future::select_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -30,6 +24,7 @@ pub use pulse::Pulse;
 use crate::auth::{self, AdminToken, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
 use crate::core::{Hub, Phase};
+use crate::door::{self, Doors, Room};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
 use crate::queue;
@@ -44,17 +39,6 @@ use crate::watch::Watch;
 
 /// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
 const DRAIN: Duration = Duration::from_secs(20);
-/// A connection has so long to write what is left when its stream has ended.
-const LAST_WORDS: u64 = 2;
-/// A request's head has so long to come.
-const HEAD: Duration = Duration::from_secs(5);
-/// An idle connection is kept so long: a registrar's heartbeats, every 30 s, find theirs again.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections that wait to be accepted: a herd of 1,000 registrars after a restart.
-const BACKLOG: u32 = 2048;
-/// Open connections: each costs a few KiB.
-const MAX_CONNECTIONS: usize = 25_000;
-
 /// A hub that runs. Stop it; dropping the handle leaves it running.
 pub struct HubHandle {
     hub: Arc<Hub>,
@@ -126,16 +110,22 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
             .wrap(from_fn(trace))
             .configure(routes.clone())
     };
-    let tls = hub.options.tls.as_ref().map(tls::config).transpose()?;
+    let tls = hub.options.tls.as_ref().map(tls::acceptor).transpose()?;
     let is_tls = tls.is_some();
-    let listening = match tls {
-        Some(config) => https::serve(listen, config, app),
-        None => plain(listen, app),
-    };
-    let (server, addr) = listening.map_err(|error| match error.kind() {
+    let machine = &hub.options.machine;
+    let files = door::raise();
+    let room = Room::of(files, machine);
+    let doors =
+        Doors { tls, room, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
+    let (server, addr) = door::serve(listen, doors, app).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
         _ => HubError::Listen(listen, error),
     })?;
+    log::info!(
+        "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files",
+        room.all,
+        room.strangers
+    );
     let handle = server.handle();
     let serving = tokio::spawn(async move {
         if let Err(error) = server.await {
@@ -150,38 +140,6 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })
-}
-
-/// Starts to listen without TLS.
-fn plain<F, I, S, B>(listen: SocketAddr, app: F) -> io::Result<(Server, SocketAddr)>
-where
-    F: Fn() -> I + Send + Clone + 'static,
-    I: IntoServiceFactory<S, Request>,
-    S: ServiceFactory<Request, Config = AppConfig> + 'static,
-    S::Future: 'static,
-    S::Service: 'static,
-    S::Error: Into<actix_web::Error> + 'static,
-    S::InitError: Debug,
-    S::Response: Into<Response<B>> + 'static,
-    B: MessageBody + 'static,
-{
-    let server = HttpServer::new(app)
-        // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across
-        // them.
-        .workers(1)
-        .disable_signals()
-        .tcp_nodelay(true)
-        .on_connect(stalled::on_connect)
-        // A caller who left is noticed by the end of its half; nobody closes one half and still wants an answer.
-        .h1_allow_half_closed(false)
-        .client_request_timeout(HEAD)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(LAST_WORDS)
-        .backlog(BACKLOG)
-        .max_connections(MAX_CONNECTIONS)
-        .bind(listen)?;
-    let addr = server.addrs().first().copied().unwrap_or(listen);
-    Ok((server.run(), addr))
 }
 
 impl HubHandle {

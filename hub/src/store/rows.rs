@@ -276,8 +276,8 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
 fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
     let sql =
         "INSERT INTO audit (task, user, llm, model, publisher, streaming, status, created_at, first_byte_ms,
-        total_ms, input_tokens, output_tokens, through, id, request_id, code)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        total_ms, input_tokens, output_tokens, through, id, request_id, code, address)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     let values = params![
         record.task,
         record.user,
@@ -295,13 +295,16 @@ fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
         record.id,
         record.request_id,
         record.code,
+        record.address.map(|address| address.to_string()),
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 pub(super) fn audit(row: &Row<'_>) -> Result<AuditRecord> {
+    let address: Option<String> = row.get("address")?;
     Ok(AuditRecord {
         id: row.get("id")?,
+        address: address.and_then(|address| address.parse().ok()),
         request_id: row.get("request_id")?,
         code: row.get("code")?,
         task: row.get("task")?,

@@ -90,6 +90,9 @@ const MIGRATIONS: &[&str] = &["
             WHERE owner = old.owner;
         DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
     END;
+", "
+    -- Where the caller was.
+    ALTER TABLE audit ADD COLUMN address TEXT;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

@@ -102,6 +102,7 @@ fn token(id: &str) -> Token {
 
 fn audit(task: &str) -> AuditRecord {
     AuditRecord {
+        address: Some([192, 0, 2, 7].into()),
         id: format!("inf-{task}"),
         request_id: Some("r".into()),
         code: Some("caller_left".into()),

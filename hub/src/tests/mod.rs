@@ -7,6 +7,7 @@ mod callers;
 mod causes;
 mod channel;
 mod clients;
+mod connections;
 mod console;
 mod extensions;
 mod hostile;

@@ -10,7 +10,7 @@ use super::http::{Ask, PATIENCE, ask};
 use crate::core::Phase;
 use crate::limits::Limits;
 use crate::model::Role;
-use crate::options::{DataDir, HubOptions, HubTimings, PoolPolicy};
+use crate::options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy};
 use crate::origins::Origins;
 use crate::store::Store;
 use crate::{Hub, HubHandle};
@@ -33,6 +33,7 @@ pub(crate) fn options() -> HubOptions {
         pools: PoolPolicy::Members,
         cors_origins: Origins::default(),
         limits: Limits::default(),
+        machine: MachineOptions::default(),
         timings: HubTimings::default(),
     }
 }

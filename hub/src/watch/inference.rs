@@ -1,5 +1,6 @@
 //! One inference, as it is watched from its beginning to its one end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use super::{TaskView, Watch};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskState, UserId};
 use crate::queue::{Attempt, Effect, Event, Life};
-use crate::trace::label;
+use crate::trace::{label, place};
 use crate::{clock, random};
 
 /// A caller who left before the answer was whole, as nginx has it.
@@ -58,6 +59,7 @@ pub struct Inference {
     asked: Asked,
     id: String,
     request_id: Option<String>,
+    address: Option<IpAddr>,
     life: Life,
     attempt: Option<Attempt>,
     taker: Option<Taker>,
@@ -108,6 +110,7 @@ impl Watch {
             asked,
             id,
             request_id: None,
+            address: None,
             life: Life::new(),
             attempt: None,
             taker: None,
@@ -130,9 +133,10 @@ impl Inference {
         &self.id
     }
 
-    /// It is part of the HTTP call with this id.
-    pub fn set_request_id(&mut self, id: &str) {
+    /// It is part of the HTTP call with this id, from there.
+    pub fn set_request(&mut self, id: &str, address: Option<IpAddr>) {
         self.request_id = Some(id.to_owned());
+        self.address = address;
     }
 
     /// It is sent to `taker`; an attempt before this one, if there was one, is over.
@@ -237,8 +241,9 @@ impl Inference {
         let total_ms = millis(self.began, Instant::now());
         if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
             log::info!(
-                "call failed: user={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
+                "call failed: user={} address={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
                 self.asked.user,
+                place(self.address),
                 taker.as_ref().map_or(&self.asked.target, |taker| &taker.llm),
                 label(taker.as_ref().and_then(|taker| taker.session.as_deref())),
                 self.request_id.as_deref().unwrap_or("-"),
@@ -251,6 +256,7 @@ impl Inference {
             code: code.map(str::to_owned),
             task: taker.as_ref().map_or_else(|| self.id.clone(), |taker| taker.task.clone()),
             user: self.asked.user.clone(),
+            address: self.address,
             through: taker.as_ref().and_then(|taker| taker.through.clone()),
             llm: taker.as_ref().map_or_else(|| self.asked.target.clone(), |taker| taker.llm.clone()),
             model: taker.as_ref().map(|taker| taker.model.clone()).unwrap_or_default(),

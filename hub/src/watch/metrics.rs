@@ -8,6 +8,8 @@ use prometheus::{
 };
 use wire::task::Endpoint;
 
+use super::Machine;
+
 /// Seconds, from a relayed mock's first byte to a large model that is loaded from disk.
 const WAITS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
@@ -84,6 +86,11 @@ impl Metrics {
             reconnects: counter("reconnects_total", "Control channels opened again by a known session.")?,
             registry,
         })
+    }
+
+    /// The numbers of the machine, among these.
+    pub(crate) fn of_machine(&self) -> prometheus::Result<Machine> {
+        Machine::new(&self.registry)
     }
 
     /// An inference ended with this HTTP status, 499 for a caller who left.

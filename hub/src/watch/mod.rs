@@ -6,6 +6,7 @@
 mod audit;
 mod inference;
 mod live;
+mod machine;
 mod metrics;
 mod rate;
 mod recent;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use audit::AuditLog;
 pub use inference::{Asked, Inference, Taker};
 pub use live::{Told, Watcher};
+pub use machine::Machine;
 pub use metrics::{Metrics, WakeOutcome};
 use rate::Rates;
 use recent::Recent;
@@ -30,6 +32,8 @@ pub struct Watch {
     pub metrics: Metrics,
     /// The same for everybody: of what everybody may see.
     pub shared: Metrics,
+    /// What the hub takes of its machine.
+    pub machine: Machine,
     audit: AuditLog,
     recent: Recent,
     rates: Rates,
@@ -38,8 +42,10 @@ pub struct Watch {
 impl Watch {
     /// Nothing seen yet; audit rows go to `store`.
     pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
+        let metrics = Metrics::new()?;
         Ok(Self {
-            metrics: Metrics::new()?,
+            machine: metrics.of_machine()?,
+            metrics,
             shared: Metrics::new()?,
             audit: AuditLog::new(store),
             recent: Recent::default(),

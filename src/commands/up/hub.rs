@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ::hub::limits::Limits;
 use ::hub::model::Role;
-use ::hub::options::{DataDir, HubTimings, PoolPolicy};
+use ::hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use ::hub::origins::Origins;
 use ::hub::{Hub, HubError, HubHandle, HubOptions};
 use actors::Secret;
@@ -57,6 +57,7 @@ fn options(port: u16, public_url: Option<String>) -> HubOptions {
         pools: PoolPolicy::default(),
         cors_origins: Origins::default(),
         limits: Limits::default(),
+        machine: MachineOptions::default(),
         timings: HubTimings::default(),
     }
 }

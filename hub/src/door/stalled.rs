@@ -1,27 +1,21 @@
 //! Connections whose other end takes nothing any more.
 
-use std::any::Any;
 use std::time::Duration;
 
 use actix_rt::net::TcpStream;
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
 
 /// A reader who takes not a byte for so long is cut off, with what waits for him: as an upload gives its caller up.
 const STALLED: Duration = Duration::from_mins(5);
 
 /// For each new connection.
-pub(super) fn on_connect(io: &dyn Any, _: &mut Extensions) {
-    let tls = || io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-    if let Some(stream) = io.downcast_ref::<TcpStream>().or_else(tls) {
-        cut_when_stalled(stream, STALLED);
-    }
+pub(super) fn cut_when_stalled(stream: &TcpStream) {
+    cut_after(stream, STALLED);
 }
 
 /// Has the system cut the connection when what was written to it finds no taker for `limit`: be its other end gone
 /// without a word, or there and not reading.
 #[cfg(target_os = "linux")]
-fn cut_when_stalled(stream: &TcpStream, limit: Duration) {
+fn cut_after(stream: &TcpStream, limit: Duration) {
     use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 
     let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
@@ -31,7 +25,7 @@ fn cut_when_stalled(stream: &TcpStream, limit: Duration) {
 
 /// Only Linux has it for a reader that is there.
 #[cfg(not(target_os = "linux"))]
-fn cut_when_stalled(_: &TcpStream, _: Duration) {}
+fn cut_after(_: &TcpStream, _: Duration) {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -49,7 +43,7 @@ mod tests {
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (reader, accepted) = futures_util::join!(connecting, listener.accept());
         let (reader, mut stream) = (reader.unwrap(), accepted.unwrap().0);
-        cut_when_stalled(&stream, Duration::from_millis(300));
+        cut_after(&stream, Duration::from_millis(300));
         let write = async {
             while stream.write_all(&[0; 16_384]).await.is_ok() {
                 sleep(Duration::ZERO).await;

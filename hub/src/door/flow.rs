@@ -1,0 +1,224 @@
+//! What is known of one connection. All of it lives on the serving thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use actix_http::{HttpMessage, Payload, Request};
+use actix_web::http::header::CONTENT_LENGTH;
+use futures_util::future::poll_fn;
+use tokio::time::{Instant, sleep};
+
+use super::serve::Watched;
+use super::table::{Cut, Table};
+
+/// So much may be read ahead of a body of unknown length.
+const AHEAD: u64 = 8 << 10;
+
+/// One that has asked for nothing yet is spared so long where its address has too many: a herd that comes at once.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// One connection.
+pub(crate) struct Flow {
+    table: Weak<Table>,
+    id: u64,
+    address: IpAddr,
+    /// A named proxy's: others speak through it, so that it counts as one with a token.
+    is_proxy: bool,
+    /// Whether its last caller had a valid token.
+    is_known: Cell<bool>,
+    born: Instant,
+    /// Why it has to end as soon as nothing is under way on it.
+    leave: Cell<Option<Cut>>,
+    /// Calls whose handler, or whose answer's body, is there.
+    open: Cell<u32>,
+    /// How many there were in all.
+    calls: Cell<u64>,
+    /// Whether something of an answer waits to be taken by the system.
+    unwritten: Cell<bool>,
+    /// What may still be read of the open call's body.
+    allowance: Cell<u64>,
+    /// Whether the length of the open call's body is unknown.
+    is_chunked: Cell<bool>,
+    /// Whether the reader of a body of unknown length waits for more.
+    is_waiting: Cell<bool>,
+    /// Bytes behind the last head that were read with it.
+    surplus: Cell<u64>,
+    /// The server's task.
+    task: RefCell<Option<Waker>>,
+}
+
+impl Flow {
+    pub(super) fn new(table: &Rc<Table>, id: u64, address: IpAddr, is_proxy: bool) -> Self {
+        Self {
+            table: Rc::downgrade(table),
+            id,
+            address,
+            is_proxy,
+            is_known: Cell::new(is_proxy),
+            born: Instant::now(),
+            leave: Cell::default(),
+            open: Cell::default(),
+            calls: Cell::default(),
+            unwritten: Cell::default(),
+            allowance: Cell::default(),
+            is_chunked: Cell::default(),
+            is_waiting: Cell::default(),
+            surplus: Cell::default(),
+            task: RefCell::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_proxy(&self) -> bool {
+        self.is_proxy
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known.get()
+    }
+
+    /// Its caller has a valid token, or has none.
+    pub(crate) fn has_token(&self, yes: bool) {
+        if self.is_known.get() == yes || self.is_proxy {
+            return;
+        }
+        self.is_known.set(yes);
+        if yes {
+            self.leave.set(None);
+        }
+        if let Some(table) = self.table.upgrade() {
+            table.moved(self.id);
+        }
+    }
+
+    /// A call begins. Until its answer is written, nothing is read but its own body.
+    pub(super) fn begin(self: &Rc<Self>, req: &mut Request) -> Open {
+        self.open.set(self.open.get() + 1);
+        self.calls.set(self.calls.get() + 1);
+        let length = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let (allowance, is_chunked) = match (req.payload(), length) {
+            (Payload::None, _) => (0, false),
+            (_, Some(length)) => (u64::saturating_sub(length, self.surplus.get()), false),
+            (payload, None) => {
+                let watched = Watched::new(payload.take(), self.clone());
+                *payload = Payload::Stream { payload: Box::pin(watched) };
+                (AHEAD, true)
+            }
+        };
+        self.surplus.set(0);
+        self.is_waiting.set(false);
+        self.is_chunked.set(is_chunked);
+        self.allowance.set(allowance);
+        Open(self.clone())
+    }
+
+    /// Whether all that was read of a body of unknown length is used up.
+    pub(super) fn waits(&self, waits: bool) {
+        self.is_waiting.set(waits);
+        if waits && self.allowance.replace(AHEAD) == 0 {
+            self.wake();
+        }
+    }
+
+    /// Whether more of the body may be read than was allowed: its reader waits for it.
+    pub(super) fn wants_more(&self) -> bool {
+        let waits = self.is_waiting.get();
+        if waits {
+            self.allowance.set(AHEAD);
+        }
+        waits
+    }
+
+    /// Whether nothing is under way: the last answer is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.get() == 0 && !self.unwritten.get()
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
+    pub(super) fn wrote(&self, all: bool) {
+        self.unwritten.set(!all);
+    }
+
+    pub(super) fn is_chunked(&self) -> bool {
+        self.is_chunked.get()
+    }
+
+    pub(super) fn allowance(&self) -> u64 {
+        self.allowance.get()
+    }
+
+    pub(super) fn spend(&self, bytes: u64) {
+        self.allowance.set(self.allowance.get().saturating_sub(bytes));
+    }
+
+    /// So many bytes were read behind a head.
+    pub(super) fn reads_behind_head(&self, bytes: u64) {
+        self.surplus.set(bytes);
+    }
+
+    /// Has it end, when nothing is under way on it.
+    pub(super) fn cut(&self, why: Cut) {
+        self.leave.set(Some(why));
+        self.wake();
+    }
+
+    pub(super) fn is_cut(&self) -> Option<Cut> {
+        self.leave.get()
+    }
+
+    /// How long it is still spared, though its address has too many: what it asks for may be on its way.
+    pub(super) fn is_spared(&self) -> Option<Duration> {
+        let left = FRESH.checked_sub(self.born.elapsed()).filter(|left| !left.is_zero());
+        left.filter(|_| self.leave.get() == Some(Cut::Address) && self.calls.get() == 0)
+    }
+
+    /// Resolves when it has to end, for one that has said nothing yet.
+    pub(super) async fn told_to_end(&self) {
+        loop {
+            poll_fn(|cx| {
+                self.is_served_by(cx);
+                if self.leave.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            let Some(spared) = self.is_spared() else { return };
+            sleep(spared).await;
+        }
+    }
+
+    /// The task that a cut wakes.
+    pub(super) fn is_served_by(&self, cx: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// A call under way.
+pub(super) struct Open(Rc<Flow>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+    }
+}

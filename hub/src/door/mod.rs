@@ -1,0 +1,17 @@
+//! Connections, from their acceptance to their first request and between two: who may have how many, how much is read
+//! ahead of what is answered, how long one without a token may idle.
+
+mod files;
+mod flow;
+mod gate;
+mod heads;
+mod room;
+mod serve;
+mod stalled;
+mod table;
+mod wire;
+
+pub(crate) use files::raise;
+pub(crate) use flow::Flow;
+pub(crate) use room::Room;
+pub(crate) use serve::{Doors, serve};

@@ -1,0 +1,41 @@
+//! How many connections there is room for.
+
+use crate::options::MachineOptions;
+
+/// Open connections where the system allows as many: each costs a few KiB.
+const MOST: usize = 25_000;
+
+/// Numbers of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// In all.
+    pub(crate) all: usize,
+    /// Of those without a valid token; the others are kept for those with one.
+    pub(crate) strangers: usize,
+    /// Of those without a valid token, from one address.
+    pub(crate) of_address: Option<usize>,
+}
+
+impl Room {
+    /// The room that a process has which may open `files` files.
+    pub(crate) fn of(files: usize, options: &MachineOptions) -> Self {
+        // The store, upstreams of public rows, the log, and what a library opens for a moment.
+        let all = files.saturating_sub(48 + files / 16).clamp(8, MOST);
+        let strangers = all - all / 4;
+        Self { all, strangers, of_address: options.connections_per_address }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_below_what_the_system_allows_and_a_quarter_of_it_is_for_tokens() {
+        let of = |files| Room::of(files, &MachineOptions::default());
+        let (usual, small, tiny) = (of(524_288), of(1024), of(20));
+        assert_eq!((usual.all, usual.strangers), (25_000, 18_750));
+        assert_eq!((small.all, small.strangers), (912, 684));
+        assert_eq!((tiny.all, tiny.strangers), (8, 6));
+    }
+}

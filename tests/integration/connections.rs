@@ -1,0 +1,198 @@
+//! Strangers at the hub's door: what they can make it hold, and whom they can keep out.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::http::Http;
+use crate::support::process::{Home, Process};
+use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub_after};
+use crate::support::{PATIENCE, wait_until};
+
+/// Resident memory in KiB.
+fn resident(hub: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A25, A27: 2,500 requests in a row on one connection, whose answers nobody reads, cost less than 256 KiB, with a token
+/// or without; others are answered meanwhile, all of them are answered to one who reads, and the memory comes back.
+#[actix_rt::test]
+async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
+    const CONNECTIONS: usize = 60;
+    const REQUESTS: usize = 2500;
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub_after("true", &home, port);
+    hub.logs("listens on").await;
+    let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
+    let mut before = 0;
+    for token in ["", "authorization: Bearer admin-token-of-a-test-0123456789abcdef\r\n"] {
+        // Answers of some KiB, so that they do not fit into what the system holds.
+        let requests = [
+            format!("GET /console/style.css HTTP/1.1\r\nhost:\r\n{token}\r\n"),
+            format!("GET /console/chat.js HTTP/1.1\nhost: b\n{}\n", token.replace("\r\n", "\n")),
+            format!("POST /console/llm.js HTTP/1.1\r\nhost: x\r\n{token}content-length: 0\r\n\r\n"),
+            format!("GET /console/overview.js HTTP/1.1\r\nhost: x\r\n{token}\r\n"),
+        ];
+        let flood = requests.concat().repeat(REQUESTS / requests.len());
+        let begin = async || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            // What the system does not take stays unsent.
+            let _ = timeout(Duration::from_millis(500), stream.write_all(flood.as_bytes())).await;
+            stream
+        };
+        drop(begin().await);
+        assert_eq!(http.get("/api/v1/llms").await.status, 200);
+        before = if before == 0 { resident(&hub) } else { before };
+        let mut unread = join_all((0..CONNECTIONS).map(|_| begin())).await;
+        let asked = Instant::now();
+        assert_eq!(http.get("/api/v1/llms").await.status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(5), "others wait {:?}", asked.elapsed());
+        let more = resident(&hub).saturating_sub(before);
+        let each = more / CONNECTIONS as u64;
+        assert!(each < 256, "{each} KiB for each connection");
+        // Whoever reads in the end gets all that was asked for.
+        let mut late = unread.swap_remove(0);
+        late.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answers = Vec::new();
+        timeout(PATIENCE, late.read_to_end(&mut answers)).await.expect("all are answered").unwrap();
+        let answers = String::from_utf8_lossy(&answers);
+        assert!(answers.matches("HTTP/1.1 ").count() >= REQUESTS, "{}", answers.matches("HTTP/1.1 ").count());
+        drop(unread);
+    }
+    assert_eq!(http.get("/api/v1/llms").await.status, 200);
+    let after = resident(&hub);
+    assert!(after < before + 8192, "{before} KiB before, {after} KiB after");
+}
+
+/// A25: where the system allows few files, strangers who come again and again and say nothing, half a word, or something
+/// without a token, keep neither a registrar out nor a caller, and the log tells how many connections there may be.
+#[actix_rt::test]
+async fn strangers_on_a_small_machine_keep_nobody_out() {
+    let plan = Plan { setup: "ulimit -n 160", ..Plan::default() };
+    let team = Team::of(plan).await;
+    assert!(team.hub.stderr().contains("at most 102 connections, 77 of them without a valid token"));
+    let port = team.port;
+    let stop = Instant::now() + Duration::from_secs(4);
+    let strangers = actix_rt::spawn(async move {
+        let mut kept = std::collections::VecDeque::new();
+        for number in 0_u32.. {
+            if Instant::now() > stop {
+                break;
+            }
+            let Ok(Ok(mut stream)) =
+                timeout(Duration::from_secs(1), TcpStream::connect(("127.0.0.1", port))).await
+            else {
+                continue;
+            };
+            let words: &[u8] = match number % 3 {
+                0 => b"",
+                1 => b"GET /v1/models HT",
+                _ => b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n",
+            };
+            let _ = stream.write_all(words).await;
+            kept.push_back(stream);
+            if kept.len() > 400 {
+                kept.pop_front();
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        kept.len()
+    });
+    let mut calls = 0;
+    while Instant::now() < stop {
+        // A new connection each time.
+        let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
+        let body = json!({ "model": "local", "messages": [{ "role": "user", "content": "hi" }] });
+        let asked = Instant::now();
+        let answer = http.post("/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        calls += 1;
+        if calls == 10 {
+            // A registrar that comes anew.
+            team.registrar.signal(nix::sys::signal::Signal::SIGKILL);
+            let again = crate::support::team::start_registrar(&team.home);
+            again.logs("control channel open").await;
+            std::mem::forget(again);
+        }
+    }
+    assert!(calls > 15, "{calls}");
+    assert!(strangers.await.unwrap() > 300);
+    let metrics = team.http.get("/metrics").await.body;
+    assert!(metrics.contains("virtual_llm_connections_closed_total{reason=\"hub\"}"), "{metrics}");
+}
+
+/// A soft limit is raised to the hard one.
+#[actix_rt::test]
+async fn the_soft_limit_of_files_is_raised() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub_after("ulimit -Sn 50; ulimit -Hn 3000", &home, port);
+    hub.logs("the system lets the hub open 3000 files").await;
+    hub.logs("listens on").await;
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
+    assert_eq!(http.get("/api/v1/llms").await.status, 200);
+    assert!(!hub.stderr().contains("Too many open files"), "{}", hub.stderr());
+}
+
+/// A24: bodies of several users fill the memory that the hub may have: new ones are refused in words, what is under way
+/// ends, the registrar stays, and then there is room again.
+#[actix_rt::test]
+async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
+    const MOST: u64 = 96 << 20;
+    let team = Team::of(Plan { hub: &["--max-memory", "96MiB"], ..Plan::default() }).await;
+    assert_eq!(team.chat(false).await.status, 200);
+    team.backend.script(|script| script.think = Duration::from_secs(3));
+    let body = json!({ "model": "local", "messages": [{ "role": "user", "content": "x".repeat(9 << 20) }] });
+    let mut users = Vec::new();
+    for user in ["alice", "bob", "carol", "dave"] {
+        let made = team.http.post("/api/v1/tokens", &json!({ "user": user })).await.json();
+        let token = made["token"].as_str().unwrap().to_owned();
+        users.push(Http::new(&format!("http://127.0.0.1:{}", team.port), &token));
+    }
+    let before = resident(&team.hub);
+    let calls = (0..20).map(|number: usize| users[number % 4].post("/v1/chat/completions", &body));
+    let watch = async {
+        let mut most = 0;
+        for _ in 0..40 {
+            most = most.max(resident(&team.hub));
+            let beat = team.http.get("/api/v1/llms").await;
+            assert_eq!(beat.status, 200, "what needs no body goes on");
+            sleep(Duration::from_millis(50)).await;
+        }
+        most
+    };
+    let (answers, most) = futures_util::join!(join_all(calls), watch);
+    let mut counts = std::collections::BTreeMap::<u16, usize>::new();
+    for answer in &answers {
+        *counts.entry(answer.status).or_default() += 1;
+        if answer.status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            let error = &answer.json()["error"];
+            assert_eq!(
+                (&error["message"], &error["code"]),
+                (&json!("the hub's memory is full: try again later"), &json!("hub_busy"))
+            );
+        }
+    }
+    assert!(counts[&503] >= 5, "{counts:?}");
+    assert!(most < before + 3 * (MOST >> 10), "{before} KiB before, {most} KiB at most");
+    team.backend.script(|script| script.think = Duration::ZERO);
+    assert_eq!(team.chat(false).await.status, 200, "there is room again");
+    assert_eq!(team.row().await["status"], "active");
+    let metrics = team.http.get("/metrics").await.body;
+    assert!(metrics.contains("virtual_llm_memory_held_bytes 0"), "{metrics}");
+    assert!(metrics.contains(&format!("virtual_llm_memory_limit_bytes {MOST}")), "{metrics}");
+    assert!(!metrics.contains("virtual_llm_bodies_refused_total 0"), "{metrics}");
+    wait_until("memory is back", || async { (resident(&team.hub) < before + (32 << 10)).then_some(()) })
+        .await;
+}
