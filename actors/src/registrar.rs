@@ -1,13 +1,11 @@
 //! The library's face: start a registrar inside an actix system, and steer it.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use wire::texts;
 
@@ -102,7 +100,7 @@ impl Registrar {
         }
         let credentials = credentials.ok_or(StartError::NoCredentials)?;
         let client = HubClient::new(&credentials).map_err(|error| StartError::Hub(error.to_string()))?;
-        let backends = backend_client(client.tls(), credentials.ca_file.as_deref());
+        let backends = backend_client();
         let (lock, session) = match &session_file {
             Some(path) => {
                 let lock = SessionLock::take(path).map_err(|Locked { file }| StartError::Locked { file })?;
@@ -204,11 +202,9 @@ impl Registrar {
     }
 }
 
-/// One client for all backends. It can do TLS whether one needs it now or not: a reload may bring one that does.
-fn backend_client(tls: Option<Arc<ClientConfig>>, ca_file: Option<&Path>) -> Client {
-    let tls = tls.or_else(|| {
-        let warn = |error| log::warn!("backends cannot be called by https: {error}");
-        http::tls_config(ca_file).map_err(warn).ok()
-    });
-    Client::new(tls)
+/// One client for all backends. It can do TLS whether one needs it now or not: a reload may bring one that does. The hub's
+/// CA file is not for them: who may vouch for the hub may not vouch for whatever gets a backend's key.
+fn backend_client() -> Client {
+    let warn = |error| log::warn!("backends cannot be called by https: {error}");
+    Client::new(http::tls_config(None).map_err(warn).ok())
 }

@@ -37,7 +37,7 @@ pub(crate) struct Global {
     /// Send the token over plain http to another machine
     #[arg(long, global = true, env = "MCPD_ALLOW_INSECURE", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) allow_insecure: bool,
-    /// Trust these certificates (PEM) as well as the system's
+    /// Trust these certificates (PEM) of the hub, as well as the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Log more (-vv: everything)

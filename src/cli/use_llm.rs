@@ -27,6 +27,9 @@ pub(crate) struct ChatArgs {
     /// Wait for the whole answer
     #[arg(long)]
     pub(crate) no_stream: bool,
+    /// Keep nothing of what is typed (else HOME/chat-history has it, 0600)
+    #[arg(long)]
+    pub(crate) no_history: bool,
     /// Put it into the hub's queue and print the task's id
     #[arg(long = "async", requires = "message")]
     pub(crate) enqueue: bool,

@@ -1,8 +1,9 @@
 //! `apply -f`: makes the hub agree with a file. What `get -o yaml` prints is taken back without a difference.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{io::Read as _, path::Path};
 
 use actix_web::http::{Method, StatusCode};
+use own_files::OwnFile;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -45,16 +46,19 @@ pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
 }
 
 fn read(path: &Path, shown: &str) -> Result<String, Failure> {
-    let mut text = String::new();
-    let done = if path == Path::new("-") {
-        std::io::stdin().lock().take(LONGEST_FILE).read_to_string(&mut text)
+    let read = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().lock().take(LONGEST_FILE).read_to_string(&mut text).map(|_| text)
     } else {
-        File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text))
+        OwnFile::open_given(path).and_then(|file| {
+            // It is named for this one call, and may be somebody's who sent it.
+            if let Some(doubt) = file.doubt() {
+                output::note(format!("warning: {doubt}"));
+            }
+            file.read_text(LONGEST_FILE)
+        })
     };
-    match done {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Failure::usage(format!("cannot read {shown}: {}", config::plain(&error)))),
-    }
+    read.map_err(|error| Failure::usage(format!("cannot read {shown}: {}", config::plain(&error))))
 }
 
 /// The objects of all documents: each is one, or a list of them.

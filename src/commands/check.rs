@@ -1,12 +1,13 @@
 //! `check`: what is right and what is wrong, line by line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use actors::{
     ProviderConfig,
     options::{Action, BackendConfig, HttpBackend},
 };
 
+use own_files::OwnFile;
 use serde_json::Value;
 
 use super::agents;
@@ -182,25 +183,33 @@ fn recipes(provider: &ProviderConfig, findings: &mut Findings) -> Outcome {
     let sleep = provider.sleep.as_ref().map(|recipe| ("sleep", &recipe.action));
     for (what, action) in [wake, sleep].into_iter().flatten() {
         let name = &provider.name;
-        match action {
-            Action::Command { command, .. } if !is_program(command) => {
+        let mut found = None;
+        if let Action::Command { command, .. } = action {
+            found = program(command);
+            if found.is_none() {
                 findings.bad(&format!(
                     "{name}: the {what} recipe's command '{command}' is not in PATH, or cannot be run"
                 ))?;
+                continue;
             }
-            _ => Findings::good(&format!("{name}: the {what} recipe is well formed"))?,
+        }
+        // One that only may be run cannot be looked at so.
+        let opened = found.and_then(|program| OwnFile::open(&program).ok());
+        match opened.as_ref().and_then(OwnFile::doubt) {
+            Some(doubt) => Findings::doubtful(&format!("{name}: the {what} recipe's command: {doubt}"))?,
+            None => Findings::good(&format!("{name}: the {what} recipe is well formed"))?,
         }
     }
     Ok(())
 }
 
-/// Whether the system would find and run it.
-fn is_program(command: &str) -> bool {
+/// What the system would find and run.
+fn program(command: &str) -> Option<PathBuf> {
     let can_run =
         |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file();
     if command.contains('/') {
-        return can_run(Path::new(command));
+        return Some(PathBuf::from(command)).filter(|path| can_run(path));
     }
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| can_run(&folder.join(command))))
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|path| can_run(path))
 }

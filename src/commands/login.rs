@@ -1,7 +1,6 @@
 //! `login`: a token for a hub, checked and written down.
 
 use std::{
-    fs::File,
     io::{self, BufRead as _, IsTerminal as _, Read as _},
     path::Path,
 };
@@ -9,6 +8,7 @@ use std::{
 use actix_web::http::StatusCode;
 use actors::Secret;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use own_files::OwnFile;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -59,16 +59,15 @@ async fn check(url: &str, token: &Secret, global: &Global) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let done = if path == Path::new("-") {
-        io::stdin().lock().take(LONGEST_TOKEN).read_to_string(&mut text)
+    let read = if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().lock().take(LONGEST_TOKEN).read_to_string(&mut text).map(|_| text)
     } else {
-        File::open(path).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
+        OwnFile::open_given(path).and_then(OwnFile::trusted).and_then(|file| file.read_text(LONGEST_TOKEN))
     };
-    done.map_err(|error| {
+    read.map_err(|error| {
         Failure::usage(format!("cannot read the token from {}: {}", path.display(), config::plain(&error)))
-    })?;
-    Ok(text)
+    })
 }
 
 /// Asks the person, and does not show what is typed; in a pipe, takes the first line.

@@ -106,7 +106,7 @@ pub(crate) fn write(places: &Places, url: &str, token: &Secret, allow_insecure: 
     if allow_insecure && url::is_plain_and_remote(url) {
         keys.insert("allowInsecure".to_owned(), true.into());
     }
-    files::write(&places.credentials, &keys.into())
+    files::write_secret(&places.credentials, &keys.into())
 }
 
 /// A token without the line end that a file leaves; `None` if it cannot be one.
@@ -121,8 +121,11 @@ fn read(places: &Places) -> Result<Written, Failure> {
     let Some(file) = files::json(path)? else { return Ok(Written::default()) };
     let mut report = Report::default();
     let mut written = Written { is_there: true, ..Written::default() };
-    if files::others_can_read(&file.metadata) {
-        let mode = files::mode(&file.metadata);
+    if let Some(doubt) = file.file.doubt() {
+        return Err(Failure::usage(format!("cannot use {}: {doubt}", path.display())));
+    }
+    if file.file.others_can_read() {
+        let mode = files::mode(&file.file);
         report.warn("", format!("others can read it (mode {mode}); run `chmod 600 {}`", path.display()));
     }
     if let Some(table) = Table::of(&file.value, "", &mut report) {

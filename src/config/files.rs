@@ -1,12 +1,13 @@
 //! Reads the files of a person: JSON, of a sane size, and with a look at who else can read or write them.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
-    io::{self, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt, PermissionsExt},
+    fs::{self, DirBuilder},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
+use own_files::OwnFile;
 use serde_json::Value;
 
 use crate::exit::{Failure, Outcome};
@@ -17,28 +18,21 @@ const LARGEST: u64 = 4 << 20;
 /// A file's content, and what is known of the file.
 pub(super) struct JsonFile {
     pub(super) value: Value,
-    pub(super) metadata: Metadata,
+    pub(super) file: OwnFile,
 }
 
 /// Reads a JSON file. `None` where there is none.
 pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
     let shown = path.display();
     let cannot = |error: io::Error| Failure::usage(format!("cannot read {shown}: {}", plain(&error)));
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
+    let file = match OwnFile::open(path) {
+        Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         Err(error) => return Err(cannot(error)),
     };
-    if !metadata.is_file() {
-        return Err(Failure::usage(format!("cannot read {shown}: it is not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Failure::usage(format!("cannot read {shown}: it is larger than 4 MiB")));
-    }
+    let bytes = file.read(LARGEST).map_err(cannot)?;
     // Editors on Windows put a byte order mark in front.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let value = serde_json::from_slice(text).map_err(|error| {
@@ -49,7 +43,19 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
             reason(&error)
         ))
     })?;
-    Ok(Some(JsonFile { value, metadata }))
+    Ok(Some(JsonFile { value, file }))
+}
+
+/// As `write`, for what nobody else may have: not into a folder where others can put a file or a link.
+pub(super) fn write_secret(path: &Path, value: &Value) -> Outcome {
+    let cannot =
+        |error: &io::Error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(error)));
+    make_folder(path).map_err(|error| cannot(&error))?;
+    match own_files::folder(folder_of(path)) {
+        Ok(None) => write(path, value),
+        Ok(Some(doubt)) => Err(cannot(&io::Error::from(&doubt))),
+        Err(error) => Err(cannot(&error)),
+    }
 }
 
 /// Writes a JSON file that only its owner can read, all at once: who reads it meanwhile sees the old or the new one.
@@ -58,15 +64,22 @@ pub(crate) fn write(path: &Path, value: &Value) -> Outcome {
         |error: io::Error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error)));
     // Where a link leads, so that a file kept elsewhere stays there.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+    make_folder(path).map_err(cannot)?;
     let mut text = serde_json::to_string_pretty(value).map_err(|error| cannot(error.into()))?;
     text.push('\n');
     // tempfile makes it 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).map_err(cannot)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
     file.persist(path).map_err(|error| cannot(error.error))?;
     Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))
 }
 
 /// serde's text without the position, which stands before it.
@@ -82,18 +95,7 @@ pub(crate) fn plain(error: &io::Error) -> String {
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
 }
 
-/// Whether somebody else can change the file: then its recipes could be theirs.
-pub(super) fn others_can_write(metadata: &Metadata) -> bool {
-    let owner = metadata.uid();
-    metadata.permissions().mode() & 0o022 != 0 || (owner != 0 && owner != nix::unistd::geteuid().as_raw())
-}
-
-/// Whether somebody else can read the file.
-pub(super) fn others_can_read(metadata: &Metadata) -> bool {
-    metadata.permissions().mode() & 0o044 != 0
-}
-
 /// The mode in the form that `chmod` takes.
-pub(super) fn mode(metadata: &Metadata) -> String {
-    format!("{:04o}", metadata.permissions().mode() & 0o7777)
+pub(super) fn mode(file: &OwnFile) -> String {
+    format!("{:04o}", file.mode())
 }

@@ -22,6 +22,7 @@ use std::{
 };
 
 use actors::{AgentConfig, ProviderConfig};
+use own_files::Doubt;
 use serde_json::Value;
 use wire::row::Visibility;
 
@@ -118,10 +119,10 @@ pub(crate) fn inspect(path: &Path) -> Result<(Published, Report), Failure> {
     let Some(file) = files::json(path)? else { return Ok(Default::default()) };
     let mut report = Report::default();
     let published = check(&file.value, &Environment::of_process(), &mut report);
-    if files::others_can_write(&file.metadata) {
-        refuse_recipes(&published, path, &files::mode(&file.metadata), &mut report);
+    if let Some(doubt) = file.file.doubt() {
+        refuse_what_others_wrote(&published, &file.value, doubt, &mut report);
     }
-    if files::others_can_read(&file.metadata) && holds_a_key(&file.value) {
+    if file.file.others_can_read() && holds_a_key(&file.value) {
         report.warn(
             "",
             format!("it holds an apiKey and others can read it: run `chmod 600 {}`", path.display()),
@@ -239,17 +240,20 @@ impl Taken {
     }
 }
 
-fn refuse_recipes(published: &Published, path: &Path, mode: &str, report: &mut Report) {
-    let with_recipe =
-        published.providers.iter().find(|provider| provider.wake.is_some() || provider.sleep.is_some());
-    if let Some(provider) = with_recipe {
-        report.error(
-            "",
-            format!(
-                "'{}' has a recipe, and others can write this file (mode {mode}): run `chmod go-w {}`, and own it",
-                provider.name,
-                path.display()
-            ),
-        );
+/// Says that somebody else may have written the file. Commands that it would run as us, and variables of ours that it would
+/// send to an address of its choice, are an error.
+fn refuse_what_others_wrote(published: &Published, value: &Value, doubt: &Doubt, report: &mut Report) {
+    let has_recipe = |provider: &&ProviderConfig| provider.wake.is_some() || provider.sleep.is_some();
+    if let Some(provider) = published.providers.iter().find(has_recipe) {
+        return report.error("", format!("'{}' has a recipe, and {doubt}", provider.name));
+    }
+    let mut ignored = Report::default();
+    let providers = Table::of(value, "", &mut ignored).map(|top| provider_values(&top)).unwrap_or_default();
+    let sends_a_variable = |provider: &&&Value| {
+        provider["publish"] == true && provider.get("apiKeyEnv").is_some_and(|name| !name.is_null())
+    };
+    match providers.iter().find(sends_a_variable) {
+        Some(_) => report.error("", format!("it sends the variable of an apiKeyEnv, and {doubt}")),
+        None => report.warn("", doubt.to_string()),
     }
 }

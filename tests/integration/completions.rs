@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::PATIENCE;
 use crate::support::process::{Home, Process};
 use crate::support::team::ADMIN;
+use crate::support::{PATIENCE, skipped};
 
 /// A hub with two LLMs, a pool and an agent, and a machine whose shells know the program by its name.
 struct Desk {
@@ -58,7 +58,7 @@ impl Desk {
         command.args(args).env_clear().env("PATH", path).env("HOME", self.home.path()).env("TERM", "xterm");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let Ok(child) = command.spawn() else {
-            eprintln!("skipped: no {shell} here");
+            skipped(&format!("completion in {shell}, which is not here"));
             return None;
         };
         let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the shell ends").unwrap();

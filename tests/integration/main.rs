@@ -26,6 +26,7 @@ mod hostile_hub;
 mod hub_away;
 mod hub_options;
 mod limits;
+mod machine;
 mod manage;
 mod pages;
 mod public_url;

@@ -5,12 +5,13 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::support::process::Home;
+use crate::support::skipped;
 
 /// Runs a program of the system; `None`, with a word about it, where there is none.
 async fn tool(program: &str, args: &[&str]) -> Option<std::process::Output> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().await;
     if output.is_err() {
-        eprintln!("skipped: no {program} here");
+        skipped(&format!("{program}, which is not here"));
     }
     output.ok()
 }
@@ -34,7 +35,7 @@ async fn every_command_has_a_manual_page_with_its_options_and_examples() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     if !shown.contains("SYNOPSIS") {
         // Images for containers have a `man` that only says so.
-        return eprintln!("skipped: the man here shows no pages");
+        return skipped("manual pages, for the man here shows none");
     }
     assert!(
         shown.contains("--type openai --model gpt-5 \\\n"),

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::classic_hub::ClassicHub;
 use crate::support::golden::Sheet;
 use crate::support::process::{Home, Outcome, Process};
+use crate::support::skipped;
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
@@ -167,12 +168,12 @@ async fn a_full_disk_is_called_so() {
         command.args(["-rm", "sh", "-c", script, "sh", full]).arg(inner.as_std().get_program()).args(&args);
         command.env("HOME", home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Ok(child) = command.kill_on_drop(true).spawn() else {
-            eprintln!("skipped: no `unshare` here to make a full disk with");
+            skipped("a full disk, for there is no `unshare` here to make one with");
             return;
         };
         let outcome = Process::new(child).end().await;
         if outcome.stderr.contains("unshare:") || outcome.stderr.contains("mount:") || outcome.code() == 77 {
-            eprintln!("skipped: no mount of one's own here to make a full disk with: {}", outcome.stderr);
+            skipped(&format!("a full disk, for no mount of one's own can be made here: {}", outcome.stderr));
             return;
         }
         let said =

@@ -29,9 +29,10 @@ impl Home {
 
     /// Writes `~/.mcpctl/NAME`, 0600.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         let path = self.mcpctl().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Nobody else's, whatever the umask: what others could put there is refused.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path

@@ -109,11 +109,6 @@ impl HubClient {
         })
     }
 
-    /// How the hub is called by `https`; `None` where it is not.
-    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
-        self.inner.tls.clone()
-    }
-
     /// The hub's URL, for people.
     pub fn url(&self) -> &str {
         self.inner.address.as_str()

@@ -1,9 +1,9 @@
 //! The bearer token, and where a newer one may be found.
 
 use std::cell::RefCell;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use own_files::OwnFile;
 use serde::Deserialize;
 
 use super::InvalidHub;
@@ -53,8 +53,15 @@ fn read(file: &Path) -> Option<Secret> {
     struct File {
         token: Secret,
     }
-    let mut text = String::new();
-    std::fs::File::open(file).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?;
+    let read = OwnFile::open(file).and_then(OwnFile::trusted).and_then(|file| file.read_text(MAX_FILE));
+    let text = match read {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            log::warn!("cannot use {}: {error}", file.display());
+            return None;
+        }
+        Err(_) => return None,
+    };
     let File { token } = serde_json::from_str(&text).ok()?;
     is_token(token.reveal()).then_some(token)
 }

@@ -1,12 +1,13 @@
 //! The sticky id on disk (SPEC.md section 6, session file).
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use own_files::{Doubt, OwnFile};
 use tempfile::NamedTempFile;
 use wire::SessionId;
 
@@ -80,27 +81,22 @@ pub fn load(path: &Path) -> Option<SessionId> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    if !metadata.is_file() {
-        return Err(invalid("not a regular file"));
+    let file = OwnFile::open_itself(path)?;
+    match file.doubt() {
+        None | Some(Doubt::Mode { is_folder: false, .. }) => tighten(&file, path),
+        Some(doubt) => return Err(doubt.into()),
     }
-    tighten(&file, &metadata, path);
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE { Err(invalid("too large for a session file")) } else { Ok(text) }
+    file.read_text(MAX_FILE)
 }
 
 /// Makes the file the owner's alone. What others can read is no secret by itself: who has the id needs the token too.
-fn tighten(file: &File, metadata: &Metadata, path: &Path) {
-    let mode = metadata.permissions().mode() & 0o7777;
+fn tighten(file: &OwnFile, path: &Path) {
+    let mode = file.mode();
     let others = mode & 0o077;
     if others == 0 {
         return;
     }
-    match file.set_permissions(Permissions::from_mode(0o600)) {
+    match file.file().set_permissions(Permissions::from_mode(0o600)) {
         Ok(()) => log::warn!("{} had mode {mode:03o}: it is 600 now", path.display()),
         Err(error) => log::warn!("{} has mode {mode:03o} and should have 600: {error}", path.display()),
     }

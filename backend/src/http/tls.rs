@@ -1,15 +1,20 @@
 //! TLS as a client: rustls with ring, the system's roots, and a private CA where one is given.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use own_files::OwnFile;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::pinned::WithPinned;
+
+/// Longest CA file: ten times all roots of a system.
+const LONGEST: u64 = 4 << 20;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -72,23 +77,20 @@ fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
 
 /// The certificates in `file`, which are roots from here on.
 fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| pem_reason(&error))?;
+    let read = OwnFile::open_given(file).and_then(OwnFile::trusted).and_then(|file| file.read(LONGEST));
+    let bytes = read.map_err(|error| plain(&error))?;
     let mut added = Vec::new();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| pem_reason(&error))?;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        // A parser's words quote nothing of the file.
+        let certificate = certificate.map_err(|error| error.to_string())?;
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;
         added.push(certificate);
     }
     if added.is_empty() { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(added) }
 }
 
-/// The system's words for a file that cannot be read; a parser's words quote nothing of the file.
-fn pem_reason(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => {
-            let text = error.to_string();
-            text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
-        }
-        other => other.to_string(),
-    }
+/// The system's words without Rust's "(os error 2)".
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
 }

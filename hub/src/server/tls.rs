@@ -1,7 +1,9 @@
 //! The hub's own TLS: a certificate chain and a key, PEM files.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use own_files::OwnFile;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,15 +13,23 @@ use super::HubError;
 use crate::options::TlsFiles;
 use crate::store::plain;
 
+/// Longest PEM file: a chain and its key are some tens of KiB.
+const LONGEST: u64 = 1 << 20;
+
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, HubError> {
     let cert_error = |cause: String| HubError::Tls(files.cert.clone(), cause);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect)
+    let (_, pem) = read(&files.cert)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| cert_error(pem_reason(&error)))?;
     if chain.is_empty() {
         return Err(cert_error("no certificate in it (PEM is expected)".into()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
+    let (file, pem) = read(&files.key)?;
+    if let Some(warning) = readable_by_all(&files.key, &file) {
+        log::warn!("{warning}");
+    }
+    let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|error| HubError::Tls(files.key.clone(), pem_reason(&error)))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -32,10 +42,29 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, HubError> {
     Ok(Arc::new(config).into())
 }
 
-/// The system's words for a file that cannot be read; nothing of a key is quoted.
+/// The content of a file that nobody else wrote.
+fn read(path: &Path) -> Result<(OwnFile, Vec<u8>), HubError> {
+    let read = || {
+        let file = OwnFile::open_given(path)?.trusted()?;
+        let bytes = file.read(LONGEST)?;
+        Ok((file, bytes))
+    };
+    read().map_err(|error| HubError::Tls(path.to_owned(), plain(&error)))
+}
+
+/// A key that everybody on the machine can read. One that a group can read is often meant so.
+fn readable_by_all(path: &Path, file: &OwnFile) -> Option<String> {
+    let (path, mode) = (path.display(), file.mode());
+    (file.metadata().is_file() && mode & 0o004 != 0).then(|| {
+        format!(
+            "everybody on this machine can read the TLS key {path} (mode {mode:04o}): run `chmod o-r {path}`"
+        )
+    })
+}
+
+/// What is wrong with it; nothing of a key is quoted.
 fn pem_reason(error: &pem::Error) -> String {
     match error {
-        pem::Error::Io(error) => plain(error),
         pem::Error::NoItemsFound => "no private key in it (PEM is expected)".to_owned(),
         other => other.to_string(),
     }

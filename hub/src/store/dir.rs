@@ -1,11 +1,12 @@
 //! The hub's directory: private files in it, and one hub at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use own_files::OwnFile;
 
 use super::StoreError;
 
@@ -20,10 +21,14 @@ pub struct HubDir {
 }
 
 impl HubDir {
-    /// Makes `path` (0700) where it is missing and takes its lock.
+    /// Makes `path` (0700) where it is missing and takes its lock. A folder that others can write, or files in it that are
+    /// others', are refused: the rows, the tokens and the keys in it would be theirs to change.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| unusable(path, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        if let Some(doubt) = own_files::folder(path).map_err(unusable)? {
+            return Err(unusable(io::Error::from(&doubt)));
+        }
         let lock =
             private(&path.join("hub.lock"), OpenOptions::new().write(true).create(true).truncate(false))?;
         match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
@@ -37,6 +42,12 @@ impl HubDir {
     pub(super) fn database(&self) -> Result<PathBuf, StoreError> {
         let path = self.path.join("hub.db");
         private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        for side in ["hub.db-wal", "hub.db-shm", "hub.db-journal"] {
+            let side = self.path.join(side);
+            if side.symlink_metadata().is_ok() {
+                private(&side, OpenOptions::new().write(true))?;
+            }
+        }
         Ok(path)
     }
 
@@ -48,14 +59,14 @@ impl HubDir {
     /// The admin token that the file holds; none without a file, or with an empty one.
     pub fn read_admin_token(&self) -> Result<Option<String>, StoreError> {
         let path = self.admin_token_file();
-        let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
-        let file = match opened {
-            Ok(file) => file,
+        let read = OwnFile::open_itself(&path)
+            .and_then(OwnFile::trusted)
+            .and_then(|file| file.read_text(MAX_TOKEN_FILE));
+        let text = match read {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unusable(&path, &error)),
         };
-        let mut text = String::new();
-        file.take(MAX_TOKEN_FILE).read_to_string(&mut text).map_err(|error| unusable(&path, &error))?;
         let token = text.trim();
         Ok((!token.is_empty()).then(|| token.to_owned()))
     }
@@ -74,14 +85,17 @@ impl HubDir {
     }
 }
 
-/// A file of ours that only its owner may read, never through a link that somebody put there.
+/// A file of ours that only its owner may read, and whose owner we are or root is, never through a link that somebody put there.
 fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
     let mut open = || -> io::Result<File> {
         let file = options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
-        Ok(file)
+        match own_files::doubt_of(&file, path)? {
+            Some(doubt) => Err(io::Error::from(&doubt)),
+            None => Ok(file),
+        }
     };
     open().map_err(|error| unusable(path, &error))
 }

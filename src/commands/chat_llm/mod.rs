@@ -4,7 +4,10 @@ mod prompt;
 mod repl;
 mod screen;
 
-use std::io::{IsTerminal as _, Read as _};
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::PathBuf,
+};
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -34,11 +37,27 @@ pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> O
     let hub = super::hub_client(global)?;
     let Some(message) = &args.message else {
         let door = chat::find(&hub, &args.name).await?;
-        let prompt = Prompt::start(Places::find(global)?.home.join("chat-history"));
+        let prompt = Prompt::start(history(global, args)?);
         let mut talk = Conversation::new(&hub, door, &args.name, manner(args), args.system.clone());
         return talk.run(prompt, signals).await;
     };
     super::briefly(signals, once(&hub, args, message)).await
+}
+
+/// Where what is typed is kept, if it is: not in a folder where others could put a link to another file.
+fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure> {
+    if args.no_history || !Prompt::is_terminal() {
+        return Ok(None);
+    }
+    let home = Places::find(global)?.home;
+    match own_files::folder(&home) {
+        Ok(None) => Ok(Some(home.join("chat-history"))),
+        Ok(Some(doubt)) => {
+            output::note(format!("nothing is kept of what you type: {doubt}"));
+            Ok(None)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 async fn once(hub: &HubClient, args: &ChatArgs, message: &str) -> Outcome {

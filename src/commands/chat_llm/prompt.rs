@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
@@ -44,16 +44,16 @@ impl Prompt {
         io::stdin().is_terminal()
     }
 
-    /// Starts the thread. `history` is read, and written after each line.
-    pub(super) fn start(history: PathBuf) -> Self {
+    /// Starts the thread. `history` is read, and written after each line; without one, lines are known while it runs.
+    pub(super) fn start(history: Option<PathBuf>) -> Self {
         let (ask, mut asked) = mpsc::unbounded_channel();
         let (sender, inputs) = mpsc::unbounded_channel();
         let before = Self::is_terminal().then(|| tcgetattr(io::stdin()).ok()).flatten();
         std::thread::spawn(move || {
-            let mut editor = Self::is_terminal().then(|| editor(&history)).flatten();
+            let mut editor = Self::is_terminal().then(|| editor(history.as_deref())).flatten();
             while asked.blocking_recv().is_some() {
                 let input = match &mut editor {
-                    Some(editor) => typed(editor, &history),
+                    Some(editor) => typed(editor, history.as_deref()),
                     None => piped(),
                 };
                 if sender.send(input).is_err() {
@@ -94,20 +94,20 @@ impl Validator for Lines {
     }
 }
 
-fn editor(history: &PathBuf) -> Option<Editor<Lines, FileHistory>> {
+fn editor(history: Option<&Path>) -> Option<Editor<Lines, FileHistory>> {
     let config = Config::builder().max_history_size(HISTORY).ok()?.auto_add_history(true).build();
     let mut editor = Editor::with_config(config).ok()?;
     editor.set_helper(Some(Lines));
     // The first time there is none.
-    drop(editor.load_history(history));
+    drop(history.map(|history| editor.load_history(history)));
     Some(editor)
 }
 
-fn typed(editor: &mut Editor<Lines, FileHistory>, history: &PathBuf) -> Input {
+fn typed(editor: &mut Editor<Lines, FileHistory>, history: Option<&Path>) -> Input {
     match editor.readline("> ") {
         Ok(text) => {
             // A history that cannot be kept is no reason to stop talking.
-            drop(editor.save_history(history));
+            drop(history.map(|history| editor.save_history(history)));
             Input::Said(closed(&text))
         }
         Err(ReadlineError::Interrupted) => Input::Abandoned,

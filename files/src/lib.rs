@@ -1,0 +1,114 @@
+//! Files that somebody keeps for us: opened once, looked at as they were opened, with the way that led to them.
+//!
+//! Whoever looks at a path and then opens it may open another file than the one looked at. Here the path is walked from
+//! the root, each folder, link and file is judged by what was opened, and what is read is what was judged.
+
+mod doubt;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+pub use doubt::Doubt;
+
+/// An open file, and what was seen of it.
+#[derive(Debug)]
+pub struct OwnFile {
+    file: File,
+    metadata: Metadata,
+    doubt: Option<Doubt>,
+}
+
+impl OwnFile {
+    /// Opens a regular file, through links. Anything else is an error: nothing waits for a pipe's other end.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::regular(walk::file(path, walk::Last::Regular)?)
+    }
+
+    /// As `open`; the last part of the path may not be a link.
+    pub fn open_itself(path: &Path) -> io::Result<Self> {
+        Self::regular(walk::file(path, walk::Last::Itself)?)
+    }
+
+    /// Opens what a person names on a command line, a pipe too (`<(…)`, `/dev/stdin`).
+    pub fn open_given(path: &Path) -> io::Result<Self> {
+        walk::file(path, walk::Last::Given)
+    }
+
+    fn regular(opened: Self) -> io::Result<Self> {
+        if opened.metadata.is_file() { Ok(opened) } else { Err(invalid("it is not a regular file")) }
+    }
+
+    /// Why somebody else may have written it, if so.
+    pub fn doubt(&self) -> Option<&Doubt> {
+        self.doubt.as_ref()
+    }
+
+    /// Itself, or the doubt as an error.
+    pub fn trusted(self) -> io::Result<Self> {
+        match &self.doubt {
+            Some(doubt) => Err(doubt.into()),
+            None => Ok(self),
+        }
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What the open file was when it was opened.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Whether others can read it: somebody of its group, or anybody.
+    pub fn others_can_read(&self) -> bool {
+        self.mode() & 0o044 != 0
+    }
+
+    /// Its mode, without the kind of file.
+    pub fn mode(&self) -> u32 {
+        self.metadata.permissions().mode() & 0o7777
+    }
+
+    /// Its content; more than `most` bytes are an error.
+    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&self.file).take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            return Err(invalid(&format!("it is larger than {}", size(most))));
+        }
+        Ok(bytes)
+    }
+
+    /// As `read`, for text.
+    pub fn read_text(&self, most: u64) -> io::Result<String> {
+        String::from_utf8(self.read(most)?).map_err(|_| invalid("it is no text in UTF-8"))
+    }
+}
+
+/// Why somebody else may change what is in this folder, or put another in its place; `None`: nobody can.
+pub fn folder(path: &Path) -> io::Result<Option<Doubt>> {
+    walk::folder(path)
+}
+
+/// What speaks against a file that was opened otherwise, to be written. The way to it is not looked at.
+pub fn doubt_of(file: &File, path: &Path) -> io::Result<Option<Doubt>> {
+    Ok(doubt::judge(path, &nix::sys::stat::fstat(file)?, doubt::Kind::File))
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        mebibytes if mebibytes >= 1 << 20 => format!("{} MiB", mebibytes >> 20),
+        kibibytes => format!("{} KiB", kibibytes >> 10),
+    }
+}

@@ -1,0 +1,219 @@
+//! The walk from the root to a file. Nothing is looked at twice: what was opened is what is judged.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use crate::OwnFile;
+use crate::doubt::{Doubt, Kind, judge};
+
+/// As many links as the kernel follows.
+const LINKS: usize = 40;
+
+/// What the last part of a path may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// A regular file, or a link to one.
+    Regular,
+    /// A regular file.
+    Itself,
+    /// Anything that can be read.
+    Given,
+}
+
+/// Opens the file at `path`.
+pub(crate) fn file(path: &Path, last: Last) -> io::Result<OwnFile> {
+    let mut walk = Walk::start(path)?;
+    loop {
+        let Some(name) = walk.next_name()? else {
+            return Err(Errno::EISDIR.into());
+        };
+        if !walk.todo.is_empty() {
+            walk.enter(name)?;
+            continue;
+        }
+        // What stands in /proc are the process's own open files: links that only the kernel can follow.
+        if last == Last::Given && is_of_processes(&walk.here) {
+            let opened = walk.open(&name, OFlag::empty())?;
+            return walk.finish(opened, &name);
+        }
+        if walk.follow(&name, last != Last::Itself)? {
+            continue;
+        }
+        let waiting = if last == Last::Given { OFlag::empty() } else { OFlag::O_NONBLOCK };
+        match walk.open(&name, OFlag::O_NOFOLLOW | waiting) {
+            Ok(opened) => return walk.finish(opened, &name),
+            // It became a link: look again.
+            Err(Errno::ELOOP) if last != Last::Itself => walk.again(name)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What speaks against the folder at `path`.
+pub(crate) fn folder(path: &Path) -> io::Result<Option<Doubt>> {
+    let mut walk = Walk::start(path)?;
+    while let Some(name) = walk.next_name()? {
+        walk.enter(name)?;
+    }
+    Ok(walk.doubt)
+}
+
+struct Walk {
+    /// The folder that the walk has come to, and its real path.
+    here: OwnedFd,
+    at: PathBuf,
+    /// Whether others may put things into it, and take away only their own.
+    is_shared: bool,
+    /// The names still to go, the next one last; `..` is one.
+    todo: Vec<OsString>,
+    links: usize,
+    doubt: Option<Doubt>,
+}
+
+impl Walk {
+    fn start(path: &Path) -> io::Result<Self> {
+        let here = root()?;
+        let mut walk =
+            Self { here, at: PathBuf::from("/"), is_shared: false, todo: Vec::new(), links: 0, doubt: None };
+        walk.arrive()?;
+        walk.plan(&std::path::absolute(path)?);
+        Ok(walk)
+    }
+
+    /// Puts the parts of `path` before what is to go.
+    fn plan(&mut self, path: &Path) {
+        let parts = path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        self.todo.extend(parts);
+    }
+
+    /// The next name; ways back are gone at once.
+    fn next_name(&mut self) -> io::Result<Option<OsString>> {
+        while let Some(name) = self.todo.pop() {
+            if name != ".." {
+                return Ok(Some(name));
+            }
+            self.here = openat(&self.here, "..", FOLDER, Mode::empty())?;
+            self.at.pop();
+            self.arrive()?;
+        }
+        Ok(None)
+    }
+
+    /// Goes into a folder, or where a link leads.
+    fn enter(&mut self, name: OsString) -> io::Result<()> {
+        if self.follow(&name, true)? {
+            return Ok(());
+        }
+        match openat(&self.here, name.as_os_str(), FOLDER, Mode::empty()) {
+            Ok(folder) => {
+                self.here = folder;
+                self.at.push(name);
+                self.arrive()
+            }
+            // It became a link: look again. Linux says ENOTDIR of a link that is to be a folder.
+            Err(Errno::ELOOP | Errno::ENOTDIR) if self.is_link(&name)?.is_some() => self.again(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Judges the folder that the walk has come to.
+    fn arrive(&mut self) -> io::Result<()> {
+        let stat = fstat(&self.here)?;
+        self.is_shared = stat.st_mode & 0o022 != 0;
+        let at = std::mem::take(&mut self.at);
+        self.found(judge(&at, &stat, Kind::Folder));
+        self.at = at;
+        Ok(())
+    }
+
+    /// Whether `name` is a link; then the walk goes on where it leads. Who may take a link away between the look at it and
+    /// the reading of it may write the folder that it is in, or made the link: either was judged.
+    fn follow(&mut self, name: &OsStr, allowed: bool) -> io::Result<bool> {
+        let Some(link) = self.is_link(name)? else { return Ok(false) };
+        if !allowed {
+            return Err(Errno::ELOOP.into());
+        }
+        self.count()?;
+        if self.is_shared {
+            self.found(judge(&self.at.join(name), &link, Kind::Link));
+        }
+        let target = PathBuf::from(readlinkat(&self.here, name)?);
+        if target.is_absolute() {
+            self.here = root()?;
+            self.at = PathBuf::from("/");
+            self.arrive()?;
+        }
+        self.plan(&target);
+        Ok(true)
+    }
+
+    fn is_link(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
+        let stat = fstatat(&self.here, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Ok((kind == SFlag::S_IFLNK).then_some(stat))
+    }
+
+    /// Looks at `name` once more, for somebody changes it.
+    fn again(&mut self, name: OsString) -> io::Result<()> {
+        self.todo.push(name);
+        self.count()
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        self.links += 1;
+        if self.links > LINKS { Err(Errno::ELOOP.into()) } else { Ok(()) }
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlag) -> nix::Result<File> {
+        let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        openat(&self.here, name, flags, Mode::empty()).map(File::from)
+    }
+
+    fn finish(mut self, file: File, name: &OsStr) -> io::Result<OwnFile> {
+        let metadata = file.metadata()?;
+        let kind = if metadata.is_dir() { Kind::Folder } else { Kind::File };
+        if metadata.is_file() || metadata.is_dir() {
+            self.found(judge(&self.at.join(name), &fstat(&file)?, kind));
+        }
+        Ok(OwnFile { file, metadata, doubt: self.doubt })
+    }
+
+    /// The first doubt is told: what is wrong nearer to the root comes first.
+    fn found(&mut self, doubt: Option<Doubt>) {
+        self.doubt = self.doubt.take().or(doubt);
+    }
+}
+
+/// A folder to go through, which needs no permission to list it.
+#[cfg(target_os = "linux")]
+const FOLDER: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+fn root() -> nix::Result<OwnedFd> {
+    open("/", FOLDER, Mode::empty())
+}
+
+#[cfg(target_os = "linux")]
+fn is_of_processes(folder: &impl AsFd) -> bool {
+    use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+    fstatfs(folder).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_of_processes(_: &impl AsFd) -> bool {
+    false
+}

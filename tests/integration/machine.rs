@@ -1,0 +1,327 @@
+//! What somebody else on the same machine can write is not believed, file by file, and is said with what to do about it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::process::{Home, Outcome};
+use crate::support::skipped;
+use crate::support::team::{ADMIN, free_port, start_hub, start_hub_with, start_registrar_with};
+use crate::support::terminal::Terminal;
+use crate::trouble::certificate;
+
+/// Neither root nor anybody who runs these tests.
+const STRANGER: u32 = 54_321;
+
+fn set(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// A folder below the home that anybody may write.
+fn open_folder(home: &Home, name: &str) -> PathBuf {
+    let folder = home.path().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    set(&folder, 0o777);
+    folder
+}
+
+/// The file in a folder that anybody may write; below such a folder; through a link in it; writable itself; a stranger's.
+fn ways_to(home: &Home, text: &str) -> Vec<(PathBuf, &'static str)> {
+    let make = |path: PathBuf, mode: u32| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        set(&path, mode);
+        path
+    };
+    let folder = open_folder(home, "open");
+    let good = make(home.path().join("safe/good"), 0o600);
+    let below = make(folder.join("mine/below"), 0o600);
+    set(below.parent().unwrap(), 0o700);
+    symlink(&good, folder.join("link")).unwrap();
+    let own = make(home.path().join("safe/own"), 0o620);
+    let mut ways = vec![
+        (make(folder.join("file"), 0o600), "chmod go-w "),
+        (below, "chmod go-w "),
+        (folder.join("link"), "chmod go-w "),
+        (own, "chmod go-w "),
+    ];
+    if nix::unistd::geteuid().is_root() {
+        let foreign = make(home.path().join("safe/foreign"), 0o644);
+        chown(&foreign, Some(STRANGER), None).unwrap();
+        ways.push((foreign, "chown -h 0 "));
+    } else {
+        skipped("files of another user, whom only root can make");
+    }
+    ways
+}
+
+fn refused(outcome: &Outcome, path: &Path, advice: &str) {
+    let (said, path) = (&outcome.stderr, path.display());
+    assert_eq!(outcome.code(), 2, "{path}: {said}");
+    assert!(said.contains(advice), "{path}: {said}");
+    assert_eq!(said.trim().lines().count(), 1, "{path}: {said}");
+}
+
+/// A16: neither a command nor a variable of ours is a stranger's to choose.
+#[actix_rt::test]
+async fn a_configuration_that_others_could_put_there_runs_no_recipe_and_sends_no_variable() {
+    let home = Home::new();
+    let ran = home.path().join("ran");
+    let recipe = json!({ "type": "command", "command": "touch", "args": [ran.to_str().unwrap()] });
+    let mut provider = json!({ "name": "a", "type": "vllm", "model": "m", "publish": true });
+    let config = |provider: &serde_json::Value| json!({ "llm": { "providers": [provider] } }).to_string();
+    provider["wake"] = recipe;
+    let with_recipe = config(&provider);
+    provider.as_object_mut().unwrap().remove("wake");
+    provider["apiKeyEnv"] = "HOME".into();
+    for text in [with_recipe, config(&provider)] {
+        let home = Home::new();
+        home.credentials("http://127.0.0.1:9", "token");
+        for (path, advice) in ways_to(&home, &text) {
+            let path = path.to_str().unwrap();
+            refused(&home.run(&["publish", "--config", path]).await, Path::new(path), advice);
+            let checked = home.run(&["check", "--config", path]).await;
+            assert!(checked.code() == 1 && checked.stdout.contains(advice), "{checked:?}");
+        }
+    }
+    assert!(!ran.exists());
+}
+
+/// What is less than that is a warning: an existing file goes on being read.
+#[actix_rt::test]
+async fn a_configuration_without_either_is_read_with_a_warning() {
+    let home = Home::new();
+    home.credentials("http://127.0.0.1:9", "token");
+    let text = json!({ "providers": [{ "name": "a", "type": "mock", "publish": true }] }).to_string();
+    for (path, advice) in ways_to(&home, &text) {
+        let checked = home.run(&["check", "--config", path.to_str().unwrap()]).await;
+        let line = checked.stdout.lines().find(|line| line.contains(advice));
+        assert!(line.is_some_and(|line| line.starts_with("warn")), "{path:?}: {checked:?}");
+        assert!(checked.stdout.contains("1 to publish"), "{checked:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_program_of_a_recipe_that_others_could_have_written_is_a_warning() {
+    let home = Home::new();
+    home.credentials("http://127.0.0.1:9", "token");
+    for (program, advice) in ways_to(&home, "#!/bin/sh\n") {
+        let own = program.metadata().unwrap().permissions().mode();
+        set(&program, own | 0o500);
+        let recipe = json!({ "type": "command", "command": program.to_str().unwrap() });
+        home.providers(&json!([{ "name": "a", "type": "mock", "publish": true, "wake": recipe }]));
+        let checked = home.run(&["check"]).await;
+        let line = checked.stdout.lines().find(|line| line.contains(advice));
+        assert!(line.is_some_and(|line| line.starts_with("warn")), "{program:?}: {checked:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn credentials_a_token_and_a_ca_that_others_could_put_there_are_not_used() {
+    let home = Home::new();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    for (path, advice) in ways_to(&home, &json!({ "mcpdUrl": url, "token": "t" }).to_string()) {
+        let path = path.to_str().unwrap();
+        refused(&home.run(&["get", "llm", "--credentials", path]).await, Path::new(path), advice);
+        let checked = home.run(&["check", "--credentials", path]).await;
+        assert!(checked.stdout.contains(advice), "{checked:?}");
+    }
+    let home = Home::new();
+    for (path, advice) in ways_to(&home, "0123456789abcdef\n") {
+        refused(&home.run(&["login", &url, "--token-file", path.to_str().unwrap()]).await, &path, advice);
+    }
+    let home = Home::new();
+    home.credentials(&url, "token");
+    let (cert, _) = certificate(home.path(), "127.0.0.1", 2099);
+    for (path, advice) in ways_to(&home, &fs::read_to_string(cert).unwrap()) {
+        refused(&home.run(&["get", "llm", "--ca-file", path.to_str().unwrap()]).await, &path, advice);
+    }
+    drop(silent);
+}
+
+/// A login does not write a token where somebody else could put a link to another file.
+#[actix_rt::test]
+async fn a_token_is_not_written_into_a_folder_that_others_can_write() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    let folder = open_folder(&home, "shared");
+    let token = home.write("token", ADMIN);
+    let url = format!("http://127.0.0.1:{port}");
+    let file = folder.join("credentials");
+    let words = ["login", &url, "--token-file", token.to_str().unwrap(), "--credentials"];
+    let outcome = home.run(&[&words[..], &[file.to_str().unwrap()]].concat()).await;
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    assert!(outcome.stderr.contains(&format!("chmod go-w {}", folder.display())), "{outcome:?}");
+    assert!(!file.exists());
+    set(&folder, 0o1777);
+    let outcome = home.run(&[&words[..], &[file.to_str().unwrap()]].concat()).await;
+    assert_eq!(outcome.code(), 0, "in a sticky folder nobody takes it away: {outcome:?}");
+}
+
+/// Only the folder's and the links' owners count: its own mode is mended, as it always was.
+#[actix_rt::test]
+async fn a_session_that_others_could_put_there_counts_as_none() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
+    let folder = open_folder(&home, "shared");
+    let file = folder.join("session");
+    fs::write(&file, "sess-of-a-stranger\n").unwrap();
+    let registrar = start_registrar_with(&home, &["--session-file", file.to_str().unwrap()]);
+    registrar.logs("control channel open").await;
+    assert!(registrar.stderr().contains("chmod go-w "), "{}", registrar.stderr());
+    let sessions = home.run(&["get", "session", "-o", "name"]).await.stdout;
+    assert!(sessions.contains("session/sess-") && !sessions.contains("stranger"), "{sessions}");
+}
+
+#[actix_rt::test]
+async fn a_hub_uses_no_folder_token_or_key_of_others() {
+    let home = Home::new();
+    let listen = ["hub", "--listen", "127.0.0.1:0"];
+    let folder = |name: &str| {
+        let folder = home.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        set(&folder, 0o700);
+        folder
+    };
+    let mut bad: Vec<(PathBuf, String)> = Vec::new();
+    for mode in [0o770, 0o702, 0o777] {
+        let data = folder(&format!("{mode:o}"));
+        set(&data, mode);
+        bad.push((data.clone(), format!("chmod go-w {}", data.display())));
+    }
+    let below = open_folder(&home, "open").join("below");
+    fs::create_dir(&below).unwrap();
+    set(&below, 0o700);
+    bad.push((below, format!("chmod go-w {}", home.path().join("open").display())));
+    let token = folder("token").join("admin-token");
+    fs::write(&token, "0123456789abcdef\n").unwrap();
+    set(&token, 0o660);
+    bad.push((token.parent().unwrap().to_owned(), format!("chmod go-w {}", token.display())));
+    if nix::unistd::geteuid().is_root() {
+        let foreign = folder("foreign");
+        chown(&foreign, Some(STRANGER), None).unwrap();
+        bad.push((foreign.clone(), format!("chown -h 0 {}", foreign.display())));
+        for name in ["admin-token", "hub.db", "hub.db-wal"] {
+            let file = folder(&format!("with-{name}")).join(name);
+            fs::write(&file, "").unwrap();
+            set(&file, 0o600);
+            chown(&file, Some(STRANGER), None).unwrap();
+            bad.push((file.parent().unwrap().to_owned(), format!("chown -h 0 {}", file.display())));
+        }
+    } else {
+        skipped("files of another user, whom only root can make");
+    }
+    for (data, advice) in bad {
+        let outcome = home.run(&[&listen[..], &["--data-dir", data.to_str().unwrap()]].concat()).await;
+        assert_eq!(outcome.code(), 1, "{data:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(&advice), "{data:?}: {outcome:?}");
+    }
+    let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
+    for (file, mode) in [(&cert, 0o646), (&key, 0o620)] {
+        set(file, mode);
+        let tls = ["--in-memory", "--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let outcome = home.run(&[&listen[..], &tls].concat()).await;
+        refused(&outcome, file, &format!("chmod go-w {}", file.display()));
+        set(file, 0o600);
+    }
+}
+
+#[actix_rt::test]
+async fn a_tls_key_that_everybody_can_read_is_a_warning() {
+    let home = Home::new();
+    let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
+    let warning = format!("chmod o-r {}", key.display());
+    for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+        set(&key, mode);
+        let tls = ["--in-memory", "--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let hub = home.start(&[&["hub", "--listen", "127.0.0.1:0"], &tls[..]].concat());
+        hub.logs("listens on").await;
+        assert_eq!(hub.stderr().contains(&warning), warned, "{mode:o}: {}", hub.stderr());
+        hub.signal(nix::sys::signal::Signal::SIGTERM);
+        hub.end().await;
+    }
+}
+
+/// The hub's CA vouches for the hub: a backend gets its key only from who the system trusts.
+#[actix_rt::test]
+async fn a_ca_file_vouches_for_no_backend() {
+    let (home, port, upstream) = (Home::new(), free_port(), free_port());
+    let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
+    let other = Home::new();
+    let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let backend = start_hub_with(&other, upstream, &tls);
+    let hub = start_hub(&home, port);
+    backend.logs("listens on").await;
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    let url = format!("https://127.0.0.1:{upstream}/v1");
+    let provider = json!({ "name": "a", "type": "openai", "model": "m", "url": url, "apiKey": "sk-canary-0123",
+        "publish": true });
+    home.providers(&json!([provider]));
+    let registrar = start_registrar_with(&home, &["--ca-file", cert.to_str().unwrap()]);
+    registrar.logs("control channel open").await;
+    let said = home.run(&["chat-llm", "a", "-m", "hi"]).await;
+    assert!(!said.stderr.contains("key"), "the backend was asked, and saw the key: {said:?}");
+    assert_eq!(said.code(), 1, "{said:?}");
+    drop(registrar);
+}
+
+/// What is typed is kept in a file of one's own, and not at all where that is wanted or others could read it by a link.
+#[actix_rt::test]
+async fn a_conversation_is_kept_privately_or_not_at_all() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    home.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let registrar = start_registrar_with(&home, &[]);
+    registrar.logs("control channel open").await;
+    let history = home.mcpctl().join("chat-history");
+    let talk = async |options: &[&str], text: &str| {
+        let talk = Terminal::start(&home, &[&["chat-llm", "echo"], options].concat(), 80);
+        talk.shows("> ").await;
+        talk.types(&format!("{text}\r"));
+        talk.shows(" s]\n> ").await;
+        talk.types("\u{4}");
+        let (status, said) = talk.end().await;
+        assert!(status.success(), "{said}");
+        said
+    };
+    talk(&["--no-history"], "the merger is off").await;
+    assert!(!history.exists());
+    talk(&[], "good morning").await;
+    assert!(fs::read_to_string(&history).unwrap().contains("good morning"));
+    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+    set(&history, 0o644);
+    talk(&["--no-history"], "nor is the other").await;
+    talk(&[], "good night").await;
+    let kept = fs::read_to_string(&history).unwrap();
+    assert!(kept.contains("good night") && !kept.contains("nor is"), "{kept}");
+    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+
+    fs::remove_file(&history).unwrap();
+    let precious = home.path().join("precious");
+    fs::write(&precious, "mine").unwrap();
+    symlink(&precious, &history).unwrap();
+    // Credentials are refused there, too: they come by the environment.
+    fs::remove_file(home.mcpctl().join("credentials")).unwrap();
+    set(&home.mcpctl(), 0o777);
+    let mut command = home.command(&["chat-llm", "echo"]);
+    command.env("MCPD_URL", format!("http://127.0.0.1:{port}")).env("MCPD_TOKEN", ADMIN);
+    let talk = Terminal::start_with(&mut command, 120);
+    talk.shows("nothing is kept of what you type").await;
+    talk.shows("> ").await;
+    talk.types("a word\r");
+    talk.shows(" s]\n> ").await;
+    talk.types("\u{4}");
+    talk.end().await;
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+}
