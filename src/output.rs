@@ -6,6 +6,8 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use serde_json::Value;
+
 use crate::{exit::Outcome, logging};
 
 /// Prints a line.
@@ -67,8 +69,70 @@ pub(crate) fn printable_json(text: &str) -> Cow<'_, str> {
     escape_as(text, |c| c == '\n', |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
 }
 
+/// YAML that is shown. A text with something unsafe in it is written as JSON has it, which YAML reads as well: a name that no
+/// text of the document has stands for it until the rest is written.
+pub(crate) fn yaml(value: &Value) -> Result<String, serde_yaml_ng::Error> {
+    let mut value = value.clone();
+    let mut name = "quoted".to_owned();
+    while holds(&value, &name) {
+        name.push('-');
+    }
+    let mut unsafe_texts = Vec::new();
+    take(&mut value, &name, &mut unsafe_texts);
+    let written = serde_yaml_ng::to_string(&value)?;
+    let mut pieces = written.split(name.as_str());
+    let mut yaml = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (number, rest) = piece.split_once('.').unwrap_or((piece, ""));
+        let text = number.parse().ok().and_then(|number: usize| unsafe_texts.get(number));
+        let quoted = Value::from(text.map_or("", String::as_str)).to_string();
+        yaml.push_str(&printable_json(&quoted));
+        yaml.push_str(rest);
+    }
+    Ok(yaml)
+}
+
+fn holds(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text.contains(name),
+        Value::Array(values) => values.iter().any(|value| holds(value, name)),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains(name) || holds(value, name)),
+        _ => false,
+    }
+}
+
+/// Puts a name into the place of each unsafe text.
+fn take(value: &mut Value, name: &str, unsafe_texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) => stand_in(text, name, unsafe_texts),
+        Value::Array(values) => values.iter_mut().for_each(|value| take(value, name, unsafe_texts)),
+        Value::Object(map) => {
+            for (mut key, mut value) in std::mem::take(map) {
+                stand_in(&mut key, name, unsafe_texts);
+                take(&mut value, name, unsafe_texts);
+                map.insert(key, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn stand_in(text: &mut String, name: &str, unsafe_texts: &mut Vec<String>) {
+    if text.contains(|c| is_unsafe(c) && c != '\n' && c != '\t') {
+        let number = unsafe_texts.len();
+        unsafe_texts.push(std::mem::replace(text, format!("{name}{number}.")));
+    }
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     escape_as(text, keep, |safe, c| write!(safe, "{}", c.escape_unicode()))
+}
+
+/// What moves the cursor, ends a line or turns the direction of what follows.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 fn escape_as(
@@ -76,11 +140,7 @@ fn escape_as(
     keep: impl Fn(char) -> bool,
     escaped: impl Fn(&mut String, char) -> std::fmt::Result,
 ) -> Cow<'_, str> {
-    let is_unsafe = |c: char| {
-        (c.is_control() && !keep(c))
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-    };
+    let is_unsafe = |c: char| is_unsafe(c) && !keep(c);
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -115,5 +175,29 @@ mod tests {
         let shown = printable_json(&json);
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{shown:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [forged]);
+    }
+    #[test]
+    fn yaml_reorders_nothing_and_says_the_same() {
+        let value = serde_json::json!([
+            { "name": "a", "description": "safe\u{202e}txt.exe", "prompt": "one\n\ttwo\n" },
+            { "na\u{2066}me": "quoted0.", "list": ["\u{200f}: # - \"x\" \\u202e", "quoted- quoted1.", 5, null],
+              "deep": { "\u{61c}": { "b": "\u{9b}2J\u{2028}\u{7f}" } } },
+            "größer 模型 \u{1f600}"
+        ]);
+        let shown = yaml(&value).unwrap();
+        assert!(!shown.contains(|c| is_unsafe(c) && c != '\n' && c != '\t'), "{shown:?}");
+        assert!(shown.contains("description: \"safe\\u202etxt.exe\"\n"), "{shown}");
+        assert!(shown.contains("größer 模型 \u{1f600}"), "{shown}");
+        assert_eq!(serde_yaml_ng::from_str::<Value>(&shown).unwrap(), value);
+        let plain = serde_json::json!({ "a": "b\nc", "d": [1.5, true] });
+        assert_eq!(yaml(&plain).unwrap(), serde_yaml_ng::to_string(&plain).unwrap());
+    }
+
+    #[test]
+    fn the_yaml_of_many_unsafe_texts_is_written_in_one_pass() {
+        let rows: Vec<Value> =
+            (0..20_000).map(|i| format!("\u{202e}{i}{}", "x".repeat(200)).into()).collect();
+        let rows = Value::from(rows);
+        assert_eq!(serde_yaml_ng::from_str::<Value>(&yaml(&rows).unwrap()).unwrap(), rows);
     }
 }

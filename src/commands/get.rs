@@ -160,7 +160,7 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
 /// The hub's answer as it is: YAML if that is wanted, else JSON.
 pub(super) fn document(answer: &Value, format: Option<OutputFormat>) -> Outcome {
     if format == Some(OutputFormat::Yaml) {
-        return output::piece(serde_yaml_ng::to_string(answer).map_err(anyhow::Error::from)?);
+        return output::piece(output::yaml(answer).map_err(anyhow::Error::from)?);
     }
     let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
     output::line(output::printable_json(&text))

@@ -24,11 +24,10 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
     let value = control::ask(&Places::find(global)?, &Request::Status).await?;
     match args.output {
         Some(OutputFormat::Json) => {
-            output::line(serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?)
+            let text = serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?;
+            output::line(output::printable_json(&text))
         }
-        Some(OutputFormat::Yaml) => {
-            output::piece(serde_yaml_ng::to_string(&value).map_err(anyhow::Error::from)?)
-        }
+        Some(OutputFormat::Yaml) => output::piece(output::yaml(&value).map_err(anyhow::Error::from)?),
         Some(OutputFormat::Name) => {
             for provider in value["providers"].as_array().into_iter().flatten() {
                 output::line(format!("provider/{}", text(provider, "name")))?;

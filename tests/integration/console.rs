@@ -169,6 +169,38 @@ async fn the_live_view_follows_a_publisher_that_leaves() {
     scene.is_clean(&["ERR_", "503"]).await;
 }
 
+/// A publisher may call itself and its LLMs what a page's own objects are called: it is seen like any other.
+#[actix_rt::test]
+async fn publishers_and_llms_of_odd_names_are_all_seen() {
+    let mock = json!([{ "name": "echo", "type": "mock", "publish": true }]);
+    let Some(scene) = scene_of(1280, &[], &mock).await else { return };
+    let api = Http::new(&scene.url, ADMIN);
+    for (session, llm) in
+        [("__proto__", "constructor"), ("toString", "valueof"), ("hasOwnProperty", "tostring")]
+    {
+        let provider = json!({ "name": llm, "type": "openai", "model": "m", "initialStatus": "active" });
+        let body = json!({ "providerSessionId": session, "providers": [provider] });
+        let answer = api.post("/api/v1/llms/_provider-register", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    for text in ["__proto__", "toString", "hasOwnProperty"] {
+        page.shows("[aria-labelledby=section-publishers]", text).await;
+    }
+    page.shows("[aria-labelledby=section-llms]", "constructor").await;
+    page.js("location.hash = '#/llm/constructor'").await;
+    page.shows(".heading", "inactive").await;
+    // What is not there is not found in an object's own parts.
+    page.js("location.hash = '#/llm/__proto__'").await;
+    page.shows("[role=alert]", "There is no such LLM").await;
+    for name in ["__proto__", "constructor", "toString"] {
+        page.js(&format!("location.hash = '#/{name}/x'")).await;
+        page.shows("[aria-labelledby=section-publishers]", "hasOwnProperty").await;
+    }
+    scene.is_clean(&[]).await;
+}
+
 /// A proxy may offer the hub below any path: nothing of the page leads outside.
 #[actix_rt::test]
 async fn the_console_works_below_a_path_of_a_proxy() {

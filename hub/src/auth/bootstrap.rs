@@ -9,7 +9,7 @@ use crate::model::{Role, Token};
 use crate::store::{Change, HubDir, Store, StoreError};
 
 /// The user that the first token belongs to.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 /// The id of the token that the hub made for itself: one, replaced when the file has another.
 const BOOTSTRAP: &str = "bootstrap";
 /// The id of the token that the environment set.

@@ -32,12 +32,12 @@ impl TokenSecret {
         (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
     }
 
-    /// A secret that an operator wrote: white space at its end, such as a line end, is not part of it.
+    /// A secret that an operator wrote: the line end that an editor or `echo` leaves is not part of it.
     ///
     /// # Errors
     /// Not a token: it could not travel in a header, or can be guessed.
     pub fn written(text: &str) -> Result<Self, NotAToken> {
-        let text = text.trim_ascii_end();
+        let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
         Self::parse(text).filter(|_| text.len() >= SHORTEST).ok_or(NotAToken)
     }
 

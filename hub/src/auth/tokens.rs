@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use wire::row::Timestamp;
 
 use super::attempts::Attempts;
+use super::bootstrap::ADMIN;
 use super::secret::{TokenSecret, hash};
 use crate::budget::Verdict;
 use crate::model::{Caller, Role, Token};
@@ -38,6 +39,20 @@ pub struct NewToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user name is 1 to {MAX_USER} characters of A-Z a-z 0-9 . _ @ + -, the first a letter or digit")]
 pub struct InvalidUser;
+
+/// Why a token was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CreateError {
+    /// A member would own what is the admin's.
+    #[error(
+        "'{0}' is an admin's name, and what is that user's would be this member's too: give the member another name, \
+         or make the token with role 'admin'"
+    )]
+    AdminsName(String),
+    /// It cannot be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Why a token was not revoked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -133,8 +148,27 @@ impl Tokens {
         self.by_hash.read().values().any(|token| token.id == caller.token_id && is_valid(token, now))
     }
 
+    /// The user as the first of its tokens spells it: users are told apart without case, and written in one way.
+    pub fn spelling(&self, user: String) -> String {
+        let tokens = self.by_hash.read();
+        let same = tokens.values().filter(|token| token.user.eq_ignore_ascii_case(&user));
+        let first = same.min_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        first.map_or(user, |token| token.user.clone())
+    }
+
+    /// Whether it is the name of an admin, or the one that the hub's own admin token has whenever there is one.
+    fn is_admins(&self, user: &str, now: Timestamp) -> bool {
+        let is_same = |name: &str| name.eq_ignore_ascii_case(user);
+        let is_admin = |token: &Token| token.role == Role::Admin && is_valid(token, now);
+        is_same(ADMIN) || self.by_hash.read().values().any(|token| is_admin(token) && is_same(&token.user))
+    }
+
     /// Makes a token; it works when this returns, and after a restart. The secret is nowhere else.
-    pub async fn create(&self, new: NewToken) -> Result<(Token, TokenSecret), StoreError> {
+    pub async fn create(&self, mut new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
+        new.user = self.spelling(new.user);
+        if new.role == Role::Member && self.is_admins(&new.user, clock::now()) {
+            return Err(CreateError::AdminsName(new.user));
+        }
         let secret = TokenSecret::random();
         let token = Token {
             id: random::id("tok"),

@@ -8,7 +8,7 @@ import { llm } from "./llm.js";
 import { overview } from "./overview.js";
 import { tokens } from "./tokens.js";
 
-const PAGES = { overview, chat, llm, tokens };
+const PAGES = new Map(Object.entries({ overview, chat, llm, tokens }));
 
 const main = document.getElementById("main");
 const bar = document.getElementById("bar");
@@ -34,8 +34,8 @@ function place() {
 function open({ focus = true } = {}) {
   if (!live.caller) return;
   let [name, argument] = place();
-  if (!PAGES[name] || (name === "tokens" && live.caller.role !== "admin")) name = "overview";
-  const page = PAGES[name](argument);
+  if (!PAGES.has(name) || (name === "tokens" && live.caller.role !== "admin")) name = "overview";
+  const page = PAGES.get(name)(argument);
   show(page.node, page.leave);
   document.title = `${page.title} · virtual-llm`;
   for (const entry of bar.querySelectorAll("nav a")) {

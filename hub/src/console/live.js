@@ -6,7 +6,11 @@ import { events, Refused, request } from "./api.js";
 const FIRST = 1000;
 const LONGEST = 30_000;
 
-export const live = { caller: undefined, state: "off", llms: {}, publishers: {}, tasks: {}, totals: {} };
+/** Things by their names, which publishers choose: without a prototype no name is taken (`__proto__`, `constructor`). */
+const things = () => Object.create(null);
+const nothing = () => ({ llms: things(), publishers: things(), tasks: things(), totals: things() });
+
+export const live = Object.assign(things(), { caller: undefined, state: "off" }, nothing());
 
 const watchers = new Set();
 let abort;
@@ -31,7 +35,7 @@ function apply(change) {
   for (const [section, things] of Object.entries(change)) {
     for (const [key, thing] of Object.entries(things)) {
       if (thing === null) delete live[section]?.[key];
-      else (live[section] ??= {})[key] = thing;
+      else (live[section] ??= things())[key] = thing;
     }
   }
 }
@@ -48,7 +52,7 @@ export async function connect() {
 export function disconnect() {
   abort?.abort();
   abort = undefined;
-  Object.assign(live, { caller: undefined, state: "off", llms: {}, publishers: {}, tasks: {}, totals: {} });
+  Object.assign(live, { caller: undefined, state: "off" }, nothing());
 }
 
 async function stay(answer, signal) {
@@ -61,7 +65,7 @@ async function stay(answer, signal) {
         const said = JSON.parse(data);
         if (event === "hello") live.caller = said;
         if (event === "snapshot") {
-          Object.assign(live, { llms: {}, publishers: {}, tasks: {}, totals: {} });
+          Object.assign(live, nothing());
           live.state = "live";
           wait = FIRST;
         }

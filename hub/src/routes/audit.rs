@@ -64,7 +64,7 @@ struct View {
 async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<HttpResponse, ApiError> {
     let Wanted { llm, user, since, id, limit } = wanted.into_inner();
     let since = since.map(|text| moment(&text, clock::now())).transpose()?;
-    let user = match (caller.role, user) {
+    let user = match (caller.role, user.map(|user| hub.tokens.spelling(user))) {
         (Role::Admin, user) => user,
         (Role::Member, Some(user)) if user != caller.user => return Ok(HttpResponse::Ok().json([(); 0])),
         (Role::Member, _) => Some(caller.user.clone()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
 use super::{HubData, body};
-use crate::auth::{Admin, NewToken, RevokeError, check_user};
+use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{Role, Token};
@@ -74,7 +74,10 @@ async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let wanted: Wanted = body::json(&req, payload).await?;
     let new = check(wanted, clock::now())?;
-    let (token, secret) = hub.tokens.create(new).await?;
+    let (token, secret) = hub.tokens.create(new).await.map_err(|error| match error {
+        CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
+        CreateError::Store(error) => error.into(),
+    })?;
     log::info!("{} made token {} for {}", admin.0.user, token.id, token.user);
     let mut response = HttpResponse::Created();
     response.insert_header(("cache-control", "no-store"));
@@ -115,9 +118,12 @@ fn end(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
         .and_then(|duration| i64::try_from(duration.as_millis()).ok())
         .map(|millis| now.plus_millis(millis));
     let moment = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-    from_now.or_else(moment).filter(|end| *end > now).ok_or_else(|| {
+    // A later one could not be written as RFC 3339 has it.
+    let last = Timestamp(jiff::Timestamp::MAX.as_millisecond());
+    from_now.or_else(moment).filter(|end| *end > now && *end <= last).ok_or_else(|| {
         ApiError::bad_request(
-            "expires: a time from now such as 30d or 12h, or a moment to come such as 2030-01-01T00:00:00Z",
+            "expires: a time from now such as 30d or 12h, or a moment to come such as 2030-01-01T00:00:00Z, \
+             not after the year 9999",
         )
     })
 }
@@ -147,6 +153,7 @@ mod tests {
         let now = Timestamp(1_000_000);
         assert_eq!(end("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
         assert_eq!(end("500ms", now).unwrap(), now.plus_millis(500));
+        assert_eq!(end("2932890d", now).unwrap().to_string(), "9999-12-25T00:16:40.000Z");
         assert_eq!(end("1970-01-01T01:00:00Z", now).unwrap(), Timestamp(3_600_000));
         for bad in [
             "",
@@ -158,6 +165,10 @@ mod tests {
             "1970-01-01T00:00:01Z",
             "99999999999999999999d",
             "18446744073709551615d",
+            "2932897d",
+            "70400000h",
+            "9223372036854775807ms",
+            "+010000-01-01T00:00:00Z",
         ] {
             assert!(end(bad, now).is_err(), "{bad}");
         }

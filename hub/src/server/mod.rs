@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub use error::HubError;
 pub use pulse::Pulse;
 
-use crate::auth::{self, AdminToken, NewToken, TokenSecret, Tokens, guard};
+use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
 use crate::core::{Hub, Phase};
 use crate::door::{self, Doors, Room};
@@ -184,7 +184,7 @@ impl HubHandle {
     }
 
     /// Makes a token for `user` and gives its secret away.
-    pub async fn mint_token(&self, user: &str, role: Role) -> Result<String, StoreError> {
+    pub async fn mint_token(&self, user: &str, role: Role) -> Result<String, CreateError> {
         let new = NewToken { user: user.to_owned(), role, expires_at: None };
         let (_, secret) = self.hub.tokens.create(new).await?;
         Ok(secret.reveal().to_owned())

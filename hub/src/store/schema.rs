@@ -93,6 +93,27 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- Where the caller was.
     ALTER TABLE audit ADD COLUMN address TEXT;
+", "
+    -- Users are told apart without case: what was written in several ways is the user's of the oldest token.
+    CREATE TEMP TABLE spelling AS
+        SELECT user AS known, min(created_at) FROM tokens GROUP BY user COLLATE NOCASE;
+    UPDATE llms SET owner = known FROM temp.spelling
+        WHERE owner <> known AND owner = known COLLATE NOCASE;
+    UPDATE agents SET owner = known FROM temp.spelling
+        WHERE owner <> known AND owner = known COLLATE NOCASE;
+    UPDATE sessions SET owner = known FROM temp.spelling
+        WHERE owner <> known AND owner = known COLLATE NOCASE;
+    UPDATE tasks SET owner = known FROM temp.spelling
+        WHERE owner <> known AND owner = known COLLATE NOCASE;
+    UPDATE audit SET user = known FROM temp.spelling
+        WHERE user <> known AND user = known COLLATE NOCASE;
+    UPDATE tokens SET user = known FROM temp.spelling
+        WHERE user <> known AND user = known COLLATE NOCASE;
+    DELETE FROM stored;
+    INSERT INTO stored
+        SELECT owner, sum(512 + ifnull(octet_length(request), 0) + ifnull(octet_length(result_body), 0))
+        FROM tasks GROUP BY owner;
+    DROP TABLE temp.spelling;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
@@ -158,5 +179,34 @@ mod tests {
             let audit = rows::all(&conn, "SELECT * FROM audit", [], rows::audit).unwrap().remove(0);
             assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
         }
+    }
+
+    #[test]
+    fn a_user_whose_name_was_written_in_several_ways_is_one_from_then_on() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let before = MIGRATIONS.iter().position(|sql| sql.contains("spelling")).unwrap();
+        for sql in &MIGRATIONS[..before] {
+            conn.execute_batch(sql).unwrap();
+        }
+        conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        conn.pragma_update(None, "user_version", i64::try_from(before).unwrap()).unwrap();
+        conn.execute_batch(
+            "INSERT INTO tokens VALUES ('b', x'02', 'CAROL', 'member', 7, NULL, NULL),
+                ('a', x'01', 'carol', 'member', 9, NULL, NULL), ('c', x'03', 'dave', 'member', 8, NULL, NULL);
+             INSERT INTO sessions VALUES ('s1', 'carol', 1, 1), ('s2', 'Dave', 1, 1), ('s3', 'erin', 1, 1);
+             INSERT INTO tasks (id, owner, role, target, state, streaming, result_body, created_at, updated_at)
+                VALUES ('t1', 'carol', 'member', 'a', 'completed', 0, '12345', 1, 2),
+                    ('t2', 'CAROL', 'member', 'a', 'completed', 0, '12', 1, 2);
+             INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms)
+                VALUES ('t1', 'carol', 'a', 'm', 0, 200, 1, 7);",
+        )
+        .unwrap();
+        migrate(&mut conn).unwrap();
+        let texts = |sql: &str| -> Vec<String> { rows::all(&conn, sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!(texts("SELECT user FROM tokens ORDER BY id"), ["CAROL", "CAROL", "dave"]);
+        assert_eq!(texts("SELECT owner FROM sessions ORDER BY id"), ["CAROL", "dave", "erin"]);
+        assert_eq!(texts("SELECT owner FROM tasks"), ["CAROL", "CAROL"]);
+        assert_eq!(texts("SELECT user FROM audit"), ["CAROL"]);
+        assert_eq!(texts("SELECT owner || ' ' || bytes FROM stored"), ["CAROL 1031"]);
     }
 }
