@@ -9,6 +9,7 @@ use tokio::{net::UnixDatagram, time::timeout};
 use crate::support::{
     PATIENCE,
     process::{Home, Process},
+    skipped,
 };
 
 /// The manager's end of the socket.
@@ -110,9 +111,35 @@ async fn systemd_accepts_both_units() {
         verify.args(of_user.then_some("--user")).arg("verify").arg(&unit);
         // The manager of a user wants a place to run in.
         let Ok(said) = verify.env("XDG_RUNTIME_DIR", home.path()).output() else {
-            return eprintln!("skipped: no systemd-analyze here");
+            return skipped("both units in systemd-analyze, which is not here");
         };
         let words = String::from_utf8_lossy(&said.stderr);
         assert!(said.status.success() && !words.contains(name), "{unit:?}: {words}");
+    }
+}
+
+/// systemd's own score of what a unit may do, from 0 to 100.
+#[actix_rt::test]
+async fn the_hubs_unit_leaves_it_little_of_the_machine() {
+    let home = Home::new();
+    for (listen, most) in [("127.0.0.1:8787", "20"), ("0.0.0.0:443", "25")] {
+        let words =
+            ["service", "install", "hub", "--manager", "systemd", "--print", "--", "--listen", listen];
+        let printed = home.run(&words).await;
+        let unit = home.path().join("virtual-llm-hub.service");
+        std::fs::write(&unit, &printed.stdout).unwrap();
+        let mut analyze = std::process::Command::new("systemd-analyze");
+        analyze.args(["security", "--offline=true", "--no-pager", "--threshold", most]).arg(&unit);
+        let Ok(said) = analyze.output() else {
+            return skipped("the score of the hub's unit, for there is no systemd-analyze here");
+        };
+        let table = String::from_utf8_lossy(&said.stdout);
+        assert!(
+            table.contains("Overall exposure level"),
+            "{table} {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        assert!(said.status.success(), "{listen}: {table}");
+        assert!(!String::from_utf8_lossy(&said.stderr).contains("ignoring"), "{said:?}");
     }
 }

@@ -46,6 +46,10 @@ RestartPreventExitStatus=2 3
 WatchdogSec=60
 # A model server that a wake recipe started outlives the registrar.
 KillMode=process
+# What recipes run has the rights of this unit, and wants yours: a GPU, sudo, more memory than any limit here.
+UMask=0077
+# A core dump would have prompts and keys in it.
+LimitCORE=0:infinity
 # Longer than any sensible --drain-timeout: the registrar keeps to that by itself.
 TimeoutStopSec=15min
 
@@ -63,6 +67,12 @@ fn hub(line: &[String]) -> String {
         // The folder that StateDirectory makes.
         line.extend(["--data-dir", "/var/lib/virtual-llm"].map(str::to_owned));
     }
+    // In a user namespace of its own it could not bind a port of root's.
+    let privileges = if needs_root_port(&line) {
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE"
+    } else {
+        "CapabilityBoundingSet=\nPrivateUsers=yes"
+    };
     format!(
         "[Unit]
 Description=virtual-llm hub
@@ -78,20 +88,61 @@ RestartPreventExitStatus=2
 WatchdogSec=60
 # Two descriptors a publisher and two a caller; the usual 1024 would be the limit of a team.
 LimitNOFILE=65536
+# It refuses work long before; this is for what nobody thought of.
+MemoryMax=50%
+# A core dump would have prompts and keys in it.
+LimitCORE=0
+UMask=0077
 DynamicUser=yes
 StateDirectory=virtual-llm
 StateDirectoryMode=0700
+# It serves its port and writes its folder, and needs nothing else of the machine.
+{privileges}
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+KeyringMode=private
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+# The limit of open files is raised to what LimitNOFILE allows.
+SystemCallFilter=prlimit64 getrlimit setrlimit
 
 [Install]
 WantedBy=multi-user.target
 ",
         quoted(&line)
     )
+}
+
+/// Whether the hub is to listen on a port below 1024.
+fn needs_root_port(line: &[String]) -> bool {
+    let next = line.iter().skip(1).map(Some).chain([None]);
+    let given = line.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix("--listen") {
+        Some("") => next.map(String::as_str),
+        Some(rest) => rest.strip_prefix('='),
+        None => None,
+    });
+    let port = given.last().and_then(|listen| listen.rsplit_once(':')?.1.parse().ok());
+    port.is_some_and(|port: u16| (1..1024).contains(&port))
 }
 
 /// The words of a command line, each safe from systemd's own quotes, variables (`$`) and specifiers (`%`).

@@ -50,6 +50,23 @@ fn a_hub_without_a_place_keeps_its_data_where_the_system_does() {
 }
 
 #[test]
+fn a_hub_may_bind_a_port_of_roots_where_it_is_to_and_nothing_else() {
+    for (listen, is_roots) in [
+        (&["--listen", "0.0.0.0:443"][..], true),
+        (&["--listen=[::]:80"], true),
+        (&["--listen", "0.0.0.0:1024"], false),
+        (&["--listen=127.0.0.1:0"], false),
+        (&["--tls-cert", "/c:443"], false),
+        (&[], false),
+    ] {
+        let unit = systemd::service(Served::Hub, &line(&[&["hub", "--"], listen].concat())).unwrap().text;
+        assert_eq!(unit.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), is_roots, "{listen:?}");
+        assert_eq!(unit.contains("\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"), is_roots, "{listen:?}");
+        assert_eq!(unit.contains("\nCapabilityBoundingSet=\nPrivateUsers=yes\n"), !is_roots, "{listen:?}");
+    }
+}
+
+#[test]
 fn a_property_list_holds_each_word_as_it_is() {
     let list = launchd::service(Served::Publish, &line(&["--home", "/a & <b>"])).unwrap();
     assert!(list.text.contains("    <string>/a &amp; &lt;b&gt;</string>\n"), "{}", list.text);
