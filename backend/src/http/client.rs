@@ -86,7 +86,7 @@ pub(super) struct Returned {
 impl Returned {
     /// Keeps a connection on which one request and its one answer are over, and nothing else came.
     pub(super) fn give_back(&self, mut connection: Connection) {
-        if connection.is_idle() {
+        if connection.is_done() {
             self.client.put(&self.origin, connection);
         }
     }
@@ -175,7 +175,7 @@ impl Client {
             // The last one given back is the one most likely to be open.
             let (since, mut connection) = self.0.idle.borrow_mut().get_mut(origin)?.pop()?;
             // A server that closed it, or spoke unasked, is not waiting for a request.
-            if since.elapsed() < KEEP_ALIVE && connection.is_idle() {
+            if since.elapsed() < KEEP_ALIVE && connection.is_quiet() {
                 return Some(connection);
             }
         }

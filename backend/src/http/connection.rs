@@ -63,10 +63,15 @@ impl Connection {
         self.drive(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Whether the connection waits for a request: the last answer was read to its end and nothing came behind it.
-    pub(super) fn is_idle(&mut self) -> bool {
+    /// Whether the last answer was read to its end, and the connection can be kept for another request.
+    pub(super) fn is_done(&mut self) -> bool {
         self.drive_now();
-        self.driver.is_some() && self.sender.is_ready() && !self.is_large && self.watch.is_quiet()
+        self.driver.is_some() && self.sender.is_ready() && !self.is_large
+    }
+
+    /// Whether a request may be sent now: nothing came behind the last answer.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.watch.is_quiet() && self.is_done()
     }
 
     /// Whether nothing more can come.

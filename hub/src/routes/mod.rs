@@ -27,6 +27,7 @@ mod register;
 mod result;
 mod sessions;
 mod stream;
+mod task_answers;
 mod task_list;
 mod task_stream;
 mod tasks;
@@ -52,8 +53,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
         // Routes are tried in this order, and one with a name in it costs a regular expression: what every call takes comes first.
         openai::register(config);
-        result::register(config);
-        upload::register(config);
+        task_answers::register(config);
         healthz::register(config);
         readyz::register(config);
         metrics::register(config);

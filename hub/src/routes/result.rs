@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use actix_web::web::{Path, Payload, ServiceConfig, post};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use wire::features::SESSION_HEADER;
 use wire::result::TaskResult;
@@ -13,20 +13,16 @@ use crate::heavy::heavy;
 use crate::model::Caller;
 use crate::relay::{Rejection, Sender, Submitted, refuse, submit};
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config.route("/api/v1/llms/_provider-task/{id}/result", post().to(respond));
-}
-
-async fn respond(
+pub(super) async fn respond(
     hub: HubData,
     caller: Caller,
-    req: HttpRequest,
-    id: Path<String>,
+    req: &HttpRequest,
+    id: &str,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let from = sender(&req, &caller, &id);
+    let from = sender(req, &caller, id);
     // One that broke off on its way may come again; one that is too large never gets smaller.
-    let (body, _held) = body::read(&req, payload, body::RESULT).await.inspect_err(|error| {
+    let (body, _held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             refuse(&hub, from);
         }

@@ -1,6 +1,6 @@
 //! `POST /api/v1/llms/_provider-task/{id}/stream` (SPEC.md section 4, `result-stream`).
 
-use actix_web::web::{Path, Payload, ServiceConfig, post};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::HubData;
@@ -10,20 +10,16 @@ use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
 use crate::relay::upload;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config.route("/api/v1/llms/_provider-task/{id}/stream", post().to(respond));
-}
-
-async fn respond(
+pub(super) async fn respond(
     hub: HubData,
     caller: Caller,
-    req: HttpRequest,
-    id: Path<String>,
+    req: &HttpRequest,
+    id: &str,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     if !codings(req.headers())?.is_empty() {
         let text = "an answer that is uploaded piece by piece has no Content-Encoding";
         return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
     }
-    answer(upload(&hub, sender(&req, &caller, &id), payload).await)
+    answer(upload(&hub, sender(req, &caller, id), payload).await)
 }

@@ -301,6 +301,8 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
+const SCOPE: &str = r#"config.service(scope("/api/v1/llms/_provider-task").default_service(to(respond)));"#;
+
 /// Every `.route(path, method().to(…))` of the crate, wherever it stands.
 fn registered() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
@@ -308,7 +310,16 @@ fn registered() -> BTreeSet<(String, String)> {
     sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
     for source in files {
         // A client has a `.service()`, too, and a task-local value a `.scope()`.
-        let source = source.replace(".service()", "").replace("CURRENT.scope(", "");
+        let mut source = source.replace(".service()", "").replace("CURRENT.scope(", "");
+        if source.contains(SCOPE) {
+            // The one scope: its handler tells the paths behind it apart.
+            for arm in source.split("Some((id, \"").skip(1) {
+                let last = arm.split('"').next().unwrap();
+                let path = format!("/api/v1/llms/_provider-task/{{id}}/{last}");
+                found.insert(("POST".to_owned(), shape(&path)));
+            }
+            source = source.replace(SCOPE, "");
+        }
         for others in [
             ".service(",
             ".resource(",
