@@ -48,7 +48,7 @@ pub struct Credentials {
     pub hub_url: String,
     /// The bearer token.
     pub token: Secret,
-    /// Read again on a 401: the token of this file replaces `token` when it differs. Its `mcpdUrl` is not taken over.
+    /// Read again on a 401 or 429: the token of this file replaces `token` when it differs. Its `mcpdUrl` is not taken over.
     pub file: Option<PathBuf>,
     /// Whether the token may go over plain http to another machine.
     pub allow_insecure: bool,

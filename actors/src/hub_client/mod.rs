@@ -151,8 +151,9 @@ impl HubClient {
                 .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
                 .no_decompress()
         };
+        let used = self.inner.token.current();
         let mut response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.inner.token.read_again().await {
+        if self.inner.token.read_again(response.status(), &used).await {
             response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
         }
         if response.status() != StatusCode::OK {
@@ -184,7 +185,7 @@ impl HubClient {
         self.post_by(&self.inner.control, call, path, body).await
     }
 
-    /// One POST; a 401 reads the credentials again and tries once more.
+    /// One POST; a refusal that may be about the token reads the credentials again and tries once more.
     async fn post_by(
         &self,
         client: &Client,
@@ -204,8 +205,9 @@ impl HubClient {
             read(call, response).await
         };
         let twice = async {
+            let used = self.inner.token.current();
             let answer = once().await?;
-            if answer.status == StatusCode::UNAUTHORIZED && self.inner.token.read_again().await {
+            if self.inner.token.read_again(answer.status, &used).await {
                 return once().await;
             }
             Ok(answer)

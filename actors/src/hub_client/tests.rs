@@ -145,6 +145,47 @@ async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     );
 }
 
+/// F22: a hub that others guess tokens at refuses an old one with 429: the new one in the file goes on at once. One that
+/// is refused for another reason is not sent again.
+#[actix::test]
+async fn a_429_is_tried_again_with_another_token_and_not_with_the_same() {
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let write = |token: &str| std::fs::write(&file, format!(r#"{{"token":"{token}"}}"#)).unwrap();
+    let mut credentials = hub.credentials();
+    credentials.file = Some(file.clone());
+    let client = HubClient::new(&credentials).unwrap();
+    let refuse_all = || {
+        for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
+            hub.script(route, [Reply::status(429)]);
+        }
+    };
+    write("token-of-the-test");
+    refuse_all();
+    let busy = client.heartbeat(beat()).await.unwrap_err();
+    assert_eq!(busy.kind(), HubErrorKind::Retry);
+    assert!(matches!(
+        client.post_result(&id("t"), Bytes::from_static(b"{}")).await,
+        Posted::Failed { nothing_taken: true, .. }
+    ));
+    assert!(client.open_channel(session()).await.is_err());
+    assert_eq!(hub.calls("_provider-heartbeat").len() + hub.calls("/result").len(), 2, "each is sent once");
+
+    write("rotated");
+    hub.script("_provider-heartbeat", [Reply::status(429), Reply::status(429)]);
+    // Both were sent with the old one, whichever reads the file first.
+    let (one, two) = futures_util::join!(client.heartbeat(beat()), client.heartbeat(beat()));
+    assert_eq!((one, two), (Ok(()), Ok(())));
+    let last = hub.calls("_provider-heartbeat").last().unwrap().headers["authorization"].clone();
+    assert_eq!(last, "Bearer rotated");
+
+    write("rotated-again");
+    refuse_all();
+    let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
+    assert_eq!(posted, Posted::Taken);
+}
+
 /// F15, F16: only 200 with an event stream is a channel.
 #[actix::test]
 async fn a_page_of_a_captive_portal_is_no_channel() {

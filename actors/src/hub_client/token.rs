@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use awc::http::StatusCode;
 use own_files::OwnFile;
 use serde::Deserialize;
 
@@ -31,14 +32,24 @@ impl Token {
         format!("Bearer {}", self.current.borrow().reveal())
     }
 
-    /// Reads the file again after a 401. Whether another try is worth it: there is a file with a token in it, be
-    /// it a newer one or the same (a hub may have been restarting).
-    pub(super) async fn read_again(&self) -> bool {
+    /// The token itself.
+    pub(super) fn current(&self) -> Secret {
+        self.current.borrow().clone()
+    }
+
+    /// Reads the file again after a refusal of `used` that may be about the token. Whether another try is worth it: after
+    /// a 401 if there is a file with a token in it, be it a newer one or the same (a hub may have been restarting); after
+    /// a 429, which an old token gets where others guess, only if it is another one.
+    pub(super) async fn read_again(&self, refusal: StatusCode, used: &Secret) -> bool {
+        if !matches!(refusal, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
+            return false;
+        }
         let Some(file) = self.file.clone() else { return false };
         let read = actix_rt::task::spawn_blocking(move || read(&file)).await;
         let Ok(Some(token)) = read else { return false };
+        let is_another = token != *used;
         *self.current.borrow_mut() = token;
-        true
+        is_another || refusal == StatusCode::UNAUTHORIZED
     }
 
     /// A hub that quotes the token in its refusal does not get it into our logs.

@@ -7,7 +7,6 @@ use std::io;
 
 use actix_codec::Framed;
 use actix_http::h1::{ClientCodec, MessageType};
-use awc::http::StatusCode;
 use awc::http::header::{CONNECTION, RETRY_AFTER};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -37,6 +36,7 @@ impl HubClient {
         let connecting = inner.uploads.get(&inner.address, inner.tls.as_ref());
         let connection = connecting.await.map_err(|error| HubError::unconnected(CALL, &error))?;
         let (read, mut write) = split(connection);
+        let used = inner.token.current();
         let head = self.head(&format!("_provider-task/{}/stream", task.encoded()));
         let sending = Box::pin(send(&mut write, head, &mut pieces));
         let answering = Box::pin(read_answer(read));
@@ -58,12 +58,11 @@ impl HubClient {
         }
         match answer.status {
             status if status.is_success() => Ok(()),
-            StatusCode::UNAUTHORIZED => {
+            status => {
                 // The body is spent: what comes next has the new token.
-                inner.token.read_again().await;
+                inner.token.read_again(status, &used).await;
                 Err(self.refused(CALL, &answer))
             }
-            _ => Err(self.refused(CALL, &answer)),
         }
     }
 
