@@ -3,6 +3,7 @@
 //! Not an actor: a result must outlive the crash of whoever made it. The ledger knows which ids ran, a
 //! [`Ticket`] is the duty to end one, and each result is delivered by a future of its own.
 
+mod backlog;
 mod ledger;
 mod patience;
 mod ticket;
@@ -24,6 +25,8 @@ use wire::{TaskId, texts};
 use crate::supervise::contained;
 use crate::uplink::{Posted, Uplink};
 
+use backlog::MAX_BACKLOG;
+pub(crate) use backlog::{Backlog, Load};
 use ledger::{Ledger, Seen};
 pub(crate) use patience::Patience;
 pub use ticket::Ticket;
@@ -31,6 +34,9 @@ pub use ticket::Ticket;
 /// Bytes of results that may wait for the hub before finished tasks keep their slots: one answer of the largest
 /// size that a backend may give.
 const MAX_WAITING: usize = 64 << 20;
+
+/// Bytes of results that wait for the hub at most, however many ended at once: further ones give way to an error.
+const MAX_HELD: usize = 256 << 20;
 
 /// Results that are on their way to the hub at once, a connection each: a hub that answers none of them must not have
 /// all of the descriptors that a process may open (1,024, often).
@@ -42,6 +48,8 @@ const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
 const LOST: &str = "the publisher crashed before it could answer";
+/// The error of a task whose result has no room.
+const NO_ROOM: &str = "too many answers of this publisher wait for the hub: this one was dropped";
 
 /// Delivers results. Clones are the same one.
 #[derive(Clone)]
@@ -53,6 +61,9 @@ struct Inner {
     uplink: Rc<dyn Uplink>,
     ledger: RefCell<Ledger>,
     waiting: Cell<usize>,
+    /// [`MAX_HELD`], but in tests.
+    most: usize,
+    backlog: Backlog,
     posting: Semaphore,
     /// Ended tasks whose result is on its way again.
     again: RefCell<HashSet<TaskId>>,
@@ -65,11 +76,18 @@ struct Inner {
 impl Outbox {
     /// An outbox on the current arbiter.
     pub fn new(uplink: Rc<dyn Uplink>) -> Self {
+        Self::with_room(uplink, MAX_HELD, MAX_BACKLOG)
+    }
+
+    /// One that holds so many bytes of results, and of requests that wait.
+    pub(crate) fn with_room(uplink: Rc<dyn Uplink>, results: usize, requests: usize) -> Self {
         let (lost, found) = mpsc::unbounded_channel();
         let inner = Rc::new(Inner {
             uplink,
             ledger: RefCell::default(),
             waiting: Cell::new(0),
+            most: results,
+            backlog: Backlog::new(requests),
             posting: Semaphore::new(MAX_POSTING),
             again: RefCell::default(),
             changed: Notify::new(),
@@ -131,6 +149,11 @@ impl Outbox {
         }
     }
 
+    /// What waits for its turn, at all providers.
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.inner.backlog
+    }
+
     /// The way to the hub, for what goes up before the ending.
     pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
         Rc::clone(&self.inner.uplink)
@@ -166,6 +189,15 @@ impl Inner {
             return log::debug!("task {id} came again while its result is on its way");
         }
         let inner = Rc::clone(self);
+        let body = if inner.waiting.get().saturating_add(body.len()) <= inner.most {
+            body
+        } else {
+            log::warn!(
+                "task {id}: its result is dropped, {} MiB of others wait for the hub",
+                inner.most >> 20
+            );
+            TaskResult::error(NO_ROOM).to_json().into()
+        };
         inner.waiting.set(inner.waiting.get() + body.len());
         actix_rt::spawn(async move {
             let posting = contained(Arc::clone(&inner.name), inner.post(&id, body.clone()));

@@ -198,6 +198,36 @@ impl Uplink for Silent {
     }
 }
 
+/// P7: what the hub does not take is bounded in bytes: a result beyond that gives way to an error, which is an ending all
+/// the same, and when the hub takes results again they go out whole.
+#[actix::test]
+async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
+    pause();
+    let hub =
+        Rc::new(Hub { answers: RefCell::new(std::iter::repeat_n(failed(), 9).collect()), ..Hub::default() });
+    let outbox = Outbox::with_room(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
+    let large = TaskResult::answer(200, &format!(r#"{{"x":"{}"}}"#, "y".repeat(700 << 10))).unwrap();
+    for name in ["first", "second", "third"] {
+        outbox.finish(outbox.admit(&id(name)).unwrap(), &large);
+    }
+    outbox.finish(outbox.admit(&id("small")).unwrap(), &error("e"));
+    outbox.settled().await;
+    outbox.finish(outbox.admit(&id("fourth")).unwrap(), &large);
+    outbox.settled().await;
+    let mut last = std::collections::HashMap::new();
+    for (_, task, body) in &*hub.posts.borrow() {
+        last.insert(task.clone(), body.clone());
+    }
+    for whole in ["first", "fourth"] {
+        assert_eq!(last[whole], large.to_json(), "{whole}");
+    }
+    for dropped in ["second", "third"] {
+        assert_eq!(last[dropped], error(NO_ROOM).to_json(), "{dropped}");
+    }
+    assert_eq!(last["small"], r#"{"error":"e"}"#);
+    assert_eq!(outbox.inner.waiting.get(), 0);
+}
+
 /// P7, F10, F11: however many results a hub leaves unanswered, few are on their way at once; and however often it asks
 /// for one again, that is on its way once.
 #[actix::test]

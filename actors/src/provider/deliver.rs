@@ -24,6 +24,8 @@ const UPLOAD_DEPTH: usize = 2;
 const WRITE: usize = 32 << 10;
 /// Chunks that may wait behind a POST before the backend is slowed down.
 const BACKLOG: usize = 256;
+/// Bytes of them: a few thousand tokens, or one large chunk.
+const BACKLOG_BYTES: usize = 1 << 20;
 
 /// Bytes of a merged chunk: some hundred tokens. Each merge reads it again, and a hub that is away must not grow it.
 const MERGED: usize = 16 << 10;
@@ -107,10 +109,11 @@ pub(super) async fn post_chunks(
     from: &Generation,
 ) -> (Ending, u64) {
     let numbered = features.has(Feature::ChunkSeq);
-    let mut chunks = Chunks { uplink, id, numbered, seq: 0, pieces: 0, backlog: VecDeque::new(), end: None };
+    let mut chunks =
+        Chunks { uplink, id, numbered, seq: 0, pieces: 0, backlog: VecDeque::new(), size: 0, end: None };
     chunks.take(first);
     let ending = loop {
-        let Some(data) = chunks.backlog.pop_front() else {
+        let Some(data) = chunks.pop() else {
             match chunks.end.take() {
                 Some(Ok(())) => break Ending::Result(TaskResult::done(chunks.number())),
                 Some(Err(error)) => break failed(error.to_string()),
@@ -121,7 +124,7 @@ pub(super) async fn post_chunks(
         let seq = chunks.number();
         let mut posting = chunks.post(TaskResult::chunk(data, seq).to_json().into());
         let posted = loop {
-            if chunks.end.is_some() || chunks.backlog.len() >= BACKLOG {
+            if chunks.end.is_some() || chunks.is_full() {
                 break posting.await;
             }
             match select(posting, pin!(from.piece())).await {
@@ -147,22 +150,37 @@ struct Chunks<'a> {
     seq: u64,
     pieces: u64,
     backlog: VecDeque<String>,
+    /// Its bytes.
+    size: usize,
     end: Option<Result<(), BackendError>>,
 }
 
 impl<'a> Chunks<'a> {
+    fn is_full(&self) -> bool {
+        self.backlog.len() >= BACKLOG || self.size >= BACKLOG_BYTES
+    }
+
+    fn pop(&mut self) -> Option<String> {
+        let data = self.backlog.pop_front()?;
+        self.size -= data.len();
+        Some(data)
+    }
+
     fn take(&mut self, piece: Piece) {
         match piece {
             Some(Ok(data)) => {
                 self.pieces += 1;
                 // A number for each chunk, so numbered ones stay as they are.
                 let merged = match self.backlog.back_mut() {
-                    Some(last) if !self.numbered && last.len() < MERGED => {
-                        wire::merge::merged(last, &data).map(|merged| *last = merged)
-                    }
+                    Some(last) if !self.numbered && last.len() < MERGED => wire::merge::merged(last, &data)
+                        .map(|merged| {
+                            self.size = self.size - last.len() + merged.len();
+                            *last = merged;
+                        }),
                     _ => None,
                 };
                 if merged.is_none() {
+                    self.size += data.len();
                     self.backlog.push_back(data);
                 }
             }
@@ -204,4 +222,39 @@ impl<'a> Chunks<'a> {
 
 fn failed(message: impl Into<String>) -> Ending {
     Ending::Result(TaskResult::error(message.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::test_hub::desk::DeskUplink;
+
+    proptest! {
+        /// P7: what waits behind a POST is counted as it is, and full with a megabyte, however few chunks that are.
+        #[test]
+        fn what_waits_behind_a_post_is_bounded_in_bytes(
+            steps in prop::collection::vec(prop::option::weighted(0.7, 0_usize..400_000), 1..60),
+            numbered in any::<bool>(),
+        ) {
+            let (uplink, id) = (DeskUplink(std::rc::Rc::default()), TaskId::parse("t").unwrap());
+            let (backlog, end) = (VecDeque::new(), None);
+            let mut chunks =
+                Chunks { uplink: &uplink, id: &id, numbered, seq: 0, pieces: 0, backlog, size: 0, end };
+            for step in steps {
+                match step {
+                    Some(size) if !chunks.is_full() => {
+                        let text = "x".repeat(size);
+                        let data = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
+                        chunks.take(Some(Ok(data)));
+                    }
+                    _ => drop(chunks.pop()),
+                }
+                let size: usize = chunks.backlog.iter().map(String::len).sum();
+                prop_assert_eq!(chunks.size, size);
+                prop_assert!(size < BACKLOG_BYTES + 400_100);
+            }
+        }
+    }
 }

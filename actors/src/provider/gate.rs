@@ -38,12 +38,20 @@ impl<W, R> Gate<W, R> {
             return Admission::Closed(work);
         }
         // What can run at once does not wait, so a queue of no room still serves.
-        let free = if self.paused { 0 } else { self.limit.saturating_sub(self.running.len()) };
-        if self.waiting.len() >= self.room.saturating_add(free) {
+        if self.waiting.len() >= self.room.saturating_add(self.free()) {
             return Admission::Full(work);
         }
         self.waiting.push_back((id, work));
         Admission::Waits
+    }
+
+    fn free(&self) -> usize {
+        if self.paused { 0 } else { self.limit.saturating_sub(self.running.len()) }
+    }
+
+    /// Whether one that comes now has to wait, if it is taken in.
+    pub(super) fn makes_wait(&self) -> bool {
+        !self.closed && self.waiting.len() >= self.free()
     }
 
     /// The next that may run. Who takes it [`start`](Self::start)s it.

@@ -23,6 +23,14 @@ pub struct Infer {
     pub agreed: Agreed,
 }
 
+impl Infer {
+    /// Bytes that it takes while it waits.
+    pub(crate) fn size(&self) -> usize {
+        let headers: usize = self.task.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.task.request.get().len() + headers
+    }
+}
+
 /// From `StreamActor`, to every provider: the caller of a task went away. If lost, the result POST's 404 says the same.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

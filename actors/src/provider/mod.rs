@@ -10,6 +10,7 @@ mod health;
 mod job;
 pub mod links;
 pub mod messages;
+mod refuse;
 
 #[cfg(test)]
 mod tests;
@@ -19,14 +20,11 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use wire::result::TaskResult;
-use wire::row::Timestamp;
-use wire::{Feature, TaskId, openai, texts};
+use wire::{Feature, TaskId, texts};
 
 use crate::backend::{self, Backend};
-use crate::failed::{self, Code};
 use crate::options::ProviderConfig;
-use crate::outbox::{Outbox, Ticket};
+use crate::outbox::{Load, Outbox};
 use crate::status::Pause;
 use crate::supervise::{CrashReporter, contained};
 use crate::wake::messages::PowerChanged;
@@ -45,7 +43,7 @@ pub struct ProviderActor {
     crashes: CrashReporter,
     backend: Rc<dyn Backend>,
     /// Outlives a crash: what waits and what runs has callers.
-    gate: Gate<Infer, oneshot::Sender<Stop>>,
+    gate: Gate<Waiting, oneshot::Sender<Stop>>,
     /// Outlives one too: whom we put to sleep stays asleep.
     health: Health,
     /// The owner's pause; also outlives a crash.
@@ -55,6 +53,13 @@ pub struct ProviderActor {
     tasks_done: u64,
     tokens_per_second: Option<f64>,
     state: State,
+}
+
+/// A task that waits, and what it counts for.
+#[derive(Debug)]
+struct Waiting {
+    infer: Infer,
+    _load: Load,
 }
 
 /// What a crash resets.
@@ -104,7 +109,7 @@ impl ProviderActor {
     /// Starts what may run.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
         while !self.state.rest.begins
-            && let Some((id, infer)) = self.gate.next()
+            && let Some((id, Waiting { infer, .. })) = self.gate.next()
         {
             let (stop, stopped) = oneshot::channel();
             self.gate.start(id.clone(), stop);
@@ -131,22 +136,6 @@ impl ProviderActor {
         }
         self.changed(ctx);
     }
-
-    fn refuse_paused(&self, ticket: Ticket, pause: Pause) {
-        failed::note(&ticket, &self.config.name, Code::Word("paused"));
-        let text = texts::paused(self.config.wire_name.as_str(), pause.until);
-        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
-        let seconds = pause.until.map(|until| until.millis_since(now).div_ceil(1000).max(1));
-        let body = openai::error_body(&text, "server_error", Some(texts::PAUSED));
-        let result = TaskResult::answer(503, &body).unwrap_or_else(|_| TaskResult::error(text));
-        self.outbox
-            .finish(ticket, &result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok())));
-    }
-
-    fn refuse(&self, ticket: Ticket, error: &str) {
-        failed::note(&ticket, &self.config.name, Code::of_text(error));
-        self.outbox.finish(ticket, &TaskResult::error(error));
-    }
 }
 
 impl Actor for ProviderActor {
@@ -171,8 +160,8 @@ impl Supervised for ProviderActor {
 impl Drop for ProviderActor {
     fn drop(&mut self) {
         let error = texts::not_registered_locally(self.config.wire_name.as_str());
-        for infer in self.gate.close() {
-            self.refuse(infer.ticket, &error);
+        for waiting in self.gate.close() {
+            self.refuse(waiting.infer.ticket, &error);
         }
     }
 }
@@ -185,15 +174,19 @@ impl Handler<Infer> for ProviderActor {
             // The hub learns of the pause within a second; what it sends until then is told to try again, elsewhere or later.
             return self.refuse_paused(infer.ticket, pause);
         }
-        match self.gate.admit(infer.task.id.clone(), infer) {
+        let (backlog, size) = (self.outbox.backlog(), infer.size());
+        let load = if self.gate.makes_wait() { backlog.take(size) } else { Some(backlog.add(size)) };
+        let Some(load) = load else {
+            let most = backlog.mebibytes();
+            let text = format!("{most} MiB of requests wait at the publisher already, try again later");
+            return self.refuse_full(infer.ticket, &text);
+        };
+        match self.gate.admit(infer.task.id.clone(), Waiting { infer, _load: load }) {
             Admission::Waits => self.start_next(ctx),
-            Admission::Closed(infer) => self.refuse(infer.ticket, texts::SHUTTING_DOWN),
-            Admission::Full(infer) => {
+            Admission::Closed(waiting) => self.refuse(waiting.infer.ticket, texts::SHUTTING_DOWN),
+            Admission::Full(waiting) => {
                 let text = format!("the queue of '{}' is full", self.config.wire_name);
-                let body = openai::error_body(&text, "rate_limit_error", Some("queue_full"));
-                failed::note(&infer.ticket, &self.config.name, Code::Word("queue_full"));
-                let result = TaskResult::answer(429, &body).unwrap_or_else(|_| TaskResult::error(text));
-                self.outbox.finish(infer.ticket, &result);
+                self.refuse_full(waiting.infer.ticket, &text);
             }
         }
     }
@@ -219,7 +212,7 @@ impl Handler<Cancel> for ProviderActor {
 
     fn handle(&mut self, cancel: Cancel, ctx: &mut Self::Context) {
         if let Some(waiting) = self.gate.withdraw(&cancel.task_id) {
-            self.outbox.close(waiting.ticket);
+            self.outbox.close(waiting.infer.ticket);
             self.changed(ctx);
         } else if let Some(stop) = self.gate.handle(&cancel.task_id) {
             stop_job(stop, Stop::CallerLeft);
@@ -231,8 +224,8 @@ impl Handler<Drain> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
-        for infer in self.gate.close() {
-            self.refuse(infer.ticket, texts::SHUTTING_DOWN);
+        for waiting in self.gate.close() {
+            self.refuse(waiting.infer.ticket, texts::SHUTTING_DOWN);
         }
         self.changed(ctx);
     }
@@ -242,8 +235,8 @@ impl Handler<Abort> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, abort: Abort, _: &mut Self::Context) {
-        for infer in self.gate.close() {
-            self.refuse(infer.ticket, &abort.error);
+        for waiting in self.gate.close() {
+            self.refuse(waiting.infer.ticket, &abort.error);
         }
         for stop in self.gate.handles() {
             stop_job(stop, Stop::Error(abort.error.clone()));

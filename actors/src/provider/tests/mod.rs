@@ -108,6 +108,11 @@ fn start(config: ProviderConfig) -> Setup {
     pause();
     let desk = Rc::<Desk>::default();
     let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
+    start_at(desk, outbox, config)
+}
+
+/// One of a registrar's providers: they have desk and outbox in common.
+fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
     let waker = Waker { takes: Duration::from_secs(3), ..Waker::default() };
     let (asked, wake_answers) = (Rc::clone(&waker.asked), Rc::clone(&waker.answers));
     let falls_asleep_in = Rc::clone(&waker.falls_asleep_in);

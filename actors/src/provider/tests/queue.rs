@@ -38,6 +38,66 @@ async fn a_task_that_finds_the_queue_full_is_answered_429() {
     assert!(setup.desk.of("t2").is_empty());
 }
 
+impl Setup {
+    /// A task with a request of so many bytes.
+    async fn infer_large(&self, id: &str, size: usize) {
+        let mut task = infer_task(id, false);
+        task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
+        let ticket = self.outbox.admit(&task.id).unwrap();
+        self.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+        turns().await;
+    }
+
+    fn waits(&self, id: &str) -> bool {
+        self.desk.of(id).is_empty()
+    }
+}
+
+/// P7: what waits at all providers of a registrar is bounded in bytes: one more is 429 at once, a provider with a free
+/// place serves meanwhile, and what has had its turn or is taken back makes room.
+#[actix::test]
+async fn the_bytes_that_wait_are_bounded_over_all_providers() {
+    const KIB: usize = 1 << 10;
+    pause();
+    let desk = Rc::<Desk>::default();
+    let outbox = Outbox::with_room(Rc::new(DeskUplink(Rc::clone(&desk))), 64 << 20, 1 << 20);
+    let provider =
+        || start_at(Rc::clone(&desk), outbox.clone(), ProviderConfig { max_concurrency: 1, ..config() });
+    let (one, two, free) = (provider(), provider(), provider());
+    one.infer_large("runs", 3000 * KIB).await;
+    let running = one.backend.next();
+    two.infer_large("runs-too", 10).await;
+    assert_eq!(outbox.backlog().bytes(), 0, "what runs does not wait");
+    one.infer_large("waits", 400 * KIB).await;
+    two.infer_large("waits-too", 500 * KIB).await;
+    for (setup, id) in [(&one, "more"), (&two, "more-too")] {
+        setup.infer_large(id, 200 * KIB).await;
+        let refused = desk.of(id);
+        assert_eq!(refused[0]["status"], 429);
+        let error = &refused[0]["body"]["error"];
+        assert_eq!(error["message"], "1 MiB of requests wait at the publisher already, try again later");
+        assert_eq!(error["code"], "queue_full");
+    }
+    one.infer_large("small", 10).await;
+    free.infer_large("served", 2000 * KIB).await;
+    assert!(["waits", "waits-too", "small", "served"].iter().all(|id| one.waits(id)));
+    assert_eq!(one.backend.calls(), 2, "a free place is served, whatever waits elsewhere");
+
+    one.actor.do_send(Poison);
+    running.whole(200, &answer("x"));
+    turns().await;
+    one.infer_large("fits-now", 300 * KIB).await;
+    two.cancel("waits-too").await;
+    two.infer_large("fits-too", 400 * KIB).await;
+    assert!(one.waits("fits-now") && one.waits("fits-too"));
+    two.infer_large("too-much", 500 * KIB).await;
+    assert_eq!(desk.of("too-much")[0]["status"], 429);
+    one.actor.do_send(Drain);
+    two.handle.stop();
+    turns().await;
+    assert_eq!(outbox.backlog().bytes(), 0);
+}
+
 /// F75, F76: a cancel drops the backend's request, before its first token and in the middle, and frees the slot.
 #[actix::test]
 async fn a_cancelled_task_drops_the_backend_request_at_once() {

@@ -1,0 +1,35 @@
+//! What is told to those who are not served.
+
+use wire::result::TaskResult;
+use wire::row::Timestamp;
+use wire::{openai, texts};
+
+use super::ProviderActor;
+use crate::failed::{self, Code};
+use crate::outbox::Ticket;
+use crate::status::Pause;
+
+impl ProviderActor {
+    pub(super) fn refuse_paused(&self, ticket: Ticket, pause: Pause) {
+        failed::note(&ticket, &self.config.name, Code::Word("paused"));
+        let text = texts::paused(self.config.wire_name.as_str(), pause.until);
+        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+        let seconds = pause.until.map(|until| until.millis_since(now).div_ceil(1000).max(1));
+        let body = openai::error_body(&text, "server_error", Some(texts::PAUSED));
+        let result = TaskResult::answer(503, &body).unwrap_or_else(|_| TaskResult::error(text));
+        self.outbox
+            .finish(ticket, &result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok())));
+    }
+
+    pub(super) fn refuse_full(&self, ticket: Ticket, text: &str) {
+        let body = openai::error_body(text, "rate_limit_error", Some("queue_full"));
+        failed::note(&ticket, &self.config.name, Code::Word("queue_full"));
+        let result = TaskResult::answer(429, &body).unwrap_or_else(|_| TaskResult::error(text));
+        self.outbox.finish(ticket, &result);
+    }
+
+    pub(super) fn refuse(&self, ticket: Ticket, error: &str) {
+        failed::note(&ticket, &self.config.name, Code::of_text(error));
+        self.outbox.finish(ticket, &TaskResult::error(error));
+    }
+}
