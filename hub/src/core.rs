@@ -55,6 +55,8 @@ pub struct Hub {
     pub bytes: Arc<Seats>,
     /// The bytes of answers that each user has not read.
     pub unread: Arc<Seats>,
+    /// The bytes of requests of each user's durable tasks that are sent out.
+    pub out: Arc<Seats>,
     /// The bytes of each user's durable answers that have not ended.
     pub unfinished: Arc<Seats>,
     /// The bytes of all users together.
@@ -105,6 +107,7 @@ impl Hub {
             calls: Arc::default(),
             bytes: Seats::of(&memory),
             unread: Seats::of(&memory),
+            out: Seats::of(&memory),
             unfinished: Seats::of(&memory),
             memory,
             misnamed: naming::budgets(),
@@ -133,6 +136,12 @@ impl Hub {
     /// Where the bytes of answers are counted that `user` has not read.
     pub fn unread_of(&self, user: &str) -> Account {
         Account::new(&self.unread, user, self.options.limits.bytes, "answers unread: read some first")
+    }
+
+    /// Where the bytes of requests are counted that `user`'s durable tasks are sent out with. A task that finds no room
+    /// waits.
+    pub fn out_of(&self, user: &str) -> Account {
+        Account::new(&self.out, user, self.options.limits.bytes, "durable tasks under way")
     }
 
     /// Where the bytes of answers are counted that `user`'s durable tasks have had so far.

@@ -19,16 +19,19 @@ pub struct Limits {
     /// LLM rows, and again agents: two for each session.
     pub rows: usize,
     /// Bytes of requests and results that are read or held, and again of answers that are not read, of tasks on channels
-    /// that are not read, and of durable answers that have not ended: fifty of 20 MB. Each has a number of its own, so
-    /// that none waits for another.
+    /// that are not read, of durable requests that are sent out, and of durable answers that are not written down yet:
+    /// fifty of 20 MB. Each has a number of its own, so that none waits for another.
     pub bytes: usize,
     /// Inferences that run or wait, and readers of durable tasks. Eight times the 512 callers of a busy service.
     pub calls: usize,
     /// Durable tasks that have not ended: more than anybody waits for.
     pub open_tasks: usize,
-    /// Bytes on disk of requests and results of durable tasks, and 512 for each task: enough for fifty of 20 MB.
-    /// It keeps new tasks out; the answers of those that were let in are kept all the same.
+    /// Bytes on disk of requests, results and errors of durable tasks, and 512 for each task: enough for fifty of 20 MB.
+    /// Where they have no room, those that ended first go, but for the newest; what has not ended never goes, and keeps
+    /// new tasks out.
     pub disk: u64,
+    /// Audit rows, of all users together: some 300 MB. Of more those go that are the oldest of the user who has most.
+    pub audit_rows: u64,
     /// Watchers of `/api/v1/events`: a browser tab each, and a quarter of those that the hub has seats for.
     pub watchers: usize,
 }
@@ -42,6 +45,7 @@ impl Default for Limits {
             calls: 4096,
             open_tasks: 1000,
             disk: 1 << 30,
+            audit_rows: 1_000_000,
             watchers: 16,
         }
     }
@@ -77,6 +81,11 @@ impl Seats {
     /// Nothing yet, to grow.
     pub fn none(self: &Arc<Self>, user: &str) -> Seat {
         Seat { seats: self.clone(), user: user.to_owned(), size: 0 }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken_by(&self, user: &str) -> usize {
+        self.taken.lock().get(user).copied().unwrap_or(0)
     }
 
     #[cfg(test)]

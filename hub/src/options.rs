@@ -95,8 +95,10 @@ pub struct HubTimings {
     pub reattach_grace: Duration,
     /// A task pending for so long ends in an error.
     pub queue_timeout: Duration,
-    /// How long results and audit rows are kept.
+    /// How long results are kept.
     pub task_retention: Duration,
+    /// How long audit rows are kept.
+    pub audit_retention: Duration,
     /// How long a caller waits for the first content.
     pub wait_timeout: Duration,
     /// How long a publisher may say nothing within an answer that has begun; zero sets no limit of the hub's own.
@@ -114,6 +116,7 @@ impl Default for HubTimings {
             reattach_grace: Duration::from_secs(15),
             queue_timeout: Duration::from_hours(1),
             task_retention: Duration::from_hours(7 * 24),
+            audit_retention: Duration::from_hours(7 * 24),
             wait_timeout: Duration::from_mins(10),
             stream_idle_timeout: Duration::from_mins(10),
         }

@@ -51,9 +51,12 @@ pub(crate) struct HubArgs {
     /// Memory for what all users send and read at once; more is refused (KiB, MiB, GiB, TiB) [default: a quarter of the machine's, or of the control group's]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_memory: Option<u64>,
-    /// What the durable tasks of one user may take on disk, with their results (KiB, MiB, GiB, TiB)
+    /// What the durable tasks of one user may take on disk, with their results; the oldest of these go first (KiB, MiB, GiB, TiB)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]
     pub(crate) disk_per_user: u64,
+    /// How many audit rows are kept; of more the oldest go, of the user who has most
+    #[arg(long, value_name = "COUNT", default_value = "1000000")]
+    pub(crate) audit_rows: u64,
     #[command(flatten)]
     pub(crate) timings: HubTimings,
 }
@@ -104,6 +107,9 @@ pub(crate) struct HubTimings {
     /// How long an ended task's result is kept
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
     pub(crate) task_retention: Duration,
+    /// How long the audit row of an inference is kept
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
+    pub(crate) audit_retention: Duration,
     /// How long a caller waits for an answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_positive)]
     pub(crate) wait_timeout: Duration,

@@ -69,7 +69,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             PoolsPolicy::Owner => PoolPolicy::Owner,
         },
         cors_origins: cors_origins(&args.cors_origin)?,
-        limits: Limits { disk: args.disk_per_user, ..Limits::default() },
+        limits: Limits { disk: args.disk_per_user, audit_rows: args.audit_rows, ..Limits::default() },
         machine: MachineOptions {
             connections_per_address: Some(args.max_connections_per_address).filter(|most| *most > 0),
             max_memory: args.max_memory,
@@ -84,6 +84,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             reattach_grace: args.timings.reattach_grace,
             queue_timeout: args.timings.queue_timeout,
             task_retention: args.timings.task_retention,
+            audit_retention: args.timings.audit_retention,
             wait_timeout: args.timings.wait_timeout,
             stream_idle_timeout: args.timings.stream_idle_timeout,
         },

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::chunks::Chunks;
 use super::lines::Lines;
-use super::state::{Attempt, Effect, Event, Life};
+use super::open::Open;
+use super::state::{Attempt, Effect, Event};
 use crate::error::ApiError;
 use crate::limits::{Seat, Seats};
-use crate::model::{Caller, DurableTask, Role, TaskState, UserId};
-use crate::registry::Candidate;
-use crate::relay::Call;
+use crate::model::{DurableTask, TaskState, UserId};
 use crate::store::ListCursor;
-use crate::watch::{Counts, TaskView};
+use crate::watch::Counts;
 
 /// Lines that are looked at in turn without a reason: a line that missed its news waits no longer than for this walk.
 const WALK: usize = 64;
@@ -25,7 +25,7 @@ const WALK: usize = 64;
 /// The open tasks of the hub.
 #[derive(Default)]
 pub struct Queue {
-    book: Mutex<Book>,
+    pub(super) book: Mutex<Book>,
     /// How many tasks wait: every freed place asks, mostly for nothing.
     waiting: AtomicUsize,
     /// The open tasks of each user.
@@ -35,72 +35,23 @@ pub struct Queue {
 }
 
 #[derive(Default)]
-struct Book {
+pub(super) struct Book {
     next: u64,
-    open: HashMap<u64, Open>,
-    numbers: HashMap<String, u64>,
+    pub(super) open: HashMap<u64, Open>,
+    pub(super) numbers: HashMap<String, u64>,
     /// All open tasks as lists have them, and those of each owner.
-    listed: BTreeSet<ListCursor>,
-    listed_of: HashMap<UserId, BTreeSet<ListCursor>>,
-    lines: Lines,
+    pub(super) listed: BTreeSet<ListCursor>,
+    pub(super) listed_of: HashMap<UserId, BTreeSet<ListCursor>>,
+    pub(super) lines: Lines,
     /// The tasks that wait, by the reading of the clock up to which they do.
     due: BTreeSet<(Duration, u64)>,
     /// Those of them that may not be claimed before a reading of the clock.
     resting: BTreeSet<(Duration, u64)>,
-    counts: HashMap<UserId, Counts>,
+    pub(super) counts: HashMap<UserId, Counts>,
     /// The targets whose lines may have become claimable.
     news: HashSet<String>,
     /// How far the walk over all lines has come.
     walked: String,
-}
-
-/// One open task. Its request is in the store.
-pub(super) struct Open {
-    pub(super) task: DurableTask,
-    pub(super) life: Life,
-    /// Who took it last.
-    pub(super) taker: Option<Candidate>,
-    /// Notes for metrics and audit, from its first dispatch on.
-    pub(super) call: Option<Arc<Call>>,
-    /// Not before this reading of the clock: it just came back.
-    pub(super) rest: Duration,
-    /// Waits no longer than to this reading of the clock.
-    due: Duration,
-    /// What came of a streamed answer.
-    chunks: Vec<Arc<str>>,
-    /// Sends with every change; gone when the task is only in the store.
-    changed: watch::Sender<()>,
-    worker: Option<AbortHandle>,
-    /// Its place among its owner's open tasks.
-    _seat: Seat,
-}
-
-/// What there is to read of a task's stream.
-pub enum Peek {
-    /// What came from the place that was asked for on, and a way to wait for more.
-    Open(Vec<Arc<str>>, watch::Receiver<()>),
-    /// It is not open any more: the store has it, if anybody.
-    Closed,
-}
-
-impl Open {
-    /// Sent to this member.
-    pub(super) fn taken_by(&mut self, candidate: &Candidate) {
-        // Its owner reads the record: nothing of a row that is hidden behind an agent stands in it.
-        let shown = candidate.through.is_none();
-        self.task.llm = shown.then(|| candidate.name.clone());
-        self.task.session = candidate.session.clone().filter(|_| shown);
-        self.taker = Some(candidate.clone());
-    }
-
-    /// Who it is run for.
-    pub(super) fn caller(&self) -> Caller {
-        Caller { user: self.task.owner.clone(), role: self.task.role, token_id: self.task.id.clone() }
-    }
-
-    fn cursor(&self) -> ListCursor {
-        ListCursor { created_at: self.task.created_at, id: self.task.id.clone() }
-    }
 }
 
 impl Queue {
@@ -118,24 +69,11 @@ impl Queue {
 
     /// Adds a task that the store has; it may be claimed from now on, up to `due`, when there is room under one of
     /// `names`. Answers its place in its line.
-    pub(super) fn add(&self, mut task: DurableTask, due: Duration, names: Vec<String>, seat: Seat) -> usize {
-        // Its request can be large, and there may be many.
-        task.request = None;
+    pub(super) fn add(&self, task: DurableTask, due: Duration, names: Vec<String>, seat: Seat) -> usize {
         let mut book = self.book.lock();
         book.next += 1;
         let number = book.next;
-        let open = Open {
-            task,
-            life: Life::new(),
-            taker: None,
-            call: None,
-            rest: Duration::ZERO,
-            due,
-            chunks: Vec::new(),
-            changed: watch::Sender::new(()),
-            worker: None,
-            _seat: seat,
-        };
+        let open = Open::new(task, due, seat);
         let (target, owner, cursor) = (open.task.target.clone(), open.task.owner.clone(), open.cursor());
         book.numbers.insert(cursor.id.clone(), number);
         book.listed_of.entry(owner).or_default().insert(cursor.clone());
@@ -203,47 +141,6 @@ impl Queue {
         self.book.lock().lines.set_names(target, names);
     }
 
-    /// The open tasks that `caller` may see before `before`, newest first, at most `limit`.
-    pub fn list(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
-        let book = self.book.lock();
-        let listed = match caller.role {
-            Role::Admin => Some(&book.listed),
-            Role::Member => book.listed_of.get(&caller.user),
-        };
-        let seen = listed.into_iter().flat_map(|listed| listed.range(..before).rev()).take(limit);
-        seen.filter_map(|cursor| book.view(*book.numbers.get(&cursor.id)?)).collect()
-    }
-
-    /// How many tasks run and wait of those that `caller` may see.
-    pub fn counts(&self, caller: &Caller) -> Counts {
-        let book = self.book.lock();
-        match caller.role {
-            Role::Admin => book.counts.values().copied().fold(Counts::default(), Counts::plus),
-            Role::Member => book.counts.get(&caller.user).copied().unwrap_or_default(),
-        }
-    }
-
-    /// One of them.
-    pub fn view(&self, caller: &Caller, id: &str) -> Option<TaskView> {
-        let book = self.book.lock();
-        let number = *book.numbers.get(id)?;
-        book.open.get(&number).filter(|open| may_see(caller, &open.task))?;
-        book.view(number)
-    }
-
-    /// What came of the task's answer from chunk `from` on.
-    pub fn peek(&self, caller: &Caller, id: &str, from: usize) -> Peek {
-        let book = self.book.lock();
-        let open = book.numbers.get(id).and_then(|number| book.open.get(number));
-        match open.filter(|open| may_see(caller, &open.task)) {
-            Some(open) => {
-                let chunks = open.chunks.get(from..).unwrap_or_default().to_vec();
-                Peek::Open(chunks, open.changed.subscribe())
-            }
-            None => Peek::Closed,
-        }
-    }
-
     /// How many wait.
     pub fn depth(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -252,13 +149,6 @@ impl Queue {
     /// What those that wait were asked of, and how many each.
     pub(super) fn targets(&self) -> Vec<(String, usize)> {
         self.book.lock().lines.targets().map(|(target, count)| (target.to_owned(), count)).collect()
-    }
-
-    /// The number of an open task.
-    pub(super) fn number(&self, caller: &Caller, id: &str) -> Option<u64> {
-        let book = self.book.lock();
-        let number = *book.numbers.get(id)?;
-        book.open.get(&number).filter(|open| may_see(caller, &open.task)).map(|_| number)
     }
 
     /// The numbers of those that have waited too long.
@@ -317,18 +207,9 @@ impl Queue {
         book.open.get(&number).filter(|open| open.life.is_at_work(attempt)).map(|_| look())
     }
 
-    /// A piece of a streamed answer came.
-    pub(super) fn push(&self, number: u64, chunk: &str) {
-        self.with(number, |open| {
-            open.chunks.push(chunk.into());
-            open.changed.send_replace(());
-        });
-    }
-
-    /// All that came of a streamed answer, as one JSON array.
-    pub(super) fn answer(&self, number: u64) -> String {
-        let chunks = self.with(number, |open| open.chunks.clone()).unwrap_or_default();
-        format!("[{}]", chunks.join(","))
+    /// All that came of a streamed answer: nobody reads it from here any more, but from the store when it is there.
+    pub(super) fn take_chunks(&self, number: u64) -> Chunks {
+        self.with(number, |open| std::mem::take(&mut open.chunks)).unwrap_or_default()
     }
 
     /// The store has the task's end: nothing more is kept of it here.
@@ -382,45 +263,6 @@ impl Book {
             if listed.is_empty() {
                 self.listed_of.remove(&open.task.owner);
             }
-        }
-    }
-
-    fn view(&self, number: u64) -> Option<TaskView> {
-        let open = self.open.get(&number)?;
-        let taker = open.taker.as_ref().filter(|taker| taker.through.is_none());
-        Some(TaskView {
-            position: self.lines.position(&open.task.target, number),
-            pool_name: taker.and_then(|taker| taker.pool.clone()),
-            model: taker.map(|taker| taker.model.clone()),
-            ..TaskView::of(&open.task)
-        })
-    }
-}
-
-/// Its owner and admins.
-pub(super) fn may_see(caller: &Caller, task: &DurableTask) -> bool {
-    caller.role == Role::Admin || caller.user == task.owner
-}
-
-impl TaskView {
-    /// A task as its record has it.
-    pub fn of(task: &DurableTask) -> Self {
-        Self {
-            id: task.id.clone(),
-            status: task.state,
-            llm: task.target.clone(),
-            pool_name: None,
-            llm_name: task.llm.clone(),
-            model: None,
-            streaming: task.streaming,
-            durable: true,
-            worker: task.session.clone(),
-            owner_id: task.owner.clone(),
-            position: None,
-            error: task.error.clone(),
-            code: task.code.clone(),
-            created_at: task.created_at,
-            updated_at: task.updated_at,
         }
     }
 }

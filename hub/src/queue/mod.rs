@@ -5,13 +5,19 @@
 //! crash makes a task run twice.
 
 mod book;
+mod chunks;
 mod drive;
+mod follow;
 mod lines;
+mod open;
 mod state;
+mod views;
 mod work;
 
-pub use book::{Peek, Queue};
+pub use book::Queue;
+pub use chunks::Batch;
 pub use drive::{drive, restore};
+pub use open::Peek;
 pub use state::{Attempt, Effect, Event, Life};
 
 /// Why a task that was sent out before a restart has no result.

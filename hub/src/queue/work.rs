@@ -3,43 +3,28 @@
 //! The store is given what became of a task while the book is held: the caller takes it back on another thread, and what
 //! the store was given last is what it keeps.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
-use wire::openai::{completion_as_chunk, usage};
-use wire::sse::Decoder;
+use tokio::time::sleep;
 use wire::task::Endpoint;
 
 use super::drive::{prepare, status_of};
+use super::follow::{Outcome, run};
 use super::state::{Attempt, Effect, Event};
 use crate::core::Hub;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
+use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask};
-use crate::registry::{Candidate, Pick, Target};
-use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, refusal, try_one, wake};
+use crate::registry::{Candidate, Target};
+use crate::relay::{Call, Request, Reservation, refusal};
 use crate::store::Change;
-use crate::watch::Asked;
+use crate::watch::{Asked, brief};
 
 /// A task that came back waits so long: its publisher may be on its way down, and would refuse it again at once.
 const REST: Duration = Duration::from_secs(1);
 /// Between two looks whether an end is written down, while the store cannot be written.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Largest streamed answer that is kept: as the largest whole one.
-const LARGEST: usize = 64 << 20;
-
-/// What came of a dispatch.
-enum Outcome {
-    /// The whole answer: status and body.
-    Answered(u16, String),
-    /// All chunks of it; they are in the book.
-    Streamed,
-    /// It failed, for good.
-    Failed(ApiError),
-    /// The publisher was lost before it began.
-    Lost,
-}
 
 /// Runs a claimed task.
 pub(super) async fn work(
@@ -51,11 +36,25 @@ pub(super) async fn work(
     candidate: Candidate,
     place: Reservation,
 ) {
+    let mut held = hub.out_of(&task.owner).none();
+    let known = hub.queue.with(number, |open| open.size).flatten();
+    if held.grow(known.unwrap_or(0)).is_err() {
+        // Its owner has as much in memory as anybody may have: it waits on disk.
+        return requeue(&hub, number, attempt, None);
+    }
     let stored = hub.store.task(&task.id).await;
     let Some(request) = stored.ok().flatten().and_then(|stored| stored.request) else {
         // The store cannot be read now.
         return requeue(&hub, number, attempt, None);
     };
+    if known.is_none() {
+        // From before a restart.
+        let size = request.len();
+        hub.queue.with(number, |open| open.size = Some(size));
+        if held.grow(size).is_err() {
+            return requeue(&hub, number, attempt, None);
+        }
+    }
     // Before anything is sent: after a crash of ours nobody would know that it was.
     let claimed = DurableTask { request: Some(request.clone()), ..task.clone() };
     let write = || hub.store.write(vec![Change::PutTask(Box::new(claimed))]);
@@ -81,7 +80,7 @@ pub(super) async fn work(
         headers: Vec::new(),
         set_model: true,
         patience: None,
-        held: None,
+        held: Some(held),
     };
     match run(&hub, number, attempt, &inference, &call, candidate, place).await {
         // Down with the hub: the next start says so.
@@ -90,16 +89,19 @@ pub(super) async fn work(
         Outcome::Failed(error) => {
             end(&hub, number, Event::Fail(attempt), None, Some(&error));
         }
-        Outcome::Answered(status, body) if status < 400 => {
-            end(&hub, number, Event::Answer(attempt), Some((status, body)), None);
-        }
-        Outcome::Answered(status, body) => {
-            let error = refusal(status, &body);
-            end(&hub, number, Event::Fail(attempt), Some((status, body)), Some(&error));
+        Outcome::Answered(status, body, held) => {
+            // It counts until it is written down.
+            hub.queue.with(number, |open| open.held = held);
+            let error = (status >= 400).then(|| refusal(status, &body));
+            let event = if error.is_none() { Event::Answer(attempt) } else { Event::Fail(attempt) };
+            end(&hub, number, event, Some((status, body)), error.as_ref());
         }
         Outcome::Streamed => {
-            let chunks = hub.queue.answer(number);
-            end(&hub, number, Event::Answer(attempt), Some((200, chunks)), None);
+            let chunks = hub.queue.take_chunks(number);
+            match heavy(chunks.size(), move || Ok(chunks.into_array())).await {
+                Ok(array) => end(&hub, number, Event::Answer(attempt), Some((200, array)), None),
+                Err(error) => end(&hub, number, Event::Fail(attempt), None, Some(&error)),
+            };
         }
     }
 }
@@ -117,143 +119,6 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<Call> {
     };
     let known = hub.queue.with(number, |open| open.call.get_or_insert_with(begin).clone());
     known.unwrap_or_else(begin)
-}
-
-/// Tries members, each once, until one begins to answer; then reads its answer to the end.
-async fn run(
-    hub: &Arc<Hub>,
-    number: u64,
-    attempt: Attempt,
-    inference: &Request,
-    call: &Call,
-    first: Candidate,
-    place: Reservation,
-) -> Outcome {
-    let patience = hub.options.timings.wait_timeout;
-    let mut tried = HashSet::new();
-    let mut place = Some(place);
-    let mut candidate = first;
-    loop {
-        tried.insert(candidate.name.clone());
-        let began = async {
-            if candidate.asleep {
-                wake(hub, &candidate).await.map_err(Outcome::Failed)?;
-                candidate.asleep = false;
-            }
-            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take())).await;
-            reply.map_err(|error| match error.kind {
-                ErrorKind::PublisherAway
-                | ErrorKind::PublisherLost
-                | ErrorKind::PublisherStopping
-                | ErrorKind::Paused
-                | ErrorKind::HubBusy => Outcome::Lost,
-                _ => Outcome::Failed(error),
-            })
-        };
-        let outcome = match timeout(patience, began).await {
-            Err(_) => {
-                let text = format!("no answer within {} s", patience.as_secs_f64());
-                Outcome::Failed(ApiError::new(ErrorKind::Timeout, text))
-            }
-            Ok(Err(outcome)) => outcome,
-            Ok(Ok(Reply::Whole { status, body, .. })) => {
-                if let Some(usage) = usage(body.get()) {
-                    call.used(usage);
-                }
-                Outcome::Answered(status, body.get().to_owned())
-            }
-            Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
-                let owner = &inference.caller.user;
-                return follow(hub, number, attempt, call, owner, first, dispatch).await;
-            }
-        };
-        let may_fail_over = match &outcome {
-            Outcome::Failed(error) => error.may_fail_over(),
-            Outcome::Answered(status, _) => matches!(status, 429 | 502..=504),
-            Outcome::Streamed | Outcome::Lost => false,
-        };
-        if !may_fail_over {
-            return whole(hub, number, inference, outcome);
-        }
-        let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
-        match next {
-            Pick::Chosen(next) => {
-                candidate = *next;
-                hub.queue.with(number, |open| open.taken_by(&candidate));
-            }
-            Pick::Nobody | Pick::NoEndpoint => return outcome,
-        }
-    }
-}
-
-/// A whole answer where chunks were asked for is one chunk.
-fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Answered(status, body) if inference.streaming && status < 400 => {
-            match completion_as_chunk(&body) {
-                Ok(chunk) => {
-                    hub.queue.push(number, &chunk);
-                    Outcome::Streamed
-                }
-                Err(_) => {
-                    Outcome::Failed(ApiError::bad_gateway("the publisher's answer is not a completion"))
-                }
-            }
-        }
-        outcome => outcome,
-    }
-}
-
-/// Reads a streamed answer to its end.
-async fn follow(
-    hub: &Hub,
-    number: u64,
-    attempt: Attempt,
-    call: &Call,
-    owner: &str,
-    first: Piece,
-    mut dispatch: Dispatch,
-) -> Outcome {
-    hub.queue.step(number, Event::Chunk(attempt), |_, _| ());
-    let mut decoder = Decoder::new();
-    // It is kept whole, until it is written down.
-    let mut held = hub.unfinished_of(owner).none();
-    let mut size = 0;
-    let mut piece = Some(first);
-    loop {
-        match piece {
-            Some(Piece::Events { bytes, usage, .. }) => {
-                call.chunk();
-                if let Some(usage) = usage {
-                    call.used(usage);
-                }
-                size += bytes.len();
-                if size > LARGEST {
-                    return Outcome::Failed(ApiError::bad_gateway("the answer is too large to be kept"));
-                }
-                if let Err(error) = held.grow(bytes.len()) {
-                    return Outcome::Failed(error);
-                }
-                // Our own encoder's: whole events, of which the data is wanted.
-                let mut bytes: &[u8] = &bytes;
-                while let Some(frame) = decoder.decode(&mut bytes) {
-                    hub.queue.push(number, &frame.data);
-                }
-            }
-            Some(Piece::Done) => return Outcome::Streamed,
-            Some(Piece::Error(error)) => return Outcome::Failed(error),
-            Some(Piece::Answer { .. }) => {
-                let text = "the publisher sent a whole answer within a stream";
-                return Outcome::Failed(ApiError::bad_gateway(text));
-            }
-            Some(Piece::Reattached) => (),
-            None => {
-                let text = "the publisher was lost in the middle of its answer";
-                return Outcome::Failed(ApiError::new(ErrorKind::Interrupted, text));
-            }
-        }
-        piece = dispatch.next().await;
-    }
 }
 
 /// Back to its place in the queue.
@@ -293,11 +158,13 @@ pub(super) fn end(
                 open.task.id
             );
         }
-        open.task.error = error.map(|error| error.message.clone().into_owned());
+        open.task.error = error.map(|error| brief(&error.message));
         open.task.code = error.map(|error| error.kind.code().to_owned());
         let task = DurableTask { request: None, result, ..open.task.clone() };
         // Given to the store at once: who sees the end here and then reads there finds it.
-        Some(hub.store.owe(vec![Change::PutTask(Box::new(task))]))
+        // Where the owner's results have no room any more, the oldest go.
+        let room = Change::MakeRoom { owner: task.owner.clone(), most: hub.options.limits.disk };
+        Some(hub.store.owe(vec![Change::PutTask(Box::new(task)), room]))
     });
     let Some(Some(written)) = ended else { return false };
     let hub = hub.clone();

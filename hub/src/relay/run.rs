@@ -44,7 +44,7 @@ pub struct Request {
     pub set_model: bool,
     /// How long to wait for a member that is there and has room (`x-queue-timeout`).
     pub patience: Option<Duration>,
-    /// What the body counts for among its user's bytes; a durable one's is in the store.
+    /// What the body counts for among its user's bytes.
     pub held: Option<Held>,
 }
 

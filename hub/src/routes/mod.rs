@@ -29,6 +29,7 @@ mod sessions;
 mod stream;
 mod task_answers;
 mod task_list;
+mod task_result;
 mod task_stream;
 mod tasks;
 mod tokens;

@@ -1,7 +1,5 @@
 //! `GET /api/v1/inference-tasks/{id}/stream`: a durable task's answer as it comes, from any place in it.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +8,29 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::unfold;
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 use wire::json::quote;
 use wire::result::DONE;
 use wire::sse::write_event;
 
 use super::HubData;
-use super::tasks::ended;
+use super::task_result::{Member, Members, PART, ended, part};
 use crate::core::Hub;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::limits::{Held, Seat};
-use crate::model::{Caller, DurableTask, TaskState};
+use crate::model::{Caller, TaskState};
 use crate::queue::Peek;
 
 const COMMENT: &[u8] = b": keepalive\n\n";
 /// Where keep-alive comments are turned off, the task is looked at again after so long.
 const NEVER: Duration = Duration::from_hours(1);
+
+/// Bytes of events that are written at once, more or less.
+const AT_ONCE: usize = 64 << 10;
+/// Room for an event's field names, number and line ends.
+const ENVELOPE: usize = 32;
+const DELETED: &str = "the task was deleted";
+const UNREADABLE: &str = "the task's answer cannot be read";
 
 /// A reader of a task's answer.
 struct Reader {
@@ -35,13 +39,24 @@ struct Reader {
     id: String,
     /// How many events it has had, in this life or an earlier one.
     seen: usize,
-    ready: VecDeque<Bytes>,
-    /// What waits there counts among its reader's bytes.
+    source: Source,
+    /// What was given last, and what was read and not given yet, counts among its reader's bytes.
     held: Held,
-    over: bool,
     _seat: Seat,
     /// Resolves when the stream has to end: the token does not count any more, or the hub stops.
     end: LocalBoxFuture<'static, ()>,
+}
+
+/// Where the next events come from.
+enum Source {
+    /// The book: the task is open.
+    Book,
+    /// The store has the chunks of its answer: so many bytes, read up to here.
+    Chunks { size: u64, at: u64, number: usize, members: Members },
+    /// The store has its whole answer, one event: so many bytes, given up to here.
+    Whole { size: u64, at: u64 },
+    /// Nothing more comes.
+    Over,
 }
 
 pub(super) async fn stream(
@@ -62,9 +77,8 @@ pub(super) async fn stream(
         caller,
         id: id.into_inner(),
         seen: last.unwrap_or(0),
-        ready: VecDeque::new(),
+        source: Source::Book,
         held: Held::default(),
-        over: false,
         _seat: seat,
         end,
     };
@@ -74,103 +88,198 @@ pub(super) async fn stream(
         .insert_header(("x-accel-buffering", "no"))
         .streaming(unfold(reader, |mut reader| async {
             let bytes = reader.next().await?;
-            Some((Ok::<_, Infallible>(bytes), reader))
+            Some((
+                if bytes.is_empty() { Err(ApiError::new(ErrorKind::Gone, DELETED)) } else { Ok(bytes) },
+                reader,
+            ))
         })))
 }
 
 impl Reader {
+    /// What is to be written next: a page of events at most, or one large one, however much there is. Nothing where an
+    /// event that has begun cannot be gone on with.
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(ready);
-            }
-            if self.over {
-                return None;
-            }
-            match self.hub.queue.peek(&self.caller, &self.id, self.seen) {
-                Peek::Open(chunks, mut changed) => {
-                    if !self.hold(chunks.iter().map(|chunk| chunk.len()).sum()) {
-                        continue;
-                    }
-                    for chunk in &chunks {
-                        self.push(chunk);
-                    }
-                    if !chunks.is_empty() {
-                        continue;
-                    }
-                    let every = self.hub.options.timings.keepalive_interval;
-                    let every = if every.is_zero() { NEVER } else { every };
-                    tokio::select! {
-                        () = &mut self.end => return None,
-                        news = timeout(every, changed.changed()) => if news.is_err() {
-                            return Some(Bytes::from_static(COMMENT));
-                        },
-                    }
-                }
-                Peek::Closed => {
-                    self.over = true;
-                    match ended(&self.hub, &self.caller, &self.id).await {
-                        Ok(task) => {
-                            let size = task.result.as_ref().map_or(0, |(_, body)| body.len());
-                            if self.hold(size) {
-                                self.finish(&task);
-                            }
-                        }
-                        Err(_) => self.fail("the task was deleted"),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts what will be ready; one who does not read has an end of it when there is too much.
-    fn hold(&mut self, size: usize) -> bool {
+        // More is wanted when what was given before is written.
         self.held = Held::default();
-        match self.hub.unread_of(&self.caller.user).hold(size) {
-            Ok(held) => {
-                self.held = held;
-                true
-            }
-            Err(error) => {
-                self.over = true;
-                self.fail(&error.message);
-                false
-            }
-        }
-    }
-
-    /// What is left of an ended task.
-    fn finish(&mut self, task: &DurableTask) {
-        let body = task.result.as_ref().map(|(_, body)| body.as_str());
-        match (task.state, body) {
-            (TaskState::Completed, Some(body)) => {
-                let chunks: Vec<&RawValue> = if task.streaming {
-                    serde_json::from_str(body).unwrap_or_default()
-                } else {
-                    serde_json::from_str(body).map(|body| vec![body]).unwrap_or_default()
-                };
-                for chunk in chunks.iter().skip(self.seen) {
-                    self.push(chunk.get());
+        loop {
+            match self.source {
+                Source::Over => return None,
+                Source::Book => match self.hub.queue.peek(&self.caller, &self.id, self.seen) {
+                    Peek::Open(batch, _) if !batch.is_empty() => {
+                        if let Err(error) = self.hold(batch.size()) {
+                            return Some(self.fail(&error.message));
+                        }
+                        let mut events = Vec::with_capacity(batch.size() + batch.len() * ENVELOPE);
+                        batch.iter().for_each(|chunk| self.event(chunk, &mut events));
+                        return Some(events.into());
+                    }
+                    Peek::Open(_, mut changed) => {
+                        let every = self.hub.options.timings.keepalive_interval;
+                        let every = if every.is_zero() { NEVER } else { every };
+                        tokio::select! {
+                            () = &mut self.end => return None,
+                            news = timeout(every, changed.changed()) => if news.is_err() {
+                                return Some(Bytes::from_static(COMMENT));
+                            },
+                        }
+                    }
+                    Peek::Closed => {
+                        if let Some(last) = self.look_up().await {
+                            return Some(last);
+                        }
+                    }
+                },
+                Source::Chunks { .. } => {
+                    let mut events = Vec::new();
+                    let found = self.members(&mut events);
+                    if !events.is_empty() {
+                        if let Err(error) = self.hold(events.len() + PART) {
+                            return Some(self.fail(&error.message));
+                        }
+                        return Some(events.into());
+                    }
+                    match found {
+                        Member::More => match self.read_on().await {
+                            Some(Ok(())) => (),
+                            Some(Err(error)) if error.kind == ErrorKind::NotFound => {
+                                return Some(self.fail(DELETED));
+                            }
+                            Some(Err(error)) => return Some(self.fail(&error.message)),
+                            None => return None,
+                        },
+                        Member::End => return Some(self.last(DONE)),
+                        Member::Here(_) | Member::Broken => return Some(self.fail(UNREADABLE)),
+                    }
                 }
-                self.push(DONE);
+                Source::Whole { size, at } => return self.whole(size, at).await,
             }
-            (TaskState::Cancelled, _) => self.fail("the task was cancelled"),
-            _ => self.fail(task.error.as_deref().unwrap_or("the task failed")),
         }
     }
 
-    fn fail(&mut self, message: &str) {
-        self.push(&format!(r#"{{"error":{}}}"#, quote(message)));
+    /// Finds an ended task in the store; its last event, where there is no answer to read.
+    async fn look_up(&mut self) -> Option<Bytes> {
+        let Ok(found) = ended(&self.hub, &self.caller, &self.id).await else {
+            return Some(self.fail(DELETED));
+        };
+        let (task, size) = (found.task, found.size);
+        match (task.state, size) {
+            (TaskState::Completed, Some(size)) if task.streaming => {
+                self.source = Source::Chunks { size, at: 0, number: 0, members: Members::default() };
+                None
+            }
+            (TaskState::Completed, Some(size)) => {
+                self.source = Source::Whole { size, at: 0 };
+                None
+            }
+            (TaskState::Cancelled, _) => Some(self.fail("the task was cancelled")),
+            _ => Some(self.fail(task.error.as_deref().unwrap_or("the task failed"))),
+        }
     }
 
-    /// One event, numbered: a reader who comes again says the last number that it saw.
-    fn push(&mut self, data: &str) {
+    /// Events of the members that are there, from the first that was not seen on; and what there is behind them.
+    fn members(&mut self, events: &mut Vec<u8>) -> Member {
+        let Source::Chunks { number, members, .. } = &mut self.source else { return Member::Broken };
+        while events.len() < AT_ONCE {
+            match members.find() {
+                Member::Here(place) => {
+                    if *number >= self.seen {
+                        self.seen = number.saturating_add(1);
+                        write(members.text(place), self.seen, events);
+                    }
+                    *number += 1;
+                }
+                other => return other,
+            }
+        }
+        Member::More
+    }
+
+    /// Reads more of the chunks; one that is larger than a part is read in ever larger ones. `None` when the stream has
+    /// to end.
+    async fn read_on(&mut self) -> Option<Result<(), ApiError>> {
+        let Source::Chunks { size, at, members, .. } = &mut self.source else { return None };
+        if *at >= *size {
+            return Some(Err(ApiError::internal(UNREADABLE)));
+        }
+        let (from, most) = (*at, members.left().max(PART));
+        let needed = members.left() + most;
+        if let Err(error) = self.hold(needed) {
+            return Some(Err(error));
+        }
+        let read = tokio::select! {
+            () = &mut self.end => return None,
+            read = part(&self.hub, &self.id, from, most) => read,
+        };
+        let Source::Chunks { at, members, .. } = &mut self.source else { return None };
+        Some(read.map(|read| {
+            // Nothing where there has to be something: the end is met at the next look.
+            *at = if read.is_empty() { u64::MAX } else { *at + read.len() as u64 };
+            members.add(&read);
+        }))
+    }
+
+    /// A part of the one event that is the whole answer, and then the end.
+    async fn whole(&mut self, size: u64, at: u64) -> Option<Bytes> {
+        if at >= size || self.seen > 0 && at == 0 {
+            let mut last = if at == 0 { Vec::new() } else { b"\n\n".to_vec() };
+            self.event(DONE, &mut last);
+            self.source = Source::Over;
+            return Some(last.into());
+        }
+        if let Err(error) = self.hold(PART) {
+            let last = if at == 0 { self.fail(&error.message) } else { Bytes::new() };
+            self.source = Source::Over;
+            return Some(last);
+        }
+        let read = tokio::select! {
+            () = &mut self.end => return None,
+            read = part(&self.hub, &self.id, at, PART) => read,
+        };
+        match read {
+            Ok(read) if !read.is_empty() => {
+                self.source = Source::Whole { size, at: at + read.len() as u64 };
+                if at > 0 {
+                    return Some(read);
+                }
+                self.seen = 1;
+                Some([b"id: 1\ndata: ", &read[..]].concat().into())
+            }
+            // An event that has begun is broken off with its connection.
+            _ if at > 0 => {
+                self.source = Source::Over;
+                Some(Bytes::new())
+            }
+            _ => Some(self.fail(DELETED)),
+        }
+    }
+
+    /// Counts what will be held; one who does not read has an end of it when there is too much.
+    fn hold(&mut self, size: usize) -> Result<(), ApiError> {
+        self.held = Held::default();
+        self.held = self.hub.unread_of(&self.caller.user).hold(size)?;
+        Ok(())
+    }
+
+    fn fail(&mut self, message: &str) -> Bytes {
+        self.last(&format!(r#"{{"error":{}}}"#, quote(message)))
+    }
+
+    fn last(&mut self, data: &str) -> Bytes {
+        self.source = Source::Over;
+        let mut event = Vec::new();
+        self.event(data, &mut event);
+        event.into()
+    }
+
+    fn event(&mut self, data: &str, events: &mut Vec<u8>) {
         // What a reader says that it saw may be any number.
         self.seen = self.seen.saturating_add(1);
-        let mut event = Vec::with_capacity(data.len() + 32);
-        // Digits are a good id.
-        if write_event(&mut event, None, Some(&self.seen.to_string()), data).is_ok() {
-            self.ready.push_back(event.into());
-        }
+        write(data, self.seen, events);
     }
+}
+
+/// One event, numbered: a reader who comes again says the last number that it saw.
+fn write(data: &str, number: usize, events: &mut Vec<u8>) {
+    // Digits are a good id, so that this is never refused.
+    let _ = write_event(events, None, Some(&number.to_string()), data);
 }

@@ -3,17 +3,17 @@
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use wire::json::spans;
 use wire::task::Endpoint;
 
 use super::task_list::list;
+use super::task_result::{self, ended};
 use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
-use crate::model::{Caller, DurableTask, Role, TaskState};
+use crate::model::{Caller, DurableTask, TaskState};
 use crate::relay::RequestBody;
 use crate::store::{Change, StoreError};
 use crate::watch::TaskView;
@@ -72,24 +72,6 @@ struct Accepted<'a> {
     position: usize,
 }
 
-/// One task with its result.
-#[derive(Serialize)]
-struct Whole<'a> {
-    #[serde(flatten)]
-    view: TaskView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<ResultView<'a>>,
-}
-
-#[derive(Serialize)]
-struct ResultView<'a> {
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    chunks: Option<&'a RawValue>,
-}
-
 async fn create(
     hub: HubData,
     caller: Caller,
@@ -139,22 +121,15 @@ async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRespo
     let open = hub.queue.view(&caller, &id);
     let running = open.clone().filter(|view| !view.status.is_terminal());
     if let Some(view) = running.or_else(|| hub.watch.task(&caller, &id)) {
-        return Ok(HttpResponse::Ok().json(Whole { view, result: None }));
+        return Ok(HttpResponse::Ok().json(view));
     }
-    let task = ended(&hub, &caller, &id).await?;
-    if let Some(view) = open.filter(|_| !task.state.is_terminal()) {
+    let found = ended(&hub, &caller, &id).await?;
+    if let Some(view) = open.filter(|_| !found.task.state.is_terminal()) {
         // Its end could not be written yet.
-        return Ok(HttpResponse::Ok().json(Whole { view, result: None }));
+        return Ok(HttpResponse::Ok().json(view));
     }
-    let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ToOwned::to_owned).ok();
-    let json = task.result.as_ref().and_then(|(_, text)| raw(text));
-    let chunked = task.streaming && task.state == TaskState::Completed;
-    let result = task.result.as_ref().map(|(status, _)| ResultView {
-        status: *status,
-        body: json.as_deref().filter(|_| !chunked),
-        chunks: json.as_deref().filter(|_| chunked),
-    });
-    Ok(HttpResponse::Ok().json(Whole { view: with_row(&hub, &caller, &task), result }))
+    let view = serde_json::to_string(&with_row(&hub, &caller, &found.task)).map_err(ApiError::internal)?;
+    task_result::whole(hub, view, found).await
 }
 
 async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -163,8 +138,8 @@ async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRe
         if let Some(deleted) = hub.delete_ended(&caller, &id) {
             deleted.await?;
         } else {
-            let task = ended(&hub, &caller, &id).await?;
-            hub.store.write(vec![Change::DeleteTask(task.id)]).await?;
+            let found = ended(&hub, &caller, &id).await?;
+            hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
         }
     }
     Ok(HttpResponse::NoContent().finish())
@@ -175,20 +150,13 @@ fn refused(error: StoreError) -> ApiError {
     match error {
         StoreError::OverQuota(bytes) => {
             let text = format!(
-                "your durable tasks take {} MiB on the hub's disk: delete some, with their results, first",
+                "your tasks that wait and run take {} MiB on the hub's disk: wait for some to end, or take some back",
                 bytes.div_ceil(1 << 20)
             );
             ApiError::new(ErrorKind::Busy, text)
         }
         other => other.into(),
     }
-}
-
-/// A task that the store has, for its owner and admins; for others there is none.
-pub(super) async fn ended(hub: &Hub, caller: &Caller, id: &str) -> Result<DurableTask, ApiError> {
-    let task = hub.store.task(id).await?;
-    task.filter(|task| caller.role == Role::Admin || caller.user == task.owner)
-        .ok_or_else(|| ApiError::not_found("task", id))
 }
 
 /// An ended task, with what is known now of the row that answered it.

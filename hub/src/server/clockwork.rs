@@ -7,17 +7,24 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::retention::Retention;
 use crate::core::Hub;
+use crate::store::Kept;
 
 /// Sweeps, for as long as the hub runs.
 pub(super) async fn run(hub: Arc<Hub>) {
     let timings = &hub.options.timings;
-    let mut retention = Retention::new(timings.task_retention, hub.now());
+    let mut tasks = Retention::new(timings.task_retention, hub.now());
+    let mut audit = Retention::new(timings.audit_retention, hub.now());
     let mut sweep = interval(timings.sweep_interval);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         sweep.tick().await;
         // What ended that long ago is deleted when the store has time.
-        drop(hub.store.expire(retention.expired_before(hub.now())));
+        let now = hub.now();
+        drop(hub.store.expire(Kept {
+            tasks_since: tasks.expired_before(now),
+            audit_since: audit.expired_before(now),
+            audit_rows: hub.options.limits.audit_rows,
+        }));
         while sweep_some(&hub) {
             yield_now().await;
         }

@@ -9,14 +9,17 @@ use std::pin::Pin;
 
 use wire::row::Timestamp;
 
-use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token};
+use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token, UserId};
 
 mod dir;
 mod failpoint;
 mod owed;
 mod rows;
 mod schema;
+mod shrink;
 mod sqlite;
+mod tasks;
+mod tidy;
 mod writer;
 
 pub use dir::HubDir;
@@ -40,7 +43,8 @@ pub enum Change {
     DeleteSession(String),
     /// Insert or replace, by id.
     PutToken(Token),
-    /// Insert, unless its owner's tasks then take more than `most` bytes on disk: [`StoreError::OverQuota`].
+    /// Insert, unless those of its owner's tasks that have not ended then take more than `most` bytes on disk:
+    /// [`StoreError::OverQuota`]. For the others, see [`MakeRoom`](Self::MakeRoom).
     NewTask {
         /// The task, with its request.
         task: Box<DurableTask>,
@@ -51,6 +55,13 @@ pub enum Change {
     PutTask(Box<DurableTask>),
     /// By id.
     DeleteTask(String),
+    /// The tasks of `owner` may take more than `most` bytes now: those that ended first go, some time soon.
+    MakeRoom {
+        /// Whose.
+        owner: UserId,
+        /// Bytes.
+        most: u64,
+    },
     /// Insert.
     Audit(AuditRecord),
 }
@@ -66,8 +77,19 @@ pub struct Snapshot {
     pub sessions: Vec<SessionRecord>,
     /// Every token.
     pub tokens: Vec<Token>,
-    /// Durable tasks that have not ended, oldest first; results stay in the store.
+    /// Durable tasks that have not ended, oldest first; requests and results stay in the store.
     pub tasks: Vec<DurableTask>,
+}
+
+/// What is kept of what has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Tasks that ended at this moment or later.
+    pub tasks_since: Timestamp,
+    /// Audit records of inferences that came in at this moment or later.
+    pub audit_since: Timestamp,
+    /// Audit records, at most; of more those go that are the oldest of the user who has most.
+    pub audit_rows: u64,
 }
 
 /// Which audit records are wanted, newest first. What is `None` does not matter.
@@ -107,8 +129,8 @@ pub enum StoreError {
     /// Disk full, locked too long, I/O: worth another try later. Callers get 503.
     #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// The owner of a new task has so many bytes stored, and may not have more.
-    #[error("the stored tasks of a user take {0} bytes")]
+    /// The tasks of a new task's owner that have not ended take so many bytes, and may not take more.
+    #[error("the open tasks of a user take {0} bytes")]
     OverQuota(u64),
     /// Made by a newer version.
     #[error(
@@ -173,6 +195,12 @@ pub trait Store: Send + Sync {
     /// A durable task by id, ended ones included.
     fn task(&self, id: &str) -> Pending<Option<DurableTask>>;
 
+    /// The same without its request, with an empty text for its result, and how many bytes that has.
+    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>>;
+
+    /// At most `most` bytes of a task's result from `at` on; `None` for a task, or a result, that is not there.
+    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>>;
+
     /// Ended durable tasks of `owner` (`None`: of all), without request and result: the `limit` newest of those that
     /// came in before `before`.
     fn ended_tasks(
@@ -185,8 +213,8 @@ pub trait Store: Send + Sync {
     /// The newest audit records that fit.
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>>;
 
-    /// Deletes ended tasks and audit records that ended before `before`.
-    fn expire(&self, before: Timestamp) -> Pending<()>;
+    /// Deletes what is kept no longer, in small steps, between which others have their turn.
+    fn expire(&self, kept: Kept) -> Pending<()>;
 }
 
 #[cfg(test)]

@@ -63,6 +63,6 @@ fn key(change: &Change) -> Option<Key> {
         Change::PutToken(token) => Key::Token(token.id.clone()),
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
-        Change::Audit(_) => return None,
+        Change::Audit(_) | Change::MakeRoom { .. } => return None,
     })
 }

@@ -5,26 +5,10 @@ use rusqlite::{Connection, Row, params};
 use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
-use super::Change;
-use crate::model::{Agent, AuditRecord, DurableTask, Llm, Role, SessionRecord, TaskState, Token, Upstream};
+use super::{Change, tasks};
+use crate::model::{Agent, AuditRecord, Llm, Role, SessionRecord, Token, Upstream};
 
-type Result<T> = rusqlite::Result<T>;
-
-macro_rules! ended {
-    ($of:literal) => {
-        concat!(
-            "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session, result_status,
-            NULL AS result_body, error, code, created_at, updated_at FROM tasks
-            WHERE state IN ('completed', 'error', 'cancelled') AND (created_at, id) < (?1, ?2) ",
-            $of,
-            " ORDER BY created_at DESC, id DESC LIMIT ?3"
-        )
-    };
-}
-/// A page of ended tasks. One statement for each question: with `?4 IS NULL OR …` no index would be used.
-pub(super) const ENDED: &str = ended!("");
-/// The same of one owner, `?4`.
-pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
+pub(super) type Result<T> = rusqlite::Result<T>;
 
 /// Writes one change.
 pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
@@ -36,9 +20,11 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::PutSession(session) => put_session(conn, session),
         Change::DeleteSession(id) => delete(conn, "DELETE FROM sessions WHERE id = ?1", id),
         Change::PutToken(token) => put_token(conn, token),
-        Change::PutTask(task) | Change::NewTask { task, .. } => put_task(conn, task),
+        Change::PutTask(task) | Change::NewTask { task, .. } => tasks::put_task(conn, task),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
         Change::Audit(record) => put_audit(conn, record),
+        // Done beside the writes, in small steps.
+        Change::MakeRoom { .. } => Ok(()),
     }
 }
 
@@ -218,61 +204,6 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
     })
 }
 
-/// Bytes of an owner's tasks, as the triggers of the schema count them.
-pub(super) fn stored(conn: &Connection, owner: &str) -> Result<u64> {
-    let sql = "SELECT ifnull(sum(bytes), 0) FROM stored WHERE owner = ?1";
-    let bytes: i64 = conn.prepare_cached(sql)?.query_row([owner], |row| row.get(0))?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
-fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
-    let sql = "INSERT INTO tasks (id, owner, role, target, state, request, streaming, llm, session, result_status,
-        result_body, error, created_at, updated_at, code)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-        ON CONFLICT (id) DO UPDATE SET owner = ?2, role = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
-        llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
-        updated_at = ?14, code = ?15";
-    let values = params![
-        task.id,
-        task.owner,
-        task.role.as_str(),
-        task.target,
-        task.state.as_str(),
-        task.request,
-        task.streaming,
-        task.llm,
-        task.session,
-        task.result.as_ref().map(|(status, _)| status),
-        task.result.as_ref().map(|(_, body)| body),
-        task.error,
-        task.created_at.0,
-        task.updated_at.0,
-        task.code,
-    ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
-}
-
-pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
-    let status: Option<u16> = row.get("result_status")?;
-    let body: Option<String> = row.get("result_body")?;
-    Ok(DurableTask {
-        id: row.get("id")?,
-        owner: row.get("owner")?,
-        role: word(row, "role", Role::parse)?,
-        target: row.get("target")?,
-        state: word(row, "state", TaskState::parse)?,
-        request: row.get("request")?,
-        streaming: row.get("streaming")?,
-        llm: row.get("llm")?,
-        session: row.get("session")?,
-        result: status.zip(body),
-        error: row.get("error")?,
-        code: row.get("code")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
-}
-
 fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
     let sql =
         "INSERT INTO audit (task, user, llm, model, publisher, streaming, status, created_at, first_byte_ms,
@@ -328,7 +259,7 @@ fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn maybe_count(row: &Row<'_>, column: &str) -> Result<Option<u64>> {
+pub(super) fn maybe_count(row: &Row<'_>, column: &str) -> Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(|count| u64::try_from(count).unwrap_or(0)))
 }
 
@@ -336,7 +267,7 @@ fn millis(time: Option<Timestamp>) -> Option<i64> {
     time.map(|time| time.0)
 }
 
-fn time(row: &Row<'_>, column: &str) -> Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Timestamp> {
     row.get(column).map(Timestamp)
 }
 
@@ -344,7 +275,7 @@ fn maybe_time(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
 }
 
-fn word<T>(row: &Row<'_>, column: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+pub(super) fn word<T>(row: &Row<'_>, column: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
     let text: String = row.get(column)?;
     parse(&text).ok_or_else(|| unreadable(row, column))
 }

@@ -8,6 +8,30 @@ use super::sqlite::failed;
 /// Marks a file as a hub's (`PRAGMA application_id`): "vllm" in ASCII. Another program's database is left alone.
 const APPLICATION_ID: i64 = 0x766c_6c6d;
 
+/// What a task counts for, in bytes; of `$row`, `new.` or `old.` in a trigger.
+macro_rules! size_of_row {
+    ($row:literal) => {
+        concat!(
+            "(512 + ifnull(octet_length(",
+            $row,
+            "request), 0) + ifnull(octet_length(",
+            $row,
+            "result_body), 0)
+            + ifnull(octet_length(",
+            $row,
+            "error), 0))"
+        )
+    };
+}
+pub(super) use size_of_row;
+
+/// The same, if the task has ended.
+macro_rules! size_of_ended {
+    ($row:literal) => {
+        concat!("iif(", $row, "state IN ('completed', 'error', 'cancelled'), ", size_of_row!($row), ", 0)")
+    };
+}
+
 /// Never change one that was released: add the next.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE llms (
@@ -114,7 +138,31 @@ const MIGRATIONS: &[&str] = &["
         SELECT owner, sum(512 + ifnull(octet_length(request), 0) + ifnull(octet_length(result_body), 0))
         FROM tasks GROUP BY owner;
     DROP TABLE temp.spelling;
-"];
+", concat!("
+    -- What of each owner's bytes belongs to tasks that have ended, and may go. The text of an error counts, too.
+    DROP TRIGGER tasks_stored;
+    DROP TRIGGER tasks_stored_anew;
+    DROP TRIGGER tasks_removed;
+    DROP TABLE stored;
+    CREATE TABLE stored (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL, ended INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    INSERT INTO stored SELECT owner, sum(", size_of_row!(""), "), sum(", size_of_ended!(""), ") FROM tasks GROUP BY owner;
+    CREATE TRIGGER tasks_stored AFTER INSERT ON tasks BEGIN
+        INSERT INTO stored VALUES (new.owner, ", size_of_row!("new."), ", ", size_of_ended!("new."), ")
+            ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes, ended = ended + excluded.ended;
+    END;
+    CREATE TRIGGER tasks_stored_anew AFTER UPDATE OF state, request, result_body, error ON tasks BEGIN
+        UPDATE stored SET bytes = bytes + ", size_of_row!("new."), " - ", size_of_row!("old."), ",
+            ended = ended + ", size_of_ended!("new."), " - ", size_of_ended!("old."), " WHERE owner = new.owner;
+    END;
+    CREATE TRIGGER tasks_removed AFTER DELETE ON tasks BEGIN
+        UPDATE stored SET bytes = bytes - ", size_of_row!("old."), ", ended = ended - ", size_of_ended!("old."), "
+            WHERE owner = old.owner;
+        DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
+    END;
+    -- Those of one owner that ended first.
+    CREATE INDEX tasks_ended_first ON tasks (owner, updated_at) WHERE state IN ('completed', 'error', 'cancelled');
+")];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
@@ -149,7 +197,7 @@ fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::rows;
+    use crate::store::{rows, tasks};
 
     /// F89: a file of each older version is brought up, and what was in it can be read.
     #[test]
@@ -174,7 +222,7 @@ mod tests {
             migrate(&mut conn).unwrap();
             let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
             assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
-            let task = rows::all(&conn, "SELECT * FROM tasks", [], rows::task).unwrap().remove(0);
+            let task = rows::all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);
             assert_eq!((task.error.as_deref(), task.code), (Some("it broke"), None));
             let audit = rows::all(&conn, "SELECT * FROM audit", [], rows::audit).unwrap().remove(0);
             assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));

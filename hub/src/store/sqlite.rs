@@ -6,14 +6,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, ToSql, params, params_from_iter};
 use tokio::sync::oneshot;
-use wire::row::Timestamp;
 
-use super::rows;
 use super::schema::migrate;
 use super::writer::{Job, Write, Writer};
-use super::{AuditQuery, Change, HubDir, ListCursor, Pending, Snapshot, Store, StoreError};
+use super::{
+    AuditQuery, Change, HubDir, Kept, ListCursor, Pending, Snapshot, Store, StoreError, rows, shrink, tasks,
+};
 use crate::model::{AuditRecord, DurableTask};
 
 /// How long another program may hold the file (a backup, a shell) before a write is refused.
@@ -55,6 +55,7 @@ impl SqliteStore {
     /// A store that dies with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut conn = Connection::open_in_memory().map_err(failed)?;
+        shrink::prepare(&conn).map_err(failed)?;
         migrate(&mut conn)?;
         Self::start(conn, None)
     }
@@ -112,7 +113,7 @@ impl SqliteStore {
     #[cfg(test)]
     pub(super) fn stored(&self, owner: &str) -> Pending<u64> {
         let owner = owner.to_owned();
-        self.run(move |conn| rows::stored(conn, &owner))
+        self.run(move |conn| Ok(tasks::stored(conn, &owner)?.all))
     }
 
     #[cfg(test)]
@@ -129,12 +130,7 @@ impl Store for SqliteStore {
                 agents: rows::all(conn, "SELECT * FROM agents", [], rows::agent)?,
                 sessions: rows::all(conn, "SELECT * FROM sessions", [], rows::session)?,
                 tokens: rows::all(conn, "SELECT * FROM tokens", [], rows::token)?,
-                tasks: rows::all(
-                    conn,
-                    "SELECT * FROM tasks WHERE state NOT IN ('completed', 'error', 'cancelled') ORDER BY seq",
-                    [],
-                    rows::task,
-                )?,
+                tasks: rows::all(conn, tasks::OPEN, [], tasks::task)?,
             })
         })
     }
@@ -151,9 +147,19 @@ impl Store for SqliteStore {
 
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
         let id = id.to_owned();
-        self.run(
-            move |conn| Ok(rows::all(conn, "SELECT * FROM tasks WHERE id = ?1", [id], rows::task)?.pop()),
-        )
+        self.run(move |conn| {
+            Ok(rows::all(conn, "SELECT * FROM tasks WHERE id = ?1", [id], tasks::task)?.pop())
+        })
+    }
+
+    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
+        let id = id.to_owned();
+        self.run(move |conn| Ok(rows::all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
+    }
+
+    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
+        let id = id.to_owned();
+        self.run(move |conn| tasks::result_part(conn, &id, at, most))
     }
 
     fn ended_tasks(
@@ -166,8 +172,8 @@ impl Store for SqliteStore {
         self.run(move |conn| {
             let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
             match owner {
-                Some(owner) => rows::all(conn, rows::ENDED_OF, params![at, id, limit, owner], rows::task),
-                None => rows::all(conn, rows::ENDED, params![at, id, limit], rows::task),
+                Some(owner) => rows::all(conn, tasks::ENDED_OF, params![at, id, limit, owner], tasks::task),
+                None => rows::all(conn, tasks::ENDED, params![at, id, limit], tasks::task),
             }
         })
     }
@@ -205,16 +211,9 @@ impl Store for SqliteStore {
         self.run(move |conn| rows::all(conn, &sql, params_from_iter(values), rows::audit))
     }
 
-    fn expire(&self, before: Timestamp) -> Pending<()> {
-        self.run(move |conn| {
-            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            tx.execute(
-                "DELETE FROM tasks WHERE state IN ('completed', 'error', 'cancelled') AND updated_at < ?1",
-                [before.0],
-            )?;
-            tx.execute("DELETE FROM audit WHERE created_at < ?1", [before.0])?;
-            tx.commit()
-        })
+    fn expire(&self, kept: Kept) -> Pending<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Expire(kept, reply), answer)
     }
 }
 
@@ -241,12 +240,14 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     if health != "ok" {
         return Err(StoreError::Damaged(health));
     }
+    shrink::prepare(&conn).map_err(failed)?;
     migrate(&mut conn)?;
     // Overwrite what is deleted: a prompt must not outlive its task in free pages.
     conn.pragma_update(None, "secure_delete", true).map_err(failed)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(failed)?;
     // An answered 202 survives a power cut too; the commit is shared, and nobody on the hot path waits for it.
     conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    shrink::rebuild(&conn, path).map_err(failed)?;
     Ok(conn)
 }
 

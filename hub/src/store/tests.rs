@@ -1,6 +1,7 @@
 mod crash;
 mod outage;
 mod stored;
+mod tidy;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -68,6 +69,9 @@ fn agent(id: &str) -> Agent {
         updated_at: Timestamp(2),
     }
 }
+
+/// Nothing is too old, and nothing too much.
+const KEEP_ALL: Kept = Kept { tasks_since: Timestamp(0), audit_since: Timestamp(0), audit_rows: u64::MAX };
 
 fn task(id: &str, state: TaskState) -> DurableTask {
     DurableTask {
@@ -317,7 +321,9 @@ async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
         Change::Audit(audit("x")),
     ];
     store.write(changes).await.unwrap();
-    store.expire(Timestamp(50)).await.unwrap();
+    store.expire(Kept { tasks_since: Timestamp(50), ..KEEP_ALL }).await.unwrap();
+    assert_eq!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().len(), 1);
+    store.expire(Kept { audit_since: Timestamp(2), ..KEEP_ALL }).await.unwrap();
     let left = store.ended_tasks(None, &ListCursor::end(), 9).await.unwrap();
     assert_eq!(left.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);

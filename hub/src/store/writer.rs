@@ -8,7 +8,8 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::owed::Owed;
 use super::sqlite::{BUSY, Reply, failed};
-use super::{Change, StoreError, failpoint, rows};
+use super::tidy::Tidy;
+use super::{Change, Kept, StoreError, failpoint, rows, tasks};
 
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
@@ -19,6 +20,7 @@ const QUIET: Duration = Duration::from_millis(500);
 
 pub(super) enum Job {
     Write(Write),
+    Expire(Kept, Reply<()>),
     Do(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
@@ -44,26 +46,22 @@ pub(super) struct Writer {
     /// The last commit failed. Until one succeeds nobody waits for whoever holds the file: all that comes would wait
     /// behind it, one after the other.
     stuck: bool,
+    tidy: Tidy,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
     pub(super) fn new(conn: Connection, waiting: Arc<AtomicUsize>) -> Self {
-        Self { conn, owed: Owed::default(), stuck: false, waiting }
+        Self { conn, owed: Owed::default(), stuck: false, tidy: Tidy::default(), waiting }
     }
 
     /// Does all jobs, until nobody can send any more.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
+        // Whether all that was written is in the file itself.
         let mut folded = true;
         loop {
-            let first = if !self.owed.is_empty() {
-                self.next_or_pay(queue)
-            } else if folded {
-                queue.recv().ok()
-            } else {
-                self.next_or_fold(queue)
-            };
+            let first = self.next(queue, &mut folded);
             let Some(first) = first else { return };
             folded = false;
             let mut group = Vec::new();
@@ -71,6 +69,7 @@ impl Writer {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 match job {
                     Job::Write(write) => group.push(write),
+                    Job::Expire(kept, reply) => self.tidy.expire(kept, reply),
                     Job::Do(work) => {
                         // In order: a read sees all that was given before it.
                         self.commit(std::mem::take(&mut group));
@@ -79,21 +78,54 @@ impl Writer {
                 }
             }
             self.commit(group);
+            // However busy it is, things are put in order.
+            if !self.tidy.is_idle() && self.owed.is_empty() {
+                self.put_in_order();
+            }
         }
     }
 
-    /// The next job; before it, in a quiet moment, the log is folded.
-    fn next_or_fold(&self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
-        match queue.recv_timeout(QUIET) {
-            Ok(job) => Some(job),
-            Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Best effort: where another program reads just now, the next quiet moment does it.
-                if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-                    log::debug!("store: log not folded: {error}");
-                }
-                queue.recv().ok()
+    /// The next job; before it, while there is none, things are put in order, and in a quiet moment the log is folded.
+    fn next(&mut self, queue: &mpsc::Receiver<Job>, folded: &mut bool) -> Option<Job> {
+        loop {
+            if !self.owed.is_empty() {
+                return self.next_or_pay(queue);
             }
+            if !self.tidy.is_idle() {
+                match queue.try_recv() {
+                    Ok(job) => return Some(job),
+                    Err(mpsc::TryRecvError::Disconnected) => return None,
+                    Err(mpsc::TryRecvError::Empty) => {
+                        self.put_in_order();
+                        *folded = false;
+                    }
+                }
+                continue;
+            }
+            if *folded {
+                return queue.recv().ok();
+            }
+            match queue.recv_timeout(QUIET) {
+                Ok(job) => return Some(job),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) if self.tidy.look(&self.conn) => (),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.fold();
+                    *folded = true;
+                }
+            }
+        }
+    }
+
+    fn put_in_order(&mut self) {
+        let patience = self.patience();
+        self.tidy.step(&mut self.conn, patience);
+    }
+
+    /// Best effort: where another program reads just now, the next quiet moment does it.
+    fn fold(&self) {
+        if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            log::debug!("store: log not folded: {error}");
         }
     }
 
@@ -113,6 +145,11 @@ impl Writer {
         queue.recv().ok()
     }
 
+    /// How long whoever holds the file is waited for.
+    fn patience(&self) -> Duration {
+        if self.stuck { Duration::ZERO } else { BUSY }
+    }
+
     /// Writes what is owed, if that is possible now.
     fn pay(&mut self) {
         if self.transact(&[]).is_ok() {
@@ -125,8 +162,10 @@ impl Writer {
         if group.is_empty() {
             return;
         }
+        group.iter().for_each(|write| self.tidy.note(&write.changes));
         match self.transact(&group) {
             Ok(results) => {
+                group.iter().for_each(|write| self.tidy.wrote(&write.changes));
                 for (write, result) in group.into_iter().zip(results) {
                     // A caller who did not wait has dropped the other end.
                     let _ = write.reply.send(result);
@@ -150,8 +189,7 @@ impl Writer {
         let results = write(&mut self.conn, self.owed.changes(), group);
         if results.is_err() != self.stuck {
             self.stuck = results.is_err();
-            let patience = if self.stuck { Duration::ZERO } else { BUSY };
-            self.conn.busy_timeout(patience).map_err(failed)?;
+            self.conn.busy_timeout(self.patience()).map_err(failed)?;
         }
         if results.is_ok() {
             self.owed.clear();
@@ -184,10 +222,10 @@ fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), Stor
     let save = tx.savepoint().map_err(failed)?;
     for change in changes {
         if let Change::NewTask { task, most } = change {
-            let stored = rows::stored(&save, &task.owner).map_err(failed)?;
-            let size = task.request.as_ref().map_or(0, String::len);
-            if stored.saturating_add(u64::try_from(size).unwrap_or(u64::MAX)) > *most {
-                return Ok(Err(StoreError::OverQuota(stored)));
+            let stored = tasks::stored(&save, &task.owner).map_err(failed)?;
+            let open = stored.all.saturating_sub(stored.ended);
+            if open.saturating_add(tasks::size(task)) > *most {
+                return Ok(Err(StoreError::OverQuota(open)));
             }
         }
     }

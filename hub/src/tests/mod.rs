@@ -20,6 +20,7 @@ mod publisher;
 mod queue;
 mod races;
 mod raw;
+mod readers;
 mod results;
 mod road;
 mod shapes;

@@ -343,6 +343,7 @@ async fn a_database_holds_what_is_kept_and_no_more() {
     let hub = hub_with(|options| {
         options.data = DataDir::Path(dir.path().into());
         options.timings.task_retention = Duration::from_millis(20);
+        options.timings.audit_retention = Duration::from_millis(20);
         options.timings.sweep_interval = Duration::from_millis(20);
     })
     .await;

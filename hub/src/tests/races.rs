@@ -6,14 +6,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::runtime::Handle;
-use wire::row::Timestamp;
 use wire::texts;
 
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
 use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
-use crate::store::{AuditQuery, Change, ListCursor, Pending, Snapshot, SqliteStore, Store};
+use crate::store::{AuditQuery, Change, Kept, ListCursor, Pending, Snapshot, SqliteStore, Store};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -97,6 +96,14 @@ impl Store for Meddled {
         self.store.task(id)
     }
 
+    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
+        self.store.task_head(id)
+    }
+
+    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
+        self.store.result_part(id, at, most)
+    }
+
     fn ended_tasks(
         &self,
         owner: Option<&str>,
@@ -110,8 +117,8 @@ impl Store for Meddled {
         self.store.audit(wanted)
     }
 
-    fn expire(&self, before: Timestamp) -> Pending<()> {
-        self.store.expire(before)
+    fn expire(&self, kept: Kept) -> Pending<()> {
+        self.store.expire(kept)
     }
 }
 

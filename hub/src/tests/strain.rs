@@ -8,14 +8,13 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use wire::row::Timestamp;
 
 use super::http::Ask;
 use super::publisher::{Publisher, pooled, provider};
 use super::road::infer;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on, hub_with};
 use crate::model::{AuditRecord, DurableTask};
-use crate::store::{AuditQuery, Change, ListCursor, Pending, Snapshot, SqliteStore, Store};
+use crate::store::{AuditQuery, Change, Kept, ListCursor, Pending, Snapshot, SqliteStore, Store};
 
 const TASKS: &str = "/api/v1/inference-tasks";
 
@@ -185,32 +184,59 @@ fn admin() -> crate::model::Caller {
     crate::model::Caller { user: "admin".into(), role: crate::model::Role::Admin, token_id: "test".into() }
 }
 
+/// Where a user's tasks have no room on disk, the results that ended first go, but for the newest; what waits or runs
+/// never does, and keeps new ones out, in words. Another user does not feel it.
 #[actix_rt::test]
-async fn a_users_tasks_take_so_much_on_disk_and_new_ones_wait_until_some_are_deleted() {
+async fn a_users_tasks_take_so_much_on_disk_and_the_oldest_results_go_first() {
     let hub = hub_with(|options| options.limits.disk = 20_000).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
-    let create = async |token: &str, size: usize| {
-        let body = json!({ "llm": "a", "request": { "messages": [], "x": "x".repeat(size) } });
+    Publisher::register(&hub, &alice, None, &[provider("away")]).await;
+    let create = async |token: &str, llm: &str, size: usize| {
+        let body = json!({ "llm": llm, "request": { "messages": [], "x": "x".repeat(size) } });
         hub.ask_as(token, "POST", TASKS).body(body.to_string()).json().await
     };
-    let (status, task) = create(&alice, 6000).await;
-    assert_eq!(status, 202);
-    let id = task["id"].as_str().unwrap().to_owned();
-    let sent = publisher.task().await;
-    publisher.answer(&hub, &sent, &"y".repeat(15_000)).await;
-    eventually("the result is kept, the request is erased", async || {
-        hub.core().store.task(&id).await.unwrap().is_some_and(|task| task.result.is_some())
-    })
-    .await;
-    let (status, refused) = create(&alice, 6000).await;
-    assert_eq!(status, 429);
+    let found = async |id: &str| hub.ask_as(&alice, "GET", format!("{TASKS}/{id}")).send().await.0 == 200;
+    let mut results = Vec::new();
+    for _ in 0..5 {
+        let (status, task) = create(&alice, "a", 10).await;
+        assert_eq!(status, 202);
+        let sent = publisher.task().await;
+        publisher.answer(&hub, &sent, &"y".repeat(5500)).await;
+        let id = task["id"].as_str().unwrap().to_owned();
+        eventually("it has ended", async || {
+            hub.core().store.task(&id).await.unwrap().is_none_or(|task| task.state.is_terminal())
+        })
+        .await;
+        results.push(id);
+    }
+    eventually("the first two are gone", async || !found(&results[0]).await && !found(&results[1]).await)
+        .await;
+    for kept in &results[2..] {
+        assert!(found(kept).await);
+    }
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (status, task) = create(&alice, "away", 5500).await;
+        assert_eq!(status, 202, "{task}");
+        open.push(task["id"].as_str().unwrap().to_owned());
+    }
+    let (status, refused) = create(&alice, "away", 5500).await;
+    assert_eq!((status, &refused["code"]), (429, &json!("rate_limit_exceeded")));
     let text = refused["error"].as_str().unwrap();
-    assert!(text.starts_with("your durable tasks take 1 MiB on the hub's disk: delete some"), "{text}");
-    assert_eq!(create(&alice, 3000).await.0, 202, "a smaller one has room");
-    assert_eq!(create(&bob, 6000).await.0, 202, "everybody has a quota of their own");
-    assert_eq!(hub.ask_as(&alice, "DELETE", format!("{TASKS}/{id}")).send().await.0, 204);
-    assert_eq!(create(&alice, 6000).await.0, 202);
+    assert!(
+        text.starts_with("your tasks that wait and run take 1 MiB on the hub's disk: wait for some"),
+        "{text}"
+    );
+    assert_eq!(create(&bob, "away", 5500).await.0, 202, "everybody has a quota of their own");
+    eventually("the newest result alone is left", async || !found(&results[3]).await).await;
+    assert!(found(&results[4]).await);
+    for id in &open {
+        let (_, task) = hub.ask_as(&alice, "GET", format!("{TASKS}/{id}")).json().await;
+        assert_eq!(task["status"], "pending", "what waits is never given up");
+    }
+    assert_eq!(hub.ask_as(&alice, "DELETE", format!("{TASKS}/{}", open[0])).send().await.0, 204);
+    eventually("there is room again", async || create(&alice, "away", 5500).await.0 == 202).await;
     hub.stop().await;
 }
 
@@ -321,6 +347,14 @@ impl Store for Slow {
         self.store.task(id)
     }
 
+    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
+        self.store.task_head(id)
+    }
+
+    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
+        self.store.result_part(id, at, most)
+    }
+
     fn ended_tasks(
         &self,
         owner: Option<&str>,
@@ -334,8 +368,8 @@ impl Store for Slow {
         self.store.audit(wanted)
     }
 
-    fn expire(&self, before: Timestamp) -> Pending<()> {
-        self.store.expire(before)
+    fn expire(&self, kept: Kept) -> Pending<()> {
+        self.store.expire(kept)
     }
 }
 

@@ -9,7 +9,7 @@ use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::rate::Meter;
-use super::{TaskView, Watch};
+use super::{TaskView, Watch, brief};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskState, UserId};
 use crate::queue::{Attempt, Effect, Event, Life};
@@ -223,7 +223,7 @@ impl Inference {
             None => None,
         };
         if let Some(number) = self.listed {
-            let (state, error) = (self.life.state(), error.map(|(_, message)| message.to_owned()));
+            let (state, error) = (self.life.state(), error.map(|(_, message)| brief(message)));
             self.watch.recent.end(number, |view| {
                 view.status = state;
                 view.error = error;

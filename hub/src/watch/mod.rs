@@ -21,7 +21,7 @@ pub use machine::Machine;
 pub use metrics::{Metrics, WakeOutcome};
 use rate::Rates;
 use recent::Recent;
-pub use recent::{Counts, TaskView};
+pub use recent::{Counts, TaskView, brief};
 
 use crate::model::{Caller, Role};
 use crate::store::{ListCursor, Store};

@@ -12,6 +12,17 @@ use crate::store::ListCursor;
 /// How many ended ones are kept: a screenful or two. The audit has all.
 const ENDED: usize = 200;
 
+/// Bytes of an error's text that a record of it keeps: a publisher's may have megabytes.
+const BRIEF: usize = 4 << 10;
+
+/// The beginning of an error's text.
+pub fn brief(text: &str) -> String {
+    if text.len() <= BRIEF {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(BRIEF)])
+}
+
 /// One task, as callers read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

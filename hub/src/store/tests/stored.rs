@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::store::rows;
+use crate::store::tasks;
 
 fn of(owner: &str, id: usize, created_at: i64, state: TaskState) -> DurableTask {
     let owner = owner.to_owned();
@@ -53,9 +53,9 @@ async fn a_page_of_one_owners_tasks_is_read_from_an_index() {
         let steps = plan.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
         steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
     };
-    let all = plan(rows::ENDED, &[&9, &"x", &2]);
+    let all = plan(tasks::ENDED, &[&9, &"x", &2]);
     assert!(all.starts_with("SEARCH tasks USING INDEX tasks_ended ((created_at,id)<"), "{all}");
-    let own = plan(rows::ENDED_OF, &[&9, &"x", &2, &"alice"]);
+    let own = plan(tasks::ENDED_OF, &[&9, &"x", &2, &"alice"]);
     assert!(
         own.starts_with("SEARCH tasks USING INDEX tasks_ended_of (owner=? AND (created_at,id)<"),
         "{own}"
@@ -65,8 +65,9 @@ async fn a_page_of_one_owners_tasks_is_read_from_an_index() {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Put { owner: usize, id: usize, request: Option<usize>, result: Option<usize> },
     New { owner: usize, id: usize, size: usize },
+    Put { id: usize, request: Option<usize>, result: Option<usize>, error: Option<usize>, ends: bool },
+    MakeRoom(usize),
     Delete(usize),
     Expire,
 }
@@ -74,67 +75,115 @@ enum Op {
 fn any_op() -> impl Strategy<Value = Op> {
     let size = || prop::option::of(0_usize..3000);
     prop_oneof![
-        4 => (0_usize..2, 0_usize..6, size(), size())
-            .prop_map(|(owner, id, request, result)| Op::Put { owner, id, request, result }),
-        3 => (0_usize..2, 6_usize..60, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
-        2 => (0_usize..60).prop_map(Op::Delete),
+        4 => (0_usize..2, 0_usize..40, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
+        6 => (0_usize..40, size(), size(), prop::option::of(0_usize..300), any::<bool>())
+            .prop_map(|(id, request, result, error, ends)| Op::Put { id, request, result, error, ends }),
+        2 => (0_usize..2).prop_map(Op::MakeRoom),
+        1 => (0_usize..40).prop_map(Op::Delete),
         1 => Just(Op::Expire),
     ]
+}
+
+/// What is expected of a task: its owner, its bytes, and when it ended.
+#[derive(Debug, Clone, PartialEq)]
+struct Expected {
+    owner: usize,
+    bytes: u64,
+    ended: Option<i64>,
+}
+
+const MOST: u64 = 8000;
+const OWNERS: [&str; 2] = ["alice", "bob"];
+
+fn bytes_of(tasks: &BTreeMap<usize, Expected>, owner: usize) -> (u64, u64) {
+    let own = || tasks.values().filter(|task| task.owner == owner);
+    (
+        own().map(|task| task.bytes).sum(),
+        own().filter(|task| task.ended.is_none()).map(|task| task.bytes).sum(),
+    )
+}
+
+/// The rule: while there is too much, what ended first goes, but for the last.
+fn make_room(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
+    loop {
+        let mut ended: Vec<_> = tasks
+            .iter()
+            .filter(|(_, task)| task.owner == owner)
+            .filter_map(|(id, task)| Some((task.ended?, *id)))
+            .collect();
+        ended.sort_unstable();
+        ended.pop();
+        let Some((_, first)) = ended.first().filter(|_| bytes_of(tasks, owner).0 > MOST) else { return };
+        tasks.remove(first);
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// What is counted is what is there; a new task is let in exactly when it fits.
+    /// What is counted is what is there; a new task is let in exactly when those that have not ended leave room for it;
+    /// and what goes for want of room is what ended first.
     #[test]
-    fn the_bytes_of_each_owner_are_those_of_its_tasks(ops in prop::collection::vec(any_op(), 1..40)) {
-        const MOST: u64 = 8000;
-        const OWNERS: [&str; 2] = ["alice", "bob"];
+    fn the_bytes_of_each_owner_are_those_of_its_tasks(ops in prop::collection::vec(any_op(), 1..60)) {
         let store = SqliteStore::in_memory().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut tasks: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
-        let stored = |tasks: &BTreeMap<usize, (usize, u64)>, owner: usize| -> u64 {
-            tasks.values().filter(|(of, _)| *of == owner).map(|(_, size)| size).sum()
-        };
-        for op in ops {
+        let run = |changes: Vec<Change>| runtime.block_on(store.write(changes));
+        let mut tasks: BTreeMap<usize, Expected> = BTreeMap::new();
+        for (now, op) in (1_i64..).zip(ops) {
             match op {
-                Op::Put { owner, id, request, result } => {
+                Op::New { owner, id, size } if !tasks.contains_key(&id) => {
+                    let request = Some("x".repeat(size));
+                    let task = DurableTask { request, result: None, ..of(OWNERS[owner], id, now, TaskState::Pending) };
+                    let open = bytes_of(&tasks, owner).1;
+                    let bytes = 512 + u64::try_from(size).unwrap();
+                    let written = run(vec![Change::NewTask { task: Box::new(task), most: MOST }]);
+                    prop_assert_eq!(written.is_ok(), open + bytes <= MOST);
+                    match written {
+                        Ok(()) => drop(tasks.insert(id, Expected { owner, bytes, ended: None })),
+                        Err(error) => prop_assert!(matches!(error, StoreError::OverQuota(bytes) if bytes == open)),
+                    }
+                    make_room(&mut tasks, owner);
+                }
+                Op::New { .. } => (),
+                Op::Put { id, request, result, error, ends } => {
+                    // A task stays its owner's, and one that has ended has.
+                    let Some(expected) = tasks.get_mut(&id).filter(|task| task.ended.is_none()) else { continue };
                     let text = |size: usize| "é".repeat(size / 2);
-                    // A task stays its owner's.
-                    let owner = tasks.get(&id).map_or(owner, |(owner, _)| *owner);
+                    let state = if ends { TaskState::Error } else { TaskState::Running };
                     let task = DurableTask {
                         request: request.map(text),
                         result: result.map(|size| (200, text(size))),
-                        ..of(OWNERS[owner], id, 5, TaskState::Running)
+                        error: error.map(text),
+                        updated_at: Timestamp(now),
+                        ..of(OWNERS[expected.owner], id, 5, state)
                     };
-                    let bytes = [request, result].iter().flatten().map(|size| size / 2 * 2).sum::<usize>();
-                    runtime.block_on(store.write(vec![Change::PutTask(Box::new(task))])).unwrap();
-                    tasks.insert(id, (owner, 512 + u64::try_from(bytes).unwrap()));
+                    let bytes = [request, result, error].iter().flatten().map(|size| size / 2 * 2).sum::<usize>();
+                    expected.bytes = 512 + u64::try_from(bytes).unwrap();
+                    expected.ended = ends.then_some(now);
+                    run(vec![Change::PutTask(Box::new(task))]).unwrap();
                 }
-                Op::New { owner, id, size } if !tasks.contains_key(&id) => {
-                    let request = Some("x".repeat(size));
-                    let task = Box::new(DurableTask { request, result: None, ..of(OWNERS[owner], id, 5, TaskState::Completed) });
-                    let before = stored(&tasks, owner);
-                    let size = u64::try_from(size).unwrap();
-                    let written = runtime.block_on(store.write(vec![Change::NewTask { task, most: MOST }]));
-                    prop_assert_eq!(written.is_ok(), before + size <= MOST);
-                    match written {
-                        Ok(()) => drop(tasks.insert(id, (owner, 512 + size))),
-                        Err(error) => prop_assert!(matches!(error, StoreError::OverQuota(bytes) if bytes == before)),
-                    }
+                Op::MakeRoom(owner) => {
+                    run(vec![Change::MakeRoom { owner: OWNERS[owner].into(), most: MOST }]).unwrap();
+                    make_room(&mut tasks, owner);
                 }
-                Op::New { .. } => (),
                 Op::Delete(id) => {
-                    runtime.block_on(store.write(vec![Change::DeleteTask(format!("t{id:03}"))])).unwrap();
+                    run(vec![Change::DeleteTask(format!("t{id:03}"))]).unwrap();
                     tasks.remove(&id);
                 }
                 Op::Expire => {
-                    runtime.block_on(store.expire(Timestamp(1_000_000))).unwrap();
-                    tasks.retain(|id, _| *id < 6);
+                    let kept = Kept { tasks_since: Timestamp(now - 5), ..KEEP_ALL };
+                    runtime.block_on(store.expire(kept)).unwrap();
+                    tasks.retain(|_, task| task.ended.is_none_or(|ended| ended >= now - 5));
                 }
             }
+            // All that is to be put in order is then.
+            runtime.block_on(store.expire(KEEP_ALL)).unwrap();
             for (owner, name) in OWNERS.iter().enumerate() {
-                prop_assert_eq!(runtime.block_on(store.stored(name)).unwrap(), stored(&tasks, owner));
+                prop_assert_eq!(runtime.block_on(store.stored(name)).unwrap(), bytes_of(&tasks, owner).0);
+            }
+            for id in 0..40 {
+                let there = runtime.block_on(store.task_head(&format!("t{id:03}"))).unwrap().is_some();
+                prop_assert_eq!(there, tasks.contains_key(&id), "{}", id);
             }
         }
     }

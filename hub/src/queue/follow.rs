@@ -1,0 +1,165 @@
+//! The answer of a claimed task: from which member, and to its end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use wire::openai::{completion_as_chunk, usage};
+use wire::sse::Decoder;
+
+use super::state::{Attempt, Event};
+use crate::core::Hub;
+use crate::error::{ApiError, ErrorKind};
+use crate::limits::Held;
+use crate::registry::{Candidate, Pick};
+use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, try_one, wake};
+
+/// What came of a dispatch.
+pub(super) enum Outcome {
+    /// The whole answer: status and body, and what it counts for.
+    Answered(u16, String, Held),
+    /// All chunks of it; they are in the book.
+    Streamed,
+    /// It failed, for good.
+    Failed(ApiError),
+    /// The publisher was lost before it began.
+    Lost,
+}
+
+/// Tries members, each once, until one begins to answer; then reads its answer to the end.
+pub(super) async fn run(
+    hub: &Arc<Hub>,
+    number: u64,
+    attempt: Attempt,
+    inference: &Request,
+    call: &Call,
+    first: Candidate,
+    place: Reservation,
+) -> Outcome {
+    let patience = hub.options.timings.wait_timeout;
+    let mut tried = HashSet::new();
+    let mut place = Some(place);
+    let mut candidate = first;
+    loop {
+        tried.insert(candidate.name.clone());
+        let began = async {
+            if candidate.asleep {
+                wake(hub, &candidate).await.map_err(Outcome::Failed)?;
+                candidate.asleep = false;
+            }
+            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take())).await;
+            reply.map_err(|error| match error.kind {
+                ErrorKind::PublisherAway
+                | ErrorKind::PublisherLost
+                | ErrorKind::PublisherStopping
+                | ErrorKind::Paused
+                | ErrorKind::HubBusy => Outcome::Lost,
+                _ => Outcome::Failed(error),
+            })
+        };
+        let outcome = match timeout(patience, began).await {
+            Err(_) => {
+                let text = format!("no answer within {} s", patience.as_secs_f64());
+                Outcome::Failed(ApiError::new(ErrorKind::Timeout, text))
+            }
+            Ok(Err(outcome)) => outcome,
+            Ok(Ok(Reply::Whole { status, body, .. })) => {
+                if let Some(usage) = usage(body.get()) {
+                    call.used(usage);
+                }
+                match hub.unfinished_of(&inference.caller.user).hold(body.get().len()) {
+                    Ok(held) => Outcome::Answered(status, Box::<str>::from(body).into(), held),
+                    Err(error) => Outcome::Failed(error),
+                }
+            }
+            Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
+                let none = hub.unfinished_of(&inference.caller.user).none();
+                hub.queue.with(number, |open| open.held = none);
+                return follow(hub, number, attempt, call, first, dispatch).await;
+            }
+        };
+        let may_fail_over = match &outcome {
+            Outcome::Failed(error) => error.may_fail_over(),
+            Outcome::Answered(status, ..) => matches!(status, 429 | 502..=504),
+            Outcome::Streamed | Outcome::Lost => false,
+        };
+        if !may_fail_over {
+            return whole(hub, number, inference, outcome);
+        }
+        let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
+        match next {
+            Pick::Chosen(next) => {
+                candidate = *next;
+                hub.queue.with(number, |open| open.taken_by(&candidate));
+            }
+            Pick::Nobody | Pick::NoEndpoint => return outcome,
+        }
+    }
+}
+
+/// A whole answer where chunks were asked for is one chunk.
+fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Answered(status, body, held) if inference.streaming && status < 400 => {
+            match completion_as_chunk(&body) {
+                Ok(chunk) => {
+                    hub.queue.with(number, |open| open.held = held);
+                    pushed(hub.queue.with(number, |open| open.push(&chunk)))
+                        .map_or_else(Outcome::Failed, |()| Outcome::Streamed)
+                }
+                Err(_) => {
+                    Outcome::Failed(ApiError::bad_gateway("the publisher's answer is not a completion"))
+                }
+            }
+        }
+        outcome => outcome,
+    }
+}
+
+/// Reads a streamed answer to its end.
+async fn follow(
+    hub: &Hub,
+    number: u64,
+    attempt: Attempt,
+    call: &Call,
+    first: Piece,
+    mut dispatch: Dispatch,
+) -> Outcome {
+    hub.queue.step(number, Event::Chunk(attempt), |_, _| ());
+    let mut decoder = Decoder::new();
+    let mut piece = Some(first);
+    loop {
+        match piece {
+            Some(Piece::Events { bytes, usage, .. }) => {
+                call.chunk();
+                if let Some(usage) = usage {
+                    call.used(usage);
+                }
+                // Our own encoder's: whole events, of which the data is wanted.
+                let mut bytes: &[u8] = &bytes;
+                while let Some(frame) = decoder.decode(&mut bytes) {
+                    if let Err(error) = pushed(hub.queue.with(number, |open| open.push(&frame.data))) {
+                        return Outcome::Failed(error);
+                    }
+                }
+            }
+            Some(Piece::Done) => return Outcome::Streamed,
+            Some(Piece::Error(error)) => return Outcome::Failed(error),
+            Some(Piece::Answer { .. }) => {
+                let text = "the publisher sent a whole answer within a stream";
+                return Outcome::Failed(ApiError::bad_gateway(text));
+            }
+            Some(Piece::Reattached) => (),
+            None => {
+                let text = "the publisher was lost in the middle of its answer";
+                return Outcome::Failed(ApiError::new(ErrorKind::Interrupted, text));
+            }
+        }
+        piece = dispatch.next().await;
+    }
+}
+
+/// A piece for a task that is not open any more is nobody's: its worker is on its way out.
+fn pushed(kept: Option<Result<(), ApiError>>) -> Result<(), ApiError> {
+    kept.unwrap_or(Ok(()))
+}

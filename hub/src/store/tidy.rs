@@ -1,0 +1,173 @@
+//! What is put in order beside the writes: what is kept no longer, or has no room, is deleted, and the file shrinks. All of
+//! it in small steps, each a transaction of its own, between which whoever waits for the store has a turn.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::sqlite::{Reply, failed};
+use super::{Change, Kept, StoreError, shrink, tasks};
+use crate::model::UserId;
+
+/// Audit records that are deleted at once.
+const STEP: i64 = 1000;
+
+/// What is to be done.
+#[derive(Default)]
+pub(super) struct Tidy {
+    /// Whose tasks may take more than they may, and how much that is.
+    owners: HashMap<UserId, u64>,
+    /// What is kept no longer, and who waits for the end of that.
+    expiry: Option<(Kept, Vec<Reply<()>>)>,
+    /// How many audit records each user has; counted when that is first needed.
+    audited: Option<HashMap<UserId, u64>>,
+    shrinks: bool,
+    /// It could not be done: until something is asked for, nothing is tried again.
+    waits: bool,
+}
+
+impl Tidy {
+    pub(super) fn is_idle(&self) -> bool {
+        self.owners.is_empty() && self.expiry.is_none() && !self.shrinks
+    }
+
+    /// These are written, or will be: what they may make necessary.
+    pub(super) fn note(&mut self, changes: &[Change]) {
+        for change in changes {
+            let (owner, most) = match change {
+                Change::NewTask { task, most } => (&task.owner, *most),
+                Change::MakeRoom { owner, most } => (owner, *most),
+                _ => continue,
+            };
+            self.owners.insert(owner.clone(), most);
+        }
+    }
+
+    /// These are written: what there is more of.
+    pub(super) fn wrote(&mut self, changes: &[Change]) {
+        let Some(audited) = &mut self.audited else { return };
+        for change in changes {
+            if let Change::Audit(record) = change {
+                *audited.entry(record.user.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    /// From now on no more than this is kept.
+    pub(super) fn expire(&mut self, kept: Kept, reply: Reply<()>) {
+        let mut replies = self.expiry.take().map(|(_, replies)| replies).unwrap_or_default();
+        replies.push(reply);
+        self.expiry = Some((kept, replies));
+        self.waits = false;
+    }
+
+    /// In a quiet moment: whether there is something to do after all.
+    pub(super) fn look(&mut self, conn: &Connection) -> bool {
+        self.shrinks = !self.waits && shrink::is_worth_it(conn).unwrap_or(false);
+        self.shrinks
+    }
+
+    /// Does some of it. What fails is left, until it is asked for again: the disk may be full, and others need it more.
+    /// `patience`: what whoever comes next has for another program that holds the file.
+    pub(super) fn step(&mut self, conn: &mut Connection, patience: Duration) {
+        // Another program that holds the file holds up nobody behind this.
+        let done = conn.busy_timeout(Duration::ZERO).and_then(|()| self.some(conn));
+        let _ = conn.busy_timeout(patience);
+        if let Err(error) = done {
+            log::debug!("store: not tidied: {error}");
+            self.owners.clear();
+            self.shrinks = false;
+            self.waits = true;
+            self.audited = None;
+            self.end_expiry(&Err(failed(error)));
+        }
+    }
+
+    fn some(&mut self, conn: &mut Connection) -> rusqlite::Result<()> {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Some((owner, most)) = self.owners.iter().next().map(|(owner, most)| (owner.clone(), *most)) {
+            let more = tasks::make_room(&tx, &owner, most)?;
+            tx.commit()?;
+            if !more {
+                self.owners.remove(&owner);
+            }
+            return Ok(());
+        }
+        if let Some((kept, _)) = &self.expiry {
+            let kept = *kept;
+            let more = tasks::expire(&tx, kept.tasks_since)?
+                || self.forget_old(&tx, kept)?
+                || self.forget_most(&tx, kept.audit_rows)?;
+            self.shrinks |= shrink::is_worth_it(&tx)?;
+            tx.commit()?;
+            if !more {
+                self.end_expiry(&Ok(()));
+            }
+            return Ok(());
+        }
+        self.shrinks = shrink::some(&tx)?;
+        tx.commit()
+    }
+
+    fn end_expiry(&mut self, result: &Result<(), StoreError>) {
+        for reply in self.expiry.take().map(|(_, replies)| replies).unwrap_or_default() {
+            // Whoever did not wait has dropped the other end.
+            let _ = reply.send(result.clone());
+        }
+    }
+
+    fn forget_old(&mut self, conn: &Connection, kept: Kept) -> rusqlite::Result<bool> {
+        let sql = "DELETE FROM audit WHERE seq IN
+            (SELECT seq FROM audit WHERE created_at < ?1 ORDER BY created_at LIMIT ?2) RETURNING user";
+        self.forget(conn, sql, (kept.audit_since.0, STEP))
+    }
+
+    /// Where there are too many, the oldest of the user who has most: nobody pushes out what others did.
+    fn forget_most(&mut self, conn: &Connection, most: u64) -> rusqlite::Result<bool> {
+        let audited = match &mut self.audited {
+            Some(audited) => audited,
+            none => none.insert(count(conn)?),
+        };
+        let excess = audited.values().sum::<u64>().saturating_sub(most);
+        let Some((user, _)) = audited.iter().max_by_key(|(_, rows)| **rows).filter(|_| excess > 0) else {
+            return Ok(false);
+        };
+        let sql = "DELETE FROM audit WHERE seq IN
+            (SELECT seq FROM audit WHERE user = ?1 ORDER BY seq LIMIT ?2) RETURNING user";
+        let some = i64::try_from(excess).unwrap_or(STEP).min(STEP);
+        let user = user.clone();
+        self.forget(conn, sql, (user, some))
+    }
+
+    fn forget(
+        &mut self,
+        conn: &Connection,
+        sql: &str,
+        params: impl rusqlite::Params,
+    ) -> rusqlite::Result<bool> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut any = false;
+        while let Some(row) = rows.next()? {
+            any = true;
+            let user: String = row.get(0)?;
+            if let Some(audited) = &mut self.audited
+                && let Some(rows) = audited.get_mut(&user)
+            {
+                *rows = rows.saturating_sub(1);
+                if *rows == 0 {
+                    audited.remove(&user);
+                }
+            }
+        }
+        Ok(any)
+    }
+}
+
+fn count(conn: &Connection) -> rusqlite::Result<HashMap<UserId, u64>> {
+    let mut statement = conn.prepare("SELECT user, count(*) FROM audit GROUP BY user")?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?;
+    rows.collect()
+}

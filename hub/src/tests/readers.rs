@@ -1,0 +1,192 @@
+//! Readers of durable answers who do not read, and answers of very many pieces.
+
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use super::publisher::{Publisher, provider};
+use super::road::infer;
+use super::support::{ADMIN, TestHub, eventually, hub_with};
+use crate::limits::Seats;
+
+const TASKS: &str = "/api/v1/inference-tasks";
+/// Readers who do not read.
+const MANY: usize = 64;
+/// What one of them may hold: a part of the answer and the events made of it.
+const EACH: usize = 384 << 10;
+
+fn unread(hub: &TestHub) -> &Seats {
+    &hub.core().unread
+}
+
+/// Small chunks, and very small ones between them: 9 MB of them in all, more than a connection that nobody reads takes.
+fn chunks() -> Vec<String> {
+    let one = |n: usize| {
+        let text = if n.is_multiple_of(4) { "x".repeat(1000) } else { String::new() };
+        json!({ "n": n, "t": text }).to_string()
+    };
+    (0..32_000).map(one).collect()
+}
+
+fn events(chunks: &[String], from: usize) -> String {
+    use std::fmt::Write;
+    let mut events = String::new();
+    for (n, chunk) in chunks.iter().enumerate().skip(from) {
+        write!(events, "id: {}\ndata: {chunk}\n\n", n + 1).unwrap();
+    }
+    events
+}
+
+async fn enqueue(hub: &TestHub, token: &str, streaming: bool) -> String {
+    let body = json!({ "llm": "a", "streaming": streaming, "request": { "messages": [] } }).to_string();
+    let (status, task) = hub.ask_as(token, "POST", TASKS).body(body).json().await;
+    assert_eq!(status, 202, "{task}");
+    task["id"].as_str().unwrap().to_owned()
+}
+
+async fn ended(hub: &TestHub, token: &str, id: &str) {
+    eventually("it has ended", async || {
+        hub.ask_as(token, "GET", format!("{TASKS}?limit=1")).json().await.1[0]["status"] == "completed"
+    })
+    .await;
+    eventually("that is written", async || {
+        hub.core().store.task_head(id).await.unwrap().unwrap().1.is_some()
+    })
+    .await;
+}
+
+/// A24, A26, P7: those who ask for an answer and do not read it hold a part of it each, while it comes and when it is
+/// there; whoever reads has all of it, from wherever.
+#[actix_rt::test]
+async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
+    let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let id = enqueue(&hub, &bob, true).await;
+    let path = format!("{TASKS}/{id}/stream");
+    let read =
+        |from: usize| hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", &from.to_string());
+    let chunks = chunks();
+    let task = publisher.task().await;
+    let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+    let mut unread_while_it_comes = Vec::new();
+    for (n, some) in chunks.chunks(8000).enumerate() {
+        let text: String = some.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        upload.write(&text).await;
+        if n == 1 {
+            for _ in 0..MANY / 2 {
+                unread_while_it_comes.push(read(0).open().await);
+            }
+        }
+    }
+    let kept = chunks.iter().map(|chunk| chunk.len() + 8).sum::<usize>();
+    eventually("all is kept", async || hub.core().unfinished.taken_by("bob") == kept).await;
+    let mut reader = read(0).open().await;
+    let last = format!("id: {}\ndata: {}\n\n", chunks.len(), chunks[chunks.len() - 1]);
+    assert_eq!(reader.until(&last).await.len(), events(&chunks, 0).len());
+    assert!(unread(&hub).taken_by("bob") <= (MANY / 2 + 1) * EACH, "{}", unread(&hub).taken_by("bob"));
+    upload.write("data: [DONE]\n\n").await;
+    assert_eq!(upload.finish().await.0, 200);
+    ended(&hub, &bob, &id).await;
+    eventually("nothing is kept twice", async || hub.core().unfinished.taken_by("bob") == 0).await;
+
+    let mut unread_afterwards = Vec::new();
+    for _ in 0..MANY / 2 {
+        unread_afterwards.push(read(0).open().await);
+    }
+    for from in [0, 1, 31_999, 20_000] {
+        let (status, text) = read(from).send().await;
+        assert_eq!(status, 200);
+        let expected = format!("{}id: {}\ndata: [DONE]\n\n", events(&chunks, from), chunks.len() + 1);
+        assert!(text == expected, "from {from}: {} bytes, not {}", text.len(), expected.len());
+    }
+    assert!(unread(&hub).taken_by("bob") <= (MANY + 1) * EACH, "{}", unread(&hub).taken_by("bob"));
+    // Others are served meanwhile.
+    let carol = hub.member("carol").await;
+    let call = hub.ask_as(&carol, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    drop((unread_while_it_comes, unread_afterwards, reader));
+    eventually("what they held is free", async || unread(&hub).taken_by("bob") == 0).await;
+    hub.stop().await;
+}
+
+/// A24, A26, P7: the same for a whole answer, as a stream of one event and as the task's result; a task that is deleted
+/// meanwhile breaks it off.
+#[actix_rt::test]
+async fn a_large_result_is_given_in_parts() {
+    let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let id = enqueue(&hub, &bob, false).await;
+    let task = publisher.task().await;
+    let body = json!({ "x": "é\"".repeat(3 << 20) });
+    assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 200);
+    ended(&hub, &bob, &id).await;
+    let (one, stream) = (format!("{TASKS}/{id}"), format!("{TASKS}/{id}/stream"));
+    let mut unread_ones = Vec::new();
+    for n in 0..MANY {
+        let path = if n % 2 == 0 { &one } else { &stream };
+        unread_ones.push(hub.ask_as(&bob, "GET", path.as_str()).begin().await);
+    }
+    assert!(unread(&hub).taken_by("bob") <= MANY * EACH, "{}", unread(&hub).taken_by("bob"));
+    let (status, whole) = hub.ask_as(&bob, "GET", one.as_str()).json().await;
+    assert_eq!((status, whole["status"].as_str()), (200, Some("completed")));
+    assert!(whole["result"]["status"] == 200 && whole["result"]["body"] == body);
+    let (_, text) = hub.ask_as(&bob, "GET", stream.as_str()).send().await;
+    assert!(text == format!("id: 1\ndata: {body}\n\nid: 2\ndata: [DONE]\n\n"), "{} bytes", text.len());
+    let again = hub.ask_as(&bob, "GET", stream.as_str()).header("last-event-id", "1").send().await;
+    assert_eq!(again.1, "id: 2\ndata: [DONE]\n\n");
+    assert_eq!(hub.ask_as(&bob, "DELETE", one.as_str()).send().await.0, 204);
+    for mut answer in unread_ones {
+        let mut rest = Vec::new();
+        // A connection that is reset has said what it said.
+        let _ = answer.read_to_end(&mut rest).await;
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(
+            rest.len() < 12 << 20 && !rest.contains("[DONE]") && !rest.ends_with("}}"),
+            "it is not whole"
+        );
+    }
+    eventually("what they held is free", async || unread(&hub).taken_by("bob") == 0).await;
+    hub.stop().await;
+}
+
+/// A27: the requests of a user's durable tasks that are out are counted, too: one that finds no room waits on disk until
+/// others have ended, and nobody else's does.
+#[actix_rt::test]
+async fn durable_requests_under_way_are_bounded_and_the_others_wait() {
+    let hub = hub_with(|options| options.limits.bytes = 4 << 20).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let create = async |token: &str, name: &str| {
+        let request = json!({ "messages": [], "name": name, "x": "x".repeat(1_500_000) });
+        let body = json!({ "llm": "a", "request": request }).to_string();
+        assert_eq!(hub.ask_as(token, "POST", TASKS).body(body).send().await.0, 202);
+    };
+    let named = |task: &Value| task["request"]["name"].as_str().unwrap().to_owned();
+    create(&alice, "one").await;
+    create(&alice, "two").await;
+    let (one, two) = (publisher.task().await, publisher.task().await);
+    assert_eq!((named(&one), named(&two)), ("one".to_owned(), "two".to_owned()));
+    create(&alice, "three").await;
+    create(&bob, "bobs").await;
+    let next = publisher.task().await;
+    assert_eq!(named(&next), "bobs", "another user has nothing to do with it");
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+    publisher.answer(&hub, &one, "hello").await;
+    let last = publisher.task().await;
+    assert_eq!(named(&last), "three");
+    for task in [two, next, last] {
+        publisher.answer(&hub, &task, "hello").await;
+    }
+    eventually("nothing is out", async || hub.core().out.taken_by("alice") == 0).await;
+    hub.stop().await;
+}
