@@ -8,6 +8,9 @@ use wire::task::Endpoint;
 /// The events that say what `body` says, the end mark left out.
 pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonError> {
     let body = compact(body)?;
+    if !body.starts_with('{') {
+        return Err(JsonError::NotAnObject);
+    }
     Ok(match endpoint {
         Endpoint::ChatCompletions => vec![completion_as_chunk(&body)?],
         Endpoint::Responses => response_events(&body)?,
@@ -151,7 +154,11 @@ mod tests {
         );
         let chat = events_of(Endpoint::ChatCompletions, r#"{ "choices": [{ "message": {} }] }"#).unwrap();
         assert_eq!(chat, [r#"{"choices":[{"delta":{}}],"object":"chat.completion.chunk"}"#]);
-        assert!(events_of(Endpoint::ChatCompletions, "<html>").is_err());
+        for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings] {
+            for other in ["<html>", "null", "[{}]", "7", "\"{}\""] {
+                assert!(events_of(endpoint, other).is_err(), "{other}");
+            }
+        }
     }
 
     #[test]

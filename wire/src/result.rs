@@ -91,9 +91,11 @@ struct ChunkFrame<'a> {
 }
 
 impl TaskResult {
-    /// An answer with the body `json`, made compact.
+    /// An answer with the body `json`, made compact. One that is no error is an object.
     pub fn answer(status: u16, json: &str) -> Result<Self, JsonError> {
-        Ok(Self::Answer { status, body: raw(json::compact(json)?)?, retry_after: None })
+        let json = json::compact(json)?;
+        let json = if status < 400 { object(json)? } else { json };
+        Ok(Self::Answer { status, body: raw(json)?, retry_after: None })
     }
 
     /// A failed task.
@@ -161,7 +163,7 @@ impl TaskResult {
     }
 
     /// Reads the body of a POST. JSON inside is checked (depth included) and made compact; a chunk's data that is
-    /// not the end mark must be JSON.
+    /// not the end mark must be an object.
     pub fn parse(text: &str) -> Result<Self, InvalidResult> {
         let frame: Frame<'_> = serde_json::from_str(text).map_err(InvalidResult::Json)?;
         let seconds = frame.retry_after.and_then(|value| value.get().parse().ok());
@@ -169,7 +171,7 @@ impl TaskResult {
             Frame { error: Some(message), .. } => Ok(Self::error(message)),
             Frame { chunk: Some(chunk), .. } => {
                 let mark = chunk.data == DONE || (chunk.data.is_empty() && chunk.done == Some(true));
-                let data = if mark { DONE.to_owned() } else { json::compact(&chunk.data)? };
+                let data = if mark { DONE.to_owned() } else { object(json::compact(&chunk.data)?)? };
                 Ok(Self::Chunk(Chunk { data, done: mark || chunk.done == Some(true), seq: chunk.seq }))
             }
             Frame { status: Some(status), body: Some(body), .. } => {
@@ -182,6 +184,11 @@ impl TaskResult {
         };
         result.map(|result| result.retry_after(seconds))
     }
+}
+
+/// A compact text that is an object.
+fn object(compact: String) -> Result<String, JsonError> {
+    if compact.starts_with('{') { Ok(compact) } else { Err(JsonError::NotAnObject) }
 }
 
 fn raw(compact: String) -> Result<Box<RawValue>, JsonError> {
@@ -223,13 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_no_json_or_too_deep_is_refused() {
+    fn what_is_no_object_or_no_json_or_too_deep_is_refused() {
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         for data in ["hi\\n\\nevent: done\\ndata: {}", "", deep.as_str()] {
             assert!(TaskResult::parse(&format!(r#"{{"chunk":{{"data":"{data}"}}}}"#)).is_err());
         }
         assert!(TaskResult::parse(r#"{"status":999,"body":{}}"#).is_err());
         assert!(TaskResult::parse(&format!(r#"{{"status":200,"body":{deep}}}"#)).is_err());
+        for other in ["null", "5", "-0.1e9", "true", "[]", "[{}]", r#"\"{}\""#, " [ ] "] {
+            assert!(TaskResult::parse(&format!(r#"{{"chunk":{{"data":"{other}"}}}}"#)).is_err(), "{other}");
+            let last = format!(r#"{{"chunk":{{"data":"{other}","done":true}}}}"#);
+            assert!(TaskResult::parse(&last).is_err(), "{other}");
+        }
+        for other in ["null", "5", "[]", "[{}]", r#""{}""#, "false"] {
+            assert!(TaskResult::parse(&format!(r#"{{"status":200,"body":{other}}}"#)).is_err(), "{other}");
+            assert!(TaskResult::answer(207, other).is_err(), "{other}");
+            assert!(
+                TaskResult::answer(422, other).is_ok(),
+                "what failed has failed, in whatever words: {other}"
+            );
+        }
         assert!(TaskResult::parse("{}").is_err());
         assert!(TaskResult::parse(r#"{"status":200}"#).is_err());
     }

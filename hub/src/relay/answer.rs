@@ -115,9 +115,7 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u
         response.insert_header((RETRY_AFTER, seconds));
     }
     match failed {
-        Some(error) if style.dialect != Dialect::Api && !has_shape(style.dialect, body) => {
-            response.body(error.body(style.dialect))
-        }
+        Some(error) if !has_shape(style.dialect, body) => response.body(error.body(style.dialect)),
         _ => response.body(body.to_owned()),
     }
 }
@@ -135,6 +133,9 @@ pub(crate) fn refusal(status: u16, body: &str) -> ApiError {
 
 fn has_shape(dialect: Dialect, body: &str) -> bool {
     let Ok(object) = Object::parse(body) else { return false };
+    if dialect == Dialect::Api {
+        return true;
+    }
     let error = object.get("error").is_some_and(|error| error.starts_with('{'));
     error && (dialect != Dialect::Anthropic || object.get("type") == Some("\"error\""))
 }

@@ -15,7 +15,7 @@ pub(super) fn is_named(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::Responses | Endpoint::Messages)
 }
 
-/// Appends one event with the JSON text `data`, checked and made compact on the way. After an error `out` is as it
+/// Appends one event with the JSON object `data`, checked and made compact on the way. After an error `out` is as it
 /// was.
 pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
     let start = out.len();
@@ -27,7 +27,10 @@ pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result
         out.push(b'\n');
     }
     out.extend_from_slice(b"data: ");
-    if let Err(error) = compact_into(data, out) {
+    let value = out.len();
+    let written = compact_into(data, out);
+    let is_object = out.get(value) == Some(&b'{');
+    if let Err(error) = written.and(if is_object { Ok(()) } else { Err(JsonError::NotAnObject) }) {
         out.truncate(start);
         return Err(error);
     }

@@ -70,6 +70,7 @@ impl Sender<'_> {
 const SLOW_CALLER: Duration = Duration::from_secs(20);
 const UNWANTED: &str = "the publisher sent chunks where one answer was asked for";
 const MISSING: &str = "a chunk of the publisher's answer is missing";
+pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSON object";
 
 /// Takes a result. `digest` stands for its text.
 pub async fn submit(
@@ -99,7 +100,7 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
         return Err(Rejection::Conflict);
     }
     let Some(piece) = events(endpoint, &chunk.data) else {
-        fail(hub, from.id, "the publisher sent a chunk that is not JSON");
+        fail(hub, from.id, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
     let place = match timeout(SLOW_CALLER, lane.place(piece.size())).await {
@@ -174,18 +175,21 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
     Ok(Submitted::Taken)
 }
 
-/// A result that cannot be read, or is too large: its task fails at once, since nothing better may ever come.
-pub fn refuse(hub: &Hub, from: Sender<'_>) {
+/// A result that cannot be read, or is too large: its task fails at once, since nothing better may ever come. `why` is
+/// for the log.
+pub fn refuse(hub: &Hub, from: Sender<'_>, why: &str) {
     let known = from.live(&mut hub.tasks.lock()).is_some();
     if known {
+        log::info!("task {}: {why}", from.id);
         fail(hub, from.id, "the publisher sent a result that cannot be passed on");
     }
 }
 
 /// The task fails by what its publisher sent.
-pub(super) fn fail(hub: &Hub, id: &str, message: &str) {
+pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     if let Some(live) = hub.end_task(id, Ending::Gone) {
-        live.lane.deliver(vec![Piece::Error(ApiError::bad_gateway(message.to_owned()))]);
+        log::info!("task {id} failed at the hub: {message}");
+        live.lane.deliver(vec![Piece::Error(ApiError::bad_gateway(message))]);
     }
 }
 

@@ -17,7 +17,7 @@ use super::attempt::Piece;
 use super::encode;
 use super::failure::failure;
 use super::lane::Lane;
-use super::submit::{Rejection, Sender, Submitted, fail};
+use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, fail};
 use super::tasks::Ending;
 use crate::core::Hub;
 use crate::limits::Held;
@@ -145,7 +145,7 @@ impl Reader {
                 }
                 Some(_) | None => {
                     if encode::chunk(self.endpoint, &frame.data, &mut bytes).is_err() {
-                        progress = Progress::Broken("the publisher sent a chunk that is not JSON");
+                        progress = Progress::Broken(NO_OBJECT);
                         break;
                     }
                     usage = encode::chunk_usage(self.endpoint, &frame.data).or(usage);

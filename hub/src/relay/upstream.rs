@@ -39,6 +39,9 @@ const WRITE: usize = 32 << 10;
 /// Upstreams whose backend is kept on one thread. A hub has a few; more of them are made anew.
 const MAX_KEPT: usize = 256;
 
+const NO_ANSWER: &str = "backend's answer is not a JSON object";
+const NO_CHUNK: &str = "backend sent a chunk that is not a JSON object";
+
 /// One call of an upstream.
 pub(super) struct UpstreamCall {
     backend: Rc<dyn Backend>,
@@ -75,6 +78,11 @@ impl UpstreamCall {
             () = hub.stopping() => return,
             last = self.answer(&lane) => last,
         };
+        if let Piece::Error(error) = &last
+            && [NO_ANSWER, NO_CHUNK].contains(&error.message.as_ref())
+        {
+            log::info!("task {id}: {error}");
+        }
         hub.conclude(&id, last);
     }
 
@@ -102,9 +110,11 @@ impl UpstreamCall {
 
 fn whole(status: u16, body: &str, retry_after: Option<u32>) -> Piece {
     match compact(body).ok().and_then(|body| RawValue::from_string(body).ok()) {
-        Some(body) => Piece::Answer { status, body, held: Held::default(), retry_after },
+        Some(body) if status >= 400 || body.get().starts_with('{') => {
+            Piece::Answer { status, body, held: Held::default(), retry_after }
+        }
         // Half an answer is none, either.
-        None => Piece::Error(ApiError::bad_gateway("backend's answer is not JSON")),
+        _ => Piece::Error(ApiError::bad_gateway(NO_ANSWER)),
     }
 }
 
@@ -125,9 +135,7 @@ async fn stream(
             match next {
                 Some(Ok(data)) => {
                     if encode::chunk(endpoint, &data, &mut bytes).is_err() {
-                        break Some(Piece::Error(ApiError::bad_gateway(
-                            "backend sent a chunk that is not JSON",
-                        )));
+                        break Some(Piece::Error(ApiError::bad_gateway(NO_CHUNK)));
                     }
                     usage = encode::chunk_usage(endpoint, &data).or(usage);
                 }

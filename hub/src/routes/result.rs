@@ -24,7 +24,7 @@ pub(super) async fn respond(
     // One that broke off on its way may come again; one that is too large never gets smaller.
     let (body, _held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
-            refuse(&hub, from);
+            refuse(&hub, from, &error.message);
         }
     })?;
     let read = heavy(body.len(), move || {
@@ -34,7 +34,7 @@ pub(super) async fn respond(
         hasher.write(text.as_bytes());
         Ok((result, hasher.finish()))
     });
-    let (result, digest) = read.await.inspect_err(|_| refuse(&hub, from))?;
+    let (result, digest) = read.await.inspect_err(|error| refuse(&hub, from, &error.message))?;
     let outcome = submit(&hub, from, result, digest).await;
     answer(outcome)
 }

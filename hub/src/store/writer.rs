@@ -162,11 +162,13 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        group.iter().for_each(|write| self.tidy.note(&write.changes));
+        for write in &group {
+            self.tidy.note(&write.changes);
+        }
         match self.transact(&group) {
             Ok(results) => {
-                group.iter().for_each(|write| self.tidy.wrote(&write.changes));
                 for (write, result) in group.into_iter().zip(results) {
+                    self.tidy.wrote(&write.changes);
                     // A caller who did not wait has dropped the other end.
                     let _ = write.reply.send(result);
                 }

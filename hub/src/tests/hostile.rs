@@ -43,6 +43,112 @@ async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
     hub.stop().await;
 }
 
+/// What JSON there is besides objects.
+const NO_OBJECTS: [&str; 7] = ["null", "5", "-1e3", "[]", r#"[{"index":0}]"#, r#""{}""#, "true"];
+
+/// The code of an error in the dialect of `path`.
+fn code<'a>(path: &str, body: &'a Value) -> &'a Value {
+    assert_eq!(body["type"] == "error", path == "/v1/messages", "{body}");
+    if path.starts_with("/v1") { &body["error"]["code"] } else { &body["code"] }
+}
+
+fn asked(stream: bool) -> String {
+    json!({ "model": "a", "stream": stream, "messages": [], "max_tokens": 9, "input": "x", "query": "x",
+        "documents": ["x"] })
+    .to_string()
+}
+
+/// A19: what is JSON and no object is no answer, whole or as a chunk, whichever way it comes: its caller has a 502 in its
+/// dialect, and the publisher's next word is of no use.
+#[actix_rt::test]
+async fn an_answer_or_a_chunk_that_is_no_object_is_an_error_in_its_callers_dialect() {
+    let hub = hub().await;
+    let features = Some("cancel, result-stream, endpoints");
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
+    let paths = ["chat/completions", "completions", "embeddings", "responses", "messages", "rerank"];
+    let paths = paths.map(|path| format!("/v1/{path}"));
+    for path in paths.iter().map(String::as_str).chain(["/api/v1/llms/a/infer"]) {
+        for bad in NO_OBJECTS {
+            let body: Value = serde_json::from_str(bad).unwrap();
+            let call = hub.ask("POST", path).body(asked(false));
+            let (answer, ()) = futures_util::join!(call.json(), async {
+                let task = publisher.task().await;
+                assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 400);
+                assert_eq!(publisher.answer(&hub, &task, "hello").await, 410);
+            });
+            assert_eq!((answer.0, code(path, &answer.1)), (502, &json!("upstream_error")), "{path} {bad}");
+            if body.is_null() {
+                continue;
+            }
+            // What has failed anyway keeps its status.
+            let call = hub.ask("POST", path).body(asked(false));
+            let (answer, ()) = futures_util::join!(call.json(), async {
+                let task = publisher.task().await;
+                assert_eq!(publisher.post(&hub, &task, &json!({ "status": 418, "body": body })).await, 200);
+            });
+            assert_eq!((answer.0, code(path, &answer.1)), (418, &json!("backend_error")), "{path} {bad}");
+        }
+    }
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
+        for bad in NO_OBJECTS {
+            for upload in [false, true] {
+                let call = hub.ask("POST", path).body(asked(true));
+                let (answer, ()) = futures_util::join!(call.json(), async {
+                    let task = publisher.task().await;
+                    let status = if upload {
+                        let upload = hub.ask("POST", Publisher::upload_path(&task));
+                        upload.body(format!("data: {bad}\n\ndata: [DONE]\n\n")).send().await.0
+                    } else {
+                        publisher.post(&hub, &task, &json!({ "chunk": { "data": bad } })).await
+                    };
+                    assert_eq!(status, 400);
+                });
+                assert_eq!(
+                    (answer.0, code(path, &answer.1)),
+                    (502, &json!("upstream_error")),
+                    "{path} {bad}"
+                );
+            }
+        }
+    }
+    // After the first word it is the error that ends the stream.
+    let call = hub.ask("POST", "/v1/chat/completions").body(asked(true));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.chunk(&hub, &task, "one").await, 200);
+        assert_eq!(publisher.post(&hub, &task, &json!({ "chunk": { "data": "[7]" } })).await, 400);
+    });
+    assert!(answer.1.contains("one") && answer.1.contains("upstream_error"), "{}", answer.1);
+    assert!(!answer.1.contains("[DONE]") && !answer.1.contains("[7]"), "{}", answer.1);
+    hub.stop().await;
+}
+
+/// A27: of an error's text records keep the beginning, however much a publisher has to say.
+#[actix_rt::test]
+async fn records_keep_the_beginning_of_an_errors_text() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let error = json!({ "error": "é".repeat(2 << 20) });
+    let body = r#"{"llm":"a","request":{"messages":[]}}"#;
+    assert_eq!(hub.ask("POST", "/api/v1/inference-tasks").body(body).send().await.0, 202);
+    let task = publisher.task().await;
+    publisher.post(&hub, &task, &error).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.post(&hub, &task, &error).await;
+    });
+    assert_eq!(answer.0, 502);
+    super::support::eventually("both are listed with the beginning of it", async || {
+        let (_, list) = hub.ask("GET", "/api/v1/inference-tasks").json().await;
+        let errors: Vec<_> =
+            list.as_array().unwrap().iter().filter_map(|task| task["error"].as_str()).collect();
+        errors.len() == 2 && errors.iter().all(|error| error.len() < 5000 && error.ends_with("é…"))
+    })
+    .await;
+    hub.stop().await;
+}
+
 /// A20: a status that is neither success nor error reaches no caller.
 #[actix_rt::test]
 async fn a_publishers_odd_status_becomes_a_plain_one() {

@@ -63,15 +63,13 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let id = enqueue(&hub, &bob, true).await;
     let path = format!("{TASKS}/{id}/stream");
-    let read =
-        |from: usize| hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", &from.to_string());
+    let read = |from: usize| hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", from.to_string());
     let chunks = chunks();
     let task = publisher.task().await;
     let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
     let mut unread_while_it_comes = Vec::new();
     for (n, some) in chunks.chunks(8000).enumerate() {
-        let text: String = some.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-        upload.write(&text).await;
+        upload.write(&format!("data: {}\n\n", some.join("\n\ndata: "))).await;
         if n == 1 {
             for _ in 0..MANY / 2 {
                 unread_while_it_comes.push(read(0).open().await);
@@ -127,11 +125,11 @@ async fn a_large_result_is_given_in_parts() {
     ended(&hub, &bob, &id).await;
     let (one, stream) = (format!("{TASKS}/{id}"), format!("{TASKS}/{id}/stream"));
     let mut unread_ones = Vec::new();
-    for n in 0..MANY {
+    for n in 0..16 {
         let path = if n % 2 == 0 { &one } else { &stream };
         unread_ones.push(hub.ask_as(&bob, "GET", path.as_str()).begin().await);
     }
-    assert!(unread(&hub).taken_by("bob") <= MANY * EACH, "{}", unread(&hub).taken_by("bob"));
+    assert!(unread(&hub).taken_by("bob") <= 16 * EACH, "{}", unread(&hub).taken_by("bob"));
     let (status, whole) = hub.ask_as(&bob, "GET", one.as_str()).json().await;
     assert_eq!((status, whole["status"].as_str()), (200, Some("completed")));
     assert!(whole["result"]["status"] == 200 && whole["result"]["body"] == body);

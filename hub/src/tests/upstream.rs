@@ -148,6 +148,35 @@ async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
     hub.stop().await;
 }
 
+/// A19: nor is what an upstream says and is no object.
+#[actix_rt::test]
+async fn an_upstreams_answer_that_is_no_object_is_an_error() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    for bad in [json!(null), json!(0.5), json!([]), json!([{ "choices": [] }]), json!("x"), json!(false)] {
+        for path in ["/v1/chat/completions", "/v1/embeddings", "/v1/rerank"] {
+            let ask = v1(&hub, path, false);
+            let (answer, ()) =
+                futures_util::join!(ask.json(), async { upstream.call().await.json(200, &bad).await });
+            assert_eq!(answer.0, 502, "{bad} {}", answer.1);
+            assert_eq!(answer.1["error"]["message"], "backend's answer is not a JSON object");
+        }
+        if bad.is_null() {
+            // Backends send it to say that they live.
+            continue;
+        }
+        let ask = v1(&hub, "/v1/chat/completions", true);
+        let (text, ()) = futures_util::join!(async { ask.open().await.rest().await }, async {
+            let mut call = upstream.call().await;
+            call.open_stream().await;
+            call.write(&format!("data: {}\n\ndata: {bad}\n\ndata: [DONE]\n\n", chunk("one"))).await;
+        });
+        assert!(text.contains("one") && text.contains("error"), "{text}");
+        assert!(!text.contains("[DONE]"), "{text}");
+    }
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn what_an_upstream_refuses_is_passed_on_without_key_or_address() {
     let hub = hub().await;
