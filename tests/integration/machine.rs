@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use crate::support::process::{Home, Outcome};
 use crate::support::skipped;
 use crate::support::team::{ADMIN, free_port, start_hub, start_hub_with, start_registrar_with};
-use crate::support::terminal::Terminal;
 use crate::trouble::certificate;
 
 /// Neither root nor anybody who runs these tests.
@@ -272,56 +271,4 @@ async fn a_ca_file_vouches_for_no_backend() {
     assert!(!said.stderr.contains("key"), "the backend was asked, and saw the key: {said:?}");
     assert_eq!(said.code(), 1, "{said:?}");
     drop(registrar);
-}
-
-/// What is typed is kept in a file of one's own, and not at all where that is wanted or others could read it by a link.
-#[actix_rt::test]
-async fn a_conversation_is_kept_privately_or_not_at_all() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
-    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
-    home.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
-    let registrar = start_registrar_with(&home, &[]);
-    registrar.logs("control channel open").await;
-    let history = home.mcpctl().join("chat-history");
-    let talk = async |options: &[&str], text: &str| {
-        let talk = Terminal::start(&home, &[&["chat-llm", "echo"], options].concat(), 80);
-        talk.shows("> ").await;
-        talk.types(&format!("{text}\r"));
-        talk.shows(" s]\n> ").await;
-        talk.types("\u{4}");
-        let (status, said) = talk.end().await;
-        assert!(status.success(), "{said}");
-        said
-    };
-    talk(&["--no-history"], "the merger is off").await;
-    assert!(!history.exists());
-    talk(&[], "good morning").await;
-    assert!(fs::read_to_string(&history).unwrap().contains("good morning"));
-    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
-    set(&history, 0o644);
-    talk(&["--no-history"], "nor is the other").await;
-    talk(&[], "good night").await;
-    let kept = fs::read_to_string(&history).unwrap();
-    assert!(kept.contains("good night") && !kept.contains("nor is"), "{kept}");
-    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
-
-    fs::remove_file(&history).unwrap();
-    let precious = home.path().join("precious");
-    fs::write(&precious, "mine").unwrap();
-    symlink(&precious, &history).unwrap();
-    // Credentials are refused there, too: they come by the environment.
-    fs::remove_file(home.mcpctl().join("credentials")).unwrap();
-    set(&home.mcpctl(), 0o777);
-    let mut command = home.command(&["chat-llm", "echo"]);
-    command.env("MCPD_URL", format!("http://127.0.0.1:{port}")).env("MCPD_TOKEN", ADMIN);
-    let talk = Terminal::start_with(&mut command, 120);
-    talk.shows("nothing is kept of what you type").await;
-    talk.shows("> ").await;
-    talk.types("a word\r");
-    talk.shows(" s]\n> ").await;
-    talk.types("\u{4}");
-    talk.end().await;
-    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
 }

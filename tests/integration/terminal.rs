@@ -1,5 +1,9 @@
 //! What a person sees on a terminal, and what a pipe gets instead.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -129,4 +133,55 @@ async fn a_conversation_has_a_status_line_and_ctrl_c_stops_the_answer_alone() {
     talk.shows("\nbe brief\n> ").await;
     talk.types("/exit\r");
     assert!(talk.end().await.0.success());
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// What is typed is kept in a file of one's own, and not at all where that is wanted or others could put a link there.
+#[actix_rt::test]
+async fn a_conversation_is_kept_privately_or_not_at_all() {
+    let (home, _team) = team(&json!([{ "name": "echo", "type": "mock", "publish": true }])).await;
+    let history = home.mcpctl().join("chat-history");
+    let talk = async |options: &[&str], text: &str| {
+        let talk = Terminal::start(&home, &[&["chat-llm", "echo"], options].concat(), 80);
+        talk.shows("> ").await;
+        talk.types(&format!("{text}\r"));
+        talk.shows(" s]\n> ").await;
+        talk.types("\u{4}");
+        let (status, said) = talk.end().await;
+        assert!(status.success(), "{said}");
+    };
+    talk(&["--no-history"], "the merger is off").await;
+    assert!(!history.exists());
+    talk(&[], "good morning").await;
+    assert!(fs::read_to_string(&history).unwrap().contains("good morning"));
+    assert_eq!(mode(&history), 0o600);
+    fs::set_permissions(&history, Permissions::from_mode(0o644)).unwrap();
+    talk(&["--no-history"], "nor is the other").await;
+    talk(&[], "good night").await;
+    let kept = fs::read_to_string(&history).unwrap();
+    assert!(kept.contains("good night") && !kept.contains("nor is"), "{kept}");
+    assert_eq!(mode(&history), 0o600);
+
+    fs::remove_file(&history).unwrap();
+    let precious = home.path().join("precious");
+    fs::write(&precious, "mine").unwrap();
+    symlink(&precious, &history).unwrap();
+    // Credentials are refused there, too: they come by the environment.
+    let credentials = home.mcpctl().join("credentials");
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&credentials).unwrap()).unwrap();
+    fs::remove_file(credentials).unwrap();
+    fs::set_permissions(home.mcpctl(), Permissions::from_mode(0o777)).unwrap();
+    let mut command = home.command(&["chat-llm", "echo"]);
+    command.env("MCPD_URL", written["mcpdUrl"].as_str().unwrap()).env("MCPD_TOKEN", ADMIN);
+    let talk = Terminal::start_with(&mut command, 120);
+    talk.shows("nothing is kept of what you type").await;
+    talk.shows("> ").await;
+    talk.types("a word\r");
+    talk.shows(" s]\n> ").await;
+    talk.types("\u{4}");
+    assert!(talk.end().await.0.success());
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
 }

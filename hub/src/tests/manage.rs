@@ -62,6 +62,33 @@ async fn a_token_for_nobody_or_for_never_is_refused() {
 }
 
 #[actix_rt::test]
+async fn a_user_is_one_however_the_name_is_written_and_no_member_has_an_admins() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut own = provider("hers");
+    own["visibility"] = "private".into();
+    let _publisher = Publisher::start(&hub, &alice, &[own], None).await;
+    let (status, made) = make_token(&hub, json!({ "user": "ALICE" })).await;
+    assert_eq!((status, made["user"].as_str()), (201, Some("alice")), "{made}");
+    let shouting = made["token"].as_str().unwrap();
+    assert_eq!(hub.ask_as(shouting, "GET", "/api/v1/llms/hers").send().await.0, 200);
+    assert_eq!(hub.ask_as(shouting, "GET", "/api/v1/audit?user=Alice").send().await.0, 200);
+
+    let (status, _) = make_token(&hub, json!({ "user": "Olga", "role": "admin" })).await;
+    assert_eq!(status, 201);
+    for name in ["admin", "Admin", "ADMIN", "Olga", "oLGA"] {
+        let (status, refused) = make_token(&hub, json!({ "user": name, "role": "member" })).await;
+        assert_eq!((status, refused["code"].as_str()), (409, Some("conflict")), "{name}: {refused}");
+        assert!(refused["error"].as_str().unwrap().contains("an admin's name"), "{refused}");
+        let (status, _) = make_token(&hub, json!({ "user": name, "role": "admin" })).await;
+        assert_eq!(status, 201, "an admin may have several");
+    }
+    let (status, _) = make_token(&hub, json!({ "user": "olga2" })).await;
+    assert_eq!(status, 201);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
 async fn each_route_of_an_administrator_refuses_a_member() {
     let hub = hub().await;
     let member = hub.member("alice").await;
