@@ -31,9 +31,39 @@ fn cut_after(_: &TcpStream, _: Duration) {}
 mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
-    use tokio::time::{sleep, timeout};
+    use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
+    use crate::door::gate::Gate;
+    use crate::door::room::Room;
+    use crate::door::table::Table;
+    use crate::door::wire::Wire;
+    use crate::watch::Metrics;
+
+    /// A25: one without a valid token who takes nothing of its answer is cut off long before one with a token.
+    #[actix_rt::test]
+    async fn a_stranger_who_takes_nothing_is_cut_off_sooner() {
+        for is_known in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let connecting = TcpStream::connect(listener.local_addr().unwrap());
+            let (reader, accepted) = futures_util::join!(connecting, listener.accept());
+            let (reader, stream) = (reader.unwrap(), accepted.unwrap().0);
+            let room = Room { all: 9, strangers: 9, of_address: None };
+            let table = Table::new(room, Metrics::new().unwrap().of_machine().unwrap());
+            let place = table.admit([10, 0, 0, 1].into(), false);
+            place.flow.has_token(is_known);
+            let mut gate = Gate::new(Wire::Plain(stream), place);
+            tokio::time::pause();
+            let begin = Instant::now();
+            let write = async { while gate.write_all(&[0; 16_384]).await.is_ok() {} };
+            let is_cut = timeout(Duration::from_mins(1), write).await.is_ok();
+            let took = begin.elapsed();
+            tokio::time::resume();
+            assert_eq!(is_cut, !is_known);
+            assert!(is_known || (15..20).contains(&took.as_secs()), "{took:?}");
+            drop(reader);
+        }
+    }
 
     /// A25: a caller who does not read has its connection cut, whatever waits to be written; one who reads slowly has
     /// not.
