@@ -6,6 +6,7 @@ use std::fmt;
 use wire::result::{TaskError, TaskResult};
 use wire::texts::Fixed;
 
+use crate::news::news;
 use crate::outbox::Ticket;
 
 /// Why a task failed, in a word of the hub's list (SPEC.md section 5.1), or by the backend's status.
@@ -36,6 +37,14 @@ impl Code {
         }
     }
 
+    /// The word alone.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Word(word) => word,
+            Self::Status(_) => "backend_error",
+        }
+    }
+
     /// The code of an error's text.
     pub(crate) fn of_text(message: &str) -> Self {
         Self::Word(match Fixed::parse(message) {
@@ -53,7 +62,10 @@ impl Code {
 /// Logs that the task of `ticket` failed.
 pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
     let ms = ticket.age().as_millis();
-    log::info!("task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
+    let word = code.word();
+    // The name of what is not published here is the hub's own.
+    let source = if word == "not_published" { "the hub" } else { provider };
+    news!(info, word, source, "task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod failpoint;
 pub mod heartbeat;
 pub mod http;
 pub mod hub_client;
+mod news;
 pub mod options;
 pub mod outbox;
 pub mod provider;

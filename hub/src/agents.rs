@@ -1,8 +1,9 @@
 //! What an agent is: a prompt and parameters, put into a request where its caller said nothing (SPEC.md section 5).
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, quote};
 use wire::row::Status;
@@ -50,11 +51,8 @@ pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String,
         return Ok(object.to_string());
     }
     let params = agent.default_params.as_deref().map(|params| Object::parse(params.get())).transpose()?;
-    for (key, value) in params.iter().flat_map(Object::members) {
-        if !NOT_DEFAULTS.contains(&key) {
-            object.set_default(key, value);
-        }
-    }
+    object
+        .set_defaults(params.iter().flat_map(Object::members).filter(|(key, _)| !NOT_DEFAULTS.contains(key)));
     let Some(prompt) = agent.system_prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
         return Ok(object.to_string());
     };
@@ -73,27 +71,47 @@ pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String,
 
 /// The messages behind a system message; `None` where the caller has one of its own, or no list of messages.
 fn with_prompt(messages: Option<&str>, prompt: &str) -> Result<Option<String>, JsonError> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow, default)]
-        role: Option<Cow<'a, str>>,
-    }
     let Some(messages) = messages.filter(|messages| messages.starts_with('[')) else { return Ok(None) };
-    let messages: Vec<&RawValue> = serde_json::from_str(messages).map_err(|_| JsonError::Syntax(0))?;
-    let is_prompt = |message: &&&RawValue| {
-        let head = serde_json::from_str::<Head<'_>>(message.get());
-        head.is_ok_and(|head| matches!(head.role.as_deref(), Some("system" | "developer")))
-    };
-    if messages.iter().find(is_prompt).is_some() {
+    let Told(told) = serde_json::from_str(messages).map_err(|_| JsonError::Syntax(0))?;
+    if told {
         return Ok(None);
     }
-    let mut out = format!(r#"[{{"role":"system","content":{}}}"#, quote(prompt));
-    for message in messages {
-        out.push(',');
-        out.push_str(message.get());
+    let rest = messages[1..].trim_ascii_start();
+    let comma = if rest.starts_with(']') { "" } else { "," };
+    Ok(Some(format!(r#"[{{"role":"system","content":{}}}{comma}{rest}"#, quote(prompt))))
+}
+
+/// Whether one of the messages in a list is a system message. Nothing is kept of them: there may be millions.
+struct Told(bool);
+
+impl<'de> Deserialize<'de> for Told {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow, default)]
+            role: Option<Cow<'a, str>>,
+        }
+
+        struct Messages;
+        impl<'de> Visitor<'de> for Messages {
+            type Value = Told;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of messages")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Told, A::Error> {
+                let mut told = false;
+                while let Some(message) = list.next_element::<&RawValue>()? {
+                    let head = serde_json::from_str::<Head<'_>>(message.get());
+                    told |=
+                        head.is_ok_and(|head| matches!(head.role.as_deref(), Some("system" | "developer")));
+                }
+                Ok(Told(told))
+            }
+        }
+        deserializer.deserialize_seq(Messages)
     }
-    out.push(']');
-    Ok(Some(out))
 }
 
 #[cfg(test)]

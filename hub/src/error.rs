@@ -8,6 +8,7 @@ use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use wire::{json, openai};
 
+use crate::news::news;
 use crate::store::StoreError;
 
 /// How long a caller is asked to wait after a 429 or 503 (SPEC.md section 3.7), in seconds.
@@ -204,7 +205,7 @@ impl ApiError {
 
     /// A fault of ours: `detail` goes to the log, the caller learns nothing of it.
     pub fn internal(detail: impl fmt::Display) -> Self {
-        log::error!("internal error: {detail}");
+        news!(error, "internal errors", "the hub", "internal error: {detail}");
         Self::new(ErrorKind::Internal, "internal error")
     }
 
@@ -316,7 +317,7 @@ impl ResponseError for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        log::error!("{error}");
+        news!(error, "calls without the store", "the hub", "{error}");
         Self::new(ErrorKind::StoreUnavailable, "the hub cannot write to its store now: try again later")
     }
 }

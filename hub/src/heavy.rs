@@ -6,7 +6,7 @@ use crate::error::ApiError;
 
 /// Bodies up to this many bytes are worked on where they are: a scan of them takes less than a tenth of a millisecond,
 /// about what handing them to another thread costs.
-const LIGHT: usize = 256 << 10;
+pub const LIGHT: usize = 256 << 10;
 /// Bytes of one body that the serving thread moves before others have their turn: a third of a millisecond. A peer as fast
 /// as this machine would otherwise keep it for all of the body.
 pub const BURST: usize = 512 << 10;

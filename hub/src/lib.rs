@@ -13,6 +13,7 @@ pub mod heavy;
 pub mod limits;
 pub mod memory;
 pub mod model;
+mod news;
 pub mod options;
 pub mod origins;
 pub mod queue;

@@ -18,6 +18,8 @@ pub struct Limits {
     pub sessions: usize,
     /// LLM rows, and again agents: two for each session.
     pub rows: usize,
+    /// Bytes of rows and agents, by their texts and 128 for each: 64 of the longest prompts, or all rows without any.
+    pub row_bytes: usize,
     /// Bytes of requests and results that are read or held, and again of answers that are not read, of tasks on channels
     /// that are not read, of durable requests that are sent out, and of durable answers that are not written down yet:
     /// fifty of 20 MB. Each has a number of its own, so that none waits for another.
@@ -32,7 +34,7 @@ pub struct Limits {
     pub disk: u64,
     /// Audit rows, of all users together: some 300 MB. Of more those go that are the oldest of the user who has most.
     pub audit_rows: u64,
-    /// Watchers of `/api/v1/events`: a browser tab each, and a quarter of those that the hub has seats for.
+    /// Watchers of `/api/v1/events`: a browser tab each, and one in thirty of those that the hub has seats for.
     pub watchers: usize,
 }
 
@@ -41,12 +43,13 @@ impl Default for Limits {
         Self {
             sessions: 4096,
             rows: 8192,
+            row_bytes: 4 << 20,
             bytes: 1 << 30,
             calls: 4096,
             open_tasks: 1000,
             disk: 1 << 30,
             audit_rows: 1_000_000,
-            watchers: 16,
+            watchers: 8,
         }
     }
 }
@@ -184,6 +187,15 @@ impl Held {
 /// What one who has too much is told.
 pub fn too_many(most: usize, what: &str) -> ApiError {
     ApiError::new(ErrorKind::Busy, format!("you have {most} {what} already: wait for some to end"))
+}
+
+/// What one is told whose rows and agents have too many bytes.
+pub fn too_large(most: usize) -> ApiError {
+    let text = format!(
+        "your LLMs and agents have {} KiB, as much as one user may have: shorten prompts and descriptions, or delete some",
+        most >> 10
+    );
+    ApiError::new(ErrorKind::Busy, text)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     rows::{age, text},
     table::{Column, Table, column},
+    whole::Whole,
 };
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
@@ -30,7 +31,8 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
         Some(OutputFormat::Wide) => Table::whole(columns(args.kind, true)),
         _ => Table::new(columns(args.kind, false)),
     };
-    let answer = fetch(&hub, args).await?;
+    let mut whole = Whole::default();
+    let answer = look(&hub, args, &mut whole).await?;
     if !args.watch {
         return print(args, &mut table, &answer);
     }
@@ -48,7 +50,7 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
             Err(failure) => output::note(format!("warning: {}", failure.text().unwrap_or_default())),
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
-        answer = fetch(&hub, args).await;
+        answer = look(&hub, args, &mut whole).await;
     }
 }
 
@@ -79,6 +81,15 @@ const fn plural(kind: GetKind) -> &'static str {
         GetKind::Agent => "agents",
         GetKind::Session => "sessions",
         GetKind::Task => "tasks",
+    }
+}
+
+/// What is asked for, and as a document with all that is known of it: `apply` takes that back.
+async fn look(hub: &HubClient, args: &GetArgs, whole: &mut Whole) -> Result<Value, Failure> {
+    let answer = fetch(hub, args).await?;
+    match (args.kind, args.output) {
+        (GetKind::Agent, Some(OutputFormat::Json | OutputFormat::Yaml)) => whole.fill(hub, answer).await,
+        _ => Ok(answer),
     }
 }
 

@@ -19,6 +19,7 @@ mod status;
 mod table;
 mod token;
 mod up;
+mod whole;
 
 use crate::{
     cli::{Cli, Command, Global},

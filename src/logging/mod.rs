@@ -4,9 +4,13 @@ mod sink;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use env_logger::{Target, WriteStyle};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use wire::pace::Pace;
 
 use crate::{
     cli::{Cli, Command},
@@ -56,7 +60,7 @@ pub(crate) fn start(cli: &Cli) {
     }
     let logger = builder.build();
     let most = logger.filter();
-    if log::set_boxed_logger(Box::new(OursInFull(logger))).is_ok() {
+    if log::set_boxed_logger(Box::new(OursInFull(logger, Places::default()))).is_ok() {
         log::set_max_level(most);
     }
 }
@@ -92,7 +96,38 @@ pub(crate) fn flush() {
     }
 }
 
-struct OursInFull(env_logger::Logger);
+struct OursInFull(env_logger::Logger, Places);
+
+/// Lines that one place in the code may log in a minute, whoever causes them: twenty for each of thirty users.
+const LINES: u32 = 600;
+
+/// How often each place in the code has logged: what hub and registrar do not count by its source themselves, what a
+/// dependency says, has an end, too.
+struct Places {
+    began: Instant,
+    pace: Mutex<Pace>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { began: Instant::now(), pace: Mutex::new(Pace::new(LINES)) }
+    }
+}
+
+impl Places {
+    /// Whether this line is written, and what has to be said of lines that were not.
+    fn look(&self, record: &Record<'_>, after: Duration) -> (bool, Vec<String>) {
+        // Who asks for more wants all of it.
+        let site = record.file_static().zip(record.line()).filter(|_| record.level() <= Level::Info);
+        let Some((file, line)) = site else { return (true, Vec::new()) };
+        let mut pace = self.pace.lock();
+        let missed = pace.missed(after).into_iter();
+        let missed = missed.map(|missed| {
+            format!("{} more lines in the last minute from {}:{}", missed.count, missed.kind, missed.source)
+        });
+        (pace.tells(file, &line.to_string()), missed.collect())
+    }
+}
 
 impl Log for OursInFull {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -101,7 +136,15 @@ impl Log for OursInFull {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && !is_goodbye(record) {
+        if !self.enabled(record.metadata()) || is_goodbye(record) {
+            return;
+        }
+        let (is_due, missed) = self.1.look(record, self.1.began.elapsed());
+        for text in missed {
+            let metadata = Metadata::builder().level(Level::Warn).target(module_path!()).build();
+            self.0.log(&Record::builder().metadata(metadata).args(format_args!("{text}")).build());
+        }
+        if is_due {
             self.0.log(record);
         }
     }
@@ -119,6 +162,28 @@ fn is_goodbye(record: &Record<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_place_in_the_code_cannot_fill_the_log_and_what_it_did_not_say_is_counted() {
+        let places = Places::default();
+        let look = |line, level, seconds| {
+            let mut record = Record::builder();
+            record.file_static(Some("a.rs")).line(Some(line)).level(level);
+            places.look(&record.build(), Duration::from_secs(seconds))
+        };
+        let told = |line, level| (0..2000).filter(|_| look(line, level, 59).0).count();
+        assert_eq!((told(1, Level::Warn), told(2, Level::Info), told(1, Level::Debug)), (600, 600, 2000));
+        let (is_due, mut missed) = look(1, Level::Info, 60);
+        missed.sort();
+        assert!(is_due);
+        assert_eq!(
+            missed,
+            [
+                "1400 more lines in the last minute from a.rs:1",
+                "1400 more lines in the last minute from a.rs:2"
+            ]
+        );
+    }
 
     #[test]
     fn a_caller_who_comes_too_late_is_no_error() {

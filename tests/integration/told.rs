@@ -56,6 +56,28 @@ async fn a_failed_call_is_one_line_on_both_sides_and_is_found_by_its_ids() {
     assert!(missing.stderr.contains("there is no task 'inf-none'"), "{missing:?}");
 }
 
+/// P7: who fails again and again does not fill the log, and hides nothing that others are told of.
+#[actix_rt::test]
+async fn a_caller_who_fails_again_and_again_fills_no_log_and_hides_no_other() {
+    let team = Team::start().await;
+    let body = |model: &str| json!({ "model": model, "messages": [] });
+    for _ in 0..150 {
+        assert_eq!(team.http.post("/v1/chat/completions", &body("nobodys")).await.status, 404);
+    }
+    assert_eq!(team.http.post("/v1/chat/completions", &json!([])).await.status, 400);
+    let bob = team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.json();
+    let bob = crate::support::http::Http::new(
+        &format!("http://127.0.0.1:{}", team.port),
+        bob["token"].as_str().unwrap(),
+    );
+    assert_eq!(bob.post("/v1/chat/completions", &body("nobodys")).await.status, 404);
+    team.hub.logs("user=bob").await;
+    let lines = failures(&team.hub.stderr(), "code=model_not_found");
+    // The minute may have ended once meanwhile.
+    assert!((21..=41).contains(&lines.len()), "{}", lines.len());
+    assert_eq!(failures(&team.hub.stderr(), "code=invalid_request").len(), 1);
+}
+
 /// A pause is told to callers with its end, by a registrar and a hub of ours.
 #[actix_rt::test]
 async fn a_paused_publishers_callers_are_told_until_when() {

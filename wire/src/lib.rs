@@ -11,6 +11,7 @@ pub mod merge;
 pub mod model_path;
 pub mod names;
 pub mod openai;
+pub mod pace;
 pub mod register;
 pub mod result;
 pub mod row;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{JsonError, Object, quote, unquote};
+use crate::json::{JsonError, Object, member, quote, unquote};
 
 /// The request that goes to the backend (SPEC.md section 3.3): `model` becomes `model` when one is given, `stream`
 /// follows `streaming`, and without streaming `stream_options` goes. All other members keep their value.
@@ -83,9 +83,8 @@ pub struct Usage {
 pub fn usage(body: &str) -> Option<Usage> {
     // Most chunks have none: a search is cheaper than a parse.
     memchr::memmem::find(body.as_bytes(), b"\"usage\"")?;
-    let usage = Object::parse(body).ok()?;
-    let usage = Object::parse(usage.get("usage")?).ok()?;
-    let number = |keys: [&str; 2]| keys.iter().find_map(|key| usage.get(key)?.parse().ok());
+    let usage = member(body, "usage").filter(|usage| *usage != "null")?;
+    let number = |keys: [&str; 2]| keys.iter().find_map(|key| member(usage, key)?.parse().ok());
     Some(Usage {
         input: number(["prompt_tokens", "input_tokens"]),
         output: number(["completion_tokens", "output_tokens"]),

@@ -156,7 +156,7 @@ pub struct LlmRow {
 }
 
 /// One agent: a named prompt and parameters over an LLM.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRow {
     /// Unchanging id.
@@ -167,14 +167,11 @@ pub struct AgentRow {
     pub llm_name: Option<String>,
     /// For people.
     pub description: Option<String>,
-    /// Put before the caller's messages.
-    pub system_prompt: Option<String>,
     /// Free text of the publisher's.
     pub project: Option<String>,
-    /// Request parameters that the caller did not give.
-    pub default_params: Option<Box<RawValue>>,
-    /// Free data of the publisher's.
-    pub extras: Option<Box<RawValue>>,
+    /// What it adds to a request; lists leave it out.
+    #[serde(flatten)]
+    pub adds: Option<AgentAdds>,
     /// Public or virtual.
     pub kind: Kind,
     /// What the hub thinks of it.
@@ -195,20 +192,16 @@ pub struct AgentRow {
     pub updated_at: Timestamp,
 }
 
-/// The answer of `GET /api/v1/llms/{name}/members`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The keys of an agent that may be long.
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PoolMembers {
-    /// The pool's key.
-    pub pool_name: String,
-    /// Whether a row names it as its `poolName`, or it is a pool of one.
-    pub explicit: bool,
-    /// All members that the caller may see.
-    pub size: usize,
-    /// The active ones among them.
-    pub active_count: usize,
-    /// The members.
-    pub members: Vec<LlmRow>,
+pub struct AgentAdds {
+    /// Put before the caller's messages.
+    pub system_prompt: Option<String>,
+    /// Request parameters that the caller did not give.
+    pub default_params: Option<Box<RawValue>>,
+    /// Free data of the publisher's.
+    pub extras: Option<Box<RawValue>>,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use wire::{Feature, SessionId};
 
 use crate::changes::Changes;
 use crate::hub_client::{Hub, HubError, HubErrorKind};
+use crate::news::news;
 use crate::provider::messages::{GetReport, ProviderReport};
 use crate::session::messages::{SessionLost, SessionReady};
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
@@ -132,7 +133,7 @@ impl HeartbeatActor {
 
     fn accepted(&mut self) {
         if self.problem.clear() {
-            log::info!("the hub accepts heartbeats again");
+            news!(info, "heartbeats accepted again", "the hub", "the hub accepts heartbeats again");
         }
         let at = Timestamp(jiff::Timestamp::now().as_millisecond());
         self.links.outcome.do_send(BeatOutcome::Accepted { at });
@@ -141,7 +142,7 @@ impl HeartbeatActor {
     fn failed(&mut self, error: &HubError, session: SessionId, stream_id: Option<String>) {
         let reason = error.to_string();
         if self.problem.is_news(&reason) {
-            log::warn!("heartbeat not accepted: {reason}");
+            news!(warn, "heartbeats refused", "the hub", "heartbeat not accepted: {reason}");
         }
         match (error.kind(), stream_id) {
             (HubErrorKind::Gone, _) => self.links.session_lost.do_send(SessionLost { session }),

@@ -34,6 +34,7 @@ use wire::{Features, SessionId, TaskId};
 
 use crate::changes::Changes;
 use crate::http;
+use crate::news::news;
 use crate::options::Credentials;
 
 use address::HubAddress;
@@ -135,7 +136,7 @@ impl HubClient {
             told.clear();
         } else if told.is_news(&warnings.join("\n")) {
             for warning in warnings {
-                log::warn!("the hub: {warning}");
+                news!(warn, "warnings", "the hub", "the hub: {warning}");
             }
         }
     }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use wire::result::TaskResult;
 use wire::{TaskId, texts};
 
+use crate::news::news;
 use crate::supervise::contained;
 use crate::uplink::{Posted, Uplink};
 
@@ -204,7 +205,12 @@ impl Inner {
             let panicked = posting.await.is_err();
             inner.waiting.set(inner.waiting.get().saturating_sub(body.len()));
             if panicked {
-                log::error!("task {id}: its result is lost, the way to the hub panicked");
+                news!(
+                    error,
+                    "results lost by a panic",
+                    "the hub",
+                    "task {id}: its result is lost, the way to the hub panicked"
+                );
             }
             // The end mark of a stream says nothing without what went before it.
             let streamed = body.starts_with(br#"{"chunk""#);
@@ -230,17 +236,34 @@ impl Inner {
                 Posted::Taken => return,
                 Posted::Gone => return log::debug!("task {id}: the caller has gone"),
                 Posted::Refused { status } if apology => {
-                    return log::warn!("task {id}: the hub refused its error too (HTTP {status})");
+                    news!(
+                        warn,
+                        "errors refused",
+                        "the hub",
+                        "task {id}: the hub refused its error too (HTTP {status})"
+                    );
+                    return;
                 }
                 Posted::Refused { status } => {
-                    log::warn!("task {id}: the hub refused its result (HTTP {status})");
+                    news!(
+                        warn,
+                        "results refused",
+                        "the hub",
+                        "task {id}: the hub refused its result (HTTP {status})"
+                    );
                     let error = format!("the hub refused the result (HTTP {status})");
                     body = TaskResult::error(error).to_json().into();
                     apology = true;
                 }
                 Posted::Failed { retry_after, .. } => {
                     let Some(pause) = patience.after_failure(retry_after, Instant::now()) else {
-                        return log::warn!("task {id}: its result is lost, the hub did not take it in time");
+                        news!(
+                            warn,
+                            "results lost",
+                            "the hub",
+                            "task {id}: its result is lost, the hub did not take it in time"
+                        );
+                        return;
                     };
                     sleep(pause).await;
                 }

@@ -27,6 +27,7 @@ use crate::backend::{self, Client};
 use crate::backoff::{ReconnectDelay, system_random};
 use crate::heartbeat::{self, HeartbeatActor};
 use crate::hub_client::Hub;
+use crate::news::tell_missed;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
 use crate::registrar::Ended;
@@ -206,6 +207,7 @@ impl Actor for RootActor {
         }
         self.link_providers();
         ctx.run_interval(LOOK_EVERY, |this, _| {
+            tell_missed();
             if let Some(slept) = this.suspend.look((this.wall_clock)(), Instant::now()) {
                 log::info!("the machine slept for {} s: connecting again", slept.as_secs());
                 this.session.do_send(Hurry);

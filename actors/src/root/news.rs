@@ -6,6 +6,7 @@ use wire::row::Status;
 
 use super::{Phase, RootActor, now};
 use crate::heartbeat::messages::BeatOutcome;
+use crate::news::news;
 use crate::provider::messages::ProviderReport;
 use crate::registrar::Ended;
 use crate::session::messages::{NotRegistered, Register, SessionReady};
@@ -19,7 +20,9 @@ impl Handler<ChildReport> for RootActor {
         match report {
             ChildReport::Failed { child, cause, retry_in } => {
                 match cause {
-                    Cause::Task => log::error!("a task of {child} crashed; the others run on"),
+                    Cause::Task => {
+                        news!(error, "crashes", &child, "a task of {child} crashed; the others run on");
+                    }
                     Cause::Panic | Cause::Stop => {
                         log::error!("{child} crashed; it runs again in {} ms", retry_in.as_millis());
                     }

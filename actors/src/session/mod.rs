@@ -20,6 +20,7 @@ use wire::register::RegisterRequest;
 use crate::backoff::{GOOD_AFTER, ReconnectDelay};
 use crate::changes::Changes;
 use crate::hub_client::{Hub, HubError, HubErrorKind};
+use crate::news::news;
 
 use entries::Probe;
 use messages::{Hurry, NotRegistered, Publish, Published, Register, SessionLost, SessionReady};
@@ -119,7 +120,8 @@ impl SessionActor {
 
     fn registered(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         if !self.accepted_once || self.problem.clear() {
-            log::info!("registered with the hub: {} published", self.published.providers.len());
+            let count = self.published.providers.len();
+            news!(info, "register calls", "the hub", "registered with the hub: {count} published");
         }
         self.accepted_once = true;
         let changed = self.id.as_ref() != Some(&id);
@@ -151,7 +153,13 @@ impl SessionActor {
             pace.next_delay()
         };
         if self.problem.is_news(&reason) && !fatal {
-            log::warn!("not registered: {reason}; next try in {:.1} s", delay.as_secs_f64());
+            let seconds = delay.as_secs_f64();
+            news!(
+                warn,
+                "register calls refused",
+                "the hub",
+                "not registered: {reason}; next try in {seconds:.1} s"
+            );
         }
         self.links.failed.do_send(NotRegistered { reason, refused, fatal });
         if fatal {
@@ -223,7 +231,12 @@ impl Handler<SessionLost> for SessionActor {
                 log::warn!("the hub forgets this session at once; next try in {:.1} s", delay.as_secs_f64());
                 self.register_in(delay, ctx);
             } else {
-                log::info!("the hub has forgotten this session: registering again");
+                news!(
+                    info,
+                    "sessions forgotten",
+                    "the hub",
+                    "the hub has forgotten this session: registering again"
+                );
                 self.register(ctx);
             }
         }

@@ -9,6 +9,7 @@ use wire::texts;
 
 use super::messages::Route;
 use crate::failed::{self, Code};
+use crate::news::news;
 use crate::outbox::{Outbox, Ticket};
 use crate::provider::messages::{Cancel, Infer};
 use crate::uplink::Agreed;
@@ -45,7 +46,7 @@ impl Dispatch {
         let task = match Task::parse(data) {
             Ok(task) => task,
             Err(error) => {
-                log::warn!("a task was skipped: {error}");
+                news!(warn, "tasks skipped", "the hub", "a task was skipped: {error}");
                 return;
             }
         };
@@ -76,7 +77,7 @@ impl Dispatch {
     /// One `event: cancel`. The hub names no provider, so all are told.
     pub(super) fn cancel(&self, data: &str) {
         let Ok(cancel) = serde_json::from_str::<task::Cancel>(data) else {
-            log::warn!("a malformed cancel was skipped");
+            news!(warn, "cancels skipped", "the hub", "a malformed cancel was skipped");
             return;
         };
         for route in self.routes.values() {

@@ -19,6 +19,7 @@ use wire::{Feature, Features, SessionId};
 use crate::backoff::ReconnectDelay;
 use crate::changes::Changes;
 use crate::hub_client::{Channel, Hub, HubError, HubErrorKind};
+use crate::news::news;
 use crate::session::REFUSED_RETRY;
 use crate::session::messages::{Register, SessionLost};
 use crate::uplink::Agreed;
@@ -135,7 +136,7 @@ impl StreamActor {
         open.since = Some(Instant::now());
         self.state.gone_before = false;
         self.problem.clear();
-        log::info!("control channel open");
+        news!(info, "channels opened", "the hub", "control channel open");
         self.announce(false);
     }
 
@@ -206,7 +207,12 @@ impl StreamActor {
     fn count_discarded(&mut self) {
         let discarded = self.state.decoder.discarded();
         if discarded > self.state.discarded {
-            log::warn!("an event on the control channel was too long and was left out ({discarded} so far)");
+            news!(
+                warn,
+                "events left out",
+                "the hub",
+                "an event on the control channel was too long and was left out ({discarded} so far)"
+            );
             self.state.discarded = discarded;
         }
     }
@@ -245,7 +251,13 @@ impl StreamActor {
         drop(pace);
         self.drop_channel(ctx);
         if self.problem.is_news(&reason) {
-            log::warn!("no control channel: {reason}; next try in {:.1} s", retry_in.as_secs_f64());
+            let seconds = retry_in.as_secs_f64();
+            news!(
+                warn,
+                "channels lost",
+                "the hub",
+                "no control channel: {reason}; next try in {seconds:.1} s"
+            );
         }
         self.tell_lost(&ChannelLost { reason, refused: refused.is_some(), retry_in });
         self.state.link = Link::Waiting;

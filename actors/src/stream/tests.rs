@@ -168,6 +168,39 @@ async fn an_event_of_another_name_and_malformed_data_do_not_end_the_channel() {
     assert!(test_log::lines_with("canary").is_empty());
 }
 
+/// P7, F08: a hub that sends nonsense without end fills no log: some lines a minute of each kind, then how many more.
+#[actix::test]
+async fn a_hub_that_sends_nonsense_without_end_fills_no_log() {
+    test_log::listen();
+    let setup = start(Scripted::default());
+    pass(SECOND).await;
+    for number in 0..300 {
+        setup.hub.send(&task("nonsense"));
+        let unknown =
+            format!(r#"{{"kind":"infer","taskId":"x{number}","llmName":"of-{number}","request":{{}}}}"#);
+        setup.hub.send(&task(&unknown));
+    }
+    pass(SECOND).await;
+    for text in ["WARN a task was skipped", "code=not_published"] {
+        assert_eq!(test_log::lines_with(text).len(), 20, "{text}");
+    }
+    pass(30 * SECOND).await;
+    setup.hub.send(": ping\n\n");
+    pass(31 * SECOND).await;
+    setup.hub.send(&task("nonsense"));
+    pass(SECOND).await;
+    let mut missed = test_log::lines_with(" more in the last minute: ");
+    missed.sort();
+    assert_eq!(
+        missed,
+        [
+            "INFO 280 more in the last minute: not_published of the hub",
+            "INFO 280 more in the last minute: tasks skipped of the hub",
+        ]
+    );
+    assert_eq!(test_log::lines_with("WARN a task was skipped").len(), 21, "a new minute");
+}
+
 /// F07, P7: a frame beyond the limit is left out, the channel stays, and the next task runs.
 #[actix::test]
 async fn a_frame_that_is_too_long_is_left_out_and_the_next_task_runs() {

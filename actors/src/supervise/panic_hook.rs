@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 
+use crate::news::news;
+
 thread_local! {
     /// Whose code runs on this thread right now.
     static CURRENT: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
@@ -30,7 +32,7 @@ impl Drop for Entered {
 ///
 /// For the program to call, once: a library that merely runs actors leaves its host's hook alone.
 pub fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| log::error!("{}", describe(info))));
+    std::panic::set_hook(Box::new(|info| news!(error, "panics", "all actors", "{}", describe(info))));
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> String {

@@ -20,6 +20,7 @@ use wire::result::TaskResult;
 use wire::texts;
 
 use crate::failed::{self, Code};
+use crate::news::news;
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
 use crate::supervise::contained;
@@ -184,7 +185,9 @@ impl Handler<RunEnded> for WakeActor {
                 managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake });
             }
             (Ok(_), None) => (),
-            (Err(reason), _) => log::warn!("provider {}: {reason}", ended.name),
+            (Err(reason), _) => {
+                news!(warn, "failed recipes", &ended.name, "provider {}: {reason}", ended.name);
+            }
         }
         let again = managed.map(|managed| Arc::clone(&managed.config));
         for asker in run.asked {

@@ -11,6 +11,7 @@ use wire::texts;
 use super::recipe;
 use crate::backend::{self, Client};
 use crate::heartbeat::messages::Beat;
+use crate::news::news;
 use crate::options::ProviderConfig;
 
 /// Between two polls of a backend that comes up (SPEC.md section 6).
@@ -47,7 +48,7 @@ async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) ->
     let name = config.wire_name.as_str();
     let Some(recipe) = &config.wake else { return Err(texts::no_wake_recipe(name)) };
     let start = Instant::now();
-    log::info!("provider {name}: the wake recipe runs");
+    news!(info, "wake recipes", name, "provider {name}: the wake recipe runs");
     recipe::run(&recipe.action, recipe.max_wait, http, "wake")
         .await
         .map_err(|reason| texts::wake_recipe_failed(&reason))?;
@@ -59,7 +60,7 @@ async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) ->
         beat.do_send(Beat);
         if backend.available().await {
             let took = start.elapsed();
-            log::info!("provider {name} is up after {} ms", took.as_millis());
+            news!(info, "wakes", name, "provider {name} is up after {} ms", took.as_millis());
             return Ok(took);
         }
         next = (next + POLL_EVERY).max(Instant::now());

@@ -37,6 +37,8 @@ pub struct Queue {
 #[derive(Default)]
 pub(super) struct Book {
     next: u64,
+    /// Counts changes of what lists show.
+    version: u64,
     pub(super) open: HashMap<u64, Open>,
     pub(super) numbers: HashMap<String, u64>,
     /// All open tasks as lists have them, and those of each owner.
@@ -72,6 +74,7 @@ impl Queue {
     pub(super) fn add(&self, task: DurableTask, due: Duration, names: Vec<String>, seat: Seat) -> usize {
         let mut book = self.book.lock();
         book.next += 1;
+        book.version += 1;
         let number = book.next;
         let open = Open::new(task, due, seat);
         let (target, owner, cursor) = (open.task.target.clone(), open.task.owner.clone(), open.cursor());
@@ -141,6 +144,11 @@ impl Queue {
         self.book.lock().lines.set_names(target, names);
     }
 
+    /// Another number than before when a list may show something else.
+    pub fn version(&self) -> u64 {
+        self.book.lock().version
+    }
+
     /// How many wait.
     pub fn depth(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -165,6 +173,7 @@ impl Queue {
         change: impl FnOnce(&mut Open, Effect) -> T,
     ) -> Option<T> {
         let mut book = self.book.lock();
+        book.version += 1;
         let open = book.open.get_mut(&number)?;
         let before = open.life.state();
         let effect = open.life.step(event);
@@ -198,7 +207,9 @@ impl Queue {
 
     /// Looks at an open task.
     pub(super) fn with<T>(&self, number: u64, look: impl FnOnce(&mut Open) -> T) -> Option<T> {
-        self.book.lock().open.get_mut(&number).map(look)
+        let mut book = self.book.lock();
+        book.version += 1;
+        book.open.get_mut(&number).map(look)
     }
 
     /// Looks at a task that is out as this attempt; it does not end meanwhile.
@@ -255,6 +266,7 @@ impl Book {
 
     fn close(&mut self, number: u64) {
         let Some(open) = self.open.remove(&number) else { return };
+        self.version += 1;
         let cursor = open.cursor();
         self.numbers.remove(&cursor.id);
         self.listed.remove(&cursor);

@@ -21,6 +21,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::limits::Seat;
 use crate::model::{Caller, DurableTask, TaskState};
+use crate::news::news;
 use crate::registry::{Candidate, Pick, Target};
 use crate::relay::{RequestBody, Reservation};
 use crate::store::{Change, Pending, StoreError};
@@ -136,7 +137,7 @@ fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
 /// A worker that panics ends its task: nobody else would.
 async fn contained(hub: Arc<Hub>, number: u64, attempt: Attempt, work: impl Future<Output = ()>) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        log::error!("the worker of a durable task panicked");
+        news!(error, "panics of workers", "the hub", "the worker of a durable task panicked");
         end(&hub, number, Event::Fail(attempt), None, Some(&ApiError::new(ErrorKind::Internal, CRASHED)));
     }
 }

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::timeout;
-use wire::openai::{completion_as_chunk, usage};
+use wire::openai::completion_as_chunk;
 use wire::sse::Decoder;
 
 use super::state::{Attempt, Event};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::registry::{Candidate, Pick};
 use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, try_one, wake};
@@ -64,14 +65,16 @@ pub(super) async fn run(
             }
             Ok(Err(outcome)) => outcome,
             Ok(Ok(Reply::Whole { status, body, .. })) => {
-                if let Some(usage) = usage(body.get()) {
+                if let Some(usage) = body.usage() {
                     call.used(usage);
                 }
                 match hub.unfinished_of(&inference.caller.user).hold(body.get().len()) {
-                    Ok(held) => Outcome::Answered(status, Box::<str>::from(body).into(), held),
+                    Ok(held) => Outcome::Answered(status, body.into_text(), held),
                     Err(error) => Outcome::Failed(error),
                 }
             }
+            // Not made here.
+            Ok(Ok(Reply::Unfolded { .. })) => Outcome::Lost,
             Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
                 let none = hub.unfinished_of(&inference.caller.user).none();
                 hub.queue.with(number, |open| open.held = none);
@@ -84,7 +87,7 @@ pub(super) async fn run(
             Outcome::Streamed | Outcome::Lost => false,
         };
         if !may_fail_over {
-            return whole(hub, number, inference, outcome);
+            return whole(hub, number, inference, outcome).await;
         }
         let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
         match next {
@@ -98,10 +101,13 @@ pub(super) async fn run(
 }
 
 /// A whole answer where chunks were asked for is one chunk.
-fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outcome {
+async fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Answered(status, body, held) if inference.streaming && status < 400 => {
-            match completion_as_chunk(&body) {
+            let size = body.len();
+            let chunk =
+                move || completion_as_chunk(&body).map_err(|error| ApiError::bad_gateway(error.to_string()));
+            match heavy(size, chunk).await {
                 Ok(chunk) => {
                     hub.queue.with(number, |open| open.held = held);
                     pushed(hub.queue.with(number, |open| open.push(&chunk)))

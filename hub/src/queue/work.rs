@@ -16,6 +16,7 @@ use crate::core::Hub;
 use crate::error::ApiError;
 use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask};
+use crate::news::news;
 use crate::registry::{Candidate, Target};
 use crate::relay::{Call, Request, Reservation, refusal};
 use crate::store::Change;
@@ -153,7 +154,10 @@ pub(super) fn end(
             // Never sent out, so that nobody watched it.
             let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
             let ms = crate::clock::now().millis_since(open.task.created_at);
-            log::info!(
+            news!(
+                info,
+                code,
+                user,
                 "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={}",
                 open.task.id
             );

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use wire::texts;
 
-use super::register::{name, object, prose, text};
-use super::{Link, Registry};
+use super::register::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
+use super::{Link, Registry, owned};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, Role, Upstream};
 use crate::store::Change;
@@ -85,6 +85,8 @@ pub enum CurateError {
     Conflict(String),
     /// The caller has so many already: 429.
     TooMany(usize),
+    /// The caller's rows and agents are so many bytes already: 429.
+    TooLarge(usize),
 }
 
 /// A publisher's session, as its owner and admins read it.
@@ -154,6 +156,7 @@ impl Registry {
             upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
             timeout_seconds: None,
         };
+        self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
         let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
         Ok((llm, changes))
@@ -187,6 +190,7 @@ impl Registry {
             upstream: Some(Upstream { url: spec.url.unwrap_or(upstream.url), api_key }),
             ..held
         };
+        self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
         let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
         Ok((llm, changes))
@@ -243,6 +247,7 @@ impl Registry {
             created_at: now.wall,
             updated_at: now.wall,
         };
+        self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
         let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
         Ok((agent, changes))
@@ -275,6 +280,7 @@ impl Registry {
             updated_at: now.wall,
             ..held
         };
+        self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
         let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
         Ok((agent, changes))
@@ -291,6 +297,20 @@ impl Registry {
         Ok(self.remove_agent(name).into_iter().collect())
     }
 
+    /// Whether the row's owner has room for it, in place of what it has by this name.
+    fn may_have_llm(&self, llm: &Llm) -> Result<(), CurateError> {
+        let old = self.bytes_of_llm(&llm.owner, &llm.name);
+        let room = self.has_bytes(&llm.owner, old, owned::of_llm(llm));
+        if room { Ok(()) } else { Err(CurateError::TooLarge(self.limits.row_bytes)) }
+    }
+
+    /// The same for an agent.
+    fn may_have_agent(&self, agent: &Agent) -> Result<(), CurateError> {
+        let old = self.bytes_of_agent(&agent.owner, &agent.name);
+        let room = self.has_bytes(&agent.owner, old, owned::of_agent(agent));
+        if room { Ok(()) } else { Err(CurateError::TooLarge(self.limits.row_bytes)) }
+    }
+
     /// An agent that `caller` may change.
     fn own_agent(&self, caller: &Caller, name: &str) -> Result<&Agent, CurateError> {
         let agent = self.agent(caller, name).ok_or(CurateError::Unknown)?;
@@ -301,15 +321,7 @@ impl Registry {
         }
     }
 
-    /// The sessions that `caller` may see: its own, an admin all; newest first.
-    pub fn sessions(&self, caller: &Caller) -> Vec<SessionView> {
-        let seen = self.sessions.keys().filter_map(|id| self.session_view(caller, id));
-        let mut views: Vec<_> = seen.collect();
-        views.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-        views
-    }
-
-    /// One of them.
+    /// A session, if `caller` may see it: its own, an admin every one.
     pub(super) fn session_view(&self, caller: &Caller, id: &str) -> Option<SessionView> {
         let own = |owner: &str| caller.role == Role::Admin || caller.user == owner;
         let session = self.sessions.get(id).filter(|session| own(&session.record.owner))?;
@@ -363,7 +375,7 @@ fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), CurateError> {
         if let Some(pool) = &spec.pool_name {
             name("poolName", pool)?;
         }
-        prose("description", spec.description.as_deref())?;
+        prose("description", MAX_PROSE, spec.description.as_deref())?;
         if let Some(key) = &spec.api_key
             && !key.bytes().all(|byte| byte.is_ascii_graphic())
         {
@@ -386,15 +398,15 @@ fn check_url(url: &str) -> Result<(), String> {
 }
 
 fn check_agent(agent: &str, spec: &AgentSpec) -> Result<(), CurateError> {
-    let object = |at: &str, json: Option<&RawValue>| object(at, json.filter(|json| json.get() != "null"));
+    let set = |json: &&RawValue| json.get() != "null";
     let check = || {
         name("name", agent)?;
         text("llmName", &spec.llm_name)?;
-        prose("description", spec.description.as_deref())?;
-        prose("systemPrompt", spec.system_prompt.as_deref())?;
-        prose("project", spec.project.as_deref())?;
-        object("defaultParams", spec.default_params.as_deref())?;
-        object("extras", spec.extras.as_deref())
+        prose("description", MAX_PROSE, spec.description.as_deref())?;
+        prose("systemPrompt", MAX_PROMPT, spec.system_prompt.as_deref())?;
+        prose("project", MAX_PROSE, spec.project.as_deref())?;
+        params("defaultParams", spec.default_params.as_deref().filter(set))?;
+        object("extras", spec.extras.as_deref().filter(set))
     };
     check().map_err(CurateError::Invalid)
 }

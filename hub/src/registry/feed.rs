@@ -69,6 +69,11 @@ impl Feed {
         self.changed.insert(self.version, thing);
     }
 
+    /// Something changed that watchers are not told of.
+    pub(super) fn touch(&mut self) {
+        self.version += 1;
+    }
+
     /// The thing whose last change was `version` is there no longer.
     pub(super) fn remove(&mut self, version: u64, visibility: Visibility, owner: &str) {
         if let Some(thing) = self.changed.remove(&version) {
@@ -138,6 +143,11 @@ impl Registry {
             seen.version = feed.version;
         }
         news
+    }
+
+    /// Another number than before when anything of the table is different.
+    pub fn version(&self) -> u64 {
+        self.feed.version
     }
 
     /// The row changed in what watchers see of it.

@@ -8,10 +8,12 @@ mod curate;
 mod expiry;
 mod feed;
 mod live;
+mod owned;
 mod pick;
 mod pools;
 mod register;
 mod session;
+mod shown;
 mod sweep;
 mod view;
 
@@ -20,8 +22,9 @@ pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use feed::{News, Seen};
 pub use live::LiveLlm;
 pub use pick::{Candidate, Pick, Report};
-pub use register::{Refusal, Registered};
-pub use session::{BeatRefusal, Opened, UnknownSession};
+pub use register::{MAX_ENTRIES, Refusal, Registered, check};
+pub use session::{Beat, BeatRefusal, Opened, UnknownSession};
+pub use shown::Place;
 pub use sweep::Swept;
 pub use view::{Target, Through};
 
@@ -38,6 +41,8 @@ use crate::options::{HubTimings, PoolPolicy};
 use crate::store::{Change, Snapshot};
 use expiry::{Expiry, Item};
 use feed::{Feed, Thing};
+use owned::Owned;
+use shown::{Ages, Shown};
 
 /// The table.
 pub struct Registry {
@@ -47,6 +52,10 @@ pub struct Registry {
     llms: BTreeMap<String, Box<LlmEntry>>,
     agents: BTreeMap<String, AgentEntry>,
     sessions: HashMap<String, Session>,
+    /// Rows, agents and sessions as lists have them.
+    shown_llms: Shown,
+    shown_agents: Shown,
+    ages: Ages,
     /// `poolName` to the names of the rows that have it.
     pools: HashMap<String, BTreeSet<String>>,
     /// How much each user has; one who has nothing is not in it.
@@ -60,14 +69,6 @@ pub struct Registry {
     /// Counts picks, so that equals take turns.
     picks: u64,
     limits: Limits,
-}
-
-/// How much a user has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Owned {
-    sessions: usize,
-    llms: usize,
-    agents: usize,
 }
 
 /// A row, and what is known of it only while the hub runs.
@@ -139,6 +140,9 @@ impl Registry {
             llms: BTreeMap::new(),
             agents: BTreeMap::new(),
             sessions: HashMap::new(),
+            shown_llms: Shown::default(),
+            shown_agents: Shown::default(),
+            ages: Ages::default(),
             pools: HashMap::new(),
             owned: HashMap::new(),
             unsaved: Vec::new(),
@@ -194,6 +198,13 @@ impl Registry {
     pub(crate) fn put_llm(&mut self, llm: Llm, now: Now) {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
+        let bytes = owned::of_llm(&llm);
+        self.count(&llm.owner, |owned| {
+            owned.llms += 1;
+            owned.bytes += bytes;
+        });
+        self.llm_left(&name);
+        self.shown_llms.insert(&name, llm.visibility, &llm.owner);
         let before = if let Some(entry) = self.llms.get_mut(&name) {
             let before = std::mem::replace(&mut entry.llm, llm);
             if before.visibility == Visibility::Public && entry.llm.visibility == Visibility::Private {
@@ -201,7 +212,6 @@ impl Registry {
             }
             before.pool_name
         } else {
-            self.count(&llm.owner, |owned| owned.llms += 1);
             let entry = LlmEntry {
                 llm,
                 version: 0,
@@ -227,10 +237,10 @@ impl Registry {
 
     /// Takes a row out.
     pub(crate) fn remove_llm(&mut self, name: &str) -> Option<Change> {
+        self.llm_left(name);
         let LlmEntry { llm, version, due, .. } = *self.llms.remove(name)?;
         self.feed.remove(version, llm.visibility, &llm.owner);
         self.expiry.remove(due, Item::Llm(name.into()));
-        self.count(&llm.owner, |owned| owned.llms -= 1);
         if let Some(pool) = &llm.pool_name {
             self.leave_pool(pool, name);
         }
@@ -243,20 +253,28 @@ impl Registry {
 
     /// Inserts or replaces an agent by name.
     pub(crate) fn put_agent(&mut self, agent: Agent, now: Now) {
+        let bytes = owned::of_agent(&agent);
+        self.count(&agent.owner, |owned| {
+            owned.agents += 1;
+            owned.bytes += bytes;
+        });
+        self.feed.touch();
+        self.agent_left(&agent.name);
+        self.shown_agents.insert(&agent.name, agent.visibility, &agent.owner);
         if let Some(entry) = self.agents.get_mut(&agent.name) {
             entry.agent = agent;
             return;
         }
-        self.count(&agent.owner, |owned| owned.agents += 1);
         let entry = AgentEntry { agent, inactive_at: now.mono, due: None };
         self.agents.insert(entry.agent.name.clone(), entry);
     }
 
     /// Takes an agent out.
     pub(crate) fn remove_agent(&mut self, name: &str) -> Option<Change> {
+        self.feed.touch();
+        self.agent_left(name);
         let AgentEntry { agent, due, .. } = self.agents.remove(name)?;
         self.expiry.remove(due, Item::Agent(name.into()));
-        self.count(&agent.owner, |owned| owned.agents -= 1);
         if let Some(session) = agent.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.agents.remove(name);
         }
@@ -267,6 +285,7 @@ impl Registry {
     fn put_session(&mut self, session: Session) {
         let id = session.record.id.clone();
         self.count(&session.record.owner, |owned| owned.sessions += 1);
+        self.ages.insert((session.record.created_at, id.as_str().into()), &session.record.owner);
         let at = session.beat + self.heartbeat_timeout.min(self.retention);
         self.sessions.insert(id.clone(), session);
         self.mark_session(&id);
@@ -309,12 +328,26 @@ impl Registry {
         }
     }
 
-    fn count(&mut self, user: &str, change: impl FnOnce(&mut Owned)) {
-        let owned = self.owned.entry(user.to_owned()).or_default();
-        change(owned);
-        if *owned == Owned::default() {
-            self.owned.remove(user);
-        }
+    /// The row as it is stands in no list any more, and counts no more.
+    fn llm_left(&mut self, name: &str) {
+        let Some(llm) = self.llms.get(name).map(|entry| &entry.llm) else { return };
+        let (bytes, owner) = (owned::of_llm(llm), llm.owner.clone());
+        self.shown_llms.remove(name, llm.visibility, &owner);
+        self.count(&owner, |owned| {
+            owned.llms -= 1;
+            owned.bytes = owned.bytes.saturating_sub(bytes);
+        });
+    }
+
+    /// The same for an agent.
+    fn agent_left(&mut self, name: &str) {
+        let Some(agent) = self.agents.get(name).map(|entry| &entry.agent) else { return };
+        let (bytes, owner) = (owned::of_agent(agent), agent.owner.clone());
+        self.shown_agents.remove(name, agent.visibility, &owner);
+        self.count(&owner, |owned| {
+            owned.agents -= 1;
+            owned.bytes = owned.bytes.saturating_sub(bytes);
+        });
     }
 
     /// The last sign of life of a row's session; for a row that its session dropped, the last one before that.

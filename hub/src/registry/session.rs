@@ -26,6 +26,15 @@ pub enum BeatRefusal {
     OtherStream,
 }
 
+/// A sign of life that was taken.
+#[derive(Debug)]
+pub struct Beat {
+    /// To be written when there is time.
+    pub changes: Vec<Change>,
+    /// The rows of which something is different: there may be room now.
+    pub rows: Vec<String>,
+}
+
 /// A channel that was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -98,12 +107,7 @@ impl Registry {
     }
 
     /// The session that speaks is alive; whether it may route depends on its channel.
-    pub fn heartbeat(
-        &mut self,
-        caller: &Caller,
-        beat: &Heartbeat,
-        now: Now,
-    ) -> Result<Vec<Change>, BeatRefusal> {
+    pub fn heartbeat(&mut self, caller: &Caller, beat: &Heartbeat, now: Now) -> Result<Beat, BeatRefusal> {
         let id = beat.provider_session_id.as_str();
         let session = self.session_of(caller, id).map_err(|UnknownSession| BeatRefusal::Unknown)?;
         let mut with_status = false;
@@ -119,14 +123,19 @@ impl Registry {
             }
             Link::None | Link::Closed { .. } => (),
         }
-        if with_status {
-            self.take_reports(id, beat);
-        }
-        Ok(self.beat(id, now))
+        let mut rows = if with_status { self.take_reports(id, beat) } else { Vec::new() };
+        let changes = self.beat(id, now);
+        rows.extend(changes.iter().filter_map(|change| match change {
+            Change::PutLlm(llm) => Some(llm.name.clone()),
+            _ => None,
+        }));
+        Ok(Beat { changes, rows })
     }
 
-    fn take_reports(&mut self, id: &str, beat: &Heartbeat) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+    /// Takes what a publisher says of its rows; those of which it says something else than before.
+    fn take_reports(&mut self, id: &str, beat: &Heartbeat) -> Vec<String> {
+        let mut rows = Vec::new();
+        let Some(session) = self.sessions.get_mut(id) else { return rows };
         for status in beat.providers.iter().flatten() {
             if session.llms.contains(&status.name)
                 && let Some(entry) = self.llms.get_mut(&status.name)
@@ -142,9 +151,11 @@ impl Registry {
                 if entry.report.replace(report) != Some(report) {
                     session.settled &= entry.llm.status == report.status;
                     self.feed.change(&mut entry.version, || Thing::Llm(status.name.as_str().into()));
+                    rows.push(status.name.clone());
                 }
             }
         }
+        rows
     }
 
     /// A sign of life: rows come back to their living status, unless the channel is known to be closed.

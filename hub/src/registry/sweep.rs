@@ -9,6 +9,7 @@ use wire::row::{Kind, Status, Visibility};
 use super::expiry::Item;
 use super::{Link, Registry};
 use crate::clock::Now;
+use crate::model::UserId;
 use crate::store::Change;
 
 /// Items that are looked at while the table is held: each costs a microsecond or two.
@@ -21,10 +22,10 @@ pub(super) const MOMENT: Duration = Duration::from_nanos(1);
 pub struct Swept {
     /// To be written when there is time.
     pub changes: Vec<Change>,
-    /// Sessions that fell silent: the grace of their tasks starts now.
-    pub silent: Vec<String>,
+    /// Sessions that fell silent, and whose they are: the grace of their tasks starts now.
+    pub silent: Vec<(String, UserId)>,
     /// Sessions whose channel is open and has been silent for twice as long: nobody is at its other end.
-    pub dead: Vec<String>,
+    pub dead: Vec<(String, UserId)>,
     /// There is more to do: sweep again.
     pub more: bool,
 }
@@ -57,6 +58,7 @@ impl Registry {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
+        let owner = session.record.owner.clone();
         let quiet = now.mono.saturating_sub(session.beat);
         let mut fell_silent = false;
         if quiet > timeout && !session.silent {
@@ -64,13 +66,13 @@ impl Registry {
             fell_silent = !matches!(session.link, Link::Closed { .. });
         }
         if quiet > timeout * 2 && session.is_open() {
-            swept.dead.push(id.to_owned());
+            swept.dead.push((id.to_owned(), owner.clone()));
         }
         let is_empty = session.llms.is_empty() && session.agents.is_empty();
         // A session that has nothing, and has said nothing for as long, is forgotten: its id may be taken up again.
         if is_empty && !session.is_open() && quiet >= retention {
             if fell_silent {
-                swept.silent.push(id.to_owned());
+                swept.silent.push((id.to_owned(), owner.clone()));
             }
             swept.changes.push(Change::DeleteSession(id.to_owned()));
             self.remove_session(id);
@@ -90,7 +92,7 @@ impl Registry {
             self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
         }
         if fell_silent {
-            swept.silent.push(id.to_owned());
+            swept.silent.push((id.to_owned(), owner.clone()));
             swept.changes.extend(self.silence(id, now));
         }
     }
@@ -134,6 +136,7 @@ impl Registry {
         let owner = &session.record.owner;
         self.expiry.remove(session.due, Item::Session(id.into()));
         self.feed.remove(session.version, Visibility::Private, owner);
+        self.ages.remove(&(session.record.created_at, id.into()), owner);
         self.count(owner, |owned| owned.sessions -= 1);
     }
 }

@@ -221,7 +221,7 @@ impl World {
                     }),
                 };
                 let changes = self.registry.heartbeat(&self.holder(*session), &beat, self.now);
-                self.store(changes.unwrap_or_default());
+                self.store(changes.map(|beat| beat.changes).unwrap_or_default());
             }
             Op::Drain { session } => {
                 let caller = self.holder(*session);
@@ -380,9 +380,29 @@ impl World {
         assert_eq!(self.stored.len(), self.registry.llms.len());
         let pooled: usize = self.registry.pools.values().map(BTreeSet::len).sum();
         assert_eq!(pooled, self.registry.llms.values().filter(|entry| entry.llm.pool_name.is_some()).count());
+        self.check_what_is_counted();
         for user in USERS {
             self.check_what_one_sees(&caller(user));
         }
+    }
+
+    /// What a user has is what a walk over the table would find, and a user who has nothing is not in it.
+    fn check_what_is_counted(&self) {
+        let mut counted: HashMap<String, super::Owned> = HashMap::new();
+        for entry in self.registry.llms.values() {
+            let owned = counted.entry(entry.llm.owner.clone()).or_default();
+            owned.llms += 1;
+            owned.bytes += super::owned::of_llm(&entry.llm);
+        }
+        for entry in self.registry.agents.values() {
+            let owned = counted.entry(entry.agent.owner.clone()).or_default();
+            owned.agents += 1;
+            owned.bytes += super::owned::of_agent(&entry.agent);
+        }
+        for session in self.registry.sessions.values() {
+            counted.entry(session.record.owner.clone()).or_default().sessions += 1;
+        }
+        assert_eq!(self.registry.owned, counted);
     }
 
     /// Whatever a user gets is a function of the rows that this user may see: the same as from a table without others.
@@ -393,7 +413,8 @@ impl World {
         for name in NAMES {
             assert_eq!(self.registry.target(caller, name), mine.target(caller, name));
             let names = |registry: &Registry| -> Option<Vec<String>> {
-                Some(registry.pool(caller, name)?.members.into_iter().map(|row| row.name).collect())
+                let key = registry.pool(caller, name)?.key;
+                Some(registry.members(caller, &key).map(|llm| llm.name.clone()).collect())
             };
             assert_eq!(names(&self.registry), names(&mine));
             let Some(target) = self.registry.target(caller, name) else { continue };
@@ -542,7 +563,7 @@ fn one_or_two_lost_beats_change_nothing_and_the_third_is_late() {
         assert_eq!(registry.llms["a"].llm.status, Status::Active, "{lost} lost");
     }
     assert!(registry.sweep(at(due + 90_000)).silent.is_empty());
-    assert_eq!(registry.sweep(at(due + 90_001)).silent, ["alice-1"]);
+    assert_eq!(registry.sweep(at(due + 90_001)).silent, [("alice-1".to_owned(), "alice".to_owned())]);
     assert_eq!(registry.llms["a"].llm.status, Status::Inactive);
     registry.heartbeat(&caller("alice"), &beat, at(due + 100_000)).unwrap();
     assert_eq!(registry.llms["a"].llm.status, Status::Active);

@@ -1,7 +1,7 @@
 //! What a caller gets to see: every list, lookup and choice goes through here, so that the answer to a caller is a
 //! function of the rows that this caller may see.
 
-use wire::row::{AgentRow, LlmRow, PoolMembers, Status, Visibility};
+use wire::row::{AgentAdds, AgentRow, LlmRow, Status, Visibility};
 
 use super::Registry;
 use super::pools::effective_key;
@@ -36,10 +36,23 @@ impl Target {
     }
 }
 
+/// A pool as a caller sees it.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its key.
+    pub key: String,
+    /// Whether a row names it as its `poolName`, or it is a pool of one.
+    pub explicit: bool,
+    /// How many members there are.
+    pub size: usize,
+    /// How many of them are active.
+    pub active: usize,
+}
+
 impl Registry {
     /// The rows that `caller` sees, by name.
-    pub fn llms(&self, caller: &Caller) -> impl Iterator<Item = &Llm> {
-        self.llms.values().map(|entry| &entry.llm).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+    pub fn llms<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Llm> {
+        self.llms_behind(caller, None)
     }
 
     /// The row `name`, if `caller` sees it.
@@ -49,9 +62,8 @@ impl Registry {
     }
 
     /// The agents that `caller` sees, by name.
-    pub fn agents(&self, caller: &Caller) -> impl Iterator<Item = &Agent> {
-        let agents = self.agents.values().map(|entry| &entry.agent);
-        agents.filter(|agent| caller.sees(agent.visibility, &agent.owner))
+    pub fn agents<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Agent> {
+        self.agents_behind(caller, None)
     }
 
     /// The agent `name`, if `caller` sees it.
@@ -115,11 +127,21 @@ impl Registry {
         caller.sees(llm.visibility, &llm.owner) || target.through.as_ref().is_some_and(opens)
     }
 
+    /// Whether a call of `caller` for `target` may go to the row of this name, as far as it may be seen.
+    pub fn opens_to(&self, row: &str, caller: &Caller, target: &Target) -> bool {
+        self.llms.get(row).is_some_and(|entry| self.may_reach(caller, target, &entry.llm))
+    }
+
     /// The agent as `caller` reads it: the name of its LLM only where the caller may know of that LLM.
     pub fn agent_row(&self, caller: &Caller, agent: &Agent) -> AgentRow {
+        AgentRow { adds: agent.row().adds, ..self.agent_list_row(caller, agent) }
+    }
+
+    /// The same as it stands in a list.
+    pub fn agent_list_row(&self, caller: &Caller, agent: &Agent) -> AgentRow {
         let own = caller.role == Role::Admin || caller.user == agent.owner;
         let known = own || self.target(caller, &agent.llm_name).is_some();
-        let row = agent.row();
+        let row = agent.list_row();
         let seen = self.seen(agent.session.as_ref(), agent.registered).or(agent.last_heartbeat_at);
         AgentRow { llm_name: row.llm_name.filter(|_| known), last_heartbeat_at: seen, ..row }
     }
@@ -134,23 +156,19 @@ impl Registry {
         self.keyed(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
     }
 
-    /// The answer of the members route: `name` is a row or a pool's key.
-    pub fn pool(&self, caller: &Caller, name: &str) -> Option<PoolMembers> {
+    /// The pool that `name`, a row or a pool's key, stands for, without its members.
+    pub fn pool(&self, caller: &Caller, name: &str) -> Option<Pool> {
         let key = match self.llm(caller, name) {
             Some(llm) => effective_key(llm),
             None => name,
         };
-        let members: Vec<LlmRow> = self.members(caller, key).map(|llm| self.llm_row(caller, llm)).collect();
-        if members.is_empty() {
-            return None;
+        let mut pool = Pool { key: key.to_owned(), explicit: false, size: 0, active: 0 };
+        for llm in self.members(caller, key) {
+            pool.explicit |= llm.pool_name.is_some();
+            pool.size += 1;
+            pool.active += usize::from(llm.status == Status::Active);
         }
-        Some(PoolMembers {
-            pool_name: key.to_owned(),
-            explicit: members.iter().any(|row| row.pool_name.is_some()),
-            size: members.len(),
-            active_count: members.iter().filter(|row| row.status == Status::Active).count(),
-            members,
-        })
+        (pool.size > 0).then_some(pool)
     }
 }
 
@@ -218,15 +236,23 @@ impl Llm {
 impl Agent {
     /// The agent as its owner and admins read it.
     pub fn row(&self) -> AgentRow {
+        let adds = AgentAdds {
+            system_prompt: self.system_prompt.clone(),
+            default_params: self.default_params.clone(),
+            extras: self.extras.clone(),
+        };
+        AgentRow { adds: Some(adds), ..self.list_row() }
+    }
+
+    /// As it stands in a list.
+    fn list_row(&self) -> AgentRow {
         AgentRow {
             id: self.id.clone(),
             name: self.name.clone(),
             llm_name: Some(self.llm_name.clone()),
             description: self.description.clone(),
-            system_prompt: self.system_prompt.clone(),
             project: self.project.clone(),
-            default_params: self.default_params.clone(),
-            extras: self.extras.clone(),
+            adds: None,
             kind: self.kind,
             status: self.status,
             visibility: self.visibility,

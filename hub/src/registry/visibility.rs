@@ -97,6 +97,7 @@ fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
     for name in NAMES {
         answers.push(format!("{:?}", registry.llm(caller, name).map(Llm::row)));
         answers.push(format!("{:?}", registry.pool(caller, name)));
+        answers.extend(registry.members(caller, name).map(|llm| format!("{:?}", llm.row())));
         let target = registry.target(caller, name);
         answers.push(format!("{target:?} {:?}", chosen(registry, caller, target.as_ref())));
     }

@@ -10,12 +10,11 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
-use backend::events_of;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 use wire::json::Object;
-use wire::openai::{error_message, usage};
+use wire::openai::error_message;
 use wire::task::Endpoint;
 
 use super::attempt::{Attempt, Piece};
@@ -23,6 +22,7 @@ use super::call::Call;
 use super::encode;
 use super::responses::Progress;
 use super::run::{Reply, Request, run};
+use super::whole::{Body, unfolded};
 use crate::clock;
 use crate::core::Hub;
 use crate::error::{ApiError, Dialect, ErrorKind, retry_after};
@@ -50,7 +50,7 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
     let request = Arc::new(request);
     let mut waiting: Waiting = Box::pin({
         let (hub, request, call) = (hub.clone(), request.clone(), call.clone());
-        async move { run(&hub, &request, &call).await }
+        async move { unfolded(run(&hub, &request, &call).await?, request.endpoint).await }
     });
     if keepalive.is_zero() {
         let reply = noted(&call, waiting.await)?;
@@ -82,22 +82,20 @@ fn respond(
     request: &Request,
 ) -> HttpResponse {
     match reply {
-        Reply::Whole { status, body, retry_after, .. } if status >= 400 || !request.streaming => {
-            whole(style, &call, status, body.get(), retry_after)
-        }
-        Reply::Whole { status, body, held, retry_after } => {
-            let first = Piece::Answer { status, body, held, retry_after };
-            stream(State::Flowing(first, None), style, call, keepalive, hub, request)
+        Reply::Whole { status, body, retry_after, .. } => whole(style, &call, status, body, retry_after),
+        Reply::Unfolded { bytes, usage, held } => {
+            let all = Piece::Events { bytes, usage, held };
+            stream(State::Last(all), style, call, keepalive, hub, request)
         }
         Reply::Stream { first, attempt } => {
-            stream(State::Flowing(first, Some(attempt)), style, call, keepalive, hub, request)
+            stream(State::Flowing(first, attempt), style, call, keepalive, hub, request)
         }
     }
 }
 
 /// A publisher's status and body, passed on. An error that is not in the dialect's shape is put into it.
-pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u32>) -> HttpResponse {
-    if let Some(usage) = usage(body) {
+pub fn whole(style: Style, call: &Call, status: u16, body: Body, named: Option<u32>) -> HttpResponse {
+    if let Some(usage) = body.usage() {
         call.used(usage);
     }
     // Anything between success and error would make a client do something on a publisher's word: go elsewhere, say.
@@ -107,7 +105,7 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u
         _ => 502,
     };
     call.chunk();
-    let failed = (status >= 400).then(|| refusal(status, body));
+    let failed = (status >= 400).then(|| refusal(status, body.get()));
     call.ended(status, failed.as_ref());
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
     response.content_type("application/json");
@@ -115,8 +113,8 @@ pub fn whole(style: Style, call: &Call, status: u16, body: &str, named: Option<u
         response.insert_header((RETRY_AFTER, seconds));
     }
     match failed {
-        Some(error) if !has_shape(style.dialect, body) => response.body(error.body(style.dialect)),
-        _ => response.body(body.to_owned()),
+        Some(error) if !has_shape(style.dialect, body.get()) => response.body(error.body(style.dialect)),
+        _ => response.body(body.into_bytes()),
     }
 }
 
@@ -168,9 +166,13 @@ enum State {
     /// Opened with a comment, before any content.
     Opening(Waiting),
     /// This piece, then those of the attempt.
-    Flowing(Piece, Option<Attempt>),
+    Flowing(Piece, Attempt),
+    /// This piece, then the end.
+    Last(Piece),
     /// The attempt's pieces.
     Following(Attempt),
+    /// The end mark.
+    Ending,
     /// Nothing more.
     Over,
 }
@@ -253,36 +255,15 @@ impl Answer {
                 (!done.is_empty()).then(|| Bytes::from_static(done))
             }
             Piece::Error(error) => Some(self.fail(&error)),
-            Piece::Answer { status, body, held, .. } => {
-                self.writing = held;
-                Some(self.take_whole(status, body.get()))
+            Piece::Answer { status, body, .. } if status >= 400 => {
+                Some(self.fail(&refusal(status, body.get())))
+            }
+            Piece::Answer { .. } => {
+                let text = "the publisher sent a whole answer within a stream";
+                Some(self.fail(&ApiError::bad_gateway(text)))
             }
             // Only before the first word.
             Piece::Reattached => None,
-        }
-    }
-
-    /// A whole answer where a stream was promised.
-    fn take_whole(&mut self, status: u16, body: &str) -> Bytes {
-        if status >= 400 {
-            return self.fail(&refusal(status, body));
-        }
-        if let Some(usage) = usage(body) {
-            self.call.used(usage);
-        }
-        let endpoint = self.style.endpoint;
-        let mut out = Vec::with_capacity(body.len() + 64);
-        let written = events_of(endpoint, body)
-            .and_then(|events| events.iter().try_for_each(|event| encode::chunk(endpoint, event, &mut out)));
-        match written {
-            Ok(()) => {
-                out.extend_from_slice(encode::done(self.style.endpoint));
-                self.call.chunk();
-                self.call.ended(200, None);
-                self.state = State::Over;
-                out.into()
-            }
-            Err(_) => self.fail(&ApiError::bad_gateway("the publisher's answer is not a completion")),
         }
     }
 
@@ -291,6 +272,10 @@ impl Answer {
             Ok(Reply::Stream { first, attempt }) => {
                 self.state = State::Following(attempt);
                 self.take(first)
+            }
+            Ok(Reply::Unfolded { bytes, usage, held }) => {
+                self.state = State::Ending;
+                self.take(Piece::Events { bytes, usage, held })
             }
             Ok(Reply::Whole { status, body, held, retry_after }) => {
                 self.take(Piece::Answer { status, body, held, retry_after })
@@ -309,16 +294,17 @@ impl Stream for Answer {
         loop {
             let written = match &mut self.state {
                 State::Over => return Poll::Ready(None),
-                State::Flowing(..) => {
-                    let State::Flowing(piece, attempt) = std::mem::replace(&mut self.state, State::Over)
-                    else {
-                        return Poll::Ready(None);
-                    };
-                    if let Some(attempt) = attempt {
-                        self.state = State::Following(attempt);
+                State::Flowing(..) | State::Last(_) => {
+                    match std::mem::replace(&mut self.state, State::Ending) {
+                        State::Flowing(piece, attempt) => {
+                            self.state = State::Following(attempt);
+                            self.take(piece)
+                        }
+                        State::Last(piece) => self.take(piece),
+                        _ => None,
                     }
-                    self.take(piece)
                 }
+                State::Ending => self.take(Piece::Done),
                 State::Opening(waiting) => match waiting.as_mut().poll(cx) {
                     Poll::Ready(reply) => self.opened(reply),
                     Poll::Pending => break,

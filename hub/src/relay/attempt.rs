@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use wire::TaskId;
 use wire::features::Feature;
@@ -18,6 +17,7 @@ use super::capacity::Reservation;
 use super::lane::Lane;
 use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
+use super::whole::Body;
 use crate::channels::{Dispatch, Event};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
@@ -44,8 +44,8 @@ pub enum Piece {
     Answer {
         /// HTTP status.
         status: u16,
-        /// Compact JSON.
-        body: Box<RawValue>,
+        /// All of it.
+        body: Body,
         /// What it counts for until it is read.
         held: Held,
         /// The backend's `Retry-After`, in seconds.

@@ -9,6 +9,9 @@ use wire::task::Endpoint;
 
 use crate::error::ApiError;
 
+/// Most times that a body may name its model: readers take the last one, each of them is replaced.
+const MOST_MODELS: usize = 16;
+
 /// One JSON object in one line of UTF-8, at most 128 deep.
 #[derive(Clone)]
 pub struct RequestBody {
@@ -34,6 +37,10 @@ impl RequestBody {
         }
         let [models, mut streams] = spans(&mut text, ["model", "stream"])
             .map_err(|error| ApiError::bad_request(format!("the request's body is {error}")))?;
+        if models.len() > MOST_MODELS {
+            let text = format!("the request's body has 'model' more than {MOST_MODELS} times");
+            return Err(ApiError::bad_request(text));
+        }
         Ok(Self { text: text.into(), models, stream: streams.pop() })
     }
 
@@ -125,6 +132,15 @@ mod tests {
             "{\"seed\":18446744073709551615,   \"model\" : \"ro\\\"w\",\"a\":{\"model\":\"y\"},\"m\\u006fdel\":\"ro\\\"w\",\"u\":1.10} "
         );
         assert_eq!(with_model("{\"model\":\n1}", None), "{\"model\": 1}");
+    }
+
+    /// A27: each of them is a piece of its own on the channel.
+    #[test]
+    fn a_body_that_names_its_model_again_and_again_is_refused() {
+        let of = |count: usize| format!(r#"{{{}"model":"y"}}"#, r#""mod\u0065l":"x","#.repeat(count - 1));
+        assert_eq!(body(&of(16)).model(), Ok("y".into()));
+        let refused = RequestBody::parse(of(17).into()).unwrap_err();
+        assert_eq!(refused.message, "the request's body has 'model' more than 16 times");
     }
 
     #[test]

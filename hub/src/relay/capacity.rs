@@ -28,9 +28,18 @@ struct Class {
     endpoint: Endpoint,
 }
 
+impl Class {
+    fn caller(&self) -> Caller {
+        Caller { user: self.user.clone(), role: self.role, token_id: String::new() }
+    }
+}
+
 /// Those who wait.
 #[derive(Default)]
 pub struct Capacity {
+    /// How often one who waits was looked at.
+    #[cfg(test)]
+    pub(crate) looks: std::sync::atomic::AtomicUsize,
     waiters: Mutex<Waiters<Class, oneshot::Sender<Candidate>>>,
     /// For publishers that have registered and are about to open their channel, by name.
     arrivals: Mutex<HashMap<String, Arc<Notify>>>,
@@ -165,6 +174,14 @@ impl Hub {
             if !registry.takes_more(row) {
                 return Look::Over;
             }
+            #[cfg(test)]
+            self.capacity.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            // Whoever may not use this place is not served by it: its other members have not changed.
+            if waiter.as_ref().is_some_and(|waiter| !waiter.is_closed())
+                && !registry.opens_to(row, &class.caller(), &class.target)
+            {
+                return Look::Stays;
+            }
             give(registry, class, waiter)
         });
         drop(waiters);
@@ -214,8 +231,7 @@ fn give(registry: &mut Registry, class: &Class, waiter: &mut Option<oneshot::Sen
     if waiter.as_ref().is_none_or(oneshot::Sender::is_closed) {
         return Look::Leaves;
     }
-    let caller = Caller { user: class.user.clone(), role: class.role, token_id: String::new() };
-    match registry.pick(&caller, &class.target, class.endpoint, &HashSet::new()) {
+    match registry.pick(&class.caller(), &class.target, class.endpoint, &HashSet::new()) {
         Pick::Chosen(candidate) if !candidate.full => {
             let row = candidate.name.clone();
             registry.task_started(&row);

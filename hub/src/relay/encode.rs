@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use wire::json::{JsonError, Object, compact_into};
+use wire::json::{JsonError, compact_into, member};
 use wire::openai::{Usage, usage};
 use wire::sse::write_data;
 use wire::task::Endpoint;
 
 use crate::error::{ApiError, Dialect};
+use crate::heavy::{LIGHT, heavy};
 
 /// Whether the endpoint's streams name their events and end without `[DONE]`.
 pub(super) fn is_named(endpoint: Endpoint) -> bool {
@@ -38,6 +39,31 @@ pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
+/// As [`chunk`], on another thread where the text is large; what it says that the answer cost.
+pub(super) async fn event(
+    endpoint: Endpoint,
+    data: Cow<'_, str>,
+    out: &mut Vec<u8>,
+) -> Result<Option<Usage>, Malformed> {
+    if data.len() <= LIGHT {
+        chunk(endpoint, &data, out).map_err(|_| Malformed)?;
+        return Ok(chunk_usage(endpoint, &data));
+    }
+    let data = data.into_owned();
+    let work = move || {
+        let mut out = Vec::with_capacity(data.len() + 16);
+        chunk(endpoint, &data, &mut out).map_err(|error| ApiError::bad_gateway(error.to_string()))?;
+        Ok((out, chunk_usage(endpoint, &data)))
+    };
+    let (written, usage) = heavy(usize::MAX, work).await.map_err(|_| Malformed)?;
+    out.extend_from_slice(&written);
+    Ok(usage)
+}
+
+/// An event that cannot be passed on.
+#[derive(Debug)]
+pub(super) struct Malformed;
+
 /// The `type` in an event of the responses and messages APIs, where it is a name: nothing that could end a line.
 fn event_name(data: &str) -> Option<Cow<'_, str>> {
     /// Longest name: the longest of OpenAI's have about 50 characters.
@@ -61,8 +87,7 @@ pub(super) fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
         return found;
     }
     memchr::memmem::find(data.as_bytes(), b"\"usage\"")?;
-    let object = Object::parse(data).ok()?;
-    usage(object.get("response").or_else(|| object.get("message"))?)
+    usage(member(data, "response").or_else(|| member(data, "message"))?)
 }
 
 /// The mark that ends a whole answer; nothing for endpoints that end with an event of their own.

@@ -21,6 +21,7 @@ mod upload;
 mod upstream;
 mod waiters;
 mod wake;
+mod whole;
 
 pub(crate) use answer::refusal;
 pub use answer::{Answer, Style, serve, whole};
@@ -31,8 +32,9 @@ pub use capacity::{Capacity, Reservation};
 pub use lane::Lane;
 pub(crate) use run::try_one;
 pub use run::{Reply, Request, run};
-pub use submit::{Rejection, Sender, Submitted, refuse, submit};
+pub use submit::{Rejection, Sender, Submission, Submitted, refuse, submit};
 pub use tasks::{Ending, Live, Tasks};
 pub use upload::upload;
 pub use wake::Wakes;
 pub(crate) use wake::wake;
+pub use whole::Body;

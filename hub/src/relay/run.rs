@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
+use wire::openai::Usage;
 use wire::task::Endpoint;
 
 use super::answer::refusal;
@@ -17,6 +18,7 @@ use super::capacity::{Arriving, InLine, Reservation};
 use super::failure::absent;
 use super::upstream::UpstreamCall;
 use super::wake::wake;
+use super::whole::Body;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::Held;
@@ -54,12 +56,21 @@ pub enum Reply {
     Whole {
         /// HTTP status.
         status: u16,
-        /// Compact JSON.
-        body: Box<RawValue>,
+        /// All of it.
+        body: Body,
         /// What it counts for until it is read.
         held: Held,
         /// The backend's `Retry-After`, in seconds.
         retry_after: Option<u32>,
+    },
+    /// All of it as events for the caller's stream.
+    Unfolded {
+        /// Their bytes.
+        bytes: Bytes,
+        /// What they say that the answer cost, if they do.
+        usage: Option<Usage>,
+        /// What they count for until they are read.
+        held: Held,
     },
     /// Its first piece; the others follow.
     Stream {
@@ -272,9 +283,9 @@ pub(crate) async fn try_one(
 }
 
 /// An error's body without the name of a hidden row.
-fn masked(candidate: &Candidate, status: u16, body: Box<RawValue>) -> Box<RawValue> {
+fn masked(candidate: &Candidate, status: u16, body: Body) -> Body {
     if status < 400 || candidate.through.is_none() {
         return body;
     }
-    RawValue::from_string(candidate.masked(body.get().to_owned())).unwrap_or(body)
+    body.reworded(|text| candidate.masked(text.to_owned()))
 }

@@ -1,15 +1,17 @@
 //! `POST /_provider-task/{id}/result`: one piece of an answer, or all of it.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use wire::result::{Chunk, DONE, TaskResult};
+use wire::result::{Chunk, DONE, InvalidResult, TaskError, TaskResult};
 use wire::task::Endpoint;
 
 use super::attempt::Piece;
 use super::encode;
 use super::failure::failure;
 use super::tasks::{Ending, Live, Tasks};
+use super::whole::Body;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::limits::Held;
@@ -72,21 +74,55 @@ const UNWANTED: &str = "the publisher sent chunks where one answer was asked for
 const MISSING: &str = "a chunk of the publisher's answer is missing";
 pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSON object";
 
+/// What a publisher posts.
+#[derive(Debug)]
+pub enum Submission {
+    /// All of an answer.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// All of it.
+        body: Body,
+        /// The backend's `Retry-After`, in seconds.
+        retry_after: Option<u32>,
+    },
+    /// One piece of a streamed answer.
+    Chunk(Chunk),
+    /// The task failed.
+    Error(TaskError),
+}
+
+impl Submission {
+    /// Reads the text of a result, which may be large; and what stands for that text.
+    pub fn read(text: &str) -> Result<(Self, u64), InvalidResult> {
+        let read = match TaskResult::parse(text)? {
+            TaskResult::Answer { status, body, retry_after } => {
+                Self::Answer { status, body: Body::read(status, body), retry_after }
+            }
+            TaskResult::Chunk(chunk) => Self::Chunk(chunk),
+            TaskResult::Error(error) => Self::Error(error),
+        };
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.as_bytes());
+        Ok((read, hasher.finish()))
+    }
+}
+
 /// Takes a result. `digest` stands for its text.
 pub async fn submit(
     hub: &Hub,
     from: Sender<'_>,
-    result: TaskResult,
+    result: Submission,
     digest: u64,
 ) -> Result<Submitted, Rejection> {
     match result {
-        TaskResult::Chunk(chunk) if !chunk.done => push(hub, from, &chunk).await,
-        result => finish(hub, from, result, digest),
+        Submission::Chunk(chunk) if !chunk.done => push(hub, from, chunk).await,
+        result => finish(hub, from, result, digest).await,
     }
 }
 
 /// One chunk, not the last.
-async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, Rejection> {
+async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk) -> Result<Submitted, Rejection> {
     let (lane, endpoint, wanted) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
@@ -99,7 +135,8 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
         fail(hub, from.id, UNWANTED);
         return Err(Rejection::Conflict);
     }
-    let Some(piece) = events(endpoint, &chunk.data) else {
+    let Chunk { data, seq, .. } = chunk;
+    let Some(piece) = events(endpoint, data).await else {
         fail(hub, from.id, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
@@ -111,7 +148,7 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
     {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
-        match chunk.seq {
+        match seq {
             Some(seq) if seq < live.next_seq => return Ok(Submitted::Duplicate),
             Some(seq) if seq > live.next_seq => (),
             _ => {
@@ -128,17 +165,22 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: &Chunk) -> Result<Submitted, R
 }
 
 /// The last word.
-fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Result<Submitted, Rejection> {
+async fn finish(
+    hub: &Hub,
+    from: Sender<'_>,
+    result: Submission,
+    digest: u64,
+) -> Result<Submitted, Rejection> {
     let (endpoint, fits, whole, held) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, Some(digest)) };
         match &result {
-            TaskResult::Chunk(chunk) => {
+            Submission::Chunk(chunk) => {
                 let whole = chunk.seq.is_none_or(|seq| seq == live.next_seq);
                 (live.endpoint, live.streaming, whole, live.lane.count(chunk.data.len()))
             }
-            TaskResult::Answer { body, .. } => (live.endpoint, true, true, live.lane.count(body.get().len())),
-            TaskResult::Error(_) => (live.endpoint, true, true, Some(Held::default())),
+            Submission::Answer { body, .. } => (live.endpoint, true, true, live.lane.count(body.get().len())),
+            Submission::Error(_) => (live.endpoint, true, true, Some(Held::default())),
         }
     };
     if !fits {
@@ -152,15 +194,15 @@ fn finish(hub: &Hub, from: Sender<'_>, result: TaskResult, digest: u64) -> Resul
     let Some(held) = held else { return Err(Rejection::Busy) };
     let mut pieces = Vec::with_capacity(2);
     match result {
-        TaskResult::Answer { status, body, retry_after } => {
+        Submission::Answer { status, body, retry_after } => {
             pieces.push(Piece::Answer { status, body, held, retry_after });
         }
-        TaskResult::Error(error) => {
+        Submission::Error(error) => {
             pieces.push(Piece::Error(failure(error.message).retry_after(error.retry_after)));
         }
-        TaskResult::Chunk(chunk) => {
+        Submission::Chunk(chunk) => {
             if chunk.data != DONE
-                && let Some(mut piece) = events(endpoint, &chunk.data)
+                && let Some(mut piece) = events(endpoint, chunk.data).await
             {
                 piece.hold(held);
                 pieces.push(piece);
@@ -193,12 +235,8 @@ pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     }
 }
 
-fn events(endpoint: Endpoint, data: &str) -> Option<Piece> {
+async fn events(endpoint: Endpoint, data: String) -> Option<Piece> {
     let mut bytes = Vec::with_capacity(data.len() + 16);
-    encode::chunk(endpoint, data, &mut bytes).ok()?;
-    Some(Piece::Events {
-        bytes: bytes.into(),
-        usage: encode::chunk_usage(endpoint, data),
-        held: Held::default(),
-    })
+    let usage = encode::event(endpoint, data.into(), &mut bytes).await.ok()?;
+    Some(Piece::Events { bytes: bytes.into(), usage, held: Held::default() })
 }

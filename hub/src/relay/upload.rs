@@ -63,7 +63,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
             read = payload.next() => read,
         };
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
-        let (piece, progress) = reader.read(&read);
+        let (piece, progress) = reader.read(&read).await;
         if let Some(piece) = piece
             && !send(&lane, piece, &mut gone).await
         {
@@ -127,7 +127,7 @@ impl Reader {
     }
 
     /// All events that a read completes, as one piece, and what follows from them.
-    fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
+    async fn read(&mut self, mut read: &[u8]) -> (Option<Piece>, Progress) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
         let mut usage = None;
         let mut progress = Progress::Open;
@@ -144,11 +144,11 @@ impl Reader {
                     break;
                 }
                 Some(_) | None => {
-                    if encode::chunk(self.endpoint, &frame.data, &mut bytes).is_err() {
+                    let Ok(found) = encode::event(self.endpoint, frame.data, &mut bytes).await else {
                         progress = Progress::Broken(NO_OBJECT);
                         break;
-                    }
-                    usage = encode::chunk_usage(self.endpoint, &frame.data).or(usage);
+                    };
+                    usage = found.or(usage);
                 }
             }
         }

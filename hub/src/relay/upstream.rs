@@ -25,6 +25,7 @@ use super::body::RequestBody;
 use super::encode;
 use super::lane::Lane;
 use super::run::Request;
+use super::whole::Body;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
@@ -94,32 +95,37 @@ impl UpstreamCall {
             Err(error) => return Piece::Error(error),
         };
         match backend.infer(BackendRequest { endpoint, streaming, body, headers }).await {
-            Ok(Reply::Whole { status, body }) => whole(status, &body, None),
+            Ok(Reply::Whole { status, body }) => whole(status, body, None).await,
             Ok(Reply::Stream(mut pieces)) => {
                 // A refusal in place of the first content is an answer of its own: nothing was said yet.
                 match pieces.next().await {
-                    Some(Err(BackendError::Refused(refusal))) => refused(&refusal),
+                    Some(Err(BackendError::Refused(refusal))) => refused(refusal).await,
                     first => stream(endpoint, first, pieces, lane).await,
                 }
             }
-            Err(BackendError::Refused(refusal)) => refused(&refusal),
+            Err(BackendError::Refused(refusal)) => refused(refusal).await,
             Err(error) => Piece::Error(failed(&error)),
         }
     }
 }
 
-fn whole(status: u16, body: &str, retry_after: Option<u32>) -> Piece {
-    match compact(body).ok().and_then(|body| RawValue::from_string(body).ok()) {
-        Some(body) if status >= 400 || body.get().starts_with('{') => {
-            Piece::Answer { status, body, held: Held::default(), retry_after }
-        }
+async fn whole(status: u16, body: String, retry_after: Option<u32>) -> Piece {
+    let size = body.len();
+    let work = move || {
         // Half an answer is none, either.
-        _ => Piece::Error(ApiError::bad_gateway(NO_ANSWER)),
+        let body = compact(&body).ok().and_then(|body| RawValue::from_string(body).ok());
+        let body = body.filter(|body| status >= 400 || body.get().starts_with('{'));
+        Ok(Body::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
+    };
+    match heavy(size, work).await {
+        Ok(body) => Piece::Answer { status, body, held: Held::default(), retry_after },
+        Err(error) => Piece::Error(error),
     }
 }
 
-fn refused(refusal: &Refusal) -> Piece {
-    whole(refusal.status, &refusal.body, refusal.retry_after_seconds())
+async fn refused(refusal: Box<Refusal>) -> Piece {
+    let seconds = refusal.retry_after_seconds();
+    whole(refusal.status, refusal.body, seconds).await
 }
 
 /// Sends `next` and what follows it as it comes: all that is there goes out as one piece.
@@ -134,10 +140,10 @@ async fn stream(
         let end = loop {
             match next {
                 Some(Ok(data)) => {
-                    if encode::chunk(endpoint, &data, &mut bytes).is_err() {
+                    let Ok(found) = encode::event(endpoint, data.into(), &mut bytes).await else {
                         break Some(Piece::Error(ApiError::bad_gateway(NO_CHUNK)));
-                    }
-                    usage = encode::chunk_usage(endpoint, &data).or(usage);
+                    };
+                    usage = found.or(usage);
                 }
                 Some(Err(error)) => break Some(Piece::Error(failed(&error))),
                 None => break Some(Piece::Done),

@@ -6,7 +6,8 @@ use wire::row::AgentRow;
 use wire::task::Endpoint;
 
 use super::infer::{caller_headers, patience};
-use super::{HubData, body};
+use super::list::PAGE;
+use super::{HubData, body, list};
 use crate::agents;
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
@@ -14,17 +15,23 @@ use crate::relay::{Request, serve};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
-        .route("/api/v1/agents", get().to(list))
+        .route("/api/v1/agents", get().to(all))
         .route("/api/v1/agents/{name}", get().to(one))
         .route("/api/v1/agents/{name}/infer", post().to(infer));
 }
 
-async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let registry = hub.registry.lock();
-    let rows: Vec<AgentRow> =
-        registry.agents(&caller).map(|agent| registry.agent_row(&caller, agent)).collect();
-    drop(registry);
-    HttpResponse::Ok().json(rows)
+/// Without what only who uses or changes an agent reads, and may be long.
+async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut after: Option<String> = None;
+    list::respond("[", "]", move || {
+        let registry = hub.registry.lock();
+        let agents = registry.agents_behind(&caller, after.as_deref()).take(PAGE);
+        let rows: Vec<AgentRow> = agents.map(|agent| registry.agent_list_row(&caller, agent)).collect();
+        drop(registry);
+        after = rows.last().map(|row| row.name.clone());
+        let more = rows.len() == PAGE;
+        (rows, more)
+    })
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {

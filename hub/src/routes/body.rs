@@ -6,6 +6,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
@@ -154,16 +155,36 @@ pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<(Requ
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.
-pub(super) async fn json<T: serde::de::DeserializeOwned>(
+pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
 ) -> Result<T, ApiError> {
+    checked(req, payload, |_| Ok(())).await
+}
+
+/// As [`json`], and what `check` finds wrong is refused in its words: before anything is locked, elsewhere where it is
+/// large.
+pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
+    req: &HttpRequest,
+    payload: Payload,
+    check: fn(&T) -> Result<(), String>,
+) -> Result<T, ApiError> {
     let (body, _held) = read(req, payload, SMALL).await?;
+    let size = body.len();
+    let read = move || {
+        let value = parse(&body)?;
+        check(&value).map_err(ApiError::bad_request)?;
+        Ok(value)
+    };
+    heavy(size, read).await
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // An array of its values would pass for an object, too.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::bad_request("the request's body is not a JSON object"));
     }
-    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let cause = error.inner();
         let what = match cause.classify() {

@@ -9,6 +9,7 @@ use actix_web::middleware::Next;
 use futures_util::FutureExt;
 
 use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::news::news;
 
 /// Wraps the whole app, outside the guard. Locks do not poison, and what a handler holds is freed by its guards.
 pub(crate) async fn contain(
@@ -20,7 +21,7 @@ pub(crate) async fn contain(
     if let Ok(response) = AssertUnwindSafe(next.call(req)).catch_unwind().await {
         return Ok(response?.map_into_boxed_body());
     }
-    log::error!("the handler of {path} panicked");
+    news!(error, "panics of handlers", "the hub", "the handler of {path} panicked");
     let error = ApiError::new(ErrorKind::Internal, "internal error");
     let response = error.response(dialect);
     Err(InternalError::from_response(error, response).into())

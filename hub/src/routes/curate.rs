@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
-use crate::limits::too_many;
+use crate::limits::{too_large, too_many};
 use crate::model::{Agent, Caller, Llm};
 use crate::random;
 use crate::registry::{AgentSpec, CurateError, LlmSpec};
@@ -119,5 +119,6 @@ fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
         CurateError::Unknown => ApiError::not_found(what, name),
         CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
         CurateError::TooMany(most) => too_many(most, "agents"),
+        CurateError::TooLarge(most) => too_large(most),
     }
 }

@@ -20,15 +20,17 @@ use super::HubData;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{Seat, Seats};
-use crate::model::Caller;
+use crate::model::{Caller, Role};
 use crate::watch::Watcher;
 
 /// Between two looks: quick enough for an eye; a look costs what has changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// Silence for so long gets a comment: proxies cut idle connections after 60 s, some after 30.
 const QUIET: Duration = Duration::from_secs(15);
-/// Most watchers at once: a look at 100 tasks that wait costs a fifth of a millisecond.
-const WATCHERS: usize = 64;
+/// Most watchers at once: a look costs what has changed, and a fifth of a millisecond for 100 tasks that did.
+const WATCHERS: usize = 256;
+/// Seats that are kept for admins: they want to see what fills the others.
+const KEPT: usize = 16;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     let watchers = Data::new(Watchers::default());
@@ -49,15 +51,16 @@ struct WatcherSeat {
 }
 
 impl Watchers {
-    /// A seat, if the hub has one left and the user may have one more.
-    fn sit(self: Arc<Self>, user: &str, most: usize) -> Result<WatcherSeat, ApiError> {
-        let seat = self.of_user.take(user, most, "watchers")?;
+    /// A seat, if the hub has one left for such a caller and its user may have one more.
+    fn sit(self: Arc<Self>, caller: &Caller, most: usize) -> Result<WatcherSeat, ApiError> {
+        let seat = self.of_user.take(&caller.user, most, "watchers")?;
+        let seats = if caller.role == Role::Admin { WATCHERS } else { WATCHERS - KEPT };
         let taken = self.all.fetch_add(1, Ordering::Relaxed);
         let watcher = WatcherSeat { watchers: self, _seat: seat };
-        if taken < WATCHERS {
+        if taken < seats {
             return Ok(watcher);
         }
-        Err(ApiError::new(ErrorKind::Busy, format!("more than {WATCHERS} watch already")))
+        Err(ApiError::new(ErrorKind::Busy, format!("{seats} watch already: wait for some to leave")))
     }
 }
 
@@ -82,7 +85,7 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    let seat = watchers.into_inner().sit(&caller.user, hub.options.limits.watchers)?;
+    let seat = watchers.into_inner().sit(&caller, hub.options.limits.watchers)?;
     let hello = Hello {
         user: &caller.user,
         role: caller.role.as_str(),

@@ -7,7 +7,7 @@ use wire::register::Heartbeat;
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
-use crate::registry::BeatRefusal;
+use crate::registry::{BeatRefusal, MAX_ENTRIES};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/_provider-heartbeat", post().to(respond));
@@ -19,13 +19,14 @@ async fn respond(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let beat: Heartbeat = body::json(&req, payload).await?;
+    let beat: Heartbeat = body::checked(&req, payload, check).await?;
     let outcome = hub.try_change(|registry| {
-        let changes = registry.heartbeat(&caller, &beat, hub.now())?;
-        if !changes.is_empty() || beat.providers.is_some() {
-            hub.offer_rows_of(registry, &beat.provider_session_id);
+        let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
+        // One that says what the last one said is nobody's business.
+        for row in &beaten.rows {
+            hub.offer(registry, row);
         }
-        Ok(((), changes))
+        Ok(((), beaten.changes))
     });
     let ((), _) = outcome.map_err(|refusal| match refusal {
         BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
@@ -34,4 +35,9 @@ async fn respond(
         }
     })?;
     Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
+}
+
+fn check(beat: &Heartbeat) -> Result<(), String> {
+    let count = beat.providers.as_ref().map_or(0, Vec::len);
+    if count > MAX_ENTRIES { Err(format!("providers: at most {MAX_ENTRIES}")) } else { Ok(()) }
 }

@@ -22,8 +22,12 @@ async fn respond(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         metrics
     } else {
         let metrics = &hub.watch.shared;
-        metrics.publishers.set(number(hub.registry.lock().shared_sessions()));
-        metrics.queue_depth.set(number(hub.shared_queue_depth()));
+        // A walk over all that others have, for which one who asks again and again does not pay twice.
+        let versions = (hub.registry.lock().version(), hub.queue.version());
+        if hub.watch.is_other(versions) {
+            metrics.publishers.set(number(hub.registry.lock().shared_sessions()));
+            metrics.queue_depth.set(number(hub.shared_queue_depth()));
+        }
         metrics
     };
     let text = metrics.text().map_err(ApiError::internal)?;

@@ -8,10 +8,11 @@ use wire::row::{AgentRow, LlmRow};
 
 use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
-use crate::limits::too_many;
+use crate::limits::{too_large, too_many};
 use crate::model::{Agent, Caller, Llm};
+use crate::news::news;
 use crate::random;
-use crate::registry::Refusal;
+use crate::registry::{Refusal, check};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/_provider-register", post().to(respond));
@@ -35,7 +36,7 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     naming::may_ask(&hub, &caller)?;
     let request: RegisterRequest =
-        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, error))?;
+        body::checked(&req, payload, check).await.map_err(|error| naming::refused(&hub, &caller, error))?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -51,11 +52,12 @@ async fn respond(
             Refusal::Invalid(text) => ApiError::bad_request(text),
             Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
             Refusal::TooMany(most, what) => too_many(most, what),
+            Refusal::TooLarge(most) => too_large(most),
         };
         naming::refused(&hub, &caller, error)
     })?;
     for warning in &registered.warnings {
-        log::warn!("register by {}: {warning}", caller.user);
+        news!(warn, "warnings to register calls", &caller.user, "register by {}: {warning}", caller.user);
     }
     written.await?;
     Ok(HttpResponse::Created().json(Answer {

@@ -1,17 +1,14 @@
 //! `POST /api/v1/llms/_provider-task/{id}/result` (SPEC.md section 3.5).
 
-use std::hash::{DefaultHasher, Hasher};
-
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use wire::features::SESSION_HEADER;
-use wire::result::TaskResult;
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::Caller;
-use crate::relay::{Rejection, Sender, Submitted, refuse, submit};
+use crate::relay::{Rejection, Sender, Submission, Submitted, refuse, submit};
 
 pub(super) async fn respond(
     hub: HubData,
@@ -29,10 +26,7 @@ pub(super) async fn respond(
     })?;
     let read = heavy(body.len(), move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
-        let result = TaskResult::parse(&text).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let mut hasher = DefaultHasher::new();
-        hasher.write(text.as_bytes());
-        Ok((result, hasher.finish()))
+        Submission::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
     let (result, digest) = read.await.inspect_err(|error| refuse(&hub, from, &error.message))?;
     let outcome = submit(&hub, from, result, digest).await;

@@ -20,7 +20,8 @@ use crate::channels::Receiver;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::heavy::BURST;
-use crate::model::Caller;
+use crate::model::{Caller, UserId};
+use crate::news::news;
 use crate::random;
 use crate::registry::UnknownSession;
 
@@ -66,11 +67,14 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         hub.offer_rows_of(&mut registry, session);
     }
     if opened.replaced.is_some() {
-        log::warn!(
+        news!(
+            warn,
+            "channels that replace one",
+            &caller.user,
             "channel of {session} opened, replaces one that was still open: its registrar came back, or two registrars have copies of one session file"
         );
     } else {
-        log::info!("channel of {session} opened");
+        news!(info, "channels opened", &caller.user, "channel of {session} opened");
     }
 
     let hello = hello(theirs.is_some(), &stream_id).map_err(ApiError::internal)?;
@@ -85,7 +89,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         burst: 0,
         ping,
         end,
-        _guard: Guard { hub, session: session.into(), stream_id },
+        _guard: Guard { hub, user: caller.user.clone(), session: session.into(), stream_id },
     };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -142,6 +146,7 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
 /// Notices that the channel is gone, for whatever reason: its body is dropped.
 struct Guard {
     hub: Arc<Hub>,
+    user: UserId,
     session: String,
     stream_id: String,
 }
@@ -159,7 +164,7 @@ impl Drop for Guard {
         if closed.is_err() {
             return;
         }
-        log::info!("channel of {} closed", self.session);
+        news!(info, "channels closed", &self.user, "channel of {} closed", self.session);
         self.hub.clone().lose_later(self.session.clone(), now);
     }
 }

@@ -12,6 +12,7 @@ use super::front::rewrite;
 use crate::address;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::Caller;
+use crate::news::news;
 use crate::trace::{Trace, place};
 
 /// The call's id: the caller's own, or ours.
@@ -91,12 +92,15 @@ fn note<B>(trace: &Trace, user: Option<&str>, route: Option<&str>, response: &Ht
         return;
     }
     let kind = response.extensions().get::<ErrorKind>().copied();
-    log::info!(
-        "call failed: user={} address={} row=- publisher=- status={} code={} ms={} request={} route={}",
-        user.unwrap_or("-"),
+    let code = kind.unwrap_or_else(|| ApiError::of_status(status).kind).code();
+    let user = user.unwrap_or("-");
+    news!(
+        info,
+        code,
+        user,
+        "call failed: user={user} address={} row=- publisher=- status={} code={code} ms={} request={} route={}",
         place(trace.address()),
         status.as_u16(),
-        kind.unwrap_or_else(|| ApiError::of_status(status).kind).code(),
         trace.elapsed().as_millis(),
         trace.id(),
         route.unwrap_or("-"),

@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::retention::Retention;
 use crate::core::Hub;
+use crate::news::{news, tell_missed};
 use crate::store::Kept;
 
 /// Sweeps, for as long as the hub runs.
@@ -29,6 +30,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
             yield_now().await;
         }
         hub.offer_all();
+        tell_missed();
     }
 }
 
@@ -40,12 +42,12 @@ fn sweep_some(hub: &Arc<Hub>) -> bool {
         let changes = std::mem::take(&mut swept.changes);
         (swept, changes)
     });
-    for session in swept.silent {
-        log::info!("session {session} is silent");
+    for (session, owner) in swept.silent {
+        news!(info, "silent sessions", &owner, "session {session} is silent");
         hub.clone().lose_later(session, now);
     }
-    for session in swept.dead {
-        log::info!("session {session} does not answer: its channel is dropped");
+    for (session, owner) in swept.dead {
+        news!(info, "dead channels", &owner, "session {session} does not answer: its channel is dropped");
         hub.channels.drop_session(&session);
     }
     swept.more

@@ -10,6 +10,7 @@ use super::owed::Owed;
 use super::sqlite::{BUSY, Reply, failed};
 use super::tidy::Tidy;
 use super::{Change, Kept, StoreError, failpoint, rows, tasks};
+use crate::news::news;
 
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
@@ -174,7 +175,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                log::error!("{error}");
+                news!(error, "failed writes", "the store", "{error}");
                 for write in group {
                     if write.owed {
                         self.owed.keep(write.changes);
@@ -239,7 +240,7 @@ fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), Stor
         Err(error) if is_constraint(&error) => {
             drop(save);
             let error = failed(error);
-            log::error!("a change was not written: {error}");
+            news!(error, "changes not written", "the store", "a change was not written: {error}");
             Ok(Err(error))
         }
         // The disk is full, or the like: nothing of the group can be kept.

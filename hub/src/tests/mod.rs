@@ -23,6 +23,7 @@ mod raw;
 mod readers;
 mod results;
 mod road;
+mod rows;
 mod shapes;
 mod silence;
 mod smuggling;

@@ -47,3 +47,28 @@ async fn a_result_that_is_too_large_fails_its_task() {
     assert_eq!(answer.0, 502, "{}", answer.1);
     hub.stop().await;
 }
+
+/// F33: an error of a size that no error has is not passed on, and its status is; a large success is, with its usage.
+#[actix_rt::test]
+async fn an_error_that_is_too_large_becomes_a_short_one() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    for (status, streaming) in [(422, false), (500, true)] {
+        let call = infer(&hub, "a", streaming);
+        let (answer, ()) = futures_util::join!(call.json(), async {
+            let task = publisher.task().await;
+            let large = json!({ "error": { "message": "secret ".repeat(60_000) } });
+            let result = json!({ "status": status, "body": large });
+            assert_eq!(publisher.post(&hub, &task, &result).await, 200);
+        });
+        assert_eq!((answer.0, &answer.1["error"]["message"]), (status, &json!("the backend failed")));
+    }
+    let call = infer(&hub, "a", true);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, &"x".repeat(1 << 20)).await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    assert!(answer.1.ends_with("data: [DONE]\n\n") && answer.1.len() > 1 << 20, "{}", answer.1.len());
+    hub.stop().await;
+}

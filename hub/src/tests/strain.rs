@@ -77,6 +77,44 @@ async fn callers_have_freed_places_in_the_order_in_which_they_came() {
     hub.stop().await;
 }
 
+/// A27: a heartbeat is nobody's business but of those who wait for its rows, and of theirs only when it says something new.
+#[actix_rt::test]
+async fn a_heartbeat_costs_a_look_at_nobody_who_waits_for_something_else() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let features = Some("cancel, status");
+    let mut shown = Publisher::start(&hub, &alice, &[pooled("shown", "pool")], features).await;
+    let mut own = pooled("own", "pool");
+    own["visibility"] = "private".into();
+    let private = Publisher::start(&hub, &alice, &[own], features).await;
+    let other = Publisher::start(&hub, &bob, &[provider("other")], features).await;
+    room(&shown, &hub, &["shown"], 0).await;
+    room(&private, &hub, &["own"], 1).await;
+    room(&other, &hub, &["other"], 1).await;
+    let mut callers = Vec::new();
+    for number in 0..20 {
+        let token = hub.member(&format!("caller-{number}")).await;
+        let ask = hub.ask_as(&token, "POST", "/api/v1/llms/pool/infer").header("x-queue-timeout", "30");
+        callers.push(saying(ask, &number.to_string()).begin().await);
+        waiting(&hub, number + 1).await;
+    }
+    let looks = || hub.core().capacity.looks.load(std::sync::atomic::Ordering::Relaxed);
+    let before = looks();
+    for _ in 0..50 {
+        room(&other, &hub, &["other"], 1).await;
+        room(&private, &hub, &["own"], 1).await;
+        room(&shown, &hub, &["shown"], 0).await;
+    }
+    for most in 2..10 {
+        room(&other, &hub, &["other"], most).await;
+    }
+    assert_eq!(looks() - before, 0);
+    room(&shown, &hub, &["shown"], 1).await;
+    assert_eq!(said(&shown.task().await), "0");
+    assert!(looks() - before <= 2, "{}", looks() - before);
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_place_that_the_first_in_line_cannot_use_goes_to_the_next_who_can() {
     let hub = hub().await;

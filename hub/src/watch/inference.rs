@@ -12,6 +12,7 @@ use super::rate::Meter;
 use super::{TaskView, Watch, brief};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskState, UserId};
+use crate::news::news;
 use crate::queue::{Attempt, Effect, Event, Life};
 use crate::trace::{label, place};
 use crate::{clock, random};
@@ -240,7 +241,10 @@ impl Inference {
         let taker = self.taker.take();
         let total_ms = millis(self.began, Instant::now());
         if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
-            log::info!(
+            news!(
+                info,
+                code,
+                &self.asked.user,
                 "call failed: user={} address={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
                 self.asked.user,
                 place(self.address),

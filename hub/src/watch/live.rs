@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 use wire::json::quote;
@@ -33,10 +34,11 @@ struct View {
 pub struct Watcher {
     caller: Caller,
     seen: Seen,
-    /// Tasks and totals.
+    /// Tasks and totals, and the versions of what they were made of.
     view: View,
+    versions: Option<(u64, u64)>,
     /// Tokens a second of the rows that have some.
-    rates: HashMap<String, f64>,
+    rates: Arc<HashMap<String, f64>>,
 }
 
 /// What one who watches is told.
@@ -63,7 +65,7 @@ struct Llm {
 impl Watcher {
     /// One who was told nothing yet.
     pub fn new(caller: Caller) -> Self {
-        Self { caller, seen: Seen::default(), view: View::default(), rates: HashMap::new() }
+        Self { caller, seen: Seen::default(), view: View::default(), versions: None, rates: Arc::default() }
     }
 }
 
@@ -100,9 +102,12 @@ impl Hub {
         let mut changes = vec![("llms", llms.collect::<Section>()), ("publishers", publishers.collect())];
         if news.anew {
             watcher.view = View::default();
+            watcher.versions = None;
         }
         let mut anew = news.anew;
-        if anew || !news.more {
+        let versions = Some((self.queue.version(), self.watch.version(&watcher.caller)));
+        if (anew || !news.more) && watcher.versions != versions {
+            watcher.versions = versions;
             let view = self.tasks_of(&watcher.caller);
             changes.extend(view.since(&watcher.view));
             watcher.view = view;

@@ -19,11 +19,12 @@ pub use inference::{Asked, Inference, Taker};
 pub use live::{Told, Watcher};
 pub use machine::Machine;
 pub use metrics::{Metrics, WakeOutcome};
+use parking_lot::Mutex;
 use rate::Rates;
 use recent::Recent;
 pub use recent::{Counts, TaskView, brief};
 
-use crate::model::{Caller, Role};
+use crate::model::Caller;
 use crate::store::{ListCursor, Store};
 
 /// What the hub knows of its inferences.
@@ -34,6 +35,8 @@ pub struct Watch {
     pub shared: Metrics,
     /// What the hub takes of its machine.
     pub machine: Machine,
+    /// The versions of table and queue up to which the shared totals count.
+    counted: Mutex<Option<(u64, u64)>>,
     audit: AuditLog,
     recent: Recent,
     rates: Rates,
@@ -47,6 +50,7 @@ impl Watch {
             machine: metrics.of_machine()?,
             metrics,
             shared: Metrics::new()?,
+            counted: Mutex::default(),
             audit: AuditLog::new(store),
             recent: Recent::default(),
             rates: Rates::default(),
@@ -56,6 +60,11 @@ impl Watch {
     /// The counters that count what happens on a row: all, and those for everybody if everybody sees the row.
     pub fn counters(&self, shared: bool) -> impl Iterator<Item = &Metrics> {
         std::iter::once(&self.metrics).chain(shared.then_some(&self.shared))
+    }
+
+    /// Whether the shared totals count another version of table and queue; they do from now on.
+    pub fn is_other(&self, versions: (u64, u64)) -> bool {
+        self.counted.lock().replace(versions) != Some(versions)
     }
 
     /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.
@@ -71,32 +80,33 @@ impl Watch {
     /// The synchronous inferences that `caller` may see and that came in before `before`, those that run and the last
     /// ones that ended: the `limit` newest, in no order.
     pub fn tasks(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
-        self.recent.list(may_see(caller), before, limit)
+        self.recent.list(caller, before, limit)
     }
 
     /// The same for one who watches: the `limit` newest that run, then as many that have ended.
     pub fn live_tasks(&self, caller: &Caller, limit: usize) -> Vec<TaskView> {
-        self.recent.live(may_see(caller), limit)
+        self.recent.live(caller, limit)
     }
 
     /// How many of them run and wait.
     pub fn counts(&self, caller: &Caller) -> Counts {
-        self.recent.counts(may_see(caller))
+        self.recent.counts(caller)
     }
 
     /// Tokens a second of the rows that have some now, hidden ones too.
-    pub fn rates(&self) -> HashMap<String, f64> {
+    pub fn rates(&self) -> Arc<HashMap<String, f64>> {
         self.rates.all()
     }
 
     /// One of them.
     pub fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
-        self.recent.one(id).filter(|task| may_see(caller)(&task.owner_id))
+        self.recent.one(caller, id)
     }
-}
 
-fn may_see(caller: &Caller) -> impl Fn(&str) -> bool {
-    |owner| caller.role == Role::Admin || caller.user == owner
+    /// Another number than before when something of them has changed.
+    pub fn version(&self, caller: &Caller) -> u64 {
+        self.recent.version(caller)
+    }
 }
 
 #[cfg(test)]

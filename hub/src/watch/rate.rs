@@ -18,6 +18,8 @@ const PRUNE: usize = 256;
 pub(super) struct Rates {
     start: Instant,
     meters: Mutex<HashMap<String, Arc<Meter>>>,
+    /// What all who watch are told in the same second.
+    told: Mutex<(u64, Arc<HashMap<String, f64>>)>,
 }
 
 /// One row's tokens in the last seconds. A slot holds its second in the upper half, its count in the lower.
@@ -28,7 +30,7 @@ pub(super) struct Meter {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { start: Instant::now(), meters: Mutex::default() }
+        Self { start: Instant::now(), meters: Mutex::default(), told: Mutex::new((u64::MAX, Arc::default())) }
     }
 }
 
@@ -47,11 +49,16 @@ impl Rates {
         meter
     }
 
-    /// Tokens a second of the rows that have some.
-    pub(super) fn all(&self) -> HashMap<String, f64> {
-        let meters = self.meters.lock();
-        let rates = meters.iter().map(|(llm, meter)| (llm.clone(), meter.per_second()));
-        rates.filter(|(_, rate)| *rate > 0.0).collect()
+    /// Tokens a second of the rows that have some: whole seconds count, so that it is the same for one second.
+    pub(super) fn all(&self) -> Arc<HashMap<String, f64>> {
+        let mut told = self.told.lock();
+        let second = self.start.elapsed().as_secs();
+        if told.0 != second {
+            let meters = self.meters.lock();
+            let rates = meters.iter().map(|(llm, meter)| (llm.clone(), meter.per_second_at(second)));
+            *told = (second, Arc::new(rates.filter(|(_, rate)| *rate > 0.0).collect()));
+        }
+        told.1.clone()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Synchronous inferences as `get task` shows them: in memory, those that run and the last ones that ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use wire::row::Timestamp;
 
-use crate::model::{TaskState, UserId};
+use crate::model::{Caller, Role, TaskState, UserId};
 use crate::store::ListCursor;
 
 /// How many ended ones are kept: a screenful or two. The audit has all.
@@ -123,8 +123,62 @@ pub(super) struct Recent {
 #[derive(Default)]
 struct Tasks {
     next: u64,
+    /// Counts changes.
+    version: u64,
     running: BTreeMap<u64, TaskView>,
+    /// How many of all users run and wait.
+    counts: Counts,
+    of: HashMap<UserId, OfUser>,
     ended: VecDeque<TaskView>,
+}
+
+/// Those of one user; one who has none is not there.
+#[derive(Default)]
+struct OfUser {
+    running: BTreeSet<u64>,
+    ended: usize,
+    counts: Counts,
+    /// The version of the last change.
+    version: u64,
+}
+
+impl Tasks {
+    /// Something of `user`'s changes.
+    fn change(&mut self, user: &str, change: impl FnOnce(&mut OfUser)) {
+        self.version += 1;
+        let of = match self.of.get_mut(user) {
+            Some(of) => of,
+            None => self.of.entry(user.to_owned()).or_default(),
+        };
+        change(of);
+        of.version = self.version;
+        if of.running.is_empty() && of.ended == 0 {
+            self.of.remove(user);
+        }
+    }
+
+    /// A running one was in a state, and is in another one.
+    fn moved(&mut self, user: &str, from: Option<TaskState>, to: Option<TaskState>) {
+        self.counts.leave(from);
+        self.counts.enter(to);
+        self.change(user, |of| {
+            of.counts.leave(from);
+            of.counts.enter(to);
+        });
+    }
+
+    /// Those that run and `caller` may see, in the order in which they came.
+    fn running<'a>(&'a self, caller: &Caller) -> Box<dyn DoubleEndedIterator<Item = &'a TaskView> + 'a> {
+        if caller.role == Role::Admin {
+            return Box::new(self.running.values());
+        }
+        let numbers = self.of.get(&caller.user).into_iter().flat_map(|of| &of.running);
+        Box::new(numbers.filter_map(|number| self.running.get(number)))
+    }
+
+    fn ended(&self, caller: &Caller) -> impl Iterator<Item = &TaskView> {
+        self.ended.iter().filter(|view| caller.role == Role::Admin || caller.user == view.owner_id)
+    }
 }
 
 impl Recent {
@@ -133,59 +187,79 @@ impl Recent {
         let mut tasks = self.tasks.lock();
         tasks.next += 1;
         let number = tasks.next;
+        tasks.change(&view.owner_id, |of| {
+            of.running.insert(number);
+        });
+        tasks.moved(&view.owner_id, None, Some(view.status));
         tasks.running.insert(number, view);
         number
     }
 
     /// Changes one that runs.
     pub(super) fn update(&self, number: u64, change: impl FnOnce(&mut TaskView)) {
-        if let Some(view) = self.tasks.lock().running.get_mut(&number) {
-            change(view);
-        }
+        let mut tasks = self.tasks.lock();
+        let Some(view) = tasks.running.get_mut(&number) else { return };
+        let before = view.status;
+        change(view);
+        let (now, owner) = (view.status, view.owner_id.clone());
+        tasks.moved(&owner, Some(before), Some(now));
     }
 
     /// Moves one to those that ended.
     pub(super) fn end(&self, number: u64, change: impl FnOnce(&mut TaskView)) {
         let mut tasks = self.tasks.lock();
         let Some(mut view) = tasks.running.remove(&number) else { return };
+        let before = view.status;
         change(&mut view);
-        tasks.ended.truncate(ENDED - 1);
+        tasks.moved(&view.owner_id, Some(before), None);
+        tasks.change(&view.owner_id, |of| {
+            of.running.remove(&number);
+            of.ended += 1;
+        });
         tasks.ended.push_front(view);
+        if tasks.ended.len() > ENDED
+            && let Some(oldest) = tasks.ended.pop_back()
+        {
+            tasks.change(&oldest.owner_id, |of| of.ended -= 1);
+        }
     }
 
-    /// Those whose owner passes and that came in before `before`: the `limit` newest, in no order.
-    pub(super) fn list(
-        &self,
-        may_see: impl Fn(&str) -> bool,
-        before: &ListCursor,
-        limit: usize,
-    ) -> Vec<TaskView> {
+    /// Those that `caller` may see and that came in before `before`: the `limit` newest, in no order.
+    pub(super) fn list(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
         let tasks = self.tasks.lock();
-        let seen = tasks.running.values().chain(&tasks.ended).filter(|view| may_see(&view.owner_id));
+        let seen = tasks.running(caller).chain(tasks.ended(caller));
         newest(seen.filter(|view| place(view) < (before.created_at, before.id.as_str())), limit)
     }
 
-    /// Those whose owner passes: the `limit` newest that run, then the `limit` newest that have ended.
-    pub(super) fn live(&self, may_see: impl Fn(&str) -> bool, limit: usize) -> Vec<TaskView> {
+    /// Those that `caller` may see: the `limit` newest that run, then the `limit` newest that have ended.
+    pub(super) fn live(&self, caller: &Caller, limit: usize) -> Vec<TaskView> {
         let tasks = self.tasks.lock();
-        let mut found = newest(tasks.running.values().filter(|view| may_see(&view.owner_id)), limit);
-        found.extend(tasks.ended.iter().filter(|view| may_see(&view.owner_id)).take(limit).cloned());
+        let mut found: Vec<TaskView> = tasks.running(caller).rev().take(limit).cloned().collect();
+        found.extend(tasks.ended(caller).take(limit).cloned());
         found
     }
 
     /// One of them.
-    pub(super) fn one(&self, id: &str) -> Option<TaskView> {
+    pub(super) fn one(&self, caller: &Caller, id: &str) -> Option<TaskView> {
         let tasks = self.tasks.lock();
-        tasks.running.values().chain(&tasks.ended).find(|view| view.id == id).cloned()
+        tasks.running(caller).chain(tasks.ended(caller)).find(|view| view.id == id).cloned()
     }
 
-    /// How many of those whose owner passes run and wait.
-    pub(super) fn counts(&self, may_see: impl Fn(&str) -> bool) -> Counts {
-        let mut counts = Counts::default();
+    /// How many of those that `caller` may see run and wait.
+    pub(super) fn counts(&self, caller: &Caller) -> Counts {
         let tasks = self.tasks.lock();
-        for view in tasks.running.values().filter(|view| may_see(&view.owner_id)) {
-            counts.enter(Some(view.status));
+        if caller.role == Role::Admin {
+            return tasks.counts;
         }
-        counts
+        tasks.of.get(&caller.user).map(|of| of.counts).unwrap_or_default()
+    }
+
+    /// Another number than before when something of what `caller` may see has changed.
+    pub(super) fn version(&self, caller: &Caller) -> u64 {
+        let tasks = self.tasks.lock();
+        if caller.role == Role::Admin {
+            return tasks.version;
+        }
+        tasks.of.get(&caller.user).map_or(0, |of| of.version)
     }
 }

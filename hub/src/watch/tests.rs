@@ -5,6 +5,7 @@ use wire::task::Endpoint;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::model::Role;
 use crate::model::TaskState;
 use crate::store::{AuditQuery, ListCursor, SqliteStore};
 

@@ -11,8 +11,8 @@ mod unquote;
 
 pub use compact::{compact, compact_into};
 pub use object::Object;
-pub use scan::MAX_DEPTH;
-pub use spans::{Spans, spans};
+pub use scan::{MAX_DEPTH, MAX_MEMBERS};
+pub use spans::{Spans, member, spans};
 pub use unquote::unquote;
 
 /// Why a text is not JSON that we pass on.
@@ -24,6 +24,9 @@ pub enum JsonError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("JSON nested deeper than {MAX_DEPTH}")]
     TooDeep,
+    /// More members in all objects than [`MAX_MEMBERS`].
+    #[error("JSON with more than {MAX_MEMBERS} members")]
+    TooManyMembers,
     /// Valid JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,

@@ -1,6 +1,8 @@
 //! An object of which a few members are looked at or changed, and the rest passes through as it stands.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -63,6 +65,28 @@ impl<'a> Object<'a> {
         if self.get(key).is_none() {
             self.members.push((Cow::Borrowed(key), value.into()));
         }
+    }
+
+    /// Adds those of `defaults` that the object does not have, in one pass over both; of duplicates the last.
+    pub fn set_defaults(&mut self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let (mut new, mut places) = (Vec::new(), HashMap::new());
+        for (key, value) in defaults {
+            match places.entry(key) {
+                Entry::Occupied(place) => new[*place.get()] = (key, value),
+                Entry::Vacant(place) => {
+                    place.insert(new.len());
+                    new.push((key, value));
+                }
+            }
+        }
+        if new.is_empty() {
+            return;
+        }
+        for (name, _) in &self.members {
+            places.remove(name.as_ref());
+        }
+        let missing = new.into_iter().filter(|(key, _)| places.contains_key(key));
+        self.members.extend(missing.map(|(key, value)| (key.into(), value.into())));
     }
 
     /// Takes away every member `key`.

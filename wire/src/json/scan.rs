@@ -7,8 +7,15 @@ use super::JsonError;
 /// Deepest nesting that passes: `serde_json`'s own recursion limit, so that every reader behind us can take it.
 pub const MAX_DEPTH: u32 = 128;
 
+/// Most members of all objects in one request: a conversation has some thousands. Elements of arrays do not count, a
+/// batch of token ids may have millions.
+pub const MAX_MEMBERS: usize = 100_000;
+
 /// The text under a scan, and what is done with what the scan finds.
 pub(super) trait Source {
+    /// Most members of all its objects.
+    const MOST_MEMBERS: usize = usize::MAX;
+
     /// The whole text, the same length and the same JSON at every call.
     fn bytes(&self) -> &[u8];
 
@@ -24,12 +31,14 @@ pub(super) trait Source {
 
 /// Scans the text of `source` from its first byte to its last.
 pub(super) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
-    Scanner { source, at: 0 }.document()
+    Scanner { source, at: 0, members: 0 }.document()
 }
 
 struct Scanner<'s, S> {
     source: &'s mut S,
     at: usize,
+    /// Keys so far, of every object.
+    members: usize,
 }
 
 impl<S: Source> Scanner<'_, S> {
@@ -118,6 +127,10 @@ impl<S: Source> Scanner<'_, S> {
     }
 
     fn key(&mut self, depth: u32) -> Result<(), JsonError> {
+        if self.members == S::MOST_MEMBERS {
+            return Err(JsonError::TooManyMembers);
+        }
+        self.members += 1;
         let start = self.at;
         if self.next()? != b'"' {
             return Err(JsonError::Syntax(self.at - 1));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::JsonError;
-use super::scan::{Source, scan};
+use super::scan::{MAX_MEMBERS, Source, scan};
 
 /// The values of one key, by their places in the text: more than one where the key is given twice.
 pub type Spans = Vec<Range<usize>>;
@@ -13,7 +13,8 @@ pub type Spans = Vec<Range<usize>>;
 /// of the object itself, compared after unescaping. Line breaks outside strings become spaces, so that `text` is one
 /// line afterwards; its length does not change.
 ///
-/// The text is checked as JSON, at most [`MAX_DEPTH`](super::MAX_DEPTH) deep; whether it is UTF-8 is its owner's to
+/// The text is checked as JSON, at most [`MAX_DEPTH`](super::MAX_DEPTH) deep and with at most
+/// [`MAX_MEMBERS`](super::MAX_MEMBERS) members in all; whether it is UTF-8 is its owner's to
 /// check. After an error some line breaks may be spaces already.
 pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans; N], JsonError> {
     let found = [const { Vec::new() }; N];
@@ -21,6 +22,50 @@ pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans;
     let mut members = Members { text, keys, found, wanted: None };
     scan(&mut members)?;
     if is_object { Ok(members.found) } else { Err(JsonError::NotAnObject) }
+}
+
+/// The text of member `key` of the JSON object in `text`; of duplicates the last, as JSON readers do. However many members
+/// there are, nothing is kept of the others.
+pub fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let mut one = Member { text: text.as_bytes(), key, found: None, wanted: false };
+    scan(&mut one).ok()?;
+    text.get(one.found?)
+}
+
+/// Whether a key with its quotes is `key`, compared after unescaping.
+fn is(quoted: &[u8], key: &str) -> bool {
+    let inner = &quoted[1..quoted.len() - 1];
+    if memchr::memchr(b'\\', inner).is_none() {
+        return inner == key.as_bytes();
+    }
+    // An escape takes up to six bytes for one; a key with a lone surrogate is no text, and none of ours.
+    inner.len() <= 6 * key.len()
+        && serde_json::from_slice::<Cow<'_, str>>(quoted).is_ok_and(|text| text == key)
+}
+
+struct Member<'a, 'k> {
+    text: &'a [u8],
+    key: &'k str,
+    found: Option<Range<usize>>,
+    wanted: bool,
+}
+
+impl Source for Member<'_, '_> {
+    fn bytes(&self) -> &[u8] {
+        self.text
+    }
+
+    fn space(&mut self, _start: usize, _end: usize) {}
+
+    fn key(&mut self, start: usize, end: usize) {
+        self.wanted = is(&self.text[start..end], self.key);
+    }
+
+    fn value(&mut self, start: usize, end: usize) {
+        if std::mem::take(&mut self.wanted) {
+            self.found = Some(start..end);
+        }
+    }
 }
 
 struct Members<'a, const N: usize> {
@@ -32,6 +77,8 @@ struct Members<'a, const N: usize> {
 }
 
 impl<const N: usize> Source for Members<'_, N> {
+    const MOST_MEMBERS: usize = MAX_MEMBERS;
+
     fn bytes(&self) -> &[u8] {
         self.text
     }
@@ -46,14 +93,7 @@ impl<const N: usize> Source for Members<'_, N> {
 
     fn key(&mut self, start: usize, end: usize) {
         let quoted = &self.text[start..end];
-        let inner = &quoted[1..quoted.len() - 1];
-        self.wanted = if memchr::memchr(b'\\', inner).is_none() {
-            self.keys.iter().position(|key| key.as_bytes() == inner)
-        } else {
-            // One with a lone surrogate is no text, and none of ours.
-            let text = serde_json::from_slice::<Cow<'_, str>>(quoted);
-            text.ok().and_then(|text| self.keys.iter().position(|key| *key == text))
-        };
+        self.wanted = self.keys.iter().position(|key| is(quoted, key));
     }
 
     fn value(&mut self, start: usize, end: usize) {

@@ -158,3 +158,48 @@ fn a_control_character_is_found_wherever_it_stands_in_a_long_string() {
         assert_eq!(found(&text, "a"), Err(JsonError::Syntax(6 + at)));
     }
 }
+
+/// A23: members are counted in all objects of a request; elements are not, and what only passes through has no such limit.
+#[test]
+fn spans_bounds_the_members_of_all_objects_together() {
+    let list =
+        |count: usize, item: &str| format!(r#"{{"a":[{}{item}]}}"#, format!("{item},").repeat(count - 1));
+    let pairs = |count| list(count, r#"{"b":{"c":[]}}"#);
+    let most = (MAX_MEMBERS - 1) / 2;
+    assert!(found(&pairs(most), "a").is_ok());
+    assert_eq!(found(&pairs(most + 1), "a"), Err(JsonError::TooManyMembers));
+    let one_key = format!("{{{}\"k\":1}}", r#""k":1,"#.repeat(MAX_MEMBERS));
+    assert_eq!(found(&one_key, "k"), Err(JsonError::TooManyMembers));
+    assert!(compact(&one_key).is_ok());
+    assert!(found(&list(MAX_MEMBERS * 3, "0"), "a").is_ok(), "token ids to embed");
+}
+
+proptest! {
+    #[test]
+    fn a_member_is_the_last_of_its_name(text in any_object()) {
+        for key in ["model", "stream", "none"] {
+            let spans = found(&text.replace(['\n', '\r'], " "), key).unwrap().0;
+            let text = text.replace(['\n', '\r'], " ");
+            prop_assert_eq!(member(&text, key), spans.last().map(String::as_str));
+        }
+    }
+
+    #[test]
+    fn defaults_fill_the_gaps_as_if_one_were_set_after_the_other(
+        text in any_object(),
+        defaults in prop::collection::vec(("model|stream|a|b|", 0..9_u8), 0..8),
+    ) {
+        let Ok(object) = Object::parse(&text) else { return Ok(()) };
+        let defaults: Vec<(String, String)> =
+            defaults.into_iter().map(|(key, value)| (key, value.to_string())).collect();
+        let mut merged = object.clone();
+        merged.set_defaults(defaults.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let mut expected = object;
+        // Of duplicates the last, in the place of the first.
+        for (key, _) in &defaults {
+            let (_, value) = defaults.iter().rev().find(|(other, _)| other == key).unwrap();
+            expected.set_default(key, value.as_str());
+        }
+        prop_assert_eq!(merged.to_string(), expected.to_string());
+    }
+}

@@ -4,7 +4,10 @@ mod check;
 mod conflict;
 mod room;
 
-pub(super) use check::{name, object, prose, text};
+pub use check::{MAX_ENTRIES, check};
+pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
+
+use std::collections::HashSet;
 
 use wire::SessionId;
 use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
@@ -42,10 +45,12 @@ pub enum Refusal {
     Conflict(String),
     /// The caller has so many of these already: 429.
     TooMany(usize, &'static str),
+    /// The caller's rows and agents are so many bytes already: 429.
+    TooLarge(usize),
 }
 
 impl Registry {
-    /// Registers, or says why not. `ids` makes an id nobody can guess, with a prefix.
+    /// Registers what passed [`check`], or says why not. `ids` makes an id nobody can guess, with a prefix.
     pub fn register(
         &mut self,
         caller: &Caller,
@@ -53,7 +58,7 @@ impl Registry {
         ids: &dyn Fn(&str) -> String,
         now: Now,
     ) -> Result<Registered, Refusal> {
-        check::check(request).map_err(Refusal::Invalid)?;
+        check::named_once(request).map_err(Refusal::Invalid)?;
         let session = self.session_for(caller, request, ids)?;
         for spec in &request.providers {
             self.may_publish(caller, &session, spec, now).map_err(Refusal::Conflict)?;
@@ -133,8 +138,11 @@ impl Registry {
     ) {
         let Some(held) = self.sessions.get(session) else { return };
         let (retention, seen) = (self.retention, Some(held.record.last_heartbeat_at));
+        // It may hold thousands from earlier calls.
+        let llms: HashSet<&String> = request.providers.iter().map(|spec| &spec.name).collect();
+        let agents: HashSet<&String> = request.agents.iter().map(|spec| &spec.name).collect();
         for name in &held.llms {
-            if request.providers.iter().any(|spec| &spec.name == name) {
+            if llms.contains(name) {
                 continue;
             }
             if let Some(entry) = self.llms.get_mut(name)
@@ -149,7 +157,7 @@ impl Registry {
             }
         }
         for name in &held.agents {
-            if request.agents.iter().any(|spec| &spec.name == name) {
+            if agents.contains(name) {
                 continue;
             }
             if let Some(entry) = self.agents.get_mut(name)

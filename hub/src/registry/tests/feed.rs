@@ -20,7 +20,9 @@ impl Watching {
 
     fn notice(&mut self, registry: &Registry) {
         self.visible.extend(registry.llms(&self.caller).map(|llm| llm.name.clone()));
-        self.visible.extend(registry.sessions(&self.caller).into_iter().map(|session| session.id));
+        self.visible.extend(
+            registry.sessions_before(&self.caller, None, usize::MAX).0.into_iter().map(|session| session.id),
+        );
     }
 
     /// One page; whether there is more.
@@ -95,7 +97,7 @@ proptest! {
             let names: Vec<&String> = one.llms.keys().collect();
             let expected: Vec<&String> = world.registry.llms(&one.caller).map(|llm| &llm.name).collect();
             prop_assert_eq!(names, expected);
-            prop_assert_eq!(one.sessions.len(), world.registry.sessions(&one.caller).len());
+            prop_assert_eq!(one.sessions.len(), world.registry.sessions_before(&one.caller, None, usize::MAX).0.len());
         }
     }
 }
@@ -127,7 +129,7 @@ fn a_sign_of_life_alone_changes_no_row() {
     registry.news(&admin, &mut seen, 100);
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
     for time in 1..4 {
-        assert!(registry.heartbeat(&caller("alice"), &beat, at(time * 1000)).unwrap().is_empty());
+        assert!(registry.heartbeat(&caller("alice"), &beat, at(time * 1000)).unwrap().changes.is_empty());
         let row = registry.llm(&admin, "a").unwrap();
         let shown = registry.llm_row(&admin, row).last_heartbeat_at;
         assert_eq!(shown, Some(at(time * 1000).wall), "lists tell it all the same");

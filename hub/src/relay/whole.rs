@@ -1,0 +1,80 @@
+//! A whole answer, looked at once when it comes: on another thread where it is large.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use wire::openai::{Usage, usage};
+use wire::task::Endpoint;
+
+use super::encode;
+use super::run::Reply;
+use crate::error::ApiError;
+use crate::heavy::heavy;
+
+/// Largest error that is passed on, as registrars have it too: it is read for its words.
+const LARGEST_ERROR: usize = 256 << 10;
+
+/// The body of a whole answer: compact JSON.
+#[derive(Debug)]
+pub struct Body {
+    json: Box<RawValue>,
+    usage: Option<Usage>,
+}
+
+impl Body {
+    /// Looks at `json`. An error that is too large to be one becomes a short one.
+    pub fn read(status: u16, json: Box<RawValue>) -> Self {
+        let usage = usage(json.get());
+        if status < 400 || json.get().len() <= LARGEST_ERROR {
+            return Self { json, usage };
+        }
+        let short = ApiError::backend(status, "the backend failed").openai();
+        // What we write ourselves is JSON.
+        Self { json: RawValue::from_string(short).unwrap_or_default(), usage }
+    }
+
+    /// The text.
+    pub fn get(&self) -> &str {
+        self.json.get()
+    }
+
+    /// What it says that it cost.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The same in other words, which are JSON too.
+    pub(super) fn reworded(self, change: impl FnOnce(&str) -> String) -> Self {
+        match RawValue::from_string(change(self.json.get())) {
+            Ok(json) => Self { json, ..self },
+            Err(_) => self,
+        }
+    }
+
+    /// Its text, without a copy.
+    pub fn into_text(self) -> String {
+        Box::<str>::from(self.json).into()
+    }
+
+    /// The same as bytes.
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.into_text().into()
+    }
+}
+
+/// A whole success where a stream was promised, as the events that say the same.
+pub(super) async fn unfolded(reply: Reply, endpoint: Endpoint) -> Result<Reply, ApiError> {
+    let Reply::Whole { status: 0..=399, body, held, .. } = reply else { return Ok(reply) };
+    let size = body.get().len();
+    let work = move || {
+        let usage = body.usage();
+        let mut bytes = Vec::with_capacity(body.get().len() + 64);
+        let written = backend::events_of(endpoint, body.get()).and_then(|events| {
+            events.iter().try_for_each(|event| encode::chunk(endpoint, event, &mut bytes))
+        });
+        match written {
+            Ok(()) => Ok(Reply::Unfolded { bytes: bytes.into(), usage, held }),
+            Err(_) => Err(ApiError::bad_gateway("the publisher's answer is not a completion")),
+        }
+    };
+    heavy(size, work).await
+}
