@@ -1,0 +1,72 @@
+//! A hub, and a registrar that publishes the built-in mock.
+
+use awc::http::Method;
+use serde_json::{Value, json};
+
+use crate::meter::Meter;
+use crate::support::http::Http;
+use crate::support::process::{Home, Process};
+use crate::support::team::{ADMIN, free_port, start_hub, start_registrar_with};
+use crate::support::wait_until;
+
+pub struct Rig {
+    pub hub: Process,
+    pub registrar: Process,
+    pub port: u16,
+    _home: Home,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let (home, port) = (Home::new(), free_port());
+        home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+        home.providers(&json!([
+            { "name": "mock", "type": "mock", "model": "m", "publish": true, "visibility": "public", "tokens": 4 }
+        ]));
+        let hub = start_hub(&home, port);
+        hub.logs("listens on").await;
+        let registrar = start_registrar_with(&home, &["--heartbeat-interval", "10m"]);
+        registrar.logs("control channel open").await;
+        let rig = Self { hub, registrar, port, _home: home };
+        let admin = rig.as_user(ADMIN);
+        wait_until("the mock is there", || async {
+            (admin.get("/api/v1/llms/mock").await.json()["status"] == "active").then_some(())
+        })
+        .await;
+        rig
+    }
+
+    pub fn as_user(&self, token: &str) -> Http {
+        Http::new(&format!("http://127.0.0.1:{}", self.port), token)
+    }
+
+    /// A new member.
+    pub async fn member(&self, user: &str) -> Http {
+        let made = self.as_user(ADMIN).post("/api/v1/tokens", &json!({ "user": user })).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        self.as_user(made.json()["token"].as_str().unwrap())
+    }
+
+    pub fn meters(&self) -> [Meter; 2] {
+        [Meter(self.hub.pid()), Meter(self.registrar.pid())]
+    }
+
+    /// What a call costs the hub and the registrar, in seconds, and its status.
+    pub async fn cost(
+        &self,
+        caller: &Http,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> ([f64; 2], u16) {
+        let [hub, registrar] = self.meters();
+        let before = (hub.rests().await, registrar.rests().await);
+        let answer = caller.send(method, path, body).await;
+        ([hub.since(&before.0).await, registrar.since(&before.1).await], answer.status)
+    }
+}
+
+/// A row of a register call.
+pub fn provider(name: &str) -> Value {
+    json!({ "name": name, "type": "openai", "model": "Qwen/Qwen2.5-7B-Instruct" })
+}
