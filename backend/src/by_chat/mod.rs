@@ -93,7 +93,10 @@ impl ByChat {
                 return Ok(Reply::Whole { status: 400, body });
             }
         };
-        let context = chat.context(random_id(), jiff::Timestamp::now().as_second());
+        let Some(id) = random_id() else {
+            return Err(BackendError::Failed("there are no random numbers for the answer's id".to_owned()));
+        };
+        let context = chat.context(id, jiff::Timestamp::now().as_second());
         let asked = BackendRequest {
             endpoint: Endpoint::ChatCompletions,
             streaming: chat.streaming,
@@ -234,13 +237,13 @@ fn not_understood() -> BackendError {
     BackendError::Failed("backend's answer is not a chat completion".to_owned())
 }
 
-/// 96 random bits: the ids of kept items must not be guessed.
-fn random_id() -> String {
+/// 96 random bits: the ids of kept items must not be guessed. `None` where there is no randomness: with ids that are
+/// alike one caller would have another's items.
+fn random_id() -> Option<String> {
     let mut bytes = [0_u8; 12];
-    // Without randomness ids are alike, and what is kept may be replaced: no answer is lost by that.
-    let _ = getrandom::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(24), |mut id, byte| {
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().fold(String::with_capacity(24), |mut id, byte| {
         let _ = write!(id, "{byte:02x}");
         id
-    })
+    }))
 }

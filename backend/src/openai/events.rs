@@ -14,6 +14,7 @@ use super::body::Body;
 use super::completion::{Completion, StreamEvent};
 use super::{Inner, failed};
 use crate::BackendError;
+use crate::redact::Sieve;
 
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
@@ -23,6 +24,10 @@ pub(super) struct Events {
     body: Option<Body>,
     backend: Rc<Inner>,
     completion: Completion,
+    /// What cuts the key out, where there is one.
+    sieve: Option<Box<Sieve>>,
+    /// Why the answer is not whole, to be told behind all that came of it.
+    failure: Option<BackendError>,
     decoder: Decoder,
     /// What is read and not decoded.
     piece: Bytes,
@@ -36,6 +41,8 @@ impl Events {
     pub(super) fn new(body: Body, backend: Rc<Inner>, completion: Completion, silence: Duration) -> Self {
         Self {
             body: Some(body),
+            sieve: backend.redactor.sieve(),
+            failure: None,
             backend,
             completion,
             decoder: Decoder::new(),
@@ -60,13 +67,13 @@ impl Events {
         event
     }
 
-    /// The item that an event gives; `None` at the end.
-    fn take(&mut self, event: StreamEvent) -> Option<Result<String, BackendError>> {
+    /// The piece that an event gives.
+    fn take(&mut self, event: StreamEvent) -> Option<String> {
         let error = match event {
-            StreamEvent::Piece(data) => return Some(Ok(data)),
+            StreamEvent::Piece(data) => return Some(data),
             StreamEvent::Last(data) => {
                 self.end();
-                return Some(Ok(data));
+                return Some(data);
             }
             StreamEvent::End => {
                 self.end();
@@ -75,8 +82,24 @@ impl Events {
             StreamEvent::Error(error) => self.backend.told(&error),
             StreamEvent::Garbage => failed("backend sent a chunk that is not JSON"),
         };
+        self.fail(error);
+        None
+    }
+
+    /// Nothing more comes of the answer.
+    fn fail(&mut self, error: BackendError) {
         self.body = None;
-        Some(Err(error))
+        self.failure = Some(error);
+    }
+
+    /// A piece that came through the sieve.
+    fn sifted(&mut self) -> Option<String> {
+        let sieve = self.sieve.as_mut()?;
+        let ready = sieve.next();
+        if ready.is_none() && self.body.is_none() && sieve.finish() {
+            return sieve.next();
+        }
+        ready
     }
 
     /// The answer is whole: what little is left of the body is read beside the way.
@@ -101,11 +124,20 @@ impl Stream for Events {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
+            if let Some(data) = this.sifted() {
+                return Poll::Ready(Some(Ok(data)));
+            }
             if this.body.is_none() {
-                return Poll::Ready(None);
+                return Poll::Ready(this.failure.take().map(Err));
             }
             if let Some(event) = this.next_event() {
-                return Poll::Ready(this.take(event));
+                let piece = this.take(event);
+                match (&mut this.sieve, piece) {
+                    (None, Some(data)) => return Poll::Ready(Some(Ok(data))),
+                    (Some(sieve), Some(data)) => sieve.push(data),
+                    (_, None) => (),
+                }
+                continue;
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {
@@ -116,16 +148,16 @@ impl Stream for Events {
                 // How the connection ends proves nothing either way: the content does.
                 Poll::Ready(Some(Err(_)) | None) => {
                     this.body = None;
-                    let broken = || Err(failed("backend broke off before the end of its answer"));
-                    return Poll::Ready((!this.completion.is_whole()).then(broken));
+                    if !this.completion.is_whole() {
+                        this.fail(failed("backend broke off before the end of its answer"));
+                    }
                 }
                 Poll::Pending => {
                     if std::mem::take(&mut this.heard) {
                         this.deadline.as_mut().reset(Instant::now() + this.silence);
                     }
                     ready!(this.deadline.as_mut().poll(cx));
-                    this.body = None;
-                    return Poll::Ready(Some(Err(this.backend.silent())));
+                    this.fail(this.backend.silent());
                 }
             }
         }

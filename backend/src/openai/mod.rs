@@ -212,7 +212,7 @@ impl Inner {
             std::borrow::Cow::Owned(cut) => cut,
             std::borrow::Cow::Borrowed(_) => body,
         };
-        Ok(Reply::Whole { status: status.as_u16(), body })
+        Ok(Reply::Whole { status: status.as_u16(), body: self.redactor.answer(body) })
     }
 
     async fn send(&self, request: BackendRequest) -> Result<Response<http::Body>, BackendError> {

@@ -179,6 +179,41 @@ async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
     assert!(passed.contains("is out") && passed.contains("\"code\":7"), "{passed}");
 }
 
+/// The backend has been told its key: what it says of it goes no further, whole or in parts.
+#[actix_rt::test]
+async fn the_key_is_cut_from_an_answer_whole_or_streamed() {
+    let body = r#"{"choices":[{"message":{"content":"it is \u0073k-canary, not sk-canary-2"}}],"n":1.10}"#;
+    let (status, passed) = whole(json_answer("200 OK", body)).await;
+    let cut = r#"{"choices":[{"message":{"content":"it is ***, not sk-canary-2"}}],"n":1.10}"#;
+    assert_eq!((status, passed.as_str()), (200, cut));
+    let piece = |said: &str| TOKEN.replace("hi", said);
+    let said = ["a sk", "-can", "ar", "y b", "sk-can", "ot"].map(piece);
+    let said: Vec<&str> = said.iter().map(String::as_str).chain([LAST, "[DONE]"]).collect();
+    let (got, error) = pieces(say(&[SSE, &events(&said), "0\r\n\r\n"])).await;
+    let left = ["a sk", "", "", "*** b", "sk-can", "ot"].map(piece);
+    assert_eq!(got, [&left[..], &[LAST.to_owned()]].concat());
+    assert_eq!(error, None);
+    // One that breaks off in the middle of what may be the key has said what it said.
+    let (got, error) = pieces(say(&[SSE, &events(&[&piece("sk-ca")])])).await;
+    assert_eq!(got, [piece("sk-ca")]);
+    assert!(error.is_some());
+}
+
+/// A home directory, and addresses that are not the backend's own.
+#[actix_rt::test]
+async fn an_error_says_nothing_of_homes_and_private_addresses() {
+    let said =
+        r#"{"detail":[{"msg":"[Errno 2] '\/home\/bob\/models\/q.gguf' from 172.20.0.5:9000, nas.local"}]}"#;
+    let (status, passed) = refusal(json_answer("422 No", said), false).await;
+    assert_eq!(
+        (status, passed.as_str()),
+        (422, r#"{"detail":[{"msg":"[Errno 2] '***/q.gguf' from ***, ***"}]}"#)
+    );
+    let page = "<html><title>proxy at [fd12::1]:3128 cannot reach http://gpu7:8000/v1</title>";
+    let (_, words) = reason(json_answer("502 No", page)).await;
+    assert_eq!(words, "proxy at *** cannot reach http://***/v1");
+}
+
 #[actix_rt::test]
 async fn a_stream_that_was_asked_for_and_answered_in_one_body_is_a_whole_answer() {
     let body = r#"{"choices":[{"message":{"content":"x"}}]}"#;

@@ -1,14 +1,22 @@
-//! Removes a backend's key and address from what it says about its failures.
+//! Removes a backend's key from all that it says, and from what it says about its failures its address, home directories
+//! and what else tells of its network.
 //!
-//! Only whole tokens in the text of JSON strings go: names of members, numbers and codes stay byte for byte.
+//! Only texts of JSON strings change: names of members, numbers and codes stay byte for byte.
+
+mod places;
+mod sieve;
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use hyper::Uri;
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
+use memchr::{memchr, memchr2};
 use wire::json::{quote, unquote};
 
-use crate::HttpBackend;
+use crate::{HttpBackend, Secret};
+
+pub(crate) use sieve::Sieve;
 
 const HIDDEN: &str = "***";
 /// Shortest key that is searched for: `none`, `local` and `e` are words, and no secrets.
@@ -16,12 +24,56 @@ const MIN_KEY: usize = 8;
 /// Names of the loopback: a server says its own, whichever the configuration has.
 const LOOPBACK: [&str; 5] = ["localhost", "127.0.0.1", "[::1]", "::1", "0.0.0.0"];
 
+/// Keys that servers without any are given: words, and no secrets.
+const PLACEHOLDERS: [&str; 9] = [
+    "lm-studio",
+    "not-needed",
+    "no-key-needed",
+    "no-key-required",
+    "sk-no-key-required",
+    "password",
+    "changeme",
+    "placeholder",
+    "anything",
+];
+/// A key of this length is no part of a word: it is hidden wherever it stands.
+const LONG_KEY: usize = 16;
+
+/// A key that must not be seen.
+pub(crate) struct Key {
+    text: String,
+    /// The longest part of it that no encoder of JSON escapes: what has not even that has not the key.
+    core: Finder<'static>,
+    /// Whether it is cut out of answers too, where a word would be a loss.
+    is_secret: bool,
+}
+
+impl Key {
+    fn new(text: &str) -> Self {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let core = text.split(|c| !plain(c)).max_by_key(|part| part.len()).unwrap_or_default();
+        let is_word = text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_lowercase());
+        Self {
+            text: text.to_owned(),
+            core: Finder::new(core).into_owned(),
+            is_secret: !is_word && !PLACEHOLDERS.contains(&text),
+        }
+    }
+
+    /// `text` without the key; `None` where it is not there.
+    fn cut(&self, text: &str) -> Option<String> {
+        replaced(text, text, &self.text, self.text.len() < LONG_KEY, |_, rest| Some(rest))
+    }
+}
+
 /// What must not be seen.
 pub(crate) struct Redactor {
-    key: Option<String>,
+    key: Option<Rc<Key>>,
     /// Host names, lower case: removed with `port` behind them, and alone where they are no plain word.
     hosts: Vec<String>,
     port: Option<String>,
+    /// The home directory of this program's user.
+    home: Option<String>,
 }
 
 impl Redactor {
@@ -37,25 +89,34 @@ impl Redactor {
         // The longest first: one may be a part of another.
         hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
         hosts.dedup();
-        let key = backend.api_key.as_ref().map(|key| key.reveal().to_owned());
+        let key = backend.api_key.as_ref().map(Secret::reveal).filter(|key| key.len() >= MIN_KEY);
         Self {
-            key: key.filter(|key| key.len() >= MIN_KEY),
+            key: key.map(|key| Rc::new(Key::new(key))),
             hosts,
             port: uri.as_ref().and_then(Uri::port_u16).map(|port| port.to_string()),
+            home: std::env::var("HOME").ok(),
         }
+    }
+
+    /// What cuts the key out of the events of a stream; `None` where there is none.
+    pub(crate) fn sieve(&self) -> Option<Box<Sieve>> {
+        self.key.as_ref().filter(|key| key.is_secret).map(|key| Box::new(Sieve::new(Rc::clone(key))))
+    }
+
+    /// A successful answer, a JSON text, without the key. A search, for nearly all of them.
+    pub(crate) fn answer(&self, json: String) -> String {
+        self.key.as_ref().filter(|key| key.is_secret).and_then(|key| key.cut_json(&json)).unwrap_or(json)
     }
 
     /// `text` without them.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        if let Some(key) = &self.key
-            && let Some(clean) = replaced(&text, &text, key, |_, rest| Some(rest))
-        {
+        if let Some(clean) = self.key.as_ref().and_then(|key| key.cut(&text)) {
             text = Cow::Owned(clean);
         }
         for host in &self.hosts {
             let lower = text.to_ascii_lowercase();
-            let clean = replaced(&text, &lower, host, |_, rest| {
+            let clean = replaced(&text, &lower, host, true, |_, rest| {
                 let port = self.port.as_ref().and_then(|port| {
                     let rest = rest.strip_prefix(':')?.strip_prefix(port.as_str())?;
                     (!rest.starts_with(|next: char| next.is_ascii_digit())).then_some(rest)
@@ -66,39 +127,61 @@ impl Redactor {
                 text = Cow::Owned(clean);
             }
         }
-        text
+        match places::cut(&text, self.home.as_deref()) {
+            Cow::Owned(clean) => Cow::Owned(clean),
+            Cow::Borrowed(_) => text,
+        }
     }
 
-    /// The JSON text `json` without them in the strings that are values. All else stays as it is, byte for byte.
+    /// The JSON text `json` without them in the strings that are values, and without the key in those that are names.
+    /// All else stays as it is, byte for byte.
     pub(crate) fn json(&self, json: &str) -> String {
-        let mut out = String::with_capacity(json.len());
-        let mut copied = 0;
-        for (start, end) in string_values(json) {
-            let Some(said) = unquote(&json[start..end]) else { continue };
-            if let Cow::Owned(clean) = self.text(&said) {
-                out.push_str(&json[copied..start]);
-                out.push_str(&quote(&clean));
-                copied = end;
-            }
-        }
-        out.push_str(&json[copied..]);
-        out
+        let clean = rewritten(json, |said, is_name| match (self.text(said), is_name) {
+            (Cow::Owned(clean), false) => Some(clean),
+            (_, true) => self.key.as_ref().and_then(|key| key.cut(said)),
+            (Cow::Borrowed(_), false) => None,
+        });
+        clean.unwrap_or_else(|| json.to_owned())
     }
 }
 
-/// `text` with each whole token `word` hidden, together with what `rest_of` takes of the text behind it; `None` of it
+impl Key {
+    /// The JSON text `json` without the key; `None` where it is not there.
+    fn cut_json(&self, json: &str) -> Option<String> {
+        self.core.find(json.as_bytes())?;
+        rewritten(json, |said, _| self.cut(said))
+    }
+}
+
+/// `json` with each string for which `change` has another; `None` where it has none.
+fn rewritten(json: &str, change: impl Fn(&str, bool) -> Option<String>) -> Option<String> {
+    let mut out = String::new();
+    let mut copied = 0;
+    for Found { start, end, is_name } in strings(json) {
+        let Some(said) = unquote(&json[start..end]) else { continue };
+        if let Some(clean) = change(&said, is_name) {
+            out.push_str(&json[copied..start]);
+            out.push_str(&quote(&clean));
+            copied = end;
+        }
+    }
+    (copied > 0).then(|| out + &json[copied..])
+}
+
+/// `text` with each `word` hidden, or each that is a `whole` token, together with what `rest_of` takes of the text behind it; `None` of it
 /// lets the word stand. `None`: nothing was hidden. `folded` is `text` in the case of `word`, of the same length.
 fn replaced(
     text: &str,
     folded: &str,
     word: &str,
+    whole: bool,
     rest_of: impl for<'r> Fn(&str, &'r str) -> Option<&'r str>,
 ) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
     for at in memmem::find_iter(folded.as_bytes(), word.as_bytes()) {
         let end = at + word.len();
-        if at < copied || !is_token(text, at, end) {
+        if at < copied || whole && !is_token(text, at, end) {
             continue;
         }
         let Some(rest) = rest_of(word, &text[end..]) else { continue };
@@ -128,31 +211,38 @@ fn is_token(text: &str, start: usize, end: usize) -> bool {
     begins && ends
 }
 
-/// Where the strings of `json` that are values begin and end, with their quotes. A string with a colon behind it is a
-/// key.
-fn string_values(json: &str) -> impl Iterator<Item = (usize, usize)> {
+/// A string in a JSON text: where it begins and ends, with its quotes.
+struct Found {
+    start: usize,
+    end: usize,
+    /// Whether it is the name of a member: a colon follows.
+    is_name: bool,
+}
+
+/// The strings of `json`, in order.
+fn strings(json: &str) -> impl Iterator<Item = Found> {
     let bytes = json.as_bytes();
     let mut at = 0;
     std::iter::from_fn(move || {
+        let start = at + memchr(b'"', bytes.get(at..)?)?;
+        let mut end = start + 1;
         loop {
-            let start = at + memchr::memchr(b'"', bytes.get(at..)?)?;
-            let mut end = start + 1;
-            while *bytes.get(end)? != b'"' {
-                end += if bytes[end] == b'\\' { 2 } else { 1 };
+            let stop = end + memchr2(b'"', b'\\', bytes.get(end..)?)?;
+            if bytes[stop] == b'"' {
+                end = stop + 1;
+                break;
             }
-            at = end + 1;
-            let next = bytes[at..].iter().find(|byte| !byte.is_ascii_whitespace());
-            if next != Some(&b':') {
-                return Some((start, at));
-            }
+            end = stop + 2;
         }
+        at = end;
+        let next = bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace());
+        Some(Found { start, end, is_name: next == Some(&b':') })
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Secret;
 
     fn redactor(url: &str, key: &str) -> Redactor {
         Redactor::new(&HttpBackend { url: Secret::new(url), api_key: Some(Secret::new(key)) })
