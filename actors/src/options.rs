@@ -119,6 +119,8 @@ pub struct ProviderConfig {
     pub timeout: Duration,
     /// Whether a caller's own `model` goes through.
     pub allow_model_override: bool,
+    /// Whether those who are not its owner may have the backend fetch addresses, run tools and keep answers.
+    pub allow_remote_urls: bool,
     /// What becomes of a running request whose caller went away.
     pub on_abort: OnAbort,
     /// How to bring the backend up.
@@ -146,6 +148,7 @@ impl ProviderConfig {
             max_queue: Self::MAX_QUEUE,
             timeout: Self::TIMEOUT,
             allow_model_override: false,
+            allow_remote_urls: false,
             on_abort: OnAbort::default(),
             wake: None,
             sleep: None,

@@ -38,7 +38,9 @@ pub async fn prepare(
     let work = move || {
         let text = apply(&agent, endpoint, request.as_str());
         // What an agent adds was never one line.
-        RequestBody::parse(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())
+        let made =
+            RequestBody::parse(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
+        Ok(made.by_agent(agent.owner, &request))
     };
     heavy(size, work).await
 }

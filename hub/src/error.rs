@@ -110,6 +110,8 @@ kinds! {
     Backend: 502, "backend_error", "server_error", "api_error";
     /// The backend refused the key of its publisher, or of the hub.
     BackendKey: 502, "backend_key_refused", "server_error", "api_error";
+    /// The publisher answered 401, 403 or 407: it was refused, its caller was not.
+    PublisherRefused: 502, "publisher_refused", "server_error", "api_error";
     /// The publisher does not have the LLM that the hub has from it.
     NotPublished: 502, "not_published", "server_error", "api_error";
     /// The answer broke off after it had begun.
@@ -159,6 +161,8 @@ pub struct ApiError {
     pub kind: ErrorKind,
     /// What failed, and what to do next.
     pub message: Cow<'static, str>,
+    /// The member of the request that it is about, where there is one.
+    pub param: Option<String>,
     /// Seconds for `Retry-After`, where something better than the usual number is known.
     pub retry_after: Option<u32>,
     /// The backend's own status, of a [`ErrorKind::Backend`].
@@ -168,7 +172,7 @@ pub struct ApiError {
 impl ApiError {
     /// An error with a text for the caller.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, status: None }
+        Self { kind, message: message.into(), param: None, retry_after: None, status: None }
     }
 
     /// The request cannot be understood.
@@ -181,8 +185,13 @@ impl ApiError {
         Self::new(ErrorKind::BadGateway, message)
     }
 
-    /// A backend's own 4xx or 5xx, in words; any other status counts as 502.
+    /// A backend's own 4xx or 5xx, in words; any other status counts as 502. Those that speak of a key speak of somebody
+    /// else's: to a caller they would say that the hub refuses its token.
     pub fn backend(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
+        if is_about_a_key(status) {
+            let text = format!("the publisher answered {status}: {}", message.into());
+            return Self::new(ErrorKind::PublisherRefused, text);
+        }
         let own = StatusCode::from_u16(status).ok();
         let own = own.filter(|status| status.is_client_error() || status.is_server_error());
         Self { status: own, ..Self::new(ErrorKind::Backend, message) }
@@ -191,6 +200,11 @@ impl ApiError {
     /// No valid token.
     pub fn unauthorized() -> Self {
         Self::new(ErrorKind::Unauthorized, "no valid token: send 'Authorization: Bearer TOKEN'")
+    }
+
+    /// The token of a call, or of a task, does not count any more.
+    pub fn revoked() -> Self {
+        Self::new(ErrorKind::Unauthorized, "the token is not valid any more")
     }
 
     /// The hub takes no new calls.
@@ -213,6 +227,12 @@ impl ApiError {
     #[must_use]
     pub fn reword(self, change: impl FnOnce(&str) -> String) -> Self {
         Self { message: change(&self.message).into(), ..self }
+    }
+
+    /// The same error, about this member of the request.
+    #[must_use]
+    pub fn about(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
     }
 
     /// The same error with another `Retry-After`, in seconds.
@@ -242,7 +262,7 @@ impl ApiError {
 
     /// `OpenAI`'s error object with `code` and `type`.
     pub fn openai(&self) -> String {
-        openai::error_body(&self.message, self.types().0, Some(self.kind.code()))
+        openai::error_about(self.param.as_deref(), &self.message, self.types().0, Some(self.kind.code()))
     }
 
     /// Anthropic's error object. The `code` in it is ours: the official SDK passes unknown keys on.
@@ -288,6 +308,11 @@ impl ApiError {
         let words = status.canonical_reason().unwrap_or("error").to_lowercase();
         Self::new(ErrorKind::of(status), words)
     }
+}
+
+/// Whether an answer of this status is about the key, or the rights, of whoever called.
+pub fn is_about_a_key(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
 }
 
 /// The seconds of `Retry-After` on an answer of this status: what the backend named, else on every 429 and 503 the

@@ -93,6 +93,8 @@ pub struct Llm {
     pub upstream: Option<Upstream>,
     /// Seconds of silence after which its publisher gives the backend up, where it said so.
     pub timeout_seconds: Option<u32>,
+    /// Whether those who are not its owner may have its backend fetch addresses, run tools and keep answers.
+    pub allow_remote_urls: bool,
 }
 
 /// Where a public row's answers come from.
@@ -229,8 +231,9 @@ pub struct DurableTask {
     pub id: String,
     /// Whose it is.
     pub owner: UserId,
-    /// What its owner may: it is dispatched long after its owner's call.
-    pub role: Role,
+    /// The token that sent it: what its holder may is asked when the task is sent out, and it ends with the token. None
+    /// in a row of an older version.
+    pub token: Option<String>,
     /// Row, pool or agent that was asked for.
     pub target: String,
     /// Where it is in its life.

@@ -19,8 +19,18 @@ use crate::{
 /// Far more rows than a hub has.
 const LONGEST_FILE: u64 = 16 << 20;
 /// What a person decides of an LLM. The rest of a row is the hub's.
-const LLM_KEYS: &[&str] =
-    &["name", "type", "model", "url", "apiKey", "tier", "description", "poolName", "visibility"];
+const LLM_KEYS: &[&str] = &[
+    "name",
+    "type",
+    "model",
+    "url",
+    "apiKey",
+    "tier",
+    "description",
+    "poolName",
+    "visibility",
+    "allowRemoteUrls",
+];
 /// What a person decides of an agent.
 const AGENT_KEYS: &[&str] =
     &["name", "llmName", "description", "systemPrompt", "project", "defaultParams", "extras", "visibility"];
@@ -141,7 +151,10 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
         }
         Err(error) => return Err(error.into()),
     };
-    if wanted.iter().all(|(key, value)| current[key] == *value) {
+    // A row says nothing of what it does not allow.
+    let is =
+        |key: &String, value: &Value| current[key] == *value || current[key].is_null() && *value == false;
+    if wanted.iter().all(|(key, value)| is(key, value)) {
         return told("unchanged");
     }
     if current["kind"] == "virtual" {
@@ -157,8 +170,12 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
         }
     }
     wanted.retain(|_, value| !value.is_null());
-    hub.call(Method::PUT, &path, Some(&Value::Object(wanted))).await?;
-    told("configured")
+    let answer = hub.call(Method::PUT, &path, Some(&Value::Object(wanted))).await?;
+    told("configured")?;
+    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        output::note(format!("warning: {}", output::printable(warning)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(super) const PROVIDER: &[&str] = &[
     "maxQueue",
     "timeoutSeconds",
     "allowModelOverride",
+    "allowRemoteUrls",
     "onAbort",
     "wake",
     "sleep",

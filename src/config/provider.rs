@@ -75,6 +75,7 @@ pub(super) fn check(
         max_queue: table.count("maxQueue", 0, report).unwrap_or(ProviderConfig::MAX_QUEUE),
         timeout: table.seconds("timeoutSeconds", report).unwrap_or(ProviderConfig::TIMEOUT),
         allow_model_override: table.flag("allowModelOverride", report).unwrap_or_default(),
+        allow_remote_urls: table.flag("allowRemoteUrls", report).unwrap_or_default(),
         on_abort: table
             .word("onAbort", &[("close", OnAbort::Close), ("drain", OnAbort::Drain)], report)
             .unwrap_or_default(),

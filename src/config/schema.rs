@@ -146,6 +146,13 @@ fn provider() -> Value {
             ),
             ("allowModelOverride", flag("Let a caller's model through.", false)),
             (
+                "allowRemoteUrls",
+                flag(
+                    "Let other users' requests make the server fetch addresses, run tools and keep answers.",
+                    false,
+                ),
+            ),
+            (
                 "onAbort",
                 with_default(
                     words(

@@ -137,6 +137,13 @@ async fn what_get_prints_as_yaml_apply_takes_back_without_a_difference() {
     assert_eq!(applied.stdout, "llm/gpt configured\n", "{applied:?}");
     let row: Value = serde_json::from_str(&office.ok(&["get", "llm", "gpt", "-o", "json"]).await).unwrap();
     assert_eq!((&row["model"], &row["poolName"]), (&json!("other"), &json!("p")));
+    // A key goes to no other server; whoever moves the row is told.
+    let keyed = "{name: keyed, type: openai, model: m, url: 'https://x.example/v1', apiKey: sk-canary}";
+    assert_eq!(fed(&office.admin, &["apply", "-f", "-"], keyed).await.stdout, "llm/keyed created\n");
+    let moved = keyed.replace("x.example", "y.example").replace(", apiKey: sk-canary", "");
+    let applied = fed(&office.admin, &["apply", "-f", "-"], &moved).await;
+    assert_eq!((applied.code(), applied.stdout.as_str()), (0, "llm/keyed configured\n"));
+    assert!(applied.stderr.contains("warning: the url names another server"), "{applied:?}");
 }
 
 #[actix_rt::test]

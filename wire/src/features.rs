@@ -22,15 +22,18 @@ pub enum Feature {
     Drain,
     /// Tasks may name an endpoint other than chat completions.
     Endpoints,
+    /// The hub, which knows who calls, keeps from a backend what only its owner may ask of it.
+    Guard,
 }
 
-const ALL: [(Feature, &str); 6] = [
+const ALL: [(Feature, &str); 7] = [
     (Feature::Cancel, "cancel"),
     (Feature::ResultStream, "result-stream"),
     (Feature::ChunkSeq, "chunk-seq"),
     (Feature::Status, "status"),
     (Feature::Drain, "drain"),
     (Feature::Endpoints, "endpoints"),
+    (Feature::Guard, "guard"),
 ];
 
 /// A set of features. Empty for a classic peer.
@@ -41,7 +44,7 @@ impl Features {
     /// A peer that speaks only section 3.
     pub const CLASSIC: Self = Self(0);
     /// All that this version has.
-    pub const ALL: Self = Self(0b11_1111);
+    pub const ALL: Self = Self(0b111_1111);
 
     /// The set with `feature` in it.
     #[must_use]
@@ -124,7 +127,7 @@ mod tests {
     fn the_header_names_all_features_in_the_order_of_the_specification() {
         assert_eq!(
             Features::ALL.header_value(),
-            "cancel, result-stream, chunk-seq, status, drain, endpoints"
+            "cancel, result-stream, chunk-seq, status, drain, endpoints, guard"
         );
         assert_eq!(Features::parse(&Features::ALL.header_value()), Features::ALL);
     }

@@ -12,6 +12,7 @@ pub mod model_path;
 pub mod names;
 pub mod openai;
 pub mod pace;
+pub mod reach;
 pub mod register;
 pub mod result;
 pub mod row;

@@ -144,9 +144,14 @@ fn words(value: &str, depth: usize) -> Option<String> {
 
 /// An error in OpenAI's shape.
 pub fn error_body(message: &str, kind: &str, code: Option<&str>) -> String {
-    let code = code.map_or_else(|| "null".to_owned(), quote);
+    error_about(None, message, kind, code)
+}
+
+/// The same about one member of the request.
+pub fn error_about(param: Option<&str>, message: &str, kind: &str, code: Option<&str>) -> String {
+    let [param, code] = [param, code].map(|text| text.map_or_else(|| "null".to_owned(), quote));
     format!(
-        r#"{{"error":{{"message":{},"type":{},"param":null,"code":{code}}}}}"#,
+        r#"{{"error":{{"message":{},"type":{},"param":{param},"code":{code}}}}}"#,
         quote(message),
         quote(kind)
     )

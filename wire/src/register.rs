@@ -49,6 +49,10 @@ pub struct ProviderEntry {
     /// Seconds of silence after which the publisher gives its backend up; left out where it is the default, 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
+    /// Whether those who are not its owner may have its backend fetch addresses, run tools and keep answers; left out
+    /// where they may not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_remote_urls: bool,
 }
 
 fn active() -> Status {
@@ -159,6 +163,7 @@ mod tests {
                 visibility: Visibility::default(),
                 initial_status: Status::Active,
                 timeout_seconds: None,
+                allow_remote_urls: false,
             }],
             agents: Vec::new(),
         };

@@ -150,6 +150,10 @@ pub struct LlmRow {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// Whether those who are not its owner may have its backend fetch addresses, run tools and keep answers; left out
+    /// where they may not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_remote_urls: bool,
     /// A public row's upstream URL, for those who may change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

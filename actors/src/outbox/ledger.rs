@@ -1,6 +1,6 @@
 //! Which tasks run and which have ended: a task id that comes twice runs once. Without a clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,33 +30,41 @@ pub(super) enum Seen {
 /// Ids of tasks.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    running: HashSet<TaskId>,
-    ended: HashMap<TaskId, Option<Bytes>>,
+    /// What stands for what each asks.
+    running: HashMap<TaskId, u64>,
+    ended: HashMap<TaskId, (u64, Option<Bytes>)>,
     /// The ended ones, oldest first.
     order: VecDeque<(Instant, TaskId)>,
     bytes: usize,
 }
 
 impl Ledger {
-    /// Enters a dispatched id.
-    pub(super) fn admit(&mut self, id: &TaskId, now: Instant) -> Seen {
+    /// Enters a dispatched id; `asked` stands for what the task asks. An id that comes again with something else is
+    /// another task, of a hub that counts from the beginning after a restart: the result of the first is another caller's.
+    pub(super) fn admit(&mut self, id: &TaskId, asked: u64, now: Instant) -> Seen {
         self.forget(now);
         match self.ended.get(id) {
-            Some(Some(result)) => Seen::Answered(result.clone()),
-            Some(None) => Seen::Spent,
-            None if self.running.insert(id.clone()) => Seen::New,
-            None => Seen::Running,
+            Some((first, Some(result))) if *first == asked => return Seen::Answered(result.clone()),
+            Some((first, None)) if *first == asked => return Seen::Spent,
+            _ => (),
         }
+        if self.running.contains_key(id) {
+            return Seen::Running;
+        }
+        self.running.insert(id.clone(), asked);
+        Seen::New
     }
 
     /// The task ended, with the result to give again if it is asked for again.
     pub(super) fn end(&mut self, id: &TaskId, result: Option<Bytes>, now: Instant) {
-        let Some(id) = self.running.take(id) else { return };
+        let Some((id, asked)) = self.running.remove_entry(id) else { return };
         // One that takes a fourth of the room would push everybody else out.
         let result = result.filter(|result| result.len() <= MAX_BYTES / 4);
         self.bytes += result.as_ref().map_or(0, Bytes::len);
         self.order.push_back((now, id.clone()));
-        self.ended.insert(id, result);
+        if let Some((_, Some(replaced))) = self.ended.insert(id, (asked, result)) {
+            self.bytes -= replaced.len();
+        }
         self.forget(now);
     }
 
@@ -72,7 +80,7 @@ impl Ledger {
                 return;
             }
             let Some((_, id)) = self.order.pop_front() else { return };
-            if let Some(Some(result)) = self.ended.remove(&id) {
+            if let Some((_, Some(result))) = self.ended.remove(&id) {
                 self.bytes -= result.len();
             }
         }

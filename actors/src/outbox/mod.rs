@@ -99,10 +99,10 @@ impl Outbox {
         Self { inner }
     }
 
-    /// Enters a task that the hub dispatched. `None`: it came before, and what there is to say of it is said here:
-    /// nothing while it runs, else its result again.
-    pub fn admit(&self, id: &TaskId) -> Option<Ticket> {
-        let seen = self.inner.ledger.borrow_mut().admit(id, Instant::now());
+    /// Enters a task that the hub dispatched; `asked` stands for what it asks. `None`: it came before, and what there is
+    /// to say of it is said here: nothing while it runs, else its result again.
+    pub fn admit(&self, id: &TaskId, asked: u64) -> Option<Ticket> {
+        let seen = self.inner.ledger.borrow_mut().admit(id, asked, Instant::now());
         match seen {
             Seen::New => return Some(Ticket::new(id.clone(), self.inner.lost.clone())),
             Seen::Running => log::debug!("task {id} came again while it runs"),

@@ -64,7 +64,7 @@ async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s
     pause();
     let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
     let start = Instant::now();
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     let posts = hub.posts.borrow();
     let gaps: Vec<u128> =
@@ -83,7 +83,7 @@ async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_hon
     let wait = Posted::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
     let (hub, outbox) = setup([wait, failed()]);
     let start = Instant::now();
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     assert_eq!(outbox.open(), 1);
     outbox.settled().await;
     assert_eq!(start.elapsed().as_millis() / 10 * 10, 17_000 + 500);
@@ -94,11 +94,11 @@ async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_hon
 #[actix::test]
 async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
     let (hub, outbox) = setup([]);
-    let ticket = outbox.admit(&id("t")).unwrap();
-    assert!(outbox.admit(&id("t")).is_none());
+    let ticket = outbox.admit(&id("t"), 0).unwrap();
+    assert!(outbox.admit(&id("t"), 0).is_none());
     outbox.finish(ticket, &TaskResult::answer(200, "{\"a\":1}").unwrap());
     outbox.settled().await;
-    assert!(outbox.admit(&id("t")).is_none());
+    assert!(outbox.admit(&id("t"), 0).is_none());
     outbox.inner.changed.notified().await;
     assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
 }
@@ -107,11 +107,11 @@ async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
 #[actix::test]
 async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() {
     let (hub, outbox) = setup([]);
-    outbox.close(outbox.admit(&id("uploaded")).unwrap());
-    outbox.finish(outbox.admit(&id("posted")).unwrap(), &TaskResult::done(None));
+    outbox.close(outbox.admit(&id("uploaded"), 0).unwrap());
+    outbox.finish(outbox.admit(&id("posted"), 0).unwrap(), &TaskResult::done(None));
     outbox.settled().await;
     for ended in ["uploaded", "posted"] {
-        assert!(outbox.admit(&id(ended)).is_none());
+        assert!(outbox.admit(&id(ended), 0).is_none());
         outbox.inner.changed.notified().await;
         assert_eq!(hub.bodies().last().unwrap(), r#"{"error":"task already answered"}"#);
     }
@@ -120,7 +120,7 @@ async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() 
 #[actix::test]
 async fn a_ticket_that_is_dropped_ends_its_task_with_an_error() {
     let (hub, outbox) = setup([]);
-    drop(outbox.admit(&id("t")).unwrap());
+    drop(outbox.admit(&id("t"), 0).unwrap());
     outbox.settled().await;
     assert_eq!(hub.bodies(), [error(LOST).to_json()]);
 }
@@ -130,7 +130,7 @@ async fn a_ticket_that_is_dropped_ends_its_task_with_an_error() {
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     let refused = || Posted::Refused { status: 413 };
     let (hub, outbox) = setup([refused(), refused()]);
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &TaskResult::awake(1));
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &TaskResult::awake(1));
     outbox.settled().await;
     assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
 }
@@ -139,7 +139,7 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
 #[actix::test]
 async fn a_result_whose_caller_has_gone_is_dropped() {
     let (hub, outbox) = setup([Posted::Gone]);
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     assert_eq!(hub.bodies().len(), 1);
 }
@@ -150,7 +150,7 @@ async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub()
     pause();
     let (_hub, outbox) = setup([failed()]);
     let large = TaskResult::error("x".repeat(MAX_WAITING + 1));
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &large);
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &large);
     assert!(outbox.room().now_or_never().is_none());
     outbox.room().await;
     assert_eq!(outbox.open(), 0);
@@ -163,24 +163,38 @@ async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
     let start = Instant::now();
     let mut ledger = Ledger::default();
     let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
-        assert_eq!(ledger.admit(&id(name), at), Seen::New);
+        assert_eq!(ledger.admit(&id(name), 0, at), Seen::New);
         ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
     };
     for n in 0..=MAX_ENDED {
         end(&mut ledger, &n.to_string(), 1, start);
     }
-    assert_eq!(ledger.admit(&id("0"), start), Seen::New);
-    assert_eq!(ledger.admit(&id("1"), start), Seen::Answered(Bytes::from_static(b"x")));
+    assert_eq!(ledger.admit(&id("0"), 0, start), Seen::New);
+    assert_eq!(ledger.admit(&id("1"), 0, start), Seen::Answered(Bytes::from_static(b"x")));
     let later = start + REMEMBERED;
-    assert_eq!(ledger.admit(&id("1"), later), Seen::New);
+    assert_eq!(ledger.admit(&id("1"), 0, later), Seen::New);
 
     for n in 0..5 {
         end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
     }
-    assert_eq!(ledger.admit(&id("big0"), later), Seen::New);
-    assert!(matches!(ledger.admit(&id("big4"), later), Seen::Answered(_)));
+    assert_eq!(ledger.admit(&id("big0"), 0, later), Seen::New);
+    assert!(matches!(ledger.admit(&id("big4"), 0, later), Seen::Answered(_)));
     end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
-    assert_eq!(ledger.admit(&id("huge"), later), Seen::Spent);
+    assert_eq!(ledger.admit(&id("huge"), 0, later), Seen::Spent);
+}
+
+/// A hub that counts from one again after its restart: a result goes to the caller who asked for it, and to no other.
+#[actix::test]
+async fn an_id_that_comes_again_with_another_request_is_another_task() {
+    let now = Instant::now();
+    let mut ledger = Ledger::default();
+    for (asked, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
+        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::New, "{result}");
+        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::Running);
+        ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
+        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::Answered(Bytes::from_static(result.as_bytes())));
+    }
+    assert_eq!(ledger.running(), 0);
 }
 
 /// A hub that takes every connection and answers none.
@@ -208,11 +222,11 @@ async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
     let outbox = Outbox::with_room(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
     let large = TaskResult::answer(200, &format!(r#"{{"x":"{}"}}"#, "y".repeat(700 << 10))).unwrap();
     for name in ["first", "second", "third"] {
-        outbox.finish(outbox.admit(&id(name)).unwrap(), &large);
+        outbox.finish(outbox.admit(&id(name), 0).unwrap(), &large);
     }
-    outbox.finish(outbox.admit(&id("small")).unwrap(), &error("e"));
+    outbox.finish(outbox.admit(&id("small"), 0).unwrap(), &error("e"));
     outbox.settled().await;
-    outbox.finish(outbox.admit(&id("fourth")).unwrap(), &large);
+    outbox.finish(outbox.admit(&id("fourth"), 0).unwrap(), &large);
     outbox.settled().await;
     let mut last = std::collections::HashMap::new();
     for (_, task, body) in &*hub.posts.borrow() {
@@ -237,7 +251,7 @@ async fn a_hub_that_answers_nothing_has_a_bounded_number_of_connections() {
     let outbox = Outbox::new(Rc::clone(&hub) as Rc<dyn Uplink>);
     for n in 0..MAX_OPEN {
         assert!(!outbox.is_overrun(0), "{n}");
-        outbox.finish(outbox.admit(&id(&n.to_string())).unwrap(), &error("e"));
+        outbox.finish(outbox.admit(&id(&n.to_string()), 0).unwrap(), &error("e"));
     }
     assert!(outbox.is_overrun(0));
     assert!(!outbox.is_overrun(1), "that many may run");
@@ -245,14 +259,14 @@ async fn a_hub_that_answers_nothing_has_a_bounded_number_of_connections() {
     assert_eq!(hub.0.get(), MAX_POSTING);
 
     let (taking, outbox) = setup([]);
-    outbox.finish(outbox.admit(&id("t")).unwrap(), &error("e"));
+    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     for _ in 0..1000 {
-        assert!(outbox.admit(&id("t")).is_none());
+        assert!(outbox.admit(&id("t"), 0).is_none());
     }
     sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 2, "its result, and once again");
-    assert!(outbox.admit(&id("t")).is_none());
+    assert!(outbox.admit(&id("t"), 0).is_none());
     sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 3);
 }

@@ -1,5 +1,6 @@
 //! One inference from its start to its ending.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use actix::Recipient;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use wire::reach::Reach;
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, openai, texts};
@@ -122,7 +124,11 @@ impl Job {
     }
 
     async fn answer(&self, id: &wire::TaskId, generation: &Generation, outcome: &mut Outcome) -> Ending {
-        let request = match self.request() {
+        let asked = match self.asked() {
+            Ok(asked) => asked,
+            Err(refused) => return Ending::Result(refused),
+        };
+        let request = match self.request(&asked) {
             Ok(request) => request,
             Err(error) => return Ending::Result(TaskResult::error(error)),
         };
@@ -163,11 +169,31 @@ impl Job {
         }
     }
 
+    /// The request, without what is its owner's alone on a hub that does not look for that: who calls is not said there,
+    /// and counts as somebody else. Else the refusal.
+    fn asked(&self) -> Result<Cow<'_, str>, TaskResult> {
+        let request = self.task.request.get();
+        if self.config.allow_remote_urls || self.features.has(Feature::Guard) {
+            return Ok(Cow::Borrowed(request));
+        }
+        let reach = Reach::of(request);
+        let reach = reach.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
+        match &reach.refused {
+            None => Ok(reach.without_tools(request).map_or(Cow::Borrowed(request), Cow::Owned)),
+            Some(refused) => {
+                let (param, text) =
+                    (Some(refused.param.as_str()), refused.text(self.config.wire_name.as_str()));
+                let body =
+                    openai::error_about(param, &text, "invalid_request_error", Some("invalid_request"));
+                Err(self.whole(400, &body))
+            }
+        }
+    }
+
     /// The request as the backend gets it.
-    fn request(&self) -> Result<BackendRequest, String> {
+    fn request(&self, body: &str) -> Result<BackendRequest, String> {
         let endpoint = Endpoint::parse(self.task.endpoint.as_deref())
             .ok_or_else(|| "this publisher does not offer the endpoint that the task names".to_owned())?;
-        let body = self.task.request.get();
         let own = self.config.allow_model_override && openai::requested_model(body).is_some();
         let model = (!own).then_some(self.config.model.as_str());
         let streams = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);

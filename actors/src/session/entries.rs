@@ -36,6 +36,7 @@ async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
         pool_name: config.pool_name.clone(),
         visibility: config.visibility,
         initial_status: if asleep { Status::Hibernating } else { Status::Active },
+        allow_remote_urls: config.allow_remote_urls,
         timeout_seconds: (config.timeout != ProviderConfig::TIMEOUT).then(|| whole_seconds(config.timeout)),
     }
 }

@@ -1,6 +1,7 @@
 //! Hands tasks to the providers they are for.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use actix::Recipient;
 use wire::result::TaskResult;
@@ -50,7 +51,7 @@ impl Dispatch {
                 return;
             }
         };
-        let Some(ticket) = self.outbox.admit(task.id()) else { return };
+        let Some(ticket) = self.outbox.admit(task.id(), digest(data)) else { return };
         let refuse = |ticket: Ticket, error: String| {
             // The hub's own name for it: there may be no provider.
             failed::note(&ticket, task.llm_name(), Code::of_text(&error));
@@ -84,4 +85,16 @@ impl Dispatch {
             route.cancel.do_send(Cancel { task_id: cancel.task_id.clone() });
         }
     }
+}
+
+/// What stands for a task's text: another task has another one.
+fn digest(data: &str) -> u64 {
+    /// Bytes at either end that count: a picture has many megabytes.
+    const ENOUGH: usize = 16 << 10;
+
+    let (bytes, mut hasher) = (data.as_bytes(), DefaultHasher::new());
+    bytes.len().hash(&mut hasher);
+    bytes[..bytes.len().min(ENOUGH)].hash(&mut hasher);
+    bytes[bytes.len().saturating_sub(ENOUGH)..].hash(&mut hasher);
+    hasher.finish()
 }

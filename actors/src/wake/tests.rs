@@ -112,7 +112,7 @@ async fn however_many_ask_the_recipe_runs_once_and_all_are_answered() {
 async fn a_wake_task_of_the_hub_is_answered_with_ok_and_the_milliseconds() {
     let setup = start(config(Some(command("exit 0")), Duration::from_secs(5)));
     let task = WakeTask { id: TaskId::parse("t1").unwrap(), llm_name: "a".into() };
-    let ticket = setup.outbox.admit(&task.id).unwrap();
+    let ticket = setup.outbox.admit(&task.id, 0).unwrap();
     setup.actor.do_send(Wake { task, ticket });
     wait_until("it is answered", || !setup.desk.of("t1").is_empty()).await;
     let result = setup.desk.of("t1").pop().unwrap();

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, HeaderMap};
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
@@ -31,6 +31,7 @@ pub async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let dialect = Dialect::of(req.path());
+    let for_one = !is_open(req.path()) && matches!(*req.method(), Method::GET | Method::HEAD);
     if !is_open(req.path()) {
         let tokens = req.app_data::<web::Data<Tokens>>();
         let secret = secret(req.headers(), dialect != Dialect::Api);
@@ -60,10 +61,15 @@ pub async fn guard(
     {
         return Ok(response.into_response(wrong_method(known, dialect)));
     }
-    Ok(match to_rewrite(&response, dialect) {
+    let mut response = match to_rewrite(&response, dialect) {
         Some(error) => response.into_response(error.response(dialect)),
         None => response,
-    })
+    };
+    if for_one && !response.headers().contains_key(CACHE_CONTROL) {
+        // A token may come in a header that no cache on the way knows for one.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(response)
 }
 
 fn one_too_many() -> ApiError {

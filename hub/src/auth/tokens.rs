@@ -15,7 +15,7 @@ use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::secret::{TokenSecret, hash};
 use crate::budget::Verdict;
-use crate::model::{Caller, Role, Token};
+use crate::model::{Caller, DurableTask, Role, Token};
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
 
@@ -81,9 +81,23 @@ pub fn check_user(name: &str) -> Result<(), InvalidUser> {
     if first && name.len() <= MAX_USER && name.bytes().all(inner) { Ok(()) } else { Err(InvalidUser) }
 }
 
+/// Tokens by the hash of their secret, and those hashes by the tokens' ids.
+#[derive(Default)]
+struct Known {
+    by_hash: HashMap<[u8; 32], Token>,
+    by_id: HashMap<String, [u8; 32]>,
+}
+
+impl Known {
+    fn add(&mut self, token: Token) {
+        self.by_id.insert(token.id.clone(), token.hash);
+        self.by_hash.insert(token.hash, token);
+    }
+}
+
 /// Every token of the hub.
 pub struct Tokens {
-    by_hash: RwLock<HashMap<[u8; 32], Token>>,
+    known: RwLock<Known>,
     /// The id of the one that is in the environment, not in the store.
     environment: Option<String>,
     revoked: watch::Sender<()>,
@@ -97,9 +111,10 @@ impl Tokens {
     /// The tokens that the store has, and `environment`'s, which is not stored.
     pub fn new(stored: Vec<Token>, environment: Option<Token>, store: Arc<dyn Store>) -> Self {
         let id = environment.as_ref().map(|token| token.id.clone());
-        let by_hash = stored.into_iter().chain(environment).map(|token| (token.hash, token)).collect();
+        let mut known = Known::default();
+        stored.into_iter().chain(environment).for_each(|token| known.add(token));
         Self {
-            by_hash: RwLock::new(by_hash),
+            known: RwLock::new(known),
             environment: id,
             revoked: watch::Sender::new(()),
             attempts: Attempts::default(),
@@ -113,13 +128,33 @@ impl Tokens {
     /// constant time all the same.
     pub fn caller(&self, secret: &str, now: Timestamp) -> Option<Caller> {
         let hash = hash(secret);
-        let tokens = self.by_hash.read();
-        let token = tokens.get(&hash)?;
-        (bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now)).then(|| Caller {
-            user: token.user.clone(),
-            role: token.role,
-            token_id: token.id.clone(),
-        })
+        let known = self.known.read();
+        let token = known.by_hash.get(&hash)?;
+        (bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now)).then(|| caller_of(token))
+    }
+
+    /// Who the token with this id stands for, if it counts.
+    pub fn holder(&self, id: &str, now: Timestamp) -> Option<Caller> {
+        let known = self.known.read();
+        let token = known.by_hash.get(known.by_id.get(id)?)?;
+        is_valid(token, now).then(|| caller_of(token))
+    }
+
+    /// Who waits for a durable task, with the role of now: the holder of the token that sent it. Of a task of an older
+    /// version it is not known which that was: then anybody with a token of its owner's, an admin's first.
+    pub fn sender(&self, task: &DurableTask, now: Timestamp) -> Option<Caller> {
+        if let Some(id) = &task.token {
+            return self.holder(id, now);
+        }
+        let known = self.known.read();
+        let of_owner = known.by_hash.values().filter(|token| token.user == task.owner);
+        let valid = of_owner.filter(|token| is_valid(token, now));
+        valid.max_by_key(|token| token.role == Role::Admin).map(caller_of)
+    }
+
+    /// Sends whenever a token is revoked.
+    pub fn revocations(&self) -> watch::Receiver<()> {
+        self.revoked.subscribe()
     }
 
     /// A token that is none came from `peer`: whether it is one too many.
@@ -145,13 +180,13 @@ impl Tokens {
     }
 
     fn is_alive(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.by_hash.read().values().any(|token| token.id == caller.token_id && is_valid(token, now))
+        self.holder(&caller.token_id, now).is_some()
     }
 
     /// The user as the first of its tokens spells it: users are told apart without case, and written in one way.
     pub fn spelling(&self, user: String) -> String {
-        let tokens = self.by_hash.read();
-        let same = tokens.values().filter(|token| token.user.eq_ignore_ascii_case(&user));
+        let known = self.known.read();
+        let same = known.by_hash.values().filter(|token| token.user.eq_ignore_ascii_case(&user));
         let first = same.min_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         first.map_or(user, |token| token.user.clone())
     }
@@ -160,7 +195,8 @@ impl Tokens {
     fn is_admins(&self, user: &str, now: Timestamp) -> bool {
         let is_same = |name: &str| name.eq_ignore_ascii_case(user);
         let is_admin = |token: &Token| token.role == Role::Admin && is_valid(token, now);
-        is_same(ADMIN) || self.by_hash.read().values().any(|token| is_admin(token) && is_same(&token.user))
+        is_same(ADMIN)
+            || self.known.read().by_hash.values().any(|token| is_admin(token) && is_same(&token.user))
     }
 
     /// Makes a token; it works when this returns, and after a restart. The secret is nowhere else.
@@ -180,7 +216,7 @@ impl Tokens {
             revoked_at: None,
         };
         self.store.write(vec![Change::PutToken(token.clone())]).await?;
-        self.by_hash.write().insert(token.hash, token.clone());
+        self.known.write().add(token.clone());
         Ok((token, secret))
     }
 
@@ -190,7 +226,8 @@ impl Tokens {
             return Err(RevokeError::Environment);
         }
         let token = {
-            let mut tokens = self.by_hash.write();
+            let mut known = self.known.write();
+            let tokens = &mut known.by_hash;
             let now = clock::now();
             let is_admin = |token: &&Token| token.role == Role::Admin && is_valid(token, now);
             let mut admins = tokens.values().filter(is_admin);
@@ -208,10 +245,14 @@ impl Tokens {
 
     /// All of them, newest first.
     pub fn list(&self) -> Vec<Token> {
-        let mut tokens: Vec<_> = self.by_hash.read().values().cloned().collect();
+        let mut tokens: Vec<_> = self.known.read().by_hash.values().cloned().collect();
         tokens.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         tokens
     }
+}
+
+fn caller_of(token: &Token) -> Caller {
+    Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone() }
 }
 
 fn is_valid(token: &Token, now: Timestamp) -> bool {

@@ -15,7 +15,7 @@ use super::open::Open;
 use super::state::{Attempt, Effect, Event};
 use crate::error::ApiError;
 use crate::limits::{Seat, Seats};
-use crate::model::{DurableTask, TaskState, UserId};
+use crate::model::{Caller, DurableTask, TaskState, UserId};
 use crate::store::ListCursor;
 use crate::watch::Counts;
 
@@ -159,6 +159,15 @@ impl Queue {
         self.book.lock().lines.targets().map(|(target, count)| (target.to_owned(), count)).collect()
     }
 
+    /// The numbers of those that wait and that `sender` knows no sender of.
+    pub(super) fn without(&self, sender: impl Fn(&DurableTask) -> Option<Caller>) -> Vec<u64> {
+        let book = self.book.lock();
+        let waiting = book.due.iter().map(|&(_, number)| number);
+        waiting
+            .filter(|number| book.open.get(number).is_some_and(|open| sender(&open.task).is_none()))
+            .collect()
+    }
+
     /// The numbers of those that have waited too long.
     pub(super) fn overdue(&self, now: Duration) -> Vec<u64> {
         let book = self.book.lock();
@@ -184,7 +193,7 @@ impl Queue {
         open.task.updated_at = crate::clock::now();
         if open.life.state().is_terminal()
             && let Some(worker) = open.worker.take()
-            && event == Event::Cancel
+            && matches!(event, Event::Cancel | Event::Revoke)
         {
             // With it goes the dispatch, and the publisher is told.
             worker.abort();

@@ -12,7 +12,7 @@ use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::state::{Attempt, Effect, Event, Life};
-use super::work::{end, work};
+use super::work::{Taken, end, work};
 use super::{CRASHED, EXPIRED, HUB_RESTARTED};
 use crate::agents;
 use crate::clock::{self, Now};
@@ -51,6 +51,9 @@ pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), Stor
 
 /// Claims tasks for publishers that have room, for as long as the hub runs.
 pub async fn drive(hub: Arc<Hub>) {
+    let mut revoked = hub.tokens.revocations();
+    // What waited while the hub was down may have lost its token, too.
+    revoked.mark_changed();
     loop {
         let depth = hub.queue.depth();
         hub.watch.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
@@ -58,8 +61,18 @@ pub async fn drive(hub: Arc<Hub>) {
             // Nothing waits: what goes on at the publishers is of no matter.
             hub.queue.came.notified().await;
         } else {
-            // Either way, look.
-            let _ = timeout(LOOK, hub.queue.came.notified()).await;
+            // Whatever comes of it, look.
+            tokio::select! {
+                _ = timeout(LOOK, hub.queue.came.notified()) => (),
+                _ = revoked.changed() => revoked.mark_changed(),
+            }
+        }
+        if revoked.has_changed().unwrap_or(false) {
+            revoked.mark_unchanged();
+            let now = clock::now();
+            for number in hub.queue.without(|task| hub.tokens.sender(task, now)) {
+                end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
+            }
         }
         let now = hub.now().mono;
         for number in hub.queue.overdue(now) {
@@ -112,9 +125,15 @@ fn claim(hub: &Arc<Hub>, targets: &[String], own: bool) {
 
 /// Claims one task, if there is room for it. `false` if there is none.
 fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
-    let Some((caller, name)) = hub.queue.with(number, |open| (open.caller(), open.task.target.clone()))
-    else {
+    let known = hub
+        .queue
+        .with(number, |open| (hub.tokens.sender(&open.task, clock::now()), open.task.target.clone()));
+    let Some((caller, name)) = known else {
         // It was taken back meanwhile.
+        return true;
+    };
+    let Some(caller) = caller else {
+        end(hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
         return true;
     };
     let Some((target, candidate, place)) = choose(hub, &caller, &name, own) else { return false };
@@ -128,7 +147,22 @@ fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
     let Some(Some((attempt, task))) = claimed else { return true };
     let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
     hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
-    let work = work(hub.clone(), number, attempt, task, target, candidate, place);
+    let ended = {
+        let (hub, caller) = (hub.clone(), caller.clone());
+        async move {
+            hub.tokens.ended(&caller).await;
+            end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
+        }
+    };
+    let taken = Taken { caller, target, candidate, place };
+    let work = work(hub.clone(), number, attempt, task, taken);
+    let work = async move {
+        tokio::select! {
+            biased;
+            () = ended => (),
+            () = work => (),
+        }
+    };
     let worker = actix_rt::spawn(contained(hub.clone(), number, attempt, work));
     hub.queue.set_worker(number, worker.abort_handle());
     true
@@ -251,7 +285,7 @@ mod tests {
         DurableTask {
             id: id.into(),
             owner: "alice".into(),
-            role: Role::Member,
+            token: None,
             target: "nobody".into(),
             state: TaskState::Pending,
             request: Some("{}".into()),

@@ -44,6 +44,9 @@ pub(super) async fn run(
     loop {
         tried.insert(candidate.name.clone());
         let began = async {
+            if let Some(error) = inference.body.refused_by(&inference.caller.user, &candidate) {
+                return Err(Outcome::Failed(error));
+            }
             if candidate.asleep {
                 wake(hub, &candidate).await.map_err(Outcome::Failed)?;
                 candidate.asleep = false;

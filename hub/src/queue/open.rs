@@ -10,7 +10,7 @@ use super::chunks::{Batch, Chunks};
 use super::state::Life;
 use crate::error::ApiError;
 use crate::limits::{Held, Seat};
-use crate::model::{Caller, DurableTask};
+use crate::model::DurableTask;
 use crate::registry::Candidate;
 use crate::relay::Call;
 use crate::store::ListCursor;
@@ -90,11 +90,6 @@ impl Open {
         self.task.llm = shown.then(|| candidate.name.clone());
         self.task.session = candidate.session.clone().filter(|_| shown);
         self.taker = Some(candidate.clone());
-    }
-
-    /// Who it is run for.
-    pub(super) fn caller(&self) -> Caller {
-        Caller { user: self.task.owner.clone(), role: self.task.role, token_id: self.task.id.clone() }
     }
 
     pub(super) fn cursor(&self) -> ListCursor {

@@ -24,6 +24,8 @@ pub enum Event {
     Lose(Attempt),
     /// The caller does not want it any more.
     Cancel,
+    /// The token that sent it does not count any more.
+    Revoke,
     /// It waited for too long.
     Expire,
     /// The hub started again and finds the task as it was.
@@ -104,17 +106,21 @@ impl Life {
                 Effect::Requeued
             }
             Event::Fail(_) | Event::Lose(_) => self.end(Error, None),
-            Event::Cancel if !self.state.is_terminal() => {
+            Event::Cancel | Event::Revoke if !self.state.is_terminal() => {
                 let at_work = matches!(self.state, Claimed | Running);
-                self.end(Cancelled, at_work.then_some(self.attempt))
+                let state = if event == Event::Cancel { Cancelled } else { Error };
+                self.end(state, at_work.then_some(self.attempt))
             }
             Event::Expire if self.state == Pending => self.end(Error, None),
             // A claimed one may have been worked on for long: whether its first byte is on the way nobody knows any
             // more, so it counts as if it were.
             Event::Restart if matches!(self.state, Claimed | Running) => self.end(Error, None),
-            Event::Claim | Event::Chunk(_) | Event::Cancel | Event::Expire | Event::Restart => {
-                Effect::Nothing
-            }
+            Event::Claim
+            | Event::Chunk(_)
+            | Event::Cancel
+            | Event::Revoke
+            | Event::Expire
+            | Event::Restart => Effect::Nothing,
         }
     }
 
@@ -145,6 +151,7 @@ mod tests {
             1 => attempt.clone().prop_map(Event::Fail),
             2 => attempt.prop_map(Event::Lose),
             1 => Just(Event::Cancel),
+            1 => Just(Event::Revoke),
             1 => Just(Event::Expire),
             1 => Just(Event::Restart),
         ]
@@ -176,7 +183,7 @@ mod tests {
                 }
                 Effect::Ended { state, stop } => {
                     assert!(state.is_terminal());
-                    let told = matches!(event, Event::Cancel).then_some(self.open).flatten();
+                    let told = matches!(event, Event::Cancel | Event::Revoke).then_some(self.open).flatten();
                     assert_eq!(stop, told, "whoever still works is stopped, nobody else is");
                     self.endings.push(state);
                     self.open = None;

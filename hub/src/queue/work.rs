@@ -27,16 +27,17 @@ const REST: Duration = Duration::from_secs(1);
 /// Between two looks whether an end is written down, while the store cannot be written.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Who waits for a claimed task, and who takes it.
+pub(super) struct Taken {
+    pub(super) caller: Caller,
+    pub(super) target: Target,
+    pub(super) candidate: Candidate,
+    pub(super) place: Reservation,
+}
+
 /// Runs a claimed task.
-pub(super) async fn work(
-    hub: Arc<Hub>,
-    number: u64,
-    attempt: Attempt,
-    task: DurableTask,
-    target: Target,
-    candidate: Candidate,
-    place: Reservation,
-) {
+pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: DurableTask, taken: Taken) {
+    let Taken { caller, target, candidate, place } = taken;
     let mut held = hub.out_of(&task.owner).none();
     let known = hub.queue.with(number, |open| open.size).flatten();
     if held.grow(known.unwrap_or(0)).is_err() {
@@ -63,7 +64,6 @@ pub(super) async fn work(
     if written.await.is_err() {
         return requeue(&hub, number, attempt, Some(request));
     }
-    let caller = Caller { user: task.owner.clone(), role: task.role, token_id: task.id.clone() };
     let body = match prepare(&hub, &caller, &task, request.clone()).await {
         Ok(body) => body,
         Err(error) => {

@@ -41,6 +41,10 @@ pub struct LlmSpec {
     /// Who may see it. Everybody, if a new row does not say.
     #[serde(default)]
     pub visibility: Option<Visibility>,
+    /// Whether those who are not its owner may have the upstream fetch addresses, run tools and keep answers. Left out
+    /// in an update, it stays.
+    #[serde(default)]
+    pub allow_remote_urls: Option<bool>,
 }
 
 /// A public agent as it is asked for.
@@ -111,6 +115,9 @@ pub struct SessionView {
     pub created_at: Timestamp,
 }
 
+/// A row after an update, and a warning of what was not kept.
+type Updated = (Llm, Option<&'static str>);
+
 impl Registry {
     /// Makes a public row.
     pub fn create_llm(
@@ -155,6 +162,7 @@ impl Registry {
             updated_at: now.wall,
             upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
             timeout_seconds: None,
+            allow_remote_urls: spec.allow_remote_urls.unwrap_or(false),
         };
         self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
@@ -169,7 +177,7 @@ impl Registry {
         name: &str,
         spec: LlmSpec,
         now: Now,
-    ) -> Result<(Llm, Vec<Change>), CurateError> {
+    ) -> Result<(Updated, Vec<Change>), CurateError> {
         let held = self.llm(caller, name).ok_or(CurateError::Unknown)?.clone();
         admins_only(caller)?;
         same_name(name, spec.name.as_deref())?;
@@ -178,7 +186,12 @@ impl Registry {
             return Err(CurateError::Conflict(texts::published_elsewhere(name)));
         };
         self.may_have_pool(caller, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
-        let api_key = spec.api_key.or(upstream.api_key).filter(|key| !key.is_empty());
+        let had_key = upstream.api_key.is_some();
+        let url = spec.url.unwrap_or_else(|| upstream.url.clone());
+        // Whoever may write an address must not read the key by it.
+        let kept = upstream.api_key.filter(|_| is_same_server(&upstream.url, &url));
+        let dropped = spec.api_key.is_none() && kept.is_none() && had_key;
+        let api_key = spec.api_key.or(kept).filter(|key| !key.is_empty());
         let llm = Llm {
             provider_type: spec.provider_type,
             model: spec.model,
@@ -187,13 +200,14 @@ impl Registry {
             pool_name: spec.pool_name,
             visibility: spec.visibility.unwrap_or(held.visibility),
             updated_at: now.wall,
-            upstream: Some(Upstream { url: spec.url.unwrap_or(upstream.url), api_key }),
+            upstream: Some(Upstream { url, api_key }),
+            allow_remote_urls: spec.allow_remote_urls.unwrap_or(held.allow_remote_urls),
             ..held
         };
         self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
         let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
-        Ok((llm, changes))
+        Ok(((llm, dropped.then_some(KEY_DROPPED)), changes))
     }
 
     /// Deletes a public row, or a virtual one that nobody publishes now.
@@ -384,6 +398,21 @@ fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), CurateError> {
         spec.url.as_deref().map_or(Ok(()), check_url)
     };
     check().map_err(CurateError::Invalid)
+}
+
+/// Told after an update that takes the upstream's key away.
+const KEY_DROPPED: &str =
+    "the url names another server: its key was not kept, send apiKey again if it needs one";
+
+/// Whether a key for one URL may be sent to the other: the same scheme, host and port.
+fn is_same_server(one: &str, other: &str) -> bool {
+    let server = |url: &str| {
+        let uri: actix_web::http::Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+    };
+    server(one).is_some_and(|one| server(other) == Some(one))
 }
 
 /// A URL that a key can be sent to: of a host, with nothing secret in it, since rows show it.

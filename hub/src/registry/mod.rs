@@ -21,7 +21,7 @@ pub use absence::Absence;
 pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use feed::{News, Seen};
 pub use live::LiveLlm;
-pub use pick::{Candidate, Pick, Report};
+pub use pick::{BackendFor, Candidate, Pick, Report};
 pub use register::{MAX_ENTRIES, Refusal, Registered, check};
 pub use session::{Beat, BeatRefusal, Opened, UnknownSession};
 pub use shown::Place;

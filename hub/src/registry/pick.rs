@@ -34,6 +34,15 @@ pub struct Report {
     pub paused_until: Option<Timestamp>,
 }
 
+/// Who may ask a backend to fetch, run and keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendFor {
+    /// The row's owner.
+    Owner,
+    /// Whoever may call it (`allowRemoteUrls`).
+    All,
+}
+
 /// A row that was chosen, as it was then.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -61,6 +70,8 @@ pub struct Candidate {
     pub full: bool,
     /// A public row's upstream.
     pub upstream: Option<Upstream>,
+    /// Who may ask its backend for more than an answer.
+    pub backend_for: BackendFor,
     /// Silence of its backend that its publisher bears, where it said so.
     pub timeout: Option<Duration>,
 }
@@ -136,6 +147,7 @@ impl Registry {
             asleep: entry.llm.status == Status::Hibernating,
             full: entry.is_full(),
             upstream: entry.llm.upstream.clone(),
+            backend_for: if entry.llm.allow_remote_urls { BackendFor::All } else { BackendFor::Owner },
             timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         }))
     }

@@ -142,6 +142,7 @@ fn entry(spec: &Spec) -> ProviderEntry {
         pool_name: spec.pool.map(|pool| NAMES[pool].into()),
         visibility: spec.visibility,
         timeout_seconds: None,
+        allow_remote_urls: false,
         initial_status: if spec.asleep { Status::Hibernating } else { Status::Active },
     }
 }

@@ -221,6 +221,7 @@ impl Llm {
             provider_session_id: self.session.clone(),
             created_at: self.created_at,
             updated_at: self.updated_at,
+            allow_remote_urls: self.allow_remote_urls,
             url: None,
         }
     }

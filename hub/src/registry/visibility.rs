@@ -45,6 +45,7 @@ fn row() -> impl Strategy<Value = Llm> {
             updated_at: Timestamp(1),
             upstream: Some(Upstream { url: "http://h/v1".into(), api_key: None }),
             timeout_seconds: None,
+            allow_remote_urls: false,
         },
     )
 }

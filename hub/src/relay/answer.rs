@@ -27,6 +27,7 @@ use crate::clock;
 use crate::core::Hub;
 use crate::error::{ApiError, Dialect, ErrorKind, retry_after};
 use crate::limits::Held;
+use crate::model::Caller;
 use crate::random;
 
 /// In which form a caller reads its answer.
@@ -44,13 +45,16 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
     let call = Call::new(&hub, &request)?;
     let keepalive = hub.options.timings.keepalive_interval;
     if !request.streaming {
-        let reply = noted(&call, run(&hub, &request, &call).await)?;
+        let reply = noted(&call, while_valid(&hub, &request.caller, run(&hub, &request, &call)).await)?;
         return Ok(respond(reply, style, call, None, &hub, &request));
     }
     let request = Arc::new(request);
     let mut waiting: Waiting = Box::pin({
         let (hub, request, call) = (hub.clone(), request.clone(), call.clone());
-        async move { unfolded(run(&hub, &request, &call).await?, request.endpoint).await }
+        async move {
+            let reply = async { unfolded(run(&hub, &request, &call).await?, request.endpoint).await };
+            while_valid(&hub, &request.caller, reply).await
+        }
     });
     if keepalive.is_zero() {
         let reply = noted(&call, waiting.await)?;
@@ -62,6 +66,19 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
             Ok(respond(reply, style, call, Some(keepalive), &hub, &request))
         }
         Err(_) => Ok(stream(State::Opening(waiting), style, call, Some(keepalive), &hub, &request)),
+    }
+}
+
+/// What comes of `answer`, unless the caller's token ends before: then it is dropped, and with it what it has begun.
+async fn while_valid<T>(
+    hub: &Hub,
+    caller: &Caller,
+    answer: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    tokio::select! {
+        biased;
+        () = hub.tokens.ended(caller) => Err(ApiError::revoked()),
+        answer = answer => answer,
     }
 }
 
@@ -154,6 +171,8 @@ pub struct Answer {
     writing: Held,
     /// Resolves when the caller's token does not count any more.
     revoked: Pin<Box<dyn Future<Output = ()>>>,
+    /// How often more was asked for.
+    asked: u32,
 }
 
 struct Keepalive {
@@ -177,6 +196,8 @@ enum State {
     Over,
 }
 
+/// Pieces between two looks whether the caller's token still counts, where none is waited for.
+const LOOK_EVERY: u32 = 32;
 const LOST: &str = "the publisher was lost in the middle of its answer";
 
 fn stream(
@@ -215,6 +236,7 @@ fn stream(
             keepalive,
             writing: Held::default(),
             revoked,
+            asked: 0,
         })
 }
 
@@ -291,6 +313,15 @@ impl Stream for Answer {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // More is wanted when what was given before is written.
         self.writing = Held::default();
+        self.asked = self.asked.wrapping_add(1);
+        // A stream of which something is always there would never come to the look at its end.
+        if self.asked.is_multiple_of(LOOK_EVERY)
+            && !matches!(self.state, State::Over)
+            && self.revoked.as_mut().poll(cx).is_ready()
+        {
+            let written = self.fail(&ApiError::revoked());
+            return Poll::Ready(Some(Ok(written)));
+        }
         loop {
             let written = match &mut self.state {
                 State::Over => return Poll::Ready(None),
@@ -320,8 +351,7 @@ impl Stream for Answer {
             }
         }
         if self.revoked.as_mut().poll(cx).is_ready() {
-            let revoked = ApiError::new(ErrorKind::Unauthorized, "the token is not valid any more");
-            let written = self.fail(&revoked);
+            let written = self.fail(&ApiError::revoked());
             return Poll::Ready(Some(Ok(written)));
         }
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };

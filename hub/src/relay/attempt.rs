@@ -12,6 +12,7 @@ use wire::openai::Usage;
 use wire::sse::write_event;
 use wire::task::{Cancel, Endpoint, infer_frame, wake_data};
 
+use super::answer::refusal;
 use super::body::RequestBody;
 use super::capacity::Reservation;
 use super::lane::Lane;
@@ -20,7 +21,7 @@ use super::tasks::{Ending, Live};
 use super::whole::Body;
 use crate::channels::{Dispatch, Event};
 use crate::core::Hub;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::limits::Held;
 use crate::model::UserId;
 use crate::random;
@@ -63,6 +64,15 @@ const MAX_LIVE: usize = 65_536;
 const ENVELOPE: usize = 32;
 
 impl Piece {
+    /// A whole answer, as its publisher gave it. A refusal of whoever called is none of the caller's.
+    pub(super) fn answer(status: u16, body: Body, held: Held, retry_after: Option<u32>) -> Self {
+        if is_about_a_key(status) {
+            Self::Error(refusal(status, body.get()))
+        } else {
+            Self::Answer { status, body, held, retry_after }
+        }
+    }
+
     /// Its bytes.
     pub(super) fn size(&self) -> usize {
         match self {

@@ -1,13 +1,19 @@
 //! A caller's request as it passes through: read once, looked at in three places, copied where it is small.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{quote, spans};
+use wire::json::{quote, reaching_spans};
+use wire::reach::Reach;
 use wire::task::Endpoint;
 
 use crate::error::ApiError;
+use crate::heavy::heavy;
+use crate::model::UserId;
+use crate::registry::{BackendFor, Candidate};
 
 /// Most times that a body may name its model: readers take the last one, each of them is replaced.
 const MOST_MODELS: usize = 16;
@@ -20,6 +26,17 @@ pub struct RequestBody {
     models: Vec<Range<usize>>,
     /// The value of the last `stream`.
     stream: Option<Range<usize>>,
+    /// What it asks for beyond an answer, if anything.
+    reach: Option<Arc<Reach>>,
+    /// The agent whose words are in it.
+    agent: Option<Arc<ByAgent>>,
+}
+
+/// An agent's part in a request.
+struct ByAgent {
+    owner: UserId,
+    /// What the request asked for before it had that part.
+    asked: Option<Arc<Reach>>,
 }
 
 /// A prompt is nobody's to print.
@@ -35,13 +52,56 @@ impl RequestBody {
         if std::str::from_utf8(&text).is_err() {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
-        let [models, mut streams] = spans(&mut text, ["model", "stream"])
+        let ([models, mut streams], reach) = reaching_spans(&mut text, ["model", "stream"])
             .map_err(|error| ApiError::bad_request(format!("the request's body is {error}")))?;
         if models.len() > MOST_MODELS {
             let text = format!("the request's body has 'model' more than {MOST_MODELS} times");
             return Err(ApiError::bad_request(text));
         }
-        Ok(Self { text: text.into(), models, stream: streams.pop() })
+        let reach = (!reach.is_plain()).then(|| Arc::new(reach));
+        Ok(Self { text: text.into(), models, stream: streams.pop(), reach, agent: None })
+    }
+
+    /// This request as an agent of `owner` made it of `asked`.
+    #[must_use]
+    pub fn by_agent(self, owner: UserId, asked: &Self) -> Self {
+        Self { agent: Some(Arc::new(ByAgent { owner, asked: asked.reach.clone() })), ..self }
+    }
+
+    /// What it asks for beyond an answer that a row of `owner` gives to its owner only, where `user` calls: what an
+    /// agent of the row's owner adds is its owner's word, what another's adds is not the caller's.
+    fn reach_of(&self, user: &str, owner: &str) -> Option<&Reach> {
+        let reach = match &self.agent {
+            Some(agent) if agent.owner != owner => &self.reach,
+            _ if user == owner => return None,
+            Some(agent) => &agent.asked,
+            None => &self.reach,
+        };
+        reach.as_deref()
+    }
+
+    /// Why it may not go to the row that was chosen.
+    pub fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
+        let reach =
+            self.reach_of(user, &candidate.owner).filter(|_| candidate.backend_for == BackendFor::Owner)?;
+        let refused = reach.refused.as_ref()?;
+        Some(ApiError::bad_request(refused.text(candidate.shown())).about(&refused.param))
+    }
+
+    /// What of it goes to that row: without the tools that run there, and that it can do without.
+    pub(super) async fn for_row(&self, user: &str, candidate: &Candidate) -> Result<Cow<'_, Self>, ApiError> {
+        if let Some(error) = self.refused_by(user, candidate) {
+            return Err(error);
+        }
+        if candidate.backend_for == BackendFor::All || self.reach_of(user, &candidate.owner).is_none() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let whole = self.clone();
+        let rest = heavy(self.size(), move || {
+            let less = whole.reach.as_ref().and_then(|reach| reach.without_tools(whole.as_str()));
+            less.map(|text| Self::parse(text.into())).transpose()
+        });
+        Ok(rest.await?.map_or(Cow::Borrowed(self), Cow::Owned))
     }
 
     /// Its size in bytes.

@@ -4,7 +4,7 @@
 use wire::row::Timestamp;
 use wire::texts::{self, Fixed};
 
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::registry::Absence;
 
 /// The error that a caller gets for a failed task whose publisher says `message`.
@@ -16,6 +16,7 @@ pub(crate) fn failure(message: impl Into<String>) -> ApiError {
         Some(Fixed::BackendRefusedKey) => ErrorKind::BackendKey,
         Some(Fixed::NotRegistered) => ErrorKind::NotPublished,
         Some(Fixed::WakeFailed) => ErrorKind::WakeFailed,
+        Some(Fixed::BackendAnswered(status)) if is_about_a_key(status) => ErrorKind::PublisherRefused,
         Some(Fixed::BackendAnswered(status)) => return ApiError::backend(status, message),
         Some(Fixed::AlreadyAnswered) | None => ErrorKind::BadGateway,
     };
@@ -61,6 +62,7 @@ mod tests {
             (texts::wake_recipe_failed("wake command timed out"), 503, "wake_failed"),
             (texts::did_not_come_up("a", 5), 503, "wake_failed"),
             (texts::backend_answered(418, "a teapot"), 418, "backend_error"),
+            (texts::backend_answered(407, "a proxy"), 502, "publisher_refused"),
             (texts::ALREADY_ANSWERED.to_owned(), 502, "upstream_error"),
             ("out of memory".to_owned(), 502, "upstream_error"),
         ] {

@@ -121,7 +121,11 @@ async fn try_members(
         };
         tried.insert(candidate.name.clone());
         wakes.set(candidate.asleep);
-        let woken = if candidate.asleep { wake(hub, &candidate).await } else { Ok(()) };
+        let woken = match request.body.refused_by(&request.caller.user, &candidate) {
+            Some(error) => Err(error),
+            None if candidate.asleep => wake(hub, &candidate).await,
+            None => Ok(()),
+        };
         wakes.set(false);
         let outcome = match woken {
             Ok(()) => try_one(hub, request, call, &candidate, place).await,
@@ -244,12 +248,13 @@ pub(crate) async fn try_one(
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     let model = request.set_model.then_some(candidate.model.as_str());
-    let work = Work::Infer { streaming, endpoint, request: &request.body, model, headers: &request.headers };
+    let body = request.body.for_row(&request.caller.user, candidate).await?;
+    let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
     let (mut attempt, lane) =
         Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
     if let Some(upstream) = &candidate.upstream {
-        let upstream = UpstreamCall::new(upstream, candidate, request)?;
+        let upstream = UpstreamCall::new(upstream, candidate, request, &body)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));
     } else {
         // The publisher's end alone is left: it is the end of the pieces.

@@ -195,7 +195,7 @@ async fn finish(
     let mut pieces = Vec::with_capacity(2);
     match result {
         Submission::Answer { status, body, retry_after } => {
-            pieces.push(Piece::Answer { status, body, held, retry_after });
+            pieces.push(Piece::answer(status, body, held, retry_after));
         }
         Submission::Error(error) => {
             pieces.push(Piece::Error(failure(error.message).retry_after(error.retry_after)));

@@ -59,12 +59,13 @@ impl UpstreamCall {
         upstream: &Upstream,
         candidate: &Candidate,
         request: &Request,
+        body: &RequestBody,
     ) -> Result<Self, ApiError> {
         Ok(Self {
             backend: backend(upstream, &candidate.provider_type)?,
             endpoint: request.endpoint,
             streaming: request.streaming,
-            body: request.body.clone(),
+            body: body.clone(),
             model: candidate.model.clone(),
             headers: request.headers.clone(),
         })
@@ -118,7 +119,7 @@ async fn whole(status: u16, body: String, retry_after: Option<u32>) -> Piece {
         Ok(Body::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
     };
     match heavy(size, work).await {
-        Ok(body) => Piece::Answer { status, body, held: Held::default(), retry_after },
+        Ok(body) => Piece::answer(status, body, Held::default(), retry_after),
         Err(error) => Piece::Error(error),
     }
 }

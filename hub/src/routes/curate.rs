@@ -2,6 +2,8 @@
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, post, put};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use wire::row::LlmRow;
 
 use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
@@ -22,6 +24,15 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .route("/api/v1/agents", post().to(create_agent))
         .route("/api/v1/agents/{name}", put().to(update_agent))
         .route("/api/v1/agents/{name}", delete().to(delete_agent));
+}
+
+/// A row that was changed, and what was not done as its caller may have meant it.
+#[derive(Serialize)]
+struct Updated {
+    #[serde(flatten)]
+    row: LlmRow,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'static str>,
 }
 
 async fn create_llm(
@@ -56,9 +67,13 @@ async fn update_llm(
         hub.offer(registry, &name);
         Ok(done)
     });
-    let (llm, written): (Llm, _) = done.map_err(|error| refused(error, LLM, &name))?;
+    let ((llm, warning), written): ((Llm, _), _) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
-    Ok(HttpResponse::Ok().json(llm.row_for(&caller)))
+    if warning.is_some() {
+        log::warn!("{} gave LLM {} another server: its key was not kept", caller.user, llm.name);
+    }
+    let warnings = warning.into_iter().collect();
+    Ok(HttpResponse::Ok().json(Updated { row: llm.row_for(&caller), warnings }))
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {

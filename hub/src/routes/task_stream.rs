@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::unfold;
 use tokio::time::timeout;
 use wire::json::quote;
@@ -102,6 +102,9 @@ impl Reader {
         // More is wanted when what was given before is written.
         self.held = Held::default();
         loop {
+            if (&mut self.end).now_or_never().is_some() {
+                return None;
+            }
             match self.source {
                 Source::Over => return None,
                 Source::Book => match self.hub.queue.peek(&self.caller, &self.id, self.seen) {

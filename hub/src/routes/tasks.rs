@@ -92,7 +92,7 @@ async fn create(
     let task = DurableTask {
         id: random::id("task"),
         owner: caller.user,
-        role: caller.role,
+        token: Some(caller.token_id),
         target: wanted.llm,
         state: TaskState::Pending,
         request: Some(wanted.request.as_str().to_owned()),

@@ -45,12 +45,12 @@ fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
 fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
     let sql = "INSERT INTO llms (id, name, type, model, tier, description, kind, status, declared,
         last_heartbeat_at, inactive_since, pool_name, visibility, owner, session, registered, created_at, updated_at,
-        upstream_url, upstream_key, timeout_seconds)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+        upstream_url, upstream_key, timeout_seconds, allow_remote_urls)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
         ON CONFLICT (id) DO UPDATE SET name = ?2, type = ?3, model = ?4, tier = ?5, description = ?6, kind = ?7,
         status = ?8, declared = ?9, last_heartbeat_at = ?10, inactive_since = ?11, pool_name = ?12, visibility = ?13,
         owner = ?14, session = ?15, registered = ?16, created_at = ?17, updated_at = ?18, upstream_url = ?19,
-        upstream_key = ?20, timeout_seconds = ?21";
+        upstream_key = ?20, timeout_seconds = ?21, allow_remote_urls = ?22";
     let upstream = llm.upstream.as_ref();
     let values = params![
         llm.id,
@@ -74,6 +74,7 @@ fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
         upstream.map(|upstream| &upstream.url),
         upstream.and_then(|upstream| upstream.api_key.as_ref()),
         llm.timeout_seconds,
+        llm.allow_remote_urls,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -102,6 +103,7 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
         updated_at: time(row, "updated_at")?,
         upstream: url.map(|url| Upstream { url, api_key }),
         timeout_seconds: row.get("timeout_seconds")?,
+        allow_remote_urls: row.get("allow_remote_urls")?,
     })
 }
 

@@ -162,7 +162,12 @@ const MIGRATIONS: &[&str] = &["
     END;
     -- Those of one owner that ended first.
     CREATE INDEX tasks_ended_first ON tasks (owner, updated_at) WHERE state IN ('completed', 'error', 'cancelled');
-")];
+"), "
+    -- The token that sent a task.
+    ALTER TABLE tasks ADD COLUMN token TEXT;
+", "
+    ALTER TABLE llms ADD COLUMN allow_remote_urls INTEGER NOT NULL DEFAULT 0;
+"];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
@@ -223,7 +228,7 @@ mod tests {
             let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
             assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
             let task = rows::all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);
-            assert_eq!((task.error.as_deref(), task.code), (Some("it broke"), None));
+            assert_eq!((task.error.as_deref(), task.code, task.token), (Some("it broke"), None, None));
             let audit = rows::all(&conn, "SELECT * FROM audit", [], rows::audit).unwrap().remove(0);
             assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
         }

@@ -5,7 +5,7 @@ use wire::row::Timestamp;
 
 use super::rows::{self, Result, maybe_count, time, word};
 use super::schema::size_of_row;
-use crate::model::{DurableTask, Role, TaskState};
+use crate::model::{DurableTask, TaskState};
 
 /// What a task counts for besides its texts: its row, and its places in the indexes.
 const ROW: u64 = 512;
@@ -17,7 +17,7 @@ const STEP_BYTES: u64 = 8 << 20;
 macro_rules! ended {
     ($of:literal) => {
         concat!(
-            "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session, result_status,
+            "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session, result_status,
             NULL AS result_body, error, code, created_at, updated_at FROM tasks
             WHERE state IN ('completed', 'error', 'cancelled') AND (created_at, id) < (?1, ?2) ",
             $of,
@@ -32,11 +32,11 @@ pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
 
 /// Durable tasks that have not ended, without their requests: they can be large, and there may be many.
 pub(super) const OPEN: &str =
-    "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session,
+    "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session,
     NULL AS result_status, NULL AS result_body, error, code, created_at, updated_at FROM tasks
     WHERE state NOT IN ('completed', 'error', 'cancelled') ORDER BY seq";
 /// One task, without request and result. Of a large value only the length is read.
-pub(super) const HEAD: &str = "SELECT seq, id, owner, role, target, state, NULL AS request, streaming, llm, session,
+pub(super) const HEAD: &str = "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session,
     result_status, iif(octet_length(result_body) IS NULL, NULL, '') AS result_body, error, code, created_at, updated_at,
     octet_length(result_body) AS result_size FROM tasks WHERE id = ?1";
 
@@ -116,16 +116,17 @@ fn delete_some(conn: &Connection, sql: &str, params: impl rusqlite::Params, enou
 }
 
 pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
-    let sql = "INSERT INTO tasks (id, owner, role, target, state, request, streaming, llm, session, result_status,
-        result_body, error, created_at, updated_at, code)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-        ON CONFLICT (id) DO UPDATE SET owner = ?2, role = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
+    // The role of then is an older version's: nobody reads it.
+    let sql = "INSERT INTO tasks (id, owner, token, target, state, request, streaming, llm, session, result_status,
+        result_body, error, created_at, updated_at, code, role)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 'member')
+        ON CONFLICT (id) DO UPDATE SET owner = ?2, token = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
         llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
         updated_at = ?14, code = ?15";
     let values = params![
         task.id,
         task.owner,
-        task.role.as_str(),
+        task.token,
         task.target,
         task.state.as_str(),
         task.request,
@@ -148,7 +149,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
     Ok(DurableTask {
         id: row.get("id")?,
         owner: row.get("owner")?,
-        role: word(row, "role", Role::parse)?,
+        token: row.get("token")?,
         target: row.get("target")?,
         state: word(row, "state", TaskState::parse)?,
         request: row.get("request")?,

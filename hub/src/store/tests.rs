@@ -43,6 +43,7 @@ fn llm(id: &str, name: &str) -> Llm {
         updated_at: Timestamp(-2),
         upstream: Some(Upstream { url: "http://h/v1".into(), api_key: Some("k".into()) }),
         timeout_seconds: Some(120),
+        allow_remote_urls: true,
     }
 }
 
@@ -77,7 +78,7 @@ fn task(id: &str, state: TaskState) -> DurableTask {
     DurableTask {
         id: id.into(),
         owner: "alice".into(),
-        role: Role::Member,
+        token: Some("tok-1".into()),
         target: "a".into(),
         state,
         request: (!state.is_terminal()).then(|| r#"{"messages":[]}"#.into()),

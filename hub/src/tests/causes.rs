@@ -173,6 +173,63 @@ async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
     hub.stop().await;
 }
 
+/// A publisher that is refused says nothing about its caller's token: no SDK may take it for a wrong key, in no dialect,
+/// whole or streamed, before the first content or in the middle.
+#[actix_rt::test]
+async fn a_publisher_that_is_refused_is_not_its_callers_wrong_key() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
+    for status in [401, 403, 407] {
+        let in_words = json!({ "error": format!("backend answered {status}: seat taken") });
+        for (path, body, code) in [
+            ("/v1/chat/completions", chat("a", false), "/error/code"),
+            ("/v1/chat/completions", chat("a", true), "/error/code"),
+            ("/v1/messages", chat("a", true), "/error/code"),
+            ("/v1/responses", chat("a", false), "/error/code"),
+            ("/api/v1/llms/a/infer", chat("a", false), "/code"),
+        ] {
+            let named =
+                json!({ "status": status, "body": { "error": { "message": "seat taken", "code": "x" } } });
+            for result in [&named, &in_words] {
+                let ask = hub.ask("POST", path).body(body.clone());
+                let (mut answer, ()) = futures_util::join!(ask.open(), async {
+                    let task = publisher.task().await;
+                    assert_eq!(publisher.post(&hub, &task, result).await, 200);
+                });
+                let text = answer.rest().await;
+                assert_eq!(answer.status, 502, "{path} {result}: {text}");
+                assert!(!answer.head.contains("www-authenticate"), "{}", answer.head);
+                let body: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(body.pointer(code), Some(&json!("publisher_refused")), "{path} {result}: {text}");
+                assert!(text.contains("seat taken"), "{text}");
+            }
+        }
+        let ask = hub.ask("POST", "/v1/responses").body(chat("a", true));
+        let (mut answer, ()) = futures_util::join!(ask.open(), async {
+            let task = publisher.task().await;
+            let piece = json!({ "chunk": { "data": r#"{"type":"response.in_progress"}"# } });
+            assert_eq!(publisher.post(&hub, &task, &piece).await, 200);
+            assert_eq!(publisher.post(&hub, &task, &in_words).await, 200);
+        });
+        let text = answer.rest().await;
+        assert!(text.contains(r#""code":"publisher_refused""#), "{text}");
+        let (_, rows) = hub.ask("GET", "/api/v1/audit?limit=1").json().await;
+        assert_eq!((&rows[0]["status"], &rows[0]["code"]), (&json!(502), &json!("publisher_refused")));
+
+        let body = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
+        let (_, task) = hub.ask("POST", "/api/v1/inference-tasks").body(body).json().await;
+        let dispatch = publisher.task().await;
+        let named = json!({ "status": status, "body": { "error": "seat taken" } });
+        assert_eq!(publisher.post(&hub, &dispatch, &named).await, 200);
+        let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
+        super::support::eventually("the task has its end", async || {
+            hub.ask("GET", path.clone()).json().await.1["code"] == "publisher_refused"
+        })
+        .await;
+    }
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_users_own_limit_says_when_to_come_again() {
     let hub = hub_with(|options| options.limits.open_tasks = 0).await;

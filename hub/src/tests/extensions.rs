@@ -14,7 +14,7 @@ async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     assert_eq!(publisher.open(&hub, None).await, json!({}));
     let hello = publisher.open(&hub, Some("cancel, nonsense")).await;
-    let all = ["cancel", "result-stream", "chunk-seq", "status", "drain", "endpoints"];
+    let all = ["cancel", "result-stream", "chunk-seq", "status", "drain", "endpoints", "guard"];
     assert_eq!(hello["features"], json!(all));
     assert!(hello["streamId"].is_string());
     hub.stop().await;

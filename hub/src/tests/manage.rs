@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub};
+use crate::model::{Caller, Role};
 
 async fn make_token(hub: &TestHub, body: Value) -> (u16, Value) {
     hub.ask("POST", "/api/v1/tokens").body(body.to_string()).json().await
@@ -11,6 +12,10 @@ async fn make_token(hub: &TestHub, body: Value) -> (u16, Value) {
 
 async fn make_llm(hub: &TestHub, body: &Value) -> (u16, Value) {
     hub.ask("POST", "/api/v1/llms").body(body.to_string()).json().await
+}
+
+fn admin() -> Caller {
+    Caller { user: "admin".into(), role: Role::Admin, token_id: "environment".into() }
 }
 
 fn public_llm(name: &str) -> Value {
@@ -142,6 +147,40 @@ async fn a_public_row_is_made_changed_and_deleted_and_its_key_is_never_shown() {
     assert_eq!(hub.ask("DELETE", "/api/v1/llms/gpt").send().await.0, 204);
     assert_eq!(hub.ask("GET", "/api/v1/llms/gpt").send().await.0, 404);
     assert_eq!(hub.ask("PUT", "/api/v1/llms/gpt").body(shown.to_string()).send().await.0, 404);
+    hub.stop().await;
+}
+
+/// A key is for the server that it was given for: whoever changes the address gives it again.
+#[actix_rt::test]
+async fn a_key_stays_with_its_server() {
+    let hub = hub().await;
+    let first = "https://Api.Example.com/v1";
+    let spec = |url: &str| json!({ "type": "openai", "model": "m", "url": url });
+    let key = || hub.core().registry.lock().llm(&admin(), "gpt")?.upstream.clone()?.api_key;
+    let mut made = public_llm("gpt");
+    made["url"] = first.into();
+    assert_eq!(make_llm(&hub, &made).await.0, 201);
+    for (url, stays) in [
+        ("https://api.example.com:443/other/v2", true),
+        ("http://api.example.com/v1", false),
+        ("https://api.example.com:8443/v1", false),
+        ("https://api.example.com.evil.example/v1", false),
+        ("https://evil.example/api.example.com/v1", false),
+    ] {
+        let mut back = spec(first);
+        back["apiKey"] = "canary-key".into();
+        let (status, answer) = hub.ask("PUT", "/api/v1/llms/gpt").body(back.to_string()).json().await;
+        assert_eq!((status, answer.get("warnings")), (200, None), "a key that came with its address");
+        let put = hub.ask("PUT", "/api/v1/llms/gpt").body(spec(url).to_string());
+        let (status, answer) = put.json().await;
+        assert_eq!((status, &answer["url"]), (200, &json!(url)));
+        assert_eq!(key().is_some(), stays, "{url}");
+        let warned = answer["warnings"][0].as_str().is_some_and(|text| text.contains("apiKey again"));
+        assert_eq!(warned, !stays, "{answer}");
+        // It is said once.
+        let (_, again) = put.json().await;
+        assert_eq!(again.get("warnings"), None, "{again}");
+    }
     hub.stop().await;
 }
 

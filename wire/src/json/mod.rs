@@ -5,14 +5,14 @@
 
 mod compact;
 mod object;
-mod scan;
+pub(crate) mod scan;
 mod spans;
 mod unquote;
 
 pub use compact::{compact, compact_into};
 pub use object::Object;
 pub use scan::{MAX_DEPTH, MAX_MEMBERS};
-pub use spans::{Spans, member, spans};
+pub use spans::{Spans, member, reaching_spans, spans};
 pub use unquote::unquote;
 
 /// Why a text is not JSON that we pass on.

@@ -12,7 +12,7 @@ pub const MAX_DEPTH: u32 = 128;
 pub const MAX_MEMBERS: usize = 100_000;
 
 /// The text under a scan, and what is done with what the scan finds.
-pub(super) trait Source {
+pub(crate) trait Source {
     /// Most members of all its objects.
     const MOST_MEMBERS: usize = usize::MAX;
 
@@ -27,10 +27,25 @@ pub(super) trait Source {
 
     /// The value that belongs to the last [`key`](Self::key).
     fn value(&mut self, _start: usize, _end: usize) {}
+
+    /// A key of any object, with its quotes.
+    fn any_key(&mut self, _start: usize, _end: usize) {}
+
+    /// The beginning of an object, or else of a list, that is not empty.
+    fn open(&mut self, _start: usize, _is_object: bool) {}
+
+    /// The end of it.
+    fn close(&mut self, _end: usize) {}
+
+    /// A string that is a value, with its quotes.
+    fn string(&mut self, _start: usize, _end: usize) {}
+
+    /// Any other value: a number, a literal, an empty object or list.
+    fn scalar(&mut self, _start: usize, _end: usize) {}
 }
 
 /// Scans the text of `source` from its first byte to its last.
-pub(super) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
+pub(crate) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
     Scanner { source, at: 0, members: 0 }.document()
 }
 
@@ -53,6 +68,7 @@ impl<S: Source> Scanner<'_, S> {
             if depth == 1 {
                 member = self.at;
             }
+            let start = self.at;
             match self.next()? {
                 open @ (b'{' | b'[') => {
                     if depth == MAX_DEPTH {
@@ -62,8 +78,10 @@ impl<S: Source> Scanner<'_, S> {
                     let empty = if open == b'{' { b'}' } else { b']' };
                     if self.peek() == Some(empty) {
                         self.at += 1;
+                        self.source.scalar(start, self.at);
                     } else {
                         depth += 1;
+                        self.source.open(start, open == b'{');
                         objects = objects << 1 | u128::from(open == b'{');
                         if open == b'{' {
                             self.key(depth)?;
@@ -71,11 +89,17 @@ impl<S: Source> Scanner<'_, S> {
                         continue;
                     }
                 }
-                b'"' => self.string()?,
-                b't' => self.literal(b"rue")?,
-                b'f' => self.literal(b"alse")?,
-                b'n' => self.literal(b"ull")?,
-                first @ (b'-' | b'0'..=b'9') => self.number(first)?,
+                b'"' => {
+                    self.string()?;
+                    self.source.string(start, self.at);
+                }
+                b't' => self.literal(b"rue", start)?,
+                b'f' => self.literal(b"alse", start)?,
+                b'n' => self.literal(b"ull", start)?,
+                first @ (b'-' | b'0'..=b'9') => {
+                    self.number(first)?;
+                    self.source.scalar(start, self.at);
+                }
                 _ => return Err(JsonError::Syntax(self.at - 1)),
             }
             // After a value: close what ends here, then go on to the next value, or end.
@@ -100,6 +124,7 @@ impl<S: Source> Scanner<'_, S> {
                     b']' if !in_object => (),
                     _ => return Err(JsonError::Syntax(self.at - 1)),
                 }
+                self.source.close(self.at);
                 objects >>= 1;
                 depth -= 1;
             }
@@ -139,6 +164,7 @@ impl<S: Source> Scanner<'_, S> {
         if depth == 1 {
             self.source.key(start, self.at);
         }
+        self.source.any_key(start, self.at);
         self.skip_space();
         if self.next()? == b':' { Ok(()) } else { Err(JsonError::Syntax(self.at - 1)) }
     }
@@ -170,11 +196,12 @@ impl<S: Source> Scanner<'_, S> {
         }
     }
 
-    fn literal(&mut self, rest: &[u8]) -> Result<(), JsonError> {
+    fn literal(&mut self, rest: &[u8], start: usize) -> Result<(), JsonError> {
         if !self.source.bytes()[self.at..].starts_with(rest) {
             return Err(JsonError::Syntax(self.at));
         }
         self.at += rest.len();
+        self.source.scalar(start, self.at);
         Ok(())
     }
 

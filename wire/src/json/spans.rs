@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::JsonError;
 use super::scan::{MAX_MEMBERS, Source, scan};
+use crate::reach::{Look, Reach};
 
 /// The values of one key, by their places in the text: more than one where the key is given twice.
 pub type Spans = Vec<Range<usize>>;
@@ -17,11 +18,28 @@ pub type Spans = Vec<Range<usize>>;
 /// [`MAX_MEMBERS`](super::MAX_MEMBERS) members in all; whether it is UTF-8 is its owner's to
 /// check. After an error some line breaks may be spaces already.
 pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans; N], JsonError> {
+    members(text, keys, None).map(|(found, _)| found)
+}
+
+/// As [`spans`], and what the request in `text` asks for beyond an answer, in the same pass.
+pub fn reaching_spans<const N: usize>(
+    text: &mut [u8],
+    keys: [&str; N],
+) -> Result<([Spans; N], Reach), JsonError> {
+    members(text, keys, Some(Look::default()))
+}
+
+fn members<const N: usize>(
+    text: &mut [u8],
+    keys: [&str; N],
+    look: Option<Look>,
+) -> Result<([Spans; N], Reach), JsonError> {
     let found = [const { Vec::new() }; N];
     let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let mut members = Members { text, keys, found, wanted: None };
+    let mut members = Members { text, keys, found, wanted: None, look };
     scan(&mut members)?;
-    if is_object { Ok(members.found) } else { Err(JsonError::NotAnObject) }
+    let reach = members.look.map(Look::done).unwrap_or_default();
+    if is_object { Ok((members.found, reach)) } else { Err(JsonError::NotAnObject) }
 }
 
 /// The text of member `key` of the JSON object in `text`; of duplicates the last, as JSON readers do. However many members
@@ -74,6 +92,7 @@ struct Members<'a, const N: usize> {
     found: [Spans; N],
     /// Which of the keys the next value belongs to.
     wanted: Option<usize>,
+    look: Option<Look>,
 }
 
 impl<const N: usize> Source for Members<'_, N> {
@@ -99,6 +118,36 @@ impl<const N: usize> Source for Members<'_, N> {
     fn value(&mut self, start: usize, end: usize) {
         if let Some(index) = self.wanted.take() {
             self.found[index].push(start..end);
+        }
+    }
+
+    fn any_key(&mut self, start: usize, end: usize) {
+        if let Some(look) = &mut self.look {
+            look.key(self.text, start, end);
+        }
+    }
+
+    fn open(&mut self, start: usize, is_object: bool) {
+        if let Some(look) = &mut self.look {
+            look.open(self.text, start, is_object);
+        }
+    }
+
+    fn close(&mut self, end: usize) {
+        if let Some(look) = &mut self.look {
+            look.close(self.text, end);
+        }
+    }
+
+    fn string(&mut self, start: usize, end: usize) {
+        if let Some(look) = &mut self.look {
+            look.string(self.text, start, end);
+        }
+    }
+
+    fn scalar(&mut self, start: usize, end: usize) {
+        if let Some(look) = &mut self.look {
+            look.scalar(self.text, start, end);
         }
     }
 }

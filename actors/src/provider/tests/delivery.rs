@@ -157,7 +157,7 @@ async fn a_backends_refusal_is_passed_on_with_its_status_and_in_words_to_a_class
 async fn an_endpoint_outside_the_list_is_refused_locally() {
     let setup = start(config());
     let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
-    let ticket = setup.outbox.admit(&task.id).unwrap();
+    let ticket = setup.outbox.admit(&task.id, 0).unwrap();
     setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
     turns().await;
     assert!(setup.desk.error_of("t1").is_some());

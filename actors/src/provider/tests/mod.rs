@@ -136,7 +136,7 @@ fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
 impl Setup {
     fn send(&self, id: &str, streaming: bool, features: Features) {
         let task = infer_task(id, streaming);
-        let ticket = self.outbox.admit(&task.id).unwrap();
+        let ticket = self.outbox.admit(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
     }
 

@@ -43,7 +43,7 @@ impl Setup {
     async fn infer_large(&self, id: &str, size: usize) {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
-        let ticket = self.outbox.admit(&task.id).unwrap();
+        let ticket = self.outbox.admit(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
         turns().await;
     }
@@ -96,6 +96,45 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     two.handle.stop();
     turns().await;
     assert_eq!(outbox.backlog().bytes(), 0);
+}
+
+/// A hub that does not look says nothing of who calls: what is the owner's alone is refused there, unless it is opened.
+#[actix::test]
+async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
+    let send = |setup: &Setup, id: &str, request: Value, features| {
+        let mut task = infer_task(id, false);
+        task.request = serde_json::value::to_raw_value(&request).unwrap();
+        let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+        setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
+    };
+    let remote = json!({ "messages": [{ "role": "user", "content": [
+        { "type": "image_url", "image_url": { "url": "https://nas.lan/x.png" } }] }] });
+    let old = Features::ALL.without(Feature::Guard);
+    let setup = start(config());
+    for (id, features) in [("t1", Features::CLASSIC), ("t2", old)] {
+        send(&setup, id, remote.clone(), features);
+        turns().await;
+        let refused = &setup.desk.of(id)[0];
+        assert_eq!(
+            (&refused["status"], &refused["body"]["error"]["param"]),
+            (&json!(400), &json!("messages"))
+        );
+    }
+    assert_eq!(setup.backend.calls(), 0);
+    let tools = json!([{ "type": "web_search" }, { "type": "function", "function": { "name": "f" } }]);
+    send(&setup, "t3", json!({ "messages": [], "tools": tools }), old);
+    send(&setup, "t4", remote.clone(), Features::ALL);
+    turns().await;
+    assert_eq!(
+        setup.backend.next().body()["tools"],
+        json!([{ "type": "function", "function": { "name": "f" } }])
+    );
+    assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
+    let opened = Arc::new(ProviderConfig { allow_remote_urls: true, ..config() });
+    setup.actor.do_send(Reconfigure { config: opened });
+    send(&setup, "t5", remote.clone(), Features::CLASSIC);
+    turns().await;
+    assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
 }
 
 /// F75, F76: a cancel drops the backend's request, before its first token and in the middle, and frees the slot.

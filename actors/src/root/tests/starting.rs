@@ -31,7 +31,7 @@ async fn it_registers_opens_its_channel_and_beats_right_after() {
     assert_eq!(stream.headers["accept"], "text/event-stream");
     assert_eq!(
         stream.headers["x-virtual-llm-features"],
-        "cancel, result-stream, chunk-seq, status, drain, endpoints"
+        "cancel, result-stream, chunk-seq, status, drain, endpoints, guard"
     );
     let beat = hub.nth("_provider-heartbeat", 1).await;
     assert_eq!(beat.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);

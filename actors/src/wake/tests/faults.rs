@@ -106,7 +106,7 @@ async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
         let setup = start(config(Some(command(&script)), Duration::from_secs(5)));
         for id in ["t1", "t2"] {
             let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
-            let ticket = setup.outbox.admit(&task.id).unwrap();
+            let ticket = setup.outbox.admit(&task.id, 0).unwrap();
             setup.actor.do_send(Wake { task, ticket });
         }
         for id in ["t1", "t2"] {

@@ -217,6 +217,7 @@ impl Registry {
             updated_at: now.wall,
             upstream: None,
             timeout_seconds: spec.timeout_seconds,
+            allow_remote_urls: spec.allow_remote_urls,
         };
         done.llms.push(llm.clone());
         done.changes.push(Change::PutLlm(Box::new(llm.clone())));

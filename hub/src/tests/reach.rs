@@ -1,0 +1,203 @@
+//! What others may ask of somebody's backend: an answer, and nothing that happens in its network or is kept there.
+
+use serde_json::{Value, json};
+
+use super::http::Ask;
+use super::publisher::{Publisher, pooled, provider};
+use super::support::{ADMIN, TestHub, eventually, hub};
+
+fn picture(model: &str, url: &str) -> Value {
+    json!({ "model": model, "messages": [ { "role": "user", "content": [
+        { "type": "text", "text": "what is at http://10.0.0.1? use mcp" },
+        { "type": "image_url", "image_url": { "url": url } } ] } ] })
+}
+
+fn ask(hub: &TestHub, token: &str, path: &str, body: &Value) -> Ask {
+    hub.ask_as(token, "POST", path).body(body.to_string())
+}
+
+/// Asks, and gives the task that the publisher gets; it answers.
+async fn served(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
+    let ((status, body), task) = futures_util::join!(ask.json(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(hub, &task, "hello").await, 200);
+        task
+    });
+    assert_eq!(status, 200, "{body}");
+    task
+}
+
+#[actix_rt::test]
+async fn only_its_owner_has_a_backend_fetch_run_and_keep() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
+    let remote = picture("a", "http://192.168.1.1/admin");
+    for (path, body, param, code) in [
+        ("/v1/chat/completions", remote.clone(), "messages", "/error/code"),
+        ("/api/v1/llms/a/infer", remote.clone(), "messages", "/code"),
+        (
+            "/v1/messages",
+            json!({ "model": "a", "messages": [ { "role": "user", "content": [
+                { "type": "image", "source": { "type": "url", "url": "https://x/y.png" } } ] } ] }),
+            "messages",
+            "/error/code",
+        ),
+        (
+            "/v1/messages",
+            json!({ "model": "a", "messages": [], "mcp_servers": [ { "type": "url", "url": "http://x", "name": "x" } ] }),
+            "mcp_servers",
+            "/error/code",
+        ),
+        (
+            "/v1/responses",
+            json!({ "model": "a", "input": "x", "tools": [ { "type": "mcp", "server_url": "http://x" } ] }),
+            "tools",
+            "/error/code",
+        ),
+        ("/v1/responses", json!({ "model": "a", "input": "x", "store": true }), "store", "/error/code"),
+        (
+            "/v1/responses",
+            json!({ "model": "a", "input": "x", "previous_response_id": "resp_1", "stream": true }),
+            "previous_response_id",
+            "/error/code",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "model": "a", "messages": [], "web_search_options": {} }),
+            "web_search_options",
+            "/error/code",
+        ),
+    ] {
+        // An admin is not the owner, either.
+        for token in [bob.as_str(), ADMIN] {
+            let (status, answer) = ask(&hub, token, path, &body).json().await;
+            assert_eq!(status, 400, "{path} {body}: {answer}");
+            assert_eq!(answer.pointer(code), Some(&json!("invalid_request")), "{answer}");
+            let text = answer.to_string();
+            assert!(text.contains(&format!("'{param}'")) && text.contains("allowRemoteUrls"), "{text}");
+            if path == "/v1/chat/completions" {
+                assert_eq!(answer["error"]["param"], param, "{answer}");
+            }
+        }
+        let mut own = body.clone();
+        own["stream"] = false.into();
+        served(&hub, &mut publisher, ask(&hub, &alice, path, &own)).await;
+    }
+    let data = picture("a", "data:image/png;base64,/9j/4AAQ");
+    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/chat/completions", &data)).await;
+    assert_eq!(task["request"]["messages"], data["messages"], "it goes as it is");
+    let durable = json!({ "llm": "a", "request": remote });
+    let (_, task) = ask(&hub, &bob, "/api/v1/inference-tasks", &durable).json().await;
+    let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
+    eventually("the durable one is refused", async || {
+        hub.ask("GET", path.clone()).json().await.1["code"] == "invalid_request"
+    })
+    .await;
+    hub.stop().await;
+}
+
+/// A row that opens it, and a member of a pool that does; a call goes where it may.
+#[actix_rt::test]
+async fn its_owner_may_open_it_to_others() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut open = pooled("open", "p");
+    open["allowRemoteUrls"] = true.into();
+    let mut publisher = Publisher::start(&hub, &alice, &[open, pooled("closed", "p")], Some("cancel")).await;
+    for name in ["open", "p", "p", "p"] {
+        let ask = ask(&hub, &bob, "/v1/chat/completions", &picture(name, "http://x/y.png"));
+        let task = served(&hub, &mut publisher, ask).await;
+        assert_eq!(task["llmName"], "open");
+    }
+    let closed = picture("closed", "http://x/y.png");
+    assert_eq!(ask(&hub, &bob, "/v1/chat/completions", &closed).json().await.0, 400);
+    assert_eq!(hub.row("open").await["allowRemoteUrls"], true);
+    assert_eq!(hub.row("closed").await.get("allowRemoteUrls"), None);
+
+    // Public rows are their admin's.
+    let row = json!({ "type": "openai", "model": "m", "url": "http://127.0.0.1:9/v1" });
+    let mut made = row.clone();
+    made["name"] = "gpt".into();
+    assert_eq!(ask(&hub, ADMIN, "/api/v1/llms", &made).json().await.0, 201);
+    let asked = picture("gpt", "http://x/y.png");
+    assert_eq!(ask(&hub, &bob, "/v1/chat/completions", &asked).json().await.0, 400);
+    let mut opened = row.clone();
+    opened["allowRemoteUrls"] = true.into();
+    for put in [&opened, &row] {
+        assert_eq!(hub.ask("PUT", "/api/v1/llms/gpt").body(put.to_string()).send().await.0, 200);
+        // Left out it stays: nobody listens there, and that is what is said.
+        assert_eq!(ask(&hub, &bob, "/v1/chat/completions", &asked).json().await.0, 502);
+    }
+    hub.stop().await;
+}
+
+/// What an agent's owner put into it is that owner's word at its own row, and nobody's at another's.
+#[actix_rt::test]
+async fn an_agents_parameters_are_its_owners_word() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
+    let agent = |name: &str| {
+        json!({ "name": name, "llmName": "a", "visibility": "public",
+            "defaultParams": { "tools": [ { "type": "file_search", "vector_store_ids": ["v"] } ] } })
+    };
+    for (token, name) in [(&alice, "hers"), (&bob, "his")] {
+        assert_eq!(ask(&hub, token, "/api/v1/agents", &agent(name)).send().await.0, 201);
+    }
+    let plain = |model: &str| json!({ "model": model, "messages": [] });
+    for token in [&alice, &bob] {
+        let call = ask(&hub, token, "/v1/chat/completions", &plain("hers"));
+        let task = served(&hub, &mut publisher, call).await;
+        assert_eq!(task["request"]["tools"][0]["type"], "file_search");
+        let (status, answer) = ask(&hub, token, "/v1/chat/completions", &plain("his")).json().await;
+        assert_eq!(status, 400, "{answer}");
+    }
+    let own = json!({ "model": "hers", "messages": [], "store": true });
+    assert_eq!(ask(&hub, &bob, "/v1/chat/completions", &own).json().await.0, 400);
+    hub.stop().await;
+}
+
+/// Requests as agents send them: they pass, and a search that Codex offers with each of them is left out.
+#[actix_rt::test]
+async fn coding_agents_go_on_working_at_others_rows() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("m")], Some("cancel, endpoints")).await;
+    for (path, recorded) in [
+        ("/v1/responses", include_str!("../../../backend/src/translate/tests/fixtures/codex.json")),
+        ("/v1/responses", include_str!("../../../backend/src/translate/tests/fixtures/vercel.json")),
+        ("/v1/messages", include_str!("../../../backend/src/translate/tests/fixtures/claude_code.json")),
+    ] {
+        let mut request: Value = serde_json::from_str(recorded).unwrap();
+        request["model"] = "m".into();
+        request["stream"] = false.into();
+        let task = served(&hub, &mut publisher, ask(&hub, &bob, path, &request)).await;
+        let kinds = |of: &Value| {
+            let tools = of["tools"].as_array().unwrap().clone();
+            tools.into_iter().filter(|tool| tool["type"] != "web_search").collect::<Vec<_>>()
+        };
+        assert_eq!(task["request"]["tools"], json!(kinds(&request)), "{path}");
+        request["tools"] = task["request"]["tools"].clone();
+        request["model"] = task["request"]["model"].clone();
+        assert_eq!(task["request"], request, "{path}: all else is as it was");
+    }
+    hub.stop().await;
+}
+
+/// What one caller reads is kept by no cache on the way, whichever header its token came in.
+#[actix_rt::test]
+async fn no_cache_keeps_what_was_read_with_a_token() {
+    let hub = hub().await;
+    for (header, value) in [("authorization", format!("Bearer {ADMIN}")), ("x-api-key", ADMIN.to_owned())] {
+        for path in ["/v1/models", "/v1/models/none", "/v1/nothing"] {
+            let answer = super::http::ask(hub.addr, "GET", path).header(header, value.clone()).open().await;
+            assert!(answer.head.contains("cache-control: no-store"), "{path}: {}", answer.head);
+        }
+    }
+    for path in ["/api/v1/llms", "/api/v1/inference-tasks", "/api/v1/sessions", "/metrics"] {
+        let answer = hub.ask("GET", path).open().await;
+        assert!(answer.head.contains("cache-control: no-store"), "{path}: {}", answer.head);
+    }
+    hub.stop().await;
+}

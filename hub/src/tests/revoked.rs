@@ -1,0 +1,215 @@
+//! What a token began ends with it: calls, those who wait for room, durable tasks that wait and that run.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use wire::row::Timestamp;
+
+use super::http::PATIENCE;
+use super::publisher::{Publisher, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
+use crate::model::{DurableTask, TaskState};
+use crate::store::{Change, SqliteStore, Store};
+
+/// Two tokens of one user: ids and secrets.
+async fn two_tokens(hub: &TestHub, user: &str) -> [(String, String); 2] {
+    let make = async || {
+        let body = json!({ "user": user }).to_string();
+        let (status, made) = hub.ask("POST", "/api/v1/tokens").body(body).json().await;
+        assert_eq!(status, 201);
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    [make().await, make().await]
+}
+
+async fn revoke(hub: &TestHub, id: &str) {
+    assert_eq!(hub.ask("DELETE", format!("/api/v1/tokens/{id}")).send().await.0, 204);
+}
+
+async fn enqueue(hub: &TestHub, token: &str, llm: &str) -> String {
+    let body = json!({ "llm": llm, "request": { "messages": [] } }).to_string();
+    let (status, task) = hub.ask_as(token, "POST", "/api/v1/inference-tasks").body(body).json().await;
+    assert_eq!(status, 202, "{task}");
+    task["id"].as_str().unwrap().to_owned()
+}
+
+async fn task(hub: &TestHub, id: &str) -> Value {
+    hub.ask("GET", format!("/api/v1/inference-tasks/{id}")).json().await.1
+}
+
+async fn until_revoked(hub: &TestHub, id: &str) {
+    eventually("the task ends with its token", async || task(hub, id).await["status"] == "error").await;
+    assert_eq!(task(hub, id).await["code"], "invalid_api_key");
+}
+
+/// Whole answers and streams before their first content, in each dialect; a second token of the same user goes on.
+#[actix_rt::test]
+async fn a_call_under_way_ends_with_its_token_and_no_other_of_its_user_does() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
+    for (path, stream) in [
+        ("/v1/chat/completions", false),
+        ("/v1/chat/completions", true),
+        ("/v1/messages", false),
+        ("/v1/responses", true),
+        ("/api/v1/llms/a/infer", false),
+    ] {
+        let [(id, ends), (_, stays)] = two_tokens(&hub, "bob").await;
+        let ask = |token: &str| hub.ask_as(token, "POST", path).body(chat("a", stream));
+        let (mut ended, mut goes_on, stayed) = futures_util::join!(
+            async { ask(&ends).open().await },
+            async { ask(&stays).open().await },
+            async {
+                let both = [publisher.task().await, publisher.task().await];
+                revoke(&hub, &id).await;
+                let cancelled = publisher.cancelled().await;
+                let stayed = both.iter().find(|task| task["taskId"] != cancelled.as_str()).unwrap().clone();
+                assert_eq!(publisher.answer(&hub, &stayed, "hello").await, 200);
+                stayed
+            }
+        );
+        assert!(stayed["taskId"].is_string());
+        let text = ended.rest().await;
+        assert_eq!(ended.status, 401, "{path} {stream}: {text}");
+        assert!(text.contains("not valid any more"), "{text}");
+        let text = goes_on.rest().await;
+        assert_eq!(goes_on.status, 200, "{path} {stream}: {text}");
+    }
+    hub.stop().await;
+}
+
+/// One who waits for room does not wait on, and nothing of the call is sent.
+#[actix_rt::test]
+async fn who_waits_for_room_is_let_go_with_the_token() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, status")).await;
+    let room = |busy: u32| {
+        json!({ "providers": [ { "name": "a", "status": "active", "inFlight": busy, "queued": 0,
+            "maxConcurrency": 1 } ] })
+    };
+    assert_eq!(publisher.beat(&hub, room(1)).await, 200);
+    let [(id, ends), (_, stays)] = two_tokens(&hub, "bob").await;
+    let ask = |token: &str| {
+        let ask = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("a", false));
+        ask.header("x-queue-timeout", "60")
+    };
+    let first = async { timeout(PATIENCE, ask(&ends).send()).await.expect("it waits on") };
+    let first = futures_util::join!(first, async {
+        eventually("it waits", async || {
+            let (_, tasks) = hub.ask("GET", "/api/v1/inference-tasks").json().await;
+            tasks.as_array().unwrap().len() == 1
+        })
+        .await;
+        revoke(&hub, &id).await;
+    });
+    assert_eq!(first.0.0, 401, "{}", first.0.1);
+    let second = ask(&stays);
+    let (second, ()) = futures_util::join!(second.send(), async {
+        assert_eq!(publisher.beat(&hub, room(0)).await, 200);
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(second.0, 200, "{}", second.1);
+    hub.stop().await;
+}
+
+/// Durable tasks that wait and that run end with the token that sent them; those of the user's other token do not.
+#[actix_rt::test]
+async fn durable_tasks_end_with_the_token_that_sent_them() {
+    let hub = hub().await;
+    let mut publisher =
+        Publisher::start(&hub, ADMIN, &[provider("here"), provider("other")], Some("cancel")).await;
+    let away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    let [(id, ends), (_, stays)] = two_tokens(&hub, "bob").await;
+    let running = enqueue(&hub, &ends, "here").await;
+    let sent = publisher.task().await;
+    let (waiting, others) = (enqueue(&hub, &ends, "away").await, enqueue(&hub, &stays, "away").await);
+    revoke(&hub, &id).await;
+    assert_eq!(publisher.cancelled().await, sent["taskId"].as_str().unwrap());
+    for ended in [&running, &waiting] {
+        until_revoked(&hub, ended).await;
+    }
+    assert_eq!(publisher.answer(&hub, &sent, "late").await, 410);
+    assert_eq!(task(&hub, &others).await["status"], "pending");
+    let mut back = away;
+    back.open(&hub, None).await;
+    let taken = back.task().await;
+    assert_eq!(back.answer(&hub, &taken, "hello").await, 200);
+    eventually("the other token's task ends well", async || {
+        task(&hub, &others).await["status"] == "completed"
+    })
+    .await;
+    hub.stop().await;
+}
+
+fn stored(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTask {
+    DurableTask {
+        id: id.into(),
+        owner: owner.into(),
+        token: token.map(str::to_owned),
+        target: target.into(),
+        state: TaskState::Pending,
+        request: Some(r#"{"messages":[]}"#.into()),
+        streaming: false,
+        llm: None,
+        session: None,
+        result: None,
+        error: None,
+        code: None,
+        created_at: crate::clock::now(),
+        updated_at: crate::clock::now(),
+    }
+}
+
+/// Which token sent a task is kept over a restart; a task of an older version lives as long as its owner has a token.
+#[actix_rt::test]
+async fn a_revocation_reaches_tasks_that_were_sent_before_a_restart() {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let hub = hub_on(store.clone()).await;
+    let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    let [(id, ends), (_, stays)] = two_tokens(&hub, "bob").await;
+    let (first, second) = (enqueue(&hub, &ends, "away").await, enqueue(&hub, &stays, "away").await);
+    hub.stop().await;
+    let mut tokens = store.load().await.unwrap().tokens;
+    let mut token = tokens.remove(tokens.iter().position(|token| token.id == id).unwrap());
+    token.revoked_at = Some(Timestamp(1));
+    let old = |id: &str, owner: &str| Change::PutTask(Box::new(stored(id, owner, "away", None)));
+    store.write(vec![Change::PutToken(token), old("o1", "bob"), old("o2", "nobody")]).await.unwrap();
+    let hub = hub_on(store.clone()).await;
+    for ended in [first.as_str(), "o2"] {
+        until_revoked(&hub, ended).await;
+    }
+    for waits in [second.as_str(), "o1"] {
+        assert_eq!(task(&hub, waits).await["status"], "pending", "{waits}");
+    }
+    hub.stop().await;
+}
+
+/// An admin of then is who it is now: a task goes where its sender may send one when it is claimed.
+#[actix_rt::test]
+async fn a_task_reaches_what_its_sender_sees_when_it_is_claimed() {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+    let hub = hub_on(store.clone()).await;
+    let alice = hub.member("alice").await;
+    let mut secret = provider("secret");
+    secret["visibility"] = "private".into();
+    let mut publisher = Publisher::register(&hub, &alice, None, &[secret.clone()]).await;
+    hub.member("bob").await;
+    // Bob was an admin when he sent it, by the word of an older version: he is a member now.
+    store.write(vec![Change::PutTask(Box::new(stored("o1", "bob", "secret", None)))]).await.unwrap();
+    hub.stop().await;
+    let hub = hub_on(store.clone()).await;
+    publisher.open(&hub, Some("cancel")).await;
+    // His came before hers: when the second of hers is claimed, a look at it was had.
+    for _ in 0..2 {
+        let own = enqueue(&hub, &alice, "secret").await;
+        let taken = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &taken, "hello").await, 200);
+        let done = async || task(&hub, &own).await["status"] == "completed";
+        eventually("alice's own task ends well", done).await;
+    }
+    assert_eq!(task(&hub, "o1").await["status"], "pending");
+    hub.stop().await;
+}
