@@ -12,7 +12,7 @@ use wire::task::Endpoint;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::{Agent, Caller};
-use crate::registry::{Registry, Target};
+use crate::registry::{Registry, Target, Unreached};
 use crate::relay::RequestBody;
 
 /// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
@@ -21,11 +21,22 @@ const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream
 /// Whom a call of `agent`, which `caller` sees, reaches.
 pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Target, ApiError> {
     let alive = agent.status != Status::Inactive;
-    // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
-    registry.agent_target(caller, agent).filter(|_| alive).ok_or_else(|| {
-        let text = format!("agent '{}' has no publisher now, try again later", agent.name);
-        ApiError::new(ErrorKind::PublisherAway, text)
-    })
+    let name = &agent.name;
+    match registry.agent_target(caller, agent) {
+        Ok(target) if alive => Ok(target),
+        Err(Unreached::Changed) => {
+            let text = format!(
+                "agent '{name}' is not served: the name of its LLM has another owner than when the agent was made; \
+                 the agent's owner or an admin can save or delete it"
+            );
+            Err(ApiError::new(ErrorKind::Unavailable, text))
+        }
+        // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
+        Ok(_) | Err(Unreached::Nothing) => {
+            let text = format!("agent '{name}' has no publisher now, try again later");
+            Err(ApiError::new(ErrorKind::PublisherAway, text))
+        }
+    }
 }
 
 /// The request that goes there. Never with the registry locked: a request may be large.

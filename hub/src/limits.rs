@@ -20,6 +20,8 @@ pub struct Limits {
     pub rows: usize,
     /// Bytes of rows and agents, by their texts and 128 for each: 64 of the longest prompts, or all rows without any.
     pub row_bytes: usize,
+    /// Names that are kept and nothing has: a herd's, once; then the one that was left first is free.
+    pub names: usize,
     /// Bytes of requests and results that are read or held, and again of answers that are not read, of tasks on channels
     /// that are not read, of durable requests that are sent out, and of durable answers that are not written down yet:
     /// fifty of 20 MB. Each has a number of its own, so that none waits for another.
@@ -44,6 +46,7 @@ impl Default for Limits {
             sessions: 4096,
             rows: 8192,
             row_bytes: 4 << 20,
+            names: 1024,
             bytes: 1 << 30,
             calls: 4096,
             open_tasks: 1000,

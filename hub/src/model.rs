@@ -153,6 +153,34 @@ pub struct Agent {
     pub updated_at: Timestamp,
 }
 
+/// A name, and whose it is: of a row, a pool and an agent alike, while one of them is there and for a while after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRecord {
+    /// The name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: UserId,
+    /// Whether rows serve a pool of this name, or did.
+    pub pool: bool,
+    /// Whether everybody sees one of them; where none is left, saw one of the last.
+    pub shared: bool,
+    /// Since when nothing has it.
+    pub left_at: Option<Timestamp>,
+    /// The pool that the row of this name was let into.
+    pub admitted: Option<NameOf>,
+    /// What the agent of this name is pinned to.
+    pub pinned: Option<NameOf>,
+}
+
+/// A name as it was another user's: one that has changed hands since is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameOf {
+    /// The name.
+    pub name: String,
+    /// Whose it was.
+    pub owner: UserId,
+}
+
 /// A publisher's session: who may use its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {

@@ -68,13 +68,15 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Who may join a named pool (`hub --pools`).
+/// Whose rows serve a named pool beside its owner's (`hub --pools`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PoolPolicy {
-    /// Every member.
+    /// Those that its owner or an admin has let in.
     #[default]
+    Ask,
+    /// Those of every member.
     Members,
-    /// Only the user who has the pool's first row.
+    /// Nobody's.
     Owner,
 }
 
@@ -85,6 +87,8 @@ pub struct HubTimings {
     pub heartbeat_timeout: Duration,
     /// A row inactive for so long is deleted.
     pub inactive_retention: Duration,
+    /// A name that nothing has any more stays its owner's for so long.
+    pub name_retention: Duration,
     /// Between two looks for what has timed out.
     pub sweep_interval: Duration,
     /// Between two pings on a control channel.
@@ -110,6 +114,7 @@ impl Default for HubTimings {
         Self {
             heartbeat_timeout: Duration::from_secs(90),
             inactive_retention: Duration::from_hours(4),
+            name_retention: Duration::from_hours(30 * 24),
             sweep_interval: Duration::from_mins(1),
             ping_interval: Duration::from_secs(20),
             keepalive_interval: Duration::from_secs(15),

@@ -36,8 +36,8 @@ pub(crate) struct HubArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Who may join a named pool: every member, or the owner of its first row only
-    #[arg(long, value_enum, default_value = "members")]
+    /// Whose LLMs serve a named pool beside its owner's: those let in, those of every member, or nobody's
+    #[arg(long, value_enum, default_value = "ask")]
     pub(crate) pools: PoolsPolicy,
     /// Let web pages of this origin call the hub (again for another one, or a list with commas; * for all) [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
@@ -70,12 +70,14 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
     Ok(url)
 }
 
-/// Who may join a named pool.
+/// Whose LLMs serve a named pool beside its owner's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PoolsPolicy {
-    /// Every member
+    /// Those that its owner or an admin has let in with `pool admit`
+    Ask,
+    /// Those of every member
     Members,
-    /// Its owner only
+    /// Nobody's
     Owner,
 }
 
@@ -89,6 +91,9 @@ pub(crate) struct HubTimings {
     /// How long an inactive row is kept
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = duration::parse)]
     pub(crate) inactive_retention: Duration,
+    /// How long a name stays its owner's when nothing has it any more
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration::parse)]
+    pub(crate) name_retention: Duration,
     /// Between two sweeps
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
     pub(crate) sweep_interval: Duration,

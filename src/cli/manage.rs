@@ -52,6 +52,45 @@ pub(crate) enum GetKind {
     /// Inference tasks
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
+    /// Pools: who serves them, and who waits to
+    #[value(alias = "pools")]
+    Pool,
+    /// Names, and whose they are
+    #[value(alias = "names")]
+    Name,
+}
+
+/// `pool`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Let another user's LLM serve a pool: its owner then reads prompts of the pool's callers
+    #[command(after_help = "Example:\n  virtual-llm pool admit qwen qwen-bob")]
+    Admit(PoolMember),
+    /// Take another user's LLM out of a pool again
+    #[command(after_help = "Example:\n  virtual-llm pool remove qwen qwen-bob")]
+    Remove(PoolMember),
+}
+
+/// An LLM that names a pool.
+#[derive(Debug, Args)]
+pub(crate) struct PoolMember {
+    /// The pool
+    pub(crate) pool: String,
+    /// The LLM's name at the hub
+    pub(crate) llm: String,
+}
+
+/// `name`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NameCommand {
+    /// Make a name another user's: what others have by it is deleted (admin)
+    #[command(after_help = "Example:\n  virtual-llm name give qwen alice")]
+    Give {
+        /// The name, of an LLM, a pool or an agent
+        name: String,
+        /// Whose it becomes
+        user: String,
+    },
 }
 
 /// `describe`.
@@ -153,7 +192,9 @@ pub(crate) struct CreateAgent {
 
 /// `delete`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task 5f0c")]
+#[command(
+    after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task 5f0c\n  virtual-llm delete name old-gpt"
+)]
 pub(crate) struct DeleteArgs {
     /// What it is
     #[arg(value_enum)]
@@ -174,6 +215,9 @@ pub(crate) enum ObjectKind {
     /// An inference task
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
+    /// A name that nothing has any more: whoever wants it may have it
+    #[value(alias = "names")]
+    Name,
 }
 
 /// `apply`.

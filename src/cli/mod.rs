@@ -17,7 +17,7 @@ pub(crate) use global::Global;
 pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use manage::{
     ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs, DescribeKind, GetArgs,
-    GetKind, ObjectKind, OutputFormat,
+    GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
@@ -93,6 +93,15 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Create or update what a file describes
     Apply(ApplyArgs),
+    /// Say whose LLMs serve a pool of yours
+    #[command(
+        subcommand,
+        after_help = "Example:\n  virtual-llm get pool qwen && virtual-llm pool admit qwen qwen-bob"
+    )]
+    Pool(PoolCommand),
+    /// Say whose a name is
+    #[command(subcommand, after_help = "Example:\n  virtual-llm get name qwen")]
+    Name(NameCommand),
     /// Chat with an LLM, a pool or an agent
     #[command(name = "chat-llm", alias = "chat")]
     ChatLlm(ChatArgs),
@@ -142,6 +151,8 @@ pub(crate) enum NamesOf {
     Task,
     /// Publishers
     Session,
+    /// Pools
+    Pool,
     /// The providers of this machine's registrar
     Provider,
 }

@@ -1,4 +1,5 @@
-//! Agents over LLMs that this configuration does not publish: whether the hub has those.
+//! What the hub's list of LLMs says of this configuration: whether it has the LLMs of agents that are not published
+//! here, and which LLMs wait to be let into a pool.
 
 use serde_json::Value;
 
@@ -31,6 +32,16 @@ pub(super) fn visible_through(elsewhere: &[Elsewhere], llms: &Value) -> Vec<Find
     elsewhere.iter().filter_map(finding).collect()
 }
 
+/// Which of the LLMs that are published from here under `names` wait to be let into another user's pool, and for whom.
+pub(super) fn waiting<'a>(names: impl Iterator<Item = &'a str>, llms: &Value) -> Vec<String> {
+    let rows = llms.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |name: &str| {
+        let row = rows.iter().find(|row| row["name"] == name)?;
+        Some(wire::texts::waits_for(name, row["poolName"].as_str()?, row["waitsFor"].as_str()?))
+    };
+    names.filter_map(text).collect()
+}
+
 /// What is wrong with one.
 fn finding(agent: &Elsewhere) -> Finding {
     let llm = &agent.llm;
@@ -60,6 +71,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_llm_that_waits_is_told_with_the_pool_and_its_owner() {
+        let llms = json!([
+            { "name": "mine", "poolName": "pool", "waitsFor": "alice" },
+            { "name": "in", "poolName": "pool" },
+            { "name": "other", "poolName": "pool", "waitsFor": "alice" },
+        ]);
+        let told = waiting(["mine", "in", "nowhere"].into_iter(), &llms);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("LLM mine waits for alice") && told[0].contains("pool admit pool mine"));
+    }
 
     #[test]
     fn a_public_agent_over_a_private_llm_at_the_hub_is_told_and_others_are_not() {

@@ -103,6 +103,10 @@ fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Task
     } else if has("llms") && has("features") {
         GetKind::Session
+    } else if has("members") && has("waiting") {
+        GetKind::Pool
+    } else if has("usedBy") {
+        GetKind::Name
     } else if has("llmName") {
         GetKind::Agent
     } else if has("model") || has("type") {
@@ -114,6 +118,7 @@ fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Llm => &["name", "type", "model"],
         GetKind::Agent => &["name", "llmName"],
         GetKind::Session | GetKind::Task => &["id"],
+        GetKind::Pool | GetKind::Name => &["name"],
     };
     match needs.iter().find(|key| !object.get(**key).is_some_and(Value::is_string)) {
         Some(key) => Err(format!("{key}: expected a text")),
@@ -127,8 +132,9 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
         GetKind::Llm => LLM_KEYS,
         GetKind::Agent => AGENT_KEYS,
         // Nobody makes these by hand: they are as they are.
-        GetKind::Session | GetKind::Task => {
-            return output::line(format!("{}/{} unchanged", singular(kind), output::printable(text("id"))));
+        GetKind::Session | GetKind::Task | GetKind::Pool | GetKind::Name => {
+            let id = if object.contains_key("id") { text("id") } else { text("name") };
+            return output::line(format!("{}/{} unchanged", singular(kind), output::printable(id)));
         }
     };
     let name = text("name");

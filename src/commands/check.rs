@@ -61,6 +61,10 @@ pub(crate) async fn run(global: &Global) -> Outcome {
     let published = configuration(&places, &mut findings)?;
     let llms = hub(global, &places, &mut findings).await?;
     agents(&places, &published, llms.as_ref(), &mut findings)?;
+    let names = published.providers.iter().map(|provider| provider.wire_name.as_str());
+    for text in agents::waiting(names, llms.as_ref().unwrap_or(&Value::Null)) {
+        Findings::doubtful(&output::printable(&text))?;
+    }
     for provider in &published.providers {
         backend(provider, &mut findings).await?;
         recipes(provider, &mut findings)?;

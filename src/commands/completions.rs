@@ -29,6 +29,8 @@ _virtual_llm_with_names() {
         *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
         *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
         *" get session" | *" get sessions") kind=session ;;
+        *" get pool" | *" get pools" | *" pool admit" | *" pool remove") kind=pool ;;
+        *" pool admit "* | *" pool remove "*) kind=llm ;;
         *" provider") kind=provider ;;
         *) return ;;
     esac
@@ -46,7 +48,7 @@ _virtual_llm_names() {
         local word
         for word in ${words[1,CURRENT-1]}; do
             case $word in
-                llm|llms|agent|agents|task|tasks|session|sessions|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
+                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
             esac
         done
     fi
@@ -64,12 +66,14 @@ end
 complete -c virtual-llm -n "__virtual_llm_after chat-llm" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
-complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task"
+complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name"
 complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent task"
-complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task"
+complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
-for kind in llm agent task session
+complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(virtual-llm -qq completions --names pool 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove) \S+'" -f -a "(virtual-llm -qq completions --names llm 2>/dev/null)"
+for kind in llm agent task session pool
     complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
 end
 complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
@@ -92,6 +96,8 @@ pub(crate) fn run(shell: Shell) -> Outcome {
             for (argument, call) in [
                 ("The LLM, pool or agent", "_virtual_llm_names chat"),
                 ("The provider, by its local or its published name", "_virtual_llm_names provider"),
+                ("The pool", "_virtual_llm_names pool"),
+                ("The LLM'\\''s name at the hub", "_virtual_llm_names llm"),
                 ("Only this one", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
                 ("Its name, or a task'\\''s id", "_virtual_llm_names"),
@@ -121,6 +127,7 @@ pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
             let agents = list(&hub, "/api/v1/agents").await;
             print(field(&llms, "name").chain(field(&llms, "poolName")).chain(field(&agents, "name")))
         }
+        NamesOf::Pool => print(field(&list(&hub, "/api/v1/pools").await, "name")),
         NamesOf::Llm => print(field(&hub.llms().await?, "name")),
         NamesOf::Agent => print(field(&list(&hub, "/api/v1/agents").await, "name")),
         NamesOf::Task => print(field(&list(&hub, "/api/v1/inference-tasks").await, "id")),

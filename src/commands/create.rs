@@ -19,7 +19,12 @@ pub(crate) async fn run(global: &Global, command: &CreateCommand) -> Outcome {
         CreateCommand::Agent(args) => (GetKind::Agent, agent(args)?),
     };
     let hub = super::hub_client(global)?;
-    hub.call(Method::POST, collection(kind), Some(&spec)).await?;
+    let made = hub.call(Method::POST, collection(kind), Some(&spec)).await?;
+    if let (Some(name), Some(pool), Some(owner)) =
+        (made["name"].as_str(), made["poolName"].as_str(), made["waitsFor"].as_str())
+    {
+        output::note(format!("note: {}", output::printable(&wire::texts::waits_for(name, pool, owner))));
+    }
     output::line(format!(
         "{}/{} created",
         super::get::singular(kind),
@@ -33,6 +38,7 @@ pub(crate) async fn delete(global: &Global, args: &DeleteArgs) -> Outcome {
         ObjectKind::Llm => GetKind::Llm,
         ObjectKind::Agent => GetKind::Agent,
         ObjectKind::Task => GetKind::Task,
+        ObjectKind::Name => GetKind::Name,
     };
     let hub = super::hub_client(global)?;
     let path = format!("{}/{}", collection(kind), encoded(&args.name));

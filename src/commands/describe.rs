@@ -129,6 +129,9 @@ fn title(key: &str) -> String {
 /// The pool with each member, if the row has joined one.
 async fn pool(hub: &HubClient, row: &Value) -> Outcome {
     let Some(name) = row["poolName"].as_str() else { return Ok(()) };
+    if let (Some(row), Some(owner)) = (row["name"].as_str(), row["waitsFor"].as_str()) {
+        output::line(format!("\n{}", output::printable(&wire::texts::waits_for(row, name, owner))))?;
+    }
     let pool = match hub.get(&format!("/api/v1/llms/{}/members", encoded(name))).await {
         Ok(pool) => pool,
         // It went while we looked.

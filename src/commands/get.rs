@@ -5,11 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use actix_web::http::StatusCode;
 use serde_json::Value;
 
-use super::{
-    rows::{age, text},
-    table::{Column, Table, column},
-    whole::Whole,
-};
+use super::{columns::columns, rows::text, table::Table, whole::Whole};
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
     client::{HubClient, encoded},
@@ -61,6 +57,8 @@ pub(crate) const fn collection(kind: GetKind) -> &'static str {
         GetKind::Agent => "/api/v1/agents",
         GetKind::Session => "/api/v1/sessions",
         GetKind::Task => "/api/v1/inference-tasks",
+        GetKind::Pool => "/api/v1/pools",
+        GetKind::Name => "/api/v1/names",
     }
 }
 
@@ -71,6 +69,8 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
         GetKind::Agent => "agent",
         GetKind::Session => "session",
         GetKind::Task => "task",
+        GetKind::Pool => "pool",
+        GetKind::Name => "name",
     }
 }
 
@@ -81,6 +81,8 @@ const fn plural(kind: GetKind) -> &'static str {
         GetKind::Agent => "agents",
         GetKind::Session => "sessions",
         GetKind::Task => "tasks",
+        GetKind::Pool => "pools",
+        GetKind::Name => "names",
     }
 }
 
@@ -100,7 +102,7 @@ async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
             GetKind::Llm => hub.llms().await?,
             // Who watches wants what comes; whatever is older than a page has mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
-            GetKind::Agent | GetKind::Session => hub.get(path).await?,
+            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name => hub.get(path).await?,
         });
     };
     if args.kind == GetKind::Session {
@@ -209,88 +211,6 @@ fn shown(row: &Value) -> Value {
 }
 
 /// The key of a row's id.
-fn id_key(row: &Value) -> &'static str {
-    if row["id"].is_string() { "id" } else { "providerSessionId" }
-}
-
-fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
-    let mut columns = match kind {
-        GetKind::Llm => vec![
-            column("NAME", |row| text(row, "name")).cut(),
-            column("POOL", |row| text(row, "poolName")).cut().leaves(6),
-            column("KIND", |row| text(row, "kind")).leaves(5),
-            column("STATUS", |row| text(row, "status")),
-            column("TYPE", |row| text(row, "type")).leaves(3),
-            column("MODEL", |row| text(row, "model")).cut(),
-            column("TIER", |row| text(row, "tier")).leaves(2),
-            column("VISIBILITY", |row| text(row, "visibility")).leaves(7),
-            column("AGE", |row| age(row, "createdAt")).leaves(4),
-            column("ID", |row| text(row, "id")).leaves(1),
-        ],
-        GetKind::Agent => vec![
-            column("NAME", |row| text(row, "name")).cut(),
-            column("LLM", |row| text(row, "llmName")).cut(),
-            column("KIND", |row| text(row, "kind")).leaves(3),
-            column("STATUS", |row| text(row, "status")),
-            column("PROJECT", |row| text(row, "project")).cut().leaves(4),
-            column("VISIBILITY", |row| text(row, "visibility")).leaves(5),
-            column("AGE", |row| age(row, "createdAt")).leaves(2),
-            column("ID", |row| text(row, "id")).leaves(1),
-        ],
-        GetKind::Session => vec![
-            column("ID", |row| text(row, id_key(row))).cut(),
-            column("OWNER", |row| text(row, "ownerId")).cut(),
-            column("STATUS", |row| text(row, "status")),
-            column("LLMS", |row| names(&row["llms"])).cut(),
-            column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")).leaves(1),
-            column("AGE", |row| age(row, "createdAt")).leaves(2),
-        ],
-        GetKind::Task => vec![
-            // Whole: it is what `get task ID` wants.
-            column("ID", |row| text(row, "id")),
-            column("STATUS", |row| text(row, "status")),
-            column("POOL", |row| text(row, "poolName")).cut().leaves(4),
-            column("LLM", |row| text(row, "llmName")).cut(),
-            column("MODEL", |row| text(row, "model")).cut().leaves(3),
-            column("STREAM", |row| text(row, "streaming")).leaves(1),
-            column("AGE", |row| age(row, "createdAt")),
-            column("WORKER", |row| text(row, "worker")).cut().leaves(2),
-        ],
-    };
-    if is_wide {
-        columns.extend(match kind {
-            GetKind::Llm => vec![
-                column("OWNER", |row| text(row, "ownerId")),
-                column("SESSION", |row| text(row, "providerSessionId")),
-                column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")),
-                column("DESCRIPTION", |row| text(row, "description")),
-            ],
-            GetKind::Agent => vec![
-                column("OWNER", |row| text(row, "ownerId")),
-                column("SESSION", |row| text(row, "providerSessionId")),
-                column("DESCRIPTION", |row| text(row, "description")),
-            ],
-            GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
-            GetKind::Task => {
-                vec![
-                    column("OWNER", |row| text(row, "ownerId")),
-                    column("CODE", |row| text(row, "code")),
-                    column("ERROR", |row| text(row, "error")),
-                ]
-            }
-        });
-    }
-    columns
-}
-
-/// A list of names, or of rows that have one, as one cell.
-fn names(list: &Value) -> String {
-    let names: Vec<_> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item.as_str().or_else(|| item["name"].as_str()))
-        .map(output::printable)
-        .collect();
-    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+pub(super) fn id_key(row: &Value) -> &'static str {
+    ["id", "providerSessionId"].into_iter().find(|key| row[*key].is_string()).unwrap_or("name")
 }

@@ -65,6 +65,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
         admin_token: env::var_os(ADMIN_TOKEN).map(|token| token.to_string_lossy().into_owned()),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
         pools: match args.pools {
+            PoolsPolicy::Ask => PoolPolicy::Ask,
             PoolsPolicy::Members => PoolPolicy::Members,
             PoolsPolicy::Owner => PoolPolicy::Owner,
         },
@@ -78,6 +79,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
         timings: HubTimings {
             heartbeat_timeout: args.timings.heartbeat_timeout,
             inactive_retention: args.timings.inactive_retention,
+            name_retention: args.timings.name_retention,
             sweep_interval: args.timings.sweep_interval,
             ping_interval: args.timings.ping_interval,
             keepalive_interval: args.timings.keepalive_interval,

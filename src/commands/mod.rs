@@ -5,6 +5,7 @@ mod agents;
 mod apply;
 mod chat_llm;
 mod check;
+mod columns;
 mod completions;
 mod create;
 mod describe;
@@ -12,6 +13,8 @@ mod get;
 mod hub;
 mod login;
 mod man;
+mod name;
+mod pool;
 mod publish;
 mod rows;
 mod service;
@@ -52,6 +55,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Create(command) => briefly(signals, create::run(global, &command)).await,
         Command::Delete(args) => briefly(signals, create::delete(global, &args)).await,
         Command::Apply(args) => briefly(signals, apply::run(global, &args)).await,
+        Command::Pool(command) => briefly(signals, pool::run(global, &command)).await,
+        Command::Name(command) => briefly(signals, name::run(global, &command)).await,
         Command::Token(command) => briefly(signals, token::run(global, &command)).await,
         Command::Check => briefly(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),

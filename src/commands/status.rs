@@ -39,10 +39,30 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
             for line in summary(&status) {
                 output::line(line)?;
             }
+            for line in waiting(global, &status).await {
+                output::line(line)?;
+            }
             output::line("")?;
             print_providers(&status.providers, args.output.is_some())
         }
     }
+}
+
+/// How long `status` waits for the hub's word.
+const HUB_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The LLMs that wait to be let into another user's pool, as the hub has it now; nothing where it does not say.
+async fn waiting(global: &Global, status: &RegistrarStatus) -> Vec<String> {
+    if status.channel.state != ChannelState::Connected {
+        return Vec::new();
+    }
+    let asking = async { super::hub_client(global).ok()?.llms().await.ok() };
+    let Ok(Some(llms)) = tokio::time::timeout(HUB_PATIENCE, asking).await else { return Vec::new() };
+    let names = status.providers.iter().map(|provider| provider.wire_name.as_str());
+    super::agents::waiting(names, &llms)
+        .iter()
+        .map(|text| format!("Waits       {}", printable(text)))
+        .collect()
 }
 
 /// Runs `provider NAME up|down|status`.

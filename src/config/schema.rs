@@ -115,7 +115,12 @@ fn provider() -> Value {
             ("tier", words("For choosing.", &["fast", "heavy"])),
             ("description", json!({ "type": "string", "description": "For choosing." })),
             ("publish", flag("Whether it is offered.", false)),
-            ("poolName", text("LLMs with the same poolName share the work.")),
+            (
+                "poolName",
+                text(
+                    "LLMs with the same poolName share the work. The owner of another user's pool has to let it in.",
+                ),
+            ),
             (
                 "visibility",
                 with_default(

@@ -12,7 +12,7 @@ const ADMIN: &str = "an-admin-token-for-tests-alone";
 
 /// A hub, and an admin who is logged in.
 struct Office {
-    _hub: Process,
+    hub: Process,
     url: String,
     admin: Home,
 }
@@ -29,7 +29,7 @@ impl Office {
             .take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ';' | '\u{1b}'))
             .collect();
         admin.credentials(&url, ADMIN);
-        Self { _hub: hub, url, admin }
+        Self { hub, url, admin }
     }
 
     async fn ok(&self, args: &[&str]) -> String {
@@ -169,6 +169,65 @@ async fn rows_and_agents_are_made_described_and_deleted() {
             )
             .await;
     }
+}
+
+/// A34: a row that names another user's pool waits until it is let in, and whoever has to know is told.
+#[actix_rt::test]
+async fn an_llm_waits_for_the_owner_of_its_pool_and_both_are_told() {
+    let office = Office::open().await;
+    let mut homes = Vec::new();
+    for user in ["alice", "bob"] {
+        let home = Home::new();
+        home.credentials(&office.url, office.ok(&["token", "create", "--user", user]).await.trim());
+        home.providers(&json!([{ "name": format!("echo-{user}"), "type": "mock", "publish": true,
+            "visibility": "public", "poolName": "echoes" }]));
+        let publish = home.start(&["publish"]);
+        publish.logs("control channel open").await;
+        homes.push((home, publish));
+    }
+    let [(alice, _), (bob, bobs)] = homes.as_slice() else { panic!() };
+    bobs.logs("LLM echo-bob waits for alice").await;
+    office.hub.logs("LLM echo-bob waits for alice").await;
+    for command in [&["status"][..], &["check"], &["describe", "llm", "echo-bob"]] {
+        let said = bob.run(command).await;
+        assert!(said.stdout.contains("virtual-llm pool admit echoes echo-bob"), "{command:?}: {said:?}");
+    }
+    assert!(bob.run(&["get", "llm"]).await.stdout.contains("echoes (waits)"));
+    let pool = alice.run(&["get", "pool"]).await.stdout;
+    let cells: Vec<_> = pool.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(cells, ["echoes", "alice", "echo-alice", "echo-bob"], "{pool}");
+    let refused = bob.run(&["pool", "admit", "echoes", "echo-bob"]).await;
+    assert!(refused.code() == 1 && refused.stderr.contains("for its owner and admins only"), "{refused:?}");
+    let admitted = alice.run(&["pool", "admit", "echoes", "echo-bob"]).await;
+    assert_eq!(admitted.stdout, "llm/echo-bob serves the pool echoes\n", "{admitted:?}");
+    for command in [&["status"][..], &["check"], &["describe", "llm", "echo-bob"]] {
+        let said = bob.run(command).await;
+        assert!(said.code() == 0 && !said.stdout.contains("waits"), "{command:?}: {said:?}");
+    }
+    let removed = office.ok(&["pool", "remove", "echoes", "echo-bob"]).await;
+    assert_eq!(removed, "llm/echo-bob no longer serves the pool echoes\n");
+    // What an admin has deleted while it was published, its owner is told of.
+    office.ok(&["delete", "llm", "echo-bob"]).await;
+    bob.run(&["pause"]).await;
+    bobs.logs("an admin has deleted echo-bob").await;
+}
+
+/// A34: a name that nothing has any more is listed, and freed.
+#[actix_rt::test]
+async fn a_name_is_listed_freed_and_given_away() {
+    let office = Office::open().await;
+    let llm = ["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
+    office.ok(&llm).await;
+    office.fails(&["delete", "name", "gpt"], 1, "in use").await;
+    office.ok(&["delete", "llm", "gpt"]).await;
+    assert_eq!(office.ok(&["get", "name", "-o", "name"]).await, "name/gpt\n");
+    office.fails(&["name", "give", "gpt", "alice"], 1, "no user 'alice'").await;
+    office.ok(&["token", "create", "--user", "alice"]).await;
+    assert_eq!(office.ok(&["name", "give", "gpt", "alice"]).await, "name/gpt is alice's\n");
+    office.fails(&llm, 1, "`virtual-llm delete name gpt` frees it").await;
+    assert_eq!(office.ok(&["delete", "name", "gpt"]).await, "name/gpt deleted\n");
+    office.fails(&["get", "name", "gpt"], 1, "there is no name 'gpt'").await;
+    office.ok(&llm).await;
 }
 
 #[actix_rt::test]

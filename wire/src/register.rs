@@ -53,6 +53,9 @@ pub struct ProviderEntry {
     /// where they may not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
+    /// Inferences that may run at once; left out where it is the default, 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
 }
 
 fn active() -> Status {
@@ -106,6 +109,22 @@ impl RegisterAnswer {
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let texts = self.warnings.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
         texts.take(Self::MOST_WARNINGS)
+    }
+}
+
+/// What a registrar may learn from the answer to a heartbeat; of another hub it may be anything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// The names of rows and agents that an admin has deleted since the session registered them.
+    #[serde(default)]
+    deleted: serde_json::Value,
+}
+
+impl HeartbeatAnswer {
+    /// The names, where it is names that stand there.
+    pub fn deleted(&self) -> impl Iterator<Item = &str> {
+        let texts = self.deleted.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        texts.filter(|name| crate::names::check(name).is_ok()).take(RegisterAnswer::MOST_WARNINGS)
     }
 }
 
@@ -164,6 +183,7 @@ mod tests {
                 initial_status: Status::Active,
                 timeout_seconds: None,
                 allow_remote_urls: false,
+                max_concurrency: None,
             }],
             agents: Vec::new(),
         };

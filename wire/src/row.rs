@@ -140,6 +140,9 @@ pub struct LlmRow {
     pub inactive_since: Option<Timestamp>,
     /// Its named pool; without one it is a pool of its own.
     pub pool_name: Option<String>,
+    /// The owner of that pool, where the row waits to be let in; for both owners and admins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Who may see it.
     pub visibility: Visibility,
     /// The user it belongs to.

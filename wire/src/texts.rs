@@ -107,6 +107,14 @@ pub fn published_elsewhere(name: &str) -> String {
     format!("LLM {name} is published by another session")
 }
 
+/// Register: the row names a pool of `owner`'s, and was not let in.
+pub fn waits_for(row: &str, pool: &str, owner: &str) -> String {
+    format!(
+        "LLM {row} waits for {owner}: it serves the pool '{pool}' once {owner} or an admin has said \
+         `virtual-llm pool admit {pool} {row}`, and is called by its own name until then"
+    )
+}
+
 /// Register: the name belongs to something that the caller may not see.
 pub fn name_taken(name: &str) -> String {
     format!("name '{name}' is taken")

@@ -29,7 +29,7 @@ use futures_util::future::LocalBoxFuture;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use wire::features::{FEATURES_HEADER, SESSION_HEADER};
-use wire::register::{Heartbeat, RegisterAnswer, RegisterRequest};
+use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest};
 use wire::{Features, SessionId, TaskId};
 
 use crate::changes::Changes;
@@ -77,6 +77,8 @@ struct Inner {
     uploads: Connections,
     /// The warnings that were logged last.
     told: RefCell<Changes>,
+    /// What the hub said last that an admin has deleted.
+    deleted: RefCell<Changes>,
 }
 
 /// A status and what came with it.
@@ -106,6 +108,7 @@ impl HubClient {
                 results,
                 uploads,
                 told: RefCell::default(),
+                deleted: RefCell::default(),
             }),
         })
     }
@@ -139,6 +142,27 @@ impl HubClient {
                 news!(warn, "warnings", "the hub", "the hub: {warning}");
             }
         }
+    }
+
+    async fn heartbeat_now(&self, beat: Heartbeat) -> Result<(), HubError> {
+        const CALL: &str = "provider-heartbeat";
+        let answer = self.post(CALL, "_provider-heartbeat", json(CALL, &beat)?).await?;
+        if !answer.status.is_success() {
+            return Err(self.refused(CALL, &answer));
+        }
+        // A classic hub may say anything.
+        let said: HeartbeatAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let deleted: Vec<_> = said.deleted().collect();
+        let mut deleted_before = self.inner.deleted.borrow_mut();
+        if deleted.is_empty() {
+            deleted_before.clear();
+        } else if deleted_before.is_news(&deleted.join(", ")) {
+            let names = deleted.join(", ");
+            log::warn!(
+                "the hub: an admin has deleted {names}: nobody is sent there before this registrar registers again"
+            );
+        }
+        Ok(())
     }
 
     async fn open_channel_now(&self, session: SessionId) -> Result<Channel, HubError> {
@@ -248,7 +272,7 @@ impl Hub for HubClient {
 
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
         let hub = self.clone();
-        async move { hub.accepted("provider-heartbeat", "_provider-heartbeat", &beat).await }.boxed_local()
+        async move { hub.heartbeat_now(beat).await }.boxed_local()
     }
 
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {

@@ -37,6 +37,8 @@ async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
         visibility: config.visibility,
         initial_status: if asleep { Status::Hibernating } else { Status::Active },
         allow_remote_urls: config.allow_remote_urls,
+        max_concurrency: (config.max_concurrency != ProviderConfig::MAX_CONCURRENCY)
+            .then(|| u32::try_from(config.max_concurrency).unwrap_or(u32::MAX)),
         timeout_seconds: (config.timeout != ProviderConfig::TIMEOUT).then(|| whole_seconds(config.timeout)),
     }
 }

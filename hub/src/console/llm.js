@@ -9,8 +9,11 @@ import { live, watch } from "./live.js";
 /** Between two looks at the audit, in ms; tasks that end in the live view bring the next look forward. */
 const LOOK = 5000;
 
+/** Whether a row serves the pool, and does not wait to be let in. */
+const serves = (pool) => (row) => row.poolName === pool && !row.waitsFor;
+
 export function llm(name) {
-  const members = Object.values(live.llms).filter((row) => row.poolName === name);
+  const members = Object.values(live.llms).filter(serves(name));
   return !live.llms[name] && members.length ? pool(name) : one(name);
 }
 
@@ -26,7 +29,7 @@ function pool(name) {
     const node = el("li", {}, el("a", { href: `#/llm/${encodeURIComponent(row.name)}` }, row.name), " ", status.node);
     return { node, update: (row) => status.set(row.waking ? "waking" : row.status) };
   });
-  const draw = () => sync(Object.values(live.llms).filter((row) => row.poolName === name), (row) => row.name);
+  const draw = () => sync(Object.values(live.llms).filter(serves(name)), (row) => row.name);
   draw();
   const node = el("div.stack", {}, heading(name),
     el("section.card", { "aria-labelledby": "members" }, el("h2", { id: "members" }, "Members of the pool"), list));
@@ -35,7 +38,7 @@ function pool(name) {
 
 const FACTS = [
   ["Model", (row) => row.model], ["Type", (row) => row.type], ["Kind", (row) => row.kind],
-  ["Pool", (row) => row.poolName ?? "–"], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
+  ["Pool", (row) => (row.waitsFor ? `${row.poolName}, waits for ${row.waitsFor}` : row.poolName ?? "–")], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
   ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
   ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => seen(row)],
   ["Publisher", (row) => row.providerSessionId ?? "–"],

@@ -46,7 +46,7 @@ function grouped(rows) {
   const pools = new Map();
   const alone = [];
   for (const row of rows.sort((a, b) => a.name.localeCompare(b.name))) {
-    if (!row.poolName) alone.push({ key: `llm ${row.name}`, row });
+    if (!row.poolName || row.waitsFor) alone.push({ key: `llm ${row.name}`, row });
     else if (pools.has(row.poolName)) pools.get(row.poolName).push(row);
     else pools.set(row.poolName, [row]);
   }

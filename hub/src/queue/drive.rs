@@ -207,9 +207,9 @@ fn choose(
     own: bool,
 ) -> Option<(Target, Candidate, Reservation)> {
     let mut registry = hub.registry.lock();
-    let mut target = registry
-        .target(caller, name)
-        .or_else(|| registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent)))?;
+    let mut target = registry.target(caller, name).or_else(|| {
+        registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent).ok())
+    })?;
     if own {
         if target.only_owner.as_ref().is_some_and(|owner| *owner != caller.user) {
             return None;

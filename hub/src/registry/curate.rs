@@ -85,6 +85,8 @@ pub enum CurateError {
     Forbidden,
     /// Unknown, or not visible to the caller: 404.
     Unknown,
+    /// The same of an LLM that the path names beside a pool.
+    UnknownRow(String),
     /// The name or the pool is somebody else's, or a session has it: 409.
     Conflict(String),
     /// The caller has so many already: 429.
@@ -135,7 +137,8 @@ impl Registry {
             let seen = caller.sees(held.visibility, &held.owner);
             return Err(taken(seen, "LLM", &name));
         }
-        self.may_have_pool(caller, &name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        self.may_name(caller, &name).map_err(CurateError::Conflict)?;
+        self.may_join(caller, &name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
         let Some(url) = spec.url else {
             return Err(CurateError::Invalid(
                 "url: where the LLM is reached, with http:// or https://".into(),
@@ -166,7 +169,7 @@ impl Registry {
         };
         self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
-        let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
+        let changes = self.with_names(vec![Change::PutLlm(Box::new(llm.clone()))]);
         Ok((llm, changes))
     }
 
@@ -185,7 +188,8 @@ impl Registry {
         let Some(upstream) = held.upstream else {
             return Err(CurateError::Conflict(texts::published_elsewhere(name)));
         };
-        self.may_have_pool(caller, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        let owner = Caller { user: held.owner.clone(), ..caller.clone() };
+        self.may_join(&owner, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
         let had_key = upstream.api_key.is_some();
         let url = spec.url.unwrap_or_else(|| upstream.url.clone());
         // Whoever may write an address must not read the key by it.
@@ -206,20 +210,24 @@ impl Registry {
         };
         self.may_have_llm(&llm)?;
         self.put_llm(llm.clone(), now);
-        let changes = vec![Change::PutLlm(Box::new(llm.clone()))];
+        let changes = self.with_names(vec![Change::PutLlm(Box::new(llm.clone()))]);
         Ok(((llm, dropped.then_some(KEY_DROPPED)), changes))
     }
 
-    /// Deletes a public row, or a virtual one that nobody publishes now.
-    pub fn delete_llm(&mut self, caller: &Caller, name: &str) -> Result<Vec<Change>, CurateError> {
+    /// Deletes a public row, or a virtual one that nobody publishes now; another user's also while it is published.
+    pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, CurateError> {
         let llm = self.llm(caller, name).ok_or(CurateError::Unknown)?;
         admins_only(caller)?;
         if llm.kind == Kind::Virtual && llm.status != Status::Inactive {
-            return Err(CurateError::Conflict(format!(
-                "LLM {name} is published now: stop its publisher first"
-            )));
+            if llm.owner == caller.user {
+                return Err(CurateError::Conflict(format!(
+                    "LLM {name} is published now: stop its publisher first"
+                )));
+            }
+            self.tell_deleted(llm.session.clone(), name);
         }
-        Ok(self.remove_llm(name).into_iter().collect())
+        let changes = self.remove_llm(name, now).into_iter().collect();
+        Ok(self.with_names(changes))
     }
 
     /// Makes a public agent.
@@ -237,6 +245,7 @@ impl Registry {
             let seen = caller.sees(held.visibility, &held.owner);
             return Err(taken(seen, "Agent", &name));
         }
+        self.may_name(caller, &name).map_err(CurateError::Conflict)?;
         if self.agents_of(caller) >= self.limits.rows {
             return Err(CurateError::TooMany(self.limits.rows));
         }
@@ -263,7 +272,8 @@ impl Registry {
         };
         self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
-        let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
+        self.pin(&agent.name, &agent.llm_name, true);
+        let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
 
@@ -296,19 +306,43 @@ impl Registry {
         };
         self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
-        let changes = vec![Change::PutAgent(Box::new(agent.clone()))];
+        self.pin(&agent.name, &agent.llm_name, true);
+        let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
 
-    /// Deletes a public agent, or a virtual one that nobody publishes now.
-    pub fn delete_agent(&mut self, caller: &Caller, name: &str) -> Result<Vec<Change>, CurateError> {
+    /// Deletes a public agent, or a virtual one that nobody publishes now; an admin another user's also while it is.
+    pub fn delete_agent(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        now: Now,
+    ) -> Result<Vec<Change>, CurateError> {
         let agent = self.own_agent(caller, name)?;
         if agent.kind == Kind::Virtual && agent.status != Status::Inactive {
-            return Err(CurateError::Conflict(format!(
-                "Agent {name} is published now: stop its publisher first"
-            )));
+            if agent.owner == caller.user {
+                return Err(CurateError::Conflict(format!(
+                    "Agent {name} is published now: stop its publisher first"
+                )));
+            }
+            self.tell_deleted(agent.session.clone(), name);
         }
-        Ok(self.remove_agent(name).into_iter().collect())
+        let changes = self.remove_agent(name, now).into_iter().collect();
+        self.names.change(name, |record| record.pinned = None);
+        Ok(self.with_names(changes))
+    }
+
+    /// `changes`, and what became of names with them.
+    fn with_names(&mut self, mut changes: Vec<Change>) -> Vec<Change> {
+        changes.append(&mut self.names.take_changes());
+        changes
+    }
+
+    /// The session is told by its next heartbeat that an admin has deleted what it publishes.
+    pub(super) fn tell_deleted(&mut self, session: Option<String>, name: &str) {
+        if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.deleted.insert(name.to_owned());
+        }
     }
 
     /// Whether the row's owner has room for it, in place of what it has by this name.

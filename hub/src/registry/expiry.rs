@@ -11,6 +11,7 @@ pub(super) enum Item {
     Session(Box<str>),
     Llm(Box<str>),
     Agent(Box<str>),
+    Name(Box<str>),
 }
 
 #[derive(Default)]

@@ -8,6 +8,7 @@ mod curate;
 mod expiry;
 mod feed;
 mod live;
+mod names;
 mod owned;
 mod pick;
 mod pools;
@@ -21,14 +22,16 @@ pub use absence::Absence;
 pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use feed::{News, Seen};
 pub use live::LiveLlm;
+pub use names::NameView;
 pub use pick::{BackendFor, Candidate, Pick, Report};
+pub use pools::{PoolView, Waiting};
 pub use register::{MAX_ENTRIES, Refusal, Registered, check};
 pub use session::{Beat, BeatRefusal, Opened, UnknownSession};
 pub use shown::Place;
 pub use sweep::Swept;
-pub use view::{Target, Through};
+pub use view::{Target, Through, Unreached};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use wire::Features;
@@ -41,7 +44,9 @@ use crate::options::{HubTimings, PoolPolicy};
 use crate::store::{Change, Snapshot};
 use expiry::{Expiry, Item};
 use feed::{Feed, Thing};
+use names::Names;
 use owned::Owned;
+use pools::PoolRows;
 use shown::{Ages, Shown};
 
 /// The table.
@@ -49,6 +54,7 @@ pub struct Registry {
     policy: PoolPolicy,
     heartbeat_timeout: Duration,
     retention: Duration,
+    name_retention: Duration,
     llms: BTreeMap<String, Box<LlmEntry>>,
     agents: BTreeMap<String, AgentEntry>,
     sessions: HashMap<String, Session>,
@@ -56,8 +62,9 @@ pub struct Registry {
     shown_llms: Shown,
     shown_agents: Shown,
     ages: Ages,
-    /// `poolName` to the names of the rows that have it.
-    pools: HashMap<String, BTreeSet<String>>,
+    /// By `poolName`.
+    pools: HashMap<String, PoolRows>,
+    names: Names,
     /// How much each user has; one who has nothing is not in it.
     owned: HashMap<UserId, Owned>,
     /// The sessions that gave a sign of life since it was last written.
@@ -82,6 +89,10 @@ struct LlmEntry {
     inactive_at: Duration,
     /// What its publisher said last in a heartbeat.
     report: Option<Report>,
+    /// Whether it serves the pool that it names.
+    member: bool,
+    /// The most room that its publisher may claim: what it registered, else what it said first.
+    most_room: Option<u32>,
     /// Tasks of ours that run there.
     in_flight: u32,
     /// The number of the pick that chose it last.
@@ -118,6 +129,8 @@ struct Session {
     had_channel: bool,
     llms: BTreeSet<String>,
     agents: BTreeSet<String>,
+    /// What an admin has deleted of these since it registered them.
+    deleted: BTreeSet<String>,
 }
 
 /// A session's control channel.
@@ -137,6 +150,7 @@ impl Registry {
             policy,
             heartbeat_timeout: timings.heartbeat_timeout,
             retention: timings.inactive_retention,
+            name_retention: timings.name_retention,
             llms: BTreeMap::new(),
             agents: BTreeMap::new(),
             sessions: HashMap::new(),
@@ -144,6 +158,7 @@ impl Registry {
             shown_agents: Shown::default(),
             ages: Ages::default(),
             pools: HashMap::new(),
+            names: Names::default(),
             owned: HashMap::new(),
             unsaved: Vec::new(),
             expiry: Expiry::default(),
@@ -151,6 +166,10 @@ impl Registry {
             picks: 0,
             limits: Limits::default(),
         };
+        let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();
+        for record in &snapshot.names {
+            registry.names.load(record.clone());
+        }
         for record in &snapshot.sessions {
             registry.put_session(Session::new(record.clone(), now));
         }
@@ -164,7 +183,12 @@ impl Registry {
                     session.llms.insert(llm.name.clone());
                 }
             }
-            registry.put_llm(llm, now);
+            if known.contains(llm.name.as_str()) {
+                // A pool whose name became free is nobody's before somebody registers for it.
+                registry.insert_llm(llm, now);
+            } else {
+                registry.put_llm(llm, now);
+            }
         }
         for agent in &snapshot.agents {
             let mut agent = agent.clone();
@@ -176,7 +200,12 @@ impl Registry {
                     session.agents.insert(agent.name.clone());
                 }
             }
+            let is_new = !known.contains(agent.name.as_str());
+            let (name, llm) = (agent.name.clone(), agent.llm_name.clone());
             registry.put_agent(agent, now);
+            if is_new {
+                registry.pin(&name, &llm, true);
+            }
         }
         let rows: Vec<String> = registry.llms.keys().cloned().collect();
         for name in &rows {
@@ -186,6 +215,10 @@ impl Registry {
         for name in &agents {
             registry.expire_agent(name);
         }
+        for record in &snapshot.names {
+            registry.settle_name(&record.name, now);
+        }
+        registry.names.loaded(&snapshot.names);
         registry
     }
 
@@ -194,8 +227,16 @@ impl Registry {
         Self { limits, ..self }
     }
 
-    /// Inserts or replaces a row by name, and keeps the pools' index in step.
+    /// Inserts or replaces a row by name; its name and its pool's are its owner's, unless they are somebody's already.
     pub(crate) fn put_llm(&mut self, llm: Llm, now: Now) {
+        for name in std::iter::once(&llm.name).chain(&llm.pool_name) {
+            self.claim_name(name, &llm.owner, now);
+        }
+        self.insert_llm(llm, now);
+    }
+
+    /// The same without a claim, and keeps the pools' index in step.
+    fn insert_llm(&mut self, llm: Llm, now: Now) {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
         let bytes = owned::of_llm(&llm);
@@ -218,6 +259,8 @@ impl Registry {
                 due: None,
                 inactive_at: now.mono,
                 report: None,
+                member: false,
+                most_room: None,
                 in_flight: 0,
                 picked: 0,
             };
@@ -228,22 +271,32 @@ impl Registry {
         if before != pool {
             if let Some(before) = before {
                 self.leave_pool(&before, &name);
+                self.settle_name(&before, now);
             }
-            if let Some(pool) = pool {
-                self.pools.entry(pool).or_default().insert(name);
+            if pool.is_none()
+                && let Some(entry) = self.llms.get_mut(&name)
+            {
+                entry.member = false;
             }
+        }
+        self.settle_name(&name, now);
+        if let Some(pool) = pool {
+            self.place(&pool, &name);
+            self.settle_name(&pool, now);
         }
     }
 
     /// Takes a row out.
-    pub(crate) fn remove_llm(&mut self, name: &str) -> Option<Change> {
+    pub(crate) fn remove_llm(&mut self, name: &str, now: Now) -> Option<Change> {
         self.llm_left(name);
         let LlmEntry { llm, version, due, .. } = *self.llms.remove(name)?;
         self.feed.remove(version, llm.visibility, &llm.owner);
         self.expiry.remove(due, Item::Llm(name.into()));
         if let Some(pool) = &llm.pool_name {
             self.leave_pool(pool, name);
+            self.settle_name(pool, now);
         }
+        self.settle_name(name, now);
         if let Some(session) = llm.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.llms.remove(name);
         }
@@ -253,6 +306,8 @@ impl Registry {
 
     /// Inserts or replaces an agent by name.
     pub(crate) fn put_agent(&mut self, agent: Agent, now: Now) {
+        let name = agent.name.clone();
+        self.claim_name(&name, &agent.owner, now);
         let bytes = owned::of_agent(&agent);
         self.count(&agent.owner, |owned| {
             owned.agents += 1;
@@ -261,16 +316,17 @@ impl Registry {
         self.feed.touch();
         self.agent_left(&agent.name);
         self.shown_agents.insert(&agent.name, agent.visibility, &agent.owner);
-        if let Some(entry) = self.agents.get_mut(&agent.name) {
+        if let Some(entry) = self.agents.get_mut(&name) {
             entry.agent = agent;
-            return;
+        } else {
+            let entry = AgentEntry { agent, inactive_at: now.mono, due: None };
+            self.agents.insert(name.clone(), entry);
         }
-        let entry = AgentEntry { agent, inactive_at: now.mono, due: None };
-        self.agents.insert(entry.agent.name.clone(), entry);
+        self.settle_name(&name, now);
     }
 
     /// Takes an agent out.
-    pub(crate) fn remove_agent(&mut self, name: &str) -> Option<Change> {
+    pub(crate) fn remove_agent(&mut self, name: &str, now: Now) -> Option<Change> {
         self.feed.touch();
         self.agent_left(name);
         let AgentEntry { agent, due, .. } = self.agents.remove(name)?;
@@ -279,6 +335,7 @@ impl Registry {
             session.agents.remove(name);
         }
         self.lost_something(agent.session.as_deref());
+        self.settle_name(name, now);
         Some(Change::DeleteAgent(agent.id))
     }
 
@@ -359,15 +416,6 @@ impl Registry {
         let session = session.filter(|_| registered).and_then(|id| self.sessions.get(id))?;
         Some(session.record.last_heartbeat_at)
     }
-
-    fn leave_pool(&mut self, pool: &str, name: &str) {
-        if let Some(names) = self.pools.get_mut(pool) {
-            names.remove(name);
-            if names.is_empty() {
-                self.pools.remove(pool);
-            }
-        }
-    }
 }
 
 impl Session {
@@ -385,6 +433,7 @@ impl Session {
             had_channel: false,
             llms: BTreeSet::new(),
             agents: BTreeSet::new(),
+            deleted: BTreeSet::new(),
         }
     }
 

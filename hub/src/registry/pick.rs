@@ -10,7 +10,6 @@ use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
 use super::feed::Thing;
-use super::pools::effective_key;
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
@@ -139,7 +138,7 @@ impl Registry {
             name: best,
             model: entry.llm.model.clone(),
             provider_type: entry.llm.provider_type.clone(),
-            pool: entry.llm.pool_name.clone(),
+            pool: entry.llm.pool_name.clone().filter(|_| entry.member),
             session: entry.llm.session.clone(),
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),
@@ -236,7 +235,7 @@ impl Registry {
     /// The names under which callers may reach the row: its own, and that of its pool.
     pub fn names_of(&self, row: &str) -> Vec<String> {
         let Some(entry) = self.llms.get(row) else { return Vec::new() };
-        let pool = entry.llm.pool_name.iter().filter(|pool| *pool != row).cloned();
+        let pool = std::iter::once(entry.key()).filter(|pool| *pool != row).map(str::to_owned);
         std::iter::once(row.to_owned()).chain(pool).collect()
     }
 
@@ -252,7 +251,7 @@ impl Registry {
         if let Some(entry) = self.agents.get(target) {
             let pinned = &entry.agent.llm_name;
             names.push(pinned.clone());
-            names.extend(self.llms.get(pinned).map(|entry| effective_key(&entry.llm).to_owned()));
+            names.extend(self.llms.get(pinned).map(|entry| entry.key().to_owned()));
         }
         names
     }

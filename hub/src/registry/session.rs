@@ -13,6 +13,9 @@ use crate::clock::Now;
 use crate::model::Caller;
 use crate::store::Change;
 
+/// Most inferences at once that a row counts for: as many as the largest server of one machine is run with.
+const MOST_ROOM: u32 = 256;
+
 /// There is no such session for this caller: unknown, or another user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownSession;
@@ -54,6 +57,11 @@ impl Registry {
     /// Whether `caller` has the session `id`.
     pub fn owns_session(&self, caller: &Caller, id: &str) -> bool {
         self.sessions.get(id).is_some_and(|session| session.record.owner == caller.user)
+    }
+
+    /// What an admin has deleted of the session's rows and agents since it registered them.
+    pub fn deleted_of(&self, id: &str) -> Vec<String> {
+        self.sessions.get(id).map_or(Vec::new(), |session| session.deleted.iter().cloned().collect())
     }
 
     /// The features that were negotiated on the session's channel.
@@ -141,10 +149,15 @@ impl Registry {
                 && let Some(entry) = self.llms.get_mut(&status.name)
                 && entry.llm.registered
             {
+                // More room is a greater share of the callers: what was said first holds. None is no word.
+                if status.max_concurrency > 0 {
+                    entry.most_room.get_or_insert(status.max_concurrency);
+                }
+                let most = entry.most_room.unwrap_or(0);
                 let report = Report {
                     status: status.status,
                     busy: status.in_flight.saturating_add(status.queued),
-                    room: status.max_concurrency,
+                    room: status.max_concurrency.min(most).min(MOST_ROOM),
                     paused: status.paused,
                     paused_until: status.paused_until,
                 };

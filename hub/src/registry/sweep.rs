@@ -47,9 +47,14 @@ impl Registry {
                 Some(Item::Session(id)) => self.sweep_session(&id, now, &mut swept),
                 Some(Item::Llm(name)) => self.sweep_llm(&name, now, &mut swept),
                 Some(Item::Agent(name)) => self.sweep_agent(&name, now, &mut swept),
-                None => return swept,
+                Some(Item::Name(name)) => self.sweep_name(&name, now),
+                None => {
+                    swept.changes.append(&mut self.names.take_changes());
+                    return swept;
+                }
             }
         }
+        swept.changes.append(&mut self.names.take_changes());
         swept.more = true;
         swept
     }
@@ -108,7 +113,7 @@ impl Registry {
         if session.is_some_and(super::Session::is_open) {
             // Its channel's end brings it here again.
         } else if at <= now.mono {
-            swept.changes.extend(self.remove_llm(name));
+            swept.changes.extend(self.remove_llm(name, now));
         } else {
             self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.into()));
         }
@@ -125,7 +130,7 @@ impl Registry {
         if session.is_some_and(super::Session::is_open) {
             // As above.
         } else if at <= now.mono {
-            swept.changes.extend(self.remove_agent(name));
+            swept.changes.extend(self.remove_agent(name, now));
         } else {
             self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.into()));
         }

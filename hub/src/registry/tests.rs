@@ -1,9 +1,10 @@
 //! The rules of life under any order of events.
 
 mod feed;
+mod rule;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
 use super::*;
-use crate::model::{Caller, Role};
+use crate::model::{Caller, NameRecord, Role};
 
 const USERS: [&str; 2] = ["alice", "bob"];
 const SESSIONS: [&str; 4] = ["alice-1", "alice-2", "bob-1", "bob-2"];
@@ -110,6 +111,7 @@ struct World {
     streams: HashMap<usize, Vec<String>>,
     stored: BTreeMap<String, Llm>,
     sessions: HashMap<String, SessionRecord>,
+    names: BTreeMap<String, NameRecord>,
     deleted: HashSet<String>,
     /// Row id to its name, its owner, and whether it was private.
     seen: HashMap<String, (String, String, bool)>,
@@ -143,6 +145,7 @@ fn entry(spec: &Spec) -> ProviderEntry {
         visibility: spec.visibility,
         timeout_seconds: None,
         allow_remote_urls: false,
+        max_concurrency: None,
         initial_status: if spec.asleep { Status::Hibernating } else { Status::Active },
     }
 }
@@ -158,6 +161,7 @@ impl World {
             streams: HashMap::new(),
             stored: BTreeMap::new(),
             sessions: HashMap::new(),
+            names: BTreeMap::new(),
             deleted: HashSet::new(),
             seen: HashMap::new(),
         }
@@ -172,6 +176,8 @@ impl World {
                     self.deleted.insert(id);
                 }
                 Change::PutSession(record) => drop(self.sessions.insert(record.id.clone(), record)),
+                Change::PutName(record) => drop(self.names.insert(record.name.clone(), record)),
+                Change::DeleteName(name) => assert!(self.names.remove(&name).is_some(), "freed twice"),
                 Change::DeleteSession(id) => drop(self.sessions.remove(&id)),
                 other => panic!("{other:?}"),
             }
@@ -273,6 +279,7 @@ impl World {
                 let snapshot = Snapshot {
                     llms: self.stored.values().cloned().collect(),
                     sessions: self.sessions.values().cloned().collect(),
+                    names: self.names.values().cloned().collect(),
                     ..Snapshot::default()
                 };
                 let timings = HubTimings::default();
@@ -370,16 +377,16 @@ impl World {
             assert!(session.llms.contains(&llm.name));
             assert_eq!(session.record.owner, llm.owner);
             if let Some(pool) = &llm.pool_name {
-                assert!(self.registry.pools[pool].contains(&llm.name));
+                assert!(self.registry.pools[pool].members.contains(&llm.name));
                 let namesake = self.registry.llms.get(pool);
                 assert!(
-                    namesake.is_none_or(|other| other.llm.owner == llm.owner),
-                    "a pool has another user's name"
+                    namesake.is_none_or(|other| Some(&other.llm.owner) == self.registry.names.owner(pool)),
+                    "a pool has the name of another user's row"
                 );
             }
         }
         assert_eq!(self.stored.len(), self.registry.llms.len());
-        let pooled: usize = self.registry.pools.values().map(BTreeSet::len).sum();
+        let pooled: usize = self.registry.pools.values().map(|pool| pool.members.len()).sum();
         assert_eq!(pooled, self.registry.llms.values().filter(|entry| entry.llm.pool_name.is_some()).count());
         self.check_what_is_counted();
         for user in USERS {
@@ -501,7 +508,7 @@ fn only_the_user_with_its_first_row_joins_a_pool_where_the_hub_says_so() {
 fn a_public_row_is_not_published_over() {
     let mut registry = with(&[("a", None)], PoolPolicy::Members);
     let mut public = registry.llms["a"].llm.clone();
-    registry.remove_llm("a");
+    registry.remove_llm("a", at(0));
     (public.kind, public.session) = (Kind::Public, None);
     registry.put_llm(public.clone(), at(0));
     for user in USERS {

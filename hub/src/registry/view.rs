@@ -4,7 +4,6 @@
 use wire::row::{AgentAdds, AgentRow, LlmRow, Status, Visibility};
 
 use super::Registry;
-use super::pools::effective_key;
 use crate::model::{Agent, Caller, Llm, Role, UserId};
 
 /// What an inference is for.
@@ -27,6 +26,15 @@ pub struct Through {
     pub agent: String,
     /// The agent's owner, where the agent stands for private rows of this user.
     pub opens: Option<UserId>,
+}
+
+/// Why an agent reaches nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreached {
+    /// There is nothing by the name, or nothing for this caller.
+    Nothing,
+    /// The name of its LLM is another user's than when the agent was made.
+    Changed,
 }
 
 impl Target {
@@ -74,57 +82,70 @@ impl Registry {
 
     /// What `name` stands for: a row, unless its name is a pool's; then a pool. `None` for what `caller` cannot see.
     pub fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
-        match self.llm(caller, name) {
-            Some(llm) => Some(Target {
-                name: name.to_owned(),
-                pool: effective_key(llm) == name,
-                only_owner: private_owner(llm),
-                through: None,
-            }),
-            None => self.members(caller, name).next().map(|_| Target {
-                name: name.to_owned(),
-                pool: true,
-                only_owner: None,
-                through: None,
-            }),
+        if let Some(llm) = self.llm(caller, name) {
+            let (pool, only_owner) = (self.key_of(llm) == name, private_owner(llm));
+            return Some(Target { name: name.to_owned(), pool, only_owner, through: None });
         }
+        let target = Target { name: name.to_owned(), pool: true, only_owner: None, through: None };
+        let reaches = self.keyed(name).any(|llm| self.may_reach(caller, &target, llm));
+        reaches.then_some(target)
     }
 
     /// What an agent that is pinned to `llm` reaches: the pool of that row. A private row, or a pool with private
     /// members, that belongs to the agent's owner is reached by everybody who sees the agent, and only through it.
-    pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Option<Target> {
+    pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, Unreached> {
+        // What is called by the name must be whose it was when the agent was made; the owner's own where there was none.
+        let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
+        let pin = pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner);
+        match self.names.owner(&agent.llm_name) {
+            None => return Err(Unreached::Nothing),
+            Some(owner) if owner != pin => return Err(Unreached::Changed),
+            Some(_) => (),
+        }
         let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
         let through = |opens: bool| {
             let opens = opens.then(|| agent.owner.clone());
             Some(Through { agent: agent.name.clone(), opens })
         };
-        let reached = |llm: &Llm| llm.owner == agent.owner || caller.sees(llm.visibility, &llm.owner);
-        let pinned = self.llms.get(&agent.llm_name).map(|entry| &entry.llm);
-        match pinned.filter(|llm| reached(llm)) {
-            Some(llm) => Some(Target {
-                name: effective_key(llm).to_owned(),
+        let reached = |llm: &Llm| {
+            llm.visibility == Visibility::Public || [&agent.owner, &caller.user].contains(&&llm.owner)
+        };
+        let pinned = self.llms.get(&agent.llm_name);
+        match pinned.filter(|entry| reached(&entry.llm)).map(|entry| (entry.key(), &entry.llm)) {
+            Some((key, llm)) => Ok(Target {
+                name: key.to_owned(),
                 pool: true,
                 only_owner: private_agent.or_else(|| private_owner(llm)),
                 // Over a public row, the agent says nothing of its owner's private rows in the same pool.
                 through: through(llm.visibility == Visibility::Private),
             }),
-            None => self.keyed(&agent.llm_name).any(reached).then(|| Target {
+            None if self.keyed(&agent.llm_name).any(reached) => Ok(Target {
                 name: agent.llm_name.clone(),
                 pool: true,
                 only_owner: private_agent,
                 through: through(true),
             }),
+            None => Err(Unreached::Nothing),
         }
     }
 
-    /// Whether a call of `caller` for `target` may go to the row: the caller sees it, or sees an agent of the row's
-    /// owner that stands for it.
+    /// Whether a call of `caller` for `target` may go to the row. A private one serves its owner; everybody who sees an
+    /// agent of its owner's that stands for it; and an admin who calls it by its own name.
     pub(super) fn may_reach(&self, caller: &Caller, target: &Target, llm: &Llm) -> bool {
-        let opens = |through: &Through| {
-            through.opens.as_ref() == Some(&llm.owner)
-                && self.agent(caller, &through.agent).is_some_and(|agent| agent.owner == llm.owner)
-        };
-        caller.sees(llm.visibility, &llm.owner) || target.through.as_ref().is_some_and(opens)
+        if llm.visibility == Visibility::Public || llm.owner == caller.user {
+            return true;
+        }
+        match &target.through {
+            Some(through) => {
+                through.opens.as_ref() == Some(&llm.owner)
+                    && self.agent(caller, &through.agent).is_some_and(|agent| agent.owner == llm.owner)
+            }
+            None => caller.role == Role::Admin && llm.name == target.name,
+        }
+    }
+
+    fn key_of<'a>(&'a self, llm: &'a Llm) -> &'a str {
+        self.llms.get(&llm.name).map_or(&llm.name, |entry| entry.key())
     }
 
     /// Whether a call of `caller` for `target` may go to the row of this name, as far as it may be seen.
@@ -148,7 +169,8 @@ impl Registry {
 
     /// The row as `caller` reads it, with the last sign of life of its session.
     pub fn llm_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
-        LlmRow { last_heartbeat_at: self.seen_at(llm), ..llm.row_for(caller) }
+        let row = LlmRow { last_heartbeat_at: self.seen_at(llm), ..llm.row_for(caller) };
+        self.with_pool(caller, llm, row)
     }
 
     /// The members of the pool `key` that `caller` sees.
@@ -159,12 +181,12 @@ impl Registry {
     /// The pool that `name`, a row or a pool's key, stands for, without its members.
     pub fn pool(&self, caller: &Caller, name: &str) -> Option<Pool> {
         let key = match self.llm(caller, name) {
-            Some(llm) => effective_key(llm),
+            Some(llm) => self.key_of(llm),
             None => name,
         };
         let mut pool = Pool { key: key.to_owned(), explicit: false, size: 0, active: 0 };
         for llm in self.members(caller, key) {
-            pool.explicit |= llm.pool_name.is_some();
+            pool.explicit |= self.pool_of(llm).is_some();
             pool.size += 1;
             pool.active += usize::from(llm.status == Status::Active);
         }
@@ -216,6 +238,7 @@ impl Llm {
             last_heartbeat_at: self.last_heartbeat_at,
             inactive_since: self.inactive_since,
             pool_name: self.pool_name.clone(),
+            waits_for: None,
             visibility: self.visibility,
             owner_id: Some(self.owner.clone()),
             provider_session_id: self.session.clone(),

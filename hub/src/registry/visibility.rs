@@ -114,7 +114,7 @@ fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Optio
         let picked =
             target.map(|target| registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()));
         let candidate = match picked {
-            Some(Pick::Chosen(candidate)) => Some(*candidate),
+            Ok(Pick::Chosen(candidate)) => Some(*candidate),
             _ => None,
         };
         reached.push((agent, candidate));

@@ -8,13 +8,15 @@ use wire::row::LlmRow;
 use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{too_large, too_many};
-use crate::model::{Agent, Caller, Llm};
+use crate::model::{Agent, Caller};
 use crate::random;
 use crate::registry::{AgentSpec, CurateError, LlmSpec};
 
 /// What a route is about, in the text of a refusal.
 const LLM: &str = "LLM";
 const AGENT: &str = "agent";
+pub(super) const POOL: &str = "pool";
+pub(super) const NAME: &str = "name";
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -46,11 +48,11 @@ async fn create_llm(
     let done = hub.try_change(|registry| {
         let done = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
         hub.offer(registry, &done.0.name);
-        Ok(done)
+        Ok((registry.llm_row(&caller, &done.0), done.1))
     });
-    let (llm, written) = done.map_err(|error| refused(error, LLM, &name))?;
+    let (row, written) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
-    Ok(HttpResponse::Created().json(llm.row_for(&caller)))
+    Ok(HttpResponse::Created().json(row))
 }
 
 async fn update_llm(
@@ -62,22 +64,22 @@ async fn update_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let done = hub.try_change(|registry| {
-        let done = registry.update_llm(&caller, &name, spec, hub.now())?;
+        let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
         // It may have joined a pool that somebody waits for.
         hub.offer(registry, &name);
-        Ok(done)
+        Ok(((registry.llm_row(&caller, &llm), warning), changes))
     });
-    let ((llm, warning), written): ((Llm, _), _) = done.map_err(|error| refused(error, LLM, &name))?;
+    let ((row, warning), written): ((LlmRow, _), _) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
     if warning.is_some() {
-        log::warn!("{} gave LLM {} another server: its key was not kept", caller.user, llm.name);
+        log::warn!("{} gave LLM {} another server: its key was not kept", caller.user, row.name);
     }
     let warnings = warning.into_iter().collect();
-    Ok(HttpResponse::Ok().json(Updated { row: llm.row_for(&caller), warnings }))
+    Ok(HttpResponse::Ok().json(Updated { row, warnings }))
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.try_change(|registry| Ok(((), registry.delete_llm(&caller, &name)?)));
+    let done = hub.try_change(|registry| Ok(((), registry.delete_llm(&caller, &name, hub.now())?)));
     let ((), written) = done.map_err(|error| refused(error, LLM, &name))?;
     written.await?;
     Ok(HttpResponse::NoContent().finish())
@@ -118,20 +120,21 @@ async fn update_agent(
 }
 
 async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.try_change(|registry| Ok(((), registry.delete_agent(&caller, &name)?)));
+    let done = hub.try_change(|registry| Ok(((), registry.delete_agent(&caller, &name, hub.now())?)));
     let ((), written) = done.map_err(|error| refused(error, AGENT, &name))?;
     written.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
+pub(super) fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
     match error {
         CurateError::Invalid(text) => ApiError::bad_request(text),
         CurateError::Forbidden => {
-            let whom = if what == LLM { "admins" } else { "its owner and admins" };
+            let whom = if [LLM, NAME].contains(&what) { "admins" } else { "its owner and admins" };
             ApiError::new(ErrorKind::Forbidden, format!("{what} '{name}': for {whom} only"))
         }
         CurateError::Unknown => ApiError::not_found(what, name),
+        CurateError::UnknownRow(row) => ApiError::not_found(LLM, &row),
         CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
         CurateError::TooMany(most) => too_many(most, "agents"),
         CurateError::TooLarge(most) => too_large(most),

@@ -26,15 +26,18 @@ async fn respond(
         for row in &beaten.rows {
             hub.offer(registry, row);
         }
-        Ok(((), beaten.changes))
+        Ok((registry.deleted_of(&beat.provider_session_id), beaten.changes))
     });
-    let ((), _) = outcome.map_err(|refusal| match refusal {
+    let (deleted, _) = outcome.map_err(|refusal| match refusal {
         BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
         BeatRefusal::OtherStream => {
             ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")
         }
     })?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
+    if deleted.is_empty() {
+        return Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#));
+    }
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "ok": true, "deleted": deleted })))
 }
 
 fn check(beat: &Heartbeat) -> Result<(), String> {

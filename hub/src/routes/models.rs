@@ -56,7 +56,8 @@ pub(super) fn not_found(model: &str) -> ApiError {
 /// As the list has it, without making the list.
 fn model(registry: &Registry, caller: &Caller, id: &str) -> Option<Model> {
     let alive = |status| status != Status::Inactive;
-    let member = || registry.members(caller, id).find(|llm| llm.pool_name.is_some() && alive(llm.status));
+    let member =
+        || registry.members(caller, id).find(|llm| registry.pool_of(llm).is_some() && alive(llm.status));
     let agent = || registry.agent(caller, id).filter(|agent| alive(agent.status));
     here(registry, caller, id)
         .or_else(member)
@@ -111,10 +112,10 @@ impl Walk {
                 continue;
             }
             models.push(Model::of(&llm.name, llm.created_at, &llm.owner));
-            let Some(pool) = llm.pool_name.as_ref().filter(|pool| !self.pools.contains(*pool)) else {
+            let Some(pool) = registry.pool_of(llm).filter(|pool| !self.pools.contains(*pool)) else {
                 continue;
             };
-            self.pools.insert(pool.clone());
+            self.pools.insert(pool.to_owned());
             if here(registry, caller, pool).is_none() {
                 models.push(Model::of(pool, llm.created_at, &llm.owner));
             }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use wire::row::Timestamp;
 
-use crate::model::{Agent, AuditRecord, DurableTask, Llm, SessionRecord, Token, UserId};
+use crate::model::{Agent, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId};
 
 mod dir;
 mod failpoint;
@@ -41,6 +41,10 @@ pub enum Change {
     PutSession(SessionRecord),
     /// By id.
     DeleteSession(String),
+    /// Insert or replace, by name.
+    PutName(NameRecord),
+    /// By name.
+    DeleteName(String),
     /// Insert or replace, by id.
     PutToken(Token),
     /// Insert, unless those of its owner's tasks that have not ended then take more than `most` bytes on disk:
@@ -75,6 +79,8 @@ pub struct Snapshot {
     pub agents: Vec<Agent>,
     /// Every session.
     pub sessions: Vec<SessionRecord>,
+    /// Every name that is somebody's.
+    pub names: Vec<NameRecord>,
     /// Every token.
     pub tokens: Vec<Token>,
     /// Durable tasks that have not ended, oldest first; requests and results stay in the store.

@@ -18,6 +18,7 @@ enum Key {
     Llm(String),
     Agent(String),
     Session(String),
+    Name(String),
     Token(String),
     Task(String),
 }
@@ -60,6 +61,8 @@ fn key(change: &Change) -> Option<Key> {
         Change::DeleteAgent(id) => Key::Agent(id.clone()),
         Change::PutSession(session) => Key::Session(session.id.clone()),
         Change::DeleteSession(id) => Key::Session(id.clone()),
+        Change::PutName(record) => Key::Name(record.name.clone()),
+        Change::DeleteName(name) => Key::Name(name.clone()),
         Change::PutToken(token) => Key::Token(token.id.clone()),
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::{Change, tasks};
-use crate::model::{Agent, AuditRecord, Llm, Role, SessionRecord, Token, Upstream};
+use crate::model::{Agent, AuditRecord, Llm, NameOf, NameRecord, Role, SessionRecord, Token, Upstream};
 
 pub(super) type Result<T> = rusqlite::Result<T>;
 
@@ -19,6 +19,8 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::DeleteAgent(id) => delete(conn, "DELETE FROM agents WHERE id = ?1", id),
         Change::PutSession(session) => put_session(conn, session),
         Change::DeleteSession(id) => delete(conn, "DELETE FROM sessions WHERE id = ?1", id),
+        Change::PutName(record) => put_name(conn, record),
+        Change::DeleteName(name) => delete(conn, "DELETE FROM names WHERE name = ?1", name),
         Change::PutToken(token) => put_token(conn, token),
         Change::PutTask(task) | Change::NewTask { task, .. } => tasks::put_task(conn, task),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
@@ -175,6 +177,44 @@ pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
         last_heartbeat_at: time(row, "last_heartbeat_at")?,
         created_at: time(row, "created_at")?,
     })
+}
+
+fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
+    let sql =
+        "INSERT INTO names (name, owner, pool, shared, left_at, admitted_pool, admitted_owner, pinned_llm,
+        pinned_owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        ON CONFLICT (name) DO UPDATE SET owner = ?2, pool = ?3, shared = ?4, left_at = ?5, admitted_pool = ?6,
+        admitted_owner = ?7, pinned_llm = ?8, pinned_owner = ?9";
+    let (admitted, pinned) = (record.admitted.as_ref(), record.pinned.as_ref());
+    let values = params![
+        record.name,
+        record.owner,
+        record.pool,
+        record.shared,
+        millis(record.left_at),
+        admitted.map(|of| &of.name),
+        admitted.map(|of| &of.owner),
+        pinned.map(|of| &of.name),
+        pinned.map(|of| &of.owner),
+    ];
+    conn.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
+    Ok(NameRecord {
+        name: row.get("name")?,
+        owner: row.get("owner")?,
+        pool: row.get("pool")?,
+        shared: row.get("shared")?,
+        left_at: maybe_time(row, "left_at")?,
+        admitted: name_of(row, "admitted_pool", "admitted_owner")?,
+        pinned: name_of(row, "pinned_llm", "pinned_owner")?,
+    })
+}
+
+fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<NameOf>> {
+    let (name, owner): (Option<String>, Option<String>) = (row.get(name)?, row.get(owner)?);
+    Ok(name.zip(owner).map(|(name, owner)| NameOf { name, owner }))
 }
 
 fn put_token(conn: &Connection, token: &Token) -> Result<()> {

@@ -167,6 +167,21 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE tasks ADD COLUMN token TEXT;
 ", "
     ALTER TABLE llms ADD COLUMN allow_remote_urls INTEGER NOT NULL DEFAULT 0;
+", "
+    -- Whose a name is: the row's of that name, else that of the pool's oldest row, else the agent's.
+    CREATE TABLE names (
+        name TEXT PRIMARY KEY, owner TEXT NOT NULL, pool INTEGER NOT NULL, shared INTEGER NOT NULL, left_at INTEGER,
+        admitted_pool TEXT, admitted_owner TEXT, pinned_llm TEXT, pinned_owner TEXT
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO names (name, owner, pool, shared) SELECT name, owner, 0, 0 FROM llms;
+    INSERT OR IGNORE INTO names (name, owner, pool, shared)
+        SELECT pool_name, owner, 1, 0 FROM llms WHERE pool_name IS NOT NULL ORDER BY created_at, id;
+    INSERT OR IGNORE INTO names (name, owner, pool, shared) SELECT name, owner, 0, 0 FROM agents;
+    -- An agent is pinned to who has the name of its LLM.
+    UPDATE names SET (pinned_llm, pinned_owner) = (
+        SELECT agents.llm_name, llm.owner FROM agents JOIN names AS llm ON llm.name = agents.llm_name
+        WHERE agents.name = names.name AND agents.owner = names.owner
+    );
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
@@ -202,7 +217,11 @@ fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NameOf;
     use crate::store::{rows, tasks};
+
+    /// Files from this version on were told of every name as it came.
+    const NAMES: usize = 10;
 
     /// F89: a file of each older version is brought up, and what was in it can be read.
     #[test]
@@ -218,6 +237,14 @@ mod tests {
                 "INSERT INTO llms (id, name, type, model, kind, status, declared, visibility, owner, registered,
                     created_at, updated_at)
                     VALUES ('l', 'a', 'openai', 'm', 'virtual', 'active', 'active', 'public', 'alice', 1, 1, 2);
+                INSERT INTO llms (id, name, type, model, kind, status, declared, visibility, owner, registered,
+                    created_at, updated_at, pool_name)
+                    VALUES ('x', 'x', 'openai', 'm', 'virtual', 'active', 'active', 'public', 'bob', 1, 9, 9, 'pool'),
+                        ('y', 'y', 'openai', 'm', 'virtual', 'active', 'active', 'public', 'carol', 1, 5, 9, 'pool');
+                INSERT INTO agents (id, name, llm_name, kind, status, visibility, owner, registered, created_at,
+                    updated_at)
+                    VALUES ('g', 'helper', 'a', 'public', 'active', 'public', 'dora', 1, 1, 2),
+                        ('h', 'x', 'a', 'public', 'active', 'public', 'dora', 1, 1, 2);
                 INSERT INTO tasks (id, owner, role, target, state, streaming, error, created_at, updated_at)
                     VALUES ('t', 'alice', 'member', 'a', 'error', 0, 'it broke', 1, 2);
                 INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms)
@@ -225,6 +252,16 @@ mod tests {
             )
             .unwrap();
             migrate(&mut conn).unwrap();
+            let names = rows::all(&conn, "SELECT * FROM names ORDER BY name", [], rows::name).unwrap();
+            let owners: Vec<_> = names.iter().map(|name| (name.name.as_str(), name.owner.as_str())).collect();
+            // A pool is the one's who has its oldest row; of a row and an agent of one name the row is called by it.
+            let expected =
+                [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
+            let pins: Vec<_> =
+                names.iter().filter_map(|name| Some((name.name.as_str(), name.pinned.clone()?))).collect();
+            let pinned = NameOf { name: "a".into(), owner: "alice".into() };
+            assert!(seen >= NAMES || pins == [("helper", pinned)], "version {seen}: {pins:?}");
+            assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
             let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
             assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
             let task = rows::all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);

@@ -129,6 +129,7 @@ impl Store for SqliteStore {
                 llms: rows::all(conn, "SELECT * FROM llms", [], rows::llm)?,
                 agents: rows::all(conn, "SELECT * FROM agents", [], rows::agent)?,
                 sessions: rows::all(conn, "SELECT * FROM sessions", [], rows::session)?,
+                names: rows::all(conn, "SELECT * FROM names", [], rows::name)?,
                 tokens: rows::all(conn, "SELECT * FROM tokens", [], rows::token)?,
                 tasks: rows::all(conn, tasks::OPEN, [], tasks::task)?,
             })

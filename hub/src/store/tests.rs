@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
-use crate::model::{Role, TaskState, Upstream};
+use crate::model::{NameOf, Role, TaskState, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -136,6 +136,19 @@ fn session(id: &str) -> SessionRecord {
     }
 }
 
+fn name(text: &str) -> NameRecord {
+    let of = |name: &str| Some(NameOf { name: name.into(), owner: "bob".into() });
+    NameRecord {
+        name: text.into(),
+        owner: "alice".into(),
+        pool: true,
+        shared: false,
+        left_at: Some(Timestamp(7)),
+        admitted: of("p"),
+        pinned: of("l"),
+    }
+}
+
 #[tokio::test]
 async fn every_record_survives_a_restart_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +157,7 @@ async fn every_record_survives_a_restart_as_it_was() {
         Change::PutLlm(Box::new(llm("1", "a"))),
         Change::PutAgent(Box::new(agent("1"))),
         Change::PutSession(session("s")),
+        Change::PutName(name("n")),
         Change::PutToken(token("t")),
         Change::PutTask(Box::new(task("late", TaskState::Pending))),
         Change::PutTask(Box::new(task("early", TaskState::Running))),
@@ -160,6 +174,7 @@ async fn every_record_survives_a_restart_as_it_was() {
     assert_eq!(found.llms, [llm("1", "a")]);
     assert_eq!(format!("{:?}", found.agents), format!("{:?}", [agent("1")]));
     assert_eq!(found.sessions, [session("s")]);
+    assert_eq!(found.names, [name("n")]);
     assert_eq!(found.tokens, [token("t")]);
     let tasks: Vec<_> = found.tasks.iter().map(|task| (task.id.as_str(), task.state)).collect();
     assert_eq!(tasks, [("late", TaskState::Claimed), ("early", TaskState::Running)]);

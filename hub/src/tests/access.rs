@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::http::{Answer, ask, is_stable};
 use super::publisher::{Publisher, pooled, provider};
 use super::support::{ADMIN, TestHub, hub_with};
+use crate::options::PoolPolicy;
 
 /// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
 pub(super) struct Allowed(u16, u16, u16, u16);
@@ -74,6 +75,16 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/api/v1/agents", r#"{"name":"new-{role}","llmName":"x"}"#, Allowed(201, 201, 201, 201)),
     ("PUT", "/api/v1/agents/{agent}", r#"{"llmName":"x"}"#, Allowed(404, 403, 409, 409)),
     ("DELETE", "/api/v1/agents/{agent}", "", Allowed(404, 403, 204, 204)),
+    ("GET", "/api/v1/pools", "", ALL),
+    ("GET", "/api/v1/pools/{pool}", "", SEEN),
+    ("PUT", "/api/v1/pools/{pool}/members/{llm}", "", Allowed(404, 403, 200, 200)),
+    // It is the pool's owner's.
+    ("DELETE", "/api/v1/pools/{pool}/members/{llm}", "", Allowed(404, 403, 409, 409)),
+    ("GET", "/api/v1/names", "", ALL),
+    ("GET", "/api/v1/names/{llm}", "", OWN),
+    ("PUT", "/api/v1/names/{llm}", r#"{"ownerId":"bob"}"#, Allowed(404, 404, 403, 200)),
+    // It is in use.
+    ("DELETE", "/api/v1/names/{llm}", "", Allowed(404, 404, 409, 409)),
     ("GET", "/api/v1/whoami", "", ALL),
     ("GET", "/v1/models", "", ALL),
     ("GET", "/v1/models/{model}", "", SEEN),
@@ -112,7 +123,11 @@ struct World {
 impl World {
     async fn new() -> Self {
         // What still runs when a world ends is lost with its channel: stopping would wait for it.
-        let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(1)).await;
+        let hub = hub_with(|options| {
+            options.timings.reattach_grace = Duration::from_millis(1);
+            options.pools = PoolPolicy::Ask;
+        })
+        .await;
         let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
         let revoked = hub.member("carol").await;
         hub.revoke("carol").await;
@@ -121,7 +136,7 @@ impl World {
             spec
         };
         // Nobody publishes these now, so that a call ends at once.
-        let away = json!({ "providers": [hidden(pooled("secret", "secret-pool")), provider("open")],
+        let away = json!({ "providers": [hidden(pooled("secret", "secret-pool")), pooled("open", "open-pool")],
             "agents": [
                 { "name": "secret-agent", "llmName": "secret", "visibility": "private" },
                 { "name": "open-agent", "llmName": "open", "visibility": "public" },
@@ -156,6 +171,7 @@ impl World {
             vec![
                 ("{llm}", kind.to_owned()),
                 ("{agent}", format!("{kind}-agent")),
+                ("{pool}", format!("{kind}-pool")),
                 ("{model}", format!("{kind}-here")),
                 ("{task}", task.to_owned()),
                 ("{session}", here.session.clone()),
@@ -166,8 +182,8 @@ impl World {
         let (private, public) =
             (things("secret", &first, &token("alice")), things("open", &second, &token("carol")));
         let mut unknown = things("nobody", "task-0", "tok-0");
-        unknown[4].1 = "sess-0".into();
-        unknown[5].1 = "task-0".into();
+        unknown[5].1 = "sess-0".into();
+        unknown[6].1 = "task-0".into();
         Self { hub, alice, bob, revoked, private, public, unknown, publishers: [here, bobs] }
     }
 
@@ -269,7 +285,7 @@ async fn anothers_session_id_is_no_way_into_the_session() {
         let mut answer = world.open(Some(token), route, "", &world.private).await;
         assert_eq!(answer.status, 201);
         let answer: Value = serde_json::from_str(&answer.rest().await).unwrap();
-        assert_ne!(answer["providerSessionId"], world.private[4].1);
+        assert_ne!(answer["providerSessionId"], world.private[5].1);
         assert!(answer["providerSessionId"].as_str().unwrap().starts_with("sess-"));
     }
     assert_eq!(world.alices().await, before);

@@ -223,7 +223,9 @@ async fn a_name_that_is_used_again_tells_nothing_of_its_past() {
     assert_eq!(tasks(&alice).await.1.as_array().unwrap().len(), 1);
     publisher.close();
     hub.until_status("x", "inactive").await;
-    assert_eq!(hub.ask("DELETE", "/api/v1/llms/x").send().await.0, 204);
+    for path in ["/api/v1/llms/x", "/api/v1/names/x"] {
+        assert_eq!(hub.ask("DELETE", path).send().await.0, 204);
+    }
     let bob = hub.member("bob").await;
     let _bobs = Publisher::start(&hub, &bob, &[provider("x")], None).await;
     assert_eq!(tasks(&bob).await, (200, json!([])));

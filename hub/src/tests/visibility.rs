@@ -58,8 +58,8 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut secret = pooled("secret", "p");
     secret["visibility"] = "private".into();
-    let mut alices = Publisher::start(&hub, &alice, &[secret], None).await;
     let mut bobs = Publisher::start(&hub, &bob, &[pooled("open", "p")], None).await;
+    let mut alices = Publisher::start(&hub, &alice, &[secret], None).await;
     for _ in 0..3 {
         let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
         let (answer, ()) = futures_util::join!(call.send(), async {

@@ -62,10 +62,12 @@ impl Registry {
         let session = self.session_for(caller, request, ids)?;
         for spec in &request.providers {
             self.may_publish(caller, &session, spec, now).map_err(Refusal::Conflict)?;
-            self.may_join(caller, spec).map_err(Refusal::Conflict)?;
+            self.may_name(caller, &spec.name).map_err(Refusal::Conflict)?;
+            self.may_join(caller, &spec.name, spec.pool_name.as_deref()).map_err(Refusal::Conflict)?;
         }
         for spec in &request.agents {
             self.may_publish_agent(caller, &session, spec, now).map_err(Refusal::Conflict)?;
+            self.may_name(caller, &spec.name).map_err(Refusal::Conflict)?;
         }
         self.has_room(caller, &session, request)?;
 
@@ -84,6 +86,8 @@ impl Registry {
         for spec in &request.agents {
             self.apply_agent(caller, &session, spec, ids, now, &mut done);
         }
+        done.warnings.extend(self.waiting(caller, &done.llms));
+        done.changes.append(&mut self.names.take_changes());
         Ok(done)
     }
 
@@ -115,6 +119,7 @@ impl Registry {
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.settled = false;
+        session.deleted.clear();
         session.beat = now.mono;
         session.record.last_heartbeat_at = now.wall;
         session.silent = false;
@@ -224,6 +229,7 @@ impl Registry {
         self.put_llm(llm, now);
         if let Some(entry) = self.llms.get_mut(&spec.name) {
             entry.report = None;
+            entry.most_room = spec.max_concurrency;
         }
         if let Some(holder) = self.sessions.get_mut(session) {
             holder.llms.insert(spec.name.clone());
@@ -273,6 +279,7 @@ impl Registry {
         done.agents.push(agent.clone());
         done.changes.push(Change::PutAgent(Box::new(agent.clone())));
         self.put_agent(agent, now);
+        self.pin(&spec.name, &spec.llm_name, false);
         if let Some(holder) = self.sessions.get_mut(session) {
             holder.agents.insert(spec.name.clone());
         }

@@ -112,7 +112,7 @@ fn a_watcher_that_missed_too_much_of_what_is_gone_begins_anew() {
     let public = registry.llms["kept"].llm.clone();
     for round in 0..5000 {
         registry.put_llm(Llm { name: "gone".into(), session: None, ..public.clone() }, at(round));
-        registry.remove_llm("gone");
+        registry.remove_llm("gone", at(round));
     }
     let news = registry.news(&one.caller, &mut one.seen, 100);
     assert!(news.anew);

@@ -1,0 +1,234 @@
+//! Whose a name is (SPEC.md section 5, names): a row, a pool and an agent of one name are one user's.
+//!
+//! It is the user's who had it first, for as long as something has it and for a while after: what is called by a name
+//! must not become another user's overnight.
+
+mod given;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use wire::row::Visibility;
+use wire::texts;
+
+use super::Registry;
+use super::expiry::Item;
+use crate::clock::Now;
+use crate::model::{Caller, NameOf, NameRecord, Role, UserId};
+use crate::store::Change;
+
+pub use given::NameView;
+
+/// All names that are somebody's.
+#[derive(Default)]
+pub(super) struct Names {
+    held: HashMap<String, Held>,
+    /// The names that a user has nothing of, by the time at which they become free; a user without is not in it.
+    kept: HashMap<UserId, BTreeSet<(Duration, String)>>,
+    /// Not given to the store yet.
+    changes: Vec<Change>,
+}
+
+struct Held {
+    record: NameRecord,
+    /// When it becomes free; `None` while something has it.
+    free_at: Option<Duration>,
+    /// When it is looked at in [`super::expiry`].
+    due: Option<Duration>,
+}
+
+impl Names {
+    /// The name as it was stored.
+    pub(super) fn load(&mut self, record: NameRecord) {
+        let name = record.name.clone();
+        self.held.insert(name, Held { record, free_at: None, due: None });
+    }
+
+    /// All is loaded: of what became of it on the way only the outcome is written, where it is not what was stored.
+    pub(super) fn loaded(&mut self, stored: &[NameRecord]) {
+        let stored: HashMap<&str, &NameRecord> =
+            stored.iter().map(|record| (record.name.as_str(), record)).collect();
+        self.changes.retain(|change| matches!(change, Change::DeleteName(_)));
+        let records = self.held.values().map(|held| &held.record);
+        let others = records.filter(|record| stored.get(record.name.as_str()) != Some(record));
+        self.changes.extend(others.cloned().map(Change::PutName));
+    }
+
+    /// Whose the name is.
+    pub(super) fn owner(&self, name: &str) -> Option<&UserId> {
+        self.held.get(name).map(|held| &held.record.owner)
+    }
+
+    pub(super) fn record(&self, name: &str) -> Option<&NameRecord> {
+        self.held.get(name).map(|held| &held.record)
+    }
+
+    /// The name is `owner`'s from now on, unless it is somebody's already; whether it was nobody's.
+    fn claim(&mut self, name: &str, owner: &UserId) -> bool {
+        if self.held.contains_key(name) {
+            return false;
+        }
+        let record = NameRecord {
+            name: name.to_owned(),
+            owner: owner.clone(),
+            pool: false,
+            shared: false,
+            left_at: None,
+            admitted: None,
+            pinned: None,
+        };
+        self.changes.push(Change::PutName(record.clone()));
+        self.load(record);
+        true
+    }
+
+    /// Changes what is known of a name.
+    pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut NameRecord)) {
+        let Some(held) = self.held.get_mut(name) else { return };
+        let before = held.record.clone();
+        change(&mut held.record);
+        if held.record != before {
+            self.changes.push(Change::PutName(held.record.clone()));
+        }
+    }
+
+    /// What is to be written, which nobody has been told of yet.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn forget_kept(&mut self, owner: &str, free_at: Duration, name: &str) {
+        if let Some(kept) = self.kept.get_mut(owner) {
+            kept.remove(&(free_at, name.to_owned()));
+            if kept.is_empty() {
+                self.kept.remove(owner);
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Whether `name` may be `caller`'s; the text says no more of whose it is than the caller sees.
+    pub(super) fn may_name(&self, caller: &Caller, name: &str) -> Result<(), String> {
+        if self.names.owner(name).is_none_or(|owner| *owner == caller.user) {
+            return Ok(());
+        }
+        Err(match self.seen_as(caller, name) {
+            Some(what) => format!("name '{name}' is the name of another user's {what}"),
+            None if caller.role == Role::Admin => {
+                let owner = self.names.owner(name).map_or("", String::as_str);
+                format!("name '{name}' is kept for {owner}: `virtual-llm delete name {name}` frees it")
+            }
+            None => texts::name_taken(name),
+        })
+    }
+
+    /// What has the name, as far as the caller sees it.
+    pub(super) fn seen_as(&self, caller: &Caller, name: &str) -> Option<&'static str> {
+        if self.llm(caller, name).is_some() {
+            Some("LLM")
+        } else if self.pool_rows(name).any(|llm| caller.sees(llm.visibility, &llm.owner)) {
+            Some("pool")
+        } else {
+            self.agent(caller, name).map(|_| "agent")
+        }
+    }
+
+    /// The name is `owner`'s from now on, unless it is somebody's already.
+    pub(super) fn claim_name(&mut self, name: &str, owner: &UserId, now: Now) {
+        if self.names.claim(name, owner) {
+            // Rows may name it as their pool already: they waited for one who had it before.
+            self.place_all(name, now);
+        }
+    }
+
+    /// What has the name of its owner's.
+    fn used_by(&self, name: &str) -> Vec<&'static str> {
+        let Some(owner) = self.names.owner(name) else { return Vec::new() };
+        let llm = self.llms.get(name).is_some_and(|entry| entry.llm.owner == *owner);
+        let agent = self.agents.get(name).is_some_and(|entry| entry.agent.owner == *owner);
+        let pool = self.pool_rows(name).next().is_some();
+        [(llm, "llm"), (pool, "pool"), (agent, "agent")]
+            .into_iter()
+            .filter_map(|(used, what)| used.then_some(what))
+            .collect()
+    }
+
+    /// Something came to the name or left it: it is in use, or kept from now on.
+    pub(super) fn settle_name(&mut self, name: &str, now: Now) {
+        let used = self.used_by(name);
+        let pool = used.contains(&"pool");
+        let shared = pool && self.pool_rows(name).any(|llm| llm.visibility == Visibility::Public);
+        let Some(held) = self.names.held.get(name) else { return };
+        let (owner, free_at) = (held.record.owner.clone(), held.free_at);
+        if !used.is_empty() {
+            self.names.change(name, |record| {
+                if pool {
+                    (record.pool, record.shared) = (true, shared);
+                }
+                record.left_at = None;
+            });
+            if let Some(free_at) = free_at {
+                self.names.forget_kept(&owner, free_at, name);
+                if let Some(held) = self.names.held.get_mut(name) {
+                    held.free_at = None;
+                }
+            }
+        } else if free_at.is_none() {
+            self.names.change(name, |record| record.left_at = Some(record.left_at.unwrap_or(now.wall)));
+            self.keep(name, now);
+        }
+    }
+
+    /// Nothing has the name: it becomes free after a while, which the hub's own absence is part of.
+    fn keep(&mut self, name: &str, now: Now) {
+        let Some(held) = self.names.held.get_mut(name) else { return };
+        let away = held.record.left_at.map_or(0, |left| now.wall.millis_since(left));
+        let left = self.name_retention.saturating_sub(Duration::from_millis(away));
+        // Its owner has as long to come back to a hub that was away as a row has.
+        let free_at = now.mono + left.max(self.retention.min(self.name_retention));
+        held.free_at = Some(free_at);
+        self.expiry.look_at(&mut held.due, free_at, || Item::Name(name.into()));
+        let kept = self.names.kept.entry(held.record.owner.clone()).or_default();
+        kept.insert((free_at, name.to_owned()));
+        if kept.len() > self.limits.names
+            && let Some((_, first)) = kept.first().cloned()
+        {
+            self.free(&first, now);
+        }
+    }
+
+    /// The name is nobody's.
+    fn free(&mut self, name: &str, now: Now) {
+        let Some(held) = self.names.held.remove(name) else { return };
+        if let Some(free_at) = held.free_at {
+            self.names.forget_kept(&held.record.owner, free_at, name);
+        }
+        self.expiry.remove(held.due, Item::Name(name.into()));
+        self.names.changes.push(Change::DeleteName(name.to_owned()));
+        // Rows that waited for its owner wait for nobody.
+        self.place_all(name, now);
+    }
+
+    pub(super) fn sweep_name(&mut self, name: &str, now: Now) {
+        let Some(held) = self.names.held.get_mut(name) else { return };
+        held.due = None;
+        match held.free_at {
+            Some(at) if at <= now.mono => self.free(name, now),
+            Some(at) => self.expiry.look_at(&mut held.due, at, || Item::Name(name.into())),
+            None => (),
+        }
+    }
+
+    /// The agent's LLM is the one that it was made over: whoever has that name now. One that was pinned to the same name
+    /// before stays so, unless it is to be pinned `anew`.
+    pub(super) fn pin(&mut self, agent: &str, llm: &str, anew: bool) {
+        let Some(record) = self.names.record(agent) else { return };
+        if !anew && record.pinned.as_ref().is_some_and(|pinned| pinned.name == llm) {
+            return;
+        }
+        let owner = self.names.owner(llm).cloned();
+        let pinned = owner.map(|owner| NameOf { name: llm.to_owned(), owner });
+        self.names.change(agent, |record| record.pinned = pinned);
+    }
+}

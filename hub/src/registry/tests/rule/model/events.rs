@@ -1,0 +1,249 @@
+//! What each event makes of the tables, and whether it is allowed.
+
+use std::collections::BTreeMap;
+
+use super::super::ops::{Op, Want};
+use super::{ADMIN, Held, Model, NAMES, Name, Thing, User, sees};
+use crate::options::PoolPolicy;
+
+/// Hours.
+const ROW_STAYS: u64 = 4;
+const NAME_STAYS: u64 = 30 * 24;
+
+impl Model {
+    fn is_anothers(&self, user: User, name: Name) -> bool {
+        self.names.get(&name).is_some_and(|held| held.owner != user)
+    }
+
+    fn may_join(&self, user: User, row: Name, pool: Option<Name>) -> bool {
+        let Some(held) = pool.and_then(|pool| self.names.get(&pool)) else { return true };
+        let admitted = self.names.get(&row).filter(|row| row.owner == user).and_then(|row| row.admitted);
+        let admitted = admitted == pool.map(|pool| (pool, held.owner));
+        held.owner == user || held.pool && self.policy != PoolPolicy::Owner && (held.shared || admitted)
+    }
+
+    fn claim(&mut self, name: Name, user: User) {
+        self.names.entry(name).or_insert_with(|| Held { owner: user, ..Held::default() });
+    }
+
+    fn put_row(&mut self, user: User, want: &Want, published: bool) {
+        for name in std::iter::once(want.name).chain(want.of) {
+            self.claim(name, user);
+        }
+        let row =
+            Thing { name: want.name, owner: user, of: want.of, public: want.public, published, away: None };
+        self.rows.insert(want.name, row);
+    }
+
+    fn put_agent(&mut self, user: User, want: &Want, published: bool) {
+        self.claim(want.name, user);
+        let agent =
+            Thing { name: want.name, owner: user, of: want.of, public: want.public, published, away: None };
+        self.agents.insert(want.name, agent);
+        let llm = want.of.unwrap();
+        let owner = self.names.get(&llm).map(|held| held.owner);
+        let held = self.names.get_mut(&want.name).unwrap();
+        // What a person makes is made anew; what a session registers again stays what it was.
+        if !published || held.pinned.is_none_or(|(name, _)| name != llm) {
+            held.pinned = owner.map(|owner| (llm, owner));
+        }
+    }
+
+    /// Does it, if it is allowed.
+    pub(in super::super) fn step(&mut self, op: &Op, now: u64) -> bool {
+        self.now = now;
+        let allowed = self.apply(op);
+        for name in 0..NAMES.len() {
+            self.settle(name);
+        }
+        allowed
+    }
+
+    fn apply(&mut self, op: &Op) -> bool {
+        match op {
+            Op::Register { user, rows, agents } => return self.register(*user, rows, agents),
+            Op::Leave { user } => self.leave(*user),
+            Op::CreateLlm { user, want } => {
+                let allowed = *user == ADMIN
+                    && !self.rows.contains_key(&want.name)
+                    && !self.is_anothers(*user, want.name)
+                    && self.may_join(*user, want.name, want.of);
+                if allowed {
+                    self.put_row(*user, want, false);
+                }
+                return allowed;
+            }
+            Op::UpdateLlm { user, want } => {
+                let held = self.rows.get(&want.name).filter(|_| *user == ADMIN);
+                let Some(held) = held.filter(|row| !row.published) else { return false };
+                let owner = held.owner;
+                if !self.may_join(owner, want.name, want.of) {
+                    return false;
+                }
+                self.put_row(owner, want, false);
+            }
+            Op::DeleteLlm { user, name } => {
+                let Some(row) = self.rows.get(name).filter(|_| *user == ADMIN) else { return false };
+                if row.published && row.away.is_none() && row.owner == *user {
+                    return false;
+                }
+                self.rows.remove(name);
+            }
+            Op::CreateAgent { user, want } => {
+                if self.agents.contains_key(&want.name) || self.is_anothers(*user, want.name) {
+                    return false;
+                }
+                self.put_agent(*user, want, false);
+            }
+            Op::UpdateAgent { user, want } => {
+                let held = self.agents.get(&want.name).filter(|agent| agent.owner == *user || *user == ADMIN);
+                let Some(held) = held.filter(|agent| !agent.published) else { return false };
+                self.put_agent(held.owner, want, false);
+            }
+            Op::DeleteAgent { user, name } => {
+                let held = self.agents.get(name).filter(|agent| agent.owner == *user || *user == ADMIN);
+                let Some(agent) = held else { return false };
+                if agent.published && agent.away.is_none() && agent.owner == *user {
+                    return false;
+                }
+                self.agents.remove(name);
+                self.names.get_mut(name).unwrap().pinned = None;
+            }
+            Op::Admit { user, pool, row } => return self.admit(*user, *pool, *row),
+            Op::Dismiss { user, pool, row } => return self.dismiss(*user, *pool, *row),
+            Op::Free { user, name } => {
+                let held = self.names.get(name).filter(|held| held.owner == *user || *user == ADMIN);
+                if held.is_none_or(|held| held.left.is_none()) {
+                    return false;
+                }
+                self.names.remove(name);
+            }
+            Op::Give { user, name, to } => {
+                let Some(held) = self.names.get(name).filter(|_| *user == ADMIN) else { return false };
+                if held.owner != *to {
+                    self.rows.remove(name);
+                    self.agents.remove(name);
+                    self.names.insert(*name, Held { owner: *to, ..Held::default() });
+                }
+            }
+            Op::Wait { .. } => self.forget(),
+            Op::Restart => self.restart(),
+        }
+        true
+    }
+
+    fn register(&mut self, user: User, rows: &[Want], agents: &[Want]) -> bool {
+        let is_curated = |held: Option<&Thing>| held.is_some_and(|held| !held.published);
+        for want in rows {
+            let taken = self.is_anothers(user, want.name) || is_curated(self.rows.get(&want.name));
+            if taken || !self.may_join(user, want.name, want.of) {
+                return false;
+            }
+        }
+        for want in agents {
+            if self.is_anothers(user, want.name) || is_curated(self.agents.get(&want.name)) {
+                return false;
+            }
+        }
+        self.leave(user);
+        self.here.insert(user);
+        let tightened = |held: Option<&Thing>, want: &Want| Want {
+            public: want.public && held.is_none_or(|held| held.public),
+            ..want.clone()
+        };
+        for want in rows {
+            let want = tightened(self.rows.get(&want.name), want);
+            self.put_row(user, &want, true);
+        }
+        for want in agents {
+            let want = tightened(self.agents.get(&want.name), want);
+            self.put_agent(user, &want, true);
+        }
+        true
+    }
+
+    /// All that the user publishes is away.
+    fn leave(&mut self, user: User) {
+        self.here.remove(&user);
+        let things = self.rows.values_mut().chain(self.agents.values_mut());
+        for thing in things.filter(|thing| thing.published && thing.owner == user) {
+            thing.away.get_or_insert(self.now);
+        }
+    }
+
+    /// The hub's own absence makes nobody lose anything at once.
+    fn restart(&mut self) {
+        self.here.clear();
+        let (now, things) = (self.now, self.rows.values_mut().chain(self.agents.values_mut()));
+        things.filter(|thing| thing.published).for_each(|thing| thing.away = Some(now));
+        for held in self.names.values_mut() {
+            held.left = held.left.map(|left| left.max((now + ROW_STAYS).saturating_sub(NAME_STAYS)));
+        }
+    }
+
+    /// What was away for long goes, and names that nothing has had for long.
+    fn forget(&mut self) {
+        let (now, here) = (self.now, &self.here);
+        let stays = |thing: &Thing| {
+            here.contains(&thing.owner) || thing.away.is_none_or(|since| now - since < ROW_STAYS)
+        };
+        self.rows.retain(|_, row| stays(row));
+        self.agents.retain(|_, agent| stays(agent));
+        self.names.retain(|_, held| held.left.is_none_or(|left| now - left < NAME_STAYS));
+    }
+
+    fn rules(&self, user: User, pool: Name) -> bool {
+        let held = self.names.get(&pool).filter(|held| held.pool);
+        self.policy == PoolPolicy::Ask && held.is_some_and(|held| held.owner == user || user == ADMIN)
+    }
+
+    fn admit(&mut self, user: User, pool: Name, row: Name) -> bool {
+        let row = self.rows.get(&row).filter(|row| row.of == Some(pool) && sees(user, row));
+        let Some(row) = row.filter(|_| self.rules(user, pool)) else { return false };
+        let owner = self.names[&pool].owner;
+        if row.owner != owner {
+            self.names.get_mut(&row.name).unwrap().admitted = Some((pool, owner));
+        }
+        true
+    }
+
+    fn dismiss(&mut self, user: User, pool: Name, name: Name) -> bool {
+        if !self.rules(user, pool) {
+            return false;
+        }
+        let row = self.rows.get(&name).filter(|row| row.of == Some(pool) && sees(user, row));
+        let owner = self.names[&pool].owner;
+        let admitted = self.names.get(&name).and_then(|held| held.admitted);
+        if row.is_some_and(|row| row.owner == owner)
+            || row.is_none() && admitted.is_none_or(|(of, _)| of != pool)
+        {
+            return false;
+        }
+        self.names.get_mut(&name).unwrap().admitted = None;
+        true
+    }
+
+    /// A name is in use, or left from now on.
+    fn settle(&mut self, name: Name) {
+        let Some(owner) = self.names.get(&name).map(|held| held.owner) else { return };
+        let members: Vec<bool> = self
+            .rows
+            .values()
+            .filter(|row| row.of == Some(name) && self.serves(row))
+            .map(|row| row.public)
+            .collect();
+        let has =
+            |things: &BTreeMap<Name, Thing>| things.get(&name).is_some_and(|thing| thing.owner == owner);
+        let used = has(&self.rows) || has(&self.agents) || !members.is_empty();
+        let now = self.now;
+        let Some(held) = self.names.get_mut(&name) else { return };
+        if used {
+            held.left = None;
+            if !members.is_empty() {
+                (held.pool, held.shared) = (true, members.contains(&true));
+            }
+        } else {
+            held.left.get_or_insert(now);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What may happen: any of it, by any user, in any order.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::{NAMES, USERS};
+
+/// A row or an agent as somebody asks for it.
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    pub(super) name: usize,
+    /// A row's pool, or an agent's LLM.
+    pub(super) of: Option<usize>,
+    pub(super) public: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Register {
+        user: usize,
+        rows: Vec<Want>,
+        agents: Vec<Want>,
+    },
+    /// Its channel ends: it went home, or its token was revoked.
+    Leave {
+        user: usize,
+    },
+    CreateLlm {
+        user: usize,
+        want: Want,
+    },
+    UpdateLlm {
+        user: usize,
+        want: Want,
+    },
+    DeleteLlm {
+        user: usize,
+        name: usize,
+    },
+    CreateAgent {
+        user: usize,
+        want: Want,
+    },
+    UpdateAgent {
+        user: usize,
+        want: Want,
+    },
+    DeleteAgent {
+        user: usize,
+        name: usize,
+    },
+    Admit {
+        user: usize,
+        pool: usize,
+        row: usize,
+    },
+    Dismiss {
+        user: usize,
+        pool: usize,
+        row: usize,
+    },
+    Free {
+        user: usize,
+        name: usize,
+    },
+    Give {
+        user: usize,
+        name: usize,
+        to: usize,
+    },
+    Wait {
+        hours: u64,
+    },
+    Restart,
+}
+
+fn want(of: impl Strategy<Value = Option<usize>>) -> impl Strategy<Value = Want> {
+    (0..NAMES.len(), of, prop::bool::weighted(0.7)).prop_map(|(name, of, public)| Want { name, of, public })
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    let user = || 0..USERS.len();
+    let name = || 0..NAMES.len();
+    let row = || want(prop::option::of(name()));
+    let agent = || want(name().prop_map(Some));
+    let rows = prop::collection::vec(row(), 0..3);
+    let agents = prop::collection::vec(agent(), 0..2);
+    prop_oneof![
+        8 => (user(), rows, agents).prop_map(|(user, rows, agents)| Op::Register { user, rows, agents }),
+        2 => user().prop_map(|user| Op::Leave { user }),
+        1 => (user(), row()).prop_map(|(user, want)| Op::CreateLlm { user, want }),
+        1 => (user(), row()).prop_map(|(user, want)| Op::UpdateLlm { user, want }),
+        2 => (user(), name()).prop_map(|(user, name)| Op::DeleteLlm { user, name }),
+        2 => (user(), agent()).prop_map(|(user, want)| Op::CreateAgent { user, want }),
+        1 => (user(), agent()).prop_map(|(user, want)| Op::UpdateAgent { user, want }),
+        1 => (user(), name()).prop_map(|(user, name)| Op::DeleteAgent { user, name }),
+        3 => (user(), name(), name()).prop_map(|(user, pool, row)| Op::Admit { user, pool, row }),
+        1 => (user(), name(), name()).prop_map(|(user, pool, row)| Op::Dismiss { user, pool, row }),
+        1 => (user(), name()).prop_map(|(user, name)| Op::Free { user, name }),
+        1 => (user(), name(), user()).prop_map(|(user, name, to)| Op::Give { user, name, to }),
+        3 => prop_oneof![Just(1), Just(5), Just(300), Just(720)].prop_map(|hours| Op::Wait { hours }),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// A session names a thing once.
+pub(super) fn once(wants: &[Want]) -> bool {
+    let names: BTreeSet<usize> = wants.iter().map(|want| want.name).collect();
+    names.len() == wants.len()
+}

@@ -1,0 +1,165 @@
+//! Whose a name is: between users a row, a pool and an agent of one name are one user's, for longer than they are there.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, pooled, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+
+async fn register(hub: &TestHub, token: &str, body: &Value) -> (u16, Value) {
+    hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+}
+
+async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) -> (u16, Value) {
+    let agent = json!({ "name": name, "llmName": llm, "visibility": visibility });
+    hub.ask_as(token, "POST", "/api/v1/agents").body(agent.to_string()).json().await
+}
+
+/// One call of `token`'s for `name`, which `publisher` answers.
+async fn answered(hub: &TestHub, token: &str, name: &str, publisher: &mut Publisher) -> Value {
+    let call = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(name, false));
+    let ((status, body), task) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        publisher.answer(hub, &task, "hello").await;
+        task
+    });
+    assert_eq!(status, 200, "{name}: {body}");
+    task
+}
+
+fn providers(list: &[Value]) -> Value {
+    json!({ "providers": list })
+}
+
+/// A34: nobody gets the calls for another user's agent, row or pool by taking its name, whatever it takes it for; the
+/// refusal of what is hidden says what it says of anything.
+#[actix_rt::test]
+async fn a_name_is_one_users_for_rows_pools_and_agents_alike() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut alices =
+        Publisher::start(&hub, &alice, &[provider("lama"), pooled("lama-big", "herd")], None).await;
+    assert_eq!(agent(&hub, &alice, "diary", "lama", "private").await.0, 201);
+    assert_eq!(agent(&hub, ADMIN, "desk", "lama", "public").await.0, 201);
+    let agents =
+        |name: &str| json!({ "agents": [{ "name": name, "llmName": "lama", "visibility": "public" }] });
+    let conflict = |text: &str| (409, json!({ "error": text, "code": "conflict" }));
+    for (body, text) in [
+        (providers(&[provider("diary")]), "name 'diary' is taken"),
+        (providers(&[pooled("x", "diary")]), "name 'diary' is taken"),
+        (agents("diary"), "name 'diary' is taken"),
+        (providers(&[provider("desk")]), "name 'desk' is the name of another user's agent"),
+        (providers(&[pooled("x", "desk")]), "poolName 'desk' is the name of another user's agent"),
+        (agents("lama"), "name 'lama' is the name of another user's LLM"),
+        (agents("herd"), "name 'herd' is the name of another user's pool"),
+        (providers(&[provider("herd")]), "name 'herd' is the name of another user's pool"),
+    ] {
+        assert_eq!(register(&hub, &bob, &body).await, conflict(text), "{body}");
+    }
+    let (status, refused) = agent(&hub, &bob, "herd", "lama", "public").await;
+    assert_eq!(status, 409, "{refused}");
+    // An admin is a user, too.
+    let llm = json!({ "name": "diary", "type": "openai", "model": "m", "url": "http://127.0.0.1:9/v1" });
+    let (status, refused) = hub.ask("POST", "/api/v1/llms").body(llm.to_string()).json().await;
+    assert_eq!(status, 409, "{refused}");
+    // One's own name is no conflict; the row comes before the agent.
+    assert_eq!(agent(&hub, &alice, "lama", "lama-big", "public").await.0, 201);
+    let task = answered(&hub, &bob, "lama", &mut alices).await;
+    assert_eq!(task["llmName"], "lama");
+    hub.stop().await;
+}
+
+/// A34: a name outlives what had it, and is free in the end; until then an admin sees whose it is and frees it.
+#[actix_rt::test]
+async fn a_name_stays_its_owners_when_its_row_is_gone() {
+    let hub = hub_with(|options| {
+        options.timings.inactive_retention = Duration::from_millis(50);
+        options.timings.sweep_interval = Duration::from_millis(10);
+    })
+    .await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut alices = Publisher::start(&hub, &alice, &[pooled("night", "owls")], None).await;
+    let office = agent(&hub, ADMIN, "office", "night", "public").await;
+    assert_eq!(office.0, 201);
+    alices.close();
+    eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
+    for body in [providers(&[provider("night")]), providers(&[provider("owls")])] {
+        let (status, refused) = register(&hub, &bob, &body).await;
+        assert_eq!(status, 409, "{refused}");
+        assert!(refused["error"].as_str().unwrap().ends_with("is taken"), "{refused}");
+    }
+    let names = |token: String| hub.ask_as(&token, "GET", "/api/v1/names");
+    assert_eq!(names(bob.clone()).json().await.1, json!([]));
+    let mine = names(alice.clone()).json().await.1;
+    assert_eq!((&mine[0]["name"], &mine[0]["ownerId"]), (&json!("night"), &json!("alice")), "{mine}");
+    assert!(mine[0]["freeAt"].is_string() && mine[0]["usedBy"] == json!([]), "{mine}");
+    // She comes back to it in the morning.
+    drop(Publisher::start(&hub, &alice, &[provider("night")], None).await);
+    let free = |token: &str, name: &str| hub.ask_as(token, "DELETE", format!("/api/v1/names/{name}"));
+    assert_eq!(free(&bob, "night").send().await.0, 404);
+    assert_eq!(free(ADMIN, "night").send().await.0, 409, "it is in use");
+    eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
+    assert_eq!(free(ADMIN, "night").send().await.0, 204);
+    let _bobs = Publisher::start(&hub, &bob, &[provider("night")], None).await;
+    // What the admin's agent says was for alice's LLM.
+    let call = hub.ask("POST", "/v1/chat/completions").body(chat("office", false));
+    let (status, refused) = call.json().await;
+    assert_eq!((status, refused["error"]["code"].as_str()), (503, Some("unavailable")), "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("another owner"), "{refused}");
+    hub.stop().await;
+}
+
+/// A34: a name is free when its time is over, and nobody keeps more names than so many.
+#[actix_rt::test]
+async fn names_are_kept_for_their_time_and_only_so_many() {
+    let hub = hub_with(|options| {
+        options.timings.inactive_retention = Duration::from_millis(20);
+        options.timings.name_retention = Duration::from_millis(400);
+        options.timings.sweep_interval = Duration::from_millis(10);
+        options.limits.names = 3;
+    })
+    .await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let rows: Vec<Value> = (0..5).map(|number| provider(&format!("row-{number}"))).collect();
+    drop(Publisher::start(&hub, &alice, &rows, None).await);
+    let kept = async || hub.ask("GET", "/api/v1/names").json().await.1.as_array().unwrap().len();
+    eventually("two of five are free", async || kept().await == 3).await;
+    eventually("all are free", async || kept().await == 0).await;
+    assert_eq!(register(&hub, &bob, &providers(&rows)).await.0, 201);
+    hub.stop().await;
+}
+
+/// A34: an admin takes a squatter's row away while it is published: it does not come back by itself, and a name that was
+/// given to another user not at all.
+#[actix_rt::test]
+async fn an_admin_deletes_what_another_user_publishes_and_gives_its_name_away() {
+    let hub = hub().await;
+    let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
+    let publisher =
+        Publisher::start(&hub, &mallory, &[provider("gem"), provider("own")], Some("status")).await;
+    let beat = |publisher: &Publisher| {
+        let body = json!({ "providerSessionId": publisher.session, "providers": [
+            { "name": "gem", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 4 } ] });
+        hub.ask_as(&mallory, "POST", "/api/v1/llms/_provider-heartbeat").body(body.to_string())
+    };
+    assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true })));
+    assert_eq!(hub.ask_as(&alice, "DELETE", "/api/v1/llms/gem").send().await.0, 403);
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/gem").send().await.0, 204);
+    assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true, "deleted": ["gem"] })));
+    assert!(hub.row("gem").await["id"].is_null(), "a heartbeat brings it back");
+    assert_eq!(hub.row("own").await["status"], "active");
+    // It is still its owner's to publish...
+    let again = providers(&[provider("gem")]);
+    assert_eq!(register(&hub, &mallory, &again).await.0, 201);
+    // ...until an admin says whose it is.
+    let give = |token: &str| hub.ask_as(token, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"Alice"}"#);
+    assert_eq!(give(&alice).send().await.0, 404);
+    assert_eq!(give(&mallory).send().await.0, 403);
+    let (status, given) = give(ADMIN).json().await;
+    assert_eq!((status, given["ownerId"].as_str()), (200, Some("alice")), "{given}");
+    assert_eq!(register(&hub, &mallory, &again).await.0, 409);
+    assert_eq!(register(&hub, &alice, &again).await.0, 201);
+    hub.stop().await;
+}

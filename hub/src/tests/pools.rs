@@ -1,0 +1,179 @@
+//! Who serves a pool: its owner's rows, and those that were let in.
+
+use serde_json::{Value, json};
+
+use super::publisher::{Publisher, pooled, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, hub_with};
+use crate::options::PoolPolicy;
+
+async fn asking() -> TestHub {
+    hub_with(|options| options.pools = PoolPolicy::Ask).await
+}
+
+fn private(mut provider: Value) -> Value {
+    provider["visibility"] = "private".into();
+    provider
+}
+
+async fn register(hub: &TestHub, token: &str, list: &[Value]) -> (u16, Value) {
+    let body = json!({ "providers": list, "providerSessionId": format!("sess-{token}") });
+    hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+}
+
+/// Calls `name`; which of the publishers had the task.
+async fn who(hub: &TestHub, token: &str, name: &str, publishers: &mut [&mut Publisher]) -> Option<String> {
+    let ask = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(name, false));
+    let mut call = Box::pin(ask.send());
+    let mut answering = Box::pin(async {
+        let tasks = publishers.iter_mut().map(|publisher| {
+            Box::pin(async move {
+                let task = publisher.task().await;
+                publisher.answer(hub, &task, "hello").await;
+                task["llmName"].as_str().unwrap().to_owned()
+            })
+        });
+        futures_util::future::select_all(tasks).await.0
+    });
+    tokio::select! {
+        (status, _) = &mut call => if status == 200 { Some(answering.await) } else { None },
+        row = &mut answering => {
+            assert_eq!(call.await.0, 200);
+            Some(row)
+        }
+    }
+}
+
+async fn pool(hub: &TestHub, token: &str, method: &'static str, rest: &str) -> (u16, Value) {
+    hub.ask_as(token, method, format!("/api/v1/pools/{rest}")).json().await
+}
+
+/// A34, A37: whoever joins another user's pool reads none of its callers' prompts before its owner has said so, is told for
+/// whom it waits, and is called by its own name meanwhile.
+#[actix_rt::test]
+async fn a_row_waits_until_the_pools_owner_lets_it_in() {
+    let hub = asking().await;
+    let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
+    let mut alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
+    let (status, answer) = register(&hub, &bob, &[pooled("second", "lake")]).await;
+    assert_eq!(status, 201, "{answer}");
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("waits for alice") && warning.contains("pool admit lake second"), "{warning}");
+    let session = answer["providerSessionId"].as_str();
+    let mut bobs = Publisher::register(&hub, &bob, session, &[pooled("second", "lake")]).await;
+    bobs.open(&hub, None).await;
+    for _ in 0..3 {
+        let row = who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
+        assert_eq!(row.as_deref(), Some("first"));
+    }
+    let row = who(&hub, &carol, "second", &mut [&mut bobs, &mut alices]).await;
+    assert_eq!(row.as_deref(), Some("second"));
+    for (token, shown) in [(&alice, true), (&bob, true), (&carol, false), (&ADMIN.to_owned(), true)] {
+        let (_, row) = hub.ask_as(token, "GET", "/api/v1/llms/second").json().await;
+        assert_eq!(row["waitsFor"].as_str(), shown.then_some("alice"), "{row}");
+        assert_eq!(row["poolName"].as_str(), shown.then_some("lake"), "{row}");
+    }
+    assert_eq!(
+        pool(&hub, &alice, "GET", "lake").await.1,
+        json!({ "name": "lake", "ownerId": "alice", "members": ["first"],
+            "waiting": [{ "name": "second", "ownerId": "bob" }] })
+    );
+    assert_eq!(pool(&hub, &carol, "GET", "lake").await.1["waiting"], json!([]));
+
+    // Only its owner and an admin let it in.
+    for (token, path, status) in [
+        (&bob, "lake/members/second", 403),
+        (&carol, "lake/members/second", 403),
+        (&alice, "lake/members/none", 404),
+        (&alice, "pond/members/second", 404),
+    ] {
+        assert_eq!(pool(&hub, token, "PUT", path).await.0, status, "{path}");
+    }
+    let (status, let_in) = pool(&hub, &alice, "PUT", "lake/members/second").await;
+    assert_eq!((status, &let_in["members"]), (200, &json!(["first", "second"])), "{let_in}");
+    let mut served = Vec::new();
+    for _ in 0..2 {
+        served.extend(who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await);
+    }
+    served.sort();
+    assert_eq!(served, ["first", "second"]);
+    // It is let in for as long as the name is bob's, also when his machine comes and goes.
+    let (_, again) = register(&hub, &bob, &[pooled("second", "lake")]).await;
+    assert!(again["warnings"].is_null(), "{again}");
+    assert_eq!(pool(&hub, ADMIN, "DELETE", "lake/members/second").await.0, 200);
+    assert_eq!(pool(&hub, &alice, "DELETE", "lake/members/first").await.0, 409, "it is her own");
+    let row = who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
+    assert_eq!(row.as_deref(), Some("first"));
+    hub.stop().await;
+}
+
+/// A35, A37: in every mode a pool of private rows is its owner's, and says no more than any taken name.
+#[actix_rt::test]
+async fn a_pool_of_private_rows_is_its_owners_alone() {
+    for mode in [PoolPolicy::Ask, PoolPolicy::Members, PoolPolicy::Owner] {
+        let hub = hub_with(|options| options.pools = mode).await;
+        let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+        let _alices = Publisher::start(&hub, &alice, &[private(pooled("deep", "well"))], None).await;
+        let (status, refused) = register(&hub, &bob, &[pooled("bucket", "well")]).await;
+        assert_eq!((status, &refused["error"]), (409, &json!("name 'well' is taken")), "{mode:?}");
+        for path in ["well", "well/members/deep"] {
+            let (status, hidden) = pool(&hub, &bob, "GET", path).await;
+            assert!(status == 404 || status == 405, "{mode:?} {path}: {hidden}");
+        }
+        hub.stop().await;
+    }
+}
+
+/// A37: a private row serves its owner. An admin who names it is served by it; one who names its pool, or another user's
+/// agent, is not.
+#[actix_rt::test]
+async fn a_private_row_has_an_admins_call_only_by_its_own_name() {
+    let hub = asking().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let rows = [private(pooled("attic", "house")), pooled("hall", "house")];
+    let mut alices = Publisher::start(&hub, &alice, &rows, None).await;
+    let agent = json!({ "name": "porter", "llmName": "attic", "visibility": "public" });
+    let made = hub.ask_as(&bob, "POST", "/api/v1/agents").body(agent.to_string());
+    assert_eq!(made.send().await.0, 201);
+    for _ in 0..3 {
+        assert_eq!(who(&hub, ADMIN, "house", &mut [&mut alices]).await.as_deref(), Some("hall"));
+    }
+    assert_eq!(who(&hub, ADMIN, "attic", &mut [&mut alices]).await.as_deref(), Some("attic"));
+    assert_eq!(who(&hub, ADMIN, "porter", &mut [&mut alices]).await, None);
+    let mut hers = Vec::new();
+    for _ in 0..2 {
+        hers.extend(who(&hub, &alice, "house", &mut [&mut alices]).await);
+    }
+    hers.sort();
+    assert_eq!(hers, ["attic", "hall"]);
+    hub.stop().await;
+}
+
+/// A37: a publisher's word gives it no greater share of a pool than what it registered, nor than 256 at once.
+#[actix_rt::test]
+async fn room_beyond_what_was_registered_does_not_count() {
+    let hub = hub_with(|_| ()).await;
+    let with_room = |name: &str, room: Option<u32>| {
+        let mut provider = provider(name);
+        provider["maxConcurrency"] = room.into();
+        provider
+    };
+    let rows = [with_room("said", Some(2)), with_room("unsaid", None), with_room("vast", Some(1 << 30))];
+    let publisher = Publisher::start(&hub, ADMIN, &rows, Some("status")).await;
+    let report = async |room: u32| {
+        let status = |name: &str| json!({ "name": name, "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": room });
+        let statuses = ["said", "unsaid", "vast"].map(status);
+        assert_eq!(publisher.beat(&hub, json!({ "providers": statuses })).await, 200);
+        let registry = hub.core().registry.lock();
+        let admin = crate::model::Caller {
+            user: "admin".into(),
+            role: crate::model::Role::Admin,
+            token_id: "t".into(),
+        };
+        ["said", "unsaid", "vast"].map(|name| registry.live_llm(&admin, name).unwrap().room.unwrap())
+    };
+    assert_eq!(report(7).await, [2, 7, 7]);
+    assert_eq!(report(u32::MAX).await, [2, 7, 256]);
+    assert_eq!(report(1).await, [1, 1, 1], "less is believed");
+    hub.stop().await;
+}
