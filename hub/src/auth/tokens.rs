@@ -19,7 +19,7 @@ use crate::model::{Caller, DurableTask, Role, Token};
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
 
-/// How often an open stream looks at its token's expiry: it has to end within 30 s of it.
+/// How often what is open looks at its token without a reason: the wall clock, by which tokens expire, may have been set.
 const LOOK: Duration = Duration::from_secs(10);
 /// Longest user name: an e-mail address fits (RFC 5321, 4.5.3.1.1 and .2 allow more, nobody has one).
 const MAX_USER: usize = 100;
@@ -173,14 +173,23 @@ impl Tokens {
     /// Resolves when `caller`'s token is revoked or expires: whatever was opened with it ends then.
     pub async fn ended(&self, caller: &Caller) {
         let mut revoked = self.revoked.subscribe();
-        while self.is_alive(caller, clock::now()) {
+        while let Some(left) = self.left(&caller.token_id, clock::now()) {
             // The sender lives in self; either way round, the next look decides.
-            let _ = tokio::time::timeout(LOOK, revoked.changed()).await;
+            let _ = tokio::time::timeout(left.min(LOOK), revoked.changed()).await;
         }
     }
 
-    fn is_alive(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.holder(&caller.token_id, now).is_some()
+    /// How long the token with this id counts from `now` on, as far as is known; `None` for one that does not.
+    fn left(&self, id: &str, now: Timestamp) -> Option<Duration> {
+        let known = self.known.read();
+        let token = known.by_hash.get(known.by_id.get(id)?).filter(|token| is_valid(token, now))?;
+        Some(token.expires_at.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
+    }
+
+    /// Whether a token expired after `from`, up to `to`.
+    pub fn has_expired(&self, from: Timestamp, to: Timestamp) -> bool {
+        let is_between = |end: Timestamp| from < end && end <= to;
+        self.known.read().by_hash.values().any(|token| token.expires_at.is_some_and(is_between))
     }
 
     /// The user as the first of its tokens spells it: users are told apart without case, and written in one way.

@@ -54,6 +54,7 @@ pub async fn drive(hub: Arc<Hub>) {
     let mut revoked = hub.tokens.revocations();
     // What waited while the hub was down may have lost its token, too.
     revoked.mark_changed();
+    let mut looked = clock::now();
     loop {
         let depth = hub.queue.depth();
         hub.watch.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
@@ -67,13 +68,14 @@ pub async fn drive(hub: Arc<Hub>) {
                 _ = revoked.changed() => revoked.mark_changed(),
             }
         }
-        if revoked.has_changed().unwrap_or(false) {
+        let now = clock::now();
+        if revoked.has_changed().unwrap_or(false) || hub.tokens.has_expired(looked, now) {
             revoked.mark_unchanged();
-            let now = clock::now();
             for number in hub.queue.without(|task| hub.tokens.sender(task, now)) {
                 end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
             }
         }
+        looked = now;
         let now = hub.now().mono;
         for number in hub.queue.overdue(now) {
             end(&hub, number, Event::Expire, None, Some(&ApiError::new(ErrorKind::Timeout, EXPIRED)));
@@ -279,6 +281,8 @@ mod tests {
     use crate::model::Role;
     use crate::tests::support::{eventually, hub};
 
+    use super::super::book::Queue;
+    use super::super::open::Open;
     use super::*;
 
     fn task(id: &str) -> DurableTask {
@@ -336,5 +340,21 @@ mod tests {
         assert_eq!(due(minutes(-20), now, HOUR), now.mono + HOUR * 2 / 3);
         assert_eq!(due(minutes(-90), now, HOUR), now.mono, "it is overdue at the next look");
         assert_eq!(due(minutes(90), now, HOUR), now.mono + HOUR);
+    }
+
+    /// Whoever refuses whatever comes is asked ever more seldom, and never more seldom than once a minute.
+    #[test]
+    fn what_comes_back_rests_each_time_for_twice_as_long() {
+        let seat = Queue::default().seat_again("alice");
+        let mut open = Open::new(task("t"), Duration::MAX, seat);
+        let now = Duration::from_hours(1);
+        let rests: Vec<u64> = (0..40)
+            .map(|_| {
+                open.came_back(now);
+                (open.rest - now).as_secs()
+            })
+            .collect();
+        assert_eq!(rests[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(rests[39], 60);
     }
 }

@@ -18,6 +18,12 @@ use crate::store::ListCursor;
 /// Largest streamed answer that is kept: as the largest whole one.
 const LARGEST: usize = 64 << 20;
 
+/// What a task rests for when it came back for the first time: its publisher may be on its way down, and would refuse it
+/// again at once.
+const REST: Duration = Duration::from_secs(1);
+/// The longest rest: who refuses whatever comes costs the hub a look a minute.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+
 /// One open task. Its request is in the store.
 pub(super) struct Open {
     pub(super) task: DurableTask,
@@ -28,6 +34,8 @@ pub(super) struct Open {
     pub(super) call: Option<Arc<Call>>,
     /// Not before this reading of the clock: it just came back.
     pub(super) rest: Duration,
+    /// How often it came back.
+    returns: u32,
     /// Waits no longer than to this reading of the clock.
     pub(super) due: Duration,
     /// Bytes of its request; unknown of one from before a restart, until it is sent out.
@@ -63,6 +71,7 @@ impl Open {
             taker: None,
             call: None,
             rest: Duration::ZERO,
+            returns: 0,
             due,
             chunks: Chunks::default(),
             held: Held::default(),
@@ -83,6 +92,16 @@ impl Open {
         self.changed.send_replace(());
         Ok(())
     }
+
+    /// It came back: it rests, each time for twice as long, and is nobody's.
+    pub(super) fn came_back(&mut self, now: Duration) {
+        self.rest = now.saturating_add((REST * 2u32.pow(self.returns.min(31))).min(LONGEST_REST));
+        self.returns = self.returns.saturating_add(1);
+        self.task.llm = None;
+        self.task.session = None;
+        self.taker = None;
+    }
+
     /// Sent to this member.
     pub(super) fn taken_by(&mut self, candidate: &Candidate) {
         // Its owner reads the record: nothing of a row that is hidden behind an agent stands in it.

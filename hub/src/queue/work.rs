@@ -22,8 +22,6 @@ use crate::relay::{Call, Request, Reservation, refusal};
 use crate::store::Change;
 use crate::watch::{Asked, brief};
 
-/// A task that came back waits so long: its publisher may be on its way down, and would refuse it again at once.
-const REST: Duration = Duration::from_secs(1);
 /// Between two looks whether an end is written down, while the store cannot be written.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -42,29 +40,30 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     let known = hub.queue.with(number, |open| open.size).flatten();
     if held.grow(known.unwrap_or(0)).is_err() {
         // Its owner has as much in memory as anybody may have: it waits on disk.
-        return requeue(&hub, number, attempt, None);
+        return requeue(&hub, number, attempt, false);
     }
     let stored = hub.store.task(&task.id).await;
     let Some(request) = stored.ok().flatten().and_then(|stored| stored.request) else {
         // The store cannot be read now.
-        return requeue(&hub, number, attempt, None);
+        return requeue(&hub, number, attempt, false);
     };
     if known.is_none() {
         // From before a restart.
         let size = request.len();
         hub.queue.with(number, |open| open.size = Some(size));
         if held.grow(size).is_err() {
-            return requeue(&hub, number, attempt, None);
+            return requeue(&hub, number, attempt, false);
         }
     }
     // Before anything is sent: after a crash of ours nobody would know that it was.
-    let claimed = DurableTask { request: Some(request.clone()), ..task.clone() };
-    let write = || hub.store.write(vec![Change::PutTask(Box::new(claimed))]);
+    let claim =
+        Change::ClaimTask { id: task.id.clone(), llm: task.llm.clone(), session: task.session.clone() };
+    let write = || hub.store.write(vec![claim]);
     let Some(written) = hub.queue.at_work(number, attempt, write) else { return };
     if written.await.is_err() {
-        return requeue(&hub, number, attempt, Some(request));
+        return requeue(&hub, number, attempt, true);
     }
-    let body = match prepare(&hub, &caller, &task, request.clone()).await {
+    let body = match prepare(&hub, &caller, &task, request).await {
         Ok(body) => body,
         Err(error) => {
             end(&hub, number, Event::Fail(attempt), None, Some(&error));
@@ -86,7 +85,7 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     match run(&hub, number, attempt, &inference, &call, candidate, place).await {
         // Down with the hub: the next start says so.
         Outcome::Lost if hub.is_stopping() => (),
-        Outcome::Lost => requeue(&hub, number, attempt, Some(request)),
+        Outcome::Lost => requeue(&hub, number, attempt, true),
         Outcome::Failed(error) => {
             end(&hub, number, Event::Fail(attempt), None, Some(&error));
         }
@@ -122,16 +121,13 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<Call> {
     known.unwrap_or_else(begin)
 }
 
-/// Back to its place in the queue.
-fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, request: Option<String>) {
-    let rest = hub.now().mono + REST;
+/// Back to its place in the queue; `claimed`: the store may know that it was out.
+fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, claimed: bool) {
+    let now = hub.now().mono;
     hub.queue.step(number, Event::Lose(attempt), |open, _| {
-        open.rest = rest;
-        open.task.llm = None;
-        open.task.session = None;
-        open.taker = None;
-        if request.is_some() {
-            hub.save(vec![Change::PutTask(Box::new(DurableTask { request, ..open.task.clone() }))]);
+        open.came_back(now);
+        if claimed {
+            hub.save(vec![Change::UnclaimTask(open.task.id.clone())]);
         }
     });
     hub.queue.came.notify_one();

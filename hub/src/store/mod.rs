@@ -57,6 +57,17 @@ pub enum Change {
     },
     /// Insert or replace, by id.
     PutTask(Box<DurableTask>),
+    /// Notes that a task is out at a publisher, beside it: its request, which may have 32 MiB, is not written again.
+    ClaimTask {
+        /// The task's id.
+        id: String,
+        /// The row that took it, where the owner may read that.
+        llm: Option<String>,
+        /// The session of that row.
+        session: Option<String>,
+    },
+    /// By id: it waits again.
+    UnclaimTask(String),
     /// By id.
     DeleteTask(String),
     /// The tasks of `owner` may take more than `most` bytes now: those that ended first go, some time soon.

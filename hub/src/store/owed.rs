@@ -21,6 +21,7 @@ enum Key {
     Name(String),
     Token(String),
     Task(String),
+    Claim(String),
 }
 
 impl Owed {
@@ -65,6 +66,7 @@ fn key(change: &Change) -> Option<Key> {
         Change::DeleteName(name) => Key::Name(name.clone()),
         Change::PutToken(token) => Key::Token(token.id.clone()),
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
+        Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
         Change::Audit(_) | Change::MakeRoom { .. } => return None,
     })

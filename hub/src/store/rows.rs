@@ -23,6 +23,8 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::DeleteName(name) => delete(conn, "DELETE FROM names WHERE name = ?1", name),
         Change::PutToken(token) => put_token(conn, token),
         Change::PutTask(task) | Change::NewTask { task, .. } => tasks::put_task(conn, task),
+        Change::ClaimTask { id, llm, session } => tasks::claim(conn, id, llm.as_deref(), session.as_deref()),
+        Change::UnclaimTask(id) => delete(conn, "DELETE FROM claims WHERE task = ?1", id),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
         Change::Audit(record) => put_audit(conn, record),
         // Done beside the writes, in small steps.

@@ -182,6 +182,17 @@ const MIGRATIONS: &[&str] = &["
         SELECT agents.llm_name, llm.owner FROM agents JOIN names AS llm ON llm.name = agents.llm_name
         WHERE agents.name = names.name AND agents.owner = names.owner
     );
+", "
+    -- The tasks that are out, beside them: to change a column of a task would write its whole request again.
+    CREATE TABLE claims (task TEXT PRIMARY KEY, llm TEXT, session TEXT) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER tasks_ended_unclaimed AFTER UPDATE OF state ON tasks
+        WHEN new.state IN ('completed', 'error', 'cancelled')
+    BEGIN
+        DELETE FROM claims WHERE task = new.id;
+    END;
+    CREATE TRIGGER tasks_removed_unclaimed AFTER DELETE ON tasks BEGIN
+        DELETE FROM claims WHERE task = old.id;
+    END;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

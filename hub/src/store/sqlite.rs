@@ -91,7 +91,7 @@ impl SqliteStore {
         })
     }
 
-    fn run<T, F>(&self, work: F) -> Pending<T>
+    pub(super) fn run<T, F>(&self, work: F) -> Pending<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,

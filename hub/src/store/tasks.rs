@@ -31,9 +31,11 @@ pub(super) const ENDED: &str = ended!("");
 pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
 
 /// Durable tasks that have not ended, without their requests: they can be large, and there may be many.
-pub(super) const OPEN: &str =
-    "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session,
-    NULL AS result_status, NULL AS result_body, error, code, created_at, updated_at FROM tasks
+pub(super) const OPEN: &str = "SELECT seq, id, owner, token, target,
+    iif(claims.task IS NULL, state, 'claimed') AS state, NULL AS request, streaming,
+    coalesce(claims.llm, tasks.llm) AS llm, coalesce(claims.session, tasks.session) AS session,
+    NULL AS result_status, NULL AS result_body, error, code, created_at, updated_at
+    FROM tasks LEFT JOIN claims ON claims.task = tasks.id
     WHERE state NOT IN ('completed', 'error', 'cancelled') ORDER BY seq";
 /// One task, without request and result. Of a large value only the length is read.
 pub(super) const HEAD: &str = "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session,
@@ -141,6 +143,12 @@ pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
         task.code,
     ];
     conn.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+pub(super) fn claim(conn: &Connection, id: &str, llm: Option<&str>, session: Option<&str>) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO claims (task, llm, session)
+        SELECT id, ?2, ?3 FROM tasks WHERE id = ?1 AND state NOT IN ('completed', 'error', 'cancelled')";
+    conn.prepare_cached(sql)?.execute(params![id, llm, session]).map(drop)
 }
 
 pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {

@@ -439,3 +439,39 @@ fn a_link_in_the_place_of_a_file_of_ours_is_refused() {
         assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o644, "{name}");
     }
 }
+
+/// A large request is written once: who takes the task, and that it comes back, is noted beside it, and survives a kill.
+#[actix_rt::test]
+async fn a_claim_is_noted_beside_the_task_and_goes_with_its_end() {
+    const LARGE: usize = 4 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let large = DurableTask { request: Some("x".repeat(LARGE)), llm: None, ..task("t", TaskState::Pending) };
+    store.write(vec![Change::PutTask(Box::new(large))]).await.unwrap();
+    let log = || std::fs::metadata(dir.path().join("hub.db-wal")).unwrap().len();
+    let before = log();
+    let claim = || Change::ClaimTask { id: "t".into(), llm: Some("a".into()), session: Some("s".into()) };
+    for _ in 0..8 {
+        store.write(vec![claim()]).await.unwrap();
+        store.write(vec![Change::UnclaimTask("t".into())]).await.unwrap();
+    }
+    assert!(log() - before < LARGE as u64 / 4, "{} bytes more", log() - before);
+    let open_task = async |store: &SqliteStore| store.load().await.unwrap().tasks.pop().unwrap();
+    assert_eq!(open_task(&store).await.state, TaskState::Pending);
+
+    store.write(vec![claim()]).await.unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    let claimed = open_task(&store).await;
+    assert_eq!((claimed.state, claimed.llm.as_deref()), (TaskState::Claimed, Some("a")));
+    assert_eq!(claimed.session.as_deref(), Some("s"));
+
+    // What ends is claimed by nobody, and what has ended cannot be.
+    for ending in [Change::PutTask(Box::new(task("t", TaskState::Cancelled))), Change::DeleteTask("t".into())]
+    {
+        store.write(vec![claim(), ending, claim()]).await.unwrap();
+        let claims =
+            store.run(|conn| conn.query_row("SELECT count(*) FROM claims", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(claims.await.unwrap(), 0);
+    }
+}

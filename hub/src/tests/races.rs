@@ -47,6 +47,8 @@ impl Meddled {
                 change,
                 Change::NewTask { .. }
                     | Change::PutTask(_)
+                    | Change::ClaimTask { .. }
+                    | Change::UnclaimTask(_)
                     | Change::DeleteTask(_)
                     | Change::PutToken(_)
                     | Change::Audit(_)
@@ -58,7 +60,12 @@ impl Meddled {
     }
 
     fn meddle(&self, changes: &[Change]) {
-        let is_due = |change: &Change| matches!(change, Change::PutTask(task) if task.state == self.when);
+        let is_due = |change: &Change| match change {
+            Change::PutTask(task) => task.state == self.when,
+            Change::ClaimTask { .. } => self.when == TaskState::Claimed,
+            Change::UnclaimTask(_) => self.when == TaskState::Pending,
+            _ => false,
+        };
         if !changes.iter().any(is_due) {
             return;
         }

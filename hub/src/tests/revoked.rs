@@ -213,3 +213,30 @@ async fn a_task_reaches_what_its_sender_sees_when_it_is_claimed() {
     assert_eq!(task(&hub, "o1").await["status"], "pending");
     hub.stop().await;
 }
+
+/// A token that expires ends the same, whatever it waits for: durable tasks that wait and run, calls that wait and run.
+#[actix_rt::test]
+async fn what_a_token_began_ends_when_it_expires() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    let body = json!({ "user": "bob", "expires": "2s" }).to_string();
+    let (_, made) = hub.ask("POST", "/api/v1/tokens").body(body).json().await;
+    let (token, made_at) = (made["token"].as_str().unwrap(), std::time::Instant::now());
+    let waits = enqueue(&hub, token, "away").await;
+    let runs = enqueue(&hub, token, "a").await;
+    publisher.task().await;
+    let ask = |stream| hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("a", stream));
+    let (mut whole, mut stream) = timeout(PATIENCE, async {
+        futures_util::join!(async { ask(false).open().await }, async { ask(true).open().await })
+    })
+    .await
+    .unwrap();
+    let texts = [whole.rest().await, stream.rest().await];
+    assert_eq!((whole.status, stream.status), (401, 401), "{texts:?}");
+    until_revoked(&hub, &waits).await;
+    until_revoked(&hub, &runs).await;
+    let took = made_at.elapsed().as_secs_f64();
+    assert!((1.9..5.0).contains(&took), "{took} s");
+    hub.stop().await;
+}
