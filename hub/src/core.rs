@@ -18,13 +18,13 @@ use crate::clock::{Clock, Now};
 use crate::error::ApiError;
 use crate::limits::{Account, Seat, Seats};
 use crate::memory::Memory;
-use crate::model::{Caller, UserId};
+use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::relay::{Capacity, Tasks, Wakes};
 use crate::routes::naming;
-use crate::store::{Change, Pending, Store};
+use crate::store::{AuditQuery, Change, Pending, Store};
 use crate::watch::Watch;
 
 /// The hub. Routes hold it in an `Arc`.
@@ -51,6 +51,8 @@ pub struct Hub {
     pub queue: Queue,
     /// The calls of each user.
     pub calls: Arc<Seats>,
+    /// The searches of each user.
+    pub searches: Arc<Seats>,
     /// The bytes of each user's requests and results.
     pub bytes: Arc<Seats>,
     /// The bytes of answers that each user has not read.
@@ -105,6 +107,7 @@ impl Hub {
             watch,
             queue: Queue::default(),
             calls: Arc::default(),
+            searches: Arc::default(),
             bytes: Seats::of(&memory),
             unread: Seats::of(&memory),
             out: Seats::of(&memory),
@@ -125,6 +128,14 @@ impl Hub {
     /// A place among the calls that `user` may have at once.
     pub fn call_of(&self, user: &UserId) -> Result<Seat, ApiError> {
         self.calls.take(user, self.options.limits.calls, "calls under way")
+    }
+
+    /// The audit records that `caller` asks for.
+    pub async fn search(&self, caller: &Caller, wanted: AuditQuery) -> Result<Vec<AuditRecord>, ApiError> {
+        let _seat = self.searches.take(&caller.user, self.options.limits.searches, "searches under way")?;
+        // What ended just now is in the answer, too.
+        self.watch.flush().await;
+        Ok(self.store.audit(wanted).await?)
     }
 
     /// Where the bytes of `user`'s requests and results are counted.

@@ -36,6 +36,8 @@ pub struct Limits {
     pub disk: u64,
     /// Audit rows, of all users together: some 300 MB. Of more those go that are the oldest of the user who has most.
     pub audit_rows: u64,
+    /// Searches of the audit: each reads for some 100 ms, one after the other.
+    pub searches: usize,
     /// Watchers of `/api/v1/events`: a browser tab each, and one in thirty of those that the hub has seats for.
     pub watchers: usize,
 }
@@ -52,6 +54,7 @@ impl Default for Limits {
             open_tasks: 1000,
             disk: 1 << 30,
             audit_rows: 1_000_000,
+            searches: 4,
             watchers: 8,
         }
     }

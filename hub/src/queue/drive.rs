@@ -351,7 +351,7 @@ mod tests {
         let rests: Vec<u64> = (0..40)
             .map(|_| {
                 open.came_back(now);
-                (open.rest - now).as_secs()
+                open.rest.saturating_sub(now).as_secs()
             })
             .collect();
         assert_eq!(rests[..8], [1, 2, 4, 8, 16, 32, 60, 60]);

@@ -69,11 +69,9 @@ async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<Htt
         (Role::Member, Some(user)) if user != caller.user => return Ok(HttpResponse::Ok().json([(); 0])),
         (Role::Member, _) => Some(caller.user.clone()),
     };
-    // What ended just now is in the answer, too.
-    hub.watch.flush().await;
     let limit = limit.unwrap_or(SOME).min(MOST);
     let as_member = caller.role == Role::Member;
-    let rows = hub.store.audit(AuditQuery { user, llm, since, id, limit, as_member }).await?;
+    let rows = hub.search(&caller, AuditQuery { user, llm, since, id, limit, as_member }).await?;
     Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| View::of(row, &caller)).collect::<Vec<_>>()))
 }
 

@@ -55,10 +55,8 @@ async fn respond(
     let (owner, since) = row.ok_or_else(|| ApiError::not_found("LLM", &name))?;
     let admin = caller.role == Role::Admin;
     let all = admin || owner == caller.user;
-    // The newest ones may still wait to be written.
-    hub.watch.flush().await;
     let user = (!all).then_some(caller.user.as_str());
-    let records = hub.store.audit(AuditQuery::of(user, Some(&name), limit)).await?;
+    let records = hub.search(&caller, AuditQuery::of(user, Some(&name), limit)).await?;
     // One of the same name that was there before was another row, and may have been another user's.
     let records = records.into_iter().filter(|record| record.created_at >= since);
     let rows: Vec<Row> =

@@ -16,6 +16,7 @@ mod failpoint;
 mod owed;
 mod rows;
 mod schema;
+mod search;
 mod shrink;
 mod sqlite;
 mod tasks;

@@ -6,10 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, ToSql, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use super::schema::migrate;
+use super::search::{self, Searches};
 use super::writer::{Job, Write, Writer};
 use super::{
     AuditQuery, Change, HubDir, Kept, ListCursor, Pending, Snapshot, Store, StoreError, rows, shrink, tasks,
@@ -31,6 +32,8 @@ pub struct SqliteStore {
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
+    /// Of a file; one in memory has a single connection.
+    searches: Option<Searches>,
 }
 
 impl SqliteStore {
@@ -38,7 +41,8 @@ impl SqliteStore {
     pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
         let dir = dir.into();
         let path = dir.database()?;
-        let conn = connect(&path).map_err(|error| match error {
+        let opened = connect(&path).and_then(|conn| Ok((conn, Searches::start(&path)?)));
+        let (conn, searches) = opened.map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
             // Nobody waits for a hub that does not start to try again: what is to be done, and where.
             StoreError::Unavailable(why) if why.contains("full") => StoreError::Unusable {
@@ -49,7 +53,7 @@ impl SqliteStore {
             StoreError::Unavailable(cause) => StoreError::Unusable { path, cause },
             other => other,
         })?;
-        Self::start(conn, Some(dir))
+        Self::start(conn, Some(dir), Some(searches))
     }
 
     /// A store that dies with the process.
@@ -57,10 +61,14 @@ impl SqliteStore {
         let mut conn = Connection::open_in_memory().map_err(failed)?;
         shrink::prepare(&conn).map_err(failed)?;
         migrate(&mut conn)?;
-        Self::start(conn, None)
+        Self::start(conn, None, None)
     }
 
-    fn start(conn: Connection, dir: Option<Arc<HubDir>>) -> Result<Self, StoreError> {
+    fn start(
+        conn: Connection,
+        dir: Option<Arc<HubDir>>,
+        searches: Option<Searches>,
+    ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let waiting = Arc::<AtomicUsize>::default();
         let writer = Writer::new(conn, waiting.clone());
@@ -72,7 +80,7 @@ impl SqliteStore {
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), waiting, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), waiting, thread: Some(thread), searches })
     }
 
     fn send<T: Send + 'static>(
@@ -86,9 +94,7 @@ impl SqliteStore {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // A failed send drops the job and with it the reply: the receiver then says so.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
-        Box::pin(async {
-            answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".into())))
-        })
+        answered(answer)
     }
 
     pub(super) fn run<T, F>(&self, work: F) -> Pending<T>
@@ -97,7 +103,12 @@ impl SqliteStore {
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Do(Box::new(move |conn| drop(reply.send(work(conn).map_err(failed)))));
+        let job = Job::Do(Box::new(move |conn| {
+            // Who asked may be gone.
+            if !reply.is_closed() {
+                drop(reply.send(work(conn).map_err(failed)));
+            }
+        }));
         self.send(job, answer)
     }
 
@@ -180,36 +191,10 @@ impl Store for SqliteStore {
     }
 
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
-        /// So many of the newest rows are searched for an id, which has no index: some 100 ms.
-        const SEARCHED: usize = 200_000;
-
-        // Only what is asked for stands in the statement: with `?1 IS NULL OR …` no index would be used.
-        let mut conditions = Vec::new();
-        let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
-        let mut add = |condition: &'static str, value: Box<dyn ToSql + Send>| {
-            conditions.push(condition);
-            values.push(value);
+        let Some(searches) = &self.searches else {
+            return self.run(|conn| search::audit(conn, wanted));
         };
-        let table = if let Some(id) = wanted.id {
-            add("? IN (id, task, request_id)", Box::new(id));
-            format!("(SELECT * FROM audit ORDER BY seq DESC LIMIT {SEARCHED})")
-        } else {
-            "audit".to_owned()
-        };
-        if let Some(user) = wanted.user {
-            add("user = ?", Box::new(user));
-        }
-        if let Some(llm) = wanted.llm {
-            add(if wanted.as_member { "coalesce(through, llm) = ?" } else { "llm = ?" }, Box::new(llm));
-        }
-        if let Some(since) = wanted.since {
-            add("created_at >= ?", Box::new(since.0));
-        }
-        let filter =
-            if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-        let sql = format!("SELECT * FROM {table} {filter} ORDER BY seq DESC LIMIT ?");
-        values.push(Box::new(limit_of(wanted.limit)));
-        self.run(move |conn| rows::all(conn, &sql, params_from_iter(values), rows::audit))
+        answered(searches.send(wanted))
     }
 
     fn expire(&self, kept: Kept) -> Pending<()> {
@@ -229,7 +214,13 @@ impl Drop for SqliteStore {
     }
 }
 
-fn limit_of(limit: usize) -> i64 {
+fn answered<T: Send + 'static>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Pending<T> {
+    Box::pin(async {
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".into())))
+    })
+}
+
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

@@ -5,6 +5,8 @@ mod tidy;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -363,6 +365,46 @@ async fn audit_records_are_found_by_user_and_by_llm() {
         let found = store.audit(AuditQuery::of(user, llm, 9)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.task.as_str()).collect::<Vec<_>>(), expected);
     }
+}
+
+/// However many search, and however long that takes, what is to be written is written meanwhile.
+#[tokio::test]
+async fn a_commit_waits_for_no_search() {
+    const SEARCHES: usize = 24;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let rows = (0..40_000).map(|n| Change::Audit(audit(&n.to_string()))).collect();
+    store.write(rows).await.unwrap();
+    let ended = AtomicUsize::new(0);
+    let search = || async {
+        let wanted = AuditQuery { id: Some("none".into()), ..AuditQuery::of(None, None, 9) };
+        assert!(store.audit(wanted).await.unwrap().is_empty());
+        ended.fetch_add(1, Ordering::Relaxed);
+    };
+    let write = async {
+        store.write(vec![Change::PutSession(session("s"))]).await.unwrap();
+        ended.load(Ordering::Relaxed)
+    };
+    let searches = futures_util::future::join_all((0..SEARCHES).map(|_| search()));
+    let (_, before) = futures_util::join!(searches, write);
+    assert!(before < SEARCHES / 2, "{before} of {SEARCHES} searches ended before the commit");
+}
+
+/// What is asked for by somebody who has left by the time of its turn is not done.
+#[tokio::test]
+async fn nothing_is_read_for_whoever_has_left() {
+    let store = SqliteStore::in_memory().unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let (go, wait) = std::sync::mpsc::channel();
+    let busy = store.occupy(move || wait.recv().unwrap());
+    for _ in 0..100 {
+        let read = read.clone();
+        drop(store.run(move |_| Ok(read.fetch_add(1, Ordering::Relaxed))));
+    }
+    go.send(()).unwrap();
+    busy.await.unwrap();
+    store.load().await.unwrap();
+    assert_eq!(read.load(Ordering::Relaxed), 0);
 }
 
 /// F64: a file that another program holds is waited for on the store's thread.

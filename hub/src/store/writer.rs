@@ -111,8 +111,7 @@ impl Writer {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) if self.tidy.look(&self.conn) => (),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.fold();
-                    *folded = true;
+                    *folded = self.fold();
                 }
             }
         }
@@ -123,11 +122,19 @@ impl Writer {
         self.tidy.step(&mut self.conn, patience);
     }
 
-    /// Best effort: where another program reads just now, the next quiet moment does it.
-    fn fold(&self) {
-        if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+    /// Whether it is done: where somebody reads just now nobody waits for that, and the next quiet moment does it.
+    fn fold(&self) -> bool {
+        let fold = || -> rusqlite::Result<bool> {
+            self.conn.busy_timeout(Duration::ZERO)?;
+            let is_busy: bool =
+                self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            self.conn.busy_timeout(self.patience())?;
+            Ok(!is_busy)
+        };
+        fold().unwrap_or_else(|error| {
             log::debug!("store: log not folded: {error}");
-        }
+            false
+        })
     }
 
     /// The next job; before it, again and again, what is owed is written, until it is. Before the end there is one more

@@ -46,6 +46,29 @@ async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
+/// A27: a user's searches of the audit are a few at a time, whatever is asked of it, and another's have their own.
+#[actix_rt::test]
+async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
+    let hub = hub_with(|options| options.limits.searches = 2).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let _publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
+    let under_way: Vec<_> =
+        (0..2).map(|_| hub.core().searches.take("alice", 2, "searches").unwrap()).collect();
+    for path in ["/api/v1/audit?id=x", "/api/v1/audit", "/api/v1/llms/a/tasks"] {
+        let (status, refused) = hub.ask_as(&alice, "GET", path).json().await;
+        assert_eq!(
+            (status, &refused["error"]),
+            (429, &json!("you have 2 searches under way already: wait for some to end")),
+            "{path}"
+        );
+        assert_eq!(hub.ask_as(&bob, "GET", path).send().await.0, 200, "{path}");
+    }
+    drop(under_way);
+    assert_eq!(hub.ask_as(&alice, "GET", "/api/v1/audit").send().await.0, 200);
+    assert_eq!(hub.core().searches.taken_by("alice"), 0);
+    hub.stop().await;
+}
+
 /// A24, A27: the bytes of a user's requests are counted while they are held, not those of others.
 #[actix_rt::test]
 async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {

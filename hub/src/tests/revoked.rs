@@ -222,7 +222,7 @@ async fn what_a_token_began_ends_when_it_expires() {
     let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
     let body = json!({ "user": "bob", "expires": "2s" }).to_string();
     let (_, made) = hub.ask("POST", "/api/v1/tokens").body(body).json().await;
-    let (token, made_at) = (made["token"].as_str().unwrap(), std::time::Instant::now());
+    let (token, made_at) = (made["token"].as_str().unwrap(), tokio::time::Instant::now());
     let waits = enqueue(&hub, token, "away").await;
     let runs = enqueue(&hub, token, "a").await;
     publisher.task().await;
