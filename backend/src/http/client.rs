@@ -81,12 +81,14 @@ type Origin = Rc<str>;
 pub(super) struct Returned {
     client: Client,
     origin: Origin,
+    /// Whether the server has taken all of the request, as far as one can know.
+    is_taken: bool,
 }
 
 impl Returned {
     /// Keeps a connection on which one request and its one answer are over, and nothing else came.
     pub(super) fn give_back(&self, mut connection: Connection) {
-        if connection.is_done() {
+        if self.is_taken && connection.is_done() {
             self.client.put(&self.origin, connection);
         }
     }
@@ -123,6 +125,7 @@ impl Client {
         head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::USER_AGENT));
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         head.uri = path.parse().map_err(|_| SendError::Invalid)?;
+        let has_body = !body.is_empty();
         let mut request = Request::from_parts(head, Full::new(body));
         loop {
             let idle = self.take(&origin);
@@ -133,7 +136,10 @@ impl Client {
             };
             match connection.send(request).await {
                 Ok(answer) => {
-                    let returned = Returned { client: self.clone(), origin };
+                    // Who refuses a request may have left its body unread, and would read the next request as the rest
+                    // of it: one caller's words in what another is told.
+                    let is_taken = !has_body || answer.status().is_success();
+                    let returned = Returned { client: self.clone(), origin, is_taken };
                     return Ok(answer.map(|incoming| Body::new(incoming, connection, returned)));
                 }
                 // The server closed an idle connection before any of the request was written.
@@ -190,6 +196,14 @@ impl Client {
         if !self.0.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
         }
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    /// Connections that are kept.
+    pub(super) fn idle(&self) -> usize {
+        self.0.idle.borrow().values().map(Vec::len).sum()
     }
 }
 

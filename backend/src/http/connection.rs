@@ -66,7 +66,7 @@ impl Connection {
     /// Whether the last answer was read to its end, and the connection can be kept for another request.
     pub(super) fn is_done(&mut self) -> bool {
         self.drive_now();
-        self.driver.is_some() && self.sender.is_ready() && !self.is_large
+        self.driver.is_some() && self.sender.is_ready() && !self.is_large && !self.watch.is_refused()
     }
 
     /// Whether a request may be sent now: nothing came behind the last answer.

@@ -30,9 +30,14 @@ struct Shared<T> {
 pub(super) struct Watch<T>(Rc<Shared<T>>);
 
 impl<T: Unasked> Watch<T> {
-    /// Whether the peer reads, and has said nothing that was not read.
+    /// Whether the peer has said nothing that was not read.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.0.refused.get() && !self.0.socket.borrow().has_unread()
+        !self.0.socket.borrow().has_unread()
+    }
+
+    /// Whether the peer has refused a write.
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.refused.get()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A connection is driven by the request that uses it, not by a task of its own: a token costs no switch between tasks,
 //! and a dropped answer closes its socket at once, which is how a generation is cancelled. It is used again only after
-//! one request and exactly its one final answer were read to the end (RFC 9112, section 9.3).
+//! one request and exactly its one final answer were read to the end (RFC 9112, section 9.3), and a request with a body
+//! was not refused: hand-written servers leave the body of such a one unread.
 
 mod body;
 mod client;

@@ -114,6 +114,53 @@ async fn interim_answers_are_skipped_and_no_answer_goes_to_another() {
     assert_eq!(ask(&client, &server.url, "six").await, Ok((200, "six".to_owned())));
 }
 
+/// A server that refuses a request before it has read its body reads what comes next as its rest, and answers with it.
+#[actix_rt::test]
+async fn a_connection_whose_request_was_refused_is_not_used_again() {
+    for status in ["404 Not Found", "400 Bad", "500 Oops", "307 Elsewhere"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        actix_rt::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                actix_rt::spawn(serve_unread(socket, status));
+            }
+        });
+        let client = Client::new(None);
+        let refused = status[..3].parse().unwrap();
+        for body in ["bobs-secret", "carols-secret", "daves-secret"] {
+            let (code, line) = ask(&client, &url, body).await.unwrap();
+            assert_eq!((code, line.as_str()), (refused, "POST /x HTTP/1.1"), "{status}");
+        }
+        // What has no body leaves none behind.
+        for _ in 0..3 {
+            let get = Request::get(&url).body(Bytes::new()).unwrap();
+            let answer = client.send(get, LIMIT).await.unwrap();
+            read_body(answer.into_body(), 1 << 10, LIMIT).await.unwrap();
+        }
+        let idle = client.idle();
+        assert_eq!(idle, 1, "{status}");
+    }
+}
+
+/// Answers each head with its first line, and takes no body for one.
+async fn serve_unread(mut socket: TcpStream, status: &str) {
+    let mut text = Vec::new();
+    loop {
+        let Some(end) = memchr::memmem::find(&text, b"\r\n\r\n") else {
+            match socket.read_buf(&mut text).await {
+                Ok(1..) => continue,
+                _ => return,
+            }
+        };
+        let head: Vec<u8> = text.drain(..end + 4).collect();
+        let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{line}", line.len());
+        if socket.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Bytes behind an answer, and a second answer, cost the connection and reach nobody.
 #[actix_rt::test]
 async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
