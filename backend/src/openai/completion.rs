@@ -17,6 +17,9 @@ use wire::task::Endpoint;
 use super::in_band::InBand;
 use crate::BackendRequest;
 
+/// Most choices whose ends are remembered: nobody asks for so many, and a backend may name any without end.
+const MAX_CHOICES: usize = 4096;
+
 /// Events that servers send to keep a connection open.
 const BEATS: [&str; 4] = ["ping", "keepalive", "keep-alive", "heartbeat"];
 
@@ -98,7 +101,7 @@ impl Completion {
 
     /// Whether the answer is whole although no end mark came.
     pub(super) fn is_whole(&self) -> bool {
-        self.finished.range(..self.asked).count() as u64 == self.asked
+        self.finished.len() as u64 == self.asked
     }
 
     /// Notes which choices a chunk finishes.
@@ -122,7 +125,10 @@ impl Completion {
         for choice in chunk.choices.into_iter().flatten() {
             let reason = choice.finish_reason.map(RawValue::get);
             if reason.is_some_and(|reason| reason.starts_with('"') && reason != "\"\"") {
-                self.finished.insert(choice.index.unwrap_or(0));
+                let index = choice.index.unwrap_or(0);
+                if index < self.asked && self.finished.len() < MAX_CHOICES {
+                    self.finished.insert(index);
+                }
             }
         }
     }
@@ -226,6 +232,12 @@ mod tests {
         let both =
             r#"{"choices":[{"index":1,"finish_reason":"stop"},{"index":0,"finish_reason":"tool_calls"}]}"#;
         assert!(is_whole(r#"{"n":2}"#, &[both]));
+        let mut completion = completion(Endpoint::ChatCompletions, r#"{"n":1e9}"#);
+        for index in 0..2 * MAX_CHOICES {
+            let end = format!(r#"{{"choices":[{{"index":{index},"finish_reason":"stop"}}]}}"#);
+            completion.observe(None, end.into());
+        }
+        assert_eq!(completion.finished.len(), MAX_CHOICES, "what is remembered has an end");
     }
 
     #[test]

@@ -92,16 +92,6 @@ impl Events {
         self.failure = Some(error);
     }
 
-    /// A piece that came through the sieve.
-    fn sifted(&mut self) -> Option<String> {
-        let sieve = self.sieve.as_mut()?;
-        let ready = sieve.next();
-        if ready.is_none() && self.body.is_none() && sieve.finish() {
-            return sieve.next();
-        }
-        ready
-    }
-
     /// The answer is whole: what little is left of the body is read beside the way.
     fn end(&mut self) {
         let Some(mut body) = self.body.take() else { return };
@@ -124,20 +114,16 @@ impl Stream for Events {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if let Some(data) = this.sifted() {
-                return Poll::Ready(Some(Ok(data)));
-            }
             if this.body.is_none() {
                 return Poll::Ready(this.failure.take().map(Err));
             }
             if let Some(event) = this.next_event() {
-                let piece = this.take(event);
-                match (&mut this.sieve, piece) {
-                    (None, Some(data)) => return Poll::Ready(Some(Ok(data))),
-                    (Some(sieve), Some(data)) => sieve.push(data),
-                    (_, None) => (),
-                }
-                continue;
+                let Some(piece) = this.take(event) else { continue };
+                let piece = match &mut this.sieve {
+                    Some(sieve) => sieve.pass(piece),
+                    None => piece,
+                };
+                return Poll::Ready(Some(Ok(piece)));
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {

@@ -2,17 +2,22 @@
 
 use memchr::memmem;
 use serde_json::Value;
-use wire::json::Object;
+use wire::json::{member, unquote};
 use wire::openai::error_message;
 use wire::task::Endpoint;
+
+use super::MAX_ERROR;
+
+/// An error of more bytes than this says something, whatever it is: no tree is made to find out.
+const MAX_EMPTY: usize = 4 << 10;
 
 /// An error in the data of an event, or in the body of a 200.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InBand {
     /// The HTTP status that it names, by number or by a word that means one.
     pub(super) status: Option<u16>,
-    /// What it says, as JSON or text.
-    pub(super) data: String,
+    /// What it says, as JSON or text; `None` where that is longer than [`MAX_ERROR`], and not looked at.
+    pub(super) data: Option<String>,
 }
 
 /// Words that stand for a status, in `type`, `code` or `status` of an error: of OpenAI, Anthropic, vLLM, llama.cpp and
@@ -43,7 +48,7 @@ const STATUSES: [(u16, &[&str]); 7] = [
 impl InBand {
     /// What an event named `error` says.
     pub(super) fn named(data: &str) -> Self {
-        Self { status: status(data), data: data.to_owned() }
+        Self { status: status(data), data: (data.len() <= MAX_ERROR).then(|| data.to_owned()) }
     }
 
     /// The error that a JSON object tells of, if it does: `{"error": …}`, `{"object":"error", …}`,
@@ -51,18 +56,21 @@ impl InBand {
     pub(super) fn of(data: &str, endpoint: Endpoint) -> Option<Self> {
         // In valid JSON these bytes are a whole string or the end of one, so most chunks are done after one search.
         memmem::find(data.as_bytes(), b"\"error\"")?;
-        let object = Object::parse(data).ok()?;
+        // Of data as long as an answer may be, nothing is kept but the places of these.
+        let get = |key| member(data, key);
         // A response tells its own failure, in a shape that its callers know.
-        let is_response = object.get("object") == Some("\"response\"") || object.get("response").is_some();
-        if endpoint == Endpoint::Responses && is_response {
+        let is_response = || get("object") == Some("\"response\"") || get("response").is_some();
+        if endpoint == Endpoint::Responses && is_response() {
             return None;
         }
-        let is_named = object.get("object") == Some("\"error\"") || object.get("type") == Some("\"error\"");
-        let has_answer = object.get("choices").is_some();
-        let says = object.get("error").is_some_and(|error| {
-            let error: Value = serde_json::from_str(error).unwrap_or(Value::Bool(true));
+        let is_named = get("object") == Some("\"error\"") || get("type") == Some("\"error\"");
+        let says = get("error").is_some_and(|error| {
+            if error.len() > MAX_EMPTY {
+                return true;
+            }
+            let said: Value = serde_json::from_str(error).unwrap_or(Value::Bool(true));
             // An empty one beside an answer is how some servers say that there is none.
-            error != Value::Null && !(has_answer && is_empty(&error))
+            said != Value::Null && !(is_empty(&said) && get("choices").is_some())
         });
         (is_named || says).then(|| Self::named(data))
     }
@@ -82,12 +90,10 @@ fn is_empty(value: &Value) -> bool {
 
 /// The status that an error names.
 fn status(data: &str) -> Option<u16> {
-    let object = Object::parse(data).ok()?;
-    let inner = object.get("error").and_then(|error| Object::parse(error).ok());
-    let levels = [inner.as_ref(), Some(&object)];
+    let levels = [member(data, "error").filter(|error| error.starts_with('{')), Some(data)];
     let numbers = levels.into_iter().flatten().find_map(|level| {
         ["code", "status", "status_code", "statusCode", "http_status"].into_iter().find_map(|key| {
-            let value = level.get(key)?.trim_matches('"').parse::<f64>().ok()?;
+            let value = member(level, key)?.trim_matches('"').parse::<f64>().ok()?;
             (400.0..600.0).contains(&value).then_some(value)
         })
     });
@@ -97,7 +103,7 @@ fn status(data: &str) -> Option<u16> {
     }
     levels.into_iter().flatten().find_map(|level| {
         ["code", "type", "status"].into_iter().find_map(|key| {
-            let word = level.get_string(key)?.to_ascii_lowercase();
+            let word = unquote(member(level, key)?)?.to_ascii_lowercase();
             STATUSES.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(status, _)| *status)
         })
     })
@@ -133,6 +139,17 @@ mod tests {
             assert!(of(&format!(r#"{{"error":{error}}}"#)).is_some(), "{error}");
         }
         assert_eq!(of(r#"{"choices":[{"delta":{"content":"error"}}]}"#), None);
+    }
+
+    /// As long as a body may be: its status is found, and of its words nothing is kept.
+    #[test]
+    fn of_a_long_error_the_status_is_all_that_is_looked_at() {
+        let long = "[0],".repeat(MAX_ERROR / 4);
+        let error = format!(r#"{{"choices":[],"error":{{"code":422,"input":[{long}0]}}}}"#);
+        let told = InBand::of(&error, Endpoint::ChatCompletions);
+        assert_eq!(told, Some(InBand { status: Some(422), data: None }));
+        let answer = format!(r#"{{"choices":[{long}0],"error":{{"code":null}}}}"#);
+        assert_eq!(InBand::of(&answer, Endpoint::ChatCompletions), None);
     }
 
     #[test]

@@ -37,6 +37,8 @@ use in_band::InBand;
 /// Longest answer in one body: a long one has a few hundred KiB, one with images in base64 some MiB, and the hub
 /// takes no more.
 const MAX_ANSWER: usize = 64 << 20;
+/// Longest error that is looked at, in bytes: a body, as it came and decoded, and what an answer or an event tells of one.
+const MAX_ERROR: usize = 256 << 10;
 /// Whoever listens takes a connection within this, and a caller is told of a backend that is gone within a second.
 const LISTENS: Duration = Duration::from_millis(500);
 

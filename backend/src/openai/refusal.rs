@@ -9,12 +9,10 @@ use wire::model_path::cut_model_paths;
 use wire::openai::error_body;
 
 use super::in_band::{self, InBand};
-use super::{Inner, failed, text_of};
+use super::{Inner, MAX_ERROR, failed, text_of};
 use crate::http::{self, decode, read_body, retry_after};
 use crate::{BackendError, Refusal};
 
-/// Longest error body that is read, as it came and decoded.
-const MAX_ERROR: usize = 256 << 10;
 /// Characters of a reason that is not JSON.
 const MAX_TEXT: usize = 500;
 /// Code of an error whose words are a backend's (SPEC.md, the table of codes).
@@ -53,15 +51,17 @@ impl Inner {
         match error.status {
             Some(401 | 403 | 407) => BackendError::KeyRefused,
             Some(status) => {
-                let body = match compact(&error.data) {
+                let said = error.data.as_deref().unwrap_or_default();
+                let body = match compact(said) {
                     Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
-                    _ => self.in_words(status, &error.data),
+                    _ => self.in_words(status, said),
                 };
                 BackendError::Refused(Box::new(Refusal { status, body, retry_after: None }))
             }
-            None => match in_band::words(&error.data) {
-                Some(words) => failed(format!("backend failed: {}", self.clean(&words))),
-                None => failed("backend failed and gave no reason"),
+            None => match error.data.as_deref().map(in_band::words) {
+                Some(Some(words)) => failed(format!("backend failed: {}", self.clean(&words))),
+                Some(None) => failed("backend failed and gave no reason"),
+                None => failed("backend failed, and gave its reason at too great a length"),
             },
         }
     }

@@ -182,21 +182,67 @@ async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
 /// The backend has been told its key: what it says of it goes no further, whole or in parts.
 #[actix_rt::test]
 async fn the_key_is_cut_from_an_answer_whole_or_streamed() {
-    let body = r#"{"choices":[{"message":{"content":"it is \u0073k-canary, not sk-canary-2"}}],"n":1.10}"#;
-    let (status, passed) = whole(json_answer("200 OK", body)).await;
-    let cut = r#"{"choices":[{"message":{"content":"it is ***, not sk-canary-2"}}],"n":1.10}"#;
-    assert_eq!((status, passed.as_str()), (200, cut));
+    for said in ["sk-canary", r"\u0073k-canary", r"sk\u002Dcanary"] {
+        let body = format!(
+            r#"{{"choices":[{{"message":{{"content":"it is {said}, not sk-canary-2"}}}}],"n":1.10}}"#
+        );
+        let (status, passed) = whole(json_answer("200 OK", &body)).await;
+        let cut = r#"{"choices":[{"message":{"content":"it is ***, not sk-canary-2"}}],"n":1.10}"#;
+        assert_eq!((status, passed.as_str()), (200, cut), "{said}");
+        let alone = format!(r#"{{"choices":[{{"message":{{"content":"{said}"}}}}]}}"#);
+        assert_eq!(whole(json_answer("200 OK", &alone)).await.1, alone.replace(said, "***"), "{said}");
+    }
     let piece = |said: &str| TOKEN.replace("hi", said);
-    let said = ["a sk", "-can", "ar", "y b", "sk-can", "ot"].map(piece);
-    let said: Vec<&str> = said.iter().map(String::as_str).chain([LAST, "[DONE]"]).collect();
-    let (got, error) = pieces(say(&[SSE, &events(&said), "0\r\n\r\n"])).await;
-    let left = ["a sk", "", "", "*** b", "sk-can", "ot"].map(piece);
-    assert_eq!(got, [&left[..], &[LAST.to_owned()]].concat());
-    assert_eq!(error, None);
-    // One that breaks off in the middle of what may be the key has said what it said.
-    let (got, error) = pieces(say(&[SSE, &events(&[&piece("sk-ca")])])).await;
-    assert_eq!(got, [piece("sk-ca")]);
-    assert!(error.is_some());
+    let said = ["a sk-canary b", r"\u0073k-canary"].map(piece);
+    let all = events(&[&said[0], &said[1], LAST, "[DONE]"]);
+    let (got, error) = pieces(say(&[SSE, &all, "0\r\n\r\n"])).await;
+    assert_eq!((got, error), (vec![piece("a *** b"), piece("***"), LAST.to_owned()], None));
+    // A long one in parts: what came of it before it was one has gone, and nothing else is held back.
+    let server = server(vec![
+        Step::Say(
+            [
+                SSE,
+                &events(
+                    &["an sk-proj-", "Ab12cd34ef", "56gh78", "ij90", " b"]
+                        .map(piece)
+                        .each_ref()
+                        .map(String::as_str),
+                ),
+            ]
+            .concat(),
+        ),
+        Step::UntilClosed,
+    ])
+    .await;
+    let http = HttpBackend {
+        url: Secret::new(&*server.url),
+        api_key: Some(Secret::new("sk-proj-Ab12cd34ef56gh78ij90")),
+    };
+    let long = OpenAiBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
+    let Reply::Stream(stream) = long.infer(request(true)).await.unwrap() else { panic!("not a stream") };
+    let got: Vec<_> = stream.take(5).map(Result::unwrap).collect().await;
+    assert_eq!(got, ["an sk-proj-", "***", "", "", " b"].map(piece));
+}
+
+/// What a backend says of its own failure under a status of success is looked at up to a limit.
+#[actix_rt::test]
+async fn of_a_failure_that_is_told_at_great_length_its_status_is_kept() {
+    let words = "[fd00::]".repeat(MAX_ERROR / 8);
+    let told = |error: &str| format!(r#"{{"error":{{{error}"message":"{words}"}}}}"#);
+    let at_length = "backend failed, and gave its reason at too great a length";
+    assert_eq!(failure(json_answer("200 OK", &told(""))).await, at_length);
+    let (status, body) = refusal(json_answer("200 OK", &told(r#""code":400,"#)), false).await;
+    assert_eq!(
+        (status, wire::openai::error_message(&body).unwrap()),
+        (400, "the backend answered 400".into())
+    );
+    let (_, error) = pieces(say(&[SSE, &events(&[TOKEN, &told("")])])).await;
+    assert_eq!(error, Some(BackendError::Failed(at_length.into())));
+    let (_, body) = refusal(json_answer("422 No", &told("")), false).await;
+    assert!(body.contains("the backend answered 422"), "{body}");
+    let less = told(r#""code":400,"#).replacen(&words, &words[..words.len() / 2], 1);
+    let (_, body) = refusal(json_answer("200 OK", &less), false).await;
+    assert!(body.contains("***") && !body.contains("fd00"));
 }
 
 /// A home directory, and addresses that are not the backend's own.

@@ -36,13 +36,18 @@ const PLACEHOLDERS: [&str; 9] = [
     "placeholder",
     "anything",
 ];
+/// How any ASCII character may be written in a JSON string.
+const ASCII_ESCAPE: &[u8] = b"\\u00";
 /// A key of this length is no part of a word: it is hidden wherever it stands.
 const LONG_KEY: usize = 16;
 
 /// A key that must not be seen.
 pub(crate) struct Key {
     text: String,
-    /// The longest part of it that no encoder of JSON escapes: what has not even that has not the key.
+    /// Finds all of it.
+    whole: Finder<'static>,
+    /// The longest part of it that no encoder of JSON has to escape: what has neither that nor an escape of such a character
+    /// has not the key.
     core: Finder<'static>,
     /// Whether it is cut out of answers too, where a word would be a loss.
     is_secret: bool,
@@ -55,6 +60,7 @@ impl Key {
         let is_word = text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_lowercase());
         Self {
             text: text.to_owned(),
+            whole: Finder::new(text).into_owned(),
             core: Finder::new(core).into_owned(),
             is_secret: !is_word && !PLACEHOLDERS.contains(&text),
         }
@@ -62,15 +68,21 @@ impl Key {
 
     /// `text` without the key; `None` where it is not there.
     fn cut(&self, text: &str) -> Option<String> {
-        replaced(text, text, &self.text, self.text.len() < LONG_KEY, |_, rest| Some(rest))
+        replaced(text, text, &self.whole, self.text.len() < LONG_KEY, |rest| Some(rest))
     }
+}
+
+/// A host name.
+struct Host {
+    name: String,
+    finder: Finder<'static>,
 }
 
 /// What must not be seen.
 pub(crate) struct Redactor {
     key: Option<Rc<Key>>,
     /// Host names, lower case: removed with `port` behind them, and alone where they are no plain word.
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     port: Option<String>,
     /// The home directory of this program's user.
     home: Option<String>,
@@ -90,15 +102,16 @@ impl Redactor {
         hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
         hosts.dedup();
         let key = backend.api_key.as_ref().map(Secret::reveal).filter(|key| key.len() >= MIN_KEY);
+        let of = |name: String| Host { finder: Finder::new(&name).into_owned(), name };
         Self {
             key: key.map(|key| Rc::new(Key::new(key))),
-            hosts,
+            hosts: hosts.into_iter().map(of).collect(),
             port: uri.as_ref().and_then(Uri::port_u16).map(|port| port.to_string()),
             home: std::env::var("HOME").ok(),
         }
     }
 
-    /// What cuts the key out of the events of a stream; `None` where there is none.
+    /// What cuts the key out of the events of a stream; `None` where there is nothing to cut.
     pub(crate) fn sieve(&self) -> Option<Box<Sieve>> {
         self.key.as_ref().filter(|key| key.is_secret).map(|key| Box::new(Sieve::new(Rc::clone(key))))
     }
@@ -116,12 +129,12 @@ impl Redactor {
         }
         for host in &self.hosts {
             let lower = text.to_ascii_lowercase();
-            let clean = replaced(&text, &lower, host, true, |_, rest| {
+            let clean = replaced(&text, &lower, &host.finder, true, |rest| {
                 let port = self.port.as_ref().and_then(|port| {
                     let rest = rest.strip_prefix(':')?.strip_prefix(port.as_str())?;
                     (!rest.starts_with(|next: char| next.is_ascii_digit())).then_some(rest)
                 });
-                port.or_else(|| host.contains(['.', ':']).then_some(rest))
+                port.or_else(|| host.name.contains(['.', ':']).then_some(rest))
             });
             if let Some(clean) = clean {
                 text = Cow::Owned(clean);
@@ -148,7 +161,10 @@ impl Redactor {
 impl Key {
     /// The JSON text `json` without the key; `None` where it is not there.
     fn cut_json(&self, json: &str) -> Option<String> {
-        self.core.find(json.as_bytes())?;
+        if self.core.find(json.as_bytes()).is_none() && memmem::find(json.as_bytes(), ASCII_ESCAPE).is_none()
+        {
+            return None;
+        }
         rewritten(json, |said, _| self.cut(said))
     }
 }
@@ -173,18 +189,18 @@ fn rewritten(json: &str, change: impl Fn(&str, bool) -> Option<String>) -> Optio
 fn replaced(
     text: &str,
     folded: &str,
-    word: &str,
+    word: &Finder<'_>,
     whole: bool,
-    rest_of: impl for<'r> Fn(&str, &'r str) -> Option<&'r str>,
+    rest_of: impl for<'r> Fn(&'r str) -> Option<&'r str>,
 ) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
-    for at in memmem::find_iter(folded.as_bytes(), word.as_bytes()) {
-        let end = at + word.len();
+    for at in word.find_iter(folded.as_bytes()) {
+        let end = at + word.needle().len();
         if at < copied || whole && !is_token(text, at, end) {
             continue;
         }
-        let Some(rest) = rest_of(word, &text[end..]) else { continue };
+        let Some(rest) = rest_of(&text[end..]) else { continue };
         out.push_str(&text[copied..at]);
         out.push_str(HIDDEN);
         copied = text.len() - rest.len();

@@ -1,19 +1,17 @@
 //! Cuts a key out of the events of a stream, also where its parts come in several of them.
 //!
-//! Nothing waits unless so much of the key has come that no text begins like this by chance; then the events wait until
-//! the rest of it has come, which is cut, or something else, and they go as they are.
+//! A model repeats what its caller tells it to, so whatever follows the right next character of a key alone, a wait or a
+//! cut, would tell the key character by character. Here no event waits, and the first part of the key counts as one: before
+//! the end of it nothing happens, and behind it goes what is as long as the rest of the key, whatever it is.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use memchr::{memchr, memchr2};
 use wire::json::{quote, unquote};
 
-use super::{HIDDEN, Key, strings};
+use super::{HIDDEN, Key, LONG_KEY, strings};
 
-/// So many characters of a key say nothing yet (`sk-proj-`), and are what may be seen of one that comes in parts.
-const SEEN: usize = 8;
 /// Members whose texts go on in the next event.
 const TEXTS: [&[u8]; 11] = [
     b"content",
@@ -28,22 +26,28 @@ const TEXTS: [&[u8]; 11] = [
     b"input",
     b"output",
 ];
-/// Events that wait at most, beyond one for each character of the key: those of other texts beside it.
-const SPARE: usize = 64;
+/// Texts of one stream in which a key may have begun, at most: a backend may number choices without end.
+const MOST_TEXTS: usize = 64;
 
 /// A stream's events, on their way.
 pub(crate) struct Sieve {
     key: Rc<Key>,
-    /// How much of the key a shorter beginning of it is, where the next character is another: as in a search for it.
+    /// How much of the key's first part a shorter beginning of it is, where the next character is another: as in a search for
+    /// it. Empty for a key that is not looked for in parts.
     falls_to: Vec<usize>,
-    /// How much of the key each text ends with, where it is something.
-    matched: Vec<(u64, usize)>,
-    /// Events that wait.
-    held: Vec<String>,
-    /// Events that are ready.
-    ready: VecDeque<String>,
+    /// Where the texts stand in which it may have begun, or has come; the last one looked at is the last.
+    begun: Vec<(u64, State)>,
     /// The texts of the event at hand: which, and where.
     texts: Vec<Text>,
+}
+
+/// Where a text stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    /// How much of the key's first part it ends with.
+    matched: usize,
+    /// How much is still to go behind the first part.
+    left: usize,
 }
 
 /// A text in an event.
@@ -57,130 +61,102 @@ struct Text {
 
 impl Sieve {
     pub(super) fn new(key: Rc<Key>) -> Self {
-        let bytes = key.text.as_bytes();
-        let mut falls_to = vec![0; bytes.len()];
+        let first = &key.text.as_bytes()[..first_part(&key.text)];
+        let mut falls_to = vec![0; first.len()];
         let mut length = 0;
-        for at in 1..bytes.len() {
-            while length > 0 && bytes[at] != bytes[length] {
+        for at in 1..first.len() {
+            while length > 0 && first[at] != first[length] {
                 length = falls_to[length - 1];
             }
-            length += usize::from(bytes[at] == bytes[length]);
+            length += usize::from(first[at] == first[length]);
             falls_to[at] = length;
         }
-        Self {
-            key,
-            falls_to,
-            matched: Vec::new(),
-            held: Vec::new(),
-            ready: VecDeque::new(),
-            texts: Vec::new(),
-        }
+        Self { key, falls_to, begun: Vec::new(), texts: Vec::new() }
     }
 
-    /// Takes the next event in, a JSON text.
-    pub(crate) fn push(&mut self, event: String) {
-        let mut event = match self.key.cut_json(&event) {
+    /// The next event, a JSON text, as it may go.
+    pub(crate) fn pass(&mut self, event: String) -> String {
+        let event = match self.key.cut_json(&event) {
             Some(cut) => cut,
             None => event,
         };
-        while let Some(cut) = self.follow(&event) {
-            event = cut;
+        if self.falls_to.is_empty() {
+            return event;
         }
-        let threshold = SEEN.min(self.key.text.len() / 2);
-        let waits = self.matched.iter().any(|(_, matched)| *matched >= threshold);
-        if !waits && self.held.is_empty() {
-            self.ready.push_back(event);
-            return;
-        }
-        self.held.push(event);
-        if !waits || self.held.len() > self.key.text.len() + SPARE {
-            self.finish();
-        }
-    }
-
-    /// The next event that may go.
-    pub(crate) fn next(&mut self) -> Option<String> {
-        self.ready.pop_front()
-    }
-
-    /// Nothing follows: what waits goes as it is. `false` where nothing did.
-    pub(crate) fn finish(&mut self) -> bool {
-        self.matched.clear();
-        self.ready.extend(self.held.drain(..));
-        !self.ready.is_empty()
-    }
-
-    /// Follows the key through the texts of `event`; the event without its last part, where the whole has come.
-    fn follow(&mut self, event: &str) -> Option<String> {
-        find_texts(event, &mut self.texts);
-        let known = self.matched.clone();
-        for index in 0..self.texts.len() {
-            let text = self.texts[index];
-            let quoted = &event[text.start..text.end];
-            let inner = &quoted[1..quoted.len() - 1];
-            let before =
-                self.matched.iter().find(|(id, _)| *id == text.id).map_or(0, |(_, matched)| *matched);
-            // Most texts neither go on with it nor begin it.
-            if before == 0 && memchr2(self.key.text.as_bytes()[0], b'\\', inner.as_bytes()).is_none() {
-                continue;
-            }
-            let is_escaped = memchr(b'\\', inner.as_bytes()).is_some();
-            let said = if is_escaped { unquote(quoted)? } else { Cow::Borrowed(inner) };
-            match self.search(&said, before) {
-                Ok(matched) => {
-                    self.matched.retain(|(id, _)| *id != text.id);
-                    if matched > 0 {
-                        self.matched.push((text.id, matched));
-                    }
-                }
-                Err(end) => {
-                    // The event is looked at again, without it.
-                    self.matched = known;
-                    self.matched.retain(|(id, _)| *id != text.id);
-                    return Some(self.cut(event, text, &said, end));
-                }
+        let mut texts = std::mem::take(&mut self.texts);
+        find_texts(&event, &mut texts);
+        let mut out = String::new();
+        let mut copied = 0;
+        for text in &texts {
+            if let Some(rest) = self.follow(text.id, &event[text.start..text.end]) {
+                out.push_str(&event[copied..text.start]);
+                out.push_str(&quote(&rest));
+                copied = text.end;
             }
         }
-        None
+        self.texts = texts;
+        if copied == 0 {
+            return event;
+        }
+        out + &event[copied..]
     }
 
-    /// How much of the key `said` ends with where `matched` of it came before, or where in it the whole of it ends.
-    fn search(&self, said: &str, mut matched: usize) -> Result<usize, usize> {
+    /// Follows the key through the next piece of the text `id`, a string literal; what is left of it where some of it goes.
+    fn follow(&mut self, id: u64, quoted: &str) -> Option<String> {
+        let known = self.begun.iter().position(|(known, _)| *known == id);
+        let inner = &quoted[1..quoted.len() - 1];
+        // Most texts neither go on with it nor begin it.
+        if known.is_none() && memchr2(self.key.text.as_bytes()[0], b'\\', inner.as_bytes()).is_none() {
+            return None;
+        }
+        let is_escaped = memchr(b'\\', inner.as_bytes()).is_some();
+        let said = if is_escaped { unquote(quoted)? } else { Cow::Borrowed(inner) };
+        let before = known.map_or_else(State::default, |at| self.begun.remove(at).1);
+        let (state, rest) = self.search(&said, before);
+        if state != State::default() {
+            if self.begun.len() == MOST_TEXTS {
+                self.begun.remove(0);
+            }
+            self.begun.push((id, state));
+        }
+        rest
+    }
+
+    /// Where a text stands behind `said` that stood at `state` before it, and what is left of `said` where some of it goes.
+    fn search(&self, said: &str, mut state: State) -> (State, Option<String>) {
         let key = self.key.text.as_bytes();
+        let first = self.falls_to.len();
+        let mut out = String::new();
+        // All before this is in `out`, or gone.
+        let mut copied = 0;
         for (at, byte) in said.bytes().enumerate() {
-            while matched > 0 && byte != key[matched] {
-                matched = self.falls_to[matched - 1];
+            while state.matched > 0 && byte != key[state.matched] {
+                state.matched = self.falls_to[state.matched - 1];
             }
-            matched += usize::from(byte == key[matched]);
-            if matched == key.len() {
-                return Err(at + 1);
+            state.matched += usize::from(byte == key[state.matched]);
+            if state.left > 0 && byte.is_ascii_graphic() {
+                state.left -= 1;
+                copied = at + 1;
+            } else {
+                state.left = 0;
+            }
+            if state.matched == first {
+                let from = (at + 1).saturating_sub(first);
+                out.push_str(said.get(copied..from).unwrap_or_default());
+                out.push_str(HIDDEN);
+                copied = at + 1;
+                state = State { matched: 0, left: key.len() - first };
             }
         }
-        Ok(matched)
+        let rest = (copied > 0).then(|| out + &said[copied..]);
+        (state, rest)
     }
+}
 
-    /// Cuts the key, which ends `end` bytes into `said`, out of the events that wait and of `event`, the last one.
-    fn cut(&mut self, event: &str, text: Text, said: &str, end: usize) -> String {
-        let mut left = self.key.text.len().saturating_sub(end);
-        let from = end.saturating_sub(self.key.text.len());
-        let last = format!("{}{HIDDEN}{}", &said[..from], &said[end..]);
-        let last = format!("{}{}{}", &event[..text.start], quote(&last), &event[text.end..]);
-        for event in self.held.iter_mut().rev() {
-            if left == 0 {
-                break;
-            }
-            find_texts(event, &mut self.texts);
-            for of in self.texts.iter().rev().filter(|of| of.id == text.id) {
-                let Some(said) = unquote(&event[of.start..of.end]) else { continue };
-                let kept = said.len().saturating_sub(left);
-                left -= said.len() - kept;
-                let rest = quote(said.get(..kept).unwrap_or_default());
-                *event = format!("{}{rest}{}", &event[..of.start], &event[of.end..]);
-                break;
-            }
-        }
-        last
-    }
+/// Length of the part of a key that shows that it is the key: half of it, and not less than nobody guesses at once, be its
+/// beginning known (`sk-proj-`). 0 for a key that is too short, or no ASCII.
+fn first_part(key: &str) -> usize {
+    if key.len() >= LONG_KEY && key.is_ascii() { (key.len() / 2).max(LONG_KEY) } else { 0 }
 }
 
 /// The texts of `event` that may go on in the next one.
