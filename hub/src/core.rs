@@ -180,6 +180,19 @@ impl Hub {
         given
     }
 
+    /// As [`change`](Self::change), for what may change again at once: signs of life, and what follows from them.
+    pub fn note<T, E>(
+        &self,
+        change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
+    ) -> Result<T, E> {
+        let mut registry = self.registry.lock();
+        let (given, changes) = change(&mut registry)?;
+        if !changes.is_empty() {
+            self.store.note(changes);
+        }
+        Ok(given)
+    }
+
     /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store
     /// owes them until it can write.
     pub fn save(&self, changes: Vec<Change>) {

@@ -21,7 +21,7 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let request: Heartbeat = body::json(&req, payload).await?;
     let session = &request.provider_session_id;
-    let drained = hub.try_change(|registry| Ok(((), registry.drain(&caller, session, hub.now())?)));
-    let ((), _) = drained.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let drained = hub.note(|registry| Ok(((), registry.drain(&caller, session, hub.now())?)));
+    drained.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
 }

@@ -20,7 +20,7 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let beat: Heartbeat = body::checked(&req, payload, check).await?;
-    let outcome = hub.try_change(|registry| {
+    let outcome = hub.note(|registry| {
         let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
         // One that says what the last one said is nobody's business.
         for row in &beaten.rows {
@@ -28,7 +28,7 @@ async fn respond(
         }
         Ok((registry.deleted_of(&beat.provider_session_id), beaten.changes))
     });
-    let (deleted, _) = outcome.map_err(|refusal| match refusal {
+    let deleted = outcome.map_err(|refusal| match refusal {
         BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
         BeatRefusal::OtherStream => {
             ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")

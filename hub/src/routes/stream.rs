@@ -47,12 +47,12 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));
     let stream_id = random::id("stream");
 
-    let opened = hub.try_change(|registry| {
+    let opened = hub.note(|registry| {
         let mut opened = registry.open(&caller, session, stream_id.clone(), features, hub.now())?;
         let changes = std::mem::take(&mut opened.changes);
         Ok((opened, changes))
     });
-    let (opened, _) = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     let most = hub.options.limits.bytes;
     let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
@@ -157,7 +157,7 @@ impl Drop for Guard {
         let open = i64::try_from(self.hub.channels.len()).unwrap_or(i64::MAX);
         self.hub.watch.metrics.publishers.set(open);
         let now = self.hub.now();
-        let closed = self.hub.try_change(|registry| {
+        let closed = self.hub.note(|registry| {
             let changes = registry.close(&self.session, &self.stream_id, now);
             changes.map(|changes| ((), changes)).ok_or(())
         });

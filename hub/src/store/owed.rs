@@ -14,7 +14,7 @@ pub(super) struct Owed {
 
 /// Which record.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     Llm(String),
     Agent(String),
     Session(String),
@@ -54,7 +54,8 @@ impl Owed {
     }
 }
 
-fn key(change: &Change) -> Option<Key> {
+/// The record that a change is of, if memory has it.
+pub(super) fn key(change: &Change) -> Option<Key> {
     Some(match change {
         Change::PutLlm(llm) => Key::Llm(llm.id.clone()),
         Change::DeleteLlm(id) => Key::Llm(id.clone()),

@@ -6,9 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
+use super::later::Later;
 use super::schema::migrate;
 use super::search::{self, Searches};
 use super::writer::{Job, Write, Writer};
@@ -31,6 +33,7 @@ pub struct SqliteStore {
     jobs: Option<mpsc::Sender<Job>>,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
+    later: Arc<Mutex<Later>>,
     thread: Option<JoinHandle<()>>,
     /// Of a file; one in memory has a single connection.
     searches: Option<Searches>,
@@ -71,7 +74,8 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let waiting = Arc::<AtomicUsize>::default();
-        let writer = Writer::new(conn, waiting.clone());
+        let later = Arc::<Mutex<Later>>::default();
+        let writer = Writer::new(conn, waiting.clone(), later.clone());
         let run = move || {
             writer.serve(&queue);
             drop(dir);
@@ -80,7 +84,7 @@ impl SqliteStore {
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), waiting, thread: Some(thread), searches })
+        Ok(Self { jobs: Some(jobs), waiting, later, thread: Some(thread), searches })
     }
 
     fn send<T: Send + 'static>(
@@ -91,10 +95,16 @@ impl SqliteStore {
         if !job.is_owed() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
             return Box::pin(async { Err(StoreError::Unavailable("too much waits to be written".into())) });
         }
+        self.give(&mut self.later.lock(), job);
+        answered(answer)
+    }
+
+    /// The lock is held while the job is given: what waits in `later` knows its place among the jobs.
+    fn give(&self, later: &mut Later, job: Job) {
+        later.give(job.changes());
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // A failed send drops the job and with it the reply: the receiver then says so.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
-        answered(answer)
     }
 
     pub(super) fn run<T, F>(&self, work: F) -> Pending<T>
@@ -155,6 +165,14 @@ impl Store for SqliteStore {
     fn owe(&self, changes: Vec<Change>) -> Pending<()> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Write(Write { changes, reply, owed: true }), answer)
+    }
+
+    fn note(&self, changes: Vec<Change>) {
+        let mut later = self.later.lock();
+        changes.into_iter().for_each(|change| later.keep(change));
+        if !std::mem::replace(&mut later.told, true) {
+            self.give(&mut later, Job::Settle);
+        }
     }
 
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {

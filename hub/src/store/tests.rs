@@ -1,4 +1,5 @@
 mod crash;
+mod later;
 mod outage;
 mod stored;
 mod tidy;
@@ -424,17 +425,19 @@ async fn a_file_that_another_program_holds_is_waited_for_without_holding_up_the_
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8, u8),
+    Note(u8, u8),
     Delete(u8),
     Reopen,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn the_store_holds_what_a_map_would(steps in prop::collection::vec(
         prop_oneof![
             4 => (0..6u8, any::<u8>()).prop_map(|(id, n)| Step::Put(id, n)),
+            4 => (0..6u8, any::<u8>()).prop_map(|(id, n)| Step::Note(id, n)),
             2 => (0..6u8).prop_map(Step::Delete),
             1 => Just(Step::Reopen),
         ], 0..30)) {
@@ -450,6 +453,11 @@ proptest! {
                     map.insert(row.id.clone(), row.clone());
                     drop(here.write(vec![Change::PutLlm(Box::new(row))]));
                 }
+                Step::Note(id, n) => {
+                    let Some(row) = map.get_mut(&id.to_string()) else { continue };
+                    row.model = n.to_string();
+                    here.note(vec![Change::PutLlm(Box::new(row.clone()))]);
+                }
                 Step::Delete(id) => {
                     map.remove(&id.to_string());
                     drop(here.write(vec![Change::DeleteLlm(id.to_string())]));
@@ -460,7 +468,9 @@ proptest! {
                 }
             }
         }
-        let found = runtime.block_on(store.unwrap().load()).unwrap().llms;
+        // What was noted is in the file at the latest when the store ends.
+        drop(store);
+        let found = runtime.block_on(open(dir.path()).unwrap().load()).unwrap().llms;
         prop_assert_eq!(found, map.into_values().collect::<Vec<_>>());
     }
 }

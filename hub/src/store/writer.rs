@@ -4,8 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use super::later::Later;
 use super::owed::Owed;
 use super::sqlite::{BUSY, Reply, failed};
 use super::tidy::Tidy;
@@ -14,18 +18,49 @@ use crate::news::news;
 
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
+/// Bytes after which nothing more is taken into a commit.
+const GROUP_BYTES: u64 = 8 << 20;
+/// What the deletion of a task counts for, whose size is not known here.
+const DELETED: u64 = 1 << 20;
 /// Between two tries to write what is owed, while nothing else is to be written.
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so long without work the log is folded into the file and cut, so that what was erased is gone from both.
 const QUIET: Duration = Duration::from_millis(500);
+/// Where there is no quiet moment, it is folded all the same.
+const LONGEST_UNFOLDED: Duration = Duration::from_secs(5);
+/// Between two writes of what is in `later`.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) enum Job {
     Write(Write),
     Expire(Kept, Reply<()>),
+    /// There is something in `later`.
+    Settle,
     Do(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
 impl Job {
+    /// What it writes.
+    pub(super) fn changes(&self) -> &[Change] {
+        match self {
+            Self::Write(write) => &write.changes,
+            Self::Expire(..) | Self::Settle | Self::Do(_) => &[],
+        }
+    }
+
+    /// What it counts for in a commit, in bytes: others wait for it meanwhile.
+    fn weight(&self) -> u64 {
+        self.changes()
+            .iter()
+            .map(|change| match change {
+                Change::PutTask(task) | Change::NewTask { task, .. } => tasks::size(task),
+                // Each of its pages is overwritten.
+                Change::DeleteTask(_) => DELETED,
+                _ => 0,
+            })
+            .sum()
+    }
+
     /// Whether it may not be refused: memory has it already, and there is as much of it as memory has.
     pub(super) fn is_owed(&self) -> bool {
         matches!(self, Self::Write(Write { owed: true, .. }))
@@ -50,44 +85,78 @@ pub(super) struct Writer {
     tidy: Tidy,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
+    /// Jobs that are done.
+    done: u64,
+    later: Arc<Mutex<Later>>,
+    /// There is something in `later`.
+    unsettled: bool,
+    /// When that was written last.
+    settled: Option<Instant>,
+    /// Since when there is something in the log that is not in the file itself.
+    unfolded: Option<Instant>,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, waiting: Arc<AtomicUsize>) -> Self {
-        Self { conn, owed: Owed::default(), stuck: false, tidy: Tidy::default(), waiting }
+    pub(super) fn new(conn: Connection, waiting: Arc<AtomicUsize>, later: Arc<Mutex<Later>>) -> Self {
+        Self {
+            conn,
+            owed: Owed::default(),
+            stuck: false,
+            tidy: Tidy::default(),
+            waiting,
+            done: 0,
+            later,
+            unsettled: false,
+            settled: None,
+            unfolded: None,
+        }
     }
 
     /// Does all jobs, until nobody can send any more.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
-        // Whether all that was written is in the file itself.
-        let mut folded = true;
-        loop {
-            let first = self.next(queue, &mut folded);
-            let Some(first) = first else { return };
-            folded = false;
+        while let Some(first) = self.next(queue) {
             let mut group = Vec::new();
-            for job in std::iter::once(first).chain(queue.try_iter().take(GROUP)) {
+            let mut weight = 0;
+            let mut next = Some(first);
+            while let Some(job) = next {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.done += 1;
+                weight += job.weight();
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::Expire(kept, reply) => self.tidy.expire(kept, reply),
+                    Job::Settle => self.unsettled = true,
                     Job::Do(work) => {
                         // In order: a read sees all that was given before it.
                         self.commit(std::mem::take(&mut group));
                         work(&mut self.conn);
                     }
                 }
+                let has_room = group.len() < GROUP && weight < GROUP_BYTES;
+                next = if has_room { queue.try_recv().ok() } else { None };
             }
             self.commit(group);
+            if self.settled.is_none_or(|last| last.elapsed() >= SETTLE_EVERY) {
+                self.settle();
+            }
             // However busy it is, things are put in order.
-            if !self.tidy.is_idle() && self.owed.is_empty() {
-                self.put_in_order();
+            if self.owed.is_empty() {
+                if !self.tidy.is_idle() {
+                    self.put_in_order();
+                } else if self.unfolded.is_some_and(|since| since.elapsed() >= LONGEST_UNFOLDED)
+                    && !self.tidy.look(&self.conn)
+                {
+                    self.fold();
+                }
             }
         }
+        self.settle();
+        self.pay();
     }
 
-    /// The next job; before it, while there is none, things are put in order, and in a quiet moment the log is folded.
-    fn next(&mut self, queue: &mpsc::Receiver<Job>, folded: &mut bool) -> Option<Job> {
+    /// The next job; before it, while there is none, what waits is written, things are put in order, and in a quiet moment
+    /// the log is folded.
+    fn next(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
         loop {
             if !self.owed.is_empty() {
                 return self.next_or_pay(queue);
@@ -96,45 +165,62 @@ impl Writer {
                 match queue.try_recv() {
                     Ok(job) => return Some(job),
                     Err(mpsc::TryRecvError::Disconnected) => return None,
-                    Err(mpsc::TryRecvError::Empty) => {
-                        self.put_in_order();
-                        *folded = false;
-                    }
+                    Err(mpsc::TryRecvError::Empty) => self.put_in_order(),
                 }
                 continue;
             }
-            if *folded {
+            if self.unfolded.is_none() && !self.unsettled {
                 return queue.recv().ok();
             }
             match queue.recv_timeout(QUIET) {
                 Ok(job) => return Some(job),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) if self.unsettled => self.settle(),
                 Err(mpsc::RecvTimeoutError::Timeout) if self.tidy.look(&self.conn) => (),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    *folded = self.fold();
-                }
+                Err(mpsc::RecvTimeoutError::Timeout) => self.fold(),
             }
         }
+    }
+
+    /// Writes what waited for that.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
+        let changes = {
+            let mut later = self.later.lock();
+            let changes = later.take(self.done);
+            self.unsettled = later.told;
+            changes
+        };
+        self.settled = Some(Instant::now());
+        let (reply, _) = oneshot::channel();
+        self.commit(vec![Write { changes, reply, owed: true }]);
     }
 
     fn put_in_order(&mut self) {
         let patience = self.patience();
         self.tidy.step(&mut self.conn, patience);
+        self.unfolded.get_or_insert_with(Instant::now);
     }
 
-    /// Whether it is done: where somebody reads just now nobody waits for that, and the next quiet moment does it.
-    fn fold(&self) -> bool {
+    /// Folds the log into the file, and cuts it. Where somebody reads just now nobody waits for that: the next quiet moment
+    /// does it.
+    fn fold(&mut self) {
         let fold = || -> rusqlite::Result<bool> {
             self.conn.busy_timeout(Duration::ZERO)?;
-            let is_busy: bool =
-                self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            let is_busy = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
             self.conn.busy_timeout(self.patience())?;
-            Ok(!is_busy)
+            Ok(is_busy)
         };
-        fold().unwrap_or_else(|error| {
-            log::debug!("store: log not folded: {error}");
-            false
-        })
+        self.unfolded = match fold() {
+            Ok(false) => None,
+            Ok(true) => Some(Instant::now()),
+            Err(error) => {
+                log::debug!("store: log not folded: {error}");
+                Some(Instant::now())
+            }
+        };
     }
 
     /// The next job; before it, again and again, what is owed is written, until it is. Before the end there is one more
@@ -143,10 +229,7 @@ impl Writer {
         while !self.owed.is_empty() {
             match queue.recv_timeout(AGAIN) {
                 Ok(job) => return Some(job),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.pay();
-                    return None;
-                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.pay(),
             }
         }
@@ -160,7 +243,7 @@ impl Writer {
 
     /// Writes what is owed, if that is possible now.
     fn pay(&mut self) {
-        if self.transact(&[]).is_ok() {
+        if !self.owed.is_empty() && self.transact(&[]).is_ok() {
             log::info!("store: written what could not be written before");
         }
     }
@@ -172,6 +255,10 @@ impl Writer {
         }
         for write in &group {
             self.tidy.note(&write.changes);
+        }
+        // One without a change only asks whether there could be one.
+        if group.iter().any(|write| !write.changes.is_empty()) {
+            self.unfolded.get_or_insert_with(Instant::now);
         }
         match self.transact(&group) {
             Ok(results) => {

@@ -99,6 +99,11 @@ impl Store for Meddled {
         self.store.owe(changes)
     }
 
+    fn note(&self, changes: Vec<Change>) {
+        self.watch(&changes);
+        self.store.note(changes);
+    }
+
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
         self.store.task(id)
     }

@@ -381,6 +381,10 @@ impl Store for Slow {
         })
     }
 
+    fn note(&self, changes: Vec<Change>) {
+        self.store.note(changes);
+    }
+
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
         self.store.task(id)
     }

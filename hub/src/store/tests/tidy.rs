@@ -22,13 +22,13 @@ fn size(dir: &Path) -> u64 {
     files(dir).iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).sum()
 }
 
-fn holds(dir: &Path, text: &str) -> bool {
+pub(super) fn holds(dir: &Path, text: &str) -> bool {
     files(dir)
         .iter()
         .any(|file| memchr::memmem::find(&std::fs::read(file).unwrap(), text.as_bytes()).is_some())
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");

@@ -1,0 +1,97 @@
+//! What changes again and again, and what a busy store does besides.
+
+use super::tidy::{holds, until};
+use super::*;
+
+/// Whoever changes a large row as fast as anybody can has it written once a second, and the last of it is what stays.
+#[tokio::test]
+async fn what_changes_again_at_once_is_written_once_and_the_last_of_it_stays() {
+    const LARGE: usize = 64 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let row = |n: usize| Llm {
+        tier: None,
+        model: n.to_string(),
+        description: Some("x".repeat(LARGE)),
+        ..llm("0", "a")
+    };
+    store.write(vec![Change::PutLlm(Box::new(row(0)))]).await.unwrap();
+    let log = || std::fs::metadata(dir.path().join("hub.db-wal")).unwrap().len();
+    let before = log();
+    for n in 1..=2000 {
+        store.note(vec![Change::PutLlm(Box::new(row(n)))]);
+    }
+    store.write(Vec::new()).await.unwrap();
+    assert!(log() - before < 8 * LARGE as u64, "{} bytes", log() - before);
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().load().await.unwrap().llms, [row(2000)]);
+}
+
+/// It is written without anybody asking.
+#[tokio::test]
+async fn what_is_noted_is_in_the_file_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.write(vec![Change::PutLlm(Box::new(llm("0", "a")))]).await.unwrap();
+    for n in 0..4 {
+        let model = format!("model-{n}-of-the-row");
+        store.note(vec![Change::PutLlm(Box::new(Llm { model: model.clone(), ..llm("0", "a") }))]);
+        until("it is in a file", || holds(dir.path(), &model)).await;
+    }
+}
+
+/// What is deleted is gone from the files, however often somebody asks whether the store can be written, and
+/// however much is written.
+#[tokio::test]
+async fn what_is_erased_is_gone_though_the_store_is_never_quiet() {
+    for changes in [Vec::new(), vec![Change::PutLlm(Box::new(llm("0", "a")))]] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(open(dir.path()).unwrap());
+        let busy = {
+            let store = store.clone();
+            tokio::spawn(async move {
+                loop {
+                    store.write(changes.clone()).await.unwrap();
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let prompt =
+            DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskState::Pending) };
+        store.write(vec![Change::PutTask(Box::new(prompt))]).await.unwrap();
+        assert!(holds(dir.path(), "canary-of-a-prompt"));
+        store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
+        until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+        busy.abort();
+    }
+}
+
+/// What is small is not committed together with all the large things that came behind it.
+#[tokio::test]
+async fn a_commit_is_bounded_in_bytes() {
+    const LARGE: usize = 40;
+    let store = SqliteStore::in_memory().unwrap();
+    let (go, wait) = std::sync::mpsc::channel();
+    let busy = store.occupy(move || wait.recv().unwrap());
+    let done = AtomicUsize::new(0);
+    let small = store.write(vec![Change::PutSession(session("s"))]);
+    let large = (0..LARGE).map(|n| {
+        let request = Some("x".repeat(2 << 20));
+        let task = DurableTask { request, ..task(&n.to_string(), TaskState::Pending) };
+        let written = store.write(vec![Change::PutTask(Box::new(task))]);
+        let done = &done;
+        async move {
+            written.await.unwrap();
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let large = futures_util::future::join_all(large.collect::<Vec<_>>());
+    go.send(()).unwrap();
+    let small = async {
+        busy.await.unwrap();
+        small.await.unwrap();
+        done.load(Ordering::Relaxed)
+    };
+    let (_, before) = futures_util::join!(large, small);
+    assert!(before < LARGE / 2, "{before} of {LARGE}");
+}
