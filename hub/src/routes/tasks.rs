@@ -3,6 +3,7 @@
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use wire::json::spans;
 use wire::task::Endpoint;
 
@@ -18,6 +19,12 @@ use crate::relay::RequestBody;
 use crate::store::{Change, StoreError};
 use crate::watch::TaskView;
 use crate::{clock, random};
+
+/// Requests larger than this are written in turn, and what is deleted is overwritten in turn: whoever has something small
+/// to write waits for two of them, not for all.
+const LARGE: usize = 1 << 20;
+
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -109,6 +116,8 @@ async fn create(
     // On its own: a caller who leaves now must not leave a task that is on disk and in no queue.
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
+        let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
+        let _turn = if large { Some(TURNS.acquire().await.map_err(ApiError::internal)?) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
         hub.store.write(vec![new]).await.map_err(refused)?;
         Ok::<_, ApiError>(hub.enqueue(task, seat))
@@ -139,6 +148,7 @@ async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRe
             deleted.await?;
         } else {
             let found = ended(&hub, &caller, &id).await?;
+            let _turn = TURNS.acquire().await.map_err(ApiError::internal)?;
             hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
         }
     }

@@ -169,7 +169,9 @@ impl Store for SqliteStore {
 
     fn note(&self, changes: Vec<Change>) {
         let mut later = self.later.lock();
-        changes.into_iter().for_each(|change| later.keep(change));
+        for change in changes {
+            later.keep(change);
+        }
         if !std::mem::replace(&mut later.told, true) {
             self.give(&mut later, Job::Settle);
         }
