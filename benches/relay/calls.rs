@@ -84,7 +84,8 @@ fn latency(
     medians
 }
 
-async fn load(target: &Target, callers: usize, calls: usize) -> Vec<Duration> {
+/// As many calls by each of `callers`; how long each took.
+pub async fn load(target: &Target, callers: usize, calls: usize) -> Vec<Duration> {
     let work = (0..callers).map(|_| async {
         let caller = Caller::new(target);
         let mut times = Vec::with_capacity(calls);

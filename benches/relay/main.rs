@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench relay`, or with names to run those parts: `cargo bench --bench relay -- streams delays`. With
 //! `--report` the figures and their charts go to docs/benchmarks.md. `BENCH_PEER='command'` measures a third way: a relay
-//! that listens on `$PORT` before the backend at `$BACKEND`.
-//! Callers live in this process, the backend is another of the same program; hub and registrar are processes of the release build, started here and
-//! ended by id. Ratios and CPU time are what to read: absolute times are the machine's.
+//! that listens on `$PORT` before the backend at `$BACKEND`. `BENCH_PROGRAM=path` measures another build of virtual-llm.
+//! Callers live in this process, the backend is another of the same program; hub and registrar are processes of the
+//! release build, started here and ended by id. Ratios and CPU time are what to read: absolute times are the machine's.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,7 @@ mod decoding;
 mod delays;
 mod figures;
 mod idle;
+mod instructions;
 mod report;
 mod rig;
 mod streams;
@@ -41,8 +42,13 @@ fn main() {
         return backend::serve();
     }
     let backend = backend::Backend::start();
-    let rig = rig::Rig::start(backend.port);
     let figures = figures::Figures::default();
+    // Takes a minute and valgrind: only when asked for, and then alone.
+    if wanted.iter().any(|name| name == "instructions") {
+        actix_rt::System::new().block_on(instructions::small_call(backend.port, &figures));
+        return;
+    }
+    let rig = rig::Rig::start(backend.port);
     actix_rt::System::new().block_on(async {
         rig.ready().await;
         if wants("memory") {

@@ -30,6 +30,11 @@ pub struct Rig {
 
 impl Rig {
     pub fn start(backend: u16) -> Self {
+        Self::start_under(backend, &[])
+    }
+
+    /// As `start`, with hub and registrar each run by a command, such as `valgrind`; both get a folder of their own.
+    pub fn start_under(backend: u16, runner: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let hub_port = free_port();
         let mcpctl = home.path().join(".mcpctl");
@@ -59,8 +64,8 @@ impl Rig {
             direct: target(backend),
             relay: target(hub_port),
             peer: peer.as_ref().map(|(port, _)| target(*port)),
-            hub: RefCell::new(hub(&home, hub_port)),
-            registrar: Running::start(own(&home).args([
+            hub: RefCell::new(hub(runner, &home, hub_port)),
+            registrar: Running::start(own(runner, &home).args([
                 "publish",
                 "--reconnect-base",
                 "100ms",
@@ -87,9 +92,15 @@ impl Rig {
         }
     }
 
+    /// The processes of hub and registrar.
+    pub fn pids(&self) -> (u32, u32) {
+        (self.hub.borrow().0.id(), self.registrar.0.id())
+    }
+
     /// CPU time that hub and registrar have used so far, in seconds.
     pub fn cpu(&self) -> (f64, f64) {
-        (cpu_seconds(self.hub.borrow().0.id()), cpu_seconds(self.registrar.0.id()))
+        let (hub, registrar) = self.pids();
+        (cpu_seconds(hub), cpu_seconds(registrar))
     }
 
     /// Resident memory of the hub, in bytes.
@@ -110,7 +121,13 @@ impl Rig {
     /// Kills the hub and starts it again on its port and data.
     pub fn restart_hub(&self) {
         self.hub.borrow_mut().end();
-        *self.hub.borrow_mut() = hub(&self.home, self.hub_port);
+        *self.hub.borrow_mut() = hub(&[], &self.home, self.hub_port);
+    }
+
+    /// Ends the registrar, then the hub, by SIGTERM: what they wrote on the way out is complete afterwards.
+    pub fn stop(&mut self) {
+        self.registrar.stop();
+        self.hub.borrow_mut().stop();
     }
 }
 
@@ -125,15 +142,24 @@ pub async fn answered(target: &Target) {
     }
 }
 
-fn own(home: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+fn own(runner: &[&str], home: &TempDir) -> Command {
+    let program =
+        std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_virtual-llm").into());
+    let mut command = match runner {
+        [] => Command::new(program),
+        [runner, arguments @ ..] => {
+            let mut command = Command::new(runner);
+            command.args(arguments).arg(program);
+            command
+        }
+    };
     command.env("HOME", home.path()).env("VIRTUAL_LLM_ADMIN_TOKEN", TOKEN);
     command
 }
 
-fn hub(home: &TempDir, port: u16) -> Running {
+fn hub(runner: &[&str], home: &TempDir, port: u16) -> Running {
     let data: PathBuf = home.path().join("hub");
-    Running::start(own(home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data))
+    Running::start(own(runner, home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data))
 }
 
 fn free_port() -> u16 {
@@ -147,6 +173,12 @@ impl Running {
     fn start(command: &mut Command) -> Self {
         let stderr = if std::env::var_os("BENCH_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
+    }
+
+    fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+        self.0.wait().unwrap();
     }
 
     fn end(&mut self) {
