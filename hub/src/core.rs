@@ -1,7 +1,7 @@
 //! What all routes share: the table, the live tasks, the channels, the store, the tokens.
 //!
 //! Each part has its own lock, held for a few lines and never over an await. Who needs two takes the registry's first,
-//! then that of those who wait for room or of the queue.
+//! then that of those who wait for room or of the queue, then the tokens'.
 
 use std::convert::Infallible;
 use std::future::ready;

@@ -63,6 +63,20 @@ async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
     assert!(!format!("{:?}", tokens.list()).contains(secret.reveal()));
 }
 
+/// Two tokens that are made at once are as if one had been made first: a user has one spelling, and no member an admin's
+/// name.
+#[tokio::test]
+async fn tokens_that_are_made_at_once_know_of_one_another() {
+    let tokens = tokens();
+    let spellings = ["Bob", "bob", "BOB", "boB"].map(|user| tokens.create(member(user)));
+    for made in futures_util::future::join_all(spellings).await {
+        assert_eq!(made.unwrap().0.user, "Bob");
+    }
+    let admin = NewToken { role: Role::Admin, ..member("Root") };
+    let (admin, other) = futures_util::join!(tokens.create(admin), tokens.create(member("root")));
+    assert!(admin.is_ok() && matches!(other, Err(CreateError::AdminsName(_))), "{other:?}");
+}
+
 /// A38: a token that is revoked ends what it opened at once.
 #[tokio::test]
 async fn what_was_opened_with_a_token_ends_with_it() {

@@ -101,6 +101,9 @@ pub struct Tokens {
     /// The id of the one that is in the environment, not in the store.
     environment: Option<String>,
     revoked: watch::Sender<()>,
+    /// Held while a token is made: how its user is spelled, and whether that is an admin's name, is asked before it is
+    /// written and holds until it is known.
+    making: tokio::sync::Mutex<()>,
     attempts: Attempts,
     /// What the attempts count their time from.
     start: Instant,
@@ -117,6 +120,7 @@ impl Tokens {
             known: RwLock::new(known),
             environment: id,
             revoked: watch::Sender::new(()),
+            making: tokio::sync::Mutex::default(),
             attempts: Attempts::default(),
             start: Instant::now(),
             store,
@@ -210,6 +214,7 @@ impl Tokens {
 
     /// Makes a token; it works when this returns, and after a restart. The secret is nowhere else.
     pub async fn create(&self, mut new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
+        let _making = self.making.lock().await;
         new.user = self.spelling(new.user);
         if new.role == Role::Member && self.is_admins(&new.user, clock::now()) {
             return Err(CreateError::AdminsName(new.user));
