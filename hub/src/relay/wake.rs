@@ -13,9 +13,6 @@ use crate::error::{ApiError, ErrorKind};
 use crate::registry::Candidate;
 use crate::watch::WakeOutcome;
 
-/// Callers that wait for one row to wake. Each holds its request in memory meanwhile.
-const MAX_WAITING: usize = 1024;
-
 /// How a wake ended; nothing while it runs.
 type Outcome = Option<Result<(), ApiError>>;
 
@@ -23,7 +20,6 @@ type Outcome = Option<Result<(), ApiError>>;
 #[derive(Default)]
 pub struct Wakes {
     running: HashMap<String, watch::Receiver<Outcome>>,
-    waiting: HashMap<String, usize>,
 }
 
 impl Wakes {
@@ -38,51 +34,20 @@ impl Wakes {
     }
 
     /// One more caller wants the row awake: how it will learn of it, and the duty to wake it, where nobody has that yet.
-    /// Nothing where too many wait.
-    fn join(&mut self, row: &str) -> Option<(watch::Receiver<Outcome>, Option<watch::Sender<Outcome>>)> {
-        let waiting = self.waiting.entry(row.to_owned()).or_default();
-        if *waiting >= MAX_WAITING {
-            return None;
-        }
-        *waiting += 1;
+    /// Whoever waits is counted among the calls or the durable tasks of its user, so that nobody takes another's place.
+    fn join(&mut self, row: &str) -> (watch::Receiver<Outcome>, Option<watch::Sender<Outcome>>) {
         if let Some(outcome) = self.under_way(row) {
-            return Some((outcome.clone(), None));
+            return (outcome.clone(), None);
         }
         let (sender, outcome) = watch::channel(None);
         self.running.insert(row.to_owned(), outcome.clone());
-        Some((outcome, Some(sender)))
-    }
-
-    fn leave(&mut self, row: &str) {
-        if let Some(count) = self.waiting.get_mut(row) {
-            *count -= 1;
-            if *count == 0 {
-                self.waiting.remove(row);
-            }
-        }
-    }
-}
-
-/// A caller that waits; counted until it is dropped.
-struct Waiting<'a> {
-    hub: &'a Hub,
-    row: &'a str,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.hub.wakes.lock().leave(self.row);
+        (outcome, Some(sender))
     }
 }
 
 /// Sees to it that the row is awake, with all others who want it.
 pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
-    let joined = hub.wakes.lock().join(&candidate.name);
-    let (mut outcome, begin) = joined.ok_or_else(|| {
-        let text = format!("too many callers wait for '{}' to wake, try again later", candidate.shown());
-        ApiError::new(ErrorKind::Waking, text)
-    })?;
-    let _waiting = Waiting { hub, row: &candidate.name };
+    let (mut outcome, begin) = hub.wakes.lock().join(&candidate.name);
     if let Some(sender) = begin {
         hub.registry.lock().mark(&candidate.name);
         // On its own: the caller who began it may leave, the others still want it.
@@ -149,15 +114,11 @@ mod tests {
     #[test]
     fn one_of_those_who_wait_has_the_duty_and_a_wake_that_crashed_is_begun_again() {
         let mut wakes = Wakes::default();
-        let (_, duty) = wakes.join("a").unwrap();
+        let (_, duty) = wakes.join("a");
         assert!(duty.is_some() && wakes.is_waking("a"));
-        assert!(wakes.join("a").unwrap().1.is_none());
+        assert!(wakes.join("a").1.is_none());
         drop(duty);
         assert!(!wakes.is_waking("a"));
-        assert!(wakes.join("a").unwrap().1.is_some());
-        for _ in 0..3 {
-            wakes.leave("a");
-        }
-        assert!(wakes.waiting.is_empty());
+        assert!(wakes.join("a").1.is_some());
     }
 }

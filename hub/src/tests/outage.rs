@@ -1,15 +1,21 @@
 //! What goes away in the middle: publishers, callers, the store, the hub itself.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
+use wire::task::Endpoint;
 
 use super::http::{Ask, PATIENCE};
 use super::publisher::{Publisher, pooled, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::model::{Caller, Role};
 use crate::options::DataDir;
+use crate::registry::Pick;
+use crate::relay::wake;
 
 const AWAKE: &str = r#"{ "status": 200, "body": { "ok": true, "ms": 1 } }"#;
 
@@ -92,6 +98,41 @@ async fn a_caller_who_leaves_while_it_waits_leaves_no_task() {
     .await;
     publisher.beat(&hub, room(0)).await;
     serves(&hub, &mut publisher, infer(&hub, "a", false), "after the room").await;
+    hub.stop().await;
+}
+
+/// Whoever waits for a row to wake takes nobody's place: thousands of one user's calls wait, and another's does.
+#[actix_rt::test]
+async fn those_who_wait_for_a_row_to_wake_keep_nobody_out() {
+    let hub = hub().await;
+    let core = hub.core().clone();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel")).await;
+    let mallory = Caller { user: "mallory".into(), role: Role::Member, token_id: "1".into() };
+    let candidate = {
+        let mut registry = core.registry.lock();
+        let target = registry.target(&mallory, "a").unwrap();
+        match registry.pick(&mallory, &target, Endpoint::ChatCompletions, &HashSet::new()) {
+            Pick::Chosen(candidate) => *candidate,
+            other => panic!("{other:?}"),
+        }
+    };
+    let many = join_all((0..4096).map(|_| wake(&core, &candidate)));
+    let mut many = Box::pin(many);
+    assert!(futures_util::poll!(&mut many).is_pending());
+    let wake = publisher.task().await;
+    assert_eq!(wake["kind"], "wake", "{wake}");
+    let other = infer(&hub, "a", false).body(saying("another's"));
+    let mut other = std::pin::pin!(other.send());
+    let waits = timeout(Duration::from_millis(300), &mut other).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let (many, answer, ()) = futures_util::join!(many, other, async {
+        publisher.post(&hub, &wake, &serde_json::from_str(AWAKE).unwrap()).await;
+        let task = publisher.task().await;
+        assert_eq!(task["request"]["messages"][0]["content"], "another's");
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert!(many.iter().all(Result::is_ok));
+    assert_eq!(answer.0, 200, "{}", answer.1);
     hub.stop().await;
 }
 
