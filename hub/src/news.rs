@@ -32,3 +32,51 @@ pub(crate) fn tell_missed() {
         log::info!("{missed}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Where a line is logged by itself: what the hub does of its own accord, what its pace is told of by the code around
+    /// it, and what somebody who may do so changed of what others see.
+    const BY_ITSELF: [&str; 12] = [
+        "auth/tokens.rs",
+        "memory.rs",
+        "news.rs",
+        "relay/run.rs",
+        "routes/curate.rs",
+        "routes/names.rs",
+        "routes/naming.rs",
+        "routes/pools.rs",
+        "routes/tokens.rs",
+        "server/",
+        "store/",
+        "watch/audit.rs",
+    ];
+
+    fn log_lines(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                log_lines(&path, found);
+            } else if std::fs::read_to_string(&path).unwrap().contains("log::") {
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    /// What a caller or a publisher can cause as often as it likes is logged at a pace.
+    #[test]
+    fn what_others_can_cause_is_logged_at_a_pace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = Vec::new();
+        log_lines(&root, &mut found);
+        let is_known = |path: &String| {
+            let path = path.strip_prefix(root.to_str().unwrap()).unwrap().trim_start_matches('/');
+            BY_ITSELF.iter().any(|known| path.starts_with(known))
+        };
+        assert!(found.len() > 8);
+        found.retain(|path| !is_known(path));
+        assert!(found.is_empty(), "use news!, or say why here: {found:?}");
+    }
+}

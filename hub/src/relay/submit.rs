@@ -15,6 +15,7 @@ use super::whole::Body;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::limits::Held;
+use crate::news::news;
 
 /// Why a result is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +223,7 @@ async fn finish(
 pub fn refuse(hub: &Hub, from: Sender<'_>, why: &str) {
     let known = from.live(&mut hub.tasks.lock()).is_some();
     if known {
-        log::info!("task {}: {why}", from.id);
+        news!(info, "results not passed on", from.user, "task {}: {why}", from.id);
         fail(hub, from.id, "the publisher sent a result that cannot be passed on");
     }
 }
@@ -230,7 +231,7 @@ pub fn refuse(hub: &Hub, from: Sender<'_>, why: &str) {
 /// The task fails by what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     if let Some(live) = hub.end_task(id, Ending::Gone) {
-        log::info!("task {id} failed at the hub: {message}");
+        news!(info, "tasks that failed at the hub", &live.user, "task {id} failed at the hub: {message}");
         live.lane.deliver(vec![Piece::Error(ApiError::bad_gateway(message))]);
     }
 }

@@ -31,6 +31,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::model::Upstream;
+use crate::news::news;
 use crate::registry::Candidate;
 
 /// An upstream that says nothing for so long, before or within an answer, has failed: as the registrar has it.
@@ -51,6 +52,8 @@ pub(super) struct UpstreamCall {
     body: RequestBody,
     model: String,
     headers: Vec<(String, String)>,
+    /// The row's owner.
+    owner: String,
 }
 
 impl UpstreamCall {
@@ -68,11 +71,13 @@ impl UpstreamCall {
             body: body.clone(),
             model: candidate.model.clone(),
             headers: request.headers.clone(),
+            owner: candidate.owner.clone(),
         })
     }
 
     /// Calls, and hands the answer to the caller of task `id`, for as long as somebody waits for it.
-    pub(super) async fn run(self, hub: Arc<Hub>, id: String, lane: Lane) {
+    pub(super) async fn run(mut self, hub: Arc<Hub>, id: String, lane: Lane) {
+        let owner = std::mem::take(&mut self.owner);
         let last = tokio::select! {
             biased;
             () = lane.closed() => return,
@@ -83,14 +88,14 @@ impl UpstreamCall {
         if let Piece::Error(error) = &last
             && [NO_ANSWER, NO_CHUNK].contains(&error.message.as_ref())
         {
-            log::info!("task {id}: {error}");
+            news!(info, "answers of upstreams not passed on", &owner, "task {id}: {error}");
         }
         hub.conclude(&id, last);
     }
 
     /// The last piece of an answer; the others go out before it.
     async fn answer(self, lane: &Lane) -> Piece {
-        let Self { backend, endpoint, streaming, body, model, headers } = self;
+        let Self { backend, endpoint, streaming, body, model, headers, owner: _ } = self;
         let body = match heavy(body.size(), move || upstream_body(&body, &model, streaming)).await {
             Ok(body) => body,
             Err(error) => return Piece::Error(error),
