@@ -21,5 +21,10 @@ pub(super) async fn respond(
         let text = "an answer that is uploaded piece by piece has no Content-Encoding";
         return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
     }
-    answer(upload(&hub, sender(req, &caller, id), payload).await)
+    // With its token an answer ends that it has begun: whoever waits for it is told that it broke off.
+    tokio::select! {
+        biased;
+        () = hub.tokens.ended(&caller) => Err(ApiError::revoked()),
+        submitted = upload(&hub, sender(req, &caller, id), payload) => answer(submitted),
+    }
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use wire::row::Timestamp;
 
 use super::http::PATIENCE;
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, chunk, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
 use crate::model::{DurableTask, TaskState};
@@ -238,5 +238,27 @@ async fn what_a_token_began_ends_when_it_expires() {
     until_revoked(&hub, &runs).await;
     let took = made_at.elapsed().as_secs_f64();
     assert!((1.9..5.0).contains(&took), "{took} s");
+    hub.stop().await;
+}
+
+/// L10: an answer that is being uploaded ends with its publisher's token, and not as if it were whole.
+#[actix_rt::test]
+async fn an_upload_ends_with_its_publishers_token() {
+    let hub = hub().await;
+    let [(id, alice), _] = two_tokens(&hub, "alice").await;
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, result-stream")).await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+    let (mut stream, mut upload) = futures_util::join!(ask.open(), async {
+        let task = publisher.task().await;
+        let mut upload = hub.ask_as(&alice, "POST", Publisher::upload_path(&task)).upload().await;
+        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
+        upload
+    });
+    stream.until("one").await;
+    revoke(&hub, &id).await;
+    let rest = timeout(PATIENCE, stream.rest()).await.expect("it goes on");
+    assert!(rest.contains("broke off") && !rest.contains("[DONE]"), "{rest}");
+    upload.write(&format!("data: {}\n\n", chunk("two"))).await;
+    assert_eq!(upload.answer().await.0, 401);
     hub.stop().await;
 }
