@@ -1,5 +1,6 @@
 //! Synchronous inferences as `get task` shows them: in memory, those that run and the last ones that ended.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use wire::row::Timestamp;
 use crate::model::{Caller, Role, TaskState, UserId};
 use crate::store::ListCursor;
 
-/// How many ended ones are kept: a screenful or two. The audit has all.
+/// How many ended ones are kept, of all users: a screenful or two. The audit has all.
 const ENDED: usize = 200;
 
 /// Bytes of an error's text that a record of it keeps: a publisher's may have megabytes.
@@ -129,14 +130,15 @@ struct Tasks {
     /// How many of all users run and wait.
     counts: Counts,
     of: HashMap<UserId, OfUser>,
-    ended: VecDeque<TaskView>,
+    ended: BTreeMap<u64, TaskView>,
+    /// The numbers of those of each user that has some, in the order in which they ended.
+    ended_of: HashMap<UserId, VecDeque<u64>>,
 }
 
 /// Those of one user; one who has none is not there.
 #[derive(Default)]
 struct OfUser {
     running: BTreeSet<u64>,
-    ended: usize,
     counts: Counts,
     /// The version of the last change.
     version: u64,
@@ -152,7 +154,7 @@ impl Tasks {
         };
         change(of);
         of.version = self.version;
-        if of.running.is_empty() && of.ended == 0 {
+        if of.running.is_empty() && !self.ended_of.contains_key(user) {
             self.of.remove(user);
         }
     }
@@ -176,8 +178,36 @@ impl Tasks {
         Box::new(numbers.filter_map(|number| self.running.get(number)))
     }
 
-    fn ended(&self, caller: &Caller) -> impl Iterator<Item = &TaskView> {
-        self.ended.iter().filter(|view| caller.role == Role::Admin || caller.user == view.owner_id)
+    /// Those that have ended and `caller` may see, the last one first.
+    fn ended<'a>(&'a self, caller: &Caller) -> Box<dyn Iterator<Item = &'a TaskView> + 'a> {
+        if caller.role == Role::Admin {
+            return Box::new(self.ended.values().rev());
+        }
+        let numbers = self.ended_of.get(&caller.user).into_iter().flatten().rev();
+        Box::new(numbers.filter_map(|number| self.ended.get(number)))
+    }
+
+    /// One has ended. Of too many the one goes that ended first of those of the user who has most: nobody pushes out what
+    /// others did.
+    fn keep_ended(&mut self, view: TaskView) {
+        self.next += 1;
+        let (number, owner) = (self.next, view.owner_id.clone());
+        self.ended.insert(number, view);
+        self.ended_of.entry(owner).or_default().push_back(number);
+        if self.ended.len() <= ENDED {
+            return;
+        }
+        // There are no more users here than ended ones.
+        let most = self.ended_of.iter().max_by_key(|(_, ended)| (ended.len(), Reverse(ended.front())));
+        let Some(user) = most.map(|(user, _)| user.clone()) else { return };
+        let Some(ended) = self.ended_of.get_mut(&user) else { return };
+        if let Some(oldest) = ended.pop_front() {
+            self.ended.remove(&oldest);
+        }
+        if ended.is_empty() {
+            self.ended_of.remove(&user);
+        }
+        self.change(&user, |_| ());
     }
 }
 
@@ -211,17 +241,12 @@ impl Recent {
         let Some(mut view) = tasks.running.remove(&number) else { return };
         let before = view.status;
         change(&mut view);
-        tasks.moved(&view.owner_id, Some(before), None);
-        tasks.change(&view.owner_id, |of| {
+        let owner = view.owner_id.clone();
+        tasks.moved(&owner, Some(before), None);
+        tasks.keep_ended(view);
+        tasks.change(&owner, |of| {
             of.running.remove(&number);
-            of.ended += 1;
         });
-        tasks.ended.push_front(view);
-        if tasks.ended.len() > ENDED
-            && let Some(oldest) = tasks.ended.pop_back()
-        {
-            tasks.change(&oldest.owner_id, |of| of.ended -= 1);
-        }
     }
 
     /// Those that `caller` may see and that came in before `before`: the `limit` newest, in no order.

@@ -104,6 +104,31 @@ async fn the_list_of_ended_ones_does_not_grow_without_end() {
     assert_eq!(watch.tasks(&caller("alice", Role::Member), &ListCursor::end(), 300).len(), 200);
 }
 
+/// Whoever has many calls pushes out none that others had.
+#[tokio::test]
+async fn of_too_many_ended_ones_those_of_who_has_most_go_first() {
+    let (watch, _) = watch();
+    let list = |user: &str| watch.tasks(&caller(user, Role::Member), &ListCursor::end(), 300);
+    let end = |user: &str, count: usize| (0..count).for_each(|_| watch.begin(asked(user)).end(200, None));
+    end("alice", 17);
+    end("bob", 500);
+    assert_eq!((list("alice").len(), list("bob").len()), (17, 183));
+    end("carol", 300);
+    assert_eq!(list("alice").len(), 17);
+    let (bob, carol) = (list("bob").len(), list("carol").len());
+    assert!(bob + carol == 183 && bob.abs_diff(carol) <= 1, "{bob} {carol}");
+    // A user's own oldest go first.
+    let last = watch.begin(asked("bob"));
+    let id = last.id().to_owned();
+    drop(last);
+    let first = list("carol").iter().map(|view| view.id.clone()).collect::<std::collections::HashSet<_>>();
+    end("carol", 1);
+    assert!(watch.task(&caller("bob", Role::Member), &id).is_some());
+    assert!(list("carol").iter().filter(|view| !first.contains(&view.id)).count() == 1);
+    // All of them together are as many as before, and one whose user has gone leaves nothing behind.
+    assert_eq!(watch.tasks(&caller("root", Role::Admin), &ListCursor::end(), 300).len(), 200);
+}
+
 #[tokio::test]
 async fn metrics_count_outcomes_and_name_nobody() {
     let (watch, _) = watch();
