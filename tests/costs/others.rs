@@ -1,7 +1,10 @@
 //! What others have costs a caller nothing.
 
+use std::time::Duration;
+
 use awc::http::Method;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::rig::{Rig, provider};
 use crate::support::http::Http;
@@ -14,6 +17,8 @@ const WAITING: usize = 150;
 const MOST: f64 = 2.0;
 /// No call costs less, in seconds.
 const NOTHING: f64 = 5e-5;
+/// What may be done while all of them wait, as a part of one core: lines of tasks are looked at in turn.
+const IDLE: f64 = 0.02;
 /// The least cost of so many runs counts.
 const RUNS: usize = 20;
 
@@ -66,6 +71,8 @@ async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_not
     let few = measure(&rig, &me).await;
     let _watchers = fill(&rig, "many", 40, ROWS, WAITING).await;
     let many = measure(&rig, &me).await;
+    let idle = idle(&rig).await;
+    println!("{:.2} % of a core while all of them wait", idle * 100.0);
     let mut dear = Vec::new();
     for ((call, few), many) in calls().iter().zip(few).zip(many) {
         println!("{:.3} ms, {:.3} ms: {} {}", few * 1e3, many * 1e3, call.method, call.path);
@@ -80,9 +87,11 @@ async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_not
         }
     }
     assert!(dear.is_empty(), "{dear:#?}");
+    assert!(idle < IDLE, "{idle}");
 }
 
-/// Others have so many sessions of `rows` private rows each and as many agents, tasks that wait, and watch.
+/// Others have so many sessions of `rows` private rows each, a pool of the first session's, and as many agents, tasks that
+/// wait in a line for each agent, and watch.
 async fn fill(
     rig: &Rig,
     name: &str,
@@ -97,15 +106,18 @@ async fn fill(
         let other = if number % 5 == 0 { rig.member(&user).await } else { continue };
         for session in 0..sessions.min(5) {
             let named = |what: &str, row: usize| format!("{user}-{session}-{what}-{row}");
-            let providers: Vec<_> = (0..rows).map(|row| provider(&named("llm", row))).collect();
+            let mut providers: Vec<_> = (0..rows).map(|row| provider(&named("llm", row))).collect();
+            if session == 0 {
+                providers.iter_mut().for_each(|row| row["poolName"] = format!("{user}-pool").into());
+            }
             let agents: Vec<_> = (0..rows)
                 .map(|row| json!({ "name": named("agent", row), "llmName": named("llm", row) }))
                 .collect();
             let body = json!({ "providerSessionId": format!("sess-{user}-{session}"), "providers": providers, "agents": agents });
             assert_eq!(other.post("/api/v1/llms/_provider-register", &body).await.status, 201);
         }
-        for _ in 0..waiting {
-            let task = json!({ "llm": format!("{user}-0-llm-0"), "request": { "messages": [] } });
+        for line in 0..waiting {
+            let task = json!({ "llm": format!("{user}-0-agent-{line}"), "request": { "messages": [] } });
             assert_eq!(other.post("/api/v1/inference-tasks", &task).await.status, 202);
         }
         for _ in 0..4 {
@@ -113,6 +125,18 @@ async fn fill(
         }
     }
     watchers
+}
+
+/// What the hub does while nobody calls, as a part of one core: the least of some seconds.
+async fn idle(rig: &Rig) -> f64 {
+    let [hub, _] = rig.meters();
+    let mut least = f64::MAX;
+    for _ in 0..4 {
+        let before = hub.rests().await;
+        sleep(Duration::from_secs(2)).await;
+        least = least.min(hub.since(&before).await / 2.0);
+    }
+    least
 }
 
 /// The least that each call costs the hub, in seconds. One after the other, again and again: what goes on beside them, such

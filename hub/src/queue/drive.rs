@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use wire::row::Timestamp;
 use wire::task::Endpoint;
 
+use super::room::Room;
 use super::state::{Attempt, Effect, Event, Life};
 use super::work::{Taken, end, work};
 use super::{CRASHED, EXPIRED, HUB_RESTARTED};
@@ -83,40 +84,31 @@ pub async fn drive(hub: Arc<Hub>) {
         let targets = hub.queue.news(now);
         if !hub.is_stopping() {
             // A publisher's room is first for its owner's tasks.
-            claim(&hub, &targets, true);
-            claim(&hub, &targets, false);
+            let mut room = Room::new(&hub);
+            for target in &targets {
+                room.look(target);
+            }
+            claim(&hub, &targets, &mut room, true);
+            claim(&hub, &targets, &mut room, false);
         }
     }
 }
 
 /// Claims what can be claimed of the tasks for `targets`, in the order in which they came; with `own` at publishers of
 /// the task's owner only. Tasks of one user for one target fare the same: only the first is looked at, and then the next.
-fn claim(hub: &Arc<Hub>, targets: &[String], own: bool) {
+fn claim<'a>(hub: &Arc<Hub>, targets: &'a [String], room: &mut Room<'a>, own: bool) {
     let mut heads = BinaryHeap::new();
-    for target in targets {
-        let (names, owners) = {
-            let registry = hub.registry.lock();
-            let owners: HashSet<String> =
-                registry.owners_with_room(target).into_iter().map(str::to_owned).collect();
-            (registry.names_for(target), owners)
-        };
-        // An agent may be pinned to something else since.
-        hub.queue.set_names(target, names);
-        if !owners.is_empty() {
-            let of_target =
-                hub.queue.heads(target).into_iter().filter(|(_, user)| !own || owners.contains(user));
-            heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user))));
-        }
+    for target in targets.iter().filter(|target| room.is_at(target)) {
+        let of_target = hub.queue.heads(target).into_iter();
+        let of_target = of_target.filter(|(_, user)| !own || room.is_own(target, user));
+        heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user))));
     }
-    let mut full: HashSet<&str> = HashSet::new();
     while let Some(Reverse((number, target, user))) = heads.pop() {
-        if full.contains(target) {
+        if !room.is_at(target) {
             continue;
         }
         if !claim_one(hub, number, own) {
-            if hub.registry.lock().owners_with_room(target).is_empty() {
-                full.insert(target);
-            }
+            room.look_again(target);
             continue;
         }
         if let Some(next) = hub.queue.head(target, &user) {

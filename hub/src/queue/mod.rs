@@ -10,6 +10,7 @@ mod drive;
 mod follow;
 mod lines;
 mod open;
+mod room;
 mod state;
 mod views;
 mod work;

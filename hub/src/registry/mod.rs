@@ -75,6 +75,9 @@ pub struct Registry {
     feed: Feed,
     /// Counts picks, so that equals take turns.
     picks: u64,
+    /// How many rows were looked at for room.
+    #[cfg(test)]
+    pub(crate) walked: std::sync::atomic::AtomicUsize,
     limits: Limits,
 }
 
@@ -164,6 +167,8 @@ impl Registry {
             expiry: Expiry::default(),
             feed: Feed::default(),
             picks: 0,
+            #[cfg(test)]
+            walked: Default::default(),
             limits: Limits::default(),
         };
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();

@@ -256,16 +256,19 @@ impl Registry {
         names
     }
 
-    /// The owners of the rows with room that may serve what is asked of `target`.
-    pub fn owners_with_room(&self, target: &str) -> HashSet<&str> {
-        let names = self.names_for(target);
-        let rows = names.iter().flat_map(|name| {
-            let own = self.llms.get(name).map(|entry| entry.llm.name.as_str());
-            own.into_iter().chain(self.keyed(name).map(|llm| llm.name.as_str()))
-        });
-        rows.filter(|row| self.takes_more(row))
-            .filter_map(|row| Some(self.llms.get(row)?.llm.owner.as_str()))
-            .collect()
+    /// The owners of the rows with room that are reached by `name`: the row of this name, and those that serve the pool
+    /// of this name. It costs a look at each of them.
+    pub fn owners_with_room(&self, name: &str) -> HashSet<String> {
+        let own = self.llms.get(name).map(|entry| &entry.llm);
+        let mut owners = HashSet::new();
+        for llm in own.into_iter().chain(self.pool_rows(name)) {
+            #[cfg(test)]
+            self.walked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if !owners.contains(&llm.owner) && self.takes_more(&llm.name) {
+                owners.insert(llm.owner.clone());
+            }
+        }
+        owners
     }
 
     /// Our tasks on the row.

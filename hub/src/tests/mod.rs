@@ -18,7 +18,7 @@ mod manage;
 mod names;
 mod outage;
 mod pools;
-mod publisher;
+pub(crate) mod publisher;
 mod queue;
 mod races;
 mod raw;
