@@ -129,6 +129,16 @@ impl Channels {
         Receiver { events: receiver, waiting, writing: None }
     }
 
+    /// Whether an event of `size` bytes would be taken now.
+    pub fn has_room(&self, session: &str, size: usize) -> bool {
+        let open = self.open.lock();
+        open.get(session).is_some_and(|sender| {
+            sender.waiting.load(Ordering::Relaxed).saturating_add(size) <= MAX_BYTES
+                && sender.events.capacity() > 0
+                && sender.owner.hold(size).is_ok()
+        })
+    }
+
     /// Drops the session's channel, if it is still this one: its body ends.
     pub fn close(&self, session: &str, stream: &str) {
         let mut open = self.open.lock();
@@ -206,6 +216,8 @@ mod tests {
         let _other = channels.open("other", "stream-3", true, "bob", MOST);
         let event = || Event::from(vec![0; 600 << 10]);
         channels.send("one", event()).unwrap();
+        assert!(!channels.has_room("two", 600 << 10) && channels.has_room("two", 300 << 10));
+        assert!(!channels.has_room("none", 0) && channels.has_room("other", 600 << 10));
         assert_eq!(channels.send("two", event()), Err(Unreachable));
         channels.send("other", event()).unwrap();
         // It is being written until the next one is asked for.

@@ -32,6 +32,9 @@ pub struct Queue {
     seats: Arc<Seats>,
     /// Sends when there is news of a line.
     pub(super) came: Notify,
+    /// How many requests were read from the store.
+    #[cfg(test)]
+    pub(crate) reads: AtomicUsize,
 }
 
 #[derive(Default)]

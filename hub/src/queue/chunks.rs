@@ -41,6 +41,11 @@ impl Batch {
         Self { text: text.into(), ends: ends.collect(), skip: 0 }
     }
 
+    #[cfg(test)]
+    pub(crate) fn one(text: &str) -> Self {
+        Self::of(text, std::iter::once(u32::try_from(text.len()).unwrap_or(0)))
+    }
+
     fn none() -> Self {
         Self::of("", std::iter::empty())
     }

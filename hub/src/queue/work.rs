@@ -38,10 +38,18 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     let Taken { caller, target, candidate, place } = taken;
     let mut held = hub.out_of(&task.owner).none();
     let known = hub.queue.with(number, |open| open.size).flatten();
+    if let (Some(session), Some(size)) = (&candidate.session, known)
+        && !hub.channels.has_room(session, size)
+    {
+        // Its publisher does not read: a large request is not read from disk for that.
+        return requeue(&hub, number, attempt, false);
+    }
     if held.grow(known.unwrap_or(0)).is_err() {
         // Its owner has as much in memory as anybody may have: it waits on disk.
         return requeue(&hub, number, attempt, false);
     }
+    #[cfg(test)]
+    hub.queue.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let stored = hub.store.task(&task.id).await;
     let Some(request) = stored.ok().flatten().and_then(|stored| stored.request) else {
         // The store cannot be read now.

@@ -123,6 +123,11 @@ impl Members {
         self.text.len() - self.at
     }
 
+    /// Bytes of text that is held, given or not.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
     /// The text of a member.
     pub(super) fn text(&self, place: Range<usize>) -> &str {
         self.text.get(place).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()

@@ -17,9 +17,10 @@ use super::HubData;
 use super::task_result::{Member, Members, PART, ended, part};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
+use crate::heavy::{BURST, heavy};
 use crate::limits::{Held, Seat};
 use crate::model::{Caller, TaskState};
-use crate::queue::Peek;
+use crate::queue::{Batch, Peek};
 
 const COMMENT: &[u8] = b": keepalive\n\n";
 /// Where keep-alive comments are turned off, the task is looked at again after so long.
@@ -40,6 +41,8 @@ struct Reader {
     /// How many events it has had, in this life or an earlier one.
     seen: usize,
     source: Source,
+    /// Events that are written out, and not given yet.
+    rest: Bytes,
     /// What was given last, and what was read and not given yet, counts among its reader's bytes.
     held: Held,
     _seat: Seat,
@@ -52,11 +55,21 @@ enum Source {
     /// The book: the task is open.
     Book,
     /// The store has the chunks of its answer: so many bytes, read up to here.
-    Chunks { size: u64, at: u64, number: usize, members: Members },
+    Chunks { size: u64, at: u64, members: Numbered },
     /// The store has its whole answer, one event: so many bytes, given up to here.
     Whole { size: u64, at: u64 },
     /// Nothing more comes.
     Over,
+}
+
+/// The chunks of a stored answer, as far as they were read.
+#[derive(Default)]
+struct Numbered {
+    members: Members,
+    /// The number of the next one.
+    number: usize,
+    /// Text that was read last, and is behind what `members` has.
+    read: Bytes,
 }
 
 pub(super) async fn stream(
@@ -78,6 +91,7 @@ pub(super) async fn stream(
         id: id.into_inner(),
         seen: last.unwrap_or(0),
         source: Source::Book,
+        rest: Bytes::new(),
         held: Held::default(),
         _seat: seat,
         end,
@@ -100,10 +114,16 @@ impl Reader {
     /// event that has begun cannot be gone on with.
     async fn next(&mut self) -> Option<Bytes> {
         // More is wanted when what was given before is written.
-        self.held = Held::default();
+        if self.rest.is_empty() {
+            self.held = Held::default();
+        }
         loop {
             if (&mut self.end).now_or_never().is_some() {
                 return None;
+            }
+            if !self.rest.is_empty() {
+                // The server copies what it writes: not a large event at once.
+                return Some(self.rest.split_to(self.rest.len().min(BURST)));
             }
             match self.source {
                 Source::Over => return None,
@@ -112,9 +132,10 @@ impl Reader {
                         if let Err(error) = self.hold(batch.size()) {
                             return Some(self.fail(&error.message));
                         }
-                        let mut events = Vec::with_capacity(batch.size() + batch.len() * ENVELOPE);
-                        batch.iter().for_each(|chunk| self.event(chunk, &mut events));
-                        return Some(events.into());
+                        match written(batch, self.seen).await {
+                            Ok((events, seen)) => (self.rest, self.seen) = (events.into(), seen),
+                            Err(error) => return Some(self.fail(&error.message)),
+                        }
                     }
                     Peek::Open(_, mut changed) => {
                         let every = self.hub.options.timings.keepalive_interval;
@@ -132,28 +153,20 @@ impl Reader {
                         }
                     }
                 },
-                Source::Chunks { .. } => {
-                    let mut events = Vec::new();
-                    let found = self.members(&mut events);
-                    if !events.is_empty() {
-                        if let Err(error) = self.hold(events.len() + PART) {
-                            return Some(self.fail(&error.message));
+                Source::Chunks { .. } => match self.members().await {
+                    Ok(Member::More) if !self.rest.is_empty() => (),
+                    Ok(Member::More) => match self.read_on().await {
+                        Some(Ok(())) => (),
+                        Some(Err(error)) if error.kind == ErrorKind::NotFound => {
+                            return Some(self.fail(DELETED));
                         }
-                        return Some(events.into());
-                    }
-                    match found {
-                        Member::More => match self.read_on().await {
-                            Some(Ok(())) => (),
-                            Some(Err(error)) if error.kind == ErrorKind::NotFound => {
-                                return Some(self.fail(DELETED));
-                            }
-                            Some(Err(error)) => return Some(self.fail(&error.message)),
-                            None => return None,
-                        },
-                        Member::End => return Some(self.last(DONE)),
-                        Member::Here(_) | Member::Broken => return Some(self.fail(UNREADABLE)),
-                    }
-                }
+                        Some(Err(error)) => return Some(self.fail(&error.message)),
+                        None => return None,
+                    },
+                    Ok(Member::End) => return Some(self.last(DONE)),
+                    Ok(Member::Here(_) | Member::Broken) => return Some(self.fail(UNREADABLE)),
+                    Err(error) => return Some(self.fail(&error.message)),
+                },
                 Source::Whole { size, at } => return self.whole(size, at).await,
             }
         }
@@ -167,7 +180,7 @@ impl Reader {
         let (task, size) = (found.task, found.size);
         match (task.state, size) {
             (TaskState::Completed, Some(size)) if task.streaming => {
-                self.source = Source::Chunks { size, at: 0, number: 0, members: Members::default() };
+                self.source = Source::Chunks { size, at: 0, members: Numbered::default() };
                 None
             }
             (TaskState::Completed, Some(size)) => {
@@ -179,22 +192,20 @@ impl Reader {
         }
     }
 
-    /// Events of the members that are there, from the first that was not seen on; and what there is behind them.
-    fn members(&mut self, events: &mut Vec<u8>) -> Member {
-        let Source::Chunks { number, members, .. } = &mut self.source else { return Member::Broken };
-        while events.len() < AT_ONCE {
-            match members.find() {
-                Member::Here(place) => {
-                    if *number >= self.seen {
-                        self.seen = number.saturating_add(1);
-                        write(members.text(place), self.seen, events);
-                    }
-                    *number += 1;
-                }
-                other => return other,
-            }
+    /// Writes out events of the members that are there, from the first that was not seen on; answers what there is behind
+    /// them, or [`Member::More`] where there are events to be given before that.
+    async fn members(&mut self) -> Result<Member, ApiError> {
+        let Source::Chunks { members, .. } = &mut self.source else { return Ok(Member::Broken) };
+        let taken = std::mem::take(members);
+        // Text that was read, and the events made of it.
+        self.hold(taken.size() + taken.left())?;
+        let (taken, events, seen, found) = found(taken, self.seen).await?;
+        (self.rest, self.seen) = (events.into(), seen);
+        self.hold(taken.size() + self.rest.len())?;
+        if let Source::Chunks { members, .. } = &mut self.source {
+            *members = taken;
         }
-        Member::More
+        Ok(if self.rest.is_empty() { found } else { Member::More })
     }
 
     /// Reads more of the chunks; one that is larger than a part is read in ever larger ones. `None` when the stream has
@@ -205,7 +216,7 @@ impl Reader {
             return Some(Err(ApiError::internal(UNREADABLE)));
         }
         let (from, most) = (*at, members.left().max(PART));
-        let needed = members.left() + most;
+        let needed = members.size() + most;
         if let Err(error) = self.hold(needed) {
             return Some(Err(error));
         }
@@ -217,7 +228,7 @@ impl Reader {
         Some(read.map(|read| {
             // Nothing where there has to be something: the end is met at the next look.
             *at = if read.is_empty() { u64::MAX } else { *at + read.len() as u64 };
-            members.add(&read);
+            members.read = read;
         }))
     }
 
@@ -281,8 +292,110 @@ impl Reader {
     }
 }
 
+impl Numbered {
+    /// Bytes of text that is not given yet.
+    fn left(&self) -> usize {
+        self.members.left() + self.read.len()
+    }
+
+    /// Bytes of text that is held.
+    fn size(&self) -> usize {
+        self.members.size() + self.read.len()
+    }
+
+    /// Events of the members that are there, from the one behind `seen` on, some at once; how many were seen then, and
+    /// what there is behind them.
+    fn events(&mut self, mut seen: usize) -> (Vec<u8>, usize, Member) {
+        if !self.read.is_empty() {
+            self.members.add(&std::mem::take(&mut self.read));
+        }
+        let mut events = Vec::new();
+        while events.len() < AT_ONCE {
+            match self.members.find() {
+                Member::Here(place) => {
+                    if self.number >= seen {
+                        seen = self.number.saturating_add(1);
+                        write(self.members.text(place), seen, &mut events);
+                    }
+                    self.number += 1;
+                }
+                other => return (events, seen, other),
+            }
+        }
+        (events, seen, Member::More)
+    }
+}
+
+/// See [`Numbered::events`]. A large member, for which more than parts were read, is looked for from its beginning each
+/// time, and not on the thread that serves others.
+async fn found(mut members: Numbered, seen: usize) -> Result<(Numbered, Vec<u8>, usize, Member), ApiError> {
+    heavy(members.left().saturating_sub(PART), move || {
+        let (events, seen, found) = members.events(seen);
+        Ok((members, events, seen, found))
+    })
+    .await
+}
+
+/// The events of a batch behind `seen`, and how many were seen with them.
+async fn written(batch: Batch, mut seen: usize) -> Result<(Vec<u8>, usize), ApiError> {
+    heavy(batch.size(), move || {
+        let mut events = Vec::with_capacity(batch.size() + batch.len() * ENVELOPE);
+        for chunk in batch.iter() {
+            // What a reader says that it saw may be any number.
+            seen = seen.saturating_add(1);
+            write(chunk, seen, &mut events);
+        }
+        Ok((events, seen))
+    })
+    .await
+}
+
 /// One event, numbered: a reader who comes again says the last number that it saw.
 fn write(data: &str, number: usize, events: &mut Vec<u8>) {
     // Digits are a good id, so that this is never refused.
     let _ = write_event(events, None, Some(&number.to_string()), data);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    /// What came of `work`, and whether it was done elsewhere: here it is done when it is first asked for.
+    async fn ran<T>(work: impl Future<Output = T>) -> (T, bool) {
+        let mut work = Box::pin(work);
+        match poll!(&mut work) {
+            Poll::Ready(done) => (done, false),
+            Poll::Pending => (work.await, true),
+        }
+    }
+
+    /// P7: the serving thread is not kept by one large chunk: it is looked for and written elsewhere, and small ones are
+    /// where they are.
+    #[actix_rt::test]
+    async fn a_large_chunk_is_worked_on_elsewhere() {
+        let large = quote(&"é".repeat(1 << 20));
+        for (text, is_large) in [(large.as_str(), true), ("{}", false)] {
+            let (mut found_elsewhere, mut written_elsewhere) = (false, false);
+            for _ in 0..10 {
+                let stored = Bytes::from(format!("[{text},{text}]"));
+                let members = Numbered { read: stored, ..Numbered::default() };
+                let (done, elsewhere) = ran(found(members, 1)).await;
+                let (_, events, seen, _) = done.unwrap();
+                let is_second = events == format!("id: 2\ndata: {text}\n\n").as_bytes();
+                assert!(is_second && seen == 2, "{seen}");
+                // Another thread may be done before it is asked.
+                found_elsewhere |= elsewhere;
+                let (done, elsewhere) = ran(written(Batch::one(text), usize::MAX)).await;
+                let (events, seen) = done.unwrap();
+                let is_last = events == format!("id: {}\ndata: {text}\n\n", usize::MAX).as_bytes();
+                assert!(is_last && seen == usize::MAX, "{seen}");
+                written_elsewhere |= elsewhere;
+            }
+            assert_eq!((found_elsewhere, written_elsewhere), (is_large, is_large));
+        }
+    }
 }
