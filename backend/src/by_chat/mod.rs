@@ -12,7 +12,7 @@ use wire::openai::error_body;
 use wire::task::Endpoint;
 
 use crate::translate::responses::Kept;
-use crate::translate::{ChatRequest, Context, Invalid, messages, responses};
+use crate::translate::{ChatRequest, Context, Invalid, Unreadable, messages, responses};
 use crate::{BackendError, BackendRequest, Refusal, Reply};
 
 /// Bytes of answers that later requests may refer to: some thousand answers, for each backend.
@@ -118,7 +118,7 @@ impl ByChat {
                     Endpoint::Messages => messages::from_chat(&body, &context),
                     _ => responses::from_chat(&body, &context),
                 };
-                let body = body.ok_or_else(not_understood)?;
+                let body = body.map_err(unreadable)?;
                 self.keep(endpoint, &chat, &body);
                 Reply::Whole { status, body }
             }
@@ -141,7 +141,7 @@ impl ByChat {
             let told = match (events.as_mut(), chunk) {
                 // After an error nothing follows.
                 (None, _) => return future::ready(None),
-                (Some(open), Some(Ok(chunk))) => open.take(&chunk).ok_or_else(not_understood),
+                (Some(open), Some(Ok(chunk))) => open.take(&chunk).map_err(unreadable),
                 (Some(_), Some(Err(error))) => Err(in_words_of(endpoint, error)),
                 (Some(open), None) => Ok(open.end()),
             };
@@ -192,7 +192,7 @@ impl Events {
         }
     }
 
-    fn take(&mut self, chunk: &str) -> Option<Vec<String>> {
+    fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
         match self {
             Self::Messages(events) => events.take(chunk),
             Self::Responses(events) => events.take(chunk),
@@ -233,8 +233,8 @@ fn error(endpoint: Endpoint, status: u16, body: &str) -> String {
     }
 }
 
-fn not_understood() -> BackendError {
-    BackendError::Failed("backend's answer is not a chat completion".to_owned())
+fn unreadable(error: Unreadable) -> BackendError {
+    BackendError::Failed(error.to_string())
 }
 
 /// 96 random bits: the ids of kept items must not be guessed. `None` where there is no randomness: with ids that are

@@ -3,6 +3,11 @@
 
 use super::chunk::{CallPiece, Chunk, Piece, Usage, arguments};
 use super::json::without_half;
+use super::{MAX_PARTS, MAX_TEXT, Unreadable};
+
+/// Arguments that were no whole object and have this many bytes are looked at again when they have grown by an eighth, not
+/// with each byte.
+const LONG: usize = 4 << 10;
 
 /// One block.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     pub(super) blocks: Vec<Block>,
+    /// Bytes of all that they say.
+    size: usize,
     /// The first block that is not closed, and whether it is open.
     current: usize,
     is_open: bool,
@@ -52,17 +59,17 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// The whole completion in `text`; `None` if it is none.
-    pub(super) fn of_completion(text: &str) -> Option<Self> {
+    /// The whole completion in `text`.
+    pub(super) fn of_completion(text: &str) -> Result<Self, Unreadable> {
         let mut turn = Self::default();
-        turn.add(Chunk::of_completion(text)?);
-        Some(turn)
+        turn.add(Chunk::of_completion(text).ok_or(Unreadable::NotChat)?)?;
+        Ok(turn)
     }
 
-    /// Adds one chunk of a stream; `None` if it cannot be read.
-    pub(super) fn take(&mut self, chunk: &str) -> Option<Vec<Step>> {
-        self.add(Chunk::of_stream(chunk)?);
-        Some(self.steps(false))
+    /// Adds one chunk of a stream.
+    pub(super) fn take(&mut self, chunk: &str) -> Result<Vec<Step>, Unreadable> {
+        self.add(Chunk::of_stream(chunk).ok_or(Unreadable::NotChat)?)?;
+        Ok(self.steps(false))
     }
 
     /// The steps that are left when the stream has ended.
@@ -80,8 +87,12 @@ impl Turn {
         self.blocks.iter().any(|block| matches!(block.kind, Kind::Refusal))
     }
 
-    fn add(&mut self, chunk: Chunk) {
+    fn add(&mut self, chunk: Chunk) -> Result<(), Unreadable> {
         for piece in chunk.pieces {
+            self.size += piece.size();
+            if self.size > MAX_TEXT {
+                return Err(Unreadable::TooLarge);
+            }
             match piece {
                 Piece::Thought(key, text) => {
                     self.say(|kind| matches!(kind, Kind::Thought(_)), Kind::Thought(key), &text);
@@ -90,10 +101,14 @@ impl Turn {
                 Piece::Refusal(text) => self.say(|kind| matches!(kind, Kind::Refusal), Kind::Refusal, &text),
                 Piece::Call(call) => self.call(call),
             }
+            if self.blocks.len() > MAX_PARTS {
+                return Err(Unreadable::TooManyParts);
+            }
         }
         self.finish = chunk.finish.or(self.finish.take());
         self.stop = chunk.stop.or(self.stop.take());
         self.usage = chunk.usage.or(self.usage);
+        Ok(())
     }
 
     fn say(&mut self, is_same: impl Fn(&Kind) -> bool, kind: Kind, text: &str) {
@@ -192,11 +207,13 @@ impl Block {
 
     /// As [`is_whole`](Self::is_whole); arguments are looked at again only when they have grown.
     fn check_whole(&mut self) -> bool {
-        if self.partial == Some(self.text.len()) {
+        let length = self.text.len();
+        let next = |known: usize| if known < LONG { known + 1 } else { known + known / 8 };
+        if self.partial.is_some_and(|known| length < next(known)) {
             return false;
         }
         let whole = self.is_whole();
-        self.partial = (!whole).then_some(self.text.len());
+        self.partial = (!whole).then_some(length);
         whole
     }
 }

@@ -1,6 +1,8 @@
 //! What a chat completion, or one chunk of it, says. Strings are kept escaped: the halves of a pair of surrogates that
 //! two chunks share stay what they are, and together they are whole.
 
+use wire::json::compact;
+
 use super::json::{Json, escape, unescape};
 
 /// Where servers put what a model thinks; the first that is there counts, some send both.
@@ -23,6 +25,16 @@ pub(super) struct CallPiece {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) arguments: String,
+}
+
+impl Piece {
+    /// Bytes of its texts.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Thought(_, text) | Self::Text(text) | Self::Refusal(text) => text.len(),
+            Self::Call(call) => call.id.len() + call.name.len() + call.arguments.len(),
+        }
+    }
 }
 
 /// Tokens, as far as the backend says.
@@ -48,7 +60,8 @@ pub(super) struct Chunk {
 impl Chunk {
     /// Reads one chunk of a stream; `None` for what is no JSON object.
     pub(super) fn of_stream(text: &str) -> Option<Self> {
-        let chunk = Json::parse(text).ok().filter(Json::is_object)?;
+        let text = compact(text).ok()?;
+        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object)?;
         let mut out = Self { usage: chunk.get("usage").and_then(usage), ..Self::default() };
         if let Some(choice) = first_choice(&chunk) {
             // Some servers write whole messages into a stream.
@@ -62,7 +75,8 @@ impl Chunk {
 
     /// Reads a whole completion; `None` for what is none.
     pub(super) fn of_completion(text: &str) -> Option<Self> {
-        let completion = Json::parse(text).ok()?;
+        let text = compact(text).ok()?;
+        let completion = Json::of_compact(&text);
         let mut out = Self { usage: completion.get("usage").and_then(usage), ..Self::default() };
         let choice = first_choice(&completion)?;
         out.say(choice.get("message").filter(|message| message.is_object())?);

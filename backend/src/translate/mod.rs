@@ -31,6 +31,26 @@ pub struct ChatRequest {
     asked: Asked,
 }
 
+/// Most text of one answer that is translated, in bytes of JSON: some millions of tokens. It is kept until the answer ends,
+/// and at its end it is told again, whole and more than once.
+pub const MAX_TEXT: usize = 16 << 20;
+/// Most parts of one answer: reasoning, text, calls, one after the other.
+pub const MAX_PARTS: usize = 4096;
+
+/// Why an answer cannot be translated. The text goes to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// No chat completion, and no chunk of one.
+    #[error("backend's answer is not a chat completion")]
+    NotChat,
+    /// More than [`MAX_TEXT`].
+    #[error("backend's answer is larger than {} MiB", MAX_TEXT >> 20)]
+    TooLarge,
+    /// More than [`MAX_PARTS`].
+    #[error("backend's answer has more than {MAX_PARTS} parts")]
+    TooManyParts,
+}
+
 impl ChatRequest {
     /// The context of the answer: `id` is a random suffix for the ids in it, `created` the time in seconds.
     pub fn context(&self, id: impl Into<String>, created: i64) -> Context {

@@ -3,14 +3,14 @@
 use wire::json::quote;
 use wire::openai::error_message;
 
-use super::super::Context;
 use super::super::blocks::{Block, Kind, Turn};
 use super::super::chunk::{Usage, arguments};
 use super::super::json::{Json, unescape};
+use super::super::{Context, Unreadable};
 use super::ids;
 
-/// The message that says what the chat completion `answer` says; `None` if it is none.
-pub fn from_chat(answer: &str, context: &Context) -> Option<String> {
+/// The message that says what the chat completion `answer` says.
+pub fn from_chat(answer: &str, context: &Context) -> Result<String, Unreadable> {
     let turn = Turn::of_completion(answer)?;
     let blocks =
         turn.blocks.iter().enumerate().map(|(number, block)| whole(block, number, context)).collect();
@@ -24,7 +24,7 @@ pub fn from_chat(answer: &str, context: &Context) -> Option<String> {
     ] {
         out.put(key, value);
     }
-    Some(out.to_string())
+    Ok(out.to_string())
 }
 
 /// The members of a message that are known before its content.

@@ -1,8 +1,8 @@
 //! The chunks of a streamed chat completion as the events of a message.
 
-use super::super::Context;
 use super::super::blocks::{Kind, Step, Turn};
 use super::super::json::{Json, escape};
+use super::super::{Context, Unreadable};
 use super::answer::{begun, head, input, stop, usage};
 
 /// One stream.
@@ -22,12 +22,12 @@ impl Events {
         Self { context, turn: Turn::default(), is_begun: false, is_ended: false, held: None }
     }
 
-    /// The events that say what `chunk` says, as JSON texts with their `type`; `None` for a chunk that cannot be read.
-    pub fn take(&mut self, chunk: &str) -> Option<Vec<String>> {
+    /// The events that say what `chunk` says, as JSON texts with their `type`.
+    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
         let steps = self.turn.take(chunk)?;
         let mut out = self.begin();
         self.tell(steps, &mut out);
-        Some(out)
+        Ok(out)
     }
 
     /// The last events, when the chat stream came to its end; none if they were given before.

@@ -2,16 +2,16 @@
 
 use wire::openai::{error_body, error_message};
 
-use super::super::Context;
 use super::super::blocks::Turn;
 use super::super::chunk::Usage;
 use super::super::json::Json;
+use super::super::{Context, Unreadable};
 use super::output::Item;
 
-/// The response that says what the chat completion `answer` says; `None` if it is none.
-pub fn from_chat(answer: &str, context: &Context) -> Option<String> {
+/// The response that says what the chat completion `answer` says.
+pub fn from_chat(answer: &str, context: &Context) -> Result<String, Unreadable> {
     let turn = Turn::of_completion(answer)?;
-    Some(response(&turn, Some(end_of(&turn)), context).to_string())
+    Ok(response(&turn, Some(end_of(&turn)), context).to_string())
 }
 
 /// The status of a response that has ended, and why it is not complete.

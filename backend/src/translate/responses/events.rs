@@ -1,8 +1,8 @@
 //! The chunks of a streamed chat completion as the events of a response.
 
-use super::super::Context;
 use super::super::blocks::{Step, Turn};
 use super::super::json::Json;
+use super::super::{Context, Unreadable};
 use super::answer::{end_of, response, status_of};
 use super::free_text::Coming;
 use super::output::{Item, Sort};
@@ -25,12 +25,12 @@ impl Events {
         Self { context, turn: Turn::default(), coming: Default::default(), next: 0, is_ended: false }
     }
 
-    /// The events that say what `chunk` says, as JSON texts with their `type`; `None` for a chunk that cannot be read.
-    pub fn take(&mut self, chunk: &str) -> Option<Vec<String>> {
+    /// The events that say what `chunk` says, as JSON texts with their `type`.
+    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
         let steps = self.turn.take(chunk)?;
         let mut out = self.begin();
         self.tell(steps, &mut out);
-        Some(out)
+        Ok(out)
     }
 
     /// The last events, when the chat stream came to its end; none if they were given before.

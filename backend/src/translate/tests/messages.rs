@@ -167,7 +167,7 @@ fn what_is_no_completion_is_no_message() {
     for answer in
         ["", "[]", "{}", r#"{"choices":[]}"#, r#"{"choices":[{"text":"a"}]}"#, r#"{"error":{"message":"m"}}"#]
     {
-        assert!(from_chat(answer, &context(&request)).is_none(), "{answer}");
+        assert!(from_chat(answer, &context(&request)).is_err(), "{answer}");
     }
 }
 

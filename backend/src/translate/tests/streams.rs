@@ -1,5 +1,5 @@
-use super::super::{messages, responses};
-use super::{chunk, collect, context, last};
+use super::super::{MAX_PARTS, MAX_TEXT, Unreadable, messages, responses};
+use super::{chunk, collect, completion, context, last};
 
 fn events(chunks: &[String]) -> Vec<String> {
     let request = messages::to_chat(br#"{"model":"m","messages":[],"stream":true}"#).unwrap();
@@ -215,6 +215,61 @@ fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
         assert!(events.take(quiet).unwrap().is_empty(), "{quiet}");
     }
     for garbage in ["", "null", "[]", "{", "7"] {
-        assert!(events.take(garbage).is_none(), "{garbage}");
+        assert!(events.take(garbage).is_err(), "{garbage}");
     }
+}
+
+/// What is kept of an answer has an end, in bytes and in parts, streamed and whole.
+#[test]
+fn an_answer_without_end_is_given_up() {
+    let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
+    let mut message = messages::Events::new(context(&request));
+    let request = responses::to_chat(br#"{"input":"a"}"#).unwrap();
+    let mut response = responses::Events::new(context(&request));
+    let mut given = |deltas: [String; 2]| {
+        let mut taken = 0;
+        loop {
+            let chunk = chunk(&deltas[taken % 2]);
+            let told = (message.take(&chunk), response.take(&chunk));
+            match told {
+                (Ok(_), Ok(_)) => taken += 1,
+                (Err(error), Err(same)) if error == same => return (taken, error),
+                told => panic!("{told:?}"),
+            }
+        }
+    };
+    let long = "x".repeat(1 << 20);
+    let kinds = [format!(r#""content":"{long}""#), format!(r#""reasoning":"{long}""#)];
+    assert_eq!(given(kinds), (MAX_TEXT >> 20, Unreadable::TooLarge));
+    let call =
+        |name| format!(r#""tool_calls":[{{"index":{name},"id":"{name}","function":{{"name":"{name}"}}}}]"#);
+    let mut message = messages::Events::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+    let told = (0..=MAX_PARTS).map(|name| message.take(&chunk(&call(name))).err()).collect::<Vec<_>>();
+    assert_eq!(told.iter().position(Option::is_some), Some(MAX_PARTS));
+    assert_eq!(told[MAX_PARTS], Some(Unreadable::TooManyParts));
+    let whole = completion(&format!(r#""content":"{}""#, "x".repeat(MAX_TEXT + 1)), "stop");
+    let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
+    assert_eq!(messages::from_chat(&whole, &context(&request)), Err(Unreadable::TooLarge));
+}
+
+/// Arguments that never become an object, while others wait behind them, are not read anew for each byte of them.
+#[test]
+fn long_arguments_are_read_a_few_times_while_they_come() {
+    let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
+    let mut events = messages::Events::new(context(&request));
+    let call = |index: u8, name: &str, text: &str| {
+        chunk(&format!(
+            r#""tool_calls":[{{"index":{index},"id":"{index}","function":{{"name":"{name}","arguments":"{text}"}}}}]"#
+        ))
+    };
+    events.take(&call(0, "f", &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(4 << 20)))).unwrap();
+    events.take(&call(1, "g", "{}")).unwrap();
+    let begun = tokio::time::Instant::now();
+    for _ in 0..2000 {
+        events.take(&call(0, "", "}")).unwrap();
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    let last: Vec<_> = [events.take(&call(0, "", r#"\"}"#)).unwrap(), events.end()].concat();
+    assert_eq!(last.iter().filter(|event| event.contains("content_block_start")).count(), 1, "the other one");
+    assert!(last.iter().any(|event| event.contains(r#""name":"g""#)));
 }
