@@ -108,7 +108,9 @@ async fn fill(
             let named = |what: &str, row: usize| format!("{user}-{session}-{what}-{row}");
             let mut providers: Vec<_> = (0..rows).map(|row| provider(&named("llm", row))).collect();
             if session == 0 {
-                providers.iter_mut().for_each(|row| row["poolName"] = format!("{user}-pool").into());
+                for row in &mut providers {
+                    row["poolName"] = format!("{user}-pool").into();
+                }
             }
             let agents: Vec<_> = (0..rows)
                 .map(|row| json!({ "name": named("agent", row), "llmName": named("llm", row) }))

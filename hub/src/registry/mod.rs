@@ -168,7 +168,7 @@ impl Registry {
             feed: Feed::default(),
             picks: 0,
             #[cfg(test)]
-            walked: Default::default(),
+            walked: std::sync::atomic::AtomicUsize::default(),
             limits: Limits::default(),
         };
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();

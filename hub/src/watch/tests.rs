@@ -118,9 +118,9 @@ async fn of_too_many_ended_ones_those_of_who_has_most_go_first() {
     let (bob, carol) = (list("bob").len(), list("carol").len());
     assert!(bob + carol == 183 && bob.abs_diff(carol) <= 1, "{bob} {carol}");
     // A user's own oldest go first.
-    let last = watch.begin(asked("bob"));
-    let id = last.id().to_owned();
-    drop(last);
+    let newest = watch.begin(asked("bob"));
+    let id = newest.id().to_owned();
+    drop(newest);
     let first = list("carol").iter().map(|view| view.id.clone()).collect::<std::collections::HashSet<_>>();
     end("carol", 1);
     assert!(watch.task(&caller("bob", Role::Member), &id).is_some());
