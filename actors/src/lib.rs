@@ -26,6 +26,6 @@ pub mod uplink;
 pub mod wake;
 
 pub use ::backend::Secret;
-pub use options::{AgentConfig, Credentials, Options, ProviderConfig, Timings};
+pub use options::{AgentConfig, Credentials, CredentialsFile, Options, ProviderConfig, Timings};
 pub use registrar::{Ended, Registrar, StartError};
 pub use supervise::install_panic_hook;

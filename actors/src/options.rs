@@ -48,12 +48,21 @@ pub struct Credentials {
     pub hub_url: String,
     /// The bearer token.
     pub token: Secret,
-    /// Read again on a 401 or 429: the token of this file replaces `token` when it differs. Its `mcpdUrl` is not taken over.
-    pub file: Option<PathBuf>,
+    /// The file that `token` came from: it is read again on a 401 or 429, and its token replaces `token` when it differs.
+    pub file: Option<CredentialsFile>,
     /// Whether the token may go over plain http to another machine.
     pub allow_insecure: bool,
     /// PEM certificates added to the system's roots.
     pub ca_file: Option<PathBuf>,
+}
+
+/// Where a newer token may be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialsFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Its `mcpdUrl` when the token was taken from it. When it says otherwise, its token is another hub's.
+    pub hub_url: Option<String>,
 }
 
 impl Credentials {

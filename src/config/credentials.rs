@@ -1,8 +1,6 @@
 //! Where the hub is, and the token for it: a file, over which variables and options rule.
 
-use std::path::PathBuf;
-
-use actors::Secret;
+use actors::{CredentialsFile, Secret};
 
 use super::{Places, files, keys, places::variable, report::Report, table::Table, url};
 use crate::{
@@ -17,8 +15,8 @@ pub(crate) struct Hub {
     pub(crate) url: String,
     /// The bearer token.
     pub(crate) token: Secret,
-    /// The credentials file, where there is one.
-    pub(crate) file: Option<PathBuf>,
+    /// The credentials file, where the token came from it.
+    pub(crate) file: Option<CredentialsFile>,
     /// Whether plain http to another machine was allowed.
     pub(crate) allow_insecure: bool,
 }
@@ -56,8 +54,11 @@ fn found(global: &Global, places: &Places, written: Written) -> Result<Hub, Fail
     let url = global.hub_url.clone().filter(|url| !url.is_empty());
     let given = url.or_else(|| variable("MCPD_URL"));
     let from_file = given.is_none();
-    let token = variable("MCPD_TOKEN").or(written.token);
-    let (url, token) = match (given.or(written.url), token) {
+    let given_token = variable("MCPD_TOKEN");
+    // Another token than the one that was given is never sent in its place.
+    let is_of_file = given_token.is_none() && written.token.is_some();
+    let origin = CredentialsFile { path: places.credentials.clone(), hub_url: written.url.clone() };
+    let (url, token) = match (given.or(written.url), given_token.or(written.token)) {
         (Some(url), Some(token)) => (url, token),
         (url, token) => {
             let missing = match (&url, &token) {
@@ -74,15 +75,17 @@ fn found(global: &Global, places: &Places, written: Written) -> Result<Hub, Fail
     };
     let source = if from_file { format!("{file}: mcpdUrl") } else { "--hub-url or MCPD_URL".to_owned() };
     let url = url::http(&url).map_err(|why| Failure::usage(format!("{source}: {why}")))?;
-    let allow_insecure = global.allow_insecure || written.allow_insecure;
+    // What the file allows, it allows for the hub that it names.
+    let is_files_hub = origin.hub_url.as_deref().is_some_and(|own| url::http(own).as_deref() == Ok(&*url));
+    let allow_insecure = global.allow_insecure || written.allow_insecure && is_files_hub;
     check_transport(&url, allow_insecure)?;
     let token = checked_token(&token).ok_or_else(|| {
         Failure::usage(format!(
-            "the token in {file} or MCPD_TOKEN is none: expected visible ASCII characters"
+            "the token in {} is none: expected visible ASCII characters",
+            if is_of_file { file.to_string() } else { "MCPD_TOKEN".to_owned() }
         ))
     })?;
-    let file = written.is_there.then(|| places.credentials.clone());
-    Ok(Hub { url, token, file, allow_insecure })
+    Ok(Hub { url, token, file: is_of_file.then_some(origin), allow_insecure })
 }
 
 /// Whether a token may be sent to `url`.
@@ -98,13 +101,17 @@ pub(crate) fn check_transport(url: &str, allow_insecure: bool) -> Result<(), Fai
 
 /// Writes them down. Keys of other tools in the file stay.
 pub(crate) fn write(places: &Places, url: &str, token: &Secret, allow_insecure: bool) -> Outcome {
-    // A file that cannot be read is written anew: that is what a login is for.
-    let before = files::json(&places.credentials).ok().flatten().map(|file| file.value);
+    // A file that cannot be read, or that others could have written, is written anew: that is what a login is for.
+    let before = files::json(&places.credentials).ok().flatten();
+    let before = before.filter(|file| file.file.doubt().is_none()).map(|file| file.value);
     let mut keys = before.and_then(|value| value.as_object().cloned()).unwrap_or_default();
     keys.insert("mcpdUrl".to_owned(), url.into());
     keys.insert("token".to_owned(), token.reveal().into());
     if allow_insecure && url::is_plain_and_remote(url) {
         keys.insert("allowInsecure".to_owned(), true.into());
+    } else {
+        // It was said of another hub.
+        keys.remove("allowInsecure");
     }
     files::write_secret(&places.credentials, &keys.into())
 }

@@ -158,7 +158,10 @@ impl HubClient {
             deleted_before.clear();
         } else if deleted_before.is_news(&deleted.join(", ")) {
             let names = deleted.join(", ");
-            log::warn!(
+            news!(
+                warn,
+                "rows deleted",
+                "the hub",
                 "the hub: an admin has deleted {names}: nobody is sent there before this registrar registers again"
             );
         }

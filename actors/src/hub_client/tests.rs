@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,17 @@ mod faults;
 use super::address::HubAddress;
 use super::*;
 use crate::Secret;
+use crate::options::CredentialsFile;
 use crate::test_hub::{Reply, TestHub, wait_until};
+use crate::test_log;
 use crate::uplink::{Cut, Posted, Uplink};
 
 fn client(hub: &TestHub) -> HubClient {
     HubClient::new(&hub.credentials()).unwrap()
+}
+
+fn kept(path: &Path, hub_url: Option<&str>) -> CredentialsFile {
+    CredentialsFile { path: path.to_owned(), hub_url: hub_url.map(str::to_owned) }
 }
 
 fn beat() -> Heartbeat {
@@ -118,7 +125,7 @@ async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     let file = folder.path().join("credentials");
     std::fs::write(&file, r#"{"mcpdUrl":"http://elsewhere","token":"newer"}"#).unwrap();
     let mut credentials = hub.credentials();
-    credentials.file = Some(file.clone());
+    credentials.file = Some(kept(&file, Some("http://elsewhere/")));
     let client = HubClient::new(&credentials).unwrap();
     for route in ["_provider-heartbeat", "_provider-stream", "/result"] {
         hub.script(route, [Reply::status(401)]);
@@ -145,6 +152,41 @@ async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     );
 }
 
+/// A token goes to the hub for which it was given: one that a login to another hub put into the file meanwhile stays there.
+#[actix::test]
+async fn a_token_that_the_file_has_for_another_hub_is_not_sent_to_this_one() {
+    test_log::listen();
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let mut credentials = hub.credentials();
+    for (before, now) in [
+        (Some("http://this"), Some("https://another")),
+        (Some("http://this"), None),
+        (None, Some("https://another")),
+    ] {
+        let text = serde_json::json!({ "mcpdUrl": now, "token": "canary" }).to_string();
+        std::fs::write(&file, text).unwrap();
+        credentials.file = Some(kept(&file, before));
+        let client = HubClient::new(&credentials).unwrap();
+        for status in [401, 429] {
+            for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
+                hub.script(route, [Reply::status(status)]);
+            }
+            assert!(client.heartbeat(beat()).await.is_err());
+            assert!(client.open_channel(session()).await.is_err());
+            let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
+            assert!(!matches!(posted, Posted::Taken), "{posted:?}");
+        }
+    }
+    for route in ["_provider-stream", "_provider-heartbeat", "/result"] {
+        for call in hub.calls(route) {
+            assert_eq!(call.headers["authorization"], "Bearer token-of-the-test", "{route}");
+        }
+    }
+    assert!(!test_log::lines_with("names another hub now").is_empty());
+}
+
 /// F22: a hub that others guess tokens at refuses an old one with 429: the new one in the file goes on at once. One that
 /// is refused for another reason is not sent again.
 #[actix::test]
@@ -154,7 +196,7 @@ async fn a_429_is_tried_again_with_another_token_and_not_with_the_same() {
     let file = folder.path().join("credentials");
     let write = |token: &str| std::fs::write(&file, format!(r#"{{"token":"{token}"}}"#)).unwrap();
     let mut credentials = hub.credentials();
-    credentials.file = Some(file.clone());
+    credentials.file = Some(kept(&file, None));
     let client = HubClient::new(&credentials).unwrap();
     let refuse_all = || {
         for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {

@@ -1,7 +1,7 @@
 //! The bearer token, and where a newer one may be found.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::io;
 
 use awc::http::StatusCode;
 use own_files::OwnFile;
@@ -9,14 +9,15 @@ use serde::Deserialize;
 
 use super::InvalidHub;
 use crate::Secret;
-use crate::options::Credentials;
+use crate::news::news;
+use crate::options::{Credentials, CredentialsFile};
 
 /// A credentials file has two short texts; more than this is another file.
 const MAX_FILE: u64 = 64 << 10;
 
 pub(super) struct Token {
     current: RefCell<Secret>,
-    file: Option<PathBuf>,
+    file: Option<CredentialsFile>,
 }
 
 impl Token {
@@ -45,8 +46,25 @@ impl Token {
             return false;
         }
         let Some(file) = self.file.clone() else { return false };
-        let read = actix_rt::task::spawn_blocking(move || read(&file)).await;
-        let Ok(Some(token)) = read else { return false };
+        let path = file.path.clone();
+        let token = match actix_rt::task::spawn_blocking(move || read(&file)).await {
+            Ok(Read::Token(token)) => token,
+            Ok(Read::Doubted(why)) => {
+                news!(warn, "credentials not used", "the hub", "cannot use {}: {why}", path.display());
+                return false;
+            }
+            Ok(Read::OfAnotherHub) => {
+                let path = path.display();
+                news!(
+                    warn,
+                    "credentials not used",
+                    "the hub",
+                    "{path} names another hub now: its token is not sent to this one; restart to go there"
+                );
+                return false;
+            }
+            Ok(Read::Nothing) | Err(_) => return false,
+        };
         let is_another = token != *used;
         *self.current.borrow_mut() = token;
         is_another || refusal == StatusCode::UNAUTHORIZED
@@ -59,22 +77,35 @@ impl Token {
     }
 }
 
-fn read(file: &Path) -> Option<Secret> {
+/// What the file has.
+enum Read {
+    Token(Secret),
+    /// A token for whoever its `mcpdUrl` names now.
+    OfAnotherHub,
+    /// Something, and others could have written it.
+    Doubted(io::Error),
+    Nothing,
+}
+
+fn read(file: &CredentialsFile) -> Read {
     #[derive(Deserialize)]
     struct File {
         token: Secret,
+        #[serde(rename = "mcpdUrl")]
+        hub_url: Option<String>,
     }
-    let read = OwnFile::open(file).and_then(OwnFile::trusted).and_then(|file| file.read_text(MAX_FILE));
+    let read = OwnFile::open(&file.path).and_then(OwnFile::trusted).and_then(|file| file.read_text(MAX_FILE));
     let text = match read {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            log::warn!("cannot use {}: {error}", file.display());
-            return None;
-        }
-        Err(_) => return None,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Read::Doubted(error),
+        Err(_) => return Read::Nothing,
     };
-    let File { token } = serde_json::from_str(&text).ok()?;
-    is_token(token.reveal()).then_some(token)
+    let Ok(File { token, hub_url }) = serde_json::from_str(&text) else { return Read::Nothing };
+    if !is_token(token.reveal()) {
+        return Read::Nothing;
+    }
+    let plain = |url: &Option<String>| url.as_deref().map(|url| url.trim().trim_end_matches('/').to_owned());
+    if plain(&hub_url) == plain(&file.hub_url) { Read::Token(token) } else { Read::OfAnotherHub }
 }
 
 /// What can stand in a header line, and is long enough that redacting it leaves other text alone.

@@ -45,7 +45,8 @@ async fn a_token_that_is_rotated_while_a_task_runs_costs_nothing() {
     let file = folder.path().join("credentials");
     std::fs::write(&file, r#"{"token":"token-of-the-test"}"#).unwrap();
     let mut options = options(&hub, vec![puppet.provider("a")]);
-    options.credentials.as_mut().unwrap().file = Some(file.clone());
+    options.credentials.as_mut().unwrap().file =
+        Some(crate::CredentialsFile { path: file.clone(), hub_url: None });
     let registrar = Registrar::start(options).unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
     hub.send_task(&infer("t1", "a"));
