@@ -12,11 +12,12 @@ mod ticket;
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use wire::result::TaskResult;
@@ -24,7 +25,7 @@ use wire::{TaskId, texts};
 
 use crate::news::news;
 use crate::supervise::contained;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Cut, Posted, Uplink};
 
 use backlog::MAX_BACKLOG;
 pub(crate) use backlog::{Backlog, Load};
@@ -49,6 +50,8 @@ const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
 const LOST: &str = "the publisher crashed before it could answer";
+/// The error of a task whose id another one has that has not ended.
+const ID_TAKEN: &str = "another task of this id runs at this publisher";
 /// The error of a task whose result has no room.
 const NO_ROOM: &str = "too many answers of this publisher wait for the hub: this one was dropped";
 
@@ -66,8 +69,8 @@ struct Inner {
     most: usize,
     backlog: Backlog,
     posting: Semaphore,
-    /// Ended tasks whose result is on its way again.
-    again: RefCell<HashSet<TaskId>>,
+    /// Tasks of which something is on its way beside their ending, and whether it is for a task of this id that is no more.
+    again: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
     /// A task ended, or a result left.
     changed: Notify,
     lost: mpsc::UnboundedSender<TaskId>,
@@ -99,20 +102,40 @@ impl Outbox {
         Self { inner }
     }
 
-    /// Enters a task that the hub dispatched; `asked` stands for what it asks. `None`: it came before, and what there is
-    /// to say of it is said here: nothing while it runs, else its result again.
+    /// Enters a task that the hub dispatched; `asked` stands for what it asks. `None`: its id came before, and what there
+    /// is to say of it is said here: nothing while it runs, else its result again; an error if it asked something else and
+    /// has not ended, which is then [`disowned`](Self::is_disowned).
     pub fn admit(&self, id: &TaskId, asked: u64) -> Option<Ticket> {
-        let seen = self.inner.ledger.borrow_mut().admit(id, asked, Instant::now());
+        let inner = &self.inner;
+        let seen = inner.ledger.borrow_mut().admit(id, asked, Instant::now());
+        let again = |result: &TaskResult| inner.deliver(id.clone(), result.to_json().into(), false);
         match seen {
-            Seen::New => return Some(Ticket::new(id.clone(), self.inner.lost.clone())),
+            Seen::New => {
+                if let Some(is_stale) = inner.again.borrow_mut().remove(id) {
+                    is_stale.set(true);
+                }
+                return Some(Ticket::new(id.clone(), inner.lost.clone()));
+            }
             Seen::Running => log::debug!("task {id} came again while it runs"),
-            Seen::Answered(result) => self.inner.deliver(id.clone(), result, false),
-            Seen::Spent => {
-                let again = TaskResult::error(texts::ALREADY_ANSWERED);
-                self.inner.deliver(id.clone(), again.to_json().into(), false);
+            Seen::Answered(result) => inner.deliver(id.clone(), result, false),
+            Seen::Spent => again(&TaskResult::error(texts::ALREADY_ANSWERED)),
+            Seen::Clash => {
+                news!(
+                    warn,
+                    "ids that came twice",
+                    "the hub",
+                    "task {id}: the hub gave this id to two tasks: neither gets an answer"
+                );
+                again(&TaskResult::error(ID_TAKEN));
             }
         }
         None
+    }
+
+    /// Whether the hub has given the id of this task, which has not ended, to another one as well. Nothing that belongs to
+    /// it goes to the hub any more: it would be taken for the other's.
+    pub fn is_disowned(&self, id: &TaskId) -> bool {
+        self.inner.ledger.borrow().is_disowned(id)
     }
 
     /// Ends a task with a terminal result, and delivers it.
@@ -157,7 +180,28 @@ impl Outbox {
 
     /// The way to the hub, for what goes up before the ending.
     pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
-        Rc::clone(&self.inner.uplink)
+        Rc::clone(&self.inner) as Rc<dyn Uplink>
+    }
+}
+
+/// The way to the hub of tasks that run; what belongs to a disowned one stays here.
+impl Uplink for Inner {
+    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+        if self.ledger.borrow().is_disowned(task) {
+            return Box::pin(async { Posted::Gone });
+        }
+        self.uplink.post_result(task, body)
+    }
+
+    fn upload(
+        &self,
+        task: &TaskId,
+        pieces: mpsc::Receiver<Result<Bytes, Cut>>,
+    ) -> LocalBoxFuture<'static, Posted> {
+        if self.ledger.borrow().is_disowned(task) {
+            return Box::pin(async { Posted::Gone });
+        }
+        self.uplink.upload(task, pieces)
     }
 }
 
@@ -176,6 +220,9 @@ async fn end_lost(mut found: mpsc::UnboundedReceiver<TaskId>, inner: Weak<Inner>
 
 impl Inner {
     fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {
+        if self.ledger.borrow().is_disowned(&id) {
+            return self.end(&id, None);
+        }
         self.deliver(id, result.to_json().into(), true);
     }
 
@@ -186,14 +233,22 @@ impl Inner {
 
     /// Posts until the hub takes it or patience ends. `first`: this ends the task in the ledger.
     fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, first: bool) {
-        if !first && !self.again.borrow_mut().insert(id.clone()) {
-            return log::debug!("task {id} came again while its result is on its way");
+        let is_stale = Rc::<Cell<bool>>::default();
+        if !first {
+            let mut again = self.again.borrow_mut();
+            if again.contains_key(&id) {
+                return log::debug!("task {id} came again while its result is on its way");
+            }
+            again.insert(id.clone(), Rc::clone(&is_stale));
         }
         let inner = Rc::clone(self);
         let body = if inner.waiting.get().saturating_add(body.len()) <= inner.most {
             body
         } else {
-            log::warn!(
+            news!(
+                warn,
+                "results dropped",
+                "the hub",
                 "task {id}: its result is dropped, {} MiB of others wait for the hub",
                 inner.most >> 20
             );
@@ -201,7 +256,8 @@ impl Inner {
         };
         inner.waiting.set(inner.waiting.get() + body.len());
         actix_rt::spawn(async move {
-            let posting = contained(Arc::clone(&inner.name), inner.post(&id, body.clone()));
+            let may_go = || !(is_stale.get() || first && inner.ledger.borrow().is_disowned(&id));
+            let posting = contained(Arc::clone(&inner.name), inner.post(&id, body.clone(), may_go));
             let panicked = posting.await.is_err();
             inner.waiting.set(inner.waiting.get().saturating_sub(body.len()));
             if panicked {
@@ -217,19 +273,26 @@ impl Inner {
             if first {
                 inner.end(&id, Some(body).filter(|_| !streamed));
             } else {
-                inner.again.borrow_mut().remove(&id);
+                let mut again = inner.again.borrow_mut();
+                if again.get(&id).is_some_and(|own| Rc::ptr_eq(own, &is_stale)) {
+                    again.remove(&id);
+                }
                 inner.changed.notify_waiters();
             }
         });
     }
 
-    async fn post(&self, id: &TaskId, mut body: Bytes) {
+    /// Posts as long as it `may_go`.
+    async fn post(&self, id: &TaskId, mut body: Bytes, may_go: impl Fn() -> bool) {
         let mut patience = Patience::new(Instant::now());
         let mut apology = false;
         loop {
             let posted = {
                 // Never closed: the wait ends with a place.
                 let _place = self.posting.acquire().await;
+                if !may_go() {
+                    return log::debug!("task {id}: its result is another's now, and is dropped");
+                }
                 self.uplink.post_result(id, body.clone()).await
             };
             match posted {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use proptest::prelude::*;
 use tokio::time::pause;
 
 use super::ledger::{MAX_BYTES, MAX_ENDED, REMEMBERED};
@@ -195,6 +196,98 @@ async fn an_id_that_comes_again_with_another_request_is_another_task() {
         assert_eq!(ledger.admit(&id("7"), asked, now), Seen::Answered(Bytes::from_static(result.as_bytes())));
     }
     assert_eq!(ledger.running(), 0);
+}
+
+/// F11: nobody gets another's answer, also while the first has not ended: neither is told anything but an error.
+#[actix::test]
+async fn an_id_that_comes_with_another_request_while_the_first_runs_gets_an_error_for_both() {
+    test_log::listen();
+    pause();
+    let (hub, outbox) = setup([]);
+    let first = outbox.admit(&id("7"), 1).unwrap();
+    assert!(outbox.admit(&id("7"), 1).is_none() && !outbox.is_disowned(&id("7")));
+    assert!(outbox.admit(&id("7"), 2).is_none() && outbox.is_disowned(&id("7")));
+    assert_eq!(
+        outbox.uplink().post_result(&id("7"), Bytes::from_static(b"alice's chunk")).await,
+        Posted::Gone
+    );
+    outbox.finish(first, &error("alice's"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(hub.bodies(), [error(ID_TAKEN).to_json()]);
+    assert_eq!(test_log::lines_with("gave this id to two tasks").len(), 1);
+    outbox.finish(outbox.admit(&id("7"), 2).unwrap(), &error("bob's, at last"));
+    outbox.settled().await;
+    assert_eq!(hub.bodies().last(), Some(&error("bob's, at last").to_json()));
+}
+
+proptest! {
+    /// F11, F28: whatever comes under which id, with whatever answers of the hub: what is posted for an id is an error of
+    /// ours or the answer to what the hub asked last under it, and each task ends.
+    #[test]
+    fn what_is_said_of_an_id_is_the_answer_to_what_it_stands_for(
+        steps in prop::collection::vec((0..4_u8, 0..2_u8, 0..3_u64, 0..2_000_u64), 1..60),
+        answers in prop::collection::vec(prop::bool::weighted(0.6), 0..60),
+    ) {
+        actix::System::new().block_on(async {
+            pause();
+            let fails = answers.iter().map(|fails| if *fails { failed() } else { Posted::Taken });
+            let (hub, outbox) = setup(fails);
+            let mut stands_for: HashMap<String, Vec<(Instant, u64)>> = HashMap::new();
+            let mut tickets: Vec<(Ticket, u64)> = Vec::new();
+            for (what, name, asked, ms) in steps {
+                let name = format!("t{name}");
+                match what {
+                    0 | 1 => {
+                        stands_for.entry(name.clone()).or_default().push((Instant::now(), asked));
+                        tickets.extend(outbox.admit(&id(&name), asked).map(|ticket| (ticket, asked)));
+                    }
+                    2 if !tickets.is_empty() => {
+                        let (ticket, asked) = tickets.remove(0);
+                        outbox.finish(ticket, &error(&format!("answer {asked}")));
+                    }
+                    _ => sleep(Duration::from_millis(ms)).await,
+                }
+            }
+            for (ticket, asked) in tickets {
+                outbox.finish(ticket, &error(&format!("answer {asked}")));
+            }
+            outbox.settled().await;
+            sleep(Duration::from_mins(2)).await;
+            for (at, name, body) in &*hub.posts.borrow() {
+                // Within one instant either may have been first.
+                let asked = &stands_for[name];
+                let last = asked.iter().rev().find(|(came, _)| came < at).map(|(_, asked)| *asked);
+                let now = asked.iter().filter(|(came, _)| came == at).map(|(_, asked)| *asked);
+                let right = now.chain(last).any(|asked| *body == error(&format!("answer {asked}")).to_json());
+                let ours = [error(ID_TAKEN).to_json(), error(texts::ALREADY_ANSWERED).to_json()];
+                assert!(right || ours.contains(body), "{name} {body}: {asked:?}");
+            }
+            assert_eq!(outbox.open(), 0);
+        });
+    }
+
+    /// F11: what ended last under an id is what is remembered of it, for its time, however often it ended before.
+    #[test]
+    fn the_newest_ending_of_an_id_is_remembered_for_its_time(
+        steps in prop::collection::vec((0..3_u8, 0..3_u64, 0..700_u64), 1..40),
+    ) {
+        let mut now = Instant::now();
+        let (mut ledger, mut last) = (Ledger::default(), HashMap::<u8, (u64, Instant)>::new());
+        for (name, asked, pause) in steps {
+            let task = id(&name.to_string());
+            let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < REMEMBERED);
+            let known = known.filter(|(before, _)| *before == asked);
+            let seen = ledger.admit(&task, asked, now);
+            if let Some((asked, _)) = known {
+                prop_assert_eq!(seen, Seen::Answered(Bytes::from(asked.to_string())));
+            } else {
+                prop_assert_eq!(seen, Seen::New);
+                ledger.end(&task, Some(Bytes::from(asked.to_string())), now);
+                last.insert(name, (asked, now));
+            }
+            now += Duration::from_secs(pause);
+        }
+    }
 }
 
 /// A hub that takes every connection and answers none.

@@ -1,12 +1,12 @@
 //! Hands tasks to the providers they are for.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 
 use actix::Recipient;
 use wire::result::TaskResult;
 use wire::task::{self, Task};
-use wire::texts;
+use wire::{TaskId, texts};
 
 use super::messages::Route;
 use crate::failed::{self, Code};
@@ -24,12 +24,14 @@ pub struct Dispatch {
     wake: Recipient<Wake>,
     outbox: Outbox,
     stopping: bool,
+    /// Makes of a task's whole text what stands for it: another task has another one. Its key is this process's own.
+    hasher: RandomState,
 }
 
 impl Dispatch {
     /// No provider yet. Wake tasks go to `wake`; what cannot be handed on ends in the outbox.
     pub fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
-        Self { routes: HashMap::new(), room: 0, wake, outbox, stopping: false }
+        Self { routes: HashMap::new(), room: 0, wake, outbox, stopping: false, hasher: RandomState::new() }
     }
 
     pub(super) fn set_routes(&mut self, routes: HashMap<String, Route>) {
@@ -51,7 +53,12 @@ impl Dispatch {
                 return;
             }
         };
-        let Some(ticket) = self.outbox.admit(task.id(), digest(data)) else { return };
+        let Some(ticket) = self.outbox.admit(task.id(), self.hasher.hash_one(data)) else {
+            if self.outbox.is_disowned(task.id()) {
+                self.cancel_at_all(task.id());
+            }
+            return;
+        };
         let refuse = |ticket: Ticket, error: String| {
             // The hub's own name for it: there may be no provider.
             failed::note(&ticket, task.llm_name(), Code::of_text(&error));
@@ -81,20 +88,12 @@ impl Dispatch {
             news!(warn, "cancels skipped", "the hub", "a malformed cancel was skipped");
             return;
         };
+        self.cancel_at_all(&cancel.task_id);
+    }
+
+    fn cancel_at_all(&self, id: &TaskId) {
         for route in self.routes.values() {
-            route.cancel.do_send(Cancel { task_id: cancel.task_id.clone() });
+            route.cancel.do_send(Cancel { task_id: id.clone() });
         }
     }
-}
-
-/// What stands for a task's text: another task has another one.
-fn digest(data: &str) -> u64 {
-    /// Bytes at either end that count: a picture has many megabytes.
-    const ENOUGH: usize = 16 << 10;
-
-    let (bytes, mut hasher) = (data.as_bytes(), DefaultHasher::new());
-    bytes.len().hash(&mut hasher);
-    bytes[..bytes.len().min(ENOUGH)].hash(&mut hasher);
-    bytes[bytes.len().saturating_sub(ENOUGH)..].hash(&mut hasher);
-    hasher.finish()
 }

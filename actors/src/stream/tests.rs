@@ -258,6 +258,26 @@ async fn what_both_sides_name_is_on_and_a_classic_hello_turns_nothing_on() {
     assert_eq!(setup.opened.borrow()[1], hello);
 }
 
+/// F11: two tasks of one id that differ in one word, wherever it is, are two: the second is refused, the first is cancelled.
+#[actix::test]
+async fn a_task_with_the_id_of_another_that_runs_is_refused_and_the_first_is_cancelled() {
+    let setup = start(Scripted::default());
+    pass(SECOND).await;
+    let (before, after) = ("x".repeat(20 << 10), "y".repeat(20 << 10));
+    let of = |who: &str| task(&TASK.replace("1}", &format!("\"{before}{who}{after}\"}}")));
+    setup.hub.send(&of("alice"));
+    setup.hub.send(&of("alice"));
+    pass(SECOND).await;
+    assert_eq!((setup.infer.borrow().len(), setup.cancel.borrow().len()), (1, 0));
+    setup.hub.send(&of("carol"));
+    pass(SECOND).await;
+    assert_eq!(setup.infer.borrow().len(), 1);
+    let cancelled: Vec<_> = setup.cancel.borrow().iter().map(|cancel| cancel.task_id.to_string()).collect();
+    assert_eq!(cancelled, ["t1"]);
+    let error = r#"{"error":"another task of this id runs at this publisher"}"#;
+    assert_eq!(*setup.posted.0.borrow(), [("t1".to_owned(), error.to_owned())]);
+}
+
 #[actix::test]
 async fn a_task_for_nobody_is_answered_and_while_stopping_every_task_is() {
     let setup = start(Scripted::default());
