@@ -45,6 +45,7 @@ pub(crate) fn start(cli: &Cli) {
         let level = record.level();
         let style = out.default_level_style(level);
         let (time, target) = (out.timestamp_millis(), record.target());
+        let target = target.strip_suffix(COUNTED).unwrap_or(target);
         // One record, one line: what a hub or a backend says cannot forge another.
         let text = record.args().to_string();
         writeln!(out, "{time} {style}{level:5}{style:#} {target}: {}", printable(&text))
@@ -98,19 +99,26 @@ pub(crate) fn flush() {
 
 struct OursInFull(env_logger::Logger, Places);
 
-/// Lines that one place in the code may log in a minute, whoever causes them: twenty for each of thirty users.
+/// Lines that one place in our code may log in a minute, whoever causes them: twenty for each of thirty users.
 const LINES: u32 = 600;
+/// Lines that one place in a library may: what strangers do to a connection is told by some of it.
+const OTHERS_LINES: u32 = 20;
+/// What the target of a line ends with that hub or registrar have counted by its source (`news!`), or that counts these:
+/// nobody's lines make another's fall out.
+const COUNTED: &str = "::news";
 
 /// How often each place in the code has logged: what hub and registrar do not count by its source themselves, what a
-/// dependency says, has an end, too.
+/// library says, has an end, too.
 struct Places {
     began: Instant,
-    pace: Mutex<Pace>,
+    ours: Mutex<Pace>,
+    others: Mutex<Pace>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { began: Instant::now(), pace: Mutex::new(Pace::new(LINES)) }
+        let [ours, others] = [LINES, OTHERS_LINES].map(|lines| Mutex::new(Pace::new(lines)));
+        Self { began: Instant::now(), ours, others }
     }
 }
 
@@ -118,21 +126,38 @@ impl Places {
     /// Whether this line is written, and what has to be said of lines that were not.
     fn look(&self, record: &Record<'_>, after: Duration) -> (bool, Vec<String>) {
         // Who asks for more wants all of it.
-        let site = record.file_static().zip(record.line()).filter(|_| record.level() <= Level::Info);
-        let Some((file, line)) = site else { return (true, Vec::new()) };
-        let mut pace = self.pace.lock();
-        let missed = pace.missed(after).into_iter();
-        let missed = missed.map(|missed| {
-            format!("{} more lines in the last minute from {}:{}", missed.count, missed.kind, missed.source)
+        if record.level() > Level::Info || record.target().ends_with(COUNTED) {
+            return (true, Vec::new());
+        }
+        let mut missed = Vec::new();
+        let [ours, others] = [&self.ours, &self.others].map(|pace| {
+            let mut pace = pace.lock();
+            missed.extend(pace.missed(after));
+            pace
         });
-        (pace.tells(file, &line.to_string()), missed.collect())
+        let mut pace = if is_ours(record.metadata()) { ours } else { others };
+        // What comes by way of `tracing` has no file of its own.
+        let (file, line) =
+            (record.file().unwrap_or_else(|| record.target()), record.line().unwrap_or_default());
+        let is_due = pace.tells(PLACE, &format!("{file}:{line}"));
+        let told = missed
+            .into_iter()
+            .map(|missed| format!("{} more lines in the last minute from {}", missed.count, missed.source));
+        (is_due, told.collect())
     }
+}
+
+/// The kind of all lines here.
+const PLACE: &str = "place";
+
+/// Whether one of our crates says it.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    OURS.contains(&metadata.target().split("::").next().unwrap_or_default())
 }
 
 impl Log for OursInFull {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let origin = metadata.target().split("::").next().unwrap_or_default();
-        (metadata.level() <= LevelFilter::Info || OURS.contains(&origin)) && self.0.enabled(metadata)
+        (metadata.level() <= LevelFilter::Info || is_ours(metadata)) && self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -163,26 +188,75 @@ fn is_goodbye(record: &Record<'_>) -> bool {
 mod tests {
     use super::*;
 
+    const HERE: &str = "hub::door";
+
+    fn look(
+        places: &Places,
+        target: &str,
+        file: Option<&'static str>,
+        level: Level,
+        seconds: u64,
+    ) -> (bool, Vec<String>) {
+        let mut record = Record::builder();
+        record.target(target).file_static(file).line(Some(1)).level(level);
+        places.look(&record.build(), Duration::from_secs(seconds))
+    }
+
     #[test]
     fn one_place_in_the_code_cannot_fill_the_log_and_what_it_did_not_say_is_counted() {
         let places = Places::default();
-        let look = |line, level, seconds| {
-            let mut record = Record::builder();
-            record.file_static(Some("a.rs")).line(Some(line)).level(level);
-            places.look(&record.build(), Duration::from_secs(seconds))
+        let told = |target, file, level| {
+            (0..2000).filter(|_| look(&places, target, Some(file), level, 59).0).count()
         };
-        let told = |line, level| (0..2000).filter(|_| look(line, level, 59).0).count();
-        assert_eq!((told(1, Level::Warn), told(2, Level::Info), told(1, Level::Debug)), (600, 600, 2000));
-        let (is_due, mut missed) = look(1, Level::Info, 60);
+        assert_eq!(
+            (
+                told(HERE, "a.rs", Level::Warn),
+                told(HERE, "b.rs", Level::Info),
+                told(HERE, "a.rs", Level::Debug)
+            ),
+            (600, 600, 2000)
+        );
+        let (is_due, mut missed) = look(&places, HERE, Some("a.rs"), Level::Info, 60);
         missed.sort();
         assert!(is_due);
         assert_eq!(
             missed,
             [
                 "1400 more lines in the last minute from a.rs:1",
-                "1400 more lines in the last minute from a.rs:2"
+                "1400 more lines in the last minute from b.rs:1"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_stranger_makes_a_library_say_is_told_some_times_whether_its_file_is_known_or_not() {
+        let places = Places::default();
+        for (target, file) in [("actix_http::h1::dispatcher", None), ("rustls::conn", Some("conn.rs"))] {
+            let told = (0..100_000).filter(|_| look(&places, target, file, Level::Error, 1).0).count();
+            assert_eq!(told, 20, "{target}");
+        }
+        let mut missed = look(&places, HERE, None, Level::Info, 61).1;
+        missed.sort();
+        assert_eq!(
+            missed,
+            [
+                "99980 more lines in the last minute from actix_http::h1::dispatcher:1",
+                "99980 more lines in the last minute from conn.rs:1"
+            ]
+        );
+    }
+
+    /// What was counted by its source is told for each, from however many at one place in the code.
+    #[test]
+    fn a_line_that_was_counted_by_its_source_is_not_counted_by_its_place() {
+        let (places, mut pace) = (Places::default(), Pace::new(wire::pace::LINES));
+        for user in 0..40 {
+            let told = (0..50).filter(|_| {
+                pace.tells("failed", &format!("user {user}"))
+                    && look(&places, "hub::watch::inference::news", Some("inference.rs"), Level::Info, 1).0
+            });
+            assert_eq!(told.count(), 20, "user {user}");
+        }
     }
 
     #[test]

@@ -228,7 +228,13 @@ impl Handler<SessionLost> for SessionActor {
             // A hub that forgets us as soon as it has us, by whatever mistake, must not be run at.
             if before.is_some_and(|at| now - at < GOOD_AFTER) {
                 let delay = self.config.pace.borrow_mut().next_delay();
-                log::warn!("the hub forgets this session at once; next try in {:.1} s", delay.as_secs_f64());
+                news!(
+                    warn,
+                    "sessions forgotten at once",
+                    "the hub",
+                    "the hub forgets this session at once; next try in {:.1} s",
+                    delay.as_secs_f64()
+                );
                 self.register_in(delay, ctx);
             } else {
                 news!(

@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::Secret;
+use crate::news::news;
 use crate::options::Action;
 
 /// For one HTTP call of a recipe (SPEC.md section 6).
@@ -45,7 +46,13 @@ pub(super) async fn run(action: &Action, limit: Duration, http: &Client, word: &
         Action::WakeOnLan { mac, broadcast, port } => match send_packet(mac, broadcast, *port).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                log::warn!("the Wake-on-LAN packet was not sent: {}", error.kind());
+                news!(
+                    warn,
+                    "packets not sent",
+                    "the hub",
+                    "the Wake-on-LAN packet was not sent: {}",
+                    error.kind()
+                );
                 "packet was not sent".to_owned()
             }
         },
@@ -101,7 +108,13 @@ async fn execute(command: &str, args: &[String], scrub: &[String], limit: Durati
     }
     let mut child = child.spawn().map_err(|error| {
         if error.kind() != ErrorKind::NotFound {
-            log::warn!("the command of a recipe was not started: {}", error.kind());
+            news!(
+                warn,
+                "commands not started",
+                "the hub",
+                "the command of a recipe was not started: {}",
+                error.kind()
+            );
         }
         "not found".to_owned()
     })?;
