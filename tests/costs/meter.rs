@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+/// Longer than the dearest call of these tests takes in a debug build.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What each thread has run so far, in nanoseconds.
 type Ran = HashMap<String, u64>;
@@ -28,25 +31,28 @@ impl Meter {
 
     /// The same, when nothing runs any more.
     pub async fn rests(self) -> Ran {
-        let mut ran = self.read();
+        let (mut ran, deadline) = (self.read(), Instant::now() + PATIENCE);
         loop {
             sleep(Duration::from_millis(2)).await;
             let now = self.read();
             if now == ran {
                 return ran;
             }
+            assert!(Instant::now() < deadline, "process {} has not rested for {PATIENCE:?}", self.0);
             ran = now;
         }
     }
 
     /// Waits until it has next to nothing to do.
     pub async fn idles(self) {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let before = self.read();
             sleep(Duration::from_millis(300)).await;
             if self.since(&before).await < 0.01 {
                 return;
             }
+            assert!(Instant::now() < deadline, "process {} has worked for {PATIENCE:?}", self.0);
         }
     }
 

@@ -100,10 +100,10 @@ async fn fill(
     waiting: usize,
 ) -> Vec<impl Sized + use<>> {
     let mut watchers = Vec::new();
-    for number in 0..sessions {
-        // A few sessions each.
+    // A few sessions each.
+    for number in (0..sessions).step_by(5) {
         let user = format!("{name}-{}", number / 5);
-        let other = if number % 5 == 0 { rig.member(&user).await } else { continue };
+        let other = rig.member(&user).await;
         for session in 0..sessions.min(5) {
             let named = |what: &str, row: usize| format!("{user}-{session}-{what}-{row}");
             let mut providers: Vec<_> = (0..rows).map(|row| provider(&named("llm", row))).collect();
@@ -157,6 +157,13 @@ async fn measure(rig: &Rig, me: &Http) -> Vec<f64> {
             if cost[0] > NOTHING {
                 *least = least.min(cost[0]);
             }
+        }
+    }
+    // What costs next to nothing each time has no least cost here, and no other could be compared with it.
+    for (call, least) in calls.iter().zip(&mut least) {
+        if *least >= f64::MAX {
+            println!("under {:.3} ms: {} {}", NOTHING * 1e3, call.method, call.path);
+            *least = NOTHING;
         }
     }
     least
