@@ -17,13 +17,13 @@ pub(crate) struct Global {
         help = "The folder of all files below [env: MCPCTL_HOME] [default: ~/.mcpctl]"
     )]
     pub(crate) home: Option<PathBuf>,
-    /// The configuration [default: HOME/config.json]
+    /// The configuration [default: config.json in --home]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The hub's URL and token [default: HOME/credentials]
+    /// The hub's URL and token [default: credentials in --home]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
-    /// The publisher's sticky session id [default: HOME/provider-session]
+    /// The publisher's sticky session id [default: provider-session in --home]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) session_file: Option<PathBuf>,
     /// The hub, over the credentials file [env: `MCPD_URL`]
@@ -37,7 +37,7 @@ pub(crate) struct Global {
     /// Send the token over plain http to another machine
     #[arg(long, global = true, env = "MCPD_ALLOW_INSECURE", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) allow_insecure: bool,
-    /// Trust these certificates (PEM) of the hub, as well as the system's
+    /// Trust these certificates (PEM) for the hub, as well as the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Log more (-vv: everything)

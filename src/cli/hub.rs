@@ -24,7 +24,7 @@ pub(crate) struct HubArgs {
     /// The hub's address as others see it, for what the hub and its commands print: the proxy's, say
     #[arg(long, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
-    /// Where the hub keeps its data [default: $XDG_DATA_HOME/virtual-llm]
+    /// Where the hub keeps its data [default: $XDG_DATA_HOME/virtual-llm, or ~/.local/share/virtual-llm]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Keep nothing on disk
@@ -49,7 +49,7 @@ pub(crate) struct HubArgs {
     #[arg(long, value_name = "ADDR|CIDR")]
     pub(crate) trusted_proxy: Vec<String>,
     /// Memory for what all users send and read at once; more is refused (KiB, MiB, GiB, TiB) [default: a quarter of the machine's, or of the control group's]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_memory)]
     pub(crate) max_memory: Option<u64>,
     /// What the durable tasks of one user may take on disk, with their results; the oldest of these go first (KiB, MiB, GiB, TiB)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]

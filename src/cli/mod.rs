@@ -89,7 +89,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  virtual-llm create llm gpt --type openai --model gpt-5 \\\n    --url https://api.openai.com/v1 --api-key-env OPENAI_API_KEY"
     )]
     Create(CreateCommand),
-    /// Delete an LLM, an agent or a task
+    /// Delete an LLM, an agent, a task or a name
     Delete(DeleteArgs),
     /// Create or update what a file describes
     Apply(ApplyArgs),
@@ -153,6 +153,8 @@ pub(crate) enum NamesOf {
     Session,
     /// Pools
     Pool,
+    /// Names that somebody has
+    Name,
     /// The providers of this machine's registrar
     Provider,
 }

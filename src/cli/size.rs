@@ -30,9 +30,29 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// The least that a hub can work with: itself, and one of the largest requests.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+/// As `parse`, for what a hub may hold: less than it needs would refuse everything.
+pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse(text)? {
+        bytes if bytes < LEAST_MEMORY => {
+            Err(format!("'{text}' is too little: a hub needs {} MiB", LEAST_MEMORY >> 20))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hub_is_not_started_with_less_memory_than_it_needs() {
+        for (text, is_enough) in [("0", false), ("63MiB", false), ("64MiB", true), ("1GiB", true)] {
+            assert_eq!(parse_memory(text).is_ok(), is_enough, "{text}");
+        }
+    }
 
     #[test]
     fn a_size_is_a_number_and_a_unit() {

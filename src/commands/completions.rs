@@ -29,6 +29,7 @@ _virtual_llm_with_names() {
         *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
         *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
         *" get session" | *" get sessions") kind=session ;;
+        *" get name" | *" get names" | *" delete name" | *" name give") kind=name ;;
         *" get pool" | *" get pools" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
         *" provider") kind=provider ;;
@@ -48,7 +49,7 @@ _virtual_llm_names() {
         local word
         for word in ${words[1,CURRENT-1]}; do
             case $word in
-                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
+                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|name|names|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
             esac
         done
     fi
@@ -71,9 +72,10 @@ complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent task"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
+complete -c virtual-llm -n "__virtual_llm_after 'name give'" -f -a "(virtual-llm -qq completions --names name 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(virtual-llm -qq completions --names pool 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove) \S+'" -f -a "(virtual-llm -qq completions --names llm 2>/dev/null)"
-for kind in llm agent task session pool
+for kind in llm agent task session pool name
     complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
 end
 complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
@@ -128,6 +130,7 @@ pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
             print(field(&llms, "name").chain(field(&llms, "poolName")).chain(field(&agents, "name")))
         }
         NamesOf::Pool => print(field(&list(&hub, "/api/v1/pools").await, "name")),
+        NamesOf::Name => print(field(&list(&hub, "/api/v1/names").await, "name")),
         NamesOf::Llm => print(field(&hub.llms().await?, "name")),
         NamesOf::Agent => print(field(&list(&hub, "/api/v1/agents").await, "name")),
         NamesOf::Task => print(field(&list(&hub, "/api/v1/inference-tasks").await, "id")),

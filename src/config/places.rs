@@ -25,7 +25,7 @@ pub(crate) struct Places {
 impl Places {
     /// Finds them.
     pub(crate) fn find(global: &Global) -> Result<Self, Failure> {
-        let home = match global.home.clone().or_else(|| variable("MCPCTL_HOME").map(PathBuf::from)) {
+        let home = match global.home.clone().or_else(home_variable) {
             Some(home) => home,
             None => std::env::home_dir()
                 .filter(|home| !home.as_os_str().is_empty())
@@ -43,9 +43,14 @@ impl Places {
     }
 }
 
-/// A variable that is set to something.
+fn home_variable() -> Option<PathBuf> {
+    std::env::var_os("MCPCTL_HOME").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// A variable that is set to something. What is no UTF-8 in it becomes what no address and no token has.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+    Some(value.to_string_lossy().into_owned())
 }
 
 fn socket(home: &Path, runtime_dir: Option<PathBuf>) -> Option<PathBuf> {
