@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::FileStat;
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, geteuid};
+
+use crate::group;
 
 /// Write permission of group and others.
 const WRITE: u32 = 0o022;
+/// Of others alone.
+const OTHERS_WRITE: u32 = 0o002;
 /// In a folder with this bit only its owner takes a file away.
 const STICKY: u32 = 0o1000;
 
@@ -30,6 +34,8 @@ pub enum Doubt {
         path: PathBuf,
         /// Whose it is.
         owner: u32,
+        /// Whether it is a folder on the way: what is in it is better kept elsewhere.
+        is_folder: bool,
     },
 }
 
@@ -37,41 +43,52 @@ pub enum Doubt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
+    /// A folder on the way: in a sticky one nobody takes away what is there.
     Folder,
+    /// The folder in which something is to be written, where others could be first, whatever its sticky bit.
+    Place,
     /// What it says cannot be changed, only who made it counts.
     Link,
 }
 
 /// What speaks against it. Whoever may write as root or as this process needs no file to do so.
-pub(crate) fn judge(path: &std::path::Path, stat: &FileStat, kind: Kind) -> Option<Doubt> {
-    let is_ours = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
-    let is_place = kind == Kind::Folder && is_of_whoever_made_this_place(stat.st_uid);
-    if !is_ours && !is_place {
-        return Some(Doubt::Owner { path: path.to_owned(), owner: stat.st_uid });
+pub(crate) fn judge(path: &Path, stat: &FileStat, kind: Kind) -> Option<Doubt> {
+    judge_for(geteuid(), path, stat, kind)
+}
+
+/// As `judge`, for a process of `us`.
+pub(crate) fn judge_for(us: Uid, path: &Path, stat: &FileStat, kind: Kind) -> Option<Doubt> {
+    let is_folder = matches!(kind, Kind::Folder | Kind::Place);
+    let is_ours = stat.st_uid == 0 || stat.st_uid == us.as_raw();
+    if !(is_ours || is_folder && is_of_whoever_made_this_place(stat.st_uid)) {
+        return Some(Doubt::Owner { path: path.to_owned(), owner: stat.st_uid, is_folder });
     }
     // `mode_t` is narrower on macOS.
     #[allow(clippy::useless_conversion)]
     let mode = u32::from(stat.st_mode) & 0o7777;
-    let is_open = match kind {
-        Kind::File => mode & WRITE != 0,
+    let can_others = match kind {
+        Kind::File | Kind::Place => mode & WRITE != 0,
         Kind::Folder => mode & WRITE != 0 && mode & STICKY == 0,
         Kind::Link => false,
     };
-    is_open.then(|| Doubt::Mode { path: path.to_owned(), mode, is_folder: kind == Kind::Folder })
+    let is_open = can_others && (mode & OTHERS_WRITE != 0 || !group::is_private(stat.st_uid, stat.st_gid));
+    is_open.then(|| Doubt::Mode { path: path.to_owned(), mode, is_folder })
 }
 
-/// Whether it is the user that stands for all whom a user namespace does not know, in such a namespace: there the folders
-/// from the root on are of whoever made it.
+/// Whether it is the user that stands for all whom a user namespace does not know, in one that does not know the owner of
+/// `/` either: there the folders from the root on are of whoever made it. Where `/` is root's, a stranger's folder is one.
 #[cfg(target_os = "linux")]
 fn is_of_whoever_made_this_place(uid: u32) -> bool {
-    use std::fs::read_to_string;
+    use std::fs::{metadata, read_to_string};
+    use std::os::unix::fs::MetadataExt;
     use std::sync::LazyLock;
 
     static UNKNOWN: LazyLock<Option<u32>> = LazyLock::new(|| {
         let known = read_to_string("/proc/self/uid_map").ok()?;
         let knows_all = known.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-        let unknown = read_to_string("/proc/sys/kernel/overflowuid").ok()?;
-        (!knows_all).then(|| unknown.trim().parse().ok()).flatten()
+        let unknown = read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok()?;
+        let top = metadata("/").ok()?.uid();
+        (!knows_all && top == unknown).then_some(unknown)
     });
     *UNKNOWN == Some(uid)
 }
@@ -84,16 +101,39 @@ fn is_of_whoever_made_this_place(_: u32) -> bool {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mode { path, mode, .. } => {
+            // `/tmp` has to stay as it is.
+            Self::Mode { path, mode, is_folder: true } if mode & STICKY != 0 => {
                 let path = path.display();
-                write!(f, "others can write {path} (mode {mode:04o}): run `chmod go-w {path}`")
+                write!(f, "others can put files into {path} (mode {mode:04o}): choose a folder of your own")
             }
-            Self::Owner { path, owner } => {
-                let (path, us) = (path.display(), geteuid());
-                write!(f, "{path} is user {owner}'s, who can write it: run `chown -h {us} {path}`")
+            Self::Mode { path, mode, .. } => {
+                let word = word(path);
+                write!(f, "others can write {} (mode {mode:04o}): run `chmod go-w {word}`", path.display())
+            }
+            Self::Owner { path, owner, is_folder } => {
+                write!(f, "{} is user {owner}'s, who can write it: ", path.display())?;
+                let us = geteuid();
+                match is_folder {
+                    true => write!(f, "keep what is in it elsewhere, or run this as that user"),
+                    false if us.is_root() => write!(f, "run `chown -h 0 {}`", word(path)),
+                    false => write!(
+                        f,
+                        "put a copy of your own in its place, or run `sudo chown -h {us} {}`",
+                        word(path)
+                    ),
+                }
             }
         }
     }
+}
+
+/// A path as one word of a shell.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte)) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 impl From<&Doubt> for io::Error {

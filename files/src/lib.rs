@@ -4,14 +4,15 @@
 //! the root, each folder, link and file is judged by what was opened, and what is read is what was judged.
 
 mod doubt;
+mod group;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::fs::{File, Metadata};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 pub use doubt::Doubt;
 
@@ -92,9 +93,36 @@ impl OwnFile {
     }
 }
 
-/// Why somebody else may change what is in this folder, or put another in its place; `None`: nobody can.
+/// Why somebody else may change what is in this folder, put something into it, or put another in its place; `None`: nobody
+/// can. The sticky bit does not help: others could make a file or a link before we do.
 pub fn folder(path: &Path) -> io::Result<Option<Doubt>> {
     walk::folder(path)
+}
+
+/// Makes a folder (0700), and those above it, where it is missing, and judges it as `folder` does. Nothing is made on a way
+/// that raises a doubt.
+pub fn make_folder(path: &Path) -> io::Result<Option<Doubt>> {
+    if let Some(doubt) = walk::way(path)? {
+        return Ok(Some(doubt));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    walk::folder(path)
+}
+
+/// Where a file that is to be written comes to stand.
+#[derive(Debug)]
+pub struct Place {
+    /// Its real path, without a link.
+    pub path: PathBuf,
+    /// Whether the path itself is a link.
+    pub is_linked: bool,
+    /// Why somebody else may have put a link on the way, or may put something into the folder, if so.
+    pub doubt: Option<Doubt>,
+}
+
+/// Where a file that is written at `path` comes to stand: what the last link leads to need not be there, its folder must be.
+pub fn place(path: &Path) -> io::Result<Place> {
+    walk::place(path)
 }
 
 /// What speaks against a file that was opened otherwise, to be written. The way to it is not looked at.

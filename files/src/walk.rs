@@ -4,14 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
-use crate::OwnFile;
 use crate::doubt::{Doubt, Kind, judge};
+use crate::{OwnFile, Place, invalid};
 
 /// As many links as the kernel follows.
 const LINKS: usize = 40;
@@ -56,13 +57,48 @@ pub(crate) fn file(path: &Path, last: Last) -> io::Result<OwnFile> {
     }
 }
 
-/// What speaks against the folder at `path`.
+/// What speaks against writing into the folder at `path`.
 pub(crate) fn folder(path: &Path) -> io::Result<Option<Doubt>> {
     let mut walk = Walk::start(path)?;
     while let Some(name) = walk.next_name()? {
         walk.enter(name)?;
     }
+    walk.settle()?;
     Ok(walk.doubt)
+}
+
+/// What speaks against that part of the way to the folder at `path` that is there.
+pub(crate) fn way(path: &Path) -> io::Result<Option<Doubt>> {
+    let mut walk = Walk::start(path)?;
+    while let Some(name) = walk.next_name()? {
+        match walk.enter(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            entered => entered?,
+        }
+    }
+    Ok(walk.doubt)
+}
+
+/// Where a file that is written at `path` comes to stand, through links.
+pub(crate) fn place(path: &Path) -> io::Result<Place> {
+    let (mut walk, mut is_linked) = (Walk::start(path)?, false);
+    loop {
+        let Some(name) = walk.next_name()? else {
+            return Err(Errno::EISDIR.into());
+        };
+        if !walk.todo.is_empty() {
+            walk.enter(name)?;
+            continue;
+        }
+        match walk.follow(&name, true) {
+            Ok(true) => is_linked = true,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(false) | Err(_) => {
+                walk.settle()?;
+                return Ok(Place { path: walk.at.join(name), is_linked, doubt: walk.doubt });
+            }
+        }
+    }
 }
 
 struct Walk {
@@ -137,12 +173,22 @@ impl Walk {
         Ok(())
     }
 
+    /// Judges the folder that the walk ends in, to be written into.
+    fn settle(&mut self) -> io::Result<()> {
+        let stat = fstat(&self.here)?;
+        let doubt = judge(&self.at, &stat, Kind::Place);
+        self.found(doubt);
+        Ok(())
+    }
+
     /// Whether `name` is a link; then the walk goes on where it leads. Who may take a link away between the look at it and
     /// the reading of it may write the folder that it is in, or made the link: either was judged.
     fn follow(&mut self, name: &OsStr, allowed: bool) -> io::Result<bool> {
         let Some(link) = self.is_link(name)? else { return Ok(false) };
         if !allowed {
-            return Err(Errno::ELOOP.into());
+            return Err(invalid(
+                "it is a link, which is not followed here: put the file itself in its place",
+            ));
         }
         self.count()?;
         if self.is_shared {
@@ -183,7 +229,12 @@ impl Walk {
     fn finish(mut self, file: File, name: &OsStr) -> io::Result<OwnFile> {
         let metadata = file.metadata()?;
         let kind = if metadata.is_dir() { Kind::Folder } else { Kind::File };
-        if metadata.is_file() || metadata.is_dir() {
+        let of_file = metadata.file_type();
+        // A device is root's to make. A pipe that this process has open already was its parent's to choose.
+        let is_device = of_file.is_char_device() || of_file.is_block_device();
+        let is_own_pipe =
+            of_file.is_fifo() && (is_of_processes(&self.here) || self.at == Path::new("/dev/fd"));
+        if !is_device && !is_own_pipe {
             self.found(judge(&self.at.join(name), &fstat(&file)?, kind));
         }
         Ok(OwnFile { file, metadata, doubt: self.doubt })

@@ -7,7 +7,7 @@ use actors::{
     options::{Action, BackendConfig, HttpBackend},
 };
 
-use own_files::OwnFile;
+use own_files::{Doubt, OwnFile};
 use serde_json::Value;
 
 use super::agents;
@@ -197,14 +197,34 @@ fn recipes(provider: &ProviderConfig, findings: &mut Findings) -> Outcome {
                 continue;
             }
         }
-        // One that only may be run cannot be looked at so.
-        let opened = found.and_then(|program| OwnFile::open(&program).ok());
-        match opened.as_ref().and_then(OwnFile::doubt) {
+        match found.and_then(|program| doubt_of_program(&program)) {
             Some(doubt) => Findings::doubtful(&format!("{name}: the {what} recipe's command: {doubt}"))?,
             None => Findings::good(&format!("{name}: the {what} recipe is well formed"))?,
         }
     }
     Ok(())
+}
+
+/// What of the recipes' programs others could have written: they run with our rights.
+pub(super) fn doubtful_programs(providers: &[ProviderConfig]) -> Vec<String> {
+    let mut found = Vec::new();
+    for provider in providers {
+        let actions =
+            [provider.wake.as_ref().map(|it| &it.action), provider.sleep.as_ref().map(|it| &it.action)];
+        for action in actions.into_iter().flatten() {
+            if let Action::Command { command, .. } = action
+                && let Some(doubt) = program(command).and_then(|program| doubt_of_program(&program))
+            {
+                found.push(format!("{}: a recipe's command: {doubt}", provider.name));
+            }
+        }
+    }
+    found
+}
+
+/// One that only may be run cannot be looked at so.
+fn doubt_of_program(program: &Path) -> Option<Doubt> {
+    OwnFile::open(program).ok()?.doubt().cloned()
 }
 
 /// What the system would find and run.

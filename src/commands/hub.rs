@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    net::{SocketAddr, ToSocketAddrs as _},
+    io::ErrorKind,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
 };
 
@@ -13,6 +14,7 @@ use hub::{
     options::{DataDir, HubTimings, MachineOptions, PoolPolicy, Proxies, TlsFiles},
     origins::Origins,
 };
+use tokio::net::TcpSocket;
 
 use crate::{
     cli::{HubArgs, PoolsPolicy},
@@ -41,6 +43,7 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
              or put a TLS proxy in front and listen on 127.0.0.1"
         );
     }
+    let _held = hold_other_localhost(addr);
     announce_public(public.as_deref());
     notify::ready();
     let pulse = running.pulse();
@@ -123,7 +126,9 @@ fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .or_else(|| absolute("XDG_DATA_HOME").map(|data| data.join("virtual-llm")))
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share/virtual-llm")))
         .ok_or_else(|| {
-            Failure::usage("neither XDG_DATA_HOME nor HOME is set: choose a folder with --data-dir")
+            Failure::usage(
+                "neither XDG_DATA_HOME nor HOME is an absolute path: choose a folder with --data-dir",
+            )
         })
 }
 
@@ -131,6 +136,27 @@ fn refused_start(error: HubError) -> Failure {
     match error {
         HubError::Tls(..) | HubError::AdminToken(..) => Failure::usage(error),
         _ => Failure::failed(error),
+    }
+}
+
+/// Holds `[::1]` beside 127.0.0.1: `localhost` leads there first, and any user of this machine could listen there for tokens.
+/// Nobody is served at it: a caller is refused, and goes on to 127.0.0.1.
+fn hold_other_localhost(addr: SocketAddr) -> Option<TcpSocket> {
+    if addr.ip() != Ipv4Addr::LOCALHOST {
+        return None;
+    }
+    // Without IPv6 nobody can listen there.
+    let socket = TcpSocket::new_v6().ok()?;
+    match socket.bind((Ipv6Addr::LOCALHOST, addr.port()).into()) {
+        Ok(()) => Some(socket),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            log::warn!(
+                "another program has [::1]:{0}: `localhost:{0}` may lead there; use 127.0.0.1:{0}",
+                addr.port()
+            );
+            None
+        }
+        Err(_) => None,
     }
 }
 
@@ -152,6 +178,10 @@ fn announce(token: &AdminToken) {
         AdminToken::Environment => log::info!("admin token: the one in {ADMIN_TOKEN}"),
         AdminToken::Written(file) => log::info!("admin token: made one, in {}", file.display()),
         AdminToken::Kept(file) => log::info!("admin token: in {}", file.display()),
+        AdminToken::Away(file) => log::info!(
+            "admin token: the one made earlier, which is not in {} any more; write another one there to replace it",
+            file.display()
+        ),
         AdminToken::Shown(secret) => crate::output::note(format_args!("admin token: {}", secret.reveal())),
     }
 }

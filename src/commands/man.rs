@@ -1,8 +1,9 @@
 //! `man`: the manual pages, one a command, from the same words as `--help`.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,8 @@ use crate::{
 
 /// Writes the pages into `folder`.
 pub(crate) fn run(folder: &Path) -> Outcome {
-    fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    // Of a folder that others can write, such as `~/.local`, nothing is believed that is in it.
+    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| cannot(folder, &error))?;
     // Nobody looks up a page on `help`.
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();

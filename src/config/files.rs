@@ -1,13 +1,11 @@
 //! Reads the files of a person: JSON, of a sane size, and with a look at who else can read or write them.
 
 use std::{
-    fs::{self, DirBuilder},
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
-use own_files::OwnFile;
+use own_files::{Doubt, OwnFile, Place};
 use serde_json::Value;
 
 use crate::exit::{Failure, Outcome};
@@ -46,40 +44,43 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
     Ok(Some(JsonFile { value, file }))
 }
 
-/// As `write`, for what nobody else may have: not into a folder where others can put a file or a link.
+/// As `write`, for what nobody else may have: not where others can put a file or a link.
 pub(super) fn write_secret(path: &Path, value: &Value) -> Outcome {
-    let cannot =
-        |error: &io::Error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(error)));
-    make_folder(path).map_err(|error| cannot(&error))?;
-    match own_files::folder(folder_of(path)) {
-        Ok(None) => write(path, value),
-        Ok(Some(doubt)) => Err(cannot(&io::Error::from(&doubt))),
-        Err(error) => Err(cannot(&error)),
-    }
+    write_to(path, value, |_| true)
 }
 
-/// Writes a JSON file that only its owner can read, all at once: who reads it meanwhile sees the old or the new one.
+/// Writes a JSON file that only its owner can read, all at once: who reads it meanwhile sees the old or the new one. Through
+/// a link only if nobody else can have put it there: what it leads to would be lost.
 pub(crate) fn write(path: &Path, value: &Value) -> Outcome {
+    write_to(path, value, |place| place.is_linked)
+}
+
+/// Writes it where a link leads, so that a file kept elsewhere stays there; not where a doubt `counts`.
+fn write_to(path: &Path, value: &Value, counts: impl Fn(&Place) -> bool) -> Outcome {
     let cannot =
         |error: io::Error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error)));
-    // Where a link leads, so that a file kept elsewhere stays there.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    make_folder(path).map_err(cannot)?;
+    let doubted = |doubt: &Doubt| cannot(io::Error::from(doubt));
+    let folder = folder_of(path);
+    if !folder.is_dir()
+        && let Some(doubt) = own_files::make_folder(folder).map_err(cannot)?
+    {
+        return Err(doubted(&doubt));
+    }
+    let place = own_files::place(path).map_err(cannot)?;
+    if let Some(doubt) = place.doubt.as_ref().filter(|_| counts(&place)) {
+        return Err(doubted(doubt));
+    }
     let mut text = serde_json::to_string_pretty(value).map_err(|error| cannot(error.into()))?;
     text.push('\n');
     // tempfile makes it 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).map_err(cannot)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(&place.path)).map_err(cannot)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
-    file.persist(path).map_err(|error| cannot(error.error))?;
+    file.persist(&place.path).map_err(|error| cannot(error.error))?;
     Ok(())
 }
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))
 }
 
 /// serde's text without the position, which stands before it.

@@ -4,16 +4,19 @@ use std::io;
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
 };
 
-use super::{Reply, Request};
+use super::{Reply, Request, is_heard, is_ours};
 use crate::{config::Places, exit::Failure};
+
+/// Longest reply: the status of some thousand providers.
+const LONGEST_REPLY: u64 = 16 << 20;
 
 /// Whether a registrar of this home answers.
 pub(crate) fn is_answered(places: &Places) -> bool {
-    places.socket.as_ref().is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok())
+    places.socket.as_ref().is_some_and(|path| is_heard(path))
 }
 
 /// Asks the registrar of this home, and waits for its answer.
@@ -39,13 +42,16 @@ pub(crate) async fn ask(places: &Places, request: &Request) -> Result<Value, Fai
             )));
         }
     };
+    if !is_ours(&stream) {
+        return Err(Failure::failed(format!("{shown} is another user's: nothing was asked there")));
+    }
     let cut = |_| Failure::failed(format!("the registrar at {shown} hung up; its log says why"));
     let (input, mut output) = stream.into_split();
     let mut text = serde_json::to_string(request).map_err(anyhow::Error::from)?;
     text.push('\n');
     output.write_all(text.as_bytes()).await.map_err(cut)?;
     let mut line = String::new();
-    BufReader::new(input).read_line(&mut line).await.map_err(cut)?;
+    BufReader::new(input.take(LONGEST_REPLY)).read_line(&mut line).await.map_err(cut)?;
     match serde_json::from_str(&line) {
         Ok(Reply::Ok(value)) => Ok(value),
         Ok(Reply::Error(why)) => Err(Failure::failed(why)),

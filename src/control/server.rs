@@ -1,9 +1,9 @@
 //! The registrar's end of the socket.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
+    fs::{self, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Reply, Request};
+use super::{Reply, Request, is_heard, is_ours};
 
 /// Longest request: a name and a word.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -37,12 +37,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Opens the socket at `path`: for this user alone.
+    /// Opens the socket at `path`: for this user alone, and in a folder where nobody else can put one.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if let Some(folder) = path.parent()
+            && let Some(doubt) = own_files::make_folder(folder)?
+        {
+            return Err((&doubt).into());
         }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if is_heard(path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another registrar answers there"));
         }
         match fs::remove_file(path) {
@@ -82,12 +84,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(fs::remove_file(&self.path));
     }
-}
-
-/// The file's mode keeps others out; this does where a file system ignores modes.
-fn is_ours(stream: &UnixStream) -> bool {
-    let ours = nix::unistd::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
 }
 
 async fn converse(stream: UnixStream, registrar: &Registrar, reload: &Reload) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::support::backend::FakeBackend;
 use crate::support::process::{Home, Outcome};
 use crate::support::skipped;
 use crate::support::team::{ADMIN, free_port, start_hub, start_hub_with, start_registrar_with};
@@ -40,7 +41,7 @@ fn ways_to(home: &Home, text: &str) -> Vec<(PathBuf, &'static str)> {
     let below = make(folder.join("mine/below"), 0o600);
     set(below.parent().unwrap(), 0o700);
     symlink(&good, folder.join("link")).unwrap();
-    let own = make(home.path().join("safe/own"), 0o620);
+    let own = make(home.path().join("safe/own"), 0o622);
     let mut ways = vec![
         (make(folder.join("file"), 0o600), "chmod go-w "),
         (below, "chmod go-w "),
@@ -115,6 +116,9 @@ async fn a_program_of_a_recipe_that_others_could_have_written_is_a_warning() {
         let checked = home.run(&["check"]).await;
         let line = checked.stdout.lines().find(|line| line.contains(advice));
         assert!(line.is_some_and(|line| line.starts_with("warn")), "{program:?}: {checked:?}");
+        let registrar = home.start(&["publish"]);
+        registrar.logs(advice).await;
+        assert!(registrar.stderr().contains("a recipe's command"), "{}", registrar.stderr());
     }
 }
 
@@ -159,7 +163,92 @@ async fn a_token_is_not_written_into_a_folder_that_others_can_write() {
     assert!(!file.exists());
     set(&folder, 0o1777);
     let outcome = home.run(&[&words[..], &[file.to_str().unwrap()]].concat()).await;
-    assert_eq!(outcome.code(), 0, "in a sticky folder nobody takes it away: {outcome:?}");
+    assert_eq!(outcome.code(), 1, "in a sticky folder others can be first: {outcome:?}");
+    assert!(outcome.stderr.contains("choose a folder of your own") && !file.exists(), "{outcome:?}");
+    // Where a link leads counts, too.
+    set(&folder, 0o777);
+    let link = home.path().join("link");
+    symlink(&file, &link).unwrap();
+    let outcome = home.run(&[&words[..], &[link.to_str().unwrap()]].concat()).await;
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    assert!(!file.exists());
+    let kept = home.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink(kept.join("credentials"), &link).unwrap();
+    let outcome = home.run(&[&words[..], &[link.to_str().unwrap()]].concat()).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(kept.join("credentials").is_file() && link.is_symlink());
+}
+
+/// Nor does anything of ours replace a file through a stranger's link.
+#[actix_rt::test]
+async fn nothing_is_written_through_a_link_that_others_could_have_made() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("links of another user, which only root can make");
+    }
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    let sticky = open_folder(&home, "sticky");
+    set(&sticky, 0o1777);
+    let victim = home.write("victim", "{}");
+    let link = sticky.join("link.json");
+    symlink(&victim, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(STRANGER), None).unwrap();
+    let (token, link) = (home.write("token", ADMIN), link.to_str().unwrap());
+    let url = format!("http://127.0.0.1:{port}");
+    let login = ["login", &url, "--token-file", token.to_str().unwrap(), "--credentials", link];
+    let backend = FakeBackend::start();
+    let add = ["add", "--url", &backend.url(), "--yes", "--config", link];
+    for words in [&login[..], &add] {
+        let outcome = home.run(words).await;
+        assert_ne!(outcome.code(), 0, "{words:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(link), "{words:?}: {outcome:?}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "{}", "{words:?}");
+    }
+}
+
+/// What others wrote into a file does not outlive it, nor does what was allowed for another hub.
+#[actix_rt::test]
+async fn a_login_takes_over_nothing_that_was_said_by_others_or_of_another_hub() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    let token = home.write("token", ADMIN);
+    let url = format!("http://127.0.0.1:{port}");
+    let login = ["login", &url, "--token-file", token.to_str().unwrap()];
+    let file = home.mcpctl().join("credentials");
+    let before = json!({ "mcpdUrl": "http://192.0.2.2", "token": "old", "allowInsecure": true, "other": 1 });
+    for (mode, others_keys) in [(0o600, true), (0o602, false)] {
+        fs::create_dir_all(home.mcpctl()).unwrap();
+        fs::write(&file, before.to_string()).unwrap();
+        set(&file, mode);
+        let outcome = home.run(&login).await;
+        assert_eq!(outcome.code(), 0, "{outcome:?}");
+        let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        assert_eq!(written.get("allowInsecure"), None, "{written}");
+        assert_eq!(written.get("other").is_some(), others_keys, "{mode:o}: {written}");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    fs::write(&file, before.to_string()).unwrap();
+    let other = home.run(&["get", "llm", "--hub-url", "http://192.0.2.3"]).await;
+    assert_eq!(other.code(), 2, "what the file allows is for its own hub: {other:?}");
+    assert!(other.stderr.contains("plain http"), "{other:?}");
+}
+
+/// A token that a variable has is the one that is sent, and no other in its place.
+#[actix_rt::test]
+async fn a_refused_token_of_a_variable_is_not_replaced_by_the_files() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
+    let mut command = home.command(&["publish"]);
+    command.env("MCPD_TOKEN", "0123456789abcdef");
+    let registrar = crate::support::process::Process::new(command.spawn().unwrap());
+    assert_eq!(registrar.end().await.code(), 3, "it is refused");
 }
 
 /// Only the folder's and the links' owners count: its own mode is mended, as it always was.
@@ -191,10 +280,22 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
         folder
     };
     let mut bad: Vec<(PathBuf, String)> = Vec::new();
-    for mode in [0o770, 0o702, 0o777] {
+    let is_root = nix::unistd::geteuid().is_root();
+    // Another user may have a group of its own.
+    for mode in [0o770, 0o702, 0o777].into_iter().filter(|mode| is_root || mode & 0o002 != 0) {
         let data = folder(&format!("{mode:o}"));
         set(&data, mode);
         bad.push((data.clone(), format!("chmod go-w {}", data.display())));
+    }
+    // Whose sticky bit keeps our files ours, and lets others put a journal beside them.
+    let sticky = folder("sticky");
+    set(&sticky, 0o1777);
+    bad.push((sticky, "choose a folder of your own".to_owned()));
+    for name in ["hub.db", "hub.db-wal", "hub.db-journal", "hub.lock"] {
+        let file = folder(&format!("open-{name}")).join(name);
+        fs::write(&file, "").unwrap();
+        set(&file, 0o666);
+        bad.push((file.parent().unwrap().to_owned(), format!("chmod go-w {}", file.display())));
     }
     let below = open_folder(&home, "open").join("below");
     fs::create_dir(&below).unwrap();
@@ -202,12 +303,13 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
     bad.push((below, format!("chmod go-w {}", home.path().join("open").display())));
     let token = folder("token").join("admin-token");
     fs::write(&token, "0123456789abcdef\n").unwrap();
-    set(&token, 0o660);
+    set(&token, 0o662);
     bad.push((token.parent().unwrap().to_owned(), format!("chmod go-w {}", token.display())));
-    if nix::unistd::geteuid().is_root() {
+    if is_root {
         let foreign = folder("foreign");
         chown(&foreign, Some(STRANGER), None).unwrap();
-        bad.push((foreign.clone(), format!("chown -h 0 {}", foreign.display())));
+        bad.push((foreign.join("below/deep"), "run this as that user".to_owned()));
+        bad.push((foreign, "run this as that user".to_owned()));
         for name in ["admin-token", "hub.db", "hub.db-wal"] {
             let file = folder(&format!("with-{name}")).join(name);
             fs::write(&file, "").unwrap();
@@ -223,14 +325,36 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
         assert_eq!(outcome.code(), 1, "{data:?}: {outcome:?}");
         assert!(outcome.stderr.contains(&advice), "{data:?}: {outcome:?}");
     }
+    assert!(!home.path().join("foreign/below").exists(), "nothing is made in another's folder");
     let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
-    for (file, mode) in [(&cert, 0o646), (&key, 0o620)] {
+    for (file, mode) in [(&cert, 0o646), (&key, 0o602)] {
         set(file, mode);
         let tls = ["--in-memory", "--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
         let outcome = home.run(&[&listen[..], &tls].concat()).await;
         refused(&outcome, file, &format!("chmod go-w {}", file.display()));
         set(file, 0o600);
     }
+}
+
+/// Where `localhost` leads, too, nobody else waits for tokens while the hub runs.
+#[actix_rt::test]
+async fn a_hub_on_127_0_0_1_holds_the_other_localhost_or_warns() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return skipped("IPv6");
+    }
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    home.credentials(&format!("http://localhost:{port}"), ADMIN);
+    let asked = home.run(&["get", "llm"]).await;
+    assert_eq!(asked.code(), 0, "localhost leads to the hub: {asked:?}");
+    assert!(std::net::TcpListener::bind(("::1", port)).is_err(), "it is held");
+    hub.signal(nix::sys::signal::Signal::SIGTERM);
+    hub.end().await;
+    let _other = std::net::TcpListener::bind(("::1", port)).unwrap();
+    let hub = start_hub(&home, port);
+    hub.logs("another program has [::1]").await;
+    hub.logs("listens on").await;
 }
 
 #[actix_rt::test]

@@ -84,6 +84,25 @@ async fn a_registrar_with_nothing_to_publish_does_not_look_like_a_failed_service
     assert_eq!(registrar.end().await.code(), 0);
 }
 
+/// Whoever can write a unit, or a folder on the way to what is believed, runs what he likes as its owner.
+#[actix_rt::test]
+async fn what_is_installed_can_be_written_by_its_owner_alone_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = Home::new();
+    let man = home.path().join(".local/share/man/man1");
+    for words in [&["service", "install", "--manager", "systemd"][..], &["man", man.to_str().unwrap()]] {
+        let ran = Process::new(home.command_after("umask 000", words).spawn().unwrap()).end().await;
+        assert_eq!(ran.code(), 0, "{ran:?}");
+    }
+    let unit = home.path().join(".config/systemd/user/virtual-llm.service");
+    let ways = unit.ancestors().chain(man.ancestors());
+    for path in ways.filter(|path| path.starts_with(home.path()) && *path != home.path()) {
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o022, 0, "{path:?}: {mode:o}");
+    }
+}
+
 #[actix_rt::test]
 async fn service_install_writes_a_unit_of_this_user_and_says_how_to_start_it() {
     let home = Home::new();

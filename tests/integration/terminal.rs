@@ -165,6 +165,29 @@ async fn a_conversation_is_kept_privately_or_not_at_all() {
     assert!(kept.contains("good night") && !kept.contains("nor is"), "{kept}");
     assert_eq!(mode(&history), 0o600);
 
+    // In a file that others may have made nothing is kept, nor said to be saved.
+    let (loose, notes) = (home.path().join("loose"), home.path().join("notes"));
+    for (file, mode) in [(&loose, 0o666), (&notes, 0o644)] {
+        fs::write(file, "before").unwrap();
+        fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(&history, Permissions::from_mode(0o606)).unwrap();
+    let open = Terminal::start(&home, &["chat-llm", "echo"], 200);
+    open.shows("nothing is kept of what you type").await;
+    open.shows("> ").await;
+    open.types("a secret\r");
+    open.shows(" s]\n> ").await;
+    open.types(&format!("/save {}\r", loose.display()));
+    open.shows("loose`\n> ").await;
+    open.types(&format!("/save {}\r", notes.display()));
+    open.shows("(written to").await;
+    open.types("\u{4}");
+    assert!(open.end().await.0.success());
+    assert_eq!(fs::read_to_string(&history).unwrap(), kept);
+    assert_eq!(fs::read_to_string(&loose).unwrap(), "before");
+    assert!(fs::read_to_string(&notes).unwrap().contains("a secret"));
+    assert_eq!(mode(&notes), 0o600);
+
     fs::remove_file(&history).unwrap();
     let precious = home.path().join("precious");
     fs::write(&precious, "mine").unwrap();
@@ -173,15 +196,17 @@ async fn a_conversation_is_kept_privately_or_not_at_all() {
     let credentials = home.mcpctl().join("credentials");
     let written: serde_json::Value = serde_json::from_slice(&fs::read(&credentials).unwrap()).unwrap();
     fs::remove_file(credentials).unwrap();
-    fs::set_permissions(home.mcpctl(), Permissions::from_mode(0o777)).unwrap();
-    let mut command = home.command(&["chat-llm", "echo"]);
-    command.env("MCPD_URL", written["mcpdUrl"].as_str().unwrap()).env("MCPD_TOKEN", ADMIN);
-    let talk = Terminal::start_with(&mut command, 120);
-    talk.shows("nothing is kept of what you type").await;
-    talk.shows("> ").await;
-    talk.types("a word\r");
-    talk.shows(" s]\n> ").await;
-    talk.types("\u{4}");
-    assert!(talk.end().await.0.success());
-    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    for mode in [0o777, 0o1777] {
+        fs::set_permissions(home.mcpctl(), Permissions::from_mode(mode)).unwrap();
+        let mut command = home.command(&["chat-llm", "echo"]);
+        command.env("MCPD_URL", written["mcpdUrl"].as_str().unwrap()).env("MCPD_TOKEN", ADMIN);
+        let talk = Terminal::start_with(&mut command, 120);
+        talk.shows("nothing is kept of what you type").await;
+        talk.shows("> ").await;
+        talk.types("a word\r");
+        talk.shows(" s]\n> ").await;
+        talk.types("\u{4}");
+        assert!(talk.end().await.0.success());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    }
 }

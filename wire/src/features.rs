@@ -107,10 +107,16 @@ pub struct Hello {
     pub stream_id: Option<String>,
 }
 
+/// Longest stream id that is kept, as that of a session is; a longer one counts as none.
+const LONGEST_STREAM_ID: usize = 256;
+
 impl Hello {
     /// Reads a hello's data; anything unexpected is a classic hub's.
     pub fn parse(data: &str) -> Self {
-        serde_json::from_str(data).unwrap_or_default()
+        let mut hello: Self = serde_json::from_str(data).unwrap_or_default();
+        // It is sent back in each heartbeat.
+        hello.stream_id = hello.stream_id.filter(|id| id.len() <= LONGEST_STREAM_ID);
+        hello
     }
 
     /// The features named, as a set.
@@ -133,6 +139,16 @@ mod tests {
     }
 
     /// F89: only what both sides name is on.
+    #[test]
+    fn a_stream_id_that_is_longer_than_any_id_counts_as_none() {
+        for (length, is_kept) in [(0, true), (256, true), (257, false), (1 << 20, false)] {
+            let id = "x".repeat(length);
+            let hello = Hello::parse(&format!(r#"{{"features":["cancel"],"streamId":"{id}"}}"#));
+            assert_eq!(hello.stream_id.is_some(), is_kept, "{length}");
+            assert!(hello.features().has(Feature::Cancel), "the rest is read");
+        }
+    }
+
     #[test]
     fn an_unknown_feature_is_ignored_and_a_classic_hello_negotiates_nothing() {
         assert_eq!(

@@ -32,7 +32,7 @@ pub struct Locked {
 
 impl SessionLock {
     /// Locks `<session-file>.lock`. `Ok(None)` where there can be no lock file: that is a warning, for a read-only
-    /// home must not keep anybody from publishing.
+    /// home must not keep anybody from publishing, nor may a lock that others hold.
     pub fn take(session_file: &Path) -> Result<Option<Self>, Locked> {
         let path = lock_path(session_file);
         let opened = make_folder(&path).and_then(|()| {
@@ -41,7 +41,11 @@ impl SessionLock {
             let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
             options.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags).open(&path)
         });
-        let file = match opened {
+        let judged = opened.and_then(|file| match own_files::doubt_of(&file, &path)? {
+            Some(doubt) => Err(io::Error::from(&doubt)),
+            None => Ok(file),
+        });
+        let file = match judged {
             Ok(file) => file,
             Err(error) => {
                 log::warn!("cannot lock {}: {error}; a second registrar would go unnoticed", path.display());

@@ -326,6 +326,24 @@ fn a_session_file_is_replaced_in_one_step_whatever_stood_there() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
+/// A lock that others could have made, and hold, keeps nobody from publishing.
+#[test]
+fn a_lock_of_others_is_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    let lock = folder.path().join("provider-session.lock");
+    std::fs::write(&lock, "").unwrap();
+    std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let held = nix::fcntl::Flock::lock(
+        std::fs::File::open(&lock).unwrap(),
+        nix::fcntl::FlockArg::LockExclusiveNonblock,
+    );
+    assert!(matches!(file::SessionLock::take(&path), Ok(None)));
+    drop(held);
+}
+
 /// F57: a second registrar on one session file is refused by the lock.
 #[test]
 fn a_second_registrar_is_refused_with_the_name_of_the_lock_until_the_first_has_ended() {

@@ -22,8 +22,10 @@ pub enum AdminToken {
     Environment,
     /// Made just now, in this file.
     Written(PathBuf),
-    /// Made earlier, in this file if nobody took it away.
+    /// Made earlier, in this file.
     Kept(PathBuf),
+    /// Made earlier, and taken out of this file.
+    Away(PathBuf),
     /// Made just now, written nowhere: print it.
     Shown(TokenSecret),
 }
@@ -47,25 +49,20 @@ pub async fn admin_token(
     };
     let file = dir.admin_token_file();
     let kept = stored.iter().find(|token| token.id == BOOTSTRAP);
-    let in_file =
-        match dir.read_admin_token()? {
-            None => None,
-            // A file that somebody wrote is not overwritten.
-            Some(text) => {
-                Some(TokenSecret::parse(&text).ok_or_else(|| {
-                    StoreError::Unusable {
+    let in_file = match dir.read_admin_token()? {
+        None => None,
+        // A file that somebody wrote is not overwritten.
+        Some(text) => Some(TokenSecret::written(&text).map_err(|why| StoreError::Unusable {
             path: file.clone(),
-            cause: "it holds no token: write one line of visible ASCII characters, or remove the file".into(),
-        }
-                })?)
-            }
-        };
+            cause: format!("it holds no admin token: {why}; write one line, or remove the file"),
+        })?),
+    };
     let (told, secret) = match (in_file, kept) {
         // The file has what we know (revoked or not), or was taken to a safer place.
         (Some(secret), Some(kept)) if secret.hash() == kept.hash => {
             return Ok((AdminToken::Kept(file), None));
         }
-        (None, Some(kept)) if kept.revoked_at.is_none() => return Ok((AdminToken::Kept(file), None)),
+        (None, Some(kept)) if kept.revoked_at.is_none() => return Ok((AdminToken::Away(file), None)),
         // The operator put another one there, or the database is new.
         (Some(secret), _) => (AdminToken::Kept(file), secret),
         (None, _) => {

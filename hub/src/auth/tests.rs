@@ -150,13 +150,14 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
     let (tokens, _) = start(&dir, &store, None).await;
     assert!(works(&tokens, &first) && !works(&tokens, given));
 
-    std::fs::write(dir.admin_token_file(), "mine\r\n").unwrap();
+    std::fs::write(dir.admin_token_file(), "mine-0123456789abcdef\r\n").unwrap();
     let (tokens, _) = start(&dir, &store, None).await;
-    assert!(works(&tokens, "mine") && !works(&tokens, &first));
+    assert!(works(&tokens, "mine-0123456789abcdef") && !works(&tokens, &first));
 
     std::fs::remove_file(dir.admin_token_file()).unwrap();
-    let (tokens, _) = start(&dir, &store, None).await;
-    assert!(works(&tokens, "mine"), "taken to a safer place, not lost");
+    let (tokens, told) = start(&dir, &store, None).await;
+    assert!(works(&tokens, "mine-0123456789abcdef"), "taken to a safer place, not lost");
+    assert_eq!(told, AdminToken::Away(dir.admin_token_file()));
     tokens.create(NewToken { role: Role::Admin, ..member("ops") }).await.unwrap();
     tokens.revoke("bootstrap").await.unwrap();
     let (tokens, told) = start(&dir, &store, None).await;

@@ -1,8 +1,8 @@
 //! The hub's directory: private files in it, and one hub at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -22,11 +22,11 @@ pub struct HubDir {
 
 impl HubDir {
     /// Makes `path` (0700) where it is missing and takes its lock. A folder that others can write, or files in it that are
-    /// others', are refused: the rows, the tokens and the keys in it would be theirs to change.
+    /// others', are refused: the rows, the tokens and the keys in it would be theirs to change. So is one with the sticky
+    /// bit: `SQLite` would roll back a journal that others put beside its file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| unusable(path, &error);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        if let Some(doubt) = own_files::folder(path).map_err(unusable)? {
+        if let Some(doubt) = own_files::make_folder(path).map_err(unusable)? {
             return Err(unusable(io::Error::from(&doubt)));
         }
         let lock =
@@ -85,17 +85,18 @@ impl HubDir {
     }
 }
 
-/// A file of ours that only its owner may read, and whose owner we are or root is, never through a link that somebody put there.
+/// A file of ours that only its owner may read, and whose owner we are or root is, never through a link that somebody put
+/// there. One that others can write is refused: what is in it may be theirs.
 fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
     let mut open = || -> io::Result<File> {
         let file = options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+        if let Some(doubt) = own_files::doubt_of(&file, path)? {
+            return Err(io::Error::from(&doubt));
+        }
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
-        match own_files::doubt_of(&file, path)? {
-            Some(doubt) => Err(io::Error::from(&doubt)),
-            None => Ok(file),
-        }
+        Ok(file)
     };
     open().map_err(|error| unusable(path, &error))
 }

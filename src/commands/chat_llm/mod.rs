@@ -5,18 +5,19 @@ mod repl;
 mod screen;
 
 use std::{
-    io::{IsTerminal as _, Read as _},
+    io::{self, IsTerminal as _, Read as _},
     path::PathBuf,
 };
 
 use actix_web::http::Method;
+use own_files::OwnFile;
 use serde_json::{Value, json};
 
 use crate::{
     chat::{self, Manner},
     cli::{ChatArgs, Global},
     client::HubClient,
-    config::Places,
+    config::{Places, plain},
     exit::{Failure, Outcome},
     output,
     signals::Signals,
@@ -44,20 +45,25 @@ pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> O
     super::briefly(signals, once(&hub, args, message)).await
 }
 
-/// Where what is typed is kept, if it is: not in a folder where others could put a link to another file.
+/// Where what is typed is kept, if it is: not in a folder where others could put a link to another file, nor in a file that
+/// others can read or have made.
 fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure> {
     if args.no_history || !Prompt::is_terminal() {
         return Ok(None);
     }
     let home = Places::find(global)?.home;
-    match own_files::folder(&home) {
-        Ok(None) => Ok(Some(home.join("chat-history"))),
-        Ok(Some(doubt)) => {
-            output::note(format!("nothing is kept of what you type: {doubt}"));
-            Ok(None)
-        }
-        Err(_) => Ok(None),
-    }
+    let file = home.join("chat-history");
+    let why = match own_files::folder(&home) {
+        Ok(None) => match OwnFile::open(&file).and_then(OwnFile::trusted) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => plain(&error),
+            _ => return Ok(Some(file)),
+        },
+        Ok(Some(doubt)) => doubt.to_string(),
+        // No folder yet, or one that cannot be used: other commands say so.
+        Err(_) => return Ok(None),
+    };
+    output::note(format!("nothing is kept of what you type: {why}"));
+    Ok(None)
 }
 
 async fn once(hub: &HubClient, args: &ChatArgs, message: &str) -> Outcome {

@@ -1,6 +1,11 @@
 //! The conversation: says what the person types with all that was said before, and shows the answer as it comes.
 
-use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use serde_json::{Value, json};
 
@@ -185,11 +190,22 @@ impl<'a> Conversation<'a> {
             };
             self.all().iter().map(said).collect::<Vec<_>>().join("\n")
         };
-        // What is said to a model is nobody else's business.
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        file.and_then(|mut file| file.write_all(text.as_bytes()))
+        write_private(path, &text)
             .map_err(|error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error))))
     }
+}
+
+/// Writes what is nobody else's business: a file is, or becomes, readable by its owner alone, and one of others is refused.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        if let Some(doubt) = own_files::doubt_of(&file, path)? {
+            return Err((&doubt).into());
+        }
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(0)?;
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// The status line: for a person at a terminal.

@@ -38,6 +38,9 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
         notify::ready();
         return Ok(());
     }
+    for warning in super::check::doubtful_programs(&published.providers) {
+        log::warn!("{}", output::printable(&warning));
+    }
     let hub = config::hub(global, &places)?;
     let url = hub.url.clone();
     refuse_agents_without_llm(&published, global, &places).await?;
@@ -105,8 +108,12 @@ impl Running {
         }
         let (llms, agents) = (published.providers.len(), published.agents.len());
         log::info!("configuration read again: {llms} LLMs and {agents} agents to publish");
+        let programs = super::check::doubtful_programs(&published.providers);
+        for warning in &programs {
+            log::warn!("{}", output::printable(warning));
+        }
         let mut answer = marks.changes(&published.marks);
-        answer["warnings"] = json!(published.warnings);
+        answer["warnings"] = json!(published.warnings.iter().chain(&programs).collect::<Vec<_>>());
         *marks = published.marks;
         let providers = published.providers.clone();
         self.registrar.reload(published.providers, published.agents);

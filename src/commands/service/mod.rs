@@ -6,7 +6,10 @@ mod systemd;
 mod tests;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -133,9 +136,18 @@ fn write(service: &Service, force: bool) -> Outcome {
         )));
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(cannot)?;
+        // Whoever can write a unit runs commands as its user: whatever the umask, others only read.
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(cannot)?;
     }
-    fs::write(path, &service.text).map_err(cannot)
+    let place = own_files::place(path).map_err(cannot)?;
+    if let Some(doubt) = place.doubt.as_ref().filter(|_| place.is_linked) {
+        return Err(cannot(doubt.into()));
+    }
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path).map_err(cannot)?;
+    let mode = file.metadata().map_err(cannot)?.permissions().mode();
+    file.set_permissions(Permissions::from_mode(mode & 0o755)).map_err(cannot)?;
+    file.write_all(service.text.as_bytes()).map_err(cannot)
 }
 
 /// The folder of a person's own service files.
