@@ -226,6 +226,8 @@ impl Store for SqliteStore {
 impl Drop for SqliteStore {
     /// Waits until all that was given is written.
     fn drop(&mut self) {
+        // The writer's connection is the last to close: that one folds the log into the file.
+        self.searches = None;
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A panic in the thread was reported by the panic hook; there is nobody left to tell.

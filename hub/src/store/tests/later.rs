@@ -95,3 +95,14 @@ async fn a_commit_is_bounded_in_bytes() {
     let (_, before) = futures_util::join!(large, small);
     assert!(before < LARGE / 2, "{before} of {LARGE}");
 }
+
+/// A store that has ended leaves no log beside its file, and with it nothing that was erased.
+#[tokio::test]
+async fn a_store_that_has_ended_leaves_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.write(vec![Change::Audit(audit("t"))]).await.unwrap();
+    assert_eq!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().len(), 1);
+    drop(store);
+    assert!(!dir.path().join("hub.db-wal").exists());
+}
