@@ -159,7 +159,9 @@ fn own(runner: &[&str], home: &TempDir) -> Command {
 
 fn hub(runner: &[&str], home: &TempDir, port: u16) -> Running {
     let data: PathBuf = home.path().join("hub");
-    Running::start(own(runner, home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data))
+    Running::start(
+        own(runner, home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data),
+    )
 }
 
 fn free_port() -> u16 {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use wire::json::{JsonError, Object, quote};
+use wire::json::{JsonError, Object, folds, quote};
 use wire::row::Status;
 use wire::task::Endpoint;
 
@@ -64,8 +64,8 @@ pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String,
         return Ok(object.to_string());
     }
     let params = agent.default_params.as_deref().map(|params| Object::parse(params.get())).transpose()?;
-    object
-        .set_defaults(params.iter().flat_map(Object::members).filter(|(key, _)| !NOT_DEFAULTS.contains(key)));
+    let may_default = |key: &str| !NOT_DEFAULTS.iter().any(|not| folds(key, not));
+    object.set_defaults(params.iter().flat_map(Object::members).filter(|(key, _)| may_default(key)));
     let Some(prompt) = agent.system_prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
         return Ok(object.to_string());
     };

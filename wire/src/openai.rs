@@ -6,12 +6,10 @@ use serde_json::value::RawValue;
 use crate::json::{JsonError, Object, member, quote, unquote};
 
 /// The request that goes to the backend (SPEC.md section 3.3): `model` becomes `model` when one is given, `stream`
-/// follows `streaming`, and without streaming `stream_options` goes. All other members keep their value.
+/// follows `streaming`, and without streaming `stream_options` goes. So does what some backends take for one of these
+/// ([`folds`](crate::json::folds)). All other members keep their value.
 pub fn backend_request(request: &str, model: Option<&str>, streaming: bool) -> Result<String, JsonError> {
-    let mut object = Object::parse(request)?;
-    if let Some(model) = model {
-        object.set("model", quote(model));
-    }
+    let mut object = named(request, model)?;
     if streaming {
         object.set("stream", "true");
     } else {
@@ -23,13 +21,22 @@ pub fn backend_request(request: &str, model: Option<&str>, streaming: bool) -> R
 
 /// As [`backend_request`], for an endpoint that knows no streaming: `stream` and `stream_options` go.
 pub fn unstreamed_request(request: &str, model: Option<&str>) -> Result<String, JsonError> {
-    let mut object = Object::parse(request)?;
-    if let Some(model) = model {
-        object.set("model", quote(model));
-    }
+    let mut object = named(request, model)?;
     object.remove("stream");
     object.remove("stream_options");
     Ok(object.to_string())
+}
+
+/// The request with `model`, and without a second word on it or on streaming.
+fn named<'a>(request: &'a str, model: Option<&str>) -> Result<Object<'a>, JsonError> {
+    let mut object = Object::parse(request)?;
+    if let Some(model) = model {
+        object.set("model", quote(model));
+        object.remove_odd("model");
+    }
+    object.remove_odd("stream");
+    object.remove_odd("stream_options");
+    Ok(object)
 }
 
 /// A whole `chat.completion` as the one `chat.completion.chunk` that says the same: `message` becomes `delta`, tool
@@ -83,7 +90,7 @@ pub struct Usage {
 pub fn usage(body: &str) -> Option<Usage> {
     // Most chunks have none: a search is cheaper than a parse.
     memchr::memmem::find(body.as_bytes(), b"\"usage\"")?;
-    let usage = member(body, "usage").filter(|usage| *usage != "null")?;
+    let usage = member(body, "usage").filter(|usage| usage.starts_with('{'))?;
     let number = |keys: [&str; 2]| keys.iter().find_map(|key| member(usage, key)?.parse().ok());
     Some(Usage {
         input: number(["prompt_tokens", "input_tokens"]),
@@ -184,6 +191,25 @@ mod tests {
         );
     }
 
+    /// Go's reader takes `Model` for `model`, and the last of them.
+    #[test]
+    fn nothing_goes_on_that_some_backends_take_for_the_model_or_for_a_stream() {
+        for odd in
+            ["Model", "MODEL", r"\u004dodel", "STREAM", "\u{17f}tream", r"\u017ftream", "Stream_options"]
+        {
+            let request = format!(r#"{{"model":"x","{odd}":"other","models":1,"n":2}}"#);
+            assert_eq!(
+                backend_request(&request, Some("m"), false).unwrap(),
+                r#"{"model":"m","models":1,"n":2,"stream":false}"#
+            );
+            let plain = r#"{"model":"m","models":1,"n":2}"#;
+            assert_eq!(unstreamed_request(&request, Some("m")).unwrap(), plain, "{odd}");
+        }
+        // A caller who may choose the model chooses it in any letters.
+        let own = r#"{"model":"x","Model":"y","n":1}"#;
+        assert_eq!(unstreamed_request(own, None).unwrap(), own);
+    }
+
     #[test]
     fn a_whole_completion_becomes_one_chunk_with_indexed_tool_calls() {
         let whole = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"a"},{"id":"b"}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3}}"#;
@@ -194,11 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_read_in_both_dialects_and_a_null_is_none() {
+    fn usage_is_read_in_both_dialects_and_what_is_no_object_is_none() {
         let both = Some(Usage { input: Some(3), output: Some(4) });
         assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#), both);
         assert_eq!(usage(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), both);
-        assert_eq!(usage(r#"{"usage":null}"#), None);
+        for other in ["null", "5", "[]", r#""x""#] {
+            assert_eq!(usage(&format!(r#"{{"usage":{other}}}"#)), None, "{other}");
+        }
         assert_eq!(usage(r#"{"choices":[]}"#), None);
     }
 

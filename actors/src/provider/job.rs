@@ -178,8 +178,14 @@ impl Job {
         }
         let reach = Reach::of(request);
         let reach = reach.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
-        match &reach.refused {
-            None => Ok(reach.without_tools(request).map_or(Cow::Borrowed(request), Cow::Owned)),
+        match reach.refused(&reach) {
+            None => {
+                // Any other endpoint is refused when the request is made.
+                let endpoint = Endpoint::parse(self.task.endpoint.as_deref());
+                let edits = endpoint.map(|endpoint| reach.edits(&reach, request, endpoint));
+                let edits = edits.filter(|edits| !edits.is_empty());
+                Ok(edits.map_or(Cow::Borrowed(request), |edits| Cow::Owned(edits.applied(request))))
+            }
             Some(refused) => {
                 let (param, text) =
                     (Some(refused.param.as_str()), refused.text(self.config.wire_name.as_str()));

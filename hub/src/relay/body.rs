@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{quote, reaching_spans};
-use wire::reach::Reach;
+use wire::json::{JsonError, quote, reaching_spans};
+use wire::reach::{Edits, Reach};
 use wire::task::Endpoint;
 
 use crate::error::ApiError;
@@ -26,8 +26,8 @@ pub struct RequestBody {
     models: Vec<Range<usize>>,
     /// The value of the last `stream`.
     stream: Option<Range<usize>>,
-    /// What it asks for beyond an answer, if anything.
-    reach: Option<Arc<Reach>>,
+    /// What it asks for beyond an answer.
+    reach: Arc<Reach>,
     /// The agent whose words are in it.
     agent: Option<Arc<ByAgent>>,
 }
@@ -36,7 +36,7 @@ pub struct RequestBody {
 struct ByAgent {
     owner: UserId,
     /// What the request asked for before it had that part.
-    asked: Option<Arc<Reach>>,
+    asked: Arc<Reach>,
 }
 
 /// A prompt is nobody's to print.
@@ -52,13 +52,16 @@ impl RequestBody {
         if std::str::from_utf8(&text).is_err() {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
-        let ([models, mut streams], reach) = reaching_spans(&mut text, ["model", "stream"])
-            .map_err(|error| ApiError::bad_request(format!("the request's body is {error}")))?;
+        let found = reaching_spans(&mut text, ["model", "stream", "stream_options"]);
+        let ([models, mut streams, _], reach) = found.map_err(|error| {
+            let refusal = ApiError::bad_request(format!("the request's body is {error}"));
+            if let JsonError::OddKey(_, key) = error { refusal.about(key) } else { refusal }
+        })?;
         if models.len() > MOST_MODELS {
             let text = format!("the request's body has 'model' more than {MOST_MODELS} times");
             return Err(ApiError::bad_request(text));
         }
-        let reach = (!reach.is_plain()).then(|| Arc::new(reach));
+        let reach = Arc::new(reach);
         Ok(Self { text: text.into(), models, stream: streams.pop(), reach, agent: None })
     }
 
@@ -68,40 +71,55 @@ impl RequestBody {
         Self { agent: Some(Arc::new(ByAgent { owner, asked: asked.reach.clone() })), ..self }
     }
 
-    /// What it asks for beyond an answer that a row of `owner` gives to its owner only, where `user` calls: what an
-    /// agent of the row's owner adds is its owner's word, what another's adds is not the caller's.
-    fn reach_of(&self, user: &str, owner: &str) -> Option<&Reach> {
-        let reach = match &self.agent {
-            Some(agent) if agent.owner != owner => &self.reach,
-            _ if user == owner => return None,
-            Some(agent) => &agent.asked,
-            None => &self.reach,
-        };
-        reach.as_deref()
+    /// What `user` asks of it that only the owner of the row may, or who that owner lets: what an agent of the row's owner
+    /// adds is its owner's word, what another's adds is not the caller's. `None` where all of it may be asked.
+    fn asked(&self, user: &str, candidate: &Candidate) -> Option<&Reach> {
+        let owner = candidate.owner.as_str();
+        if candidate.backend_for == BackendFor::All {
+            return None;
+        }
+        match &self.agent {
+            Some(agent) if agent.owner != owner => Some(&self.reach),
+            _ if user == owner => None,
+            Some(agent) => Some(&agent.asked),
+            None => Some(&self.reach),
+        }
     }
 
     /// Why it may not go to the row that was chosen.
     pub fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
-        let reach =
-            self.reach_of(user, &candidate.owner).filter(|_| candidate.backend_for == BackendFor::Owner)?;
-        let refused = reach.refused.as_ref()?;
+        let refused = self.reach.refused(self.asked(user, candidate)?)?;
         Some(ApiError::bad_request(refused.text(candidate.shown())).about(&refused.param))
     }
 
-    /// What of it goes to that row: without the tools that run there, and that it can do without.
-    pub(super) async fn for_row(&self, user: &str, candidate: &Candidate) -> Result<Cow<'_, Self>, ApiError> {
+    /// What of it goes to that row, for `endpoint`: with what others than its owner do not get changed.
+    pub(super) async fn for_row(
+        &self,
+        user: &str,
+        candidate: &Candidate,
+        endpoint: Endpoint,
+    ) -> Result<Cow<'_, Self>, ApiError> {
         if let Some(error) = self.refused_by(user, candidate) {
             return Err(error);
         }
-        if candidate.backend_for == BackendFor::All || self.reach_of(user, &candidate.owner).is_none() {
+        let Some(asked) = self.asked(user, candidate) else { return Ok(Cow::Borrowed(self)) };
+        let edits = self.reach.edits(asked, self.as_str(), endpoint);
+        if edits.is_empty() {
             return Ok(Cow::Borrowed(self));
         }
         let whole = self.clone();
-        let rest = heavy(self.size(), move || {
-            let less = whole.reach.as_ref().and_then(|reach| reach.without_tools(whole.as_str()));
-            less.map(|text| Self::parse(text.into())).transpose()
-        });
-        Ok(rest.await?.map_or(Cow::Borrowed(self), Cow::Owned))
+        heavy(self.size(), move || Ok(Cow::Owned(whole.edited(&edits)))).await
+    }
+
+    /// The request with these changes. It asks for nothing that it should not.
+    fn edited(&self, edits: &Edits) -> Self {
+        Self {
+            text: edits.applied(self.as_str()).into(),
+            models: self.models.iter().map(|span| edits.moved(span)).collect(),
+            stream: self.stream.as_ref().map(|span| edits.moved(span)),
+            reach: Arc::default(),
+            agent: None,
+        }
     }
 
     /// Its size in bytes.

@@ -248,7 +248,7 @@ pub(crate) async fn try_one(
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     let model = request.set_model.then_some(candidate.model.as_str());
-    let body = request.body.for_row(&request.caller.user, candidate).await?;
+    let body = request.body.for_row(&request.caller.user, candidate, endpoint).await?;
     let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
     let send = |attempt: &Attempt| attempt.send(candidate, &work);
     let (mut attempt, lane) =

@@ -158,7 +158,94 @@ async fn an_agents_parameters_are_its_owners_word() {
     hub.stop().await;
 }
 
-/// Requests as agents send them: they pass, and a search that Codex offers with each of them is left out.
+/// Some backends take `Model` for `model`, and of the two the last: nobody sends both, whosever the row is.
+#[actix_rt::test]
+async fn a_key_that_some_backends_take_for_the_model_is_refused_in_words() {
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let _publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
+    for (odd, key) in [
+        ("Model", "model"),
+        (r"\u004dODEL", "model"),
+        ("STREAM", "stream"),
+        (r"\u017ftream", "stream"),
+        ("Stream_Options", "stream_options"),
+    ] {
+        let body = format!(r#"{{"model":"a","messages":[],"input":"x","{odd}":null}}"#);
+        for path in ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"] {
+            let (status, answer) = hub.ask_as(&alice, "POST", path).body(body.clone()).json().await;
+            assert_eq!((status, &answer["error"]["param"]), (400, &json!(key)), "{path} {body}: {answer}");
+            assert!(
+                answer["error"]["message"].as_str().unwrap().contains(&format!("write '{key}'")),
+                "{answer}"
+            );
+        }
+        let durable = format!(r#"{{"llm":"a","request":{body}}}"#);
+        assert_eq!(hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(durable).send().await.0, 400);
+    }
+    // Names that an agent's owner has for other things are no caller's fault.
+    let agent =
+        json!({ "name": "g", "llmName": "a", "defaultParams": { "Model": "x", "STREAM": true, "seed": 1 } });
+    assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    hub.stop().await;
+}
+
+/// What others send to the responses API is kept nowhere; an owner's request goes as it is.
+#[actix_rt::test]
+async fn an_answer_to_others_is_not_kept() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut open = provider("open");
+    open["allowRemoteUrls"] = true.into();
+    let mut publisher =
+        Publisher::start(&hub, &alice, &[provider("a"), open], Some("cancel, endpoints")).await;
+    let agent = json!({ "name": "keeps", "llmName": "a", "visibility": "public", "defaultParams": { "store": true } });
+    assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    let asked = |model: &str| json!({ "input": "x", "model": model, "stream": false });
+    for (token, model, store) in [
+        (&bob, "a", json!(false)),
+        (&alice, "a", Value::Null),
+        (&bob, "open", Value::Null),
+        (&bob, "keeps", json!(true)),
+    ] {
+        let task = served(&hub, &mut publisher, ask(&hub, token, "/v1/responses", &asked(model))).await;
+        assert_eq!(task["request"]["store"], store, "{model}");
+        let row = if model == "open" { "model-of-open" } else { "model-of-a" };
+        assert_eq!((&task["request"]["model"], &task["request"]["stream"]), (&json!(row), &json!(false)));
+    }
+    let mut null = asked("a");
+    null["store"] = Value::Null;
+    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/responses", &null)).await;
+    assert_eq!(task["request"]["store"], false);
+    hub.stop().await;
+}
+
+/// A search that would be left out of a stranger's request is not smuggled in by an agent that has a tool called.
+#[actix_rt::test]
+async fn an_agent_that_has_a_tool_called_gets_no_tool_of_the_server() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
+    for (name, choice) in [("forced", "required"), ("free", "auto")] {
+        let agent = json!({ "name": name, "llmName": "a", "visibility": "public", "defaultParams": { "tool_choice": choice } });
+        assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    }
+    let tools = |model: &str| {
+        let function = json!({ "type": "function", "function": { "name": "f" } });
+        json!({ "model": model, "messages": [], "stream": false, "tools": [ { "type": "web_search" }, function ] })
+    };
+    let (status, answer) = ask(&hub, &bob, "/v1/chat/completions", &tools("forced")).json().await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")), "{answer}");
+    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/chat/completions", &tools("free"))).await;
+    assert_eq!(task["request"]["tools"], json!([tools("")["tools"][1]]));
+    let task =
+        served(&hub, &mut publisher, ask(&hub, &alice, "/v1/chat/completions", &tools("forced"))).await;
+    assert_eq!(task["request"]["tools"], tools("")["tools"]);
+    hub.stop().await;
+}
+
+/// Requests as agents send them: they pass, and a search that Codex offers with each of them is left out. The AI SDK sends
+/// the items themselves where its option `store` is false.
 #[actix_rt::test]
 async fn coding_agents_go_on_working_at_others_rows() {
     let hub = hub().await;
@@ -172,6 +259,18 @@ async fn coding_agents_go_on_working_at_others_rows() {
         let mut request: Value = serde_json::from_str(recorded).unwrap();
         request["model"] = "m".into();
         request["stream"] = false.into();
+        if let Some(kept) = request["input"]
+            .as_array()
+            .and_then(|items| items.iter().position(|item| item["type"] == "item_reference"))
+        {
+            let (status, answer) = ask(&hub, &bob, path, &request).json().await;
+            assert_eq!(status, 400, "{answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains("store: false"), "{answer}");
+            served(&hub, &mut publisher, ask(&hub, &alice, path, &request)).await;
+            let text = json!([ { "type": "output_text", "text": "hello" } ]);
+            request["input"][kept] = json!({ "role": "assistant", "content": text });
+            request["store"] = false.into();
+        }
         let task = served(&hub, &mut publisher, ask(&hub, &bob, path, &request)).await;
         let kinds = |of: &Value| {
             let tools = of["tools"].as_array().unwrap().clone();

@@ -4,12 +4,14 @@
 //! reader's stack or break an SSE event. [`compact`] and [`spans`] close both.
 
 mod compact;
+pub(crate) mod letters;
 mod object;
 pub(crate) mod scan;
 mod spans;
 mod unquote;
 
 pub use compact::{compact, compact_into};
+pub use letters::folds;
 pub use object::Object;
 pub use scan::{MAX_DEPTH, MAX_MEMBERS};
 pub use spans::{Spans, member, reaching_spans, spans};
@@ -30,6 +32,9 @@ pub enum JsonError {
     /// Valid JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
+    /// A key at this byte offset that readers take for the named one which do not tell capitals from small letters.
+    #[error("JSON with a member, at byte {0}, that some servers take for '{1}': write '{1}'")]
+    OddKey(usize, &'static str),
 }
 
 /// `text` as a JSON string literal.

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{JsonError, quote};
+use super::{JsonError, folds, quote};
 
 /// The members of one JSON object, in order, duplicates included; values as JSON text.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +92,11 @@ impl<'a> Object<'a> {
     /// Takes away every member `key`.
     pub fn remove(&mut self, key: &str) {
         self.members.retain(|(name, _)| name != key);
+    }
+
+    /// Takes away every member that is not `key`, and that some readers take for it ([`folds`]).
+    pub fn remove_odd(&mut self, key: &str) {
+        self.members.retain(|(name, _)| name == key || !folds(name, key));
     }
 
     /// Renames every member `from`.

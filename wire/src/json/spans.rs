@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::JsonError;
+use super::letters::{fold, letters};
 use super::scan::{MAX_MEMBERS, Source, scan};
 use crate::reach::{Look, Reach};
 
@@ -18,28 +19,23 @@ pub type Spans = Vec<Range<usize>>;
 /// [`MAX_MEMBERS`](super::MAX_MEMBERS) members in all; whether it is UTF-8 is its owner's to
 /// check. After an error some line breaks may be spaces already.
 pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans; N], JsonError> {
-    members(text, keys, None).map(|(found, _)| found)
+    let mut members = Members::new(text, keys, None);
+    members.read()?;
+    Ok(members.found)
 }
 
-/// As [`spans`], and what the request in `text` asks for beyond an answer, in the same pass.
+/// As [`spans`], and what the request in `text` asks for beyond an answer, in the same pass. A key that some readers take
+/// for one of `keys`, and that is not it, is an error: which of the two a backend goes by nobody knows.
 pub fn reaching_spans<const N: usize>(
     text: &mut [u8],
-    keys: [&str; N],
+    keys: [&'static str; N],
 ) -> Result<([Spans; N], Reach), JsonError> {
-    members(text, keys, Some(Look::default()))
-}
-
-fn members<const N: usize>(
-    text: &mut [u8],
-    keys: [&str; N],
-    look: Option<Look>,
-) -> Result<([Spans; N], Reach), JsonError> {
-    let found = [const { Vec::new() }; N];
-    let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let mut members = Members { text, keys, found, wanted: None, look };
-    scan(&mut members)?;
-    let reach = members.look.map(Look::done).unwrap_or_default();
-    if is_object { Ok((members.found, reach)) } else { Err(JsonError::NotAnObject) }
+    let mut members = Members::new(text, keys, Some(Look::default()));
+    members.read()?;
+    if let Some((at, key)) = members.odd {
+        return Err(JsonError::OddKey(at, keys[key]));
+    }
+    Ok((members.found, members.look.map(Look::done).unwrap_or_default()))
 }
 
 /// The text of member `key` of the JSON object in `text`; of duplicates the last, as JSON readers do. However many members
@@ -59,6 +55,11 @@ fn is(quoted: &[u8], key: &str) -> bool {
     // An escape takes up to six bytes for one; a key with a lone surrogate is no text, and none of ours.
     inner.len() <= 6 * key.len()
         && serde_json::from_slice::<Cow<'_, str>>(quoted).is_ok_and(|text| text == key)
+}
+
+/// Whether some readers take a key with its quotes for `key`.
+fn folds(quoted: &[u8], key: &str) -> bool {
+    letters(&quoted[1..quoted.len() - 1]).map(fold).eq(key.bytes())
 }
 
 struct Member<'a, 'k> {
@@ -93,6 +94,20 @@ struct Members<'a, const N: usize> {
     /// Which of the keys the next value belongs to.
     wanted: Option<usize>,
     look: Option<Look>,
+    /// Where the first key begins that only some readers take for one of `keys`, and for which. Kept where there is a look.
+    odd: Option<(usize, usize)>,
+}
+
+impl<'a, const N: usize> Members<'a, N> {
+    fn new(text: &'a mut [u8], keys: [&'a str; N], look: Option<Look>) -> Self {
+        Self { text, keys, found: [const { Vec::new() }; N], wanted: None, look, odd: None }
+    }
+
+    fn read(&mut self) -> Result<(), JsonError> {
+        let is_object = self.text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        scan(self)?;
+        if is_object { Ok(()) } else { Err(JsonError::NotAnObject) }
+    }
 }
 
 impl<const N: usize> Source for Members<'_, N> {
@@ -113,6 +128,9 @@ impl<const N: usize> Source for Members<'_, N> {
     fn key(&mut self, start: usize, end: usize) {
         let quoted = &self.text[start..end];
         self.wanted = self.keys.iter().position(|key| is(quoted, key));
+        if self.look.is_some() && self.wanted.is_none() && self.odd.is_none() {
+            self.odd = self.keys.iter().position(|key| folds(quoted, key)).map(|key| (start, key));
+        }
     }
 
     fn value(&mut self, start: usize, end: usize) {

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::words::{
-    Tool, Word, is_data, is_plain_data, is_servers, of_member, of_request, only_names, tool, unquoted,
-};
-use super::{Reach, Refused};
+use super::data::{is_data, is_plain_data};
+use super::tools::{Members, Tool, Tools, leaves_choice, tool};
+use super::words::{Kind, Name, Within, Word, kind, unquoted};
+use super::{Reach, Refused, Store, no_tool};
 
 /// Longest piece of a request that a refusal quotes.
 const MAX_QUOTE: usize = 40;
 
+const KEPT: &str = "for an item that it kept: send the item itself (store: false)";
 const ADDRESS: &str = "to fetch an address: send a data: URL";
 
 /// What was found so far, and where the scan is.
@@ -20,22 +21,10 @@ pub(crate) struct Look {
     free: usize,
     /// The member of the request that the scan is in, without its quotes.
     param: Range<usize>,
+    within: Within,
     refused: Option<Refused>,
     tools: Tools,
-}
-
-/// The request's list of tools.
-#[derive(Debug, Default)]
-struct Tools {
-    /// Lists; more than one where the key is given twice.
-    lists: usize,
-    span: Range<usize>,
-    /// Those that are left where those are left out that the model can do without.
-    left: Vec<Range<usize>>,
-    /// The kind of one that is left out.
-    optional: Option<String>,
-    /// Whether one of them has to be called.
-    is_forced: bool,
+    store: Store,
 }
 
 /// An object or a list that the scan is in.
@@ -45,34 +34,29 @@ struct Frame {
     is_object: bool,
     /// What the name of the member says that is being read; of a list the one that it stands under.
     word: Word,
+    /// The one that it stands under.
+    under: Word,
     /// Whether it stands under the name of a picture, a sound or a file.
     is_media: bool,
     /// Whether it is a tool, or a list of them; how deep in others.
     tools: u8,
-    /// What its types say: of a tool whose it is, else whether it only names addresses.
-    tool: Option<Tool>,
-    only_names: Option<bool>,
-    /// Whether it holds an address itself, which does not count where it only names it.
-    has_address: bool,
-    /// Where the type of a tool stands that its caller does not run.
-    kind: Range<usize>,
+    /// What its members say, of a tool.
+    tool: Members,
+    /// What its type says, of anything else.
+    kind: Option<Kind>,
+    /// Whether it says where something is: by a [`Word::Link`], which does not count where a text is from there, or else by
+    /// a [`Word::Place`], which counts of a picture.
+    says_where: Option<Word>,
 }
 
 impl Look {
     pub(crate) fn done(self) -> Reach {
         let mut refused = self.refused;
-        let tools = self.tools;
-        let less = match tools.optional {
-            Some(_) if tools.lists == 1 && !tools.left.is_empty() && !tools.is_forced => {
-                Some((tools.span, tools.left))
-            }
-            Some(kind) => {
-                refused.get_or_insert_with(|| no_tool(&kind));
-                None
-            }
-            None => None,
-        };
-        Reach { refused, less }
+        let less = self.tools.less().unwrap_or_else(|kind| {
+            refused.get_or_insert_with(|| no_tool(&kind));
+            None
+        });
+        Reach { refused, less, store: self.store }
     }
 
     pub(crate) fn key(&mut self, text: &[u8], start: usize, end: usize) {
@@ -80,42 +64,39 @@ impl Look {
             return;
         }
         let depth = self.frames.len();
-        let name = unquoted(&text[start..end]);
-        let in_documents = depth == 3 && text[self.param.clone()] == *b"documents";
         let Some(frame) = self.frames.last_mut() else { return };
-        frame.word = match (depth, frame.tools) {
-            (1, _) => {
-                self.param = start + 1..end - 1;
-                of_request(&name)
-            }
-            (_, 0) if in_documents && &*name == b"url" => Word::Any,
-            (_, 0) => of_member(&name),
-            // Of a tool its type alone says something, and what is in it; in Google's API its only member does.
-            _ => match &*name {
+        let name = Name::of(&text[start..end]);
+        frame.word = if depth == 1 {
+            (self.param, self.within) = (start + 1..end - 1, name.opens());
+            self.store.is_said |= name.is_store();
+            name.of_request()
+        } else if frame.tools > 0 {
+            // Of a tool its type says something, and what is in it; of some their only member does.
+            frame.tool.key(&name, start + 1..end - 1);
+            match name.letters() {
                 b"type" => Word::Type,
                 b"tools" => Word::Tools,
-                name => {
-                    if is_servers(name) {
-                        (frame.tool, frame.kind) = (Some(Tool::Servers), start + 1..end - 1);
-                    }
-                    Word::Free
-                }
-            },
+                _ => Word::Free,
+            }
+        } else {
+            name.within(self.within, depth)
         };
     }
 
     pub(crate) fn open(&mut self, text: &[u8], start: usize, is_object: bool) {
-        let above = self.frames.last();
-        let word = above.map_or(Word::Any, |frame| frame.word);
-        let in_list = above.is_some_and(|frame| !frame.is_object);
+        let above = self.frames.last_mut();
+        let (word, in_list, is_media, tools) = above.map_or((Word::Any, false, false, 0), |above| {
+            if above.word == Word::Type && above.tools > 0 {
+                // No kind of a tool that anybody knows.
+                above.tool.say(Tool::Servers, 0..0);
+            }
+            (above.word, !above.is_object, above.is_media, above.tools)
+        });
         let is_free = match word {
-            Word::Free | Word::Choice => true,
-            Word::Input | Word::Call => is_object,
+            Word::Free => true,
+            Word::Input | Word::Call => is_object && !in_list,
             _ => false,
         };
-        if word == Word::Choice && self.free == 0 {
-            self.tools.is_forced = true;
-        }
         if self.free > 0 || is_free {
             self.free += 1;
             return;
@@ -125,17 +106,17 @@ impl Look {
             start,
             is_object,
             word: if is_object { Word::Any } else { word },
-            is_media: word == Word::Media || above.is_some_and(|frame| !frame.is_object && frame.is_media),
+            under: word,
+            is_media: word == Word::Media || in_list && is_media,
             tools: 0,
-            tool: None,
-            only_names: None,
-            has_address: false,
-            kind: 0..0,
+            tool: Members::default(),
+            kind: None,
+            says_where: None,
         };
         match word {
             Word::Tools => {
                 // A list, or a tool in one.
-                frame.tools = above.map_or(1, |frame| frame.tools.max(1));
+                frame.tools = tools.max(1);
                 if is_object && in_list {
                     frame.tools += 1;
                 }
@@ -143,8 +124,11 @@ impl Look {
                     self.tools.lists += 1;
                 }
             }
-            Word::Never | Word::NeverObject if is_object || word == Word::Never => self.never(text),
+            Word::Never | Word::NeverTrue | Word::Store => self.never(text),
             _ => (),
+        }
+        if depth == 0 {
+            self.store.at = start + 1;
         }
         self.frames.push(frame);
     }
@@ -155,25 +139,31 @@ impl Look {
             return;
         }
         let Some(frame) = self.frames.pop() else { return };
-        if frame.has_address && frame.only_names != Some(true) {
+        // Within what is fetched nothing only says where a text is from.
+        let is_fetched = match frame.says_where {
+            Some(Word::Link) => frame.kind != Some(Kind::Source) || frame.under != Word::Any,
+            Some(_) => frame.is_media || frame.kind == Some(Kind::Media),
+            None => false,
+        };
+        if is_fetched {
             self.refuse(text, ADDRESS);
         }
         if frame.tools == 0 {
             return;
         }
+        let is_requests = self.within == Within::Tools;
         let depth = self.frames.len();
         if !frame.is_object {
-            if depth == 1 {
+            if is_requests && depth == 1 {
                 self.tools.span = frame.start..end;
             }
             return;
         }
-        let whose = frame.tool.unwrap_or(Tool::Callers);
-        let kind = || quoted(text, frame.kind.clone());
-        match whose {
-            Tool::Callers if depth == 2 => self.tools.left.push(frame.start..end),
+        let kind = || quoted(text, frame.tool.kind.clone());
+        match frame.tool.whose() {
+            Tool::Callers if is_requests && depth == 2 => self.tools.left.push(frame.start..end),
             Tool::Callers => (),
-            Tool::Optional if depth == 2 => {
+            Tool::Optional if is_requests && depth == 2 => {
                 self.tools.optional.get_or_insert_with(kind);
             }
             Tool::Optional | Tool::Servers => {
@@ -191,29 +181,32 @@ impl Look {
         let Some(frame) = self.frames.last_mut() else { return };
         match frame.word {
             Word::Type if frame.tools > 0 => {
-                let kind = unquoted(said);
-                let whose = tool(&kind);
-                // Of several the worst: which of them a server reads nobody knows.
-                let worst = [Some(whose), frame.tool].into_iter().flatten().max_by_key(|tool| *tool as u8);
-                if whose != Tool::Callers {
-                    frame.kind = start + 1..end - 1;
+                let whose = tool(&unquoted(said));
+                frame.tool.say(whose, start + 1..end - 1);
+            }
+            Word::Type => match kind(&unquoted(said)) {
+                Kind::Kept => self.refuse(text, KEPT),
+                // Of several, which of them a server reads nobody knows.
+                kind if frame.kind.is_none() || kind == Kind::Media => frame.kind = Some(kind),
+                kind if frame.kind != Some(kind) && frame.kind != Some(Kind::Media) => {
+                    frame.kind = Some(Kind::Any);
                 }
-                frame.tool = worst;
-            }
-            Word::Type => {
-                let names = only_names(&unquoted(said)) && frame.only_names != Some(false);
-                frame.only_names = Some(names);
-            }
-            Word::Choice => self.tools.is_forced |= !matches!(&*unquoted(said), b"auto" | b"none"),
+                _ => (),
+            },
+            Word::Choice => self.tools.is_forced |= !leaves_choice(&unquoted(said)),
             // In the request itself there is nothing that only names one.
-            Word::Address if !is_data(said) && depth > 1 => frame.has_address = true,
-            Word::Address if !is_data(said) => self.refuse(text, ADDRESS),
+            Word::Link if !is_data(said) && depth > 1 => frame.says_where = Some(Word::Link),
+            Word::Link | Word::Address if !is_data(said) => self.refuse(text, ADDRESS),
+            Word::Place if !is_data(said) => {
+                frame.says_where.get_or_insert(Word::Place);
+            }
             Word::Media if !is_plain_data(said) => self.refuse(text, ADDRESS),
             Word::Data if frame.is_media && !is_plain_data(said) => self.refuse(text, ADDRESS),
+            Word::Modality if said.len() > 2 && *unquoted(said) != *b"text" => self.refuse(text, ADDRESS),
             Word::Kept if said.len() > 2 => self.refuse(text, "for a file that it keeps: send its data"),
             Word::Never if said.len() > 2 => self.never(text),
             // A tool by its name alone.
-            Word::Tools => self.never(text),
+            Word::Tools | Word::NeverTrue | Word::Store => self.never(text),
             _ => (),
         }
     }
@@ -223,12 +216,17 @@ impl Look {
         if self.free > 0 {
             return;
         }
-        let Some(frame) = self.frames.last() else { return };
-        let (word, said) = (frame.word, &text[start..end]);
-        match word {
-            Word::Never if !matches!(said, b"null" | b"false") && !said.starts_with(b"[") => self.never(text),
-            Word::NeverTrue if said == b"true" => self.never(text),
-            Word::NeverObject if said.starts_with(b"{") => self.never(text),
+        let depth = self.frames.len();
+        let Some(frame) = self.frames.last_mut() else { return };
+        match (frame.word, &text[start..end]) {
+            // -1 is any slot to llama.cpp.
+            (Word::Type, b"null") | (Word::Never, b"-1") => (),
+            (Word::Type, _) if frame.tools > 0 => frame.tool.say(Tool::Servers, 0..0),
+            (Word::Store, b"null") if depth == 1 => self.store.nulls.push(start..end),
+            (Word::Never | Word::NeverTrue | Word::Store, b"null" | b"false") => (),
+            // An empty list asks for nothing.
+            (Word::Never, said) if said.starts_with(b"[") => (),
+            (Word::Never | Word::NeverTrue | Word::Store, _) => self.never(text),
             _ => (),
         }
     }
@@ -242,11 +240,6 @@ impl Look {
             self.refused = Some(Refused { param: quoted(text, self.param.clone()), what: what.to_owned() });
         }
     }
-}
-
-fn no_tool(kind: &str) -> Refused {
-    let kind = if kind.is_empty() { "of no known type" } else { kind };
-    Refused { param: "tools".into(), what: format!("for a tool that runs there ({kind})") }
 }
 
 /// A piece of a request that stands in a refusal, as much as tells which one it is: a name of the API's.

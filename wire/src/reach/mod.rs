@@ -4,7 +4,10 @@
 //! It is found in the one pass in which a request is checked, by the places where the APIs have it: a text may hold any
 //! address and any word, and so may the arguments of a call and the schema of a tool.
 
+mod data;
+mod edits;
 mod look;
+mod tools;
 mod words;
 
 #[cfg(test)]
@@ -14,17 +17,32 @@ use std::ops::Range;
 
 use crate::json::JsonError;
 use crate::json::scan::{Source, scan};
+use crate::task::Endpoint;
+use tools::Less;
 
+pub use edits::Edits;
 pub(crate) use look::Look;
 
 /// What a request reaches for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
     /// What it may not ask of another's backend.
-    pub refused: Option<Refused>,
-    /// Where its list of tools stands, if there are some in it that agents offer with every request, needed or not, and
-    /// that run at a server: the list, and what is left of it.
-    less: Option<(Range<usize>, Vec<Range<usize>>)>,
+    refused: Option<Refused>,
+    /// Its list of tools, if there are some in it that agents offer with every request, needed or not, and that run at a
+    /// server.
+    less: Option<Less>,
+    store: Store,
+}
+
+/// What a request says of whether its answer is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Store {
+    /// Where its first member begins.
+    at: usize,
+    /// Whether it says something.
+    is_said: bool,
+    /// Where it is said by a null, as good as nothing.
+    nulls: Vec<Range<usize>>,
 }
 
 /// A member of a request that asks for too much.
@@ -54,17 +72,43 @@ impl Reach {
         Ok(read.look.done())
     }
 
-    /// Whether it asks for nothing but an answer.
-    pub fn is_plain(&self) -> bool {
-        self.refused.is_none() && self.less.is_none()
+    /// Why a request may not go to another's backend, whose caller asked for `asked` of what is asked here: all of it, or
+    /// what it was before its agent's owner added to it.
+    pub fn refused(&self, asked: &Self) -> Option<Refused> {
+        let needed = || match (&asked.less, &self.less) {
+            // What was added has one of the tools called that would be left out.
+            (Some(less), None) => Some(no_tool(&less.kind)),
+            _ => None,
+        };
+        asked.refused.clone().or_else(needed)
     }
 
-    /// `text`, which is what was looked at, without the tools that it does not need; `None` where it has none of them.
-    pub fn without_tools(&self, text: &str) -> Option<String> {
-        let (list, left) = self.less.as_ref()?;
-        let left: Vec<&str> = left.iter().map(|tool| &text[tool.clone()]).collect();
-        Some(format!("{}[{}]{}", &text[..list.start], left.join(","), &text[list.end..]))
+    /// What changes in `text`, which is what was looked at, before it goes to another's backend at `endpoint`, for a caller
+    /// who asked for `asked` of it: the tools that it does not need are left out, and of the responses API, whose servers
+    /// keep each answer unless they are told not to, `store` is false where nothing is said of it.
+    pub fn edits(&self, asked: &Self, text: &str, endpoint: Endpoint) -> Edits {
+        let mut edits = Edits::default();
+        if let Some(less) = self.less.as_ref().filter(|_| asked.less.is_some()) {
+            let left: Vec<&str> = less.left.iter().map(|tool| &text[tool.clone()]).collect();
+            edits.replace(less.list.clone(), format!("[{}]", left.join(",")));
+        }
+        if endpoint == Endpoint::Responses {
+            let Store { at, is_said, nulls } = &self.store;
+            if !is_said && *at > 0 {
+                edits.replace(*at..*at, r#""store":false,"#.to_owned());
+            }
+            for null in nulls {
+                edits.replace(null.clone(), "false".to_owned());
+            }
+        }
+        edits
     }
+}
+
+/// The refusal of a tool of this kind.
+fn no_tool(kind: &str) -> Refused {
+    let kind = if kind.is_empty() { "of no known type" } else { kind };
+    Refused { param: "tools".into(), what: format!("for a tool that runs there ({kind})") }
 }
 
 /// A text that is looked at, and nothing else.

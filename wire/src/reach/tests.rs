@@ -3,8 +3,22 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod words;
+
 fn param(request: &str) -> Option<String> {
-    Reach::of(request).unwrap().refused.map(|refused| refused.param)
+    refusal(&Reach::of(request).unwrap()).map(|refused| refused.param)
+}
+
+fn refusal(reach: &Reach) -> Option<Refused> {
+    reach.refused(reach)
+}
+
+/// What goes on where it changes, at an endpoint that keeps nothing by itself.
+fn changed(request: &str, endpoint: Endpoint) -> Option<String> {
+    let reach = Reach::of(request).unwrap();
+    assert_eq!(refusal(&reach), None, "{request}");
+    let edits = reach.edits(&reach, request, endpoint);
+    (!edits.is_empty()).then(|| edits.applied(request))
 }
 
 fn part(part: &str) -> String {
@@ -43,7 +57,7 @@ fn an_address_to_fetch_from_is_found_wherever_an_api_takes_one() {
     }
     let picture = part(r#"{"type":"image_url","image_url":{"url":"http://x"}}"#);
     assert_eq!(
-        Reach::of(&picture).unwrap().refused.unwrap().text("a"),
+        refusal(&Reach::of(&picture).unwrap()).unwrap().text("a"),
         "'messages' asks 'a' to fetch an address: send a data: URL; only the LLM's owner may, and can allow it \
          (allowRemoteUrls)"
     );
@@ -106,7 +120,7 @@ fn what_only_speaks_of_addresses_and_tools_passes() {
         part(r#"{"type":"web_search_result","url":"https://x","title":"t","encrypted_content":"e"}"#),
         r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"url":"http://x"}}}]}]}"#.into(),
         r#"{"input":[{"type":"message","content":[{"type":"output_text","text":"x","annotations":[{"type":"url_citation","url":"http://x"}]}]}]}"#.into(),
-        r#"{"input":[{"type":"web_search_call","action":{"type":"open_page","url":"http://x"}},{"type":"item_reference","id":"i"}]}"#.into(),
+        r#"{"input":[{"type":"web_search_call","action":{"type":"open_page","url":"http://x"}}]}"#.into(),
         r#"{"input":"http://x","instructions":"use mcp","store":false,"background":false}"#.into(),
         r#"{"input":["http://x","file:///y"],"model":"http://x"}"#.into(),
         r#"{"prompt":["http://x"],"previous_response_id":null,"conversation":null,"mcp_servers":[]}"#.into(),
@@ -117,20 +131,18 @@ fn what_only_speaks_of_addresses_and_tools_passes() {
         r#"{"text":{"format":{"schema":{"url":"http://x"}}},"tool_choice":{"type":"function","name":"f"}}"#.into(),
         r#"{"system":[{"type":"text","text":"http://x","cache_control":{"type":"ephemeral"}}]}"#.into(),
     ] {
-        let reach = Reach::of(&good).unwrap();
-        assert!(reach.is_plain(), "{good}: {reach:?}");
+        assert_eq!(param(&good), None, "{good}");
+        assert_eq!(changed(&good, Endpoint::ChatCompletions), None, "{good}");
     }
 }
 
 /// Codex offers a search with every request: it is left out while there are other tools and the choice.
 #[test]
 fn a_tool_that_is_not_needed_is_left_out_and_all_else_stays_byte_for_byte() {
-    let request = r#"{"a":1.10, "tools" : [ {"type":"web_search","x":[1]}, {"type":"function","name":"f"} ,{"type":"image_generation"},{"name":"g"}], "tool_choice":"auto"}"#;
-    let reach = Reach::of(request).unwrap();
-    assert_eq!(reach.refused, None);
+    let request = r#"{"a":1.10, "tools" : [ {"type":"web_search","x":[1]}, {"type":"function","name":"f"} ,{"type":"image_generation"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#;
     assert_eq!(
-        reach.without_tools(request).unwrap(),
-        r#"{"a":1.10, "tools" : [{"type":"function","name":"f"},{"name":"g"}], "tool_choice":"auto"}"#
+        changed(request, Endpoint::Messages).unwrap(),
+        r#"{"a":1.10, "tools" : [{"type":"function","name":"f"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#
     );
 }
 
@@ -184,11 +196,12 @@ proptest! {
             text.replace(word, &format!("\\u{:04x}{}", word.as_bytes()[0], &word[1..]))
         });
         let pretty = serde_json::to_string_pretty(&request).unwrap();
-        let of = |text: &str| Reach::of(text).unwrap().refused.is_some();
+        let of = |text: &str| param(text).is_some();
         prop_assert_eq!(of(&plain), of(&pretty));
         prop_assert_eq!(of(&plain), of(&escaped));
         let said = json!({ "messages": [ { "role": "user", "content": plain } ], "prompt": plain, "input": [plain] });
-        prop_assert!(Reach::of(&said.to_string()).unwrap().is_plain());
+        prop_assert_eq!(param(&said.to_string()), None);
+        prop_assert_eq!(changed(&said.to_string(), Endpoint::ChatCompletions), None);
     }
 
     /// An address under the name of a picture is found at any depth, unless it is somebody's arguments.

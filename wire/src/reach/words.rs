@@ -1,6 +1,10 @@
 //! The words by which the APIs, and the servers that speak them, ask for more than an answer.
+//!
+//! It is a list of what is known: a word that is not in it passes.
 
 use std::borrow::Cow;
+
+use crate::json::letters::{fold, letters};
 
 /// What a member's name says of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,25 +21,211 @@ pub(super) enum Word {
     Input,
     /// An address: of a picture, a file, a server.
     Address,
+    /// An address that says where a text is from, or else what is to be fetched.
+    Link,
     /// A picture, a sound, a file; as data, or by its address.
     Media,
     /// The data of such.
     Data,
+    /// Where a picture is, and in any other object a word like any.
+    Place,
     /// A file that the backend keeps.
     Kept,
+    /// What the input consists of: a picture's address is to be fetched where it is not text.
+    Modality,
     /// The list of tools.
     Tools,
-    /// Whether one of them has to be called.
+    /// Which of them has to be called, if any.
     Choice,
-    /// No member of a request for another's backend, unless it is null.
+    /// No member of a request for another's backend, unless it is null, false, empty or -1.
     Never,
-    /// The same where it is true.
+    /// The same unless it is null or false: readers take 1, "on" and the like for true.
     NeverTrue,
-    /// The same where it is an object.
-    NeverObject,
+    /// The same of what it says whether the answer is kept. Left out it is true at some servers.
+    Store,
 }
 
-/// The name between the quotes.
+/// The member of the request that a scan is in, where that says what is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Within {
+    #[default]
+    Any,
+    Tools,
+    Choice,
+    Prompt,
+    Documents,
+    Metadata,
+    /// Members of the request that its SDK would have put into it.
+    Extra,
+}
+
+/// A key as the laxest of the servers compare it: small letters of ASCII without `_`.
+pub(super) struct Name {
+    letters: [u8; Self::LONGEST],
+    len: usize,
+    /// Its last four letters.
+    end: [u8; 4],
+    /// Whether it is written in small letters of ASCII: what is not is looked at, never let pass.
+    is_exact: bool,
+}
+
+impl Name {
+    /// The longest word there is, and some more.
+    const LONGEST: usize = 32;
+
+    /// The name between the quotes.
+    pub(super) fn of(quoted: &[u8]) -> Self {
+        let mut name = Self { letters: [0; Self::LONGEST], len: 0, end: [0; 4], is_exact: true };
+        for letter in letters(&quoted[1..quoted.len() - 1]) {
+            let folded = fold(letter);
+            name.is_exact &= letter == u16::from(folded);
+            if folded == b'_' {
+                continue;
+            }
+            if let Some(place) = name.letters.get_mut(name.len) {
+                *place = folded;
+            }
+            name.len += 1;
+            let [_, b, c, d] = name.end;
+            name.end = [b, c, d, folded];
+        }
+        name
+    }
+
+    /// Its letters; none where it is longer than any word.
+    pub(super) fn letters(&self) -> &[u8] {
+        self.letters.get(..self.len).unwrap_or_default()
+    }
+
+    /// `image_url`, `fileUri`, `video_urls` and the like.
+    fn is_address(&self) -> bool {
+        matches!(&self.end, b"urls" | b"uris" | [_, b'u', b'r', b'l' | b'i'])
+    }
+
+    /// What it says in the request's own object.
+    pub(super) fn of_request(&self) -> Word {
+        match self.letters() {
+            b"tools" => Word::Tools,
+            b"toolchoice" => Word::Choice,
+            // Tools and searches that the server runs, and files of its own.
+            b"mcpservers"
+            | b"websearchoptions"
+            | b"searchparameters"
+            | b"plugins"
+            | b"integrations"
+            | b"datasources"
+            | b"toolids"
+            | b"toolservers"
+            | b"features"
+            | b"files"
+            | b"container"
+            // What it keeps, or kept.
+            | b"previousresponseid"
+            | b"conversation"
+            | b"sessionparams"
+            | b"idslot"
+            | b"slotid"
+            // Other models than the one that is published.
+            | b"models"
+            | b"modellist"
+            | b"route"
+            | b"preset"
+            | b"fallbacks"
+            | b"contextwindowfallbacks"
+            | b"contextwindowfallbackdict"
+            | b"contentpolicyfallbacks"
+            | b"draftmodel"
+            | b"lorapath"
+            // Other hosts, and code.
+            | b"kvtransferparams"
+            | b"bootstraphost"
+            | b"customlogitprocessor" => Word::Never,
+            b"background" | b"enablesearch" | b"mocktestingfallbacks" => Word::NeverTrue,
+            b"store" => Word::Store,
+            b"modality" | b"infinityextramodality" => Word::Modality,
+            b"responseformat" | b"text" | b"functions" | b"guidedjson" | b"structuredoutputs"
+            | b"jsonschema"
+                if self.is_exact =>
+            {
+                Word::Free
+            }
+            // Never arguments of a call here; and one word in it is a server's.
+            b"input" | b"metadata" => Word::Any,
+            _ => self.of_member(),
+        }
+    }
+
+    /// What it says within it.
+    pub(super) fn of_member(&self) -> Word {
+        match self.letters() {
+            b"type" => Word::Type,
+            b"tools" => Word::Tools,
+            b"function" if self.is_exact => Word::Call,
+            b"arguments" | b"parameters" | b"inputschema" | b"schema" | b"properties" | b"metadata"
+            | b"annotations" | b"citations" | b"action" | b"searchresults"
+                if self.is_exact =>
+            {
+                Word::Free
+            }
+            b"input" if self.is_exact => Word::Input,
+            b"image" | b"images" | b"imagedata" | b"inputimage" | b"audio" | b"audiodata" | b"inputaudio"
+            | b"video" | b"videos" | b"videodata" | b"inputvideo" | b"file" | b"files" | b"filedata"
+            | b"inputfile" | b"multimodaldata" => Word::Media,
+            b"data" => Word::Data,
+            b"path" | b"source" => Word::Place,
+            b"fileid" | b"fileids" | b"vectorstoreids" | b"cachedcontent" => Word::Kept,
+            b"apibase" | b"mcpservers" => Word::Never,
+            b"url" | b"uri" if self.is_exact => Word::Link,
+            _ if self.is_address() => Word::Address,
+            _ => Word::Any,
+        }
+    }
+
+    /// What it says at this depth of the request, below its own object.
+    pub(super) fn within(&self, within: Within, depth: usize) -> Word {
+        match (within, self.letters()) {
+            (Within::Choice, b"type") => Word::Choice,
+            (Within::Choice, _) => Word::Any,
+            (Within::Prompt, b"id") if depth <= 3 => Word::Never,
+            (Within::Metadata, b"mcpservers") => Word::Never,
+            (Within::Metadata, _) => Word::Free,
+            (Within::Extra, _) if depth == 2 => self.of_request(),
+            // What is ranked or quoted has members of its owner's; only a picture's are an API's.
+            (Within::Documents, letters) if depth == 3 => match self.of_member() {
+                Word::Address if !is_of_media(letters) => Word::Free,
+                Word::Any if letters == b"content" => Word::Any,
+                word @ (Word::Type | Word::Media | Word::Kept | Word::Address) => word,
+                _ => Word::Free,
+            },
+            _ => self.of_member(),
+        }
+    }
+
+    /// Whether the member of the request says something of what is in it.
+    pub(super) fn opens(&self) -> Within {
+        match self.letters() {
+            b"tools" => Within::Tools,
+            b"toolchoice" => Within::Choice,
+            b"prompt" => Within::Prompt,
+            b"extrabody" => Within::Extra,
+            b"documents" if self.is_exact => Within::Documents,
+            b"metadata" if self.is_exact => Within::Metadata,
+            _ => Within::Any,
+        }
+    }
+
+    /// Whether it is exactly `store`, which every server reads.
+    pub(super) fn is_store(&self) -> bool {
+        self.is_exact && self.letters() == b"store"
+    }
+}
+
+/// Whether the name of an address begins with what is fetched.
+fn is_of_media(letters: &[u8]) -> bool {
+    [&b"image"[..], b"video", b"audio", b"file", b"input"].iter().any(|kind| letters.starts_with(kind))
+}
+
+/// The text of a string with its quotes.
 pub(super) fn unquoted(quoted: &[u8]) -> Cow<'_, [u8]> {
     let inner = &quoted[1..quoted.len() - 1];
     if memchr::memchr(b'\\', inner).is_none() {
@@ -45,121 +235,31 @@ pub(super) fn unquoted(quoted: &[u8]) -> Cow<'_, [u8]> {
     text.map_or(Cow::Borrowed(inner), |text| Cow::Owned(text.into_owned().into_bytes()))
 }
 
-/// What `name` says in the request's own object.
-pub(super) fn of_request(name: &[u8]) -> Word {
-    match name {
-        b"tools" => Word::Tools,
-        b"tool_choice" => Word::Choice,
-        b"mcp_servers"
-        | b"web_search_options"
-        | b"plugins"
-        | b"container"
-        | b"previous_response_id"
-        | b"conversation"
-        | b"kv_transfer_params"
-        | b"bootstrap_host"
-        | b"api_base" => Word::Never,
-        b"store" | b"background" => Word::NeverTrue,
-        b"prompt" => Word::NeverObject,
-        b"response_format" | b"text" | b"functions" => Word::Free,
-        // Never arguments of a call here.
-        b"input" => Word::Any,
-        name => of_member(name),
-    }
-}
-
-/// What `name` says within it.
-pub(super) fn of_member(name: &[u8]) -> Word {
-    match name {
-        b"type" => Word::Type,
-        b"function" => Word::Call,
-        b"arguments" | b"parameters" | b"input_schema" | b"schema" | b"properties" | b"metadata"
-        | b"annotations" | b"citations" | b"action" => Word::Free,
-        b"input" => Word::Input,
-        b"image" | b"images" | b"image_data" | b"audio" | b"audio_data" | b"input_audio" | b"video"
-        | b"videos" | b"video_data" | b"file" | b"files" | b"file_data" => Word::Media,
-        b"data" => Word::Data,
-        b"file_id" | b"file_ids" | b"fileId" | b"vector_store_ids" => Word::Kept,
-        name if is_address(name) => Word::Address,
-        _ => Word::Any,
-    }
-}
-
-/// `url`, `image_url`, `fileUri` and the like.
-fn is_address(name: &[u8]) -> bool {
-    name.last_chunk::<3>()
-        .is_some_and(|end| end.eq_ignore_ascii_case(b"url") || end.eq_ignore_ascii_case(b"uri"))
-}
-
-/// Kinds of objects whose `url` says where something is from, and is not fetched.
-pub(super) fn only_names(kind: &[u8]) -> bool {
-    kind.ends_with(b"_citation")
-        || kind.ends_with(b"_location")
-        || matches!(kind, b"web_search_result" | b"web_fetch_result" | b"search_result")
-}
-
-/// What is to be done with a tool.
+/// What an object is by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tool {
-    /// The caller runs it.
-    Callers,
-    /// Its server would, and the model can do without it.
-    Optional,
-    /// Its server would.
-    Servers,
+pub(super) enum Kind {
+    /// Anything.
+    Any,
+    /// Its `url` says where a text is from, and is not fetched.
+    Source,
+    /// A picture, a sound or a film.
+    Media,
+    /// An item of an answer that the server keeps.
+    Kept,
 }
 
-/// Whose a tool of this type is. What is not known runs at the server.
-pub(super) fn tool(kind: &[u8]) -> Tool {
-    /// Types whose versions are dates; their caller runs them.
-    const DATED: [&[u8]; 4] = [b"bash_", b"text_editor_", b"computer_", b"memory_"];
-
-    let is_dated = |name: &[u8]| kind.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"2"));
+/// What an object of this type is.
+pub(super) fn kind(kind: &[u8]) -> Kind {
+    let has = |word: &[u8]| kind.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     match kind {
-        b"function" | b"custom" | b"namespace" | b"local_shell" | b"apply_patch" | b"tool_search" => {
-            Tool::Callers
-        }
-        b"web_search" | b"web_search_preview" | b"image_generation" => Tool::Optional,
-        _ if DATED.iter().any(|name| is_dated(name)) => Tool::Callers,
-        _ => Tool::Servers,
+        b"web_search_result"
+        | b"web_fetch_result"
+        | b"search_result"
+        | b"url_citation"
+        | b"web_search_result_location"
+        | b"search_result_location" => Kind::Source,
+        _ if kind.eq_ignore_ascii_case(b"item_reference") => Kind::Kept,
+        _ if has(b"image") || has(b"video") || has(b"audio") => Kind::Media,
+        _ => Kind::Any,
     }
-}
-
-/// The beginning of a string that has its quotes: as much as a scheme takes. A picture can have many megabytes.
-fn beginning(quoted: &[u8]) -> Cow<'_, [u8]> {
-    const ENOUGH: usize = 64;
-
-    let inner = &quoted[1..quoted.len() - 1];
-    let start = &inner[..inner.len().min(ENOUGH)];
-    if memchr::memchr(b'\\', start).is_none() { Cow::Borrowed(start) } else { unquoted(quoted) }
-}
-
-/// Whether a tool that has a member of this name is Google's, and runs there: those have no type.
-pub(super) fn is_servers(name: &[u8]) -> bool {
-    let plain: Vec<u8> = name.iter().filter(|byte| **byte != b'_').map(u8::to_ascii_lowercase).collect();
-    matches!(
-        &*plain,
-        b"googlesearch"
-            | b"googlesearchretrieval"
-            | b"enterprisewebsearch"
-            | b"googlemaps"
-            | b"retrieval"
-            | b"urlcontext"
-            | b"codeexecution"
-            | b"filesearch"
-            | b"computeruse"
-            | b"mcpservers"
-    )
-}
-
-/// Whether a string, with its quotes, holds its data itself; or nothing.
-pub(super) fn is_data(quoted: &[u8]) -> bool {
-    let text = beginning(quoted);
-    let text = text.trim_ascii_start();
-    text.is_empty() || text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
-}
-
-/// Whether a string, with its quotes, can only be data: letters without a scheme in front of them.
-pub(super) fn is_plain_data(quoted: &[u8]) -> bool {
-    is_data(quoted) || memchr::memchr(b':', &beginning(quoted)).is_none()
 }
