@@ -5,7 +5,9 @@ use serde_json::json;
 
 use crate::fit::slope;
 use crate::rig::{Rig, provider};
+use crate::support::backend::FakeBackend;
 use crate::support::http::Http;
+use crate::support::team::ADMIN;
 
 /// Each size is so many times the one before.
 const STEP: usize = 3;
@@ -28,6 +30,10 @@ struct Shape {
 const CHAT: &str = "/v1/chat/completions";
 const LLM: &str = r#""model":"mock""#;
 const AGENT: &str = r#""model":"helper""#;
+/// A public row whose backend says what it was asked in its errors.
+const ECHO: &str = r#""model":"echo""#;
+/// The key that it is asked with.
+const KEY: &str = "sk-proj-Ab12cd34ef56gh78";
 
 fn chat(model: &str, rest: &str) -> String {
     format!(r#"{{{model},"messages":[{{"role":"user","content":"hi"}}],{rest}}}"#)
@@ -104,6 +110,45 @@ const SHAPES: &[Shape] = &[
             let deep = r#"{"a":"#.repeat(100) + "1" + &"}".repeat(100);
             chat(AGENT, &format!(r#""x":[{}]"#, list(n, |_| deep.clone())))
         },
+    },
+    // The largest of these are just below the longest error that is looked at.
+    Shape { name: "homes in an error", path: CHAT, least: 1150, body: |n| text(ECHO, &"/home/a ".repeat(n)) },
+    Shape {
+        name: "beginnings of homes in an error",
+        path: CHAT,
+        least: 1600,
+        body: |n| text(ECHO, &"/home/".repeat(n)),
+    },
+    Shape {
+        name: "addresses in brackets in an error",
+        path: CHAT,
+        least: 1300,
+        body: |n| text(ECHO, &"[fd00::]".repeat(n)),
+    },
+    Shape {
+        name: "open brackets in an error",
+        path: CHAT,
+        least: 9000,
+        body: |n| text(ECHO, &"[".repeat(n)),
+    },
+    Shape {
+        name: "addresses in an error",
+        path: CHAT,
+        least: 1000,
+        body: |n| text(ECHO, &"10.0.0.1:".repeat(n)),
+    },
+    Shape { name: "users in an error", path: CHAT, least: 1000, body: |n| text(ECHO, &"://a@b".repeat(n)) },
+    Shape {
+        name: "beginnings of the key in an error",
+        path: CHAT,
+        least: 450,
+        body: |n| text(ECHO, &KEY[..20].repeat(n)),
+    },
+    Shape {
+        name: "many texts in an error",
+        path: CHAT,
+        least: 1000,
+        body: |n| chat(ECHO, &format!(r#""stop":[{}]"#, list(n, |_| r#""nas""#.into()))),
     },
     Shape {
         name: "white space",
@@ -238,6 +283,10 @@ async fn the_work_of_a_request_is_in_proportion_to_its_size_whatever_its_shape()
     let agent = json!({ "name": "helper", "llmName": "mock", "systemPrompt": "Be brief.", "defaultParams": params,
         "visibility": "public" });
     assert_eq!(caller.post("/api/v1/agents", &agent).await.status, 201);
+    let backend = FakeBackend::start();
+    backend.script(|script| script.echo = Some(422));
+    let row = json!({ "name": "echo", "type": "openai", "model": "m", "url": backend.url(), "apiKey": KEY, "visibility": "public" });
+    assert_eq!(rig.as_user(ADMIN).post("/api/v1/llms", &row).await.status, 201);
     let mut steep = Vec::new();
     for shape in SHAPES {
         let slopes = slopes(&rig, &caller, shape).await;

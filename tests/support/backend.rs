@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 pub struct Script {
     /// Answer with this status and body instead.
     pub refuse: Option<(u16, String)>,
+    /// Answer with this status, and with the request in what the error says, as `FastAPI` does.
+    pub echo: Option<u16>,
     /// Between two tokens of a streamed answer.
     pub pace: Duration,
     /// Tokens of a streamed answer.
@@ -149,6 +151,10 @@ async fn chat(state: web::Data<Mutex<State>>, request: HttpRequest, body: web::B
     if let Some((status, body)) = script.refuse {
         let status = actix_web::http::StatusCode::from_u16(status).unwrap();
         return HttpResponse::build(status).content_type("application/json").body(body);
+    }
+    if let Some(status) = script.echo {
+        let status = actix_web::http::StatusCode::from_u16(status).unwrap();
+        return HttpResponse::build(status).json(json!({ "detail": [{ "msg": "not this", "input": body }] }));
     }
     if let (Some(choices), false) = (&script.choices, streaming) {
         return HttpResponse::Ok()
