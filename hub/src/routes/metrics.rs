@@ -22,9 +22,9 @@ async fn respond(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         metrics
     } else {
         let metrics = &hub.watch.shared;
-        // A walk over all that others have, for which one who asks again and again does not pay twice.
+        // A walk over all that others have: whoever asks again and again, while much changes, pays once a second.
         let versions = (hub.registry.lock().version(), hub.queue.version());
-        if hub.watch.is_other(versions) {
+        if hub.watch.is_to_be_counted(versions, hub.now().mono) {
             metrics.publishers.set(number(hub.registry.lock().shared_sessions()));
             metrics.queue_depth.set(number(hub.shared_queue_depth()));
         }

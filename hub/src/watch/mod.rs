@@ -13,6 +13,7 @@ mod recent;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::AuditLog;
 pub use inference::{Asked, Inference, Taker};
@@ -27,6 +28,9 @@ pub use recent::{Counts, TaskView, brief};
 use crate::model::Caller;
 use crate::store::{ListCursor, Store};
 
+/// The least time between two counts of what everybody may see.
+const RECOUNT: Duration = Duration::from_secs(1);
+
 /// What the hub knows of its inferences.
 pub struct Watch {
     /// Counters for Prometheus, for admins: of everything.
@@ -35,8 +39,8 @@ pub struct Watch {
     pub shared: Metrics,
     /// What the hub takes of its machine.
     pub machine: Machine,
-    /// The versions of table and queue up to which the shared totals count.
-    counted: Mutex<Option<(u64, u64)>>,
+    /// The versions of table and queue up to which the shared totals count, and when they were counted.
+    counted: Mutex<Option<((u64, u64), Duration)>>,
     audit: AuditLog,
     recent: Recent,
     rates: Rates,
@@ -62,9 +66,17 @@ impl Watch {
         std::iter::once(&self.metrics).chain(shared.then_some(&self.shared))
     }
 
-    /// Whether the shared totals count another version of table and queue; they do from now on.
-    pub fn is_other(&self, versions: (u64, u64)) -> bool {
-        self.counted.lock().replace(versions) != Some(versions)
+    /// Whether the shared totals are to be counted, at the reading `now` of the clock: they count another version of table
+    /// and queue, and did so a second ago or earlier. They count this one from now on.
+    pub fn is_to_be_counted(&self, versions: (u64, u64), now: Duration) -> bool {
+        let mut counted = self.counted.lock();
+        let is_due =
+            |(known, at): ((u64, u64), Duration)| known != versions && now.saturating_sub(at) >= RECOUNT;
+        let counts = counted.is_none_or(is_due);
+        if counts {
+            *counted = Some((versions, now));
+        }
+        counts
     }
 
     /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.

@@ -157,6 +157,19 @@ async fn metrics_count_outcomes_and_name_nobody() {
     assert!(shared.contains(r#"outcome="ok"} 1"#) && !shared.contains("cancelled"), "{shared}");
 }
 
+/// P7: what there is for everybody is counted when something has changed, and at most once a second.
+#[tokio::test]
+async fn what_everybody_may_read_is_counted_once_a_second_at_most() {
+    let (watch, _) = watch();
+    let start = Duration::from_hours(1);
+    let counts =
+        |version: u64, ms: u64| watch.is_to_be_counted((version, 1), start + Duration::from_millis(ms));
+    let asked = [(1, 0), (2, 10), (3, 999), (3, 1000), (3, 1999), (3, 3000), (4, 3001), (4, 4000), (5, 4500)];
+    let counted: Vec<u64> =
+        asked.iter().filter(|(version, ms)| counts(*version, *ms)).map(|(_, ms)| *ms).collect();
+    assert_eq!(counted, [0, 1000, 3001, 4500]);
+}
+
 /// A34: what happens on a private row is in no number that everybody may read.
 #[tokio::test]
 async fn a_private_row_counts_for_admins_only() {
