@@ -241,7 +241,7 @@ async fn what_a_token_began_ends_when_it_expires() {
     hub.stop().await;
 }
 
-/// L10: an answer that is being uploaded ends with its publisher's token, and not as if it were whole.
+/// A38: an answer that is being uploaded ends with its publisher's token, and not as if it were whole.
 #[actix_rt::test]
 async fn an_upload_ends_with_its_publishers_token() {
     let hub = hub().await;
