@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use wire::json::quote;
 
 use super::answer::{Block, Message, Usage, finish_reason};
+use crate::translate::{MAX_PARTS, MAX_TEXT};
 
 /// One stream.
 pub(super) struct Chunks {
@@ -18,6 +19,8 @@ pub(super) struct Chunks {
     usage: Usage,
     /// Tools that were called, by the index of their block.
     calls: HashMap<u64, Call>,
+    /// Bytes of the arguments that came with their beginnings.
+    kept: usize,
 }
 
 struct Call {
@@ -65,11 +68,12 @@ impl Chunks {
             include_usage,
             usage: Usage::default(),
             calls: HashMap::new(),
+            kept: 0,
         }
     }
 
     /// The chunks that say what the event says; none for one that says nothing to a caller of chat completions.
-    /// `None` for one that cannot be read.
+    /// `None` for one that cannot be read, and where more is called than is translated of any answer.
     pub(super) fn take(&mut self, event: &str) -> Option<Vec<String>> {
         // An array would pass for an object without members.
         let event = Some(event).filter(|event| event.trim_start().starts_with('{'))?;
@@ -97,7 +101,8 @@ impl Chunks {
             // `ping`, and what is not known yet.
             _ => None,
         };
-        Some(chunk.into_iter().collect())
+        let is_endless = self.calls.len() > MAX_PARTS || self.kept > MAX_TEXT;
+        (!is_endless).then(|| chunk.into_iter().collect())
     }
 
     fn begin(&mut self, block: u64, content: &Block<'_>) -> Option<String> {
@@ -105,6 +110,7 @@ impl Chunks {
             "tool_use" => {
                 let index = self.calls.len();
                 let whole = content.input.map_or("{}", RawValue::get).to_owned();
+                self.kept += whole.len();
                 self.calls.insert(block, Call { index, whole, added: false });
                 let id = quote(content.id.as_deref().unwrap_or_default());
                 let name = quote(content.name.as_deref().unwrap_or_default());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::Secret;
 use crate::scripted::{SSE, Step, chunked, server};
+use crate::translate::{MAX_PARTS, MAX_TEXT};
 
 fn translated(request: &Value) -> Value {
     let translated = request::messages_request(request.to_string().as_bytes()).unwrap();
@@ -232,6 +233,23 @@ fn a_streamed_message_becomes_chunks_with_role_first_tools_by_index_and_usage_la
         json!({ "prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12 }).to_string(),
     ];
     assert_eq!(all, expected);
+}
+
+/// What is remembered of the calls in a stream has an end, in number and in bytes.
+#[test]
+fn calls_without_end_are_given_up() {
+    let call = |index: usize, input: &str| {
+        format!(
+            r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"t","name":"f","input":{input}}}}}"#
+        )
+    };
+    let mut chunks = Chunks::new(false, 7);
+    let taken = (0..3 * MAX_PARTS).take_while(|index| chunks.take(&call(*index, "{}")).is_some()).count();
+    assert_eq!(taken, MAX_PARTS);
+    let mut chunks = Chunks::new(false, 7);
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
+    let taken = (0..99).take_while(|index| chunks.take(&call(*index, &long)).is_some()).count();
+    assert_eq!(taken, (MAX_TEXT >> 20) - 1);
 }
 
 #[test]
