@@ -162,9 +162,11 @@ async fn others_have_their_turn_while_much_is_deleted() {
         store.write((0..3000).map(|n| record("alice", batch * 3000 + n, 1)).collect()).await.unwrap();
     }
     let mut expired = store.expire(Kept { audit_since: Timestamp(2), ..KEEP_ALL });
-    // The steps behind it go on while this thread waits for its turn: there are enough of them.
-    store.write(vec![Change::PutLlm(Box::new(llm("1", "a")))]).await.unwrap();
-    assert!(futures_util::poll!(&mut expired).is_pending(), "all at once, before it");
+    // The steps go on while this thread waits for its turn: there are many more of them than writes.
+    for n in 0..2 {
+        store.write(vec![Change::PutLlm(Box::new(llm(&n.to_string(), &format!("n{n}"))))]).await.unwrap();
+        assert!(futures_util::poll!(&mut expired).is_pending(), "all at once, before write {n}");
+    }
     expired.await.unwrap();
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
