@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::http::Http;
 use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub_after};
+use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub, start_hub_after};
 use crate::support::{PATIENCE, wait_until};
 
 /// Resident memory in KiB.
@@ -18,6 +18,23 @@ fn resident(hub: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// What strangers send that is no request is told some times, whatever it is and however often.
+#[actix_rt::test]
+async fn strangers_who_send_nonsense_do_not_fill_the_log() {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    let heads = ["\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"];
+    for head in heads.iter().cycle().take(300) {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    }
+    let lines = hub.stderr().lines().filter(|line| line.contains("actix")).count();
+    assert!((1..=60).contains(&lines), "{lines} lines");
 }
 
 /// A25, A27: 2,500 requests in a row on one connection, whose answers nobody reads, cost less than 256 KiB, with a token
