@@ -102,7 +102,8 @@ mod tests {
         /// A string says the same with and without escapes, and folds as its text does.
         #[test]
         fn letters_are_those_of_the_text(text in "[a-zA-Z_/\\\\\"\u{17f}\u{212a}ä\n]{0,20}") {
-            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let escaped: Vec<_> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let escaped = escaped.concat();
             let quoted = quote(&text);
             let folded = |inner: &str| letters(inner.as_bytes()).map(fold).filter(|byte| *byte != 0xFF).collect::<Vec<_>>();
             prop_assert_eq!(folded(&escaped), folded(&quoted[1..quoted.len() - 1]));

@@ -63,7 +63,7 @@ pub(super) enum Within {
 pub(super) struct Name {
     letters: [u8; Self::LONGEST],
     len: usize,
-    /// Its last four letters.
+    /// Its last four letters, where it is longer than any word.
     end: [u8; 4],
     /// Whether it is written in small letters of ASCII: what is not is looked at, never let pass.
     is_exact: bool,
@@ -75,8 +75,18 @@ impl Name {
 
     /// The name between the quotes.
     pub(super) fn of(quoted: &[u8]) -> Self {
+        let inner = &quoted[1..quoted.len() - 1];
         let mut name = Self { letters: [0; Self::LONGEST], len: 0, end: [0; 4], is_exact: true };
-        for letter in letters(&quoted[1..quoted.len() - 1]) {
+        // As nearly all are: a request may have many thousands.
+        if inner.len() <= Self::LONGEST && inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\') {
+            for byte in inner {
+                name.letters[name.len] = byte.to_ascii_lowercase();
+                name.len += usize::from(*byte != b'_');
+                name.is_exact &= !byte.is_ascii_uppercase();
+            }
+            return name;
+        }
+        for letter in letters(inner) {
             let folded = fold(letter);
             name.is_exact &= letter == u16::from(folded);
             if folded == b'_' {
@@ -99,7 +109,8 @@ impl Name {
 
     /// `image_url`, `fileUri`, `video_urls` and the like.
     fn is_address(&self) -> bool {
-        matches!(&self.end, b"urls" | b"uris" | [_, b'u', b'r', b'l' | b'i'])
+        let letters = if self.len > Self::LONGEST { &self.end } else { self.letters() };
+        matches!(letters, [.., b'u', b'r', b'l' | b'i'] | [.., b'u', b'r', b'l' | b'i', b's'])
     }
 
     /// What it says in the request's own object.

@@ -104,6 +104,7 @@ async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
     let send = |setup: &Setup, id: &str, request: Value, features| {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&request).unwrap();
+        task.endpoint = request.get("input").map(|_| "responses".to_owned());
         let ticket = setup.outbox.admit(&task.id, 0).unwrap();
         setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
     };
@@ -130,6 +131,12 @@ async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
         json!([{ "type": "function", "function": { "name": "f" } }])
     );
     assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
+    for (id, features, store) in [("t6", old, json!(false)), ("t7", Features::ALL, Value::Null)] {
+        send(&setup, id, json!({ "input": "x", "Model": "another", "STREAM": true }), features);
+        turns().await;
+        let body = setup.backend.next().body();
+        assert_eq!((&body["store"], body.get("Model"), body.get("STREAM")), (&store, None, None));
+    }
     let opened = Arc::new(ProviderConfig { allow_remote_urls: true, ..config() });
     setup.actor.do_send(Reconfigure { config: opened });
     send(&setup, "t5", remote.clone(), Features::CLASSIC);

@@ -25,7 +25,7 @@ fn an_address_behind_blanks_is_one() {
     }
 }
 
-/// SGLang and others open what a picture's data names.
+/// Some servers open what a picture's data names.
 #[test]
 fn a_path_is_no_data_of_a_picture() {
     let long = "A/".repeat(20_000);
@@ -62,6 +62,7 @@ fn a_path_is_no_data_of_a_picture() {
         " aGVs",
         &long,
         &format!("/{long}"),
+        &format!(r"\/{long}"),
     ] {
         assert_eq!(param(&format!(r#"{{"input":[{{"image":"{data}"}}]}}"#)), None, "{data:.80}");
     }
@@ -81,6 +82,8 @@ fn a_type_that_names_sources_frees_no_other_address() {
         r#"{"source":"http://x","type":"input_video"}"#,
         r#"{"type":"image","image_urls":["http://x"]}"#,
         r#"{"input_image":"http://x"}"#,
+        r#"{"the_address_of_the_second_picture_in_a_row_image_url":"http://x"}"#,
+        r#"{"the_addresses_of_the_pictures_in_a_row_ImageUrls":["http://x"]}"#,
         r#"{"image":{"path":"/etc/passwd"}}"#,
     ] {
         assert_eq!(param(&part(bad)).as_deref(), Some("messages"), "{bad}");
@@ -152,6 +155,7 @@ fn a_tool_is_its_callers_where_all_that_is_said_of_it_is() {
     for bad in [
         r#"{"tools":[{"Type":"mcp","name":"x","input_schema":{}}]}"#,
         r#"{"tools":[{"type":"function","name":"f","TYPE":"mcp"}]}"#,
+        r#"{"tools":[{"type":"mcp","type":"function","name":"f"}]}"#,
         r#"{"tools":[{"type":["mcp"],"function":{}}]}"#,
         r#"{"tools":[{"type":7,"function":{}}]}"#,
         r#"{"tools":[{"type":{},"function":{}}]}"#,
@@ -278,6 +282,18 @@ fn a_list_under_input_is_looked_at() {
     let of = |input: &str| part(&format!(r#"{{"type":"tool_use","input":{input}}}"#));
     assert_eq!(param(&of(r#"{"image_url":"http://x"}"#)), None);
     assert!(param(&of(r#"[{"image_url":"http://x"}]"#)).is_some());
+}
+
+/// Only what every server takes for arguments or schemas is let pass unseen.
+#[test]
+fn what_is_free_is_so_in_small_letters_alone() {
+    for name in ["INPUT", "Arguments", "Schema", "\u{17f}chema", r"\u017fchema", "inputSchema"] {
+        let of = |name: &str| part(&format!(r#"{{"type":"tool_use","{name}":{{"image_url":"http://x"}}}}"#));
+        assert!(param(&of(name)).is_some(), "{name}");
+        assert_eq!(param(&of(r"\u0069nput")), None);
+    }
+    assert_eq!(param(r#"{"Documents":[{"url":"http://x"}]}"#).as_deref(), Some("Documents"));
+    assert_eq!(param(r#"{"Metadata":{"url":"http://x"}}"#).as_deref(), Some("Metadata"));
 }
 
 /// `value` with its keys in other letters: capitals where `how` has a bit, and the two that fold from outside ASCII.
