@@ -94,6 +94,8 @@ kinds! {
     Gone: 410, "gone", "invalid_request_error", "invalid_request_error";
     /// The request's body is over its limit.
     TooLarge: 413, "request_too_large", "invalid_request_error", "request_too_large";
+    /// The request's path is over its limit.
+    LongPath: 414, "path_too_long", "invalid_request_error", "invalid_request_error";
     /// The request's body is coded in a way that is not understood.
     UnsupportedMedia: 415, "unsupported_media_type", "invalid_request_error", "invalid_request_error";
     /// The user, or the address, has too many of something at once.

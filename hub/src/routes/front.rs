@@ -21,6 +21,9 @@ use crate::error::{ApiError, Dialect, ErrorKind};
 
 /// How long a browser may rely on what it was told, in seconds: Chromium's own limit.
 const REMEMBER: &str = "7200";
+/// Longest path that is looked at, in bytes: what matches paths takes time in proportion to it, several times over. The
+/// longest of the hub's own have a name of 100 characters, each in three bytes where it is percent-encoded.
+pub(crate) const LONGEST_PATH: usize = 4 << 10;
 /// What a page may read of an answer, beside what it always may.
 const EXPOSED: &str = "x-request-id, x-virtual-llm-row, server-timing, retry-after, www-authenticate, allow";
 /// What a page may send, where its browser does not say what it wants to.
@@ -42,6 +45,11 @@ pub(crate) async fn front(
         is_head: req.method() == Method::HEAD,
         is_old: req.version() < Version::HTTP_11,
     };
+    if req.path().len() > LONGEST_PATH {
+        let text = format!("the path has more than {LONGEST_PATH} bytes");
+        let response = ApiError::new(ErrorKind::LongPath, text).response(Dialect::of(req.path()));
+        return Ok(req.into_response(outside.dress(response)));
+    }
     if req.method() == Method::OPTIONS
         && let Some(known) = methods(req.path())
     {
@@ -72,8 +80,12 @@ pub(crate) fn wrong_method(known: &'static str, dialect: Dialect) -> HttpRespons
     response
 }
 
-/// Gives the request the path that it means. Before all else: an answer's dialect is that of this path.
+/// Gives the request the path that it means. Before all else: an answer's dialect is that of this path. One that is too
+/// long means nothing.
 pub(crate) fn rewrite(req: &mut ServiceRequest) {
+    if req.path().len() > LONGEST_PATH {
+        return;
+    }
     let Some(meant) = canonical(req.path()) else { return };
     let mut parts = req.uri().clone().into_parts();
     let text = match parts.path_and_query.as_ref().and_then(PathAndQuery::query) {

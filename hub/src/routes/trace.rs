@@ -6,9 +6,9 @@ use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use super::front::rewrite;
+use super::front::{LONGEST_PATH, rewrite};
 use crate::address;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::Caller;
@@ -39,12 +39,11 @@ pub(crate) async fn trace(
     match trace.run(next.call(req)).await {
         Ok(response) => {
             let mut response = response.map_into_boxed_body();
-            // The pattern is matched anew, and only a line in the log names it.
-            let failed = response.status().is_client_error() || response.status().is_server_error();
-            if failed && !is_result {
-                let route = response.request().match_pattern();
-                let user = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
-                note(&trace, user.as_deref(), route.as_deref(), response.response());
+            if !is_result {
+                let req = response.request();
+                let extensions = req.extensions();
+                let user = extensions.get::<Caller>().map(|caller| caller.user.as_str());
+                note(&trace, user, || route(req), response.response());
             }
             let whole = is_whole(response.response());
             stamp(&trace, dialect, whole, response.headers_mut());
@@ -52,7 +51,7 @@ pub(crate) async fn trace(
         }
         Err(error) => {
             let mut response = error.error_response();
-            note(&trace, None, None, &response);
+            note(&trace, None, || None, &response);
             let whole = is_whole(&response);
             stamp(&trace, dialect, whole, response.headers_mut());
             Err(InternalError::from_response(error, response).into())
@@ -83,9 +82,19 @@ fn stamp(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut HeaderMap) 
     }
 }
 
+/// The pattern of the request's path. It is matched anew, against all there are: only where a line in the log names it.
+fn route(req: &HttpRequest) -> Option<String> {
+    if req.path().len() > LONGEST_PATH { None } else { req.match_pattern() }
+}
+
 /// One line for a call that failed before an inference began, or that is none. The route stands for the path, in which
 /// a caller may have put anything.
-fn note<B>(trace: &Trace, user: Option<&str>, route: Option<&str>, response: &HttpResponse<B>) {
+fn note<B>(
+    trace: &Trace,
+    user: Option<&str>,
+    route: impl FnOnce() -> Option<String>,
+    response: &HttpResponse<B>,
+) {
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();
     if !failed || status == StatusCode::UNAUTHORIZED || trace.is_watched() {
@@ -103,6 +112,33 @@ fn note<B>(trace: &Trace, user: Option<&str>, route: Option<&str>, response: &Ht
         status.as_u16(),
         trace.elapsed().as_millis(),
         trace.id(),
-        route.unwrap_or("-"),
+        route().as_deref().unwrap_or("-"),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A27: a path is matched anew only for a line that is written: not for a wrong token, nor when there were enough.
+    #[test]
+    fn the_route_of_a_failed_call_is_looked_up_for_its_line_alone() {
+        crate::news::are_made();
+        let trace = Trace::new(None, None);
+        let looked_up = |kind, times: usize| {
+            let response = ApiError::new(kind, "no").response(Dialect::Api);
+            let mut count = 0;
+            for _ in 0..times {
+                let route = || {
+                    count += 1;
+                    None
+                };
+                note(&trace, Some("nobody-else"), route, &response);
+            }
+            count
+        };
+        assert_eq!(looked_up(ErrorKind::Unauthorized, 5), 0);
+        assert_eq!(looked_up(ErrorKind::NotFound, 5), 5);
+        assert_eq!(looked_up(ErrorKind::Gone, 500), 20);
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::http::ask;
 use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
@@ -201,5 +202,29 @@ async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged_in_value() {
         publisher.answer(&hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200);
+    hub.stop().await;
+}
+
+/// A27: a path that is longer than any of the hub's is refused before anybody looks what it could mean, or who asks.
+#[actix_rt::test]
+async fn a_path_that_is_too_long_is_refused_in_words() {
+    let hub = hub().await;
+    for (prefix, dialect) in [
+        ("/api/v1/llms/", "/api/v1"),
+        ("/v1/models/", "/v1"),
+        ("/v1/messages/", "/v1/messages"),
+        ("//", "/api/v1"),
+    ] {
+        let path = |length: usize| format!("{prefix}{}", "a".repeat(length - prefix.len()));
+        for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+            let (longest, longer) = (path(4 << 10), path((4 << 10) + 1));
+            assert_ne!(ask(hub.addr, method, longest).open().await.status, 414);
+            assert_eq!(ask(hub.addr, method, longer).open().await.status, 414);
+        }
+        let (status, body) = ask(hub.addr, "GET", path(60_000)).json().await;
+        assert_eq!((status, code(dialect, &body)), (414, &json!("path_too_long")));
+        let text = if dialect == "/api/v1" { &body["error"] } else { &body["error"]["message"] };
+        assert_eq!(text, "the path has more than 4096 bytes");
+    }
     hub.stop().await;
 }
