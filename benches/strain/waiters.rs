@@ -1,4 +1,4 @@
-//! 3,000 callers wait for a publisher that takes one task at a time.
+//! 3,000 callers of one user, and one of another, wait for a publisher that takes one task at a time.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::http::Http;
 use crate::rig::{ADMIN, Hub, provider};
 
 const CALLERS: usize = 3000;
+/// What another user's caller says.
+const OTHER: &str = "other";
 
 pub fn run() {
     let hub = Hub::start();
@@ -48,8 +50,17 @@ pub fn run() {
         }
         last = newest(&mut admin);
     }
+    let other = hub.member("other");
+    let mut http = Http::new(hub.port, &other);
+    let body = json!({ "model": "busy", "messages": [{ "role": "user", "content": OTHER }] }).to_string();
+    http.send("POST", "/v1/chat/completions", "x-queue-timeout: 600\r\n", body.as_bytes());
+    callers.push(http);
+    while newest(&mut admin) == last {
+        sleep(Duration::from_millis(1));
+    }
     let cpu = hub.cpu();
     assert_eq!(room(1), 200);
+    let mut before_other = 0;
     let (mut results, mut order) = (hub.admin(), Vec::with_capacity(CALLERS));
     let answer =
         json!({ "status": 200, "body": { "id": "c", "object": "chat.completion", "choices": [{ "index": 0,
@@ -60,7 +71,11 @@ pub fn run() {
         let task: Value = serde_json::from_str(task).unwrap();
         let Some(id) = task["taskId"].as_str() else { return true };
         let text = task["request"]["messages"][0]["content"].as_str().unwrap();
-        order.push(text.parse::<usize>().unwrap());
+        if text == OTHER {
+            before_other = order.len();
+        } else {
+            order.push(text.parse::<usize>().unwrap());
+        }
         assert_eq!(results.call("POST", &format!("/api/v1/llms/_provider-task/{id}/result"), &answer).0, 200);
         order.len() < CALLERS
     });
@@ -68,10 +83,11 @@ pub fn run() {
     assert!(callers.iter_mut().all(|caller| caller.answer().0 == 200));
     let furthest = order.iter().enumerate().map(|(place, number)| place.abs_diff(*number)).max().unwrap();
     figure(
-        "3,000 callers wait: furthest from its place in the order",
+        "3,000 callers of one user wait: furthest from its place in the order",
         &furthest.to_string(),
         "the order of arrival",
     );
+    figure("3,000 callers wait: served before one of another user's", &before_other.to_string(), "at most 1");
     figure(
         "3,000 callers wait: CPU time of a freed place",
         &format!("{:.3} ms", each.as_secs_f64() * 1e3),

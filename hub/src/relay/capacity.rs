@@ -1,8 +1,8 @@
 //! Room at publishers: who waits for it, and who gets what is freed.
 //!
-//! Whatever makes room says so with [`Hub::offer`] while it holds the registry: the first caller in line who can use the
-//! place is given it, counted already, then the lines of durable tasks are told. A caller who leaves with a place in
-//! hand gives it back, which offers it to the next.
+//! Whatever makes room says so with [`Hub::offer`] while it holds the registry: the next caller in line who can use the
+//! place is given it, counted already, users in turn, then the lines of durable tasks are told. A caller who leaves with
+//! a place in hand gives it back, which offers it to the next.
 //!
 //! Order of locks: registry, then waiters or queue.
 
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use wire::task::Endpoint;
 
 use super::run::Request;
-use super::waiters::{Look, Waiters};
+use super::waiters::{self, Look, Waiters};
 use crate::core::Hub;
 use crate::model::{Caller, Role, UserId};
 use crate::registry::{Candidate, Pick, Registry, Target};
@@ -26,6 +26,12 @@ struct Class {
     role: Role,
     target: Target,
     endpoint: Endpoint,
+}
+
+impl waiters::Class for Class {
+    fn user(&self) -> &str {
+        &self.user
+    }
 }
 
 impl Class {

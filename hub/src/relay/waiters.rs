@@ -1,19 +1,36 @@
-//! Callers who wait for a place, first come, first served. Pure.
+//! Callers who wait for a place, user by user in turn, each user's first come, first served. Pure.
 //!
-//! A caller waits in the line of a name, that of a row or a pool. Callers of one line for whom the same is true, a
-//! class, fare the same: when the first of them cannot be served, none of them can. So a freed place costs a look at the
-//! first of each class, and mostly at one.
+//! A caller waits in the line of a name, that of a row or a pool. The user who was served longest ago, or came into the
+//! line first, is next; whoever was served stands behind all others who are there. So nobody waits for more than one
+//! call of each other user, however many these have. Of a user's callers those for whom the same is true, a class, fare
+//! the same: when the first of them cannot be served, none of them can. So a freed place costs a look at the first of
+//! each class, and mostly at one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
+/// Callers for whom the same is true, all of one user.
+pub(super) trait Class: Clone + Eq + Hash {
+    /// Whose they are.
+    fn user(&self) -> &str;
+}
+
 /// All lines. `C` is a class, `W` the way to one who waits.
 pub(super) struct Waiters<C, W> {
-    tickets: u64,
+    /// The last number that was given, as a ticket or a turn.
+    numbers: u64,
     lines: HashMap<String, Line<C, W>>,
 }
 
 struct Line<C, W> {
+    users: HashMap<String, OfUser<C, W>>,
+    /// Those users, by turn.
+    turns: BTreeMap<u64, String>,
+}
+
+/// A user's callers in one line.
+struct OfUser<C, W> {
+    turn: u64,
     classes: HashMap<C, VecDeque<(u64, W)>>,
     /// The first of each class, by ticket.
     heads: BTreeMap<u64, C>,
@@ -22,7 +39,7 @@ struct Line<C, W> {
 /// What came of a look at the first of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
-    /// It has a place, or waits no longer: it leaves the line.
+    /// It has a place, where its way was taken, or waits no longer: it leaves the line.
     Leaves,
     /// There is nothing for it, nor for those of its class behind it.
     Stays,
@@ -30,46 +47,60 @@ pub(super) enum Look {
     Over,
 }
 
+/// What came of a user's turn.
+enum Turn {
+    /// It has a place.
+    Served,
+    /// There is nothing for it.
+    Passed,
+    /// There is nothing for anybody.
+    Over,
+}
+
 impl<C, W> Default for Waiters<C, W> {
     fn default() -> Self {
-        Self { tickets: 0, lines: HashMap::new() }
+        Self { numbers: 0, lines: HashMap::new() }
     }
 }
 
-impl<C: Clone + Eq + Hash, W> Waiters<C, W> {
-    /// One more at the end of the line of `name`. The ticket is for [`leave`](Self::leave).
+impl<C: Class, W> Waiters<C, W> {
+    /// One more of its user's in the line of `name`. The ticket is for [`leave`](Self::leave).
     pub(super) fn join(&mut self, name: &str, class: C, waiter: W) -> u64 {
-        self.tickets += 1;
+        self.numbers += 1;
+        let ticket = self.numbers;
         let line = self
             .lines
             .entry(name.to_owned())
-            .or_insert_with(|| Line { classes: HashMap::new(), heads: BTreeMap::new() });
-        let of_class = line.classes.entry(class.clone()).or_default();
-        if of_class.is_empty() {
-            line.heads.insert(self.tickets, class);
+            .or_insert_with(|| Line { users: HashMap::new(), turns: BTreeMap::new() });
+        if !line.users.contains_key(class.user()) {
+            line.turns.insert(ticket, class.user().to_owned());
         }
-        of_class.push_back((self.tickets, waiter));
-        self.tickets
+        let new = || OfUser { turn: ticket, classes: HashMap::new(), heads: BTreeMap::new() };
+        let of_user = line.users.entry(class.user().to_owned()).or_insert_with(new);
+        let of_class = of_user.classes.entry(class.clone()).or_default();
+        if of_class.is_empty() {
+            of_user.heads.insert(ticket, class);
+        }
+        of_class.push_back((ticket, waiter));
+        ticket
     }
 
     /// One leaves its line, wherever it stands there. No news where it left before.
     pub(super) fn leave(&mut self, name: &str, class: &C, ticket: u64) {
-        let Some(line) = self.lines.get_mut(name) else { return };
-        let Some(of_class) = line.classes.get_mut(class) else { return };
+        let Some(of_user) = self.of_user(name, class.user()) else { return };
+        let Some(of_class) = of_user.classes.get_mut(class) else { return };
         let Ok(at) = of_class.binary_search_by_key(&ticket, |(ticket, _)| *ticket) else { return };
+        of_class.remove(at);
         if at == 0 {
-            line.pop(ticket);
-        } else {
-            of_class.remove(at);
-        }
-        if line.classes.is_empty() {
-            self.lines.remove(name);
+            of_user.head_left(ticket, class);
+            self.tidy(name, class.user());
         }
     }
 
     /// Whether somebody of this class waits for `name`: whoever comes now stands behind.
     pub(super) fn has(&self, name: &str, class: &C) -> bool {
-        self.lines.get(name).is_some_and(|line| line.classes.contains_key(class))
+        let of_user = self.lines.get(name).and_then(|line| line.users.get(class.user()));
+        of_user.is_some_and(|of_user| of_user.classes.contains_key(class))
     }
 
     /// Whether nobody waits.
@@ -82,51 +113,102 @@ impl<C: Clone + Eq + Hash, W> Waiters<C, W> {
         self.lines.keys()
     }
 
-    /// Looks at those who wait for one of `names`, in the order in which they came.
+    /// Looks at those who wait for one of `names`, user by user in turn. Who has two turns there has the earlier one.
     pub(super) fn serve(&mut self, names: &[&str], mut look: impl FnMut(&C, &mut Option<W>) -> Look) {
+        let mut seen = 0;
+        while let Some((turn, user)) = self.next_turn(names, seen) {
+            seen = turn;
+            let earlier = |name: &&str| self.turn_of(name, &user).is_some_and(|other| other < turn);
+            if names.iter().any(earlier) {
+                continue;
+            }
+            match self.serve_user(names, &user, &mut look) {
+                Turn::Served => self.put_last(names, &user),
+                Turn::Passed => (),
+                Turn::Over => return,
+            }
+        }
+    }
+
+    /// Looks at the first of each of the user's classes, until one is served.
+    fn serve_user(
+        &mut self,
+        names: &[&str],
+        user: &str,
+        look: &mut impl FnMut(&C, &mut Option<W>) -> Look,
+    ) -> Turn {
         let mut seen = 0;
         loop {
             let next = |name: &&str| {
-                let head = self.lines.get(*name)?.heads.range(seen + 1..).next();
-                head.map(|(ticket, _)| *ticket)
+                let of_user = self.lines.get(*name)?.users.get(user)?;
+                of_user.heads.range(seen + 1..).next().map(|(ticket, _)| *ticket)
             };
             let first = names.iter().filter_map(|name| Some((next(name)?, *name))).min();
-            let Some((ticket, name)) = first else { return };
+            let Some((ticket, name)) = first else { return Turn::Passed };
             seen = ticket;
-            let Some(line) = self.lines.get_mut(name) else { return };
-            let Some(class) = line.heads.get(&ticket).cloned() else { return };
-            let Some((ticket, waiter)) = line.classes.get_mut(&class).and_then(VecDeque::pop_front) else {
-                return;
-            };
+            let Some(of_user) = self.of_user(name, user) else { return Turn::Passed };
+            let Some(class) = of_user.heads.get(&ticket).cloned() else { return Turn::Passed };
+            let Some(of_class) = of_user.classes.get_mut(&class) else { return Turn::Passed };
+            let Some((ticket, waiter)) = of_class.pop_front() else { return Turn::Passed };
             let mut waiter = Some(waiter);
             let looked = look(&class, &mut waiter);
-            if let Some(waiter) = waiter.filter(|_| looked != Look::Leaves)
-                && let Some(of_class) = line.classes.get_mut(&class)
-            {
+            let is_served = waiter.is_none();
+            if let Some(waiter) = waiter.filter(|_| looked != Look::Leaves) {
                 of_class.push_front((ticket, waiter));
             } else {
-                line.head_left(ticket, &class);
+                of_user.head_left(ticket, &class);
+                self.tidy(name, user);
             }
-            if line.classes.is_empty() {
-                self.lines.remove(name);
+            match looked {
+                Look::Over => return Turn::Over,
+                Look::Leaves if is_served => return Turn::Served,
+                Look::Leaves | Look::Stays => (),
             }
-            if looked == Look::Over {
-                return;
-            }
+        }
+    }
+
+    fn of_user(&mut self, name: &str, user: &str) -> Option<&mut OfUser<C, W>> {
+        self.lines.get_mut(name)?.users.get_mut(user)
+    }
+
+    fn turn_of(&self, name: &str, user: &str) -> Option<u64> {
+        Some(self.lines.get(name)?.users.get(user)?.turn)
+    }
+
+    /// The first turn behind `seen` in the lines of `names`, and whose it is.
+    fn next_turn(&self, names: &[&str], seen: u64) -> Option<(u64, String)> {
+        let next = |name: &&str| self.lines.get(*name)?.turns.range(seen + 1..).next();
+        let (turn, user) = names.iter().filter_map(next).min()?;
+        Some((*turn, user.clone()))
+    }
+
+    /// A user was served: in the lines of `names` it stands behind all others.
+    fn put_last(&mut self, names: &[&str], user: &str) {
+        self.numbers += 1;
+        for name in names {
+            let Some(line) = self.lines.get_mut(*name) else { continue };
+            let Some(of_user) = line.users.get_mut(user) else { continue };
+            line.turns.remove(&of_user.turn);
+            of_user.turn = self.numbers;
+            line.turns.insert(of_user.turn, user.to_owned());
+        }
+    }
+
+    /// Forgets a user who does not wait for `name` any more, and the line when it is empty.
+    fn tidy(&mut self, name: &str, user: &str) {
+        let Some(line) = self.lines.get_mut(name) else { return };
+        if line.users.get(user).is_some_and(|of_user| of_user.classes.is_empty())
+            && let Some(of_user) = line.users.remove(user)
+        {
+            line.turns.remove(&of_user.turn);
+        }
+        if line.users.is_empty() {
+            self.lines.remove(name);
         }
     }
 }
 
-impl<C: Clone + Eq + Hash, W> Line<C, W> {
-    /// The first of a class leaves.
-    fn pop(&mut self, ticket: u64) {
-        let Some(class) = self.heads.get(&ticket).cloned() else { return };
-        if let Some(of_class) = self.classes.get_mut(&class) {
-            of_class.pop_front();
-        }
-        self.head_left(ticket, &class);
-    }
-
+impl<C: Class, W> OfUser<C, W> {
     /// The first of a class has left: the next one is the first.
     fn head_left(&mut self, ticket: u64, class: &C) {
         self.heads.remove(&ticket);
@@ -138,121 +220,4 @@ impl<C: Clone + Eq + Hash, W> Line<C, W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NAMES: [&str; 3] = ["row", "pool", "other"];
-    const CLASSES: usize = 3;
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Join {
-            name: usize,
-            class: usize,
-        },
-        Leave(usize),
-        /// So many places are free under these names, for these classes.
-        Serve {
-            names: Vec<usize>,
-            places: usize,
-            for_class: [bool; CLASSES],
-            gone: usize,
-        },
-    }
-
-    fn any_op() -> impl Strategy<Value = Op> {
-        let names = prop::collection::vec(0..NAMES.len(), 1..3);
-        prop_oneof![
-            5 => (0..NAMES.len(), 0..CLASSES).prop_map(|(name, class)| Op::Join { name, class }),
-            2 => any::<usize>().prop_map(Op::Leave),
-            3 => (names, 0_usize..4, any::<[bool; CLASSES]>(), 0_usize..5)
-                .prop_map(|(names, places, for_class, gone)| Op::Serve { names, places, for_class, gone }),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        /// Whatever comes, leaves and is freed, in whatever order: who is served is who a plain list would serve, those
-        /// who wait no longer are passed over, and no place stays free that somebody in the lines could have.
-        #[test]
-        fn the_first_who_can_use_a_place_has_it(ops in prop::collection::vec(any_op(), 0..60)) {
-            let mut waiters: Waiters<usize, u64> = Waiters::default();
-            // Ticket, name, class, in the order in which they came.
-            let mut list: Vec<(u64, usize, usize)> = Vec::new();
-            for op in ops {
-                match op {
-                    Op::Join { name, class } => {
-                        let number = list.last().map_or(1, |(last, ..)| last + 1);
-                        let number = number.max(waiters.tickets + 1);
-                        prop_assert_eq!(waiters.join(NAMES[name], class, number), number);
-                        list.push((number, name, class));
-                    }
-                    Op::Leave(at) if !list.is_empty() => {
-                        let (ticket, name, class) = list.remove(at % list.len());
-                        waiters.leave(NAMES[name], &class, ticket);
-                        // Twice is once.
-                        waiters.leave(NAMES[name], &class, ticket);
-                    }
-                    Op::Leave(_) => (),
-                    Op::Serve { names, places, for_class, gone } => {
-                        // One of those who wait has hung up, and nobody has said so yet.
-                        let gone = list.get(gone).map(|(ticket, ..)| *ticket);
-                        let (mut left, mut served) = (places, Vec::new());
-                        let asked: Vec<&str> = names.iter().map(|name| NAMES[*name]).collect();
-                        waiters.serve(&asked, |class, waiter| {
-                            if left == 0 {
-                                return Look::Over;
-                            }
-                            if *waiter == gone {
-                                return Look::Leaves;
-                            }
-                            if !for_class[*class] {
-                                return Look::Stays;
-                            }
-                            left -= 1;
-                            served.extend(waiter.take());
-                            Look::Leaves
-                        });
-                        let can = |(ticket, name, class): &&(u64, usize, usize)| {
-                            names.contains(name) && for_class[*class] && Some(*ticket) != gone
-                        };
-                        let expected: Vec<u64> =
-                            list.iter().filter(can).take(places).map(|(ticket, ..)| *ticket).collect();
-                        prop_assert_eq!(&served, &expected);
-                        let lines = |ticket: u64| waiters.lines.values().any(|line| {
-                            line.classes.values().flatten().any(|(other, _)| *other == ticket)
-                        });
-                        list.retain(|(ticket, ..)| !expected.contains(ticket) && lines(*ticket));
-                    }
-                }
-                let waiting: usize =
-                    waiters.lines.values().flat_map(|line| line.classes.values()).map(VecDeque::len).sum();
-                prop_assert_eq!(waiting, list.len());
-                for (name, text) in NAMES.iter().enumerate() {
-                    for class in 0..CLASSES {
-                        let expected = list.iter().any(|(_, of, kind)| *of == name && *kind == class);
-                        prop_assert_eq!(waiters.has(text, &class), expected);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_freed_place_costs_a_look_at_one_however_many_wait() {
-        let mut waiters: Waiters<u8, usize> = Waiters::default();
-        for number in 0..3000 {
-            waiters.join("row", 0, number);
-        }
-        let mut looks = 0;
-        let mut free = true;
-        waiters.serve(&["row", "pool"], |_, _| {
-            looks += 1;
-            if std::mem::take(&mut free) { Look::Leaves } else { Look::Over }
-        });
-        assert_eq!(looks, 2);
-    }
-}
+mod tests;

@@ -42,7 +42,7 @@ async fn waiting(hub: &TestHub, count: usize) {
 }
 
 #[actix_rt::test]
-async fn callers_have_freed_places_in_the_order_in_which_they_came() {
+async fn users_have_freed_places_in_turn_and_each_users_callers_in_the_order_in_which_they_came() {
     let hub = hub().await;
     let providers = [pooled("one", "pool"), pooled("two", "pool")];
     let mut publisher = Publisher::start(&hub, ADMIN, &providers, Some("cancel, status")).await;
@@ -72,8 +72,38 @@ async fn callers_have_freed_places_in_the_order_in_which_they_came() {
         order.push(said(&task).parse::<usize>().unwrap());
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     }
-    let expected: Vec<usize> = (0..18).filter(|number| ![0, 7, 8, 17].contains(number)).collect();
-    assert_eq!(order, expected);
+    // One of the admin's came first of all; both have as many.
+    assert_eq!(order, [2, 1, 4, 3, 6, 5, 10, 9, 12, 11, 14, 13, 16, 15]);
+    hub.stop().await;
+}
+
+/// A27: however many calls of a user wait, another one's has a place after one of them.
+#[actix_rt::test]
+async fn a_user_with_many_calls_in_line_keeps_another_waiting_for_one_of_them() {
+    let hub = hub().await;
+    let (alice, mallory, bob) =
+        (hub.member("alice").await, hub.member("mallory").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
+    room(&publisher, &hub, &["a"], 0).await;
+    let ask = |token: &str, text: &str| {
+        let ask = hub.ask_as(token, "POST", "/api/v1/llms/a/infer").header("x-queue-timeout", "30");
+        saying(ask, text)
+    };
+    let mut callers = Vec::new();
+    for number in 0..40 {
+        callers.push(ask(&mallory, "mallory").begin().await);
+        waiting(&hub, number + 1).await;
+    }
+    for number in 0..2 {
+        callers.push(ask(&bob, "bob").begin().await);
+        waiting(&hub, 41 + number).await;
+    }
+    room(&publisher, &hub, &["a"], 1).await;
+    for expected in ["mallory", "bob", "mallory", "bob", "mallory", "mallory"] {
+        let task = publisher.task().await;
+        assert_eq!(said(&task), expected);
+        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    }
     hub.stop().await;
 }
 
