@@ -138,7 +138,7 @@ kinds! {
     WakeFailed: 503, "wake_failed", "server_error", "overloaded_error";
     /// The hub is on its way down.
     HubStopping: 503, "hub_stopping", "server_error", "overloaded_error";
-    /// The hub has too many calls or connections, or its memory is full.
+    /// The hub has too many calls or connections, or its memory or the caller's share of a channel is full.
     HubBusy: 503, "hub_busy", "server_error", "overloaded_error";
     /// The hub cannot write to its store.
     StoreUnavailable: 503, "store_unavailable", "server_error", "overloaded_error";

@@ -39,7 +39,7 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     let mut held = hub.out_of(&task.owner).none();
     let known = hub.queue.with(number, |open| open.size).flatten();
     if let (Some(session), Some(size)) = (&candidate.session, known)
-        && !hub.channels.has_room(session, size)
+        && !hub.channels.has_room(session, &caller.user, size)
     {
         // Its publisher does not read: a large request is not read from disk for that.
         return requeue(&hub, number, attempt, false);

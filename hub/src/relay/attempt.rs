@@ -19,7 +19,7 @@ use super::lane::Lane;
 use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
 use super::whole::Body;
-use crate::channels::{Dispatch, Event};
+use crate::channels::{Dispatch, Event, Unsent};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::limits::Held;
@@ -98,8 +98,18 @@ pub struct Attempt {
     /// The task's id.
     pub id: String,
     pieces: mpsc::Receiver<Piece>,
+    /// Its event on its publisher's channel, where it is or was on one.
+    sent: Option<Sent>,
     /// The limit on silence between two of them.
     silence: Silence,
+}
+
+/// A task that was put on a channel.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    ticket: u64,
+    /// Whether it was on an older one before.
+    again: bool,
 }
 
 /// What to dispatch.
@@ -161,7 +171,7 @@ impl Attempt {
         // From here on the guard ends it.
         let silence =
             Silence::new(silence::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
-        Ok((Self { hub: hub.clone(), id, pieces, silence }, lane))
+        Ok((Self { hub: hub.clone(), id, pieces, sent: None, silence }, lane))
     }
 
     /// Sends `work` to the publisher of `candidate`.
@@ -170,13 +180,13 @@ impl Attempt {
             Work::Wake => (false, Endpoint::ChatCompletions),
             Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
         };
-        let (attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint, None)?;
-        attempt.send(candidate, work)?;
+        let (mut attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint, None)?;
+        attempt.send(candidate, &candidate.owner, work)?;
         Ok(attempt)
     }
 
-    /// Puts the task on its publisher's channel. Twice is once: a publisher runs an id once.
-    pub fn send(&self, candidate: &Candidate, work: &Work<'_>) -> Result<(), ApiError> {
+    /// Puts the task on its publisher's channel, for `caller`. Twice is once: a publisher runs an id once.
+    pub fn send(&mut self, candidate: &Candidate, caller: &str, work: &Work<'_>) -> Result<(), ApiError> {
         let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
@@ -196,7 +206,15 @@ impl Attempt {
                 Event::of(pieces)
             }
         };
-        self.hub.channels.send(session, event).map_err(|_| away())
+        let ticket = self.hub.channels.send(session, caller, event).map_err(|unsent| match unsent {
+            Unsent::Unreachable => away(),
+            Unsent::Crowded => {
+                let text = "the publisher has not read your other requests yet, try again later";
+                ApiError::new(ErrorKind::HubBusy, text)
+            }
+        })?;
+        self.sent = Some(Sent { ticket, again: self.sent.is_some() });
+        Ok(())
     }
 
     /// The next piece; `None` when the publisher was lost.
@@ -222,23 +240,26 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.hub.cancel(&self.id);
+        self.hub.cancel(&self.id, self.sent);
     }
 }
 
 impl Hub {
-    /// Nobody waits for this dispatch any more.
-    fn cancel(&self, id: &str) {
+    /// Nobody waits for this dispatch any more. What its publisher has not had of it, it need not have.
+    fn cancel(&self, id: &str, sent: Option<Sent>) {
         let Some(live) = self.end_task(id, Ending::Gone) else { return };
+        let Some((session, sent)) = live.session.as_ref().zip(sent) else { return };
+        // Only our registrars are known to skip half an event.
+        let is_unknown = self.channels.withdraw(session, sent.ticket, live.tell_cancel) && !sent.again;
         if live.tell_cancel
-            && let Some(session) = &live.session
+            && !is_unknown
             && let Ok(task_id) = TaskId::parse(id)
             && let Ok(data) = serde_json::to_string(&Cancel { task_id })
         {
             let mut event = Vec::with_capacity(data.len() + ENVELOPE);
             if write_event(&mut event, Some("cancel"), None, &data).is_ok() {
                 // Without a channel there is nobody to tell: the result's POST will learn it.
-                let _ = self.channels.send(session, event.into());
+                self.channels.tell(session, event.into());
             }
         }
     }

@@ -250,7 +250,7 @@ pub(crate) async fn try_one(
     let model = request.set_model.then_some(candidate.model.as_str());
     let body = request.body.for_row(&request.caller.user, candidate, endpoint).await?;
     let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
-    let send = |attempt: &Attempt| attempt.send(candidate, &work);
+    let send = |attempt: &mut Attempt| attempt.send(candidate, &request.caller.user, &work);
     let (mut attempt, lane) =
         Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
     if let Some(upstream) = &candidate.upstream {
@@ -259,12 +259,12 @@ pub(crate) async fn try_one(
     } else {
         // The publisher's end alone is left: it is the end of the pieces.
         drop(lane);
-        send(&attempt)?;
+        send(&mut attempt)?;
     }
     call.sent(&attempt.id, candidate);
     let first = loop {
         match attempt.next().await {
-            Some(Piece::Reattached) => send(&attempt)?,
+            Some(Piece::Reattached) => send(&mut attempt)?,
             first => break first,
         }
     };

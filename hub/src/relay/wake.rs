@@ -86,7 +86,7 @@ async fn run(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let first = async {
         loop {
             match attempt.next().await {
-                Some(Piece::Reattached) => drop(attempt.send(candidate, &Work::Wake)),
+                Some(Piece::Reattached) => drop(attempt.send(candidate, &candidate.owner, &Work::Wake)),
                 first => break first,
             }
         }

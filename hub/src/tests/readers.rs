@@ -197,7 +197,7 @@ async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let full = || Event::from(vec![b'\n'; 1 << 20]);
-    while hub.core().channels.send(&publisher.session, full()).is_ok() {}
+    while hub.core().channels.send(&publisher.session, "bob", full()).is_ok() {}
     let request = json!({ "messages": [], "x": "x".repeat(1 << 20) });
     let body = json!({ "llm": "a", "request": request }).to_string();
     assert_eq!(hub.ask_as(&bob, "POST", TASKS).body(body).send().await.0, 202);
