@@ -163,7 +163,7 @@ async fn an_agents_parameters_are_its_owners_word() {
 async fn a_key_that_some_backends_take_for_the_model_is_refused_in_words() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
-    let _publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
+    let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
     for (odd, key) in [
         ("Model", "model"),
         (r"\u004dODEL", "model"),
@@ -187,6 +187,9 @@ async fn a_key_that_some_backends_take_for_the_model_is_refused_in_words() {
     let agent =
         json!({ "name": "g", "llmName": "a", "defaultParams": { "Model": "x", "STREAM": true, "seed": 1 } });
     assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    let call = json!({ "model": "g", "messages": [], "stream": false });
+    let task = served(&hub, &mut publisher, ask(&hub, &alice, "/v1/chat/completions", &call)).await;
+    assert_eq!((&task["request"]["seed"], &task["request"]["Model"]), (&json!(1), &Value::Null));
     hub.stop().await;
 }
 
