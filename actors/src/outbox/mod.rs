@@ -5,6 +5,7 @@
 
 mod backlog;
 mod ledger;
+mod owned;
 mod patience;
 mod ticket;
 
@@ -17,7 +18,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use wire::result::TaskResult;
@@ -25,7 +25,7 @@ use wire::{TaskId, texts};
 
 use crate::news::news;
 use crate::supervise::contained;
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::{Posted, Uplink};
 
 use backlog::MAX_BACKLOG;
 pub(crate) use backlog::{Backlog, Load};
@@ -181,27 +181,6 @@ impl Outbox {
     /// The way to the hub, for what goes up before the ending.
     pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
         Rc::clone(&self.inner) as Rc<dyn Uplink>
-    }
-}
-
-/// The way to the hub of tasks that run; what belongs to a disowned one stays here.
-impl Uplink for Inner {
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
-        if self.ledger.borrow().is_disowned(task) {
-            return Box::pin(async { Posted::Gone });
-        }
-        self.uplink.post_result(task, body)
-    }
-
-    fn upload(
-        &self,
-        task: &TaskId,
-        pieces: mpsc::Receiver<Result<Bytes, Cut>>,
-    ) -> LocalBoxFuture<'static, Posted> {
-        if self.ledger.borrow().is_disowned(task) {
-            return Box::pin(async { Posted::Gone });
-        }
-        self.uplink.upload(task, pieces)
     }
 }
 

@@ -1,0 +1,101 @@
+//! Somebody changes the way while it is gone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Far longer than a race takes: a thread that panics in the other ends it, too.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What another thread does to the file while it is opened, again and again.
+#[expect(clippy::disallowed_methods, reason = "nothing here has a runtime, and so no clock that is paused")]
+fn race(swap: impl Fn(bool) + Send + Sync, path: &Path) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut foreign = false;
+            while !done.load(Ordering::Relaxed) {
+                foreign = !foreign;
+                swap(foreign);
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = [0_u32; 2];
+        while seen.iter().any(|times| *times < 2_000) {
+            if Instant::now() > deadline {
+                done.store(true, Ordering::Relaxed);
+                panic!("in a minute only {seen:?} of either were seen");
+            }
+            if let Ok(opened) = OwnFile::open(path) {
+                let text = opened.read_text(100).unwrap();
+                let foreign = text == "foreign";
+                if foreign != opened.doubt().is_some() {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{text}: {:?}", opened.doubt());
+                }
+                seen[usize::from(foreign)] += 1;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_file_that_is_renamed_over_another_is_never_read_under_its_name() {
+    let top = tempfile::tempdir().unwrap();
+    let path = make_file(&top.path().join("file"), "good", 0o600);
+    let next = top.path().join("next");
+    race(
+        |foreign| {
+            let (text, mode) = if foreign { ("foreign", 0o666) } else { ("good", 0o600) };
+            make_file(&next, text, mode);
+            fs::rename(&next, &path).unwrap();
+        },
+        &path,
+    );
+}
+
+#[test]
+fn a_link_that_is_turned_leads_to_what_is_judged() {
+    let top = tempfile::tempdir().unwrap();
+    for (name, text, mode) in [("good", "good", 0o755), ("foreign", "foreign", 0o777)] {
+        make_folder(&top.path().join(name), mode);
+        make_file(&top.path().join(name).join("file"), text, 0o600);
+    }
+    let next = top.path().join("next");
+    // Of the folder; then of the file itself.
+    for (link, below) in [("folder", "file"), ("link", "")] {
+        let path = top.path().join(link);
+        let turn = |foreign: bool| {
+            let target = Path::new(if foreign { "foreign" } else { "good" });
+            symlink(if below.is_empty() { target.join("file") } else { target.to_owned() }, &next).unwrap();
+            fs::rename(&next, &path).unwrap();
+        };
+        turn(false);
+        race(turn, &if below.is_empty() { path.clone() } else { path.join(below) });
+    }
+}
+
+#[test]
+fn a_folder_that_becomes_a_link_and_back_is_judged_as_it_was_gone_through() {
+    let top = tempfile::tempdir().unwrap();
+    let path = top.path().join("folder");
+    make_folder(&path, 0o755);
+    make_file(&path.join("file"), "good", 0o600);
+    make_folder(&top.path().join("foreign"), 0o777);
+    make_file(&top.path().join("foreign/file"), "foreign", 0o600);
+    let aside = top.path().join("aside");
+    race(
+        |foreign| {
+            if foreign {
+                fs::rename(&path, &aside).unwrap();
+                symlink("foreign", &path).unwrap();
+            } else {
+                fs::remove_file(&path).unwrap();
+                fs::rename(&aside, &path).unwrap();
+            }
+        },
+        &path.join("file"),
+    );
+}
