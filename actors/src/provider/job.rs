@@ -259,7 +259,7 @@ impl Job {
     }
 
     async fn wake(&self) -> Result<(), String> {
-        let ask = EnsureAwake { wire_name: self.config.wire_name.to_string() };
+        let ask = EnsureAwake { wire_name: self.config.wire_name.to_string(), by_owner: false };
         match self.wake.send(ask).await {
             Ok(woken) => woken.map(|_| ()),
             // The message crashed the actor, or the registrar is ending.

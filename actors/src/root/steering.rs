@@ -110,7 +110,8 @@ impl Handler<Up> for RootActor {
     type Result = ResponseActFuture<Self, Result<Duration, String>>;
 
     fn handle(&mut self, Up(name): Up, _: &mut Self::Context) -> Self::Result {
-        let asked = self.wire_name(&name).map(|wire_name| self.wake.send(EnsureAwake { wire_name }));
+        let asked =
+            self.wire_name(&name).map(|wire_name| self.wake.send(EnsureAwake { wire_name, by_owner: true }));
         let answer = async move { asked?.await.map_err(|_| "the wake actor crashed".to_owned())? };
         Box::pin(answer.into_actor(self))
     }

@@ -19,12 +19,15 @@ pub struct Wake {
 }
 
 /// From `ProviderActor`, and from the root for `provider NAME up`: bring the backend up. However many ask, the recipe
-/// runs once; answered when the backend answers, or with the error text of SPEC.md section 3.5.
+/// runs once, and after a pause if it ran just now; answered when the backend answers, or with the error text of SPEC.md
+/// section 3.5.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<std::time::Duration, String>")]
 pub struct EnsureAwake {
     /// The provider, by wire name.
     pub wire_name: String,
+    /// Whether its owner says so, at the machine: then the recipe runs now.
+    pub by_owner: bool,
 }
 
 /// From `ProviderActor` after `idleSeconds`, and from the root for `provider NAME down`: run the sleep recipe.

@@ -1,9 +1,10 @@
-//! `WakeActor`: executes recipes. One run at a time for a provider, however many ask for it.
+//! `WakeActor`: executes recipes. One run at a time for a provider, however many ask for it, and with a pause between two.
 //!
 //! Recipes come from the configuration alone: the hub sends a name and nothing more.
 
 pub mod links;
 pub mod messages;
+mod pace;
 mod recipe;
 mod run;
 
@@ -11,11 +12,13 @@ mod run;
 mod tests;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use wire::result::TaskResult;
 use wire::texts;
 
@@ -27,7 +30,8 @@ use crate::supervise::contained;
 
 use links::Links;
 use messages::{EnsureAwake, Managed, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
-use run::Kind;
+use pace::Pace;
+use run::{Ended, Kind};
 
 /// The one who runs recipes.
 pub struct WakeActor {
@@ -36,6 +40,7 @@ pub struct WakeActor {
     /// All below outlives a crash: processes run, and callers wait for them.
     providers: HashMap<String, Managed>,
     runs: HashMap<String, Run>,
+    paces: HashMap<String, Pace>,
     closing: bool,
     serial: u64,
 }
@@ -47,13 +52,15 @@ struct Run {
     asked: Vec<Asker>,
     /// They came while it went to sleep: it has to come up again first.
     then_wake: Vec<Asker>,
+    /// Ends the pause before it.
+    hurry: Rc<Notify>,
     _stop: oneshot::Sender<()>,
 }
 
 /// Who wants to know how a run ends.
 enum Asker {
     Hub(Ticket),
-    Here(oneshot::Sender<Result<Duration, String>>),
+    Here { waiting: oneshot::Sender<Result<Duration, String>>, by_owner: bool },
 }
 
 /// From a run: it has ended.
@@ -62,13 +69,14 @@ enum Asker {
 struct RunEnded {
     name: String,
     serial: u64,
-    outcome: Result<Duration, String>,
+    ended: Ended,
 }
 
 impl WakeActor {
     /// The one there is.
     pub fn new(links: Links, outbox: Outbox) -> Self {
-        Self { links, outbox, providers: HashMap::new(), runs: HashMap::new(), closing: false, serial: 0 }
+        let (providers, runs, paces) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { links, outbox, providers, runs, paces, closing: false, serial: 0 }
     }
 
     fn ask(&mut self, kind: Kind, name: &str, asker: Asker, ctx: &mut Context<Self>) {
@@ -76,6 +84,9 @@ impl WakeActor {
             return self.answer(name, asker, Err(texts::SHUTTING_DOWN.to_owned()));
         }
         if let Some(run) = self.runs.get_mut(name) {
+            if asker.is_owner() {
+                run.hurry.notify_one();
+            }
             match (kind, run.kind) {
                 (Kind::Wake, Kind::Sleep) => run.then_wake.push(asker),
                 (Kind::Sleep, Kind::Wake) => {
@@ -103,14 +114,20 @@ impl WakeActor {
         self.serial += 1;
         let (serial, name) = (self.serial, name.to_owned());
         let (stop, stopped) = oneshot::channel();
-        self.runs.insert(name.clone(), Run { serial, kind, asked, then_wake: Vec::new(), _stop: stop });
+        let has_looked = !asked.iter().any(|asker| matches!(asker, Asker::Hub(_)));
+        let by_owner = asked.iter().any(Asker::is_owner);
+        let first = self.paces.entry(name.clone()).or_default().first(Instant::now(), by_owner, has_looked);
+        let hurry = Rc::<Notify>::default();
+        let run = Run { serial, kind, asked, then_wake: Vec::new(), hurry: Rc::clone(&hurry), _stop: stop };
+        self.runs.insert(name.clone(), run);
         let label = format!("recipe of {}", config.name).into();
-        let running = run::run(kind, config, self.links.http.clone(), self.links.beat.clone(), stopped);
+        let (http, beat) = (self.links.http.clone(), self.links.beat.clone());
+        let running = run::run(kind, config, first, hurry, http, beat, stopped);
         let address = ctx.address();
         actix_rt::spawn(async move {
-            let crashed = || Err(texts::wake_recipe_failed("the recipe crashed"));
-            let outcome = contained(label, running).await.unwrap_or_else(|_panicked| crashed());
-            address.do_send(RunEnded { name, serial, outcome });
+            let crashed = || Ended::ran(Err(texts::wake_recipe_failed("the recipe crashed")));
+            let ended = contained(label, running).await.unwrap_or_else(|_panicked| crashed());
+            address.do_send(RunEnded { name, serial, ended });
         });
     }
 
@@ -127,8 +144,14 @@ impl WakeActor {
                 self.outbox.finish(ticket, &result);
             }
             // One who does not wait any more does not mind.
-            Asker::Here(waiting) => drop(waiting.send(outcome)),
+            Asker::Here { waiting, .. } => drop(waiting.send(outcome)),
         }
+    }
+}
+
+impl Asker {
+    fn is_owner(&self) -> bool {
+        matches!(self, Self::Here { by_owner: true, .. })
     }
 }
 
@@ -151,7 +174,8 @@ impl Handler<EnsureAwake> for WakeActor {
 
     fn handle(&mut self, wake: EnsureAwake, ctx: &mut Self::Context) -> Self::Result {
         let (waiting, woken) = oneshot::channel();
-        self.ask(Kind::Wake, &wake.wire_name, Asker::Here(waiting), ctx);
+        let asker = Asker::Here { waiting, by_owner: wake.by_owner };
+        self.ask(Kind::Wake, &wake.wire_name, asker, ctx);
         Box::pin(
             async { woken.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())) }.into_actor(self),
         )
@@ -163,7 +187,8 @@ impl Handler<PutToSleep> for WakeActor {
 
     fn handle(&mut self, sleep: PutToSleep, ctx: &mut Self::Context) -> Self::Result {
         let (waiting, slept) = oneshot::channel();
-        self.ask(Kind::Sleep, &sleep.wire_name, Asker::Here(waiting), ctx);
+        let asker = Asker::Here { waiting, by_owner: false };
+        self.ask(Kind::Sleep, &sleep.wire_name, asker, ctx);
         let slept =
             async { slept.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())).map(|_| ()) };
         Box::pin(slept.into_actor(self))
@@ -180,18 +205,24 @@ impl Handler<RunEnded> for WakeActor {
         }
         let Some(run) = self.runs.remove(&ended.name) else { return };
         let managed = self.providers.get(&ended.name);
-        match (&ended.outcome, managed) {
+        let Ended { outcome, ran } = ended.ended;
+        if ran {
+            let pace = self.paces.entry(ended.name.clone()).or_default();
+            pace.ended(run.kind, outcome.as_ref().err(), Instant::now());
+        }
+        match (&outcome, managed) {
             (Ok(_), Some(managed)) => {
                 managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake });
             }
             (Ok(_), None) => (),
+            (Err(_), _) if !ran => (),
             (Err(reason), _) => {
                 news!(warn, "failed recipes", &ended.name, "provider {}: {reason}", ended.name);
             }
         }
         let again = managed.map(|managed| Arc::clone(&managed.config));
         for asker in run.asked {
-            self.answer(&ended.name, asker, ended.outcome.clone());
+            self.answer(&ended.name, asker, outcome.clone());
         }
         match again {
             Some(config) if !run.then_wake.is_empty() => {
@@ -215,6 +246,8 @@ impl Handler<SetProviders> for WakeActor {
             .into_iter()
             .map(|managed| (managed.config.wire_name.to_string(), managed))
             .collect();
+        self.paces.retain(|name, _| self.providers.contains_key(name));
+        self.paces.values_mut().for_each(Pace::forgive);
     }
 }
 

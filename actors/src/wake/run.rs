@@ -1,13 +1,15 @@
 //! One run of a recipe, polling included.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Recipient;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wire::texts;
 
+use super::pace::First;
 use super::recipe;
 use crate::backend::{self, Client};
 use crate::heartbeat::messages::Beat;
@@ -24,24 +26,71 @@ pub(super) enum Kind {
     Sleep,
 }
 
-/// Runs to the end, or until `stop` is dropped or sent: then whatever runs is killed.
+/// How a run ended, and whether its recipe ran at all.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) outcome: Result<Duration, String>,
+    pub(super) ran: bool,
+}
+
+impl Ended {
+    pub(super) fn ran(outcome: Result<Duration, String>) -> Self {
+        Self { outcome, ran: true }
+    }
+}
+
+/// Runs to the end, or until `stop` is dropped or sent: then whatever runs is killed. What is to come `first` comes first,
+/// until `hurry`.
 pub(super) async fn run(
     kind: Kind,
     config: Arc<ProviderConfig>,
+    first: First,
+    hurry: Rc<Notify>,
     http: Client,
     beat: Recipient<Beat>,
     stop: oneshot::Receiver<()>,
-) -> Result<Duration, String> {
+) -> Ended {
     let work = async {
         match kind {
-            Kind::Wake => wake(&config, &http, &beat).await,
-            Kind::Sleep => put_to_sleep(&config, &http).await,
+            Kind::Wake => match before(&config, first, &hurry, &http).await {
+                Some(outcome) => Ended { outcome, ran: false },
+                None => Ended::ran(wake(&config, &http, &beat).await),
+            },
+            Kind::Sleep => Ended::ran(put_to_sleep(&config, &http).await),
         }
     };
     tokio::select! {
-        outcome = work => outcome,
-        _ = stop => Err(texts::SHUTTING_DOWN.to_owned()),
+        ended = work => ended,
+        _ = stop => Ended::ran(Err(texts::SHUTTING_DOWN.to_owned())),
     }
+}
+
+/// What is answered without a run of the wake recipe; `None` when it is to run, now.
+async fn before(
+    config: &ProviderConfig,
+    first: First,
+    hurry: &Notify,
+    http: &Client,
+) -> Option<Result<Duration, String>> {
+    config.wake.as_ref()?;
+    let start = Instant::now();
+    let is_up = async || first.look && backend::make(config, http).available().await;
+    if is_up().await {
+        return Some(Ok(start.elapsed()));
+    }
+    if let Some(failed) = first.failed {
+        return Some(Err(failed));
+    }
+    if first.after > start {
+        tokio::select! {
+            () = sleep_until(first.after) => (),
+            () = hurry.notified() => (),
+        }
+        if is_up().await {
+            return Some(Ok(start.elapsed()));
+        }
+    }
+    None
 }
 
 async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) -> Result<Duration, String> {

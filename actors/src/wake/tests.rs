@@ -60,7 +60,7 @@ fn http(url: String) -> Action {
 
 impl Setup {
     async fn wake(&self) -> Result<Duration, String> {
-        self.actor.send(EnsureAwake { wire_name: "a".into() }).await.unwrap()
+        self.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }).await.unwrap()
     }
 
     async fn failure(&self) -> String {
@@ -126,7 +126,7 @@ async fn the_backend_is_polled_until_it_is_there() {
     BACKEND.with(|backend| backend.down.set(true));
     let waking = actix_rt::spawn({
         let actor = setup.actor.clone();
-        async move { actor.send(EnsureAwake { wire_name: "a".into() }).await.unwrap() }
+        async move { actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }).await.unwrap() }
     });
     wait_until("the first poll", || !setup.beats.borrow().is_empty()).await;
     BACKEND.with(|backend| backend.down.set(false));
@@ -201,7 +201,7 @@ async fn a_shutdown_kills_the_group_and_answers_everybody() {
     let pid = dir.path().join("pid");
     let script = format!("sleep 300 & echo $! > {}; wait", pid.display());
     let setup = start(config(Some(command(&script)), Duration::from_mins(1)));
-    let waking = setup.actor.send(EnsureAwake { wire_name: "a".into() });
+    let waking = setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false });
     let waking = actix_rt::spawn(waking);
     wait_until("it runs", || pid_in(&pid).is_some()).await;
     setup.actor.do_send(Shutdown);
@@ -216,7 +216,7 @@ async fn a_shutdown_kills_the_group_and_answers_everybody() {
 async fn a_name_without_a_recipe_or_a_provider_has_its_own_text() {
     let setup = start(config(None, Duration::ZERO));
     assert_eq!(setup.failure().await, "provider 'a' has no wake recipe configured");
-    let other = setup.actor.send(EnsureAwake { wire_name: "b".into() }).await.unwrap();
+    let other = setup.actor.send(EnsureAwake { wire_name: "b".into(), by_owner: false }).await.unwrap();
     assert_eq!(other, Err("provider 'b' not registered locally".to_owned()));
 }
 
@@ -230,7 +230,7 @@ async fn one_who_asks_while_it_goes_to_sleep_waits_and_then_wakes_it() {
     let setup = start(ProviderConfig { sleep, ..config(Some(say("wake")), wait) });
     let (slept, woken) = futures_util::join!(
         setup.actor.send(PutToSleep { wire_name: "a".into() }),
-        setup.actor.send(EnsureAwake { wire_name: "a".into() })
+        setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false })
     );
     assert_eq!(slept.unwrap(), Ok(()));
     assert!(woken.unwrap().is_ok());

@@ -16,7 +16,7 @@ async fn a_call_that_hangs_times_out_after_30_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let setup = start(config(Some(http(url)), Duration::from_mins(10)));
-    let waking = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into() }));
+    let waking = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }));
     let (mut socket, _) = listener.accept().await.unwrap();
     assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
     // From here on nothing happens but time.
@@ -88,8 +88,8 @@ async fn a_command_that_cannot_be_executed_fails_alone() {
         let managed = |config| Managed { config: Arc::new(config), provider: changed.clone() };
         setup.actor.do_send(SetProviders { providers: vec![managed(broken), managed(other)] });
         let (failed, woken) = futures_util::join!(
-            setup.actor.send(EnsureAwake { wire_name: "a".into() }),
-            setup.actor.send(EnsureAwake { wire_name: "b".into() })
+            setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }),
+            setup.actor.send(EnsureAwake { wire_name: "b".into(), by_owner: false })
         );
         assert_eq!(failed.unwrap().unwrap_err(), "wake recipe failed: wake command not found", "{path:?}");
         assert!(woken.unwrap().is_ok());
@@ -104,11 +104,14 @@ async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
     for (script, status) in [("sleep 0.1", Some(200)), ("sleep 0.1; exit 3", None)] {
         let script = format!("echo x >> {}; {script}", count.display());
         let setup = start(config(Some(command(&script)), Duration::from_secs(5)));
+        BACKEND.with(|backend| backend.down.set(true));
         for id in ["t1", "t2"] {
             let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
             let ticket = setup.outbox.admit(&task.id, 0).unwrap();
             setup.actor.do_send(Wake { task, ticket });
         }
+        wait_until("it runs", || count.exists()).await;
+        BACKEND.with(|backend| backend.down.set(false));
         for id in ["t1", "t2"] {
             wait_until("it is answered", || !setup.desk.of(id).is_empty()).await;
             let result = setup.desk.of(id).pop().unwrap();
@@ -120,4 +123,57 @@ async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
         std::fs::remove_file(&count).unwrap();
     }
+}
+
+/// A17: a hub that asks again and again runs nothing while the backend is up, and what fails once in a while.
+#[actix::test]
+async fn however_often_a_hub_asks_the_recipe_runs_seldom() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let setup = start(config(
+        Some(command(&format!("echo x >> {}; exit 3", count.display()))),
+        Duration::from_secs(5),
+    ));
+    let ask = async |id: String| {
+        let task = WakeTask { id: TaskId::parse(&id).unwrap(), llm_name: "a".into() };
+        let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+        setup.actor.do_send(Wake { task, ticket });
+        wait_until("it is answered", || !setup.desk.of(&id).is_empty()).await;
+        setup.desk.of(&id).pop().unwrap()
+    };
+    for n in 0..50 {
+        assert_eq!(ask(format!("up{n}")).await["status"], 200);
+    }
+    assert!(!count.exists(), "the backend was there all the time");
+    BACKEND.with(|backend| backend.down.set(true));
+    let failed = "wake recipe failed: wake command exited with code 3";
+    for n in 0..50 {
+        assert_eq!(ask(format!("down{n}")).await["error"], failed);
+        assert_eq!(setup.failure().await, failed);
+    }
+    let runs = || std::fs::read_to_string(&count).unwrap().lines().count();
+    assert_eq!(runs(), 1);
+    let by_owner = EnsureAwake { wire_name: "a".into(), by_owner: true };
+    assert_eq!(setup.actor.send(by_owner).await.unwrap().unwrap_err(), failed);
+    assert_eq!(runs(), 2, "its owner's word is another thing");
+    BACKEND.with(|backend| backend.down.set(false));
+    assert_eq!(ask("again".to_owned()).await["status"], 200, "it came up by itself");
+    assert_eq!(runs(), 2);
+}
+
+/// One who asks right after a run that went well waits for a moment, and its owner does not.
+#[actix::test]
+async fn between_two_runs_there_is_a_pause_and_its_owner_ends_it() {
+    let setup = start(config(Some(command("exit 0")), Duration::from_secs(5)));
+    let asked = Instant::now();
+    setup.wake().await.unwrap();
+    BACKEND.with(|backend| backend.down.set(true));
+    let again = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!again.is_finished());
+    let by_owner = setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: true });
+    BACKEND.with(|backend| backend.down.set(false));
+    by_owner.await.unwrap().unwrap();
+    again.await.unwrap().unwrap().unwrap();
+    assert!(asked.elapsed() < Duration::from_millis(1900), "{:?}", asked.elapsed());
 }
