@@ -1,7 +1,7 @@
 //! Client with a small pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,9 @@ pub struct Client(Rc<Inner>);
 struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
+    /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
+    /// request, and be taken for its answer; so none of their connections is used twice.
+    unasked: RefCell<HashSet<Origin>>,
     /// Whether a task closes what is idle for too long.
     is_swept: Cell<bool>,
 }
@@ -88,7 +91,9 @@ pub(super) struct Returned {
 impl Returned {
     /// Keeps a connection on which one request and its one answer are over, and nothing else came.
     pub(super) fn give_back(&self, mut connection: Connection) {
-        if self.is_taken && connection.is_done() {
+        if connection.has_spoken_unasked() {
+            self.client.0.distrust(&self.origin);
+        } else if self.is_taken && connection.is_done() {
             self.client.put(&self.origin, connection);
         }
     }
@@ -106,7 +111,12 @@ impl Client {
             Some(config) => Connector::Tls(HttpsConnector::from((http, config))),
             None => Connector::Plain(http),
         };
-        Self(Rc::new(Inner { connector, idle: RefCell::default(), is_swept: Cell::new(false) }))
+        Self(Rc::new(Inner {
+            connector,
+            idle: RefCell::default(),
+            unasked: RefCell::default(),
+            is_swept: Cell::new(false),
+        }))
     }
 
     /// Sends `request`, whose URI is absolute, and waits at most `limit` for the head of its final answer. Interim
@@ -184,10 +194,16 @@ impl Client {
             if since.elapsed() < KEEP_ALIVE && connection.is_quiet() {
                 return Some(connection);
             }
+            if connection.has_spoken_unasked() {
+                self.0.distrust(origin);
+            }
         }
     }
 
     fn put(&self, origin: &Origin, connection: Connection) {
+        if self.0.unasked.borrow().contains(origin) {
+            return;
+        }
         let mut idle = self.0.idle.borrow_mut();
         let connections = idle.entry(Rc::clone(origin)).or_default();
         if connections.len() < MAX_IDLE {
@@ -195,6 +211,19 @@ impl Client {
         }
         if !self.0.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
+        }
+    }
+}
+
+impl Inner {
+    /// Keeps no connection to `origin` any more.
+    fn distrust(&self, origin: &Origin) {
+        self.idle.borrow_mut().remove(origin);
+        if self.unasked.borrow_mut().insert(Rc::clone(origin)) {
+            // Its address is its owner's alone.
+            log::warn!(
+                "a backend said more than it was asked for: no connection to it is used twice any more"
+            );
         }
     }
 }
@@ -212,12 +241,18 @@ async fn sweep(client: Weak<Inner>) {
     loop {
         sleep(KEEP_ALIVE).await;
         let Some(client) = client.upgrade() else { return };
-        let mut idle = client.idle.borrow_mut();
-        idle.retain(|_, connections| {
-            connections.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);
+        let mut unasked = Vec::new();
+        client.idle.borrow_mut().retain(|origin, connections| {
+            if connections.iter_mut().any(|(_, connection)| connection.has_spoken_unasked()) {
+                unasked.push(Rc::clone(origin));
+            }
+            connections.retain(|(since, connection)| since.elapsed() < KEEP_ALIVE && !connection.is_over());
             !connections.is_empty()
         });
-        if idle.is_empty() {
+        for origin in &unasked {
+            client.distrust(origin);
+        }
+        if client.idle.borrow().is_empty() {
             client.is_swept.set(false);
             return;
         }

@@ -1,5 +1,6 @@
 //! Connection that is driven by whoever uses it.
 
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     /// Hyper's side of the connection; `None` once it has ended.
     driver: Option<Driver>,
     watch: Watch<Box<dyn Socket>>,
+    /// Whether something came that answers nothing.
+    spoke_unasked: bool,
     /// Whether its write buffer holds as much as a large request: nobody keeps that for the next one.
     is_large: bool,
 }
@@ -45,15 +48,16 @@ impl Connection {
         let (socket, watch) = EarlyAnswer::new(socket);
         // Head and body in one buffer: a fifth less CPU for a small call, through all of its parts.
         let (sender, driver) = http1::Builder::new().writev(false).handshake(socket).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), watch, is_large: false })
+        Ok(Self { sender, driver: Some(Box::pin(driver)), watch, spoke_unasked: false, is_large: false })
     }
 
     /// Moves bytes as far as they go without waiting, then registers `cx` for more.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(ended) = driver.as_mut().poll(cx)
         {
-            // Its error reaches the request or the body that is under way.
+            // Its error reaches the request or the body that is under way; one of what came unasked reaches nobody else.
+            self.spoke_unasked |= ended.is_err_and(|error| is_unasked(&error));
             self.driver = None;
         }
     }
@@ -74,6 +78,12 @@ impl Connection {
         self.watch.is_quiet() && self.is_done()
     }
 
+    /// Whether the server has said something that nobody asked for, now or before. That it closes is no such thing.
+    pub(super) fn has_spoken_unasked(&mut self) -> bool {
+        self.drive_now();
+        self.spoke_unasked
+    }
+
     /// Whether nothing more can come.
     pub(super) fn is_over(&self) -> bool {
         self.driver.is_none()
@@ -86,7 +96,7 @@ impl Connection {
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
         self.is_large |= request.body().size_hint().lower() > LARGE;
         let mut answer = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
+        let (driver, spoke_unasked) = (&mut self.driver, &mut self.spoke_unasked);
         poll_fn(move |cx| {
             loop {
                 if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -94,7 +104,8 @@ impl Connection {
                 }
                 // An ended driver has answered: the next round sees it.
                 let Some(running) = driver else { return Poll::Pending };
-                if running.as_mut().poll(cx).is_ready() {
+                if let Poll::Ready(ended) = running.as_mut().poll(cx) {
+                    *spoke_unasked |= ended.is_err_and(|error| is_unasked(&error));
                     *driver = None;
                 } else {
                     return answer.as_mut().poll(cx);
@@ -103,4 +114,16 @@ impl Connection {
         })
         .await
     }
+}
+
+/// Whether hyper ended a connection since bytes came while no request was under way: it has no name for that, and it is the
+/// one error without a cause that is none of the others.
+fn is_unasked(error: &hyper::Error) -> bool {
+    let is_other = error.is_parse()
+        || error.is_user()
+        || error.is_canceled()
+        || error.is_closed()
+        || error.is_incomplete_message()
+        || error.is_timeout();
+    !is_other && error.source().is_none()
 }

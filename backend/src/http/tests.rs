@@ -483,3 +483,76 @@ proptest! {
         }
     }
 }
+
+/// Serves `answers` on one connection after the other, each piece of an answer a moment after the one before, as long as the
+/// client stays.
+async fn late_server(answer: &'static [&'static str], moment: Duration) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let connections = Rc::<RefCell<usize>>::default();
+    let count = Rc::clone(&connections);
+    actix_rt::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            *count.borrow_mut() += 1;
+            actix_rt::spawn(async move {
+                while let Some(body) = read_request(&mut socket).await {
+                    for (index, piece) in answer.iter().enumerate() {
+                        if index > 0 {
+                            sleep(moment).await;
+                        }
+                        if socket.write_all(piece.replace("{n}", &body).as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    Server { url, connections }
+}
+
+/// A second answer that comes a moment late is seen once, wherever: when its connection is taken again, when it has been idle
+/// for too long, or when it is read for the answer of another. From then on each request has a connection of its own.
+#[actix_rt::test]
+async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more() {
+    const TWICE: &[&str] = &[ANSWER, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbob"];
+    for (moment, pause) in [(0, 30), (5, 30), (20, 0), (20, 4100)] {
+        let server = late_server(TWICE, Duration::from_millis(moment)).await;
+        let client = Client::new(None);
+        assert_eq!(ask(&client, &server.url, "one").await, Ok((200, "one".to_owned())));
+        sleep(Duration::from_millis(pause)).await;
+        let second = ask(&client, &server.url, "two").await.unwrap();
+        if pause > moment {
+            assert_eq!(second, (200, "two".to_owned()), "{moment} {pause}");
+        } else {
+            // Taken for its answer: nothing tells them apart. Its own comes behind it, and gives the server away.
+            sleep(Duration::from_millis(2 * moment)).await;
+            ask(&client, &server.url, "six").await.unwrap();
+        }
+        let before = *server.connections.borrow();
+        for n in 1..=8 {
+            let body = format!("n-{n}");
+            assert_eq!(ask(&client, &server.url, body.clone()).await, Ok((200, body)), "{moment} {pause}");
+            assert_eq!((*server.connections.borrow() - before, client.idle()), (n, 0), "{moment} {pause}");
+        }
+    }
+}
+
+/// A server that ends what is idle, or is late with the end of its answer, has said nothing unasked.
+#[actix_rt::test]
+async fn a_server_that_closes_or_is_slow_keeps_its_connections() {
+    const SLOW: &[&str] =
+        &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{n}\r\n", "0\r\n", "\r\n"];
+    let client = Client::new(None);
+    let closes = server(vec![ANSWER.into(); 2]).await;
+    for body in ["one", "two", "six", "ten"] {
+        assert_eq!(ask(&client, &closes.url, body).await, Ok((200, body.to_owned())));
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*closes.connections.borrow(), 2);
+    let slow = late_server(SLOW, Duration::from_millis(5)).await;
+    for body in ["one", "two", "six"] {
+        assert_eq!(ask(&client, &slow.url, body).await, Ok((200, body.to_owned())));
+    }
+    assert_eq!(*slow.connections.borrow(), 1);
+}
