@@ -4,6 +4,7 @@
 //! backends through this crate. It knows neither a hub nor an actor.
 
 mod anthropic;
+mod aside;
 mod availability;
 mod by_chat;
 mod config;

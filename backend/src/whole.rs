@@ -1,9 +1,24 @@
 //! An answer in one piece for a caller who asked for pieces, in the shape of each endpoint's stream. Pure.
+//!
+//! An answer may be as large as a body and its events say much of it several times. They are made of the places of its
+//! parts in its text, never of a tree, and of as many bytes as its size allows.
 
-use serde_json::{Value, json};
-use wire::json::{JsonError, compact};
+use std::fmt::Write;
+
+use wire::json::{JsonError, compact, each_element, each_member, quote, unquote};
 use wire::openai::completion_as_chunk;
 use wire::task::Endpoint;
+
+/// Bytes of what an object's beginning says: a response repeats its instructions and tools there. What does not fit is said
+/// at the end alone.
+const BEGINNING: usize = 256 << 10;
+
+/// What the events of one answer may take: so many times its size, since a text is said five times (delta, done, part,
+/// item, response) and escapes may double one.
+const TIMES: usize = 8;
+
+/// And so many bytes besides, for the frames of some thousand items.
+const FRAMES: usize = 4 << 20;
 
 /// The events that say what `body` says, the end mark left out.
 pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonError> {
@@ -20,122 +35,214 @@ pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonErro
     })
 }
 
-/// A whole response as the events of its stream. Readers build it from its items, and expect its beginning first.
-fn response_events(body: &str) -> Result<Vec<String>, JsonError> {
-    let response: Value = serde_json::from_str(body).map_err(|_| JsonError::TooDeep)?;
-    if !response.is_object() {
-        return Err(JsonError::NotAnObject);
-    }
-    let mut begun = response.clone();
-    begun["status"] = json!("in_progress");
-    begun["output"] = json!([]);
-    begun["usage"] = Value::Null;
-    let mut events = vec![
-        json!({ "type": "response.created", "response": begun }),
-        json!({ "type": "response.in_progress", "response": begun }),
-    ];
-    for (index, item) in response["output"].as_array().into_iter().flatten().enumerate() {
-        item_events(index, item, &mut events);
-    }
-    let end = match response["status"].as_str() {
-        Some("failed") => "response.failed",
-        Some("incomplete") => "response.incomplete",
-        _ => "response.completed",
-    };
-    events.push(json!({ "type": end, "response": response }));
-    let numbered = events.into_iter().enumerate().map(|(number, mut event)| {
-        event["sequence_number"] = json!(number);
-        event.to_string()
-    });
-    Ok(numbered.collect())
+/// Events that are being told.
+struct Told {
+    events: Vec<String>,
+    /// Bytes that they may still take.
+    room: usize,
+    numbered: bool,
 }
 
-fn item_events(index: usize, item: &Value, events: &mut Vec<Value>) {
-    let mut begun = item.clone();
-    begun["status"] = json!("in_progress");
-    for (key, empty) in [("content", json!([])), ("arguments", json!("")), ("input", json!(""))] {
-        if begun.get(key).is_some_and(|value| !value.is_null()) {
-            begun[key] = empty;
-        }
+impl Told {
+    fn new(body: &str, numbered: bool) -> Self {
+        Self { events: Vec::new(), room: TIMES * body.len() + FRAMES, numbered }
     }
-    let about = |kind: &str, mut event: Value| {
-        event["type"] = json!(kind);
-        event["output_index"] = json!(index);
-        event
+
+    /// Tells an event of type `kind` with these members, JSON texts by plain keys.
+    fn tell(&mut self, kind: &str, members: &[(&str, &str)]) -> Result<(), JsonError> {
+        /// The frame of an event, and its place in the list of them.
+        const FRAME: usize = 128;
+
+        let size = members.iter().fold(FRAME, |size, (key, value)| size + key.len() + value.len() + 4);
+        self.room = self.room.checked_sub(size).ok_or(JsonError::TooManyParts)?;
+        let mut event = String::with_capacity(size);
+        let _ = write!(event, r#"{{"type":"{kind}""#);
+        if self.numbered {
+            let _ = write!(event, r#","sequence_number":{}"#, self.events.len());
+        }
+        for (key, value) in members {
+            let _ = write!(event, r#","{key}":{value}"#);
+        }
+        event.push('}');
+        self.events.push(event);
+        Ok(())
+    }
+}
+
+/// A member's text, of duplicates the last; `None` where it is `null` or not there.
+type Found<'a> = Option<&'a str>;
+
+/// The members `keys` of `object`; none of what is no object.
+fn members<'a, const N: usize>(object: &'a str, keys: [&str; N]) -> Result<[Found<'a>; N], JsonError> {
+    let mut found = [None; N];
+    each_member(object, |key, value| {
+        if let Some(place) = place(key, &keys) {
+            found[place] = Some(value).filter(|value| *value != "null");
+        }
+    })?;
+    Ok(found)
+}
+
+/// Which of `keys` the quoted `key` is.
+fn place(key: &str, keys: &[&str]) -> Option<usize> {
+    let key = unquote(key)?;
+    keys.iter().position(|other| *other == key)
+}
+
+/// `object` at its beginning: with the `given` members in the place of its own, and of the others those that fit.
+fn begun(object: &str, given: &[(&str, &str)]) -> Result<String, JsonError> {
+    let keys: Vec<&str> = given.iter().map(|(key, _)| *key).collect();
+    let mut out = String::from("{");
+    let mut add = |key: &str, value: &str| {
+        let comma = if out.len() > 1 { "," } else { "" };
+        let _ = write!(out, "{comma}{key}:{value}");
     };
-    let id = &item["id"];
-    events.push(about("response.output_item.added", json!({ "item": begun })));
-    for (place, part) in item["content"].as_array().into_iter().flatten().enumerate() {
-        let text = part["text"].as_str().or_else(|| part["refusal"].as_str());
-        let mut empty = part.clone();
-        for key in ["text", "refusal"] {
-            if part.get(key).is_some() {
-                empty[key] = json!("");
-            }
+    let mut room = BEGINNING;
+    each_member(object, |key, value| {
+        let size = key.len() + value.len();
+        if size <= room && place(key, &keys).is_none() {
+            room -= size;
+            add(key, value);
         }
-        let in_part = |part: &Value| json!({ "item_id": id, "content_index": place, "part": part });
-        events.push(about("response.content_part.added", in_part(&empty)));
-        if let (Some("output_text"), Some(text)) = (part["type"].as_str(), text) {
-            let delta = json!({ "item_id": id, "content_index": place, "delta": text, "logprobs": [] });
-            events.push(about("response.output_text.delta", delta));
-            let done = json!({ "item_id": id, "content_index": place, "text": text, "logprobs": [] });
-            events.push(about("response.output_text.done", done));
+    })?;
+    for (key, value) in given {
+        add(&quote(key), value);
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// Calls `each` for each element of the list `list`, until one fails.
+fn for_each<'a>(
+    list: Found<'a>,
+    mut each: impl FnMut(usize, &'a str) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    let (mut index, mut done) = (0, Ok(()));
+    each_element(list.unwrap_or("[]"), |element| {
+        if done.is_ok() {
+            done = each(index, element);
+            index += 1;
         }
-        events.push(about("response.content_part.done", in_part(part)));
+    })?;
+    done
+}
+
+/// A whole response as the events of its stream. Readers build it from its items, and expect its beginning first.
+fn response_events(body: &str) -> Result<Vec<String>, JsonError> {
+    let mut told = Told::new(body, true);
+    let [status, output] = members(body, ["status", "output"])?;
+    let beginning = begun(body, &[("status", r#""in_progress""#), ("output", "[]"), ("usage", "null")])?;
+    told.tell("response.created", &[("response", &beginning)])?;
+    told.tell("response.in_progress", &[("response", &beginning)])?;
+    for_each(output, |index, item| item_events(&index.to_string(), item, &mut told))?;
+    let end = match status {
+        Some(r#""failed""#) => "response.failed",
+        Some(r#""incomplete""#) => "response.incomplete",
+        _ => "response.completed",
+    };
+    told.tell(end, &[("response", body)])?;
+    Ok(told.events)
+}
+
+fn item_events(index: &str, item: &str, told: &mut Told) -> Result<(), JsonError> {
+    if !item.starts_with('{') {
+        return Ok(());
     }
-    if let (Some("function_call"), Some(arguments)) = (item["type"].as_str(), item["arguments"].as_str()) {
-        let delta = json!({ "item_id": id, "delta": arguments });
-        events.push(about("response.function_call_arguments.delta", delta));
-        let done = json!({ "item_id": id, "name": item["name"], "arguments": arguments });
-        events.push(about("response.function_call_arguments.done", done));
+    let [id, kind, name, content, arguments, input] =
+        members(item, ["id", "type", "name", "content", "arguments", "input"])?;
+    let id = id.unwrap_or("null");
+    let empty = |key: &'static str, value: Found<'_>, empty: &'static str| value.map(|_| (key, empty));
+    let emptied = [
+        Some(("status", r#""in_progress""#)),
+        empty("content", content, "[]"),
+        empty("arguments", arguments, r#""""#),
+        empty("input", input, r#""""#),
+    ];
+    let emptied: Vec<_> = emptied.into_iter().flatten().collect();
+    told.tell("response.output_item.added", &[("output_index", index), ("item", &begun(item, &emptied)?)])?;
+    for_each(content, |place, part| part_events(index, id, &place.to_string(), part, told))?;
+    let arguments = arguments.filter(|arguments| arguments.starts_with('"'));
+    if let (Some(r#""function_call""#), Some(arguments)) = (kind, arguments) {
+        let about = [("output_index", index), ("item_id", id)];
+        let [output, item_id] = about;
+        told.tell("response.function_call_arguments.delta", &[output, item_id, ("delta", arguments)])?;
+        let name = ("name", name.unwrap_or("null"));
+        told.tell(
+            "response.function_call_arguments.done",
+            &[output, item_id, name, ("arguments", arguments)],
+        )?;
     }
-    events.push(about("response.output_item.done", json!({ "item": item })));
+    told.tell("response.output_item.done", &[("output_index", index), ("item", item)])
+}
+
+fn part_events(index: &str, id: &str, place: &str, part: &str, told: &mut Told) -> Result<(), JsonError> {
+    let about = [("output_index", index), ("item_id", id), ("content_index", place)];
+    let [output, item_id, content] = about;
+    let [kind, text, refusal] = members(part, ["type", "text", "refusal"])?;
+    let emptied = [text.map(|_| ("text", r#""""#)), refusal.map(|_| ("refusal", r#""""#))];
+    let emptied: Vec<_> = emptied.into_iter().flatten().collect();
+    let empty = if part.starts_with('{') { begun(part, &emptied)? } else { part.to_owned() };
+    told.tell("response.content_part.added", &[output, item_id, content, ("part", &empty)])?;
+    let text = [text, refusal].into_iter().flatten().find(|text| text.starts_with('"'));
+    if let (Some(r#""output_text""#), Some(text)) = (kind, text) {
+        let none = ("logprobs", "[]");
+        told.tell("response.output_text.delta", &[output, item_id, content, ("delta", text), none])?;
+        told.tell("response.output_text.done", &[output, item_id, content, ("text", text), none])?;
+    }
+    told.tell("response.content_part.done", &[output, item_id, content, ("part", part)])
 }
 
 /// A whole message as the events of its stream. Readers build it from its blocks, so an end alone would be empty.
 fn message_events(body: &str) -> Result<Vec<String>, JsonError> {
-    let mut message: Value = serde_json::from_str(body).map_err(|_| JsonError::TooDeep)?;
-    if !message.is_object() {
-        return Err(JsonError::NotAnObject);
-    }
-    let blocks = match message["content"].take() {
-        Value::Array(blocks) => blocks,
-        _ => Vec::new(),
-    };
-    message["content"] = json!([]);
-    let (reason, sequence) = (message["stop_reason"].take(), message["stop_sequence"].take());
-    let usage = message["usage"].clone();
-    let mut events = vec![json!({ "type": "message_start", "message": message })];
-    for (index, mut block) in blocks.into_iter().enumerate() {
-        let delta = match block["type"].as_str() {
-            Some("text") => {
-                let text = std::mem::replace(&mut block["text"], json!(""));
-                json!({ "type": "text_delta", "text": text })
-            }
-            Some("thinking") => {
-                let thinking = std::mem::replace(&mut block["thinking"], json!(""));
-                json!({ "type": "thinking_delta", "thinking": thinking })
-            }
-            Some("tool_use") => {
-                let input = std::mem::replace(&mut block["input"], json!({}));
-                json!({ "type": "input_json_delta", "partial_json": input.to_string() })
-            }
-            _ => Value::Null,
-        };
-        events.push(json!({ "type": "content_block_start", "index": index, "content_block": block }));
-        if !delta.is_null() {
-            events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+    let mut told = Told::new(body, false);
+    let [content, reason, sequence, usage] =
+        members(body, ["content", "stop_reason", "stop_sequence", "usage"])?;
+    let usage = usage.unwrap_or("null");
+    let beginning = [
+        ("content", "[]"),
+        ("stop_reason", "null"),
+        ("stop_sequence", "null"),
+        // What it has cost must not go missing for want of room.
+        ("usage", usage),
+    ];
+    told.tell("message_start", &[("message", &begun(body, &beginning)?)])?;
+    for_each(content, |index, block| block_events(&index.to_string(), block, &mut told))?;
+    let [reason, sequence] = [reason, sequence].map(|said| said.unwrap_or("null"));
+    let delta = format!(r#"{{"stop_reason":{reason},"stop_sequence":{sequence}}}"#);
+    told.tell("message_delta", &[("delta", &delta), ("usage", usage)])?;
+    told.tell("message_stop", &[])?;
+    Ok(told.events)
+}
+
+fn block_events(index: &str, block: &str, told: &mut Told) -> Result<(), JsonError> {
+    let [kind, text, thinking, input] = members(block, ["type", "text", "thinking", "input"])?;
+    let index = ("index", index);
+    let (emptied, delta) = match kind {
+        Some(r#""text""#) => {
+            (("text", r#""""#), format!(r#"{{"type":"text_delta","text":{}}}"#, text.unwrap_or("null")))
         }
-        events.push(json!({ "type": "content_block_stop", "index": index }));
-    }
-    let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
-    events.push(json!({ "type": "message_delta", "delta": delta, "usage": usage }));
-    events.push(json!({ "type": "message_stop" }));
-    Ok(events.iter().map(Value::to_string).collect())
+        Some(r#""thinking""#) => (
+            ("thinking", r#""""#),
+            format!(r#"{{"type":"thinking_delta","thinking":{}}}"#, thinking.unwrap_or("null")),
+        ),
+        Some(r#""tool_use""#) => {
+            let input = quote(input.unwrap_or("null"));
+            (("input", "{}"), format!(r#"{{"type":"input_json_delta","partial_json":{input}}}"#))
+        }
+        _ => {
+            told.tell("content_block_start", &[index, ("content_block", block)])?;
+            return told.tell("content_block_stop", &[index]);
+        }
+    };
+    told.tell("content_block_start", &[index, ("content_block", &begun(block, &[emptied])?)])?;
+    told.tell("content_block_delta", &[index, ("delta", &delta)])?;
+    told.tell("content_block_stop", &[index])
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn types(endpoint: Endpoint, body: &Value) -> Vec<String> {
@@ -215,5 +322,76 @@ mod tests {
         assert_eq!(events[4]["delta"], "hi");
         assert_eq!(events[2]["item"]["content"], json!([]));
         assert_eq!(events[12]["response"], body);
+    }
+
+    /// Small items become many events; of those there is an end.
+    #[test]
+    fn an_answer_that_would_become_far_larger_is_an_error() {
+        let of =
+            |n: usize, item: &str| format!(r#"{{"output":[{}{item}]}}"#, format!("{item},").repeat(n - 1));
+        assert!(events_of(Endpoint::Responses, &of(4_000, r#"{"type":"message"}"#)).is_ok());
+        for (n, item) in [(1 << 20, "{}".to_owned()), (1 << 16, r#"{"content":[{},{}]}"#.to_owned())] {
+            assert_eq!(events_of(Endpoint::Responses, &of(n, &item)), Err(JsonError::TooManyParts));
+        }
+        // A long id would stand in every event of its parts.
+        let item = format!(r#"{{"id":"{}","content":[{}{{}}]}}"#, "x".repeat(1 << 20), "{},".repeat(1000));
+        assert_eq!(events_of(Endpoint::Responses, &of(1, &item)), Err(JsonError::TooManyParts));
+        let blocks = of(1 << 20, "0").replace("output", "content");
+        assert_eq!(events_of(Endpoint::Messages, &blocks), Err(JsonError::TooManyParts));
+    }
+
+    /// What is large is said at the end; what small things are beside it, at the beginning too.
+    #[test]
+    fn the_beginning_of_a_response_has_what_fits_and_its_end_all() {
+        let body = json!({ "a": "b".repeat(300 << 10), "id": "r", "status": "completed", "usage": { "n": 1 },
+            "output": [{ "type": "image_generation_call", "id": "i", "result": "x".repeat(1 << 20) }] });
+        let events = events_of(Endpoint::Responses, &body.to_string()).unwrap();
+        let events: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+        let begun = json!({ "id": "r", "status": "in_progress", "usage": null, "output": [] });
+        assert_eq!((&events[0]["response"], &events[1]["response"]), (&begun, &begun));
+        assert_eq!(
+            events[2]["item"],
+            json!({ "type": "image_generation_call", "id": "i", "status": "in_progress" })
+        );
+        assert_eq!(events[3]["item"], body["output"][0]);
+        assert_eq!(events.last().unwrap()["response"], body);
+    }
+
+    /// A reader that builds an answer from its events has the texts as they were, to the last escape.
+    #[test]
+    fn texts_pass_as_they_stand() {
+        let text = r#""\ud83d\u0000 \"a\\ \u00e9""#;
+        let body = format!(
+            r#"{{"output":[{{"type":"message","id":"m","content":[{{"type":"output_text","text":{text}}}]}}]}}"#
+        );
+        let events = events_of(Endpoint::Responses, &body).unwrap();
+        assert!(events[4].contains(&format!(r#""delta":{text}"#)), "{}", events[4]);
+        assert!(events.last().unwrap().contains(text));
+        let body = format!(r#"{{"content":[{{"type":"text","text":{text}}}]}}"#);
+        let events = events_of(Endpoint::Messages, &body).unwrap();
+        assert!(events[2].contains(&format!(r#""text":{text}"#)), "{}", events[2]);
+    }
+
+    /// Items that are none are left to the end.
+    #[test]
+    fn odd_items_are_no_panic() {
+        for odd in [
+            "0",
+            "null",
+            r#""x""#,
+            "[[]]",
+            "{}",
+            r#"[0,"a",null,[],{}]"#,
+            r#"[{"content":[0,null,[],{"text":7}]}]"#,
+        ] {
+            let body = format!(r#"{{"output":{odd},"content":{odd},"status":{odd},"stop_reason":{odd}}}"#);
+            for endpoint in [Endpoint::Responses, Endpoint::Messages] {
+                let events = events_of(endpoint, &body).unwrap();
+                assert!(
+                    events.iter().all(|event| serde_json::from_str::<Value>(event).is_ok()),
+                    "{events:?}"
+                );
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{JsonError, Object, member, quote, unquote};
+use crate::json::{JsonError, Object, each_element, member, quote, unquote};
 
 /// The request that goes to the backend (SPEC.md section 3.3): `model` becomes `model` when one is given, `stream`
 /// follows `streaming`, and without streaming `stream_options` goes. So does what some backends take for one of these
@@ -44,15 +44,35 @@ fn named<'a>(request: &'a str, model: Option<&str>) -> Result<Object<'a>, JsonEr
 pub fn completion_as_chunk(completion: &str) -> Result<String, JsonError> {
     let mut object = Object::parse(completion)?;
     object.set("object", quote("chat.completion.chunk"));
-    let choices: Vec<&RawValue> = match object.get("choices") {
-        Some(choices) => serde_json::from_str(choices).map_err(|_| JsonError::Syntax(0))?,
-        None => Vec::new(),
-    };
-    let choices =
-        choices.into_iter().map(|choice| choice_as_delta(choice.get())).collect::<Result<Vec<_>, _>>()?;
-    let choices = format!("[{}]", choices.join(","));
+    let choices = each_changed(object.get("choices").unwrap_or("[]"), |_, choice, out| {
+        choice_as_delta(choice).map(|choice| out.push_str(&choice))
+    })?;
     object.set("choices", choices);
     Ok(object.to_string())
+}
+
+/// The JSON list `list` with what `change` writes in the place of each element; nothing is kept of them meanwhile.
+fn each_changed(
+    list: &str,
+    mut change: impl FnMut(usize, &str, &mut String) -> Result<(), JsonError>,
+) -> Result<String, JsonError> {
+    if !list.starts_with('[') {
+        return Err(JsonError::Syntax(0));
+    }
+    let mut out = String::with_capacity(list.len() + 2);
+    out.push('[');
+    let (mut index, mut done) = (0, Ok(()));
+    each_element(list, |element| {
+        if done.is_ok() {
+            if index > 0 {
+                out.push(',');
+            }
+            done = change(index, element, &mut out);
+            index += 1;
+        }
+    })?;
+    out.push(']');
+    done.map(|()| out)
 }
 
 fn choice_as_delta(choice: &str) -> Result<String, JsonError> {
@@ -60,14 +80,12 @@ fn choice_as_delta(choice: &str) -> Result<String, JsonError> {
     if let Some(message) = choice.get("message") {
         let mut delta = Object::parse(message)?;
         if let Some(calls) = delta.get("tool_calls").filter(|calls| calls.starts_with('[')) {
-            let calls: Vec<&RawValue> = serde_json::from_str(calls).map_err(|_| JsonError::Syntax(0))?;
-            let mut indexed = Vec::with_capacity(calls.len());
-            for (index, call) in calls.into_iter().enumerate() {
-                let mut call = Object::parse(call.get())?;
+            let calls = each_changed(calls, |index, call, out| {
+                let mut call = Object::parse(call)?;
                 call.set_default("index", index.to_string());
-                indexed.push(call.to_string());
-            }
-            let calls = format!("[{}]", indexed.join(","));
+                out.push_str(&call.to_string());
+                Ok(())
+            })?;
             delta.set("tool_calls", calls);
         }
         let delta = delta.to_string();

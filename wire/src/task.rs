@@ -1,12 +1,14 @@
 //! Tasks on the control channel (SPEC.md sections 3.3 and 4).
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ids::{InvalidId, TaskId};
-use crate::json::quote;
+use crate::json::{quote, unquote};
 
 /// One dispatch of work.
 #[derive(Debug, Clone)]
@@ -85,7 +87,46 @@ struct Frame {
     request: Option<Box<RawValue>>,
     endpoint: Option<String>,
     #[serde(default)]
-    headers: Option<HashMap<String, serde_json::Value>>,
+    headers: Option<CallerHeaders>,
+}
+
+/// Those of a task's headers that may travel, of duplicates the last. Nothing is made of the others, whatever they hold.
+struct CallerHeaders(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for CallerHeaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Named;
+        impl<'de> Visitor<'de> for Named {
+            type Value = CallerHeaders;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of headers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut headers: Vec<(String, String)> = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    if !CALLER_HEADERS.contains(&name.as_ref()) {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    let value = map.next_value::<&RawValue>()?.get();
+                    headers.retain(|(other, _)| *other != name);
+                    // A character takes six bytes as an escape, at most.
+                    let value =
+                        Some(value).filter(|value| value.len() <= 6 * MAX_HEADER + 2).and_then(unquote);
+                    if let Some(value) = value.filter(|value| is_caller_header(&name, value)) {
+                        headers.push((name.into_owned(), value.into_owned()));
+                    }
+                }
+                Ok(CallerHeaders(headers))
+            }
+        }
+        deserializer.deserialize_map(Named)
+    }
 }
 
 impl Task {
@@ -104,7 +145,7 @@ impl Task {
                     streaming: frame.streaming.unwrap_or(false),
                     request: request.ok_or(InvalidTask::Missing("request"))?,
                     endpoint: frame.endpoint,
-                    headers: caller_headers(frame.headers),
+                    headers: frame.headers.map(|headers| headers.0).unwrap_or_default(),
                 }))
             }
             "wake" => Ok(Self::Wake(WakeTask { id, llm_name })),
@@ -127,12 +168,6 @@ impl Task {
             Self::Wake(task) => &task.llm_name,
         }
     }
-}
-
-fn caller_headers(named: Option<HashMap<String, serde_json::Value>>) -> Vec<(String, String)> {
-    let named = named.into_iter().flatten();
-    let texts = named.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
-    texts.filter(|(name, value)| is_caller_header(name, value)).collect()
 }
 
 /// The data of an `infer` task as the hub writes it: what stands before its request and what stands after. Between them
@@ -289,5 +324,32 @@ mod tests {
             {"authorization":"Bearer x","anthropic-version":"a\r\nx: y","anthropic-beta":7}}"#;
         let Ok(Task::Infer(task)) = Task::parse(odd) else { panic!("no task") };
         assert_eq!(task.headers, []);
+    }
+
+    /// Whatever else is in them, and where: of duplicates the last counts, as JSON readers have it.
+    #[test]
+    fn of_headers_twice_the_last_travels_and_a_tree_is_none() {
+        let of = |headers: &str| {
+            let data = format!(
+                r#"{{"kind":"infer","taskId":"t","llmName":"a","request":{{}},"headers":{headers}}}"#
+            );
+            Task::parse(&data).map(|task| match task {
+                Task::Infer(task) => task.headers,
+                Task::Wake(_) => panic!("a wake"),
+            })
+        };
+        let beta = |value: &str| vec![("anthropic-beta".to_owned(), value.to_owned())];
+        assert_eq!(
+            of(r#"{"anthropic-beta":"a","x":[[],{}],"anthropic-\u0062eta":"\u0062"}"#).unwrap(),
+            beta("b")
+        );
+        assert_eq!(of(r#"{"anthropic-beta":"a","anthropic-beta":[]}"#).unwrap(), []);
+        assert_eq!(
+            of(&format!(r#"{{"anthropic-beta":"{}"}}"#, r"\u0061".repeat(1024))).unwrap(),
+            beta(&"a".repeat(1024))
+        );
+        assert_eq!(of(&format!(r#"{{"anthropic-beta":"{}"}}"#, "a".repeat(1025))).unwrap(), []);
+        assert_eq!(of("null").unwrap(), []);
+        assert!(of("[]").is_err());
     }
 }

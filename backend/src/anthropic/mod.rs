@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
+use crate::aside::aside;
 use crate::http::Client;
 use crate::openai::{Auth, OpenAiBackend};
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Look, Refusal, Reply};
@@ -72,7 +73,9 @@ impl Backend for AnthropicBackend {
 }
 
 async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply, BackendError> {
-    let Translated { body, include_usage } = match request::messages_request(&request.body) {
+    let body = request.body.clone();
+    let translated = aside(body.len(), move || request::messages_request(&body)).await?;
+    let Translated { body, include_usage } = match translated {
         Ok(translated) => translated,
         Err(Invalid(reason)) => return Ok(refusal(&reason)),
     };

@@ -1,6 +1,7 @@
 //! A chat completions request as a Messages request.
 
 use serde_json::{Map, Value, json};
+use wire::json::is_small_tree;
 
 use super::content;
 
@@ -23,8 +24,10 @@ pub(super) struct Translated {
 }
 
 pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
-    let mut asked: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|_| Invalid("the request is not a JSON object".to_owned()))?;
+    let no_object = || Invalid("the request is not a JSON object".to_owned());
+    let body = std::str::from_utf8(body).map_err(|_| no_object())?;
+    is_small_tree(body).map_err(|error| Invalid(format!("the request is {error}")))?;
+    let mut asked: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
     if asked.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
         return Err(Invalid("this model gives one choice: n must be 1".to_owned()));
     }

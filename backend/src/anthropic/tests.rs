@@ -440,3 +440,13 @@ async fn responses_are_served_by_way_of_messages() {
         "{cut:?}"
     );
 }
+
+/// A23: see `translate`.
+#[test]
+fn a_request_of_too_many_values_is_refused() {
+    let body = |n: usize| json!({ "messages": [], "x": vec![0; n] }).to_string();
+    let of = |n: usize| request::messages_request(body(n).as_bytes()).map(|_| ()).err();
+    let many = request::Invalid("the request is JSON with more than 100000 values".to_owned());
+    assert_eq!(of(100_000), Some(many));
+    assert_ne!(of(99_000), of(100_000));
+}

@@ -6,11 +6,15 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future, stream};
+use memchr::memmem;
+use tokio::time::Instant;
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
+use crate::aside::aside;
 use crate::translate::responses::Kept;
 use crate::translate::{ChatRequest, Context, Invalid, Unreadable, messages, responses};
 use crate::{BackendError, BackendRequest, Refusal, Reply};
@@ -21,25 +25,30 @@ const KEPT: usize = 8 << 20;
 /// What LM Studio says, with a status of 200, where it has no such endpoint.
 const NO_ENDPOINT: &str = "Unexpected endpoint or method";
 
+/// How long a missing endpoint stays missing: its server may have been exchanged for another, or its refusal have meant
+/// something else.
+const LOOK_AGAIN: Duration = Duration::from_mins(10);
+
 /// What is known of one backend.
 pub(crate) struct ByChat {
-    /// It has no `/v1/messages`, no `/v1/responses`.
-    lacks: Cell<(bool, bool)>,
+    /// When it was found to have no `/v1/messages`, no `/v1/responses`.
+    lacks: Cell<[Option<Instant>; 2]>,
     kept: RefCell<Kept>,
 }
 
 impl ByChat {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { lacks: Cell::new((false, false)), kept: RefCell::new(Kept::new(KEPT)) })
+        Rc::new(Self { lacks: Cell::default(), kept: RefCell::new(Kept::new(KEPT)) })
     }
 
     /// Forgets what it lacks: a backend that was away may be another version of itself.
     pub(crate) fn forget(&self) {
-        self.lacks.set((false, false));
+        self.lacks.take();
     }
 
     /// The answer of `ask`, by translation where it has no such endpoint. That is remembered when its chat completions
-    /// answered: a 404 may speak of the model.
+    /// answered, since a 404 may speak of the model, and when the request names nothing that a server could miss: else one
+    /// caller's ids would take the endpoint from all. What cannot be translated is asked anyway.
     pub(crate) async fn infer<F>(
         self: Rc<Self>,
         request: BackendRequest,
@@ -53,12 +62,20 @@ impl ByChat {
             return ask(request).await;
         }
         let reply = if self.is_lacking(endpoint) {
-            Rc::clone(&self).translate(request, ask).await
+            match self.to_chat(&request).await? {
+                Ok(chat) => Rc::clone(&self).ask_chat(endpoint, chat, ask).await,
+                Err(invalid) => match ask(request).await {
+                    Err(error) if says_no_endpoint(&error) => Ok(refusal(endpoint, &invalid)),
+                    reply => reply,
+                },
+            }
         } else {
             match ask(request.clone()).await {
                 Err(error) if says_no_endpoint(&error) => {
+                    let may_learn = !names_what_is_stored(&request);
                     let reply = Rc::clone(&self).translate(request, ask).await;
-                    if matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_))) {
+                    if may_learn && matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_)))
+                    {
                         self.note_lacking(endpoint);
                     }
                     reply
@@ -81,18 +98,32 @@ impl ByChat {
     where
         F: Future<Output = Result<Reply, BackendError>>,
     {
-        let endpoint = request.endpoint;
-        let chat = match endpoint {
-            Endpoint::Messages => messages::to_chat(&request.body),
-            _ => responses::to_chat_with(&request.body, &self.kept.borrow()),
-        };
-        let chat = match chat {
-            Ok(chat) => chat,
-            Err(Invalid(reason)) => {
-                let body = error(endpoint, 400, &error_body(&reason, "invalid_request_error", None));
-                return Ok(Reply::Whole { status: 400, body });
-            }
-        };
+        match self.to_chat(&request).await? {
+            Ok(chat) => self.ask_chat(request.endpoint, chat, ask).await,
+            Err(invalid) => Ok(refusal(request.endpoint, &invalid)),
+        }
+    }
+
+    /// The request for chat completions that asks what `request` asks.
+    async fn to_chat(&self, request: &BackendRequest) -> Result<Result<ChatRequest, Invalid>, BackendError> {
+        let body = request.body.clone();
+        if request.endpoint == Endpoint::Messages {
+            return aside(body.len(), move || messages::to_chat(&body)).await;
+        }
+        let refers = memmem::find(&body, b"item_reference").is_some();
+        let kept = if refers { self.kept.borrow().clone() } else { Kept::new(0) };
+        aside(body.len(), move || responses::to_chat_with(&body, &kept)).await
+    }
+
+    async fn ask_chat<F>(
+        self: Rc<Self>,
+        endpoint: Endpoint,
+        chat: ChatRequest,
+        ask: impl Fn(BackendRequest) -> F,
+    ) -> Result<Reply, BackendError>
+    where
+        F: Future<Output = Result<Reply, BackendError>>,
+    {
         let Some(id) = random_id() else {
             return Err(BackendError::Failed("there are no random numbers for the answer's id".to_owned()));
         };
@@ -114,11 +145,11 @@ impl ByChat {
                 Reply::Stream(self.events(endpoint, chat, context, whole).boxed_local())
             }
             Reply::Whole { status, body } => {
-                let body = match endpoint {
+                let translated = aside(body.len(), move || match endpoint {
                     Endpoint::Messages => messages::from_chat(&body, &context),
                     _ => responses::from_chat(&body, &context),
-                };
-                let body = body.map_err(unreadable)?;
+                });
+                let body = translated.await?.map_err(unreadable)?;
                 self.keep(endpoint, &chat, &body);
                 Reply::Whole { status, body }
             }
@@ -167,14 +198,13 @@ impl ByChat {
     }
 
     fn is_lacking(&self, endpoint: Endpoint) -> bool {
-        let (messages, responses) = self.lacks.get();
-        if endpoint == Endpoint::Messages { messages } else { responses }
+        self.lacks.get()[place(endpoint)].is_some_and(|found| found.elapsed() < LOOK_AGAIN)
     }
 
     fn note_lacking(&self, endpoint: Endpoint) {
-        let (messages, responses) = self.lacks.get();
-        let is_messages = endpoint == Endpoint::Messages;
-        self.lacks.set((messages || is_messages, responses || !is_messages));
+        let mut lacks = self.lacks.get();
+        lacks[place(endpoint)] = Some(Instant::now());
+        self.lacks.set(lacks);
     }
 }
 
@@ -213,6 +243,38 @@ fn says_no_endpoint(error: &BackendError) -> bool {
         BackendError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 501),
         BackendError::Failed(text) => text.contains(NO_ENDPOINT),
         BackendError::Unavailable | BackendError::KeyRefused => false,
+    }
+}
+
+fn place(endpoint: Endpoint) -> usize {
+    usize::from(endpoint == Endpoint::Responses)
+}
+
+/// Whether `request` may name something that its server keeps, so that a 404 may speak of that: items, answers, prompts,
+/// files, containers. A word where there is no such thing, or an escape that may hide one, costs no more than a question.
+fn names_what_is_stored(request: &BackendRequest) -> bool {
+    const WORDS: [&str; 11] = [
+        r#""id""#,
+        "item_reference",
+        "previous_response_id",
+        r#""conversation""#,
+        r#""prompt""#,
+        "file_id",
+        r#""container"#,
+        "vector_store",
+        "skill_id",
+        "server_label",
+        r"\u00",
+    ];
+    // Every tool call of the Messages API has an id, of which the server keeps nothing.
+    let words = if request.endpoint == Endpoint::Messages { &WORDS[5..] } else { &WORDS[..] };
+    words.iter().any(|word| memmem::find(&request.body, word.as_bytes()).is_some())
+}
+
+fn refusal(endpoint: Endpoint, Invalid(reason): &Invalid) -> Reply {
+    Reply::Whole {
+        status: 400,
+        body: error(endpoint, 400, &error_body(reason, "invalid_request_error", None)),
     }
 }
 

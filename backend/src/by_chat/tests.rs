@@ -181,3 +181,55 @@ fn an_item_of_a_stream_may_be_referred_to() {
     let (reply, _) = ask(&ByChat::new(), request(Endpoint::Responses, &body), chat_alone(404));
     assert_eq!(whole(reply).0, 400);
 }
+
+/// A stranger's ids do not take an endpoint from all the others.
+#[test]
+fn a_404_to_a_request_that_names_something_stored_says_nothing_of_the_endpoint() {
+    for (endpoint, naming) in [
+        (
+            Endpoint::Responses,
+            r#"{"input":[{"type":"item_reference","id":"rs_0"},{"role":"user","content":"a"}]}"#,
+        ),
+        (
+            Endpoint::Responses,
+            r#"{"input":[{"type":"reasoning","id":"rs_0","summary":[]},{"role":"user","content":"a"}]}"#,
+        ),
+        (
+            Endpoint::Responses,
+            r#"{"input":[{"type":"reasoning","\u0069d":"rs_0"},{"role":"user","content":"a"}]}"#,
+        ),
+        (Endpoint::Messages, r#"{"messages":[{"role":"user","content":"a"}],"container":"c_0"}"#),
+    ] {
+        let by_chat = ByChat::new();
+        let (reply, asked) = ask(&by_chat, request(endpoint, naming), chat_alone(404));
+        assert_eq!((whole(reply).0, asked), (200, vec![endpoint, Endpoint::ChatCompletions]), "{naming}");
+        let plain = if endpoint == Endpoint::Messages { MESSAGE } else { RESPONSE };
+        let (_, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+        assert_eq!(asked, [endpoint, Endpoint::ChatCompletions], "{naming}");
+        let (_, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+        assert_eq!(asked, [Endpoint::ChatCompletions], "{naming}");
+    }
+}
+
+#[test]
+fn what_cannot_be_translated_is_asked_also_of_a_backend_that_seems_to_lack_the_endpoint() {
+    let by_chat = ByChat::new();
+    let _ = ask(&by_chat, request(Endpoint::Responses, RESPONSE), chat_alone(404));
+    let next = r#"{"input":"a","previous_response_id":"resp_1"}"#;
+    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, next), |_| {
+        Ok(Reply::Whole { status: 200, body: "{}".to_owned() })
+    });
+    assert_eq!((whole(reply).0, asked), (200, vec![Endpoint::Responses]));
+    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, next), chat_alone(404));
+    assert_eq!((whole(reply).0, asked), (400, vec![Endpoint::Responses]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_endpoint_is_looked_for_again_after_a_while() {
+    let by_chat = ByChat::new();
+    for is_new in [true, false, true] {
+        let (_, asked) = ask(&by_chat, request(Endpoint::Messages, MESSAGE), chat_alone(404));
+        assert_eq!(asked.contains(&Endpoint::Messages), is_new);
+        tokio::time::advance(LOOK_AGAIN * 2 / 3).await;
+    }
+}

@@ -16,6 +16,7 @@ mod tests;
 mod tools;
 
 use json::Json;
+use wire::json::is_small_tree;
 
 /// Why a request cannot be put to chat completions: one sentence for the caller, answered as 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +84,11 @@ struct Asked {
     is_not_stored: bool,
 }
 
-/// The body as checked compact text; JSON of 128 levels at most.
+/// The body as checked compact text; JSON of 128 levels and 100,000 values at most.
 fn checked(body: &[u8]) -> Result<String, Invalid> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not UTF-8"))?;
-    let text = wire::json::compact(text).map_err(|error| invalid(format!("the request is {error}")))?;
+    let text = is_small_tree(text).and_then(|()| wire::json::compact(text));
+    let text = text.map_err(|error| invalid(format!("the request is {error}")))?;
     if text.starts_with('{') { Ok(text) } else { Err(invalid("the request is not a JSON object")) }
 }
 

@@ -61,20 +61,53 @@ impl Body {
     }
 }
 
-/// A whole success where a stream was promised, as the events that say the same.
+/// A whole success where a stream was promised, as the events that say the same. They are counted as the answer was.
 pub(super) async fn unfolded(reply: Reply, endpoint: Endpoint) -> Result<Reply, ApiError> {
-    let Reply::Whole { status: 0..=399, body, held, .. } = reply else { return Ok(reply) };
+    let Reply::Whole { status: 0..=399, body, mut held, .. } = reply else { return Ok(reply) };
     let size = body.get().len();
     let work = move || {
         let usage = body.usage();
         let mut bytes = Vec::with_capacity(body.get().len() + 64);
         let written = backend::events_of(endpoint, body.get()).and_then(|events| {
-            events.iter().try_for_each(|event| encode::chunk(endpoint, event, &mut bytes))
+            // Each goes as it is written: they may be some times as large as the answer.
+            events.into_iter().try_for_each(|event| encode::chunk(endpoint, &event, &mut bytes))
         });
         match written {
-            Ok(()) => Ok(Reply::Unfolded { bytes: bytes.into(), usage, held }),
+            Ok(()) => {
+                held.grow(bytes.len().saturating_sub(size))?;
+                Ok(Reply::Unfolded { bytes: bytes.into(), usage, held })
+            }
             Err(_) => Err(ApiError::bad_gateway("the publisher's answer is not a completion")),
         }
     };
     heavy(size, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::limits::{Account, Seats};
+
+    /// A27: an answer's events count for all their bytes, and an answer without room for them is an error.
+    #[actix_rt::test]
+    async fn what_an_answer_is_unfolded_to_is_counted() {
+        let text = "x".repeat(100 << 10);
+        let answer = format!(r#"{{"output":[{{"content":[{{"type":"output_text","text":"{text}"}}]}}]}}"#);
+        for (most, has_room) in [(1 << 20, true), (300 << 10, false)] {
+            let seats = Arc::new(Seats::default());
+            let held = Account::new(&seats, "alice", most, "answers unread").hold(answer.len()).unwrap();
+            let body = Body::read(200, RawValue::from_string(answer.clone()).unwrap());
+            let whole = Reply::Whole { status: 200, body, held, retry_after: None };
+            match unfolded(whole, Endpoint::Responses).await {
+                Ok(Reply::Unfolded { bytes, held, .. }) => {
+                    assert!(has_room && bytes.len() > 5 * text.len());
+                    assert_eq!(format!("{held:?}"), format!("Held({})", bytes.len()));
+                }
+                Ok(_) => panic!("not unfolded"),
+                Err(error) => assert!(!has_room && error.kind == crate::error::ErrorKind::Busy, "{error:?}"),
+            }
+        }
+    }
 }

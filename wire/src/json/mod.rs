@@ -6,6 +6,7 @@
 mod compact;
 pub(crate) mod letters;
 mod object;
+mod parts;
 pub(crate) mod scan;
 mod spans;
 mod unquote;
@@ -13,7 +14,8 @@ mod unquote;
 pub use compact::{compact, compact_into};
 pub use letters::folds;
 pub use object::Object;
-pub use scan::{MAX_DEPTH, MAX_MEMBERS};
+pub use parts::{each_element, each_member, is_small_tree};
+pub use scan::{MAX_DEPTH, MAX_MEMBERS, MAX_VALUES};
 pub use spans::{Spans, member, reaching_spans, spans};
 pub use unquote::unquote;
 
@@ -29,6 +31,12 @@ pub enum JsonError {
     /// More members in all objects than [`MAX_MEMBERS`].
     #[error("JSON with more than {MAX_MEMBERS} members")]
     TooManyMembers,
+    /// More values than [`MAX_VALUES`], where a tree would be made of them.
+    #[error("JSON with more than {MAX_VALUES} values")]
+    TooManyValues,
+    /// It would become far larger than it is.
+    #[error("JSON of too many parts")]
+    TooManyParts,
     /// Valid JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,

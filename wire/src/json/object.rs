@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{JsonError, folds, quote};
+use super::{JsonError, MAX_MEMBERS, folds, quote};
 
 /// The members of one JSON object, in order, duplicates included; values as JSON text.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +17,13 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Splits `text`. Values are checked for syntax, not for depth: pass [`super::compact`] first what comes from outside.
+    /// Splits `text`, which has no more than [`MAX_MEMBERS`] members of its own. Values are checked for syntax, not for
+    /// depth: pass [`super::compact`] first what comes from outside.
     pub fn parse(text: &'a str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data if text.trim_ascii_start().starts_with('{') => {
+                JsonError::TooManyMembers
+            }
             serde_json::error::Category::Data => JsonError::NotAnObject,
             _ => JsonError::Syntax(error.column().saturating_sub(1)),
         })
@@ -138,6 +142,9 @@ impl<'de> Deserialize<'de> for Object<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some(Key(key)) = map.next_key()? {
+                    if members.len() == MAX_MEMBERS {
+                        return Err(A::Error::custom("too many members"));
+                    }
                     members.push((key, Cow::Borrowed(map.next_value::<&RawValue>()?.get())));
                 }
                 Ok(Object { members })

@@ -11,10 +11,17 @@ pub const MAX_DEPTH: u32 = 128;
 /// batch of token ids may have millions.
 pub const MAX_MEMBERS: usize = 100_000;
 
+/// Most values, those of lists and of members, in a body of which a tree is made: a conversation with its tools has some
+/// thousands, and a tree takes some 50 bytes for each.
+pub const MAX_VALUES: usize = 100_000;
+
 /// The text under a scan, and what is done with what the scan finds.
 pub(crate) trait Source {
     /// Most members of all its objects.
     const MOST_MEMBERS: usize = usize::MAX;
+
+    /// Most values in all.
+    const MOST_VALUES: usize = usize::MAX;
 
     /// The whole text, the same length and the same JSON at every call.
     fn bytes(&self) -> &[u8];
@@ -27,6 +34,9 @@ pub(crate) trait Source {
 
     /// The value that belongs to the last [`key`](Self::key).
     fn value(&mut self, _start: usize, _end: usize) {}
+
+    /// An element of the outermost list.
+    fn element(&mut self, _start: usize, _end: usize) {}
 
     /// A key of any object, with its quotes.
     fn any_key(&mut self, _start: usize, _end: usize) {}
@@ -46,7 +56,7 @@ pub(crate) trait Source {
 
 /// Scans the text of `source` from its first byte to its last.
 pub(crate) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
-    Scanner { source, at: 0, members: 0 }.document()
+    Scanner { source, at: 0, members: 0, values: 0 }.document()
 }
 
 struct Scanner<'s, S> {
@@ -54,6 +64,8 @@ struct Scanner<'s, S> {
     at: usize,
     /// Keys so far, of every object.
     members: usize,
+    /// Values so far, counted where there is a limit.
+    values: usize,
 }
 
 impl<S: Source> Scanner<'_, S> {
@@ -69,6 +81,12 @@ impl<S: Source> Scanner<'_, S> {
                 member = self.at;
             }
             let start = self.at;
+            if S::MOST_VALUES != usize::MAX {
+                if self.values == S::MOST_VALUES {
+                    return Err(JsonError::TooManyValues);
+                }
+                self.values += 1;
+            }
             match self.next()? {
                 open @ (b'{' | b'[') => {
                     if depth == MAX_DEPTH {
@@ -104,8 +122,12 @@ impl<S: Source> Scanner<'_, S> {
             }
             // After a value: close what ends here, then go on to the next value, or end.
             loop {
-                if depth == 1 && objects & 1 == 1 {
-                    self.source.value(member, self.at);
+                if depth == 1 {
+                    if objects & 1 == 1 {
+                        self.source.value(member, self.at);
+                    } else {
+                        self.source.element(member, self.at);
+                    }
                 }
                 self.skip_space();
                 if depth == 0 {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use wire::json::{JsonError, compact, quote};
+use wire::json::{JsonError, compact, is_small_tree, quote};
 
 mod read;
 mod text;
@@ -32,8 +32,9 @@ impl<'a> Json<'a> {
         Reader::new(text).value()
     }
 
-    /// Checks and reads `text`.
+    /// Checks and reads `text`, which has 100,000 values at most.
     pub(super) fn parse(text: &str) -> Result<Json<'static>, JsonError> {
+        is_small_tree(text)?;
         Ok(Json::of_compact(&compact(text)?).into_owned())
     }
 

@@ -2,17 +2,18 @@
 //! `item_reference` in the place of an item (the Vercel AI SDK does, for each text of an assistant).
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::super::ChatRequest;
 use super::super::json::Json;
 
 /// The newest output items, as JSON texts by their ids. An id holds the random part of its answer's context, so none can
-/// be guessed.
-#[derive(Debug)]
+/// be guessed. A copy shares the texts.
+#[derive(Debug, Clone)]
 pub struct Kept {
-    items: HashMap<String, String>,
+    items: HashMap<Arc<str>, Arc<str>>,
     /// Ids, the oldest first.
-    order: VecDeque<String>,
+    order: VecDeque<Arc<str>>,
     /// Bytes of all texts and ids, and their limit.
     bytes: usize,
     limit: usize,
@@ -43,14 +44,14 @@ impl Kept {
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&str> {
-        self.items.get(id).map(String::as_str)
+        self.items.get(id).map(|text| &**text)
     }
 
     fn keep_item(&mut self, item: &Json<'_>) {
         let (Some(id), text) = (item.get_str("id"), item.to_string()) else { return };
-        let id = id.into_owned();
+        let id: Arc<str> = id.into();
         self.bytes += text.len();
-        if let Some(replaced) = self.items.insert(id.clone(), text) {
+        if let Some(replaced) = self.items.insert(Arc::clone(&id), text.into()) {
             self.bytes = self.bytes.saturating_sub(replaced.len());
         } else {
             self.bytes += 2 * id.len();
@@ -58,8 +59,8 @@ impl Kept {
         }
         while self.bytes > self.limit {
             let Some(oldest) = self.order.pop_front() else { break };
-            let text = self.items.remove(&oldest).unwrap_or_default();
-            self.bytes = self.bytes.saturating_sub(2 * oldest.len() + text.len());
+            let text = self.items.remove(&oldest).map_or(0, |text| text.len());
+            self.bytes = self.bytes.saturating_sub(2 * oldest.len() + text);
         }
     }
 }

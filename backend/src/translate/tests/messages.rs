@@ -208,3 +208,27 @@ fn errors_have_anthropics_shape_and_names() {
         r#"{"type":"error","error":{"type":"api_error","message":"the backend gave no reason"}}"#
     );
 }
+
+/// A23: of a body that only passes through a list may have millions of elements; of these a tree would be made.
+#[test]
+fn a_request_of_too_many_values_is_not_translated() {
+    use super::super::{Invalid, responses};
+
+    for (element, most) in [("0", 100_000), ("[]", 100_000), (r#"{"a":[]}"#, 50_000)] {
+        for (place, says) in [("metadata", true), ("input", false), ("messages", false)] {
+            let body = |n: usize| {
+                let list = format!("{}{element}", format!("{element},").repeat(n - 1));
+                let rest = if says { r#","input":"a","messages":[]"# } else { "" };
+                format!(r#"{{"{place}":[{list}]{rest}}}"#)
+            };
+            let many = Err(Invalid("the request is JSON with more than 100000 values".to_owned()));
+            let of = |n: usize| {
+                let body = body(n);
+                [responses::to_chat(body.as_bytes()), to_chat(body.as_bytes())].map(|chat| chat.map(|_| ()))
+            };
+            assert_eq!(of(most + 1), [many.clone(), many.clone()], "{element} {place}");
+            assert!(of(most - 10).iter().all(|chat| *chat != many), "{element} {place}");
+            assert!(!says || of(most - 10).iter().all(Result::is_ok));
+        }
+    }
+}
