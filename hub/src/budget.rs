@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
 
 /// The budgets of all.
 pub(crate) struct Budgets<K> {
-    burst: u32,
+    burst: i64,
     per_second: u32,
     all: Mutex<All<K>>,
 }
@@ -35,9 +35,9 @@ struct All<K> {
     swept: Option<Duration>,
 }
 
-/// What somebody has left.
+/// What somebody has left; less than nothing where one mistake was worth many.
 struct Budget {
-    left: u32,
+    left: i64,
     /// Up to when refills are counted in.
     at: Duration,
     exhausted: bool,
@@ -47,11 +47,16 @@ impl<K: Hash + Eq> Budgets<K> {
     /// So many at once, and so many more a second.
     pub(crate) fn new(burst: u32, per_second: u32) -> Self {
         let all = All { of: HashMap::new(), others: None, swept: None };
-        Self { burst, per_second, all: Mutex::new(all) }
+        Self { burst: burst.into(), per_second, all: Mutex::new(all) }
     }
 
     /// A mistake of `who`'s.
     pub(crate) fn mistake(&self, who: K, now: Duration) -> Verdict {
+        self.mistakes(who, 1, now)
+    }
+
+    /// So many at once.
+    pub(crate) fn mistakes(&self, who: K, count: u32, now: Duration) -> Verdict {
         let mut all = self.all.lock();
         let All { of, others, swept } = &mut *all;
         let due = swept.is_none_or(|last| now.saturating_sub(last) >= Duration::from_secs(1));
@@ -65,7 +70,7 @@ impl<K: Hash + Eq> Budgets<K> {
         } else {
             others.get_or_insert_with(fresh)
         };
-        budget.spend(now, self)
+        budget.spend(count, now, self)
     }
 
     /// Whether `who` may make no more of them now.
@@ -76,7 +81,7 @@ impl<K: Hash + Eq> Budgets<K> {
         let budget = of.get_mut(who).or_else(|| others.as_mut().filter(|_| is_full));
         budget.is_some_and(|budget| {
             budget.refill(now, self);
-            budget.left == 0
+            budget.left <= 0
         })
     }
 
@@ -90,7 +95,7 @@ impl Budget {
     fn refill<K>(&mut self, now: Duration, of: &Budgets<K>) {
         // Whole seconds only: what is left of one counts when it is over.
         let seconds = now.saturating_sub(self.at).as_secs();
-        let more = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(of.per_second);
+        let more = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(of.per_second.into());
         self.left = self.left.saturating_add(more).min(of.burst);
         self.at += Duration::from_secs(seconds);
     }
@@ -100,12 +105,12 @@ impl Budget {
         self.left == of.burst
     }
 
-    fn spend<K>(&mut self, now: Duration, of: &Budgets<K>) -> Verdict {
+    fn spend<K>(&mut self, count: u32, now: Duration, of: &Budgets<K>) -> Verdict {
         if self.is_full(now, of) {
             self.exhausted = false;
         }
-        if let Some(left) = self.left.checked_sub(1) {
-            self.left = left;
+        if self.left > 0 {
+            self.left -= i64::from(count);
             return Verdict::Mistake;
         }
         Verdict::TooMany { first: !std::mem::replace(&mut self.exhausted, true) }

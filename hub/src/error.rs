@@ -249,10 +249,10 @@ impl ApiError {
         known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Whether another member of the pool may fare better: not where the backend found fault with the request.
+    /// Whether another member of the pool may fare better: not where the hub or the backend found fault with the request.
     pub fn may_fail_over(&self) -> bool {
         let status = self.status();
-        self.kind != ErrorKind::Backend
+        !matches!(self.kind, ErrorKind::BadRequest | ErrorKind::Backend)
             || !status.is_client_error()
             || status == StatusCode::TOO_MANY_REQUESTS
     }

@@ -18,6 +18,8 @@ pub struct Limits {
     pub sessions: usize,
     /// LLM rows, and again agents: two for each session.
     pub rows: usize,
+    /// Rows that name one pool: whoever calls it costs a look at each.
+    pub pool_rows: usize,
     /// Bytes of rows and agents, by their texts and 128 for each: 64 of the longest prompts, or all rows without any.
     pub row_bytes: usize,
     /// Names that are kept and nothing has: a herd's, once; then the one that was left first is free.
@@ -47,6 +49,7 @@ impl Default for Limits {
         Self {
             sessions: 4096,
             rows: 8192,
+            pool_rows: 256,
             row_bytes: 4 << 20,
             names: 1024,
             bytes: 1 << 30,

@@ -44,6 +44,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Somebody who is no admin, and holds no token: what `user` sees at least.
+    pub fn member(user: &str) -> Self {
+        Self { user: user.to_owned(), role: Role::Member, token_id: String::new() }
+    }
+
     /// The one visibility rule: a private thing is for its owner and for admins.
     pub fn sees(&self, visibility: Visibility, owner: &str) -> bool {
         visibility == Visibility::Public || self.role == Role::Admin || self.user == owner
@@ -162,14 +167,25 @@ pub struct NameRecord {
     pub owner: UserId,
     /// Whether rows serve a pool of this name, or did.
     pub pool: bool,
-    /// Whether everybody sees one of them; where none is left, saw one of the last.
+    /// Whether everybody sees one of its owner's among them; where none is left, saw one of the last.
     pub shared: bool,
     /// Since when nothing has it.
     pub left_at: Option<Timestamp>,
-    /// The pool that the row of this name was let into.
-    pub admitted: Option<NameOf>,
+    /// Where the row of this name was let in.
+    pub admitted: Option<Admitted>,
     /// What the agent of this name is pinned to.
     pub pinned: Option<NameOf>,
+}
+
+/// A pool that a row was let into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its name.
+    pub pool: String,
+    /// Whose it was: one that has changed hands since is another one.
+    pub pool_owner: UserId,
+    /// The room that the row had then: what counts of it at most. None, no limit, in a row of an older version.
+    pub room: Option<u32>,
 }
 
 /// A name as it was another user's: one that has changed hands since is another one.

@@ -39,6 +39,10 @@ fn calls() -> Vec<Call> {
         get("/api/v1/llms/mine/tasks"),
         get("/api/v1/agents"),
         get("/api/v1/agents/my-agent"),
+        get("/api/v1/pools"),
+        get("/api/v1/pools/my-pool"),
+        get("/api/v1/names"),
+        get("/api/v1/names/mine"),
         get("/api/v1/sessions"),
         get("/api/v1/inference-tasks"),
         get("/api/v1/whoami"),
@@ -54,7 +58,7 @@ fn calls() -> Vec<Call> {
         ),
         post(
             "/api/v1/llms/_provider-register",
-            r#"{"providerSessionId":"sess-mine","providers":[{"name":"mine","type":"openai","model":"m"}],"agents":[{"name":"my-agent","llmName":"mine"}]}"#,
+            r#"{"providerSessionId":"sess-mine","providers":[{"name":"mine","type":"openai","model":"m","poolName":"my-pool"}],"agents":[{"name":"my-agent","llmName":"mine"}]}"#,
             201,
         ),
     ]
@@ -64,7 +68,9 @@ fn calls() -> Vec<Call> {
 async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_nothing() {
     let rig = Rig::start().await;
     let me = rig.member("me").await;
-    let mine = json!({ "providerSessionId": "sess-mine", "providers": [provider("mine")],
+    let mut row = provider("mine");
+    row["poolName"] = "my-pool".into();
+    let mine = json!({ "providerSessionId": "sess-mine", "providers": [row],
         "agents": [{ "name": "my-agent", "llmName": "mine" }] });
     assert_eq!(me.post("/api/v1/llms/_provider-register", &mine).await.status, 201);
     fill(&rig, "few", 1, 100, 10).await;

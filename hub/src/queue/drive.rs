@@ -1,7 +1,7 @@
 //! Who gets which task, and when: the loop that claims.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::BinaryHeap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,7 +210,7 @@ fn choose(
         }
         target.only_owner = Some(caller.user.clone());
     }
-    match registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()) {
+    match registry.pick(caller, &target, Endpoint::ChatCompletions) {
         Pick::Chosen(candidate) if !candidate.full => {
             let place = Reservation::take(hub, &mut registry, &candidate);
             Some((target, *candidate, place))
@@ -219,17 +219,19 @@ fn choose(
     }
 }
 
-/// The request as it is sent: with an agent's prompt, where the task is for one.
+/// The request as it is sent: with the prompt of the agent through which `target` was chosen, if there was one.
 pub(super) async fn prepare(
     hub: &Hub,
     caller: &Caller,
-    task: &DurableTask,
+    target: &Target,
     request: String,
 ) -> Result<RequestBody, ApiError> {
-    let agent = {
-        let registry = hub.registry.lock();
-        let is_row = registry.target(caller, &task.target).is_some();
-        registry.agent(caller, &task.target).filter(|_| !is_row).cloned()
+    let agent = match &target.through {
+        Some(through) => {
+            let agent = hub.registry.lock().agent(caller, &through.agent).cloned();
+            Some(agent.ok_or_else(|| ApiError::not_found("agent", &through.agent))?)
+        }
+        None => None,
     };
     let request = heavy(request.len(), move || RequestBody::parse(request.into())).await?;
     match agent {

@@ -1,6 +1,5 @@
 //! The answer of a claimed task: from which member, and to its end.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::timeout;
@@ -13,7 +12,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::registry::{Candidate, Pick};
-use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, try_one, wake};
+use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, Tried, try_one, wake};
 
 /// What came of a dispatch.
 pub(super) enum Outcome {
@@ -38,13 +37,15 @@ pub(super) async fn run(
     place: Reservation,
 ) -> Outcome {
     let patience = hub.options.timings.wait_timeout;
-    let mut tried = HashSet::new();
+    let mut tried = Tried::default();
     let mut place = Some(place);
     let mut candidate = first;
     loop {
-        tried.insert(candidate.name.clone());
+        let refusal = inference.body.refused_by(&inference.caller.user, &candidate);
+        let refused = refusal.is_some();
+        tried.add(&candidate, refused);
         let began = async {
-            if let Some(error) = inference.body.refused_by(&inference.caller.user, &candidate) {
+            if let Some(error) = refusal {
                 return Err(Outcome::Failed(error));
             }
             if candidate.asleep {
@@ -85,14 +86,14 @@ pub(super) async fn run(
             }
         };
         let may_fail_over = match &outcome {
-            Outcome::Failed(error) => error.may_fail_over(),
+            Outcome::Failed(error) => refused || error.may_fail_over(),
             Outcome::Answered(status, ..) => matches!(status, 429 | 502..=504),
             Outcome::Streamed | Outcome::Lost => false,
         };
         if !may_fail_over {
             return whole(hub, number, inference, outcome).await;
         }
-        let next = hub.registry.lock().pick(&inference.caller, &inference.target, inference.endpoint, &tried);
+        let next = tried.pick_another(&mut hub.registry.lock(), inference);
         match next {
             Pick::Chosen(next) => {
                 candidate = *next;

@@ -71,7 +71,7 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     if written.await.is_err() {
         return requeue(&hub, number, attempt, true);
     }
-    let body = match prepare(&hub, &caller, &task, request).await {
+    let body = match prepare(&hub, &caller, &target, request).await {
         Ok(body) => body,
         Err(error) => {
             end(&hub, number, Event::Fail(attempt), None, Some(&error));

@@ -139,6 +139,7 @@ impl Registry {
         }
         self.may_name(caller, &name).map_err(CurateError::Conflict)?;
         self.may_join(caller, &name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        self.may_fill(&caller.user, &name, spec.pool_name.as_deref())?;
         let Some(url) = spec.url else {
             return Err(CurateError::Invalid(
                 "url: where the LLM is reached, with http:// or https://".into(),
@@ -190,6 +191,7 @@ impl Registry {
         };
         let owner = Caller { user: held.owner.clone(), ..caller.clone() };
         self.may_join(&owner, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
+        self.may_fill(&owner.user, name, spec.pool_name.as_deref())?;
         let had_key = upstream.api_key.is_some();
         let url = spec.url.unwrap_or_else(|| upstream.url.clone());
         // Whoever may write an address must not read the key by it.
@@ -218,13 +220,14 @@ impl Registry {
     pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, CurateError> {
         let llm = self.llm(caller, name).ok_or(CurateError::Unknown)?;
         admins_only(caller)?;
-        if llm.kind == Kind::Virtual && llm.status != Status::Inactive {
-            if llm.owner == caller.user {
+        if llm.kind == Kind::Virtual {
+            if llm.status != Status::Inactive && llm.owner == caller.user {
                 return Err(CurateError::Conflict(format!(
                     "LLM {name} is published now: stop its publisher first"
                 )));
             }
-            self.tell_deleted(llm.session.clone(), name);
+            // Also one that is away for a moment believes that it publishes it.
+            self.tell_deleted(llm.session.clone().filter(|_| llm.registered), name);
         }
         let changes = self.remove_llm(name, now).into_iter().collect();
         Ok(self.with_names(changes))
@@ -272,7 +275,7 @@ impl Registry {
         };
         self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
-        self.pin(&agent.name, &agent.llm_name, true);
+        self.pin(caller, &agent.name, &agent.llm_name, true);
         let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
@@ -306,7 +309,9 @@ impl Registry {
         };
         self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
-        self.pin(&agent.name, &agent.llm_name, true);
+        // An admin who saves another user's agent does so for that user.
+        let maker = if agent.owner == caller.user { caller } else { &Caller::member(&agent.owner) };
+        self.pin(maker, &agent.name, &agent.llm_name, true);
         let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
@@ -319,13 +324,13 @@ impl Registry {
         now: Now,
     ) -> Result<Vec<Change>, CurateError> {
         let agent = self.own_agent(caller, name)?;
-        if agent.kind == Kind::Virtual && agent.status != Status::Inactive {
-            if agent.owner == caller.user {
+        if agent.kind == Kind::Virtual {
+            if agent.status != Status::Inactive && agent.owner == caller.user {
                 return Err(CurateError::Conflict(format!(
                     "Agent {name} is published now: stop its publisher first"
                 )));
             }
-            self.tell_deleted(agent.session.clone(), name);
+            self.tell_deleted(agent.session.clone().filter(|_| agent.registered), name);
         }
         let changes = self.remove_agent(name, now).into_iter().collect();
         self.names.change(name, |record| record.pinned = None);
@@ -343,6 +348,13 @@ impl Registry {
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
             session.deleted.insert(name.to_owned());
         }
+    }
+
+    /// Whether `pool` has room for one more row of `user`'s, if the row `name` is not in it.
+    fn may_fill(&self, user: &str, name: &str, pool: Option<&str>) -> Result<(), CurateError> {
+        let Some(pool) = pool else { return Ok(()) };
+        let new = usize::from(!self.is_in_pool(name, pool));
+        self.has_pool_room(user, pool, new).map_err(CurateError::Conflict)
     }
 
     /// Whether the row's owner has room for it, in place of what it has by this name.

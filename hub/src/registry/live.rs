@@ -26,6 +26,6 @@ impl Registry {
         let entry = self.llms.get(name)?;
         let row = LlmRow { last_heartbeat_at: self.seen_at(&entry.llm), ..entry.llm.row() };
         let row = self.with_pool(caller, &entry.llm, row);
-        Some(LiveLlm { row, busy: entry.work(), room: entry.report.map(|report| report.room) })
+        Some(LiveLlm { row, busy: entry.work(), room: entry.room() })
     }
 }

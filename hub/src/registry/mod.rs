@@ -39,7 +39,7 @@ use wire::row::{Kind, Status, Timestamp, Visibility};
 
 use crate::clock::Now;
 use crate::limits::Limits;
-use crate::model::{Agent, Llm, SessionRecord, UserId};
+use crate::model::{Agent, Caller, Llm, SessionRecord, UserId};
 use crate::options::{HubTimings, PoolPolicy};
 use crate::store::{Change, Snapshot};
 use expiry::{Expiry, Item};
@@ -61,9 +61,10 @@ pub struct Registry {
     /// Rows, agents and sessions as lists have them.
     shown_llms: Shown,
     shown_agents: Shown,
+    shown_pools: Shown,
     ages: Ages,
     /// By `poolName`.
-    pools: HashMap<String, PoolRows>,
+    pools: BTreeMap<String, PoolRows>,
     names: Names,
     /// How much each user has; one who has nothing is not in it.
     owned: HashMap<UserId, Owned>,
@@ -78,6 +79,9 @@ pub struct Registry {
     /// How many rows were looked at for room.
     #[cfg(test)]
     pub(crate) walked: std::sync::atomic::AtomicUsize,
+    /// How often the members of a target were looked at.
+    #[cfg(test)]
+    pub(crate) walks: u64,
     limits: Limits,
 }
 
@@ -94,6 +98,8 @@ struct LlmEntry {
     report: Option<Report>,
     /// Whether it serves the pool that it names.
     member: bool,
+    /// The most room that it counts for in a pool that it was let into.
+    cap: Option<u32>,
     /// The most room that its publisher may claim: what it registered, else what it said first.
     most_room: Option<u32>,
     /// Tasks of ours that run there.
@@ -159,8 +165,9 @@ impl Registry {
             sessions: HashMap::new(),
             shown_llms: Shown::default(),
             shown_agents: Shown::default(),
+            shown_pools: Shown::default(),
             ages: Ages::default(),
-            pools: HashMap::new(),
+            pools: BTreeMap::new(),
             names: Names::default(),
             owned: HashMap::new(),
             unsaved: Vec::new(),
@@ -169,6 +176,8 @@ impl Registry {
             picks: 0,
             #[cfg(test)]
             walked: std::sync::atomic::AtomicUsize::default(),
+            #[cfg(test)]
+            walks: 0,
             limits: Limits::default(),
         };
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();
@@ -206,10 +215,11 @@ impl Registry {
                 }
             }
             let is_new = !known.contains(agent.name.as_str());
-            let (name, llm) = (agent.name.clone(), agent.llm_name.clone());
+            let (name, llm, maker) =
+                (agent.name.clone(), agent.llm_name.clone(), Caller::member(&agent.owner));
             registry.put_agent(agent, now);
             if is_new {
-                registry.pin(&name, &llm, true);
+                registry.pin(&maker, &name, &llm, true);
             }
         }
         let rows: Vec<String> = registry.llms.keys().cloned().collect();
@@ -251,10 +261,16 @@ impl Registry {
         });
         self.llm_left(&name);
         self.shown_llms.insert(&name, llm.visibility, &llm.owner);
+        if let Some(pool) = &pool {
+            self.name_pool(pool, llm.visibility, &llm.owner);
+        }
         let before = if let Some(entry) = self.llms.get_mut(&name) {
             let before = std::mem::replace(&mut entry.llm, llm);
             if before.visibility == Visibility::Public && entry.llm.visibility == Visibility::Private {
                 self.feed.hide(Thing::Llm(name.as_str().into()), before.visibility, &before.owner);
+            }
+            if let Some(pool) = &before.pool_name {
+                self.leave_pool(pool, &name, before.visibility, &before.owner);
             }
             before.pool_name
         } else {
@@ -265,6 +281,7 @@ impl Registry {
                 inactive_at: now.mono,
                 report: None,
                 member: false,
+                cap: None,
                 most_room: None,
                 in_flight: 0,
                 picked: 0,
@@ -275,13 +292,12 @@ impl Registry {
         self.mark(&name);
         if before != pool {
             if let Some(before) = before {
-                self.leave_pool(&before, &name);
                 self.settle_name(&before, now);
             }
             if pool.is_none()
                 && let Some(entry) = self.llms.get_mut(&name)
             {
-                entry.member = false;
+                (entry.member, entry.cap) = (false, None);
             }
         }
         self.settle_name(&name, now);
@@ -298,7 +314,7 @@ impl Registry {
         self.feed.remove(version, llm.visibility, &llm.owner);
         self.expiry.remove(due, Item::Llm(name.into()));
         if let Some(pool) = &llm.pool_name {
-            self.leave_pool(pool, name);
+            self.leave_pool(pool, name, llm.visibility, &llm.owner);
             self.settle_name(pool, now);
         }
         self.settle_name(name, now);

@@ -5,16 +5,16 @@
 
 mod given;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use wire::row::Visibility;
 use wire::texts;
 
 use super::Registry;
 use super::expiry::Item;
 use crate::clock::Now;
 use crate::model::{Caller, NameOf, NameRecord, Role, UserId};
+use crate::options::PoolPolicy;
 use crate::store::Change;
 
 pub use given::NameView;
@@ -22,7 +22,9 @@ pub use given::NameView;
 /// All names that are somebody's.
 #[derive(Default)]
 pub(super) struct Names {
-    held: HashMap<String, Held>,
+    held: BTreeMap<String, Held>,
+    /// The names of each user; one who has none is not in it.
+    of: HashMap<UserId, BTreeSet<String>>,
     /// The names that a user has nothing of, by the time at which they become free; a user without is not in it.
     kept: HashMap<UserId, BTreeSet<(Duration, String)>>,
     /// Not given to the store yet.
@@ -41,6 +43,7 @@ impl Names {
     /// The name as it was stored.
     pub(super) fn load(&mut self, record: NameRecord) {
         let name = record.name.clone();
+        self.of.entry(record.owner.clone()).or_default().insert(name.clone());
         self.held.insert(name, Held { record, free_at: None, due: None });
     }
 
@@ -123,6 +126,12 @@ impl Registry {
         })
     }
 
+    /// How many of `names` are not `caller`'s.
+    pub fn count_others<'a>(&self, caller: &Caller, names: impl IntoIterator<Item = &'a str>) -> usize {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        names.into_iter().filter(|name| self.names.owner(name) != Some(&caller.user)).count()
+    }
+
     /// What has the name, as far as the caller sees it.
     pub(super) fn seen_as(&self, caller: &Caller, name: &str) -> Option<&'static str> {
         if self.llm(caller, name).is_some() {
@@ -158,14 +167,14 @@ impl Registry {
     pub(super) fn settle_name(&mut self, name: &str, now: Now) {
         let used = self.used_by(name);
         let pool = used.contains(&"pool");
-        let shared = pool && self.pool_rows(name).any(|llm| llm.visibility == Visibility::Public);
+        let own = self.pools.get(name).filter(|rows| !rows.own.is_empty());
+        let shared = own.map(|rows| !rows.shown.is_empty());
         let Some(held) = self.names.held.get(name) else { return };
-        let (owner, free_at) = (held.record.owner.clone(), held.free_at);
+        let (owner, free_at, was_shared) = (held.record.owner.clone(), held.free_at, held.record.shared);
         if !used.is_empty() {
             self.names.change(name, |record| {
-                if pool {
-                    (record.pool, record.shared) = (true, shared);
-                }
+                record.pool |= pool;
+                record.shared = shared.unwrap_or(record.shared);
                 record.left_at = None;
             });
             if let Some(free_at) = free_at {
@@ -178,6 +187,10 @@ impl Registry {
             self.names.change(name, |record| record.left_at = Some(record.left_at.unwrap_or(now.wall)));
             self.keep(name, now);
         }
+        if self.policy == PoolPolicy::Members && shared.is_some_and(|shared| shared != was_shared) {
+            // Others serve it only while everybody may.
+            self.place_all(name, now);
+        }
     }
 
     /// Nothing has the name: it becomes free after a while, which the hub's own absence is part of.
@@ -185,7 +198,7 @@ impl Registry {
         let Some(held) = self.names.held.get_mut(name) else { return };
         let away = held.record.left_at.map_or(0, |left| now.wall.millis_since(left));
         let left = self.name_retention.saturating_sub(Duration::from_millis(away));
-        // Its owner has as long to come back to a hub that was away as a row has.
+        // After a start of the hub its owner has at least as long to come back as a row has.
         let free_at = now.mono + left.max(self.retention.min(self.name_retention));
         held.free_at = Some(free_at);
         self.expiry.look_at(&mut held.due, free_at, || Item::Name(name.into()));
@@ -201,6 +214,12 @@ impl Registry {
     /// The name is nobody's.
     fn free(&mut self, name: &str, now: Now) {
         let Some(held) = self.names.held.remove(name) else { return };
+        if let Some(names) = self.names.of.get_mut(&held.record.owner) {
+            names.remove(name);
+            if names.is_empty() {
+                self.names.of.remove(&held.record.owner);
+            }
+        }
         if let Some(free_at) = held.free_at {
             self.names.forget_kept(&held.record.owner, free_at, name);
         }
@@ -220,15 +239,15 @@ impl Registry {
         }
     }
 
-    /// The agent's LLM is the one that it was made over: whoever has that name now. One that was pinned to the same name
-    /// before stays so, unless it is to be pinned `anew`.
-    pub(super) fn pin(&mut self, agent: &str, llm: &str, anew: bool) {
+    /// The agent's LLM is the one that its owner, who makes it, means: what it sees by that name now, else its own. One
+    /// that was pinned to the same name before stays so, unless it is to be pinned `anew`.
+    pub(super) fn pin(&mut self, maker: &Caller, agent: &str, llm: &str, anew: bool) {
         let Some(record) = self.names.record(agent) else { return };
         if !anew && record.pinned.as_ref().is_some_and(|pinned| pinned.name == llm) {
             return;
         }
-        let owner = self.names.owner(llm).cloned();
-        let pinned = owner.map(|owner| NameOf { name: llm.to_owned(), owner });
-        self.names.change(agent, |record| record.pinned = pinned);
+        let seen = self.names.owner(llm).filter(|_| self.seen_as(maker, llm).is_some());
+        let pinned = NameOf { name: llm.to_owned(), owner: seen.unwrap_or(&maker.user).clone() };
+        self.names.change(agent, |record| record.pinned = Some(pinned));
     }
 }

@@ -102,21 +102,32 @@ pub enum Pick {
 }
 
 impl Registry {
-    /// The best member of `target` for `caller` that is not among `tried`. Visibility is asked again here, at the
-    /// last moment.
-    pub fn pick(
+    /// The best member of `target` for `caller`.
+    pub fn pick(&mut self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Pick {
+        self.pick_of(caller, target, endpoint, |_| true)
+    }
+
+    /// The best one of those of which `is_left` is true. Visibility is asked again here, at the last moment.
+    pub fn pick_of(
         &mut self,
         caller: &Caller,
         target: &Target,
         endpoint: Endpoint,
-        tried: &HashSet<String>,
+        is_left: impl Fn(&Llm) -> bool,
     ) -> Pick {
+        #[cfg(test)]
+        {
+            self.walks += 1;
+        }
         let mut found = Pick::Nobody;
+        if !self.stands(caller, target) {
+            return found;
+        }
         let mut best: Option<&LlmEntry> = None;
         for name in self.names(caller, target) {
             let Some(entry) = self.llms.get(name) else { continue };
             let owned = target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner);
-            if tried.contains(name) || !owned || !self.is_routable(entry) {
+            if !owned || !is_left(&entry.llm) || !self.is_routable(entry) {
                 continue;
             }
             if !self.serves(entry, endpoint) {
@@ -156,8 +167,38 @@ impl Registry {
             let members = self.keyed(&target.name).filter(|llm| self.may_reach(caller, target, llm));
             members.map(|llm| llm.name.as_str()).collect()
         } else {
-            self.llm(caller, &target.name).map(|llm| llm.name.as_str()).into_iter().collect()
+            let row = self.llms.get(&target.name).map(|entry| &entry.llm);
+            let row = row.filter(|llm| self.may_reach(caller, target, llm));
+            row.map(|llm| llm.name.as_str()).into_iter().collect()
         }
+    }
+
+    /// Whether `candidate`, which was chosen some time ago, may still have a call of `caller` for `target`: a row that was
+    /// deleted, given away or taken out of its pool since may not.
+    pub fn leads_to(&self, caller: &Caller, target: &Target, candidate: &Candidate) -> bool {
+        self.llms.get(&candidate.name).is_some_and(|entry| {
+            let llm = &entry.llm;
+            let key = if target.pool { entry.key() } else { &llm.name };
+            key == target.name
+                && (&llm.owner, &llm.session) == (&candidate.owner, &candidate.session)
+                && (llm.allow_remote_urls || candidate.backend_for == BackendFor::Owner)
+                && target.only_owner.as_ref().is_none_or(|owner| *owner == llm.owner)
+                && self.may_reach(caller, target, llm)
+                && self.stands(caller, target)
+        })
+    }
+
+    /// Whether the agent through which a call comes still leads there. Whoever waits for room waits for what the agent
+    /// stood for when it came.
+    fn stands(&self, caller: &Caller, target: &Target) -> bool {
+        let Some(through) = &target.through else { return true };
+        let now = self.agent(caller, &through.agent).map(|agent| self.agent_target(caller, agent));
+        let same = |now: &Target| {
+            (&now.name, now.pool, &now.through) == (&target.name, target.pool, &target.through)
+                // A durable task asks its owner's own rows first; one through a private agent no others at all.
+                && (now.only_owner.is_none() || now.only_owner == target.only_owner)
+        };
+        matches!(now, Some(Ok(now)) if same(&now))
     }
 
     /// Whether a member has registered just now and its channel must be about to open: it already reads active.
@@ -290,14 +331,14 @@ impl LlmEntry {
     }
 
     fn is_full(&self) -> bool {
-        self.report.is_some_and(|report| self.work() >= report.room)
+        self.room().is_some_and(|room| self.work() >= room)
     }
 
     /// Awake before asleep, with room before full, least work for its room, fewest tasks; equals take turns. A
     /// classic publisher says nothing of its room: it is never full, and counts as room for one.
     fn rank(&self, other: &Self) -> Ordering {
         let asleep = |entry: &Self| entry.llm.status == Status::Hibernating;
-        let room = |entry: &Self| u64::from(entry.report.map_or(1, |report| report.room.max(1)));
+        let room = |entry: &Self| u64::from(entry.room().map_or(1, |room| room.max(1)));
         let load = |one: &Self, two: &Self| u64::from(one.work()) * room(two);
         (asleep(self), self.is_full())
             .cmp(&(asleep(other), other.is_full()))

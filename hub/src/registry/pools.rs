@@ -3,25 +3,36 @@
 //! A pool is its name's owner's. Another user's row may name it, and serves it once it was let in: until then it waits,
 //! and is a pool of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use serde::Serialize;
-use wire::row::LlmRow;
+use wire::row::{LlmRow, Visibility};
 use wire::texts;
 
-use super::feed::Thing;
 use super::{CurateError, LlmEntry, Registry};
 use crate::clock::Now;
-use crate::model::{Caller, Llm, NameOf, Role};
+use crate::model::{Admitted, Caller, Llm, Role, UserId};
 use crate::options::PoolPolicy;
 use crate::store::Change;
 
+/// The room that a row is let in with that has said nothing of it: what a registrar has that is told nothing.
+const USUAL_ROOM: u32 = 4;
+
 /// The rows that name a pool as theirs, by name.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PoolRows {
     pub(super) members: BTreeSet<String>,
     /// Other users' rows that were not let in.
     pub(super) waiting: BTreeSet<String>,
+    /// Those of the members that are the pool's owner's.
+    pub(super) own: BTreeSet<String>,
+    /// Those of these that everybody sees.
+    pub(super) shown: BTreeSet<String>,
+    /// How many rows each user has here, members or not.
+    pub(super) of: HashMap<UserId, usize>,
+    /// How many of all of them everybody sees.
+    pub(super) public: usize,
 }
 
 /// A pool as a caller reads it.
@@ -69,68 +80,125 @@ impl Registry {
             return refused(format!("pool '{pool}' belongs to another user"));
         }
         // A pool that nobody else knows of is nobody else's to join; one who was let in before knows of it.
-        if !record.shared && !self.was_admitted(name, &caller.user, pool) {
+        if !record.shared && self.admitted(name, &caller.user, pool).is_none() {
             return refused(format!("pool '{pool}' has private LLMs only: it is its owner's"));
         }
         Ok(())
     }
 
-    /// Whether the row `name` of `owner`'s was let into `pool`, by who has the pool now.
-    fn was_admitted(&self, name: &str, owner: &str, pool: &str) -> bool {
-        let record = self.names.record(name).filter(|record| record.owner == owner);
-        record
-            .and_then(|record| record.admitted.as_ref())
-            .is_some_and(|admitted| admitted.name == pool && self.names.owner(pool) == Some(&admitted.owner))
+    /// That the row `name` of `owner`'s was let into `pool`, by who has the pool now.
+    fn admitted(&self, name: &str, owner: &str, pool: &str) -> Option<&Admitted> {
+        let admitted = self.names.record(name).filter(|record| record.owner == owner)?.admitted.as_ref();
+        admitted
+            .filter(|admitted| admitted.pool == pool && self.names.owner(pool) == Some(&admitted.pool_owner))
     }
 
-    /// Whether the row serves the pool that it names.
-    fn serves_pool(&self, llm: &Llm, pool: &str) -> bool {
-        self.names.owner(pool).is_some_and(|owner| {
-            *owner == llm.owner
-                || match self.policy {
-                    PoolPolicy::Ask => self.was_admitted(&llm.name, &llm.owner, pool),
-                    PoolPolicy::Members => true,
-                    PoolPolicy::Owner => false,
-                }
-        })
+    /// Whether the row serves the pool that it names, and with how much room at most where that is limited.
+    fn serves_pool(&self, llm: &Llm, pool: &str) -> (bool, Option<u32>) {
+        let Some(record) = self.names.record(pool) else { return (false, None) };
+        if record.owner == llm.owner {
+            return (true, None);
+        }
+        match self.policy {
+            PoolPolicy::Ask => {
+                let admitted = self.admitted(&llm.name, &llm.owner, pool);
+                (admitted.is_some(), admitted.and_then(|admitted| admitted.room))
+            }
+            PoolPolicy::Members => (record.shared, None),
+            PoolPolicy::Owner => (false, None),
+        }
     }
 
     /// Puts the row among the members of `pool`, or among those that wait.
     pub(super) fn place(&mut self, pool: &str, row: &str) {
         let Some(entry) = self.llms.get(row) else { return };
-        let serves = self.serves_pool(&entry.llm, pool);
+        let (serves, cap) = self.serves_pool(&entry.llm, pool);
         let Some(entry) = self.llms.get_mut(row) else { return };
-        if std::mem::replace(&mut entry.member, serves) != serves {
-            self.feed.change(&mut entry.version, || Thing::Llm(row.into()));
-        }
+        (entry.member, entry.cap) = (serves, cap);
+        let own = serves && self.names.owner(pool) == Some(&entry.llm.owner);
+        let shown = own && entry.llm.visibility == Visibility::Public;
         let rows = self.pools.entry(pool.to_owned()).or_default();
-        let (to, from) = if serves {
-            (&mut rows.members, &mut rows.waiting)
-        } else {
-            (&mut rows.waiting, &mut rows.members)
-        };
-        from.remove(row);
-        to.insert(row.to_owned());
+        let sets = [
+            (&mut rows.members, serves),
+            (&mut rows.waiting, !serves),
+            (&mut rows.own, own),
+            (&mut rows.shown, shown),
+        ];
+        for (set, is_in) in sets {
+            if is_in {
+                set.insert(row.to_owned());
+            } else {
+                set.remove(row);
+            }
+        }
     }
 
-    /// Places all rows that name `pool` anew: it has changed hands, or somebody was let in.
+    /// Places all rows that name `pool` anew: it has changed hands, or somebody was let in. Also those that stay where
+    /// they are are told of: they may wait for somebody else.
     pub(super) fn place_all(&mut self, pool: &str, now: Now) {
         let Some(rows) = self.pools.get(pool) else { return };
         let rows: Vec<String> = rows.members.iter().chain(&rows.waiting).cloned().collect();
         for row in rows {
             self.place(pool, &row);
+            self.mark(&row);
         }
         self.settle_name(pool, now);
     }
 
-    pub(super) fn leave_pool(&mut self, pool: &str, row: &str) {
-        if let Some(rows) = self.pools.get_mut(pool) {
-            rows.members.remove(row);
-            rows.waiting.remove(row);
-            if rows.members.is_empty() && rows.waiting.is_empty() {
-                self.pools.remove(pool);
+    /// A row of `owner`'s names the pool from now on.
+    pub(super) fn name_pool(&mut self, pool: &str, visibility: Visibility, owner: &str) {
+        let rows = self.pools.entry(pool.to_owned()).or_default();
+        let count = rows.of.entry(owner.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.shown_pools.insert(pool, Visibility::Private, owner);
+        }
+        if visibility == Visibility::Public {
+            rows.public += 1;
+            if rows.public == 1 {
+                self.shown_pools.insert(pool, Visibility::Public, owner);
             }
         }
+    }
+
+    /// The row `row` of `owner`'s names the pool no longer.
+    pub(super) fn leave_pool(&mut self, pool: &str, row: &str, visibility: Visibility, owner: &str) {
+        let Some(rows) = self.pools.get_mut(pool) else { return };
+        for set in [&mut rows.members, &mut rows.waiting, &mut rows.own, &mut rows.shown] {
+            set.remove(row);
+        }
+        if let Some(count) = rows.of.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                rows.of.remove(owner);
+                self.shown_pools.remove(pool, Visibility::Private, owner);
+            }
+        }
+        if visibility == Visibility::Public {
+            rows.public -= 1;
+            if rows.public == 0 {
+                self.shown_pools.remove(pool, Visibility::Public, owner);
+            }
+        }
+        if rows.of.is_empty() {
+            self.pools.remove(pool);
+        }
+    }
+
+    /// Whether `user` has room in `pool` for `new` rows that do not name it yet. One who has more, by an older version's
+    /// doing, keeps them.
+    pub(super) fn has_pool_room(&self, user: &str, pool: &str, new: usize) -> Result<(), String> {
+        let held = self.pools.get(pool).and_then(|rows| rows.of.get(user)).copied().unwrap_or(0);
+        let most = self.limits.pool_rows;
+        if new == 0 || held + new <= most {
+            return Ok(());
+        }
+        Err(format!("poolName '{pool}': a pool has at most {most} LLMs of one user"))
+    }
+
+    /// Whether the row `name` names `pool`.
+    pub(super) fn is_in_pool(&self, name: &str, pool: &str) -> bool {
+        self.llms.get(name).is_some_and(|entry| entry.llm.pool_name.as_deref() == Some(pool))
     }
 
     /// The rows that serve `pool` because they name it.
@@ -139,10 +207,21 @@ impl Registry {
         rows.into_iter().flatten().filter_map(|name| Some(&self.llms.get(name)?.llm))
     }
 
-    /// All rows with the effective key `key`.
+    /// All rows with the effective key `key`: the one of that name, then the others by name.
     pub(super) fn keyed(&self, key: &str) -> impl Iterator<Item = &Llm> {
+        self.keyed_behind(key, None)
+    }
+
+    /// The same behind the one of this name.
+    pub(super) fn keyed_behind(&self, key: &str, after: Option<&str>) -> impl Iterator<Item = &Llm> {
         let own = self.llms.get(key).filter(|entry| !entry.member).map(|entry| &entry.llm);
-        own.into_iter().chain(self.pool_rows(key))
+        // It stands before all others, whatever their names are.
+        let first = own.filter(|_| after.is_none());
+        let after = after.filter(|after| own.is_none_or(|own| own.name != *after));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.pools.get(key).map(|rows| rows.members.range::<str, _>((from, Bound::Unbounded)));
+        let rows = rows.into_iter().flatten().filter_map(|name| Some(&self.llms.get(name)?.llm));
+        first.into_iter().chain(rows)
     }
 
     /// The pool that the row serves, if it serves one.
@@ -179,11 +258,23 @@ impl Registry {
         }
     }
 
-    /// The pools of which `caller` sees something, by name.
-    pub fn pools(&self, caller: &Caller) -> Vec<PoolView> {
-        let mut views: Vec<_> = self.pools.keys().filter_map(|pool| self.pool_view(caller, pool)).collect();
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        views
+    /// The next of the pools of which `caller` sees something, by name: so many that some `most` rows name them, and the
+    /// name of the last one that was looked at, if there may be more.
+    pub fn pools_behind(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        most: usize,
+    ) -> (Vec<PoolView>, Option<String>) {
+        let (mut views, mut looked) = (Vec::new(), 0);
+        for pool in self.pool_names_behind(caller, after) {
+            views.extend(self.pool_view(caller, pool));
+            looked += 1 + self.pools.get(pool).map_or(0, |rows| rows.members.len() + rows.waiting.len());
+            if looked >= most {
+                return (views, Some(pool.to_owned()));
+            }
+        }
+        (views, None)
     }
 
     /// One of them.
@@ -211,20 +302,23 @@ impl Registry {
     }
 
     /// Lets a row that names `pool` serve it: the pool's owner does so, or an admin.
-    pub fn admit(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Admitted {
+    pub fn admit(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Ruled {
         let owner = self.ruled_pool(caller, pool)?;
         let llm = self.llm(caller, row).filter(|llm| llm.pool_name.as_deref() == Some(pool));
         let llm = llm.ok_or_else(|| unknown_row(row))?;
         if llm.owner != owner {
+            // What it says of its room later on is no more than its owner's word.
+            let said = self.llms.get(row).and_then(|entry| entry.most_room);
+            let room = Some(said.unwrap_or(USUAL_ROOM));
             self.names.change(row, |record| {
-                record.admitted = Some(NameOf { name: pool.to_owned(), owner });
+                record.admitted = Some(Admitted { pool: pool.to_owned(), pool_owner: owner, room });
             });
         }
         Ok(self.placed(caller, pool, now))
     }
 
     /// Takes another user's row out of `pool`, also one that is not there now: it waits from then on.
-    pub fn dismiss(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Admitted {
+    pub fn dismiss(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Ruled {
         let owner = self.ruled_pool(caller, pool)?;
         let llm = self.llm(caller, row).filter(|llm| llm.pool_name.as_deref() == Some(pool));
         if llm.is_some_and(|llm| llm.owner == owner) {
@@ -233,7 +327,7 @@ impl Registry {
             )));
         }
         let admitted = self.names.record(row).and_then(|record| record.admitted.as_ref());
-        if llm.is_none() && admitted.is_none_or(|admitted| admitted.name != pool) {
+        if llm.is_none() && admitted.is_none_or(|admitted| admitted.pool != pool) {
             return Err(unknown_row(row));
         }
         self.names.change(row, |record| record.admitted = None);
@@ -258,6 +352,7 @@ impl Registry {
         }
     }
 
+    /// What comes of a word of who rules the pool.
     fn placed(&mut self, caller: &Caller, pool: &str, now: Now) -> (PoolView, Vec<Change>) {
         self.place_all(pool, now);
         let owner_id = self.names.owner(pool).cloned();
@@ -267,7 +362,7 @@ impl Registry {
 }
 
 /// What came of letting a row into a pool, or of taking it out.
-type Admitted = Result<(PoolView, Vec<Change>), CurateError>;
+type Ruled = Result<(PoolView, Vec<Change>), CurateError>;
 
 fn unknown_row(row: &str) -> CurateError {
     CurateError::UnknownRow(row.to_owned())
@@ -277,5 +372,11 @@ impl LlmEntry {
     /// The key by which the row is pooled.
     pub(super) fn key(&self) -> &str {
         self.llm.pool_name.as_deref().filter(|_| self.member).unwrap_or(&self.llm.name)
+    }
+
+    /// Tasks that may run there at once, where its publisher says so: no more than it was let into its pool with.
+    pub(super) fn room(&self) -> Option<u32> {
+        let said = self.report?.room;
+        Some(self.cap.map_or(said, |cap| said.min(cap)))
     }
 }

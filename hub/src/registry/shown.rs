@@ -8,7 +8,7 @@ use wire::row::{Timestamp, Visibility};
 use super::{Registry, SessionView};
 use crate::model::{Agent, Caller, Llm, Role, UserId};
 
-/// The names of rows, or of agents: everybody's, and those of each user alone.
+/// The names of rows, of agents, or of pools: everybody's, and those of each user.
 #[derive(Default)]
 pub(super) struct Shown {
     public: BTreeSet<Box<str>>,
@@ -46,6 +46,11 @@ impl Shown {
         let mut own = own.flat_map(move |names| names.range::<str, _>(range)).peekable();
         std::iter::from_fn(move || match (public.peek(), own.peek()) {
             (Some(one), Some(other)) if other < one => own.next(),
+            // A pool may be both.
+            (Some(one), Some(other)) if other == one => {
+                own.next();
+                public.next()
+            }
             (Some(_), _) => public.next(),
             (None, _) => own.next(),
         })
@@ -109,6 +114,19 @@ impl Registry {
         let names = self.shown_agents.behind(&caller.user, after);
         let agents = names.filter_map(|name| Some(&self.agents.get(name)?.agent));
         Box::new(agents.filter(|agent| caller.sees(agent.visibility, &agent.owner)))
+    }
+
+    /// The pools behind `after` that are named by rows that `caller` sees, by name.
+    pub(super) fn pool_names_behind<'a>(
+        &'a self,
+        caller: &'a Caller,
+        after: Option<&'a str>,
+    ) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        if caller.role == Role::Admin {
+            return Box::new(self.pools.range::<str, _>(range).map(|(pool, _)| pool.as_str()));
+        }
+        Box::new(self.shown_pools.behind(&caller.user, after))
     }
 
     /// The newest sessions older than `before` that `caller` may see, its own, an admin all: so many that they name some

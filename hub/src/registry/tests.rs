@@ -377,7 +377,9 @@ impl World {
             assert!(session.llms.contains(&llm.name));
             assert_eq!(session.record.owner, llm.owner);
             if let Some(pool) = &llm.pool_name {
-                assert!(self.registry.pools[pool].members.contains(&llm.name));
+                let rows = &self.registry.pools[pool];
+                assert_eq!(rows.members.contains(&llm.name), entry.member);
+                assert_eq!(rows.waiting.contains(&llm.name), !entry.member);
                 let namesake = self.registry.llms.get(pool);
                 assert!(
                     namesake.is_none_or(|other| Some(&other.llm.owner) == self.registry.names.owner(pool)),
@@ -386,8 +388,7 @@ impl World {
             }
         }
         assert_eq!(self.stored.len(), self.registry.llms.len());
-        let pooled: usize = self.registry.pools.values().map(|pool| pool.members.len()).sum();
-        assert_eq!(pooled, self.registry.llms.values().filter(|entry| entry.llm.pool_name.is_some()).count());
+        check_counts(&self.registry);
         self.check_what_is_counted();
         for user in USERS {
             self.check_what_one_sees(&caller(user));
@@ -417,6 +418,8 @@ impl World {
     fn check_what_one_sees(&mut self, caller: &Caller) {
         let mut visible = Snapshot::default();
         visible.llms.extend(self.registry.llms(caller).cloned());
+        // Whose a pool is that one waits for is no secret.
+        visible.names.extend(self.names.values().filter(|record| record.pool).cloned());
         let mine = Registry::load(&visible, PoolPolicy::Members, &HubTimings::default(), self.now);
         for name in NAMES {
             assert_eq!(self.registry.target(caller, name), mine.target(caller, name));
@@ -426,7 +429,7 @@ impl World {
             };
             assert_eq!(names(&self.registry), names(&mine));
             let Some(target) = self.registry.target(caller, name) else { continue };
-            let pick = self.registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new());
+            let pick = self.registry.pick(caller, &target, Endpoint::ChatCompletions);
             if let Pick::Chosen(candidate) = pick {
                 let entry = &self.registry.llms[&candidate.name];
                 let session = &self.registry.sessions[entry.llm.session.as_ref().unwrap()];
@@ -435,6 +438,57 @@ impl World {
                 assert_ne!(entry.llm.status, Status::Inactive);
             }
         }
+    }
+}
+
+/// What is counted of pools and names is what a walk over the table finds.
+fn check_counts(registry: &Registry) {
+    let mut pools: BTreeMap<String, PoolRows> = BTreeMap::new();
+    for entry in registry.llms.values() {
+        let llm = &entry.llm;
+        let Some(pool) = &llm.pool_name else { continue };
+        let rows = pools.entry(pool.clone()).or_default();
+        let public = llm.visibility == Visibility::Public;
+        let own = entry.member && registry.names.owner(pool) == Some(&llm.owner);
+        for (set, is_in) in [
+            (&mut rows.members, entry.member),
+            (&mut rows.waiting, !entry.member),
+            (&mut rows.own, own),
+            (&mut rows.shown, own && public),
+        ] {
+            if is_in {
+                set.insert(llm.name.clone());
+            }
+        }
+        *rows.of.entry(llm.owner.clone()).or_default() += 1;
+        rows.public += usize::from(public);
+    }
+    assert_eq!(registry.pools, pools);
+    let everybody = Caller { role: Role::Admin, ..caller("root") };
+    for one in ["alice", "bob", "carol", "root"].map(caller).into_iter().chain([everybody]) {
+        let sees = |pool: &&String| registry.pool_view(&one, pool).is_some();
+        let expected: Vec<&String> = pools.keys().filter(sees).collect();
+        let (mut views, mut after) = (Vec::new(), None);
+        loop {
+            let (page, last) = registry.pools_behind(&one, after.as_deref(), 1);
+            views.extend(page.into_iter().map(|view| view.name));
+            let Some(last) = last else { break };
+            after = Some(last);
+        }
+        assert_eq!(views.iter().collect::<Vec<_>>(), expected);
+        let names: Vec<String> = registry.names_behind(&one, None, at(0)).map(|view| view.name).collect();
+        let expected: Vec<String> = registry
+            .llms
+            .keys()
+            .chain(registry.agents.keys())
+            .chain(pools.keys())
+            .filter(|name| one.role == Role::Admin || registry.names.owner(name) == Some(&one.user))
+            .filter(|name| registry.names.owner(name).is_some())
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        assert!(expected.iter().all(|name| names.contains(name)) && names.is_sorted());
     }
 }
 
@@ -545,7 +599,7 @@ fn equals_take_turns_and_a_private_row_keeps_a_call_with_its_owner() {
     let mut registry = with(&[("a", Some("p")), ("b", Some("p"))], PoolPolicy::Members);
     let alice = caller("alice");
     let target = registry.target(&alice, "p").unwrap();
-    let mut pick = || match registry.pick(&alice, &target, Endpoint::ChatCompletions, &HashSet::new()) {
+    let mut pick = || match registry.pick(&alice, &target, Endpoint::ChatCompletions) {
         Pick::Chosen(candidate) => candidate.name,
         other => panic!("{other:?}"),
     };
@@ -554,7 +608,7 @@ fn equals_take_turns_and_a_private_row_keeps_a_call_with_its_owner() {
 
     let mut only = target.clone();
     only.only_owner = Some("bob".into());
-    let nobody = registry.pick(&alice, &only, Endpoint::ChatCompletions, &HashSet::new());
+    let nobody = registry.pick(&alice, &only, Endpoint::ChatCompletions);
     assert!(matches!(nobody, Pick::Nobody));
 }
 

@@ -33,7 +33,7 @@ pub struct Through {
 pub enum Unreached {
     /// There is nothing by the name, or nothing for this caller.
     Nothing,
-    /// The name of its LLM is another user's than when the agent was made.
+    /// The name of its LLM is another user's than when the agent was made, and the caller sees what has it now.
     Changed,
 }
 
@@ -91,16 +91,17 @@ impl Registry {
         reaches.then_some(target)
     }
 
-    /// What an agent that is pinned to `llm` reaches: the pool of that row. A private row, or a pool with private
-    /// members, that belongs to the agent's owner is reached by everybody who sees the agent, and only through it.
+    /// What an agent reaches: its LLM's row, and the pool that the row serves where that is whose the row's name is. A
+    /// private row, or a pool with private members, that belongs to the agent's owner is reached by everybody who sees the
+    /// agent, and only through it.
     pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, Unreached> {
         // What is called by the name must be whose it was when the agent was made; the owner's own where there was none.
         let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
         let pin = pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner);
-        match self.names.owner(&agent.llm_name) {
-            None => return Err(Unreached::Nothing),
-            Some(owner) if owner != pin => return Err(Unreached::Changed),
-            Some(_) => (),
+        if self.names.owner(&agent.llm_name) != Some(pin) {
+            // Of a name that is taken by what the caller does not see nothing is told.
+            let seen = self.seen_as(caller, &agent.llm_name).is_some();
+            return Err(if seen { Unreached::Changed } else { Unreached::Nothing });
         }
         let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
         let through = |opens: bool| {
@@ -112,6 +113,13 @@ impl Registry {
         };
         let pinned = self.llms.get(&agent.llm_name);
         match pinned.filter(|entry| reached(&entry.llm)).map(|entry| (entry.key(), &entry.llm)) {
+            // The row may have joined another user's pool since: who serves that was not the agent's maker's choice.
+            Some((key, llm)) if self.names.owner(key) != Some(pin) => Ok(Target {
+                name: llm.name.clone(),
+                pool: false,
+                only_owner: private_agent.or_else(|| private_owner(llm)),
+                through: through(llm.visibility == Visibility::Private),
+            }),
             Some((key, llm)) => Ok(Target {
                 name: key.to_owned(),
                 pool: true,
@@ -178,6 +186,16 @@ impl Registry {
         self.keyed(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
     }
 
+    /// The same behind the one of this name, in the same order.
+    pub fn members_behind(
+        &self,
+        caller: &Caller,
+        key: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &Llm> {
+        self.keyed_behind(key, after).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+    }
+
     /// The pool that `name`, a row or a pool's key, stands for, without its members.
     pub fn pool(&self, caller: &Caller, name: &str) -> Option<Pool> {
         let key = match self.llm(caller, name) {
@@ -196,7 +214,7 @@ impl Registry {
 
 /// Somebody who owns nothing: sees what everybody does.
 fn anybody() -> Caller {
-    Caller { user: UserId::new(), role: Role::Member, token_id: String::new() }
+    Caller::member("")
 }
 
 impl Registry {

@@ -1,6 +1,5 @@
 //! What a caller gets is a function of what this caller may see: tested over any set of rows, agents and pools.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -76,14 +75,17 @@ fn agent() -> impl Strategy<Value = Agent> {
     })
 }
 
-fn registry(llms: &[Llm], agents: &[Agent]) -> Registry {
-    let snapshot = Snapshot { llms: llms.to_vec(), agents: agents.to_vec(), ..Snapshot::default() };
+/// A table of these; whose the pools are that rows name is as in `of`.
+fn registry(llms: &[Llm], agents: &[Agent], of: Option<&Registry>) -> Registry {
+    let named = of.into_iter().flat_map(|of| of.pools.keys().filter_map(|pool| of.names.record(pool)));
+    let names = named.cloned().collect();
+    let snapshot = Snapshot { llms: llms.to_vec(), agents: agents.to_vec(), names, ..Snapshot::default() };
     let now = Now { wall: Timestamp(1), mono: Duration::ZERO };
     Registry::load(&snapshot, PoolPolicy::Members, &HubTimings::default(), now)
 }
 
 fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> Option<String> {
-    match registry.pick(caller, target?, Endpoint::ChatCompletions, &HashSet::new()) {
+    match registry.pick(caller, target?, Endpoint::ChatCompletions) {
         Pick::Chosen(candidate) => Some(candidate.name),
         Pick::NoEndpoint | Pick::Nobody => None,
     }
@@ -111,8 +113,7 @@ fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Optio
     let mut reached = Vec::new();
     for agent in agents {
         let target = registry.agent_target(caller, &agent);
-        let picked =
-            target.map(|target| registry.pick(caller, &target, Endpoint::ChatCompletions, &HashSet::new()));
+        let picked = target.map(|target| registry.pick(caller, &target, Endpoint::ChatCompletions));
         let candidate = match picked {
             Ok(Pick::Chosen(candidate)) => Some(*candidate),
             _ => None,
@@ -140,10 +141,9 @@ proptest! {
             llms.iter().filter(|llm| caller.sees(llm.visibility, &llm.owner)).cloned().collect();
         let seen_agents: Vec<Agent> =
             agents.iter().filter(|agent| caller.sees(agent.visibility, &agent.owner)).cloned().collect();
-        prop_assert_eq!(
-            all_answers(&mut registry(&llms, &agents), &caller),
-            all_answers(&mut registry(&seen_llms, &seen_agents), &caller)
-        );
+        let mut all = registry(&llms, &agents, None);
+        let mut seen = registry(&seen_llms, &seen_agents, Some(&all));
+        prop_assert_eq!(all_answers(&mut all, &caller), all_answers(&mut seen, &caller));
     }
     /// A34, A37: through an agent a caller reaches what it sees, and what the agent's owner put behind the agent; a row
     /// that it does not see has the agent's name for it. Rows of third users change nothing.
@@ -164,8 +164,10 @@ proptest! {
                 .cloned()
                 .collect();
             let one = std::slice::from_ref(agent);
-            let reached = through_agents(&mut registry(&llms, one), &caller);
-            let alone = through_agents(&mut registry(&reachable, one), &caller);
+            let mut all = registry(&llms, one, None);
+            let mut some = registry(&reachable, one, Some(&all));
+            let reached = through_agents(&mut all, &caller);
+            let alone = through_agents(&mut some, &caller);
             prop_assert_eq!(format!("{:?}", reached), format!("{:?}", alone));
             let Some((_, Some(candidate))) = reached.first() else { continue };
             let row = llms.iter().find(|llm| llm.name == candidate.name).unwrap();

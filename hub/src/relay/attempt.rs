@@ -64,7 +64,8 @@ const MAX_LIVE: usize = 65_536;
 const ENVELOPE: usize = 32;
 
 impl Piece {
-    /// A whole answer, as its publisher gave it. A refusal of whoever called is none of the caller's.
+    /// A whole answer, as its publisher gave it. Where its backend refused the publisher's key, the caller gets an error
+    /// that speaks of the publisher.
     pub(super) fn answer(status: u16, body: Body, held: Held, retry_after: Option<u32>) -> Self {
         if is_about_a_key(status) {
             Self::Error(refusal(status, body.get()))

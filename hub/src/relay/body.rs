@@ -74,8 +74,12 @@ impl RequestBody {
     /// What `user` asks of it that only the owner of the row may, or who that owner lets: what an agent of the row's owner
     /// adds is its owner's word, what another's adds is not the caller's. `None` where all of it may be asked.
     fn asked(&self, user: &str, candidate: &Candidate) -> Option<&Reach> {
-        let owner = candidate.owner.as_str();
-        if candidate.backend_for == BackendFor::All {
+        self.asked_at(user, &candidate.owner, candidate.backend_for == BackendFor::All)
+    }
+
+    /// The same of any row of `owner`, which is `open` to what others ask for or not.
+    fn asked_at(&self, user: &str, owner: &str, open: bool) -> Option<&Reach> {
+        if open {
             return None;
         }
         match &self.agent {
@@ -90,6 +94,11 @@ impl RequestBody {
     pub fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
         let refused = self.reach.refused(self.asked(user, candidate)?)?;
         Some(ApiError::bad_request(refused.text(candidate.shown())).about(&refused.param))
+    }
+
+    /// Whether a row of `owner` refuses it, which is `open` to what others ask for or not.
+    pub fn is_refused_at(&self, user: &str, owner: &str, open: bool) -> bool {
+        self.asked_at(user, owner, open).is_some_and(|asked| self.reach.refused(asked).is_some())
     }
 
     /// What of it goes to that row, for `endpoint`: with what others than its owner do not get changed.

@@ -237,7 +237,7 @@ fn give(registry: &mut Registry, class: &Class, waiter: &mut Option<oneshot::Sen
     if waiter.as_ref().is_none_or(oneshot::Sender::is_closed) {
         return Look::Leaves;
     }
-    match registry.pick(&class.caller(), &class.target, class.endpoint, &HashSet::new()) {
+    match registry.pick(&class.caller(), &class.target, class.endpoint) {
         Pick::Chosen(candidate) if !candidate.full => {
             let row = candidate.name.clone();
             registry.task_started(&row);

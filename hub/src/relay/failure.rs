@@ -86,6 +86,7 @@ mod tests {
     fn only_a_fault_of_the_request_is_not_tried_elsewhere() {
         let answered = |status| failure(texts::backend_answered(status, "no"));
         assert!(!answered(400).may_fail_over() && !answered(422).may_fail_over());
+        assert!(!ApiError::bad_request("no").may_fail_over());
         assert!(answered(429).may_fail_over() && answered(500).may_fail_over());
         assert!(failure(texts::BACKEND_NOT_AVAILABLE).may_fail_over());
     }

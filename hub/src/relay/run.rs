@@ -22,9 +22,11 @@ use super::whole::Body;
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::Held;
-use crate::model::Caller;
-use crate::registry::{Candidate, Pick, Target};
+use crate::model::{Caller, Llm};
+use crate::registry::{Absence, Candidate, Pick, Registry, Target};
 
+/// Members that one call is tried on: each costs a look at all of them.
+const MOST_TRIES: usize = 16;
 /// How long one who waits for an arriving publisher waits before it looks whether it still arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -104,6 +106,33 @@ pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Reply
     })
 }
 
+/// The members that a call was tried on.
+#[derive(Default)]
+pub(crate) struct Tried {
+    names: HashSet<String>,
+    /// Whether one of them refused what the request asks for: others that would are not asked.
+    refused: bool,
+}
+
+impl Tried {
+    /// One more; whether it refused what the request asks for.
+    pub(crate) fn add(&mut self, candidate: &Candidate, refused: bool) {
+        self.names.insert(candidate.name.clone());
+        self.refused |= refused;
+    }
+
+    /// The best one of the others.
+    pub(crate) fn pick_another(&self, registry: &mut Registry, request: &Request) -> Pick {
+        if self.names.len() >= MOST_TRIES {
+            return Pick::Nobody;
+        }
+        let user = &request.caller.user;
+        let refuses = |llm: &Llm| request.body.is_refused_at(user, &llm.owner, llm.allow_remote_urls);
+        let is_left = |llm: &Llm| !(self.names.contains(&llm.name) || self.refused && refuses(llm));
+        registry.pick_of(&request.caller, &request.target, request.endpoint, is_left)
+    }
+}
+
 /// Tries members until one begins to answer. `wakes` tells whether one is being woken at the moment.
 async fn try_members(
     hub: &Arc<Hub>,
@@ -111,7 +140,7 @@ async fn try_members(
     call: &Call,
     wakes: &Cell<bool>,
 ) -> Result<Reply, ApiError> {
-    let mut tried = HashSet::new();
+    let mut tried = Tried::default();
     let mut last = None;
     let until = Instant::now() + request.patience.unwrap_or_default();
     loop {
@@ -119,9 +148,11 @@ async fn try_members(
             Ok(next) => next,
             Err(nobody) => return last.unwrap_or(Err(nobody)),
         };
-        tried.insert(candidate.name.clone());
         wakes.set(candidate.asleep);
-        let woken = match request.body.refused_by(&request.caller.user, &candidate) {
+        let refusal = request.body.refused_by(&request.caller.user, &candidate);
+        let refused = refusal.is_some();
+        tried.add(&candidate, refused);
+        let woken = match refusal {
             Some(error) => Err(error),
             None if candidate.asleep => wake(hub, &candidate).await,
             None => Ok(()),
@@ -134,7 +165,7 @@ async fn try_members(
         match &outcome {
             Ok(Reply::Whole { status: 429 | 502..=504, .. }) => (),
             Ok(_) => return outcome,
-            Err(error) if !error.may_fail_over() => return outcome,
+            Err(error) if !refused && !error.may_fail_over() => return outcome,
             Err(error) => log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind),
         }
         last = Some(outcome);
@@ -166,11 +197,11 @@ enum Found<'a> {
 async fn next(
     hub: &Arc<Hub>,
     request: &Request,
-    tried: &HashSet<String>,
+    tried: &Tried,
     until: Instant,
 ) -> Result<(Candidate, Option<Reservation>), ApiError> {
     let start = Instant::now();
-    let patient = tried.is_empty() && request.patience.is_some();
+    let patient = tried.names.is_empty() && request.patience.is_some();
     loop {
         let (candidate, place) = match look(hub, request, tried, patient && Instant::now() < until)? {
             Found::Member(candidate, place) => (candidate, place),
@@ -198,12 +229,12 @@ async fn next(
 fn look<'a>(
     hub: &'a Arc<Hub>,
     request: &'a Request,
-    tried: &HashSet<String>,
+    tried: &Tried,
     waits: bool,
 ) -> Result<Found<'a>, ApiError> {
-    let patient = tried.is_empty() && request.patience.is_some();
+    let patient = tried.names.is_empty() && request.patience.is_some();
     let mut registry = hub.registry.lock();
-    let pick = registry.pick(&request.caller, &request.target, request.endpoint, tried);
+    let pick = tried.pick_another(&mut registry, request);
     let lack = match pick {
         Pick::Chosen(candidate) if !patient => return Ok(Found::Member(*candidate, None)),
         Pick::Chosen(candidate) if !(candidate.full || waits && hub.has_to_queue(request)) => {
@@ -211,7 +242,7 @@ fn look<'a>(
             return Ok(Found::Member(*candidate, Some(place)));
         }
         Pick::Chosen(_) => Lack::Room,
-        Pick::Nobody if tried.is_empty() && !waits => {
+        Pick::Nobody if tried.names.is_empty() && !waits => {
             if registry.is_arriving(&request.caller, &request.target, hub.now()) {
                 return Ok(Found::Arriving(hub.await_arrival(&registry, &request.target.name)));
             }
@@ -247,6 +278,10 @@ pub(crate) async fn try_one(
     place: Option<Reservation>,
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
+    if !hub.registry.lock().leads_to(&request.caller, &request.target, candidate) {
+        // It was taken away while the caller waited for it to wake.
+        return Err(absent(request.target.shown(), Absence::Away, hub.now().wall));
+    }
     let model = request.set_model.then_some(candidate.model.as_str());
     let body = request.body.for_row(&request.caller.user, candidate, endpoint).await?;
     let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };

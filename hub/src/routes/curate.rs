@@ -6,11 +6,13 @@ use serde::Serialize;
 use wire::row::LlmRow;
 
 use super::{HubData, body, naming};
+use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{too_large, too_many};
-use crate::model::{Agent, Caller};
+use crate::model::Caller;
 use crate::random;
-use crate::registry::{AgentSpec, CurateError, LlmSpec};
+use crate::registry::{AgentSpec, CurateError, LlmSpec, Registry};
+use crate::store::Change;
 
 /// What a route is about, in the text of a refusal.
 const LLM: &str = "LLM";
@@ -45,14 +47,12 @@ async fn create_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
-    let done = hub.try_change(|registry| {
-        let done = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
-        hub.offer(registry, &done.0.name);
-        Ok((registry.llm_row(&caller, &done.0), done.1))
+    let row = changed(&hub, LLM, &name, |registry| {
+        let (llm, changes) = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
+        hub.offer(registry, &llm.name);
+        Ok((registry.llm_row(&caller, &llm), changes))
     });
-    let (row, written) = done.map_err(|error| refused(error, LLM, &name))?;
-    written.await?;
-    Ok(HttpResponse::Created().json(row))
+    Ok(HttpResponse::Created().json(row.await?))
 }
 
 async fn update_llm(
@@ -63,14 +63,13 @@ async fn update_llm(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
-    let done = hub.try_change(|registry| {
+    let done = changed(&hub, LLM, &name, |registry| {
         let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
         // It may have joined a pool that somebody waits for.
         hub.offer(registry, &name);
         Ok(((registry.llm_row(&caller, &llm), warning), changes))
     });
-    let ((row, warning), written): ((LlmRow, _), _) = done.map_err(|error| refused(error, LLM, &name))?;
-    written.await?;
+    let (row, warning) = done.await?;
     if warning.is_some() {
         log::warn!("{} gave LLM {} another server: its key was not kept", caller.user, row.name);
     }
@@ -79,9 +78,7 @@ async fn update_llm(
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.try_change(|registry| Ok(((), registry.delete_llm(&caller, &name, hub.now())?)));
-    let ((), written) = done.map_err(|error| refused(error, LLM, &name))?;
-    written.await?;
+    changed(&hub, LLM, &name, |registry| Ok(((), registry.delete_llm(&caller, &name, hub.now())?))).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -93,12 +90,12 @@ async fn create_agent(
 ) -> Result<HttpResponse, ApiError> {
     naming::may_ask(&hub, &caller)?;
     let spec: AgentSpec =
-        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, error))?;
+        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, [], error))?;
     let name = spec.name.clone().unwrap_or_default();
     let done =
         hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
     let (agent, written) =
-        done.map_err(|error| naming::refused(&hub, &caller, refused(error, AGENT, &name)))?;
+        done.map_err(|error| naming::refused(&hub, &caller, [name.as_str()], refused(error, AGENT, &name)))?;
     hub.queue.has_room([name.as_str()]);
     written.await?;
     Ok(HttpResponse::Created().json(agent.row()))
@@ -112,21 +109,34 @@ async fn update_agent(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let spec: AgentSpec = body::json(&req, payload).await?;
-    let done = hub.try_change(|registry| registry.update_agent(&caller, &name, spec, hub.now()));
-    let (agent, written): (Agent, _) = done.map_err(|error| refused(error, AGENT, &name))?;
-    hub.queue.has_room([name.as_str()]);
-    written.await?;
-    Ok(HttpResponse::Ok().json(agent.row()))
+    let agent = changed(&hub, AGENT, &name, |registry| {
+        let done = registry.update_agent(&caller, &name, spec, hub.now())?;
+        hub.queue.has_room([name.as_str()]);
+        Ok(done)
+    });
+    Ok(HttpResponse::Ok().json(agent.await?.row()))
 }
 
 async fn delete_agent(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.try_change(|registry| Ok(((), registry.delete_agent(&caller, &name, hub.now())?)));
-    let ((), written) = done.map_err(|error| refused(error, AGENT, &name))?;
-    written.await?;
+    let deleted =
+        changed(&hub, AGENT, &name, |registry| Ok(((), registry.delete_agent(&caller, &name, hub.now())?)));
+    deleted.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub(super) fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
+/// Changes the table, and answers when that is written: what `change` gives, or why not, of the thing `what` by this name.
+pub(super) async fn changed<T>(
+    hub: &Hub,
+    what: &str,
+    name: &str,
+    change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), CurateError>,
+) -> Result<T, ApiError> {
+    let (given, written) = hub.try_change(change).map_err(|error| refused(error, what, name))?;
+    written.await?;
+    Ok(given)
+}
+
+fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
     match error {
         CurateError::Invalid(text) => ApiError::bad_request(text),
         CurateError::Forbidden => {

@@ -47,12 +47,12 @@ async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<Htt
         pool.size,
         pool.active
     );
-    let mut told = 0;
+    let mut after: Option<String> = None;
     Ok(list::respond(&open, "]}", move || {
         let registry = hub.registry.lock();
-        let rows = registry.members(&caller, &pool.key).skip(told).take(PAGE);
+        let rows = registry.members_behind(&caller, &pool.key, after.as_deref()).take(PAGE);
         let rows: Vec<LlmRow> = rows.map(|llm| registry.llm_row(&caller, llm)).collect();
-        told += rows.len();
+        after = rows.last().map(|row| row.name.clone());
         let more = rows.len() == PAGE;
         (rows, more)
     }))

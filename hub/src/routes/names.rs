@@ -5,14 +5,16 @@ use actix_web::web::{Path, Payload, ServiceConfig, delete, get, put};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
-use super::curate::{NAME, refused};
-use super::{HubData, body};
+use super::curate::{NAME, changed};
+use super::list::PAGE;
+use super::{HubData, body, list};
 use crate::error::ApiError;
-use crate::model::Caller;
+use crate::model::{Caller, Role};
+use crate::registry::NameView;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
-        .route("/api/v1/names", get().to(list))
+        .route("/api/v1/names", get().to(all))
         .route("/api/v1/names/{name}", get().to(one))
         .route("/api/v1/names/{name}", put().to(give))
         .route("/api/v1/names/{name}", delete().to(free));
@@ -25,13 +27,21 @@ struct Owner {
     owner_id: String,
 }
 
-async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let names = hub.registry.lock().names_held(&caller);
-    HttpResponse::Ok().json(names)
+async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut after: Option<String> = None;
+    list::respond("[", "]", move || {
+        let registry = hub.registry.lock();
+        let names: Vec<NameView> =
+            registry.names_behind(&caller, after.as_deref(), hub.now()).take(PAGE).collect();
+        drop(registry);
+        after = names.last().map(|name| name.name.clone());
+        let more = names.len() == PAGE;
+        (names, more)
+    })
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let view = hub.registry.lock().name(&caller, &name);
+    let view = hub.registry.lock().name(&caller, &name, hub.now());
     Ok(HttpResponse::Ok().json(view.ok_or_else(|| ApiError::not_found(NAME, &name))?))
 }
 
@@ -43,22 +53,27 @@ async fn give(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let Owner { owner_id } = body::json(&req, payload).await?;
-    // As the user's tokens write it; a slip would give the name to nobody.
+    // As the user's tokens write it; a slip would give the name to nobody. Who has a token is told to admins alone: of
+    // anybody else the table says first that it may not.
     let mut users = hub.tokens.list().into_iter().map(|token| token.user);
-    let owner_id = users.find(|user| user.eq_ignore_ascii_case(&owner_id)).ok_or_else(|| {
-        ApiError::bad_request(format!("ownerId: there is no user '{owner_id}' who has a token"))
-    })?;
-    let done = hub.try_change(|registry| registry.give_name(&caller, &name, &owner_id, hub.now()));
-    let (view, written) = done.map_err(|error| refused(error, NAME, &name))?;
-    written.await?;
+    let known = users.find(|user| user.eq_ignore_ascii_case(&owner_id));
+    let owner_id = match (known, caller.role) {
+        (Some(known), _) => known,
+        (None, Role::Member) => owner_id,
+        (None, Role::Admin) => {
+            let text = format!("ownerId: there is no user '{owner_id}' who has a token");
+            return Err(ApiError::bad_request(text));
+        }
+    };
+    let view =
+        changed(&hub, NAME, &name, |registry| registry.give_name(&caller, &name, &owner_id, hub.now()))
+            .await?;
     log::info!("{} gives the name '{name}' to {owner_id}", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }
 
 async fn free(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let done = hub.try_change(|registry| Ok(((), registry.free_name(&caller, &name, hub.now())?)));
-    let ((), written) = done.map_err(|error| refused(error, NAME, &name))?;
-    written.await?;
+    changed(&hub, NAME, &name, |registry| Ok(((), registry.free_name(&caller, &name, hub.now())?))).await?;
     log::info!("{} frees the name '{name}'", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,11 +1,14 @@
 //! Calls that give something a name tell whether the name is free: who asks for too many that are not is not told.
 
 use super::HubData;
+use wire::register::RegisterRequest;
+
 use crate::budget::{Budgets, Verdict};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, UserId};
 
-/// So many such calls of one user may be refused at once: a large team's registrars that all have a name too many.
+/// So many names that are not its own may the refused calls of a user have at once: a large team's registrars that all have
+/// a name too many.
 const BURST: u32 = 256;
 /// So many more a second.
 const PER_SECOND: u32 = 4;
@@ -23,8 +26,8 @@ pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
     }
     if hub.misnamed.mistake(caller.user.clone(), now) == (Verdict::TooMany { first: true }) {
         log::warn!(
-            "{BURST} register or create calls of {} were refused: {PER_SECOND} a second of them are looked at \
-             from now on, the others get 429",
+            "register or create calls of {} that were refused named {BURST} names that are not its own: \
+             {PER_SECOND} a second of them are looked at from now on, the other calls get 429",
             caller.user
         );
     }
@@ -33,10 +36,24 @@ pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorKind::Busy, text))
 }
 
-/// A call is refused, with this error.
-pub(super) fn refused(hub: &HubData, caller: &Caller, error: ApiError) -> ApiError {
+/// The names of a register call.
+pub(super) fn names_of(request: &RegisterRequest) -> impl Iterator<Item = &str> {
+    let rows = request.providers.iter().flat_map(|spec| std::iter::once(&spec.name).chain(&spec.pool_name));
+    rows.chain(request.agents.iter().map(|spec| &spec.name)).map(String::as_str)
+}
+
+/// A call that named these things is refused, with this error. It counts for each name that is not the caller's: what it is
+/// told tells something of all of them.
+pub(super) fn refused<'a>(
+    hub: &HubData,
+    caller: &Caller,
+    names: impl IntoIterator<Item = &'a str>,
+    error: ApiError,
+) -> ApiError {
     if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::Conflict | ErrorKind::Busy) {
-        hub.misnamed.mistake(caller.user.clone(), hub.now().mono);
+        let others = hub.registry.lock().count_others(caller, names);
+        let others = u32::try_from(others.max(1)).unwrap_or(u32::MAX);
+        hub.misnamed.mistakes(caller.user.clone(), others, hub.now().mono);
     }
     error
 }

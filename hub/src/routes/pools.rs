@@ -4,22 +4,28 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Path, ServiceConfig, delete, get, put};
 
-use super::HubData;
-use super::curate::{POOL, refused};
+use super::curate::{POOL, changed};
+use super::list::PAGE;
+use super::{HubData, list};
 use crate::error::ApiError;
 use crate::model::Caller;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
-        .route("/api/v1/pools", get().to(list))
+        .route("/api/v1/pools", get().to(all))
         .route("/api/v1/pools/{pool}", get().to(one))
         .route("/api/v1/pools/{pool}/members/{llm}", put().to(admit))
         .route("/api/v1/pools/{pool}/members/{llm}", delete().to(dismiss));
 }
 
-async fn list(hub: HubData, caller: Caller) -> HttpResponse {
-    let pools = hub.registry.lock().pools(&caller);
-    HttpResponse::Ok().json(pools)
+async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut after: Option<String> = None;
+    list::respond("[", "]", move || {
+        let (views, last) = hub.registry.lock().pools_behind(&caller, after.as_deref(), PAGE);
+        let more = last.is_some();
+        after = last;
+        (views, more)
+    })
 }
 
 async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -29,14 +35,13 @@ async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpRes
 
 async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let done = hub.try_change(|registry| {
+    let view = changed(&hub, POOL, &pool, |registry| {
         let done = registry.admit(&caller, &pool, &row, hub.now())?;
         // Somebody may wait for the pool.
         hub.offer(registry, &row);
         Ok(done)
     });
-    let (view, written) = done.map_err(|error| refused(error, POOL, &pool))?;
-    written.await?;
+    let view = view.await?;
     log::info!("{} lets LLM {row} serve the pool '{pool}'", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }
@@ -47,9 +52,8 @@ async fn dismiss(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let done = hub.try_change(|registry| registry.dismiss(&caller, &pool, &row, hub.now()));
-    let (view, written) = done.map_err(|error| refused(error, POOL, &pool))?;
-    written.await?;
+    let view =
+        changed(&hub, POOL, &pool, |registry| registry.dismiss(&caller, &pool, &row, hub.now())).await?;
     log::info!("{} takes LLM {row} out of the pool '{pool}'", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }

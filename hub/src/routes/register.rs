@@ -9,7 +9,7 @@ use wire::row::{AgentRow, LlmRow};
 use super::{HubData, body, naming};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{too_large, too_many};
-use crate::model::{Agent, Caller, Llm};
+use crate::model::{Agent, Caller};
 use crate::news::news;
 use crate::random;
 use crate::registry::{Refusal, check};
@@ -35,8 +35,9 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     naming::may_ask(&hub, &caller)?;
-    let request: RegisterRequest =
-        body::checked(&req, payload, check).await.map_err(|error| naming::refused(&hub, &caller, error))?;
+    let request: RegisterRequest = body::checked(&req, payload, check)
+        .await
+        .map_err(|error| naming::refused(&hub, &caller, [], error))?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -45,16 +46,17 @@ async fn respond(
         let changes = std::mem::take(&mut registered.changes);
         hub.offer_rows_of(registry, &registered.session);
         hub.queue.has_room(registered.agents.iter().map(|agent| agent.name.as_str()));
-        Ok((registered, changes))
+        let rows: Vec<LlmRow> = registered.llms.iter().map(|llm| registry.llm_row(&caller, llm)).collect();
+        Ok(((registered, rows), changes))
     });
-    let (registered, written) = registered.map_err(|refusal| {
+    let ((registered, llms), written) = registered.map_err(|refusal| {
         let error = match refusal {
             Refusal::Invalid(text) => ApiError::bad_request(text),
             Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
             Refusal::TooMany(most, what) => too_many(most, what),
             Refusal::TooLarge(most) => too_large(most),
         };
-        naming::refused(&hub, &caller, error)
+        naming::refused(&hub, &caller, naming::names_of(&request), error)
     })?;
     for warning in &registered.warnings {
         news!(warn, "warnings to register calls", &caller.user, "register by {}: {warning}", caller.user);
@@ -62,7 +64,7 @@ async fn respond(
     written.await?;
     Ok(HttpResponse::Created().json(Answer {
         provider_session_id: registered.session,
-        llms: registered.llms.iter().map(Llm::row).collect(),
+        llms,
         agents: registered.agents.iter().map(Agent::row).collect(),
         warnings: registered.warnings,
     }))

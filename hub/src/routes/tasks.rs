@@ -174,7 +174,7 @@ pub(super) fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskVi
     let registry = hub.registry.lock();
     let row = task.llm.as_deref().and_then(|name| registry.llm(caller, name));
     TaskView {
-        pool_name: row.and_then(|row| row.pool_name.clone()),
+        pool_name: row.and_then(|row| registry.pool_of(row)).map(str::to_owned),
         model: row.map(|row| row.model.clone()),
         ..TaskView::of(task)
     }

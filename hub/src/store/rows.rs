@@ -6,7 +6,9 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::{Change, tasks};
-use crate::model::{Agent, AuditRecord, Llm, NameOf, NameRecord, Role, SessionRecord, Token, Upstream};
+use crate::model::{
+    Admitted, Agent, AuditRecord, Llm, NameOf, NameRecord, Role, SessionRecord, Token, Upstream,
+};
 
 pub(super) type Result<T> = rusqlite::Result<T>;
 
@@ -183,10 +185,10 @@ pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
 
 fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
     let sql =
-        "INSERT INTO names (name, owner, pool, shared, left_at, admitted_pool, admitted_owner, pinned_llm,
-        pinned_owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO names (name, owner, pool, shared, left_at, admitted_pool, admitted_owner, admitted_room,
+        pinned_llm, pinned_owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
         ON CONFLICT (name) DO UPDATE SET owner = ?2, pool = ?3, shared = ?4, left_at = ?5, admitted_pool = ?6,
-        admitted_owner = ?7, pinned_llm = ?8, pinned_owner = ?9";
+        admitted_owner = ?7, admitted_room = ?8, pinned_llm = ?9, pinned_owner = ?10";
     let (admitted, pinned) = (record.admitted.as_ref(), record.pinned.as_ref());
     let values = params![
         record.name,
@@ -194,8 +196,9 @@ fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
         record.pool,
         record.shared,
         millis(record.left_at),
-        admitted.map(|of| &of.name),
-        admitted.map(|of| &of.owner),
+        admitted.map(|to| &to.pool),
+        admitted.map(|to| &to.pool_owner),
+        admitted.and_then(|to| to.room),
         pinned.map(|of| &of.name),
         pinned.map(|of| &of.owner),
     ];
@@ -203,13 +206,18 @@ fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
 }
 
 pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
+    let room = row.get("admitted_room")?;
     Ok(NameRecord {
         name: row.get("name")?,
         owner: row.get("owner")?,
         pool: row.get("pool")?,
         shared: row.get("shared")?,
         left_at: maybe_time(row, "left_at")?,
-        admitted: name_of(row, "admitted_pool", "admitted_owner")?,
+        admitted: name_of(row, "admitted_pool", "admitted_owner")?.map(|of| Admitted {
+            pool: of.name,
+            pool_owner: of.owner,
+            room,
+        }),
         pinned: name_of(row, "pinned_llm", "pinned_owner")?,
     })
 }

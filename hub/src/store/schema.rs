@@ -193,6 +193,9 @@ const MIGRATIONS: &[&str] = &["
     CREATE TRIGGER tasks_removed_unclaimed AFTER DELETE ON tasks BEGIN
         DELETE FROM claims WHERE task = old.id;
     END;
+", "
+    -- The room that a row had when it was let into its pool.
+    ALTER TABLE names ADD COLUMN admitted_room INTEGER;
 "];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.

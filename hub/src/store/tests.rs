@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
-use crate::model::{NameOf, Role, TaskState, Upstream};
+use crate::model::{Admitted, NameOf, Role, TaskState, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -140,15 +140,14 @@ fn session(id: &str) -> SessionRecord {
 }
 
 fn name(text: &str) -> NameRecord {
-    let of = |name: &str| Some(NameOf { name: name.into(), owner: "bob".into() });
     NameRecord {
         name: text.into(),
         owner: "alice".into(),
         pool: true,
         shared: false,
         left_at: Some(Timestamp(7)),
-        admitted: of("p"),
-        pinned: of("l"),
+        admitted: Some(Admitted { pool: "p".into(), pool_owner: "bob".into(), room: Some(3) }),
+        pinned: Some(NameOf { name: "l".into(), owner: "bob".into() }),
     }
 }
 

@@ -10,6 +10,7 @@ use super::http::{Answer, ask, is_stable};
 use super::publisher::{Publisher, pooled, provider};
 use super::support::{ADMIN, TestHub, hub_with};
 use crate::options::PoolPolicy;
+use crate::routes::paths::methods;
 
 /// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
 pub(super) struct Allowed(u16, u16, u16, u16);
@@ -302,6 +303,11 @@ fn the_table_has_every_route_of_the_hub() {
     let gone: Vec<_> = known.difference(&registered).collect();
     assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; no such route: {gone:?}");
     assert!(registered.len() > 40);
+    // What a browser asks before it calls, and one who uses a wrong method, is told of each.
+    for (method, path) in &registered {
+        let known = methods(path).is_some_and(|methods| methods.split(", ").any(|one| one == method));
+        assert!(known, "{method} {path} is not in the table of paths");
+    }
 }
 
 /// The crate's own files below `folder`, tests aside.

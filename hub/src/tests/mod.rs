@@ -38,4 +38,5 @@ mod traces;
 mod upstream;
 mod view;
 mod visibility;
+mod ways;
 mod whoami;

@@ -96,10 +96,11 @@ async fn a_name_stays_its_owners_when_its_row_is_gone() {
     assert_eq!((&mine[0]["name"], &mine[0]["ownerId"]), (&json!("night"), &json!("alice")), "{mine}");
     assert!(mine[0]["freeAt"].is_string() && mine[0]["usedBy"] == json!([]), "{mine}");
     // She comes back to it in the morning.
-    drop(Publisher::start(&hub, &alice, &[provider("night")], None).await);
+    let mut alices = Publisher::start(&hub, &alice, &[provider("night")], None).await;
     let free = |token: &str, name: &str| hub.ask_as(token, "DELETE", format!("/api/v1/names/{name}"));
     assert_eq!(free(&bob, "night").send().await.0, 404);
     assert_eq!(free(ADMIN, "night").send().await.0, 409, "it is in use");
+    alices.close();
     eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
     assert_eq!(free(ADMIN, "night").send().await.0, 204);
     let _bobs = Publisher::start(&hub, &bob, &[provider("night")], None).await;
@@ -111,22 +112,85 @@ async fn a_name_stays_its_owners_when_its_row_is_gone() {
     hub.stop().await;
 }
 
+/// A34: a refused call counts for each name in it that is not its caller's: what it is told tells something of all of them.
+#[actix_rt::test]
+async fn many_names_in_one_call_count_as_many() {
+    let hub = hub().await;
+    let (alice, eve) = (hub.member("alice").await, hub.member("eve").await);
+    assert_eq!(register(&hub, &alice, &providers(&[provider("taken")])).await.0, 201);
+    let mut tried: Vec<Value> = (0..255).map(|number| provider(&format!("free-{number}"))).collect();
+    tried.push(provider("taken"));
+    assert_eq!(register(&hub, &eve, &providers(&tried)).await.0, 409);
+    assert_eq!(register(&hub, &eve, &providers(&tried)).await.0, 429);
+    assert_eq!(register(&hub, &alice, &providers(&[provider("other")])).await.0, 201, "nobody else feels it");
+    hub.stop().await;
+}
+
+/// A34, A35: an agent over a name that its maker sees nothing by tells nothing of who takes that name, and is not theirs.
+#[actix_rt::test]
+async fn an_agent_over_a_name_is_no_tripwire_and_no_gift() {
+    let hub = hub().await;
+    let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
+    let hidden = |name: &str| {
+        let mut row = provider(name);
+        row["visibility"] = "private".into();
+        row
+    };
+    let mut mallorys = Publisher::start(&hub, &mallory, &[hidden("squat")], None).await;
+    for (name, llm) in [("desk", "squat"), ("wire", "later")] {
+        assert_eq!(agent(&hub, &alice, name, llm, "public").await.0, 201);
+    }
+    let call = async |name: &str| {
+        let ask = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat(name, false));
+        ask.json().await
+    };
+    let before = call("wire").await;
+    assert_eq!((before.0, &before.1["error"]["code"]), (503, &json!("publisher_away")), "{}", before.1);
+    mallorys.close();
+    let session = Some(mallorys.session.clone());
+    let rows = [hidden("squat"), hidden("later")];
+    let mut mallorys = Publisher::register(&hub, &mallory, session.as_deref(), &rows).await;
+    mallorys.open(&hub, None).await;
+    assert_eq!(call("wire").await, before, "the name was taken, privately");
+    // What she could not see is not what she meant, when it is shown to her.
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/squat").send().await.0, 204);
+    let rows = [provider("squat"), hidden("later")];
+    let mut mallorys = Publisher::register(&hub, &mallory, session.as_deref(), &rows).await;
+    mallorys.open(&hub, None).await;
+    let (status, refused) = call("desk").await;
+    assert_eq!((status, refused["error"]["code"].as_str()), (503, Some("unavailable")), "{refused}");
+    // She sees it now, and says that she means it.
+    let save = hub.ask_as(&alice, "PUT", "/api/v1/agents/desk").body(r#"{"llmName":"squat"}"#);
+    assert_eq!(save.send().await.0, 200);
+    answered(&hub, &alice, "desk", &mut mallorys).await;
+    hub.stop().await;
+}
+
 /// A34: a name is free when its time is over, and nobody keeps more names than so many.
 #[actix_rt::test]
 async fn names_are_kept_for_their_time_and_only_so_many() {
     let hub = hub_with(|options| {
         options.timings.inactive_retention = Duration::from_millis(20);
-        options.timings.name_retention = Duration::from_millis(400);
         options.timings.sweep_interval = Duration::from_millis(10);
         options.limits.names = 3;
     })
     .await;
-    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let rows: Vec<Value> = (0..5).map(|number| provider(&format!("row-{number}"))).collect();
+    let kept = async |hub: &TestHub| hub.ask("GET", "/api/v1/names").json().await.1.as_array().unwrap().len();
+    drop(Publisher::start(&hub, &hub.member("alice").await, &rows, None).await);
+    eventually("two of five are free", async || kept(&hub).await == 3).await;
+    hub.stop().await;
+
+    let hub = hub_with(|options| {
+        options.timings.inactive_retention = Duration::from_millis(20);
+        options.timings.name_retention = Duration::from_millis(400);
+        options.timings.sweep_interval = Duration::from_millis(10);
+    })
+    .await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     drop(Publisher::start(&hub, &alice, &rows, None).await);
-    let kept = async || hub.ask("GET", "/api/v1/names").json().await.1.as_array().unwrap().len();
-    eventually("two of five are free", async || kept().await == 3).await;
-    eventually("all are free", async || kept().await == 0).await;
+    assert_eq!(register(&hub, &bob, &providers(&rows)).await.0, 409);
+    eventually("all are free", async || kept(&hub).await == 0).await;
     assert_eq!(register(&hub, &bob, &providers(&rows)).await.0, 201);
     hub.stop().await;
 }
@@ -137,7 +201,7 @@ async fn names_are_kept_for_their_time_and_only_so_many() {
 async fn an_admin_deletes_what_another_user_publishes_and_gives_its_name_away() {
     let hub = hub().await;
     let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
-    let publisher =
+    let mut publisher =
         Publisher::start(&hub, &mallory, &[provider("gem"), provider("own")], Some("status")).await;
     let beat = |publisher: &Publisher| {
         let body = json!({ "providerSessionId": publisher.session, "providers": [
@@ -146,6 +210,24 @@ async fn an_admin_deletes_what_another_user_publishes_and_gives_its_name_away() 
     };
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true })));
     assert_eq!(hub.ask_as(&alice, "DELETE", "/api/v1/llms/gem").send().await.0, 403);
+    // It is away for a moment, and is told when it is back.
+    publisher.close();
+    hub.until_status("gem", "inactive").await;
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/own").send().await.0, 204);
+    publisher.open(&hub, Some("status")).await;
+    assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true, "deleted": ["own"] })));
+    assert_eq!(
+        register(
+            &hub,
+            &mallory,
+            &json!({ "providerSessionId": publisher.session,
+        "providers": [provider("gem"), provider("own")] })
+        )
+        .await
+        .0,
+        201
+    );
+    assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true })));
     assert_eq!(hub.ask("DELETE", "/api/v1/llms/gem").send().await.0, 204);
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true, "deleted": ["gem"] })));
     assert!(hub.row("gem").await["id"].is_null(), "a heartbeat brings it back");
@@ -156,7 +238,10 @@ async fn an_admin_deletes_what_another_user_publishes_and_gives_its_name_away() 
     // ...until an admin says whose it is.
     let give = |token: &str| hub.ask_as(token, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"Alice"}"#);
     assert_eq!(give(&alice).send().await.0, 404);
-    assert_eq!(give(&mallory).send().await.0, 403);
+    let forbidden = give(&mallory).send().await;
+    assert_eq!(forbidden.0, 403);
+    let nobody = hub.ask_as(&mallory, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"nobody-such"}"#);
+    assert_eq!(nobody.send().await, forbidden, "who has a token is told to nobody");
     let (status, given) = give(ADMIN).json().await;
     assert_eq!((status, given["ownerId"].as_str()), (200, Some("alice")), "{given}");
     assert_eq!(register(&hub, &mallory, &again).await.0, 409);

@@ -1,6 +1,5 @@
 //! What goes away in the middle: publishers, callers, the store, the hub itself.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -111,7 +110,7 @@ async fn those_who_wait_for_a_row_to_wake_keep_nobody_out() {
     let candidate = {
         let mut registry = core.registry.lock();
         let target = registry.target(&mallory, "a").unwrap();
-        match registry.pick(&mallory, &target, Endpoint::ChatCompletions, &HashSet::new()) {
+        match registry.pick(&mallory, &target, Endpoint::ChatCompletions) {
             Pick::Chosen(candidate) => *candidate,
             other => panic!("{other:?}"),
         }

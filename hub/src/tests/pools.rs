@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::publisher::{Publisher, pooled, provider};
 use super::road::chat;
-use super::support::{ADMIN, TestHub, hub_with};
+use super::support::{ADMIN, TestHub, eventually, hub_with};
 use crate::options::PoolPolicy;
 
 async fn asking() -> TestHub {
@@ -118,10 +118,64 @@ async fn a_pool_of_private_rows_is_its_owners_alone() {
         assert_eq!((status, &refused["error"]), (409, &json!("name 'well' is taken")), "{mode:?}");
         for path in ["well", "well/members/deep"] {
             let (status, hidden) = pool(&hub, &bob, "GET", path).await;
-            assert!(status == 404 || status == 405, "{mode:?} {path}: {hidden}");
+            assert_eq!(status, if path == "well" { 404 } else { 405 }, "{mode:?} {path}: {hidden}");
         }
         hub.stop().await;
     }
+}
+
+/// A27: a pool has so many rows of one user, let in or not; others have theirs.
+#[actix_rt::test]
+async fn a_pool_has_so_many_rows_of_one_user() {
+    let hub = hub_with(|options| {
+        options.pools = PoolPolicy::Ask;
+        options.limits.pool_rows = 3;
+    })
+    .await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let rows = |of: &str, count: usize| -> Vec<Value> {
+        (0..count).map(|number| pooled(&format!("{of}-{number}"), "lake")).collect()
+    };
+    assert_eq!(register(&hub, &alice, &rows("hers", 3)).await.0, 201);
+    assert_eq!(register(&hub, &alice, &rows("hers", 3)).await.0, 201, "they are there already");
+    for (token, name) in [(&alice, "hers"), (&bob, "his")] {
+        let (status, refused) = register(&hub, token, &rows(name, 4)).await;
+        let text = "poolName 'lake': a pool has at most 3 LLMs of one user";
+        assert_eq!((status, &refused["error"]), (409, &json!(text)), "{refused}");
+    }
+    assert_eq!(register(&hub, &bob, &rows("his", 3)).await.0, 201);
+    let llm = |name: &str| json!({ "name": name, "type": "openai", "model": "m", "poolName": "lake", "url": "http://127.0.0.1:9/v1" });
+    for number in 0..4 {
+        let ask = hub.ask("POST", "/api/v1/llms").body(llm(&format!("hub-{number}")).to_string());
+        assert_eq!(ask.send().await.0, if number < 3 { 201 } else { 409 });
+    }
+    hub.stop().await;
+}
+
+/// A34: of the pool that a row waits for nothing is told in the tasks that it answers, and its owner reads for whom it waits
+/// where it registers.
+#[actix_rt::test]
+async fn only_whom_it_concerns_reads_for_which_pool_a_row_waits() {
+    let hub = asking().await;
+    let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
+    let _alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
+    let (_, registered) = register(&hub, &bob, &[pooled("second", "lake")]).await;
+    assert_eq!(registered["llms"][0]["waitsFor"], "alice", "{registered}");
+    let session = registered["providerSessionId"].as_str();
+    let mut bobs = Publisher::register(&hub, &bob, session, &[pooled("second", "lake")]).await;
+    bobs.open(&hub, None).await;
+    let create = hub.ask_as(&carol, "POST", "/api/v1/inference-tasks");
+    let (_, task) = create.body(r#"{"llm":"second","request":{}}"#).json().await;
+    let sent = bobs.task().await;
+    bobs.answer(&hub, &sent, "hello").await;
+    let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
+    eventually("it is answered, and no pool is named", async || {
+        let (_, task) = hub.ask_as(&carol, "GET", path.clone()).json().await;
+        assert_eq!(task["poolName"], Value::Null, "{task}");
+        task["status"] == "completed" && task["model"] == "model-of-second"
+    })
+    .await;
+    hub.stop().await;
 }
 
 /// A37: a private row serves its owner. An admin who names it is served by it; one who names its pool, or another user's

@@ -1,5 +1,8 @@
 //! Names as people read them, free them and give them away.
 
+use std::ops::Bound;
+use std::time::Duration;
+
 use serde::Serialize;
 use wire::row::Timestamp;
 
@@ -27,18 +30,26 @@ pub struct NameView {
 }
 
 impl Registry {
-    /// The names that are `caller`'s; for an admin, all.
-    pub fn names_held(&self, caller: &Caller) -> Vec<NameView> {
-        let all = caller.role == Role::Admin;
-        let held = self.names.held.values().filter(|held| all || held.record.owner == caller.user);
-        let mut views: Vec<_> = held.map(|held| self.name_view(held)).collect();
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        views
+    /// The names behind `after` that are `caller`'s, in order; for an admin, all.
+    pub fn names_behind<'a>(
+        &'a self,
+        caller: &Caller,
+        after: Option<&'a str>,
+        now: Now,
+    ) -> Box<dyn Iterator<Item = NameView> + 'a> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let held = &self.names.held;
+        if caller.role == Role::Admin {
+            return Box::new(held.range::<str, _>(range).map(move |(_, held)| self.name_view(held, now)));
+        }
+        let own = self.names.of.get(&caller.user).into_iter();
+        let own = own.flat_map(move |names| names.range::<str, _>(range));
+        Box::new(own.filter_map(move |name| Some(self.name_view(held.get(name)?, now))))
     }
 
     /// One of them.
-    pub fn name(&self, caller: &Caller, name: &str) -> Option<NameView> {
-        self.held_by(caller, name).map(|held| self.name_view(held))
+    pub fn name(&self, caller: &Caller, name: &str, now: Now) -> Option<NameView> {
+        self.held_by(caller, name).map(|held| self.name_view(held, now))
     }
 
     fn held_by(&self, caller: &Caller, name: &str) -> Option<&Held> {
@@ -46,14 +57,14 @@ impl Registry {
         self.names.held.get(name).filter(own)
     }
 
-    fn name_view(&self, held: &Held) -> NameView {
-        let retention = i64::try_from(self.name_retention.as_millis()).unwrap_or(i64::MAX);
+    fn name_view(&self, held: &Held, now: Now) -> NameView {
+        let left = |at: Duration| i64::try_from(at.saturating_sub(now.mono).as_millis()).unwrap_or(i64::MAX);
         NameView {
             name: held.record.name.clone(),
             owner_id: held.record.owner.clone(),
             used_by: self.used_by(&held.record.name),
             left_at: held.record.left_at,
-            free_at: held.record.left_at.map(|left| left.plus_millis(retention)),
+            free_at: held.free_at.map(|at| now.wall.plus_millis(left(at))),
         }
     }
 
@@ -72,24 +83,26 @@ impl Registry {
         text("ownerId", owner).map_err(CurateError::Invalid)?;
         let mut changes = Vec::new();
         if held.record.owner != owner {
-            changes = self.remove_named(name, now);
+            changes = self.remove_named(name, owner, now);
             self.free(name, now);
             self.claim_name(name, &owner.to_owned(), now);
             self.settle_name(name, now);
         }
         changes.append(&mut self.names.take_changes());
-        let view = self.name(caller, name).ok_or(CurateError::Unknown)?;
+        let view = self.name(caller, name, now).ok_or(CurateError::Unknown)?;
         Ok((view, changes))
     }
 
-    /// Takes out the row and the agent of this name; their sessions are told.
-    fn remove_named(&mut self, name: &str, now: Now) -> Vec<Change> {
+    /// Takes out the row and the agent of this name that are not `owner`'s; their sessions are told.
+    fn remove_named(&mut self, name: &str, owner: &str, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
-        if let Some(session) = self.llms.get(name).map(|entry| entry.llm.session.clone()) {
+        let llm = self.llms.get(name).map(|entry| &entry.llm).filter(|llm| llm.owner != owner);
+        if let Some(session) = llm.map(|llm| llm.session.clone()) {
             self.tell_deleted(session, name);
             changes.extend(self.remove_llm(name, now));
         }
-        if let Some(session) = self.agents.get(name).map(|entry| entry.agent.session.clone()) {
+        let agent = self.agents.get(name).map(|entry| &entry.agent).filter(|agent| agent.owner != owner);
+        if let Some(session) = agent.map(|agent| agent.session.clone()) {
             self.tell_deleted(session, name);
             changes.extend(self.remove_agent(name, now));
         }

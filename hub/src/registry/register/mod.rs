@@ -69,6 +69,7 @@ impl Registry {
             self.may_publish_agent(caller, &session, spec, now).map_err(Refusal::Conflict)?;
             self.may_name(caller, &spec.name).map_err(Refusal::Conflict)?;
         }
+        self.has_pools_room(caller, request).map_err(Refusal::Conflict)?;
         self.has_room(caller, &session, request)?;
 
         let mut done = Registered {
@@ -279,7 +280,7 @@ impl Registry {
         done.agents.push(agent.clone());
         done.changes.push(Change::PutAgent(Box::new(agent.clone())));
         self.put_agent(agent, now);
-        self.pin(&spec.name, &spec.llm_name, false);
+        self.pin(caller, &spec.name, &spec.llm_name, false);
         if let Some(holder) = self.sessions.get_mut(session) {
             holder.agents.insert(spec.name.clone());
         }

@@ -1,5 +1,7 @@
 //! Whether a user has room for what a register call brings.
 
+use std::collections::BTreeMap;
+
 use wire::register::RegisterRequest;
 
 use super::Refusal;
@@ -34,6 +36,17 @@ impl Registry {
             new += of_spec(spec);
         }
         if self.has_bytes(user, old, new) { Ok(()) } else { Err(Refusal::TooLarge(limits.row_bytes)) }
+    }
+
+    /// The same for the pools that its rows name.
+    pub(super) fn has_pools_room(&self, caller: &Caller, request: &RegisterRequest) -> Result<(), String> {
+        let mut new: BTreeMap<&str, usize> = BTreeMap::new();
+        for spec in &request.providers {
+            if let Some(pool) = spec.pool_name.as_deref().filter(|pool| !self.is_in_pool(&spec.name, pool)) {
+                *new.entry(pool).or_default() += 1;
+            }
+        }
+        new.into_iter().try_for_each(|(pool, new)| self.has_pool_room(&caller.user, pool, new))
     }
 
     /// How many agents are the caller's.

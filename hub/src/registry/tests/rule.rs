@@ -40,7 +40,12 @@ struct Trial {
     agents: BTreeMap<String, Agent>,
     sessions: BTreeMap<String, SessionRecord>,
     names: BTreeMap<String, NameRecord>,
+    /// Calls for which a row was chosen: whose, for what, and the row.
+    chosen: Vec<(usize, usize, Target, Candidate)>,
 }
+
+/// What every publisher says of its room.
+const SAID: u32 = 100;
 
 impl Trial {
     fn new(policy: PoolPolicy) -> Self {
@@ -55,6 +60,19 @@ impl Trial {
             agents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
+            chosen: Vec::new(),
+        }
+    }
+
+    /// Where much happens: a pool of one user's that another one's row names, and a third one's agent over that row.
+    fn settle(&mut self) {
+        let want = |name, of, room| Want { name, of: Some(of), public: true, room };
+        for op in [
+            Op::Register { user: 0, rows: vec![want(3, 3, 2)], agents: Vec::new() },
+            Op::Register { user: 1, rows: vec![want(1, 3, 2)], agents: Vec::new() },
+            Op::CreateAgent { user: 2, want: want(0, 1, 2) },
+        ] {
+            assert!(self.step(&op) && self.model.step(&op, self.hours));
         }
     }
 
@@ -82,14 +100,26 @@ impl Trial {
         }
     }
 
-    /// Who lets a row in mostly names the pool that the row names.
+    /// Who lets a row in is mostly who may, and lets in one that waits; what is registered again often stays in its pool.
     fn aimed(&self, op: &Op) -> Op {
-        match op {
+        let mut op = op.clone();
+        match &mut op {
             Op::Admit { user, row, pool } if *user != *pool => {
-                Op::Admit { user: *user, row: *row, pool: self.model.pool_of(*row).unwrap_or(*pool) }
+                let waiting = self.model.waiting();
+                if !waiting.is_empty() {
+                    (*row, *pool, *user) = waiting[*row % waiting.len()];
+                }
             }
-            op => op.clone(),
+            Op::Register { user, rows, .. } => {
+                let known = rows.iter().find(|want| want.room > 2);
+                *user = known.and_then(|want| self.model.owner_of(want.name)).unwrap_or(*user);
+                for want in rows.iter_mut().filter(|want| want.room > 4) {
+                    want.of = self.model.pool_of(want.name).or(want.of);
+                }
+            }
+            _ => (),
         }
+        op
     }
 
     /// Does it; whether it was allowed.
@@ -136,6 +166,17 @@ impl Trial {
                 let given = self.registry.give_name(&caller(user), NAMES[name], USERS[to], now);
                 given.map(|(_, changes)| changes).map_err(drop)
             }
+            Op::Choose { user, name } => {
+                let caller = caller(user);
+                if let Some(target) = self.target(&caller, NAMES[name])
+                    && let Pick::Chosen(candidate) =
+                        self.registry.pick(&caller, &target, Endpoint::ChatCompletions)
+                {
+                    assert!(self.registry.leads_to(&caller, &target, &candidate));
+                    self.chosen.push((user, name, target, *candidate));
+                }
+                Ok(Vec::new())
+            }
             Op::Wait { hours } => {
                 self.hours += hours;
                 Ok(self.sweep())
@@ -149,6 +190,7 @@ impl Trial {
                     ..Snapshot::default()
                 };
                 self.registry = Registry::load(&snapshot, self.policy, &HubTimings::default(), now);
+                self.chosen.clear();
                 Ok(Vec::new())
             }
         };
@@ -162,6 +204,7 @@ impl Trial {
             name: NAMES[want.name].into(),
             pool_name: want.of.map(|pool| NAMES[pool].into()),
             visibility: visibility(want.public),
+            max_concurrency: Some(want.room),
             ..provider("x", None)
         };
         let agent = |want: &Want| RegisterAgent {
@@ -183,7 +226,8 @@ impl Trial {
         let fresh = |_: &str| next(ids).to_string();
         let done = self.registry.register(&caller, &request, &fresh, now).map_err(drop)?;
         let opened = self.registry.open(&caller, USERS[user], "stream".into(), Features::ALL, now);
-        Ok([done.changes, opened.unwrap().changes].concat())
+        let beat = self.registry.heartbeat(&caller, &beat(user), now).unwrap();
+        Ok([done.changes, opened.unwrap().changes, beat.changes].concat())
     }
 
     /// Hearts beat, then what is over goes.
@@ -191,25 +235,30 @@ impl Trial {
         let mut changes = Vec::new();
         for (user, id) in USERS.into_iter().enumerate() {
             if self.registry.sessions.get(id).is_some_and(Session::is_open) {
-                let beat = Heartbeat { provider_session_id: id.into(), stream_id: None, providers: None };
                 let now = self.now();
-                changes.extend(self.registry.heartbeat(&caller(user), &beat, now).unwrap().changes);
+                changes.extend(self.registry.heartbeat(&caller(user), &beat(user), now).unwrap().changes);
             }
         }
         changes.extend(self.registry.sweep(self.now()).changes);
         changes
     }
 
-    /// The rows that a call can reach, as the routes find them.
-    fn reached(&mut self, caller: &Caller, name: &str) -> BTreeSet<String> {
-        let target = self.registry.target(caller, name).or_else(|| {
+    /// What a call is for, as the routes find it.
+    fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
+        self.registry.target(caller, name).or_else(|| {
             let agent = self.registry.agent(caller, name)?;
             agents::reach(&self.registry, caller, agent).ok()
-        });
+        })
+    }
+
+    /// The rows that a call can reach.
+    fn reached(&mut self, caller: &Caller, name: &str) -> BTreeSet<String> {
+        let target = self.target(caller, name);
         let (mut tried, mut reached) = (HashSet::new(), BTreeSet::new());
         let Some(target) = target else { return reached };
         while let Pick::Chosen(candidate) =
-            self.registry.pick(caller, &target, Endpoint::ChatCompletions, &tried)
+            self.registry
+                .pick_of(caller, &target, Endpoint::ChatCompletions, |llm| !tried.contains(&llm.name))
         {
             tried.insert(candidate.name.clone());
             reached.insert(candidate.name);
@@ -230,8 +279,38 @@ impl Trial {
         prop_assert_eq!(self.registry.llm(&caller, name).is_some(), self.model.sees_row(user, name));
         prop_assert_eq!(self.registry.agent(&caller, name).is_some(), self.model.sees_agent(user, name));
         prop_assert_eq!(self.registry.names.owner(name).map(String::as_str), self.model.owner(name));
+        if let Some(room) = self.registry.llms.get(name).and_then(|entry| entry.room()) {
+            prop_assert_eq!(room, self.model.room(name, SAID), "{}", name);
+        }
         Ok(())
     }
+
+    /// A call for which a row was chosen goes there later on only if it might have been chosen then.
+    fn check_chosen(&self) -> Result<(), TestCaseError> {
+        for (user, name, target, candidate) in &self.chosen {
+            if self.registry.leads_to(&caller(*user), target, candidate) {
+                let by_agent = target.through.is_some();
+                let may = self.model.may_keep(*user, NAMES[*name], by_agent, &candidate.name);
+                prop_assert!(may, "{} for {} at {:?}", USERS[*user], NAMES[*name], candidate);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A heartbeat that says of all rows that they have more room than they were registered with.
+fn beat(user: usize) -> Heartbeat {
+    let status = |name: &&str| ProviderStatus {
+        name: (*name).into(),
+        status: Status::Active,
+        in_flight: 0,
+        queued: 0,
+        max_concurrency: SAID,
+        paused: false,
+        paused_until: None,
+    };
+    let providers = Some(NAMES.iter().map(status).collect());
+    Heartbeat { provider_session_id: USERS[user].into(), stream_id: None, providers }
 }
 
 fn llm_spec(want: &Want) -> LlmSpec {
@@ -270,13 +349,18 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(sequences()) })]
 
     /// A34, A37: whatever is registered, joined, let in, created, deleted, given away and forgotten, in whatever order and
-    /// by whomever: a call reaches the rows of [`Model::reached`] and no other, and everybody sees what the model says.
+    /// by whomever: a call reaches the rows of [`Model::reached`] and no other, also one that was on its way before; room
+    /// counts as it was when a row was let in; and everybody sees what the model says.
     #[test]
     fn the_whole_rule_whose_prompts_reach_whom_and_who_sees_what(
         policy in prop_oneof![4 => Just(PoolPolicy::Ask), 1 => Just(PoolPolicy::Members), 1 => Just(PoolPolicy::Owner)],
+        settled in any::<bool>(),
         ops in prop::collection::vec(op(), 1..20)
     ) {
         let mut trial = Trial::new(policy);
+        if settled && policy != PoolPolicy::Owner {
+            trial.settle();
+        }
         for (number, op) in ops.iter().enumerate() {
             if let Op::Register { rows, agents, .. } = op
                 && !(once(rows) && once(agents))
@@ -287,6 +371,8 @@ proptest! {
             let allowed = trial.step(op);
             let expected = trial.model.step(op, trial.hours);
             prop_assert_eq!(allowed, expected, "{:?}", op);
+            trial.check_chosen()?;
+            check_counts(&trial.registry);
             trial.check(number % USERS.len(), number / USERS.len() % NAMES.len())?;
         }
         for user in 0..USERS.len() {

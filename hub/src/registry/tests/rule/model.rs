@@ -24,6 +24,8 @@ struct Thing {
     published: bool,
     /// Since when it is away.
     away: Option<u64>,
+    /// The room that a row was registered with, while the hub knows of it.
+    room: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -32,8 +34,8 @@ struct Held {
     pool: bool,
     shared: bool,
     left: Option<u64>,
-    /// Of the row of this name: the pool that it was let into, and whose that was.
-    admitted: Option<(Name, User)>,
+    /// Of the row of this name: the pool that it was let into, whose that was, and the row's room then.
+    admitted: Option<(Name, User, u32)>,
     /// Of the agent of this name: its LLM, and whose that was.
     pinned: Option<(Name, User)>,
 }
@@ -66,8 +68,24 @@ impl Model {
             return false;
         };
         held.owner == row.owner
-            || self.policy == PoolPolicy::Members
-            || self.policy == PoolPolicy::Ask && self.names[&row.name].admitted == Some((pool, held.owner))
+            || self.policy == PoolPolicy::Members && held.shared
+            || self.policy == PoolPolicy::Ask && self.let_in(row.name, pool).is_some()
+    }
+
+    /// The room with which a row was let into a pool by who has it now.
+    fn let_in(&self, row: Name, pool: Name) -> Option<u32> {
+        let (of, owner, room) = self.names.get(&row)?.admitted?;
+        (of == pool && self.names.get(&pool)?.owner == owner).then_some(room)
+    }
+
+    /// Of `said`, what counts of a row's room.
+    pub(super) fn room(&self, row: &str, said: u32) -> u32 {
+        let row = &self.rows[&number(row)];
+        let registered = row.room.map_or(said, |room| said.min(room));
+        let others = |pool: &Name| self.names.get(pool).is_some_and(|held| held.owner != row.owner);
+        let pool = row.of.filter(|pool| self.serves(row) && others(pool));
+        let let_in = pool.and_then(|pool| self.let_in(row.name, pool));
+        let_in.map_or(registered, |room| registered.min(room))
     }
 
     fn key(&self, row: &Thing) -> Name {
@@ -91,12 +109,26 @@ impl Model {
         } else if self.keyed(name).any(open) {
             self.keyed(name).filter(|row| open(row)).collect()
         } else if let Some(agent) = self.agents.get(&name).filter(|agent| sees(caller, agent)) {
-            self.through(caller, agent)
+            if agent.away.is_some() { Vec::new() } else { self.through(caller, agent) }
         } else {
             Vec::new()
         };
         let here = rows.into_iter().filter(|row| row.away.is_none());
         here.map(|row| NAMES[row.name].to_owned()).collect()
+    }
+
+    /// Whether a call that `row` was chosen for, some time ago, may still go there: one for `name`, which was an agent's if
+    /// it came `by_agent`.
+    pub(super) fn may_keep(&self, caller: User, name: &str, by_agent: bool, row: &str) -> bool {
+        let name = number(name);
+        let Some(row) = self.rows.get(&number(row)) else { return false };
+        if by_agent {
+            let agent = self.agents.get(&name).filter(|agent| sees(caller, agent));
+            let rows = agent.map_or(Vec::new(), |agent| self.through(caller, agent));
+            return rows.iter().any(|one| one.name == row.name);
+        }
+        let open = row.public || row.owner == caller || caller == ADMIN && row.name == name;
+        open && (row.name == name || self.key(row) == name)
     }
 
     /// Whom an agent reaches: what its caller may call by itself, and its owner's where it names them; while its LLM's name
@@ -105,19 +137,29 @@ impl Model {
         let llm = agent.of.unwrap();
         let pin = self.names[&agent.name].pinned.filter(|(name, _)| *name == llm);
         let pin = pin.map_or(agent.owner, |(_, owner)| owner);
-        if agent.away.is_some() || self.names.get(&llm).is_none_or(|held| held.owner != pin) {
+        if self.names.get(&llm).is_none_or(|held| held.owner != pin) {
             return Vec::new();
         }
         let open = |row: &Thing| row.public || row.owner == caller;
         let own = |row: &Thing| row.owner == agent.owner;
         let row = self.rows.get(&llm).filter(|row| open(row) || own(row));
-        let members = self.keyed(row.map_or(llm, |row| self.key(row)));
+        // The pool of its LLM, where that is whose the LLM's name is: else the LLM alone.
+        let key = row.map_or(llm, |row| self.key(row));
+        let ruled = self.names.get(&key).is_some_and(|held| held.owner == pin);
+        let members = self.keyed(key).filter(|one| ruled || one.name == llm);
         let members = members.filter(|one| open(one) || own(one) && row.is_none_or(|row| !row.public));
         let members = members.filter(|one| agent.public || own(one));
         // A private agent's calls stay with its owner, those through a private row with the row's.
         members
             .filter(|one| !agent.public || row.is_none_or(|row| row.public || one.owner == row.owner))
             .collect()
+    }
+
+    /// Whether the user sees anything by this name.
+    fn knows(&self, user: User, name: Name) -> bool {
+        let members = self.rows.values().filter(|row| row.of == Some(name) && self.serves(row));
+        let rows = self.rows.get(&name).into_iter().chain(members);
+        rows.chain(self.agents.get(&name)).any(|thing| sees(user, thing))
     }
 
     pub(super) fn sees_row(&self, user: User, name: &str) -> bool {
@@ -132,6 +174,10 @@ impl Model {
         self.names.get(&number(name)).map(|held| USERS[held.owner])
     }
 
+    pub(super) fn owner_of(&self, name: Name) -> Option<User> {
+        self.names.get(&name).map(|held| held.owner)
+    }
+
     /// Of the rows that name a pool, those that serve it and those that wait.
     pub(super) fn pool_seen(&self, user: User, pool: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let pool = number(pool);
@@ -141,6 +187,12 @@ impl Model {
         let waiting = waiting.into_iter().filter(|row| rules || row.owner == user);
         let names = |row: &Thing| NAMES[row.name].to_owned();
         (serving.into_iter().map(names).collect(), waiting.map(names).collect())
+    }
+
+    /// Rows that wait to be let into a pool: the row, the pool, and whose that is.
+    pub(super) fn waiting(&self) -> Vec<(Name, Name, User)> {
+        let waiting = self.rows.values().filter(|row| !self.serves(row));
+        waiting.filter_map(|row| Some((row.name, row.of?, self.names.get(&row.of?)?.owner))).collect()
     }
 
     pub(super) fn pool_of(&self, row: Name) -> Option<Name> {

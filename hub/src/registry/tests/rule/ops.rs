@@ -13,6 +13,8 @@ pub(super) struct Want {
     /// A row's pool, or an agent's LLM.
     pub(super) of: Option<usize>,
     pub(super) public: bool,
+    /// A row's room.
+    pub(super) room: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,11 @@ pub(super) enum Op {
         name: usize,
         to: usize,
     },
+    /// A call comes for a name: a row is chosen for it, and the call waits for the row to wake.
+    Choose {
+        user: usize,
+        name: usize,
+    },
     Wait {
         hours: u64,
     },
@@ -76,7 +83,12 @@ pub(super) enum Op {
 }
 
 fn want(of: impl Strategy<Value = Option<usize>>) -> impl Strategy<Value = Want> {
-    (0..NAMES.len(), of, prop::bool::weighted(0.7)).prop_map(|(name, of, public)| Want { name, of, public })
+    (0..NAMES.len(), of, prop::bool::weighted(0.7), 1..9_u32).prop_map(|(name, of, public, room)| Want {
+        name,
+        of,
+        public,
+        room,
+    })
 }
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
@@ -99,6 +111,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => (user(), name(), name()).prop_map(|(user, pool, row)| Op::Dismiss { user, pool, row }),
         1 => (user(), name()).prop_map(|(user, name)| Op::Free { user, name }),
         1 => (user(), name(), user()).prop_map(|(user, name, to)| Op::Give { user, name, to }),
+        3 => (user(), name()).prop_map(|(user, name)| Op::Choose { user, name }),
         3 => prop_oneof![Just(1), Just(5), Just(300), Just(720)].prop_map(|hours| Op::Wait { hours }),
         1 => Just(Op::Restart),
     ]

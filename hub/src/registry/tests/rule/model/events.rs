@@ -17,8 +17,8 @@ impl Model {
 
     fn may_join(&self, user: User, row: Name, pool: Option<Name>) -> bool {
         let Some(held) = pool.and_then(|pool| self.names.get(&pool)) else { return true };
-        let admitted = self.names.get(&row).filter(|row| row.owner == user).and_then(|row| row.admitted);
-        let admitted = admitted == pool.map(|pool| (pool, held.owner));
+        let own = self.names.get(&row).is_some_and(|row| row.owner == user);
+        let admitted = own && pool.is_some_and(|pool| self.let_in(row, pool).is_some());
         held.owner == user || held.pool && self.policy != PoolPolicy::Owner && (held.shared || admitted)
     }
 
@@ -30,22 +30,38 @@ impl Model {
         for name in std::iter::once(want.name).chain(want.of) {
             self.claim(name, user);
         }
-        let row =
-            Thing { name: want.name, owner: user, of: want.of, public: want.public, published, away: None };
+        let room = published.then_some(want.room);
+        let row = Thing {
+            name: want.name,
+            owner: user,
+            of: want.of,
+            public: want.public,
+            published,
+            away: None,
+            room,
+        };
         self.rows.insert(want.name, row);
+        self.settle_all();
     }
 
     fn put_agent(&mut self, user: User, want: &Want, published: bool) {
         self.claim(want.name, user);
-        let agent =
-            Thing { name: want.name, owner: user, of: want.of, public: want.public, published, away: None };
+        let agent = Thing {
+            name: want.name,
+            owner: user,
+            of: want.of,
+            public: want.public,
+            published,
+            away: None,
+            room: None,
+        };
         self.agents.insert(want.name, agent);
         let llm = want.of.unwrap();
-        let owner = self.names.get(&llm).map(|held| held.owner);
+        let owner = self.names.get(&llm).filter(|_| self.knows(user, llm)).map_or(user, |held| held.owner);
         let held = self.names.get_mut(&want.name).unwrap();
         // What a person makes is made anew; what a session registers again stays what it was.
         if !published || held.pinned.is_none_or(|(name, _)| name != llm) {
-            held.pinned = owner.map(|owner| (llm, owner));
+            held.pinned = Some((llm, owner));
         }
     }
 
@@ -53,10 +69,14 @@ impl Model {
     pub(in super::super) fn step(&mut self, op: &Op, now: u64) -> bool {
         self.now = now;
         let allowed = self.apply(op);
+        self.settle_all();
+        allowed
+    }
+
+    fn settle_all(&mut self) {
         for name in 0..NAMES.len() {
             self.settle(name);
         }
-        allowed
     }
 
     fn apply(&mut self, op: &Op) -> bool {
@@ -109,6 +129,7 @@ impl Model {
                 self.agents.remove(name);
                 self.names.get_mut(name).unwrap().pinned = None;
             }
+            Op::Choose { .. } => (),
             Op::Admit { user, pool, row } => return self.admit(*user, *pool, *row),
             Op::Dismiss { user, pool, row } => return self.dismiss(*user, *pool, *row),
             Op::Free { user, name } => {
@@ -175,7 +196,10 @@ impl Model {
     fn restart(&mut self) {
         self.here.clear();
         let (now, things) = (self.now, self.rows.values_mut().chain(self.agents.values_mut()));
-        things.filter(|thing| thing.published).for_each(|thing| thing.away = Some(now));
+        things.for_each(|thing| {
+            thing.room = None;
+            thing.away = thing.published.then_some(now);
+        });
         for held in self.names.values_mut() {
             held.left = held.left.map(|left| left.max((now + ROW_STAYS).saturating_sub(NAME_STAYS)));
         }
@@ -202,7 +226,8 @@ impl Model {
         let Some(row) = row.filter(|_| self.rules(user, pool)) else { return false };
         let owner = self.names[&pool].owner;
         if row.owner != owner {
-            self.names.get_mut(&row.name).unwrap().admitted = Some((pool, owner));
+            let room = row.room.unwrap_or(4);
+            self.names.get_mut(&row.name).unwrap().admitted = Some((pool, owner, room));
         }
         true
     }
@@ -215,7 +240,7 @@ impl Model {
         let owner = self.names[&pool].owner;
         let admitted = self.names.get(&name).and_then(|held| held.admitted);
         if row.is_some_and(|row| row.owner == owner)
-            || row.is_none() && admitted.is_none_or(|(of, _)| of != pool)
+            || row.is_none() && admitted.is_none_or(|(of, ..)| of != pool)
         {
             return false;
         }
@@ -226,22 +251,20 @@ impl Model {
     /// A name is in use, or left from now on.
     fn settle(&mut self, name: Name) {
         let Some(owner) = self.names.get(&name).map(|held| held.owner) else { return };
-        let members: Vec<bool> = self
-            .rows
-            .values()
-            .filter(|row| row.of == Some(name) && self.serves(row))
-            .map(|row| row.public)
-            .collect();
+        let own = self.rows.values().filter(|row| row.of == Some(name) && row.owner == owner);
+        let shared = own.map(|row| row.public).reduce(|one, other| one || other);
+        if let Some(held) = self.names.get_mut(&name) {
+            held.shared = shared.unwrap_or(held.shared);
+        }
+        let members = self.rows.values().any(|row| row.of == Some(name) && self.serves(row));
         let has =
             |things: &BTreeMap<Name, Thing>| things.get(&name).is_some_and(|thing| thing.owner == owner);
-        let used = has(&self.rows) || has(&self.agents) || !members.is_empty();
+        let used = has(&self.rows) || has(&self.agents) || members;
         let now = self.now;
         let Some(held) = self.names.get_mut(&name) else { return };
         if used {
             held.left = None;
-            if !members.is_empty() {
-                (held.pool, held.shared) = (true, members.contains(&true));
-            }
+            held.pool |= members;
         } else {
             held.left.get_or_insert(now);
         }
