@@ -39,7 +39,8 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
     }
 }
 
-/// The request that goes there. Never with the registry locked: a request may be large.
+/// The request that goes there: what the agent adds counts for its caller, too. Never with the registry locked: a
+/// request may be large.
 pub async fn prepare(
     agent: Agent,
     endpoint: Endpoint,
@@ -49,8 +50,7 @@ pub async fn prepare(
     let work = move || {
         let text = apply(&agent, endpoint, request.as_str());
         // What an agent adds was never one line.
-        let made =
-            RequestBody::parse(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
+        let made = request.made(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
         Ok(made.by_agent(agent.owner, &request))
     };
     heavy(size, work).await

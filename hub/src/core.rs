@@ -16,7 +16,7 @@ use crate::budget::Budgets;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::error::ApiError;
-use crate::limits::{Account, Seat, Seats};
+use crate::limits::{Account, Kind, Seat, Seats};
 use crate::memory::Memory;
 use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
@@ -53,8 +53,10 @@ pub struct Hub {
     pub calls: Arc<Seats>,
     /// The searches of each user.
     pub searches: Arc<Seats>,
-    /// The bytes of each user's requests and results.
+    /// The bytes of each user's requests.
     pub bytes: Arc<Seats>,
+    /// The bytes of each user's results, and of all else that it sends.
+    pub results: Arc<Seats>,
     /// The bytes of answers that each user has not read.
     pub unread: Arc<Seats>,
     /// The bytes of requests of each user's durable tasks that are sent out.
@@ -108,10 +110,11 @@ impl Hub {
             queue: Queue::default(),
             calls: Arc::default(),
             searches: Arc::default(),
-            bytes: Seats::of(&memory),
-            unread: Seats::of(&memory),
-            out: Seats::of(&memory),
-            unfinished: Seats::of(&memory),
+            bytes: Seats::of(&memory, Kind::Requests),
+            results: Seats::of(&memory, Kind::Results),
+            unread: Seats::of(&memory, Kind::Unread),
+            out: Seats::of(&memory, Kind::Out),
+            unfinished: Seats::of(&memory, Kind::Unfinished),
             memory,
             misnamed: naming::budgets(),
             capacity: Capacity::default(),
@@ -138,10 +141,16 @@ impl Hub {
         Ok(self.store.audit(wanted).await?)
     }
 
-    /// Where the bytes of `user`'s requests and results are counted.
+    /// Where the bytes of `user`'s requests are counted.
     pub fn bytes_of(&self, user: &str) -> Account {
         let what = "requests under way: wait for some to end";
         Account::new(&self.bytes, user, self.options.limits.bytes, what)
+    }
+
+    /// Where the bytes of `user`'s results are counted, and of all that it sends and that begins no call.
+    pub fn results_of(&self, user: &str) -> Account {
+        let what = "results under way: wait for some to end";
+        Account::new(&self.results, user, self.options.limits.bytes, what)
     }
 
     /// Where the bytes of answers are counted that `user` has not read.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{ApiError, ErrorKind};
-use crate::memory::Memory;
+use crate::memory::{Body, Memory};
 use crate::model::UserId;
 
 /// Limits of one user.
@@ -24,9 +24,8 @@ pub struct Limits {
     pub row_bytes: usize,
     /// Names that are kept and nothing has: a herd's, once; then the one that was left first is free.
     pub names: usize,
-    /// Bytes of requests and results that are read or held, and again of answers that are not read, of tasks on channels
-    /// that are not read, of durable requests that are sent out, and of durable answers that are not written down yet:
-    /// fifty of 20 MB. Each has a number of its own, so that none waits for another.
+    /// Bytes of each [`Kind`]: fifty of 20 MB. Each has a number of its own, so that none waits for another. Of all of
+    /// them a user has at most as much as is left of the hub's memory for others.
     pub bytes: usize,
     /// Inferences that run or wait, and readers of durable tasks. Eight times the 512 callers of a busy service.
     pub calls: usize,
@@ -63,12 +62,88 @@ impl Default for Limits {
     }
 }
 
+/// What bytes are of. Each kind has a number of its own, so that none waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests that are read or held.
+    Requests,
+    /// Requests of durable tasks that are sent out.
+    Out,
+    /// Results, and whatever else a publisher or a caller sends that begins no call.
+    Results,
+    /// Answers that are not read.
+    Unread,
+    /// Tasks on channels that are not read.
+    Tasks,
+    /// Durable answers that are not written down yet.
+    Unfinished,
+}
+
+impl Kind {
+    /// How many there are.
+    const MANY: usize = 6;
+
+    /// Who asks for memory.
+    fn body(self) -> Body {
+        match self {
+            Self::Requests | Self::Out => Body::New,
+            Self::Results => Body::Ongoing,
+            Self::Unread | Self::Tasks | Self::Unfinished => Body::Answer,
+        }
+    }
+}
+
+/// What one user has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Places, or bytes of each [`Kind`].
+    of: [usize; Kind::MANY],
+    /// Bytes of tasks on channels that are bytes of requests, too, and count there for the memory.
+    shared: usize,
+}
+
+impl Counts {
+    /// Of these, with what is shared.
+    fn all_of(&self, kind: Kind) -> usize {
+        let shared = if kind == Kind::Tasks { self.shared } else { 0 };
+        self.of[kind as usize].saturating_add(shared)
+    }
+
+    /// Bytes that keep others out who ask for such: all, or but for the requests.
+    fn beside(&self, body: Body) -> usize {
+        let first = if body == Body::New { 0 } else { Kind::Results as usize };
+        self.of[first..].iter().fold(0, |sum: usize, bytes| sum.saturating_add(*bytes))
+    }
+
+    fn add(&mut self, kind: Kind, own: usize, shared: usize) {
+        let of = &mut self.of[kind as usize];
+        *of = of.saturating_add(own);
+        self.shared = self.shared.saturating_add(shared);
+    }
+
+    fn leave(&mut self, kind: Kind, own: usize, shared: usize) {
+        let of = &mut self.of[kind as usize];
+        *of = of.saturating_sub(own);
+        self.shared = self.shared.saturating_sub(shared);
+    }
+}
+
+/// What each user has who has anything.
+pub(crate) type Users = Arc<Mutex<HashMap<UserId, Counts>>>;
+
 /// Places, or bytes, that users take and leave. A user who has none is not in it, so that it is as large as what it counts.
-#[derive(Default)]
 pub struct Seats {
-    taken: Mutex<HashMap<UserId, usize>>,
+    users: Users,
+    kind: Kind,
     /// Where bytes count for the hub as a whole.
     memory: Option<Arc<Memory>>,
+}
+
+impl Default for Seats {
+    /// Places of whatever kind.
+    fn default() -> Self {
+        Self { users: Users::default(), kind: Kind::Requests, memory: None }
+    }
 }
 
 /// Some of them, until it is dropped.
@@ -76,12 +151,22 @@ pub struct Seat {
     seats: Arc<Seats>,
     user: UserId,
     size: usize,
+    shared: usize,
+}
+
+/// Why there are no more for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    /// It has as many as anybody may have.
+    User,
+    /// It has as much of the hub's memory as is left for others, or there is none.
+    Hub,
 }
 
 impl Seats {
-    /// Bytes, which count for all users together, too.
-    pub fn of(memory: &Arc<Memory>) -> Arc<Self> {
-        Arc::new(Self { taken: Mutex::default(), memory: Some(memory.clone()) })
+    /// Bytes of one kind, which count for all users together, too.
+    pub fn of(memory: &Arc<Memory>, kind: Kind) -> Arc<Self> {
+        Arc::new(Self { users: memory.users.clone(), kind, memory: Some(memory.clone()) })
     }
 
     /// A place for `user`, unless it has `most` already; `what` it has too many of is for the error's text.
@@ -92,49 +177,67 @@ impl Seats {
 
     /// Nothing yet, to grow.
     pub fn none(self: &Arc<Self>, user: &str) -> Seat {
-        Seat { seats: self.clone(), user: user.to_owned(), size: 0 }
+        Seat { seats: self.clone(), user: user.to_owned(), size: 0, shared: 0 }
     }
 
     #[cfg(test)]
     pub(crate) fn taken_by(&self, user: &str) -> usize {
-        self.taken.lock().get(user).copied().unwrap_or(0)
+        self.users.lock().get(user).map_or(0, |counts| counts.all_of(self.kind))
     }
 
     #[cfg(test)]
     fn users(&self) -> usize {
-        self.taken.lock().len()
+        self.users.lock().len()
     }
 }
 
 impl Seat {
     /// Takes `more`, unless its user would have more than `most` then.
     pub fn grow(&mut self, more: usize, most: usize) -> bool {
-        let mut taken = self.seats.taken.lock();
-        let count = taken.get(&self.user).copied().unwrap_or(0).saturating_add(more);
-        if count > most {
-            return false;
+        self.take(more, 0, most).is_ok()
+    }
+
+    /// Takes `own` bytes, and `shared` that are counted elsewhere for the memory.
+    fn take(&mut self, own: usize, shared: usize, most: usize) -> Result<(), Full> {
+        let Seats { users, kind, memory } = &*self.seats;
+        let mut users = users.lock();
+        let mut counts = users.get(&self.user).copied().unwrap_or_default();
+        counts.add(*kind, own, shared);
+        if counts.all_of(*kind) > most {
+            return Err(Full::User);
         }
-        if more > 0 {
-            taken.insert(self.user.clone(), count);
-            self.size += more;
-            if let Some(memory) = &self.seats.memory {
-                memory.take(more);
+        if own == 0 && shared == 0 {
+            return Ok(());
+        }
+        if let Some(memory) = memory.as_ref().filter(|_| own > 0) {
+            if !memory.admits(counts.beside(kind.body()), own, kind.body()) {
+                return Err(Full::Hub);
             }
+            memory.take(own);
         }
-        true
+        match users.get_mut(&self.user) {
+            Some(known) => *known = counts,
+            None => drop(users.insert(self.user.clone(), counts)),
+        }
+        self.size += own;
+        self.shared += shared;
+        Ok(())
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(memory) = self.seats.memory.as_ref().filter(|_| self.size > 0) {
+        if self.size == 0 && self.shared == 0 {
+            return;
+        }
+        if let Some(memory) = &self.seats.memory {
             memory.give(self.size);
         }
-        let mut taken = self.seats.taken.lock();
-        if let Some(count) = taken.get_mut(&self.user) {
-            *count = count.saturating_sub(self.size);
-            if *count == 0 {
-                taken.remove(&self.user);
+        let mut users = self.seats.users.lock();
+        if let Some(counts) = users.get_mut(&self.user) {
+            counts.leave(self.seats.kind, self.size, self.shared);
+            if *counts == Counts::default() {
+                users.remove(&self.user);
             }
         }
     }
@@ -170,26 +273,48 @@ impl Account {
 
     /// So many, if the user has room for them.
     pub fn hold(&self, size: usize) -> Result<Held, ApiError> {
+        self.hold_beside(size, 0)
+    }
+
+    /// So many, and `shared` that the hub's memory counts already.
+    pub fn hold_beside(&self, own: usize, shared: usize) -> Result<Held, ApiError> {
         let mut held = self.none();
-        held.grow(size)?;
+        held.take(own, shared)?;
         Ok(held)
     }
 }
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&self.seat.as_ref().map_or(0, |seat| seat.size)).finish()
+        f.debug_tuple("Held").field(&self.size()).finish()
     }
 }
 
 impl Held {
     /// So many more.
     pub fn grow(&mut self, more: usize) -> Result<(), ApiError> {
-        if self.seat.as_mut().is_none_or(|seat| seat.grow(more, self.most)) {
-            return Ok(());
-        }
-        let text = format!("you have {} MiB of {}", self.most >> 20, self.what);
-        Err(ApiError::new(ErrorKind::Busy, text))
+        self.take(more, 0)
+    }
+
+    /// So many of something else, counted for the same user.
+    pub fn another(&self, size: usize) -> Result<Self, ApiError> {
+        let seat = self.seat.as_ref().map(|seat| seat.seats.none(&seat.user));
+        let mut held = Self { seat, most: self.most, what: self.what };
+        held.grow(size)?;
+        Ok(held)
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> usize {
+        self.seat.as_ref().map_or(0, |seat| seat.size)
+    }
+
+    fn take(&mut self, own: usize, shared: usize) -> Result<(), ApiError> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        seat.take(own, shared, self.most).map_err(|full| match (full, &seat.seats.memory) {
+            (Full::Hub, Some(memory)) => memory.refusal(),
+            _ => ApiError::new(ErrorKind::Busy, format!("you have {} MiB of {}", self.most >> 20, self.what)),
+        })
     }
 }
 
@@ -209,7 +334,10 @@ pub fn too_large(most: usize) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::watch::Metrics;
 
     /// A27: a user's places are counted, are its own, and come back when they are left.
     #[test]
@@ -229,5 +357,41 @@ mod tests {
         assert!(take("alice").is_ok());
         drop(other);
         assert_eq!(seats.users(), 0, "nothing is kept of those who have nothing");
+    }
+
+    const ALL: [Kind; 6] =
+        [Kind::Requests, Kind::Out, Kind::Results, Kind::Unread, Kind::Tasks, Kind::Unfinished];
+
+    proptest! {
+        /// A24, A27: whatever one user takes and gives back, in any order, another one may have a sixteenth of the hub's
+        /// memory for its requests and three for their answers, and in the end nothing is kept of either.
+        #[test]
+        fn one_user_leaves_memory_to_another(
+            ops in prop::collection::vec((0..6_usize, 1..300_usize, prop::bool::weighted(0.1)), 1..300),
+        ) {
+            // No process of a test is as large as a share of it.
+            const UNIT: usize = 1 << 34;
+            const MOST: usize = 1024 * UNIT;
+            let machine = Metrics::new().unwrap().of_machine().unwrap();
+            let memory = Arc::new(Memory::new(Some(MOST as u64), machine));
+            let seats = ALL.map(|kind| Seats::of(&memory, kind));
+            let account = |kind: usize, user: &str| Account::new(&seats[kind], user, usize::MAX, "it");
+            let mut held = Vec::new();
+            for (kind, size, goes) in ops {
+                if goes && !held.is_empty() {
+                    held.swap_remove(size % held.len());
+                }
+                held.extend(account(kind, "mallory").hold(size * UNIT));
+                for (kind, share) in [(0, 64), (1, 64), (2, 192), (3, 192), (4, 192), (5, 192)] {
+                    let room = account(kind, "bob").hold(share * UNIT);
+                    prop_assert!(room.is_ok(), "{:?} beside {:?}", ALL[kind], held);
+                }
+                let taken: usize = seats.iter().map(|seats| seats.taken_by("mallory")).sum();
+                prop_assert_eq!(taken, held.iter().map(Held::size).sum::<usize>());
+            }
+            drop(held);
+            prop_assert_eq!(seats[0].users(), 0);
+            prop_assert!(account(0, "bob").hold(MOST / 2).is_ok());
+        }
     }
 }

@@ -7,16 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Users;
 use crate::watch::Machine;
 
 /// The hub's memory is looked at no more often than this, in ms.
 const LOOK: u64 = 100;
 /// Where the machine does not tell how much it has, a quarter of this counts.
 const UNKNOWN: u64 = 8 << 30;
+/// A sixteenth of all is little: a large request on a small machine.
+const LITTLE: u64 = 16;
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// What all users' bytes together may take.
 pub struct Memory {
+    /// What each user has of them.
+    pub(crate) users: Users,
     most: u64,
     /// Bytes of requests, results and answers that are held.
     held: AtomicU64,
@@ -34,6 +39,8 @@ pub(crate) enum Body {
     New,
     /// What ends a call, or keeps a publisher there: there is a quarter more for it, since it gives memory back.
     Ongoing,
+    /// What goes on its way to its reader: it was let in before, and nothing of it is done again.
+    Answer,
 }
 
 impl Memory {
@@ -41,6 +48,7 @@ impl Memory {
     pub(crate) fn new(most: Option<u64>, machine: Machine) -> Self {
         let most = most.unwrap_or_else(|| available() / 4);
         Self {
+            users: Users::default(),
             most,
             held: AtomicU64::default(),
             resident: AtomicU64::default(),
@@ -65,28 +73,34 @@ impl Memory {
         self.held.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether a body may have so many bytes more.
-    pub(crate) fn admit(&self, bytes: usize, body: Body) -> Result<(), ApiError> {
+    /// Whether `more` bytes of such may be held, of a user who would have `with` then: at most as much as is left for all
+    /// others. Whoever takes what it gets takes half of it, and of the rest the next one half.
+    pub(crate) fn admits(&self, with: usize, more: usize, body: Body) -> bool {
         let most = match body {
             Body::New => self.most,
-            Body::Ongoing => self.most.saturating_add(self.most / 4),
+            Body::Ongoing | Body::Answer => self.most.saturating_add(self.most / 4),
         };
-        let held = self.held.load(Ordering::Relaxed);
-        let is_full = held.saturating_add(bytes as u64) > most
-            // What the allocator keeps of what is gone must not keep everybody out.
-            || (held > self.most / 16 && self.resident() > most);
-        if !is_full {
-            return Ok(());
+        let held = self.held.load(Ordering::Relaxed).saturating_add(more as u64);
+        if with as u64 > most.saturating_sub(held) {
+            return false;
         }
+        // What the allocator keeps of what is gone must not keep everybody out, nor what others have one with little.
+        let is_little = with as u64 <= self.most / LITTLE;
+        let most = if is_little { self.most.saturating_add(self.most / 4) } else { most };
+        body == Body::Answer || held <= self.most / LITTLE || self.resident() <= most
+    }
+
+    /// What one is told for whom there is no memory.
+    pub(crate) fn refusal(&self) -> ApiError {
         if self.machine.refused_a_body() {
             log::warn!(
                 "the hub's memory is full: {} MiB of requests and answers, {} MiB in all, of {} MiB (--max-memory)",
-                held >> 20,
+                self.held.load(Ordering::Relaxed) >> 20,
                 self.resident() >> 20,
                 self.most >> 20
             );
         }
-        Err(ApiError::new(ErrorKind::HubBusy, "the hub's memory is full: try again later"))
+        ApiError::new(ErrorKind::HubBusy, "the hub's memory is full: try again later")
     }
 
     /// What the process has, as of a moment ago.
@@ -205,12 +219,15 @@ mod tests {
     fn new_bodies_are_refused_first() {
         let machine = Metrics::new().unwrap().of_machine().unwrap();
         let memory = Memory::new(Some(1 << 40), machine);
-        memory.take(1 << 40);
-        let refused = memory.admit(1, Body::New).unwrap_err();
-        assert_eq!((refused.kind, refused.status().as_u16()), (ErrorKind::HubBusy, 503));
-        assert_eq!(memory.admit(1 << 38, Body::Ongoing), Ok(()));
-        assert!(memory.admit((1 << 38) + 1, Body::Ongoing).is_err());
+        memory.take((1 << 40) - 10);
+        let admits = |size: usize, body| memory.admits(size, size, body);
+        assert!(admits(5, Body::New) && !admits(6, Body::New));
+        for body in [Body::Ongoing, Body::Answer] {
+            assert!(admits(1 << 37, body) && !admits((1 << 37) + 6, body));
+        }
         memory.give(1 << 39);
-        assert_eq!(memory.admit(1 << 39, Body::New), Ok(()));
+        assert!(admits(1 << 38, Body::New));
+        let refused = memory.refusal();
+        assert_eq!((refused.kind, refused.status().as_u16()), (ErrorKind::HubBusy, 503));
     }
 }

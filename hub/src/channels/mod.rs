@@ -13,7 +13,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::limits::{Account, Held, Seats};
+use crate::limits::{Account, Held, Kind, Seats};
 use crate::memory::Memory;
 
 pub use event::Event;
@@ -111,7 +111,7 @@ impl Drop for Receiver {
 impl Channels {
     /// None yet; what waits on them counts there, too.
     pub fn new(memory: &Arc<Memory>) -> Self {
-        Self { unread: Seats::of(memory), ..Self::default() }
+        Self { unread: Seats::of(memory, Kind::Tasks), ..Self::default() }
     }
 
     /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
@@ -150,7 +150,9 @@ impl Channels {
         } else {
             Held::default()
         };
-        Ok([to.owner.hold(size).map_err(|_| Unsent::Unreachable)?, of_caller])
+        // A large event's bytes are its caller's request, which counts for the memory until the last of them is gone.
+        let (own, shared) = if size > SMALL { (0, size) } else { (size, 0) };
+        Ok([to.owner.hold_beside(own, shared).map_err(|_| Unsent::Unreachable)?, of_caller])
     }
 
     /// Drops the session's channel, if it is still this one: its body ends.

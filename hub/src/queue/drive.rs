@@ -19,8 +19,8 @@ use crate::agents;
 use crate::clock::{self, Now};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
-use crate::limits::Seat;
+use crate::heavy::heavy_of;
+use crate::limits::{Held, Seat};
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::news::news;
 use crate::registry::{Candidate, Pick, Target};
@@ -225,6 +225,7 @@ pub(super) async fn prepare(
     caller: &Caller,
     target: &Target,
     request: String,
+    held: Held,
 ) -> Result<RequestBody, ApiError> {
     let agent = match &target.through {
         Some(through) => {
@@ -233,7 +234,9 @@ pub(super) async fn prepare(
         }
         None => None,
     };
-    let request = heavy(request.len(), move || RequestBody::parse(request.into())).await?;
+    let size = request.len();
+    let parse = move || Ok(RequestBody::parse(request.into())?.counted(held));
+    let request = heavy_of(&caller.user, size, parse).await?;
     match agent {
         Some(agent) => agents::prepare(agent, Endpoint::ChatCompletions, request).await,
         None => Ok(request),

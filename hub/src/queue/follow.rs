@@ -68,7 +68,9 @@ pub(super) async fn run(
                 Outcome::Failed(ApiError::new(ErrorKind::Timeout, text))
             }
             Ok(Err(outcome)) => outcome,
-            Ok(Ok(Reply::Whole { status, body, .. })) => {
+            Ok(Ok(Reply::Whole { status, body, held, .. })) => {
+                // It is counted as another kind from here on.
+                drop(held);
                 if let Some(usage) = body.usage() {
                     call.used(usage);
                 }

@@ -13,7 +13,7 @@ use super::drive::{prepare, status_of};
 use super::follow::{Outcome, run};
 use super::state::{Attempt, Effect, Event};
 use crate::core::Hub;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask};
 use crate::news::news;
@@ -71,8 +71,12 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
     if written.await.is_err() {
         return requeue(&hub, number, attempt, true);
     }
-    let body = match prepare(&hub, &caller, &target, request).await {
+    let body = match prepare(&hub, &caller, &target, request, held).await {
         Ok(body) => body,
+        // With what an agent adds it has no room yet.
+        Err(error) if matches!(error.kind, ErrorKind::Busy | ErrorKind::HubBusy) => {
+            return requeue(&hub, number, attempt, true);
+        }
         Err(error) => {
             end(&hub, number, Event::Fail(attempt), None, Some(&error));
             return;
@@ -88,7 +92,6 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         headers: Vec::new(),
         set_model: true,
         patience: None,
-        held: Some(held),
     };
     match run(&hub, number, attempt, &inference, &call, candidate, place).await {
         // Down with the hub: the next start says so.

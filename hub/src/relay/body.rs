@@ -12,6 +12,7 @@ use wire::task::Endpoint;
 
 use crate::error::ApiError;
 use crate::heavy::heavy;
+use crate::limits::Held;
 use crate::model::UserId;
 use crate::registry::{BackendFor, Candidate};
 
@@ -30,6 +31,20 @@ pub struct RequestBody {
     reach: Arc<Reach>,
     /// The agent whose words are in it.
     agent: Option<Arc<ByAgent>>,
+    /// What its text counts for, until the last piece of it is gone, be it on a channel.
+    held: Arc<Held>,
+}
+
+/// A text, and what it counts for.
+struct Counted {
+    text: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 /// An agent's part in a request.
@@ -62,7 +77,28 @@ impl RequestBody {
             return Err(ApiError::bad_request(text));
         }
         let reach = Arc::new(reach);
-        Ok(Self { text: text.into(), models, stream: streams.pop(), reach, agent: None })
+        let held = Arc::default();
+        Ok(Self { text: text.into(), models, stream: streams.pop(), reach, agent: None, held })
+    }
+
+    /// This request, whose text counts for `held`.
+    #[must_use]
+    pub fn counted(self, held: Held) -> Self {
+        let held = Arc::new(held);
+        let text = Bytes::from_owner(Counted { text: self.text, _held: held.clone() });
+        Self { text, held, ..self }
+    }
+
+    /// What was made of it: it counts for the same user, beside it.
+    pub fn made(&self, text: Vec<u8>) -> Result<Self, ApiError> {
+        let held = self.held.another(text.len())?;
+        Ok(Self::parse(text)?.counted(held))
+    }
+
+    /// As [`made`](Self::made), for what is only sent.
+    pub(super) fn made_to_send(&self, text: Vec<u8>) -> Result<Bytes, ApiError> {
+        let held = Arc::new(self.held.another(text.len())?);
+        Ok(Bytes::from_owner(Counted { text: text.into(), _held: held }))
     }
 
     /// This request as an agent of `owner` made it of `asked`.
@@ -117,18 +153,22 @@ impl RequestBody {
             return Ok(Cow::Borrowed(self));
         }
         let whole = self.clone();
-        heavy(self.size(), move || Ok(Cow::Owned(whole.edited(&edits)))).await
+        heavy(self.size(), move || Ok(Cow::Owned(whole.edited(&edits)?))).await
     }
 
     /// The request with these changes. It asks for nothing that it should not.
-    fn edited(&self, edits: &Edits) -> Self {
-        Self {
-            text: edits.applied(self.as_str()).into(),
+    fn edited(&self, edits: &Edits) -> Result<Self, ApiError> {
+        let text = edits.applied(self.as_str());
+        let held = self.held.another(text.len())?;
+        let edited = Self {
+            text: text.into(),
             models: self.models.iter().map(|span| edits.moved(span)).collect(),
             stream: self.stream.as_ref().map(|span| edits.moved(span)),
             reach: Arc::default(),
             agent: None,
-        }
+            held: Arc::default(),
+        };
+        Ok(edited.counted(held))
     }
 
     /// Its size in bytes.

@@ -7,9 +7,15 @@ use wire::texts::{self, Fixed};
 use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::registry::Absence;
 
+/// Longest text of a failure, in bytes. It waits for its reader, of whom there may be thousands, and counts for nobody.
+const LONGEST_TEXT: usize = 4 << 10;
+
 /// The error that a caller gets for a failed task whose publisher says `message`.
 pub(crate) fn failure(message: impl Into<String>) -> ApiError {
-    let message = message.into();
+    let mut message = message.into();
+    if message.len() > LONGEST_TEXT {
+        message = format!("{}…", &message[..message.floor_char_boundary(LONGEST_TEXT)]);
+    }
     let kind = match Fixed::parse(&message) {
         Some(Fixed::ShuttingDown) => ErrorKind::PublisherStopping,
         Some(Fixed::BackendNotAvailable) => ErrorKind::BackendUnavailable,
@@ -69,6 +75,17 @@ mod tests {
             let error = failure(text.clone());
             assert_eq!((error.status().as_u16(), error.kind.code()), (status, code), "{text}");
             assert_eq!(error.message, text);
+        }
+    }
+
+    /// P7: what a publisher says of a failure is kept in short, whatever it is.
+    #[test]
+    fn a_long_text_is_cut() {
+        for text in ["é".repeat(40 << 10), texts::backend_answered(418, &"x".repeat(1 << 20))] {
+            let error = failure(text.clone());
+            assert!((4090..4110).contains(&error.message.len()), "{}", error.message.len());
+            assert!(text.starts_with(error.message.strip_suffix('…').unwrap()));
+            assert!(error.message.into_owned().capacity() < 8192);
         }
     }
 

@@ -9,6 +9,11 @@ use crate::error::{ApiError, ErrorKind};
 /// The name of the end that is a failure.
 const FAILED: &str = "response.failed";
 
+/// A larger `response` is not kept whole: as many may be open as there are calls, and it counts for nobody.
+const LARGEST: usize = 16 << 10;
+/// What is kept of a larger one, each of it no longer than a row's name may be.
+const KEPT: [&str; 3] = ["id", "created_at", "model"];
+
 /// What a caller's stream has said so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -37,8 +42,9 @@ impl Progress {
         if self.response.is_none() && memchr::memmem::find(events, br#""response":"#).is_some() {
             let data = std::str::from_utf8(events).unwrap_or_default().lines();
             let data = data.filter_map(|line| Object::parse(line.strip_prefix("data: ")?).ok());
-            let mut found = data.filter_map(|event| event.get("response").map(str::to_owned));
-            self.response = found.find(|response| response.starts_with('{'));
+            let mut found =
+                data.filter_map(|event| event.get("response").filter(|text| text.starts_with('{')).map(kept));
+            self.response = found.next();
         }
     }
 
@@ -78,6 +84,21 @@ impl Progress {
         write(&mut out, FAILED, next, &response);
         out
     }
+}
+
+/// What is kept of a `response`.
+fn kept(response: &str) -> String {
+    if response.len() <= LARGEST {
+        return response.to_owned();
+    }
+    let mut kept = Object::default();
+    let whole = Object::parse(response).unwrap_or_default();
+    for (key, value) in KEPT.into_iter().filter_map(|key| Some((key, whole.get(key)?))) {
+        if value.len() <= 512 {
+            kept.set(key, value);
+        }
+    }
+    kept.to_string()
 }
 
 /// The hub's own word for the error. What a backend found fault with is named as that API does, so that clients do not
@@ -136,6 +157,27 @@ mod tests {
                 serde_json::json!({ "code": "upstream_error", "message": "it \"broke\"" })
             );
         }
+    }
+
+    /// P7: a stream keeps little of its beginning, however much that says.
+    #[test]
+    fn of_a_large_response_its_id_is_kept() {
+        let large = "x".repeat(1 << 20);
+        let said = |id: &str| {
+            let response = format!(r#"{{"id":"{id}","model":"gpt","tools":["{large}"],"created_at":7}}"#);
+            format!(
+                "data: {{\"type\":\"response.created\",\"sequence_number\":0,\"response\":{response}}}\n\n"
+            )
+        };
+        let mut progress = Progress::default();
+        progress.note(said("resp_x").as_bytes());
+        assert!(progress.response.as_ref().unwrap().capacity() <= LARGEST);
+        let events = after(&[&said("resp_x")], &ApiError::bad_gateway("no"));
+        let response = &events[0].1["response"];
+        assert_eq!((&response["id"], &response["created_at"]), (&"resp_x".into(), &7.into()));
+        assert_eq!((&response["model"], &response["tools"]), (&"gpt".into(), &serde_json::json!([])));
+        let events = after(&[&said(&large)], &ApiError::bad_gateway("no"));
+        assert_eq!(events[0].1["response"]["id"], "resp_1");
     }
 
     #[test]

@@ -48,8 +48,6 @@ pub struct Request {
     pub set_model: bool,
     /// How long to wait for a member that is there and has room (`x-queue-timeout`).
     pub patience: Option<Duration>,
-    /// What the body counts for among its user's bytes.
-    pub held: Option<Held>,
 }
 
 /// An answer that has begun.

@@ -109,21 +109,25 @@ impl Submission {
     }
 }
 
-/// Takes a result. `digest` stands for its text.
+/// Takes a result. `digest` stands for its text; `held` is what it counts for until it counts for its reader.
 pub async fn submit(
     hub: &Hub,
     from: Sender<'_>,
     result: Submission,
     digest: u64,
+    held: Held,
 ) -> Result<Submitted, Rejection> {
     match result {
-        Submission::Chunk(chunk) if !chunk.done => push(hub, from, chunk).await,
-        result => finish(hub, from, result, digest).await,
+        Submission::Chunk(chunk) if !chunk.done => push(hub, from, chunk, held).await,
+        result => {
+            drop(held);
+            finish(hub, from, result, digest).await
+        }
     }
 }
 
 /// One chunk, not the last.
-async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk) -> Result<Submitted, Rejection> {
+async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk, _held: Held) -> Result<Submitted, Rejection> {
     let (lane, endpoint, wanted) = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };

@@ -20,6 +20,7 @@ use super::lane::Lane;
 use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, fail};
 use super::tasks::Ending;
 use crate::core::Hub;
+use crate::error::ApiError;
 use crate::limits::Held;
 
 /// How an upload stands after a read.
@@ -32,6 +33,7 @@ enum Progress {
     Broken(&'static str),
 }
 
+const NO_ROOM: &str = "the hub has no memory for the publisher's answer now";
 const BROKE_OFF: &str = "the publisher's answer broke off";
 /// A caller who reads nothing for so long is given up: its publisher has others to serve.
 const STALLED: Duration = Duration::from_mins(5);
@@ -54,7 +56,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         (live.lane.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader::new(endpoint);
+    let mut reader = Reader::new(endpoint, hub.results_of(from.user).none());
     let last = loop {
         let read = tokio::select! {
             biased;
@@ -115,15 +117,37 @@ impl Drop for Guard<'_> {
     }
 }
 
+/// So much of an event that is not whole is not counted: of 4,096 uploads 16 MiB.
+const SMALL: usize = 4 << 10;
+
 /// Reads a stream of events as they come, and writes them anew.
 struct Reader {
     decoder: Decoder,
     endpoint: Endpoint,
+    /// What the event counts for that is not whole yet.
+    half: Held,
+    none: Held,
 }
 
 impl Reader {
-    fn new(endpoint: Endpoint) -> Self {
-        Self { decoder: Decoder::new(), endpoint }
+    /// What waits in it counts on the account of `none`.
+    fn new(endpoint: Endpoint, none: Held) -> Self {
+        Self { decoder: Decoder::new(), endpoint, half: Held::default(), none }
+    }
+
+    /// Counts what there is of an event that is not whole.
+    fn count(&mut self) -> Result<(), ApiError> {
+        let half = self.decoder.held();
+        let counted = self.half.size();
+        if half < counted {
+            self.half = Held::default();
+        } else if counted > 0 {
+            return self.half.grow(half - counted);
+        }
+        if half > SMALL {
+            self.half = self.none.another(half)?;
+        }
+        Ok(())
     }
 
     /// All events that a read completes, as one piece, and what follows from them.
@@ -151,6 +175,9 @@ impl Reader {
                     usage = found.or(usage);
                 }
             }
+        }
+        if matches!(progress, Progress::Open) && self.count().is_err() {
+            progress = Progress::Broken(NO_ROOM);
         }
         if self.decoder.discarded() > 0 {
             progress = Progress::Broken("the publisher sent a chunk that is too large");

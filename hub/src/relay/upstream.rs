@@ -195,7 +195,7 @@ fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<
         None => !streaming && !has_options(),
     };
     if is_as_answered {
-        return Ok(request.pieces(Some(model)).concat().into());
+        return request.made_to_send(request.pieces(Some(model)).concat());
     }
     let invalid = |error: JsonError| ApiError::bad_request(format!("the request's body is {error}"));
     let mut object = Object::parse(request.as_str()).map_err(invalid)?;
@@ -206,7 +206,7 @@ fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<
     } else {
         object.remove("stream_options");
     }
-    Ok(object.to_string().into())
+    request.made_to_send(object.to_string().into())
 }
 
 /// `base` with the API's version, where it has none.

@@ -49,7 +49,7 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, held) = body::request(&req, payload).await?;
+    let body = body::request(&req, payload).await?;
     let endpoint = Endpoint::ChatCompletions;
     let streaming = body.streaming(endpoint)?;
     let (target, agent) = {
@@ -67,7 +67,6 @@ async fn infer(
         headers: caller_headers(&req),
         set_model: true,
         patience,
-        held: Some(held),
     };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

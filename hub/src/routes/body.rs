@@ -13,18 +13,26 @@ use tokio::time::{Instant, timeout};
 use super::HubData;
 use super::decode::{codings, decode};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::{BURST, heavy};
+use crate::heavy::{BURST, heavy_of};
 use crate::limits::Held;
-use crate::memory::Body;
-use crate::model::Caller;
+use crate::model::{Caller, UserId};
 use crate::relay::RequestBody;
 
-/// Largest body of a caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
-pub(super) const INFERENCE: usize = 32 << 20;
-/// Largest result of a publisher: twice that, for many embeddings or an image.
-pub(super) const RESULT: usize = 64 << 20;
-/// Largest body of all other routes.
-pub(super) const SMALL: usize = 2 << 20;
+/// What a body may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Most {
+    /// Its largest size in bytes.
+    bytes: usize,
+    /// Whether it begins a call.
+    is_call: bool,
+}
+
+/// A caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
+pub(super) const INFERENCE: Most = Most { bytes: 32 << 20, is_call: true };
+/// A publisher's result: twice that, for many embeddings or an image.
+pub(super) const RESULT: Most = Most { bytes: 64 << 20, is_call: false };
+/// The body of all other routes.
+pub(super) const SMALL: Most = Most { bytes: 2 << 20, is_call: false };
 
 /// Longest silence within a body.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -32,72 +40,70 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 1024;
 /// ...and has had this long: a line of 56 kbit/s is seven times as fast, and one that stalls for a while catches up.
 const HEAD_START: Duration = Duration::from_mins(1);
-/// A body of unknown length is read in blocks of so many bytes, and put together at its end.
+/// A body of unknown length is read in blocks of so many bytes, and put together at its end; of one whose length was
+/// announced so much has to be there before memory is set aside for the rest.
 const BLOCK: usize = 1 << 20;
 /// What is read past the limit before we answer: a client that is still writing does not read its 413, and loses it
 /// when the connection is reset.
 const OVERRUN: usize = 64 << 20;
 
 /// What the body of `req` counts for: nothing on a path without a caller.
-fn held(req: &HttpRequest) -> Held {
-    let hub = req.app_data::<HubData>();
-    let caller = req.extensions().get::<Caller>().cloned();
-    hub.zip(caller).map(|(hub, caller)| hub.bytes_of(&caller.user).none()).unwrap_or_default()
+fn held(req: &HttpRequest, most: Most) -> Held {
+    let Some(hub) = req.app_data::<HubData>() else { return Held::default() };
+    let account = |caller: &Caller| match most.is_call {
+        true => hub.bytes_of(&caller.user),
+        false => hub.results_of(&caller.user),
+    };
+    req.extensions().get::<Caller>().map(|caller| account(caller).none()).unwrap_or_default()
+}
+
+/// Whose turn it is to have a large body worked on.
+fn sender(req: &HttpRequest) -> UserId {
+    req.extensions().get::<Caller>().map(|caller| caller.user.clone()).unwrap_or_default()
 }
 
 /// The whole body as its sender had it, and what it counts for.
 pub(super) async fn read(
     req: &HttpRequest,
     payload: Payload,
-    limit: usize,
+    most: Most,
 ) -> Result<(Vec<u8>, Held), ApiError> {
     // Read first: a client that is still writing does not read what it is answered.
-    let (blocks, mut held) = read_coded(req, payload, limit).await?;
+    let (blocks, mut held) = read_coded(req, payload, most).await?;
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
-        Err(blocks) => heavy(size, move || Ok(blocks.concat())).await?,
+        Err(blocks) => heavy_of(&sender(req), size, move || Ok(blocks.concat())).await?,
     };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
         return Ok((body, held));
     }
     // A few bytes may become many: always on another thread.
-    let decoded = heavy(usize::MAX, move || {
-        let decoded = decode(&body, &codings, limit, &mut held)?;
+    let decoded = move || {
+        let decoded = decode(&body, &codings, most.bytes, &mut held)?;
         Ok((decoded, held))
-    });
-    decoded.await
+    };
+    heavy_of(&sender(req), usize::MAX, decoded).await
 }
 
 /// The whole body as it came: in one block if its length was announced, else in blocks of [`BLOCK`], since a vector that
-/// grows is copied again and again.
+/// grows is copied again and again. It counts as it comes: a word about its length costs nobody anything.
 async fn read_coded(
     req: &HttpRequest,
     mut payload: Payload,
-    limit: usize,
+    most: Most,
 ) -> Result<(Vec<Vec<u8>>, Held), ApiError> {
-    let mut held = held(req);
-    let memory = req.app_data::<HubData>().map(|hub| &hub.memory);
-    let body = if limit == INFERENCE { Body::New } else { Body::Ongoing };
-    // All users together have an end, and each of them.
-    let mut grow = |bytes| {
-        memory.map_or(Ok(()), |memory| memory.admit(bytes, body))?;
-        held.grow(bytes)
-    };
+    let limit = most.bytes;
+    let mut held = held(req, most);
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
         let text = format!("the request's body is larger than {} MiB", limit >> 20);
         ApiError::new(ErrorKind::TooLarge, text)
     };
-    // What is announced counts from now on: memory is set aside for all of it.
-    let mut refusal = match announced {
-        Some(length) if length > limit => Some(too_large()),
-        Some(length) => grow(length).err(),
-        None => None,
-    };
+    let mut refusal = announced.filter(|length| *length > limit).map(|_| too_large());
     let room = announced.filter(|_| refusal.is_none());
-    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0))];
+    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0).min(BLOCK))];
     let mut size = 0;
     let mut burst = 0;
     let begin = Instant::now();
@@ -118,18 +124,26 @@ async fn read_coded(
         if size > limit {
             refusal.get_or_insert_with(too_large);
         }
-        if refusal.is_none() && announced.is_none() {
-            refusal = grow(read.len()).err();
+        if refusal.is_none() {
+            refusal = held.grow(read.len()).err();
         }
         if refusal.is_none() {
-            match blocks.last_mut() {
-                Some(last) if announced.is_some() || last.len() < BLOCK => last.extend_from_slice(&read),
+            match (blocks.last_mut(), room) {
+                (Some(last), Some(all)) => {
+                    if last.capacity() - last.len() < read.len() {
+                        last.reserve_exact(all.saturating_sub(last.len()).max(read.len()));
+                    }
+                    last.extend_from_slice(&read);
+                }
+                (Some(last), None) if last.len() < BLOCK => last.extend_from_slice(&read),
                 _ => blocks.push(read.to_vec()),
             }
         } else if size > limit + OVERRUN {
             break;
         } else {
+            // What came counts no more.
             blocks = Vec::new();
+            held = Held::default();
         }
     }
     if let Some(refusal) = refusal {
@@ -149,9 +163,9 @@ fn is_too_slow(elapsed: Duration, size: usize) -> bool {
 }
 
 /// The whole body as an inference's request.
-pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<(RequestBody, Held), ApiError> {
+pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<RequestBody, ApiError> {
     let (body, held) = read(req, payload, INFERENCE).await?;
-    Ok((heavy(body.len(), move || RequestBody::parse(body)).await?, held))
+    heavy_of(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.
@@ -176,7 +190,7 @@ pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
         check(&value).map_err(ApiError::bad_request)?;
         Ok(value)
     };
-    heavy(size, read).await
+    heavy_of(&sender(req), size, read).await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
@@ -213,6 +227,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: usize = SMALL.bytes;
+
     /// How long a body of `size` bytes, of which one piece comes every `pause`, is listened to, and what comes of it.
     async fn listen(size: usize, piece: usize, pause: Duration) -> (Duration, Result<usize, ErrorKind>) {
         let begin = Instant::now();
@@ -233,13 +249,13 @@ mod tests {
     #[actix_rt::test]
     async fn a_trickle_is_given_up_and_a_slow_line_is_not() {
         tokio::time::pause();
-        let (took, slow) = listen(SMALL, 1, Duration::from_secs(20)).await;
+        let (took, slow) = listen(ALL, 1, Duration::from_secs(20)).await;
         assert_eq!(slow, Err(ErrorKind::SlowRequest));
         assert!(took < Duration::from_secs(90), "{took:?}");
-        let (_, silent) = listen(SMALL, 1024, Duration::from_secs(31)).await;
+        let (_, silent) = listen(ALL, 1024, Duration::from_secs(31)).await;
         assert_eq!(silent, Err(ErrorKind::SlowRequest));
         // 56 kbit/s, and 25 s of nothing now and then.
-        assert_eq!(listen(SMALL, 7_000, Duration::from_secs(1)).await.1, Ok(SMALL));
-        assert_eq!(listen(SMALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(SMALL));
+        assert_eq!(listen(ALL, 7_000, Duration::from_secs(1)).await.1, Ok(ALL));
+        assert_eq!(listen(ALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(ALL));
     }
 }

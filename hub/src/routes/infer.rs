@@ -23,7 +23,7 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, held) = body::request(&req, payload).await?;
+    let body = body::request(&req, payload).await?;
     let endpoint = Endpoint::ChatCompletions;
     let streaming = body.streaming(endpoint)?;
     let target = hub.registry.lock().target(&caller, &name);
@@ -37,7 +37,6 @@ async fn respond(
         headers: caller_headers(&req),
         set_model: false,
         patience,
-        held: Some(held),
     };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

@@ -34,7 +34,7 @@ async fn respond(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let patience = patience(&req)?;
-    let (body, held) = body::request(&req, payload).await?;
+    let body = body::request(&req, payload).await?;
     let model = match req.extensions().get::<PathModel>() {
         Some(PathModel(model)) => model.clone(),
         None => body.model()?,
@@ -63,7 +63,6 @@ async fn respond(
         headers: caller_headers(&req),
         set_model: true,
         patience,
-        held: Some(held),
     };
     serve(hub.into_inner(), request, Dialect::of(req.path())).await
 }

@@ -6,7 +6,7 @@ use wire::features::SESSION_HEADER;
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
+use crate::heavy::heavy_of;
 use crate::model::Caller;
 use crate::relay::{Rejection, Sender, Submission, Submitted, refuse, submit};
 
@@ -19,17 +19,17 @@ pub(super) async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(req, &caller, id);
     // One that broke off on its way may come again; one that is too large never gets smaller.
-    let (body, _held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
+    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             refuse(&hub, from, &error.message);
         }
     })?;
-    let read = heavy(body.len(), move || {
+    let read = heavy_of(&caller.user, body.len(), move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
         Submission::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
     let (result, digest) = read.await.inspect_err(|error| refuse(&hub, from, &error.message))?;
-    let outcome = submit(&hub, from, result, digest).await;
+    let outcome = submit(&hub, from, result, digest, held).await;
     answer(outcome)
 }
 

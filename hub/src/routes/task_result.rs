@@ -51,7 +51,13 @@ pub(super) async fn part(hub: &Hub, id: &str, at: u64, most: usize) -> Result<By
 }
 
 /// An object with the members of `view`, which is one, and the task's result.
-pub(super) async fn whole(hub: HubData, view: String, found: Ended) -> Result<HttpResponse, ApiError> {
+/// A reader who does not read it holds a part of it, which counts for `caller`.
+pub(super) async fn whole(
+    hub: HubData,
+    caller: &Caller,
+    view: String,
+    found: Ended,
+) -> Result<HttpResponse, ApiError> {
     let Ended { task, size } = found;
     let (Some((status, _)), Some(size)) = (&task.result, size) else {
         return Ok(HttpResponse::Ok().content_type("application/json").body(view));
@@ -66,9 +72,11 @@ pub(super) async fn whole(hub: HubData, view: String, found: Ended) -> Result<Ht
         let result = part(&hub, &task.id, 0, PART).await?;
         return Ok(response.body([before.as_bytes(), &result, AFTER.as_bytes()].concat()));
     }
+    let held = hub.unread_of(&caller.user).hold(before.len() + PART)?;
     let total = (before.len() + AFTER.len()) as u64 + size;
     let parts = unfold((0, Some(before)), move |(at, before)| {
         let (hub, id) = (hub.clone(), task.id.clone());
+        let _ = &held;
         async move {
             if let Some(before) = before {
                 return Some((Ok(Bytes::from(before)), (at, None)));

@@ -13,7 +13,7 @@ use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
+use crate::heavy::heavy_of;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::relay::RequestBody;
 use crate::store::{Change, StoreError};
@@ -86,7 +86,7 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
-    let wanted = heavy(text.len(), move || Wanted::parse(text)).await?;
+    let wanted = heavy_of(&caller.user, text.len(), move || Wanted::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -138,7 +138,7 @@ async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRespo
         return Ok(HttpResponse::Ok().json(view));
     }
     let view = serde_json::to_string(&with_row(&hub, &caller, &found.task)).map_err(ApiError::internal)?;
-    task_result::whole(hub, view, found).await
+    task_result::whole(hub, &caller, view, found).await
 }
 
 async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {

@@ -15,8 +15,10 @@ use super::HubData;
 use crate::limits::Held;
 use crate::model::Caller;
 
-/// An answer is written in slices of this size: all that the server copies of it at once. Smaller ones are not counted.
+/// An answer is written in slices of this size: all that the server copies of it at once.
 const SLICE: usize = 256 << 10;
+/// Smaller answers are not counted: of all connections that a user may have they are some 100 MiB.
+const SMALL: usize = 16 << 10;
 
 /// Wraps the whole app, inside the guard. Streams count for themselves.
 pub(crate) async fn count(
@@ -28,7 +30,7 @@ pub(crate) async fn count(
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let caller = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
     let hub = response.request().app_data::<HubData>();
-    let Some((hub, user)) = hub.zip(caller).filter(|_| size > SLICE) else { return Ok(response) };
+    let Some((hub, user)) = hub.zip(caller).filter(|_| size > SMALL) else { return Ok(response) };
     match hub.unread_of(&user).hold(size) {
         Ok(held) => Ok(response.map_body(|_, body| match body.try_into_bytes() {
             Ok(left) => BoxBody::new(Unread { left, has_written: false, _held: held }),
@@ -54,12 +56,15 @@ impl MessageBody for Unread {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
         if std::mem::take(&mut self.has_written) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.has_written = true;
         let size = self.left.len().min(SLICE);
-        Poll::Ready((size > 0).then(|| Ok(self.left.split_to(size))))
+        Poll::Ready(Some(Ok(self.left.split_to(size))))
     }
 }

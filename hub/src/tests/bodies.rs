@@ -51,7 +51,6 @@ async fn a_compressed_request_arrives_as_it_was() {
         ("X-Gzip", gzip(text)),
         ("deflate", deflate(text)),
         ("identity, zstd", zstd(text)),
-        ("deflate, gzip", gzip(&deflate(text))),
     ] {
         for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
             let ask = hub.ask("POST", path).header("content-encoding", coding).bytes(body.clone());
@@ -90,7 +89,7 @@ async fn what_cannot_be_decoded_is_refused_in_words() {
     let ask = |coding: &str, body: Vec<u8>| {
         hub.ask("POST", "/v1/chat/completions").header("content-encoding", coding).bytes(body)
     };
-    for coding in ["br", "gzip, compress", "application/gzip"] {
+    for coding in ["br", "gzip, compress", "deflate, gzip", "application/gzip"] {
         let mut answer = ask(coding, gzip(b"{}")).open().await;
         assert_eq!(answer.status, 415);
         assert!(answer.head.contains("accept-encoding: gzip, deflate, zstd"), "{}", answer.head);

@@ -15,6 +15,7 @@ pub(crate) mod http;
 mod lifecycle;
 mod limits;
 mod manage;
+mod memory;
 mod names;
 mod outage;
 mod pools;

@@ -17,6 +17,10 @@ const TASKS: &str = "/api/v1/inference-tasks";
 const MANY: usize = 64;
 /// What one of them may hold: a part of the answer and the events made of it.
 const EACH: usize = 384 << 10;
+/// What of it is given at least.
+const LEAST: usize = 12 << 10;
+/// What is read of a large result at once.
+const PART: usize = 256 << 10;
 
 fn unread(hub: &TestHub) -> &Seats {
     &hub.core().unread
@@ -85,6 +89,7 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
     let mut reader = read(0).open().await;
     let last = format!("id: {}\ndata: {}\n\n", chunks.len(), chunks[chunks.len() - 1]);
     assert_eq!(reader.until(&last).await.len(), events(&chunks, 0).len());
+    eventually("each of them holds some", async || unread(&hub).taken_by("bob") >= MANY / 2 * LEAST).await;
     assert!(unread(&hub).taken_by("bob") <= (MANY / 2 + 1) * EACH, "{}", unread(&hub).taken_by("bob"));
     upload.write("data: [DONE]\n\n").await;
     assert_eq!(upload.finish().await.0, 200);
@@ -101,6 +106,7 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
         let expected = format!("{}id: {}\ndata: [DONE]\n\n", events(&chunks, from), chunks.len() + 1);
         assert!(text == expected, "from {from}: {} bytes, not {}", text.len(), expected.len());
     }
+    eventually("each of them holds some", async || unread(&hub).taken_by("bob") >= MANY * LEAST).await;
     assert!(unread(&hub).taken_by("bob") <= (MANY + 1) * EACH, "{}", unread(&hub).taken_by("bob"));
     // Others are served meanwhile.
     let carol = hub.member("carol").await;
@@ -133,6 +139,7 @@ async fn a_large_result_is_given_in_parts() {
         let path = if n % 2 == 0 { &one } else { &stream };
         unread_ones.push(hub.ask_as(&bob, "GET", path.as_str()).begin().await);
     }
+    eventually("each of them holds some", async || unread(&hub).taken_by("bob") >= 16 * PART).await;
     assert!(unread(&hub).taken_by("bob") <= 16 * EACH, "{}", unread(&hub).taken_by("bob"));
     let (status, whole) = hub.ask_as(&bob, "GET", one.as_str()).json().await;
     assert_eq!((status, whole["status"].as_str()), (200, Some("completed")));

@@ -127,9 +127,8 @@ impl Decoder {
         self.discarded
     }
 
-    /// Bytes of memory that the decoder keeps between two chunks.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    /// Bytes of memory that the decoder keeps between two chunks: of a frame that is not whole.
+    pub fn held(&self) -> usize {
         let capacity = |bytes: &Bytes<'_>| match bytes {
             Cow::Borrowed(_) => 0,
             Cow::Owned(bytes) => bytes.capacity(),

@@ -1,0 +1,180 @@
+//! The hub's memory, which all users share: what is held counts from when it came to when it is gone, and nobody takes all.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::publisher::{Publisher, provider};
+use super::road::chat;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::limits::Account;
+
+const MOST: u64 = 8 << 30;
+
+/// Far more than the process of the tests takes.
+async fn roomy() -> TestHub {
+    hub_with(|options| {
+        options.machine.max_memory = Some(MOST);
+        options.limits.bytes = usize::MAX;
+    })
+    .await
+}
+
+/// Alice's row serves a call of bob's of 1 MiB, and can be registered again.
+async fn others_are_served(hub: &TestHub) {
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut publisher = Publisher::start(hub, &alice, &[provider("a")], None).await;
+    let body = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(1 << 20));
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(body);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200, "{}", answer.1);
+}
+
+/// A24, A27: what a head says about its body's length costs nobody anything: it counts as it comes.
+#[actix_rt::test]
+async fn what_is_announced_and_does_not_come_keeps_nobody_out() {
+    let hub = roomy().await;
+    let mallory = hub.member("mallory").await;
+    let mut open = Vec::new();
+    for number in 0..300 {
+        let (path, size) = match number % 3 {
+            0 => ("/api/v1/llms/_provider-task/x/result", 64 << 20),
+            1 => ("/v1/chat/completions", 32 << 20),
+            _ => ("/api/v1/inference-tasks", 32 << 20),
+        };
+        let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {mallory}\r\ncontent-length: {size}\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        open.push(stream);
+    }
+    let taken = || hub.core().bytes.taken_by("mallory") + hub.core().results.taken_by("mallory");
+    eventually("all are read", async || taken() == open.len()).await;
+    others_are_served(&hub).await;
+    drop(open);
+    eventually("it comes back", async || taken() == 0).await;
+    hub.stop().await;
+}
+
+/// A24, A27: a user who takes all that it gets, of whatever kind, leaves room for another one's calls and results.
+#[actix_rt::test]
+async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
+    let hub = roomy().await;
+    let core = hub.core();
+    let accounts: [fn(&crate::core::Hub) -> Account; 5] = [
+        |hub| hub.unfinished_of("mallory"),
+        |hub| hub.unread_of("mallory"),
+        |hub| hub.results_of("mallory"),
+        |hub| hub.bytes_of("mallory"),
+        |hub| hub.out_of("mallory"),
+    ];
+    let mut taken = Vec::new();
+    for account in accounts {
+        let mut held = account(core).none();
+        while held.grow(16 << 20).is_ok() {}
+        taken.push(held);
+    }
+    let all: usize = taken.iter().map(crate::limits::Held::size).sum();
+    assert!(all as u64 > MOST / 2 && (all as u64) < MOST * 9 / 10, "{} MiB", all >> 20);
+    others_are_served(&hub).await;
+    let mallory = hub.member("mallory").await;
+    let refused = hub.ask_as(&mallory, "POST", "/v1/chat/completions").body(chat("a", false)).json().await;
+    assert_eq!((refused.0, &refused.1["error"]["code"]), (503, &json!("hub_busy")));
+    drop(taken);
+    hub.stop().await;
+}
+
+/// A24: what a few bytes become when they are decoded asks for memory as what came in full.
+#[actix_rt::test]
+async fn a_compressed_body_has_no_more_memory_than_there_is() {
+    let hub = roomy().await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(chat("a", false).as_bytes()).unwrap();
+    encoder.write_all(&vec![b' '; 20 << 20]).unwrap();
+    let body = encoder.finish().unwrap();
+    assert!(body.len() < 1 << 20);
+    let ask = hub.ask("POST", "/v1/chat/completions").header("content-encoding", "gzip").bytes(body);
+    assert_eq!(ask.send().await.0, 404, "nobody serves it");
+    let all_but = 16 << 20;
+    hub.core().memory.take(usize::try_from(MOST).unwrap() - all_but);
+    assert_eq!(ask.send().await.0, 503);
+    hub.core().memory.give(usize::try_from(MOST).unwrap() - all_but);
+    hub.stop().await;
+}
+
+/// A24: what an agent adds to a request counts for its caller; and a request counts as long as it waits on a channel, be
+/// its caller gone.
+#[actix_rt::test]
+async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
+    let hub = hub().await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let agent = json!({ "name": "wordy", "llmName": "a", "systemPrompt": "x".repeat(60 << 10) });
+    assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent.to_string()).send().await.0, 201);
+    let taken = || hub.core().bytes.taken_by("bob");
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("wordy", false)).begin().await;
+    let task = publisher.task().await;
+    assert!((60 << 10..64 << 10).contains(&taken()), "{}", taken());
+    assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
+    drop(call);
+    eventually("it is over", async || taken() == 0).await;
+    // More than a connection takes whose other end does not read.
+    let large = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(20 << 20));
+    let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(large).begin().await;
+    eventually("it is read", async || taken() > 20 << 20).await;
+    eventually("it is sent", async || !hub.core().tasks.lock().is_empty()).await;
+    drop(call);
+    eventually("its caller is gone", async || hub.core().tasks.lock().is_empty()).await;
+    assert!(taken() > 20 << 20, "it still waits: {}", taken());
+    publisher.close();
+    eventually("nothing waits any more", async || taken() == 0).await;
+    hub.stop().await;
+}
+
+/// A24, A26, A27, P7: an event of an upload counts for its publisher while it is not whole, and an upload that has no
+/// room fails in words; another publisher's goes on.
+#[actix_rt::test]
+async fn half_an_event_of_an_upload_counts_for_its_publisher() {
+    let hub = hub_with(|options| options.limits.bytes = 3 << 20).await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let features = Some("cancel, result-stream");
+    let mut mine = Publisher::start(&hub, &alice, &[provider("a")], features).await;
+    let mut other = Publisher::start(&hub, &bob, &[provider("b")], features).await;
+    let half = format!("data: {{\"a\":\"{}", "x".repeat(1 << 20));
+    let taken = |user: &str| hub.core().results.taken_by(user);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true)).begin().await;
+        let mut upload =
+            hub.ask_as(&alice, "POST", Publisher::upload_path(&mine.task().await)).upload().await;
+        upload.write(&half).await;
+        open.push((call, upload));
+    }
+    eventually("both count", async || taken("alice") >= 2 << 20).await;
+    let third = hub.ask("POST", "/v1/chat/completions").body(chat("a", true)).begin().await;
+    let mut upload = hub.ask_as(&alice, "POST", Publisher::upload_path(&mine.task().await)).upload().await;
+    upload.write(&half).await;
+    upload.write(&half).await;
+    assert_eq!(upload.answer().await.0, 400);
+    let mut refused = super::http::Answer::of(third).await;
+    assert!(refused.rest().await.contains("the hub has no memory for the publisher's answer now"));
+    let call = hub.ask("POST", "/v1/chat/completions").body(chat("b", true)).begin().await;
+    let mut upload = hub.ask_as(&bob, "POST", Publisher::upload_path(&other.task().await)).upload().await;
+    upload.write(&half).await;
+    eventually("another's counts for itself", async || taken("bob") > 1 << 20).await;
+    upload.write("\"}\n\ndata: [DONE]\n\n").await;
+    assert_eq!(upload.finish().await.0, 200);
+    assert!(super::http::Answer::of(call).await.rest().await.ends_with("data: [DONE]\n\n"));
+    assert_eq!(taken("bob"), 0);
+    drop(open);
+    eventually("nothing is left", async || taken("alice") == 0).await;
+    hub.stop().await;
+}
