@@ -50,9 +50,8 @@ const OVERRUN: usize = 64 << 20;
 /// What the body of `req` counts for: nothing on a path without a caller.
 fn held(req: &HttpRequest, most: Most) -> Held {
     let Some(hub) = req.app_data::<HubData>() else { return Held::default() };
-    let account = |caller: &Caller| match most.is_call {
-        true => hub.bytes_of(&caller.user),
-        false => hub.results_of(&caller.user),
+    let account = |caller: &Caller| {
+        if most.is_call { hub.bytes_of(&caller.user) } else { hub.results_of(&caller.user) }
     };
     req.extensions().get::<Caller>().map(|caller| account(caller).none()).unwrap_or_default()
 }

@@ -167,11 +167,12 @@ impl Output<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use actix_web::http::header::HeaderValue;
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use tokio::time::Instant;
 
     use super::*;
 
