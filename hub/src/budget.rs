@@ -73,6 +73,13 @@ impl<K: Hash + Eq> Budgets<K> {
         budget.spend(count, now, self)
     }
 
+    /// One of `who`'s was none. Of those who share a budget it is not told whose it was.
+    pub(crate) fn forgive(&self, who: &K) {
+        if let Some(budget) = self.all.lock().of.get_mut(who) {
+            budget.left = budget.left.saturating_add(1).min(self.burst);
+        }
+    }
+
     /// Whether `who` may make no more of them now.
     pub(crate) fn is_spent(&self, who: &K, now: Duration) -> bool {
         let mut all = self.all.lock();

@@ -36,8 +36,11 @@ pub async fn guard(
         let tokens = req.app_data::<web::Data<Tokens>>();
         let secret = secret(req.headers(), dialect != Dialect::Api);
         let caller = secret.and_then(|secret| tokens?.caller(secret, clock::now()));
-        if let Some(flow) = req.conn_data::<Rc<Flow>>() {
-            flow.has_token(caller.is_some());
+        let speaks = req.conn_data::<Rc<Flow>>().map_or(Ok(()), |flow| flow.speaks(caller.as_ref()));
+        if let Err(error) = speaks {
+            let mut response = error.response(dialect);
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            return Ok(req.into_response(response));
         }
         let Some(caller) = caller else {
             // One who sends none guesses nothing.

@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::serve::Watched;
 use super::table::{Cut, Table};
+use crate::error::ApiError;
+use crate::model::{Caller, Role, UserId};
 
 /// So much may be read ahead of a body of unknown length.
 const AHEAD: u64 = 8 << 10;
@@ -29,6 +31,10 @@ pub(crate) struct Flow {
     is_proxy: bool,
     /// Whether its last caller had a valid token.
     is_known: Cell<bool>,
+    /// The member for whom it counts.
+    member: RefCell<Option<UserId>>,
+    /// Whether its handshake counts against its address.
+    owes_handshake: Cell<bool>,
     born: Instant,
     /// Why it has to end as soon as nothing is under way on it.
     leave: Cell<Option<Cut>>,
@@ -58,6 +64,8 @@ impl Flow {
             address,
             is_proxy,
             is_known: Cell::new(is_proxy),
+            member: RefCell::default(),
+            owes_handshake: Cell::default(),
             born: Instant::now(),
             leave: Cell::default(),
             open: Cell::default(),
@@ -88,18 +96,37 @@ impl Flow {
         self.is_known.get()
     }
 
-    /// Its caller has a valid token, or has none.
-    pub(crate) fn has_token(&self, yes: bool) {
-        if self.is_known.get() == yes || self.is_proxy {
-            return;
+    /// Who asks on it now: the holder of a valid token, or nobody who has one. Refused is a member who has as many
+    /// connections as one may have, or where members have as many together; it makes room as one without a token does.
+    pub(crate) fn speaks(&self, caller: Option<&Caller>) -> Result<(), ApiError> {
+        let member = caller.filter(|caller| caller.role == Role::Member).map(|caller| caller.user.as_str());
+        let is_known = caller.is_some() || self.is_proxy;
+        if self.is_known.get() == is_known && self.member.borrow().as_deref() == member {
+            return Ok(());
         }
-        self.is_known.set(yes);
-        if yes {
-            self.leave.set(None);
+        let Some(table) = self.table.upgrade() else { return Ok(()) };
+        if caller.is_some() && self.owes_handshake.take() {
+            table.give_handshake_back(self.address);
         }
-        if let Some(table) = self.table.upgrade() {
+        let counted = table.count_for(&mut self.member.borrow_mut(), member);
+        let is_known = is_known && (counted.is_ok() || self.is_proxy);
+        if is_known != self.is_known.replace(is_known) {
+            if is_known {
+                self.leave.set(None);
+            }
             table.moved(self.id);
         }
+        counted
+    }
+
+    /// Counts for no member any more.
+    pub(super) fn member(&self) -> Option<UserId> {
+        self.member.borrow_mut().take()
+    }
+
+    /// Its handshake counts until its caller shows a valid token.
+    pub(super) fn owes_handshake(&self) {
+        self.owes_handshake.set(true);
     }
 
     /// A call begins. Until its answer is written, nothing is read but its own body.

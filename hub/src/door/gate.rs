@@ -159,6 +159,13 @@ impl Gate {
         if let Some(end) = end {
             self.head_is_through = true;
             self.flow().reads_behind_head((kept - end) as u64);
+            self.place.head_is_over();
+        } else if !self.place.head_grows(kept) {
+            self.place.machine().cut(Cut::Head.as_str());
+            buf.set_filled(begin);
+            self.is_over = true;
+            self.say(cx, Cut::Head);
+            return Poll::Ready(Ok(()));
         }
         if kept < size {
             self.take_back(buf, size - kept);
@@ -212,6 +219,11 @@ impl Gate {
                 ErrorKind::HubBusy,
                 format!("the hub has {} connections: try again later, and send a token", room.all),
             ),
+            Cut::Head => {
+                let text =
+                    "the hub has too many heads of requests that are not whole: send this one in one piece";
+                ApiError::new(ErrorKind::HubBusy, text)
+            }
             // Nothing was asked for.
             Cut::Idle => return,
         };

@@ -12,6 +12,10 @@ pub(crate) struct Room {
     pub(crate) all: usize,
     /// Of those without a valid token; the others are kept for those with one.
     pub(crate) strangers: usize,
+    /// Of all members together; the others are kept for admins.
+    pub(crate) members: usize,
+    /// Of one member.
+    pub(crate) of_member: usize,
     /// Of those without a valid token, from one address.
     pub(crate) of_address: Option<usize>,
 }
@@ -22,7 +26,8 @@ impl Room {
         // The store, upstreams of public rows, the log, and what a library opens for a moment.
         let all = files.saturating_sub(48 + files / 16).clamp(8, MOST);
         let strangers = all - all / 4;
-        Self { all, strangers, of_address: options.connections_per_address }
+        let members = all - all.div_ceil(16);
+        Self { all, strangers, members, of_member: all / 4, of_address: options.connections_per_address }
     }
 }
 
@@ -31,11 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_room_below_what_the_system_allows_and_a_quarter_of_it_is_for_tokens() {
+    fn there_is_room_below_what_the_system_allows_a_quarter_of_it_for_tokens_and_a_sixteenth_for_admins() {
         let of = |files| Room::of(files, &MachineOptions::default());
         let (usual, small, tiny) = (of(524_288), of(1024), of(20));
         assert_eq!((usual.all, usual.strangers), (25_000, 18_750));
         assert_eq!((small.all, small.strangers), (912, 684));
         assert_eq!((tiny.all, tiny.strangers), (8, 6));
+        assert_eq!((usual.members, usual.of_member), (23_437, 6_250));
+        assert_eq!((small.members, small.of_member), (855, 228));
+        assert_eq!((tiny.members, tiny.of_member), (7, 2));
     }
 }

@@ -27,13 +27,15 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::{Stream, StreamExt};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::flow::{Flow, Open};
 use super::gate::Gate;
 use super::room::Room;
-use super::table::Table;
-use super::wire::Wire;
+use super::table::{Place, Table};
+use super::wire::{Shaking, Wire};
 use crate::address::Proxies;
 use crate::watch::Machine;
 
@@ -163,10 +165,10 @@ where
             let wire = match tls {
                 None => Wire::Plain(stream),
                 Some(tls) => {
-                    let handshake = timeout(HANDSHAKE, tls.accept(stream));
+                    let handshake = timeout(HANDSHAKE, shake_hands(&place, &tls, stream));
                     let cut = std::pin::pin!(place.flow.told_to_end());
                     match select(std::pin::pin!(handshake), cut).await {
-                        Either::Left((Ok(Ok(stream)), _)) => Wire::Tls(Box::new(stream)),
+                        Either::Left((Ok(Ok(stream)), _)) => Wire::Tls(stream),
                         _ => return Ok(()),
                     }
                 }
@@ -174,6 +176,21 @@ where
             http.call((Gate::new(wire, place), Some(peer))).await
         })
     }
+}
+
+/// A handshake. Its first word costs nothing; what is answered does, and that has to be let in.
+async fn shake_hands(
+    place: &Place,
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+) -> io::Result<Box<TlsStream<Shaking>>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), Shaking::new(stream)).await?;
+    if !place.may_shake_hands() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut stream = Box::new(hello.into_stream(tls.config().clone()).await?);
+    stream.get_mut().0.is_done();
+    Ok(stream)
 }
 
 /// An answer's body: its call is under way until it is dropped.

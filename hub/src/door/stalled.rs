@@ -38,6 +38,7 @@ mod tests {
     use crate::door::room::Room;
     use crate::door::table::Table;
     use crate::door::wire::Wire;
+    use crate::model::{Caller, Role};
     use crate::watch::Metrics;
 
     /// A25: one without a valid token who takes nothing of its answer is cut off long before one with a token.
@@ -48,10 +49,11 @@ mod tests {
             let connecting = TcpStream::connect(listener.local_addr().unwrap());
             let (reader, accepted) = futures_util::join!(connecting, listener.accept());
             let (reader, stream) = (reader.unwrap(), accepted.unwrap().0);
-            let room = Room { all: 9, strangers: 9, of_address: None };
+            let room = Room { all: 9, strangers: 9, members: 9, of_member: 9, of_address: None };
             let table = Table::new(room, Metrics::new().unwrap().of_machine().unwrap());
             let place = table.admit([10, 0, 0, 1].into(), false);
-            place.flow.has_token(is_known);
+            let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "t".into() };
+            place.flow.speaks(Some(&caller).filter(|_| is_known)).unwrap();
             let mut gate = Gate::new(Wire::Plain(stream), place);
             tokio::time::pause();
             let begin = Instant::now();

@@ -40,8 +40,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 1024;
 /// ...and has had this long: a line of 56 kbit/s is seven times as fast, and one that stalls for a while catches up.
 const HEAD_START: Duration = Duration::from_mins(1);
-/// A body of unknown length is read in blocks of so many bytes, and put together at its end; of one whose length was
-/// announced so much has to be there before memory is set aside for the rest.
+/// Of a body whose length was announced so much has to be there before memory is set aside for the rest.
+const FIRST: usize = 64 << 10;
+/// A body of unknown length is read in blocks of so many bytes, and put together at its end.
 const BLOCK: usize = 1 << 20;
 /// What is read past the limit before we answer: a client that is still writing does not read its 413, and loses it
 /// when the connection is reset.
@@ -102,7 +103,7 @@ async fn read_coded(
     };
     let mut refusal = announced.filter(|length| *length > limit).map(|_| too_large());
     let room = announced.filter(|_| refusal.is_none());
-    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0).min(BLOCK))];
+    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0).min(FIRST))];
     let mut size = 0;
     let mut burst = 0;
     let begin = Instant::now();
