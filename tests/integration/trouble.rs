@@ -152,7 +152,7 @@ async fn a_full_disk_is_called_so() {
     let home = Home::new();
     let full = home.path().join("full");
     std::fs::create_dir(&full).unwrap();
-    let script = "mount -t tmpfs -o size=16k none \"$1\" && head -c 65536 /dev/zero >\"$1/fill\"; \
+    let script = "mount -t tmpfs -o size=16k,mode=0700 none \"$1\" && head -c 65536 /dev/zero >\"$1/fill\"; \
         [ -s \"$1/fill\" ] || exit 77; shift; exec \"$@\"";
     let (_hub, port) = hub(&home, &["--in-memory"]).await;
     let mut sheet = Sheet::default();

@@ -2,6 +2,7 @@
 
 use super::event::SLICE;
 use super::*;
+use crate::watch::Metrics;
 
 const CALLER: &str = "carol";
 
@@ -10,7 +11,8 @@ const CALLER: &str = "carol";
 #[tokio::test]
 async fn what_is_not_read_on_all_channels_of_a_user_is_counted_together() {
     const MOST: usize = SHARE * LEAST;
-    let channels = Channels::default();
+    let machine = Metrics::new().unwrap().of_machine().unwrap();
+    let channels = Channels::new(&Arc::new(Memory::new(None, machine)));
     let mut one = channels.open("one", "stream-1", true, "alice", MOST);
     let two = channels.open("two", "stream-2", true, "alice", MOST);
     let _other = channels.open("other", "stream-3", true, "bob", MOST);

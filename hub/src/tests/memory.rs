@@ -143,7 +143,8 @@ async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
 /// room fails in words; another publisher's goes on.
 #[actix_rt::test]
 async fn half_an_event_of_an_upload_counts_for_its_publisher() {
-    let hub = hub_with(|options| options.limits.bytes = 3 << 20).await;
+    // What is kept of one grows twofold: two halves have 2 to 4 MiB, five more 5 at least.
+    let hub = hub_with(|options| options.limits.bytes = 5 << 20).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let features = Some("cancel, result-stream");
     let mut mine = Publisher::start(&hub, &alice, &[provider("a")], features).await;
@@ -161,8 +162,9 @@ async fn half_an_event_of_an_upload_counts_for_its_publisher() {
     eventually("both count", async || taken("alice") >= 2 << 20).await;
     let third = hub.ask("POST", "/v1/chat/completions").body(chat("a", true)).begin().await;
     let mut upload = hub.ask_as(&alice, "POST", Publisher::upload_path(&mine.task().await)).upload().await;
-    upload.write(&half).await;
-    upload.write(&half).await;
+    for _ in 0..5 {
+        upload.write(&half).await;
+    }
     assert_eq!(upload.answer().await.0, 400);
     let mut refused = super::http::Answer::of(third).await;
     assert!(refused.rest().await.contains("the hub has no memory for the publisher's answer now"));

@@ -51,9 +51,9 @@ pub(super) struct Members {
     pub(super) tool: Option<Tool>,
     /// Where that is said.
     pub(super) kind: Range<usize>,
-    has_function: bool,
     has_name: bool,
-    has_schema: bool,
+    /// It is declared as a function is.
+    is_declared: bool,
 }
 
 impl Members {
@@ -67,9 +67,8 @@ impl Members {
     /// It has a member `name`, whose place this is.
     pub(super) fn key(&mut self, name: &Name, place: Range<usize>) {
         match name.letters() {
-            b"function" | b"functiondeclarations" => self.has_function = true,
             b"name" => self.has_name = true,
-            b"inputschema" | b"parameters" => self.has_schema = true,
+            b"function" | b"functiondeclarations" | b"inputschema" | b"parameters" => self.is_declared = true,
             // A server's tool by its name alone: Google's are so, and some take those of OpenAI's kinds so.
             b"googlesearch"
             | b"googlesearchretrieval"
@@ -88,10 +87,10 @@ impl Members {
         }
     }
 
-    /// Whose it is. Without a type it is its caller's where it is a function.
+    /// Whose it is. Without a type a name alone is that of a server's; what no API knows is nobody's, and passes.
     pub(super) fn whose(&self) -> Tool {
-        let is_function = self.has_function || self.has_name && self.has_schema;
-        self.tool.unwrap_or(if is_function { Tool::Callers } else { Tool::Servers })
+        let is_named_alone = self.has_name && !self.is_declared;
+        self.tool.unwrap_or(if is_named_alone { Tool::Servers } else { Tool::Callers })
     }
 }
 
