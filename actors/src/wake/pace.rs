@@ -100,7 +100,7 @@ mod tests {
                 prop_assert!(pair[1].0 - pair[0].0 >= FIRST);
             }
             for bad in runs.chunk_by(|one, next| one.1 && next.1).filter(|bad| bad.len() > 1) {
-                let least: Duration = (0..bad.len() as u32 - 1).map(|n| (FIRST * (1 << n.min(5))).min(MOST)).sum();
+                let least: Duration = (1..bad.len()).map(|n| (FIRST * (1 << (n - 1).min(5))).min(MOST)).sum();
                 prop_assert!(bad[bad.len() - 1].0 - bad[0].0 >= least, "{:?}", bad.len());
             }
         }

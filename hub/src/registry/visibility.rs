@@ -77,8 +77,8 @@ fn agent() -> impl Strategy<Value = Agent> {
 
 /// A table of these; whose the pools are that rows name is as in `of`.
 fn registry(llms: &[Llm], agents: &[Agent], of: Option<&Registry>) -> Registry {
-    let named = of.into_iter().flat_map(|of| of.pools.keys().filter_map(|pool| of.names.record(pool)));
-    let names = named.cloned().collect();
+    let of_pools = of.into_iter().flat_map(|of| of.pools.keys().filter_map(|pool| of.names.record(pool)));
+    let names = of_pools.cloned().collect();
     let snapshot = Snapshot { llms: llms.to_vec(), agents: agents.to_vec(), names, ..Snapshot::default() };
     let now = Now { wall: Timestamp(1), mono: Duration::ZERO };
     Registry::load(&snapshot, PoolPolicy::Members, &HubTimings::default(), now)
