@@ -76,7 +76,8 @@ pub(super) async fn run(
                 }
                 match hub.unfinished_of(&inference.caller.user).hold(body.get().len()) {
                     Ok(held) => Outcome::Answered(status, body.into_text(), held),
-                    Err(error) => Outcome::Failed(error),
+                    // Another member's answer would have no more room.
+                    Err(error) => return Outcome::Failed(error),
                 }
             }
             // Not made here.

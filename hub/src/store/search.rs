@@ -2,9 +2,10 @@
 //! for them.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 use tokio::sync::oneshot;
 
@@ -23,15 +24,15 @@ pub(super) struct Searches {
 }
 
 impl Searches {
-    /// Searches the file at `path`, which is there and has its tables.
-    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
+    /// Searches the file at `path`, which is there and has its tables; `searching` is held meanwhile.
+    pub(super) fn start(path: &Path, searching: Arc<Mutex<()>>) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
         conn.busy_timeout(BUSY).map_err(failed)?;
         let (wanted, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("hub-search".into())
-            .spawn(move || serve(&conn, &queue))
+            .spawn(move || serve(&conn, &queue, &searching))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { wanted: Some(wanted), thread: Some(thread) })
     }
@@ -54,11 +55,19 @@ impl Drop for Searches {
     }
 }
 
-fn serve(conn: &Connection, queue: &mpsc::Receiver<(AuditQuery, Reply<Vec<AuditRecord>>)>) {
+fn serve(
+    conn: &Connection,
+    queue: &mpsc::Receiver<(AuditQuery, Reply<Vec<AuditRecord>>)>,
+    searching: &Mutex<()>,
+) {
     for (wanted, reply) in queue {
         // Who asked may be gone.
         if !reply.is_closed() {
-            drop(reply.send(audit(conn, wanted).map_err(failed)));
+            let held = searching.lock();
+            let found = audit(conn, wanted);
+            // Whoever waits for it has it next.
+            MutexGuard::unlock_fair(held);
+            drop(reply.send(found.map_err(failed)));
         }
     }
 }

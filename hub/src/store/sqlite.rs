@@ -44,7 +44,8 @@ impl SqliteStore {
     pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
         let dir = dir.into();
         let path = dir.database()?;
-        let opened = connect(&path).and_then(|conn| Ok((conn, Searches::start(&path)?)));
+        let searching = Arc::<Mutex<()>>::default();
+        let opened = connect(&path).and_then(|conn| Ok((conn, Searches::start(&path, searching.clone())?)));
         let (conn, searches) = opened.map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
             // Nobody waits for a hub that does not start to try again: what is to be done, and where.
@@ -56,7 +57,7 @@ impl SqliteStore {
             StoreError::Unavailable(cause) => StoreError::Unusable { path, cause },
             other => other,
         })?;
-        Self::start(conn, Some(dir), Some(searches))
+        Self::start(conn, Some(dir), Some(searches), searching)
     }
 
     /// A store that dies with the process.
@@ -64,18 +65,19 @@ impl SqliteStore {
         let mut conn = Connection::open_in_memory().map_err(failed)?;
         shrink::prepare(&conn).map_err(failed)?;
         migrate(&mut conn)?;
-        Self::start(conn, None, None)
+        Self::start(conn, None, None, Arc::default())
     }
 
     fn start(
         conn: Connection,
         dir: Option<Arc<HubDir>>,
         searches: Option<Searches>,
+        searching: Arc<Mutex<()>>,
     ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let waiting = Arc::<AtomicUsize>::default();
         let later = Arc::<Mutex<Later>>::default();
-        let writer = Writer::new(conn, waiting.clone(), later.clone());
+        let writer = Writer::new(conn, waiting.clone(), later.clone(), searching);
         let run = move || {
             writer.serve(&queue);
             drop(dir);

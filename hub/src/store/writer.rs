@@ -94,10 +94,17 @@ pub(super) struct Writer {
     settled: Option<Instant>,
     /// Since when there is something in the log that is not in the file itself.
     unfolded: Option<Instant>,
+    /// Held by whoever searches.
+    searching: Arc<Mutex<()>>,
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, waiting: Arc<AtomicUsize>, later: Arc<Mutex<Later>>) -> Self {
+    pub(super) fn new(
+        conn: Connection,
+        waiting: Arc<AtomicUsize>,
+        later: Arc<Mutex<Later>>,
+        searching: Arc<Mutex<()>>,
+    ) -> Self {
         Self {
             conn,
             owed: Owed::default(),
@@ -109,6 +116,7 @@ impl Writer {
             unsettled: false,
             settled: None,
             unfolded: None,
+            searching,
         }
     }
 
@@ -159,7 +167,12 @@ impl Writer {
     fn next(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
         loop {
             if !self.owed.is_empty() {
-                return self.next_or_pay(queue);
+                match queue.recv_timeout(AGAIN) {
+                    Ok(job) => return Some(job),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                    Err(mpsc::RecvTimeoutError::Timeout) => self.pay(),
+                }
+                continue;
             }
             if !self.tidy.is_idle() {
                 match queue.try_recv() {
@@ -207,11 +220,13 @@ impl Writer {
     /// Folds the log into the file, and cuts it. Where somebody reads just now nobody waits for that: the next quiet moment
     /// does it.
     fn fold(&mut self) {
+        // With one search after the other there would never be a moment without.
+        let _quiet = self.searching.lock();
         let fold = || -> rusqlite::Result<bool> {
             self.conn.busy_timeout(Duration::ZERO)?;
-            let is_busy = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            let is_busy = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
             self.conn.busy_timeout(self.patience())?;
-            Ok(is_busy)
+            is_busy
         };
         self.unfolded = match fold() {
             Ok(false) => None,
@@ -223,19 +238,6 @@ impl Writer {
         };
     }
 
-    /// The next job; before it, again and again, what is owed is written, until it is. Before the end there is one more
-    /// try.
-    fn next_or_pay(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
-        while !self.owed.is_empty() {
-            match queue.recv_timeout(AGAIN) {
-                Ok(job) => return Some(job),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-                Err(mpsc::RecvTimeoutError::Timeout) => self.pay(),
-            }
-        }
-        queue.recv().ok()
-    }
-
     /// How long whoever holds the file is waited for.
     fn patience(&self) -> Duration {
         if self.stuck { Duration::ZERO } else { BUSY }
@@ -244,6 +246,7 @@ impl Writer {
     /// Writes what is owed, if that is possible now.
     fn pay(&mut self) {
         if !self.owed.is_empty() && self.transact(&[]).is_ok() {
+            self.unfolded.get_or_insert_with(Instant::now);
             log::info!("store: written what could not be written before");
         }
     }

@@ -66,6 +66,31 @@ async fn what_is_erased_is_gone_though_the_store_is_never_quiet() {
     }
 }
 
+/// The same while somebody searches, one search after the other.
+#[tokio::test]
+async fn what_is_erased_is_gone_though_there_is_no_moment_without_a_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()).unwrap());
+    store.write((0..20_000).map(|n| Change::Audit(audit(&n.to_string()))).collect()).await.unwrap();
+    let prompt = DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskState::Pending) };
+    store.write(vec![Change::PutTask(Box::new(prompt))]).await.unwrap();
+    let searchers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                loop {
+                    let wanted = AuditQuery { id: Some("none".into()), ..AuditQuery::of(None, None, 9) };
+                    store.audit(wanted).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    assert!(holds(dir.path(), "canary-of-a-prompt"));
+    store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
+    until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+    searchers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 /// What is small is not committed together with all the large things that came behind it.
 #[tokio::test]
 async fn a_commit_is_bounded_in_bytes() {
