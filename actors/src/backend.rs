@@ -5,7 +5,7 @@ use std::rc::Rc;
 pub use backend::http::Client;
 pub use backend::{
     AnthropicBackend, Backend, BackendError, BackendRequest, Look, MockBackend, OpenAiBackend, Refusal,
-    Reply, events_of,
+    Reply, told_in_events,
 };
 
 use crate::options::{BackendConfig, ProviderConfig};

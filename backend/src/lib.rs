@@ -17,6 +17,7 @@ mod redact;
 mod scripted;
 mod secret;
 pub mod translate;
+mod turns;
 mod whole;
 
 pub use anthropic::AnthropicBackend;
@@ -26,7 +27,8 @@ pub use mock::MockBackend;
 pub use models::{ListError, models};
 pub use openai::OpenAiBackend;
 pub use secret::Secret;
-pub use whole::events_of;
+pub use turns::{Turn, Turns};
+pub use whole::{events_of, told_in_events};
 
 use std::time::Duration;
 
@@ -63,6 +65,9 @@ pub struct BackendRequest {
     pub streaming: bool,
     /// The JSON body.
     pub body: Bytes,
+    /// Who asks, as far as that is known: users who have large bodies translated take turns. Nobody in particular where it
+    /// is empty.
+    pub user: String,
     /// Headers of the caller that the endpoint's API knows (`anthropic-beta`), by lower-case name.
     pub headers: Vec<(String, String)>,
 }

@@ -9,6 +9,9 @@ use wire::json::{JsonError, compact, each_element, each_member, quote, unquote};
 use wire::openai::completion_as_chunk;
 use wire::task::Endpoint;
 
+use crate::BackendError;
+use crate::aside::aside;
+
 /// Bytes of what an object's beginning says: a response repeats its instructions and tools there. What does not fit is said
 /// at the end alone.
 const BEGINNING: usize = 256 << 10;
@@ -33,6 +36,16 @@ pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonErro
         // A text completion's chunk looks as the whole does; the others have no stream of their own.
         Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => vec![body],
     })
+}
+
+/// As [`events_of`], away from the thread that serves everybody where `body` is large: `user` waits for it, and users take
+/// turns.
+pub async fn told_in_events(
+    user: &str,
+    endpoint: Endpoint,
+    body: String,
+) -> Result<Result<Vec<String>, JsonError>, BackendError> {
+    aside(user, body.len(), move || events_of(endpoint, &body)).await
 }
 
 /// Events that are being told.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::FileStat;
 use nix::unistd::{Uid, geteuid};
 
-use crate::group;
+use crate::{acl, group};
 
 /// Write permission of group and others.
 const WRITE: u32 = 0o022;
@@ -51,13 +52,20 @@ pub(crate) enum Kind {
     Link,
 }
 
-/// What speaks against it. Whoever may write as root or as this process needs no file to do so.
-pub(crate) fn judge(path: &Path, stat: &FileStat, kind: Kind) -> Option<Doubt> {
-    judge_for(geteuid(), path, stat, kind)
+/// What speaks against it, opened as `file` where it is none but looked at. Whoever may write as root or as this process
+/// needs no file to do so.
+pub(crate) fn judge(path: &Path, stat: &FileStat, kind: Kind, file: Option<BorrowedFd<'_>>) -> Option<Doubt> {
+    judge_for(geteuid(), path, stat, kind, file)
 }
 
 /// As `judge`, for a process of `us`.
-pub(crate) fn judge_for(us: Uid, path: &Path, stat: &FileStat, kind: Kind) -> Option<Doubt> {
+pub(crate) fn judge_for(
+    us: Uid,
+    path: &Path,
+    stat: &FileStat,
+    kind: Kind,
+    file: Option<BorrowedFd<'_>>,
+) -> Option<Doubt> {
     let is_folder = matches!(kind, Kind::Folder | Kind::Place);
     let is_ours = stat.st_uid == 0 || stat.st_uid == us.as_raw();
     if !(is_ours || is_folder && is_of_whoever_made_this_place(stat.st_uid)) {
@@ -71,7 +79,8 @@ pub(crate) fn judge_for(us: Uid, path: &Path, stat: &FileStat, kind: Kind) -> Op
         Kind::Folder => mode & WRITE != 0 && mode & STICKY == 0,
         Kind::Link => false,
     };
-    let is_open = can_others && (mode & OTHERS_WRITE != 0 || !group::is_private(stat.st_uid, stat.st_gid));
+    let is_groups_alone = || group::is_private(stat.st_uid, stat.st_gid) && !file.is_some_and(acl::is_there);
+    let is_open = can_others && (mode & OTHERS_WRITE != 0 || !is_groups_alone());
     is_open.then(|| Doubt::Mode { path: path.to_owned(), mode, is_folder })
 }
 

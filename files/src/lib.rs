@@ -3,18 +3,23 @@
 //! Whoever looks at a path and then opens it may open another file than the one looked at. Here the path is walked from
 //! the root, each folder, link and file is judged by what was opened, and what is read is what was judged.
 
+mod acl;
 mod doubt;
 mod group;
+mod meanwhile;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::fs::{DirBuilder, File, Metadata};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use doubt::Doubt;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 /// An open file, and what was seen of it.
 #[derive(Debug)]
@@ -41,7 +46,7 @@ impl OwnFile {
     }
 
     fn regular(opened: Self) -> io::Result<Self> {
-        if opened.metadata.is_file() { Ok(opened) } else { Err(invalid("it is not a regular file")) }
+        if opened.metadata.is_file() { Ok(opened) } else { Err(irregular()) }
     }
 
     /// Why somebody else may have written it, if so.
@@ -127,7 +132,30 @@ pub fn place(path: &Path) -> io::Result<Place> {
 
 /// What speaks against a file that was opened otherwise, to be written. The way to it is not looked at.
 pub fn doubt_of(file: &File, path: &Path) -> io::Result<Option<Doubt>> {
-    Ok(doubt::judge(path, &nix::sys::stat::fstat(file)?, doubt::Kind::File))
+    Ok(doubt::judge(path, &nix::sys::stat::fstat(file)?, doubt::Kind::File, Some(file.as_fd())))
+}
+
+/// Opens a regular file to be written, as `options` say. Anything else is an error: nothing waits for a pipe's other end.
+/// Where links are not `followed`, one is an error, too.
+pub fn open_to_write(path: &Path, options: &mut OpenOptions, followed: bool) -> io::Result<File> {
+    let follow = if followed { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+    let options = options.write(true).custom_flags((follow | OFlag::O_NONBLOCK).bits());
+    let file = match options.open(path) {
+        // A pipe that nobody reads.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => return Err(irregular()),
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
+}
+
+/// The operating system's words without Rust's "(os error 13)".
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
+}
+
+fn irregular() -> io::Error {
+    invalid("it is not a regular file")
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -224,6 +224,29 @@ fn what_is_no_regular_file_is_an_error_and_nothing_waits() {
     }
 }
 
+/// A pipe is not waited for where a file is to be written either, with somebody who reads it or without.
+#[test]
+fn what_is_no_regular_file_is_not_written() {
+    let (top, file) = deep();
+    let pipe = top.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let write = |path: &Path, followed| open_to_write(path, OpenOptions::new().create(true), followed);
+    for _ in 0..2 {
+        for path in [top.path(), &pipe, Path::new("/dev/null")] {
+            let error = write(path, true).unwrap_err();
+            assert!(!error.to_string().contains("No such device"), "{path:?}: {error}");
+        }
+        // From the second time on somebody reads.
+        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        std::mem::forget(OpenOptions::new().read(true).custom_flags(flags).open(&pipe).unwrap());
+    }
+    let link = top.path().join("link");
+    symlink(&file, &link).unwrap();
+    assert!(write(&link, false).is_err());
+    write(&link, true).unwrap();
+    write(&top.path().join("new"), false).unwrap();
+}
+
 #[test]
 fn a_pipe_that_a_person_names_is_read() {
     let (reader, mut writer) = io::pipe().unwrap();

@@ -12,6 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::doubt::{Doubt, Kind, judge};
+use crate::meanwhile::{self, Point};
 use crate::{OwnFile, Place, invalid};
 
 /// As many links as the kernel follows.
@@ -165,10 +166,12 @@ impl Walk {
 
     /// Judges the folder that the walk has come to.
     fn arrive(&mut self) -> io::Result<()> {
+        meanwhile::reach(Point::Entered, &self.at);
         let stat = fstat(&self.here)?;
         self.is_shared = stat.st_mode & 0o022 != 0;
         let at = std::mem::take(&mut self.at);
-        self.found(judge(&at, &stat, Kind::Folder));
+        let doubt = judge(&at, &stat, Kind::Folder, Some(self.here.as_fd()));
+        self.found(doubt);
         self.at = at;
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Walk {
     /// Judges the folder that the walk ends in, to be written into.
     fn settle(&mut self) -> io::Result<()> {
         let stat = fstat(&self.here)?;
-        let doubt = judge(&self.at, &stat, Kind::Place);
+        let doubt = judge(&self.at, &stat, Kind::Place, Some(self.here.as_fd()));
         self.found(doubt);
         Ok(())
     }
@@ -184,7 +187,10 @@ impl Walk {
     /// Whether `name` is a link; then the walk goes on where it leads. Who may take a link away between the look at it and
     /// the reading of it may write the folder that it is in, or made the link: either was judged.
     fn follow(&mut self, name: &OsStr, allowed: bool) -> io::Result<bool> {
-        let Some(link) = self.is_link(name)? else { return Ok(false) };
+        let Some(link) = self.is_link(name)? else {
+            meanwhile::reach(Point::Looked, &self.at);
+            return Ok(false);
+        };
         if !allowed {
             return Err(invalid(
                 "it is a link, which is not followed here: put the file itself in its place",
@@ -192,7 +198,7 @@ impl Walk {
         }
         self.count()?;
         if self.is_shared {
-            self.found(judge(&self.at.join(name), &link, Kind::Link));
+            self.found(judge(&self.at.join(name), &link, Kind::Link, None));
         }
         let target = PathBuf::from(readlinkat(&self.here, name)?);
         if target.is_absolute() {
@@ -235,7 +241,7 @@ impl Walk {
         let is_own_pipe =
             of_file.is_fifo() && (is_of_processes(&self.here) || self.at == Path::new("/dev/fd"));
         if !is_device && !is_own_pipe {
-            self.found(judge(&self.at.join(name), &fstat(&file)?, kind));
+            self.found(judge(&self.at.join(name), &fstat(&file)?, kind, Some(file.as_fd())));
         }
         Ok(OwnFile { file, metadata, doubt: self.doubt })
     }

@@ -6,7 +6,6 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, folds, quote};
-use wire::row::Status;
 use wire::task::Endpoint;
 
 use crate::error::{ApiError, ErrorKind};
@@ -20,10 +19,9 @@ const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream
 
 /// Whom a call of `agent`, which `caller` sees, reaches.
 pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Target, ApiError> {
-    let alive = agent.status != Status::Inactive;
     let name = &agent.name;
     match registry.agent_target(caller, agent) {
-        Ok(target) if alive => Ok(target),
+        Ok(target) => Ok(target),
         Err(Unreached::Changed) => {
             let text = format!(
                 "agent '{name}' is not served: the name of its LLM has another owner than when the agent was made; \
@@ -32,18 +30,19 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
             Err(ApiError::new(ErrorKind::Unavailable, text))
         }
         // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
-        Ok(_) | Err(Unreached::Nothing) => {
+        Err(Unreached::Nothing) => {
             let text = format!("agent '{name}' has no publisher now, try again later");
             Err(ApiError::new(ErrorKind::PublisherAway, text))
         }
     }
 }
 
-/// The request that goes there: what the agent adds counts for its caller, too. Never with the registry locked: a
+/// The request that goes there: what the agent adds counts for its caller, `user`, too. Never with the registry locked: a
 /// request may be large.
 pub async fn prepare(
     agent: Agent,
     endpoint: Endpoint,
+    user: &str,
     request: RequestBody,
 ) -> Result<RequestBody, ApiError> {
     let size = request.size();
@@ -53,7 +52,7 @@ pub async fn prepare(
         let made = request.made(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
         Ok(made.by_agent(agent.owner, &request))
     };
-    heavy(size, work).await
+    heavy(user, size, work).await
 }
 
 /// The request with the agent's prompt and parameters; what the caller says wins.
@@ -129,7 +128,10 @@ impl<'de> Deserialize<'de> for Told {
 
 #[cfg(test)]
 mod tests {
-    use wire::row::{Kind, Timestamp, Visibility};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use wire::row::{Kind, Status, Timestamp, Visibility};
 
     use super::*;
 
@@ -200,5 +202,32 @@ mod tests {
             chat(&agent, r#"{"messages":[]}"#),
             r#"{"messages":[{"role":"system","content":"p"},]}"#.replace(",]", "]")
         );
+    }
+
+    /// A27: of two callers of agents of whom one has many large requests, the other one waits for none but those that are
+    /// being worked on.
+    #[actix_rt::test]
+    async fn callers_take_turns_with_large_requests_to_agents() {
+        const MANY: usize = 40;
+        let content = "a".repeat(1 << 20);
+        let request = format!(r#"{{"model":"helper","messages":[{{"role":"user","content":"{content}"}}]}}"#);
+        let request = RequestBody::parse(request.into_bytes()).unwrap();
+        let done = Arc::new(AtomicUsize::new(0));
+        let prepared = |user: &'static str| {
+            let (done, request) = (done.clone(), request.clone());
+            async move {
+                let made =
+                    prepare(agent(Some("Be brief."), None), Endpoint::ChatCompletions, user, request).await;
+                assert!(made.unwrap().size() > 1 << 20);
+                done.fetch_add(1, Ordering::SeqCst)
+            }
+        };
+        let flood: Vec<_> = (0..MANY).map(|_| actix_rt::spawn(prepared("mallory"))).collect();
+        tokio::task::yield_now().await;
+        let before = prepared("alice").await;
+        assert!(before < MANY / 2, "{before} of another's came first");
+        for one in flood {
+            one.await.unwrap();
+        }
     }
 }

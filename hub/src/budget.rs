@@ -50,13 +50,18 @@ impl<K: Hash + Eq> Budgets<K> {
         Self { burst: burst.into(), per_second, all: Mutex::new(all) }
     }
 
-    /// A mistake of `who`'s.
-    pub(crate) fn mistake(&self, who: K, now: Duration) -> Verdict {
-        self.mistakes(who, 1, now)
+    /// So many at once, which were made whether they were allowed or not: what was too much is paid off before anything is
+    /// allowed again.
+    pub(crate) fn mistakes(&self, who: K, count: u32, now: Duration) {
+        self.with(who, now, |budget| budget.owe(count, now, self));
     }
 
-    /// So many at once.
-    pub(crate) fn mistakes(&self, who: K, count: u32, now: Duration) -> Verdict {
+    /// A mistake of `who`'s, if that is allowed.
+    pub(crate) fn mistake(&self, who: K, now: Duration) -> Verdict {
+        self.with(who, now, |budget| budget.spend(now, self))
+    }
+
+    fn with<T>(&self, who: K, now: Duration, then: impl FnOnce(&mut Budget) -> T) -> T {
         let mut all = self.all.lock();
         let All { of, others, swept } = &mut *all;
         let due = swept.is_none_or(|last| now.saturating_sub(last) >= Duration::from_secs(1));
@@ -70,7 +75,7 @@ impl<K: Hash + Eq> Budgets<K> {
         } else {
             others.get_or_insert_with(fresh)
         };
-        budget.spend(count, now, self)
+        then(budget)
     }
 
     /// One of `who`'s was none. Of those who share a budget it is not told whose it was.
@@ -112,14 +117,65 @@ impl Budget {
         self.left == of.burst
     }
 
-    fn spend<K>(&mut self, count: u32, now: Duration, of: &Budgets<K>) -> Verdict {
+    fn spend<K>(&mut self, now: Duration, of: &Budgets<K>) -> Verdict {
         if self.is_full(now, of) {
             self.exhausted = false;
         }
         if self.left > 0 {
-            self.left -= i64::from(count);
+            self.left -= 1;
             return Verdict::Mistake;
         }
         Verdict::TooMany { first: !std::mem::replace(&mut self.exhausted, true) }
+    }
+
+    /// Whoever has nothing left owes a burst at most.
+    fn owe<K>(&mut self, count: u32, now: Duration, of: &Budgets<K>) {
+        if self.is_full(now, of) {
+            self.exhausted = false;
+        }
+        let left = self.left - i64::from(count);
+        self.left = if self.left > 0 { left } else { left.max(self.left.min(-of.burst)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn seconds_until_allowed(budgets: &Budgets<&str>) -> u64 {
+        (0..1000).find(|more| !budgets.is_spent(&"eve", NOW + Duration::from_secs(*more))).unwrap()
+    }
+
+    /// What is beyond the budget is owed, up to as much as the budget again.
+    #[test]
+    fn mistakes_beyond_the_budget_are_paid_off() {
+        let budgets = Budgets::new(100, 10);
+        budgets.mistakes("eve", 100, NOW);
+        assert_eq!(seconds_until_allowed(&budgets), 1);
+        for (count, seconds) in [(150, 6), (199, 10), (10_000, 11)] {
+            let budgets = Budgets::new(100, 10);
+            (0..count).for_each(|_| budgets.mistakes("eve", 1, NOW));
+            assert_eq!(seconds_until_allowed(&budgets), seconds, "{count}");
+        }
+        let budgets = Budgets::new(100, 10);
+        budgets.mistakes("eve", 500, NOW);
+        budgets.mistakes("eve", 500, NOW);
+        assert_eq!(
+            seconds_until_allowed(&budgets),
+            41,
+            "of one that was allowed all counts, and is not less for more"
+        );
+    }
+
+    /// One who is refused and asks again is not refused for longer.
+    #[test]
+    fn what_is_refused_is_not_owed() {
+        let budgets = Budgets::new(100, 10);
+        for _ in 0..300 {
+            budgets.mistake("eve", NOW);
+        }
+        assert_eq!(seconds_until_allowed(&budgets), 1);
     }
 }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
+use backend::Turns;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -26,6 +27,9 @@ use crate::relay::{Capacity, Tasks, Wakes};
 use crate::routes::naming;
 use crate::store::{AuditQuery, Change, Pending, Store};
 use crate::watch::Watch;
+
+/// Searches of the audit look through up to 200,000 rows, one after the other, and users in turn.
+static SEARCHES: Turns = Turns::of(1, 1);
 
 /// The hub. Routes hold it in an `Arc`.
 pub struct Hub {
@@ -61,6 +65,8 @@ pub struct Hub {
     pub unread: Arc<Seats>,
     /// The bytes of requests of each user's durable tasks that are sent out.
     pub out: Arc<Seats>,
+    /// The bytes of heads of each user's requests.
+    pub heads: Arc<Seats>,
     /// The bytes of each user's durable answers that have not ended.
     pub unfinished: Arc<Seats>,
     /// The bytes of all users together.
@@ -114,6 +120,7 @@ impl Hub {
             results: Seats::of(&memory, Kind::Results),
             unread: Seats::of(&memory, Kind::Unread),
             out: Seats::of(&memory, Kind::Out),
+            heads: Seats::of(&memory, Kind::Heads),
             unfinished: Seats::of(&memory, Kind::Unfinished),
             memory,
             misnamed: naming::budgets(),
@@ -138,6 +145,7 @@ impl Hub {
         let _seat = self.searches.take(&caller.user, self.options.limits.searches, "searches under way")?;
         // What ended just now is in the answer, too.
         self.watch.flush().await;
+        let _turn = if wanted.is_lookup() { None } else { Some(SEARCHES.take(&caller.user).await) };
         Ok(self.store.audit(wanted).await?)
     }
 
@@ -162,6 +170,12 @@ impl Hub {
     /// waits.
     pub fn out_of(&self, user: &str) -> Account {
         Account::new(&self.out, user, self.options.limits.bytes, "durable tasks under way")
+    }
+
+    /// Where the bytes of heads of `user`'s requests are counted.
+    pub fn heads_of(&self, user: &str) -> Account {
+        let what = "heads of requests under way: wait for some to end";
+        Account::new(&self.heads, user, self.options.limits.bytes, what)
     }
 
     /// Where the bytes of answers are counted that `user`'s durable tasks have had so far.

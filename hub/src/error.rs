@@ -102,6 +102,8 @@ kinds! {
     Busy: 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error";
     /// The publisher's queue is full.
     QueueFull: 429, "queue_full", "rate_limit_error", "rate_limit_error";
+    /// The request's head is over its limit.
+    LargeHead: 431, "headers_too_large", "invalid_request_error", "invalid_request_error";
     /// The caller left before its answer was whole; only in the audit and in the log.
     CallerLeft: 499, "caller_left", "invalid_request_error", "invalid_request_error";
     /// A fault of the hub's.

@@ -16,6 +16,8 @@ const LOOK: u64 = 100;
 const UNKNOWN: u64 = 8 << 30;
 /// A sixteenth of all is little: a large request on a small machine.
 const LITTLE: u64 = 16;
+/// A sixty-fourth is what the heads of a user's small calls may take whatever else it has.
+const FEW: u64 = 64;
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// What all users' bytes together may take.
@@ -63,6 +65,11 @@ impl Memory {
         self.machine.memory(self.held.load(Ordering::Relaxed), self.most);
     }
 
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// So many bytes are held, beside those that are.
     pub(crate) fn take(&self, bytes: usize) {
         self.held.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -88,6 +95,11 @@ impl Memory {
         let is_little = with as u64 <= self.most / LITTLE;
         let most = if is_little { self.most.saturating_add(self.most / 4) } else { most };
         body == Body::Answer || held <= self.most / LITTLE || self.resident() <= most
+    }
+
+    /// Whether heads of one user of so many bytes are few: these count, and are never refused.
+    pub(crate) fn are_few(&self, heads: usize) -> bool {
+        heads as u64 <= self.most / FEW
     }
 
     /// What one is told for whom there is no memory.
@@ -229,5 +241,33 @@ mod tests {
         assert!(admits(1 << 38, Body::New));
         let refused = memory.refusal();
         assert_eq!((refused.kind, refused.status().as_u16()), (ErrorKind::HubBusy, 503));
+    }
+
+    /// What the process really has counts, too: then a new call is refused of one who has much, what others have with
+    /// little has a quarter more, and what is on its way to its reader comes through, as does all while little is held.
+    #[test]
+    fn what_the_process_has_keeps_new_bodies_out_and_those_of_whoever_has_little_last() {
+        const MOST: u64 = 1 << 40;
+        const SHARE: usize = 1 << 36;
+        let memory = Memory::new(Some(MOST), Metrics::new().unwrap().of_machine().unwrap());
+        // Nobody looks again.
+        memory.looked.store(u64::MAX, Ordering::Relaxed);
+        memory.take(2 * SHARE);
+        let admits = |resident: u64, with: usize, body| {
+            memory.resident.store(resident, Ordering::Relaxed);
+            memory.admits(with, 1, body)
+        };
+        let more = MOST + MOST / 4;
+        for (body, with, most) in [
+            (Body::New, 2 * SHARE, MOST),
+            (Body::New, SHARE, more),
+            (Body::Ongoing, 2 * SHARE, more),
+            (Body::Ongoing, SHARE, more),
+        ] {
+            assert!(admits(most, with, body) && !admits(most + 1, with, body), "{body:?} {with}");
+        }
+        assert!(admits(u64::MAX, 2 * SHARE, Body::Answer));
+        memory.give(SHARE + 1);
+        assert!(admits(u64::MAX, SHARE, Body::New), "there is nothing to wait for");
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use wire::sse::Decoder;
 
 use crate::{
-    client::{self, CallError, HubClient, encoded},
+    client::{CallError, HubClient, encoded},
     exit::Failure,
 };
 use answer::{Piece, ToolCall, collect};
@@ -225,6 +225,9 @@ pub(crate) async fn ask(
                 Err(_) => return Err(Failure::failed("the answer broke off: nothing came for 15 minutes")),
             };
             decoder.feed(&bytes);
+            if decoder.discarded() > 0 {
+                return Err(Failure::failed("the answer has a piece that is too large to be read"));
+            }
             while let Some(event) = decoder.next_event() {
                 if event.data == "[DONE]" {
                     is_done = true;
@@ -234,7 +237,7 @@ pub(crate) async fn ask(
             }
         }
     } else {
-        let bytes = client::whole(&mut response, hub.url()).await?;
+        let bytes = hub.whole(&mut response).await?;
         take(Piece::of_completion(&bytes)?, &mut answer)?;
     }
     answer.total = asked.elapsed();

@@ -9,12 +9,13 @@ use actors::http::{self, BodyError};
 use awc::{Client, ClientResponse};
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{config::Hub, exit::Failure};
 
 pub(crate) use error::{CallError, reason};
 
-/// SPEC.md section 3: 30 s for each call.
+/// SPEC.md section 3: 30 s for each call, to the end of its answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer taken into memory: a table of all LLMs is far smaller.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -36,13 +37,15 @@ pub(crate) fn for_backend(url: &str) -> Result<backend::http::Client, Failure> {
 pub(crate) struct HubClient {
     client: Client,
     hub: Hub,
+    /// How long a call may take, and an answer behind its head.
+    limit: Duration,
 }
 
 impl HubClient {
     /// Prepares to call `hub`; nothing is sent yet.
     pub(crate) fn new(hub: Hub, ca_file: Option<&Path>) -> Result<Self, Failure> {
         let client = plain(ca_file, hub.url.starts_with("https://"))?;
-        Ok(Self { client, hub })
+        Ok(Self { client, hub, limit: CALL_TIMEOUT })
     }
 
     /// The hub's address, for texts.
@@ -74,8 +77,11 @@ impl HubClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, CallError> {
-        let mut answer = self.send(method, path, body, CALL_TIMEOUT).await?;
-        let bytes = whole(&mut answer, &self.hub.url).await?;
+        let call = async {
+            let mut answer = self.send(method, path, body, self.limit).await?;
+            self.whole(&mut answer).await
+        };
+        let bytes = timeout(self.limit, call).await.unwrap_or_else(|_| Err(self.too_slow()))?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
@@ -107,20 +113,29 @@ impl HubClient {
             return Ok(answer);
         }
         let status = answer.status();
-        let bytes = whole(&mut answer, &self.hub.url).await.unwrap_or_default();
+        let bytes = self.whole(&mut answer).await.unwrap_or_default();
         Err(CallError::answered(&self.hub.url, status, &bytes))
+    }
+
+    /// The whole body, within bounds, however slowly it comes.
+    pub(crate) async fn whole(&self, answer: &mut Answer) -> Result<Bytes, CallError> {
+        let read = http::read_body(answer, LARGEST_ANSWER, self.limit);
+        match timeout(self.limit, read).await {
+            Ok(read) => {
+                read.map_err(|error: BodyError| CallError::broke_off(&self.hub.url, &error.to_string()))
+            }
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    fn too_slow(&self) -> CallError {
+        let how = format!("it was not whole after {} s", self.limit.as_secs_f64());
+        CallError::broke_off(&self.hub.url, &how)
     }
 }
 
 /// What awc answers with.
 pub(crate) type Answer = ClientResponse;
-
-/// The whole body, within bounds and with a limit on silence.
-pub(crate) async fn whole(answer: &mut Answer, url: &str) -> Result<Bytes, CallError> {
-    http::read_body(answer, LARGEST_ANSWER, CALL_TIMEOUT)
-        .await
-        .map_err(|error: BodyError| CallError::broke_off(url, &error.to_string()))
-}
 
 /// Percent-encodes a name for a path, as `encodeURIComponent` does.
 pub(crate) fn encoded(name: &str) -> String {
@@ -142,5 +157,61 @@ pub(crate) fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("{} {reason}", status.as_u16()),
         None => status.as_u16().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use actors::Secret;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A hub whose answers come a byte at a time, without an end that anybody waits for.
+    async fn trickling(status: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        actix_rt::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                actix_rt::spawn(async move {
+                    let head = format!("HTTP/1.1 {status}\r\ncontent-length: 100000\r\n\r\n[");
+                    let mut said = socket.write_all(head.as_bytes()).await;
+                    while said.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        said = socket.write_all(b" ").await;
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[actix_rt::test]
+    async fn an_answer_that_trickles_has_the_time_of_a_call_and_no_more() {
+        for status in ["200 OK", "500 Oops"] {
+            let url = trickling(status).await;
+            let hub = Hub { url, token: Secret::new("t".to_owned()), file: None, allow_insecure: false };
+            let mut hub = HubClient::new(hub, None).unwrap();
+            hub.limit = Duration::from_millis(300);
+            let asked = tokio::time::Instant::now();
+            let error = timeout(Duration::from_secs(20), hub.get("/api/v1/llms")).await.unwrap().unwrap_err();
+            assert!(asked.elapsed() >= hub.limit, "{error}");
+            let told = |text: &str| match status {
+                "200 OK" => text.contains("not whole after 0.3 s"),
+                // The status is worth more than that its words did not come.
+                _ => text.contains("not whole after 0.3 s") || text.contains("answered 500"),
+            };
+            assert!(told(&error.to_string()), "{error}");
+            let sent = hub.send(Method::GET, "/", None, Duration::from_secs(9));
+            let error = match timeout(Duration::from_secs(20), sent).await.unwrap() {
+                Ok(mut answer) => {
+                    timeout(Duration::from_secs(20), hub.whole(&mut answer)).await.unwrap().unwrap_err()
+                }
+                Err(error) => error,
+            };
+            assert!(told(&error.to_string()), "{error}");
+        }
     }
 }

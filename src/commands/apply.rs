@@ -1,6 +1,8 @@
 //! `apply -f`: makes the hub agree with a file. What `get -o yaml` prints is taken back without a difference.
 
-use std::{io::Read as _, path::Path};
+use std::{
+    fs, io::Read as _, os::unix::fs::FileTypeExt as _, path::Path, sync::mpsc, thread, time::Duration,
+};
 
 use actix_web::http::{Method, StatusCode};
 use own_files::OwnFile;
@@ -18,6 +20,8 @@ use crate::{
 
 /// Far more rows than a hub has.
 const LONGEST_FILE: u64 = 16 << 20;
+/// How long a file is read: deep ones take a time that grows with the square of their size, and nobody means them.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What a person decides of an LLM. The rest of a row is the hub's.
 const LLM_KEYS: &[&str] = &[
     "name",
@@ -39,8 +43,8 @@ const AGENT_KEYS: &[&str] =
 pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
     let shown =
         if args.file == Path::new("-") { "standard input".into() } else { args.file.to_string_lossy() };
-    let objects =
-        parse(&read(&args.file, &shown)?).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
+    let objects = parsed(read(&args.file, &shown)?, PATIENCE)
+        .map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
     // All of it is read before anything is changed.
     let objects: Vec<_> = objects
         .into_iter()
@@ -60,6 +64,10 @@ fn read(path: &Path, shown: &str) -> Result<String, Failure> {
         let mut text = String::new();
         std::io::stdin().lock().take(LONGEST_FILE).read_to_string(&mut text).map(|_| text)
     } else {
+        // Whoever makes a pipe knows that it is waited for; who was sent one does not.
+        if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+            output::note(format!("waiting for what somebody writes into the pipe {shown}"));
+        }
         OwnFile::open_given(path).and_then(|file| {
             // It is named for this one call, and may be somebody's who sent it.
             if let Some(doubt) = file.doubt() {
@@ -69,6 +77,16 @@ fn read(path: &Path, shown: &str) -> Result<String, Failure> {
         })
     };
     read.map_err(|error| Failure::usage(format!("cannot read {shown}: {}", config::plain(&error))))
+}
+
+/// As `parse`, where that is done in time.
+fn parsed(text: String, patience: Duration) -> Result<Vec<Map<String, Value>>, String> {
+    let (sender, parsed) = mpsc::channel();
+    // One that takes too long ends with the program.
+    thread::spawn(move || sender.send(parse(&text)));
+    parsed
+        .recv_timeout(patience)
+        .map_err(|_| "it takes too long to read: is it nested that deeply?".to_owned())?
 }
 
 /// The objects of all documents: each is one, or a list of them.
@@ -195,6 +213,15 @@ mod tests {
         let kinds: Vec<_> = objects.iter().map(|object| kind(object).unwrap()).collect();
         assert_eq!(kinds, [GetKind::Llm, GetKind::Agent]);
         assert_eq!(parse(r#"{"name":"a"}"#).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_nested_deeply_is_given_up() {
+        let patience = Duration::from_millis(200);
+        let deep = "{a: ".repeat(100_000);
+        assert!(parsed(deep, patience).unwrap_err().contains("takes too long"));
+        assert!(parsed("{a: ".repeat(200), PATIENCE).unwrap_err().contains("not valid YAML"));
+        assert_eq!(parsed("name: a".to_owned(), PATIENCE).unwrap().len(), 1);
     }
 
     #[test]

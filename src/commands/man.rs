@@ -1,7 +1,7 @@
 //! `man`: the manual pages, one a command, from the same words as `--help`.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::DirBuilder,
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use clap_mangen::Man;
 
 use crate::{
     cli::Cli,
-    config::plain,
+    config::{plain, write_public},
     exit::{Failure, Outcome},
     output,
 };
@@ -40,7 +40,7 @@ fn write(command: &clap::Command, folder: &Path, pages: &mut Vec<PathBuf>) -> Ou
     let man = Man::new(shown);
     let path = folder.join(man.get_filename());
     let page = page(&man, command, is_root).map_err(|error| cannot(&path, &error))?;
-    fs::write(&path, page).map_err(|error| cannot(&path, &error))?;
+    write_public(&path, &page).map_err(|error| cannot(&path, &error))?;
     pages.push(path);
     command.get_subcommands().try_for_each(|inner| write(inner, folder, pages))
 }

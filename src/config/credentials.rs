@@ -38,13 +38,33 @@ pub(crate) fn hub(global: &Global, places: &Places) -> Result<Hub, Failure> {
     for warning in &written.warnings {
         log::warn!("{}: {warning}", places.credentials.display());
     }
-    found(global, places, written)
+    let found = found(global, places, written)?;
+    if let Some(warning) = found.stray() {
+        log::warn!("{}: {warning}", places.credentials.display());
+    }
+    Ok(found)
+}
+
+impl Hub {
+    /// What is doubtful of a token that goes to another hub than the one that the file has it for.
+    fn stray(&self) -> Option<String> {
+        let own = self.file.as_ref()?.hub_url.as_deref()?;
+        let is_own = url::http(own).is_ok_and(|own| own == self.url);
+        (!is_own).then(|| {
+            format!("its token is for {own} and goes to {}: give one of that hub's in MCPD_TOKEN", self.url)
+        })
+    }
 }
 
 /// As `hub`, with what is doubtful in the file for whoever wants to show it.
 pub(crate) fn inspect_hub(global: &Global, places: &Places) -> (Vec<String>, Result<Hub, Failure>) {
     match read(places) {
-        Ok(mut written) => (std::mem::take(&mut written.warnings), found(global, places, written)),
+        Ok(mut written) => {
+            let mut warnings = std::mem::take(&mut written.warnings);
+            let found = found(global, places, written);
+            warnings.extend(found.as_ref().ok().and_then(Hub::stray));
+            (warnings, found)
+        }
         Err(failure) => (Vec::new(), Err(failure)),
     }
 }
@@ -163,6 +183,26 @@ mod tests {
         for text in ["", "\n", "  ", "\u{feff}abc", "a b", "a\nb", "a\u{0}b", "tökén"] {
             assert!(checked_token(text).is_none(), "{text:?}");
         }
+    }
+
+    /// A token that goes to another hub than the one that it was given for is told of.
+    #[test]
+    fn a_token_that_goes_to_another_hub_than_its_own_is_told_of() {
+        let stray = |own: Option<&str>, url: &str| {
+            let path = std::path::PathBuf::from("/credentials");
+            let file = Some(CredentialsFile { path, hub_url: own.map(str::to_owned) });
+            let token = Secret::new("canary".to_owned());
+            Hub { url: url.to_owned(), token, file, allow_insecure: false }.stray()
+        };
+        let warning = stray(Some("https://hub"), "https://other").unwrap();
+        assert!(warning.contains("is for https://hub and goes to https://other"), "{warning}");
+        assert!(!warning.contains("canary"));
+        for (own, url) in [(Some("https://hub/"), "https://hub"), (None, "https://hub")] {
+            assert_eq!(stray(own, url), None);
+        }
+        let token = Secret::new("canary".to_owned());
+        let given = Hub { url: "https://other".to_owned(), token, file: None, allow_insecure: false };
+        assert_eq!(given.stray(), None, "it was given with the address");
     }
 
     /// A11: a credentials file that others can read is found out, whichever others.

@@ -1,11 +1,14 @@
 //! Reads the files of a person: JSON, of a sane size, and with a look at who else can read or write them.
 
 use std::{
+    fs::{File, OpenOptions, Permissions},
     io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
-use own_files::{Doubt, OwnFile, Place};
+use nix::fcntl::OFlag;
+use own_files::{Doubt, OwnFile, Place, plain};
 use serde_json::Value;
 
 use crate::exit::{Failure, Outcome};
@@ -79,6 +82,37 @@ fn write_to(path: &Path, value: &Value, counts: impl Fn(&Place) -> bool) -> Outc
     Ok(())
 }
 
+/// Opens a file to be written, made with `mode` where there is none: not through a link that others could have made.
+pub(crate) fn open_to_write(path: &Path, mode: u32) -> io::Result<File> {
+    let place = own_files::place(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(mode);
+    if !place.is_linked {
+        // It may have become a link meanwhile.
+        return options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(place.path);
+    }
+    match &place.doubt {
+        Some(doubt) => Err(doubt.into()),
+        None => options.open(path),
+    }
+}
+
+/// Writes a regular file that anybody may read and its owner alone may write, whatever the umask: not through a link that
+/// others could have made.
+pub(crate) fn write_public(path: &Path, text: &[u8]) -> io::Result<()> {
+    let place = own_files::place(path)?;
+    if let Some(doubt) = place.doubt.as_ref().filter(|_| place.is_linked) {
+        return Err(doubt.into());
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).mode(0o644);
+    let mut file = own_files::open_to_write(path, &mut options, place.is_linked)?;
+    let mode = file.metadata()?.permissions().mode();
+    file.set_permissions(Permissions::from_mode(mode & 0o755))?;
+    file.set_len(0)?;
+    file.write_all(text)
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -90,13 +124,52 @@ fn reason(error: &serde_json::Error) -> String {
     format!("not valid JSON: {text}")
 }
 
-/// The operating system's words without Rust's "(os error 13)".
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
-}
-
 /// The mode in the form that `chmod` takes.
 pub(super) fn mode(file: &OwnFile) -> String {
     format!("{:04o}", file.mode())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_others_could_have_made() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("own");
+        fs::write(&own, "mine").unwrap();
+        let shared = top.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+        for folder in [top.path(), &shared] {
+            symlink(&own, folder.join("link")).unwrap();
+        }
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"), "this wants root");
+            return eprintln!("skipped: only root can make a link of somebody else's");
+        }
+        std::os::unix::fs::lchown(shared.join("link"), Some(65534), None).unwrap();
+        let refused = open_to_write(&shared.join("link"), 0o600).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+        write_public(&shared.join("link"), b"x").unwrap_err();
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+        write_public(&top.path().join("link"), b"new").unwrap();
+        assert_eq!(fs::read_to_string(&own).unwrap(), "new", "a link of one's own is followed");
+        write_public(&shared.join("file"), b"new").unwrap();
+        open_to_write(Path::new("/dev/null"), 0o600).unwrap();
+        open_to_write(Path::new("/dev/stderr"), 0o600).unwrap();
+    }
+
+    #[test]
+    fn what_anybody_may_read_its_owner_alone_may_write() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join("file");
+        fs::write(&file, "an older and longer one").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        write_public(&file, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    }
 }

@@ -29,8 +29,9 @@ use wire::row::Visibility;
 pub(crate) use credentials::{
     Hub, check_transport, checked_token, hub, inspect_hub, write as write_credentials,
 };
-pub(crate) use files::{plain, write as write_json};
+pub(crate) use files::{open_to_write, write as write_json, write_public};
 pub(crate) use marks::Marks;
+pub(crate) use own_files::plain;
 pub(crate) use places::{Places, variable};
 pub(crate) use report::{Finding, Report};
 pub(crate) use schema::schema;

@@ -108,7 +108,7 @@ const SHAPES: &[Shape] = &[
         least: 20,
         body: |n| {
             let deep = r#"{"a":"#.repeat(100) + "1" + &"}".repeat(100);
-            chat(AGENT, &format!(r#""x":[{}]"#, list(n, |_| deep.clone())))
+            chat(AGENT, &format!(r#""options":[{}]"#, list(n, |_| deep.clone())))
         },
     },
     // The largest of these are just below the longest error that is looked at.
@@ -174,6 +174,12 @@ const SHAPES: &[Shape] = &[
         path: "/v1/completions",
         least: 3000,
         body: |n| format!(r#"{{{AGENT},"prompt":[{}]}}"#, list(n, |i| format!(r#""p{i}""#))),
+    },
+    Shape {
+        name: "many tokens to complete",
+        path: "/v1/completions",
+        least: 3000,
+        body: |n| format!(r#"{{{ECHO},"stream":true,"prompt":[{}]}}"#, list(n, |_| "0".into())),
     },
     Shape {
         name: "many texts to embed",

@@ -146,12 +146,15 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     team.backend.script(|script| script.think = Duration::ZERO);
     assert_eq!(team.chat(false).await.status, 200, "nothing of it is written");
     assert_eq!(team.http.get("/api/v1/llms/local").await.status, 200);
-    let ended = async || (team.http.get(&path).await.json()["status"] == "completed").then_some(());
-    wait_until("the task ends", ended).await;
+    wait_until("it is answered", || async { (team.backend.open() == 0).then_some(()) }).await;
+    let status = team.http.get(&path).await.json()["status"].take();
+    assert!(status == "claimed" || status == "running", "its end is not written, and it is {status}");
 
     set_file_size(team.hub.pid(), "unlimited");
     assert_eq!(team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.status, 201);
-    // What the store owed is written with the next commit: SIGKILL finds it on disk.
+    let ended = async || (team.http.get(&path).await.json()["status"] == "completed").then_some(());
+    wait_until("the task ends", ended).await;
+    // What is shown is written: SIGKILL finds it on disk.
     team.hub.signal(Signal::SIGKILL);
     team.hub.ended().await;
     team.hub = start_hub(&team.home, team.port);

@@ -96,7 +96,8 @@ async fn what_is_installed_can_be_written_by_its_owner_alone_whatever_the_umask(
         assert_eq!(ran.code(), 0, "{ran:?}");
     }
     let unit = home.path().join(".config/systemd/user/virtual-llm.service");
-    let ways = unit.ancestors().chain(man.ancestors());
+    let page = man.join("virtual-llm.1");
+    let ways = unit.ancestors().chain(page.ancestors());
     for path in ways.filter(|path| path.starts_with(home.path()) && *path != home.path()) {
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o022, 0, "{path:?}: {mode:o}");

@@ -75,6 +75,7 @@ async fn each_trouble_with_tls_is_told_by_its_name() {
         let outcome = Outcome { stderr: first, ..outcome };
         sheet.note(what, &home, &args.iter().map(String::as_str).collect::<Vec<_>>(), &outcome, &hidden);
     }
+    home.credentials("https://x", ADMIN);
     let missing = home.path().join("none.pem");
     let missing = missing.to_str().unwrap();
     sheet

@@ -7,13 +7,19 @@
 #![allow(clippy::cast_precision_loss, reason = "numbers for people")]
 #![allow(clippy::print_stdout, reason = "a test that fails shows all numbers")]
 
-use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::time::Duration;
+use std::{fs, thread};
 
-use backend::events_of;
-use backend::translate::{messages, responses};
-
-use wire::openai::completion_as_chunk;
+use backend::http::Client;
+use backend::translate::{ChatRequest, Context, Invalid, messages, responses};
+use backend::{
+    AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret, events_of,
+};
+use futures_util::StreamExt;
+use wire::openai::{completion_as_chunk, error_message};
 use wire::task::{Endpoint, Task};
 
 /// Bytes of each body.
@@ -76,6 +82,75 @@ fn values() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// A request that asks for a chat's answer.
+const CHAT: &str = r#"{"model":"m","messages":[]}"#;
+
+/// What a request asks for, as its answer needs it.
+fn asked(to_chat: fn(&[u8]) -> Result<ChatRequest, Invalid>) -> Context {
+    let request = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"}],"input":"a"}"#;
+    to_chat(request.as_bytes()).unwrap().context("id", 0)
+}
+
+/// An answer over HTTP, in one piece or as the one event of a stream.
+struct Said {
+    head: &'static str,
+    body: String,
+    tail: &'static str,
+    streaming: bool,
+}
+
+fn whole(body: String) -> Said {
+    Said { head: "application/json\r\nconnection: close\r\n\r\n", body, tail: "", streaming: false }
+}
+
+fn event(body: String) -> Said {
+    let head = "text/event-stream\r\nconnection: close\r\n\r\ndata: ";
+    Said { head, body, tail: "\n\ndata: [DONE]\n\n", streaming: true }
+}
+
+/// What a backend of `kind` makes of an answer, to its end.
+fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Secret::new(format!("http://{}/v1", listener.local_addr().unwrap()));
+    let (streaming, length) = (said.streaming, request.len());
+    let server = thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(&socket);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+        }
+        io::copy(&mut reader.take(length as u64), &mut io::sink()).unwrap();
+        for part in ["HTTP/1.1 200 OK\r\ncontent-type: ", said.head, &said.body, said.tail] {
+            // Who has enough of it leaves.
+            if (&socket).write_all(part.as_bytes()).is_err() {
+                break;
+            }
+        }
+    });
+    actix_rt::System::new().block_on(async {
+        let backend = kind(&HttpBackend { url, api_key: Some(Secret::new("sk-proj-Ab12cd34ef56")) });
+        let (body, user, headers) = (request.into(), String::new(), Vec::new());
+        let reply = backend.infer(BackendRequest { endpoint, streaming, body, user, headers }).await;
+        if let Ok(Reply::Stream(mut events)) = reply {
+            while events.next().await.is_some() {}
+        }
+    });
+    server.join().unwrap();
+}
+
+/// A way to call a server.
+type Kind = fn(&HttpBackend) -> Box<dyn Backend>;
+
+fn openai(http: &HttpBackend) -> Box<dyn Backend> {
+    Box::new(OpenAiBackend::new(Client::new(None), http, Duration::from_mins(1), None))
+}
+
+fn anthropic(http: &HttpBackend) -> Box<dyn Backend> {
+    Box::new(AnthropicBackend::new(Client::new(None), http, Duration::from_mins(1), None))
+}
+
 /// A way to read a body, and where in it a value may be.
 type Reader = (&'static str, &'static [&'static str], fn(String));
 
@@ -87,6 +162,37 @@ const READERS: &[Reader] = &[
     ("a completion as a chunk", &["x", "choices"], |body| drop(completion_as_chunk(&body))),
     ("a response by chat", &["x", "input", "tools"], |body| drop(responses::to_chat(body.as_bytes()))),
     ("a message by chat", &["x", "messages", "tools"], |body| drop(messages::to_chat(body.as_bytes()))),
+    ("a chat answer as a message", &["x", "choices"], |body| {
+        drop(messages::from_chat(&body, &asked(messages::to_chat)));
+    }),
+    ("a chat answer as a response", &["x", "choices"], |body| {
+        drop(responses::from_chat(&body, &asked(responses::to_chat)));
+    }),
+    ("a chunk as a message", &["x", "choices"], |body| {
+        drop(messages::Events::new(asked(messages::to_chat)).take(&body));
+    }),
+    ("a chunk as a response", &["x", "choices"], |body| {
+        drop(responses::Events::new(asked(responses::to_chat)).take(&body));
+    }),
+    ("the words of an error", &["x", "error", "detail"], |body| drop(error_message(&body))),
+    ("what is asked for", &["x", "prompt"], |body| {
+        answer(openai, Endpoint::Completions, body, event("{}".to_owned()));
+    }),
+    ("an answer", &["x", "choices", "error"], |body| {
+        answer(openai, Endpoint::Completions, "{}".to_owned(), whole(body));
+    }),
+    ("an event", &["x", "choices", "error"], |body| {
+        answer(openai, Endpoint::ChatCompletions, "{}".to_owned(), event(body));
+    }),
+    ("a failed response", &["x", "error", "response"], |body| {
+        answer(openai, Endpoint::Responses, "{}".to_owned(), event(body));
+    }),
+    ("a message as a chat answer", &["x", "content", "usage"], |body| {
+        answer(anthropic, Endpoint::ChatCompletions, CHAT.to_owned(), whole(body));
+    }),
+    ("an event of a message", &["x", "message", "usage"], |body| {
+        answer(anthropic, Endpoint::ChatCompletions, CHAT.to_owned(), event(body));
+    }),
     ("a task", &["x", "headers", "request"], |body| drop(Task::parse(&body))),
 ];
 

@@ -96,6 +96,7 @@ async fn ask(
         endpoint: Endpoint::parse(Some(dialect.path())).unwrap(),
         streaming: true,
         body: body.to_string().into(),
+        user: String::new(),
         headers: Vec::new(),
     };
     let mut last = match dialect {

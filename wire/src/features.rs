@@ -138,7 +138,6 @@ mod tests {
         assert_eq!(Features::parse(&Features::ALL.header_value()), Features::ALL);
     }
 
-    /// F89: only what both sides name is on.
     #[test]
     fn a_stream_id_that_is_longer_than_any_id_counts_as_none() {
         for (length, is_kept) in [(0, true), (256, true), (257, false), (1 << 20, false)] {
@@ -149,6 +148,7 @@ mod tests {
         }
     }
 
+    /// F89: only what both sides name is on.
     #[test]
     fn an_unknown_feature_is_ignored_and_a_classic_hello_negotiates_nothing() {
         assert_eq!(

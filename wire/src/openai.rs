@@ -1,7 +1,6 @@
 //! The few parts of OpenAI's shapes that hub and registrar look into. All else passes through.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::json::{JsonError, Object, each_element, member, quote, unquote};
 
@@ -139,7 +138,8 @@ fn words_of(object: &Object<'_>, depth: usize) -> Option<String> {
     WORDS.iter().find_map(|key| words(object.get(key)?, depth + 1))
 }
 
-/// The words in a member's value.
+/// The words in a member's value. Of a list those of its first items, up to [`MAX_WORDLESS`] characters and the item that
+/// goes beyond them; nothing is kept of the others, however many.
 fn words(value: &str, depth: usize) -> Option<String> {
     /// Deepest level that is looked at: `errors`, its items, their `error`, its `message`.
     const MAX_LEVEL: usize = 4;
@@ -153,18 +153,37 @@ fn words(value: &str, depth: usize) -> Option<String> {
             let object = Object::parse(value).ok()?;
             let said = words_of(&object, depth)?;
             // FastAPI's way to say which key is wrong.
-            let place: Option<Vec<&RawValue>> =
-                object.get("loc").and_then(|loc| serde_json::from_str(loc).ok());
-            let place: Vec<_> = place.iter().flatten().map(|part| part.get().trim_matches('"')).collect();
-            Some(if place.is_empty() { said } else { format!("{}: {said}", place.join(".")) })
+            let place = object.get("loc").map(|loc| {
+                joined(loc, ".", |part| {
+                    Some(part.trim_matches('"').to_owned()).filter(|part| !part.is_empty())
+                })
+            });
+            Some(match place.flatten() {
+                Some(place) => format!("{place}: {said}"),
+                None => said,
+            })
         }
-        b'[' => {
-            let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;
-            let said: Vec<_> = items.iter().filter_map(|item| words(item.get(), depth + 1)).collect();
-            (!said.is_empty()).then(|| said.join("; "))
-        }
+        b'[' => joined(value, "; ", |item| words(item, depth + 1)),
         _ => None,
     }
+}
+
+/// What `said` has of the items of the JSON list `list`, up to the one with which it is long enough; `None` where it has
+/// nothing of any.
+fn joined(list: &str, between: &str, mut said: impl FnMut(&str) -> Option<String>) -> Option<String> {
+    let mut all = String::new();
+    let add = |item: &str| {
+        if all.len() < MAX_WORDLESS
+            && let Some(text) = said(item)
+        {
+            if !all.is_empty() {
+                all.push_str(between);
+            }
+            all.push_str(&text);
+        }
+    };
+    each_element(list, add).ok()?;
+    Some(all).filter(|all| !all.is_empty())
 }
 
 /// An error in OpenAI's shape.
@@ -270,5 +289,18 @@ mod tests {
         assert_eq!(error_message(r#"{ "code": 7 }"#).as_deref(), Some(r#"{"code":7}"#));
         assert_eq!(error_message(&format!(r#"{{"x":"{}"}}"#, "é".repeat(900))).unwrap().chars().count(), 500);
         assert_eq!(error_message("<html>"), None);
+    }
+
+    /// A23: an error may be as long as a body.
+    #[test]
+    fn of_a_list_of_words_the_first_are_told_and_no_item_is_cut() {
+        let many = format!(r#"{{"detail":[{}"end"]}}"#, r#""one of many","#.repeat(1000));
+        let told = error_message(&many).unwrap();
+        assert!(told.starts_with("one of many; one of many; "), "{told}");
+        assert!((500..520).contains(&told.len()) && told.ends_with("one of many"), "{told}");
+        let long = format!(r#"{{"detail":[0,null,"{0}","{0}"]}}"#, "x".repeat(900));
+        assert_eq!(error_message(&long).unwrap().len(), 900);
+        let place = format!(r#"{{"detail":[{{"loc":[{}"z"],"msg":"m"}}]}}"#, r#""a","#.repeat(1000));
+        assert_eq!(error_message(&place).unwrap().len(), 501 + ": m".len());
     }
 }

@@ -133,8 +133,9 @@ impl HubError {
 /// Longest quote of a hub's refusal: enough for a sentence and a few names, short enough for a log line.
 const MAX_MESSAGE: usize = 2 << 10;
 
-/// What a hub says in the body of a refusal: the text of `error`, `error.message` or `message`, else the body.
-pub(super) fn message(body: &[u8]) -> String {
+/// What a hub says in the body of a refusal: the text of `error`, `error.message` or `message`, else the body. `redact` is
+/// asked before it is cut short: half a token is found by nobody.
+pub(super) fn message(body: &[u8], redact: impl FnOnce(String) -> String) -> String {
     #[derive(Deserialize)]
     struct Body {
         error: Option<serde_json::Value>,
@@ -151,7 +152,7 @@ pub(super) fn message(body: &[u8]) -> String {
         }
         _ => body.message,
     });
-    short(said.as_deref().unwrap_or(&text))
+    short(&redact(said.unwrap_or_else(|| text.into_owned())))
 }
 
 /// Whether a refusal has a reason of its own: servers that redirect send a page, or nothing.

@@ -133,7 +133,8 @@ impl HubClient {
 
     /// Logs what the hub has to say about a call that it took: once, however often we register.
     fn pass_on(&self, answer: &RegisterAnswer) {
-        let warnings: Vec<_> = answer.warnings().map(error::short).collect();
+        let redact = |said: &str| error::short(&self.inner.token.redact(said.to_owned()));
+        let warnings: Vec<_> = answer.warnings().map(redact).collect();
         let mut told = self.inner.told.borrow_mut();
         if warnings.is_empty() {
             told.clear();
@@ -248,7 +249,8 @@ impl HubClient {
     }
 
     fn refused(&self, call: &'static str, answer: &Answer) -> HubError {
-        let reason = error::message(&answer.body);
+        let redact = |said| self.inner.token.redact(said);
+        let reason = error::message(&answer.body, redact);
         let said = match &answer.redirects_to {
             Some(place) if error::says_something(&answer.body) => {
                 format!("{reason}; it redirects to {place}; is that the hub's address?")
@@ -256,9 +258,8 @@ impl HubClient {
             Some(place) => format!("it redirects to {place}; is that the hub's address?"),
             None => reason,
         };
-        let message = self.inner.token.redact(said);
         let (status, retry_after) = (answer.status.as_u16(), answer.retry_after);
-        HubError::Status { call, status, message, retry_after }
+        HubError::Status { call, status, message: redact(said), retry_after }
     }
 }
 

@@ -105,16 +105,19 @@ async fn a_refusal_carries_status_and_what_the_hub_said_and_never_the_token() {
             said("no"),
             said("n\no\u{1b}[31m token-of-the-test"),
             said(""),
+            // Cut in the middle of the token.
+            said(&format!("{}token-of-the-test", "x".repeat(2040))),
         ],
     );
     let client = client(&hub);
     let mut texts = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         texts.push(client.heartbeat(beat()).await.unwrap_err().to_string());
     }
     assert!(texts[..4].iter().all(|text| text == "provider-heartbeat HTTP 418: no"), "{texts:?}");
     assert_eq!(texts[4], "provider-heartbeat HTTP 418: n o [31m ***");
     assert_eq!(texts[5], "provider-heartbeat HTTP 418");
+    assert!(texts[6].ends_with("xx***") && !texts[6].contains("token-"), "{}", texts[6]);
 }
 
 /// F18, F22: a token that was rotated costs no session.

@@ -100,7 +100,9 @@ fn read(file: &CredentialsFile) -> Read {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Read::Doubted(error),
         Err(_) => return Read::Nothing,
     };
-    let Ok(File { token, hub_url }) = serde_json::from_str(&text) else { return Read::Nothing };
+    // Editors on Windows put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let Ok(File { token, hub_url }) = serde_json::from_str(text) else { return Read::Nothing };
     if !is_token(token.reveal()) {
         return Read::Nothing;
     }
@@ -111,4 +113,19 @@ fn read(file: &CredentialsFile) -> Read {
 /// What can stand in a header line, and is long enough that redacting it leaves other text alone.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_behind_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CredentialsFile { path: folder.path().join("credentials"), hub_url: None };
+        for mark in ["", "\u{feff}"] {
+            std::fs::write(&file.path, format!(r#"{mark}{{"token":"a-token"}}"#)).unwrap();
+            assert!(matches!(read(&file), Read::Token(token) if token.reveal() == "a-token"), "{mark:?}");
+        }
+    }
 }

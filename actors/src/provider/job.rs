@@ -17,7 +17,7 @@ use wire::{Feature, Features, openai, texts};
 use super::deliver;
 use super::generation::{Answer, Generation};
 use super::health::Standing;
-use crate::backend::{Backend, BackendError, BackendRequest, events_of};
+use crate::backend::{Backend, BackendError, BackendRequest, told_in_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
@@ -144,7 +144,7 @@ impl Job {
         outcome.reached = Some(true);
         match answer {
             Answer::Whole { status, body } if self.task.streaming && status < 400 => {
-                self.as_stream(id, endpoint, &body).await
+                self.as_stream(id, endpoint, body).await
             }
             Answer::Whole { status, body } => Ending::Result(self.whole(status, &body)),
             Answer::Pieces => {
@@ -210,7 +210,9 @@ impl Job {
             openai::unstreamed_request(body, model)
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
-        Ok(BackendRequest { endpoint, streaming, body: body.into(), headers: self.task.headers.clone() })
+        // A task names nobody.
+        let (body, user) = (body.into(), String::new());
+        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone() })
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.
@@ -277,8 +279,12 @@ impl Job {
     }
 
     /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
-    async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: &str) -> Ending {
-        let mut pieces = match events_of(endpoint, body) {
+    async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: String) -> Ending {
+        let pieces = match told_in_events("", endpoint, body).await {
+            Ok(pieces) => pieces,
+            Err(error) => return Ending::Result(self.failed(error)),
+        };
+        let mut pieces = match pieces {
             Ok(pieces) => pieces.into_iter().map(Ok),
             Err(error) => {
                 return Ending::Result(TaskResult::error(format!("the backend's answer is {error}")));

@@ -27,7 +27,8 @@ impl Infer {
     /// Bytes that it takes while it waits.
     pub(crate) fn size(&self) -> usize {
         let headers: usize = self.task.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.task.request.get().len() + headers
+        let endpoint = self.task.endpoint.as_ref().map_or(0, String::len);
+        self.task.request.get().len() + headers + endpoint
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use own_files::{Doubt, OwnFile};
+use nix::fcntl::{Flock, FlockArg};
+use own_files::{Doubt, OwnFile, open_to_write, plain};
 use tempfile::NamedTempFile;
 use wire::SessionId;
 
@@ -38,8 +38,7 @@ impl SessionLock {
         let opened = make_folder(&path).and_then(|()| {
             let mut options = OpenOptions::new();
             // A link or a FIFO in its place is not ours to follow or to wait for.
-            let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-            options.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags).open(&path)
+            open_to_write(&path, options.create(true).truncate(false).mode(0o600), false)
         });
         let judged = opened.and_then(|file| match own_files::doubt_of(&file, &path)? {
             Some(doubt) => Err(io::Error::from(&doubt)),
@@ -48,7 +47,7 @@ impl SessionLock {
         let file = match judged {
             Ok(file) => file,
             Err(error) => {
-                log::warn!("cannot lock {}: {error}; a second registrar would go unnoticed", path.display());
+                unlocked(&path, &error);
                 return Ok(None);
             }
         };
@@ -56,11 +55,16 @@ impl SessionLock {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, Errno::EWOULDBLOCK)) => Err(Locked { file: path }),
             Err((_, error)) => {
-                log::warn!("cannot lock {}: {error}; a second registrar would go unnoticed", path.display());
+                unlocked(&path, &error.into());
                 Ok(None)
             }
         }
     }
+}
+
+fn unlocked(path: &Path, why: &io::Error) {
+    let why = plain(why);
+    log::warn!("cannot lock {}: {why}; a second registrar would go unnoticed", path.display());
 }
 
 /// The id in `path`: one line of 1 to 256 visible ASCII characters in a regular file of at most 4 KiB. Anything else
@@ -78,7 +82,11 @@ pub fn load(path: &Path) -> Option<SessionId> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            log::warn!("cannot read {}: {error}; the hub will give a new session id", path.display());
+            log::warn!(
+                "cannot read {}: {}; the hub will give a new session id",
+                path.display(),
+                plain(&error)
+            );
             None
         }
     }
@@ -102,7 +110,9 @@ fn tighten(file: &OwnFile, path: &Path) {
     }
     match file.file().set_permissions(Permissions::from_mode(0o600)) {
         Ok(()) => log::warn!("{} had mode {mode:03o}: it is 600 now", path.display()),
-        Err(error) => log::warn!("{} has mode {mode:03o} and should have 600: {error}", path.display()),
+        Err(error) => {
+            log::warn!("{} has mode {mode:03o} and should have 600: {}", path.display(), plain(&error));
+        }
     }
 }
 

@@ -187,7 +187,7 @@ async fn save(path: PathBuf, id: SessionId) {
     let saved = actix_rt::task::spawn_blocking(move || file::save(&path, &id)).await;
     let error = match saved {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => own_files::plain(&error),
         Err(_) => "the writer crashed".to_owned(),
     };
     log::warn!("cannot write {name}: {error}; after a restart the hub sees a new publisher");

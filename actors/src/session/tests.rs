@@ -344,6 +344,18 @@ fn a_lock_of_others_is_none() {
     drop(held);
 }
 
+/// A pipe in the place of the lock is none either, and is told of in words.
+#[test]
+fn a_pipe_in_the_place_of_the_lock_is_told_of_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("provider-session.lock");
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    test_log::listen();
+    assert!(matches!(file::SessionLock::take(&folder.path().join("provider-session")), Ok(None)));
+    let told = test_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
+    assert_eq!(told.len(), 1);
+}
+
 /// F57: a second registrar on one session file is refused by the lock.
 #[test]
 fn a_second_registrar_is_refused_with_the_name_of_the_lock_until_the_first_has_ended() {

@@ -86,6 +86,7 @@ mod tests {
                 now += Duration::from_millis(step);
                 let first = pace.first(now, false, false);
                 prop_assert!(first.look);
+                prop_assert!(first.after <= now + MOST, "nobody waits for longer");
                 prop_assert_eq!(pace.first(now, true, false).after, now);
                 if first.after > now {
                     continue;
@@ -104,6 +105,17 @@ mod tests {
                 prop_assert!(bad[bad.len() - 1].0 - bad[0].0 >= least, "{:?}", bad.len());
             }
         }
+    }
+
+    /// Who changed what failed need not wait until it may run again.
+    #[test]
+    fn what_failed_may_run_at_once_with_other_settings() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.ended(Kind::Wake, Some(&"no".to_owned()), now);
+        assert!(pace.first(now, false, false).failed.is_some());
+        pace.forgive();
+        let first = pace.first(now, false, false);
+        assert_eq!((first.after, first.failed), (now, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One run of a recipe, polling included.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,22 +76,33 @@ async fn before(
     config.wake.as_ref()?;
     let start = Instant::now();
     let is_up = async || first.look && backend::make(config, http).available().await;
-    if is_up().await {
-        return Some(Ok(start.elapsed()));
-    }
-    if let Some(failed) = first.failed {
-        return Some(Err(failed));
-    }
-    if first.after > start {
-        tokio::select! {
-            () = sleep_until(first.after) => (),
-            () = hurry.notified() => (),
-        }
+    let pauses = Cell::new(false);
+    let looked = async {
         if is_up().await {
             return Some(Ok(start.elapsed()));
         }
+        if let Some(failed) = first.failed {
+            return Some(Err(failed));
+        }
+        if first.after > start {
+            pauses.set(true);
+            sleep_until(first.after).await;
+            pauses.set(false);
+            if is_up().await {
+                return Some(Ok(start.elapsed()));
+            }
+        }
+        None
+    };
+    tokio::select! {
+        biased;
+        // Its owner's word ends a pause, and waits for no look that is under way.
+        () = hurry.notified() => {
+            let came_up = pauses.get() && is_up().await;
+            came_up.then(|| Ok(start.elapsed()))
+        }
+        outcome = looked => outcome,
     }
-    None
 }
 
 async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) -> Result<Duration, String> {

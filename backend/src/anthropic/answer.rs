@@ -1,12 +1,15 @@
 //! A message as a chat completion.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use wire::json::{Object, quote};
+use wire::json::{Object, each_element, quote};
 use wire::openai::{error_body, error_message};
+
+use crate::translate::MAX_PARTS;
 
 /// A message, whole or at the start of a stream.
 ///
@@ -20,7 +23,7 @@ pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     pub(super) model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    content: Option<Vec<Block<'a>>>,
+    content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     stop_reason: Option<Cow<'a, str>>,
     #[serde(default)]
@@ -96,41 +99,76 @@ impl Usage {
     }
 }
 
-/// The completion that says what `message` says; `None` if it is none.
+/// The completion that says what `message` says; `None` if it is none, or has more calls than are translated of any answer.
 pub(super) fn completion(message: &str, created: i64) -> Option<String> {
     let message: Message<'_> = serde_json::from_str(message).ok()?;
     if message.content.is_none() && message.kind.as_deref() != Some("message") {
         return None;
     }
-    let (mut text, mut thoughts, mut calls) = (String::new(), String::new(), Vec::new());
-    for block in message.content.iter().flatten() {
-        match block.kind.as_deref().unwrap_or_default() {
-            "text" => text.push_str(block.text.as_deref().unwrap_or_default()),
-            "thinking" => thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),
-            "tool_use" => {
-                let arguments = block.input.map_or("{}", RawValue::get);
-                let function = json!({ "name": block.name, "arguments": arguments });
-                calls.push(json!({ "id": block.id, "type": "function", "function": function }));
-            }
-            _ => (),
-        }
+    let mut said = Said::default();
+    if let Some(content) = message.content.map(RawValue::get) {
+        let mut done = Some(content).filter(|content| content.starts_with('[')).map(|_| ());
+        each_element(content, |block| done = done.and_then(|()| said.add(block))).ok()?;
+        done?;
     }
-    let said = if text.is_empty() && !calls.is_empty() { Value::Null } else { Value::String(text) };
-    let mut answer = json!({ "role": "assistant", "content": said });
+    let Said { text, thoughts, calls, .. } = said;
+    let content = if text.is_empty() && !calls.is_empty() { "null".to_owned() } else { quote(&text) };
+    let mut answer = format!(r#"{{"role":"assistant","content":{content}"#);
     if !calls.is_empty() {
-        answer["tool_calls"] = Value::Array(calls);
+        let _ = write!(answer, r#","tool_calls":[{calls}]"#);
     }
     if !thoughts.is_empty() {
-        answer["reasoning_content"] = Value::String(thoughts);
+        let _ = write!(answer, r#","reasoning_content":{}"#, quote(&thoughts));
     }
+    answer.push('}');
     let finish = finish_reason(message.stop_reason.as_deref().unwrap_or_default());
-    let choice = json!({ "index": 0, "message": answer, "logprobs": null, "finish_reason": finish });
+    let choice =
+        format!(r#"{{"index":0,"message":{answer},"logprobs":null,"finish_reason":{}}}"#, quote(finish));
     let text = |text: &Option<Cow<'_, str>>| quote(text.as_deref().unwrap_or_default());
     let (id, model) = (text(&message.id), text(&message.model));
     let usage = message.usage.unwrap_or_default().to_json();
     Some(format!(
         r#"{{"id":{id},"object":"chat.completion","created":{created},"model":{model},"choices":[{choice}],"usage":{usage}}}"#
     ))
+}
+
+/// What the blocks of a message say, one after the other: none of them is kept.
+#[derive(Default)]
+struct Said {
+    text: String,
+    thoughts: String,
+    /// As JSON, with commas between them.
+    calls: String,
+    count: usize,
+}
+
+impl Said {
+    /// Adds a block; `None` for what is none, and for a call too many.
+    fn add(&mut self, block: &str) -> Option<()> {
+        // An array would pass for an object without members.
+        let block = Some(block).filter(|block| block.starts_with('{'))?;
+        let block: Block<'_> = serde_json::from_str(block).ok()?;
+        match block.kind.as_deref().unwrap_or_default() {
+            "text" => self.text.push_str(block.text.as_deref().unwrap_or_default()),
+            "thinking" => self.thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),
+            "tool_use" => {
+                self.count += 1;
+                if self.count > MAX_PARTS {
+                    return None;
+                }
+                let or_null = |text: &Option<Cow<'_, str>>| text.as_deref().map_or("null".to_owned(), quote);
+                let (id, name) = (or_null(&block.id), or_null(&block.name));
+                let arguments = quote(block.input.map_or("{}", RawValue::get));
+                let comma = if self.calls.is_empty() { "" } else { "," };
+                let _ = write!(
+                    self.calls,
+                    r#"{comma}{{"id":{id},"type":"function","function":{{"name":{name},"arguments":{arguments}}}}}"#
+                );
+            }
+            _ => (),
+        }
+        Some(())
+    }
 }
 
 /// Why it ended, in OpenAI's words.

@@ -72,6 +72,11 @@ impl Chunks {
         }
     }
 
+    /// Bytes of what was said before and may be said by the next chunk.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
     /// The chunks that say what the event says; none for one that says nothing to a caller of chat completions.
     /// `None` for one that cannot be read, and where more is called than is translated of any answer.
     pub(super) fn take(&mut self, event: &str) -> Option<Vec<String>> {

@@ -12,13 +12,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use futures_util::stream::LocalBoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::aside::aside;
+use crate::aside::{LONG, aside};
 use crate::http::Client;
 use crate::openai::{Auth, OpenAiBackend};
+use crate::translate::{Unreadable, is_small};
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Look, Refusal, Reply};
 
 use chunks::Chunks;
@@ -73,8 +75,8 @@ impl Backend for AnthropicBackend {
 }
 
 async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply, BackendError> {
-    let body = request.body.clone();
-    let translated = aside(body.len(), move || request::messages_request(&body)).await?;
+    let (user, body) = (request.user.clone(), request.body.clone());
+    let translated = aside(&user, body.len(), move || request::messages_request(&body)).await?;
     let Translated { body, include_usage } = match translated {
         Ok(translated) => translated,
         Err(Invalid(reason)) => return Ok(refusal(&reason)),
@@ -83,25 +85,53 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
     let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into(), ..request };
     Ok(match http.infer_untranslated(asked).await.map_err(in_openais_words)? {
         Reply::Whole { status, body } => {
-            let body = answer::completion(&body, now()).ok_or_else(not_understood)?;
+            let size = body.len();
+            let completion = move || read(&body, |body| answer::completion(body, now()));
+            let body = aside(&user, size, completion).await??;
             Reply::Whole { status, body }
         }
         Reply::Stream(events) => {
-            let translated = events
-                .scan(Chunks::new(include_usage, now()), |chunks, event| {
-                    let pieces = match event {
-                        Ok(event) => chunks.take(&event).map_or_else(
-                            || vec![Err(not_understood())],
-                            |pieces| pieces.into_iter().map(Ok).collect(),
-                        ),
-                        Err(error) => vec![Err(in_openais_words(error))],
-                    };
-                    std::future::ready(Some(stream::iter(pieces)))
-                })
-                .flatten();
-            Reply::Stream(translated.boxed_local())
+            let told = Telling { user, open: Some(Chunks::new(include_usage, now())), events };
+            Reply::Stream(stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local())
         }
     })
+}
+
+/// A streamed answer that is being translated.
+struct Telling {
+    user: String,
+    /// `None` behind an error.
+    open: Option<Chunks>,
+    events: LocalBoxStream<'static, Result<String, BackendError>>,
+}
+
+impl Telling {
+    /// The chunks that the next event gives. After an error nothing follows.
+    async fn next(mut self) -> Option<(Vec<Result<String, BackendError>>, Self)> {
+        let open = self.open.take()?;
+        let told = match self.events.next().await? {
+            Ok(event) => self.tell(open, event).await,
+            Err(error) => Err(in_openais_words(error)),
+        };
+        Some((told.map_or_else(|error| vec![Err(error)], |told| told.into_iter().map(Ok).collect()), self))
+    }
+
+    async fn tell(&mut self, mut open: Chunks, event: String) -> Result<Vec<String>, BackendError> {
+        let size = if open.kept() > LONG { usize::MAX } else { event.len() };
+        let work = move || read(&event, |event| open.take(event)).map(|told| (open, told));
+        let (open, told) = aside(&self.user, size, work).await??;
+        self.open = Some(open);
+        Ok(told)
+    }
+}
+
+/// What `reader` makes of an answer, or of an event of one, of no more values than a tree is made of.
+fn read<T>(text: &str, reader: impl FnOnce(&str) -> Option<T>) -> Result<T, BackendError> {
+    match is_small(text) {
+        Err(Unreadable::TooManyValues) => Err(BackendError::Failed(Unreadable::TooManyValues.to_string())),
+        Err(_) => Err(not_understood()),
+        Ok(()) => reader(text).ok_or_else(not_understood),
+    }
 }
 
 fn in_openais_words(error: BackendError) -> BackendError {

@@ -343,7 +343,8 @@ async fn asked(
     let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
     let backend = AnthropicBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
     let body = Bytes::from(json!({ "messages": [user("q")], "input": "q", "stream": streaming }).to_string());
-    let reply = backend.infer(BackendRequest { endpoint, streaming, body, headers: Vec::new() }).await;
+    let request = BackendRequest { endpoint, streaming, body, user: String::new(), headers: Vec::new() };
+    let reply = backend.infer(request).await;
     let head = server.heads.borrow().first().cloned().unwrap_or_default();
     (reply, head)
 }
@@ -449,4 +450,63 @@ fn a_request_of_too_many_values_is_refused() {
     let many = request::Invalid("the request is JSON with more than 100000 values".to_owned());
     assert_eq!(of(100_000), Some(many));
     assert_ne!(of(99_000), of(100_000));
+}
+
+/// A23: whatever is large is translated elsewhere, and of too many values not at all.
+#[actix_rt::test]
+async fn a_large_message_is_translated_away_from_the_thread_that_serves() {
+    use crate::aside::needs_a_place;
+
+    let text = "x".repeat(300 << 10);
+    let many = json!(vec![0; 150 << 10]);
+    for is_told in [true, false] {
+        let mut message = message(&json!([{ "type": "text", "text": text }]), "end_turn");
+        let mut events = recorded();
+        events[0]["message"]["id"] = json!(text);
+        if !is_told {
+            message["x"] = many.clone();
+            events[0]["x"] = many.clone();
+        }
+        let whole = asked(json_answer("200 OK", &message), Endpoint::ChatCompletions, false);
+        let whole = needs_a_place("a message", whole).await.0;
+        match whole {
+            Ok(Reply::Whole { body, .. }) => assert!(is_told && body.contains(&text)),
+            Ok(Reply::Stream(_)) => panic!("a stream"),
+            Err(error) => assert_eq!((is_told, error.to_string().as_str()), (false, MANY)),
+        }
+        let streamed =
+            async { collected(asked(stream_of(&events), Endpoint::ChatCompletions, true).await.0).await };
+        let streamed = needs_a_place("an event", streamed).await;
+        match &streamed[0] {
+            Ok(chunk) => assert!(is_told && chunk.contains(&text)),
+            Err(error) => assert_eq!((is_told, error.to_string().as_str(), streamed.len()), (false, MANY, 1)),
+        }
+    }
+}
+
+const MANY: &str = "backend's answer has more than 100000 values";
+
+#[test]
+fn blocks_are_told_one_after_the_other_and_what_is_no_message_is_none() {
+    let of = |body: &str| answer::completion(body, 7);
+    let told = of(
+        r#"{"id":"i","content":[{"type":"tool_use","id":"a","input":{"x": 1}},{"type":"tool_use","name":"f"}]}"#,
+    );
+    assert_eq!(
+        told.unwrap(),
+        r#"{"id":"i","object":"chat.completion","created":7,"model":"","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":null,"arguments":"{\"x\": 1}"}},{"id":null,"type":"function","function":{"name":"f","arguments":"{}"}}]},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#
+    );
+    assert!(of(r#"{"type":"message"}"#).is_some() && of(r#"{"type":"message","content":null}"#).is_some());
+    for none in [
+        r#"{"content":{}}"#,
+        r#"{"content":"x"}"#,
+        r#"{"content":[5]}"#,
+        r#"{"content":[[]]}"#,
+        "{}",
+        r#"{"content":null}"#,
+    ] {
+        assert_eq!(of(none), None, "{none}");
+    }
+    let calls = |n: usize| format!(r#"{{"content":[{}{{}}]}}"#, r#"{"type":"tool_use"},"#.repeat(n));
+    assert!(of(&calls(4096)).is_some() && of(&calls(4097)).is_none());
 }

@@ -8,13 +8,15 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, future, stream};
+use futures_util::stream::LocalBoxStream;
+use futures_util::{StreamExt, future, stream};
 use memchr::memmem;
 use tokio::time::Instant;
+use wire::json::Object;
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::aside::aside;
+use crate::aside::{LONG, aside};
 use crate::translate::responses::Kept;
 use crate::translate::{ChatRequest, Context, Invalid, Unreadable, messages, responses};
 use crate::{BackendError, BackendRequest, Refusal, Reply};
@@ -25,30 +27,43 @@ const KEPT: usize = 8 << 20;
 /// What LM Studio says, with a status of 200, where it has no such endpoint.
 const NO_ENDPOINT: &str = "Unexpected endpoint or method";
 
-/// How long a missing endpoint stays missing: its server may have been exchanged for another, or its refusal have meant
-/// something else.
+/// How long a missing endpoint stays missing: its server may have been exchanged for another.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
+
+/// How long one stays there that was found. Refusals that look as if it were missing have it probed so often.
+const BELIEVED: Duration = Duration::from_mins(1);
+
+/// Longest name of a model that a probe names.
+const LONGEST_MODEL: usize = 1024;
 
 /// What is known of one backend.
 pub(crate) struct ByChat {
-    /// When it was found to have no `/v1/messages`, no `/v1/responses`.
-    lacks: Cell<[Option<Instant>; 2]>,
+    /// When it was found to have `/v1/messages`, `/v1/responses`, and when to have none.
+    found: Cell<[Option<(Has, Instant)>; 2]>,
     kept: RefCell<Kept>,
+}
+
+/// Whether a backend has an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    It,
+    ItNot,
 }
 
 impl ByChat {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { lacks: Cell::default(), kept: RefCell::new(Kept::new(KEPT)) })
+        Rc::new(Self { found: Cell::default(), kept: RefCell::new(Kept::new(KEPT)) })
     }
 
-    /// Forgets what it lacks: a backend that was away may be another version of itself.
+    /// Forgets what it has: a backend that was away may be another version of itself.
     pub(crate) fn forget(&self) {
-        self.lacks.take();
+        self.found.take();
     }
 
-    /// The answer of `ask`, by translation where it has no such endpoint. That is remembered when its chat completions
-    /// answered, since a 404 may speak of the model, and when the request names nothing that a server could miss: else one
-    /// caller's ids would take the endpoint from all. What cannot be translated is asked anyway.
+    /// The answer of `ask`, by translation where it has no such endpoint. What it says of a caller's request may speak of
+    /// anything in that request, and one caller must not take the endpoint from all: a request of our own tells whether it
+    /// is missing. That is remembered when its chat completions answered, since a 404 may speak of the model. What cannot
+    /// be translated is asked anyway.
     pub(crate) async fn infer<F>(
         self: Rc<Self>,
         request: BackendRequest,
@@ -63,7 +78,7 @@ impl ByChat {
         }
         let reply = if self.is_lacking(endpoint) {
             match self.to_chat(&request).await? {
-                Ok(chat) => Rc::clone(&self).ask_chat(endpoint, chat, ask).await,
+                Ok(chat) => Rc::clone(&self).ask_chat(endpoint, request.user, chat, ask).await,
                 Err(invalid) => match ask(request).await {
                     Err(error) if says_no_endpoint(&error) => Ok(refusal(endpoint, &invalid)),
                     reply => reply,
@@ -71,15 +86,17 @@ impl ByChat {
             }
         } else {
             match ask(request.clone()).await {
-                Err(error) if says_no_endpoint(&error) => {
-                    let may_learn = !names_what_is_stored(&request);
-                    let reply = Rc::clone(&self).translate(request, ask).await;
-                    if may_learn && matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_)))
-                    {
-                        self.note_lacking(endpoint);
+                Err(error) if says_no_endpoint(&error) => match self.has(endpoint, &request, &ask).await {
+                    Ok(false) => {
+                        let reply = Rc::clone(&self).translate(request, ask).await;
+                        if matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_))) {
+                            self.note(endpoint, Has::ItNot);
+                        }
+                        reply
                     }
-                    reply
-                }
+                    Ok(true) => Err(error),
+                    Err(away) => Err(away),
+                },
                 reply => reply,
             }
         };
@@ -87,6 +104,40 @@ impl ByChat {
             self.forget();
         }
         reply
+    }
+
+    /// Whether the backend has the endpoint at which it refused `request`: asked by a request in which nothing is a
+    /// caller's but the model, which is the row's, and which no server that has the endpoint answers by 404, 405 or 501.
+    async fn has<F>(
+        &self,
+        endpoint: Endpoint,
+        request: &BackendRequest,
+        ask: impl Fn(BackendRequest) -> F,
+    ) -> Result<bool, BackendError>
+    where
+        F: Future<Output = Result<Reply, BackendError>>,
+    {
+        if self.found(endpoint, BELIEVED) == Some(Has::It) {
+            return Ok(true);
+        }
+        let body = request.body.clone();
+        let body = aside(&request.user, body.len(), move || probe(endpoint, &body)).await?;
+        let probe = BackendRequest {
+            endpoint,
+            streaming: false,
+            body: body.into(),
+            headers: Vec::new(),
+            user: request.user.clone(),
+        };
+        let has = match ask(probe).await {
+            Err(BackendError::Unavailable) => return Err(BackendError::Unavailable),
+            Err(error) => !says_no_endpoint(&error),
+            Ok(_) => true,
+        };
+        if has {
+            self.note(endpoint, Has::It);
+        }
+        Ok(has)
     }
 
     /// The answer by translation to chat completions, which `ask` answers.
@@ -99,7 +150,7 @@ impl ByChat {
         F: Future<Output = Result<Reply, BackendError>>,
     {
         match self.to_chat(&request).await? {
-            Ok(chat) => self.ask_chat(request.endpoint, chat, ask).await,
+            Ok(chat) => self.ask_chat(request.endpoint, request.user, chat, ask).await,
             Err(invalid) => Ok(refusal(request.endpoint, &invalid)),
         }
     }
@@ -107,18 +158,20 @@ impl ByChat {
     /// The request for chat completions that asks what `request` asks.
     async fn to_chat(&self, request: &BackendRequest) -> Result<Result<ChatRequest, Invalid>, BackendError> {
         let body = request.body.clone();
+        let user = &request.user;
         if request.endpoint == Endpoint::Messages {
-            return aside(body.len(), move || messages::to_chat(&body)).await;
+            return aside(user, body.len(), move || messages::to_chat(&body)).await;
         }
         let refers = memmem::find(&body, b"item_reference").is_some();
         let kept = if refers { self.kept.borrow().clone() } else { Kept::new(0) };
-        aside(body.len(), move || responses::to_chat_with(&body, &kept)).await
+        aside(user, body.len(), move || responses::to_chat_with(&body, &kept)).await
     }
 
     async fn ask_chat<F>(
         self: Rc<Self>,
         endpoint: Endpoint,
-        chat: ChatRequest,
+        user: String,
+        mut chat: ChatRequest,
         ask: impl Fn(BackendRequest) -> F,
     ) -> Result<Reply, BackendError>
     where
@@ -131,7 +184,8 @@ impl ByChat {
         let asked = BackendRequest {
             endpoint: Endpoint::ChatCompletions,
             streaming: chat.streaming,
-            body: chat.body.clone().into(),
+            body: std::mem::take(&mut chat.body).into(),
+            user: user.clone(),
             // Those that came are of the other API.
             headers: Vec::new(),
         };
@@ -142,70 +196,106 @@ impl ByChat {
             }
             Reply::Whole { body, .. } if chat.streaming => {
                 let whole = stream::once(future::ready(Ok(body))).boxed_local();
-                Reply::Stream(self.events(endpoint, chat, context, whole).boxed_local())
+                Reply::Stream(self.events(endpoint, user, &chat, context, whole))
             }
             Reply::Whole { status, body } => {
-                let translated = aside(body.len(), move || match endpoint {
-                    Endpoint::Messages => messages::from_chat(&body, &context),
-                    _ => responses::from_chat(&body, &context),
+                let keeps = keeps(endpoint, &chat);
+                let translated = aside(&user, body.len(), move || {
+                    let told = match endpoint {
+                        Endpoint::Messages => messages::from_chat(&body, &context),
+                        _ => responses::from_chat(&body, &context),
+                    }?;
+                    let kept = if keeps { responses::items(&told) } else { Vec::new() };
+                    Ok((told, kept))
                 });
-                let body = translated.await?.map_err(unreadable)?;
-                self.keep(endpoint, &chat, &body);
+                let (body, kept) = translated.await?.map_err(unreadable)?;
+                self.kept.borrow_mut().add(kept);
                 Reply::Whole { status, body }
             }
-            Reply::Stream(chunks) => {
-                Reply::Stream(self.events(endpoint, chat, context, chunks).boxed_local())
-            }
+            Reply::Stream(chunks) => Reply::Stream(self.events(endpoint, user, &chat, context, chunks)),
         })
     }
 
     fn events(
         self: Rc<Self>,
         endpoint: Endpoint,
-        chat: ChatRequest,
+        user: String,
+        chat: &ChatRequest,
         context: Context,
-        chunks: impl Stream<Item = Result<String, BackendError>>,
-    ) -> impl Stream<Item = Result<String, BackendError>> {
-        // A stream that ends without an error is whole: then the last events follow.
-        let chunks = chunks.map(Some).chain(stream::once(future::ready(None)));
-        let events = chunks.scan(Some(Events::new(endpoint, context)), move |events, chunk| {
-            let told = match (events.as_mut(), chunk) {
-                // After an error nothing follows.
-                (None, _) => return future::ready(None),
-                (Some(open), Some(Ok(chunk))) => open.take(&chunk).map_err(unreadable),
-                (Some(_), Some(Err(error))) => Err(in_words_of(endpoint, error)),
-                (Some(open), None) => Ok(open.end()),
-            };
-            let told: Vec<_> = match told {
-                Ok(told) => told.into_iter().map(Ok).collect(),
-                Err(error) => {
-                    *events = None;
-                    vec![Err(error)]
-                }
-            };
-            for event in told.iter().flatten() {
-                self.keep(endpoint, &chat, event);
-            }
-            future::ready(Some(stream::iter(told)))
-        });
-        events.flatten()
-    }
-
-    fn keep(&self, endpoint: Endpoint, chat: &ChatRequest, told: &str) {
-        if endpoint == Endpoint::Responses {
-            self.kept.borrow_mut().keep(chat, told);
-        }
+        chunks: LocalBoxStream<'static, Result<String, BackendError>>,
+    ) -> LocalBoxStream<'static, Result<String, BackendError>> {
+        let open = Some(Events::new(endpoint, context));
+        let told = Telling { by_chat: self, endpoint, user, keeps: keeps(endpoint, chat), open, chunks };
+        stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local()
     }
 
     fn is_lacking(&self, endpoint: Endpoint) -> bool {
-        self.lacks.get()[place(endpoint)].is_some_and(|found| found.elapsed() < LOOK_AGAIN)
+        self.found(endpoint, LOOK_AGAIN) == Some(Has::ItNot)
     }
 
-    fn note_lacking(&self, endpoint: Endpoint) {
-        let mut lacks = self.lacks.get();
-        lacks[place(endpoint)] = Some(Instant::now());
-        self.lacks.set(lacks);
+    /// What was found not longer ago than this.
+    fn found(&self, endpoint: Endpoint, ago: Duration) -> Option<Has> {
+        self.found.get()[place(endpoint)].filter(|(_, at)| at.elapsed() < ago).map(|(has, _)| has)
     }
+
+    fn note(&self, endpoint: Endpoint, has: Has) {
+        let mut found = self.found.get();
+        found[place(endpoint)] = Some((has, Instant::now()));
+        self.found.set(found);
+    }
+}
+
+/// A streamed answer that is being translated.
+struct Telling {
+    by_chat: Rc<ByChat>,
+    endpoint: Endpoint,
+    user: String,
+    /// Whether later requests may refer to what is told.
+    keeps: bool,
+    /// `None` behind an error, and at the end.
+    open: Option<Events>,
+    chunks: LocalBoxStream<'static, Result<String, BackendError>>,
+}
+
+impl Telling {
+    /// The events that the next chunk gives, or the last ones. After an error nothing follows.
+    async fn next(mut self) -> Option<(Vec<Result<String, BackendError>>, Self)> {
+        let open = self.open.take()?;
+        let told = match self.chunks.next().await {
+            Some(Ok(chunk)) => self.tell(open, Some(chunk)).await,
+            Some(Err(error)) => Err(in_words_of(self.endpoint, error)),
+            // A stream that ends without an error is whole: then the last events follow.
+            None => self.tell(open, None).await,
+        };
+        Some((told.map_or_else(|error| vec![Err(error)], |told| told.into_iter().map(Ok).collect()), self))
+    }
+
+    async fn tell(&mut self, mut open: Events, chunk: Option<String>) -> Result<Vec<String>, BackendError> {
+        let (keeps, is_last) = (self.keeps, chunk.is_none());
+        // The end of a part tells all of it again.
+        let size = if open.size() > LONG { usize::MAX } else { chunk.as_ref().map_or(0, String::len) };
+        let work = move || {
+            let told = match &chunk {
+                Some(chunk) => open.take(chunk)?,
+                None => open.end(),
+            };
+            let kept = if keeps {
+                told.iter().flat_map(|event| responses::items(event)).collect()
+            } else {
+                Vec::new()
+            };
+            Ok((open, told, kept))
+        };
+        let (open, told, kept) = aside(&self.user, size, work).await?.map_err(unreadable)?;
+        self.by_chat.kept.borrow_mut().add(kept);
+        self.open = Some(open).filter(|_| !is_last);
+        Ok(told)
+    }
+}
+
+/// Whether items of the answer to `chat` are kept.
+fn keeps(endpoint: Endpoint, chat: &ChatRequest) -> bool {
+    endpoint == Endpoint::Responses && chat.is_stored()
 }
 
 /// The events of either API.
@@ -226,6 +316,14 @@ impl Events {
         match self {
             Self::Messages(events) => events.take(chunk),
             Self::Responses(events) => events.take(chunk),
+        }
+    }
+
+    /// Bytes of all that was said so far.
+    fn size(&self) -> usize {
+        match self {
+            Self::Messages(events) => events.size(),
+            Self::Responses(events) => events.size(),
         }
     }
 
@@ -250,25 +348,18 @@ fn place(endpoint: Endpoint) -> usize {
     usize::from(endpoint == Endpoint::Responses)
 }
 
-/// Whether `request` may name something that its server keeps, so that a 404 may speak of that: items, answers, prompts,
-/// files, containers. A word where there is no such thing, or an escape that may hide one, costs no more than a question.
-fn names_what_is_stored(request: &BackendRequest) -> bool {
-    const WORDS: [&str; 11] = [
-        r#""id""#,
-        "item_reference",
-        "previous_response_id",
-        r#""conversation""#,
-        r#""prompt""#,
-        "file_id",
-        r#""container"#,
-        "vector_store",
-        "skill_id",
-        "server_label",
-        r"\u00",
-    ];
-    // Every tool call of the Messages API has an id, of which the server keeps nothing.
-    let words = if request.endpoint == Endpoint::Messages { &WORDS[5..] } else { &WORDS[..] };
-    words.iter().any(|word| memmem::find(&request.body, word.as_bytes()).is_some())
+/// A request without what the endpoint needs: refused where there is such, before any work. It names the model of the one
+/// that it stands for, since a server may pass it on to another one by that.
+fn probe(endpoint: Endpoint, request: &[u8]) -> String {
+    let text = std::str::from_utf8(request).ok();
+    let request = text.and_then(|text| Object::parse(text).ok());
+    let model = request.as_ref().and_then(|request| request.get("model"));
+    let model = model.filter(|model| model.starts_with('"') && model.len() <= LONGEST_MODEL);
+    let model = model.map(|model| format!(r#""model":{model},"#)).unwrap_or_default();
+    match endpoint {
+        Endpoint::Messages => format!(r#"{{{model}"max_tokens":1}}"#),
+        _ => format!(r#"{{{model}"max_output_tokens":1,"store":false}}"#),
+    }
 }
 
 fn refusal(endpoint: Endpoint, Invalid(reason): &Invalid) -> Reply {

@@ -3,6 +3,7 @@ use std::future::ready;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::aside::needs_a_place;
 
 const CHAT: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 const MESSAGE: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -14,6 +15,7 @@ fn request(endpoint: Endpoint, body: &str) -> BackendRequest {
         endpoint,
         streaming: body.contains("\"stream\":true"),
         body: body.to_owned().into(),
+        user: String::new(),
         headers,
     }
 }
@@ -63,7 +65,7 @@ fn a_missing_endpoint_is_asked_once_and_each_for_itself() {
     {
         let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
         assert!(whole(reply).1.contains(&format!(":\"{kind}\"")));
-        assert_eq!(asked, [endpoint, Endpoint::ChatCompletions]);
+        assert_eq!(asked, [endpoint, endpoint, Endpoint::ChatCompletions], "the request, and a probe");
         let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
         assert_eq!(whole(reply).0, 200);
         assert_eq!(asked, [Endpoint::ChatCompletions]);
@@ -82,7 +84,7 @@ fn a_model_that_is_not_there_is_no_missing_endpoint() {
             refusal.body,
             r#"{"type":"error","error":{"type":"not_found_error","message":"no model m"}}"#
         );
-        assert_eq!(asked, [Endpoint::Messages, Endpoint::ChatCompletions]);
+        assert_eq!(asked, [Endpoint::Messages, Endpoint::Messages, Endpoint::ChatCompletions]);
     }
 }
 
@@ -104,7 +106,7 @@ fn other_refusals_pass_and_a_backend_that_was_away_is_asked_anew() {
         ask(&by_chat, request(Endpoint::Responses, RESPONSE), |_| Err(BackendError::Unavailable));
     assert_eq!(asked, [Endpoint::ChatCompletions]);
     let (_, asked) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), lm_studio);
-    assert_eq!(asked, [Endpoint::Responses, Endpoint::ChatCompletions]);
+    assert_eq!(asked, [Endpoint::Responses, Endpoint::Responses, Endpoint::ChatCompletions]);
 }
 
 #[test]
@@ -182,32 +184,60 @@ fn an_item_of_a_stream_may_be_referred_to() {
     assert_eq!(whole(reply).0, 400);
 }
 
-/// A stranger's ids do not take an endpoint from all the others.
-#[test]
-fn a_404_to_a_request_that_names_something_stored_says_nothing_of_the_endpoint() {
-    for (endpoint, naming) in [
+/// A stranger's request does not take an endpoint from all the others, whatever it is refused for.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_callers_request_says_nothing_of_the_endpoint() {
+    for (endpoint, bad, status, words) in [
+        (Endpoint::Responses, r#"{"model":"m","input":"a","tool_choice":"required"}"#, 501, "Only 'auto'"),
+        (Endpoint::Responses, r#"{"model":"m","input":[{"id":"rs_0"}]}"#, 404, "no such item"),
+        (Endpoint::Responses, r#"{"model":"m","input":"a","include":["x"]}"#, 405, "not so"),
+        (Endpoint::Messages, r#"{"model":"m","messages":[],"container":"c_0"}"#, 404, "no such container"),
         (
-            Endpoint::Responses,
-            r#"{"input":[{"type":"item_reference","id":"rs_0"},{"role":"user","content":"a"}]}"#,
+            Endpoint::Messages,
+            r#"{"model":"m","messages":[{"content":"Unexpected endpoint or method"}]}"#,
+            0,
+            "",
         ),
-        (
-            Endpoint::Responses,
-            r#"{"input":[{"type":"reasoning","id":"rs_0","summary":[]},{"role":"user","content":"a"}]}"#,
-        ),
-        (
-            Endpoint::Responses,
-            r#"{"input":[{"type":"reasoning","\u0069d":"rs_0"},{"role":"user","content":"a"}]}"#,
-        ),
-        (Endpoint::Messages, r#"{"messages":[{"role":"user","content":"a"}],"container":"c_0"}"#),
     ] {
-        let by_chat = ByChat::new();
-        let (reply, asked) = ask(&by_chat, request(endpoint, naming), chat_alone(404));
-        assert_eq!((whole(reply).0, asked), (200, vec![endpoint, Endpoint::ChatCompletions]), "{naming}");
-        let plain = if endpoint == Endpoint::Messages { MESSAGE } else { RESPONSE };
-        let (_, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
-        assert_eq!(asked, [endpoint, Endpoint::ChatCompletions], "{naming}");
-        let (_, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
-        assert_eq!(asked, [Endpoint::ChatCompletions], "{naming}");
+        let (by_chat, plain) =
+            (ByChat::new(), if endpoint == Endpoint::Messages { MESSAGE } else { RESPONSE });
+        let native = |request: &BackendRequest| {
+            let text = std::str::from_utf8(&request.body).unwrap();
+            match text {
+                _ if text == bad && status == 0 => Err(BackendError::Failed(format!("cannot read {text}"))),
+                _ if text == bad => Err(refused(status, words)),
+                _ if text == plain => Ok(Reply::Whole { status: 200, body: "{}".to_owned() }),
+                // The probe.
+                _ => Err(refused(400, "input is missing")),
+            }
+        };
+        for asks in [vec![endpoint, endpoint], vec![endpoint]] {
+            let (reply, asked) = ask(&by_chat, request(endpoint, bad), native);
+            assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "it is told as it is: {bad}");
+            assert_eq!(asked, asks, "{bad}");
+            let (reply, asked) = ask(&by_chat, request(endpoint, plain), native);
+            assert_eq!((whole(reply), asked), ((200, "{}".to_owned()), vec![endpoint]), "{bad}");
+        }
+        // Its server may be another one by then.
+        tokio::time::advance(BELIEVED).await;
+        let (reply, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+        assert_eq!((whole(reply).0, asked), (200, vec![endpoint, endpoint, Endpoint::ChatCompletions]));
+    }
+}
+
+/// Nothing of a probe is a caller's but the model, by which a server may choose another one that answers.
+#[test]
+fn a_probe_says_nothing_but_the_model() {
+    let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(2000));
+    for (body, model) in [
+        (r#"{"input":"secret","model":"m\"x","tool_choice":"required","store":true}"#, r#""model":"m\"x","#),
+        (r#"{"model":{"a":"secret"}}"#, ""),
+        ("secret", ""),
+        (&long, ""),
+    ] {
+        assert_eq!(probe(Endpoint::Messages, body.as_bytes()), format!(r#"{{{model}"max_tokens":1}}"#));
+        let expected = format!(r#"{{{model}"max_output_tokens":1,"store":false}}"#);
+        assert_eq!(probe(Endpoint::Responses, body.as_bytes()), expected);
     }
 }
 
@@ -231,5 +261,47 @@ async fn a_missing_endpoint_is_looked_for_again_after_a_while() {
         let (_, asked) = ask(&by_chat, request(Endpoint::Messages, MESSAGE), chat_alone(404));
         assert_eq!(asked.contains(&Endpoint::Messages), is_new);
         tokio::time::advance(LOOK_AGAIN * 2 / 3).await;
+    }
+}
+
+/// A23: whatever is large is translated elsewhere, whole and streamed, and of too many values not at all.
+#[tokio::test]
+async fn a_large_answer_is_translated_away_from_the_thread_that_serves() {
+    let text = "x".repeat(300 << 10);
+    let choice =
+        |key: &str| format!(r#"{{"choices":[{{"{key}":{{"content":"{text}"}},"finish_reason":"stop"}}]}}"#);
+    let many =
+        format!(r#"{{"choices":[{{"message":{{}},"delta":{{}}}}],"x":[{}0]}}"#, "0,".repeat(150 << 10));
+    for (endpoint, asked) in [(Endpoint::Messages, MESSAGE), (Endpoint::Responses, RESPONSE)] {
+        for (streamed, in_chunks) in [(false, false), (true, false), (true, true)] {
+            for (answer, is_told) in
+                [(choice(if in_chunks { "delta" } else { "message" }), true), (many.clone(), false)]
+            {
+                let stream = if streamed { r#","stream":true}"# } else { "}" };
+                let asked = asked.strip_suffix('}').unwrap().to_owned() + stream;
+                let told = async {
+                    let reply = ByChat::new().translate(request(endpoint, &asked), |_| {
+                        ready(Ok(if in_chunks {
+                            Reply::Stream(stream::once(ready(Ok(answer.clone()))).boxed_local())
+                        } else {
+                            Reply::Whole { status: 200, body: answer.clone() }
+                        }))
+                    });
+                    match reply.await? {
+                        Reply::Whole { body, .. } => Ok(vec![body]),
+                        Reply::Stream(events) => events.collect::<Vec<_>>().await.into_iter().collect(),
+                    }
+                };
+                let told: Result<Vec<_>, _> =
+                    needs_a_place(&format!("{endpoint:?} {streamed} {in_chunks}"), told).await;
+                match told {
+                    Ok(told) => assert!(is_told && told.concat().contains(&text)),
+                    Err(error) => {
+                        assert!(!is_told, "{error}");
+                        assert_eq!(error.to_string(), "backend's answer has more than 100000 values");
+                    }
+                }
+            }
+        }
     }
 }

@@ -32,6 +32,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// `maxConcurrency`. More are closed.
 const MAX_IDLE: usize = 1024;
 
+/// Servers that spoke unasked that are remembered one by one. Nobody has so many, and a name can be given to any of them.
+const MOST_UNASKED: usize = 1024;
+
 /// Why there is no answer. No text of a library in it: those name host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -66,7 +69,8 @@ struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
-    /// request, and be taken for its answer; so none of their connections is used twice.
+    /// request, and be taken for its answer; so none of their connections is used twice. If they are [`MOST_UNASKED`], no
+    /// connection to anybody is.
     unasked: RefCell<HashSet<Origin>>,
     /// Whether a task closes what is idle for too long.
     is_swept: Cell<bool>,
@@ -201,7 +205,7 @@ impl Client {
     }
 
     fn put(&self, origin: &Origin, connection: Connection) {
-        if self.0.unasked.borrow().contains(origin) {
+        if self.0.is_distrusted(origin) {
             return;
         }
         let mut idle = self.0.idle.borrow_mut();
@@ -216,9 +220,17 @@ impl Client {
 }
 
 impl Inner {
+    fn is_distrusted(&self, origin: &Origin) -> bool {
+        let unasked = self.unasked.borrow();
+        unasked.len() >= MOST_UNASKED || unasked.contains(origin)
+    }
+
     /// Keeps no connection to `origin` any more.
     fn distrust(&self, origin: &Origin) {
         self.idle.borrow_mut().remove(origin);
+        if self.is_distrusted(origin) {
+            return;
+        }
         if self.unasked.borrow_mut().insert(Rc::clone(origin)) {
             // Its address is its owner's alone.
             log::warn!(

@@ -12,7 +12,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
 
-use super::early::{EarlyAnswer, Unasked, Watch};
+use super::early::{EarlyAnswer, Unasked, Unread, Watch};
 
 /// What hyper needs of a socket.
 pub(super) trait Socket: Read + Write + Unasked + Send + Unpin {}
@@ -20,8 +20,8 @@ pub(super) trait Socket: Read + Write + Unasked + Send + Unpin {}
 impl<T: Read + Write + Unasked + Send + Unpin> Socket for T {}
 
 impl Unasked for Box<dyn Socket> {
-    fn has_unread(&self) -> bool {
-        (**self).has_unread()
+    fn unread(&self) -> Unread {
+        (**self).unread()
     }
 }
 
@@ -75,12 +75,15 @@ impl Connection {
 
     /// Whether a request may be sent now: nothing came behind the last answer.
     pub(super) fn is_quiet(&mut self) -> bool {
-        self.watch.is_quiet() && self.is_done()
+        self.watch.unread() == Unread::Nothing && self.is_done()
     }
 
-    /// Whether the server has said something that nobody asked for, now or before. That it closes is no such thing.
+    /// Whether the server has said something that nobody asked for, now or before. That it closes is no such thing. No
+    /// request is under way.
     pub(super) fn has_spoken_unasked(&mut self) -> bool {
         self.drive_now();
+        // What came a moment ago tokio does not know of yet.
+        self.spoke_unasked |= self.watch.unread() == Unread::Words;
         self.spoke_unasked
     }
 

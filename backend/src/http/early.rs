@@ -30,9 +30,9 @@ struct Shared<T> {
 pub(super) struct Watch<T>(Rc<Shared<T>>);
 
 impl<T: Unasked> Watch<T> {
-    /// Whether the peer has said nothing that was not read.
-    pub(super) fn is_quiet(&self) -> bool {
-        !self.0.socket.borrow().has_unread()
+    /// What the peer has said that was not read.
+    pub(super) fn unread(&self) -> Unread {
+        self.0.socket.borrow().unread()
     }
 
     /// Whether the peer has refused a write.
@@ -43,23 +43,38 @@ impl<T: Unasked> Watch<T> {
 
 /// Socket that can be asked what it holds.
 pub(super) trait Unasked {
-    /// Whether bytes, or the peer's close, wait unread. Asks the kernel: tokio learns of it only when its reactor turns,
-    /// which can be many requests later.
-    fn has_unread(&self) -> bool;
+    /// What waits unread. Asks the kernel: tokio learns of it only when its reactor turns, which can be many requests later.
+    fn unread(&self) -> Unread;
+}
+
+/// What waits unread in a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    Nothing,
+    /// Bytes of the peer's own.
+    Words,
+    /// The peer's close, or what is TLS's own: a ticket for the next session comes without a question.
+    Other,
 }
 
 impl Unasked for TokioIo<TcpStream> {
-    fn has_unread(&self) -> bool {
-        let peeked = SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()]);
-        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    fn unread(&self) -> Unread {
+        match SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(1..) => Unread::Words,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Unread::Nothing,
+            Ok(0) | Err(_) => Unread::Other,
+        }
     }
 }
 
 impl Unasked for MaybeHttpsStream<TokioIo<TcpStream>> {
-    fn has_unread(&self) -> bool {
+    fn unread(&self) -> Unread {
         match self {
-            Self::Http(socket) => socket.has_unread(),
-            Self::Https(socket) => socket.inner().get_ref().0.inner().has_unread(),
+            Self::Http(socket) => socket.unread(),
+            Self::Https(socket) => match socket.inner().get_ref().0.inner().unread() {
+                Unread::Words => Unread::Other,
+                other => other,
+            },
         }
     }
 }

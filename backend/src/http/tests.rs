@@ -556,3 +556,89 @@ async fn a_server_that_closes_or_is_slow_keeps_its_connections() {
     }
     assert_eq!(*slow.connections.borrow(), 1);
 }
+
+/// Of a server that has spoken unasked on one connection no other that is idle is used any more.
+#[actix_rt::test]
+async fn what_one_connection_says_unasked_costs_the_others_of_its_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let client = Client::new(None);
+    let [one, two] = ["one", "two"].map(|body| client.send(post(&url, body), LIMIT));
+    let serve = async {
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let body = read_request(&mut socket).await.unwrap();
+            socket.write_all(ANSWER.replace("{n}", &body).as_bytes()).await.unwrap();
+            sockets.push((body, socket));
+        }
+        sockets
+    };
+    let (one, two, mut sockets) = futures_util::join!(one, two, serve);
+    // The last one that was given back is the first to be taken.
+    for answer in [one, two] {
+        read_body(answer.unwrap().into_body(), 9, LIMIT).await.unwrap();
+    }
+    assert_eq!(client.idle(), 2);
+    sockets.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let second = &mut sockets[1].1;
+    second.write_all(ANSWER.replace("{n}", "bob").as_bytes()).await.unwrap();
+    // The reactor turns: before, nobody can tell these bytes from the server's end.
+    sleep(Duration::from_millis(1)).await;
+    let third = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let body = read_request(&mut socket).await.unwrap();
+        socket.write_all(ANSWER.replace("{n}", &body).as_bytes()).await.unwrap();
+        socket
+    };
+    let third = async { tokio::time::timeout(LIMIT, third).await.expect("a quiet one was used") };
+    let (answer, _socket) = futures_util::join!(ask(&client, &url, "six"), third);
+    assert_eq!(answer, Ok((200, "six".to_owned())));
+    assert_eq!(client.idle(), 0);
+}
+
+/// A connection holds a buffer as large as what went over it: one of a large request is not kept.
+#[actix_rt::test]
+async fn a_connection_of_a_large_request_is_not_kept() {
+    const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend";
+    let server = server(vec![DONE.into(); 3]).await;
+    let client = Client::new(None);
+    for (size, kept) in [(1 << 20, 1), ((1 << 20) + 1, 0), (9, 1)] {
+        assert_eq!(ask(&client, &server.url, "x".repeat(size)).await, Ok((200, "end".to_owned())));
+        assert_eq!(client.idle(), kept, "{size}");
+    }
+}
+
+/// What came a moment before the connection is taken again, of which tokio knows nothing yet.
+#[actix_rt::test]
+async fn what_is_unread_in_the_kernel_gives_a_server_away() {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (speak, asked_to) = mpsc::channel::<()>();
+    let (spoke, spoken) = mpsc::channel();
+    thread::spawn(move || {
+        for n in 0.. {
+            let (mut socket, _) = listener.accept().unwrap();
+            let (spoke, mut buffer) = (spoke.clone(), [0; 4096]);
+            assert!(socket.read(&mut buffer).unwrap() > 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            if n == 0 {
+                asked_to.recv().unwrap();
+                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbob").unwrap();
+                spoke.send(()).unwrap();
+            }
+            // It stays open.
+            thread::spawn(move || drop(socket.read(&mut buffer)));
+        }
+    });
+    let client = Client::new(None);
+    assert_eq!(ask(&client, &url, "").await, Ok((200, "ok".to_owned())));
+    assert_eq!(client.idle(), 1);
+    speak.send(()).unwrap();
+    spoken.recv().unwrap();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(ask(&client, &url, "").await, Ok((200, "ok".to_owned())));
+    assert_eq!(client.idle(), 0, "it is trusted no more");
+}

@@ -7,7 +7,8 @@ use tokio::time::pause;
 use super::*;
 
 fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest {
-    BackendRequest { endpoint, streaming, body: Bytes::from(body.to_string()), headers: Vec::new() }
+    let body = Bytes::from(body.to_string());
+    BackendRequest { endpoint, streaming, body, user: String::new(), headers: Vec::new() }
 }
 
 fn chat(text: &str) -> Value {

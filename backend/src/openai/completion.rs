@@ -7,15 +7,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use memchr::memmem::{self, Finder};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use wire::json::Object;
+use wire::json::{each_element, member, unquote};
 use wire::model_path::cut_model_paths;
 use wire::result::DONE;
 use wire::task::Endpoint;
 
 use super::in_band::InBand;
-use crate::BackendRequest;
 
 /// Most choices whose ends are remembered: nobody asks for so many, and a backend may name any without end.
 const MAX_CHOICES: usize = 4096;
@@ -46,11 +43,14 @@ pub(super) enum StreamEvent {
     Error(InBand),
     /// Not JSON.
     Garbage,
+    /// Left out, for its size.
+    TooLarge,
 }
 
 impl Completion {
-    pub(super) fn new(request: &BackendRequest) -> Self {
-        Self { endpoint: request.endpoint, asked: asked(request), finished: BTreeSet::new() }
+    /// That of the answer to `body`.
+    pub(super) fn new(endpoint: Endpoint, body: &[u8]) -> Self {
+        Self { endpoint, asked: asked(endpoint, body), finished: BTreeSet::new() }
     }
 
     /// Takes in one event; `None` for one that only says that the backend lives.
@@ -106,31 +106,22 @@ impl Completion {
 
     /// Notes which choices a chunk finishes.
     fn finish(&mut self, chunk: &str) {
-        #[derive(Deserialize)]
-        struct Chunk<'a> {
-            #[serde(borrow, default)]
-            choices: Option<Vec<Choice<'a>>>,
-        }
-        #[derive(Deserialize)]
-        struct Choice<'a> {
-            #[serde(default)]
-            index: Option<u64>,
-            #[serde(borrow, default)]
-            finish_reason: Option<&'a RawValue>,
-        }
         if !may_finish(chunk) {
             return;
         }
-        let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(chunk) else { return };
-        for choice in chunk.choices.into_iter().flatten() {
-            let reason = choice.finish_reason.map(RawValue::get);
+        let Some(choices) = member(chunk, "choices") else { return };
+        // Only the ends are kept: a list may be as long as a body.
+        let end = |choice| {
+            let reason = member(choice, "finish_reason");
             if reason.is_some_and(|reason| reason.starts_with('"') && reason != "\"\"") {
-                let index = choice.index.unwrap_or(0);
+                let index = member(choice, "index").and_then(|index| index.parse().ok()).unwrap_or(0);
                 if index < self.asked && self.finished.len() < MAX_CHOICES {
                     self.finished.insert(index);
                 }
             }
-        }
+        };
+        // What is no JSON ends nothing, and is found out elsewhere.
+        let _ = each_element(choices, end);
     }
 }
 
@@ -143,31 +134,33 @@ fn may_finish(chunk: &str) -> bool {
     })
 }
 
-/// How many choices `request` asks for: `n`, where it is a positive number, for each prompt of a list of them.
-fn asked(request: &BackendRequest) -> u64 {
-    // Both keys are rare, and a request may be large: a search before the parse.
-    let may_have = |key: &str| memmem::find(&request.body, key.as_bytes()).is_some();
-    let prompts = request.endpoint == Endpoint::Completions;
-    if !prompts && !may_have("\"n\"") {
+/// How many choices a request asks for: `n`, where it is a positive number, for each prompt of a list of them. Of a body as
+/// large as a request may be, nothing is kept but the places of these.
+fn asked(endpoint: Endpoint, body: &[u8]) -> u64 {
+    let prompts = endpoint == Endpoint::Completions;
+    // Both keys are rare: a search before the scan.
+    if !prompts && memmem::find(body, b"\"n\"").is_none() {
         return 1;
     }
-    let body = std::str::from_utf8(&request.body).ok().and_then(|body| Object::parse(body).ok());
-    let Some(body) = body else { return 1 };
+    let Ok(body) = std::str::from_utf8(body) else { return 1 };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a whole positive number of choices"
     )]
-    let n = body.get("n").and_then(|n| n.parse::<f64>().ok()).map_or(1, |n| n as u64).max(1);
-    let prompts = body.get("prompt").filter(|_| prompts).map_or(1, count_prompts);
-    n.saturating_mul(prompts)
+    let n = member(body, "n").and_then(|n| n.parse::<f64>().ok()).map_or(1, |n| n as u64).max(1);
+    let prompt = if prompts { member(body, "prompt") } else { None };
+    n.saturating_mul(prompt.map_or(1, count_prompts))
 }
 
 /// Prompts in `prompt`: a list of texts or of token lists is many, a text or one list of tokens is one.
 fn count_prompts(prompt: &str) -> u64 {
-    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(prompt) else { return 1 };
-    let many = list.first().is_some_and(|first| first.get().starts_with(['"', '[']));
-    if many { list.len() as u64 } else { 1 }
+    let (mut count, mut many) = (0, false);
+    let counted = each_element(prompt, |element| {
+        many |= count == 0 && element.starts_with(['"', '[']);
+        count += 1;
+    });
+    if counted.is_ok() && many { count } else { 1 }
 }
 
 fn is_type(name: Option<&str>, data: &str, types: &[&str]) -> bool {
@@ -176,7 +169,7 @@ fn is_type(name: Option<&str>, data: &str, types: &[&str]) -> bool {
     if !found && !name.is_some_and(|name| types.contains(&name)) {
         return false;
     }
-    let kind = Object::parse(data).ok().and_then(|object| object.get_string("type"));
+    let kind = member(data, "type").and_then(unquote);
     kind.as_deref().or(name).is_some_and(|kind| types.contains(&kind))
 }
 
@@ -185,7 +178,7 @@ fn with_type<'a>(data: Cow<'a, str>, name: &str) -> Cow<'a, str> {
     const KEY: &str = "\"type\"";
     // In front, as servers put it: no parse for nearly all.
     let rest = data.trim_start().strip_prefix('{').map(str::trim_start).unwrap_or_default();
-    if rest.starts_with(KEY) || Object::parse(&data).is_ok_and(|object| object.get("type").is_some()) {
+    if rest.starts_with(KEY) || member(&data, "type").is_some() {
         return data;
     }
     let comma = if rest.starts_with('}') { "" } else { "," };
@@ -194,17 +187,10 @@ fn with_type<'a>(data: Cow<'a, str>, name: &str) -> Cow<'a, str> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
-    fn completion(endpoint: Endpoint, body: &'static str) -> Completion {
-        Completion::new(&BackendRequest {
-            endpoint,
-            streaming: true,
-            body: Bytes::from_static(body.as_bytes()),
-            headers: Vec::new(),
-        })
+    fn completion(endpoint: Endpoint, body: &str) -> Completion {
+        Completion::new(endpoint, body.as_bytes())
     }
 
     fn is_whole(body: &'static str, chunks: &[&str]) -> bool {
@@ -262,6 +248,9 @@ mod tests {
             (r#"{"prompt":[1,2,3]}"#, 1),
             (r#"{"prompt":"a"}"#, 1),
             (r#"{"prompt":[]}"#, 1),
+            (r#"{"prompt":[1,"b"]}"#, 1),
+            (r#"{"prompt":{"a":[]},"n":3}"#, 3),
+            (r#"{"prompt":["a","b"}"#, 1),
         ] {
             assert_eq!(completion(Endpoint::Completions, body).asked, asked, "{body}");
         }

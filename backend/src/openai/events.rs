@@ -1,20 +1,25 @@
 //! A backend's event stream as pieces of an answer. The hot path: one allocation for each token.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use wire::sse::Decoder;
+use wire::sse::{DEFAULT_MAX_FRAME, Decoder};
+use wire::task::Endpoint;
 
 use super::body::Body;
 use super::completion::{Completion, StreamEvent};
 use super::{Inner, failed};
 use crate::BackendError;
-use crate::redact::Sieve;
+use crate::aside::{LIGHT, aside};
+use crate::redact::{Redactor, Sieve};
 
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
@@ -23,9 +28,11 @@ const LEFTOVER: Duration = Duration::from_secs(1);
 pub(super) struct Events {
     body: Option<Body>,
     backend: Rc<Inner>,
-    completion: Completion,
-    /// What cuts the key out, where there is one.
-    sieve: Option<Box<Sieve>>,
+    /// Who waits for it.
+    user: String,
+    /// What reads the events; not here while it reads a large one elsewhere.
+    reader: Option<Reader>,
+    elsewhere: Option<LocalBoxFuture<'static, Elsewhere>>,
     /// Why the answer is not whole, to be told behind all that came of it.
     failure: Option<BackendError>,
     decoder: Decoder,
@@ -37,14 +44,55 @@ pub(super) struct Events {
     heard: bool,
 }
 
+/// A reader that comes back, and what the event said that it read elsewhere.
+type Elsewhere = Result<(Reader, Option<StreamEvent>), BackendError>;
+
+/// Reads the events of one answer.
+struct Reader {
+    endpoint: Endpoint,
+    completion: Completion,
+    redactor: Arc<Redactor>,
+    /// What cuts the key out, where there is one.
+    sieve: Option<Box<Sieve>>,
+}
+
+impl Reader {
+    /// What an event says to its caller; `None` for one that only says that the backend lives.
+    fn read(&mut self, name: Option<&str>, data: Cow<'_, str>) -> Option<StreamEvent> {
+        Some(match self.completion.observe(name, data)? {
+            StreamEvent::Piece(data) => StreamEvent::Piece(self.cleaned(data)),
+            StreamEvent::Last(data) => StreamEvent::Last(self.cleaned(data)),
+            other => other,
+        })
+    }
+
+    fn cleaned(&mut self, data: String) -> String {
+        let data = if self.endpoint == Endpoint::Responses { self.redactor.failure(data) } else { data };
+        match &mut self.sieve {
+            Some(sieve) => sieve.pass(data),
+            None => data,
+        }
+    }
+}
+
 impl Events {
-    pub(super) fn new(body: Body, backend: Rc<Inner>, completion: Completion, silence: Duration) -> Self {
+    /// Those of the answer that `user` waits for.
+    pub(super) fn new(
+        body: Body,
+        backend: Rc<Inner>,
+        endpoint: Endpoint,
+        user: String,
+        completion: Completion,
+    ) -> Self {
+        let (redactor, silence) = (Arc::clone(&backend.redactor), backend.silence);
+        let sieve = redactor.sieve();
         Self {
             body: Some(body),
-            sieve: backend.redactor.sieve(),
+            user,
+            reader: Some(Reader { endpoint, completion, redactor, sieve }),
+            elsewhere: None,
             failure: None,
             backend,
-            completion,
             decoder: Decoder::new(),
             piece: Bytes::new(),
             silence,
@@ -53,18 +101,32 @@ impl Events {
         }
     }
 
-    /// The next event in what was read, apart from signs of life.
+    /// The next event in what was read, apart from signs of life. A large one is begun to be read `elsewhere`.
     fn next_event(&mut self) -> Option<StreamEvent> {
         let mut rest: &[u8] = &self.piece;
         let mut event = None;
         while event.is_none()
+            && let Some(reader) = &mut self.reader
             && let Some(frame) = self.decoder.decode(&mut rest)
         {
-            event = self.completion.observe(frame.event.as_deref(), frame.data);
+            if frame.data.len() <= LIGHT {
+                event = reader.read(frame.event.as_deref(), frame.data);
+                continue;
+            }
+            let (name, data) = (frame.event.map(Cow::into_owned), frame.data.into_owned());
+            let (user, reader) = (self.user.clone(), self.reader.take());
+            self.elsewhere = reader.map(|mut reader| {
+                let read = move || {
+                    let event = reader.read(name.as_deref(), data.into());
+                    (reader, event)
+                };
+                async move { aside(&user, usize::MAX, read).await }.boxed_local()
+            });
         }
         let taken = self.piece.len() - rest.len();
         self.piece.advance(taken);
-        event
+        // An event was left out before this one: what comes behind it is no whole answer any more.
+        if self.decoder.discarded() > 0 { Some(StreamEvent::TooLarge) } else { event }
     }
 
     /// The piece that an event gives.
@@ -80,6 +142,9 @@ impl Events {
                 return None;
             }
             StreamEvent::Error(error) => self.backend.told(&error),
+            StreamEvent::TooLarge => {
+                failed(format!("backend sent an event that is larger than {} MiB", DEFAULT_MAX_FRAME >> 20))
+            }
             StreamEvent::Garbage => failed("backend sent a chunk that is not JSON"),
         };
         self.fail(error);
@@ -117,13 +182,29 @@ impl Stream for Events {
             if this.body.is_none() {
                 return Poll::Ready(this.failure.take().map(Err));
             }
-            if let Some(event) = this.next_event() {
+            let event = match &mut this.elsewhere {
+                Some(reading) => {
+                    let read = ready!(reading.as_mut().poll(cx));
+                    this.elsewhere = None;
+                    match read {
+                        Ok((reader, event)) => {
+                            this.reader = Some(reader);
+                            event.or_else(|| this.next_event())
+                        }
+                        Err(error) => {
+                            this.fail(error);
+                            continue;
+                        }
+                    }
+                }
+                None => this.next_event(),
+            };
+            if let Some(event) = event {
                 let Some(piece) = this.take(event) else { continue };
-                let piece = match &mut this.sieve {
-                    Some(sieve) => sieve.pass(piece),
-                    None => piece,
-                };
                 return Poll::Ready(Some(Ok(piece)));
+            }
+            if this.elsewhere.is_some() {
+                continue;
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {
@@ -134,7 +215,7 @@ impl Stream for Events {
                 // How the connection ends proves nothing either way: the content does.
                 Poll::Ready(Some(Err(_)) | None) => {
                     this.body = None;
-                    if !this.completion.is_whole() {
+                    if !this.reader.as_ref().is_some_and(|reader| reader.completion.is_whole()) {
                         this.fail(failed("backend broke off before the end of its answer"));
                     }
                 }

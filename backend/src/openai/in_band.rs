@@ -1,5 +1,7 @@
 //! Errors that a backend tells of under a status of success. Pure.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 use serde_json::Value;
 use wire::json::{member, unquote};
@@ -59,7 +61,10 @@ impl InBand {
         // Of data as long as an answer may be, nothing is kept but the places of these.
         let get = |key| member(data, key);
         // A response tells its own failure, in a shape that its callers know.
-        let is_response = || get("object") == Some("\"response\"") || get("response").is_some();
+        let is_response = || {
+            get("object") == Some("\"response\"")
+                || get("response").is_some_and(|response| response.starts_with('{'))
+        };
         if endpoint == Endpoint::Responses && is_response() {
             return None;
         }
@@ -109,12 +114,12 @@ fn status(data: &str) -> Option<u16> {
     })
 }
 
-/// What an error says, in words.
-pub(super) fn words(data: &str) -> Option<String> {
-    if data.starts_with('{') {
-        error_message(data)
-    } else {
-        Some(data.to_owned()).filter(|data| !data.is_empty())
+/// What an error says, in words: `json` is without secrets, since what is long is cut here.
+pub(super) fn words(json: &str) -> Option<String> {
+    match json.as_bytes().first()? {
+        b'{' => error_message(json),
+        b'"' => unquote(json).map(Cow::into_owned),
+        _ => Some(json.to_owned()),
     }
 }
 
@@ -139,6 +144,21 @@ mod tests {
             assert!(of(&format!(r#"{{"error":{error}}}"#)).is_some(), "{error}");
         }
         assert_eq!(of(r#"{"choices":[{"delta":{"content":"error"}}]}"#), None);
+    }
+
+    #[test]
+    fn a_response_tells_its_own_failure_and_what_has_none_in_it_is_an_error() {
+        let is_error = |data: &str| InBand::of(data, Endpoint::Responses).is_some();
+        for own in [
+            r#"{"object":"response","status":"failed","error":{"message":"m"}}"#,
+            r#"{"type":"response.failed","response":{"error":{"message":"m"}},"error":"m"}"#,
+        ] {
+            assert!(!is_error(own), "{own}");
+        }
+        for response in ["null", "5", r#""{""#, "[]"] {
+            let error = format!(r#"{{"type":"error","response":{response},"error":{{"message":"m"}}}}"#);
+            assert!(is_error(&error), "{error}");
+        }
     }
 
     /// As long as a body may be: its status is found, and of its words nothing is kept.

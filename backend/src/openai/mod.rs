@@ -9,9 +9,12 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use hyper::header::{
@@ -22,7 +25,9 @@ use hyper::{Request, Response, StatusCode, Uri};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
+use wire::task::Endpoint;
 
+use crate::aside::aside;
 use crate::availability::{self, Look};
 use crate::by_chat::ByChat;
 use crate::http::{self, BodyError, Client, SendError, read_body};
@@ -52,7 +57,7 @@ struct Inner {
     url: Secret,
     headers: Headers,
     silence: Duration,
-    redactor: Redactor,
+    redactor: Arc<Redactor>,
     availability: availability::Availability,
     by_chat: Rc<ByChat>,
 }
@@ -111,7 +116,7 @@ impl OpenAiBackend {
             url: backend.url.clone(),
             headers,
             silence,
-            redactor: Redactor::new(backend),
+            redactor: Arc::new(Redactor::new(backend)),
             availability,
             by_chat: ByChat::new(),
         };
@@ -168,9 +173,14 @@ impl Backend for OpenAiBackend {
 
 impl Inner {
     async fn infer(self: Rc<Self>, request: BackendRequest) -> Result<Reply, BackendError> {
-        let completion = Completion::new(&request);
-        let endpoint = request.endpoint;
-        let streaming = request.streaming;
+        let (endpoint, streaming, user) = (request.endpoint, request.streaming, request.user.clone());
+        let completion = if streaming {
+            // Of a body of as many tokens as it may have, how many answers it asks for is not counted here.
+            let body = request.body.clone();
+            Some(aside(&user, body.len(), move || Completion::new(endpoint, &body)).await?)
+        } else {
+            None
+        };
         let response = self.send(request).await?;
         let status = response.status();
         match status {
@@ -197,24 +207,21 @@ impl Inner {
         }
         let mut body = Body::new(response.into_body());
         // Its first byte says what it is. Its type may not: servers answer `text/plain`, or say nothing.
-        if streaming && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
+        if let Some(completion) = completion
+            && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
         {
-            let silence = self.silence;
-            return Ok(Reply::Stream(Events::new(body, self, completion, silence).boxed_local()));
+            return Ok(Reply::Stream(Events::new(body, self, endpoint, user, completion).boxed_local()));
         }
         let body = read_body(body, MAX_ANSWER, self.silence).await.map_err(|error| self.unread(error))?;
         if body.is_empty() {
             return Err(failed(format!("backend answered {} with an empty body", status.as_u16())));
         }
-        let body = String::from_utf8(body.into()).map_err(|_| failed("backend's answer is not JSON"))?;
-        if let Some(error) = InBand::of(&body, endpoint) {
-            return Err(self.told(&error));
+        let redactor = Arc::clone(&self.redactor);
+        match aside(&user, body.len(), move || read(body, endpoint, &redactor)).await? {
+            Ok(body) => Ok(Reply::Whole { status: status.as_u16(), body }),
+            Err(Some(error)) => Err(self.told(&error)),
+            Err(None) => Err(failed("backend's answer is not JSON")),
         }
-        let body = match cut_model_paths(&body) {
-            std::borrow::Cow::Owned(cut) => cut,
-            std::borrow::Cow::Borrowed(_) => body,
-        };
-        Ok(Reply::Whole { status: status.as_u16(), body: self.redactor.answer(body) })
     }
 
     async fn send(&self, request: BackendRequest) -> Result<Response<http::Body>, BackendError> {
@@ -274,6 +281,20 @@ impl Inner {
     fn silent(&self) -> BackendError {
         failed(format!("backend sent nothing for {} s", self.silence.as_secs_f64()))
     }
+}
+
+/// A whole answer as its caller gets it; else the error in it, or `None` for what is no text.
+fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, Option<InBand>> {
+    let body = String::from_utf8(body.into()).map_err(|_| None)?;
+    if let Some(error) = InBand::of(&body, endpoint) {
+        return Err(Some(error));
+    }
+    let body = match cut_model_paths(&body) {
+        Cow::Owned(cut) => cut,
+        Cow::Borrowed(_) => body,
+    };
+    let body = if endpoint == Endpoint::Responses { redactor.failure(body) } else { body };
+    Ok(redactor.answer(body))
 }
 
 /// Whether somebody takes connections where `url` leads; also where that cannot be told in time.

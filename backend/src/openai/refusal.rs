@@ -32,8 +32,7 @@ impl Inner {
         let body = decode(text_of(&head.headers, &CONTENT_ENCODING), &body, MAX_ERROR).unwrap_or_default();
         let body = String::from_utf8_lossy(&body);
         let body = match compact(&body) {
-            Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
-            Ok(json) if json.starts_with('[') => self.in_words(status, &json),
+            Ok(json) => self.in_json(status, &json),
             _ if is_html || body.trim_start().starts_with('<') => {
                 self.in_words(status, &title(&body).unwrap_or_default())
             }
@@ -53,17 +52,39 @@ impl Inner {
             Some(status) => {
                 let said = error.data.as_deref().unwrap_or_default();
                 let body = match compact(said) {
-                    Ok(json) if json.starts_with('{') => self.redactor.json(&cut_model_paths(&json)),
-                    _ => self.in_words(status, said),
+                    Ok(json) => self.in_json(status, &json),
+                    Err(_) => self.in_words(status, said),
                 };
                 BackendError::Refused(Box::new(Refusal { status, body, retry_after: None }))
             }
-            None => match error.data.as_deref().map(in_band::words) {
+            None => match error.data.as_deref().map(|said| self.words(said)) {
                 Some(Some(words)) => failed(format!("backend failed: {}", self.clean(&words))),
                 Some(None) => failed("backend failed and gave no reason"),
                 None => failed("backend failed, and gave its reason at too great a length"),
             },
         }
+    }
+
+    /// What an error says, in words: without secrets where it is JSON, before anything is cut short.
+    fn words(&self, said: &str) -> Option<String> {
+        let words = match compact(said) {
+            Ok(json) => in_band::words(&self.quoted(&json)),
+            Err(_) => Some(said.to_owned()),
+        };
+        words.filter(|words| !words.is_empty())
+    }
+
+    /// An error body that says what `json` says: itself, where it is an object.
+    fn in_json(&self, status: u16, json: &str) -> String {
+        if json.starts_with('{') {
+            return self.redactor.json(&cut_model_paths(json));
+        }
+        self.in_words(status, &in_band::words(&self.quoted(json)).unwrap_or_default())
+    }
+
+    /// The JSON text `json` without secrets, whatever escapes it has them in: in words they are no escapes any more.
+    fn quoted(&self, json: &str) -> String {
+        self.redactor.quoted(&cut_model_paths(json))
     }
 
     /// An error body that says `text`.

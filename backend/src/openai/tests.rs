@@ -1,6 +1,7 @@
 //! The OpenAI backend against servers that are scripted byte by byte.
 
 mod faults;
+mod redaction;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ fn request(streaming: bool) -> BackendRequest {
         endpoint: Endpoint::ChatCompletions,
         streaming,
         body: Bytes::from_static(b"{}"),
+        user: String::new(),
         headers: Vec::new(),
     }
 }
@@ -156,6 +158,19 @@ async fn a_large_answer_passes_and_one_above_the_limit_does_not() {
     let mut steps = vec![Step::Say(head)];
     steps.extend((0..70).map(|_| Step::Say("x".repeat(1 << 20))));
     assert_eq!(failure(steps).await, "backend's answer is larger than 64 MiB");
+}
+
+/// F46, P3: an event that is too large to be read is an error, and no whole answer without it, whatever follows.
+#[actix_rt::test]
+async fn a_stream_with_an_event_above_the_limit_is_an_error() {
+    let large = "x".repeat(1 << 20);
+    let mut steps = say(&[SSE, &events(&[TOKEN]), &chunked(r#"data: {"x":""#)]);
+    steps.extend((0..65).map(|_| Step::Say(chunked(&large))));
+    steps.extend(say(&[&chunked("\"}\n\n"), &events(&[LAST, "[DONE]"]), "0\r\n\r\n"]));
+    let (got, error) = pieces(steps).await;
+    assert_eq!(got, [TOKEN]);
+    let told = "backend sent an event that is larger than 64 MiB";
+    assert_eq!(error, Some(BackendError::Failed(told.into())));
 }
 
 #[actix_rt::test]
@@ -325,4 +340,50 @@ async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_
         head.contains("accept-encoding: identity") && head.contains("authorization: bearer sk-canary"),
         "{head}"
     );
+}
+
+/// A23: whatever is large is looked at elsewhere: a request's tokens, an answer, an event.
+#[actix_rt::test]
+async fn what_is_large_is_looked_at_away_from_the_thread_that_serves() {
+    use crate::aside::needs_a_place;
+
+    let stream = say(&[SSE, &events(&[TOKEN, LAST, "[DONE]"])]);
+    let server = server(stream).await;
+    let prompt = format!(r#"{{"prompt":[{}0]}}"#, "0,".repeat(150 << 10));
+    let request = BackendRequest { endpoint: Endpoint::Completions, body: prompt.into(), ..request(true) };
+    let backend = backend(&server.url, Duration::from_secs(5));
+    let asked = needs_a_place("a list of tokens", backend.infer(request)).await;
+    assert!(matches!(asked, Ok(Reply::Stream(_))));
+
+    let text = "x".repeat(300 << 10);
+    let answer = json_answer("200 OK", &format!(r#"{{"choices":[],"x":"{text}"}}"#));
+    assert!(needs_a_place("an answer", whole(answer)).await.1.contains(&text));
+
+    let large = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
+    let all = events(&[TOKEN, &large, TOKEN, LAST, "[DONE]"]);
+    let (told, error) = needs_a_place("an event", pieces(say(&[SSE, &all, "0\r\n\r\n"]))).await;
+    assert_eq!((told, error), ([TOKEN, &large, TOKEN, LAST].map(str::to_owned).to_vec(), None));
+
+    let large_error = format!(r#"{{"error":{{"code":422,"x":"{text}"}}}}"#);
+    let (told, error) = pieces(say(&[SSE, &events(&[TOKEN, &large_error]), "0\r\n\r\n"])).await;
+    assert_eq!(told, [TOKEN]);
+    assert!(matches!(error, Some(BackendError::Refused(refusal)) if refusal.status == 422));
+}
+
+/// A response that failed tells its callers why, and nothing of where it runs.
+#[actix_rt::test]
+async fn a_failed_response_tells_nothing_of_home_and_network() {
+    let response = r#"{"object":"response","status":"failed","error":{"message":"/home/alice/vllm/x.py on 10.0.0.5:9000 at http://gpu-box:8000"}}"#;
+    let cut = r#""message":"***/x.py on *** at http://"#;
+    for streaming in [false, true] {
+        let event = format!(r#"{{"type":"response.failed","response":{response}}}"#);
+        let steps = if streaming { say(&[SSE, &events(&[&event])]) } else { json_answer("200 OK", response) };
+        let server = server(steps).await;
+        let request = BackendRequest { endpoint: Endpoint::Responses, ..request(streaming) };
+        let told = match backend(&server.url, Duration::from_secs(5)).infer(request).await.unwrap() {
+            Reply::Whole { body, .. } => body,
+            Reply::Stream(mut events) => events.next().await.unwrap().unwrap(),
+        };
+        assert!(told.contains(cut) && !told.contains("alice") && !told.contains("10.0.0.5"), "{told}");
+    }
 }

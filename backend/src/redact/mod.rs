@@ -7,12 +7,12 @@ mod places;
 mod sieve;
 
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::Uri;
 use memchr::memmem::{self, Finder};
 use memchr::{memchr, memchr2};
-use wire::json::{quote, unquote};
+use wire::json::{each_member, quote, unquote};
 
 use crate::{HttpBackend, Secret};
 
@@ -80,7 +80,7 @@ struct Host {
 
 /// What must not be seen.
 pub(crate) struct Redactor {
-    key: Option<Rc<Key>>,
+    key: Option<Arc<Key>>,
     /// Host names, lower case: removed with `port` behind them, and alone where they are no plain word.
     hosts: Vec<Host>,
     port: Option<String>,
@@ -104,7 +104,7 @@ impl Redactor {
         let key = backend.api_key.as_ref().map(Secret::reveal).filter(|key| key.len() >= MIN_KEY);
         let of = |name: String| Host { finder: Finder::new(&name).into_owned(), name };
         Self {
-            key: key.map(|key| Rc::new(Key::new(key))),
+            key: key.map(|key| Arc::new(Key::new(key))),
             hosts: hosts.into_iter().map(of).collect(),
             port: uri.as_ref().and_then(Uri::port_u16).map(|port| port.to_string()),
             home: std::env::var("HOME").ok(),
@@ -113,12 +113,42 @@ impl Redactor {
 
     /// What cuts the key out of the events of a stream; `None` where there is nothing to cut.
     pub(crate) fn sieve(&self) -> Option<Box<Sieve>> {
-        self.key.as_ref().filter(|key| key.is_secret).map(|key| Box::new(Sieve::new(Rc::clone(key))))
+        self.key.as_ref().filter(|key| key.is_secret).map(|key| Box::new(Sieve::new(Arc::clone(key))))
     }
 
     /// A successful answer, a JSON text, without the key. A search, for nearly all of them.
     pub(crate) fn answer(&self, json: String) -> String {
         self.key.as_ref().filter(|key| key.is_secret).and_then(|key| key.cut_json(&json)).unwrap_or(json)
+    }
+
+    /// An object of the Responses API, which tells its own failure as its `error` or in its `response`: what it says there
+    /// is told as any error is.
+    pub(crate) fn failure(&self, json: String) -> String {
+        // Most events have no such member.
+        memmem::find(json.as_bytes(), b"\"error\"").and_then(|_| self.told(&json, 0)).unwrap_or(json)
+    }
+
+    /// The object `json` with the errors in it told so; `None` where it has none.
+    fn told(&self, json: &str, depth: usize) -> Option<String> {
+        let mut has_error = false;
+        let mut out = String::from("{");
+        let each = |key: &str, value: &str| {
+            let told = match unquote(key).as_deref() {
+                Some("error") if value != "null" => Some(self.json(value)),
+                Some("response") if depth == 0 && value.starts_with('{') => self.told(value, 1),
+                _ => None,
+            };
+            has_error |= told.is_some();
+            if out.len() > 1 {
+                out.push(',');
+            }
+            out.push_str(key);
+            out.push(':');
+            out.push_str(told.as_deref().unwrap_or(value));
+        };
+        each_member(json, each).ok()?;
+        out.push('}');
+        has_error.then_some(out)
     }
 
     /// `text` without them.
@@ -153,6 +183,17 @@ impl Redactor {
             (Cow::Owned(clean), false) => Some(clean),
             (_, true) => self.key.as_ref().and_then(|key| key.cut(said)),
             (Cow::Borrowed(_), false) => None,
+        });
+        clean.unwrap_or_else(|| json.to_owned())
+    }
+}
+
+impl Redactor {
+    /// The JSON text `json` without them in any of its strings: what is read for its words, and may be quoted as it stands.
+    pub(crate) fn quoted(&self, json: &str) -> String {
+        let clean = rewritten(json, |said, _| match self.text(said) {
+            Cow::Owned(clean) => Some(clean),
+            Cow::Borrowed(_) => None,
         });
         clean.unwrap_or_else(|| json.to_owned())
     }
@@ -214,10 +255,9 @@ fn replaced(
 /// Whether no letter, digit, `-` or `_` continues the token `text[start..end]`, nor a dot with more of a name beyond it.
 fn is_token(text: &str, start: usize, end: usize) -> bool {
     let is_part = |next: char| next.is_alphanumeric() || next == '-' || next == '_';
-    let mut before = text[..start].chars().rev();
     let mut after = text[end..].chars();
-    let begins = match before.next() {
-        Some('.') => !before.next().is_some_and(is_part),
+    let begins = match word_before(&text[..start]) {
+        Some('.') => !word_before(&text[..start - 1]).is_some_and(is_part),
         previous => !previous.is_some_and(is_part),
     };
     let ends = match after.next() {
@@ -225,6 +265,17 @@ fn is_token(text: &str, start: usize, end: usize) -> bool {
         next => !next.is_some_and(is_part),
     };
     begins && ends
+}
+
+/// The last character of `text`; none where that is the end of an escape, as a text has it that was JSON, a list of bytes
+/// or a URL before: `\n`, `%3D`.
+fn word_before(text: &str) -> Option<char> {
+    let is_escape = match text.as_bytes() {
+        [.., b'%', a, b] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
+        _ => false,
+    };
+    let is_escape = is_escape || matches!(text.as_bytes(), [.., b'\\', b'n' | b'r' | b't']);
+    text.chars().next_back().filter(|_| !is_escape)
 }
 
 /// A string in a JSON text: where it begins and ends, with its quotes.
@@ -301,6 +352,35 @@ mod tests {
         assert!(clean.ends_with(&format!("{rest}}}")), "{clean}");
         assert!(clean.starts_with(r#"{"message":"*** at ***","after":""#), "{clean}");
         assert!(!clean.contains("secret"), "{clean}");
+    }
+
+    /// A response's own failure is an error, wherever it tells of it; what its model says is not.
+    #[test]
+    fn what_a_response_tells_of_its_failure_is_told_as_any_error_is() {
+        let redactor = redactor("http://gpu-box:8000/v1", "sk-secret-key");
+        let said = r#""output":[{"text":"in /home/alice at 10.0.0.5"}]"#;
+        let (error, cut) = (
+            r#"{"code":"server_error","message":"in /home/alice/vllm/x.py at 10.0.0.5:9000, http://gpu-box:8000"}"#,
+            r#"{"code":"server_error","message":"in ***/x.py at ***, http://***"}"#,
+        );
+        for (told, kept) in [
+            (format!(r#"{{"object":"response",{said},"error":{error}}}"#), true),
+            (format!(r#"{{"object":"response","error":{error},{said},"error":null}}"#), true),
+            (format!(r#"{{"type":"response.failed","response":{{{said},"error":{error}}}}}"#), true),
+            (format!(r#"{{"\u0065rror":{error},"x":"\"error\"",{said}}}"#), false),
+        ] {
+            let told = redactor.failure(told);
+            assert!(told.contains(said), "{told}");
+            assert_eq!(told.contains(cut), kept, "{told}");
+        }
+        for same in [
+            r#"{ "error" : null }"#,
+            r#"{"x":"\"error\""}"#,
+            r#"["error"]"#,
+            r#"{"item":{"error":"10.0.0.5"}}"#,
+        ] {
+            assert_eq!(redactor.failure(same.to_owned()), same);
+        }
     }
 
     #[test]

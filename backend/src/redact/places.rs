@@ -10,12 +10,14 @@ mod tests;
 
 use std::borrow::Cow;
 
-use memchr::memchr2_iter;
+use memchr::memchr3;
 
-use super::HIDDEN;
+use super::{HIDDEN, word_before};
 
 /// Folders of everybody's home.
-const HOMES: [&str; 4] = ["/home/", "/Users/", "C:\\Users\\", "/var/home/"];
+const HOMES: [&str; 2] = ["home", "Users"];
+/// So many folders may stand before such a one: `/var/home`, `/export/home`, `/mnt/c/Users`.
+const ABOVE: usize = 3;
 
 /// `text` without them; `home` is the home directory of this program's user.
 pub(super) fn cut<'a>(text: &'a str, home: Option<&str>) -> Cow<'a, str> {
@@ -28,39 +30,156 @@ pub(super) fn cut<'a>(text: &'a str, home: Option<&str>) -> Cow<'a, str> {
 /// Each path in a home directory becomes its file name.
 fn cut_homes(text: &str, home: Option<&str>) -> Option<String> {
     let own = home.map(|home| home.trim_end_matches('/')).filter(|home| home.len() > 1);
+    let bytes = text.as_bytes();
     let mut out = String::new();
-    let mut copied = 0;
-    // Every one of these folders begins with one of the two, and so does `$HOME`.
-    for start in memchr2_iter(b'/', b'C', text.as_bytes()) {
-        if start < copied {
+    let (mut copied, mut at) = (0, 0);
+    while let Some(first) = memchr3(b'/', b'\\', b'%', &bytes[at..]).map(|skipped| at + skipped) {
+        let Some(slashes) = Slashes::at(bytes, first) else {
+            at = first + 1;
             continue;
-        }
-        let Some(inner) = home_at(text, start, own) else { continue };
-        let ends =
-            |next: char| next.is_whitespace() || next.is_control() || "'\"`()[]{}<>,;:|?*".contains(next);
-        let end = text[inner..].find(ends).map_or(text.len(), |length| inner + length);
-        let (_, file) = text[inner..end].rsplit_once(['/', '\\']).unwrap_or_default();
+        };
+        at = slashes.end;
+        let Some((start, inner)) = home_at(text, copied, &slashes, own) else { continue };
+        // A path in a query ends where the next of its values does.
+        let is_value = bytes[first] == b'%';
+        let ends = |next: char| ends_path(next) || is_value && next == '&';
+        let path = text[inner..].find(ends).map_or(&text[inner..], |length| &text[inner..inner + length]);
+        // Of a quote in JSON within a text the backslash is the quote's.
+        let path = path.trim_end_matches('\\');
         out.push_str(&text[copied..start]);
         out.push_str(HIDDEN);
-        if !file.is_empty() {
+        if let Some(file) = file_name(path) {
             out.push('/');
             out.push_str(file);
         }
-        copied = end;
+        copied = inner + path.len();
+        at = copied;
     }
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// Where its user's own part begins in the path in a home directory that begins at `start`; `None` where none does.
-fn home_at(text: &str, start: usize, own: Option<&str>) -> Option<usize> {
+/// What separates the folders of a path: one slash of either kind or many, as such or as a URL writes them.
+struct Slashes {
+    first: usize,
+    /// Where the last of them begins.
+    last: usize,
+    end: usize,
+}
+
+impl Slashes {
+    /// Those that begin at `first`.
+    fn at(bytes: &[u8], first: usize) -> Option<Self> {
+        let mut slashes = Self { first, last: first, end: first };
+        while let Some(length) = slash(&bytes[slashes.end..]) {
+            slashes.last = slashes.end;
+            slashes.end += length;
+        }
+        (slashes.end > first).then_some(slashes)
+    }
+}
+
+/// Length of the slash that `bytes` begin with: `/`, `\`, `%2F`, `%5C`, `%252F`.
+fn slash(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'/' | b'\\', ..] => Some(1),
+        [b'%', b'2', b'F' | b'f', ..] | [b'%', b'5', b'C' | b'c', ..] => Some(3),
+        [b'%', b'2', b'5', b'2', b'F' | b'f', ..] | [b'%', b'2', b'5', b'5', b'C' | b'c', ..] => Some(5),
+        _ => None,
+    }
+}
+
+/// Whether a path ends before this.
+fn ends_path(next: char) -> bool {
+    next.is_whitespace() || next.is_control() || "'\"`()[]{}<>,;:|?*".contains(next)
+}
+
+/// What stands behind the last slash of a path, if there is one and something behind it.
+fn file_name(path: &str) -> Option<&str> {
+    let bytes = path.as_bytes();
+    let (mut at, mut file) = (0, None);
+    while let Some(first) = memchr3(b'/', b'\\', b'%', &bytes[at..]).map(|skipped| at + skipped) {
+        at = first + slash(&bytes[first..]).unwrap_or(1);
+        if slash(&bytes[first..]).is_some() {
+            file = Some(&path[at..]);
+        }
+    }
+    file.filter(|file| !file.is_empty())
+}
+
+/// Where a path in a home directory begins, whose root is at `slashes`, and where its user's own part does; `None` where
+/// there is no such path behind `from`.
+fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Option<(usize, usize)> {
+    let bytes = text.as_bytes();
     let goes_on =
-        |end: usize| text[end..].starts_with(|next: char| next.is_alphanumeric() || "-_.".contains(next));
-    let end_of = |folder: &str| text[start..].starts_with(folder).then_some(start + folder.len());
-    if text[..start].ends_with(|before: char| before.is_alphanumeric() || before == '.') {
+        |end: usize| text[end..].starts_with(|next: char| next.is_alphanumeric() || "-_.%".contains(next));
+    let follows_word =
+        |at: usize| word_before(&text[..at]).is_some_and(|before| before.is_alphanumeric() || before == '.');
+    let drive = slashes.first - drive_before(&bytes[from..slashes.first]);
+    let (start, is_drive) = if drive < slashes.first && !follows_word(drive) {
+        (drive, true)
+    } else if follows_word(slashes.first) {
+        return None;
+    } else {
+        (slashes.last, false)
+    };
+    // None goes on behind one's own.
+    let own = own
+        .filter(|own| text[start..].starts_with(own))
+        .map(|own| start + own.len())
+        .filter(|end| !goes_on(*end) || text[*end..].starts_with('%'));
+    if own.is_some() {
+        return own.map(|end| (start, end));
+    }
+    // What follows is a host.
+    if text[slashes.first..slashes.end] == *"//" && text[..slashes.first].ends_with(':') && !is_drive {
         return None;
     }
-    // Of a common folder some user's name has to follow, and none goes on behind one's own.
-    let common = HOMES.iter().find_map(|folder| end_of(folder)).filter(|end| goes_on(*end));
-    let own = own.and_then(end_of).filter(|end| !goes_on(*end));
-    own.max(common)
+    let (mut at, mut is_drive) = (slashes.end, is_drive);
+    for _ in 0..=ABOVE {
+        let (length, colon) = folder(&text[at..]);
+        let name = &text[at..at + length];
+        let next = Slashes::at(bytes, at + length + colon).filter(|_| length > 0)?.end;
+        let is_home = HOMES.contains(&name) || is_drive && name.eq_ignore_ascii_case("users");
+        // Of a common folder some user's name has to follow.
+        if is_home && colon == 0 && goes_on(next) {
+            return Some((start, next));
+        }
+        is_drive = is_letter(name.as_bytes());
+        at = next;
+    }
+    None
+}
+
+fn is_letter(name: &[u8]) -> bool {
+    matches!(name, [letter] if letter.is_ascii_alphabetic())
+}
+
+/// Length of the colon of a drive, as such or as a URL writes it, that `bytes` begin with.
+fn colon(bytes: &[u8]) -> usize {
+    match bytes {
+        [b':', ..] => 1,
+        [b'%', b'3', b'A' | b'a', ..] => 3,
+        _ => 0,
+    }
+}
+
+/// Length of the drive that `bytes` end with: `C:`.
+fn drive_before(bytes: &[u8]) -> usize {
+    [1, 3]
+        .into_iter()
+        .filter_map(|length| Some((length, bytes.len().checked_sub(length + 1)?)))
+        .find(|(length, start)| is_letter(&bytes[*start..=*start]) && colon(&bytes[start + 1..]) == *length)
+        .map_or(0, |(length, _)| length + 1)
+}
+
+/// Length of the name of the folder that `text` begins with, and of the colon behind it where it is a drive.
+fn folder(text: &str) -> (usize, usize) {
+    let bytes = text.as_bytes();
+    let drive = bytes.get(..1).filter(|first| is_letter(first)).map_or(0, |_| colon(&bytes[1..]));
+    if drive > 0 && slash(&bytes[1 + drive..]).is_some() {
+        return (1, drive);
+    }
+    let mut ends =
+        text.char_indices().filter(|(at, next)| ends_path(*next) || slash(&bytes[*at..]).is_some());
+    (ends.next().map_or(text.len(), |(at, _)| at), 0)
 }

@@ -5,7 +5,7 @@
 //! the end of it nothing happens, and behind it goes what is as long as the rest of the key, whatever it is.
 
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use memchr::{memchr, memchr2};
 use wire::json::{quote, unquote};
@@ -31,7 +31,7 @@ const MOST_TEXTS: usize = 64;
 
 /// A stream's events, on their way.
 pub(crate) struct Sieve {
-    key: Rc<Key>,
+    key: Arc<Key>,
     /// How much of the key's first part a shorter beginning of it is, where the next character is another: as in a search for
     /// it. Empty for a key that is not looked for in parts.
     falls_to: Vec<usize>,
@@ -60,7 +60,7 @@ struct Text {
 }
 
 impl Sieve {
-    pub(super) fn new(key: Rc<Key>) -> Self {
+    pub(super) fn new(key: Arc<Key>) -> Self {
         let first = &key.text.as_bytes()[..first_part(&key.text)];
         let mut falls_to = vec![0; first.len()];
         let mut length = 0;

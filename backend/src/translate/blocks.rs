@@ -62,19 +62,24 @@ impl Turn {
     /// The whole completion in `text`.
     pub(super) fn of_completion(text: &str) -> Result<Self, Unreadable> {
         let mut turn = Self::default();
-        turn.add(Chunk::of_completion(text).ok_or(Unreadable::NotChat)?)?;
+        turn.add(Chunk::of_completion(text)?)?;
         Ok(turn)
     }
 
     /// Adds one chunk of a stream.
     pub(super) fn take(&mut self, chunk: &str) -> Result<Vec<Step>, Unreadable> {
-        self.add(Chunk::of_stream(chunk).ok_or(Unreadable::NotChat)?)?;
+        self.add(Chunk::of_stream(chunk)?)?;
         Ok(self.steps(false))
     }
 
     /// The steps that are left when the stream has ended.
     pub(super) fn end(&mut self) -> Vec<Step> {
         self.steps(true)
+    }
+
+    /// Bytes of all that was said so far.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// Whether a tool was called.
@@ -215,5 +220,22 @@ impl Block {
         let whole = self.is_whole();
         self.partial = (!whole).then_some(length);
         whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Long arguments are looked at again when they have grown, not with each byte that comes.
+    #[test]
+    fn long_arguments_are_not_read_with_each_byte_of_them() {
+        let kind = Kind::Call { index: None, id: String::new(), name: String::new() };
+        let mut block = Block::new(kind, &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG)));
+        assert!(!block.check_whole());
+        block.text.push_str(r#"\"}"#);
+        assert!(block.is_whole() && !block.check_whole(), "it is not looked at for some bytes");
+        block.text.push_str(&" ".repeat(LONG));
+        assert!(block.check_whole());
     }
 }

@@ -1,9 +1,8 @@
 //! What a chat completion, or one chunk of it, says. Strings are kept escaped: the halves of a pair of surrogates that
 //! two chunks share stay what they are, and together they are whole.
 
-use wire::json::compact;
-
 use super::json::{Json, escape, unescape};
+use super::{Unreadable, checked_answer};
 
 /// Where servers put what a model thinks; the first that is there counts, some send both.
 pub(super) const THOUGHTS: [&str; 2] = ["reasoning_content", "reasoning"];
@@ -58,10 +57,10 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Reads one chunk of a stream; `None` for what is no JSON object.
-    pub(super) fn of_stream(text: &str) -> Option<Self> {
-        let text = compact(text).ok()?;
-        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object)?;
+    /// Reads one chunk of a stream, a JSON object.
+    pub(super) fn of_stream(text: &str) -> Result<Self, Unreadable> {
+        let text = checked_answer(text)?;
+        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object).ok_or(Unreadable::NotChat)?;
         let mut out = Self { usage: chunk.get("usage").and_then(usage), ..Self::default() };
         if let Some(choice) = first_choice(&chunk) {
             // Some servers write whole messages into a stream.
@@ -70,18 +69,19 @@ impl Chunk {
             }
             out.conclude(choice);
         }
-        Some(out)
+        Ok(out)
     }
 
-    /// Reads a whole completion; `None` for what is none.
-    pub(super) fn of_completion(text: &str) -> Option<Self> {
-        let text = compact(text).ok()?;
+    /// Reads a whole completion.
+    pub(super) fn of_completion(text: &str) -> Result<Self, Unreadable> {
+        let text = checked_answer(text)?;
         let completion = Json::of_compact(&text);
         let mut out = Self { usage: completion.get("usage").and_then(usage), ..Self::default() };
-        let choice = first_choice(&completion)?;
-        out.say(choice.get("message").filter(|message| message.is_object())?);
+        let choice = first_choice(&completion).ok_or(Unreadable::NotChat)?;
+        let message = choice.get("message").filter(|message| message.is_object());
+        out.say(message.ok_or(Unreadable::NotChat)?);
         out.conclude(choice);
-        Some(out)
+        Ok(out)
     }
 
     fn conclude(&mut self, choice: &Json<'_>) {
@@ -175,7 +175,8 @@ fn usage(usage: &Json<'_>) -> Option<Usage> {
     })
 }
 
-/// The arguments of a call as a JSON object: `{}` where there are none, `None` where they are no object.
+/// The arguments of a call as a JSON object: `{}` where there are none, `None` where they are no object, or one of more
+/// values than a tree is made of.
 pub(super) fn arguments(fragment: &str) -> Option<Json<'static>> {
     let text = unescape(fragment);
     if text.trim().is_empty() {

@@ -16,7 +16,7 @@ mod tests;
 mod tools;
 
 use json::Json;
-use wire::json::is_small_tree;
+use wire::json::{JsonError, MAX_VALUES, is_small_tree};
 
 /// Why a request cannot be put to chat completions: one sentence for the caller, answered as 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub enum Unreadable {
     /// No chat completion, and no chunk of one.
     #[error("backend's answer is not a chat completion")]
     NotChat,
+    /// More than [`MAX_VALUES`].
+    #[error("backend's answer has more than {MAX_VALUES} values")]
+    TooManyValues,
     /// More than [`MAX_TEXT`].
     #[error("backend's answer is larger than {} MiB", MAX_TEXT >> 20)]
     TooLarge,
@@ -53,6 +56,11 @@ pub enum Unreadable {
 }
 
 impl ChatRequest {
+    /// Whether something of the answer may be stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        !self.asked.is_not_stored
+    }
+
     /// The context of the answer: `id` is a random suffix for the ids in it, `created` the time in seconds.
     pub fn context(&self, id: impl Into<String>, created: i64) -> Context {
         Context { id: id.into(), created, asked: self.asked.clone() }
@@ -90,6 +98,24 @@ fn checked(body: &[u8]) -> Result<String, Invalid> {
     let text = is_small_tree(text).and_then(|()| wire::json::compact(text));
     let text = text.map_err(|error| invalid(format!("the request is {error}")))?;
     if text.starts_with('{') { Ok(text) } else { Err(invalid("the request is not a JSON object")) }
+}
+
+/// Whether the JSON in an answer, or in a part of it, may become a tree.
+pub(crate) fn is_small(text: &str) -> Result<(), Unreadable> {
+    // So short that it cannot have as many; nearly all are.
+    if text.len() <= MAX_VALUES {
+        return Ok(());
+    }
+    is_small_tree(text).map_err(|error| match error {
+        JsonError::TooManyValues => Unreadable::TooManyValues,
+        _ => Unreadable::NotChat,
+    })
+}
+
+/// An answer, or a part of it, as checked compact text that may become a tree.
+fn checked_answer(text: &str) -> Result<String, Unreadable> {
+    is_small(text)?;
+    wire::json::compact(text).map_err(|_| Unreadable::NotChat)
 }
 
 fn invalid(text: impl Into<String>) -> Invalid {

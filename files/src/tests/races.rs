@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::meanwhile::{self, Point};
 
 /// Far longer than a race takes: a thread that panics in the other ends it, too.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -98,4 +99,54 @@ fn a_folder_that_becomes_a_link_and_back_is_judged_as_it_was_gone_through() {
         },
         &path.join("file"),
     );
+}
+
+/// A way whose file, and the folder that it is in, are good; and others in a folder that anybody can write.
+fn ways() -> (TempDir, PathBuf, PathBuf) {
+    let top = tempfile::tempdir().unwrap();
+    let real = top.path().canonicalize().unwrap();
+    make_folder(&real.join("open"), 0o777);
+    for (parent, text) in [(real.clone(), "good"), (real.join("open"), "foreign")] {
+        let folder = make_folder(&parent.join("folder"), 0o755);
+        make_file(&folder.join("file"), text, 0o600);
+    }
+    let (good, foreign) = (real.join("folder"), real.join("open/folder"));
+    (top, good, foreign)
+}
+
+/// What is read of the file in this folder, and whether there is a doubt.
+fn seen(folder: &Path) -> (String, bool) {
+    let opened = OwnFile::open(&folder.join("file")).unwrap();
+    assert!(meanwhile::is_done());
+    (opened.read_text(100).unwrap(), opened.doubt().is_some())
+}
+
+/// Whoever puts a link in the place of what was just found to be none is followed, and where it leads is judged.
+#[test]
+fn what_becomes_a_link_between_a_look_and_the_opening_is_judged_where_it_leads() {
+    for of_file in [true, false] {
+        let (_top, good, foreign) = ways();
+        let changed = if of_file { good.join("file") } else { good.clone() };
+        let target = if of_file { foreign.join("file") } else { foreign };
+        let within = changed.parent().unwrap().to_owned();
+        meanwhile::plan(Point::Looked, &within, move || {
+            fs::rename(&changed, changed.with_extension("aside")).unwrap();
+            symlink(&target, &changed).unwrap();
+        });
+        assert_eq!(seen(&good), ("foreign".into(), true), "of the file: {of_file}");
+    }
+}
+
+/// A folder is judged as it was opened, whatever has its name by then.
+#[test]
+fn a_folder_that_was_gone_through_is_judged_though_another_has_its_name() {
+    let (_top, good, foreign) = ways();
+    set(&good, 0o777);
+    set(foreign.parent().unwrap(), 0o755);
+    let way = good.clone();
+    meanwhile::plan(Point::Entered, &good, move || {
+        fs::rename(&way, way.with_extension("aside")).unwrap();
+        fs::rename(&foreign, &way).unwrap();
+    });
+    assert_eq!(seen(&good), ("good".into(), true));
 }

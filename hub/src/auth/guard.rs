@@ -16,8 +16,13 @@ use crate::clock;
 use crate::door::Flow;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::{Caller, Role};
+use crate::routes::HubData;
 use crate::routes::front::wrong_method;
 use crate::routes::paths::{allows, methods};
+
+/// Largest head of a request without a valid token, in bytes: as much as Node.js reads at all; nginx and most proxies
+/// send no more than twice that.
+const STRANGERS_HEAD: usize = 16 << 10;
 
 /// Paths that anybody may read: they say nothing about anything that the hub keeps.
 fn is_open(path: &str) -> bool {
@@ -32,20 +37,31 @@ pub async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let dialect = Dialect::of(req.path());
     let for_one = !is_open(req.path()) && matches!(*req.method(), Method::GET | Method::HEAD);
-    if !is_open(req.path()) {
+    let flow = req.conn_data::<Rc<Flow>>().cloned();
+    let is_large = || flow.as_ref().is_some_and(|flow| flow.head() > STRANGERS_HEAD);
+    if is_open(req.path()) {
+        if is_large() {
+            return Ok(refused(req, &large_head(), dialect));
+        }
+    } else {
         let tokens = req.app_data::<web::Data<Tokens>>();
         let secret = secret(req.headers(), dialect != Dialect::Api);
         let caller = secret.and_then(|secret| tokens?.caller(secret, clock::now()));
-        let speaks = req.conn_data::<Rc<Flow>>().map_or(Ok(()), |flow| flow.speaks(caller.as_ref()));
+        let speaks = flow.as_ref().map_or(Ok(()), |flow| {
+            flow.speaks(caller.as_ref())?;
+            let Some((caller, hub)) = caller.as_ref().zip(req.app_data::<HubData>()) else { return Ok(()) };
+            flow.head_is_of(|| hub.heads_of(&caller.user), req.headers().len())
+        });
         if let Err(error) = speaks {
-            let mut response = error.response(dialect);
-            response.head_mut().set_connection_type(ConnectionType::Close);
-            return Ok(req.into_response(response));
+            return Ok(refused(req, &error, dialect));
         }
         let Some(caller) = caller else {
             // One who sends none guesses nothing.
             let from = address::of(req.request()).filter(|_| secret.is_some());
             let over = tokens.zip(from).is_some_and(|(tokens, from)| tokens.is_one_too_many(from));
+            if !over && is_large() {
+                return Ok(refused(req, &large_head(), dialect));
+            }
             let error = if over { one_too_many() } else { ApiError::unauthorized() };
             let mut response = error.response(dialect);
             if over {
@@ -73,6 +89,21 @@ pub async fn guard(
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(response)
+}
+
+/// What is answered with an error, and is the last on its connection.
+fn refused(req: ServiceRequest, error: &ApiError, dialect: Dialect) -> ServiceResponse<BoxBody> {
+    let mut response = error.response(dialect);
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    req.into_response(response)
+}
+
+fn large_head() -> ApiError {
+    let text = format!(
+        "the request's head has more than {} KiB, and no valid token: send fewer or shorter headers, or a token",
+        STRANGERS_HEAD >> 10
+    );
+    ApiError::new(ErrorKind::LargeHead, text)
 }
 
 fn one_too_many() -> ApiError {

@@ -9,7 +9,7 @@ use wire::row::Timestamp;
 use super::*;
 use crate::clock;
 use crate::error::ApiError;
-use crate::model::{Caller, Role};
+use crate::model::{Caller, Role, Token};
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 
 fn tokens() -> Tokens {
@@ -75,6 +75,29 @@ async fn tokens_that_are_made_at_once_know_of_one_another() {
     let admin = NewToken { role: Role::Admin, ..member("Root") };
     let (admin, other) = futures_util::join!(tokens.create(admin), tokens.create(member("root")));
     assert!(admin.is_ok() && matches!(other, Err(CreateError::AdminsName(_))), "{other:?}");
+}
+
+/// A user is who has, or had, a token of that name in any letters, written as the oldest of them has it.
+#[tokio::test]
+async fn a_user_is_found_in_any_letters_as_its_first_token_writes_it() {
+    let stored = |id: &str, user: &str, age: i64| Token {
+        id: id.to_owned(),
+        hash: TokenSecret::random().hash(),
+        user: user.to_owned(),
+        role: Role::Member,
+        created_at: clock::now().plus_millis(-age),
+        expires_at: None,
+        revoked_at: None,
+    };
+    let found = vec![stored("a", "BOB", 1000), stored("b", "Bob", 3000), stored("c", "bob", 2000)];
+    let tokens = Tokens::new(found, None, Arc::new(SqliteStore::in_memory().unwrap()));
+    for user in ["bob", "BOB", "boB"] {
+        assert_eq!(tokens.user(user).as_deref(), Some("Bob"));
+    }
+    assert_eq!(tokens.user("bo"), None);
+    let (token, _) = tokens.create(member("Carol")).await.unwrap();
+    tokens.revoke(&token.id).await.unwrap();
+    assert_eq!(tokens.user("carol").as_deref(), Some("Carol"));
 }
 
 /// A38: a token that is revoked ends what it opened at once.

@@ -81,15 +81,22 @@ pub fn check_user(name: &str) -> Result<(), InvalidUser> {
     if first && name.len() <= MAX_USER && name.bytes().all(inner) { Ok(()) } else { Err(InvalidUser) }
 }
 
-/// Tokens by the hash of their secret, and those hashes by the tokens' ids.
+/// Tokens by the hash of their secret, and those hashes by the tokens' ids. None is ever taken away.
 #[derive(Default)]
 struct Known {
     by_hash: HashMap<[u8; 32], Token>,
     by_id: HashMap<String, [u8; 32]>,
+    /// The first token of each user, by its name in small letters.
+    firsts: HashMap<String, [u8; 32]>,
 }
 
 impl Known {
     fn add(&mut self, token: Token) {
+        let age = |token: &Token| (token.created_at, token.id.clone());
+        let first = self.firsts.entry(token.user.to_ascii_lowercase()).or_insert(token.hash);
+        if self.by_hash.get(first).is_some_and(|first| age(&token) < age(first)) {
+            *first = token.hash;
+        }
         self.by_id.insert(token.id.clone(), token.hash);
         self.by_hash.insert(token.hash, token);
     }
@@ -142,6 +149,13 @@ impl Tokens {
         let known = self.known.read();
         let token = known.by_hash.get(known.by_id.get(id)?)?;
         is_valid(token, now).then(|| caller_of(token))
+    }
+
+    /// Whether the token with this id counts.
+    pub fn is_valid(&self, id: &str, now: Timestamp) -> bool {
+        let known = self.known.read();
+        let token = known.by_id.get(id).and_then(|hash| known.by_hash.get(hash));
+        token.is_some_and(|token| is_valid(token, now))
     }
 
     /// Who waits for a durable task, with the role of now: the holder of the token that sent it. Of a task of an older
@@ -198,10 +212,14 @@ impl Tokens {
 
     /// The user as the first of its tokens spells it: users are told apart without case, and written in one way.
     pub fn spelling(&self, user: String) -> String {
+        self.user(&user).unwrap_or(user)
+    }
+
+    /// The same of one who has, or had, a token.
+    pub fn user(&self, user: &str) -> Option<String> {
         let known = self.known.read();
-        let same = known.by_hash.values().filter(|token| token.user.eq_ignore_ascii_case(&user));
-        let first = same.min_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        first.map_or(user, |token| token.user.clone())
+        let first = known.by_hash.get(known.firsts.get(&user.to_ascii_lowercase())?)?;
+        Some(first.user.clone())
     }
 
     /// Whether it is the name of an admin, or the one that the hub's own admin token has whenever there is one.

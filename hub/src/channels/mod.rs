@@ -41,7 +41,7 @@ pub trait Dispatch: Send + Sync {
     fn withdraw(&self, session: &str, ticket: u64, cuts: bool) -> bool;
 }
 
-/// Smaller events count for the channel's owner alone: of a caller's there are few enough on each channel.
+/// Smaller events are no part of a caller's share, only of its memory: there are few enough on each channel.
 const SMALL: usize = 64 << 10;
 /// One caller's large events, on all channels together, are at most this part of what one owner may have there, and at
 /// least two requests of the largest size.
@@ -59,7 +59,7 @@ pub struct Channels {
     open: Mutex<HashMap<String, Sender>>,
     /// What waits on all channels of a user, who may have many: apart from what its callers hold.
     unread: Arc<Seats>,
-    /// What waits on all channels of one caller's large events: they fill no owner's count.
+    /// What waits on all channels of one caller's events: they take none of an owner's part of the memory.
     unread_of_caller: Arc<Seats>,
     /// The last ticket that was given: no two channels have the same.
     tickets: AtomicU64,
@@ -111,7 +111,11 @@ impl Drop for Receiver {
 impl Channels {
     /// None yet; what waits on them counts there, too.
     pub fn new(memory: &Arc<Memory>) -> Self {
-        Self { unread: Seats::of(memory, Kind::Tasks), ..Self::default() }
+        Self {
+            unread: Seats::of(memory, Kind::Tasks),
+            unread_of_caller: Seats::of(memory, Kind::Sent),
+            ..Self::default()
+        }
     }
 
     /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
@@ -143,16 +147,13 @@ impl Channels {
             Full::All => Unsent::Unreachable,
             Full::Caller => Unsent::Crowded,
         })?;
-        let of_caller = if size > SMALL {
-            let most = (to.most / SHARE).max(LEAST);
-            let share = Account::new(&self.unread_of_caller, caller, most, "tasks unread");
-            share.hold(size).map_err(|_| Unsent::Crowded)?
-        } else {
-            Held::default()
-        };
-        // A large event's bytes are its caller's request, which counts for the memory until the last of them is gone.
-        let (own, shared) = if size > SMALL { (0, size) } else { (size, 0) };
-        Ok([to.owner.hold_beside(own, shared).map_err(|_| Unsent::Unreachable)?, of_caller])
+        // A large event's bytes are its caller's request, which counts for the memory until the last of them is gone; a
+        // small one's are a copy.
+        let (own, beside, most) =
+            if size > SMALL { (0, size, (to.most / SHARE).max(LEAST)) } else { (size, 0, usize::MAX) };
+        let of_caller = Account::new(&self.unread_of_caller, caller, most, "tasks unread");
+        let of_caller = of_caller.hold_beside(own, beside).map_err(|_| Unsent::Crowded)?;
+        Ok([to.owner.hold_beside(0, size).map_err(|_| Unsent::Unreachable)?, of_caller])
     }
 
     /// Drops the session's channel, if it is still this one: its body ends.

@@ -12,12 +12,21 @@ use futures_util::future::poll_fn;
 use tokio::time::{Instant, sleep};
 
 use super::serve::Watched;
-use super::table::{Cut, Table};
+use super::share::{Share, Turn, Who};
+use super::table::{Cut, Table, buffer};
 use crate::error::ApiError;
+use crate::limits::{Account, Held};
 use crate::model::{Caller, Role, UserId};
 
 /// So much may be read ahead of a body of unknown length.
 const AHEAD: u64 = 8 << 10;
+/// What a head takes that counts nowhere.
+const SMALL: usize = 8 << 10;
+/// A connection whose caller has a valid token is kept behind a head of so much, and goes on counting for it: large cookies,
+/// or a token of a gateway's.
+const KEPT: usize = 32 << 10;
+/// A header costs so much in the table of them.
+const HEADER: usize = 256;
 
 /// One that has asked for nothing yet is spared so long where its address has too many: a herd that comes at once.
 const FRESH: Duration = Duration::from_secs(1);
@@ -31,6 +40,9 @@ pub(crate) struct Flow {
     is_proxy: bool,
     /// Whether its last caller had a valid token.
     is_known: Cell<bool>,
+    /// The share of the thread that it is served in, and where it stands with it.
+    share: RefCell<Rc<Share>>,
+    pub(super) turn: Cell<Turn>,
     /// The member for whom it counts.
     member: RefCell<Option<UserId>>,
     /// Whether its handshake counts against its address.
@@ -52,6 +64,14 @@ pub(crate) struct Flow {
     is_waiting: Cell<bool>,
     /// Bytes behind the last head that were read with it.
     surplus: Cell<u64>,
+    /// Bytes of the head that is read, or whose call is open.
+    head: Cell<usize>,
+    /// What it takes of its address's room for larger heads.
+    owed: Cell<usize>,
+    /// What it counts for at its caller.
+    held: RefCell<Held>,
+    /// The last call had a large head: the server keeps what it was read into for as long as the connection lives.
+    is_last: Cell<bool>,
     /// The server's task.
     task: RefCell<Option<Waker>>,
 }
@@ -64,6 +84,8 @@ impl Flow {
             address,
             is_proxy,
             is_known: Cell::new(is_proxy),
+            share: RefCell::new(table.shares.of(Who::Address(address))),
+            turn: Cell::default(),
             member: RefCell::default(),
             owes_handshake: Cell::default(),
             born: Instant::now(),
@@ -75,6 +97,10 @@ impl Flow {
             is_chunked: Cell::default(),
             is_waiting: Cell::default(),
             surplus: Cell::default(),
+            head: Cell::default(),
+            owed: Cell::default(),
+            held: RefCell::default(),
+            is_last: Cell::default(),
             task: RefCell::default(),
         }
     }
@@ -83,13 +109,16 @@ impl Flow {
         self.id
     }
 
-    #[cfg(test)]
     pub(super) fn is_proxy(&self) -> bool {
         self.is_proxy
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    pub(super) fn share(&self) -> Rc<Share> {
+        self.share.borrow().clone()
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -99,12 +128,15 @@ impl Flow {
     /// Who asks on it now: the holder of a valid token, or nobody who has one. Refused is a member who has as many
     /// connections as one may have, or where members have as many together; it makes room as one without a token does.
     pub(crate) fn speaks(&self, caller: Option<&Caller>) -> Result<(), ApiError> {
+        let Some(table) = self.table.upgrade() else { return Ok(()) };
+        if let Some(caller) = caller.filter(|caller| !self.share.borrow().is_of(&caller.user)) {
+            self.share.replace(table.shares.of(Who::User(caller.user.clone())));
+        }
         let member = caller.filter(|caller| caller.role == Role::Member).map(|caller| caller.user.as_str());
         let is_known = caller.is_some() || self.is_proxy;
         if self.is_known.get() == is_known && self.member.borrow().as_deref() == member {
             return Ok(());
         }
-        let Some(table) = self.table.upgrade() else { return Ok(()) };
         if caller.is_some() && self.owes_handshake.take() {
             table.give_handshake_back(self.address);
         }
@@ -122,6 +154,54 @@ impl Flow {
     /// Counts for no member any more.
     pub(super) fn member(&self) -> Option<UserId> {
         self.member.borrow_mut().take()
+    }
+
+    /// How much more `more` bytes of a head would take of the room for larger ones.
+    pub(super) fn head_would_take(&self, more: usize) -> usize {
+        self.head.set(self.head.get().saturating_add(more));
+        buffer(self.head.get()).saturating_sub(self.owed.get())
+    }
+
+    /// They take it.
+    pub(super) fn head_takes(&self, more: usize) {
+        self.owed.set(self.owed.get() + more);
+    }
+
+    /// Bytes of the open call's head.
+    pub(crate) fn head(&self) -> usize {
+        self.head.get()
+    }
+
+    /// The open call's head counts for its caller, who has shown a valid token, and no more for its address: what it was
+    /// read into, and a place for each of its `headers`. A small one counts nowhere: a connection has as much in any case.
+    pub(crate) fn head_is_of(
+        &self,
+        caller: impl FnOnce() -> Account,
+        headers: usize,
+    ) -> Result<(), ApiError> {
+        let size = buffer(self.head.get()) + headers * HEADER;
+        let held = if size > SMALL { caller().hold(size)? } else { Held::default() };
+        self.held.replace(held);
+        self.head_is_answered_for();
+        Ok(())
+    }
+
+    fn head_is_answered_for(&self) {
+        if let (owed @ 1.., Some(table)) = (self.owed.take(), self.table.upgrade()) {
+            table.head_leaves(self.address, owed);
+        }
+    }
+
+    /// Nothing is kept of the head any more.
+    pub(super) fn forget_head(&self) {
+        self.head.set(0);
+        self.head_is_answered_for();
+        self.held.take();
+    }
+
+    /// Whether it ends, since the last call had a large head.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.get()
     }
 
     /// Its handshake counts until its caller shows a valid token.
@@ -244,8 +324,28 @@ impl Flow {
 /// A call under way.
 pub(super) struct Open(Rc<Flow>);
 
+impl Open {
+    /// Whether its connection takes no other one: the memory of a large head comes back with the connection.
+    pub(super) fn is_last(&self) -> bool {
+        let flow = &self.0;
+        let is_kept = flow.head.get() <= KEPT && flow.held.borrow().size() > 0;
+        buffer(flow.head.get()) > 0 && !is_kept
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get().saturating_sub(1));
+        if self.is_last() {
+            self.0.is_last.set(true);
+        } else {
+            // What a larger one was read into stays with the connection, and counts.
+            let held = self.0.held.take();
+            let stays = buffer(self.0.head.get()) > 0;
+            self.0.forget_head();
+            if stays {
+                self.0.held.replace(held);
+            }
+        }
     }
 }

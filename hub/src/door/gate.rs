@@ -65,6 +65,11 @@ impl Gate {
         &self.place.flow
     }
 
+    #[cfg(test)]
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     /// Takes what is held, or else what comes. How many bytes `buf` got.
     fn take(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         if self.held.is_empty() {
@@ -150,22 +155,27 @@ impl Gate {
             }
             return held;
         }
+        if self.flow().is_last() {
+            // Its answer is written, and said so where it could.
+            self.is_over = true;
+            return Poll::Ready(Ok(()));
+        }
         let begin = buf.filled().len();
         let Poll::Ready(size) = self.take(cx, buf)? else { return self.idle(cx) };
         let came = &buf.filled()[begin..];
         let (end, has_more) = ends(self.at, came);
         let kept = end.filter(|_| has_more).unwrap_or(size);
         self.at = self.at.behind(&came[..kept], end);
-        if let Some(end) = end {
-            self.head_is_through = true;
-            self.flow().reads_behind_head((kept - end) as u64);
-            self.place.head_is_over();
-        } else if !self.place.head_grows(kept) {
+        if !self.place.head_grows(end.unwrap_or(kept)) {
             self.place.machine().cut(Cut::Head.as_str());
             buf.set_filled(begin);
             self.is_over = true;
             self.say(cx, Cut::Head);
             return Poll::Ready(Ok(()));
+        }
+        if let Some(end) = end {
+            self.head_is_through = true;
+            self.flow().reads_behind_head((kept - end) as u64);
         }
         if kept < size {
             self.take_back(buf, size - kept);
@@ -220,8 +230,7 @@ impl Gate {
                 format!("the hub has {} connections: try again later, and send a token", room.all),
             ),
             Cut::Head => {
-                let text =
-                    "the hub has too many heads of requests that are not whole: send this one in one piece";
+                let text = "the hub has too many large heads of requests: try again later, with fewer or shorter headers";
                 ApiError::new(ErrorKind::HubBusy, text)
             }
             // Nothing was asked for.
@@ -286,7 +295,8 @@ impl AsyncWrite for Gate {
                 self.flow().wrote(true);
                 if self.flow().is_idle() && !self.is_over {
                     // What came meanwhile has its turn; else the time until the next request runs.
-                    if !self.held.is_empty() || self.flow().is_cut().is_some() || self.is_idle_for_long(cx) {
+                    let is_over = self.flow().is_last() || self.flow().is_cut().is_some();
+                    if is_over || !self.held.is_empty() || self.is_idle_for_long(cx) {
                         cx.waker().wake_by_ref();
                     }
                 }
@@ -302,3 +312,6 @@ impl AsyncWrite for Gate {
         Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Connections, from their acceptance to their first request and between two: who may have how many, how much is read
-//! ahead of what is answered, how long one without a token may idle.
+//! ahead of what is answered, how long one without a token may idle,
+//! whose turn it is.
 
 mod files;
 mod flow;
@@ -7,6 +8,7 @@ mod gate;
 mod heads;
 mod room;
 mod serve;
+mod share;
 mod stalled;
 mod table;
 mod wire;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::error::{DispatchError, PayloadError};
-use actix_http::{HttpService, Payload, Request, Response};
+use actix_http::{ConnectionType, HttpService, Payload, Request, Response};
 use actix_rt::net::TcpStream;
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_factory, map_config,
@@ -34,6 +34,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use super::flow::{Flow, Open};
 use super::gate::Gate;
 use super::room::Room;
+use super::share::Fair;
 use super::table::{Place, Table};
 use super::wire::{Shaking, Wire};
 use crate::address::Proxies;
@@ -96,7 +97,10 @@ where
             let open = req.conn_data::<Rc<Flow>>().cloned().map(|flow| flow.begin(&mut req));
             let answer = Service::call(service, req);
             async move {
-                let response: Response<B> = answer.await?.into();
+                let mut response: Response<B> = answer.await?.into();
+                if open.as_ref().is_some_and(Open::is_last) {
+                    response.head_mut().set_connection_type(ConnectionType::Close);
+                }
                 Ok(response.map_body(|_, body| Answer { body, _open: open }))
             }
         });
@@ -161,7 +165,8 @@ where
         super::stalled::cut_when_stalled(&stream);
         let place = self.table.admit(peer.ip(), self.doors.proxies.contains(peer.ip()));
         let (http, tls) = (self.http.clone(), self.doors.tls.clone());
-        Box::pin(async move {
+        let flow = place.flow.clone();
+        Box::pin(Fair::new(flow, async move {
             let wire = match tls {
                 None => Wire::Plain(stream),
                 Some(tls) => {
@@ -174,7 +179,7 @@ where
                 }
             };
             http.call((Gate::new(wire, place), Some(peer))).await
-        })
+        }))
     }
 }
 
@@ -232,3 +237,6 @@ impl Stream for Watched {
         next
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The connections of one serving thread. Those without a valid token make room for each other, and for those with one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::flow::Flow;
 use super::room::Room;
+use super::share::Shares;
 use crate::auth::network;
 use crate::budget::{Budgets, Verdict};
 use crate::error::{ApiError, ErrorKind};
@@ -26,7 +27,7 @@ pub(super) enum Cut {
     Hub,
     /// It was idle for too long without one, or did not read.
     Idle,
-    /// Its request's head is large and not whole, and too many are.
+    /// Its request's head is large, and too many are.
     Head,
 }
 
@@ -46,9 +47,9 @@ impl Cut {
 const HANDSHAKES: u32 = 1024;
 /// So many more of them a second: each is a signature, some of them a millisecond of the thread that serves everybody.
 const HANDSHAKES_PER_SECOND: u32 = 32;
-/// Bytes of heads that are not whole, of all connections together; beyond, each has [`SMALL_HEAD`].
+/// Bytes of larger heads that no token answers for, of all connections together; beyond, each has [`SMALL_HEAD`].
 const HEADS: usize = 16 << 20;
-/// A head that is not whole may have so much whatever others have.
+/// A head may have so much whatever others have: a connection has as much to read into.
 const SMALL_HEAD: usize = 8 << 10;
 
 /// All connections.
@@ -56,8 +57,8 @@ pub(super) struct Table {
     room: Room,
     machine: Machine,
     lists: RefCell<Lists>,
-    /// Bytes of heads that are not whole.
-    heads: Cell<usize>,
+    pub(super) shares: Rc<Shares>,
+    heads: RefCell<Heads>,
     handshakes: Budgets<IpAddr>,
     start: Instant,
 }
@@ -79,12 +80,23 @@ struct Lists {
     of_members: usize,
 }
 
+/// Bytes of larger heads that no token answers for: what they take, which is more than they have.
+#[derive(Default)]
+struct Heads {
+    all: usize,
+    /// Of those of each address that has any.
+    of_address: HashMap<IpAddr, usize>,
+}
+
 /// A connection's place, until it is dropped.
 pub(super) struct Place {
     table: Rc<Table>,
     pub(super) flow: Rc<Flow>,
-    /// Bytes of a head that is not whole.
-    head: Cell<usize>,
+}
+
+/// What the server reads a head of so many bytes into: twice as much again and again. A small one costs nothing.
+pub(super) fn buffer(head: usize) -> usize {
+    if head <= SMALL_HEAD { 0 } else { head.next_power_of_two() }
 }
 
 impl Table {
@@ -93,7 +105,8 @@ impl Table {
             room,
             machine,
             lists: RefCell::default(),
-            heads: Cell::default(),
+            shares: Rc::default(),
+            heads: RefCell::default(),
             handshakes: Budgets::new(HANDSHAKES, HANDSHAKES_PER_SECOND),
             start: Instant::now(),
         })
@@ -110,7 +123,7 @@ impl Table {
         };
         self.make_room(&flow);
         self.count();
-        Place { table: self.clone(), flow, head: Cell::default() }
+        Place { table: self.clone(), flow }
     }
 
     /// A connection counts for `member` from now on, if there is one and it has room, and for `counted` no more.
@@ -136,6 +149,33 @@ impl Table {
         lists.of_members += 1;
         *counted = Some(member.to_owned());
         Ok(())
+    }
+
+    /// A head from `address` takes `more` bytes, if there is room: an address has at most as much as is left for others.
+    /// A named proxy's may have all of it.
+    fn head_takes(&self, address: IpAddr, more: usize, is_proxy: bool) -> bool {
+        let mut heads = self.heads.borrow_mut();
+        let all = heads.all.saturating_add(more);
+        let own = heads.of_address.get(&address).copied().unwrap_or(0).saturating_add(more);
+        let share = if is_proxy { HEADS } else { HEADS.saturating_sub(all) };
+        if all > HEADS || own > share {
+            return false;
+        }
+        heads.all = all;
+        heads.of_address.insert(address, own);
+        true
+    }
+
+    /// So much of what heads from `address` take is gone, or a token answers for it.
+    pub(super) fn head_leaves(&self, address: IpAddr, size: usize) {
+        let mut heads = self.heads.borrow_mut();
+        heads.all = heads.all.saturating_sub(size);
+        if let Entry::Occupied(mut own) = heads.of_address.entry(address) {
+            *own.get_mut() = own.get().saturating_sub(size);
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
     }
 
     /// Whoever shook hands has shown a token.
@@ -188,6 +228,12 @@ impl Table {
         let lists = self.lists.borrow();
         let strangers = lists.strangers.len() + lists.spared.len();
         [lists.known.len(), strangers, lists.leaving.len(), lists.of_address.len()]
+    }
+
+    /// What larger heads take that no token answers for, in bytes.
+    #[cfg(test)]
+    pub(super) fn heads(&self) -> usize {
+        self.heads.borrow().all
     }
 }
 
@@ -270,23 +316,21 @@ impl Place {
         true
     }
 
-    /// So many more bytes of a head came, and it is not whole. `false` where it is large, and too many are.
+    /// So many more bytes of a head came. `false` where it is large, and too many are.
     pub(super) fn head_grows(&self, more: usize) -> bool {
-        self.head.set(self.head.get() + more);
-        self.table.heads.set(self.table.heads.get() + more);
-        self.head.get() <= SMALL_HEAD || self.table.heads.get() <= HEADS
-    }
-
-    /// The head is whole, or goes.
-    pub(super) fn head_is_over(&self) {
-        let size = self.head.take();
-        self.table.heads.set(self.table.heads.get().saturating_sub(size));
+        let flow = &self.flow;
+        let more = flow.head_would_take(more);
+        if more > 0 && !self.table.head_takes(flow.address(), more, flow.is_proxy()) {
+            return false;
+        }
+        flow.head_takes(more);
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.head_is_over();
+        self.flow.forget_head();
         let mut lists = self.table.lists.borrow_mut();
         lists.take(self.flow.id());
         lists.leaves_member(self.flow.member());
@@ -361,9 +405,9 @@ mod tests {
                     }
                     Op::Head(at, size) if !places.is_empty() => {
                         let place = &places[at % places.len()];
-                        prop_assert!(place.head_grows(size), "there is room for some");
+                        prop_assert!(place.head_grows(size) || size > SMALL_HEAD);
                         if size % 2 == 0 {
-                            place.head_is_over();
+                            place.flow.forget_head();
                         }
                     }
                     Op::Leave(at) if !places.is_empty() => drop(places.swap_remove(at % places.len())),
@@ -381,7 +425,8 @@ mod tests {
             }
             drop(places);
             prop_assert_eq!(table.sizes(), [0; 4]);
-            prop_assert_eq!((table.heads.get(), table.lists.borrow().of_members), (0, 0));
+            let heads = table.heads.borrow();
+            prop_assert_eq!((heads.all, heads.of_address.len(), table.lists.borrow().of_members), (0, 0, 0));
         }
     }
 
@@ -408,25 +453,34 @@ mod tests {
         drop(last);
     }
 
-    /// A07, A25: heads that are not whole have bounded memory together; a small one comes through whatever the others do.
+    /// A07, A25, A27: larger heads that no token answers for have bounded memory together, whole or not, and an address
+    /// leaves as much to others as it has; a small one comes through whatever the others do.
     #[test]
-    fn large_heads_that_are_not_whole_are_bounded_together() {
+    fn large_heads_without_a_token_are_bounded_by_address_and_together() {
         let table = table(room(25_000, 18_750, None));
         let mut places: Vec<Place> = Vec::new();
-        let grows = |place: &Place| (0..128).take_while(|_| place.head_grows(1024)).count();
-        for _ in 0..1000 {
-            let place = table.admit([10, 0, 0, 1].into(), false);
-            let came = grows(&place);
-            // One that is refused is gone.
-            if came < 128 {
-                place.head_is_over();
-                assert_eq!(came, SMALL_HEAD >> 10);
+        let mut flood = |address: u8| {
+            for _ in 0..200 {
+                let place = table.admit([10, 0, 0, address].into(), false);
+                let came = (0..128).take_while(|_| place.head_grows(1024)).count();
+                assert!(came >= SMALL_HEAD >> 10);
+                places.push(place);
             }
-            places.push(place);
+            let heads = table.heads.borrow();
+            let own = heads.of_address.get(&IpAddr::from([10, 0, 0, address]));
+            (heads.all, own.copied().unwrap_or(0))
+        };
+        assert_eq!(flood(1), (HEADS / 2, HEADS / 2));
+        assert_eq!(flood(2), (HEADS * 3 / 4, HEADS / 4));
+        for address in 3..40 {
+            let (all, _) = flood(address);
+            assert!(all <= HEADS);
+            let other = table.admit([10, 0, 1, 0].into(), false);
+            assert!(other.head_grows(SMALL_HEAD));
         }
-        assert!((HEADS - (128 << 10)..=HEADS).contains(&table.heads.get()), "{}", table.heads.get());
         drop(places);
-        assert_eq!(table.heads.get(), 0);
+        let heads = table.heads.borrow();
+        assert_eq!((heads.all, heads.of_address.len()), (0, 0));
     }
 
     /// A25, A27: handshakes for nothing are bounded by address; those of whoever shows a token are not, nor those of
@@ -440,11 +494,8 @@ mod tests {
             assert!(place.may_shake_hands());
             place.flow.speaks(Some(&caller("alice", false))).unwrap();
         }
-        let mut had = 0;
-        while shake(1, false).may_shake_hands() {
-            had += 1;
-        }
-        assert_eq!(had, HANDSHAKES);
+        let had = (0..2 * HANDSHAKES).take_while(|_| shake(1, false).may_shake_hands()).count();
+        assert_eq!(had, HANDSHAKES as usize);
         assert!(shake(2, false).may_shake_hands() && shake(1, true).may_shake_hands());
         tokio::time::advance(std::time::Duration::from_millis(1100)).await;
         let had = (0..HANDSHAKES).filter(|_| shake(1, false).may_shake_hands()).count();

@@ -177,7 +177,8 @@ impl Queue {
         book.due.range(..(now, 0)).map(|&(_, number)| number).collect()
     }
 
-    /// Takes an event in; `change` sees the task when the event had an effect. `None` for a task that is not open.
+    /// Takes an event in; `change` sees the task when the event had an effect. `None` for a task that is not open. One that
+    /// ends is shown as it was until it is closed.
     pub(super) fn step<T>(
         &self,
         number: u64,
@@ -192,10 +193,10 @@ impl Queue {
         if matches!(effect, Effect::Nothing | Effect::Late) {
             return None;
         }
-        open.task.state = open.life.state();
-        open.task.updated_at = crate::clock::now();
-        if open.life.state().is_terminal()
-            && let Some(worker) = open.worker.take()
+        if !open.life.state().is_terminal() {
+            open.task.state = open.life.state();
+            open.task.updated_at = crate::clock::now();
+        } else if let Some(worker) = open.worker.take()
             && matches!(event, Event::Cancel | Event::Revoke)
         {
             // With it goes the dispatch, and the publisher is told.
@@ -240,25 +241,23 @@ impl Queue {
         self.book.lock().close(number);
     }
 
-    /// Takes out a task that has ended, whether its end is written or not; `forget` is called before anybody can miss it.
-    pub(super) fn take_ended<T>(&self, number: u64, forget: impl FnOnce() -> T) -> Option<T> {
-        let mut book = self.book.lock();
-        book.open.get(&number).filter(|open| open.life.state().is_terminal())?;
-        book.close(number);
-        Some(forget())
+    /// Looks at a task that has not ended; it does not end meanwhile.
+    pub(super) fn not_ended<T>(&self, number: u64, look: impl FnOnce(&Open) -> T) -> Option<T> {
+        let book = self.book.lock();
+        book.open.get(&number).filter(|open| !open.life.state().is_terminal()).map(look)
     }
 }
 
 impl Book {
-    /// The task is in the state that it is in, and was in `before`: lines and counts follow.
+    /// The task is in the state that it is in, and was in `before`: lines and counts follow. An end is not counted before
+    /// it is shown.
     fn moved(&mut self, number: u64, before: Option<TaskState>) {
         let Some(open) = self.open.get(&number) else { return };
         let (task, now) = (&open.task, Some(open.life.state()));
         let counts = self.counts.entry(task.owner.clone()).or_default();
-        counts.leave(before);
-        counts.enter(now);
-        if counts.is_empty() {
-            self.counts.remove(&task.owner);
+        if !open.life.state().is_terminal() {
+            counts.leave(before);
+            counts.enter(now);
         }
         let waits = |state| state == Some(TaskState::Pending);
         if waits(now) && !waits(before) {
@@ -279,6 +278,12 @@ impl Book {
     fn close(&mut self, number: u64) {
         let Some(open) = self.open.remove(&number) else { return };
         self.version += 1;
+        if let Some(counts) = self.counts.get_mut(&open.task.owner) {
+            counts.leave(Some(open.task.state));
+            if counts.is_empty() {
+                self.counts.remove(&open.task.owner);
+            }
+        }
         let cursor = open.cursor();
         self.numbers.remove(&cursor.id);
         self.listed.remove(&cursor);

@@ -1,34 +1,37 @@
 //! Who gets which task, and when: the loop that claims.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{Instant, timeout};
 use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::room::Room;
 use super::state::{Attempt, Effect, Event, Life};
-use super::work::{Taken, end, work};
+use super::work::{Taken, end, take_back, work};
 use super::{CRASHED, EXPIRED, HUB_RESTARTED};
 use crate::agents;
 use crate::clock::{self, Now};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy_of;
+use crate::heavy::heavy;
 use crate::limits::{Held, Seat};
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::news::news;
-use crate::registry::{Candidate, Pick, Target};
+use crate::registry::{Candidate, Pick, Reach, Target};
 use crate::relay::{RequestBody, Reservation};
-use crate::store::{Change, Pending, StoreError};
+use crate::store::{Change, StoreError};
 
 /// How often tasks that wait are looked at without a reason: for what has expired or rested.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a look goes on before others have their turn.
+const AT_ONCE: Duration = Duration::from_micros(500);
 
 /// Takes in what the store had at the start: what waited waits on, what had been sent out has failed.
 pub async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), StoreError> {
@@ -73,30 +76,54 @@ pub async fn drive(hub: Arc<Hub>) {
         if revoked.has_changed().unwrap_or(false) || hub.tokens.has_expired(looked, now) {
             revoked.mark_unchanged();
             for number in hub.queue.without(|task| hub.tokens.sender(task, now)) {
-                end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
+                end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()), None);
             }
         }
         looked = now;
         let now = hub.now().mono;
         for number in hub.queue.overdue(now) {
-            end(&hub, number, Event::Expire, None, Some(&ApiError::new(ErrorKind::Timeout, EXPIRED)));
+            let error = ApiError::new(ErrorKind::Timeout, EXPIRED);
+            end(&hub, number, Event::Expire, None, Some(&error), None);
         }
         let targets = hub.queue.news(now);
         if !hub.is_stopping() {
             // A publisher's room is first for its owner's tasks.
             let mut room = Room::new(&hub);
+            let mut turn = Turn::new();
             for target in &targets {
                 room.look(target);
+                turn.pass().await;
             }
-            claim(&hub, &targets, &mut room, true);
-            claim(&hub, &targets, &mut room, false);
+            claim(&hub, &targets, &mut room, &mut turn, true).await;
+            claim(&hub, &targets, &mut room, &mut turn, false).await;
+        }
+    }
+}
+
+/// A look at the lines, which others are not to wait for.
+struct Turn {
+    began: Instant,
+    /// For whom there was no room in it: room that comes meanwhile is for the next look.
+    nothing: HashSet<Reach>,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { began: Instant::now(), nothing: HashSet::new() }
+    }
+
+    /// Lets others go on, now and then.
+    async fn pass(&mut self) {
+        if self.began.elapsed() >= AT_ONCE {
+            yield_now().await;
+            self.began = Instant::now();
         }
     }
 }
 
 /// Claims what can be claimed of the tasks for `targets`, in the order in which they came; with `own` at publishers of
 /// the task's owner only. Tasks of one user for one target fare the same: only the first is looked at, and then the next.
-fn claim<'a>(hub: &Arc<Hub>, targets: &'a [String], room: &mut Room<'a>, own: bool) {
+async fn claim<'a>(hub: &Arc<Hub>, targets: &'a [String], room: &mut Room<'a>, turn: &mut Turn, own: bool) {
     let mut heads = BinaryHeap::new();
     for target in targets.iter().filter(|target| room.is_at(target)) {
         let of_target = hub.queue.heads(target).into_iter();
@@ -107,30 +134,46 @@ fn claim<'a>(hub: &Arc<Hub>, targets: &'a [String], room: &mut Room<'a>, own: bo
         if !room.is_at(target) {
             continue;
         }
-        if !claim_one(hub, number, own) {
-            room.look_again(target);
-            continue;
-        }
-        if let Some(next) = hub.queue.head(target, &user) {
-            heads.push(Reverse((next, target, user)));
+        turn.pass().await;
+        match claim_one(hub, number, own, &mut turn.nothing) {
+            Claim::Full => room.look_again(target),
+            Claim::Nothing => (),
+            Claim::Done => {
+                if let Some(next) = hub.queue.head(target, &user) {
+                    heads.push(Reverse((next, target, user)));
+                }
+            }
         }
     }
 }
 
-/// Claims one task, if there is room for it. `false` if there is none.
-fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
+/// What came of a look at a task.
+enum Claim {
+    /// It is claimed, or waits no more.
+    Done,
+    /// There is no room for it.
+    Full,
+    /// There is nothing for it, as is known without a look at the rows: there was nothing for others like it.
+    Nothing,
+}
+
+/// Claims one task, if there is room for it; `nothing` has those for whom there was none before.
+fn claim_one(hub: &Arc<Hub>, number: u64, own: bool, nothing: &mut HashSet<Reach>) -> Claim {
     let known = hub
         .queue
         .with(number, |open| (hub.tokens.sender(&open.task, clock::now()), open.task.target.clone()));
     let Some((caller, name)) = known else {
         // It was taken back meanwhile.
-        return true;
+        return Claim::Done;
     };
     let Some(caller) = caller else {
-        end(hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
-        return true;
+        end(hub, number, Event::Revoke, None, Some(&ApiError::revoked()), None);
+        return Claim::Done;
     };
-    let Some((target, candidate, place)) = choose(hub, &caller, &name, own) else { return false };
+    let (target, candidate, place) = match choose(hub, &caller, &name, own, nothing) {
+        Ok(chosen) => chosen,
+        Err(full) => return full,
+    };
     let claimed = hub.queue.step(number, Event::Claim, |open, effect| {
         open.taken_by(&candidate);
         match effect {
@@ -138,14 +181,14 @@ fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
             _ => None,
         }
     });
-    let Some(Some((attempt, task))) = claimed else { return true };
+    let Some(Some((attempt, task))) = claimed else { return Claim::Done };
     let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
     hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
     let ended = {
         let (hub, caller) = (hub.clone(), caller.clone());
         async move {
             hub.tokens.ended(&caller).await;
-            end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()));
+            end(&hub, number, Event::Revoke, None, Some(&ApiError::revoked()), None);
         }
     };
     let taken = Taken { caller, target, candidate, place };
@@ -159,14 +202,15 @@ fn claim_one(hub: &Arc<Hub>, number: u64, own: bool) -> bool {
     };
     let worker = actix_rt::spawn(contained(hub.clone(), number, attempt, work));
     hub.queue.set_worker(number, worker.abort_handle());
-    true
+    Claim::Done
 }
 
 /// A worker that panics ends its task: nobody else would.
 async fn contained(hub: Arc<Hub>, number: u64, attempt: Attempt, work: impl Future<Output = ()>) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         news!(error, "panics of workers", "the hub", "the worker of a durable task panicked");
-        end(&hub, number, Event::Fail(attempt), None, Some(&ApiError::new(ErrorKind::Internal, CRASHED)));
+        let error = ApiError::new(ErrorKind::Internal, CRASHED);
+        end(&hub, number, Event::Fail(attempt), None, Some(&error), None);
     }
 }
 
@@ -199,23 +243,32 @@ fn choose(
     caller: &Caller,
     name: &str,
     own: bool,
-) -> Option<(Target, Candidate, Reservation)> {
+    nothing: &mut HashSet<Reach>,
+) -> Result<(Target, Candidate, Reservation), Claim> {
     let mut registry = hub.registry.lock();
-    let mut target = registry.target(caller, name).or_else(|| {
-        registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent).ok())
-    })?;
+    let target = registry
+        .target(caller, name)
+        .or_else(|| registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent).ok()));
+    let Some(mut target) = target else { return Err(Claim::Nothing) };
     if own {
         if target.only_owner.as_ref().is_some_and(|owner| *owner != caller.user) {
-            return None;
+            return Err(Claim::Nothing);
         }
         target.only_owner = Some(caller.user.clone());
+    }
+    let reach = registry.reach(caller, &target, Endpoint::ChatCompletions);
+    if reach.as_ref().is_some_and(|reach| nothing.contains(reach)) {
+        return Err(Claim::Nothing);
     }
     match registry.pick(caller, &target, Endpoint::ChatCompletions) {
         Pick::Chosen(candidate) if !candidate.full => {
             let place = Reservation::take(hub, &mut registry, &candidate);
-            Some((target, *candidate, place))
+            Ok((target, *candidate, place))
         }
-        _ => None,
+        _ => {
+            nothing.extend(reach);
+            Err(Claim::Full)
+        }
     }
 }
 
@@ -236,25 +289,37 @@ pub(super) async fn prepare(
     };
     let size = request.len();
     let parse = move || Ok(RequestBody::parse(request.into())?.counted(held));
-    let request = heavy_of(&caller.user, size, parse).await?;
+    let request = heavy(&caller.user, size, parse).await?;
     match agent {
-        Some(agent) => agents::prepare(agent, Endpoint::ChatCompletions, request).await,
+        Some(agent) => agents::prepare(agent, Endpoint::ChatCompletions, &caller.user, request).await,
         None => Ok(request),
     }
 }
 
 impl Hub {
-    /// The caller takes back an open task. `false` for one that is not open, or not its own, or has ended.
-    pub fn cancel_task(self: &Arc<Self>, caller: &Caller, id: &str) -> bool {
-        let Some(number) = self.queue.number(caller, id) else { return false };
-        end(self, number, Event::Cancel, None, None)
+    /// The caller takes back a task that has not ended. `None` for one that is not open, or not its own, or has ended.
+    pub fn cancel_task(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+    ) -> Option<JoinHandle<Result<(), StoreError>>> {
+        take_back(self, self.queue.number(caller, id)?)
     }
 
-    /// Deletes an open task that has ended and may not be written yet: its deletion is given to the store behind its end.
-    /// `None` for any other.
-    pub fn delete_ended(&self, caller: &Caller, id: &str) -> Option<Pending<()>> {
+    /// Deletes a task that has ended, and whose end may not be written yet. `None` for one that is not open.
+    pub fn delete_ended(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+    ) -> Option<JoinHandle<Result<(), StoreError>>> {
         let number = self.queue.number(caller, id)?;
-        self.queue.take_ended(number, || self.store.owe(vec![Change::DeleteTask(id.to_owned())]))
+        let written = self.store.write(vec![Change::DeleteTask(id.to_owned())]);
+        let hub = self.clone();
+        Some(tokio::spawn(async move {
+            written.await?;
+            hub.queue.close(number);
+            Ok(())
+        }))
     }
 
     /// What `caller` asks for, if it may see it: a row, a pool or an agent.

@@ -12,7 +12,9 @@ use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::limits::Held;
 use crate::registry::{Candidate, Pick};
-use crate::relay::{Attempt as Dispatch, Call, Piece, Reply, Request, Reservation, Tried, try_one, wake};
+use crate::relay::{
+    Attempt as Dispatch, Call, Piece, Promise, Reply, Request, Reservation, Tried, try_one, wake,
+};
 
 /// What came of a dispatch.
 pub(super) enum Outcome {
@@ -26,7 +28,8 @@ pub(super) enum Outcome {
     Lost,
 }
 
-/// Tries members, each once, until one begins to answer; then reads its answer to the end.
+/// Tries members, each once, until one begins to answer; then reads its answer to the end. What came of it, and what the
+/// last word of the last one waits for.
 pub(super) async fn run(
     hub: &Arc<Hub>,
     number: u64,
@@ -35,7 +38,7 @@ pub(super) async fn run(
     call: &Call,
     first: Candidate,
     place: Reservation,
-) -> Outcome {
+) -> (Outcome, Promise) {
     let patience = hub.options.timings.wait_timeout;
     let mut tried = Tried::default();
     let mut place = Some(place);
@@ -44,6 +47,7 @@ pub(super) async fn run(
         let refusal = inference.body.refused_by(&inference.caller.user, &candidate);
         let refused = refusal.is_some();
         tried.add(&candidate, refused);
+        let promise = Promise::default();
         let began = async {
             if let Some(error) = refusal {
                 return Err(Outcome::Failed(error));
@@ -52,7 +56,8 @@ pub(super) async fn run(
                 wake(hub, &candidate).await.map_err(Outcome::Failed)?;
                 candidate.asleep = false;
             }
-            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take())).await;
+            let receipt = Some(promise.receipt());
+            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take(), receipt)).await;
             reply.map_err(|error| match error.kind {
                 ErrorKind::PublisherAway
                 | ErrorKind::PublisherLost
@@ -77,7 +82,7 @@ pub(super) async fn run(
                 match hub.unfinished_of(&inference.caller.user).hold(body.get().len()) {
                     Ok(held) => Outcome::Answered(status, body.into_text(), held),
                     // Another member's answer would have no more room.
-                    Err(error) => return Outcome::Failed(error),
+                    Err(error) => return (Outcome::Failed(error), promise),
                 }
             }
             // Not made here.
@@ -85,7 +90,7 @@ pub(super) async fn run(
             Ok(Ok(Reply::Stream { first, attempt: dispatch })) => {
                 let none = hub.unfinished_of(&inference.caller.user).none();
                 hub.queue.with(number, |open| open.held = none);
-                return follow(hub, number, attempt, call, first, dispatch).await;
+                return (follow(hub, number, attempt, call, first, dispatch).await, promise);
             }
         };
         let may_fail_over = match &outcome {
@@ -94,15 +99,17 @@ pub(super) async fn run(
             Outcome::Streamed | Outcome::Lost => false,
         };
         if !may_fail_over {
-            return whole(hub, number, inference, outcome).await;
+            return (whole(hub, number, inference, outcome).await, promise);
         }
         let next = tried.pick_another(&mut hub.registry.lock(), inference);
         match next {
             Pick::Chosen(next) => {
+                // Nothing of what this one said is wanted.
+                promise.kept();
                 candidate = *next;
                 hub.queue.with(number, |open| open.taken_by(&candidate));
             }
-            Pick::Nobody | Pick::NoEndpoint => return outcome,
+            Pick::Nobody | Pick::NoEndpoint => return (outcome, promise),
         }
     }
 }
@@ -114,7 +121,7 @@ async fn whole(hub: &Hub, number: u64, inference: &Request, outcome: Outcome) ->
             let size = body.len();
             let chunk =
                 move || completion_as_chunk(&body).map_err(|error| ApiError::bad_gateway(error.to_string()));
-            match heavy(size, chunk).await {
+            match heavy(&inference.caller.user, size, chunk).await {
                 Ok(chunk) => {
                     hub.queue.with(number, |open| open.held = held);
                     pushed(hub.queue.with(number, |open| open.push(&chunk)))

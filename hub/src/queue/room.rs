@@ -88,7 +88,7 @@ mod tests {
             targets.push(name);
         }
         let core = hub.core();
-        let walked = || core.registry.lock().walked.load(std::sync::atomic::Ordering::Relaxed);
+        let walked = || core.registry.lock().steps();
         let mut room = Room::new(core);
         let before = walked();
         for target in &targets {

@@ -1,28 +1,30 @@
 //! One claimed task, from its commit to its end.
 //!
-//! The store is given what became of a task while the book is held: the caller takes it back on another thread, and what
-//! the store was given last is what it keeps.
+//! The store is given what became of a task while the book is held, and keeps the first ending that it is given: the
+//! caller takes the task back on another thread. Nobody is told of an ending before it is written down.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use wire::task::Endpoint;
 
 use super::drive::{prepare, status_of};
 use super::follow::{Outcome, run};
+use super::open::Open;
 use super::state::{Attempt, Effect, Event};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
-use crate::model::{Caller, DurableTask};
+use crate::model::{Caller, DurableTask, TaskState};
 use crate::news::news;
 use crate::registry::{Candidate, Target};
-use crate::relay::{Call, Request, Reservation, refusal};
-use crate::store::Change;
+use crate::relay::{Call, Promise, Request, Reservation, refusal};
+use crate::store::{Change, StoreError};
 use crate::watch::{Asked, brief};
 
-/// Between two looks whether an end is written down, while the store cannot be written.
+/// Between two looks whether an end is written down, while the store cannot be written and no publisher asks.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Who waits for a claimed task, and who takes it.
@@ -78,7 +80,7 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
             return requeue(&hub, number, attempt, true);
         }
         Err(error) => {
-            end(&hub, number, Event::Fail(attempt), None, Some(&error));
+            end(&hub, number, Event::Fail(attempt), None, Some(&error), None);
             return;
         }
     };
@@ -93,26 +95,32 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         set_model: true,
         patience: None,
     };
-    match run(&hub, number, attempt, &inference, &call, candidate, place).await {
+    let (outcome, promise) = run(&hub, number, attempt, &inference, &call, candidate, place).await;
+    match outcome {
         // Down with the hub: the next start says so.
         Outcome::Lost if hub.is_stopping() => (),
-        Outcome::Lost => requeue(&hub, number, attempt, true),
+        Outcome::Lost => {
+            requeue(&hub, number, attempt, true);
+            promise.kept();
+        }
         Outcome::Failed(error) => {
-            end(&hub, number, Event::Fail(attempt), None, Some(&error));
+            end(&hub, number, Event::Fail(attempt), None, Some(&error), Some(promise));
         }
         Outcome::Answered(status, body, held) => {
             // It counts until it is written down.
             hub.queue.with(number, |open| open.held = held);
             let error = (status >= 400).then(|| refusal(status, &body));
             let event = if error.is_none() { Event::Answer(attempt) } else { Event::Fail(attempt) };
-            end(&hub, number, event, Some((status, body)), error.as_ref());
+            end(&hub, number, event, Some((status, body)), error.as_ref(), Some(promise));
         }
         Outcome::Streamed => {
             let chunks = hub.queue.take_chunks(number);
-            match heavy(chunks.size(), move || Ok(chunks.into_array())).await {
-                Ok(array) => end(&hub, number, Event::Answer(attempt), Some((200, array)), None),
-                Err(error) => end(&hub, number, Event::Fail(attempt), None, Some(&error)),
-            };
+            let (event, result, error) =
+                match heavy(&task.owner, chunks.size(), move || Ok(chunks.into_array())).await {
+                    Ok(array) => (Event::Answer(attempt), Some((200, array)), None),
+                    Err(error) => (Event::Fail(attempt), None, Some(error)),
+                };
+            end(&hub, number, event, result, error.as_ref(), Some(promise));
         }
     }
 }
@@ -144,14 +152,16 @@ fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, claimed: bool) {
     hub.queue.came.notify_one();
 }
 
-/// A task's one ending: written down, its request erased. `false` if it has had one.
+/// A task's one ending, unless it has had one: written down, its request erased. Until it is, the task is shown as it was;
+/// then the `promise` to its publisher is kept.
 pub(super) fn end(
     hub: &Arc<Hub>,
     number: u64,
     event: Event,
     result: Option<(u16, String)>,
     error: Option<&ApiError>,
-) -> bool {
+    promise: Option<Promise>,
+) {
     let ended = hub.queue.step(number, event, |open, effect| {
         let Effect::Ended { state, .. } = effect else { return None };
         let status = status_of(state, result.as_ref().map(|(status, _)| *status), error);
@@ -169,25 +179,65 @@ pub(super) fn end(
                 open.task.id
             );
         }
-        open.task.error = error.map(|error| brief(&error.message));
-        open.task.code = error.map(|error| error.kind.code().to_owned());
-        let task = DurableTask { request: None, result, ..open.task.clone() };
-        // Given to the store at once: who sees the end here and then reads there finds it.
-        // Where the owner's results have no room any more, the oldest go.
-        let room = Change::MakeRoom { owner: task.owner.clone(), most: hub.options.limits.disk };
-        Some(hub.store.owe(vec![Change::PutTask(Box::new(task)), room]))
+        let ending = DurableTask {
+            result,
+            error: error.map(|error| brief(&error.message)),
+            code: error.map(|error| error.kind.code().to_owned()),
+            ..ended(&open.task, state)
+        };
+        // A fact, whether it can be written now or not.
+        Some(hub.store.owe(changes(hub, ending)))
     });
-    let Some(Some(written)) = ended else { return false };
+    let Some(Some(written)) = ended else { return };
     let hub = hub.clone();
     // On its own: the worker may be the one that is being stopped.
     tokio::spawn(async move {
         let mut written = written.await;
         while written.is_err() {
-            sleep(AGAIN).await;
+            if let Some(promise) = &promise {
+                promise.failed();
+                let _ = timeout(AGAIN, promise.asked_again()).await;
+            } else {
+                sleep(AGAIN).await;
+            }
             // The next commit writes all that is owed.
             written = hub.store.owe(Vec::new()).await;
         }
         hub.queue.close(number);
+        if let Some(promise) = promise {
+            promise.kept();
+        }
     });
-    true
+}
+
+/// The caller takes a task back that has not ended: it has when that is written down, and goes on as if nothing had been
+/// asked where it cannot be. `None` for one that has ended.
+pub(super) fn take_back(hub: &Arc<Hub>, number: u64) -> Option<JoinHandle<Result<(), StoreError>>> {
+    let give = |open: &Open| hub.store.write(changes(hub, ended(&open.task, TaskState::Cancelled)));
+    let written = hub.queue.not_ended(number, give)?;
+    let hub = hub.clone();
+    // On its own: whoever asked may leave.
+    Some(tokio::spawn(async move {
+        written.await?;
+        // With an end of another kind that was given to the store meanwhile there is nothing left to do: the store has
+        // kept this one, which came first.
+        hub.queue.step(number, Event::Cancel, |open, _| {
+            if let Some(call) = open.call.take() {
+                call.ended(status_of(TaskState::Cancelled, None, None), None);
+            }
+        });
+        hub.queue.close(number);
+        Ok(())
+    }))
+}
+
+/// The record of a task that ends now.
+fn ended(task: &DurableTask, state: TaskState) -> DurableTask {
+    DurableTask { state, request: None, updated_at: crate::clock::now(), ..task.clone() }
+}
+
+/// What an end changes. Where the owner's results have no room any more, the oldest go.
+fn changes(hub: &Hub, ending: DurableTask) -> Vec<Change> {
+    let room = Change::MakeRoom { owner: ending.owner.clone(), most: hub.options.limits.disk };
+    vec![Change::PutTask(Box::new(ending)), room]
 }

@@ -9,7 +9,7 @@ mod expiry;
 mod feed;
 mod live;
 mod names;
-mod owned;
+pub(crate) mod owned;
 mod pick;
 mod pools;
 mod register;
@@ -23,7 +23,7 @@ pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use feed::{News, Seen};
 pub use live::LiveLlm;
 pub use names::NameView;
-pub use pick::{BackendFor, Candidate, Pick, Report};
+pub use pick::{BackendFor, Candidate, Mask, Pick, Reach, Report, Stance};
 pub use pools::{PoolView, Waiting};
 pub use register::{MAX_ENTRIES, Refusal, Registered, check};
 pub use session::{Beat, BeatRefusal, Opened, UnknownSession};
@@ -32,6 +32,7 @@ pub use sweep::Swept;
 pub use view::{Target, Through, Unreached};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use wire::Features;
@@ -76,9 +77,8 @@ pub struct Registry {
     feed: Feed,
     /// Counts picks, so that equals take turns.
     picks: u64,
-    /// How many rows were looked at for room.
-    #[cfg(test)]
-    pub(crate) walked: std::sync::atomic::AtomicUsize,
+    /// How many rows were looked at in a search for one.
+    steps: AtomicUsize,
     /// How often the members of a target were looked at.
     #[cfg(test)]
     pub(crate) walks: u64,
@@ -174,8 +174,7 @@ impl Registry {
             expiry: Expiry::default(),
             feed: Feed::default(),
             picks: 0,
-            #[cfg(test)]
-            walked: std::sync::atomic::AtomicUsize::default(),
+            steps: AtomicUsize::default(),
             #[cfg(test)]
             walks: 0,
             limits: Limits::default(),

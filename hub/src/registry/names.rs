@@ -8,6 +8,7 @@ mod given;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use wire::row::Status;
 use wire::texts;
 
 use super::Registry;
@@ -163,17 +164,27 @@ impl Registry {
             .collect()
     }
 
+    /// Whether its owner has a row or an agent of this name that is not away.
+    fn is_served(&self, name: &str) -> bool {
+        let Some(owner) = self.names.owner(name) else { return false };
+        let is_there = |of: &UserId, status: Status| of == owner && status != Status::Inactive;
+        self.llms.get(name).is_some_and(|entry| is_there(&entry.llm.owner, entry.llm.status))
+            || self.agents.get(name).is_some_and(|entry| is_there(&entry.agent.owner, entry.agent.status))
+    }
+
     /// Something came to the name or left it: it is in use, or kept from now on.
     pub(super) fn settle_name(&mut self, name: &str, now: Now) {
         let used = self.used_by(name);
         let pool = used.contains(&"pool");
         let own = self.pools.get(name).filter(|rows| !rows.own.is_empty());
-        let shared = own.map(|rows| !rows.shown.is_empty());
+        let leads_elsewhere = own.is_none() && self.is_served(name);
+        let shared = own.map(|rows| !rows.shown.is_empty()).or(leads_elsewhere.then_some(false));
         let Some(held) = self.names.held.get(name) else { return };
         let (owner, free_at, was_shared) = (held.record.owner.clone(), held.free_at, held.record.shared);
         if !used.is_empty() {
             self.names.change(name, |record| {
-                record.pool |= pool;
+                // Its owner left the pool, and has the name for something else.
+                record.pool = pool || record.pool && !leads_elsewhere;
                 record.shared = shared.unwrap_or(record.shared);
                 record.left_at = None;
             });

@@ -57,7 +57,7 @@ fn sum<const N: usize>(texts: [Option<&str>; N]) -> usize {
 }
 
 /// What a row counts for.
-pub(super) fn of_llm(llm: &Llm) -> usize {
+pub(crate) fn of_llm(llm: &Llm) -> usize {
     let upstream = llm.upstream.as_ref();
     sum([
         Some(&llm.name),
@@ -71,7 +71,7 @@ pub(super) fn of_llm(llm: &Llm) -> usize {
 }
 
 /// What an agent counts for.
-pub(super) fn of_agent(agent: &Agent) -> usize {
+pub(crate) fn of_agent(agent: &Agent) -> usize {
     sum([
         Some(&agent.name),
         Some(&agent.llm_name),

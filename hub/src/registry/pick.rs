@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use wire::Features;
@@ -12,7 +13,7 @@ use wire::task::Endpoint;
 use super::feed::Thing;
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
-use crate::model::{Caller, Llm, Upstream};
+use crate::model::{Caller, Llm, Role, Upstream, UserId};
 use crate::store::Change;
 
 /// A registrar opens its channel within milliseconds of its register call; one that needs longer has trouble.
@@ -81,13 +82,61 @@ impl Candidate {
         self.through.as_deref().unwrap_or(&self.name)
     }
 
-    /// A publisher's text as the caller may read it: the name of a hidden row is the agent's.
-    pub fn masked(&self, text: String) -> String {
-        match &self.through {
-            Some(agent) => text.replace(&format!("'{}'", self.name), &format!("'{agent}'")),
-            None => text,
+    /// What hides the row from the caller in its publisher's texts, where it is hidden.
+    pub fn mask(&self) -> Mask {
+        let quoted = |name: &str| format!("'{name}'");
+        Mask(self.through.as_ref().map(|agent| (quoted(&self.name), quoted(agent))))
+    }
+}
+
+/// The name of a hidden row, and the agent's that its caller reads instead.
+#[derive(Debug, Default)]
+pub struct Mask(Option<(String, String)>);
+
+impl Mask {
+    /// Whether nothing is hidden.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// A publisher's text as the caller may read it.
+    pub fn apply(&self, text: &str) -> String {
+        match &self.0 {
+            Some((row, agent)) => text.replace(row, agent),
+            None => text.to_owned(),
         }
     }
+}
+
+/// Callers for whom the same members of a pool are there, as long as nothing of these changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reach {
+    pool: String,
+    /// The caller, where it owns some of them.
+    user: Option<UserId>,
+    /// The owner of private ones that an agent opens.
+    opens: Option<UserId>,
+    only_owner: Option<UserId>,
+    /// Whether a private one is reached for being of the pool's name.
+    admin: bool,
+    endpoint: Endpoint,
+}
+
+/// What a row is for those who wait: of two rows that are the same to them, neither serves who is not served by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// No task may go there.
+    Away,
+    /// It must be woken first.
+    Asleep {
+        /// Whether it has no room.
+        full: bool,
+    },
+    /// It is up.
+    Awake {
+        /// Whether it has no room.
+        full: bool,
+    },
 }
 
 /// The outcome of a pick.
@@ -124,7 +173,9 @@ impl Registry {
             return found;
         }
         let mut best: Option<&LlmEntry> = None;
-        for name in self.names(caller, target) {
+        let names = self.names(caller, target);
+        self.stepped(names.len());
+        for name in names {
             let Some(entry) = self.llms.get(name) else { continue };
             let owned = target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner);
             if !owned || !is_left(&entry.llm) || !self.is_routable(entry) {
@@ -190,7 +241,7 @@ impl Registry {
 
     /// Whether the agent through which a call comes still leads there. Whoever waits for room waits for what the agent
     /// stood for when it came.
-    fn stands(&self, caller: &Caller, target: &Target) -> bool {
+    pub fn stands(&self, caller: &Caller, target: &Target) -> bool {
         let Some(through) = &target.through else { return true };
         let now = self.agent(caller, &through.agent).map(|agent| self.agent_target(caller, agent));
         let same = |now: &Target| {
@@ -199,6 +250,43 @@ impl Registry {
                 && (now.only_owner.is_none() || now.only_owner == target.only_owner)
         };
         matches!(now, Some(Ok(now)) if same(&now))
+    }
+
+    /// For whom else a look at the members of the pool `target` finds the same; `None` for a row alone, of which a look is
+    /// cheap. True of callers whose agents stand.
+    pub fn reach(&self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Option<Reach> {
+        if !target.pool {
+            return None;
+        }
+        let own = self.llms.get(&target.name).map(|entry| &entry.llm);
+        let of = self.pools.get(&target.name).map(|rows| &rows.of);
+        let has_some = |user: &&UserId| {
+            own.is_some_and(|llm| llm.owner == **user) || of.is_some_and(|of| of.contains_key(*user))
+        };
+        let opens = target.through.as_ref().and_then(|through| through.opens.as_ref());
+        Some(Reach {
+            pool: target.name.clone(),
+            user: Some(&caller.user).filter(has_some).cloned(),
+            opens: opens.filter(has_some).cloned(),
+            only_owner: target.only_owner.clone(),
+            admin: caller.role == Role::Admin && target.through.is_none() && own.is_some(),
+            endpoint,
+        })
+    }
+
+    /// What the row is for those who wait.
+    pub fn stance(&self, row: &str) -> Stance {
+        self.llms.get(row).map_or(Stance::Away, |entry| entry.stance(self.is_routable(entry)))
+    }
+
+    /// How many rows were looked at in a search for one, so far.
+    pub fn steps(&self) -> usize {
+        self.steps.load(Relaxed)
+    }
+
+    /// So many more were.
+    pub(super) fn stepped(&self, rows: usize) {
+        self.steps.fetch_add(rows, Relaxed);
     }
 
     /// Whether a member has registered just now and its channel must be about to open: it already reads active.
@@ -270,7 +358,7 @@ impl Registry {
 
     /// Whether the row can be sent one more task now.
     pub fn takes_more(&self, row: &str) -> bool {
-        self.llms.get(row).is_some_and(|entry| self.is_routable(entry) && !entry.is_full())
+        matches!(self.stance(row), Stance::Asleep { full: false } | Stance::Awake { full: false })
     }
 
     /// The names under which callers may reach the row: its own, and that of its pool.
@@ -283,6 +371,11 @@ impl Registry {
     /// The names of the session's rows.
     pub fn rows_of(&self, session: &str) -> Vec<String> {
         self.sessions.get(session).into_iter().flat_map(|session| &session.llms).cloned().collect()
+    }
+
+    /// The names of the session's agents.
+    pub fn agents_published_by(&self, session: &str) -> Vec<String> {
+        self.sessions.get(session).into_iter().flat_map(|session| &session.agents).cloned().collect()
     }
 
     /// The names under which there may be room for what is asked of `target`: its own, and those that an agent of this
@@ -303,8 +396,7 @@ impl Registry {
         let own = self.llms.get(name).map(|entry| &entry.llm);
         let mut owners = HashSet::new();
         for llm in own.into_iter().chain(self.pool_rows(name)) {
-            #[cfg(test)]
-            self.walked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.stepped(1);
             if !owners.contains(&llm.owner) && self.takes_more(&llm.name) {
                 owners.insert(llm.owner.clone());
             }
@@ -328,6 +420,15 @@ impl LlmEntry {
     /// What runs and waits there: our own count is newer, the publisher's knows of others.
     pub(super) fn work(&self) -> u32 {
         self.report.map_or(self.in_flight, |report| report.busy.max(self.in_flight))
+    }
+
+    /// What it is for those who wait.
+    pub(super) fn stance(&self, routable: bool) -> Stance {
+        match (routable, self.llm.status) {
+            (false, _) => Stance::Away,
+            (true, Status::Hibernating) => Stance::Asleep { full: self.is_full() },
+            (true, _) => Stance::Awake { full: self.is_full() },
+        }
     }
 
     fn is_full(&self) -> bool {

@@ -72,15 +72,17 @@ impl Registry {
             Some(_) => Err(text),
             None => Err(texts::name_taken(pool)),
         };
-        if !record.pool {
+        // One who was let in before knows of it, and stays so.
+        let is_let_in = self.admitted(name, &caller.user, pool).is_some();
+        if !record.pool && !is_let_in {
             let what = self.seen_as(caller, pool).unwrap_or_default();
             return refused(format!("poolName '{pool}' is the name of another user's {what}"));
         }
         if self.policy == PoolPolicy::Owner {
             return refused(format!("pool '{pool}' belongs to another user"));
         }
-        // A pool that nobody else knows of is nobody else's to join; one who was let in before knows of it.
-        if !record.shared && self.admitted(name, &caller.user, pool).is_none() {
+        // A pool that nobody else knows of is nobody else's to join.
+        if !record.shared && !is_let_in {
             return refused(format!("pool '{pool}' has private LLMs only: it is its owner's"));
         }
         Ok(())
@@ -374,9 +376,10 @@ impl LlmEntry {
         self.llm.pool_name.as_deref().filter(|_| self.member).unwrap_or(&self.llm.name)
     }
 
-    /// Tasks that may run there at once, where its publisher says so: no more than it was let into its pool with.
+    /// Tasks that may run there at once, where its publisher says so: no more than it was let into its pool with, also
+    /// where nothing is said any more.
     pub(super) fn room(&self) -> Option<u32> {
-        let said = self.report?.room;
-        Some(self.cap.map_or(said, |cap| said.min(cap)))
+        let said = self.report.map(|report| report.room);
+        [said, self.cap].into_iter().flatten().min()
     }
 }

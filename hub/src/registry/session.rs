@@ -1,5 +1,7 @@
 //! A session's signs of life: channel, heartbeat, drain.
 
+use std::collections::BTreeSet;
+
 use wire::Features;
 use wire::features::Feature;
 use wire::register::Heartbeat;
@@ -8,7 +10,7 @@ use wire::row::Status;
 use super::expiry::Item;
 use super::feed::Thing;
 use super::sweep::MOMENT;
-use super::{Link, Registry, Report, Session};
+use super::{Link, Registry, Report, Session, Stance};
 use crate::clock::Now;
 use crate::model::Caller;
 use crate::store::Change;
@@ -34,8 +36,10 @@ pub enum BeatRefusal {
 pub struct Beat {
     /// To be written when there is time.
     pub changes: Vec<Change>,
-    /// The rows of which something is different: there may be room now.
+    /// The rows that are something else for those who wait than they were: there may be room now.
     pub rows: Vec<String>,
+    /// The agents that are back.
+    pub agents: Vec<String>,
 }
 
 /// A channel that was opened.
@@ -131,19 +135,28 @@ impl Registry {
             }
             Link::None | Link::Closed { .. } => (),
         }
-        let mut rows = if with_status { self.take_reports(id, beat) } else { Vec::new() };
+        let reported = if with_status { self.take_reports(id, beat) } else { Vec::new() };
         let changes = self.beat(id, now);
+        // A row that is as it was, but for how much room it has, serves nobody whom it did not serve before.
+        let reported = reported.into_iter().filter(|(row, before)| self.stance(row) != *before);
+        let mut rows: BTreeSet<String> = reported.map(|(row, _)| row).collect();
         rows.extend(changes.iter().filter_map(|change| match change {
             Change::PutLlm(llm) => Some(llm.name.clone()),
             _ => None,
         }));
-        Ok(Beat { changes, rows })
+        let agents = changes.iter().filter_map(|change| match change {
+            Change::PutAgent(agent) => Some(agent.name.clone()),
+            _ => None,
+        });
+        let agents = agents.collect();
+        Ok(Beat { changes, rows: rows.into_iter().collect(), agents })
     }
 
-    /// Takes what a publisher says of its rows; those of which it says something else than before.
-    fn take_reports(&mut self, id: &str, beat: &Heartbeat) -> Vec<String> {
+    /// Takes what a publisher says of its rows; those of which it says something else than before, and what they were.
+    fn take_reports(&mut self, id: &str, beat: &Heartbeat) -> Vec<(String, Stance)> {
         let mut rows = Vec::new();
         let Some(session) = self.sessions.get_mut(id) else { return rows };
+        let takes_tasks = session.takes_tasks();
         for status in beat.providers.iter().flatten() {
             if session.llms.contains(&status.name)
                 && let Some(entry) = self.llms.get_mut(&status.name)
@@ -161,10 +174,12 @@ impl Registry {
                     paused: status.paused,
                     paused_until: status.paused_until,
                 };
+                let routable = takes_tasks && entry.llm.status != Status::Inactive;
+                let before = entry.stance(routable);
                 if entry.report.replace(report) != Some(report) {
                     session.settled &= entry.llm.status == report.status;
                     self.feed.change(&mut entry.version, || Thing::Llm(status.name.as_str().into()));
-                    rows.push(status.name.clone());
+                    rows.push((status.name.clone(), before));
                 }
             }
         }
@@ -261,9 +276,10 @@ impl Registry {
     /// The changes that follow when a draining session has nothing left to do.
     pub(super) fn drained(&mut self, id: &str, now: Now) -> Vec<Change> {
         let Some(session) = self.sessions.get(id) else { return Vec::new() };
-        let busy =
-            session.llms.iter().any(|name| self.llms.get(name).is_some_and(|entry| entry.in_flight > 0));
-        if session.draining && !busy { self.silence(id, now) } else { Vec::new() }
+        // Each call that ends asks this: what it costs is for those that drain.
+        let is_busy =
+            || session.llms.iter().any(|name| self.llms.get(name).is_some_and(|entry| entry.in_flight > 0));
+        if session.draining && !is_busy() { self.silence(id, now) } else { Vec::new() }
     }
 
     /// A publisher woke its backend.

@@ -418,8 +418,11 @@ impl World {
     fn check_what_one_sees(&mut self, caller: &Caller) {
         let mut visible = Snapshot::default();
         visible.llms.extend(self.registry.llms(caller).cloned());
-        // Whose a pool is that one waits for is no secret.
-        visible.names.extend(self.names.values().filter(|record| record.pool).cloned());
+        // Whose a pool is that one waits for is no secret, also when it is none any more.
+        let waited = |name: &str| visible.llms.iter().any(|llm| llm.pool_name.as_deref() == Some(name));
+        let told: Vec<_> =
+            self.names.values().filter(|record| record.pool || waited(&record.name)).cloned().collect();
+        visible.names.extend(told);
         let mine = Registry::load(&visible, PoolPolicy::Members, &HubTimings::default(), self.now);
         for name in NAMES {
             assert_eq!(self.registry.target(caller, name), mine.target(caller, name));

@@ -103,6 +103,10 @@ impl Registry {
             let seen = self.seen_as(caller, &agent.llm_name).is_some();
             return Err(if seen { Unreached::Changed } else { Unreached::Nothing });
         }
+        // Withdrawn, or its publisher is away: also for who waits, and for a task that was taken in before.
+        if agent.status == Status::Inactive {
+            return Err(Unreached::Nothing);
+        }
         let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
         let through = |opens: bool| {
             let opens = opens.then(|| agent.owner.clone());
@@ -127,7 +131,7 @@ impl Registry {
                 // Over a public row, the agent says nothing of its owner's private rows in the same pool.
                 through: through(llm.visibility == Visibility::Private),
             }),
-            None if self.keyed(&agent.llm_name).any(reached) => Ok(Target {
+            None if self.keyed(&agent.llm_name).inspect(|_| self.stepped(1)).any(reached) => Ok(Target {
                 name: agent.llm_name.clone(),
                 pool: true,
                 only_owner: private_agent,
@@ -154,11 +158,6 @@ impl Registry {
 
     fn key_of<'a>(&'a self, llm: &'a Llm) -> &'a str {
         self.llms.get(&llm.name).map_or(&llm.name, |entry| entry.key())
-    }
-
-    /// Whether a call of `caller` for `target` may go to the row of this name, as far as it may be seen.
-    pub fn opens_to(&self, row: &str, caller: &Caller, target: &Target) -> bool {
-        self.llms.get(row).is_some_and(|entry| self.may_reach(caller, target, &entry.llm))
     }
 
     /// The agent as `caller` reads it: the name of its LLM only where the caller may know of that LLM.

@@ -20,6 +20,7 @@ use wire::task::Endpoint;
 use super::attempt::{Attempt, Piece};
 use super::call::Call;
 use super::encode;
+use super::failure::LONGEST_ERROR;
 use super::responses::Progress;
 use super::run::{Reply, Request, run};
 use super::whole::{Body, unfolded};
@@ -52,7 +53,9 @@ pub async fn serve(hub: Arc<Hub>, request: Request, dialect: Dialect) -> Result<
     let mut waiting: Waiting = Box::pin({
         let (hub, request, call) = (hub.clone(), request.clone(), call.clone());
         async move {
-            let reply = async { unfolded(run(&hub, &request, &call).await?, request.endpoint).await };
+            let reply = async {
+                unfolded(run(&hub, &request, &call).await?, request.endpoint, &request.caller.user).await
+            };
             while_valid(&hub, &request.caller, reply).await
         }
     });
@@ -137,6 +140,9 @@ pub fn whole(style: Style, call: &Call, status: u16, body: Body, named: Option<u
 
 /// What a status and body of 400 and more say: the publisher's own refusal of one task too many, else the backend's.
 pub(crate) fn refusal(status: u16, body: &str) -> ApiError {
+    if body.len() > LONGEST_ERROR {
+        return ApiError::backend(status, "the backend failed, and gave its reason at too great a length");
+    }
     let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
     let code = || Object::parse(Object::parse(body).ok()?.get("error")?).ok()?.get_string("code");
     let own = [ErrorKind::QueueFull, ErrorKind::Paused].into_iter().find(|kind| kind.status() == status);

@@ -16,6 +16,7 @@ use super::answer::refusal;
 use super::body::RequestBody;
 use super::capacity::Reservation;
 use super::lane::Lane;
+use super::receipt::Receipt;
 use super::silence::{self, Silence};
 use super::tasks::{Ending, Live};
 use super::whole::Body;
@@ -25,7 +26,7 @@ use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::limits::Held;
 use crate::model::UserId;
 use crate::random;
-use crate::registry::Candidate;
+use crate::registry::{Candidate, Mask};
 
 /// What a publisher, or an upstream, sends for one dispatch.
 #[derive(Debug)]
@@ -84,6 +85,17 @@ impl Piece {
         }
     }
 
+    /// What it says of a failure as its reader may read it, at whichever place of the answer it comes.
+    fn masked(self, mask: &Mask) -> Self {
+        match self {
+            Self::Error(error) if !mask.is_none() => Self::Error(error.reword(|text| mask.apply(text))),
+            Self::Answer { status, body, held, retry_after } if status >= 400 && !mask.is_none() => {
+                Self::Answer { status, body: body.reworded(|text| mask.apply(text)), held, retry_after }
+            }
+            piece => piece,
+        }
+    }
+
     /// Counts for this until it is read.
     pub(super) fn hold(&mut self, counted: Held) {
         match self {
@@ -103,6 +115,8 @@ pub struct Attempt {
     sent: Option<Sent>,
     /// The limit on silence between two of them.
     silence: Silence,
+    /// What its reader may not read in what its publisher says of a failure.
+    pub(super) mask: Mask,
 }
 
 /// A task that was put on a channel.
@@ -135,7 +149,8 @@ pub enum Work<'a> {
 
 impl Attempt {
     /// Opens a dispatch on the row of `candidate`, sent nowhere yet: whoever has the lane answers `reader`, and calls
-    /// [`Hub::conclude`] with the last word. A `place` that was taken on that row counts for this from now on.
+    /// [`Hub::conclude`] with the last word. A `place` that was taken on that row counts for this from now on. With a
+    /// `receipt` a publisher's last word is answered when that is settled.
     pub fn open(
         hub: &Arc<Hub>,
         candidate: &Candidate,
@@ -143,6 +158,7 @@ impl Attempt {
         streaming: bool,
         endpoint: Endpoint,
         place: Option<Reservation>,
+        receipt: Option<Receipt>,
     ) -> Result<(Self, Lane), ApiError> {
         let (lane, pieces) = Lane::new(hub.unread_of(reader));
         let live = Live {
@@ -156,6 +172,7 @@ impl Attempt {
             started: false,
             next_seq: 0,
             upload: None,
+            receipt,
         };
         let id = random::id("task");
         {
@@ -172,7 +189,7 @@ impl Attempt {
         // From here on the guard ends it.
         let silence =
             Silence::new(silence::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
-        Ok((Self { hub: hub.clone(), id, pieces, sent: None, silence }, lane))
+        Ok((Self { hub: hub.clone(), id, pieces, sent: None, silence, mask: Mask::default() }, lane))
     }
 
     /// Sends `work` to the publisher of `candidate`.
@@ -181,7 +198,7 @@ impl Attempt {
             Work::Wake => (false, Endpoint::ChatCompletions),
             Work::Infer { streaming, endpoint, .. } => (*streaming, *endpoint),
         };
-        let (mut attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint, None)?;
+        let (mut attempt, _) = Self::open(hub, candidate, &candidate.owner, streaming, endpoint, None, None)?;
         attempt.send(candidate, &candidate.owner, work)?;
         Ok(attempt)
     }
@@ -230,7 +247,7 @@ impl Attempt {
             if let Some(Piece::Events { .. }) = piece {
                 self.silence.heard();
             }
-            return Poll::Ready(piece);
+            return Poll::Ready(piece.map(|piece| piece.masked(&self.mask)));
         }
         self.silence.poll_over(cx).map(|limit| {
             let text = format!("nothing came from the publisher for {} s", limit.as_secs_f64());
@@ -270,8 +287,11 @@ impl Hub {
         let now = self.now();
         let live = self.tasks.lock().end(id, ending, now.mono)?;
         self.change(|registry| {
+            let had_room = registry.takes_more(&live.row);
             let changes = registry.task_ended(&live.row, now);
-            self.offer(registry, &live.row);
+            if !had_room {
+                self.offer(registry, &live.row);
+            }
             ((), changes)
         });
         self.task_ended.send_replace(());

@@ -153,7 +153,7 @@ impl RequestBody {
             return Ok(Cow::Borrowed(self));
         }
         let whole = self.clone();
-        heavy(self.size(), move || Ok(Cow::Owned(whole.edited(&edits)?))).await
+        heavy(user, self.size(), move || Ok(Cow::Owned(whole.edited(&edits)?))).await
     }
 
     /// The request with these changes. It asks for nothing that it should not.

@@ -39,8 +39,9 @@ pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// As [`chunk`], on another thread where the text is large; what it says that the answer cost.
+/// As [`chunk`], on another thread where the text is large, when it is `user`'s turn; what it says that the answer cost.
 pub(super) async fn event(
+    user: &str,
     endpoint: Endpoint,
     data: Cow<'_, str>,
     out: &mut Vec<u8>,
@@ -55,7 +56,7 @@ pub(super) async fn event(
         chunk(endpoint, &data, &mut out).map_err(|error| ApiError::bad_gateway(error.to_string()))?;
         Ok((out, chunk_usage(endpoint, &data)))
     };
-    let (written, usage) = heavy(usize::MAX, work).await.map_err(|_| Malformed)?;
+    let (written, usage) = heavy(user, usize::MAX, work).await.map_err(|_| Malformed)?;
     out.extend_from_slice(&written);
     Ok(usage)
 }

@@ -7,6 +7,8 @@ use wire::texts::{self, Fixed};
 use crate::error::{ApiError, ErrorKind, is_about_a_key};
 use crate::registry::Absence;
 
+/// Longest error whose words are looked for, as at a backend: a hub's thread serves everybody.
+pub(super) const LONGEST_ERROR: usize = 256 << 10;
 /// Longest text of a failure, in bytes. It waits for its reader, of whom there may be thousands, and counts for nobody.
 const LONGEST_TEXT: usize = 4 << 10;
 

@@ -16,6 +16,7 @@ use super::body::RequestBody;
 use super::call::Call;
 use super::capacity::{Arriving, InLine, Reservation};
 use super::failure::absent;
+use super::receipt::Receipt;
 use super::upstream::UpstreamCall;
 use super::wake::wake;
 use super::whole::Body;
@@ -157,7 +158,7 @@ async fn try_members(
         };
         wakes.set(false);
         let outcome = match woken {
-            Ok(()) => try_one(hub, request, call, &candidate, place).await,
+            Ok(()) => try_one(hub, request, call, &candidate, place, None).await,
             Err(error) => Err(error),
         };
         match &outcome {
@@ -172,7 +173,7 @@ async fn try_members(
 
 /// Why there is room for nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
+pub(super) enum Lack {
     /// Those who are there are full.
     Room,
     /// Nobody is there.
@@ -180,7 +181,7 @@ enum Lack {
 }
 
 /// What a look at the members found.
-enum Found<'a> {
+pub(super) enum Found<'a> {
     /// This one, with a place on it for one who has patience.
     Member(Candidate, Option<Reservation>),
     /// One is about to open its channel.
@@ -224,7 +225,7 @@ async fn next(
 }
 
 /// Looks once. All of it under one lock: what is freed afterwards is offered to who is in line by then.
-fn look<'a>(
+pub(super) fn look<'a>(
     hub: &'a Arc<Hub>,
     request: &'a Request,
     tried: &Tried,
@@ -239,7 +240,17 @@ fn look<'a>(
             let place = Reservation::take(hub, &mut registry, &candidate);
             return Ok(Found::Member(*candidate, Some(place)));
         }
-        Pick::Chosen(_) => Lack::Room,
+        Pick::Chosen(candidate) => {
+            if waits {
+                let line = hub.stand_in_line(&registry, request);
+                if !candidate.full {
+                    // There is room, for those before it and perhaps for itself.
+                    hub.offer(&mut registry, &candidate.name);
+                }
+                return Ok(Found::InLine(line));
+            }
+            Lack::Room
+        }
         Pick::Nobody if tried.names.is_empty() && !waits => {
             if registry.is_arriving(&request.caller, &request.target, hub.now()) {
                 return Ok(Found::Arriving(hub.await_arrival(&registry, &request.target.name)));
@@ -267,25 +278,28 @@ fn nobody(hub: &Hub, request: &Request, lack: Lack) -> ApiError {
     absent(request.target.shown(), absence, hub.now().wall)
 }
 
-/// Runs it on one member, which is awake, up to its first content; with the place that it has there, if it has one.
+/// Runs it on one member, which is awake, up to its first content; with the place that it has there, if it has one, and
+/// with what the member's last word waits for.
 pub(crate) async fn try_one(
     hub: &Arc<Hub>,
     request: &Request,
     call: &Call,
     candidate: &Candidate,
     place: Option<Reservation>,
+    receipt: Option<Receipt>,
 ) -> Result<Reply, ApiError> {
     let (streaming, endpoint) = (request.streaming, request.endpoint);
-    if !hub.registry.lock().leads_to(&request.caller, &request.target, candidate) {
-        // It was taken away while the caller waited for it to wake.
-        return Err(absent(request.target.shown(), Absence::Away, hub.now().wall));
-    }
     let model = request.set_model.then_some(candidate.model.as_str());
     let body = request.body.for_row(&request.caller.user, candidate, endpoint).await?;
+    if !hub.registry.lock().leads_to(&request.caller, &request.target, candidate) {
+        // It was taken away while the caller waited for it to wake, or for its turn with a large body.
+        return Err(absent(request.target.shown(), Absence::Away, hub.now().wall));
+    }
     let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
     let send = |attempt: &mut Attempt| attempt.send(candidate, &request.caller.user, &work);
     let (mut attempt, lane) =
-        Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place)?;
+        Attempt::open(hub, candidate, &request.caller.user, streaming, endpoint, place, receipt)?;
+    attempt.mask = candidate.mask();
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream, candidate, request, &body)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));
@@ -306,24 +320,15 @@ pub(crate) async fn try_one(
         Some(Piece::Answer { status: 503, body, retry_after, .. })
             if refusal(503, body.get()).kind == ErrorKind::Paused =>
         {
-            let error = refusal(503, body.get()).retry_after(retry_after);
-            Err(error.reword(|text| candidate.masked(text.to_owned())))
+            Err(refusal(503, body.get()).retry_after(retry_after))
         }
         Some(Piece::Answer { status, body, held, retry_after }) => {
-            Ok(Reply::Whole { status, body: masked(candidate, status, body), held, retry_after })
+            Ok(Reply::Whole { status, body, held, retry_after })
         }
-        Some(Piece::Error(error)) => Err(error.reword(|text| candidate.masked(text.to_owned()))),
+        Some(Piece::Error(error)) => Err(error),
         Some(first @ (Piece::Events { .. } | Piece::Done)) => Ok(Reply::Stream { first, attempt }),
         Some(Piece::Reattached) | None => {
             Err(ApiError::new(ErrorKind::PublisherLost, "the publisher was lost before it answered"))
         }
     }
-}
-
-/// An error's body without the name of a hidden row.
-fn masked(candidate: &Candidate, status: u16, body: Body) -> Body {
-    if status < 400 || candidate.through.is_none() {
-        return body;
-    }
-    body.reworded(|text| candidate.masked(text.to_owned()))
 }

@@ -10,7 +10,9 @@ use wire::task::Endpoint;
 use super::attempt::Piece;
 use super::encode;
 use super::failure::failure;
+use super::receipt::{Receipt, Told};
 use super::tasks::{Ending, Live, Tasks};
+use super::upload::UPLOADED;
 use super::whole::Body;
 use crate::core::Hub;
 use crate::error::ApiError;
@@ -28,6 +30,8 @@ pub enum Rejection {
     Conflict,
     /// The caller reads too slowly: not taken, send it again.
     Busy,
+    /// The task is durable, and its end cannot be written down now: send it again.
+    Unwritten,
     /// Not what we pass on. The task has failed.
     Malformed,
 }
@@ -58,14 +62,27 @@ impl Sender<'_> {
         tasks.live(self.user, self.session, self.id)
     }
 
-    /// What to answer for a task that is not under way.
-    pub(super) fn over(&self, tasks: &Tasks, digest: Option<u64>) -> Result<Submitted, Rejection> {
+    /// What to answer for a task that is not under way: a last word that comes again waits for what the first waits for.
+    pub(super) fn over(&self, tasks: &Tasks, digest: Option<u64>) -> Result<Option<Receipt>, Rejection> {
         match tasks.ending(self.user, self.session, self.id) {
             None => Err(Rejection::Unknown),
-            Some(Ending::Gone) => Err(Rejection::Gone),
-            Some(Ending::Answered(first)) if Some(first) == digest => Ok(Submitted::Duplicate),
-            Some(Ending::Answered(_)) => Err(Rejection::Conflict),
+            Some((Ending::Gone, _)) => Err(Rejection::Gone),
+            Some((Ending::Answered(first), receipt)) if Some(first) == digest => Ok(receipt),
+            // An upload cannot come again: whatever ends the task for its publisher asks for what became of it.
+            Some((Ending::Answered(UPLOADED), Some(receipt))) if digest.is_some() => Ok(Some(receipt)),
+            Some((Ending::Answered(_), _)) => Err(Rejection::Conflict),
         }
+    }
+}
+
+/// What a last word that was taken is answered with, when that is known. Of a call that waits for its answer it is known
+/// at once.
+pub(super) async fn settled(receipt: Option<Receipt>, submitted: Submitted) -> Result<Submitted, Rejection> {
+    let Some(receipt) = receipt else { return Ok(submitted) };
+    match receipt.told().await {
+        Told::Done => Ok(submitted),
+        Told::Failed => Err(Rejection::Unwritten),
+        Told::Gone => Err(Rejection::Gone),
     }
 }
 
@@ -130,7 +147,7 @@ pub async fn submit(
 async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk, _held: Held) -> Result<Submitted, Rejection> {
     let (lane, endpoint, wanted) = {
         let mut tasks = hub.tasks.lock();
-        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        let Some(live) = from.live(&mut tasks) else { return again(from.over(&tasks, None)) };
         if chunk.seq.is_some_and(|seq| seq < live.next_seq) {
             return Ok(Submitted::Duplicate);
         }
@@ -141,7 +158,7 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk, _held: Held) -> Result<
         return Err(Rejection::Conflict);
     }
     let Chunk { data, seq, .. } = chunk;
-    let Some(piece) = events(endpoint, data).await else {
+    let Some(piece) = events(from.user, endpoint, data).await else {
         fail(hub, from.id, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
@@ -152,7 +169,7 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk, _held: Held) -> Result<
     };
     {
         let mut tasks = hub.tasks.lock();
-        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        let Some(live) = from.live(&mut tasks) else { return again(from.over(&tasks, None)) };
         match seq {
             Some(seq) if seq < live.next_seq => return Ok(Submitted::Duplicate),
             Some(seq) if seq > live.next_seq => (),
@@ -169,6 +186,11 @@ async fn push(hub: &Hub, from: Sender<'_>, chunk: Chunk, _held: Held) -> Result<
     Err(Rejection::Conflict)
 }
 
+/// A chunk that is not the last waits for nothing.
+fn again(over: Result<Option<Receipt>, Rejection>) -> Result<Submitted, Rejection> {
+    over.map(|_| Submitted::Duplicate)
+}
+
 /// The last word.
 async fn finish(
     hub: &Hub,
@@ -176,17 +198,23 @@ async fn finish(
     result: Submission,
     digest: u64,
 ) -> Result<Submitted, Rejection> {
-    let (endpoint, fits, whole, held) = {
+    let found = {
         let mut tasks = hub.tasks.lock();
-        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, Some(digest)) };
-        match &result {
-            Submission::Chunk(chunk) => {
+        match (from.live(&mut tasks), &result) {
+            (None, _) => Err(from.over(&tasks, Some(digest))?),
+            (Some(live), Submission::Chunk(chunk)) => {
                 let whole = chunk.seq.is_none_or(|seq| seq == live.next_seq);
-                (live.endpoint, live.streaming, whole, live.lane.count(chunk.data.len()))
+                Ok((live.endpoint, live.streaming, whole, live.lane.count(chunk.data.len())))
             }
-            Submission::Answer { body, .. } => (live.endpoint, true, true, live.lane.count(body.get().len())),
-            Submission::Error(_) => (live.endpoint, true, true, Some(Held::default())),
+            (Some(live), Submission::Answer { body, .. }) => {
+                Ok((live.endpoint, true, true, live.lane.count(body.get().len())))
+            }
+            (Some(live), Submission::Error(_)) => Ok((live.endpoint, true, true, Some(Held::default()))),
         }
+    };
+    let (endpoint, fits, whole, held) = match found {
+        Ok(live) => live,
+        Err(receipt) => return settled(receipt, Submitted::Duplicate).await,
     };
     if !fits {
         fail(hub, from.id, UNWANTED);
@@ -207,7 +235,7 @@ async fn finish(
         }
         Submission::Chunk(chunk) => {
             if chunk.data != DONE
-                && let Some(mut piece) = events(endpoint, chunk.data).await
+                && let Some(mut piece) = events(from.user, endpoint, chunk.data).await
             {
                 piece.hold(held);
                 pieces.push(piece);
@@ -216,10 +244,11 @@ async fn finish(
         }
     }
     let Some(live) = hub.end_task(from.id, Ending::Answered(digest)) else {
-        return from.over(&hub.tasks.lock(), Some(digest));
+        let receipt = from.over(&hub.tasks.lock(), Some(digest))?;
+        return settled(receipt, Submitted::Duplicate).await;
     };
     live.lane.deliver(pieces);
-    Ok(Submitted::Taken)
+    settled(live.receipt, Submitted::Taken).await
 }
 
 /// A result that cannot be read, or is too large: its task fails at once, since nothing better may ever come. `why` is
@@ -240,8 +269,8 @@ pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     }
 }
 
-async fn events(endpoint: Endpoint, data: String) -> Option<Piece> {
+async fn events(user: &str, endpoint: Endpoint, data: String) -> Option<Piece> {
     let mut bytes = Vec::with_capacity(data.len() + 16);
-    let usage = encode::event(endpoint, data.into(), &mut bytes).await.ok()?;
+    let usage = encode::event(user, endpoint, data.into(), &mut bytes).await.ok()?;
     Some(Piece::Events { bytes: bytes.into(), usage, held: Held::default() })
 }

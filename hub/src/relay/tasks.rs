@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use wire::task::Endpoint;
 
 use super::lane::Lane;
+use super::receipt::Receipt;
 use crate::model::UserId;
 
 /// Ended dispatches are remembered for so long: a registrar gives up a result after 60 s.
@@ -36,6 +37,8 @@ pub struct Live {
     pub next_seq: u64,
     /// Dropped with this record: ends an upload that is under way.
     pub upload: Option<oneshot::Sender<()>>,
+    /// What its publisher's last word waits for, of a durable task.
+    pub receipt: Option<Receipt>,
 }
 
 /// How a dispatch ended.
@@ -59,6 +62,7 @@ struct Ended {
     user: UserId,
     session: Option<String>,
     how: Ending,
+    receipt: Option<Receipt>,
 }
 
 impl Tasks {
@@ -73,16 +77,17 @@ impl Tasks {
         self.live.get_mut(id).filter(bound)
     }
 
-    /// How the dispatch `id` ended, for those who could have served it.
-    pub fn ending(&self, user: &str, session: Option<&str>, id: &str) -> Option<Ending> {
+    /// How the dispatch `id` ended, for those who could have served it, and what one who repeats its last word waits for.
+    pub fn ending(&self, user: &str, session: Option<&str>, id: &str) -> Option<(Ending, Option<Receipt>)> {
         let bound = |ended: &&Ended| is_bound(&ended.user, ended.session.as_deref(), user, session);
-        self.ended.get(id).filter(bound).map(|ended| ended.how)
+        self.ended.get(id).filter(bound).map(|ended| (ended.how, ended.receipt.clone()))
     }
 
     /// Ends the dispatch `id`; `None` when it had ended before: the first ending wins.
     pub fn end(&mut self, id: &str, how: Ending, now: Duration) -> Option<Live> {
         let live = self.live.remove(id)?;
-        let ended = Ended { user: live.user.clone(), session: live.session.clone(), how };
+        let (user, session, receipt) = (live.user.clone(), live.session.clone(), live.receipt.clone());
+        let ended = Ended { user, session, how, receipt };
         self.ended.insert(id.to_owned(), ended);
         self.order.push_back((now, id.to_owned()));
         while let Some((at, oldest)) = self.order.front() {

@@ -15,13 +15,21 @@ use wire::task::Endpoint;
 
 use super::attempt::Piece;
 use super::encode;
-use super::failure::failure;
+use super::failure::{LONGEST_ERROR, failure};
 use super::lane::Lane;
-use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, fail};
+use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, fail, settled};
 use super::tasks::Ending;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::limits::Held;
+
+/// What an error event says.
+fn words(data: &str) -> String {
+    if data.len() > LONGEST_ERROR {
+        return FAILED_AT_LENGTH.to_owned();
+    }
+    error_message(data).unwrap_or_else(|| FAILED.to_owned())
+}
 
 /// How an upload stands after a read.
 enum Progress {
@@ -34,20 +42,24 @@ enum Progress {
 }
 
 const NO_ROOM: &str = "the hub has no memory for the publisher's answer now";
+const FAILED: &str = "the publisher's answer failed";
+const FAILED_AT_LENGTH: &str = "the publisher's answer failed, and its reason was told at too great a length";
 const BROKE_OFF: &str = "the publisher's answer broke off";
 /// A caller who reads nothing for so long is given up: its publisher has others to serve.
 const STALLED: Duration = Duration::from_mins(5);
 /// How long the end of an upload's body may take after the end mark in it.
 const LEFTOVER: Duration = Duration::from_secs(1);
 /// What stands for an upload in the memory of endings: it cannot be repeated.
-const UPLOADED: u64 = 0;
+pub(super) const UPLOADED: u64 = 0;
 
 /// Takes an upload.
 pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result<Submitted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
     let (lane, endpoint) = {
         let mut tasks = hub.tasks.lock();
-        let Some(live) = from.live(&mut tasks) else { return from.over(&tasks, None) };
+        let Some(live) = from.live(&mut tasks) else {
+            return from.over(&tasks, None).map(|_| Submitted::Duplicate);
+        };
         if !live.streaming || live.upload.is_some() {
             return Err(Rejection::Conflict);
         }
@@ -56,7 +68,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         (live.lane.clone(), live.endpoint)
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader::new(endpoint, hub.results_of(from.user).none());
+    let mut reader = Reader::new(from.user, endpoint, hub.results_of(from.user).none());
     let last = loop {
         let read = tokio::select! {
             biased;
@@ -85,7 +97,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
             // What follows the end mark is nobody's; read to its end the connection stays usable.
             let rest = async { while let Some(Ok(_)) = payload.next().await {} };
             let _ = timeout(LEFTOVER, rest).await;
-            Ok(Submitted::Taken)
+            settled(live.receipt, Submitted::Taken).await
         }
         Err(message) => {
             fail(hub, from.id, message);
@@ -121,7 +133,9 @@ impl Drop for Guard<'_> {
 const SMALL: usize = 4 << 10;
 
 /// Reads a stream of events as they come, and writes them anew.
-struct Reader {
+struct Reader<'a> {
+    /// The publisher's.
+    user: &'a str,
     decoder: Decoder,
     endpoint: Endpoint,
     /// What the event counts for that is not whole yet.
@@ -129,10 +143,10 @@ struct Reader {
     none: Held,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// What waits in it counts on the account of `none`.
-    fn new(endpoint: Endpoint, none: Held) -> Self {
-        Self { decoder: Decoder::new(), endpoint, half: Held::default(), none }
+    fn new(user: &'a str, endpoint: Endpoint, none: Held) -> Self {
+        Self { user, decoder: Decoder::new(), endpoint, half: Held::default(), none }
     }
 
     /// Counts what there is of an event that is not whole.
@@ -158,9 +172,7 @@ impl Reader {
         while let Some(frame) = self.decoder.decode(&mut read) {
             match frame.event.as_deref() {
                 Some("error") => {
-                    let message = error_message(&frame.data);
-                    let message = message.unwrap_or_else(|| "the publisher's answer failed".to_owned());
-                    progress = Progress::Ended(Piece::Error(failure(message)));
+                    progress = Progress::Ended(Piece::Error(failure(words(&frame.data))));
                     break;
                 }
                 None if frame.data == DONE => {
@@ -168,7 +180,8 @@ impl Reader {
                     break;
                 }
                 Some(_) | None => {
-                    let Ok(found) = encode::event(self.endpoint, frame.data, &mut bytes).await else {
+                    let Ok(found) = encode::event(self.user, self.endpoint, frame.data, &mut bytes).await
+                    else {
                         progress = Progress::Broken(NO_OBJECT);
                         break;
                     };

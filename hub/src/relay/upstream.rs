@@ -30,7 +30,7 @@ use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::limits::Held;
-use crate::model::Upstream;
+use crate::model::{Upstream, UserId};
 use crate::news::news;
 use crate::registry::Candidate;
 
@@ -52,8 +52,10 @@ pub(super) struct UpstreamCall {
     body: RequestBody,
     model: String,
     headers: Vec<(String, String)>,
+    /// Who asks.
+    user: UserId,
     /// The row's owner.
-    owner: String,
+    owner: UserId,
 }
 
 impl UpstreamCall {
@@ -71,6 +73,7 @@ impl UpstreamCall {
             body: body.clone(),
             model: candidate.model.clone(),
             headers: request.headers.clone(),
+            user: request.caller.user.clone(),
             owner: candidate.owner.clone(),
         })
     }
@@ -95,27 +98,28 @@ impl UpstreamCall {
 
     /// The last piece of an answer; the others go out before it.
     async fn answer(self, lane: &Lane) -> Piece {
-        let Self { backend, endpoint, streaming, body, model, headers, owner: _ } = self;
-        let body = match heavy(body.size(), move || upstream_body(&body, &model, streaming)).await {
+        let Self { backend, endpoint, streaming, body, model, headers, user, owner: _ } = self;
+        let body = match heavy(&user, body.size(), move || upstream_body(&body, &model, streaming)).await {
             Ok(body) => body,
             Err(error) => return Piece::Error(error),
         };
-        match backend.infer(BackendRequest { endpoint, streaming, body, headers }).await {
-            Ok(Reply::Whole { status, body }) => whole(status, body, None).await,
+        let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers };
+        match backend.infer(request).await {
+            Ok(Reply::Whole { status, body }) => whole(&user, status, body, None).await,
             Ok(Reply::Stream(mut pieces)) => {
                 // A refusal in place of the first content is an answer of its own: nothing was said yet.
                 match pieces.next().await {
-                    Some(Err(BackendError::Refused(refusal))) => refused(refusal).await,
-                    first => stream(endpoint, first, pieces, lane).await,
+                    Some(Err(BackendError::Refused(refusal))) => refused(&user, refusal).await,
+                    first => stream(&user, endpoint, first, pieces, lane).await,
                 }
             }
-            Err(BackendError::Refused(refusal)) => refused(refusal).await,
+            Err(BackendError::Refused(refusal)) => refused(&user, refusal).await,
             Err(error) => Piece::Error(failed(&error)),
         }
     }
 }
 
-async fn whole(status: u16, body: String, retry_after: Option<u32>) -> Piece {
+async fn whole(user: &str, status: u16, body: String, retry_after: Option<u32>) -> Piece {
     let size = body.len();
     let work = move || {
         // Half an answer is none, either.
@@ -123,19 +127,20 @@ async fn whole(status: u16, body: String, retry_after: Option<u32>) -> Piece {
         let body = body.filter(|body| status >= 400 || body.get().starts_with('{'));
         Ok(Body::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
     };
-    match heavy(size, work).await {
+    match heavy(user, size, work).await {
         Ok(body) => Piece::answer(status, body, Held::default(), retry_after),
         Err(error) => Piece::Error(error),
     }
 }
 
-async fn refused(refusal: Box<Refusal>) -> Piece {
+async fn refused(user: &str, refusal: Box<Refusal>) -> Piece {
     let seconds = refusal.retry_after_seconds();
-    whole(refusal.status, refusal.body, seconds).await
+    whole(user, refusal.status, refusal.body, seconds).await
 }
 
 /// Sends `next` and what follows it as it comes: all that is there goes out as one piece.
 async fn stream(
+    user: &str,
     endpoint: Endpoint,
     mut next: Option<Result<String, BackendError>>,
     mut pieces: LocalBoxStream<'static, Result<String, BackendError>>,
@@ -146,7 +151,7 @@ async fn stream(
         let end = loop {
             match next {
                 Some(Ok(data)) => {
-                    let Ok(found) = encode::event(endpoint, data.into(), &mut bytes).await else {
+                    let Ok(found) = encode::event(user, endpoint, data.into(), &mut bytes).await else {
                         break Some(Piece::Error(ApiError::bad_gateway(NO_CHUNK)));
                     };
                     usage = found.or(usage);

@@ -5,6 +5,9 @@
 //! call of each other user, however many these have. Of a user's callers those for whom the same is true, a class, fare
 //! the same: when the first of them cannot be served, none of them can. So a freed place costs a look at the first of
 //! each class, and mostly at one.
+//!
+//! A look at many can be done in pieces: it goes on where it stopped. A line has news from when there may be room for
+//! somebody in it until all who wait there were looked at since.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -26,6 +29,21 @@ struct Line<C, W> {
     users: HashMap<String, OfUser<C, W>>,
     /// Those users, by turn.
     turns: BTreeMap<u64, String>,
+    /// When there was news of it last.
+    news: u64,
+    /// When a look at all who wait here began last, of those that are over.
+    looked: u64,
+}
+
+/// How far a look at those who wait has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// When it began; 0 before that.
+    began: u64,
+    /// The turn that was looked at last.
+    turn: u64,
+    /// The turn that was broken off, and the ticket that was looked at last there.
+    within: (u64, u64),
 }
 
 /// A user's callers in one line.
@@ -45,6 +63,19 @@ pub(super) enum Look {
     Stays,
     /// There is nothing for anybody.
     Over,
+    /// It was not looked at: enough for now.
+    Later,
+}
+
+/// What came of a look at all who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// There is nothing for anybody who is left.
+    Done,
+    /// It was broken off: what there was is gone.
+    Over,
+    /// It goes on at its cursor.
+    Later,
 }
 
 /// What came of a user's turn.
@@ -55,6 +86,8 @@ enum Turn {
     Passed,
     /// There is nothing for anybody.
     Over,
+    /// It goes on behind this ticket.
+    Later(u64),
 }
 
 impl<C, W> Default for Waiters<C, W> {
@@ -68,10 +101,12 @@ impl<C: Class, W> Waiters<C, W> {
     pub(super) fn join(&mut self, name: &str, class: C, waiter: W) -> u64 {
         self.numbers += 1;
         let ticket = self.numbers;
-        let line = self
-            .lines
-            .entry(name.to_owned())
-            .or_insert_with(|| Line { users: HashMap::new(), turns: BTreeMap::new() });
+        let line = self.lines.entry(name.to_owned()).or_insert_with(|| Line {
+            users: HashMap::new(),
+            turns: BTreeMap::new(),
+            news: 0,
+            looked: 0,
+        });
         if !line.users.contains_key(class.user()) {
             line.turns.insert(ticket, class.user().to_owned());
         }
@@ -113,31 +148,65 @@ impl<C: Class, W> Waiters<C, W> {
         self.lines.keys()
     }
 
-    /// Looks at those who wait for one of `names`, user by user in turn. Who has two turns there has the earlier one.
-    pub(super) fn serve(&mut self, names: &[&str], mut look: impl FnMut(&C, &mut Option<W>) -> Look) {
-        let mut seen = 0;
-        while let Some((turn, user)) = self.next_turn(names, seen) {
-            seen = turn;
-            let earlier = |name: &&str| self.turn_of(name, &user).is_some_and(|other| other < turn);
-            if names.iter().any(earlier) {
-                continue;
-            }
-            match self.serve_user(names, &user, &mut look) {
-                Turn::Served => self.put_last(names, &user),
-                Turn::Passed => (),
-                Turn::Over => return,
-            }
-        }
+    /// There may be room for those who wait for `name`; `false` where nobody does.
+    pub(super) fn tell(&mut self, name: &str) -> bool {
+        let Some(line) = self.lines.get_mut(name) else { return false };
+        self.numbers += 1;
+        line.news = self.numbers;
+        true
     }
 
-    /// Looks at the first of each of the user's classes, until one is served.
+    /// Whether there may be room for somebody who waits for `name`: not all were looked at since it was told.
+    pub(super) fn has_news(&self, name: &str) -> bool {
+        self.lines.get(name).is_some_and(|line| line.news > line.looked)
+    }
+
+    /// Looks at those who wait for one of `names`, user by user in turn, from `cursor` on. Who has two turns there has the
+    /// earlier one.
+    pub(super) fn serve(
+        &mut self,
+        names: &[&str],
+        cursor: &mut Cursor,
+        mut look: impl FnMut(&C, &mut Option<W>) -> Look,
+    ) -> Round {
+        if cursor.began == 0 {
+            self.numbers += 1;
+            cursor.began = self.numbers;
+        }
+        while let Some((turn, user)) = self.next_turn(names, cursor.turn) {
+            let earlier = |name: &&str| self.turn_of(name, &user).is_some_and(|other| other < turn);
+            if names.iter().any(earlier) {
+                cursor.turn = turn;
+                continue;
+            }
+            let behind = if cursor.within.0 == turn { cursor.within.1 } else { 0 };
+            match self.serve_user(names, &user, behind, &mut look) {
+                Turn::Served => self.put_last(names, &user),
+                Turn::Passed => (),
+                Turn::Over => return Round::Over,
+                Turn::Later(ticket) => {
+                    cursor.within = (turn, ticket);
+                    return Round::Later;
+                }
+            }
+            cursor.turn = turn;
+        }
+        for name in names {
+            if let Some(line) = self.lines.get_mut(*name) {
+                line.looked = line.looked.max(cursor.began);
+            }
+        }
+        Round::Done
+    }
+
+    /// Looks at the first of each of the user's classes behind the ticket `seen`, until one is served.
     fn serve_user(
         &mut self,
         names: &[&str],
         user: &str,
+        mut seen: u64,
         look: &mut impl FnMut(&C, &mut Option<W>) -> Look,
     ) -> Turn {
-        let mut seen = 0;
         loop {
             let next = |name: &&str| {
                 let of_user = self.lines.get(*name)?.users.get(user)?;
@@ -161,6 +230,7 @@ impl<C: Class, W> Waiters<C, W> {
             }
             match looked {
                 Look::Over => return Turn::Over,
+                Look::Later => return Turn::Later(ticket - 1),
                 Look::Leaves if is_served => return Turn::Served,
                 Look::Leaves | Look::Stays => (),
             }

@@ -72,7 +72,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     }
     match outcome.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(Ok(()))) => Ok(()),
-        Ok(Some(Err(error))) => Err(error.clone().reword(|text| candidate.masked(text.to_owned()))),
+        Ok(Some(Err(error))) => Err(error.clone().reword(|text| candidate.mask().apply(text))),
         Ok(None) | Err(_) => Err(unwoken(format!("'{}' could not be woken", candidate.shown()))),
     }
 }

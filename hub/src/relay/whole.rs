@@ -62,7 +62,7 @@ impl Body {
 }
 
 /// A whole success where a stream was promised, as the events that say the same. They are counted as the answer was.
-pub(super) async fn unfolded(reply: Reply, endpoint: Endpoint) -> Result<Reply, ApiError> {
+pub(super) async fn unfolded(reply: Reply, endpoint: Endpoint, user: &str) -> Result<Reply, ApiError> {
     let Reply::Whole { status: 0..=399, body, mut held, .. } = reply else { return Ok(reply) };
     let size = body.get().len();
     let work = move || {
@@ -80,7 +80,7 @@ pub(super) async fn unfolded(reply: Reply, endpoint: Endpoint) -> Result<Reply, 
             Err(_) => Err(ApiError::bad_gateway("the publisher's answer is not a completion")),
         }
     };
-    heavy(size, work).await
+    heavy(user, size, work).await
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
             let held = Account::new(&seats, "alice", most, "answers unread").hold(answer.len()).unwrap();
             let body = Body::read(200, RawValue::from_string(answer.clone()).unwrap());
             let whole = Reply::Whole { status: 200, body, held, retry_after: None };
-            match unfolded(whole, Endpoint::Responses).await {
+            match unfolded(whole, Endpoint::Responses, "alice").await {
                 Ok(Reply::Unfolded { bytes, held, .. }) => {
                     assert!(has_room && bytes.len() > 5 * text.len());
                     assert_eq!(format!("{held:?}"), format!("Held({})", bytes.len()));

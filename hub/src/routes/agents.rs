@@ -57,7 +57,7 @@ async fn infer(
         let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
         (agents::reach(&registry, &caller, agent)?, agent.clone())
     };
-    let body = agents::prepare(agent, endpoint, body).await?;
+    let body = agents::prepare(agent, endpoint, &caller.user, body).await?;
     let request = Request {
         caller,
         target,

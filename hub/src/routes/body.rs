@@ -12,8 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use super::HubData;
 use super::decode::{codings, decode};
+use crate::clock;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::{BURST, heavy_of};
+use crate::heavy::{BURST, heavy};
 use crate::limits::Held;
 use crate::model::{Caller, UserId};
 use crate::relay::RequestBody;
@@ -70,10 +71,11 @@ pub(super) async fn read(
 ) -> Result<(Vec<u8>, Held), ApiError> {
     // Read first: a client that is still writing does not read what it is answered.
     let (blocks, mut held) = read_coded(req, payload, most).await?;
+    still_valid(req)?;
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
-        Err(blocks) => heavy_of(&sender(req), size, move || Ok(blocks.concat())).await?,
+        Err(blocks) => heavy(&sender(req), size, move || Ok(blocks.concat())).await?,
     };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
@@ -84,7 +86,14 @@ pub(super) async fn read(
         let decoded = decode(&body, &codings, most.bytes, &mut held)?;
         Ok((decoded, held))
     };
-    heavy_of(&sender(req), usize::MAX, decoded).await
+    heavy(&sender(req), usize::MAX, decoded).await
+}
+
+/// An error where the token that began the request does not count any more: a body may take long.
+fn still_valid(req: &HttpRequest) -> Result<(), ApiError> {
+    let (hub, extensions) = (req.app_data::<HubData>(), req.extensions());
+    let (Some(hub), Some(caller)) = (hub, extensions.get::<Caller>()) else { return Ok(()) };
+    if hub.tokens.is_valid(&caller.token_id, clock::now()) { Ok(()) } else { Err(ApiError::revoked()) }
 }
 
 /// The whole body as it came: in one block if its length was announced, else in blocks of [`BLOCK`], since a vector that
@@ -165,7 +174,7 @@ fn is_too_slow(elapsed: Duration, size: usize) -> bool {
 /// The whole body as an inference's request.
 pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<RequestBody, ApiError> {
     let (body, held) = read(req, payload, INFERENCE).await?;
-    heavy_of(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
+    heavy(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.
@@ -190,7 +199,7 @@ pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
         check(&value).map_err(ApiError::bad_request)?;
         Ok(value)
     };
-    heavy_of(&sender(req), size, read).await
+    heavy(&sender(req), size, read).await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

@@ -50,6 +50,7 @@ async fn create_llm(
     let row = changed(&hub, LLM, &name, |registry| {
         let (llm, changes) = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
         hub.offer(registry, &llm.name);
+        hub.agents_may_lead();
         Ok((registry.llm_row(&caller, &llm), changes))
     });
     Ok(HttpResponse::Created().json(row.await?))
@@ -64,9 +65,12 @@ async fn update_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let done = changed(&hub, LLM, &name, |registry| {
+        let names = registry.names_of(&name);
         let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
         // It may have joined a pool that somebody waits for.
         hub.offer(registry, &name);
+        hub.offer_names(registry, names.iter().map(String::as_str));
+        hub.agents_may_lead();
         Ok(((registry.llm_row(&caller, &llm), warning), changes))
     });
     let (row, warning) = done.await?;
@@ -78,7 +82,14 @@ async fn update_llm(
 }
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    changed(&hub, LLM, &name, |registry| Ok(((), registry.delete_llm(&caller, &name, hub.now())?))).await?;
+    let done = changed(&hub, LLM, &name, |registry| {
+        let names = registry.names_of(&name);
+        let changes = registry.delete_llm(&caller, &name, hub.now())?;
+        // Who waited for it while it was awake may have another one of its pool woken.
+        hub.offer_names(registry, names.iter().map(String::as_str));
+        Ok(((), changes))
+    });
+    done.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -91,12 +102,15 @@ async fn create_agent(
     naming::may_ask(&hub, &caller)?;
     let spec: AgentSpec =
         body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    naming::may_ask(&hub, &caller)?;
     let name = spec.name.clone().unwrap_or_default();
-    let done =
-        hub.try_change(|registry| registry.create_agent(&caller, spec, random::id("agent"), hub.now()));
+    let done = hub.try_change(|registry| {
+        let (agent, changes) = registry.create_agent(&caller, spec, random::id("agent"), hub.now())?;
+        hub.agents_changed(registry, [agent.name.as_str()]);
+        Ok((agent, changes))
+    });
     let (agent, written) =
         done.map_err(|error| naming::refused(&hub, &caller, [name.as_str()], refused(error, AGENT, &name)))?;
-    hub.queue.has_room([name.as_str()]);
     written.await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
@@ -111,7 +125,7 @@ async fn update_agent(
     let spec: AgentSpec = body::json(&req, payload).await?;
     let agent = changed(&hub, AGENT, &name, |registry| {
         let done = registry.update_agent(&caller, &name, spec, hub.now())?;
-        hub.queue.has_room([name.as_str()]);
+        hub.agents_changed(registry, [name.as_str()]);
         Ok(done)
     });
     Ok(HttpResponse::Ok().json(agent.await?.row()))

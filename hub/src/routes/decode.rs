@@ -117,7 +117,13 @@ impl Output<'_> {
             let text = format!("the request's body is larger than {} MiB when decoded", self.limit >> 20);
             return Err(ApiError::new(ErrorKind::TooLarge, text));
         }
-        self.held.grow(more.len())?;
+        let had = self.bytes.capacity();
+        if had - self.bytes.len() < more.len() {
+            // Twice as much, as a vector does it, and at most as much as may come.
+            let wanted = (had * 2).max(self.bytes.len() + more.len()).min(self.limit);
+            self.held.grow(wanted - had)?;
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
         self.bytes.extend_from_slice(more);
         Ok(())
     }

@@ -21,7 +21,11 @@ async fn respond(
 ) -> Result<HttpResponse, ApiError> {
     let request: Heartbeat = body::json(&req, payload).await?;
     let session = &request.provider_session_id;
-    let drained = hub.note(|registry| Ok(((), registry.drain(&caller, session, hub.now())?)));
+    let drained = hub.note(|registry| {
+        let changes = registry.drain(&caller, session, hub.now())?;
+        hub.offer_rows_of(registry, session);
+        Ok(((), changes))
+    });
     drained.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(r#"{"ok":true}"#))
 }

@@ -23,9 +23,8 @@ async fn respond(
     let outcome = hub.note(|registry| {
         let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
         // One that says what the last one said is nobody's business.
-        for row in &beaten.rows {
-            hub.offer(registry, row);
-        }
+        hub.offer_rows(registry, beaten.rows.iter().map(String::as_str));
+        hub.agents_changed(registry, beaten.agents.iter().map(String::as_str));
         Ok((registry.deleted_of(&beat.provider_session_id), beaten.changes))
     });
     let deleted = outcome.map_err(|refusal| match refusal {

@@ -55,9 +55,7 @@ async fn give(
     let Owner { owner_id } = body::json(&req, payload).await?;
     // As the user's tokens write it; a slip would give the name to nobody. Who has a token is told to admins alone: of
     // anybody else the table says first that it may not.
-    let mut users = hub.tokens.list().into_iter().map(|token| token.user);
-    let known = users.find(|user| user.eq_ignore_ascii_case(&owner_id));
-    let owner_id = match (known, caller.role) {
+    let owner_id = match (hub.tokens.user(&owner_id), caller.role) {
         (Some(known), _) => known,
         (None, Role::Member) => owner_id,
         (None, Role::Admin) => {
@@ -65,9 +63,12 @@ async fn give(
             return Err(ApiError::bad_request(text));
         }
     };
-    let view =
-        changed(&hub, NAME, &name, |registry| registry.give_name(&caller, &name, &owner_id, hub.now()))
-            .await?;
+    let view = changed(&hub, NAME, &name, |registry| {
+        let done = registry.give_name(&caller, &name, &owner_id, hub.now())?;
+        hub.agents_may_lead();
+        Ok(done)
+    });
+    let view = view.await?;
     log::info!("{} gives the name '{name}' to {owner_id}", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }

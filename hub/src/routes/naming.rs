@@ -18,7 +18,9 @@ pub(crate) fn budgets() -> Budgets<UserId> {
     Budgets::new(BURST, PER_SECOND)
 }
 
-/// Before anything is looked at: the answer must not tell one name from another.
+/// Before anything is looked at: the answer must not tell one name from another. Asked before the body is read, which may
+/// be much for nothing, and again when it has been, with nothing awaited before the names are looked at: many calls may have
+/// begun while all of them were allowed.
 pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
     let now = hub.now().mono;
     if !hub.misnamed.is_spent(&caller.user, now) {

@@ -51,7 +51,7 @@ async fn respond(
         }
     };
     let body = match agent {
-        Some(agent) => agents::prepare(agent, endpoint, body).await?,
+        Some(agent) => agents::prepare(agent, endpoint, &caller.user, body).await?,
         None => body,
     };
     let request = Request {

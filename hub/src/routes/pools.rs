@@ -39,6 +39,7 @@ async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Re
         let done = registry.admit(&caller, &pool, &row, hub.now())?;
         // Somebody may wait for the pool.
         hub.offer(registry, &row);
+        hub.agents_may_lead();
         Ok(done)
     });
     let view = view.await?;
@@ -52,8 +53,14 @@ async fn dismiss(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let view =
-        changed(&hub, POOL, &pool, |registry| registry.dismiss(&caller, &pool, &row, hub.now())).await?;
+    let view = changed(&hub, POOL, &pool, |registry| {
+        let done = registry.dismiss(&caller, &pool, &row, hub.now())?;
+        // Who waited for it while it was awake may have another one woken.
+        hub.offer_names(registry, [pool.as_str()]);
+        hub.agents_may_lead();
+        Ok(done)
+    });
+    let view = view.await?;
     log::info!("{} takes LLM {row} out of the pool '{pool}'", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }

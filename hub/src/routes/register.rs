@@ -38,6 +38,7 @@ async fn respond(
     let request: RegisterRequest = body::checked(&req, payload, check)
         .await
         .map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    naming::may_ask(&hub, &caller)?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -45,7 +46,7 @@ async fn respond(
         let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
         let changes = std::mem::take(&mut registered.changes);
         hub.offer_rows_of(registry, &registered.session);
-        hub.queue.has_room(registered.agents.iter().map(|agent| agent.name.as_str()));
+        hub.agents_changed(registry, registered.agents.iter().map(|agent| agent.name.as_str()));
         let rows: Vec<LlmRow> = registered.llms.iter().map(|llm| registry.llm_row(&caller, llm)).collect();
         Ok(((registered, rows), changes))
     });

@@ -6,7 +6,7 @@ use wire::features::SESSION_HEADER;
 
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy_of;
+use crate::heavy::heavy;
 use crate::model::Caller;
 use crate::relay::{Rejection, Sender, Submission, Submitted, refuse, submit};
 
@@ -24,7 +24,7 @@ pub(super) async fn respond(
             refuse(&hub, from, &error.message);
         }
     })?;
-    let read = heavy_of(&caller.user, body.len(), move || {
+    let read = heavy(&caller.user, body.len(), move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
         Submission::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
@@ -50,6 +50,9 @@ pub(super) fn answer(outcome: Result<Submitted, Rejection>) -> Result<HttpRespon
         Rejection::Gone => (ErrorKind::Gone, "nobody waits for this task any more"),
         Rejection::Conflict => (ErrorKind::Conflict, "the task has another ending, or another form"),
         Rejection::Busy => (ErrorKind::Unavailable, "the caller reads too slowly: send this again"),
+        Rejection::Unwritten => {
+            (ErrorKind::StoreUnavailable, "the result cannot be written down now: send this again")
+        }
         Rejection::Malformed => {
             (ErrorKind::BadRequest, "the answer cannot be passed on: the task has failed")
         }

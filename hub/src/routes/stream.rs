@@ -158,8 +158,9 @@ impl Drop for Guard {
         self.hub.watch.metrics.publishers.set(open);
         let now = self.hub.now();
         let closed = self.hub.note(|registry| {
-            let changes = registry.close(&self.session, &self.stream_id, now);
-            changes.map(|changes| ((), changes)).ok_or(())
+            let changes = registry.close(&self.session, &self.stream_id, now).ok_or(())?;
+            self.hub.offer_rows_of(registry, &self.session);
+            Ok::<_, ()>(((), changes))
         });
         if closed.is_err() {
             return;

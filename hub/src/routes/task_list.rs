@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use wire::row::Timestamp;
 
 use super::HubData;
+use super::task_result::READINGS;
 use super::tasks::with_row;
 use crate::error::ApiError;
 use crate::model::{Caller, Role};
@@ -38,7 +39,10 @@ pub(super) async fn list(
     let mut tasks = hub.queue.list(&caller, &before, limit);
     tasks.extend(hub.watch.tasks(&caller, &before, limit));
     let owner = (caller.role != Role::Admin).then_some(caller.user.as_str());
-    let ended = hub.store.ended_tasks(owner, &before, limit).await?;
+    let ended = {
+        let _turn = READINGS.take(&caller.user).await;
+        hub.store.ended_tasks(owner, &before, limit).await?
+    };
     tasks.extend(ended.iter().map(|task| with_row(&hub, &caller, task)));
     tasks.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
     // One that ended just now may be in both.

@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use actix_web::HttpResponse;
 use actix_web::body::SizedStream;
+use backend::Turns;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 
 use super::HubData;
+use crate::clock;
 use crate::core::Hub;
 use crate::error::ApiError;
 use crate::model::{Caller, DurableTask, Role, TaskState};
@@ -19,10 +20,8 @@ use crate::model::{Caller, DurableTask, Role, TaskState};
 pub(super) const PART: usize = 256 << 10;
 /// What comes behind a result.
 const AFTER: &str = "}}";
-/// Parts that the store is asked for at once: whoever wants something else of it does not wait behind thousands.
-const AT_ONCE: usize = 4;
-
-static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+/// Readings of the store: four at once, so that whoever wants something of it does not wait behind thousands.
+pub(super) static READINGS: Turns = Turns::of(4, 2);
 
 /// An ended task, without its result, and how many bytes that has.
 pub(super) struct Ended {
@@ -32,7 +31,10 @@ pub(super) struct Ended {
 
 /// A task that the store has, for its owner and admins; for others there is none.
 pub(super) async fn ended(hub: &Hub, caller: &Caller, id: &str) -> Result<Ended, ApiError> {
-    let found = hub.store.task_head(id).await?;
+    let found = {
+        let _turn = READINGS.take(&caller.user).await;
+        hub.store.task_head(id).await?
+    };
     found
         .filter(|(task, _)| caller.role == Role::Admin || caller.user == task.owner)
         .map(|(task, size)| Ended { task, size })
@@ -43,9 +45,9 @@ fn gone(id: &str) -> ApiError {
     ApiError::not_found("task", id)
 }
 
-/// At most `most` bytes of a task's result from `at` on.
-pub(super) async fn part(hub: &Hub, id: &str, at: u64, most: usize) -> Result<Bytes, ApiError> {
-    let _place = PLACES.acquire().await.map_err(ApiError::internal)?;
+/// At most `most` bytes of a task's result from `at` on, when it is `user`'s turn.
+pub(super) async fn part(hub: &Hub, user: &str, id: &str, at: u64, most: usize) -> Result<Bytes, ApiError> {
+    let _turn = READINGS.take(user).await;
     let part = hub.store.result_part(id, at, most).await?;
     part.map(Bytes::from).ok_or_else(|| gone(id))
 }
@@ -69,13 +71,15 @@ pub(super) async fn whole(
     let mut response = HttpResponse::Ok();
     response.content_type("application/json");
     if size <= PART as u64 {
-        let result = part(&hub, &task.id, 0, PART).await?;
+        let result = part(&hub, &caller.user, &task.id, 0, PART).await?;
         return Ok(response.body([before.as_bytes(), &result, AFTER.as_bytes()].concat()));
     }
     let held = hub.unread_of(&caller.user).hold(before.len() + PART)?;
     let total = (before.len() + AFTER.len()) as u64 + size;
+    let (user, token) = (caller.user.clone(), caller.token_id.clone());
     let parts = unfold((0, Some(before)), move |(at, before)| {
-        let (hub, id) = (hub.clone(), task.id.clone());
+        let (hub, id, user) = (hub.clone(), task.id.clone(), user.clone());
+        let is_ended = hub.tokens.holder(&token, clock::now()).is_none();
         let _ = &held;
         async move {
             if let Some(before) = before {
@@ -84,11 +88,15 @@ pub(super) async fn whole(
             if at > size {
                 return None;
             }
+            // Nothing more goes to a token that does not count any more.
+            if is_ended {
+                return Some((Err(ApiError::revoked()), (at, None)));
+            }
             if at == size {
                 return Some((Ok(Bytes::from_static(AFTER.as_bytes())), (at + 1, None)));
             }
             // A task that is deleted meanwhile breaks the answer off.
-            let read = part(&hub, &id, at, PART).await;
+            let read = part(&hub, &user, &id, at, PART).await;
             let next = at + read.as_ref().map_or(0, |read| read.len() as u64);
             let read = if next == at { Err(gone(&id)) } else { read };
             Some((read, (next, None)))

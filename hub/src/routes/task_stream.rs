@@ -132,7 +132,7 @@ impl Reader {
                         if let Err(error) = self.hold(batch.size()) {
                             return Some(self.fail(&error.message));
                         }
-                        match written(batch, self.seen).await {
+                        match written(&self.caller.user, batch, self.seen).await {
                             Ok((events, seen)) => (self.rest, self.seen) = (events.into(), seen),
                             Err(error) => return Some(self.fail(&error.message)),
                         }
@@ -199,7 +199,7 @@ impl Reader {
         let taken = std::mem::take(members);
         // Text that was read, and the events made of it.
         self.hold(taken.size() + taken.left())?;
-        let (taken, events, seen, found) = found(taken, self.seen).await?;
+        let (taken, events, seen, found) = found(&self.caller.user, taken, self.seen).await?;
         (self.rest, self.seen) = (events.into(), seen);
         self.hold(taken.size() + self.rest.len())?;
         if let Source::Chunks { members, .. } = &mut self.source {
@@ -222,7 +222,7 @@ impl Reader {
         }
         let read = tokio::select! {
             () = &mut self.end => return None,
-            read = part(&self.hub, &self.id, from, most) => read,
+            read = part(&self.hub, &self.caller.user, &self.id, from, most) => read,
         };
         let Source::Chunks { at, members, .. } = &mut self.source else { return None };
         Some(read.map(|read| {
@@ -247,7 +247,7 @@ impl Reader {
         }
         let read = tokio::select! {
             () = &mut self.end => return None,
-            read = part(&self.hub, &self.id, at, PART) => read,
+            read = part(&self.hub, &self.caller.user, &self.id, at, PART) => read,
         };
         match read {
             Ok(read) if !read.is_empty() => {
@@ -328,8 +328,12 @@ impl Numbered {
 
 /// See [`Numbered::events`]. A large member, for which more than parts were read, is looked for from its beginning each
 /// time, and not on the thread that serves others.
-async fn found(mut members: Numbered, seen: usize) -> Result<(Numbered, Vec<u8>, usize, Member), ApiError> {
-    heavy(members.left().saturating_sub(PART), move || {
+async fn found(
+    user: &str,
+    mut members: Numbered,
+    seen: usize,
+) -> Result<(Numbered, Vec<u8>, usize, Member), ApiError> {
+    heavy(user, members.left().saturating_sub(PART), move || {
         let (events, seen, found) = members.events(seen);
         Ok((members, events, seen, found))
     })
@@ -337,8 +341,8 @@ async fn found(mut members: Numbered, seen: usize) -> Result<(Numbered, Vec<u8>,
 }
 
 /// The events of a batch behind `seen`, and how many were seen with them.
-async fn written(batch: Batch, mut seen: usize) -> Result<(Vec<u8>, usize), ApiError> {
-    heavy(batch.size(), move || {
+async fn written(user: &str, batch: Batch, mut seen: usize) -> Result<(Vec<u8>, usize), ApiError> {
+    heavy(user, batch.size(), move || {
         let mut events = Vec::with_capacity(batch.size() + batch.len() * ENVELOPE);
         for chunk in batch.iter() {
             // What a reader says that it saw may be any number.
@@ -383,13 +387,13 @@ mod tests {
             for _ in 0..10 {
                 let stored = Bytes::from(format!("[{text},{text}]"));
                 let members = Numbered { read: stored, ..Numbered::default() };
-                let (done, elsewhere) = ran(found(members, 1)).await;
+                let (done, elsewhere) = ran(found("alice", members, 1)).await;
                 let (_, events, seen, _) = done.unwrap();
                 let is_second = events == format!("id: 2\ndata: {text}\n\n").as_bytes();
                 assert!(is_second && seen == 2, "{seen}");
                 // Another thread may be done before it is asked.
                 found_elsewhere |= elsewhere;
-                let (done, elsewhere) = ran(written(Batch::one(text), usize::MAX)).await;
+                let (done, elsewhere) = ran(written("alice", Batch::one(text), usize::MAX)).await;
                 let (events, seen) = done.unwrap();
                 let is_last = events == format!("id: {}\ndata: {text}\n\n", usize::MAX).as_bytes();
                 assert!(is_last && seen == usize::MAX, "{seen}");

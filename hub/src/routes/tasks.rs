@@ -2,8 +2,8 @@
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
+use backend::Turns;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use wire::json::spans;
 use wire::task::Endpoint;
 
@@ -13,18 +13,18 @@ use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy_of;
+use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask, TaskState};
 use crate::relay::RequestBody;
 use crate::store::{Change, StoreError};
 use crate::watch::TaskView;
 use crate::{clock, random};
 
-/// Requests larger than this are written in turn, and what is deleted is overwritten in turn: whoever has something small
-/// to write waits for two of them, not for all.
+/// Requests larger than this are written in turn, and what is deleted is overwritten in turn: whoever has something to
+/// write waits for one of another's, not for all.
 const LARGE: usize = 1 << 20;
 
-static TURNS: Semaphore = Semaphore::const_new(2);
+static TURNS: Turns = Turns::of(2, 1);
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -86,7 +86,7 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
-    let wanted = heavy_of(&caller.user, text.len(), move || Wanted::parse(text)).await?;
+    let wanted = heavy(&caller.user, text.len(), move || Wanted::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
@@ -117,7 +117,7 @@ async fn create(
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
-        let _turn = if large { Some(TURNS.acquire().await.map_err(ApiError::internal)?) } else { None };
+        let _turn = if large { Some(TURNS.take(&task.owner).await) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
         hub.store.write(vec![new]).await.map_err(refused)?;
         Ok::<_, ApiError>(hub.enqueue(task, seat))
@@ -128,29 +128,23 @@ async fn create(
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let open = hub.queue.view(&caller, &id);
-    let running = open.clone().filter(|view| !view.status.is_terminal());
-    if let Some(view) = running.or_else(|| hub.watch.task(&caller, &id)) {
+    if let Some(view) = open.or_else(|| hub.watch.task(&caller, &id)) {
         return Ok(HttpResponse::Ok().json(view));
     }
     let found = ended(&hub, &caller, &id).await?;
-    if let Some(view) = open.filter(|_| !found.task.state.is_terminal()) {
-        // Its end could not be written yet.
-        return Ok(HttpResponse::Ok().json(view));
-    }
     let view = serde_json::to_string(&with_row(&hub, &caller, &found.task)).map_err(ApiError::internal)?;
     task_result::whole(hub, &caller, view, found).await
 }
 
 async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
-    if !hub.cancel_task(&caller, &id) {
-        if let Some(deleted) = hub.delete_ended(&caller, &id) {
-            deleted.await?;
-        } else {
-            let found = ended(&hub, &caller, &id).await?;
-            let _turn = TURNS.acquire().await.map_err(ApiError::internal)?;
-            hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
-        }
+    let open = hub.cancel_task(&caller, &id).or_else(|| hub.delete_ended(&caller, &id));
+    if let Some(written) = open {
+        written.await.map_err(ApiError::internal)??;
+    } else {
+        let found = ended(&hub, &caller, &id).await?;
+        let _turn = TURNS.take(&caller.user).await;
+        hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
     }
     Ok(HttpResponse::NoContent().finish())
 }

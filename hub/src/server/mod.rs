@@ -29,6 +29,7 @@ use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
 use crate::queue;
 use crate::registry::Registry;
+use crate::relay;
 use crate::routes;
 use crate::routes::contain::contain;
 use crate::routes::front::front;
@@ -137,6 +138,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         serving,
         tokio::spawn(clockwork::run(hub.clone())),
         actix_rt::spawn(queue::drive(hub.clone())),
+        tokio::spawn(relay::hand_out(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })

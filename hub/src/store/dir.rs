@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use own_files::OwnFile;
+use nix::fcntl::{Flock, FlockArg};
+pub(crate) use own_files::plain;
+use own_files::{OwnFile, open_to_write};
 
 use super::StoreError;
 
@@ -29,8 +30,7 @@ impl HubDir {
         if let Some(doubt) = own_files::make_folder(path).map_err(unusable)? {
             return Err(unusable(io::Error::from(&doubt)));
         }
-        let lock =
-            private(&path.join("hub.lock"), OpenOptions::new().write(true).create(true).truncate(false))?;
+        let lock = private(&path.join("hub.lock"), OpenOptions::new().create(true).truncate(false))?;
         match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StoreError::InUse(path.to_owned())),
@@ -41,11 +41,11 @@ impl HubDir {
     /// The database file, there and readable by nobody else. `SQLite` gives its side files the same mode.
     pub(super) fn database(&self) -> Result<PathBuf, StoreError> {
         let path = self.path.join("hub.db");
-        private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        private(&path, OpenOptions::new().create(true).truncate(false))?;
         for side in ["hub.db-wal", "hub.db-shm", "hub.db-journal"] {
             let side = self.path.join(side);
             if side.symlink_metadata().is_ok() {
-                private(&side, OpenOptions::new().write(true))?;
+                private(&side, &mut OpenOptions::new())?;
             }
         }
         Ok(path)
@@ -86,10 +86,10 @@ impl HubDir {
 }
 
 /// A file of ours that only its owner may read, and whose owner we are or root is, never through a link that somebody put
-/// there. One that others can write is refused: what is in it may be theirs.
+/// there, nor a pipe. One that others can write is refused: what is in it may be theirs.
 fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
     let mut open = || -> io::Result<File> {
-        let file = options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+        let file = open_to_write(path, options.mode(0o600), false)?;
         if let Some(doubt) = own_files::doubt_of(&file, path)? {
             return Err(io::Error::from(&doubt));
         }
@@ -103,10 +103,4 @@ fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
 
 fn unusable(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unusable { path: path.to_owned(), cause: plain(error) }
-}
-
-/// The system's words without Rust's "(os error 28)".
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
 }

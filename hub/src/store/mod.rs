@@ -15,6 +15,7 @@ mod dir;
 mod failpoint;
 mod later;
 mod owed;
+mod reader;
 mod rows;
 mod schema;
 mod search;
@@ -139,6 +140,11 @@ impl AuditQuery {
             as_member,
             ..Self::default()
         }
+    }
+
+    /// Whether an index has them, so that it is done at once; for the others many rows are looked through.
+    pub fn is_lookup(&self) -> bool {
+        self.id.is_none() && self.since.is_none() && (self.llm.is_none() || self.user.is_none())
     }
 }
 

@@ -72,3 +72,18 @@ pub(super) fn key(change: &Change) -> Option<Key> {
         Change::Audit(_) | Change::MakeRoom { .. } => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That a task is claimed, or comes back, takes the place of no task and no result that is owed.
+    #[test]
+    fn a_claim_is_owed_beside_its_task() {
+        let claim = || Change::ClaimTask { id: "t".into(), llm: None, session: None };
+        let mut owed = Owed::default();
+        owed.keep(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);
+        let is_kept = matches!(owed.changes(), [Change::DeleteTask(_), Change::ClaimTask { .. }]);
+        assert!(is_kept, "{:?}", owed.changes());
+    }
+}

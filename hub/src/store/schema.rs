@@ -8,7 +8,7 @@ use super::sqlite::failed;
 /// Marks a file as a hub's (`PRAGMA application_id`): "vllm" in ASCII. Another program's database is left alone.
 const APPLICATION_ID: i64 = 0x766c_6c6d;
 
-/// What a task counts for, in bytes; of `$row`, `new.` or `old.` in a trigger.
+/// What a task counted for, in bytes, before there were parts; of `$row`, `new.` or `old.` in a trigger.
 macro_rules! size_of_row {
     ($row:literal) => {
         concat!(
@@ -23,12 +23,45 @@ macro_rules! size_of_row {
         )
     };
 }
-pub(super) use size_of_row;
 
 /// The same, if the task has ended.
 macro_rules! size_of_ended {
     ($row:literal) => {
         concat!("iif(", $row, "state IN ('completed', 'error', 'cancelled'), ", size_of_row!($row), ", 0)")
+    };
+}
+
+/// What a task counts for, with what is in parts.
+macro_rules! size_with_parts {
+    ($row:literal) => {
+        concat!(
+            "(512 + ifnull(octet_length(",
+            $row,
+            "request), 0) + ifnull(octet_length(",
+            $row,
+            "result_body), 0)
+            + ifnull(octet_length(",
+            $row,
+            "error), 0) + ifnull(",
+            $row,
+            "request_size, 0) + ifnull(",
+            $row,
+            "result_size, 0))"
+        )
+    };
+}
+pub(super) use size_with_parts;
+
+/// The same, if the task has ended.
+macro_rules! ended_with_parts {
+    ($row:literal) => {
+        concat!(
+            "iif(",
+            $row,
+            "state IN ('completed', 'error', 'cancelled'), ",
+            size_with_parts!($row),
+            ", 0)"
+        )
     };
 }
 
@@ -196,7 +229,50 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- The room that a row had when it was let into its pool.
     ALTER TABLE names ADD COLUMN admitted_room INTEGER;
-"];
+", concat!("
+    -- Large requests (what 0) and results (what 1) are in parts, so that they can be erased in small steps.
+    ALTER TABLE tasks ADD COLUMN request_size INTEGER;
+    ALTER TABLE tasks ADD COLUMN result_size INTEGER;
+    CREATE TABLE parts (
+        task TEXT NOT NULL, what INTEGER NOT NULL, n INTEGER NOT NULL, bytes BLOB NOT NULL, UNIQUE (task, what, n)
+    ) STRICT;
+    -- What nothing leads to any more, up to its erasure.
+    CREATE TABLE erased (task TEXT, what INTEGER, PRIMARY KEY (task, what)) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER tasks_request_erased AFTER UPDATE OF request_size ON tasks
+        WHEN old.request_size IS NOT NULL AND new.request_size IS NULL
+    BEGIN
+        INSERT OR IGNORE INTO erased VALUES (old.id, 0);
+    END;
+    CREATE TRIGGER tasks_result_erased AFTER UPDATE OF result_size ON tasks
+        WHEN old.result_size IS NOT NULL AND new.result_size IS NULL
+    BEGIN
+        INSERT OR IGNORE INTO erased VALUES (old.id, 1);
+    END;
+    CREATE TRIGGER tasks_removed_request AFTER DELETE ON tasks WHEN old.request_size IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO erased VALUES (old.id, 0);
+    END;
+    CREATE TRIGGER tasks_removed_result AFTER DELETE ON tasks WHEN old.result_size IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO erased VALUES (old.id, 1);
+    END;
+    DROP TRIGGER tasks_stored;
+    DROP TRIGGER tasks_stored_anew;
+    DROP TRIGGER tasks_removed;
+    CREATE TRIGGER tasks_stored AFTER INSERT ON tasks BEGIN
+        INSERT INTO stored VALUES (new.owner, ", size_with_parts!("new."), ", ", ended_with_parts!("new."), ")
+            ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes, ended = ended + excluded.ended;
+    END;
+    CREATE TRIGGER tasks_stored_anew
+        AFTER UPDATE OF state, request, result_body, error, request_size, result_size ON tasks
+    BEGIN
+        UPDATE stored SET bytes = bytes + ", size_with_parts!("new."), " - ", size_with_parts!("old."), ",
+            ended = ended + ", ended_with_parts!("new."), " - ", ended_with_parts!("old."), " WHERE owner = new.owner;
+    END;
+    CREATE TRIGGER tasks_removed AFTER DELETE ON tasks BEGIN
+        UPDATE stored SET bytes = bytes - ", size_with_parts!("old."), ",
+            ended = ended - ", ended_with_parts!("old."), " WHERE owner = old.owner;
+        DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
+    END;
+")];
 
 /// Brings a file to the newest schema, or says why it cannot be used. Nothing is written to a file that is refused.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {

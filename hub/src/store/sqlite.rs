@@ -6,16 +6,17 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use super::later::Later;
+use super::reader::{Reader, Reading};
 use super::schema::migrate;
-use super::search::{self, Searches};
 use super::writer::{Job, Write, Writer};
 use super::{
-    AuditQuery, Change, HubDir, Kept, ListCursor, Pending, Snapshot, Store, StoreError, rows, shrink, tasks,
+    AuditQuery, Change, HubDir, Kept, ListCursor, Pending, Snapshot, Store, StoreError, rows, search, shrink,
+    tasks,
 };
 use crate::model::{AuditRecord, DurableTask};
 
@@ -35,8 +36,8 @@ pub struct SqliteStore {
     waiting: Arc<AtomicUsize>,
     later: Arc<Mutex<Later>>,
     thread: Option<JoinHandle<()>>,
-    /// Of a file; one in memory has a single connection.
-    searches: Option<Searches>,
+    /// Searches the audit. Of a file; one in memory has a single connection.
+    searches: Option<Reader>,
 }
 
 impl SqliteStore {
@@ -44,9 +45,10 @@ impl SqliteStore {
     pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
         let dir = dir.into();
         let path = dir.database()?;
-        let searching = Arc::<Mutex<()>>::default();
-        let opened = connect(&path).and_then(|conn| Ok((conn, Searches::start(&path, searching.clone())?)));
-        let (conn, searches) = opened.map_err(|error| match error {
+        let reading = Arc::<RwLock<()>>::default();
+        let reader = |name| Reader::start(name, &path, reading.clone());
+        let opened = connect(&path).and_then(|conn| Ok((conn, reader("hub-read")?, reader("hub-search")?)));
+        let (conn, reader, searches) = opened.map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
             // Nobody waits for a hub that does not start to try again: what is to be done, and where.
             StoreError::Unavailable(why) if why.contains("full") => StoreError::Unusable {
@@ -57,7 +59,7 @@ impl SqliteStore {
             StoreError::Unavailable(cause) => StoreError::Unusable { path, cause },
             other => other,
         })?;
-        Self::start(conn, Some(dir), Some(searches), searching)
+        Self::start(conn, Some(dir), (Some(reader), Some(searches)), reading)
     }
 
     /// A store that dies with the process.
@@ -65,19 +67,19 @@ impl SqliteStore {
         let mut conn = Connection::open_in_memory().map_err(failed)?;
         shrink::prepare(&conn).map_err(failed)?;
         migrate(&mut conn)?;
-        Self::start(conn, None, None, Arc::default())
+        Self::start(conn, None, (None, None), Arc::default())
     }
 
     fn start(
         conn: Connection,
         dir: Option<Arc<HubDir>>,
-        searches: Option<Searches>,
-        searching: Arc<Mutex<()>>,
+        (reader, searches): (Option<Reader>, Option<Reader>),
+        reading: Arc<RwLock<()>>,
     ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let waiting = Arc::<AtomicUsize>::default();
         let later = Arc::<Mutex<Later>>::default();
-        let writer = Writer::new(conn, waiting.clone(), later.clone(), searching);
+        let writer = Writer::new(conn, waiting.clone(), later.clone(), reading, reader);
         let run = move || {
             writer.serve(&queue);
             drop(dir);
@@ -122,6 +124,16 @@ impl SqliteStore {
             }
         }));
         self.send(job, answer)
+    }
+
+    /// Reads what was written before, beside what is written meanwhile.
+    fn read<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reading, answer) = reading(work);
+        self.send(Job::Read(reading), answer)
     }
 
     /// Keeps the thread busy with this.
@@ -181,19 +193,17 @@ impl Store for SqliteStore {
 
     fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
         let id = id.to_owned();
-        self.run(move |conn| {
-            Ok(rows::all(conn, "SELECT * FROM tasks WHERE id = ?1", [id], tasks::task)?.pop())
-        })
+        self.run(move |conn| tasks::whole(conn, &id))
     }
 
     fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
         let id = id.to_owned();
-        self.run(move |conn| Ok(rows::all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
+        self.read(move |conn| Ok(rows::all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
     }
 
     fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
         let id = id.to_owned();
-        self.run(move |conn| tasks::result_part(conn, &id, at, most))
+        self.read(move |conn| tasks::result_part(conn, &id, at, most))
     }
 
     fn ended_tasks(
@@ -203,7 +213,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Pending<Vec<DurableTask>> {
         let (owner, before) = (owner.map(str::to_owned), before.clone());
-        self.run(move |conn| {
+        self.read(move |conn| {
             let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
             match owner {
                 Some(owner) => rows::all(conn, tasks::ENDED_OF, params![at, id, limit, owner], tasks::task),
@@ -213,10 +223,12 @@ impl Store for SqliteStore {
     }
 
     fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
-        let Some(searches) = &self.searches else {
-            return self.run(|conn| search::audit(conn, wanted));
-        };
-        answered(searches.send(wanted))
+        let is_lookup = wanted.is_lookup();
+        let search = |conn: &Connection| search::audit(conn, wanted);
+        let Some(searches) = self.searches.as_ref().filter(|_| !is_lookup) else { return self.read(search) };
+        let (reading, answer) = reading(search);
+        searches.send(reading);
+        answered(answer)
     }
 
     fn expire(&self, kept: Kept) -> Pending<()> {
@@ -228,7 +240,7 @@ impl Store for SqliteStore {
 impl Drop for SqliteStore {
     /// Waits until all that was given is written.
     fn drop(&mut self) {
-        // The writer's connection is the last to close: that one folds the log into the file.
+        // Before the writer's connection closes.
         self.searches = None;
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -236,6 +248,22 @@ impl Drop for SqliteStore {
             let _ = thread.join();
         }
     }
+}
+
+/// What reads, and where its answer comes.
+fn reading<T, F>(work: F) -> (Reading, oneshot::Receiver<Result<T, StoreError>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let reading = move |conn: &Connection| {
+        // Who asked may be gone.
+        if !reply.is_closed() {
+            drop(reply.send(work(conn).map_err(failed)));
+        }
+    };
+    (Box::new(reading), answer)
 }
 
 fn answered<T: Send + 'static>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Pending<T> {

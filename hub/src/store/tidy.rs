@@ -14,7 +14,6 @@ use crate::model::UserId;
 const STEP: i64 = 1000;
 
 /// What is to be done.
-#[derive(Default)]
 pub(super) struct Tidy {
     /// Whose tasks may take more than they may, and how much that is.
     owners: HashMap<UserId, u64>,
@@ -23,13 +22,22 @@ pub(super) struct Tidy {
     /// How many audit records each user has; counted when that is first needed.
     audited: Option<HashMap<UserId, u64>>,
     shrinks: bool,
+    /// There may be something that nothing leads to any more: after a start what the last one left.
+    erases: bool,
     /// It could not be done: until something is asked for, nothing is tried again.
     waits: bool,
 }
 
+impl Default for Tidy {
+    fn default() -> Self {
+        let (owners, expiry, audited) = (HashMap::new(), None, None);
+        Self { owners, expiry, audited, shrinks: false, erases: true, waits: false }
+    }
+}
+
 impl Tidy {
     pub(super) fn is_idle(&self) -> bool {
-        self.owners.is_empty() && self.expiry.is_none() && !self.shrinks
+        self.owners.is_empty() && self.expiry.is_none() && !self.shrinks && !self.erases
     }
 
     /// These are written, or will be: what they may make necessary.
@@ -38,6 +46,10 @@ impl Tidy {
             let (owner, most) = match change {
                 Change::NewTask { task, most } => (&task.owner, *most),
                 Change::MakeRoom { owner, most } => (owner, *most),
+                Change::PutTask(_) | Change::DeleteTask(_) => {
+                    self.erases = true;
+                    continue;
+                }
                 _ => continue,
             };
             self.owners.insert(owner.clone(), most);
@@ -59,6 +71,7 @@ impl Tidy {
         let mut replies = self.expiry.take().map(|(_, replies)| replies).unwrap_or_default();
         replies.push(reply);
         self.expiry = Some((kept, replies));
+        self.erases = true;
         self.waits = false;
     }
 
@@ -78,6 +91,7 @@ impl Tidy {
             log::debug!("store: not tidied: {error}");
             self.owners.clear();
             self.shrinks = false;
+            self.erases = false;
             self.waits = true;
             self.audited = None;
             self.end_expiry(&Err(failed(error)));
@@ -86,9 +100,14 @@ impl Tidy {
 
     fn some(&mut self, conn: &mut Connection) -> rusqlite::Result<()> {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if self.erases {
+            self.erases = tasks::erase_some(&tx)?;
+            return tx.commit();
+        }
         if let Some((owner, most)) = self.owners.iter().next().map(|(owner, most)| (owner.clone(), *most)) {
             let more = tasks::make_room(&tx, &owner, most)?;
             tx.commit()?;
+            self.erases |= more;
             if !more {
                 self.owners.remove(&owner);
             }
@@ -101,6 +120,7 @@ impl Tidy {
                 || self.forget_most(&tx, kept.audit_rows)?;
             self.shrinks |= shrink::is_worth_it(&tx)?;
             tx.commit()?;
+            self.erases |= more;
             if !more {
                 self.end_expiry(&Ok(()));
             }

@@ -4,24 +4,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::later::Later;
 use super::owed::Owed;
+use super::reader::{Reader, Reading};
 use super::sqlite::{BUSY, Reply, failed};
 use super::tidy::Tidy;
 use super::{Change, Kept, StoreError, failpoint, rows, tasks};
 use crate::news::news;
+use crate::registry::owned;
 
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
 /// Bytes after which nothing more is taken into a commit.
 const GROUP_BYTES: u64 = 8 << 20;
-/// What the deletion of a task counts for, whose size is not known here.
-const DELETED: u64 = 1 << 20;
+/// What is erased counts for so much where that cannot be asked.
+const UNKNOWN: u64 = 1 << 20;
 /// Between two tries to write what is owed, while nothing else is to be written.
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so long without work the log is folded into the file and cut, so that what was erased is gone from both.
@@ -36,6 +38,8 @@ pub(super) enum Job {
     Expire(Kept, Reply<()>),
     /// There is something in `later`.
     Settle,
+    /// Sees all that was given before it.
+    Read(Reading),
     Do(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
@@ -44,21 +48,23 @@ impl Job {
     pub(super) fn changes(&self) -> &[Change] {
         match self {
             Self::Write(write) => &write.changes,
-            Self::Expire(..) | Self::Settle | Self::Do(_) => &[],
+            Self::Expire(..) | Self::Settle | Self::Read(_) | Self::Do(_) => &[],
         }
     }
 
     /// What it counts for in a commit, in bytes: others wait for it meanwhile.
-    fn weight(&self) -> u64 {
-        self.changes()
-            .iter()
-            .map(|change| match change {
-                Change::PutTask(task) | Change::NewTask { task, .. } => tasks::size(task),
-                // Each of its pages is overwritten.
-                Change::DeleteTask(_) => DELETED,
-                _ => 0,
-            })
-            .sum()
+    fn weight(&self, conn: &Connection) -> u64 {
+        // What is erased with a row, each page of which is overwritten; what is in parts goes later.
+        let erased = |id: &str| tasks::in_row(conn, id).unwrap_or(UNKNOWN);
+        let weigh = |change: &Change| match change {
+            Change::NewTask { task, .. } => tasks::size(task),
+            Change::PutTask(task) => tasks::size(task).saturating_add(erased(&task.id)),
+            Change::DeleteTask(id) => erased(id),
+            Change::PutLlm(llm) => owned::of_llm(llm) as u64,
+            Change::PutAgent(agent) => owned::of_agent(agent) as u64,
+            _ => 0,
+        };
+        self.changes().iter().map(weigh).fold(0, u64::saturating_add)
     }
 
     /// Whether it may not be refused: memory has it already, and there is as much of it as memory has.
@@ -94,8 +100,10 @@ pub(super) struct Writer {
     settled: Option<Instant>,
     /// Since when there is something in the log that is not in the file itself.
     unfolded: Option<Instant>,
-    /// Held by whoever searches.
-    searching: Arc<Mutex<()>>,
+    /// Held by whoever reads elsewhere.
+    reading: Arc<RwLock<()>>,
+    /// Of a file; one in memory has a single connection.
+    reader: Option<Reader>,
 }
 
 impl Writer {
@@ -103,7 +111,8 @@ impl Writer {
         conn: Connection,
         waiting: Arc<AtomicUsize>,
         later: Arc<Mutex<Later>>,
-        searching: Arc<Mutex<()>>,
+        reading: Arc<RwLock<()>>,
+        reader: Option<Reader>,
     ) -> Self {
         Self {
             conn,
@@ -116,24 +125,26 @@ impl Writer {
             unsettled: false,
             settled: None,
             unfolded: None,
-            searching,
+            reading,
+            reader,
         }
     }
 
     /// Does all jobs, until nobody can send any more.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
         while let Some(first) = self.next(queue) {
-            let mut group = Vec::new();
+            let (mut group, mut readings) = (Vec::new(), Vec::new());
             let mut weight = 0;
             let mut next = Some(first);
             while let Some(job) = next {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.done += 1;
-                weight += job.weight();
+                weight += job.weight(&self.conn);
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::Expire(kept, reply) => self.tidy.expire(kept, reply),
                     Job::Settle => self.unsettled = true,
+                    Job::Read(reading) => readings.push(reading),
                     Job::Do(work) => {
                         // In order: a read sees all that was given before it.
                         self.commit(std::mem::take(&mut group));
@@ -144,13 +155,22 @@ impl Writer {
                 next = if has_room { queue.try_recv().ok() } else { None };
             }
             self.commit(group);
+            for reading in readings {
+                match &self.reader {
+                    Some(reader) => reader.send(reading),
+                    None => reading(&self.conn),
+                }
+            }
             if self.settled.is_none_or(|last| last.elapsed() >= SETTLE_EVERY) {
                 self.settle();
             }
             // However busy it is, things are put in order.
             if self.owed.is_empty() {
                 if !self.tidy.is_idle() {
-                    self.put_in_order();
+                    // As much as was written, so that what is erased never falls behind what comes.
+                    for _ in 0..=weight / tasks::STEP_BYTES {
+                        self.put_in_order();
+                    }
                 } else if self.unfolded.is_some_and(|since| since.elapsed() >= LONGEST_UNFOLDED)
                     && !self.tidy.look(&self.conn)
                 {
@@ -160,6 +180,8 @@ impl Writer {
         }
         self.settle();
         self.pay();
+        // This connection is the last to close: that one folds the log into the file.
+        self.reader = None;
     }
 
     /// The next job; before it, while there is none, what waits is written, things are put in order, and in a quiet moment
@@ -220,8 +242,8 @@ impl Writer {
     /// Folds the log into the file, and cuts it. Where somebody reads just now nobody waits for that: the next quiet moment
     /// does it.
     fn fold(&mut self) {
-        // With one search after the other there would never be a moment without.
-        let _quiet = self.searching.lock();
+        // With one reading after the other there would never be a moment without.
+        let _quiet = self.reading.write();
         let fold = || -> rusqlite::Result<bool> {
             self.conn.busy_timeout(Duration::ZERO)?;
             let is_busy = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
@@ -347,4 +369,37 @@ fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), Stor
 
 fn is_constraint(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DurableTask, TaskState};
+    use crate::store::schema::migrate;
+    use crate::store::tests::{agent, llm, task};
+
+    /// A commit takes in no more where what it writes, or erases, is much: an ended task's request, what is deleted, rows
+    /// and agents.
+    #[test]
+    fn a_change_weighs_what_it_writes_and_erases() {
+        const SIZE: usize = 600_000;
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap();
+        let asked = DurableTask { request: Some("x".repeat(SIZE)), ..task("t", TaskState::Pending) };
+        rows::apply(&conn, &Change::PutTask(Box::new(asked))).unwrap();
+        let (mut row, mut wordy) = (llm("l", "a"), agent("g"));
+        row.description = Some("x".repeat(SIZE));
+        wordy.system_prompt = Some("x".repeat(SIZE));
+        for change in [
+            Change::PutTask(Box::new(task("t", TaskState::Error))),
+            Change::DeleteTask("t".into()),
+            Change::PutLlm(Box::new(row)),
+            Change::PutAgent(Box::new(wordy)),
+        ] {
+            let (reply, _) = oneshot::channel();
+            let job = Job::Write(Write { changes: vec![change.clone()], reply, owed: true });
+            let weight = job.weight(&conn);
+            assert!((600_000..602_000).contains(&weight), "{weight}: {change:?}");
+        }
+    }
 }

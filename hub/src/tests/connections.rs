@@ -163,6 +163,44 @@ async fn an_idle_connection_without_a_token_is_closed_and_one_with_a_token_is_no
     hub.stop().await;
 }
 
+/// A24, A25: what a large head was read into comes back with its connection, which closes behind the answer, or counts as
+/// long as that is kept; without a valid token a head of more than 16 KiB is refused in words, and one of less is not.
+#[actix_rt::test]
+async fn a_connection_with_a_large_head_closes_behind_its_answer() {
+    let hub = hub().await;
+    for (path, token, size, status, closes) in [
+        ("/healthz", None, 7 << 10, "200", false),
+        ("/healthz", None, 12 << 10, "200", true),
+        ("/console/app.js", None, 12 << 10, "200", true),
+        ("/healthz", None, 17 << 10, "431", true),
+        ("/v1/models", None, 12 << 10, "401", true),
+        ("/v1/models", Some("vlt_wrong"), 100 << 10, "431", true),
+        ("/v1/models", Some(ADMIN), 7 << 10, "200", false),
+        ("/v1/models", Some(ADMIN), 30 << 10, "200", false),
+        ("/v1/models", Some(ADMIN), 100 << 10, "200", true),
+        ("/nowhere", Some(ADMIN), 40 << 10, "404", true),
+    ] {
+        let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let pad = "x".repeat(size);
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r0\r\n{token}x-pad: {pad}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let said = if closes { until_closed(&mut stream).await } else { String::new() };
+        if closes {
+            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {size}: {said}");
+            assert!(said.contains("connection: close\r\n"), "{path} {size}: {said}");
+            assert_eq!(said.contains("head has more than 16 KiB"), status == "431", "{said}");
+        } else {
+            ids(&mut stream, 1).await;
+            assert!(is_open(&mut stream).await, "{path} {size}");
+            assert_eq!(hub.core().heads.taken_by("admin") > 0, size > 8 << 10, "{path} {size}");
+        }
+    }
+    eventually("nothing is left", async || hub.core().memory.held() == 0).await;
+    hub.stop().await;
+}
+
 /// A25, A27: an address with too many connections without a token loses its oldest ones, in words; those with a token,
 /// and whoever brings one, are served from the same address all the while.
 #[actix_rt::test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::publisher::{Publisher, provider};
@@ -251,6 +253,55 @@ async fn whoever_tries_names_is_not_told_which_are_taken() {
     assert_eq!(register(&alice, "secret-project-2").await.0, 201, "nobody else feels it");
     let metrics = hub.ask("GET", "/metrics").send().await.1;
     assert!(!metrics.contains("virtual_llm_naming_calls_refused_total 0"), "{metrics}");
+    hub.stop().await;
+}
+
+/// A27: whoever begins many such calls at once, while all of them are still allowed, is told no more names.
+#[actix_rt::test]
+async fn calls_that_began_before_the_limit_are_not_looked_at_behind_it() {
+    const CALLS: usize = 400;
+
+    let hub = hub().await;
+    let (alice, eve) = (hub.member("alice").await, hub.member("eve").await);
+    let taken = json!({ "providers": [provider("secret-project")] }).to_string();
+    let registered = hub.ask_as(&alice, "POST", "/api/v1/llms/_provider-register").body(taken).send().await;
+    assert_eq!(registered.0, 201);
+    let mut begun = Vec::new();
+    for number in 0..CALLS {
+        let mut guess = provider(&format!("guess-{number}"));
+        guess["visibility"] = "private".into();
+        let (path, body) = if number % 2 == 0 {
+            let both = json!({ "providers": [guess, provider("secret-project")] });
+            ("/api/v1/llms/_provider-register", both.to_string())
+        } else {
+            ("/api/v1/agents", json!({ "name": "secret-project", "llmName": "a" }).to_string())
+        };
+        let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {eve}\r\ncontent-length: {}\r\n\r\n{{",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        begun.push((stream, body));
+    }
+    let watched = async || hub.ask("GET", "/healthz").send().await.0 == 200;
+    eventually("the heads are read", watched).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begin = tokio::time::Instant::now();
+    let (mut told, mut refused) = (0, 0);
+    for (mut stream, body) in begun {
+        stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        match &head {
+            b"HTTP/1.1 409" => told += 1,
+            b"HTTP/1.1 429" => refused += 1,
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+    // Two names and one name in turn.
+    let allowed = (256 + begin.elapsed().as_secs() * 4) * 2 / 3 + 2;
+    assert!(told <= allowed && told + refused == CALLS as u64, "{told} of {CALLS}, {allowed} are allowed");
     hub.stop().await;
 }
 

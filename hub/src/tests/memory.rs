@@ -5,9 +5,11 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use super::http::PATIENCE;
 use super::publisher::{Publisher, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
@@ -89,6 +91,47 @@ async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
     let refused = hub.ask_as(&mallory, "POST", "/v1/chat/completions").body(chat("a", false)).json().await;
     assert_eq!((refused.0, &refused.1["error"]["code"]), (503, &json!("hub_busy")));
     drop(taken);
+    hub.stop().await;
+}
+
+/// A call with a large head whose body does not come.
+async fn with_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(hub.addr).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-pad: {}\r\ncontent-length: 9\r\n\r\n{{",
+        "x".repeat(size)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// A24, A27: heads count for their user as long as they are held, and come back; who has no room for a large one is told,
+/// and closed, and others are served.
+#[actix_rt::test]
+async fn heads_count_for_their_user_as_long_as_they_are_held() {
+    let hub = roomy().await;
+    let (core, mallory) = (hub.core(), hub.member("mallory").await);
+    let taken = || core.heads.taken_by("mallory");
+    let mut open = Vec::new();
+    for _ in 0..50 {
+        open.push(with_head(&hub, &mallory, 100 << 10).await);
+    }
+    eventually("all are counted", async || taken() >= 50 * (128 << 10)).await;
+    drop(open);
+    eventually("they come back", async || taken() == 0).await;
+    let little = core.heads_of("mallory").hold(usize::try_from(MOST).unwrap() / 16).unwrap();
+    let all_but = usize::try_from(MOST).unwrap() * 15 / 16 - (1 << 20);
+    core.memory.take(all_but);
+    let mut answer = String::new();
+    let mut refused = with_head(&hub, &mallory, 100 << 10).await;
+    timeout(PATIENCE, refused.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("hub_busy"), "{answer}");
+    let bob = hub.member("bob").await;
+    let wide = hub.ask_as(&bob, "GET", "/api/v1/whoami").header("x-pad", "x".repeat(30 << 10));
+    assert_eq!(wide.send().await.0, 200);
+    core.memory.give(all_but);
+    drop(little);
+    eventually("nothing is left", async || taken() == 0).await;
     hub.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
 
 mod access;
+mod between;
 mod bodies;
 mod browser;
 mod callers;
@@ -9,6 +10,7 @@ mod channel;
 mod clients;
 mod connections;
 mod console;
+mod durable;
 mod extensions;
 mod hostile;
 pub(crate) mod http;

@@ -231,3 +231,66 @@ async fn room_beyond_what_was_registered_does_not_count() {
     assert_eq!(report(1).await, [1, 1, 1], "less is believed");
     hub.stop().await;
 }
+
+/// A37: a row has no more of a pool's prompts than it was let in with, also when it says nothing of its room any more.
+#[actix_rt::test]
+async fn a_row_that_falls_silent_has_the_room_that_it_was_let_in_with() {
+    for features in [Some("status"), None] {
+        let hub = asking().await;
+        let (alice, bob, carol) =
+            (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
+        let mut second = pooled("second", "lake");
+        second["maxConcurrency"] = 1.into();
+        register(&hub, &alice, &[pooled("first", "lake")]).await;
+        let (status, answer) = register(&hub, &bob, std::slice::from_ref(&second)).await;
+        assert_eq!(status, 201, "{answer}");
+        assert_eq!(pool(&hub, &alice, "PUT", "lake/members/second").await.0, 200);
+        let session = answer["providerSessionId"].as_str();
+        let mut bobs = Publisher::register(&hub, &bob, session, &[second]).await;
+        bobs.open(&hub, features).await;
+        assert_eq!(bobs.beat(&hub, json!({})).await, 200);
+        let call = |wait: &'static str| {
+            let ask = hub.ask_as(&carol, "POST", "/v1/chat/completions").header("x-queue-timeout", wait);
+            ask.body(chat("lake", false))
+        };
+        let one = call("5");
+        let (first, ()) = futures_util::join!(one.send(), async {
+            let task = bobs.task().await;
+            let (status, body) = call("1").send().await;
+            assert_eq!(status, 503, "{features:?}: {body}");
+            bobs.answer(&hub, &task, "hello").await;
+        });
+        assert_eq!(first.0, 200);
+        hub.stop().await;
+    }
+}
+
+/// A35, A37: who had a pool once, and has a row or an agent of its name now, shares that with nobody.
+#[actix_rt::test]
+async fn a_name_that_was_a_pools_is_no_pool_to_join() {
+    for mode in [PoolPolicy::Ask, PoolPolicy::Members] {
+        let hub = hub_with(|options| options.pools = mode).await;
+        let (alice, bob, carol) =
+            (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
+        assert_eq!(register(&hub, &alice, &[pooled("x", "gpt")]).await.0, 201);
+        // One came before, and one comes afterwards.
+        let mut bobs = Publisher::start(&hub, &bob, &[pooled("z", "gpt")], None).await;
+        let (status, answer) = register(&hub, &alice, &[provider("x"), provider("gpt")]).await;
+        assert_eq!(status, 201, "{answer}");
+        let (status, answer) = register(&hub, &carol, &[pooled("y", "gpt")]).await;
+        assert_eq!(status, 409, "{mode:?}: {answer}");
+        let session = register(&hub, &alice, &[provider("x"), provider("gpt")]).await.1;
+        let session = session["providerSessionId"].as_str();
+        let mut alices = Publisher::register(&hub, &alice, session, &[provider("x"), provider("gpt")]).await;
+        alices.open(&hub, None).await;
+        for _ in 0..4 {
+            let row = who(&hub, &carol, "gpt", &mut [&mut bobs, &mut alices]).await;
+            assert_eq!(row.as_deref(), Some("gpt"), "{mode:?}");
+        }
+        // It is one again.
+        let both = [pooled("x", "gpt"), provider("gpt")];
+        assert_eq!(register(&hub, &alice, &both).await.0, 201);
+        assert_eq!(register(&hub, &carol, &[pooled("y", "gpt")]).await.0, 201, "{mode:?}");
+        hub.stop().await;
+    }
+}

@@ -8,11 +8,12 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use wire::texts;
 
+use super::between::Between;
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
-use crate::model::{AuditRecord, Caller, DurableTask, Role, TaskState};
-use crate::store::{AuditQuery, Change, Kept, ListCursor, Pending, Snapshot, SqliteStore, Store};
+use crate::model::{Caller, Role, TaskState};
+use crate::store::{Change, Pending, SqliteStore, Store};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -40,25 +41,6 @@ impl Meddled {
         })
     }
 
-    fn watch(&self, changes: &[Change]) {
-        let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return };
-        let of_the_table = |change: &&Change| {
-            !matches!(
-                change,
-                Change::NewTask { .. }
-                    | Change::PutTask(_)
-                    | Change::ClaimTask { .. }
-                    | Change::UnclaimTask(_)
-                    | Change::DeleteTask(_)
-                    | Change::PutToken(_)
-                    | Change::Audit(_)
-            )
-        };
-        if !hub.registry.is_locked() {
-            self.loose.lock().extend(changes.iter().filter(of_the_table).cloned());
-        }
-    }
-
     fn meddle(&self, changes: &[Change]) {
         let is_due = |change: &Change| match change {
             Change::PutTask(task) => task.state == self.when,
@@ -82,55 +64,34 @@ impl Meddled {
     }
 }
 
-impl Store for Meddled {
-    fn load(&self) -> Pending<Snapshot> {
-        self.store.load()
+impl Between for Meddled {
+    fn store(&self) -> &SqliteStore {
+        &self.store
     }
 
-    fn write(&self, changes: Vec<Change>) -> Pending<()> {
+    fn give(&self, owed: bool, changes: Vec<Change>) -> Pending<()> {
         self.meddle(&changes);
         self.watch(&changes);
-        self.store.write(changes)
+        if owed { self.store.owe(changes) } else { self.store.write(changes) }
     }
 
-    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
-        self.meddle(&changes);
-        self.watch(&changes);
-        self.store.owe(changes)
-    }
-
-    fn note(&self, changes: Vec<Change>) {
-        self.watch(&changes);
-        self.store.note(changes);
-    }
-
-    fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
-        self.store.task(id)
-    }
-
-    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
-        self.store.task_head(id)
-    }
-
-    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
-        self.store.result_part(id, at, most)
-    }
-
-    fn ended_tasks(
-        &self,
-        owner: Option<&str>,
-        before: &ListCursor,
-        limit: usize,
-    ) -> Pending<Vec<DurableTask>> {
-        self.store.ended_tasks(owner, before, limit)
-    }
-
-    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
-        self.store.audit(wanted)
-    }
-
-    fn expire(&self, kept: Kept) -> Pending<()> {
-        self.store.expire(kept)
+    fn watch(&self, changes: &[Change]) {
+        let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return };
+        let of_the_table = |change: &&Change| {
+            !matches!(
+                change,
+                Change::NewTask { .. }
+                    | Change::PutTask(_)
+                    | Change::ClaimTask { .. }
+                    | Change::UnclaimTask(_)
+                    | Change::DeleteTask(_)
+                    | Change::PutToken(_)
+                    | Change::Audit(_)
+            )
+        };
+        if !hub.registry.is_locked() {
+            self.loose.lock().extend(changes.iter().filter(of_the_table).cloned());
+        }
     }
 }
 
@@ -144,7 +105,7 @@ async fn enqueue(hub: &TestHub) -> String {
 fn is_taken_back(hub: &TestHub, store: &Meddled, id: &str) {
     let (hub, id) = (Arc::clone(hub.core()), id.to_owned());
     let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
-    *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id))));
+    *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id).is_some())));
 }
 
 async fn is_cancelled_for_good(store: &Meddled, id: &str) {

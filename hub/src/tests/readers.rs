@@ -163,6 +163,30 @@ async fn a_large_result_is_given_in_parts() {
     hub.stop().await;
 }
 
+/// A result that its reader reads slowly goes no further than the token it was asked for with.
+#[actix_rt::test]
+async fn a_large_result_breaks_off_when_the_token_is_revoked() {
+    let hub = hub_with(|options| options.limits.bytes = 64 << 20).await;
+    let make = json!({ "user": "bob" }).to_string();
+    let (_, made) = hub.ask("POST", "/api/v1/tokens").body(make).json().await;
+    let (bob, token) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let id = enqueue(&hub, bob, false).await;
+    let task = publisher.task().await;
+    let body = json!({ "x": "a".repeat(24 << 20) });
+    assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 200);
+    ended(&hub, bob, &id).await;
+    let mut answer = hub.ask_as(bob, "GET", format!("{TASKS}/{id}")).begin().await;
+    eventually("it holds some", async || unread(&hub).taken_by("bob") >= PART).await;
+    assert_eq!(hub.ask("DELETE", format!("/api/v1/tokens/{token}")).send().await.0, 204);
+    let mut rest = Vec::new();
+    // A connection that is reset has said what it said.
+    let _ = answer.read_to_end(&mut rest).await;
+    assert!(rest.len() < 16 << 20 && !rest.ends_with(b"}}"), "{} bytes of it came", rest.len());
+    eventually("what it held is free", async || unread(&hub).taken_by("bob") == 0).await;
+    hub.stop().await;
+}
+
 /// A chunk that is larger than what is given at once comes whole, while its task runs and afterwards, with the small ones
 /// beside it.
 #[actix_rt::test]
@@ -205,7 +229,7 @@ async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let full = || Event::from(vec![b'\n'; 1 << 20]);
     while hub.core().channels.send(&publisher.session, "bob", full()).is_ok() {}
-    let request = json!({ "messages": [], "x": "x".repeat(1 << 20) });
+    let request = json!({ "messages": [], "user": "x".repeat(1 << 20) });
     let body = json!({ "llm": "a", "request": request }).to_string();
     assert_eq!(hub.ask_as(&bob, "POST", TASKS).body(body).send().await.0, 202);
     // It is tried at once, and a second later.
@@ -213,7 +237,7 @@ async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
     assert_eq!(reads(), 0);
     publisher.open(&hub, None).await;
     let task = publisher.task().await;
-    assert_eq!((task["request"]["x"].as_str().map(str::len), reads()), (Some(1 << 20), 1));
+    assert_eq!((task["request"]["user"].as_str().map(str::len), reads()), (Some(1 << 20), 1));
     publisher.answer(&hub, &task, "hello").await;
     hub.stop().await;
 }
@@ -226,7 +250,7 @@ async fn durable_requests_under_way_are_bounded_and_the_others_wait() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let create = async |token: &str, name: &str| {
-        let request = json!({ "messages": [], "name": name, "x": "x".repeat(1_500_000) });
+        let request = json!({ "messages": [], "name": name, "user": "x".repeat(1_500_000) });
         let body = json!({ "llm": "a", "request": request }).to_string();
         assert_eq!(hub.ask_as(token, "POST", TASKS).body(body).send().await.0, 202);
     };

@@ -10,7 +10,7 @@ use super::http::PATIENCE;
 use super::publisher::{Publisher, chunk, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
-use crate::model::{DurableTask, TaskState};
+use crate::model::{DurableTask, TaskState, Token};
 use crate::store::{Change, SqliteStore, Store};
 
 /// Two tokens of one user: ids and secrets.
@@ -175,10 +175,15 @@ async fn a_revocation_reaches_tasks_that_were_sent_before_a_restart() {
     let mut tokens = store.load().await.unwrap().tokens;
     let mut token = tokens.remove(tokens.iter().position(|token| token.id == id).unwrap());
     token.revoked_at = Some(Timestamp(1));
+    let gone = Token { id: "tok-gone".into(), hash: [7; 32], user: "gone".into(), ..token.clone() };
     let old = |id: &str, owner: &str| Change::PutTask(Box::new(stored(id, owner, "away", None)));
-    store.write(vec![Change::PutToken(token), old("o1", "bob"), old("o2", "nobody")]).await.unwrap();
+    let olds = [old("o1", "bob"), old("o2", "nobody"), old("o3", "gone")];
+    store
+        .write([Change::PutToken(token), Change::PutToken(gone)].into_iter().chain(olds).collect())
+        .await
+        .unwrap();
     let hub = hub_on(store.clone()).await;
-    for ended in [first.as_str(), "o2"] {
+    for ended in [first.as_str(), "o2", "o3"] {
         until_revoked(&hub, ended).await;
     }
     for waits in [second.as_str(), "o1"] {
@@ -260,5 +265,38 @@ async fn an_upload_ends_with_its_publishers_token() {
     assert!(rest.contains("broke off") && !rest.contains("[DONE]"), "{rest}");
     upload.write(&format!("data: {}\n\n", chunk("two"))).await;
     assert_eq!(upload.answer().await.0, 401);
+    hub.stop().await;
+}
+
+/// A38: a request whose body goes on when its token is revoked does nothing any more, whatever it asks for.
+#[actix_rt::test]
+async fn a_body_that_outlives_its_token_does_nothing() {
+    let hub = hub().await;
+    let agent = json!({ "name": "late", "llmName": "a" });
+    let register = json!({ "provider_session_id": "late", "providers": [provider("late")] });
+    let task = json!({ "llm": "a", "request": { "messages": [] } });
+    let _here = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
+    for (method, path, body) in [
+        ("POST", "/api/v1/tokens", json!({ "user": "eve", "role": "admin" })),
+        ("POST", "/api/v1/agents", agent),
+        ("POST", "/api/v1/llms/_provider-register", register),
+        ("PUT", "/api/v1/names/a", json!({ "ownerId": "eve" })),
+        ("POST", "/api/v1/inference-tasks", task),
+        ("POST", "/v1/chat/completions", serde_json::from_str(&chat("a", false)).unwrap()),
+    ] {
+        let made = json!({ "user": "root", "role": "admin" }).to_string();
+        let (_, made) = hub.ask("POST", "/api/v1/tokens").body(made).json().await;
+        let body = body.to_string();
+        let (first, rest) = body.split_at(5);
+        let mut upload = hub.ask_as(made["token"].as_str().unwrap(), method, path).upload().await;
+        upload.write(first).await;
+        revoke(&hub, made["id"].as_str().unwrap()).await;
+        upload.write(rest).await;
+        let (status, text) = upload.finish().await;
+        assert_eq!(status, 401, "{path}: {text}");
+        assert!(text.contains("not valid any more"), "{path}: {text}");
+    }
+    let (_, tokens) = hub.ask("GET", "/api/v1/tokens").json().await;
+    assert!(!tokens.to_string().contains("eve"), "{tokens}");
     hub.stop().await;
 }

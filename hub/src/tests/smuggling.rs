@@ -6,6 +6,7 @@ use wire::sse::{Decoder, Event};
 use super::publisher::{Publisher, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, hub};
+use crate::relay::refusal;
 
 /// What would end a line, an event, a header or a string where somebody copied it.
 const NASTY: [&str; 12] = [
@@ -176,6 +177,27 @@ async fn an_errors_text_is_one_error_whatever_is_in_it() {
             let told = error["error"]["message"].as_str().unwrap().trim();
             assert!(told == text.trim() || text.trim().is_empty(), "{told:?}");
         }
+    }
+    hub.stop().await;
+}
+
+/// A23: an error as long as a body is not looked into on the thread that serves everybody.
+#[actix_rt::test]
+async fn of_an_error_at_too_great_a_length_no_word_is_told() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    for (length, is_told) in [(100 << 10, true), (300 << 10, false)] {
+        let error = format!(r#"{{"error":{{"message":"the words","x":[{}0]}}}}"#, "0,".repeat(length / 2));
+        let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+        let (answer, ()) = futures_util::join!(call.send(), async {
+            let task = publisher.task().await;
+            let body = format!("event: error\ndata: {error}\n\n");
+            hub.ask("POST", Publisher::upload_path(&task)).body(body).send().await;
+        });
+        assert_eq!(answer.1.contains("the words"), is_told, "{length}");
+        assert_eq!(answer.1.contains("too great a length"), !is_told, "{length}");
+        let told = refusal(422, &error).message;
+        assert_eq!((told == "the words", told.contains("too great a length")), (is_told, !is_told));
     }
     hub.stop().await;
 }

@@ -1,20 +1,16 @@
 //! Many who wait: callers in line, durable tasks by the thousand, pages of them, what they take on disk.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::http::Ask;
 use super::publisher::{Publisher, pooled, provider};
 use super::road::infer;
-use super::support::{ADMIN, TestHub, eventually, hub, hub_on, hub_with};
-use crate::model::{AuditRecord, DurableTask};
-use crate::store::{AuditQuery, Change, Kept, ListCursor, Pending, Snapshot, SqliteStore, Store};
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::store::ListCursor;
 
 const TASKS: &str = "/api/v1/inference-tasks";
 
@@ -145,6 +141,161 @@ async fn a_heartbeat_costs_a_look_at_nobody_who_waits_for_something_else() {
     hub.stop().await;
 }
 
+/// A27: who waits through a registered agent is served as soon as the agent and its row are back.
+#[actix_rt::test]
+async fn who_waits_through_an_agent_that_is_away_is_served_when_it_is_back() {
+    let hub = hub().await;
+    let features = Some("cancel, status");
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
+    let register = json!({ "providerSessionId": publisher.session, "providers": [provider("a")],
+        "agents": [{ "name": "clerk", "llmName": "a", "visibility": "public" }] });
+    let ask = hub.ask("POST", "/api/v1/llms/_provider-register").body(register.to_string());
+    assert_eq!(ask.send().await.0, 201);
+    room(&publisher, &hub, &["a"], 0).await;
+    let ask = hub.ask("POST", "/api/v1/agents/clerk/infer").header("x-queue-timeout", "30");
+    let _caller = saying(ask, "hello").begin().await;
+    waiting(&hub, 1).await;
+    for _ in 0..3 {
+        publisher.close();
+        hub.until_status("a", "inactive").await;
+        // It was looked at meanwhile.
+        hub.core().offer_all();
+        let astray = || hub.core().capacity.is_anybody_astray();
+        eventually("it waits for its agent", async || astray()).await;
+        publisher.open(&hub, features).await;
+        room(&publisher, &hub, &["a"], 0).await;
+        eventually("it waits for room", async || !astray()).await;
+    }
+    room(&publisher, &hub, &["a"], 1).await;
+    let task = publisher.task().await;
+    assert_eq!(said(&task), "hello");
+    publisher.answer(&hub, &task, "hello").await;
+    hub.stop().await;
+}
+
+/// A27, P7: what one user's waiting calls, rows and reports make the hub do is in proportion to the reports, not to all of
+/// them at once: the rows of a pool are looked at once for all who wait there, through whatever agents, and only when one
+/// of them is something else than before.
+#[actix_rt::test]
+async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_callers_wait_through() {
+    const ROWS: usize = 60;
+    const AGENTS: usize = 40;
+    let hub = hub().await;
+    let (mallory, alice) = (hub.member("mallory").await, hub.member("alice").await);
+    let row = |n: usize| {
+        let mut row = pooled(&format!("row-{n}"), "pool");
+        (row["visibility"], row["maxConcurrency"]) = ("private".into(), 4.into());
+        row
+    };
+    let rows: Vec<Value> = (0..ROWS).map(row).collect();
+    let mut publisher = Publisher::start(&hub, &mallory, &rows, Some("cancel, status")).await;
+    // The first is awake, the others are asleep.
+    let beat = async |publisher: &Publisher, status: &str, room: u32, others: (u32, u32)| {
+        let report = |n: usize| match n {
+            0 => {
+                json!({ "name": "row-0", "status": status, "inFlight": 0, "queued": 0, "maxConcurrency": room })
+            }
+            _ => {
+                json!({ "name": format!("row-{n}"), "status": "hibernating", "inFlight": others.0, "queued": 0,
+                "maxConcurrency": others.1 })
+            }
+        };
+        let reports: Vec<Value> = (0..ROWS).map(report).collect();
+        assert_eq!(publisher.beat(&hub, json!({ "providers": reports })).await, 200);
+    };
+    beat(&publisher, "active", 0, (0, 4)).await;
+    let mut callers = Vec::new();
+    for n in 0..AGENTS {
+        let agent = json!({ "name": format!("agent-{n}"), "llmName": "pool" }).to_string();
+        assert_eq!(hub.ask_as(&mallory, "POST", "/api/v1/agents").body(agent).send().await.0, 201);
+        let path = format!("/api/v1/agents/agent-{n}/infer");
+        let ask = hub.ask_as(&mallory, "POST", path).header("x-queue-timeout", "30");
+        callers.push(saying(ask, &n.to_string()).begin().await);
+        waiting(&hub, n + 1).await;
+    }
+    let core = hub.core();
+    let work = || {
+        let looks = core.capacity.looks.load(std::sync::atomic::Ordering::Relaxed);
+        (looks, core.registry.lock().steps())
+    };
+    let before = work();
+    for n in 0..10 {
+        beat(&publisher, "active", 0, (n % 2, 4)).await;
+    }
+    assert_eq!(work(), before, "nothing that anybody waits for has changed");
+    for n in 0..10 {
+        beat(&publisher, "active", 0, (0, if n % 2 == 0 { 0 } else { 4 })).await;
+    }
+    // Whoever is asked nothing else of takes what was left for later.
+    assert_eq!(hub.ask_as(&alice, "GET", "/api/v1/whoami").send().await.0, 200);
+    let (looks, steps) = (work().0 - before.0, work().1 - before.1);
+    assert!((1..=20).contains(&looks) && (ROWS..=20 * ROWS).contains(&steps), "{looks} {steps}");
+    // What is free goes to those who wait, in their order: a place, and then, when nothing is awake, one that is asleep.
+    beat(&publisher, "active", 1, (0, 4)).await;
+    let task = publisher.task().await;
+    assert_eq!((said(&task), &task["llmName"]), ("0".into(), &json!("row-0")));
+    beat(&publisher, "inactive", 0, (0, 4)).await;
+    let wakes = publisher.task().await;
+    assert_eq!(wakes["kind"], "wake", "{wakes}");
+    drop(callers);
+    publisher.answer(&hub, &task, "hello").await;
+    publisher.answer(&hub, &wakes, "awake").await;
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(300), publisher.event()).await {
+        if event.name() == "task" {
+            publisher.answer(&hub, &serde_json::from_str(&event.data).unwrap(), "awake").await;
+        }
+    }
+    hub.stop().await;
+}
+
+/// The same of durable tasks.
+#[actix_rt::test]
+async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_durable_tasks_wait_for() {
+    const ROWS: usize = 60;
+    const AGENTS: usize = 40;
+    const BEATS: usize = 20;
+    let hub = hub().await;
+    let mallory = hub.member("mallory").await;
+    let row = |n: usize| {
+        let mut row = pooled(&format!("row-{n}"), "pool");
+        (row["visibility"], row["maxConcurrency"]) = ("private".into(), 4.into());
+        row
+    };
+    let rows: Vec<Value> = (0..ROWS).map(row).collect();
+    let mut publisher = Publisher::start(&hub, &mallory, &rows, Some("cancel, status")).await;
+    let beat = async |publisher: &Publisher, room: u32, others: u32| {
+        let report = |n: usize| {
+            let (status, room) = if n == 0 { ("active", room) } else { ("hibernating", others) };
+            json!({ "name": format!("row-{n}"), "status": status, "inFlight": 0, "queued": 0, "maxConcurrency": room })
+        };
+        let reports: Vec<Value> = (0..ROWS).map(report).collect();
+        assert_eq!(publisher.beat(&hub, json!({ "providers": reports })).await, 200);
+    };
+    beat(&publisher, 0, 4).await;
+    for n in 0..AGENTS {
+        let agent = json!({ "name": format!("agent-{n}"), "llmName": "pool" }).to_string();
+        assert_eq!(hub.ask_as(&mallory, "POST", "/api/v1/agents").body(agent).send().await.0, 201);
+        let task =
+            json!({ "llm": format!("agent-{n}"), "request": { "messages": [{ "content": n.to_string() }] } });
+        assert_eq!(hub.ask_as(&mallory, "POST", TASKS).body(task.to_string()).send().await.0, 202);
+    }
+    let steps = || hub.core().registry.lock().steps();
+    let before = (steps(), tokio::time::Instant::now());
+    for n in 0..BEATS {
+        beat(&publisher, 0, if n % 2 == 0 { 0 } else { 4 }).await;
+    }
+    // So many looks at the lines, those without a reason among them, each at rows with room, for the owner and for all.
+    let looks = BEATS + 1 + usize::try_from(before.1.elapsed().as_millis() / 500).unwrap() + 1;
+    let each = (steps() - before.0) / looks;
+    assert!(each <= 8 * ROWS, "{each}");
+    beat(&publisher, 1, 4).await;
+    let task = publisher.task().await;
+    assert_eq!(said(&task), "0");
+    beat(&publisher, 0, 0).await;
+    publisher.answer(&hub, &task, "hello").await;
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_place_that_the_first_in_line_cannot_use_goes_to_the_next_who_can() {
     let hub = hub().await;
@@ -261,7 +412,7 @@ async fn a_users_tasks_take_so_much_on_disk_and_the_oldest_results_go_first() {
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
     Publisher::register(&hub, &alice, None, &[provider("away")]).await;
     let create = async |token: &str, llm: &str, size: usize| {
-        let body = json!({ "llm": llm, "request": { "messages": [], "x": "x".repeat(size) } });
+        let body = json!({ "llm": llm, "request": { "messages": [], "user": "x".repeat(size) } });
         hub.ask_as(token, "POST", TASKS).body(body.to_string()).json().await
     };
     let found = async |id: &str| hub.ask_as(&alice, "GET", format!("{TASKS}/{id}")).send().await.0 == 200;
@@ -371,124 +522,5 @@ async fn pages_of_tasks_tell_each_once_and_newest_first() {
     for query in ["limit=0", "limit=x", "limit=-1", "before=x", "before=,task-1", "before="] {
         assert_eq!(hub.ask("GET", format!("{TASKS}?{query}")).send().await.0, 400, "{query}");
     }
-    hub.stop().await;
-}
-
-/// A store that gets what it is owed only when it is told so, in the order in which it was owed.
-struct Slow {
-    store: Arc<SqliteStore>,
-    kept: Mutex<Vec<Vec<Change>>>,
-    open: watch::Sender<bool>,
-}
-
-impl Slow {
-    fn let_go(&self) {
-        for changes in self.kept.lock().drain(..) {
-            drop(self.store.owe(changes));
-        }
-        self.open.send_replace(true);
-    }
-}
-
-impl Store for Slow {
-    fn load(&self) -> Pending<Snapshot> {
-        self.store.load()
-    }
-
-    fn write(&self, changes: Vec<Change>) -> Pending<()> {
-        self.store.write(changes)
-    }
-
-    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
-        if *self.open.borrow() {
-            return self.store.owe(changes);
-        }
-        self.kept.lock().push(changes);
-        let (mut open, store) = (self.open.subscribe(), self.store.clone());
-        Box::pin(async move {
-            let _ = open.wait_for(|open| *open).await;
-            store.owe(Vec::new()).await
-        })
-    }
-
-    fn note(&self, changes: Vec<Change>) {
-        self.store.note(changes);
-    }
-
-    fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
-        self.store.task(id)
-    }
-
-    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
-        self.store.task_head(id)
-    }
-
-    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
-        self.store.result_part(id, at, most)
-    }
-
-    fn ended_tasks(
-        &self,
-        owner: Option<&str>,
-        before: &ListCursor,
-        limit: usize,
-    ) -> Pending<Vec<DurableTask>> {
-        self.store.ended_tasks(owner, before, limit)
-    }
-
-    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
-        self.store.audit(wanted)
-    }
-
-    fn expire(&self, kept: Kept) -> Pending<()> {
-        self.store.expire(kept)
-    }
-}
-
-#[actix_rt::test]
-async fn a_task_that_is_deleted_before_its_end_is_written_is_gone_for_good() {
-    let store = Arc::new(Slow {
-        store: Arc::new(SqliteStore::in_memory().unwrap()),
-        kept: Mutex::default(),
-        open: watch::Sender::new(true),
-    });
-    let hub = hub_on(store.clone()).await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let create = hub.ask("POST", TASKS).body(r#"{"llm":"a","streaming":true,"request":{}}"#);
-    let mut ids = Vec::new();
-    let mut sent = Vec::new();
-    for _ in 0..2 {
-        ids.push(create.json().await.1["id"].as_str().unwrap().to_owned());
-        sent.push(publisher.task().await);
-    }
-    store.open.send_replace(false);
-    // One has its answer, one is taken back; neither end can be written.
-    publisher.chunk(&hub, &sent[0], "the answer").await;
-    publisher.done(&hub, &sent[0]).await;
-    let path = |id: &str| format!("{TASKS}/{id}");
-    assert_eq!(hub.ask("DELETE", path(&ids[1])).send().await.0, 204);
-    for (id, status) in ids.iter().zip(["completed", "cancelled"]) {
-        eventually("it has ended", async || hub.ask("GET", path(id)).json().await.1["status"] == status)
-            .await;
-    }
-    let deletes: Vec<Ask> = ids.iter().map(|id| hub.ask("DELETE", path(id))).collect();
-    let deleted = join_all(deletes.iter().map(Ask::send));
-    let let_go = async {
-        eventually("both are given to the store", async || {
-            let deleted = |changes: &&Vec<Change>| matches!(changes[..], [Change::DeleteTask(_)]);
-            store.kept.lock().iter().filter(deleted).count() == 2
-        })
-        .await;
-        store.let_go();
-    };
-    let (answers, ()) = futures_util::join!(deleted, let_go);
-    for (id, answer) in ids.iter().zip(answers) {
-        assert_eq!(answer.0, 204);
-        assert_eq!(hub.ask("GET", path(id)).send().await.0, 404);
-        assert_eq!(hub.ask("GET", format!("{TASKS}/{id}/stream")).send().await.0, 404);
-        assert_eq!(hub.ask("DELETE", path(id)).send().await.0, 404, "twice is once");
-        assert!(store.task(id).await.unwrap().is_none());
-    }
-    assert_eq!(hub.ask("GET", TASKS).json().await.1, json!([]));
     hub.stop().await;
 }

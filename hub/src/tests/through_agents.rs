@@ -77,6 +77,32 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
         assert!(answer.0 >= 400 && answer.1.contains("'clerk'"), "{answer:?}");
         read += &answer.1;
     }
+    // Also after its first word, and of a task that is kept.
+    for last in [
+        json!({ "error": "provider 'deep-row' died" }),
+        json!({ "status": 500, "body": { "error": { "message": "'deep-row' died" } } }),
+    ] {
+        let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("clerk", true));
+        let (mut answer, ()) = futures_util::join!(call.open(), async {
+            let task = publisher.task().await;
+            publisher.chunk(&hub, &task, "hello").await;
+            publisher.post(&hub, &task, &last).await;
+        });
+        let body = answer.rest().await;
+        assert!(body.contains("'clerk' died"), "{body}");
+        read += &body;
+    }
+    let streaming = r#"{"llm":"clerk","request":{},"streaming":true}"#;
+    let (_, queued) = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(streaming).json().await;
+    let task = publisher.task().await;
+    publisher.chunk(&hub, &task, "hello").await;
+    publisher.post(&hub, &task, &json!({ "error": "provider 'deep-row' died" })).await;
+    let failed = format!("/api/v1/inference-tasks/{}", queued["id"].as_str().unwrap());
+    eventually("the task fails", async || {
+        let (_, task) = hub.ask_as(&bob, "GET", failed.clone()).json().await;
+        task["error"].as_str().is_some_and(|error| error.contains("'clerk' died"))
+    })
+    .await;
     for path in [
         path.as_str(),
         "/api/v1/agents",
@@ -143,5 +169,62 @@ async fn an_agent_opens_no_row_of_a_third_user_and_none_that_it_does_not_name() 
     let hide = json!({ "llmName": "deep-row", "visibility": "private" }).to_string();
     assert_eq!(hub.ask_as(&alice, "PUT", "/api/v1/agents/clerk").body(hide).send().await.0, 200);
     assert_eq!(call.send().await.0, 404);
+    hub.stop().await;
+}
+
+/// A34: what was taken in while there was an agent reaches nobody through it once it is withdrawn, as a direct call does
+/// not: neither a call that waits for room, nor a durable task. It goes on when the agent is back.
+#[actix_rt::test]
+async fn nothing_goes_through_an_agent_that_was_withdrawn() {
+    let hub = hub().await;
+    let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
+    let mut hidden = super::publisher::provider("deep-row");
+    hidden["visibility"] = "private".into();
+    hidden["maxConcurrency"] = 1.into();
+    let clerk = json!({ "name": "clerk", "llmName": "deep-row", "visibility": "public" });
+    let mut publisher =
+        Publisher::start(&hub, &alice, std::slice::from_ref(&hidden), Some("cancel, status")).await;
+    let session = publisher.session.clone();
+    let register = async |agents: &[serde_json::Value]| {
+        let body = json!({ "providerSessionId": session, "providers": [hidden], "agents": agents });
+        let path = "/api/v1/llms/_provider-register";
+        assert_eq!(hub.ask_as(&alice, "POST", path).body(body.to_string()).send().await.0, 201);
+    };
+    let status = |busy: u32| {
+        json!({ "providers": [{ "name": "deep-row", "status": "active", "inFlight": busy, "queued": 0,
+            "maxConcurrency": 1 }] })
+    };
+    register(std::slice::from_ref(&clerk)).await;
+    publisher.beat(&hub, status(1)).await;
+    let ask = hub.ask_as(&bob, "POST", "/v1/chat/completions").header("x-queue-timeout", "2");
+    let waiting = ask.body(chat("clerk", false));
+    let waiting = waiting.send();
+    futures_util::pin_mut!(waiting);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut waiting).await.is_err());
+    let enqueue = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(r#"{"llm":"clerk","request":{}}"#);
+    let (_, queued) = enqueue.json().await;
+    let path = format!("/api/v1/inference-tasks/{}", queued["id"].as_str().unwrap());
+
+    register(&[]).await;
+    publisher.beat(&hub, status(0)).await;
+    let (status_of, body) = waiting.await;
+    assert_eq!(status_of, 503, "{body}");
+    assert_eq!(hub.ask_as(&bob, "GET", path.clone()).json().await.1["status"], "pending");
+    let own = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("deep-row", false));
+    let (answer, ()) = futures_util::join!(own.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(task["request"]["messages"][0]["content"], "hi", "the first that comes is its owner's");
+        publisher.answer(&hub, &task, "hello").await;
+    });
+    assert_eq!(answer.0, 200);
+
+    register(&[clerk]).await;
+    publisher.beat(&hub, status(0)).await;
+    let task = publisher.task().await;
+    publisher.answer(&hub, &task, "hello").await;
+    eventually("the task ends", async || {
+        hub.ask_as(&bob, "GET", path.clone()).json().await.1["status"] == "completed"
+    })
+    .await;
     hub.stop().await;
 }

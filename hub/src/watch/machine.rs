@@ -20,6 +20,7 @@ pub struct Machine {
     most: IntGauge,
     refused: IntCounter,
     names: IntCounter,
+    audit: IntCounter,
     /// When the log was told last that bodies are refused.
     told: Arc<Mutex<Option<Instant>>>,
 }
@@ -47,6 +48,10 @@ impl Machine {
                 "naming_calls_refused_total",
                 "Register and create calls that were not looked at: too many of their user's were refused.",
             )?,
+            audit: IntCounter::new(
+                "audit_rows_lost_total",
+                "Audit rows that were not written: more waited than the store wrote.",
+            )?,
             told: Arc::default(),
         };
         registry.register(Box::new(machine.known.clone()))?;
@@ -56,6 +61,7 @@ impl Machine {
         registry.register(Box::new(machine.most.clone()))?;
         registry.register(Box::new(machine.refused.clone()))?;
         registry.register(Box::new(machine.names.clone()))?;
+        registry.register(Box::new(machine.audit.clone()))?;
         Ok(machine)
     }
 
@@ -87,6 +93,11 @@ impl Machine {
     /// A call that gives a name was not looked at.
     pub(crate) fn names_not_looked_at(&self) {
         self.names.inc();
+    }
+
+    /// An audit row is lost.
+    pub(crate) fn lost_an_audit_row(&self) {
+        self.audit.inc();
     }
 
     /// One is closed, for a reason of a closed list.

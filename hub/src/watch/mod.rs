@@ -50,12 +50,13 @@ impl Watch {
     /// Nothing seen yet; audit rows go to `store`.
     pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
         let metrics = Metrics::new()?;
+        let machine = metrics.of_machine()?;
         Ok(Self {
-            machine: metrics.of_machine()?,
+            audit: AuditLog::new(store, machine.clone()),
+            machine,
             metrics,
             shared: Metrics::new()?,
             counted: Mutex::default(),
-            audit: AuditLog::new(store),
             recent: Recent::default(),
             rates: Rates::default(),
         })

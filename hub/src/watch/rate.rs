@@ -11,15 +11,36 @@ use tokio::time::Instant;
 const WINDOW: u64 = 5;
 /// The seconds of the window, the one that runs, and one that a slow writer may still hold.
 const SLOTS: usize = 7;
-/// From so many rows on, those that are idle are forgotten before a new one is added.
+/// From so many rows on, and from twice as many as were left the last time, those that are idle are forgotten before a
+/// new one is added: a walk over all of them, for as many new ones.
 const PRUNE: usize = 256;
 
 /// The meters of all rows.
 pub(super) struct Rates {
     start: Instant,
-    meters: Mutex<HashMap<String, Arc<Meter>>>,
+    meters: Mutex<Meters>,
     /// What all who watch are told in the same second.
     told: Mutex<(u64, Arc<HashMap<String, f64>>)>,
+}
+
+struct Meters {
+    of: HashMap<String, Arc<Meter>>,
+    /// How many of them are too many.
+    many: usize,
+    /// Meters that were looked at.
+    #[cfg(test)]
+    looked: usize,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            of: HashMap::new(),
+            many: PRUNE,
+            #[cfg(test)]
+            looked: 0,
+        }
+    }
 }
 
 /// One row's tokens in the last seconds. A slot holds its second in the upper half, its count in the lower.
@@ -38,14 +59,19 @@ impl Rates {
     /// The meter of a row.
     pub(super) fn meter(&self, llm: &str) -> Arc<Meter> {
         let mut meters = self.meters.lock();
-        if let Some(meter) = meters.get(llm) {
+        if let Some(meter) = meters.of.get(llm) {
             return meter.clone();
         }
-        if meters.len() >= PRUNE {
-            meters.retain(|_, meter| Arc::strong_count(meter) > 1 || meter.per_second() > 0.0);
+        if meters.of.len() >= meters.many {
+            #[cfg(test)]
+            {
+                meters.looked += meters.of.len();
+            }
+            meters.of.retain(|_, meter| Arc::strong_count(meter) > 1 || meter.per_second() > 0.0);
+            meters.many = PRUNE.max(meters.of.len() * 2);
         }
         let meter = Arc::new(Meter { start: self.start, slots: Default::default() });
-        meters.insert(llm.to_owned(), meter.clone());
+        meters.of.insert(llm.to_owned(), meter.clone());
         meter
     }
 
@@ -55,7 +81,7 @@ impl Rates {
         let second = self.start.elapsed().as_secs();
         if told.0 != second {
             let meters = self.meters.lock();
-            let rates = meters.iter().map(|(llm, meter)| (llm.clone(), meter.per_second_at(second)));
+            let rates = meters.of.iter().map(|(llm, meter)| (llm.clone(), meter.per_second_at(second)));
             *told = (second, Arc::new(rates.filter(|(_, rate)| *rate > 0.0).collect()));
         }
         told.1.clone()
@@ -110,5 +136,19 @@ mod tests {
         assert!((meter.per_second_at(12) - 24.0).abs() < f64::EPSILON);
         assert!(meter.per_second_at(15).abs() < f64::EPSILON);
         assert_eq!(rates.all().get("unknown"), None);
+    }
+
+    /// However many rows are busy, a new one costs a look at a few of the others.
+    #[tokio::test]
+    async fn a_row_without_a_meter_costs_no_walk_over_all_others() {
+        let rates = Rates::default();
+        let busy: Vec<_> = (0..8192).map(|row| rates.meter(&row.to_string())).collect();
+        assert!(rates.meters.lock().looked < 8192 * 2);
+        drop(busy);
+        for row in 0..8192 {
+            drop(rates.meter(&format!("idle-{row}")));
+        }
+        let meters = rates.meters.lock();
+        assert!(meters.looked < 8192 * 4 && meters.of.len() <= PRUNE.max(meters.many), "{}", meters.looked);
     }
 }

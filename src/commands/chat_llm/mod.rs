@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> O
 }
 
 /// Where what is typed is kept, if it is: not in a folder where others could put a link to another file, nor in a file that
-/// others can read or have made.
+/// others can write or have made.
 fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure> {
     if args.no_history || !Prompt::is_terminal() {
         return Ok(None);

@@ -1,9 +1,9 @@
 //! The conversation: says what the person types with all that was said before, and shows the answer as it comes.
 
 use std::{
-    fs::{OpenOptions, Permissions},
+    fs::Permissions,
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     chat::{self, Answer, Door, Heard, Manner},
     client::HubClient,
-    config::plain,
+    config::{open_to_write, plain},
     exit::{Code, Failure, Outcome},
     output,
     signals::{Signals, Wanted},
@@ -197,7 +197,7 @@ impl<'a> Conversation<'a> {
 
 /// Writes what is nobody else's business: a file is, or becomes, readable by its owner alone, and one of others is refused.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut file = open_to_write(path, 0o600)?;
     if file.metadata()?.is_file() {
         if let Some(doubt) = own_files::doubt_of(&file, path)? {
             return Err((&doubt).into());
@@ -217,4 +217,26 @@ fn tell(answer: &Answer) {
     let pace = answer.pace().map(|pace| format!("{pace:.1} tokens/s, ")).unwrap_or_default();
     let line = format!("[{} tokens, {pace}first after {first:.2} s]", answer.tokens);
     output::note(if output::has_colour() { format!("\u{1b}[2m{line}\u{1b}[0m") } else { line });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_not_saved_through_a_link_in_a_folder_that_others_can_write() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("own");
+        fs::write(&own, "mine").unwrap();
+        let shared = top.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
+        symlink(&own, shared.join("link")).unwrap();
+        write_private(&shared.join("link"), "said").unwrap_err();
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+        write_private(&shared.join("file"), "said").unwrap();
+        assert_eq!(shared.join("file").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

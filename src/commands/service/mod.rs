@@ -7,18 +7,22 @@ mod tests;
 
 use std::{
     env,
-    fs::{self, DirBuilder, OpenOptions, Permissions},
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
+use own_files::OwnFile;
+
 use crate::{
     cli::{Global, InstallArgs, Manager, Served, ServiceCommand},
-    config::plain,
+    config::{plain, write_public},
     exit::{Failure, Outcome},
     output,
 };
+
+/// Longest file of ours by far; a longer one is no file of ours.
+const LONGEST: u64 = 1 << 20;
 
 /// A file for a service manager, and what to do with it.
 struct Service {
@@ -129,7 +133,8 @@ fn write(service: &Service, force: bool) -> Outcome {
             if error.kind() == std::io::ErrorKind::PermissionDenied { "; run it with sudo" } else { "" };
         Failure::failed(format!("cannot write {}: {}{hint}", path.display(), plain(&error)))
     };
-    if !force && fs::read_to_string(path).is_ok_and(|there| there != service.text) {
+    let there = OwnFile::open(path).and_then(|file| file.read_text(LONGEST));
+    if !force && there.is_ok_and(|there| there != service.text) {
         return Err(Failure::failed(format!(
             "{} is there and differs: --force replaces it, --print shows the new one",
             path.display()
@@ -139,15 +144,7 @@ fn write(service: &Service, force: bool) -> Outcome {
         // Whoever can write a unit runs commands as its user: whatever the umask, others only read.
         DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(cannot)?;
     }
-    let place = own_files::place(path).map_err(cannot)?;
-    if let Some(doubt) = place.doubt.as_ref().filter(|_| place.is_linked) {
-        return Err(cannot(doubt.into()));
-    }
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path).map_err(cannot)?;
-    let mode = file.metadata().map_err(cannot)?.permissions().mode();
-    file.set_permissions(Permissions::from_mode(mode & 0o755)).map_err(cannot)?;
-    file.write_all(service.text.as_bytes()).map_err(cannot)
+    write_public(path, service.text.as_bytes()).map_err(cannot)
 }
 
 /// The folder of a person's own service files.

@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::Path;
 
 use clap::Parser as _;
@@ -86,4 +87,17 @@ fn a_file_that_somebody_changed_is_not_replaced_unasked() {
     assert!(failure.text().unwrap().contains("--force replaces it"));
     write(&service("two"), true).unwrap();
     assert_eq!(fs::read_to_string(folder.path().join("new/unit")).unwrap(), "two");
+}
+
+/// Nobody waits for the other end of a pipe that stands where the file is to be.
+#[test]
+fn a_pipe_in_the_place_of_a_service_file_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unit");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for force in [false, true] {
+        let service = Service { path: path.clone(), text: "one".to_owned(), next: String::new() };
+        let failure = write(&service, force).unwrap_err();
+        assert!(failure.text().unwrap().ends_with("unit: it is not a regular file"), "{failure:?}");
+    }
 }

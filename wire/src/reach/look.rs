@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::data::{is_data, is_plain_data};
+use super::item::Item;
+use super::known::is_word;
 use super::tools::{Members, Tool, Tools, leaves_choice, tool};
 use super::words::{Kind, Name, Within, Word, kind, unquoted};
 use super::{Reach, Refused, Store, no_tool};
@@ -11,6 +13,8 @@ use super::{Reach, Refused, Store, no_tool};
 const MAX_QUOTE: usize = 40;
 
 const KEPT: &str = "for an item that it kept: send the item itself (store: false)";
+const FILE: &str = "for a file that it keeps: send its data";
+const UNKNOWN: &str = "for what no API known here has: leave it out";
 const ADDRESS: &str = "to fetch an address: send a data: URL";
 
 /// What was found so far, and where the scan is.
@@ -44,9 +48,13 @@ struct Frame {
     tool: Members,
     /// What its type says, of anything else.
     kind: Option<Kind>,
+    /// Whether the member that is being read is one of the request that no API has.
+    is_unknown: bool,
     /// Whether it says where something is: by a [`Word::Link`], which does not count where a text is from there, or else by
     /// a [`Word::Place`], which counts of a picture.
     says_where: Option<Word>,
+    /// What it says of what its server keeps.
+    item: Item,
 }
 
 impl Look {
@@ -66,6 +74,7 @@ impl Look {
         let depth = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return };
         let name = Name::of(&text[start..end]);
+        frame.is_unknown = (depth == 1 || depth == 2 && self.within == Within::Extra) && !name.is_known();
         frame.word = if depth == 1 {
             (self.param, self.within) = (start + 1..end - 1, name.opens());
             self.store.is_said |= name.is_store();
@@ -79,19 +88,33 @@ impl Look {
                 _ => Word::Free,
             }
         } else {
+            frame.item.key(&name, self.within == Within::Input);
             name.within(self.within, depth)
         };
     }
 
     pub(crate) fn open(&mut self, text: &[u8], start: usize, is_object: bool) {
         let above = self.frames.last_mut();
+        let mut is_unknown = false;
         let (word, in_list, is_media, tools) = above.map_or((Word::Any, false, false, 0), |above| {
             if above.word == Word::Type && above.tools > 0 {
                 // No kind of a tool that anybody knows.
                 above.tool.say(Tool::Servers, 0..0);
             }
+            above.item.value(above.word);
+            is_unknown = above.is_unknown;
             (above.word, !above.is_object, above.is_media, above.tools)
         });
+        let depth = self.frames.len();
+        if self.free == 0 {
+            // Notes are texts and numbers.
+            let is_no_note = self.is_in_notes() && (depth > 1 || !is_object);
+            if is_no_note || matches!(word, Word::Never | Word::NeverTrue | Word::Store) {
+                self.never(text);
+            } else if is_unknown {
+                self.refuse(text, UNKNOWN);
+            }
+        }
         let is_free = match word {
             Word::Free => true,
             Word::Input | Word::Call => is_object && !in_list,
@@ -101,7 +124,6 @@ impl Look {
             self.free += 1;
             return;
         }
-        let depth = self.frames.len();
         let mut frame = Frame {
             start,
             is_object,
@@ -111,21 +133,19 @@ impl Look {
             tools: 0,
             tool: Members::default(),
             kind: None,
+            is_unknown: false,
             says_where: None,
+            item: Item::default(),
         };
-        match word {
-            Word::Tools => {
-                // A list, or a tool in one.
-                frame.tools = tools.max(1);
-                if is_object && in_list {
-                    frame.tools += 1;
-                }
-                if depth == 1 {
-                    self.tools.lists += 1;
-                }
+        if word == Word::Tools {
+            // A list, or a tool in one.
+            frame.tools = tools.max(1);
+            if is_object && in_list {
+                frame.tools += 1;
             }
-            Word::Never | Word::NeverTrue | Word::Store => self.never(text),
-            _ => (),
+            if depth == 1 {
+                self.tools.lists += 1;
+            }
         }
         if depth == 0 {
             self.store.at = start + 1;
@@ -139,14 +159,22 @@ impl Look {
             return;
         }
         let Some(frame) = self.frames.pop() else { return };
+        let is_media = frame.is_media || frame.kind.is_some_and(Kind::is_media);
         // Within what is fetched nothing only says where a text is from.
         let is_fetched = match frame.says_where {
             Some(Word::Link) => frame.kind != Some(Kind::Source) || frame.under != Word::Any,
-            Some(_) => frame.is_media || frame.kind == Some(Kind::Media),
+            Some(_) => is_media,
             None => false,
         };
         if is_fetched {
             self.refuse(text, ADDRESS);
+        }
+        if frame.item.is_kept_media(is_media || frame.under == Word::Address) {
+            self.refuse(text, FILE);
+        }
+        // The items are what the request's `input` is, or is a list of.
+        if frame.is_object && self.frames.len() <= 2 && frame.item.is_reference(frame.kind) {
+            self.refuse(text, KEPT);
         }
         if frame.tools == 0 {
             return;
@@ -179,6 +207,10 @@ impl Look {
         }
         let (said, depth) = (&text[start..end], self.frames.len());
         let Some(frame) = self.frames.last_mut() else { return };
+        // An empty text is none.
+        if said.len() > 2 {
+            frame.item.value(frame.word);
+        }
         match frame.word {
             Word::Type if frame.tools > 0 => {
                 let whose = tool(&unquoted(said));
@@ -187,8 +219,8 @@ impl Look {
             Word::Type => match kind(&unquoted(said)) {
                 Kind::Kept => self.refuse(text, KEPT),
                 // Of several, which of them a server reads nobody knows.
-                kind if frame.kind.is_none() || kind == Kind::Media => frame.kind = Some(kind),
-                kind if frame.kind != Some(kind) && frame.kind != Some(Kind::Media) => {
+                kind if frame.kind.is_none() || kind.is_media() => frame.kind = Some(kind),
+                kind if frame.kind != Some(kind) && !frame.kind.is_some_and(Kind::is_media) => {
                     frame.kind = Some(Kind::Any);
                 }
                 _ => (),
@@ -200,15 +232,24 @@ impl Look {
             Word::Place if !is_data(said) => {
                 frame.says_where.get_or_insert(Word::Place);
             }
+            Word::Data if !frame.is_media && !is_plain_data(said) => {
+                frame.says_where.get_or_insert(Word::Place);
+            }
             Word::Media if !is_plain_data(said) => self.refuse(text, ADDRESS),
             Word::Data if frame.is_media && !is_plain_data(said) => self.refuse(text, ADDRESS),
             Word::Modality if said.len() > 2 && *unquoted(said) != *b"text" => self.refuse(text, ADDRESS),
-            Word::Kept if said.len() > 2 => self.refuse(text, "for a file that it keeps: send its data"),
+            Word::Kept if said.len() > 2 => self.refuse(text, FILE),
             Word::Never if said.len() > 2 => self.never(text),
             // A tool by its name alone.
             Word::Tools | Word::NeverTrue | Word::Store => self.never(text),
+            _ if frame.is_unknown && !is_word(said) => self.refuse(text, UNKNOWN),
             _ => (),
         }
+    }
+
+    /// Whether the member of the request that is being read is its caller's notes, and its servers' configuration.
+    fn is_in_notes(&self) -> bool {
+        matches!(self.within, Within::Metadata | Within::MetadataLike)
     }
 
     /// A number, a literal, or an empty list or object.
@@ -218,12 +259,15 @@ impl Look {
         }
         let depth = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return };
+        if text[start..end] != *b"null" {
+            frame.item.value(frame.word);
+        }
         match (frame.word, &text[start..end]) {
-            // -1 is any slot to llama.cpp.
-            (Word::Type, b"null") | (Word::Never, b"-1") => (),
+            (Word::Type, b"null") => frame.item.untyped(),
             (Word::Type, _) if frame.tools > 0 => frame.tool.say(Tool::Servers, 0..0),
             (Word::Store, b"null") if depth == 1 => self.store.nulls.push(start..end),
-            (Word::Never | Word::NeverTrue | Word::Store, b"null" | b"false") => (),
+            // -1 is any slot to llama.cpp.
+            (Word::Never, b"-1") | (Word::Never | Word::NeverTrue | Word::Store, b"null" | b"false") => (),
             // An empty list asks for nothing.
             (Word::Never, said) if said.starts_with(b"[") => (),
             (Word::Never | Word::NeverTrue | Word::Store, _) => self.never(text),

@@ -6,6 +6,8 @@
 
 mod data;
 mod edits;
+mod item;
+mod known;
 mod look;
 mod tools;
 mod words;

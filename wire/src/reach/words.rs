@@ -1,9 +1,11 @@
 //! The words by which the APIs, and the servers that speak them, ask for more than an answer.
 //!
-//! It is a list of what is known: a word that is not in it passes.
+//! It is a list of what is known. Of a member of the request that is in no list, neither in this one nor in that of what the
+//! APIs have ([`is_known`]), what is more than a number or a word does not pass.
 
 use std::borrow::Cow;
 
+use super::known::is_known;
 use crate::json::letters::{fold, letters};
 
 /// What a member's name says of its value.
@@ -31,6 +33,8 @@ pub(super) enum Word {
     Place,
     /// A file that the backend keeps.
     Kept,
+    /// Of a picture, a sound or a film the name by which the backend keeps it, for whoever names it.
+    KeptAs,
     /// What the input consists of: a picture's address is to be fetched where it is not text.
     Modality,
     /// The list of tools.
@@ -54,7 +58,11 @@ pub(super) enum Within {
     Choice,
     Prompt,
     Documents,
+    /// The items of a conversation.
+    Input,
     Metadata,
+    /// The same in other letters, as some servers read it and others do not.
+    MetadataLike,
     /// Members of the request that its SDK would have put into it.
     Extra,
 }
@@ -67,21 +75,25 @@ pub(super) struct Name {
     end: [u8; 4],
     /// Whether it is written in small letters of ASCII: what is not is looked at, never let pass.
     is_exact: bool,
+    /// Whether there is a `_` in it.
+    is_parted: bool,
 }
 
 impl Name {
     /// The longest word there is, and some more.
-    const LONGEST: usize = 32;
+    const LONGEST: usize = 40;
 
     /// The name between the quotes.
     pub(super) fn of(quoted: &[u8]) -> Self {
         let inner = &quoted[1..quoted.len() - 1];
-        let mut name = Self { letters: [0; Self::LONGEST], len: 0, end: [0; 4], is_exact: true };
+        let mut name =
+            Self { letters: [0; Self::LONGEST], len: 0, end: [0; 4], is_exact: true, is_parted: false };
         // As nearly all are: a request may have many thousands.
         if inner.len() <= Self::LONGEST && inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\') {
             for byte in inner {
                 name.letters[name.len] = byte.to_ascii_lowercase();
                 name.len += usize::from(*byte != b'_');
+                name.is_parted |= *byte == b'_';
                 name.is_exact &= !byte.is_ascii_uppercase();
             }
             return name;
@@ -90,6 +102,7 @@ impl Name {
             let folded = fold(letter);
             name.is_exact &= letter == u16::from(folded);
             if folded == b'_' {
+                name.is_parted = true;
                 continue;
             }
             if let Some(place) = name.letters.get_mut(name.len) {
@@ -136,6 +149,20 @@ impl Name {
             | b"sessionparams"
             | b"idslot"
             | b"slotid"
+            | b"rid"
+            | b"requestid"
+            | b"promptid"
+            | b"multimodaluuids"
+            | b"mmhashes"
+            // Conversations in their owner's account there, and what it has made for them.
+            | b"chatid"
+            | b"parentid"
+            | b"messageids"
+            | b"usermessage"
+            | b"filterids"
+            | b"skillids"
+            | b"terminalid"
+            | b"backgroundtasks"
             // Other models than the one that is published.
             | b"models"
             | b"modellist"
@@ -146,13 +173,41 @@ impl Name {
             | b"contextwindowfallbackdict"
             | b"contentpolicyfallbacks"
             | b"draftmodel"
+            | b"lora"
+            | b"loraid"
             | b"lorapath"
-            // Other hosts, and code.
+            | b"lorarequest"
+            | b"adapters"
+            | b"adapterid"
+            | b"adaptersource"
+            | b"modelitem"
+            | b"modelinfo"
+            | b"userconfig"
+            | b"routersettingsoverride"
+            | b"specificdeployment"
+            | b"customllmprovider"
+            | b"backend"
+            | b"modelbasename"
+            // Other keys, other hosts, what its owner has checked and logged, and code.
+            | b"apikey"
+            | b"headers"
+            | b"defaultheaders"
+            | b"extraheaders"
+            | b"extraquery"
             | b"kvtransferparams"
-            | b"bootstraphost"
+            | b"bootstrapport"
+            | b"bootstraproom"
+            | b"guardrails"
+            | b"guardrailconfig"
+            | b"disableglobalguardrail"
+            | b"disableglobalguardrails"
+            | b"callbacks"
+            | b"successcallback"
+            | b"failurecallback"
             | b"customlogitprocessor" => Word::Never,
-            b"background" | b"enablesearch" | b"mocktestingfallbacks" => Word::NeverTrue,
-            b"store" => Word::Store,
+            b"store" if self.is_store() => Word::Store,
+            b"store" | b"background" | b"deferred" | b"enablesearch" | b"websearch" | b"webfetch"
+            | b"mocktestingfallbacks" | b"ttl" => Word::NeverTrue,
             b"modality" | b"infinityextramodality" => Word::Modality,
             b"responseformat" | b"text" | b"functions" | b"guidedjson" | b"structuredoutputs"
             | b"jsonschema"
@@ -161,7 +216,8 @@ impl Name {
                 Word::Free
             }
             // Never arguments of a call here; and one word in it is a server's.
-            b"input" | b"metadata" => Word::Any,
+            b"input" | b"metadata" | b"clientmetadata" => Word::Any,
+            letters if is_gateways(letters) => Word::Never,
             _ => self.of_member(),
         }
     }
@@ -185,7 +241,9 @@ impl Name {
             b"data" => Word::Data,
             b"path" | b"source" => Word::Place,
             b"fileid" | b"fileids" | b"vectorstoreids" | b"cachedcontent" => Word::Kept,
-            b"apibase" | b"mcpservers" => Word::Never,
+            b"uuid" => Word::KeptAs,
+            // A template is a program.
+            b"apibase" | b"mcpservers" | b"chattemplate" => Word::Never,
             b"url" | b"uri" if self.is_exact => Word::Link,
             _ if self.is_address() => Word::Address,
             _ => Word::Any,
@@ -196,10 +254,9 @@ impl Name {
     pub(super) fn within(&self, within: Within, depth: usize) -> Word {
         match (within, self.letters()) {
             (Within::Choice, b"type") => Word::Choice,
-            (Within::Choice, _) => Word::Any,
             (Within::Prompt, b"id") if depth <= 3 => Word::Never,
-            (Within::Metadata, b"mcpservers") => Word::Never,
-            (Within::Metadata, _) => Word::Free,
+            (Within::Metadata | Within::MetadataLike, letters) if is_for_the_server(letters) => Word::Never,
+            (Within::Choice | Within::Metadata, _) => Word::Any,
             (Within::Extra, _) if depth == 2 => self.of_request(),
             // What is ranked or quoted has members of its owner's; only a picture's are an API's.
             (Within::Documents, letters) if depth == 3 => match self.of_member() {
@@ -218,17 +275,88 @@ impl Name {
             b"tools" => Within::Tools,
             b"toolchoice" => Within::Choice,
             b"prompt" => Within::Prompt,
-            b"extrabody" => Within::Extra,
+            b"input" => Within::Input,
+            b"extrabody" | b"vllmxargs" => Within::Extra,
             b"documents" if self.is_exact => Within::Documents,
-            b"metadata" if self.is_exact => Within::Metadata,
+            b"metadata" | b"clientmetadata" if self.is_exact => Within::Metadata,
+            b"metadata" | b"clientmetadata" => Within::MetadataLike,
             _ => Within::Any,
+        }
+    }
+
+    /// Whether a member of this name is a picture, a sound, a film or a file, in whatever form.
+    pub(super) fn is_of_media(&self) -> bool {
+        self.letters() != b"input" && is_of_media(self.letters())
+    }
+
+    /// What it says of an item of a conversation.
+    pub(super) fn of_item(&self) -> Said {
+        match self.letters() {
+            b"id" => Said::Id,
+            b"type" | b"status" => Said::Nothing,
+            b"role" | b"content" | b"text" => Said::Content,
+            _ if self.is_of_media() => Said::Content,
+            _ => Said::More,
         }
     }
 
     /// Whether it is exactly `store`, which every server reads.
     pub(super) fn is_store(&self) -> bool {
-        self.is_exact && self.letters() == b"store"
+        self.is_exact && !self.is_parted && self.letters() == b"store"
     }
+
+    /// Whether an API has a member of the request of this name.
+    pub(super) fn is_known(&self) -> bool {
+        is_known(self.letters())
+    }
+}
+
+/// What a member says of the object that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Nothing of what is in it.
+    Nothing,
+    Id,
+    /// What any item of a conversation without a type has.
+    Content,
+    /// What only items of some types have.
+    More,
+    /// A picture, a sound, a film or a file, or that there is none.
+    Media,
+    /// By what name the server keeps that.
+    KeptAs,
+    /// That it has no type.
+    NoType,
+}
+
+impl Said {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::NoType as usize + 1;
+}
+
+/// Whether a gateway takes a member of the request of this name for its own: where to, as whom, and what to say in place
+/// of an answer.
+fn is_gateways(letters: &[u8]) -> bool {
+    const BEGIN: [&[u8]; 7] = [b"litellm", b"mock", b"aws", b"azure", b"vertex", b"langfuse", b"langsmith"];
+    const END: [&[u8]; 3] = [b"host", b"endpoint", b"credentials"];
+    BEGIN.iter().any(|begin| letters.starts_with(begin)) || END.iter().any(|end| letters.ends_with(end))
+}
+
+/// Whether a member of a request's metadata is none of its caller's notes: servers have tools of theirs run by it, and
+/// choose what checks, routes and logs it.
+fn is_for_the_server(letters: &[u8]) -> bool {
+    const WORDS: [&[u8]; 9] = [
+        b"mcp",
+        b"assistant",
+        b"localai",
+        b"litellm",
+        b"guardrail",
+        b"langfuse",
+        b"callback",
+        b"fallback",
+        b"plugin",
+    ];
+    WORDS.iter().any(|word| letters.windows(word.len()).any(|part| part == *word))
 }
 
 /// Whether the name of an address begins with what is fetched.
@@ -257,6 +385,15 @@ pub(super) enum Kind {
     Media,
     /// An item of an answer that the server keeps.
     Kept,
+    /// A picture that it has made, and keeps where none is in it.
+    Made,
+}
+
+impl Kind {
+    /// Whether it is a picture, a sound or a film.
+    pub(super) fn is_media(self) -> bool {
+        matches!(self, Self::Media | Self::Made)
+    }
 }
 
 /// What an object of this type is.
@@ -270,6 +407,7 @@ pub(super) fn kind(kind: &[u8]) -> Kind {
         | b"web_search_result_location"
         | b"search_result_location" => Kind::Source,
         _ if kind.eq_ignore_ascii_case(b"item_reference") => Kind::Kept,
+        _ if kind.eq_ignore_ascii_case(b"image_generation_call") => Kind::Made,
         _ if has(b"image") || has(b"video") || has(b"audio") => Kind::Media,
         _ => Kind::Any,
     }

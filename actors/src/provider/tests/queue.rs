@@ -98,6 +98,30 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     assert_eq!(outbox.backlog().bytes(), 0);
 }
 
+/// All of a task counts while it waits: its request, what else the hub says of it, and what the registrar keeps beside it.
+#[actix::test]
+async fn all_that_waits_of_a_task_counts() {
+    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
+    setup.infer("runs").await;
+    let bytes = || setup.outbox.backlog().bytes();
+    let mut last = bytes();
+    assert_eq!(last, 0);
+    for (id, request, value, endpoint) in
+        [("plain", 0, 0, 0), ("request", 9000, 0, 0), ("headers", 0, 9000, 0), ("endpoint", 0, 0, 9000)]
+    {
+        let mut task = infer_task(id, false);
+        task.request = serde_json::value::to_raw_value(&"y".repeat(request)).unwrap();
+        task.headers = vec![("anthropic-beta".to_owned(), "y".repeat(value))];
+        task.endpoint = Some("y".repeat(endpoint));
+        let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+        setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+        turns().await;
+        let more = request + value + endpoint + 1000;
+        assert!((more..more + 200).contains(&(bytes() - last)), "{id}: {}", bytes() - last);
+        last = bytes();
+    }
+}
+
 /// A hub that does not look says nothing of who calls: what is the owner's alone is refused there, unless it is opened.
 #[actix::test]
 async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {

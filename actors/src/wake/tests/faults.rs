@@ -164,7 +164,10 @@ async fn however_often_a_hub_asks_the_recipe_runs_seldom() {
 /// One who asks right after a run that went well waits for a moment, and its owner does not.
 #[actix::test]
 async fn between_two_runs_there_is_a_pause_and_its_owner_ends_it() {
-    let setup = start(config(Some(command("exit 0")), Duration::from_secs(5)));
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let recipe = command(&format!("echo x >> {}", count.display()));
+    let setup = start(config(Some(recipe), Duration::from_secs(5)));
     let asked = Instant::now();
     setup.wake().await.unwrap();
     BACKEND.with(|backend| backend.down.set(true));
@@ -176,4 +179,27 @@ async fn between_two_runs_there_is_a_pause_and_its_owner_ends_it() {
     by_owner.await.unwrap().unwrap();
     again.await.unwrap().unwrap().unwrap();
     assert!(asked.elapsed() < Duration::from_millis(1900), "{:?}", asked.elapsed());
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n", "it had come up in the pause");
+}
+
+/// F51: an owner who asks while a look for a hub is under way has the recipe run, not its last failure.
+#[actix::test]
+async fn an_owners_word_runs_a_recipe_that_failed_just_now_though_a_hub_asks_on_and_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let script = format!("echo x >> {}; exit 3", count.display());
+    let setup = start(config(Some(command(&script)), Duration::from_secs(5)));
+    BACKEND.with(|backend| backend.down.set(true));
+    let failed = setup.failure().await;
+    let runs = || std::fs::read_to_string(&count).unwrap().lines().count();
+    assert_eq!(runs(), 1);
+    BACKEND.with(|backend| backend.check_takes.set(Duration::from_mins(1)));
+    let task = WakeTask { id: TaskId::parse("t1").unwrap(), llm_name: "a".into() };
+    let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+    setup.actor.send(Wake { task, ticket }).await.unwrap();
+    wait_until("it looks", || BACKEND.with(|backend| backend.checked_now.get() > 0)).await;
+    let by_owner = EnsureAwake { wire_name: "a".into(), by_owner: true };
+    assert_eq!(setup.actor.send(by_owner).await.unwrap().unwrap_err(), failed);
+    assert_eq!(runs(), 2);
+    wait_until("the hub is answered too", || !setup.desk.of("t1").is_empty()).await;
 }

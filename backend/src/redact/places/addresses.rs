@@ -165,7 +165,10 @@ fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
         let name = name.trim_end_matches(MARKS);
         let to = from + name.len();
         let behind = port(&run.text[end..]);
-        let is_host = run.in_url && start == 0 && !name.contains('.');
+        let in_url = run.in_url && start == 0;
+        // A time, and half of a fraction, has one digit or two behind its colon.
+        let is_short = (in_url || behind > 3) && is_short_v4(name);
+        let is_host = in_url && !name.contains('.') || is_short;
         let is_loopback = name.eq_ignore_ascii_case("localhost") && behind > 0;
         let known = hidden.len();
         if !name.is_empty() && (is_host || is_loopback || is_local(name)) {
@@ -196,12 +199,47 @@ fn ipv4(name: &str) -> impl Iterator<Item = Place> {
             let end = bytes[start..].iter().position(|byte| !is_part(byte));
             at = end.map_or(bytes.len(), |more| start + more);
             let quad = name[start..at].trim_end_matches('.');
-            let address = quad.parse::<Ipv4Addr>();
-            if address.is_ok_and(|address| is_private_address(address.into())) {
+            if is_private_quad(quad) {
                 return Some((start, start + quad.len()));
             }
         }
     })
+}
+
+/// Whether `quad` is a private address, also with zeros in front of its numbers: to some readers these are octal then.
+fn is_private_quad(quad: &str) -> bool {
+    let of = |radix| {
+        let mut parts = quad.split('.');
+        let mut octets = [0; 4];
+        for octet in &mut octets {
+            let part = parts.next()?;
+            let radix = if part.len() > 1 && part.starts_with('0') { radix } else { 10 };
+            *octet = u8::from_str_radix(part, radix).ok().filter(|_| part.len() <= 4)?;
+        }
+        parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    };
+    [10, 8].into_iter().filter_map(of).any(|address| is_private_address(address.into()))
+}
+
+/// Whether `name` is a private address of fewer than four numbers, as C's library reads it: `127.1`.
+fn is_short_v4(name: &str) -> bool {
+    let number = |part: &str| match part.as_bytes() {
+        [b'0', b'x' | b'X', ..] => u32::from_str_radix(&part[2..], 16).ok(),
+        [b'0', _, ..] => u32::from_str_radix(part, 8).ok(),
+        [first, ..] if first.is_ascii_digit() => part.parse().ok(),
+        _ => None,
+    };
+    let (first, last) = match name.split('.').collect::<Vec<_>>()[..] {
+        [a, last] => (number(a).map(|a| [a, 0, 0]), number(last).filter(|last| *last < 1 << 24)),
+        [a, b, last] => {
+            (number(a).zip(number(b)).map(|(a, b)| [a, b, 0]), number(last).filter(|last| *last < 1 << 16))
+        }
+        _ => (None, None),
+    };
+    let Some(([a, b, _], last)) = first.zip(last).filter(|([a, b, _], _)| a.max(b) < &256) else {
+        return false;
+    };
+    is_private_address(Ipv4Addr::from(a << 24 | b << 16 | last).into())
 }
 
 /// Whether only a local network knows the name.

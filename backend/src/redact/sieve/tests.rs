@@ -6,7 +6,7 @@ use super::*;
 const KEY: &str = "sk-proj-Ab+/12x34y-sk-proj-Ab+9";
 
 fn sieve(key: &str) -> Sieve {
-    Sieve::new(Rc::new(Key::new(key)))
+    Sieve::new(Arc::new(Key::new(key)))
 }
 
 fn chunk(choice: usize, said: &str) -> String {

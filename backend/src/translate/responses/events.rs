@@ -33,6 +33,11 @@ impl Events {
         Ok(out)
     }
 
+    /// Bytes of all that was said so far, some of which the next events may say again.
+    pub(crate) fn size(&self) -> usize {
+        self.turn.size()
+    }
+
     /// The last events, when the chat stream came to its end; none if they were given before.
     pub fn end(&mut self) -> Vec<String> {
         if std::mem::replace(&mut self.is_ended, true) {

@@ -27,19 +27,8 @@ impl Kept {
 
     /// Keeps the items in `told`, an event or a whole response that answers `request`, unless `store` is false there.
     pub fn keep(&mut self, request: &ChatRequest, told: &str) {
-        const DONE: &str = r#"{"type":"response.output_item.done""#;
-        if request.asked.is_not_stored || (told.starts_with(r#"{"type""#) && !told.starts_with(DONE)) {
-            return;
-        }
-        let Ok(told) = Json::parse(told) else { return };
-        match told.get("item") {
-            Some(item) => self.keep_item(item),
-            None => told
-                .get("output")
-                .map(Json::items)
-                .unwrap_or_default()
-                .iter()
-                .for_each(|item| self.keep_item(item)),
+        if request.is_stored() {
+            self.add(items(told));
         }
     }
 
@@ -47,20 +36,68 @@ impl Kept {
         self.items.get(id).map(|text| &**text)
     }
 
-    fn keep_item(&mut self, item: &Json<'_>) {
-        let (Some(id), text) = (item.get_str("id"), item.to_string()) else { return };
-        let id: Arc<str> = id.into();
-        self.bytes += text.len();
-        if let Some(replaced) = self.items.insert(Arc::clone(&id), text.into()) {
-            self.bytes = self.bytes.saturating_sub(replaced.len());
-        } else {
-            self.bytes += 2 * id.len();
-            self.order.push_back(id);
+    /// Keeps what [`items`] found.
+    pub(crate) fn add(&mut self, items: Vec<KeptItem>) {
+        for (id, text) in items {
+            self.bytes += text.len();
+            if let Some(replaced) = self.items.insert(Arc::clone(&id), text) {
+                self.bytes = self.bytes.saturating_sub(replaced.len());
+            } else {
+                self.bytes += 2 * id.len();
+                self.order.push_back(id);
+            }
         }
         while self.bytes > self.limit {
             let Some(oldest) = self.order.pop_front() else { break };
             let text = self.items.remove(&oldest).map_or(0, |text| text.len());
             self.bytes = self.bytes.saturating_sub(2 * oldest.len() + text);
         }
+    }
+}
+
+/// An output item, as JSON text, behind its id.
+pub(crate) type KeptItem = (Arc<str>, Arc<str>);
+
+/// The output items that `told` ends, an event or a whole response.
+pub(crate) fn items(told: &str) -> Vec<KeptItem> {
+    const DONE: &str = r#"{"type":"response.output_item.done""#;
+
+    if told.starts_with(r#"{"type""#) && !told.starts_with(DONE) {
+        return Vec::new();
+    }
+    let Ok(told) = Json::parse(told) else { return Vec::new() };
+    let kept = |item: &Json<'_>| Some((item.get_str("id")?.into(), item.to_string().into()));
+    match told.get("item") {
+        Some(item) => kept(item).into_iter().collect(),
+        None => told.get("output").map(Json::items).unwrap_or_default().iter().filter_map(kept).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(id: &str, text: &str) -> Vec<KeptItem> {
+        items(&format!(r#"{{"item":{{"id":"{id}","text":"{text}"}}}}"#))
+    }
+
+    /// Texts count, and ids as often as they are kept; what takes the place of another counts once.
+    #[test]
+    fn all_that_is_kept_counts_and_nothing_else() {
+        const LIMIT: usize = 64 << 10;
+        let mut kept = Kept::new(LIMIT);
+        let long = "y".repeat(500);
+        for number in 0..1000 {
+            kept.add(item(&format!("{long}{number}"), ""));
+        }
+        let bytes: usize = kept.items.iter().map(|(id, text)| 2 * id.len() + text.len()).sum();
+        assert!((LIMIT / 2..=LIMIT).contains(&bytes), "{bytes} bytes are kept");
+        assert_eq!((kept.bytes, kept.order.len()), (bytes, kept.items.len()));
+        let mut kept = Kept::new(LIMIT);
+        kept.add(item("first", ""));
+        for _ in 0..1000 {
+            kept.add(item("again", &long));
+        }
+        assert!(kept.get("first").is_some(), "one took the place of itself");
     }
 }

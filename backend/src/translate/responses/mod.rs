@@ -12,4 +12,5 @@ mod request;
 pub use answer::{error, from_chat};
 pub use events::Events;
 pub use kept::Kept;
+pub(crate) use kept::items;
 pub use request::{to_chat, to_chat_with};

@@ -47,3 +47,11 @@ fn the_first_half_of_a_pair_is_told_apart_from_what_looks_like_one() {
         assert_eq!(without_half(fragment), length, "{fragment}");
     }
 }
+
+/// Each value of a tree costs far more than its text: of some thousand bytes one comes to be megabytes.
+#[test]
+fn a_tree_of_too_many_values_is_not_made() {
+    let of = |values: usize| format!("[{}0]", "0,".repeat(values - 1));
+    assert!(Json::parse(&of(50_000)).is_ok());
+    assert!(Json::parse(&of(200_000)).is_err());
+}

@@ -228,7 +228,7 @@ fn an_answer_without_end_is_given_up() {
     let mut response = responses::Events::new(context(&request));
     let mut given = |deltas: [String; 2]| {
         let mut taken = 0;
-        loop {
+        while taken < 2 * (MAX_TEXT >> 20) {
             let chunk = chunk(&deltas[taken % 2]);
             let told = (message.take(&chunk), response.take(&chunk));
             match told {
@@ -237,10 +237,22 @@ fn an_answer_without_end_is_given_up() {
                 told => panic!("{told:?}"),
             }
         }
+        panic!("no end after {taken}")
     };
     let long = "x".repeat(1 << 20);
     let kinds = [format!(r#""content":"{long}""#), format!(r#""reasoning":"{long}""#)];
     assert_eq!(given(kinds), (MAX_TEXT >> 20, Unreadable::TooLarge));
+    let of_call = |id: &str, name: &str, arguments: &str| {
+        format!(
+            r#""tool_calls":[{{"index":0,"id":"{id}","function":{{"name":"{name}","arguments":"{arguments}"}}}}]"#
+        )
+    };
+    for (id, name, arguments) in [(&*long, "f", ""), ("1", &*long, ""), ("1", "f", &*long)] {
+        let mut message = messages::Events::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+        let chunk = chunk(&of_call(id, name, arguments));
+        let taken = (0..2 * (MAX_TEXT >> 20)).take_while(|_| message.take(&chunk).is_ok()).count();
+        assert!(taken <= MAX_TEXT >> 20, "{taken} MiB of a call");
+    }
     let call =
         |name| format!(r#""tool_calls":[{{"index":{name},"id":"{name}","function":{{"name":"{name}"}}}}]"#);
     let mut message = messages::Events::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));

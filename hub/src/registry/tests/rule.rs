@@ -4,6 +4,7 @@
 
 mod model;
 mod ops;
+mod waits;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -12,7 +13,6 @@ use proptest::prelude::*;
 use wire::register::{AgentEntry as RegisterAgent, RegisterRequest};
 
 use super::*;
-use crate::agents;
 use model::Model;
 use ops::{Op, Want, once, op};
 
@@ -247,7 +247,7 @@ impl Trial {
     fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
         self.registry.target(caller, name).or_else(|| {
             let agent = self.registry.agent(caller, name)?;
-            agents::reach(&self.registry, caller, agent).ok()
+            self.registry.agent_target(caller, agent).ok()
         })
     }
 
@@ -279,8 +279,9 @@ impl Trial {
         prop_assert_eq!(self.registry.llm(&caller, name).is_some(), self.model.sees_row(user, name));
         prop_assert_eq!(self.registry.agent(&caller, name).is_some(), self.model.sees_agent(user, name));
         prop_assert_eq!(self.registry.names.owner(name).map(String::as_str), self.model.owner(name));
-        if let Some(room) = self.registry.llms.get(name).and_then(|entry| entry.room()) {
-            prop_assert_eq!(room, self.model.room(name, SAID), "{}", name);
+        if let Some(entry) = self.registry.llms.get(name) {
+            let said = entry.report.map(|_| SAID);
+            prop_assert_eq!(entry.room(), self.model.room(name, said), "{}", name);
         }
         Ok(())
     }

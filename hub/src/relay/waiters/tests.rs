@@ -9,6 +9,8 @@ use super::*;
 const NAMES: [&str; 3] = ["row", "pool", "other"];
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const KINDS: usize = 2;
+/// More at once than this are all of them.
+const PIECE: usize = 4;
 
 /// A user, and one of its classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +35,8 @@ enum Op {
         places: usize,
         for_class: [[bool; KINDS]; USERS.len()],
         gone: usize,
+        /// So many are looked at in one go.
+        at_once: usize,
     },
 }
 
@@ -43,8 +47,8 @@ fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         5 => (0..NAMES.len(), class).prop_map(|(name, class)| Op::Join { name, class }),
         2 => any::<usize>().prop_map(Op::Leave),
-        3 => (names, 0_usize..4, any::<[[bool; KINDS]; USERS.len()]>(), 0_usize..5)
-            .prop_map(|(names, places, for_class, gone)| Op::Serve { names, places, for_class, gone }),
+        3 => (names, 0_usize..4, any::<[[bool; KINDS]; USERS.len()]>(), 0_usize..5, 1_usize..9)
+            .prop_map(|(names, places, for_class, gone, at_once)| Op::Serve { names, places, for_class, gone, at_once }),
     ]
 }
 
@@ -116,15 +120,30 @@ proptest! {
                     waiters.leave(NAMES[name], &class, ticket);
                 }
                 Op::Leave(_) => (),
-                Op::Serve { names, places, for_class, gone } => {
+                Op::Serve { names, places, for_class, gone, at_once } => {
                     // One of those who wait has hung up, and nobody has said so yet.
-                    let gone = model.list.get(gone).map(|(ticket, ..)| *ticket);
+                    let gone = model.list.get(gone).map(|(ticket, ..)| *ticket).filter(|_| at_once > PIECE);
+                    // A user's turn goes with the last of its callers in a line: in pieces, that is seen.
+                    let at_once = if at_once > PIECE { usize::MAX } else { at_once };
                     let (mut left, mut served) = (places, Vec::new());
                     let asked: Vec<&str> = names.iter().map(|name| NAMES[*name]).collect();
-                    waiters.serve(&asked, |class, waiter| {
+                    for name in &asked {
+                        waiters.tell(name);
+                    }
+                    let (mut cursor, mut round) = (Cursor::default(), Round::Later);
+                    let mut pieces = 0;
+                    while round == Round::Later {
+                        pieces += 1;
+                        prop_assert!(pieces < 100, "each goes on where the last one stopped");
+                        let mut looks = 0;
+                        round = waiters.serve(&asked, &mut cursor, |class, waiter| {
                         if left == 0 {
                             return Look::Over;
                         }
+                        if looks == at_once {
+                            return Look::Later;
+                        }
+                        looks += 1;
                         if *waiter == gone {
                             return Look::Leaves;
                         }
@@ -135,6 +154,9 @@ proptest! {
                         served.extend(waiter.take());
                         Look::Leaves
                     });
+                    }
+                    let has_news = asked.iter().any(|name| waiters.has_news(name));
+                    prop_assert!(!has_news || round == Round::Over, "all who are left were looked at");
                     let can = |(ticket, _, class): &Waiting| for_class[class.0][class.1] && Some(*ticket) != gone;
                     let expected: Vec<u64> =
                         (0..places).map_while(|_| model.serve(&names, can)).collect();
@@ -170,7 +192,7 @@ fn who_waits_behind_a_thousand_calls_of_one_user_waits_for_one_of_them() {
     }
     let serve = |waiters: &mut Waiters<Of, usize>| {
         let mut served = None;
-        waiters.serve(&["row", "pool"], |_, waiter| match served {
+        waiters.serve(&["row", "pool"], &mut Cursor::default(), |_, waiter| match served {
             None => {
                 served = waiter.take();
                 Look::Leaves
@@ -195,7 +217,7 @@ fn a_freed_place_costs_a_look_at_one_however_many_wait() {
     }
     let mut looks = 0;
     let mut free = true;
-    waiters.serve(&["row", "pool"], |_, waiter| {
+    waiters.serve(&["row", "pool"], &mut Cursor::default(), |_, waiter| {
         looks += 1;
         if std::mem::take(&mut free) {
             waiter.take();
@@ -205,4 +227,35 @@ fn a_freed_place_costs_a_look_at_one_however_many_wait() {
         }
     });
     assert_eq!(looks, 2);
+}
+
+/// What is told while a look goes on is news for those who were looked at before, and for nobody else.
+#[test]
+fn what_comes_while_a_look_goes_on_is_looked_at_again() {
+    let mut waiters: Waiters<Of, usize> = Waiters::default();
+    assert!(!waiters.tell("row") && !waiters.has_news("row"), "nobody waits");
+    for user in 0..USERS.len() {
+        waiters.join("row", Of(user, 0), user);
+    }
+    assert!(!waiters.has_news("row") && waiters.tell("row") && waiters.has_news("row"));
+    let mut cursor = Cursor::default();
+    let mut looked = Vec::new();
+    let mut serve = |waiters: &mut Waiters<Of, usize>, cursor: &mut Cursor, most: usize| {
+        let mut left = most;
+        let round = waiters.serve(&["row"], cursor, |class, _| {
+            if left == 0 {
+                return Look::Later;
+            }
+            left -= 1;
+            looked.push(class.0);
+            Look::Stays
+        });
+        (round, looked.clone())
+    };
+    assert_eq!(serve(&mut waiters, &mut cursor, 2), (Round::Later, vec![0, 1]));
+    waiters.tell("row");
+    assert_eq!(serve(&mut waiters, &mut cursor, 2), (Round::Done, vec![0, 1, 2]));
+    assert!(waiters.has_news("row"));
+    assert_eq!(serve(&mut waiters, &mut Cursor::default(), 9), (Round::Done, vec![0, 1, 2, 0, 1, 2]));
+    assert!(!waiters.has_news("row"));
 }

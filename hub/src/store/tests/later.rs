@@ -91,36 +91,6 @@ async fn what_is_erased_is_gone_though_there_is_no_moment_without_a_search() {
     searchers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// What is small is not committed together with all the large things that came behind it.
-#[tokio::test]
-async fn a_commit_is_bounded_in_bytes() {
-    const LARGE: usize = 40;
-    let store = SqliteStore::in_memory().unwrap();
-    let (go, wait) = std::sync::mpsc::channel();
-    let busy = store.occupy(move || wait.recv().unwrap());
-    let done = AtomicUsize::new(0);
-    let small = store.write(vec![Change::PutSession(session("s"))]);
-    let large = (0..LARGE).map(|n| {
-        let request = Some("x".repeat(2 << 20));
-        let task = DurableTask { request, ..task(&n.to_string(), TaskState::Pending) };
-        let written = store.write(vec![Change::PutTask(Box::new(task))]);
-        let done = &done;
-        async move {
-            written.await.unwrap();
-            done.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    let large = futures_util::future::join_all(large.collect::<Vec<_>>());
-    go.send(()).unwrap();
-    let small = async {
-        busy.await.unwrap();
-        small.await.unwrap();
-        done.load(Ordering::Relaxed)
-    };
-    let (_, before) = futures_util::join!(large, small);
-    assert!(before < LARGE / 2, "{before} of {LARGE}");
-}
-
 /// A store that has ended leaves no log beside its file, and with it nothing that was erased.
 #[tokio::test]
 async fn a_store_that_has_ended_leaves_one_file() {

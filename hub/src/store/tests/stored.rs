@@ -73,7 +73,8 @@ enum Op {
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    let size = || prop::option::of(0_usize..3000);
+    // One in some is in parts.
+    let size = || prop::option::of(prop_oneof![30 => 0_usize..3000, 1 => (1_usize << 20)..(1 << 20) + 9]);
     prop_oneof![
         4 => (0_usize..2, 0_usize..40, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
         6 => (0_usize..40, size(), size(), prop::option::of(0_usize..300), any::<bool>())

@@ -92,14 +92,20 @@ async fn a_file_that_does_not_shrink_is_rebuilt() {
 /// A part of a result is read without the rest, wherever it begins and ends.
 #[tokio::test]
 async fn a_result_is_read_in_parts() {
+    let small = "é,ü0123456789".repeat(30_000);
+    is_read_in_parts(small.clone()).await;
+    // Parts end within a character.
+    is_read_in_parts(small.repeat(7)).await;
+}
+
+async fn is_read_in_parts(large: String) {
     let store = SqliteStore::in_memory().unwrap();
-    let large = "é,ü0123456789".repeat(30_000);
     let done = DurableTask { result: Some((200, large.clone())), ..task("large", TaskState::Completed) };
     let open = Change::PutTask(Box::new(task("open", TaskState::Running)));
     store.write(vec![Change::PutTask(Box::new(done)), open]).await.unwrap();
     let (head, size) = store.task_head("large").await.unwrap().unwrap();
     assert_eq!((head.result, size), (Some((200, String::new())), Some(large.len() as u64)));
-    for most in [977, 4096, 300_000, 1 << 30] {
+    for most in [9_777, 300_000, 1 << 30] {
         let mut read = Vec::new();
         loop {
             let part = store.result_part("large", read.len() as u64, most).await.unwrap().unwrap();
@@ -115,6 +121,70 @@ async fn a_result_is_read_in_parts() {
     assert_eq!(store.task_head("open").await.unwrap().unwrap().1, None);
     assert!(store.result_part("open", 0, 9).await.unwrap().is_none());
     assert!(store.result_part("none", 0, 9).await.unwrap().is_none());
+}
+
+/// A27, F90: large requests whose tasks end at once, and a large result that is deleted, are erased in steps, between which others
+/// have their turn; nobody reads them meanwhile, they do not count, and in the end nothing of them is in the file.
+#[tokio::test]
+async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() {
+    const LARGE: usize = 24 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let text = || format!(r#"{{"x":"canary-3f9a{}"}}"#, "é".repeat(LARGE / 2));
+    for n in 0..5 {
+        let task = DurableTask { request: Some(text()), ..task(&format!("t{n}"), TaskState::Pending) };
+        store.write(vec![Change::NewTask { task: Box::new(task), most: u64::MAX }]).await.unwrap();
+    }
+    store.write(vec![ended("r", LARGE)]).await.unwrap();
+    assert!(store.stored("alice").await.unwrap() > 6 * LARGE as u64);
+    assert_eq!(store.task("t0").await.unwrap().unwrap().request, Some(text()));
+    let left = || number(dir.path(), "SELECT count(*) FROM parts");
+    assert!(left() > 6 * 24);
+    for n in 0..5 {
+        drop(store.owe(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskState::Error)))]));
+    }
+    drop(store.write(vec![Change::DeleteTask("r".into())]));
+    let begun = tokio::time::Instant::now();
+    for n in 0..2 {
+        store.write(vec![Change::PutLlm(Box::new(llm(&n.to_string(), &format!("n{n}"))))]).await.unwrap();
+        assert!(left() > 0, "all at once, before write {n}, which took {:?}", begun.elapsed());
+    }
+    let found = store.task("t0").await.unwrap().unwrap();
+    assert_eq!((found.state, found.request), (TaskState::Error, None));
+    assert!(store.task_head("r").await.unwrap().is_none());
+    assert!(store.stored("alice").await.unwrap() < 10 << 10, "what is on its way out does not count");
+    until("all is erased", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM erased"), 0);
+}
+
+/// A27: a step of erasing has 8 MiB at most, however much there is.
+#[test]
+fn a_step_of_erasing_is_small() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut conn).unwrap();
+    let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskState::Pending) };
+    rows::apply(&conn, &Change::PutTask(Box::new(asked))).unwrap();
+    let left = || -> i64 { conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap() };
+    assert!(!tasks::erase_some(&conn).unwrap(), "it is needed");
+    rows::apply(&conn, &Change::PutTask(Box::new(task("t", TaskState::Cancelled)))).unwrap();
+    let steps: Vec<i64> = std::iter::from_fn(|| tasks::erase_some(&conn).unwrap().then(left)).collect();
+    assert_eq!(steps, [12, 4, 0]);
+}
+
+/// What a crash left to be erased is erased after the next start.
+#[tokio::test]
+async fn what_was_on_its_way_out_is_erased_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.write(vec![ended("r", 3 << 20), ended("kept", 3 << 20)]).await.unwrap();
+    drop(store);
+    let file = Connection::open(dir.path().join("hub.db")).unwrap();
+    file.execute("DELETE FROM tasks WHERE id = 'r'", []).unwrap();
+    drop(file);
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM parts"), 8);
+    let store = open(dir.path()).unwrap();
+    until("it is erased", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
+    assert_eq!(store.task("kept").await.unwrap().unwrap().result.unwrap().1.len(), (3 << 20) + 19);
 }
 
 fn record(user: &str, n: usize, at: i64) -> Change {
@@ -150,24 +220,6 @@ async fn audit_rows_are_bounded_and_go_where_there_are_most() {
     assert_eq!((alice[0].task.as_str(), carol[0].task.as_str()), ("alice-2499", "carol-519"));
     assert!(alice.len().abs_diff(carol.len()) < 30, "{} {}", alice.len(), carol.len());
     store.expire(Kept { audit_since: Timestamp(2), ..KEEP_ALL }).await.unwrap();
-    assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
-}
-
-/// P7: whoever wants something written waits for a step and not for all that is to be deleted.
-#[tokio::test]
-async fn others_have_their_turn_while_much_is_deleted() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).unwrap();
-    for batch in 0..20 {
-        store.write((0..3000).map(|n| record("alice", batch * 3000 + n, 1)).collect()).await.unwrap();
-    }
-    let mut expired = store.expire(Kept { audit_since: Timestamp(2), ..KEEP_ALL });
-    // The steps go on while this thread waits for its turn: there are many more of them than writes.
-    for n in 0..2 {
-        store.write(vec![Change::PutLlm(Box::new(llm(&n.to_string(), &format!("n{n}"))))]).await.unwrap();
-        assert!(futures_util::poll!(&mut expired).is_pending(), "all at once, before write {n}");
-    }
-    expired.await.unwrap();
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
 

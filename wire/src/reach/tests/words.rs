@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{any_json, changed, param, part};
+use super::{Reach, any_json, changed, param, part};
 use crate::task::Endpoint;
 
 /// Blanks in front of an address are no data, however many: readers of addresses leave them out.
@@ -79,6 +79,8 @@ fn a_type_that_names_sources_frees_no_other_address() {
         r#"{"type":"image_url","image_url":[{"type":"url_citation","url":"http://x"}]}"#,
         r#"{"type":"image","path":"http://x"}"#,
         r#"{"type":"image","path":"secret"}"#,
+        r#"{"type":"image","data":"/etc/passwd"}"#,
+        r#"{"data":"http://x","type":"input_audio"}"#,
         r#"{"source":"http://x","type":"input_video"}"#,
         r#"{"type":"image","image_urls":["http://x"]}"#,
         r#"{"input_image":"http://x"}"#,
@@ -140,6 +142,56 @@ fn what_servers_know_beside_the_apis_is_found() {
         (r#"{"input":[{"type":"item_reference","id":"msg_1"},{"role":"user","content":"x"}]}"#, "input"),
         (r#"{"prompt":{"prompt_string":"x","multimodal_data":["http://x"]}}"#, "prompt"),
         (r#"{"prompt":[{"id":"p"}]}"#, "prompt"),
+        (r#"{"metadata":{"localai_assistant":"true"}}"#, "metadata"),
+        (r#"{"Metadata":{"LocalAI_Assistant":"true"}}"#, "Metadata"),
+        (r#"{"metadata":{"mcp_resources":"file:///etc/passwd"}}"#, "metadata"),
+        (r#"{"metadata":{"mcp_prompt":"p"}}"#, "metadata"),
+        (r#"{"metadata":{"disable_global_guardrails":true}}"#, "metadata"),
+        (r#"{"metadata":{"x_MCP_x":"p"}}"#, "metadata"),
+        (r#"{"metadata":{"an_assistant":true}}"#, "metadata"),
+        (r#"{"metadata":{"tags":["gold"]}}"#, "metadata"),
+        (r#"{"metadata":{"user_id":{"x":1}}}"#, "metadata"),
+        (r#"{"metadata":{"tools":[{"type":"function","name":"f"}]}}"#, "metadata"),
+        (r#"{"metadata":{"schema":{"x":1}}}"#, "metadata"),
+        (r#"{"metadata":["x"]}"#, "metadata"),
+        (r#"{"Metadata":{"user_id":{"x":1}}}"#, "Metadata"),
+        (r#"{"client_metadata":{"mcp_prompt":"p"}}"#, "client_metadata"),
+        (r#"{"deferred":true}"#, "deferred"),
+        (r#"{"backend":"x"}"#, "backend"),
+        (
+            r#"{"api_key":"x","user_config":{"model_list":[{"model_name":"m","litellm_params":{"model":"openai/gpt-5"}}]}}"#,
+            "api_key",
+        ),
+        (r#"{"user_config":{"model_list":[]}}"#, "user_config"),
+        (r#"{"router_settings_override":{"fallbacks":[{"m":["gpt-5"]}]}}"#, "router_settings_override"),
+        (r#"{"custom_llm_provider":"deepseek"}"#, "custom_llm_provider"),
+        (r#"{"specific_deployment":true}"#, "specific_deployment"),
+        (r#"{"model_info":{"id":"1"}}"#, "model_info"),
+        (r#"{"litellm_params":{"preset_cache_key":"k"}}"#, "litellm_params"),
+        (r#"{"mock_response":"litellm.RateLimitError"}"#, "mock_response"),
+        (r#"{"mock_testing_content_policy_fallbacks":true}"#, "mock_testing_content_policy_fallbacks"),
+        (r#"{"aws_web_identity_token":"oidc/file//etc/passwd"}"#, "aws_web_identity_token"),
+        (r#"{"vertex_credentials":"/etc/passwd"}"#, "vertex_credentials"),
+        (r#"{"azure_ad_token":"os.environ/KEY"}"#, "azure_ad_token"),
+        (r#"{"langfuse_host":"10.0.0.9","success_callback":["langfuse"]}"#, "langfuse_host"),
+        (r#"{"callbacks":["x"]}"#, "callbacks"),
+        (r#"{"guardrails":["none"]}"#, "guardrails"),
+        (r#"{"extra_headers":{"x":"y"}}"#, "extra_headers"),
+        (r#"{"prompt_id":"p"}"#, "prompt_id"),
+        (r#"{"adapter_id":"s3/x"}"#, "adapter_id"),
+        (r#"{"lora":[{"id":1,"scale":1.0}]}"#, "lora"),
+        (r#"{"vllm_xargs":{"kv_transfer_params":"x"}}"#, "vllm_xargs"),
+        (r#"{"bootstrap_room":7}"#, "bootstrap_room"),
+        (r#"{"rid":"1"}"#, "rid"),
+        (r#"{"request_id":"___prefill_addr_10.0.0.9:1"}"#, "request_id"),
+        (r#"{"multi_modal_uuids":{"image":["x"]}}"#, "multi_modal_uuids"),
+        (r#"{"chat_template":"{% for a in b %}"}"#, "chat_template"),
+        (r#"{"chat_template_kwargs":{"chat_template":"x"}}"#, "chat_template_kwargs"),
+        (r#"{"ttl":1}"#, "ttl"),
+        (r#"{"ttl":-1}"#, "ttl"),
+        (r#"{"message_ids":[{"model_id":"other","message_id":"m1"}]}"#, "message_ids"),
+        (r#"{"chat_id":"c","parent_id":null,"user_message":{"a":1}}"#, "chat_id"),
+        (r#"{"filter_ids":["f"]}"#, "filter_ids"),
     ] {
         assert_eq!(param(bad).as_deref(), Some(at), "{bad}");
     }
@@ -147,6 +199,205 @@ fn what_servers_know_beside_the_apis_is_found() {
         for key in ["store", "background", "Store", "enable_search"] {
             assert!(param(&format!(r#"{{"{key}":{value}}}"#)).is_some(), "{key} {value}");
         }
+    }
+}
+
+/// What no API has is a server's own, and may be anything.
+#[test]
+fn a_member_that_no_api_has_is_a_number_or_a_word() {
+    const UNHEARD: &str = "'unheard' asks 'a' for what no API known here has: leave it out; only the LLM's owner may, and can allow it \
+        (allowRemoteUrls)";
+
+    let long = "é".repeat(65);
+    for value in [
+        r#"{"a":1}"#,
+        "[1]",
+        r#"["x"]"#,
+        "[[]]",
+        r#""http://x""#,
+        r#""a/b""#,
+        r#""a:b""#,
+        r#""C:\\x""#,
+        r#""a\/b""#,
+        r#""\u0068ttp\u003a""#,
+        &format!("\"{long}\""),
+    ] {
+        let request = format!(r#"{{"messages":[],"unheard":{value}}}"#);
+        let refused = super::refusal(&Reach::of(&request).unwrap()).unwrap();
+        assert_eq!((refused.param.as_str(), refused.text("a").as_str()), ("unheard", UNHEARD), "{value}");
+        for key in [
+            "Unheard",
+            "un_heard",
+            "",
+            "parameters",
+            "function",
+            "schema",
+            "a_name_that_is_longer_than_any_word_that_is_known_here",
+            "é",
+        ] {
+            assert!(param(&format!(r#"{{"messages":[],"{key}":{value}}}"#)).is_some(), "{key} {value}");
+        }
+        for within in ["extra_body", "vllm_xargs"] {
+            assert_eq!(
+                param(&format!(r#"{{"{within}":{{"unheard":{value}}}}}"#)).as_deref(),
+                Some(within),
+                "{value}"
+            );
+        }
+        // Below it is nobody's configuration.
+        assert_eq!(
+            param(&part(&format!(r#"{{"type":"text","text":"x","unheard":{value}}}"#))),
+            None,
+            "{value}"
+        );
+    }
+    for value in [
+        "1",
+        "-1.5e9",
+        "true",
+        "false",
+        "null",
+        "[]",
+        "{}",
+        r#""""#,
+        r#""a word-2.5_x é""#,
+        &format!("\"{}\"", &long[2..]),
+    ] {
+        for key in ["unheard", "Unheard", "a.b"] {
+            let request = format!(r#"{{"messages":[],"{key}":{value},"extra_body":{{"{key}":{value}}}}}"#);
+            assert_eq!(param(&request), None, "{key} {value}");
+            assert_eq!(changed(&request, Endpoint::ChatCompletions), None);
+        }
+    }
+    for bad in [
+        r#"{"agent":{"mcp":"x"}}"#,
+        r#"{"tags":["gold"]}"#,
+        r#"{"provider":{"order":["x"]}}"#,
+        r#"{"logits_processors":["os.system"]}"#,
+        r#"{"search_options":{"enable_source":true}}"#,
+        r#"{"rag":{"urls":["x"]}}"#,
+        r#"{"variables":{"a":"b"}}"#,
+        r#"{"speculative_config":{"model":"x"}}"#,
+        r#"{"model_id":"/models/other.gguf"}"#,
+        r#"{"custom_params":{"x":1}}"#,
+    ] {
+        assert!(param(bad).is_some(), "{bad}");
+    }
+}
+
+/// All that the APIs' own SDKs can say, in one request each.
+#[test]
+fn what_the_apis_have_passes_in_whatever_shape_it_has() {
+    for good in [
+        // OpenAI.
+        r#"{"model":"org/m","messages":[],"audio":{"format":"wav","voice":"alloy"},"frequency_penalty":0,"function_call":{"name":"f"},
+            "functions":[{"name":"f","parameters":{}}],"logit_bias":{"50256":-100},"logprobs":true,"max_completion_tokens":1,
+            "metadata":{"a":"http://x","n":1},"modalities":["text","audio"],"n":1,"parallel_tool_calls":true,
+            "prediction":{"type":"content","content":"x"},"presence_penalty":0,"prompt_cache_key":"a:b/c","reasoning_effort":"low",
+            "response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{}}},"safety_identifier":"a:b","seed":1,
+            "service_tier":"auto","stop":["\n\n","</s>"],"store":false,"stream":true,"stream_options":{"include_usage":true},
+            "temperature":1,"tool_choice":{"type":"function","function":{"name":"f"}},"tools":[{"type":"function","function":{"name":"f"}}],
+            "top_logprobs":1,"top_p":1,"user":"https://x/me","verbosity":"low"}"#,
+        r#"{"prompt":[[1,2],[3]],"suffix":"a/b:c\n","best_of":1,"echo":true,"stop":"//","logit_bias":{"1":1},"logprobs":1}"#,
+        r#"{"input":["a","b"],"dimensions":256,"encoding_format":"base64","user":"u"}"#,
+        r#"{"input":[{"role":"user","content":"x"}],"instructions":"do: a/b\nc","include":["reasoning.encrypted_content"],"max_output_tokens":1,
+            "max_tool_calls":1,"reasoning":{"effort":"low","summary":"auto"},"text":{"format":{"type":"json_schema","schema":{}},"verbosity":"low"},
+            "tools":[],"tool_choice":"auto","truncation":"auto","context_management":[{"type":"compaction","compact_threshold":9}],
+            "client_metadata":{"x-codex-installation-id":"a"},"prompt_cache_retention":"24h","stream_options":{"include_obfuscation":false}}"#,
+        // Anthropic.
+        r#"{"messages":[],"max_tokens":1,"system":[{"type":"text","text":"x"}],"stop_sequences":["a:/"],"thinking":{"type":"enabled","budget_tokens":9},
+            "metadata":{"user_id":"{\"device_id\":\"5f\"}"},"context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},
+            "output_config":{"effort":"high","format":{"type":"json_schema","schema":{}}},"cache_control":{"type":"ephemeral"},"top_k":1,
+            "tool_choice":{"type":"auto"},"tools":[{"name":"f","input_schema":{}}],"anthropic_beta":["x-2025-01-01"],"anthropic_version":"vertex-2023-10-16"}"#,
+        // vLLM, SGLang, llama.cpp, Ollama, TGI and others.
+        r#"{"messages":[],"chat_template_kwargs":{"enable_thinking":false},"mm_processor_kwargs":{"a":1},"media_io_kwargs":{"video":{"num_frames":8}},
+            "structured_outputs":{"regex":"a/b:c"},"guided_choice":["a","b"],"guided_regex":"^a/b:\\d$","guided_grammar":"root ::= x","stop_token_ids":[1],
+            "allowed_token_ids":[1],"bad_words":["x"],"documents":[{"text":"t"}],"vllm_xargs":{"x":1},"min_p":0.1,"ignore_eos":true,
+            "repetition_detection":{"max_pattern_size":2},"include_reasoning":true,"return_token_ids":true,"prompt_logprobs":1}"#,
+        r#"{"messages":[],"regex":"a/b:","ebnf":"root ::= x","json_schema":{"type":"object"},"separate_reasoning":true,"stop_regex":["a/b"]}"#,
+        r#"{"messages":[],"samplers":["top_k","min_p"],"dry_sequence_breakers":["\n",":"],"dry_multiplier":0.8,"grammar":"root ::= \"a\"","logit_bias":[[15043,1.0]],
+            "grammar_triggers":[{"type":0,"value":"x"}],"preserved_tokens":["<x>"],"n_probs":1,"cache_prompt":true,"speculative.n_max":4,
+            "reasoning_format":"none","reasoning_budget_message":"enough: stop.","timings_per_token":true,"response_fields":["content"],"mirostat":0}"#,
+        r#"{"messages":[],"options":{"num_ctx":8192,"stop":["x"]},"format":{"type":"object"},"keep_alive":"5m","think":"high"}"#,
+        r#"{"messages":[],"grammar":{"type":"json","value":{"a":1}},"guideline":"be: brief/short","tool_prompt":"these: tools"}"#,
+        r#"{"messages":[],"thinking":{"type":"disabled"},"usage":{"include":true},"transforms":["middle-out"],"reasoning":{"effort":"low"},"enable_thinking":true,
+            "random_seed":1,"safe_prompt":false,"prompt_mode":"reasoning"}"#,
+        // Those that rank.
+        r#"{"query":"what: a/b?","documents":["a","b"],"top_n":1,"return_documents":true,"rank_fields":["text"],"max_chunks_per_doc":9,"truncate":"END"}"#,
+        r#"{"query":{"content":[{"type":"text","text":"x"}]},"texts":["a"],"raw_scores":true,"instruction":"rank: a/b"}"#,
+        // Open WebUI's plain request, LangChain's, the Vercel AI SDK's.
+        r#"{"stream":true,"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true},"params":{},"tool_ids":[],"files":[],"features":null}"#,
+        r#"{"messages":[{"content":"x","role":"user"}],"model":"m","n":1,"stream":false,"temperature":0.7,"stop":null,"tool_choice":"auto"}"#,
+        r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"x"}]}],"tools":[],"tool_choice":"auto","stream":true}"#,
+    ] {
+        assert_eq!(param(good), None, "{good}");
+        assert_eq!(changed(good, Endpoint::ChatCompletions), None, "{good}");
+    }
+}
+
+/// A picture by the name under which its server keeps it: another's, or one that another will ask for.
+#[test]
+fn what_a_server_keeps_of_a_picture_is_asked_for_and_replaced_by_nobody() {
+    for bad in [
+        r#"{"type":"image_url","image_url":null,"uuid":"https://intranet/secret.png"}"#,
+        r#"{"uuid":"u","type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}"#,
+        r#"{"image_url":{"url":"data:image/png;base64,AA"},"uuid":"u"}"#,
+        r#"{"image_url":{"url":null,"uuid":"u"}}"#,
+        r#"{"type":"input_audio","input_audio":{"data":"AA","format":"wav"},"uuid":"u"}"#,
+        r#"{"type":"audio_url","audio_url":null,"\u0075uid":"u"}"#,
+        r#"{"type":"video_url","UUID":"u"}"#,
+        r#"{"type":"image_embeds","image_embeds":null,"uuid":"u"}"#,
+        r#"{"audio_embeds":null,"uuid":"u"}"#,
+        r#"{"type":"image_pil","image_pil":null,"uuid":7}"#,
+        r#"{"type":"input_image","uuid":["u"]}"#,
+    ] {
+        assert_eq!(param(&part(bad)).as_deref(), Some("messages"), "{bad}");
+        let item = format!(r#"{{"input":[{{"role":"user","content":[{bad}]}}]}}"#);
+        assert_eq!(param(&item).as_deref(), Some("input"), "{bad}");
+    }
+    for good in [
+        r#"{"type":"text","text":"x","uuid":"u"}"#,
+        r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"},"uuid":null}"#,
+        r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"},"uuid":""}"#,
+        r#"{"type":"tool_use","id":"t","name":"f","input":{"uuid":"u","image":"x"},"uuid":"u"}"#,
+    ] {
+        assert_eq!(param(&part(good)), None, "{good}");
+    }
+    let ranked = r#"{"documents":[{"text":"t","uuid":"u","file_path":"/a/b"}]}"#;
+    assert_eq!(param(ranked), None);
+}
+
+/// The type of a reference may be left out, and that of a picture that was made says where it is.
+#[test]
+fn an_item_that_says_nothing_but_its_id_is_one_that_a_server_keeps() {
+    for bad in [
+        r#"{"id":"msg_1"}"#,
+        r#"{"id":"msg_1","type":null}"#,
+        r#"{"type":null,"id":"msg_1","status":"completed","x":1}"#,
+        r#"{"id":"msg_1","role":null,"content":null}"#,
+        r#"{"type":"message","id":"msg_1","type":null}"#,
+        r#"{"ID":"msg_1","type":7}"#,
+        r#"{"type":"image_generation_call","id":"ig_1"}"#,
+        r#"{"type":"image_generation_call","id":"ig_1","status":"completed","result":null}"#,
+    ] {
+        let request = format!(r#"{{"input":[{bad},{{"role":"user","content":"x"}}]}}"#);
+        assert_eq!(param(&request).as_deref(), Some("input"), "{bad}");
+        assert_eq!(param(&format!(r#"{{"input":{bad}}}"#)).as_deref(), Some("input"), "{bad}");
+        assert_eq!(param(&format!(r#"{{"messages":[{bad}]}}"#)), None, "{bad}");
+    }
+    for good in [
+        r#"{"id":"msg_1","role":"assistant","content":"x"}"#,
+        r#"{"id":"msg_1","content":[]}"#,
+        r#"{"id":"","x":1}"#,
+        r#"{"id":"1","text":"t"}"#,
+        r#"{"id":"1","image":"data:,"}"#,
+        r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
+        r#"{"type":"web_search_call","id":"ws_1","status":"completed"}"#,
+        r#"{"type":"function_call","id":"fc_1","call_id":"c","name":"f","arguments":"{}"}"#,
+        r#"{"type":"image_generation_call","id":"ig_1","result":"AA"}"#,
+        r#"{"role":"user","content":[{"id":"x"}]}"#,
+    ] {
+        assert_eq!(param(&format!(r#"{{"input":[{good}]}}"#)), None, "{good}");
     }
 }
 
@@ -168,7 +419,7 @@ fn a_tool_is_its_callers_where_all_that_is_said_of_it_is() {
         "{\"tool\u{17f}\":[{\"type\":\"mcp\"}]}",
         r#"{"tool\u017f":[{"type":"mcp"}]}"#,
         r#"{"tools":[{"type":"function","name":"f"}],"Tools":[{"type":"web_search"}]}"#,
-        r#"{"x":{"tools":{"type":"web_search"}},"tools":[{"type":"function","name":"f"}]}"#,
+        r#"{"options":{"tools":{"type":"web_search"}},"tools":[{"type":"function","name":"f"}]}"#,
     ] {
         assert_eq!(param(bad).as_deref(), Some("tools"), "{bad}");
     }
@@ -236,11 +487,17 @@ fn an_answer_is_kept_nowhere_where_nothing_is_said_of_it() {
             Some(r#"{"store":false,"input":"x","store" : false}"#),
         ),
         (
-            r#"{"Store":false,"x":{"store":false}}"#,
-            Some(r#"{"store":false,"Store":false,"x":{"store":false}}"#),
+            r#"{"Store":false,"options":{"store":false}}"#,
+            Some(r#"{"store":false,"Store":false,"options":{"store":false}}"#),
         ),
         (r#"{"st\u006fre":false}"#, None),
         (r#"{"store":false}"#, None),
+        // Servers that read what they do not know too take none of these for `store`.
+        (r#"{"store_":false}"#, Some(r#"{"store":false,"store_":false}"#)),
+        (r#"{"_store":false}"#, Some(r#"{"store":false,"_store":false}"#)),
+        (r#"{"s_tore":null}"#, Some(r#"{"store":false,"s_tore":null}"#)),
+        (r#"{"s\u005ftore":null,"store":null}"#, Some(r#"{"s\u005ftore":null,"store":false}"#)),
+        (r#"{"STORE":null}"#, Some(r#"{"store":false,"STORE":null}"#)),
     ] {
         assert_eq!(changed(request, Endpoint::Responses).as_deref(), sent);
     }
@@ -262,6 +519,9 @@ fn honest_requests_of_other_servers_pass() {
         r#"{"models":[],"fallbacks":null,"features":false,"enable_search":false}"#,
         r#"{"extra_body":{"google":{"thinking_config":{"include_thoughts":true}},"guided_json":{"url":"http://x"}}}"#,
         r#"{"min_p":0.1,"top_k":20,"chat_template_kwargs":{"enable_thinking":false},"cache_prompt":true,"priority":1}"#,
+        r#"{"cache_salt":"s","mm_processor_kwargs":{"num_crops":4},"media_io_kwargs":{"video":{"num_frames":8}},"grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"x":1},"n_cache_reuse":1,"keep_alive":"5m","lora":[],"chat_template_kwargs":{"documents":["x"]}}"#,
+        r#"{"api_key":"","guardrails":[],"request_id":null,"chat_template":null,"ttl":null,"mock_response":null}"#,
+        r#"{"metadata":{"guard":"x","local":"x","chat_id":"c","request_id":"r","api_key":"k"}}"#,
     ] {
         assert_eq!(param(good), None, "{good}");
         assert_eq!(changed(good, Endpoint::ChatCompletions), None, "{good}");
@@ -331,5 +591,37 @@ proptest! {
         if param(&request.to_string()).is_some() {
             prop_assert!(param(&other.to_string()).is_some(), "{other}");
         }
+    }
+}
+
+/// Of a member that is given twice nobody knows which of them a server reads: neither frees what the other asks for.
+#[test]
+fn a_type_that_is_given_twice_frees_nothing() {
+    for types in [["url_citation", "image_url"], ["url_citation", "x"]] {
+        for [first, second] in [types, [types[1], types[0]]] {
+            let twice = part(&format!(r#"{{"type":"{first}","type":"{second}","url":"http://x"}}"#));
+            assert!(param(&twice).is_some(), "{twice}");
+        }
+    }
+}
+
+/// A letter may be written as an escape, in a name, in its `_` and in a type.
+#[test]
+fn what_is_written_in_escapes_is_what_it_says() {
+    for (request, at) in [
+        (r#"{"mcp\u005fservers":[{"type":"url"}]}"#, "mcp"),
+        (r#"{"previous\u005fresponse\u005fid":"r"}"#, "previous"),
+        (r#"{"input":[{"type":"item_r\u0065ference","id":"msg_1"}]}"#, "input"),
+        (r#"{"input":[{"type":"inp\u0075t_im\u0061ge","source":"http://x"}]}"#, "input"),
+    ] {
+        assert_eq!(param(request).as_deref(), Some(at), "{request}");
+    }
+}
+
+/// Where it is said that an answer is not kept, nothing is said of it again.
+#[test]
+fn what_is_said_of_keeping_is_not_said_twice() {
+    for said in [r#"{"store":false,"input":"x"}"#, r#"{"input":"x","store":false}"#] {
+        assert_eq!(changed(said, Endpoint::Responses), None, "{said}");
     }
 }

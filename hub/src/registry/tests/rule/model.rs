@@ -78,14 +78,14 @@ impl Model {
         (of == pool && self.names.get(&pool)?.owner == owner).then_some(room)
     }
 
-    /// Of `said`, what counts of a row's room.
-    pub(super) fn room(&self, row: &str, said: u32) -> u32 {
+    /// Of `said`, what counts of a row's room; `None` where all of it does.
+    pub(super) fn room(&self, row: &str, said: Option<u32>) -> Option<u32> {
         let row = &self.rows[&number(row)];
-        let registered = row.room.map_or(said, |room| said.min(room));
+        let registered = said.map(|said| row.room.map_or(said, |room| said.min(room)));
         let others = |pool: &Name| self.names.get(pool).is_some_and(|held| held.owner != row.owner);
         let pool = row.of.filter(|pool| self.serves(row) && others(pool));
         let let_in = pool.and_then(|pool| self.let_in(row.name, pool));
-        let_in.map_or(registered, |room| registered.min(room))
+        registered.into_iter().chain(let_in).min()
     }
 
     fn key(&self, row: &Thing) -> Name {
@@ -123,7 +123,7 @@ impl Model {
         let name = number(name);
         let Some(row) = self.rows.get(&number(row)) else { return false };
         if by_agent {
-            let agent = self.agents.get(&name).filter(|agent| sees(caller, agent));
+            let agent = self.agents.get(&name).filter(|agent| sees(caller, agent) && agent.away.is_none());
             let rows = agent.map_or(Vec::new(), |agent| self.through(caller, agent));
             return rows.iter().any(|one| one.name == row.name);
         }

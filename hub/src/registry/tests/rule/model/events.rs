@@ -19,7 +19,7 @@ impl Model {
         let Some(held) = pool.and_then(|pool| self.names.get(&pool)) else { return true };
         let own = self.names.get(&row).is_some_and(|row| row.owner == user);
         let admitted = own && pool.is_some_and(|pool| self.let_in(row, pool).is_some());
-        held.owner == user || held.pool && self.policy != PoolPolicy::Owner && (held.shared || admitted)
+        held.owner == user || self.policy != PoolPolicy::Owner && (held.pool && held.shared || admitted)
     }
 
     fn claim(&mut self, name: Name, user: User) {
@@ -253,8 +253,12 @@ impl Model {
         let Some(owner) = self.names.get(&name).map(|held| held.owner) else { return };
         let own = self.rows.values().filter(|row| row.of == Some(name) && row.owner == owner);
         let shared = own.map(|row| row.public).reduce(|one, other| one || other);
+        // Its owner left the pool, and has the name for something else.
+        let is_there = |thing: &Thing| thing.owner == owner && thing.away.is_none();
+        let things = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
+        let leads_elsewhere = shared.is_none() && things.into_iter().any(is_there);
         if let Some(held) = self.names.get_mut(&name) {
-            held.shared = shared.unwrap_or(held.shared);
+            held.shared = shared.unwrap_or(held.shared && !leads_elsewhere);
         }
         let members = self.rows.values().any(|row| row.of == Some(name) && self.serves(row));
         let has =
@@ -264,7 +268,7 @@ impl Model {
         let Some(held) = self.names.get_mut(&name) else { return };
         if used {
             held.left = None;
-            held.pool |= members;
+            held.pool = members || held.pool && !leads_elsewhere;
         } else {
             held.left.get_or_insert(now);
         }

@@ -1,0 +1,354 @@
+//! Ends of durable tasks: nobody is told of one before it is written down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use wire::texts;
+
+use super::between::Between;
+use super::http::Ask;
+use super::publisher::{Publisher, chunk, completion, pooled, provider};
+use super::support::{ADMIN, TestHub, eventually, hub_on};
+use crate::model::TaskState;
+use crate::queue::HUB_RESTARTED;
+use crate::store::{Change, Pending, SqliteStore, Store, StoreError};
+
+const TASKS: &str = "/api/v1/inference-tasks";
+/// What is not answered by then waits for the store.
+const MOMENT: Duration = Duration::from_millis(150);
+
+/// How the disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Well,
+    /// Nothing comes back from it.
+    Hangs,
+    /// It is full.
+    Full,
+}
+
+/// A store on such a disk. What it is given is applied in the order in which it was, what it is owed for certain.
+struct Ailing {
+    store: Arc<SqliteStore>,
+    /// Whether it is owed, and what.
+    kept: Mutex<Vec<(bool, Vec<Change>)>>,
+    disk: watch::Sender<Disk>,
+}
+
+impl Ailing {
+    fn new() -> Arc<Self> {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        Arc::new(Self { store, kept: Mutex::default(), disk: watch::Sender::new(Disk::Well) })
+    }
+
+    fn is(&self, disk: Disk) {
+        let mut kept = self.kept.lock();
+        match disk {
+            Disk::Well => kept.drain(..).for_each(|(_, changes)| drop(self.store.owe(changes))),
+            Disk::Full => kept.retain(|(owed, _)| *owed),
+            Disk::Hangs => (),
+        }
+        self.disk.send_replace(disk);
+    }
+}
+
+impl Between for Ailing {
+    fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    fn give(&self, owed: bool, changes: Vec<Change>) -> Pending<()> {
+        let mut kept = self.kept.lock();
+        let disk = *self.disk.borrow();
+        match disk {
+            Disk::Well if owed => return self.store.owe(changes),
+            Disk::Well => return self.store.write(changes),
+            Disk::Hangs => kept.push((owed, changes)),
+            Disk::Full if owed => kept.push((owed, changes)),
+            Disk::Full => (),
+        }
+        let (mut disk, store) = (self.disk.subscribe(), self.store.clone());
+        Box::pin(async move {
+            let is_full =
+                disk.wait_for(|disk| *disk != Disk::Hangs).await.is_ok_and(|disk| *disk == Disk::Full);
+            if is_full {
+                Err(StoreError::Unavailable("the disk is full".into()))
+            } else {
+                store.owe(Vec::new()).await
+            }
+        })
+    }
+}
+
+async fn enqueue(hub: &TestHub, llm: &str, streaming: bool) -> String {
+    let body = json!({ "llm": llm, "streaming": streaming, "request": { "messages": [] } });
+    let (status, answer) = hub.ask("POST", TASKS).body(body.to_string()).json().await;
+    assert_eq!(status, 202, "{answer}");
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+fn path(id: &str) -> String {
+    format!("{TASKS}/{id}")
+}
+
+/// The task as its owner sees it, alone and in the list.
+async fn shown(hub: &TestHub, id: &str) -> String {
+    let (_, one) = hub.ask("GET", path(id)).json().await;
+    let (_, list) = hub.ask("GET", TASKS).json().await;
+    let listed = list.as_array().unwrap().iter().find(|task| task["id"] == id).unwrap();
+    assert_eq!(one["status"], listed["status"]);
+    one["status"].as_str().unwrap().to_owned()
+}
+
+/// How a publisher ends a task.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Answer,
+    Error,
+    Done,
+    Upload,
+}
+
+impl End {
+    const ALL: [Self; 4] = [Self::Answer, Self::Error, Self::Done, Self::Upload];
+
+    const fn is_streamed(self) -> bool {
+        matches!(self, Self::Done | Self::Upload)
+    }
+
+    const fn state(self) -> &'static str {
+        if matches!(self, Self::Error) { "error" } else { "completed" }
+    }
+
+    /// The last word for `task`.
+    fn ask(self, hub: &TestHub, task: &Value) -> Ask {
+        let result = |result: Value| {
+            let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
+            hub.ask("POST", path).body(result.to_string())
+        };
+        match self {
+            Self::Answer => result(json!({ "status": 200, "body": completion("hello") })),
+            Self::Error => result(json!({ "error": "it broke" })),
+            Self::Done => result(json!({ "chunk": { "data": "[DONE]", "done": true } })),
+            Self::Upload => {
+                let events = format!("data: {}\n\ndata: [DONE]\n\n", chunk("two"));
+                hub.ask("POST", Publisher::upload_path(task)).body(events)
+            }
+        }
+    }
+}
+
+/// A task that is out at its publisher, and what the publisher has of it.
+async fn sent(hub: &TestHub, publisher: &mut Publisher, end: End) -> (String, Value) {
+    let id = enqueue(hub, "a", end.is_streamed()).await;
+    let task = publisher.task().await;
+    if matches!(end, End::Done) {
+        assert_eq!(publisher.chunk(hub, &task, "one").await, 200);
+        eventually("it runs", async || shown(hub, &id).await == "running").await;
+    }
+    (id, task)
+}
+
+/// P1: a publisher's last word on a durable task is taken, and the task shown as ended, when that is written down.
+#[actix_rt::test]
+async fn a_durable_task_has_ended_when_that_is_written_down() {
+    for end in End::ALL {
+        let store = Ailing::new();
+        let hub = hub_on(store.clone()).await;
+        let mut publisher =
+            Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+        let (id, task) = sent(&hub, &mut publisher, end).await;
+        let before = if end.is_streamed() { "running" } else { "claimed" };
+        let mut reader = hub.ask("GET", format!("{}/stream", path(&id))).open().await;
+        if matches!(end, End::Done) {
+            reader.until("one").await;
+        }
+        store.is(Disk::Hangs);
+        let ask = end.ask(&hub, &task);
+        let mut answer = Box::pin(ask.send());
+        assert!(timeout(MOMENT, &mut answer).await.is_err(), "{end:?}: nothing is written");
+        assert_eq!(shown(&hub, &id).await, before, "{end:?}");
+        assert!(timeout(MOMENT, reader.rest()).await.is_err(), "{end:?}: it has no end");
+        store.is(Disk::Well);
+        assert_eq!(answer.await.0, 200, "{end:?}");
+        let (_, task) = hub.ask("GET", path(&id)).json().await;
+        assert_eq!(task["status"], end.state(), "{end:?}: at once");
+        hub.stop().await;
+    }
+}
+
+/// P1, F63: where it cannot be written the publisher is told so and tries again; the task goes on as it was, and ends with
+/// the first word that there was when the disk is well.
+#[actix_rt::test]
+async fn an_end_that_cannot_be_written_is_taken_when_it_can_be() {
+    for end in End::ALL {
+        let store = Ailing::new();
+        let hub = hub_on(store.clone()).await;
+        let mut publisher =
+            Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+        let (id, task) = sent(&hub, &mut publisher, end).await;
+        let before = if end.is_streamed() { "running" } else { "claimed" };
+        store.is(Disk::Full);
+        // An upload cannot be repeated: its registrar says that the way to the hub broke.
+        let again = if matches!(end, End::Upload) { End::Error } else { end };
+        let other = if matches!(end, End::Error) { End::Answer } else { End::Error };
+        for end in [end, again, again] {
+            let refused = end.ask(&hub, &task).open().await;
+            assert!(
+                refused.status == 503 && refused.head.contains("retry-after: "),
+                "{end:?}: {}",
+                refused.head
+            );
+            let mut refused = refused;
+            let text = refused.rest().await;
+            assert!(text.contains(r#""code":"store_unavailable""#), "{text}");
+            assert_eq!(shown(&hub, &id).await, before);
+        }
+        if !matches!(end, End::Upload) {
+            assert_eq!(other.ask(&hub, &task).send().await.0, 409, "{end:?}: it has ended otherwise");
+        }
+        store.is(Disk::Well);
+        let taken = again.ask(&hub, &task).send().await;
+        assert_eq!(taken, (200, r#"{"ok":true,"duplicate":true}"#.to_owned()), "{end:?}");
+        let (_, task) = hub.ask("GET", path(&id)).json().await;
+        assert_eq!(task["status"], end.state(), "{end:?}: {task}");
+        if end.is_streamed() {
+            assert_eq!(task["result"]["chunks"].as_array().unwrap().len(), 1);
+        }
+        hub.stop().await;
+    }
+}
+
+/// P1, F66: a hub that goes down before it could write an end has taken none: the next one says that the task was
+/// interrupted, and takes its end no more.
+#[actix_rt::test]
+async fn a_hub_that_goes_before_an_end_is_written_has_told_nobody_of_it() {
+    let store = Ailing::new();
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let (id, task) = sent(&hub, &mut publisher, End::Answer).await;
+    store.is(Disk::Full);
+    assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 503);
+    hub.stop().await;
+    // As a disk that stays full leaves it.
+    store.kept.lock().clear();
+    store.is(Disk::Well);
+    let hub = hub_on(store.store.clone()).await;
+    assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 404);
+    let (_, task) = hub.ask("GET", path(&id)).json().await;
+    assert_eq!((task["status"].as_str(), task["error"].as_str()), (Some("error"), Some(HUB_RESTARTED)));
+    hub.stop().await;
+}
+
+/// Nobody waits where the task goes on: another publisher has it, or it is back in the queue.
+#[actix_rt::test]
+async fn a_last_word_that_ends_no_task_is_taken_at_once() {
+    let store = Ailing::new();
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[pooled("a", "p"), pooled("b", "p")], None).await;
+    let id = enqueue(&hub, "p", false).await;
+    let first = publisher.task().await;
+    store.is(Disk::Hangs);
+    assert_eq!(publisher.post(&hub, &first, &json!({ "error": "backend not available" })).await, 200);
+    let second = publisher.task().await;
+    assert_ne!(first["llmName"], second["llmName"]);
+    let back = publisher.post(&hub, &second, &json!({ "error": texts::SHUTTING_DOWN })).await;
+    assert_eq!((back, shown(&hub, &id).await.as_str()), (200, "pending"));
+    store.is(Disk::Well);
+    hub.stop().await;
+}
+
+/// P1: a task is taken back when that is written down; where it cannot be it goes on as if nothing had been asked.
+#[actix_rt::test]
+async fn a_task_is_taken_back_when_that_is_written_down() {
+    let store = Ailing::new();
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    let (runs, task) = sent(&hub, &mut publisher, End::Answer).await;
+    let waits = enqueue(&hub, "away", false).await;
+    let both = [(&runs, "claimed"), (&waits, "pending")];
+    store.is(Disk::Full);
+    for (id, before) in both {
+        let (status, text) = hub.ask("DELETE", path(id)).send().await;
+        assert!(status == 503 && text.contains("store_unavailable"), "{status} {text}");
+        assert_eq!(shown(&hub, id).await, before);
+    }
+    store.is(Disk::Hangs);
+    let asks = both.map(|(id, _)| hub.ask("DELETE", path(id)));
+    let mut answers = Box::pin(join_all(asks.iter().map(Ask::send)));
+    assert!(timeout(MOMENT, &mut answers).await.is_err());
+    for (id, before) in both {
+        assert_eq!(shown(&hub, id).await, before);
+    }
+    assert!(timeout(MOMENT, publisher.event()).await.is_err(), "it is not cancelled there");
+    store.is(Disk::Well);
+    for (answer, (id, _)) in answers.await.into_iter().zip(both) {
+        assert_eq!(answer.0, 204);
+        assert_eq!(shown(&hub, id).await, "cancelled");
+    }
+    assert_eq!(publisher.cancelled().await, task["taskId"].as_str().unwrap());
+    assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 410);
+    hub.stop().await;
+}
+
+/// P1: of a last word and a wish to take the task back that come while nothing can be written, that counts which came first;
+/// a wish that is refused counts for nothing.
+#[actix_rt::test]
+async fn of_two_ends_the_first_that_is_written_counts() {
+    for (then, is_taken_back) in [(Disk::Well, true), (Disk::Full, false)] {
+        let store = Ailing::new();
+        let hub = hub_on(store.clone()).await;
+        let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+        let (id, task) = sent(&hub, &mut publisher, End::Answer).await;
+        store.is(Disk::Hangs);
+        let (delete, end) = (hub.ask("DELETE", path(&id)), End::Answer.ask(&hub, &task));
+        let mut delete = Box::pin(delete.send());
+        assert!(timeout(MOMENT, &mut delete).await.is_err());
+        let mut end = Box::pin(end.send());
+        assert!(timeout(MOMENT, &mut end).await.is_err());
+        store.is(then);
+        let (delete, end) = (delete.await.0, end.await.0);
+        assert_eq!((delete, end), if is_taken_back { (204, 200) } else { (503, 503) });
+        store.is(Disk::Well);
+        let state = if is_taken_back { "cancelled" } else { "completed" };
+        if !is_taken_back {
+            assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 200);
+        }
+        assert_eq!(shown(&hub, &id).await, state);
+        let stored = store.task(&id).await.unwrap().unwrap();
+        assert_eq!((stored.state.as_str(), stored.request), (state, None));
+        assert_eq!(stored.result.is_some(), stored.state == TaskState::Completed);
+        hub.stop().await;
+    }
+}
+
+/// P1: what is deleted while its end waits to be written is gone for good; what is taken back meanwhile was not deleted.
+#[actix_rt::test]
+async fn a_task_that_is_deleted_before_its_end_is_written_is_gone_for_good() {
+    let store = Ailing::new();
+    let hub = hub_on(store.clone()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let (id, task) = sent(&hub, &mut publisher, End::Done).await;
+    store.is(Disk::Hangs);
+    let end = End::Done.ask(&hub, &task);
+    let mut end = Box::pin(end.send());
+    assert!(timeout(MOMENT, &mut end).await.is_err());
+    let delete = hub.ask("DELETE", path(&id));
+    let mut deleted = Box::pin(delete.send());
+    assert!(timeout(MOMENT, &mut deleted).await.is_err());
+    assert_eq!(shown(&hub, &id).await, "running");
+    store.is(Disk::Well);
+    assert_eq!((end.await.0, deleted.await.0), (200, 204));
+    assert_eq!(hub.ask("GET", path(&id)).send().await.0, 404);
+    assert_eq!(hub.ask("GET", format!("{}/stream", path(&id))).send().await.0, 404);
+    assert_eq!(hub.ask("DELETE", path(&id)).send().await.0, 404, "twice is once");
+    assert!(store.task(&id).await.unwrap().is_none());
+    assert_eq!(hub.ask("GET", TASKS).json().await.1, json!([]));
+    hub.stop().await;
+}
