@@ -1,3 +1,4 @@
+mod busy;
 mod crash;
 mod groups;
 mod later;

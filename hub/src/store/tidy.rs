@@ -1,7 +1,8 @@
 //! What is put in order beside the writes: what is kept no longer, or has no room, is deleted, and the file shrinks. All of
 //! it in small steps, each a transaction of its own, between which whoever waits for the store has a turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -16,7 +17,9 @@ const STEP: i64 = 1000;
 /// What is to be done.
 pub(super) struct Tidy {
     /// Whose tasks may take more than they may, and how much that is.
-    owners: HashMap<UserId, u64>,
+    owners: BTreeMap<UserId, u64>,
+    /// Whose were deleted last.
+    owner: UserId,
     /// What is kept no longer, and who waits for the end of that.
     expiry: Option<(Kept, Vec<Reply<()>>)>,
     /// How many audit records each user has; counted when that is first needed.
@@ -24,14 +27,45 @@ pub(super) struct Tidy {
     shrinks: bool,
     /// There may be something that nothing leads to any more: after a start what the last one left.
     erases: bool,
+    /// What had the last step.
+    turn: Work,
     /// It could not be done: until something is asked for, nothing is tried again.
     waits: bool,
 }
 
 impl Default for Tidy {
     fn default() -> Self {
-        let (owners, expiry, audited) = (HashMap::new(), None, None);
-        Self { owners, expiry, audited, shrinks: false, erases: true, waits: false }
+        Self {
+            owners: BTreeMap::new(),
+            owner: UserId::default(),
+            expiry: None,
+            audited: None,
+            shrinks: false,
+            erases: true,
+            turn: Work::Shrink,
+            waits: false,
+        }
+    }
+}
+
+/// The kinds of work, which have steps in turn: as long as others write there is one step after each commit, and none of
+/// them has to wait until another has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Erase,
+    MakeRoom,
+    Expire,
+    Shrink,
+}
+
+impl Work {
+    fn next(self) -> Self {
+        match self {
+            Self::Erase => Self::MakeRoom,
+            Self::MakeRoom => Self::Expire,
+            Self::Expire => Self::Shrink,
+            Self::Shrink => Self::Erase,
+        }
     }
 }
 
@@ -77,7 +111,7 @@ impl Tidy {
 
     /// In a quiet moment: whether there is something to do after all.
     pub(super) fn look(&mut self, conn: &Connection) -> bool {
-        self.shrinks = !self.waits && shrink::is_worth_it(conn).unwrap_or(false);
+        self.shrinks = !self.waits && (self.shrinks || shrink::is_worth_it(conn).unwrap_or(false));
         self.shrinks
     }
 
@@ -98,36 +132,67 @@ impl Tidy {
         }
     }
 
+    /// One step of the kind whose turn it is, among those that have something to do.
     fn some(&mut self, conn: &mut Connection) -> rusqlite::Result<()> {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if self.erases {
-            self.erases = tasks::erase_some(&tx)?;
-            return tx.commit();
-        }
-        if let Some((owner, most)) = self.owners.iter().next().map(|(owner, most)| (owner.clone(), *most)) {
-            let more = tasks::make_room(&tx, &owner, most)?;
-            tx.commit()?;
-            self.erases |= more;
-            if !more {
-                self.owners.remove(&owner);
+        let last = self.turn;
+        loop {
+            self.turn = self.turn.next();
+            let has_done = match self.turn {
+                Work::Erase => self.erase(&tx)?,
+                Work::MakeRoom => self.make_room(&tx)?,
+                Work::Expire => self.expire_some(&tx)?,
+                Work::Shrink => self.shrink(&tx)?,
+            };
+            if has_done || self.turn == last {
+                return tx.commit();
             }
-            return Ok(());
         }
-        if let Some((kept, _)) = &self.expiry {
-            let kept = *kept;
-            let more = tasks::expire(&tx, kept.tasks_since)?
-                || self.forget_old(&tx, kept)?
-                || self.forget_most(&tx, kept.audit_rows)?;
-            self.shrinks |= shrink::is_worth_it(&tx)?;
-            tx.commit()?;
-            self.erases |= more;
-            if !more {
-                self.end_expiry(&Ok(()));
+    }
+
+    /// Each of these does a step, if there is something to do, and says whether it did.
+    fn erase(&mut self, conn: &Connection) -> rusqlite::Result<bool> {
+        self.erases = self.erases && tasks::erase_some(conn)?;
+        Ok(self.erases)
+    }
+
+    /// Users in turn.
+    fn make_room(&mut self, conn: &Connection) -> rusqlite::Result<bool> {
+        loop {
+            let behind = (Excluded(&self.owner), Unbounded);
+            let next =
+                self.owners.range::<UserId, _>(behind).next().or_else(|| self.owners.first_key_value());
+            let Some((owner, most)) = next.map(|(owner, most)| (owner.clone(), *most)) else {
+                return Ok(false);
+            };
+            if tasks::make_room(conn, &owner, most)? {
+                self.owner = owner;
+                self.erases = true;
+                return Ok(true);
             }
-            return Ok(());
+            self.owners.remove(&owner);
         }
-        self.shrinks = shrink::some(&tx)?;
-        tx.commit()
+    }
+
+    fn expire_some(&mut self, conn: &Connection) -> rusqlite::Result<bool> {
+        let Some((kept, _)) = &self.expiry else { return Ok(false) };
+        let kept = *kept;
+        let has_done = tasks::expire(conn, kept.tasks_since)?
+            || self.forget_old(conn, kept)?
+            || self.forget_most(conn, kept.audit_rows)?;
+        self.shrinks |= shrink::is_worth_it(conn)?;
+        if has_done {
+            self.erases = true;
+        } else {
+            // All that went has been committed before.
+            self.end_expiry(&Ok(()));
+        }
+        Ok(has_done)
+    }
+
+    fn shrink(&mut self, conn: &Connection) -> rusqlite::Result<bool> {
+        self.shrinks = self.shrinks && shrink::some(conn)?;
+        Ok(self.shrinks)
     }
 
     fn end_expiry(&mut self, result: &Result<(), StoreError>) {

@@ -170,10 +170,13 @@ impl Writer {
                     // As much as was written, so that what is erased never falls behind what comes.
                     for _ in 0..=weight / tasks::STEP_BYTES {
                         self.put_in_order();
+                        if self.tidy.is_idle() {
+                            break;
+                        }
                     }
-                } else if self.unfolded.is_some_and(|since| since.elapsed() >= LONGEST_UNFOLDED)
-                    && !self.tidy.look(&self.conn)
-                {
+                }
+                if self.unfolded.is_some_and(|since| since.elapsed() >= LONGEST_UNFOLDED) {
+                    self.tidy.look(&self.conn);
                     self.fold();
                 }
             }
@@ -401,5 +404,41 @@ mod tests {
             let weight = job.weight(&conn);
             assert!((600_000..602_000).contains(&weight), "{weight}: {change:?}");
         }
+    }
+
+    /// So many parts, small ones, that nothing leads to any more.
+    fn gone(conn: &Connection, parts: i64) {
+        let sql = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT ?1)
+            INSERT INTO parts (task, what, n, bytes) SELECT 'gone', 0, n, x'00' FROM n";
+        conn.execute(sql, [parts]).unwrap();
+        conn.execute("INSERT INTO erased (task, what) VALUES ('gone', 0)", []).unwrap();
+    }
+
+    /// F90: the log is folded and cut also where there is a job whenever the writer looks, and something to tidy.
+    #[test]
+    fn the_log_is_folded_while_others_write_without_a_pause() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = Connection::open(dir.path().join("hub.db")).unwrap();
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        migrate(&mut conn).unwrap();
+        gone(&conn, 100);
+        let log = dir.path().join("hub.db-wal");
+        let write = |change| {
+            let (reply, _) = oneshot::channel();
+            Job::Write(Write { changes: vec![change], reply, owed: true })
+        };
+        let (sender, queue) = mpsc::channel();
+        sender.send(write(Change::PutAgent(Box::new(agent("g"))))).unwrap();
+        // No more is taken into a commit; there is something to tidy after it.
+        (1..GROUP).for_each(|_| sender.send(write(Change::DeleteTask("none".into()))).unwrap());
+        let (tell, told) = mpsc::channel();
+        let look = move |_: &mut Connection| tell.send(std::fs::metadata(log).unwrap().len()).unwrap();
+        sender.send(Job::Do(Box::new(look))).unwrap();
+        drop(sender);
+        let waiting = Arc::new(AtomicUsize::new(GROUP + 1));
+        let mut writer = Writer::new(conn, waiting, Arc::default(), Arc::default(), None);
+        writer.unfolded = Instant::now().checked_sub(LONGEST_UNFOLDED);
+        writer.serve(&queue);
+        assert_eq!(told.recv().unwrap(), 0);
     }
 }

@@ -187,6 +187,27 @@ async fn what_was_on_its_way_out_is_erased_after_a_start() {
     assert_eq!(store.task("kept").await.unwrap().unwrap().result.unwrap().1.len(), (3 << 20) + 19);
 }
 
+/// Pages stay free where nobody found them too many: the next writes need them.
+#[test]
+fn what_is_in_order_is_left_as_it_is() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    shrink::prepare(&conn).unwrap();
+    schema::migrate(&mut conn).unwrap();
+    rows::apply(&conn, &ended("t", 600 * KIB)).unwrap();
+    rows::apply(&conn, &Change::DeleteTask("t".into())).unwrap();
+    let free = |conn: &Connection| -> i64 {
+        conn.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap()
+    };
+    let before = free(&conn);
+    assert!(before > 100, "{before}");
+    let mut tidy = super::super::tidy::Tidy::default();
+    for _ in 0..4 {
+        tidy.step(&mut conn, Duration::ZERO);
+    }
+    assert!(tidy.is_idle());
+    assert_eq!(free(&conn), before);
+}
+
 fn record(user: &str, n: usize, at: i64) -> Change {
     let of = AuditRecord { user: user.into(), created_at: Timestamp(at), ..audit(&format!("{user}-{n}")) };
     Change::Audit(of)
