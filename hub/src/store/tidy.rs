@@ -115,6 +115,11 @@ impl Tidy {
         self.shrinks
     }
 
+    /// The next step is one of erasing, if there is something to erase.
+    pub(super) fn prefer_erasing(&mut self) {
+        self.turn = Work::Shrink;
+    }
+
     /// Does some of it. What fails is left, until it is asked for again: the disk may be full, and others need it more.
     /// `patience`: what whoever comes next has for another program that holds the file.
     pub(super) fn step(&mut self, conn: &mut Connection, patience: Duration) {

@@ -22,6 +22,11 @@ use crate::registry::owned;
 const GROUP: usize = 512;
 /// Bytes after which nothing more is taken into a commit.
 const GROUP_BYTES: u64 = 8 << 20;
+/// Where steps were for so much less than what was written, there are two after each commit: whoever waits has his turn
+/// after 16 MiB.
+const MUCH_DEBT: u64 = 64 << 20;
+/// ... and where they were for so much less, as many as a commit needs: disk that is nobody's does not grow beyond.
+const MOST_DEBT: u64 = 512 << 20;
 /// What is erased counts for so much where that cannot be asked.
 const UNKNOWN: u64 = 1 << 20;
 /// Between two tries to write what is owed, while nothing else is to be written.
@@ -89,6 +94,8 @@ pub(super) struct Writer {
     /// behind it, one after the other.
     stuck: bool,
     tidy: Tidy,
+    /// Bytes that were written, or erased with a row, since all was in order, beyond those that steps were for.
+    debt: u64,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
     /// Jobs that are done.
@@ -119,6 +126,7 @@ impl Writer {
             owed: Owed::default(),
             stuck: false,
             tidy: Tidy::default(),
+            debt: 0,
             waiting,
             done: 0,
             later,
@@ -166,15 +174,7 @@ impl Writer {
             }
             // However busy it is, things are put in order.
             if self.owed.is_empty() {
-                if !self.tidy.is_idle() {
-                    // As much as was written, so that what is erased never falls behind what comes.
-                    for _ in 0..=weight / tasks::STEP_BYTES {
-                        self.put_in_order();
-                        if self.tidy.is_idle() {
-                            break;
-                        }
-                    }
-                }
+                self.tidy_after(weight);
                 if self.unfolded.is_some_and(|since| since.elapsed() >= LONGEST_UNFOLDED) {
                     self.tidy.look(&self.conn);
                     self.fold();
@@ -236,9 +236,33 @@ impl Writer {
         self.commit(vec![Write { changes, reply, owed: true }]);
     }
 
+    /// Puts things in order after a commit that weighed so much: a step, or two where many were too few for what came. Only
+    /// where that is not enough either there are as many as it takes, so that what is to go never falls further behind.
+    fn tidy_after(&mut self, weight: u64) {
+        self.debt = self.debt.saturating_add(weight);
+        let steps = match self.debt {
+            0..=MUCH_DEBT => 1,
+            0..=MOST_DEBT => 2,
+            _ => 2 + weight / tasks::STEP_BYTES,
+        };
+        for step in 0..steps {
+            if self.tidy.is_idle() {
+                break;
+            }
+            if step > 0 {
+                self.tidy.prefer_erasing();
+            }
+            self.put_in_order();
+        }
+        if self.tidy.is_idle() {
+            self.debt = 0;
+        }
+    }
+
     fn put_in_order(&mut self) {
         let patience = self.patience();
         self.tidy.step(&mut self.conn, patience);
+        self.debt = self.debt.saturating_sub(tasks::STEP_BYTES);
         self.unfolded.get_or_insert_with(Instant::now);
     }
 
@@ -440,5 +464,52 @@ mod tests {
         writer.unfolded = Instant::now().checked_sub(LONGEST_UNFOLDED);
         writer.serve(&queue);
         assert_eq!(told.recv().unwrap(), 0);
+    }
+
+    /// A27: as long as others write there is a step after each commit, then there are two, however much a commit has; but what
+    /// is to be erased does not fall behind what comes for ever.
+    #[test]
+    fn a_commit_of_much_is_followed_by_few_steps_until_far_too_much_is_to_be_erased() {
+        const PARTS: i64 = 2000;
+        const LARGE: usize = 32 << 20;
+        /// Looks how many parts are left, and has the next large commit behind it.
+        fn look(
+            sender: mpsc::Sender<Job>,
+            done: DurableTask,
+            left: Arc<Mutex<Vec<i64>>>,
+            more: usize,
+        ) -> Job {
+            Job::Do(Box::new(move |conn| {
+                let parts = conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap();
+                left.lock().push(parts);
+                if more > 0 {
+                    // Written twice, it changes nothing, and weighs the same.
+                    let changes = vec![Change::PutTask(Box::new(done.clone()))];
+                    let (reply, _) = oneshot::channel();
+                    sender.send(Job::Write(Write { changes, reply, owed: true })).unwrap();
+                    sender.clone().send(look(sender, done, left, more - 1)).unwrap();
+                }
+            }))
+        }
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap();
+        let done = DurableTask { result: Some((200, "x".repeat(LARGE))), ..task("t", TaskState::Completed) };
+        let ended = task("t", TaskState::Error);
+        rows::apply(&conn, &Change::PutTask(Box::new(ended))).unwrap();
+        gone(&conn, PARTS);
+        let (sender, queue) = mpsc::channel();
+        let left = Arc::<Mutex<Vec<i64>>>::default();
+        let first = look(sender.clone(), done, left.clone(), 40);
+        sender.send(first).unwrap();
+        drop(sender);
+        let waiting = Arc::new(AtomicUsize::new(usize::MAX / 2));
+        Writer::new(conn, waiting, Arc::default(), Arc::default(), None).serve(&queue);
+        let left = left.lock();
+        let erased: Vec<i64> = left.windows(2).map(|pair| pair[0] - pair[1]).collect();
+        let step = i64::try_from(tasks::STEP_BYTES >> 20).unwrap();
+        assert!(erased[..2].iter().all(|parts| *parts == step), "{erased:?}");
+        assert!(erased[..28].iter().all(|parts| *parts <= 2 * step), "{erased:?}");
+        let written = i64::try_from(LARGE >> 20).unwrap();
+        assert!(erased[32..].iter().sum::<i64>() >= 8 * written, "{erased:?}");
     }
 }
