@@ -47,6 +47,8 @@ async fn respond(
         let changes = std::mem::take(&mut registered.changes);
         hub.offer_rows_of(registry, &registered.session);
         hub.agents_changed(registry, registered.agents.iter().map(|agent| agent.name.as_str()));
+        // A row that was deleted may be back, for agents of whoever.
+        hub.agents_may_lead();
         let rows: Vec<LlmRow> = registered.llms.iter().map(|llm| registry.llm_row(&caller, llm)).collect();
         Ok(((registered, rows), changes))
     });

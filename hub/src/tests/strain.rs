@@ -173,6 +173,33 @@ async fn who_waits_through_an_agent_that_is_away_is_served_when_it_is_back() {
     hub.stop().await;
 }
 
+/// A27: who waits through somebody's agent, whose row was deleted, is served as soon as a registrar registers that row again.
+#[actix_rt::test]
+async fn who_waits_through_an_agent_whose_row_was_deleted_is_served_when_it_is_registered_again() {
+    let hub = hub().await;
+    let features = Some("cancel, status");
+    let mut before = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
+    let agent = json!({ "name": "clerk", "llmName": "a" }).to_string();
+    assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent).send().await.0, 201);
+    room(&before, &hub, &["a"], 0).await;
+    let ask = hub.ask("POST", "/api/v1/agents/clerk/infer").header("x-queue-timeout", "30");
+    let _caller = saying(ask, "hello").begin().await;
+    waiting(&hub, 1).await;
+    before.close();
+    hub.until_status("a", "inactive").await;
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/a").send().await.0, 204);
+    // It was looked at meanwhile.
+    hub.core().offer_all();
+    let astray = || hub.core().capacity.is_anybody_astray();
+    eventually("it waits for its agent", async || astray()).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
+    eventually("it waits for its agent no longer", async || !astray()).await;
+    let task = publisher.task().await;
+    assert_eq!(said(&task), "hello");
+    publisher.answer(&hub, &task, "hello").await;
+    hub.stop().await;
+}
+
 /// A27, P7: what one user's waiting calls, rows and reports make the hub do is in proportion to the reports, not to all of
 /// them at once: the rows of a pool are looked at once for all who wait there, through whatever agents, and only when one
 /// of them is something else than before.
