@@ -35,6 +35,9 @@ pub struct Queue {
     /// How many requests were read from the store.
     #[cfg(test)]
     pub(crate) reads: AtomicUsize,
+    /// How often there was room under a name that tasks wait for.
+    #[cfg(test)]
+    pub(crate) told_of_room: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -101,6 +104,10 @@ impl Queue {
         let mut book = self.book.lock();
         let book = &mut *book;
         for name in names {
+            #[cfg(test)]
+            if book.lines.served_by(name).next().is_some() {
+                self.told_of_room.fetch_add(1, Ordering::Relaxed);
+            }
             book.news.extend(book.lines.served_by(name).cloned());
         }
         self.told(book);

@@ -264,7 +264,8 @@ impl Hub {
         if self.nobody_waits() {
             return;
         }
-        let mut told = BTreeSet::new();
+        // Each name once, whatever was freed under it: many lines may wait for it.
+        let (mut told, mut with_room) = (BTreeSet::new(), Vec::new());
         {
             let mut lines = self.capacity.lines.lock();
             for row in rows {
@@ -273,20 +274,23 @@ impl Hub {
                     Stance::Awake { full: true } => continue,
                     Stance::Awake { full: false } | Stance::Asleep { full: false } => {
                         lines.add(Place::Row(row.to_owned()), &names);
+                        with_room.push((row, names));
                     }
                     Stance::Away | Stance::Asleep { full: true } => {
                         // Who waited for it while it was awake may have another one of its pool woken.
                         let Some(key) = names.pop() else { continue };
                         names = vec![key.clone()];
                         lines.add(Place::Line(key), &names);
+                        told.extend(names);
                     }
                 }
-                told.extend(names);
             }
         }
-        // Each name once, whatever was freed under it: many lines may wait for it.
+        let is_left = self.give_out(registry);
+        // What callers were given is no room for durable tasks.
+        with_room.retain(|(row, _)| is_left || registry.takes_more(row));
+        told.extend(with_room.into_iter().flat_map(|(_, names)| names));
         self.queue.has_room(told.iter().map(String::as_str));
-        self.give_out(registry);
     }
 
     /// As [`offer`](Self::offer), for all rows of a session, and for who waits for one of its agents.

@@ -366,3 +366,34 @@ async fn who_comes_while_places_are_given_out_overtakes_nobody_and_is_served() {
     drop(world);
     hub.stop().await;
 }
+
+/// P7: a place that goes to a caller in line is no room for durable tasks: their lines are not looked at for it. One that is
+/// left is.
+#[actix_rt::test]
+async fn lines_of_durable_tasks_are_not_told_of_a_place_that_a_caller_has() {
+    let hub = hub().await;
+    let core = hub.core();
+    let mut world = World::new(core, 0);
+    for who in 0..2 {
+        world.step(&Op::Beat(who, vec![(false, 2, 2); ROWS]));
+    }
+    let body = json!({ "llm": world.row(0, 0), "request": { "messages": [] } }).to_string();
+    assert_eq!(hub.ask("POST", "/api/v1/inference-tasks").body(body).send().await.0, 202);
+    let told = || core.queue.told_of_room.load(std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..2 {
+        world.step(&Op::Call { user: 2, admin: false, to: 1 });
+    }
+    assert_eq!((world.waiting.len(), core.queue.depth()), (2, 1));
+    let before = told();
+    let report = |room| Op::Beat(0, vec![(false, 0, room), (false, 2, 2), (false, 2, 2)]);
+    world.step(&report(1));
+    world.read();
+    assert_eq!((world.waiting.len(), world.served.len(), told() - before), (1, 1, 0));
+    world.step(&report(2));
+    world.read();
+    assert_eq!((world.waiting.len(), world.served.len(), told() - before), (0, 2, 0));
+    drop(world.served.pop());
+    assert!(told() > before);
+    drop(world);
+    hub.stop().await;
+}
