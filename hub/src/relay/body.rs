@@ -162,8 +162,8 @@ impl RequestBody {
         let held = self.held.another(text.len())?;
         let edited = Self {
             text: text.into(),
-            models: self.models.iter().map(|span| edits.moved(span)).collect(),
-            stream: self.stream.as_ref().map(|span| edits.moved(span)),
+            models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
+            stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
             reach: Arc::default(),
             agent: None,
             held: Arc::default(),

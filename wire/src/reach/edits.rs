@@ -12,9 +12,10 @@ impl Edits {
         self.0.is_empty()
     }
 
-    pub(super) fn replace(&mut self, place: Range<usize>, by: String) {
-        let at = self.0.partition_point(|(other, _)| other.start < place.start);
-        self.0.insert(at, (place, by));
+    /// These replacements; one of nothing comes before one that begins at the same place.
+    pub(super) fn of(mut edits: Vec<(Range<usize>, String)>) -> Self {
+        edits.sort_by_key(|(place, _)| (place.start, place.end));
+        Self(edits)
     }
 
     /// `text` with the changes.
@@ -31,15 +32,18 @@ impl Edits {
         out
     }
 
-    /// Where `place`, which none of the changes is in, stands afterwards.
+    /// Where `place` stands afterwards; `None` where one of the changes touches it.
     #[must_use]
-    pub fn moved(&self, place: &Range<usize>) -> Range<usize> {
+    pub fn moved(&self, place: &Range<usize>) -> Option<Range<usize>> {
         let (mut more, mut less) = (0, 0);
-        for (changed, by) in self.0.iter().take_while(|(changed, _)| changed.end <= place.start) {
+        for (changed, by) in self.0.iter().take_while(|(changed, _)| changed.start < place.end) {
+            if changed.end > place.start {
+                return None;
+            }
             more += by.len();
             less += changed.len();
         }
-        place.start + more - less..place.end + more - less
+        Some(place.start + more - less..place.end + more - less)
     }
 }
 
@@ -55,7 +59,7 @@ mod tests {
         fn what_does_not_change_is_where_it_is_said_to_be(
             pieces in prop::collection::vec(("[a-z]{0,4}", prop::option::of("[A-Z]{0,6}")), 0..9)
         ) {
-            let (mut edits, mut kept, mut text) = (Edits::default(), Vec::new(), String::new());
+            let (mut kept, mut text) = (Vec::new(), String::new());
             let mut changed = Vec::new();
             for (piece, by) in pieces {
                 let place = text.len()..text.len() + piece.len();
@@ -66,12 +70,14 @@ mod tests {
                 }
             }
             let whole: Vec<_> = changed.iter().filter(|(place, _)| !place.is_empty()).cloned().collect();
-            for (place, by) in whole.into_iter().rev() {
-                edits.replace(place, by);
-            }
+            let edits = Edits::of(whole.iter().rev().cloned().collect());
             let after = edits.applied(&text);
             for place in kept {
-                prop_assert_eq!(&after[edits.moved(&place)], &text[place]);
+                let Some(moved) = edits.moved(&place) else { panic!("{place:?} is not touched") };
+                prop_assert_eq!(&after[moved], &text[place]);
+            }
+            for (place, _) in whole {
+                prop_assert_eq!(edits.moved(&place), None);
             }
         }
     }

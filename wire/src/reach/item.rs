@@ -29,7 +29,7 @@ impl Item {
         }
     }
 
-    /// Its type is null.
+    /// Its type is null, or empty.
     pub(super) fn untyped(&mut self) {
         self.add(Said::NoType);
     }
@@ -52,7 +52,7 @@ impl Item {
         self.has(Said::Id)
             && match kind.filter(|_| !self.has(Said::NoType)) {
                 None => !self.has(Said::Content),
-                Some(Kind::Made) => !(self.has(Said::Content) || self.has(Said::More)),
+                Some(Kind::Made) => !self.has(Said::Result),
                 Some(_) => false,
             }
     }

@@ -1,14 +1,15 @@
 //! The members of a request that an API knows in which others, lists or long texts are.
 //!
-//! What is in none of these lists is another server's configuration, or nobody's: it does not go to another's backend,
-//! unless it is a number, a literal or a short word, as the sampling parameters of all servers are.
+//! What is in none of these lists is another server's configuration, or nobody's: it is left out of what goes to another's
+//! backend, unless it is a number, a literal or a short word, as the sampling parameters of all servers are.
 
 use super::words::unquoted;
 
 /// Of the APIs of OpenAI and Anthropic, of the servers that speak them, and of those that rank: in small letters without `_`,
 /// in order.
-const KNOWN: [&[u8]; 111] = [
+const KNOWN: [&[u8]; 117] = [
     b"allowedtokenids",
+    b"allowedtools",
     b"anthropicbeta",
     b"anthropicversion",
     b"audio",
@@ -17,14 +18,17 @@ const KNOWN: [&[u8]; 111] = [
     b"betas",
     b"cachecontrol",
     b"cachesalt",
+    b"chattemplateargs",
     b"chattemplatekwargs",
     b"clientmetadata",
     b"content",
     b"contextmanagement",
+    b"diagnostics",
     b"dimensions",
     b"documents",
     b"drysequencebreakers",
     b"ebnf",
+    b"embeddingtype",
     b"embeddingtypes",
     b"encodingformat",
     b"extrabody",
@@ -37,6 +41,7 @@ const KNOWN: [&[u8]; 111] = [
     b"generationprompt",
     b"google",
     b"grammar",
+    b"grammarjsonfunctions",
     b"grammartriggers",
     b"guidedchoice",
     b"guidedgrammar",
@@ -103,6 +108,7 @@ const KNOWN: [&[u8]; 111] = [
     b"text",
     b"text1",
     b"text2",
+    b"textformat",
     b"texts",
     b"thinking",
     b"thinkingconfig",

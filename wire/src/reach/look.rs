@@ -26,9 +26,13 @@ pub(crate) struct Look {
     /// The member of the request that the scan is in, without its quotes.
     param: Range<usize>,
     within: Within,
+    /// How deep the object stands whose member that is: 1 for the request, more for what its SDK would have put into it.
+    base: usize,
     refused: Option<Refused>,
     tools: Tools,
     store: Store,
+    /// Members that are left out, in order.
+    left_out: Vec<Range<usize>>,
 }
 
 /// An object or a list that the scan is in.
@@ -48,8 +52,17 @@ struct Frame {
     tool: Members,
     /// What its type says, of anything else.
     kind: Option<Kind>,
+    /// Whether its members are the request's: it is the request, or what its SDK would have put into it, or a list of such.
+    is_request: bool,
+    /// Where the name of the member begins that is being read, and where the one before it ended.
+    name: usize,
+    ended: usize,
     /// Whether the member that is being read is one of the request that no API has.
     is_unknown: bool,
+    /// Whether it, or after it the last one, is left out.
+    is_left_out: bool,
+    /// Whether one of the members so far is not.
+    has_kept: bool,
     /// Whether it says where something is: by a [`Word::Link`], which does not count where a text is from there, or else by
     /// a [`Word::Place`], which counts of a picture.
     says_where: Option<Word>,
@@ -64,7 +77,7 @@ impl Look {
             refused.get_or_insert_with(|| no_tool(&kind));
             None
         });
-        Reach { refused, less, store: self.store }
+        Reach { refused, less, store: self.store, left_out: self.left_out }
     }
 
     pub(crate) fn key(&mut self, text: &[u8], start: usize, end: usize) {
@@ -74,10 +87,18 @@ impl Look {
         let depth = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return };
         let name = Name::of(&text[start..end]);
-        frame.is_unknown = (depth == 1 || depth == 2 && self.within == Within::Extra) && !name.is_known();
-        frame.word = if depth == 1 {
-            (self.param, self.within) = (start + 1..end - 1, name.opens());
-            self.store.is_said |= name.is_store();
+        frame.is_unknown = frame.is_request && !name.is_known();
+        frame.word = if frame.is_request {
+            if let Some(last) = self.left_out.last_mut().filter(|_| frame.is_left_out && !frame.has_kept) {
+                // The comma behind it, where there is none to be left out in front of it.
+                last.end = start;
+            }
+            (frame.name, frame.is_left_out) = (start, false);
+            (self.base, self.within) = (depth, name.opens());
+            if depth == 1 {
+                self.param = start + 1..end - 1;
+                self.store.is_said |= name.is_store();
+            }
             name.of_request()
         } else if frame.tools > 0 {
             // Of a tool its type says something, and what is in it; of some their only member does.
@@ -89,13 +110,13 @@ impl Look {
             }
         } else {
             frame.item.key(&name, self.within == Within::Input);
-            name.within(self.within, depth)
+            name.within(self.within, depth + 1 - self.base)
         };
     }
 
     pub(crate) fn open(&mut self, text: &[u8], start: usize, is_object: bool) {
         let above = self.frames.last_mut();
-        let mut is_unknown = false;
+        let (mut is_unknown, mut is_request) = (false, true);
         let (word, in_list, is_media, tools) = above.map_or((Word::Any, false, false, 0), |above| {
             if above.word == Word::Type && above.tools > 0 {
                 // No kind of a tool that anybody knows.
@@ -103,16 +124,21 @@ impl Look {
             }
             above.item.value(above.word);
             is_unknown = above.is_unknown;
+            is_request = above.is_request && (!above.is_object || self.within == Within::Extra);
             (above.word, !above.is_object, above.is_media, above.tools)
         });
         let depth = self.frames.len();
         if self.free == 0 {
             // Notes are texts and numbers.
-            let is_no_note = self.is_in_notes() && (depth > 1 || !is_object);
+            let is_no_note = self.is_in_notes() && (depth > self.base || !is_object);
             if is_no_note || matches!(word, Word::Never | Word::NeverTrue | Word::Store) {
                 self.never(text);
-            } else if is_unknown {
+            } else if is_unknown && word.is_of_files() {
                 self.refuse(text, UNKNOWN);
+            } else if is_unknown {
+                self.leave_out();
+                self.free += 1;
+                return;
             }
         }
         let is_free = match word {
@@ -133,7 +159,12 @@ impl Look {
             tools: 0,
             tool: Members::default(),
             kind: None,
+            is_request,
+            name: 0,
+            ended: 0,
             is_unknown: false,
+            is_left_out: false,
+            has_kept: false,
             says_where: None,
             item: Item::default(),
         };
@@ -156,9 +187,17 @@ impl Look {
     pub(crate) fn close(&mut self, text: &[u8], end: usize) {
         if self.free > 0 {
             self.free -= 1;
-            return;
+        } else if let Some(frame) = self.frames.pop() {
+            self.closed(text, end, &frame);
+            if frame.is_request {
+                self.within = Within::Extra;
+                self.store.is_alone = !frame.has_kept;
+            }
         }
-        let Some(frame) = self.frames.pop() else { return };
+        self.ends(end);
+    }
+
+    fn closed(&mut self, text: &[u8], end: usize, frame: &Frame) {
         let is_media = frame.is_media || frame.kind.is_some_and(Kind::is_media);
         // Within what is fetched nothing only says where a text is from.
         let is_fetched = match frame.says_where {
@@ -173,13 +212,13 @@ impl Look {
             self.refuse(text, FILE);
         }
         // The items are what the request's `input` is, or is a list of.
-        if frame.is_object && self.frames.len() <= 2 && frame.item.is_reference(frame.kind) {
+        if frame.is_object && self.frames.len() <= self.base + 1 && frame.item.is_reference(frame.kind) {
             self.refuse(text, KEPT);
         }
         if frame.tools == 0 {
             return;
         }
-        let is_requests = self.within == Within::Tools;
+        let is_requests = self.within == Within::Tools && self.base == 1;
         let depth = self.frames.len();
         if !frame.is_object {
             if is_requests && depth == 1 {
@@ -202,20 +241,43 @@ impl Look {
     }
 
     pub(crate) fn string(&mut self, text: &[u8], start: usize, end: usize) {
-        if self.free > 0 {
-            return;
+        if self.free == 0 {
+            self.said(text, start, end);
+            self.ends(end);
         }
-        let (said, depth) = (&text[start..end], self.frames.len());
+    }
+
+    fn said(&mut self, text: &[u8], start: usize, end: usize) {
+        let said = &text[start..end];
         let Some(frame) = self.frames.last_mut() else { return };
         // An empty text is none.
         if said.len() > 2 {
             frame.item.value(frame.word);
         }
         match frame.word {
+            // In the request itself there is nothing that only names one.
+            Word::Link if !is_data(said) && !frame.is_request => frame.says_where = Some(Word::Link),
+            Word::Link | Word::Address if !is_data(said) => self.refuse(text, ADDRESS),
+            Word::Media if !is_plain_data(said) => self.refuse(text, ADDRESS),
+            Word::Data if frame.is_media && !is_plain_data(said) => self.refuse(text, ADDRESS),
+            Word::Modality if said.len() > 2 && *unquoted(said) != *b"text" => self.refuse(text, ADDRESS),
+            Word::Kept if said.len() > 2 => self.refuse(text, FILE),
+            Word::Never if said.len() > 2 => self.never(text),
+            // A tool by its name alone.
+            Word::Tools | Word::NeverTrue | Word::Store => self.never(text),
+            word if frame.is_unknown && !is_word(said) => {
+                if word.is_of_files() {
+                    self.refuse(text, UNKNOWN)
+                } else {
+                    self.leave_out()
+                }
+            }
             Word::Type if frame.tools > 0 => {
                 let whose = tool(&unquoted(said));
                 frame.tool.say(whose, start + 1..end - 1);
             }
+            // An empty type is none.
+            Word::Type if said.len() == 2 => frame.item.untyped(),
             Word::Type => match kind(&unquoted(said)) {
                 Kind::Kept => self.refuse(text, KEPT),
                 // Of several, which of them a server reads nobody knows.
@@ -226,25 +288,37 @@ impl Look {
                 _ => (),
             },
             Word::Choice => self.tools.is_forced |= !leaves_choice(&unquoted(said)),
-            // In the request itself there is nothing that only names one.
-            Word::Link if !is_data(said) && depth > 1 => frame.says_where = Some(Word::Link),
-            Word::Link | Word::Address if !is_data(said) => self.refuse(text, ADDRESS),
             Word::Place if !is_data(said) => {
                 frame.says_where.get_or_insert(Word::Place);
             }
-            Word::Data if !frame.is_media && !is_plain_data(said) => {
+            Word::Data if !is_plain_data(said) => {
                 frame.says_where.get_or_insert(Word::Place);
             }
-            Word::Media if !is_plain_data(said) => self.refuse(text, ADDRESS),
-            Word::Data if frame.is_media && !is_plain_data(said) => self.refuse(text, ADDRESS),
-            Word::Modality if said.len() > 2 && *unquoted(said) != *b"text" => self.refuse(text, ADDRESS),
-            Word::Kept if said.len() > 2 => self.refuse(text, FILE),
-            Word::Never if said.len() > 2 => self.never(text),
-            // A tool by its name alone.
-            Word::Tools | Word::NeverTrue | Word::Store => self.never(text),
-            _ if frame.is_unknown && !is_word(said) => self.refuse(text, UNKNOWN),
             _ => (),
         }
+    }
+
+    /// The member of the request that is being read does not go to another's backend.
+    fn leave_out(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.is_left_out = true;
+        }
+    }
+
+    /// A value ends here: of a member of the request, too, unless it is in it.
+    fn ends(&mut self, end: usize) {
+        let Some(frame) = self.frames.last_mut() else { return };
+        if self.free > 0 || !(frame.is_request && frame.is_object) {
+            return;
+        }
+        if frame.is_left_out {
+            // With the comma in front of it, if there has to be one.
+            let start = if frame.has_kept { frame.ended } else { frame.name };
+            self.left_out.push(start..end);
+        } else {
+            frame.has_kept = true;
+        }
+        frame.ended = end;
     }
 
     /// Whether the member of the request that is being read is its caller's notes, and its servers' configuration.
@@ -254,10 +328,13 @@ impl Look {
 
     /// A number, a literal, or an empty list or object.
     pub(crate) fn scalar(&mut self, text: &[u8], start: usize, end: usize) {
-        if self.free > 0 {
-            return;
+        if self.free == 0 {
+            self.simple(text, start, end);
+            self.ends(end);
         }
-        let depth = self.frames.len();
+    }
+
+    fn simple(&mut self, text: &[u8], start: usize, end: usize) {
         let Some(frame) = self.frames.last_mut() else { return };
         if text[start..end] != *b"null" {
             frame.item.value(frame.word);
@@ -265,7 +342,7 @@ impl Look {
         match (frame.word, &text[start..end]) {
             (Word::Type, b"null") => frame.item.untyped(),
             (Word::Type, _) if frame.tools > 0 => frame.tool.say(Tool::Servers, 0..0),
-            (Word::Store, b"null") if depth == 1 => self.store.nulls.push(start..end),
+            (Word::Store, b"null") if frame.is_request => self.store.nulls.push(start..end),
             // -1 is any slot to llama.cpp.
             (Word::Never, b"-1") | (Word::Never | Word::NeverTrue | Word::Store, b"null" | b"false") => (),
             // An empty list asks for nothing.

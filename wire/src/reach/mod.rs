@@ -34,6 +34,8 @@ pub struct Reach {
     /// server.
     less: Option<Less>,
     store: Store,
+    /// Its members that no known API has and that are more than a number or a word, each with a comma, in order.
+    left_out: Vec<Range<usize>>,
 }
 
 /// What a request says of whether its answer is kept.
@@ -45,6 +47,8 @@ struct Store {
     is_said: bool,
     /// Where it is said by a null, as good as nothing.
     nulls: Vec<Range<usize>>,
+    /// Whether every member of the request is left out: no comma comes behind it.
+    is_alone: bool,
 }
 
 /// A member of a request that asks for too much.
@@ -86,24 +90,27 @@ impl Reach {
     }
 
     /// What changes in `text`, which is what was looked at, before it goes to another's backend at `endpoint`, for a caller
-    /// who asked for `asked` of it: the tools that it does not need are left out, and of the responses API, whose servers
-    /// keep each answer unless they are told not to, `store` is false where nothing is said of it.
+    /// who asked for `asked` of it: what no known API has and the tools that it does not need are left out, and of the
+    /// responses API, whose servers keep each answer unless they are told not to, `store` is false where nothing is said of it.
     pub fn edits(&self, asked: &Self, text: &str, endpoint: Endpoint) -> Edits {
-        let mut edits = Edits::default();
+        let mut edits = Vec::new();
+        // What is added to a request comes behind what its caller says.
+        let left_out = self.left_out.iter().take(asked.left_out.len());
+        edits.extend(left_out.map(|member| (member.clone(), String::new())));
+        let is_empty = self.store.is_alone && edits.len() == self.left_out.len();
         if let Some(less) = self.less.as_ref().filter(|_| asked.less.is_some()) {
             let left: Vec<&str> = less.left.iter().map(|tool| &text[tool.clone()]).collect();
-            edits.replace(less.list.clone(), format!("[{}]", left.join(",")));
+            edits.push((less.list.clone(), format!("[{}]", left.join(","))));
         }
         if endpoint == Endpoint::Responses {
-            let Store { at, is_said, nulls } = &self.store;
+            let Store { at, is_said, nulls, .. } = &self.store;
             if !is_said && *at > 0 {
-                edits.replace(*at..*at, r#""store":false,"#.to_owned());
+                let comma = if is_empty { "" } else { "," };
+                edits.push((*at..*at, format!(r#""store":false{comma}"#)));
             }
-            for null in nulls {
-                edits.replace(null.clone(), "false".to_owned());
-            }
+            edits.extend(nulls.iter().map(|null| (null.clone(), "false".to_owned())));
         }
-        edits
+        Edits::of(edits)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The words by which the APIs, and the servers that speak them, ask for more than an answer.
 //!
-//! It is a list of what is known. Of a member of the request that is in no list, neither in this one nor in that of what the
-//! APIs have ([`is_known`]), what is more than a number or a word does not pass.
+//! It is a list of what is known. A member of the request that is in no list, neither in this one nor in that of what the
+//! APIs have ([`is_known`]), is left out where it is more than a number or a word.
 
 use std::borrow::Cow;
 
@@ -47,6 +47,13 @@ pub(super) enum Word {
     NeverTrue,
     /// The same of what it says whether the answer is kept. Left out it is true at some servers.
     Store,
+}
+
+impl Word {
+    /// Whether it names a picture, a sound, a film or a file: a request without it would be another one.
+    pub(super) fn is_of_files(self) -> bool {
+        matches!(self, Self::Address | Self::Link | Self::Media | Self::Kept | Self::Modality)
+    }
 }
 
 /// The member of the request that a scan is in, where that says what is in it.
@@ -205,7 +212,8 @@ impl Name {
             | b"successcallback"
             | b"failurecallback"
             | b"customlogitprocessor" => Word::Never,
-            b"store" if self.is_store() => Word::Store,
+            // Some readers compare without a look at capitals, and the last one counts.
+            b"store" if !self.is_parted => Word::Store,
             b"store" | b"background" | b"deferred" | b"enablesearch" | b"websearch" | b"webfetch"
             | b"mocktestingfallbacks" | b"ttl" => Word::NeverTrue,
             b"modality" | b"infinityextramodality" => Word::Modality,
@@ -250,14 +258,13 @@ impl Name {
         }
     }
 
-    /// What it says at this depth of the request, below its own object.
+    /// What it says at this depth of the request, below its own object, which is at 1.
     pub(super) fn within(&self, within: Within, depth: usize) -> Word {
         match (within, self.letters()) {
             (Within::Choice, b"type") => Word::Choice,
             (Within::Prompt, b"id") if depth <= 3 => Word::Never,
             (Within::Metadata | Within::MetadataLike, letters) if is_for_the_server(letters) => Word::Never,
             (Within::Choice | Within::Metadata, _) => Word::Any,
-            (Within::Extra, _) if depth == 2 => self.of_request(),
             // What is ranked or quoted has members of its owner's; only a picture's are an API's.
             (Within::Documents, letters) if depth == 3 => match self.of_member() {
                 Word::Address if !is_of_media(letters) => Word::Free,
@@ -293,10 +300,10 @@ impl Name {
     pub(super) fn of_item(&self) -> Said {
         match self.letters() {
             b"id" => Said::Id,
-            b"type" | b"status" => Said::Nothing,
             b"role" | b"content" | b"text" => Said::Content,
             _ if self.is_of_media() => Said::Content,
-            _ => Said::More,
+            b"result" => Said::Result,
+            _ => Said::Nothing,
         }
     }
 
@@ -319,8 +326,8 @@ pub(super) enum Said {
     Id,
     /// What any item of a conversation without a type has.
     Content,
-    /// What only items of some types have.
-    More,
+    /// What was made, by a tool of the server's.
+    Result,
     /// A picture, a sound, a film or a file, or that there is none.
     Media,
     /// By what name the server keeps that.

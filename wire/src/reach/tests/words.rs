@@ -104,10 +104,8 @@ fn a_type_that_names_sources_frees_no_other_address() {
 fn what_servers_know_beside_the_apis_is_found() {
     for (bad, at) in [
         (r#"{"metadata":{"mcp_servers":"fs,shell"}}"#, "metadata"),
-        (r#"{"x":{"mcp_servers":["x"]}}"#, "x"),
         (r#"{"fallbacks":["other"]}"#, "fallbacks"),
         (r#"{"mock_testing_fallbacks":true}"#, "mock_testing_fallbacks"),
-        (r#"{"x":[{"model":"openai/x","api_base":"http://10.0.0.9"}]}"#, "x"),
         (r#"{"models":["openai/gpt-5:online"]}"#, "models"),
         (r#"{"route":"fallback"}"#, "route"),
         (r#"{"preset":"p"}"#, "preset"),
@@ -202,18 +200,17 @@ fn what_servers_know_beside_the_apis_is_found() {
     }
 }
 
-/// What no API has is a server's own, and may be anything.
+/// What no API has is a server's own, and may be anything: others' requests go on without it.
 #[test]
-fn a_member_that_no_api_has_is_a_number_or_a_word() {
-    const UNHEARD: &str = "'unheard' asks 'a' for what no API known here has: leave it out; only the LLM's owner may, and can allow it \
-        (allowRemoteUrls)";
-
+fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
     let long = "é".repeat(65);
     for value in [
         r#"{"a":1}"#,
         "[1]",
         r#"["x"]"#,
         "[[]]",
+        r#"{"mcp_servers":["x"],"tools":[{"type":"mcp"}],"image_url":"http://x"}"#,
+        r#"[{"model":"openai/x","api_base":"http://10.0.0.9"}]"#,
         r#""http://x""#,
         r#""a/b""#,
         r#""a:b""#,
@@ -222,34 +219,38 @@ fn a_member_that_no_api_has_is_a_number_or_a_word() {
         r#""\u0068ttp\u003a""#,
         &format!("\"{long}\""),
     ] {
-        let request = format!(r#"{{"messages":[],"unheard":{value}}}"#);
-        let refused = super::refusal(&Reach::of(&request).unwrap()).unwrap();
-        assert_eq!((refused.param.as_str(), refused.text("a").as_str()), ("unheard", UNHEARD), "{value}");
         for key in [
+            "unheard",
             "Unheard",
             "un_heard",
             "",
             "parameters",
             "function",
             "schema",
+            "type",
+            "source",
+            "path",
+            "data",
             "a_name_that_is_longer_than_any_word_that_is_known_here",
             "é",
         ] {
-            assert!(param(&format!(r#"{{"messages":[],"{key}":{value}}}"#)).is_some(), "{key} {value}");
+            let request = format!(r#"{{"messages":[],"{key}":{value}}}"#);
+            assert_eq!(sent(&request), r#"{"messages":[]}"#, "{request}");
+            for within in ["extra_body", "vllm_xargs"] {
+                let request = format!(r#"{{"{within}":{{"{key}":{value},"seed":1}}}}"#);
+                assert_eq!(sent(&request), format!(r#"{{"{within}":{{"seed":1}}}}"#), "{request}");
+            }
         }
-        for within in ["extra_body", "vllm_xargs"] {
-            assert_eq!(
-                param(&format!(r#"{{"{within}":{{"unheard":{value}}}}}"#)).as_deref(),
-                Some(within),
-                "{value}"
-            );
+        // What names a picture, a file or an address is no more left out than it is sent.
+        for key in ["second_image_url", "file_ids", "input_video"] {
+            let request = format!(r#"{{"messages":[],"{key}":{value}}}"#);
+            assert_eq!(param(&request).as_deref(), Some(key), "{request}");
         }
         // Below it is nobody's configuration.
-        assert_eq!(
-            param(&part(&format!(r#"{{"type":"text","text":"x","unheard":{value}}}"#))),
-            None,
-            "{value}"
-        );
+        let below = part(&format!(r#"{{"type":"text","text":"x","unheard":{value}}}"#));
+        if !value.contains("mcp") && !value.contains("api_base") {
+            assert_eq!(sent(&below), below);
+        }
     }
     for value in [
         "1",
@@ -265,23 +266,161 @@ fn a_member_that_no_api_has_is_a_number_or_a_word() {
     ] {
         for key in ["unheard", "Unheard", "a.b"] {
             let request = format!(r#"{{"messages":[],"{key}":{value},"extra_body":{{"{key}":{value}}}}}"#);
-            assert_eq!(param(&request), None, "{key} {value}");
-            assert_eq!(changed(&request, Endpoint::ChatCompletions), None);
+            assert_eq!(sent(&request), request);
         }
     }
-    for bad in [
-        r#"{"agent":{"mcp":"x"}}"#,
-        r#"{"tags":["gold"]}"#,
-        r#"{"provider":{"order":["x"]}}"#,
-        r#"{"logits_processors":["os.system"]}"#,
-        r#"{"search_options":{"enable_source":true}}"#,
-        r#"{"rag":{"urls":["x"]}}"#,
-        r#"{"variables":{"a":"b"}}"#,
-        r#"{"speculative_config":{"model":"x"}}"#,
-        r#"{"model_id":"/models/other.gguf"}"#,
-        r#"{"custom_params":{"x":1}}"#,
+    for unheard in [
+        r#""agent":{"mcp":"x"}"#,
+        r#""tags":["gold"]"#,
+        r#""provider":{"order":["x"]}"#,
+        r#""logits_processors":["os.system"]"#,
+        r#""search_options":{"enable_source":true}"#,
+        r#""rag":{"urls":["x"]}"#,
+        r#""variables":{"a":"b"}"#,
+        r#""speculative_config":{"model":"x"}"#,
+        r#""model_id":"/models/other.gguf""#,
+        r#""custom_params":{"x":1}"#,
+        r#""thread":{"type":"continue","id":"t"}"#,
     ] {
-        assert!(param(bad).is_some(), "{bad}");
+        assert_eq!(sent(&format!("{{{unheard}}}")), "{}");
+    }
+}
+
+/// What goes to another's backend.
+fn sent(request: &str) -> String {
+    changed(request, Endpoint::ChatCompletions).unwrap_or_else(|| request.to_owned())
+}
+
+/// Members that an API has, and words under names that none has.
+fn any_known() -> impl Strategy<Value = String> {
+    let known = [
+        r#""messages":[{"role":"user","content":"http://x"}]"#,
+        r#""model" : "org/m""#,
+        r#""temperature":1.10"#,
+        r#""diagnostics":{"previous_message_id":null}"#,
+        r#""unheard":"word""#,
+        r#""unheard": null"#,
+        r#""stop":["/"]"#,
+        r#""thinking":{"type":"enabled","x":{"y":[1]}}"#,
+        r#""extra_body":{}"#,
+    ];
+    prop::sample::select(known.map(str::to_owned).to_vec())
+}
+
+/// A member of any value that none has.
+fn any_unknown() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "thread",
+        "x",
+        "Un_heard",
+        "fallback_credit_token",
+        "type",
+        "source",
+        "\\u00e9",
+    ]);
+    let value = prop_oneof![
+        any_json().prop_filter("nested", |value| {
+            value.as_array().is_some_and(|list| !list.is_empty())
+                || value.as_object().is_some_and(|members| !members.is_empty())
+        }),
+        Just(json!("https://x/y")),
+        "[a-z \"\\\\]{65,90}".prop_map(Value::from),
+    ];
+    (name, value, any::<bool>()).prop_map(|(name, value, spaced)| {
+        let colon = if spaced { " : " } else { ":" };
+        format!(r#""{name}"{colon}{value}"#)
+    })
+}
+
+/// Members, and those of them that are sent.
+fn any_members() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
+    let one = prop_oneof![any_known().prop_map(|it| (it, true)), any_unknown().prop_map(|it| (it, false))];
+    prop::collection::vec(one, 0..8).prop_map(|members| {
+        let kept = members.iter().filter(|(_, known)| *known).map(|(it, _)| it.clone()).collect();
+        (members.into_iter().map(|(it, _)| it).collect(), kept)
+    })
+}
+
+/// Joined with commas, in front of which, and behind which, stands this.
+fn joined(members: &[String], space: &str) -> String {
+    format!("{{{space}{}{space}}}", members.join(&format!("{space},{space}")))
+}
+
+proptest! {
+    /// Whatever a request has that no API has, and wherever: without it it is what it would have been, and goes.
+    #[test]
+    fn what_no_api_has_is_left_out_and_all_else_arrives(
+        (all, kept) in any_members(), (more, more_kept) in any_members(), at in any::<prop::sample::Index>(),
+        space in prop::sample::select(vec!["", " ", "\n\t"]), is_list in any::<bool>()
+    ) {
+        let nested = |members: &[String]| {
+            let body = joined(members, space);
+            format!(r#""extra_body":{}"#, if is_list { format!("[{body},{body}]") } else { body })
+        };
+        let (mut all, mut kept) = (all, kept);
+        let at = at.index(all.len() + 1);
+        let before = all[..at].iter().filter(|it| kept.contains(it)).count();
+        all.insert(at, nested(&more));
+        kept.insert(before, nested(&more_kept));
+        let tree = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        for endpoint in [Endpoint::Messages, Endpoint::Responses] {
+            let (request, wanted) = (joined(&all, space), joined(&kept, space));
+            let (now, then) = (changed(&request, endpoint).unwrap_or(request), changed(&wanted, endpoint).unwrap_or(wanted));
+            prop_assert_eq!(tree(&now), tree(&then));
+            let squeezed = |text: &str| text.replace([' ', '\n', '\t'], "");
+            prop_assert_eq!(squeezed(&now), squeezed(&then));
+            if space.is_empty() {
+                prop_assert_eq!(now, then);
+            }
+        }
+    }
+
+    /// What is added to a request is its adder's word: only what its caller says is left out.
+    #[test]
+    fn what_an_agent_adds_stays((all, kept) in any_members(), (added, _) in any_members()) {
+        let (asked, made) = (joined(&all, ""), joined(&[all.clone(), added.clone()].concat(), ""));
+        let (asked, reach) = (Reach::of(&asked).unwrap(), Reach::of(&made).unwrap());
+        prop_assert_eq!(reach.refused(&asked), None);
+        let sent = reach.edits(&asked, &made, Endpoint::Messages).applied(&made);
+        prop_assert_eq!(sent, joined(&[kept, added].concat(), ""));
+    }
+}
+
+/// What is in `extra_body` is the request's, however often it is wrapped, and a list of such too.
+#[test]
+fn what_an_sdk_would_have_put_into_the_request_is_looked_at_as_if_it_had() {
+    for bad in [
+        r#"{"metadata":{"mcp_prompt":"p","localai_assistant":"true"}}"#,
+        r#"{"metadata":{"tags":["gold"]}}"#,
+        r#"{"prompt":{"id":"pmpt_1"}}"#,
+        r#"{"input":[{"id":"msg_1"}]}"#,
+        r#"{"user_config":{"model_list":[]}}"#,
+        r#"{"fallbacks":["x"]}"#,
+        r#"{"api_key":"k"}"#,
+        r#"{"type":"url_citation","url":"http://10.0.0.1/"}"#,
+        r#"{"tools":[{"type":"web_search"},{"type":"function","name":"f"}]}"#,
+        r#"{"tools":[{"type":"function","name":"f"}],"tool_choice":"auto","store":true}"#,
+        r#"{"webhook_url":"http://x"}"#,
+    ] {
+        let mut bad = bad.to_owned();
+        assert!(param(&bad).is_some() || bad.contains("web_search"), "{bad}");
+        for wrap in ["extra_body", "Extra_Body", "vllm_xargs", "extra_body"] {
+            bad = format!(r#"{{"seed":1,"{wrap}":{bad},"top_k":1}}"#);
+            assert!(param(&bad).is_some(), "{bad}");
+        }
+        let list = format!(r#"{{"extra_body":[{{"metadata":{{"a":"x"}},"prompt":"x"}},{bad}]}}"#);
+        assert!(param(&list).is_some(), "{list}");
+    }
+    for good in [
+        r#"{"metadata":{"a":"x"}}"#,
+        r#"{"input":[{"role":"user","content":"x"}]}"#,
+        r#"{"response_format":{"schema":{"url":"http://x"}}}"#,
+        r#"{"prompt":"http://x"}"#,
+    ] {
+        let good = format!(
+            r#"{{"extra_body":{good},"messages":[],"metadata":{{"a":"x"}},"input":[{{"role":"user"}}]}}"#
+        );
+        assert_eq!(sent(&good), good);
     }
 }
 
@@ -327,6 +466,8 @@ fn what_the_apis_have_passes_in_whatever_shape_it_has() {
         r#"{"query":{"content":[{"type":"text","text":"x"}]},"texts":["a"],"raw_scores":true,"instruction":"rank: a/b"}"#,
         // Open WebUI's plain request, LangChain's, the Vercel AI SDK's.
         r#"{"stream":true,"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true},"params":{},"tool_ids":[],"files":[],"features":null}"#,
+        r#"{"text_format":"{\"a\": /x/}","allowed_tools":["f"],"grammar_json_functions":{"oneOf":[]},"chat_template_args":{"enable_thinking":true},"embedding_type":["float"],"messages":[]}"#,
+        r#"{"messages":[],"diagnostics":{"previous_message_id":"msg_1"}}"#,
         r#"{"messages":[{"content":"x","role":"user"}],"model":"m","n":1,"stream":false,"temperature":0.7,"stop":null,"tool_choice":"auto"}"#,
         r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"x"}]}],"tools":[],"tool_choice":"auto","stream":true}"#,
     ] {
@@ -379,6 +520,9 @@ fn an_item_that_says_nothing_but_its_id_is_one_that_a_server_keeps() {
         r#"{"ID":"msg_1","type":7}"#,
         r#"{"type":"image_generation_call","id":"ig_1"}"#,
         r#"{"type":"image_generation_call","id":"ig_1","status":"completed","result":null}"#,
+        r#"{"type":"image_generation_call","id":"ig_1","quality":"low"}"#,
+        r#"{"type":"image_generation_call","id":"ig_1","content":"x","result":""}"#,
+        r#"{"id":"msg_1","type":""}"#,
     ] {
         let request = format!(r#"{{"input":[{bad},{{"role":"user","content":"x"}}]}}"#);
         assert_eq!(param(&request).as_deref(), Some("input"), "{bad}");
@@ -497,7 +641,17 @@ fn an_answer_is_kept_nowhere_where_nothing_is_said_of_it() {
         (r#"{"_store":false}"#, Some(r#"{"store":false,"_store":false}"#)),
         (r#"{"s_tore":null}"#, Some(r#"{"store":false,"s_tore":null}"#)),
         (r#"{"s\u005ftore":null,"store":null}"#, Some(r#"{"s\u005ftore":null,"store":false}"#)),
-        (r#"{"STORE":null}"#, Some(r#"{"store":false,"STORE":null}"#)),
+        // Where capitals do not count, the last one does.
+        (r#"{"STORE":null}"#, Some(r#"{"store":false,"STORE":false}"#)),
+        (r#"{"store":false,"Store":null}"#, Some(r#"{"store":false,"Store":false}"#)),
+        (r#"{"store":false,"\u017ftore":null}"#, Some(r#"{"store":false,"\u017ftore":false}"#)),
+        (
+            r#"{"store":false,"extra_body":{"store":null}}"#,
+            Some(r#"{"store":false,"extra_body":{"store":false}}"#),
+        ),
+        (r#"{"extra_body":{"store":false}}"#, Some(r#"{"store":false,"extra_body":{"store":false}}"#)),
+        (r#"{"unheard":{"store":true}}"#, Some(r#"{"store":false}"#)),
+        (r#"{"unheard":[1],"input":"x"}"#, Some(r#"{"store":false,"input":"x"}"#)),
     ] {
         assert_eq!(changed(request, Endpoint::Responses).as_deref(), sent);
     }
