@@ -129,12 +129,18 @@ impl ByChat {
             headers: Vec::new(),
             user: request.user.clone(),
         };
-        let has = match ask(probe).await {
+        let reply = ask(probe).await;
+        let (has, is_proof) = match &reply {
             Err(BackendError::Unavailable) => return Err(BackendError::Unavailable),
-            Err(error) => !says_no_endpoint(&error),
-            Ok(_) => true,
+            // Only these are said of what the probe says: any other refusal may be that of a proxy, or of a server that is
+            // just busy.
+            Err(BackendError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 422) => {
+                (true, true)
+            }
+            Err(error) => (!says_no_endpoint(error), false),
+            Ok(_) => (true, true),
         };
-        if has {
+        if is_proof {
             self.note(endpoint, Has::It);
         }
         Ok(has)

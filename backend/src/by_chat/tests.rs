@@ -225,6 +225,31 @@ async fn what_is_said_of_a_callers_request_says_nothing_of_the_endpoint() {
     }
 }
 
+/// A probe that a proxy refuses, or that a busy server does, tells nothing of the endpoint: the next request has it asked
+/// again. One that is refused for what it says is proof.
+#[test]
+fn only_a_probe_that_was_read_is_proof_of_an_endpoint() {
+    let broken = BackendError::Failed("the backend broke off".to_owned());
+    let others = [401, 403, 408, 409, 429, 500, 502, 503, 504].map(|status| refused(status, "{}"));
+    let read = [400, 413, 415, 422].map(|status| (refused(status, "{}"), true));
+    let failures = others.into_iter().chain([BackendError::KeyRefused, broken]).map(|error| (error, false));
+    for (failure, is_proof) in failures.chain(read) {
+        for (endpoint, plain) in [(Endpoint::Messages, MESSAGE), (Endpoint::Responses, RESPONSE)] {
+            let by_chat = ByChat::new();
+            let lacking = |request: &BackendRequest| {
+                Err(if request.body == *plain { refused(404, "{}") } else { failure.clone() })
+            };
+            let (reply, asked) = ask(&by_chat, request(endpoint, plain), lacking);
+            assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "{failure}");
+            assert_eq!(asked, [endpoint; 2], "{failure}");
+            let (reply, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+            assert_eq!(reply.is_err(), is_proof, "{failure}");
+            let all = [endpoint, endpoint, Endpoint::ChatCompletions];
+            assert_eq!(asked, if is_proof { &all[..1] } else { &all }, "{failure}");
+        }
+    }
+}
+
 /// Nothing of a probe is a caller's but the model, by which a server may choose another one that answers.
 #[test]
 fn a_probe_says_nothing_but_the_model() {
