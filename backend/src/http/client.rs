@@ -1,7 +1,7 @@
 //! Client with a small pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// `maxConcurrency`. More are closed.
 const MAX_IDLE: usize = 1024;
 
-/// Servers that spoke unasked that are remembered one by one. Nobody has so many, and a name can be given to any of them.
-const MOST_UNASKED: usize = 1024;
+/// Servers that spoke unasked that are remembered. Nobody has so many that are honest, and a member may have any number that
+/// are not: the oldest is forgotten, and remembered again when it speaks again.
+pub(super) const MOST_UNASKED: usize = 1024;
 
 /// Why there is no answer. No text of a library in it: those name host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,9 +70,9 @@ struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
-    /// request, and be taken for its answer; so none of their connections is used twice. If they are [`MOST_UNASKED`], no
-    /// connection to anybody is.
-    unasked: RefCell<HashSet<Origin>>,
+    /// request, and be taken for its answer; so none of their connections is used twice. At most [`MOST_UNASKED`], the oldest
+    /// first.
+    unasked: RefCell<VecDeque<Origin>>,
     /// Whether a task closes what is idle for too long.
     is_swept: Cell<bool>,
 }
@@ -221,8 +222,7 @@ impl Client {
 
 impl Inner {
     fn is_distrusted(&self, origin: &Origin) -> bool {
-        let unasked = self.unasked.borrow();
-        unasked.len() >= MOST_UNASKED || unasked.contains(origin)
+        self.unasked.borrow().contains(origin)
     }
 
     /// Keeps no connection to `origin` any more.
@@ -231,8 +231,12 @@ impl Inner {
         if self.is_distrusted(origin) {
             return;
         }
-        if self.unasked.borrow_mut().insert(Rc::clone(origin)) {
-            // Its address is its owner's alone.
+        let mut unasked = self.unasked.borrow_mut();
+        unasked.push_back(Rc::clone(origin));
+        if unasked.len() > MOST_UNASKED {
+            unasked.pop_front();
+        } else {
+            // Its address is its owner's alone; and a log has not more lines of this than there is room for.
             log::warn!(
                 "a backend said more than it was asked for: no connection to it is used twice any more"
             );
@@ -242,6 +246,16 @@ impl Inner {
 
 #[cfg(test)]
 impl Client {
+    /// Whether no connection to `origin`, which speaks unasked now, was used twice before.
+    pub(super) fn is_distrusted_by(&self, origin: &str, speaks: bool) -> bool {
+        let origin = Rc::from(origin);
+        let before = self.0.is_distrusted(&origin);
+        if speaks {
+            self.0.distrust(&origin);
+        }
+        before
+    }
+
     /// Connections that are kept.
     pub(super) fn idle(&self) -> usize {
         self.0.idle.borrow().values().map(Vec::len).sum()

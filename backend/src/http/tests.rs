@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
+use super::client::MOST_UNASKED;
 use super::*;
 use crate::scripted::{cases, wait_until};
 
@@ -536,6 +537,24 @@ async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more
             assert_eq!((*server.connections.borrow() - before, client.idle()), (n, 0), "{moment} {pause}");
         }
     }
+}
+
+/// However many servers speak unasked, the others' connections are used again: the oldest is forgotten.
+#[actix_rt::test]
+async fn servers_that_speak_unasked_cost_no_other_its_connections() {
+    let client = Client::new(None);
+    let name = |n: usize| format!("http://n-{n}");
+    for n in 0..3 * MOST_UNASKED {
+        assert!(!client.is_distrusted_by(&name(n), true));
+        assert!(client.is_distrusted_by(&name(n), true), "the last one is remembered");
+    }
+    let distrusted = (0..3 * MOST_UNASKED).filter(|n| client.is_distrusted_by(&name(*n), false));
+    assert!(distrusted.eq(2 * MOST_UNASKED..3 * MOST_UNASKED));
+    let server = server(vec![ANSWER.into(); 2]).await;
+    for body in ["one", "two"] {
+        assert_eq!(ask(&client, &server.url, body).await, Ok((200, body.to_owned())));
+    }
+    assert_eq!(*server.connections.borrow(), 1);
 }
 
 /// A server that ends what is idle, or is late with the end of its answer, has said nothing unasked.
