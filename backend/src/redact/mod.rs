@@ -367,6 +367,7 @@ mod tests {
             (format!(r#"{{"object":"response",{said},"error":{error}}}"#), true),
             (format!(r#"{{"object":"response","error":{error},{said},"error":null}}"#), true),
             (format!(r#"{{"type":"response.failed","response":{{{said},"error":{error}}}}}"#), true),
+            // A known gap: whoever escapes the name of the member has its text told as it is.
             (format!(r#"{{"\u0065rror":{error},"x":"\"error\"",{said}}}"#), false),
         ] {
             let told = redactor.failure(told);
