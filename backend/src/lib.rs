@@ -13,6 +13,7 @@ mod mock;
 mod models;
 mod openai;
 mod redact;
+mod room;
 #[cfg(test)]
 mod scripted;
 mod secret;
@@ -26,6 +27,7 @@ pub use config::{Availability, HttpBackend, MockConfig};
 pub use mock::MockBackend;
 pub use models::{ListError, models};
 pub use openai::OpenAiBackend;
+pub use room::{Meter, Room};
 pub use secret::Secret;
 pub use turns::{Turn, Turns};
 pub use whole::{events_of, told_in_events};
@@ -70,6 +72,8 @@ pub struct BackendRequest {
     pub user: String,
     /// Headers of the caller that the endpoint's API knows (`anthropic-beta`), by lower-case name.
     pub headers: Vec<(String, String)>,
+    /// Where what is held of its answer is counted while it is read. What is whole stays counted when it is handed over.
+    pub meter: Meter,
 }
 
 /// An answer.
@@ -101,6 +105,9 @@ pub enum BackendError {
     /// It broke off, was silent too long, or answered what cannot be understood.
     #[error("{0}")]
     Failed(String),
+    /// Whoever asks has no room for the answer (see [`Room`]).
+    #[error("there is no room for the backend's answer")]
+    NoRoom,
 }
 
 /// What a backend says to a request that it does not answer.

@@ -13,6 +13,7 @@ pub(crate) const SSE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// What a server does after it has read the request.
+#[derive(Clone)]
 pub(crate) enum Step {
     Say(String),
     Bytes(Vec<u8>),

@@ -230,21 +230,34 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.size == 0 && self.shared == 0 {
+impl Seat {
+    /// Leaves `own` bytes of those that it has.
+    fn leave(&mut self, own: usize) {
+        let own = own.min(self.size);
+        self.size -= own;
+        self.give(own, 0);
+    }
+
+    fn give(&self, own: usize, shared: usize) {
+        if own == 0 && shared == 0 {
             return;
         }
         if let Some(memory) = &self.seats.memory {
-            memory.give(self.size);
+            memory.give(own);
         }
         let mut users = self.seats.users.lock();
         if let Some(counts) = users.get_mut(&self.user) {
-            counts.leave(self.seats.kind, self.size, self.shared);
+            counts.leave(self.seats.kind, own, shared);
             if *counts == Counts::default() {
                 users.remove(&self.user);
             }
         }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.give(self.size, self.shared);
     }
 }
 
@@ -299,6 +312,13 @@ impl Held {
     /// So many more.
     pub fn grow(&mut self, more: usize) -> Result<(), ApiError> {
         self.take(more, 0)
+    }
+
+    /// So many fewer of those that it counts for the memory.
+    pub fn shrink(&mut self, less: usize) {
+        if let Some(seat) = &mut self.seat {
+            seat.leave(less);
+        }
     }
 
     /// So many of something else, counted for the same user.

@@ -16,7 +16,7 @@ use std::{fs, thread};
 use backend::http::Client;
 use backend::translate::{ChatRequest, Context, Invalid, messages, responses};
 use backend::{
-    AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret, events_of,
+    AnthropicBackend, Backend, BackendRequest, HttpBackend, Meter, OpenAiBackend, Reply, Secret, events_of,
 };
 use futures_util::StreamExt;
 use wire::openai::{completion_as_chunk, error_message};
@@ -131,8 +131,8 @@ fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
     });
     actix_rt::System::new().block_on(async {
         let backend = kind(&HttpBackend { url, api_key: Some(Secret::new("sk-proj-Ab12cd34ef56")) });
-        let (body, user, headers) = (request.into(), String::new(), Vec::new());
-        let reply = backend.infer(BackendRequest { endpoint, streaming, body, user, headers }).await;
+        let (body, user, headers, meter) = (request.into(), String::new(), Vec::new(), Meter::default());
+        let reply = backend.infer(BackendRequest { endpoint, streaming, body, user, headers, meter }).await;
         if let Ok(Reply::Stream(mut events)) = reply {
             while events.next().await.is_some() {}
         }

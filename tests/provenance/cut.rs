@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ::backend::http::Client;
-use ::backend::{AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret};
+use ::backend::{
+    AnthropicBackend, Backend, BackendRequest, HttpBackend, Meter, OpenAiBackend, Reply, Secret,
+};
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -98,6 +100,7 @@ async fn ask(
         body: body.to_string().into(),
         user: String::new(),
         headers: Vec::new(),
+        meter: Meter::default(),
     };
     let mut last = match dialect {
         Dialect::Responses | Dialect::Messages => Some(false),

@@ -17,7 +17,7 @@ use wire::{Feature, Features, openai, texts};
 use super::deliver;
 use super::generation::{Answer, Generation};
 use super::health::Standing;
-use crate::backend::{Backend, BackendError, BackendRequest, told_in_events};
+use crate::backend::{Backend, BackendError, BackendRequest, Meter, told_in_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
@@ -211,8 +211,8 @@ impl Job {
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
         // A task names nobody.
-        let (body, user) = (body.into(), String::new());
-        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone() })
+        let (body, user, meter) = (body.into(), String::new(), Meter::default());
+        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), meter })
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.

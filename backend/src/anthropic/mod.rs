@@ -20,6 +20,7 @@ use wire::task::Endpoint;
 use crate::aside::{LONG, aside};
 use crate::http::Client;
 use crate::openai::{Auth, OpenAiBackend};
+use crate::room::Part;
 use crate::translate::{Unreadable, is_small};
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Look, Refusal, Reply};
 
@@ -81,7 +82,7 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
         Ok(translated) => translated,
         Err(Invalid(reason)) => return Ok(refusal(&reason)),
     };
-    let streaming = request.streaming;
+    let (streaming, part) = (request.streaming, request.meter.part());
     let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into(), ..request };
     Ok(match http.infer_untranslated(asked).await.map_err(in_openais_words)? {
         Reply::Whole { status, body } => {
@@ -91,7 +92,7 @@ async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply,
             Reply::Whole { status, body }
         }
         Reply::Stream(events) => {
-            let told = Telling { user, open: Some(Chunks::new(include_usage, now())), events };
+            let told = Telling { user, open: Some(Chunks::new(include_usage, now())), events, part };
             Reply::Stream(stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local())
         }
     })
@@ -103,6 +104,8 @@ struct Telling {
     /// `None` behind an error.
     open: Option<Chunks>,
     events: LocalBoxStream<'static, Result<String, BackendError>>,
+    /// Counts what is kept of the answer, and the event that is being told.
+    part: Part,
 }
 
 impl Telling {
@@ -117,6 +120,9 @@ impl Telling {
     }
 
     async fn tell(&mut self, mut open: Chunks, event: String) -> Result<Vec<String>, BackendError> {
+        if !self.part.hold(open.kept() + event.len()) {
+            return Err(BackendError::NoRoom);
+        }
         let size = if open.kept() > LONG { usize::MAX } else { event.len() };
         let work = move || read(&event, |event| open.take(event)).map(|told| (open, told));
         let (open, told) = aside(&self.user, size, work).await??;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Secret;
 use crate::scripted::{SSE, Step, chunked, server};
 use crate::translate::{MAX_PARTS, MAX_TEXT};
+use crate::{Meter, Secret};
 
 fn translated(request: &Value) -> Value {
     let translated = request::messages_request(request.to_string().as_bytes()).unwrap();
@@ -343,7 +343,14 @@ async fn asked(
     let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
     let backend = AnthropicBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
     let body = Bytes::from(json!({ "messages": [user("q")], "input": "q", "stream": streaming }).to_string());
-    let request = BackendRequest { endpoint, streaming, body, user: String::new(), headers: Vec::new() };
+    let request = BackendRequest {
+        endpoint,
+        streaming,
+        body,
+        user: String::new(),
+        headers: Vec::new(),
+        meter: Meter::default(),
+    };
     let reply = backend.infer(request).await;
     let head = server.heads.borrow().first().cloned().unwrap_or_default();
     (reply, head)

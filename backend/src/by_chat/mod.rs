@@ -17,9 +17,10 @@ use wire::openai::error_body;
 use wire::task::Endpoint;
 
 use crate::aside::{LONG, aside};
+use crate::room::Part;
 use crate::translate::responses::Kept;
 use crate::translate::{ChatRequest, Context, Invalid, Unreadable, messages, responses};
-use crate::{BackendError, BackendRequest, Refusal, Reply};
+use crate::{BackendError, BackendRequest, Meter, Refusal, Reply};
 
 /// Bytes of answers that later requests may refer to: some thousand answers, for each backend.
 const KEPT: usize = 8 << 20;
@@ -78,7 +79,9 @@ impl ByChat {
         }
         let reply = if self.is_lacking(endpoint) {
             match self.to_chat(&request).await? {
-                Ok(chat) => Rc::clone(&self).ask_chat(endpoint, request.user, chat, ask).await,
+                Ok(chat) => {
+                    Rc::clone(&self).ask_chat(endpoint, request.user, &request.meter, chat, ask).await
+                }
                 Err(invalid) => match ask(request).await {
                     Err(error) if says_no_endpoint(&error) => Ok(refusal(endpoint, &invalid)),
                     reply => reply,
@@ -128,6 +131,7 @@ impl ByChat {
             body: body.into(),
             headers: Vec::new(),
             user: request.user.clone(),
+            meter: request.meter.clone(),
         };
         let reply = ask(probe).await;
         let (has, is_proof) = match &reply {
@@ -156,7 +160,7 @@ impl ByChat {
         F: Future<Output = Result<Reply, BackendError>>,
     {
         match self.to_chat(&request).await? {
-            Ok(chat) => self.ask_chat(request.endpoint, request.user, chat, ask).await,
+            Ok(chat) => self.ask_chat(request.endpoint, request.user, &request.meter, chat, ask).await,
             Err(invalid) => Ok(refusal(request.endpoint, &invalid)),
         }
     }
@@ -177,6 +181,7 @@ impl ByChat {
         self: Rc<Self>,
         endpoint: Endpoint,
         user: String,
+        meter: &Meter,
         mut chat: ChatRequest,
         ask: impl Fn(BackendRequest) -> F,
     ) -> Result<Reply, BackendError>
@@ -194,6 +199,7 @@ impl ByChat {
             user: user.clone(),
             // Those that came are of the other API.
             headers: Vec::new(),
+            meter: meter.clone(),
         };
         let reply = ask(asked).await.map_err(|error| in_words_of(endpoint, error))?;
         Ok(match reply {
@@ -202,7 +208,7 @@ impl ByChat {
             }
             Reply::Whole { body, .. } if chat.streaming => {
                 let whole = stream::once(future::ready(Ok(body))).boxed_local();
-                Reply::Stream(self.events(endpoint, user, &chat, context, whole))
+                Reply::Stream(self.events(endpoint, user, meter.part(), &chat, context, whole))
             }
             Reply::Whole { status, body } => {
                 let keeps = keeps(endpoint, &chat);
@@ -218,7 +224,9 @@ impl ByChat {
                 self.kept.borrow_mut().add(kept);
                 Reply::Whole { status, body }
             }
-            Reply::Stream(chunks) => Reply::Stream(self.events(endpoint, user, &chat, context, chunks)),
+            Reply::Stream(chunks) => {
+                Reply::Stream(self.events(endpoint, user, meter.part(), &chat, context, chunks))
+            }
         })
     }
 
@@ -226,12 +234,14 @@ impl ByChat {
         self: Rc<Self>,
         endpoint: Endpoint,
         user: String,
+        part: Part,
         chat: &ChatRequest,
         context: Context,
         chunks: LocalBoxStream<'static, Result<String, BackendError>>,
     ) -> LocalBoxStream<'static, Result<String, BackendError>> {
         let open = Some(Events::new(endpoint, context));
-        let told = Telling { by_chat: self, endpoint, user, keeps: keeps(endpoint, chat), open, chunks };
+        let told =
+            Telling { by_chat: self, endpoint, user, keeps: keeps(endpoint, chat), open, chunks, part };
         stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local()
     }
 
@@ -261,6 +271,8 @@ struct Telling {
     /// `None` behind an error, and at the end.
     open: Option<Events>,
     chunks: LocalBoxStream<'static, Result<String, BackendError>>,
+    /// Counts what is told again at the end, and the chunk that is being told.
+    part: Part,
 }
 
 impl Telling {
@@ -278,6 +290,9 @@ impl Telling {
 
     async fn tell(&mut self, mut open: Events, chunk: Option<String>) -> Result<Vec<String>, BackendError> {
         let (keeps, is_last) = (self.keeps, chunk.is_none());
+        if !self.part.hold(open.size() + chunk.as_ref().map_or(0, String::len)) {
+            return Err(BackendError::NoRoom);
+        }
         // The end of a part tells all of it again.
         let size = if open.size() > LONG { usize::MAX } else { chunk.as_ref().map_or(0, String::len) };
         let work = move || {
@@ -346,7 +361,7 @@ fn says_no_endpoint(error: &BackendError) -> bool {
     match error {
         BackendError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 501),
         BackendError::Failed(text) => text.contains(NO_ENDPOINT),
-        BackendError::Unavailable | BackendError::KeyRefused => false,
+        BackendError::Unavailable | BackendError::KeyRefused | BackendError::NoRoom => false,
     }
 }
 

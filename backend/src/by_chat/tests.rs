@@ -17,6 +17,7 @@ fn request(endpoint: Endpoint, body: &str) -> BackendRequest {
         body: body.to_owned().into(),
         user: String::new(),
         headers,
+        meter: Meter::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::client::Returned;
 use super::connection::Connection;
+use crate::room::{Meter, Part};
 
 /// Why a body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum BodyError {
     /// Nothing came for the given time.
     #[error("the answer stopped coming")]
     Silent,
+    /// Whoever reads has no room for it.
+    #[error("there is no room for the answer")]
+    NoRoom,
 }
 
 /// Body of an answer. Its end gives the connection back for the next request; a drop before that closes it.
@@ -90,7 +94,20 @@ impl Stream for Body {
 
 /// Reads a body to its end, which also gives its connection back. At most `limit` bytes, and never more than `silence`
 /// between two pieces.
-pub async fn read_body<S, E>(mut body: S, limit: usize, silence: Duration) -> Result<Bytes, BodyError>
+pub async fn read_body<S, E>(body: S, limit: usize, silence: Duration) -> Result<Bytes, BodyError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    read_counted(body, limit, silence, &mut Meter::default().part()).await
+}
+
+/// As [`read_body`], counted by `part` as it comes.
+pub(crate) async fn read_counted<S, E>(
+    mut body: S,
+    limit: usize,
+    silence: Duration,
+    part: &mut Part,
+) -> Result<Bytes, BodyError>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
@@ -103,6 +120,9 @@ where
             Ok(Some(Err(_))) => return Err(BodyError::Broken),
             Ok(Some(Ok(piece))) if whole.len() + joined.len() + piece.len() > limit => {
                 return Err(BodyError::TooLarge(limit));
+            }
+            Ok(Some(Ok(piece))) if !part.hold(whole.len() + joined.len() + piece.len()) => {
+                return Err(BodyError::NoRoom);
             }
             // Most answers come in one piece, which need not be copied.
             Ok(Some(Ok(piece))) if whole.is_empty() && joined.is_empty() => whole = piece,

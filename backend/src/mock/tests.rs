@@ -5,10 +5,18 @@ use serde_json::{Value, json};
 use tokio::time::pause;
 
 use super::*;
+use crate::Meter;
 
 fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest {
     let body = Bytes::from(body.to_string());
-    BackendRequest { endpoint, streaming, body, user: String::new(), headers: Vec::new() }
+    BackendRequest {
+        endpoint,
+        streaming,
+        body,
+        user: String::new(),
+        headers: Vec::new(),
+        meter: Meter::default(),
+    }
 }
 
 fn chat(text: &str) -> Value {

@@ -20,6 +20,7 @@ use super::{Inner, failed};
 use crate::BackendError;
 use crate::aside::{LIGHT, aside};
 use crate::redact::{Redactor, Sieve};
+use crate::room::Part;
 
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
@@ -42,6 +43,10 @@ pub(super) struct Events {
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes came since the deadline was set: it is moved once for each wait, not once for each token.
     heard: bool,
+    /// Counts what is here of an event that is not whole, or is not read yet.
+    part: Part,
+    /// Bytes of the event that is read elsewhere.
+    away: usize,
 }
 
 /// A reader that comes back, and what the event said that it read elsewhere.
@@ -83,6 +88,7 @@ impl Events {
         endpoint: Endpoint,
         user: String,
         completion: Completion,
+        part: Part,
     ) -> Self {
         let (redactor, silence) = (Arc::clone(&backend.redactor), backend.silence);
         let sieve = redactor.sieve();
@@ -98,6 +104,8 @@ impl Events {
             silence,
             deadline: Box::pin(sleep(silence)),
             heard: false,
+            part,
+            away: 0,
         }
     }
 
@@ -114,6 +122,7 @@ impl Events {
                 continue;
             }
             let (name, data) = (frame.event.map(Cow::into_owned), frame.data.into_owned());
+            self.away = data.len();
             let (user, reader) = (self.user.clone(), self.reader.take());
             self.elsewhere = reader.map(|mut reader| {
                 let read = move || {
@@ -185,7 +194,7 @@ impl Stream for Events {
             let event = match &mut this.elsewhere {
                 Some(reading) => {
                     let read = ready!(reading.as_mut().poll(cx));
-                    this.elsewhere = None;
+                    (this.elsewhere, this.away) = (None, 0);
                     match read {
                         Ok((reader, event)) => {
                             this.reader = Some(reader);
@@ -199,6 +208,10 @@ impl Stream for Events {
                 }
                 None => this.next_event(),
             };
+            if !this.part.hold(this.decoder.held() + this.away) {
+                this.fail(BackendError::NoRoom);
+                continue;
+            }
             if let Some(event) = event {
                 let Some(piece) = this.take(event) else { continue };
                 return Poll::Ready(Some(Ok(piece)));

@@ -30,7 +30,7 @@ use wire::task::Endpoint;
 use crate::aside::aside;
 use crate::availability::{self, Look};
 use crate::by_chat::ByChat;
-use crate::http::{self, BodyError, Client, SendError, read_body};
+use crate::http::{self, BodyError, Client, SendError, read_counted};
 use crate::redact::Redactor;
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Reply, Secret};
 
@@ -174,6 +174,7 @@ impl Backend for OpenAiBackend {
 impl Inner {
     async fn infer(self: Rc<Self>, request: BackendRequest) -> Result<Reply, BackendError> {
         let (endpoint, streaming, user) = (request.endpoint, request.streaming, request.user.clone());
+        let mut part = request.meter.part();
         let completion = if streaming {
             // Of a body of as many tokens as it may have, how many answers it asks for is not counted here.
             let body = request.body.clone();
@@ -210,15 +211,21 @@ impl Inner {
         if let Some(completion) = completion
             && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
         {
-            return Ok(Reply::Stream(Events::new(body, self, endpoint, user, completion).boxed_local()));
+            return Ok(Reply::Stream(
+                Events::new(body, self, endpoint, user, completion, part).boxed_local(),
+            ));
         }
-        let body = read_body(body, MAX_ANSWER, self.silence).await.map_err(|error| self.unread(error))?;
+        let body = read_counted(body, MAX_ANSWER, self.silence, &mut part).await;
+        let body = body.map_err(|error| self.unread(error))?;
         if body.is_empty() {
             return Err(failed(format!("backend answered {} with an empty body", status.as_u16())));
         }
         let redactor = Arc::clone(&self.redactor);
         match aside(&user, body.len(), move || read(body, endpoint, &redactor)).await? {
-            Ok(body) => Ok(Reply::Whole { status: status.as_u16(), body }),
+            Ok(body) => {
+                part.hand_over();
+                Ok(Reply::Whole { status: status.as_u16(), body })
+            }
             Err(Some(error)) => Err(self.told(&error)),
             Err(None) => Err(failed("backend's answer is not JSON")),
         }
@@ -275,6 +282,7 @@ impl Inner {
             }
             BodyError::Broken => failed("backend broke off in the middle of its answer"),
             BodyError::Silent => self.silent(),
+            BodyError::NoRoom => BackendError::NoRoom,
         }
     }
 

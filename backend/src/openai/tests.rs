@@ -9,8 +9,9 @@ use bytes::Bytes;
 use wire::task::Endpoint;
 
 use super::*;
-use crate::Secret;
+use crate::room::Bounded;
 use crate::scripted::{SSE, Step, chunked, server, wait_until};
+use crate::{Meter, Secret};
 
 const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
 const LAST: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
@@ -35,6 +36,7 @@ fn request(streaming: bool) -> BackendRequest {
         body: Bytes::from_static(b"{}"),
         user: String::new(),
         headers: Vec::new(),
+        meter: Meter::default(),
     }
 }
 
@@ -385,5 +387,32 @@ async fn a_failed_response_tells_nothing_of_home_and_network() {
             Reply::Stream(mut events) => events.next().await.unwrap().unwrap(),
         };
         assert!(told.contains(cut) && !told.contains("alice") && !told.contains("10.0.0.5"), "{told}");
+    }
+}
+
+/// A26: an answer is counted while it is read, whole or in events, and asks no more of who has no room for it.
+#[actix_rt::test]
+async fn what_is_held_of_an_answer_is_counted() {
+    const SIZE: usize = 1 << 20;
+    let text = "x".repeat(SIZE);
+    let chunk = TOKEN.replace("hi", &text);
+    for (steps, streaming) in [
+        (json_answer("200 OK", &format!(r#"{{"choices":[],"text":"{text}"}}"#)), false),
+        (say(&[SSE, &events(&[TOKEN, &chunk, LAST, "[DONE]"])]), true),
+    ] {
+        for (most, fits) in [(SIZE / 2, false), (4 * SIZE, true)] {
+            let server = server(steps.clone()).await;
+            let room = Bounded::new(most);
+            let request = BackendRequest { meter: Meter::new(room.clone()), ..request(streaming) };
+            let last = match backend(&server.url, Duration::from_secs(5)).infer(request).await {
+                Ok(Reply::Stream(stream)) => stream.collect::<Vec<_>>().await.pop().unwrap().err(),
+                Ok(Reply::Whole { .. }) => None,
+                Err(error) => Some(error),
+            };
+            assert_eq!(last, (!fits).then_some(BackendError::NoRoom), "{streaming} {most}");
+            let (held, highest) = (room.held.get(), room.highest.get());
+            assert!(highest >= most.min(SIZE) / 4 * 3, "{streaming} {highest}");
+            assert_eq!(held, if fits && !streaming { SIZE } else { 0 }, "a whole answer is handed over");
+        }
     }
 }

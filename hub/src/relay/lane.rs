@@ -63,9 +63,23 @@ impl Lane {
         true
     }
 
+    /// As [`send`](Self::send) of a piece that counts already: it waits for places alone.
+    pub(super) async fn send_counted(&self, piece: Piece) -> bool {
+        let places = piece.size().div_ceil(PLACE).clamp(1, PLACES);
+        let Ok(mut permits) = self.pieces.reserve_many(places).await else { return false };
+        let Some(permit) = permits.next() else { return false };
+        permit.send(piece);
+        true
+    }
+
     /// What `size` bytes count for; `None` when the caller has too many that it has not read.
     pub(super) fn count(&self, size: usize) -> Option<Held> {
         if size < SMALL { Some(Held::default()) } else { self.reader.hold(size).ok() }
+    }
+
+    /// No bytes yet of those that the caller has not read.
+    pub(super) fn counts_nothing(&self) -> Held {
+        self.reader.none()
     }
 
     /// Says that the task has to be sent again. An unstarted one's lane is empty: this always fits.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use backend::http::{Client, tls_config};
 use backend::{
-    AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, OpenAiBackend, Refusal, Reply,
-    Secret,
+    AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, Meter, OpenAiBackend, Refusal,
+    Reply, Room, Secret,
 };
 use bytes::Bytes;
 use futures_util::future::FutureExt;
@@ -103,9 +103,11 @@ impl UpstreamCall {
             Ok(body) => body,
             Err(error) => return Piece::Error(error),
         };
-        let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers };
+        let unread = Rc::new(Unread(RefCell::new(lane.counts_nothing())));
+        let meter = Meter::new(unread.clone());
+        let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers, meter };
         match backend.infer(request).await {
-            Ok(Reply::Whole { status, body }) => whole(&user, status, body, None).await,
+            Ok(Reply::Whole { status, body }) => whole(&user, status, body, unread.0.take(), None).await,
             Ok(Reply::Stream(mut pieces)) => {
                 // A refusal in place of the first content is an answer of its own: nothing was said yet.
                 match pieces.next().await {
@@ -119,7 +121,20 @@ impl UpstreamCall {
     }
 }
 
-async fn whole(user: &str, status: u16, body: String, retry_after: Option<u32>) -> Piece {
+/// What is held of an answer that is not whole yet, among its caller's answers unread.
+struct Unread(RefCell<Held>);
+
+impl Room for Unread {
+    fn grow(&self, more: usize) -> bool {
+        self.0.borrow_mut().grow(more).is_ok()
+    }
+
+    fn shrink(&self, less: usize) {
+        self.0.borrow_mut().shrink(less);
+    }
+}
+
+async fn whole(user: &str, status: u16, body: String, held: Held, retry_after: Option<u32>) -> Piece {
     let size = body.len();
     let work = move || {
         // Half an answer is none, either.
@@ -128,14 +143,14 @@ async fn whole(user: &str, status: u16, body: String, retry_after: Option<u32>) 
         Ok(Body::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
     };
     match heavy(user, size, work).await {
-        Ok(body) => Piece::answer(status, body, Held::default(), retry_after),
+        Ok(body) => Piece::answer(status, body, held, retry_after),
         Err(error) => Piece::Error(error),
     }
 }
 
 async fn refused(user: &str, refusal: Box<Refusal>) -> Piece {
     let seconds = refusal.retry_after_seconds();
-    whole(user, refusal.status, refusal.body, seconds).await
+    whole(user, refusal.status, refusal.body, Held::default(), seconds).await
 }
 
 /// Sends `next` and what follows it as it comes: all that is there goes out as one piece.
@@ -147,10 +162,13 @@ async fn stream(
     lane: &Lane,
 ) -> Piece {
     loop {
-        let (mut bytes, mut usage) = (Vec::new(), None);
+        let (mut bytes, mut usage, mut large) = (Vec::new(), None, lane.counts_nothing());
         let end = loop {
             match next {
                 Some(Ok(data)) => {
+                    if data.len() > WRITE && large.grow(data.len()).is_err() {
+                        break Some(Piece::Error(no_room()));
+                    }
                     let Ok(found) = encode::event(user, endpoint, data.into(), &mut bytes).await else {
                         break Some(Piece::Error(ApiError::bad_gateway(NO_CHUNK)));
                     };
@@ -168,8 +186,10 @@ async fn stream(
             }
         };
         if !bytes.is_empty() {
-            let events = Piece::Events { bytes: bytes.into(), usage, held: Held::default() };
-            if !lane.send(events).await {
+            let is_large = large.size() > 0;
+            let events = Piece::Events { bytes: bytes.into(), usage, held: large };
+            // A large event waits for nothing that other answers hold, which may wait for what it holds.
+            if !(if is_large { lane.send_counted(events).await } else { lane.send(events).await }) {
                 return Piece::Error(ApiError::bad_gateway("nobody waits for it"));
             }
         }
@@ -180,6 +200,10 @@ async fn stream(
     }
 }
 
+fn no_room() -> ApiError {
+    ApiError::new(ErrorKind::HubBusy, "the hub has no memory for the answer now: try again later")
+}
+
 fn failed(error: &BackendError) -> ApiError {
     match error {
         BackendError::Unavailable => ApiError::bad_gateway("the upstream cannot be reached"),
@@ -187,6 +211,7 @@ fn failed(error: &BackendError) -> ApiError {
             ApiError::new(ErrorKind::BackendKey, "the upstream refused the hub's key")
         }
         BackendError::Refused(refusal) => ApiError::backend(refusal.status, error.to_string()),
+        BackendError::NoRoom => no_room(),
         BackendError::Failed(text) => ApiError::bad_gateway(text.clone()),
     }
 }

@@ -360,3 +360,39 @@ async fn an_upstream_that_says_nothing_more_is_left_and_its_caller_told() {
     call.dropped().await;
     hub.stop().await;
 }
+
+/// A26, A27: what a caller has read of answers of public rows that are not whole counts among its answers unread.
+#[actix_rt::test]
+async fn answers_of_public_rows_count_for_their_caller_before_they_are_whole() {
+    const MOST: usize = 4 << 20;
+    let hub = hub_with(|options| options.limits.bytes = MOST).await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    let text = "x".repeat(MOST + (1 << 20));
+    for stream in [false, true] {
+        let ask = v1(&hub, "/v1/chat/completions", stream);
+        let ((status, answer), ()) = futures_util::join!(ask.json(), async {
+            let mut call = upstream.call().await;
+            let head = if stream {
+                call.open_stream().await;
+                format!("{:x}\r\ndata: {{\"choices\":\"", 2 * MOST)
+            } else {
+                format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{{\"choices\":\"", 2 * MOST)
+            };
+            // The hub stops reading when there is no room for more: what is left of it comes to nobody.
+            let _ = call.stream.write_all((head + &text).as_bytes()).await;
+            call.dropped().await;
+        });
+        assert_eq!((status, &answer["error"]["code"]), (503, &json!("hub_busy")), "{stream} {answer}");
+    }
+    // What was held is given back, and an answer that has room comes whole.
+    for _ in 0..3 {
+        let ask = v1(&hub, "/v1/chat/completions", false);
+        let fits = "x".repeat(MOST / 4 * 3);
+        let ((status, answer), ()) = futures_util::join!(ask.json(), async {
+            upstream.call().await.json(200, &completion(&fits)).await;
+        });
+        assert_eq!(status, 200);
+        assert_eq!(answer["choices"][0]["message"]["content"], *fits);
+    }
+    hub.stop().await;
+}
