@@ -1,7 +1,7 @@
 //! Body of an answer, as a stream of bytes.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::client::Returned;
 use super::connection::Connection;
+use super::slice::Slice;
 use crate::room::{Meter, Part};
 
 /// Why a body could not be read to its end.
@@ -35,11 +36,12 @@ pub struct Body {
     incoming: Incoming,
     connection: Option<Connection>,
     returned: Returned,
+    slice: Slice,
 }
 
 impl Body {
     pub(super) fn new(incoming: Incoming, connection: Connection, returned: Returned) -> Self {
-        Self { incoming, connection: Some(connection), returned }
+        Self { incoming, connection: Some(connection), returned, slice: Slice::default() }
     }
 
     /// The next piece that hyper has decoded. Nobody but [`Connection::drive`] can make one, so no waker is needed.
@@ -49,7 +51,10 @@ impl Body {
             match Pin::new(&mut self.incoming).poll_frame(&mut cx) {
                 // Trailers say nothing that anybody asked for.
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    Ok(data) => {
+                        self.slice.took(data.len());
+                        return Poll::Ready(Some(Ok(data)));
+                    }
                     Err(_trailers) => (),
                 },
                 Poll::Ready(Some(Err(_))) => {
@@ -73,6 +78,7 @@ impl Stream for Body {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        ready!(this.slice.poll_paid(cx));
         if let Poll::Ready(piece) = this.poll_decoded() {
             return Poll::Ready(piece);
         }

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -24,6 +26,21 @@ struct Shared<T> {
     socket: RefCell<T>,
     /// Set once a write was refused.
     refused: Cell<bool>,
+    interim: Interim,
+}
+
+/// Interim answers (1xx) to the request under way. Hyper reads on for as long as it finds one, before anybody else has a turn.
+#[derive(Clone, Default)]
+pub(super) struct Interim(Arc<AtomicU32>);
+
+/// Interim answers to one request: servers send one, or one a second while they work.
+const MOST_INTERIM: u32 = 1024;
+
+impl Interim {
+    /// One more.
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Its owner's view of a socket that hyper reads and writes.
@@ -33,6 +50,13 @@ impl<T: Unasked> Watch<T> {
     /// What the peer has said that was not read.
     pub(super) fn unread(&self) -> Unread {
         self.0.socket.borrow().unread()
+    }
+
+    /// The count of the interim answers to a request that is sent now.
+    pub(super) fn interim(&self) -> Interim {
+        let Interim(count) = &self.0.interim;
+        count.store(0, Ordering::Relaxed);
+        self.0.interim.clone()
     }
 
     /// Whether the peer has refused a write.
@@ -82,7 +106,11 @@ impl Unasked for MaybeHttpsStream<TokioIo<TcpStream>> {
 impl<T> EarlyAnswer<T> {
     /// Wraps `socket`.
     pub(super) fn new(socket: T) -> (Self, Watch<T>) {
-        let shared = Rc::new(Shared { socket: RefCell::new(socket), refused: Cell::new(false) });
+        let shared = Rc::new(Shared {
+            socket: RefCell::new(socket),
+            refused: Cell::new(false),
+            interim: Interim::default(),
+        });
         (Self(Rc::clone(&shared)), Watch(shared))
     }
 
@@ -103,6 +131,9 @@ fn is_refusal(error: &io::Error) -> bool {
 
 impl<T: Read + Unpin> Read for EarlyAnswer<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.0.interim.0.load(Ordering::Relaxed) > MOST_INTERIM {
+            return Poll::Ready(Err(ErrorKind::InvalidData.into()));
+        }
         Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buf)
     }
 }

@@ -12,6 +12,7 @@ mod decode;
 mod early;
 mod pinned;
 mod retry_after;
+mod slice;
 mod tls;
 
 #[cfg(test)]

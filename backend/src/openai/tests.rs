@@ -1,6 +1,7 @@
 //! The OpenAI backend against servers that are scripted byte by byte.
 
 mod faults;
+mod floods;
 mod redaction;
 
 use std::time::Duration;
