@@ -5,6 +5,7 @@
 
 mod places;
 mod sieve;
+mod url;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(crate) struct Key {
     core: Finder<'static>,
     /// Whether it is cut out of answers too, where a word would be a loss.
     is_secret: bool,
+    /// Whether a URL has other characters in its place.
+    is_encoded: bool,
 }
 
 impl Key {
@@ -63,12 +66,22 @@ impl Key {
             whole: Finder::new(text).into_owned(),
             core: Finder::new(core).into_owned(),
             is_secret: !is_word && !PLACEHOLDERS.contains(&text),
+            is_encoded: !text.bytes().all(url::is_unreserved),
         }
     }
 
-    /// `text` without the key; `None` where it is not there.
+    /// `text` without the key, as it is and as a URL writes it; `None` where it is not there.
     fn cut(&self, text: &str) -> Option<String> {
-        replaced(text, text, &self.whole, self.text.len() < LONG_KEY, |rest| Some(rest))
+        let is_short = self.text.len() < LONG_KEY;
+        let cut = replaced(text, text, &self.whole, is_short, |rest| Some(rest));
+        if !self.is_encoded {
+            return cut;
+        }
+        let left = cut.as_deref().unwrap_or(text);
+        if memchr(b'%', left.as_bytes()).is_none() || self.core.find(left.as_bytes()).is_none() {
+            return cut;
+        }
+        url::cut(left, &self.text, is_short).or(cut)
     }
 }
 
