@@ -25,6 +25,9 @@ use crate::room::Part;
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
 
+/// How long more may come of an answer of which every choice has ended: usage does, or the end mark.
+const LAST: Duration = Duration::from_secs(5);
+
 /// The pieces of one answer. An error is the last item.
 pub(super) struct Events {
     body: Option<Body>,
@@ -47,6 +50,8 @@ pub(super) struct Events {
     part: Part,
     /// Bytes of the event that is read elsewhere.
     away: usize,
+    /// Whether the answer was whole when it was waited for last: the deadline stays.
+    is_last: bool,
 }
 
 /// A reader that comes back, and what the event said that it read elsewhere.
@@ -106,6 +111,7 @@ impl Events {
             heard: false,
             part,
             away: 0,
+            is_last: false,
         }
     }
 
@@ -233,11 +239,22 @@ impl Stream for Events {
                     }
                 }
                 Poll::Pending => {
-                    if std::mem::take(&mut this.heard) {
+                    let heard = std::mem::take(&mut this.heard);
+                    let is_whole = this.reader.as_ref().is_some_and(|reader| reader.completion.is_whole());
+                    if is_whole && !std::mem::replace(&mut this.is_last, true) {
+                        this.deadline.as_mut().reset(Instant::now() + this.silence.min(LAST));
+                    } else if heard && !this.is_last {
                         this.deadline.as_mut().reset(Instant::now() + this.silence);
                     }
-                    ready!(this.deadline.as_mut().poll(cx));
-                    this.fail(this.backend.silent());
+                    // A backend that never stops leaves the timer no turn.
+                    if !(this.is_last && this.deadline.deadline() <= Instant::now()) {
+                        ready!(this.deadline.as_mut().poll(cx));
+                    }
+                    if is_whole {
+                        this.body = None;
+                    } else {
+                        this.fail(this.backend.silent());
+                    }
                 }
             }
         }

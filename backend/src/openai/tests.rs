@@ -417,3 +417,28 @@ async fn what_is_held_of_an_answer_is_counted() {
         }
     }
 }
+
+/// A stream of which every choice has ended is whole, whatever its backend does with the connection; what comes in time is
+/// part of it.
+#[actix_rt::test]
+async fn a_whole_stream_ends_though_its_connection_stays_open() {
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    let begun = events(&[TOKEN, LAST]);
+    let silent = [say(&[SSE, &begun]), vec![Step::UntilClosed]].concat();
+    let comments =
+        (0..200).flat_map(|_| [Step::Pause(Duration::from_millis(20)), Step::Say(chunked(": x\n\n"))]);
+    let comments = [say(&[SSE, &begun, &events(&[USAGE])]), comments.collect()].concat();
+    for (steps, expected) in [(silent, 2), (comments, 3)] {
+        let server = server(steps).await;
+        let Ok(Reply::Stream(stream)) =
+            backend(&server.url, Duration::from_millis(200)).infer(request(true)).await
+        else {
+            panic!("not a stream")
+        };
+        let pieces = tokio::time::timeout(Duration::from_secs(3), stream.collect::<Vec<_>>())
+            .await
+            .expect("it goes on");
+        assert_eq!(pieces.len(), expected);
+        assert_eq!(pieces.last().unwrap().as_ref().err(), None);
+    }
+}
