@@ -319,10 +319,15 @@ pub fn is_about_a_key(status: u16) -> bool {
     matches!(status, 401 | 403 | 407)
 }
 
-/// The seconds of `Retry-After` on an answer of this status: what the backend named, else on every 429 and 503 the
+/// Longest `Retry-After`, in seconds: a day. A number that a publisher or a backend made up keeps nobody away for years.
+pub const LONGEST_RETRY_AFTER: u32 = 86_400;
+
+/// The seconds of `Retry-After` on an answer of this status: what the backend named, at most a day, else on every 429 and 503 the
 /// usual number.
 pub fn retry_after(status: u16, named: Option<u32>) -> Option<u32> {
-    named.or_else(|| matches!(status, 429 | 503).then_some(RETRY_AFTER_SECONDS))
+    named
+        .map(|seconds| seconds.min(LONGEST_RETRY_AFTER))
+        .or_else(|| matches!(status, 429 | 503).then_some(RETRY_AFTER_SECONDS))
 }
 
 impl fmt::Display for ApiError {
@@ -382,6 +387,8 @@ mod tests {
             assert_eq!(header(&ApiError::new(*kind, "no")).as_deref(), usual, "{kind:?}");
             let told = ApiError::new(*kind, "no").retry_after(Some(77));
             assert_eq!(header(&told).as_deref(), Some("77"), "{kind:?}");
+            let told = ApiError::new(*kind, "no").retry_after(Some(u32::MAX));
+            assert_eq!(header(&told).as_deref(), Some("86400"), "{kind:?}");
         }
     }
 

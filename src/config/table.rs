@@ -118,7 +118,10 @@ impl<'a> Table<'a> {
         let value = self.get(key)?;
         let seconds = value.as_f64().filter(|seconds| *seconds > 0.0 && *seconds <= 31_536_000.0);
         if seconds.is_none() {
-            report.error(self.path_of(key), expected("a number of seconds, more than 0", value));
+            report.error(
+                self.path_of(key),
+                expected("a number of seconds, more than 0 and at most 31536000", value),
+            );
         }
         seconds.map(Duration::from_secs_f64)
     }

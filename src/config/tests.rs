@@ -216,7 +216,12 @@ fn every_error_names_its_key_and_what_was_expected() {
         ),
         (
             with(&json!({ "timeoutSeconds": "10" })),
-            "llm.providers[0].timeoutSeconds: expected a number of seconds, more than 0, found a string",
+            "llm.providers[0].timeoutSeconds: expected a number of seconds, more than 0 and at most 31536000, found a string",
+        ),
+        (
+            with(&json!({ "timeoutSeconds": 1_000_000_000 })),
+            "llm.providers[0].timeoutSeconds: expected a number of seconds, more than 0 and at most 31536000, \
+             found another number",
         ),
         (
             with(&json!({ "name": "My Model" })),

@@ -62,6 +62,9 @@ impl HubAddress {
         if uri.query().is_some() {
             return Err(invalid("expected no query in it"));
         }
+        if url.contains('#') {
+            return Err(invalid("expected no '#' in it"));
+        }
         if !https && !allow_insecure && !is_loopback(host) {
             return Err(InvalidHub::Insecure { host: host.to_owned() });
         }

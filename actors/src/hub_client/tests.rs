@@ -74,6 +74,7 @@ fn a_url_that_is_none_is_refused_without_quoting_a_password() {
         "/path",
         "http://u:pw@127.0.0.1",
         "http://127.0.0.1/?q",
+        "http://127.0.0.1/#/llms",
     ] {
         let error = HubAddress::parse(url, true).unwrap_err();
         assert!(matches!(error, InvalidHub::Url { .. }), "{url}");

@@ -3,6 +3,7 @@
 //!
 //! Only texts of JSON strings change: names of members, numbers and codes stay byte for byte.
 
+mod logprobs;
 mod places;
 mod sieve;
 mod url;
@@ -213,13 +214,13 @@ impl Redactor {
 }
 
 impl Key {
-    /// The JSON text `json` without the key; `None` where it is not there.
+    /// The JSON text `json` without the key, and without the log probabilities of what was cut; `None` where it is not there.
     fn cut_json(&self, json: &str) -> Option<String> {
         if self.core.find(json.as_bytes()).is_none() && memmem::find(json.as_bytes(), ASCII_ESCAPE).is_none()
         {
             return None;
         }
-        rewritten(json, |said, _| self.cut(said))
+        rewritten(json, |said, _| self.cut(said)).map(logprobs::emptied)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use memchr::{memchr, memchr2};
 use wire::json::{quote, unquote};
 
-use super::{HIDDEN, Key, LONG_KEY, strings};
+use super::{HIDDEN, Key, LONG_KEY, logprobs, strings};
 
 /// Members whose texts go on in the next event.
 const TEXTS: [&[u8]; 11] = [
@@ -98,7 +98,7 @@ impl Sieve {
         if copied == 0 {
             return event;
         }
-        out + &event[copied..]
+        logprobs::emptied(out + &event[copied..])
     }
 
     /// Follows the key through the next piece of the text `id`, a string literal; what is left of it where some of it goes.

@@ -4,7 +4,7 @@
 use wire::row::Timestamp;
 use wire::texts::{self, Fixed};
 
-use crate::error::{ApiError, ErrorKind, is_about_a_key};
+use crate::error::{ApiError, ErrorKind, LONGEST_RETRY_AFTER, is_about_a_key};
 use crate::registry::Absence;
 
 /// Longest error whose words are looked for, as at a backend: a hub's thread serves everybody.
@@ -31,9 +31,6 @@ pub(crate) fn failure(message: impl Into<String>) -> ApiError {
     ApiError::new(kind, message)
 }
 
-/// Longest `Retry-After` for a pause, in seconds: a day.
-const LONGEST: u64 = 86_400;
-
 /// The error for a call of `name`, all of whose publishers that the caller may see are absent at `now`.
 pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
     let (kind, text) = match why {
@@ -48,7 +45,8 @@ pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
             (ErrorKind::BackendUnavailable, text)
         }
         Absence::Paused(until) => {
-            let seconds = until.map(|until| until.millis_since(now).div_ceil(1000).clamp(1, LONGEST));
+            let seconds = until
+                .map(|until| until.millis_since(now).div_ceil(1000).clamp(1, LONGEST_RETRY_AFTER.into()));
             let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
             return ApiError::new(ErrorKind::Paused, texts::paused(name, until)).retry_after(seconds);
         }

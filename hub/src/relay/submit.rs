@@ -88,7 +88,7 @@ pub(super) async fn settled(receipt: Option<Receipt>, submitted: Submitted) -> R
 
 /// How long a chunk waits for a slow caller: less than the 30 s that a publisher gives a POST.
 const SLOW_CALLER: Duration = Duration::from_secs(20);
-const UNWANTED: &str = "the publisher sent chunks where one answer was asked for";
+pub(super) const UNWANTED: &str = "the publisher sent chunks where one answer was asked for";
 const MISSING: &str = "a chunk of the publisher's answer is missing";
 pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSON object";
 

@@ -17,7 +17,7 @@ use super::attempt::Piece;
 use super::encode;
 use super::failure::{LONGEST_ERROR, failure};
 use super::lane::Lane;
-use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, fail, settled};
+use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, UNWANTED, fail, settled};
 use super::tasks::Ending;
 use crate::core::Hub;
 use crate::error::ApiError;
@@ -55,17 +55,23 @@ pub(super) const UPLOADED: u64 = 0;
 /// Takes an upload.
 pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result<Submitted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
-    let (lane, endpoint) = {
+    let found = {
         let mut tasks = hub.tasks.lock();
         let Some(live) = from.live(&mut tasks) else {
             return from.over(&tasks, None).map(|_| Submitted::Duplicate);
         };
-        if !live.streaming || live.upload.is_some() {
+        if live.upload.is_some() {
             return Err(Rejection::Conflict);
         }
-        live.upload = Some(alive);
-        live.started = true;
-        (live.lane.clone(), live.endpoint)
+        if live.streaming {
+            live.upload = Some(alive);
+            live.started = true;
+        }
+        live.streaming.then(|| (live.lane.clone(), live.endpoint))
+    };
+    let Some((lane, endpoint)) = found else {
+        fail(hub, from.id, UNWANTED);
+        return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
     let mut reader = Reader::new(from.user, endpoint, hub.results_of(from.user).none());

@@ -56,8 +56,15 @@ impl Hub {
     pub async fn start(options: HubOptions) -> Result<HubHandle, HubError> {
         // Before anything is made or locked.
         options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
+        let folder = match &options.data {
+            DataDir::Memory => None,
+            DataDir::Path(path) => Some(path.clone()),
+        };
         let opened = open_store(&options.data)?;
-        Self::start_on(options, opened).await
+        Self::start_on(options, opened).await.map_err(|error| match (error, folder) {
+            (HubError::Store(error), Some(folder)) => HubError::Store(error.at_start(&folder)),
+            (error, _) => error,
+        })
     }
 
     pub(crate) async fn start_on(options: HubOptions, (dir, store): Opened) -> Result<HubHandle, HubError> {

@@ -4,7 +4,7 @@
 //! that promised durability (register, tokens, durable tasks) waits for the commit, the hot path never does.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use wire::row::Timestamp;
@@ -184,6 +184,20 @@ pub enum StoreError {
         /// What the system said.
         cause: String,
     },
+}
+
+impl StoreError {
+    /// The same for whoever starts a hub on `path`. Nobody waits for a hub that does not start to try again: what is to be
+    /// done, and where.
+    pub(crate) fn at_start(self, path: &Path) -> Self {
+        let Self::Unavailable(why) = self else { return self };
+        let cause = if why.contains("full") {
+            "the disk is full; free some space, or choose another folder with --data-dir".to_owned()
+        } else {
+            why
+        };
+        Self::Unusable { path: path.to_owned(), cause }
+    }
 }
 
 /// A place in a list of tasks, which is ordered by the time at which they came in, then by id.

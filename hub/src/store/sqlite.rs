@@ -50,14 +50,7 @@ impl SqliteStore {
         let opened = connect(&path).and_then(|conn| Ok((conn, reader("hub-read")?, reader("hub-search")?)));
         let (conn, reader, searches) = opened.map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
-            // Nobody waits for a hub that does not start to try again: what is to be done, and where.
-            StoreError::Unavailable(why) if why.contains("full") => StoreError::Unusable {
-                path,
-                cause: "the disk is full; free some space, or choose another folder with --data-dir"
-                    .to_owned(),
-            },
-            StoreError::Unavailable(cause) => StoreError::Unusable { path, cause },
-            other => other,
+            other => other.at_start(&path),
         })?;
         Self::start(conn, Some(dir), (Some(reader), Some(searches)), reading)
     }

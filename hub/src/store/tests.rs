@@ -258,6 +258,8 @@ async fn a_full_disk_is_unavailable_reads_go_on_and_room_brings_it_back() {
     let huge = DurableTask { request: Some("x".repeat(1 << 20)), ..task("big", TaskState::Pending) };
     let error = store.write(vec![Change::PutTask(Box::new(huge.clone()))]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    let at_start = error.at_start(Path::new("/srv/hub")).to_string();
+    assert!(at_start.contains("/srv/hub") && at_start.contains("free some space"), "{at_start}");
     assert_eq!(store.load().await.unwrap().llms.len(), 1);
     assert!(store.load().await.unwrap().tasks.is_empty());
     store.pragma("max_page_count", 1_000_000).await.unwrap();

@@ -66,6 +66,24 @@ async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
     hub.stop().await;
 }
 
+/// An upload of a streamed answer to whom one whole answer was promised fails the task at once, as a chunk does.
+#[actix_rt::test]
+async fn an_upload_where_one_answer_was_asked_for_fails_the_task() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = infer(&hub, "a", false);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        let events = format!("data: {}\n\ndata: [DONE]\n\n", chunk("one"));
+        for expected in [409, 410] {
+            let upload = hub.ask("POST", Publisher::upload_path(&task)).body(events.as_str());
+            assert_eq!(upload.send().await.0, expected);
+        }
+    });
+    assert_eq!(answer.0, 502, "{}", answer.1);
+    hub.stop().await;
+}
+
 /// P3, F34: a cut upload is a failure for its caller.
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_fails_the_task() {

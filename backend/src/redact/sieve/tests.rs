@@ -142,3 +142,22 @@ fn an_event_of_many_texts_is_cut_at_once() {
     assert!(!sieve(KEY).pass(event).contains(&KEY[..FIRST]));
     assert!(begun.elapsed() < std::time::Duration::from_secs(5));
 }
+
+/// A piece of which some goes tells it nowhere else: not as its tokens, nor as their bytes.
+#[test]
+fn a_piece_that_is_cut_has_no_log_probabilities() {
+    let mut events = sieve(KEY);
+    let of = |said: &str| {
+        json!({ "choices": [ { "index": 0, "delta": { "content": said }, "logprobs": {
+            "content": [ { "token": said, "bytes": said.as_bytes(), "logprob": -0.5 } ] } } ] })
+    };
+    let mut pass = |said: &str| serde_json::from_str::<Value>(&events.pass(of(said).to_string())).unwrap();
+    assert_eq!(pass("before "), of("before "));
+    assert_eq!(pass(&KEY[..10]), of(&KEY[..10]), "it may be anything yet");
+    for rest in [&KEY[10..20], &KEY[20..], KEY] {
+        let event = pass(rest);
+        assert_eq!(event["choices"][0]["logprobs"], Value::Null, "{event}");
+        assert!(!event.to_string().contains(rest), "{event}");
+    }
+    assert_eq!(pass(" after"), of(" after"));
+}
