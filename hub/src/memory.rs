@@ -16,7 +16,8 @@ const LOOK: u64 = 100;
 const UNKNOWN: u64 = 8 << 30;
 /// A sixteenth of all is little: a large request on a small machine.
 const LITTLE: u64 = 16;
-/// A sixty-fourth is what the heads of a user's small calls may take whatever else it has.
+/// A sixty-fourth is what the heads of a user's small calls may take whatever else it has, and what it may have of all
+/// kinds whatever the process has.
 const FEW: u64 = 64;
 const GROUPS: &str = "/sys/fs/cgroup";
 
@@ -80,6 +81,11 @@ impl Memory {
         self.held.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
+    /// What all of it may be.
+    pub(crate) fn most(&self) -> u64 {
+        self.most
+    }
+
     /// Whether `more` bytes of such may be held, of a user who would have `with` then: at most as much as is left for all
     /// others. Whoever takes what it gets takes half of it, and of the rest the next one half.
     pub(crate) fn admits(&self, with: usize, more: usize, body: Body) -> bool {
@@ -94,7 +100,9 @@ impl Memory {
         // What the allocator keeps of what is gone must not keep everybody out, nor what others have one with little.
         let is_little = with as u64 <= self.most / LITTLE;
         let most = if is_little { self.most.saturating_add(self.most / 4) } else { most };
-        body == Body::Answer || held <= self.most / LITTLE || self.resident() <= most
+        // A user with next to nothing keeps nobody out: heartbeats, registers and small calls go on whatever the process has.
+        let is_few = with as u64 <= self.most / FEW;
+        body == Body::Answer || is_few || held <= self.most / LITTLE || self.resident() <= most
     }
 
     /// Whether heads of one user of so many bytes are few: these count, and are never refused.
@@ -244,7 +252,8 @@ mod tests {
     }
 
     /// What the process really has counts, too: then a new call is refused of one who has much, what others have with
-    /// little has a quarter more, and what is on its way to its reader comes through, as does all while little is held.
+    /// little has a quarter more, and what is on its way to its reader comes through, as does all while little is held, and
+    /// of one who has next to nothing.
     #[test]
     fn what_the_process_has_keeps_new_bodies_out_and_those_of_whoever_has_little_last() {
         const MOST: u64 = 1 << 40;
@@ -267,6 +276,9 @@ mod tests {
             assert!(admits(most, with, body) && !admits(most + 1, with, body), "{body:?} {with}");
         }
         assert!(admits(u64::MAX, 2 * SHARE, Body::Answer));
+        for body in [Body::New, Body::Ongoing] {
+            assert!(admits(u64::MAX, SHARE / 4, body) && !admits(u64::MAX, SHARE / 4 + 1, body), "{body:?}");
+        }
         memory.give(SHARE + 1);
         assert!(admits(u64::MAX, SHARE, Body::New), "there is nothing to wait for");
     }

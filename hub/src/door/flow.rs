@@ -20,8 +20,8 @@ use crate::model::{Caller, Role, UserId};
 
 /// So much may be read ahead of a body of unknown length.
 const AHEAD: u64 = 8 << 10;
-/// What a head takes that counts nowhere.
-const SMALL: usize = 8 << 10;
+/// What a call under way takes: what its connection reads into and writes from, and its place in the hub.
+const CALL: usize = 32 << 10;
 /// A connection whose caller has a valid token is kept behind a head of so much, and goes on counting for it: large cookies,
 /// or a token of a gateway's.
 const KEPT: usize = 32 << 10;
@@ -172,16 +172,15 @@ impl Flow {
         self.head.get()
     }
 
-    /// The open call's head counts for its caller, who has shown a valid token, and no more for its address: what it was
-    /// read into, and a place for each of its `headers`. A small one counts nowhere: a connection has as much in any case.
+    /// The open call and its head count for its caller, who has shown a valid token, and no more for its address: what the
+    /// head was read into, and a place for each of its `headers`.
     pub(crate) fn head_is_of(
         &self,
         caller: impl FnOnce() -> Account,
         headers: usize,
     ) -> Result<(), ApiError> {
-        let size = buffer(self.head.get()) + headers * HEADER;
-        let held = if size > SMALL { caller().hold(size)? } else { Held::default() };
-        self.held.replace(held);
+        let size = CALL + buffer(self.head.get()) + headers * HEADER;
+        self.held.replace(caller().hold(size)?);
         self.head_is_answered_for();
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! The server reads whatever comes and keeps each request that it finds, some KiB for 45 bytes, while the answer to the
 //! first of them waits for its reader. So it gets the next request when the last answer is written, and until then no
 //! more than the body of the one under way. What comes meanwhile is held as it came, and beyond [`HELD`] stays with the
-//! system.
+//! system. Then no read tells that the caller has left, and the socket is looked at instead.
 
 use std::io;
 use std::pin::Pin;
@@ -22,8 +22,10 @@ use super::table::{Cut, Place};
 use super::wire::Wire;
 use crate::error::{ApiError, Dialect, ErrorKind};
 
-/// So much is held. One who leaves is noticed as long as there is room.
-const HELD: usize = 16 << 10;
+/// So much is read behind a request: a few small ones. With it is held what was read before its end was known.
+const HELD: usize = 1 << 10;
+/// The socket of one of whom more comes is looked at so often: one who leaves is noticed within a second.
+const LOOK: Duration = Duration::from_millis(250);
 /// A connection whose caller has no valid token stays open so long between two requests.
 pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// ... and so long while nothing is taken of an answer.
@@ -42,6 +44,8 @@ pub(super) struct Gate {
     /// The number of calls there had been, and when the idle one ends.
     idle: Option<(u64, Pin<Box<Sleep>>)>,
     unread: Option<Pin<Box<Sleep>>>,
+    /// When the socket is looked at again.
+    look: Option<Pin<Box<Sleep>>>,
     /// Whether the server was told that nothing more comes.
     is_over: bool,
 }
@@ -57,6 +61,7 @@ impl Gate {
             head_is_through: false,
             idle: None,
             unread: None,
+            look: None,
             is_over: false,
         }
     }
@@ -99,17 +104,25 @@ impl Gate {
     /// Holds what comes, and notices an end.
     fn hold(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.held.len() < HELD {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut self.wire).poll_read(cx, buf))?;
-            let came = &buf.filled()[before..];
-            if came.is_empty() {
+            let mut part = buf.take(HELD - self.held.len());
+            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut part))?;
+            if part.filled().is_empty() {
                 // Whoever closes its half has left, and whatever it asked for with it.
                 return Poll::Ready(Ok(()));
             }
-            self.held.extend_from_slice(came);
-            buf.set_filled(before);
+            self.held.extend_from_slice(part.filled());
         }
-        Poll::Pending
+        self.look(cx).map(Ok)
+    }
+
+    /// Notices an end behind bytes that stay with the system.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.wire.is_closed() {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            ready!(look.poll_unpin(cx));
+            self.look = None;
+        }
+        Poll::Ready(())
     }
 
     /// Reads of the call under way: its body.

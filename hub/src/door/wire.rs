@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use actix_rt::net::TcpStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 pub(super) enum Wire {
@@ -84,6 +85,19 @@ macro_rules! on {
             }
         }
     };
+}
+
+impl Wire {
+    /// Whether the other end has closed its half, or broken off, as far as the system has told: bytes before the end may be
+    /// unread.
+    pub(super) fn is_closed(&self) -> bool {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &stream.get_ref().0.stream,
+        };
+        let told = stream.ready(Interest::READABLE).now_or_never();
+        told.is_some_and(|told| told.map_or(true, |ready| ready.is_read_closed()))
+    }
 }
 
 impl AsyncRead for Wire {

@@ -122,7 +122,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let is_tls = tls.is_some();
     let machine = &hub.options.machine;
     let files = door::raise();
-    let room = Room::of(files, machine);
+    let room = Room::of(files, hub.memory.most(), machine);
     let doors =
         Doors { tls, room, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
     let (server, addr) = door::serve(listen, doors, app).map_err(|error| match error.kind() {
@@ -130,9 +130,10 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         _ => HubError::Listen(listen, error),
     })?;
     log::info!(
-        "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files",
+        "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files, and --max-memory is {} MiB",
         room.all,
-        room.strangers
+        room.strangers,
+        hub.memory.most() >> 20
     );
     let handle = server.handle();
     let serving = tokio::spawn(async move {

@@ -135,6 +135,27 @@ async fn heads_count_for_their_user_as_long_as_they_are_held() {
     hub.stop().await;
 }
 
+/// A24, A27: each call under way counts for its user, however small, and comes back when its caller leaves or has its
+/// answer.
+#[actix_rt::test]
+async fn calls_under_way_count_for_their_user() {
+    let hub = roomy().await;
+    let (core, mallory) = (hub.core(), hub.member("mallory").await);
+    let taken = || core.heads.taken_by("mallory");
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(with_head(&hub, &mallory, 10).await);
+    }
+    eventually("all are counted", async || taken() >= 40 * (32 << 10)).await;
+    assert!(taken() < 40 * (36 << 10), "{}", taken());
+    assert_eq!(core.heads.taken_by("bob"), 0);
+    drop(open);
+    eventually("they come back", async || taken() == 0).await;
+    assert_eq!(hub.ask_as(&mallory, "GET", "/api/v1/whoami").send().await.0, 200);
+    eventually("nothing is left", async || core.memory.held() == 0).await;
+    hub.stop().await;
+}
+
 /// A24: what a few bytes become when they are decoded asks for memory as what came in full.
 #[actix_rt::test]
 async fn a_compressed_body_has_no_more_memory_than_there_is() {

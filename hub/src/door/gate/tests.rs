@@ -123,6 +123,33 @@ async fn the_next_request_waits_until_the_last_one_is_answered() {
     assert!(is_shut(&mut gate) || gate.head_is_through, "one at a time");
 }
 
+/// A27: one who leaves in the middle of its call is noticed, however much it has sent behind it, and whether it closes or
+/// breaks off; one who stays is not.
+#[actix_rt::test]
+async fn one_who_leaves_is_noticed_behind_whatever_it_has_sent() {
+    const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let table = table();
+    // As much as the system takes in whatever is read.
+    for (behind, breaks) in [(0, false), (HELD, false), (40_000, false), (40_000, true)] {
+        let (mut gate, mut caller) = gate(&table).await;
+        caller.write_all(HEAD.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut gate).await, HEAD);
+        let _open = gate.flow().clone().begin(&mut Request::new());
+        caller.write_all(&vec![b'G'; behind]).await.unwrap();
+        let mut bytes = vec![0; READ];
+        let waits = timeout(2 * LOOK, gate.read(&mut bytes)).await;
+        assert!(waits.is_err(), "{behind}: it is still there, and nothing is let through");
+        if breaks {
+            caller.set_zero_linger().unwrap();
+        }
+        drop(caller);
+        let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await;
+        let left = left.unwrap_or_else(|_| panic!("not noticed behind {behind} bytes"));
+        assert!(left.as_ref().map_or(breaks, |read| *read == 0), "{left:?}");
+        assert!(gate.held.len() <= HELD + READ);
+    }
+}
+
 /// Of a request whose length is known so much is let through, whatever comes with it.
 #[actix_rt::test]
 async fn a_body_is_let_through_to_its_end_and_no_further() {
