@@ -37,7 +37,7 @@ struct Wanted {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -63,13 +63,13 @@ struct View {
 
 async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<HttpResponse, ApiError> {
     let Wanted { llm, user, since, id, limit } = wanted.into_inner();
+    let limit = super::limit::limit(limit.as_deref(), SOME, MOST)?;
     let since = since.map(|text| moment(&text, clock::now())).transpose()?;
     let user = match (caller.role, user.map(|user| hub.tokens.spelling(user))) {
         (Role::Admin, user) => user,
         (Role::Member, Some(user)) if user != caller.user => return Ok(HttpResponse::Ok().json([(); 0])),
         (Role::Member, _) => Some(caller.user.clone()),
     };
-    let limit = limit.unwrap_or(SOME).min(MOST);
     let as_member = caller.role == Role::Member;
     let rows = hub.search(&caller, AuditQuery { user, llm, since, id, limit, as_member }).await?;
     Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| View::of(row, &caller)).collect::<Vec<_>>()))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use wire::row::Timestamp;
 
 use super::HubData;
+use super::limit::limit;
 use crate::error::ApiError;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::store::AuditQuery;
@@ -46,11 +47,7 @@ async fn respond(
     name: Path<String>,
     query: Query<BTreeMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    let limit = match query.get("limit").map(|text| text.parse::<usize>()) {
-        None => USUAL,
-        Some(Ok(limit)) => limit.min(MOST),
-        Some(Err(_)) => return Err(ApiError::bad_request("limit is a number")),
-    };
+    let limit = limit(query.get("limit").map(String::as_str), USUAL, MOST)?;
     let row = hub.registry.lock().llm(&caller, &name).map(|llm| (llm.owner.clone(), llm.created_at));
     let (owner, since) = row.ok_or_else(|| ApiError::not_found("LLM", &name))?;
     let admin = caller.role == Role::Admin;

@@ -15,6 +15,7 @@ pub(crate) mod front;
 mod healthz;
 mod heartbeat;
 mod infer;
+mod limit;
 mod list;
 mod llm_tasks;
 mod llms;

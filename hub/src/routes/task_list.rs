@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use wire::row::Timestamp;
 
 use super::HubData;
+use super::limit::limit;
 use super::task_result::READINGS;
 use super::tasks::with_row;
 use crate::error::ApiError;
@@ -25,11 +26,7 @@ pub(super) async fn list(
     caller: Caller,
     query: Query<BTreeMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    let limit = match query.get("limit").map(|text| text.parse::<usize>()) {
-        None => PAGE,
-        Some(Ok(limit @ 1..)) => limit.min(PAGE),
-        Some(_) => return Err(ApiError::bad_request(format!("limit: a number from 1 to {PAGE}"))),
-    };
+    let limit = limit(query.get("limit").map(String::as_str), PAGE, PAGE)?;
     let before = match query.get("before") {
         None => ListCursor::end(),
         Some(text) => cursor(text).ok_or_else(|| {

@@ -7,7 +7,7 @@ use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use futures_util::stream::unfold;
+use futures_util::stream::{StreamExt, once, unfold};
 use tokio::time::timeout;
 use wire::json::quote;
 use wire::result::DONE;
@@ -31,6 +31,7 @@ const AT_ONCE: usize = 64 << 10;
 /// Room for an event's field names, number and line ends.
 const ENVELOPE: usize = 32;
 const DELETED: &str = "the task was deleted";
+const BEYOND: &str = "Last-Event-ID: the task's answer has fewer events";
 const UNREADABLE: &str = "the task's answer cannot be read";
 
 /// A reader of a task's answer.
@@ -41,6 +42,8 @@ struct Reader {
     /// How many events it has had, in this life or an earlier one.
     seen: usize,
     source: Source,
+    /// Whether the answer turned out to have ended before that.
+    is_beyond: bool,
     /// Events that are written out, and not given yet.
     rest: Bytes,
     /// What was given last, and what was read and not given yet, counts among its reader's bytes.
@@ -80,33 +83,41 @@ pub(super) async fn stream(
 ) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     let seat = hub.call_of(&caller.user)?;
-    if let Peek::Closed = hub.queue.peek(&caller, &id, 0) {
+    let has_ended = matches!(hub.queue.peek(&caller, &id, 0), Peek::Closed);
+    if has_ended {
         ended(&hub, &caller, &id).await?;
     }
     let last = req.headers().get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let end = hub.end_for(&caller);
-    let reader = Reader {
+    let mut reader = Reader {
         hub,
         caller,
         id: id.into_inner(),
         seen: last.unwrap_or(0),
+        is_beyond: false,
         source: Source::Book,
         rest: Bytes::new(),
         held: Held::default(),
         _seat: seat,
         end,
     };
+    // Whether there is anything behind what was seen is known before the status is said.
+    let first = if has_ended && reader.seen > 0 { reader.next().await } else { None };
+    if reader.is_beyond {
+        return Err(ApiError::bad_request(BEYOND));
+    }
+    let first = once(std::future::ready(first)).filter_map(|first| std::future::ready(first.map(Ok)));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache, no-transform"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(unfold(reader, |mut reader| async {
+        .streaming(first.chain(unfold(reader, |mut reader| async {
             let bytes = reader.next().await?;
             Some((
                 if bytes.is_empty() { Err(ApiError::new(ErrorKind::Gone, DELETED)) } else { Ok(bytes) },
                 reader,
             ))
-        })))
+        }))))
 }
 
 impl Reader {
@@ -163,7 +174,7 @@ impl Reader {
                         Some(Err(error)) => return Some(self.fail(&error.message)),
                         None => return None,
                     },
-                    Ok(Member::End) => return Some(self.last(DONE)),
+                    Ok(Member::End) => return Some(self.done()),
                     Ok(Member::Here(_) | Member::Broken) => return Some(self.fail(UNREADABLE)),
                     Err(error) => return Some(self.fail(&error.message)),
                 },
@@ -235,7 +246,10 @@ impl Reader {
     /// A part of the one event that is the whole answer, and then the end.
     async fn whole(&mut self, size: u64, at: u64) -> Option<Bytes> {
         if at >= size || self.seen > 0 && at == 0 {
-            let mut last = if at == 0 { Vec::new() } else { b"\n\n".to_vec() };
+            if at == 0 {
+                return Some(self.done());
+            }
+            let mut last = b"\n\n".to_vec();
             self.event(DONE, &mut last);
             self.source = Source::Over;
             return Some(last.into());
@@ -272,6 +286,17 @@ impl Reader {
         self.held = Held::default();
         self.held = self.hub.unread_of(&self.caller.user).hold(size)?;
         Ok(())
+    }
+
+    /// The end of an answer of which the rest was seen: one that has seen more than there is has seen another one.
+    fn done(&mut self) -> Bytes {
+        let there = match &self.source {
+            Source::Chunks { members, .. } => members.number,
+            _ => 1,
+        };
+        // The end has a number, too.
+        self.is_beyond = self.seen > there.saturating_add(1);
+        if self.is_beyond { self.fail(BEYOND) } else { self.last(DONE) }
     }
 
     fn fail(&mut self, message: &str) -> Bytes {

@@ -215,6 +215,17 @@ async fn a_large_chunk_of_an_answer_is_given_whole() {
         let expected = format!("{}id: 7\ndata: [DONE]\n\n", events(&chunks, from));
         assert!(status == 200 && text == expected, "from {from}: {} of {}", text.len(), expected.len());
     }
+    // Behind the end is nothing to go on with, and one who has seen the end may come again.
+    for from in [6, 7, 8, 9, usize::MAX] {
+        let ask = hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", from.to_string());
+        let (status, text) = ask.send().await;
+        assert_eq!(
+            (status, text.contains("[DONE]")),
+            if from <= 7 { (200, true) } else { (400, false) },
+            "{from}"
+        );
+        assert!(from <= 7 || text.contains("Last-Event-ID: the task's answer has fewer events"), "{text}");
+    }
     eventually("nothing is held", async || unread(&hub).taken_by("bob") == 0).await;
     hub.stop().await;
 }

@@ -128,8 +128,15 @@ async fn the_audit_is_searched_by_time_user_row_and_id() {
     ] {
         assert_eq!(seen(audit(&hub, token, query).await), of(expected), "{query}");
     }
-    for odd in ["?since=yesterday", "?since=", "?limit=many"] {
+    for odd in ["?since=yesterday", "?since="] {
         assert_eq!(hub.ask("GET", format!("/api/v1/audit{odd}")).send().await.0, 400, "{odd}");
+    }
+    for (list, most) in [("audit", 1000), ("llms/a/tasks", 500), ("inference-tasks", 200)] {
+        for odd in ["many", "0", "-1", "1000000000000000000000"] {
+            let (status, answer) = hub.ask("GET", format!("/api/v1/{list}?limit={odd}")).json().await;
+            let expected = format!("limit: a number from 1 to {most}");
+            assert_eq!((status, answer["error"].as_str()), (400, Some(expected.as_str())), "{list} {odd}");
+        }
     }
     // By each of its ids, and for nobody else.
     let row = audit(&hub, &alice, "").await.remove(0);
