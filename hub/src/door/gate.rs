@@ -173,6 +173,12 @@ impl Gate {
             self.is_over = true;
             return Poll::Ready(Ok(()));
         }
+        if let Some(why) = self.flow().is_cut().filter(|_| self.flow().calls() > 0) {
+            // Room is made at once, whatever it has sent behind its last request.
+            self.is_over = true;
+            self.say(cx, why);
+            return Poll::Ready(Ok(()));
+        }
         let begin = buf.filled().len();
         let Poll::Ready(size) = self.take(cx, buf)? else { return self.idle(cx) };
         let came = &buf.filled()[begin..];

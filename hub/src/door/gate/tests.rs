@@ -150,6 +150,33 @@ async fn one_who_leaves_is_noticed_behind_whatever_it_has_sent() {
     }
 }
 
+/// A25: one without a token that has to make room does so when its answer is written, however many requests it has sent
+/// behind that; one that has not asked yet may.
+#[actix_rt::test]
+async fn a_stranger_makes_room_whatever_it_has_sent_behind_its_request() {
+    const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let table = table();
+    let (mut gate, mut caller) = gate(&table).await;
+    caller.write_all(HEAD.repeat(900).as_bytes()).await.unwrap();
+    let flow = gate.flow().clone();
+    for _ in 0..3 {
+        assert_eq!(next(&mut gate).await, HEAD);
+        let open = flow.begin(&mut Request::new());
+        assert!(is_shut(&mut gate));
+        drop(open);
+    }
+    flow.cut(Cut::Hub);
+    assert_eq!(next(&mut gate).await, "");
+    drop(gate);
+    let mut said = [0; 12];
+    caller.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"HTTP/1.1 503");
+    let (mut gate, mut caller) = self::gate(&table).await;
+    caller.write_all(HEAD.as_bytes()).await.unwrap();
+    gate.flow().cut(Cut::Hub);
+    assert_eq!(next(&mut gate).await, HEAD);
+}
+
 /// Of a request whose length is known so much is let through, whatever comes with it.
 #[actix_rt::test]
 async fn a_body_is_let_through_to_its_end_and_no_further() {
