@@ -93,17 +93,17 @@ async fn an_inference_reaches_the_backend_unchanged_but_for_model_and_stream() {
 }
 
 #[actix_rt::test]
-async fn every_request_key_keeps_its_value_on_the_way_to_the_backend() {
+async fn every_key_that_an_api_has_keeps_its_value_on_the_way_to_the_backend() {
     let (hub, backend, _home, _process) = published().await;
     hub.write(concat!(
         "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t1\",\"llmName\":\"local\",\"streaming\":false,",
         "\"request\":{\"mod\\u0065l\":\"other\",\"model\":\"third\",\"stream\":true,\"stream_options\":{\"include_usage\":true},",
-        "\"seed\":18446744073709551615,\"tools\":[{\"x\":1}],\"new_key\":null,\"messages\":[]}}\n\n"
+        "\"seed\":18446744073709551615,\"tools\":[{\"x\":1}],\"new_key\":null,\"top_k\":null,\"messages\":[]}}\n\n"
     ));
     hub.ended("t1").await;
     assert_eq!(
         backend.requests()[0],
-        json!({ "model": "fake-model", "stream": false, "seed": 18_446_744_073_709_551_615_u64, "tools": [{ "x": 1 }], "new_key": null, "messages": [] })
+        json!({ "model": "fake-model", "stream": false, "seed": 18_446_744_073_709_551_615_u64, "tools": [{ "x": 1 }], "top_k": null, "messages": [] })
     );
 }
 

@@ -261,11 +261,11 @@ async fn durable_requests_under_way_are_bounded_and_the_others_wait() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let create = async |token: &str, name: &str| {
-        let request = json!({ "messages": [], "name": name, "user": "x".repeat(1_500_000) });
+        let request = json!({ "messages": [], "safety_identifier": name, "user": "x".repeat(1_500_000) });
         let body = json!({ "llm": "a", "request": request }).to_string();
         assert_eq!(hub.ask_as(token, "POST", TASKS).body(body).send().await.0, 202);
     };
-    let named = |task: &Value| task["request"]["name"].as_str().unwrap().to_owned();
+    let named = |task: &Value| task["request"]["safety_identifier"].as_str().unwrap().to_owned();
     create(&alice, "one").await;
     create(&alice, "two").await;
     // Both are read and written on other threads: which is ready first is open.

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::data::{is_data, is_plain_data};
 use super::item::Item;
-use super::known::is_word;
 use super::tools::{Members, Tool, Tools, leaves_choice, tool};
 use super::words::{Kind, Name, Within, Word, kind, unquoted};
 use super::{Reach, Refused, Store, no_tool};
@@ -265,13 +264,9 @@ impl Look {
             Word::Never if said.len() > 2 => self.never(text),
             // A tool by its name alone.
             Word::Tools | Word::NeverTrue | Word::Store => self.never(text),
-            word if frame.is_unknown && !is_word(said) => {
-                if word.is_of_files() {
-                    self.refuse(text, UNKNOWN)
-                } else {
-                    self.leave_out()
-                }
-            }
+            // Without a picture it would be another request; without an empty text it is the same.
+            word if frame.is_unknown && said.len() > 2 && word.is_of_files() => self.refuse(text, UNKNOWN),
+            _ if frame.is_unknown => self.leave_out(),
             Word::Type if frame.tools > 0 => {
                 let whose = tool(&unquoted(said));
                 frame.tool.say(whose, start + 1..end - 1);
@@ -340,14 +335,15 @@ impl Look {
             frame.item.value(frame.word);
         }
         match (frame.word, &text[start..end]) {
+            // -1 is any slot to llama.cpp, and an empty list asks for nothing.
+            (Word::Never, said) if *said != *b"-1" && !says_no(said) && !said.starts_with(b"[") => {
+                self.never(text)
+            }
+            (Word::NeverTrue | Word::Store, said) if !says_no(said) => self.never(text),
+            _ if frame.is_unknown => self.leave_out(),
             (Word::Type, b"null") => frame.item.untyped(),
             (Word::Type, _) if frame.tools > 0 => frame.tool.say(Tool::Servers, 0..0),
             (Word::Store, b"null") if frame.is_request => self.store.nulls.push(start..end),
-            // -1 is any slot to llama.cpp.
-            (Word::Never, b"-1") | (Word::Never | Word::NeverTrue | Word::Store, b"null" | b"false") => (),
-            // An empty list asks for nothing.
-            (Word::Never, said) if said.starts_with(b"[") => (),
-            (Word::Never | Word::NeverTrue | Word::Store, _) => self.never(text),
             _ => (),
         }
     }
@@ -361,6 +357,11 @@ impl Look {
             self.refused = Some(Refused { param: quoted(text, self.param.clone()), what: what.to_owned() });
         }
     }
+}
+
+/// Whether a literal says that something is not asked for.
+fn says_no(literal: &[u8]) -> bool {
+    matches!(literal, b"null" | b"false")
 }
 
 /// A piece of a request that stands in a refusal, as much as tells which one it is: a name of the API's.

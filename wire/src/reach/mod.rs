@@ -34,7 +34,7 @@ pub struct Reach {
     /// server.
     less: Option<Less>,
     store: Store,
-    /// Its members that no known API has and that are more than a number or a word, each with a comma, in order.
+    /// Its members that no known API has, each with a comma, in order.
     left_out: Vec<Range<usize>>,
 }
 

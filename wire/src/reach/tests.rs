@@ -139,10 +139,10 @@ fn what_only_speaks_of_addresses_and_tools_passes() {
 /// Codex offers a search with every request: it is left out while there are other tools and the choice.
 #[test]
 fn a_tool_that_is_not_needed_is_left_out_and_all_else_stays_byte_for_byte() {
-    let request = r#"{"a":1.10, "tools" : [ {"type":"web_search","x":[1]}, {"type":"function","name":"f"} ,{"type":"image_generation"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#;
+    let request = r#"{"top_p":1.10, "tools" : [ {"type":"web_search","x":[1]}, {"type":"function","name":"f"} ,{"type":"image_generation"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#;
     assert_eq!(
         changed(request, Endpoint::Messages).unwrap(),
-        r#"{"a":1.10, "tools" : [{"type":"function","name":"f"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#
+        r#"{"top_p":1.10, "tools" : [{"type":"function","name":"f"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#
     );
 }
 

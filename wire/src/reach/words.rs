@@ -1,7 +1,7 @@
 //! The words by which the APIs, and the servers that speak them, ask for more than an answer.
 //!
-//! It is a list of what is known. A member of the request that is in no list, neither in this one nor in that of what the
-//! APIs have ([`is_known`]), is left out where it is more than a number or a word.
+//! It is a list of what is refused in words. A member of the request that is not in it, nor in that of what the APIs have
+//! ([`is_known`]), is left out.
 
 use std::borrow::Cow;
 

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::known::known;
+use super::super::words::{Name, Within, Word};
 use super::{Reach, any_json, changed, param, part};
+use crate::json::quote;
 use crate::task::Endpoint;
 
 /// Blanks in front of an address are no data, however many: readers of addresses leave them out.
@@ -202,20 +205,23 @@ fn what_servers_know_beside_the_apis_is_found() {
 
 /// What no API has is a server's own, and may be anything: others' requests go on without it.
 #[test]
-fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
+fn a_member_that_no_api_has_is_left_out() {
     let long = "é".repeat(65);
     for value in [
+        "1",
+        "-1.5e9",
+        "true",
+        "null",
+        "[]",
+        "{}",
+        r#""""#,
+        r#""a word""#,
         r#"{"a":1}"#,
-        "[1]",
-        r#"["x"]"#,
         "[[]]",
         r#"{"mcp_servers":["x"],"tools":[{"type":"mcp"}],"image_url":"http://x"}"#,
         r#"[{"model":"openai/x","api_base":"http://10.0.0.9"}]"#,
         r#""http://x""#,
-        r#""a/b""#,
-        r#""a:b""#,
         r#""C:\\x""#,
-        r#""a\/b""#,
         r#""\u0068ttp\u003a""#,
         &format!("\"{long}\""),
     ] {
@@ -233,6 +239,11 @@ fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
             "data",
             "a_name_that_is_longer_than_any_word_that_is_known_here",
             "é",
+            // Another sign than `_` in a name makes it another one.
+            "top-k",
+            "max.tokens",
+            "temperature ",
+            "no-log",
         ] {
             let request = format!(r#"{{"messages":[],"{key}":{value}}}"#);
             assert_eq!(sent(&request), r#"{"messages":[]}"#, "{request}");
@@ -241,10 +252,14 @@ fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
                 assert_eq!(sent(&request), format!(r#"{{"{within}":{{"seed":1}}}}"#), "{request}");
             }
         }
-        // What names a picture, a file or an address is no more left out than it is sent.
+        // What names a picture, a file or an address is no more left out than it is sent, unless nothing is there.
         for key in ["second_image_url", "file_ids", "input_video"] {
             let request = format!(r#"{{"messages":[],"{key}":{value}}}"#);
-            assert_eq!(param(&request).as_deref(), Some(key), "{request}");
+            if value.len() > 2 && (value.starts_with('"') || value.starts_with(['[', '{'])) {
+                assert_eq!(param(&request).as_deref(), Some(key), "{request}");
+            } else {
+                assert_eq!(sent(&request), r#"{"messages":[]}"#, "{request}");
+            }
         }
         // Below it is nobody's configuration.
         let below = part(&format!(r#"{{"type":"text","text":"x","unheard":{value}}}"#));
@@ -252,24 +267,24 @@ fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
             assert_eq!(sent(&below), below);
         }
     }
-    for value in [
-        "1",
-        "-1.5e9",
-        "true",
-        "false",
-        "null",
-        "[]",
-        "{}",
-        r#""""#,
-        r#""a word-2.5_x é""#,
-        &format!("\"{}\"", &long[2..]),
-    ] {
-        for key in ["unheard", "Unheard", "a.b"] {
-            let request = format!(r#"{{"messages":[],"{key}":{value},"extra_body":{{"{key}":{value}}}}}"#);
-            assert_eq!(sent(&request), request);
-        }
-    }
+    // Each of them was seen to steer a gateway or a server, or could.
     for unheard in [
+        r#""deployment_id":"expensive-o3""#,
+        r#""cache_key":"5f""#,
+        r#""cache-key":"5f""#,
+        r#""no-log":true"#,
+        r#""no_log":true"#,
+        r#""organization":"o""#,
+        r#""api_version":"2024-10-21""#,
+        r#""num_retries":30"#,
+        r#""keep_alive":0"#,
+        r#""adapter_path":"x""#,
+        r#""lora_name":"x""#,
+        r#""character":"Bob""#,
+        r#""instruction_template":"Alpaca""#,
+        r#""enable_web_search":true"#,
+        r#""model_path":"x""#,
+        r#""fallback_model":"x""#,
         r#""agent":{"mcp":"x"}"#,
         r#""tags":["gold"]"#,
         r#""provider":{"order":["x"]}"#,
@@ -281,6 +296,10 @@ fn a_member_that_no_api_has_is_a_number_or_a_word_or_left_out() {
         r#""model_id":"/models/other.gguf""#,
         r#""custom_params":{"x":1}"#,
         r#""thread":{"type":"continue","id":"t"}"#,
+        // Nothing is asked for, so nothing is refused.
+        r#""models":[],"fallbacks":null,"features":false,"enable_search":false"#,
+        r#""params":{},"tool_ids":[],"files":[],"id_slot":-1,"lora":[]"#,
+        r#""api_key":"","guardrails":[],"request_id":null,"chat_template":null,"ttl":null,"mock_response":null"#,
     ] {
         assert_eq!(sent(&format!("{{{unheard}}}")), "{}");
     }
@@ -291,15 +310,14 @@ fn sent(request: &str) -> String {
     changed(request, Endpoint::ChatCompletions).unwrap_or_else(|| request.to_owned())
 }
 
-/// Members that an API has, and words under names that none has.
+/// Members that an API has.
 fn any_known() -> impl Strategy<Value = String> {
     let known = [
         r#""messages":[{"role":"user","content":"http://x"}]"#,
         r#""model" : "org/m""#,
         r#""temperature":1.10"#,
         r#""diagnostics":{"previous_message_id":null}"#,
-        r#""unheard":"word""#,
-        r#""unheard": null"#,
+        r#""Top_K": null"#,
         r#""stop":["/"]"#,
         r#""thinking":{"type":"enabled","x":{"y":[1]}}"#,
         r#""extra_body":{}"#,
@@ -307,28 +325,73 @@ fn any_known() -> impl Strategy<Value = String> {
     prop::sample::select(known.map(str::to_owned).to_vec())
 }
 
-/// A member of any value that none has.
+/// Whether a member of this name is neither an API's nor refused where it asks for something.
+fn is_unheard(name: &str) -> bool {
+    let name = Name::of(quote(name).as_bytes());
+    let word = name.of_request();
+    let is_refused = matches!(
+        word,
+        Word::Never | Word::NeverTrue | Word::Store | Word::Tools | Word::Choice | Word::Modality
+    );
+    !name.is_known() && !is_refused && !word.is_of_files()
+}
+
+/// A key of this name, with escapes where `how` has a bit.
+fn written(name: &str, mut how: u64) -> String {
+    let mut key = String::from("\"");
+    for letter in name.chars() {
+        how = how.rotate_left(1);
+        if how & 1 == 1 {
+            let mut units = [0; 2];
+            key.extend(letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            let quoted = quote(&letter.to_string());
+            key.push_str(&quoted[1..quoted.len() - 1]);
+        }
+    }
+    key + "\""
+}
+
+/// A member of any value that none has: of any name, and of one that is nearly an API's.
 fn any_unknown() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec![
-        "thread",
-        "x",
-        "Un_heard",
-        "fallback_credit_token",
-        "type",
-        "source",
-        "\\u00e9",
-    ]);
-    let value = prop_oneof![
-        any_json().prop_filter("nested", |value| {
-            value.as_array().is_some_and(|list| !list.is_empty())
-                || value.as_object().is_some_and(|members| !members.is_empty())
-        }),
-        Just(json!("https://x/y")),
-        "[a-z \"\\\\]{65,90}".prop_map(Value::from),
-    ];
-    (name, value, any::<bool>()).prop_map(|(name, value, spaced)| {
-        let colon = if spaced { " : " } else { ":" };
-        format!(r#""{name}"{colon}{value}"#)
+    let near =
+        (prop::sample::select(known().collect::<Vec<_>>()), any::<prop::sample::Index>(), "[-. /\0a-zé]")
+            .prop_map(|(name, at, more)| {
+                let (before, behind) = name.split_at(at.index(name.len() + 1));
+                format!("{before}{more}{behind}")
+            });
+    let heard_of = prop::sample::select(vec!["deployment_id", "cache_key", "no-log", "type", "source", ""]);
+    let name = prop_oneof![near, heard_of.prop_map(str::to_owned), "\\PC{0,50}", "[a-z_]{1,12}"];
+    let value = prop_oneof![any_json(), Just(json!("https://x/y")), "\\PC{0,90}".prop_map(Value::from)];
+    (name.prop_filter("known", |name| is_unheard(name)), value, any::<bool>(), any::<u64>()).prop_map(
+        |(name, value, spaced, how)| {
+            let colon = if spaced { " : " } else { ":" };
+            format!("{}{colon}{value}", written(&name, how))
+        },
+    )
+}
+
+/// A member of a name from the list, in other letters and with other `_`, that asks for nothing.
+fn any_of_the_list() -> impl Strategy<Value = String> {
+    let is_plain = |name: &&str| {
+        let name = Name::of(quote(name).as_bytes());
+        matches!(name.of_request(), Word::Any | Word::Free) && name.opens() == Within::Any
+    };
+    let name = prop::sample::select(known().filter(is_plain).collect::<Vec<_>>());
+    let leaf = || {
+        prop_oneof![Just(json!(null)), any::<i32>().prop_map(Value::from), "\\PC{0,20}".prop_map(Value::from)]
+    };
+    let value = prop_oneof![leaf(), prop::collection::vec(leaf(), 0..3).prop_map(Value::from)];
+    (name, value, any::<u64>(), any::<u64>()).prop_map(|(name, value, how, mut other)| {
+        let parted: String = name
+            .chars()
+            .flat_map(|letter| {
+                other = other.rotate_left(2);
+                let letter = if other & 1 == 1 { letter.to_ascii_uppercase() } else { letter };
+                Some(letter).into_iter().chain((other & 6 == 6).then_some('_'))
+            })
+            .collect();
+        format!("{}:{value}", written(&parted, how))
     })
 }
 
@@ -347,6 +410,15 @@ fn joined(members: &[String], space: &str) -> String {
 }
 
 proptest! {
+    /// What the list has goes byte for byte, also in `extra_body`.
+    #[test]
+    fn what_the_list_has_goes_as_it_is(members in prop::collection::vec(any_of_the_list(), 0..6)) {
+        let request = joined(&members, "");
+        for request in [format!(r#"{{"extra_body":{request}}}"#), request] {
+            prop_assert_eq!(changed(&request, Endpoint::ChatCompletions), None);
+        }
+    }
+
     /// Whatever a request has that no API has, and wherever: without it it is what it would have been, and goes.
     #[test]
     fn what_no_api_has_is_left_out_and_all_else_arrives(
@@ -451,13 +523,13 @@ fn what_the_apis_have_passes_in_whatever_shape_it_has() {
         // vLLM, SGLang, llama.cpp, Ollama, TGI and others.
         r#"{"messages":[],"chat_template_kwargs":{"enable_thinking":false},"mm_processor_kwargs":{"a":1},"media_io_kwargs":{"video":{"num_frames":8}},
             "structured_outputs":{"regex":"a/b:c"},"guided_choice":["a","b"],"guided_regex":"^a/b:\\d$","guided_grammar":"root ::= x","stop_token_ids":[1],
-            "allowed_token_ids":[1],"bad_words":["x"],"documents":[{"text":"t"}],"vllm_xargs":{"x":1},"min_p":0.1,"ignore_eos":true,
+            "allowed_token_ids":[1],"bad_words":["x"],"documents":[{"text":"t"}],"vllm_xargs":{"top_k":1},"min_p":0.1,"ignore_eos":true,
             "repetition_detection":{"max_pattern_size":2},"include_reasoning":true,"return_token_ids":true,"prompt_logprobs":1}"#,
         r#"{"messages":[],"regex":"a/b:","ebnf":"root ::= x","json_schema":{"type":"object"},"separate_reasoning":true,"stop_regex":["a/b"]}"#,
         r#"{"messages":[],"samplers":["top_k","min_p"],"dry_sequence_breakers":["\n",":"],"dry_multiplier":0.8,"grammar":"root ::= \"a\"","logit_bias":[[15043,1.0]],
             "grammar_triggers":[{"type":0,"value":"x"}],"preserved_tokens":["<x>"],"n_probs":1,"cache_prompt":true,"speculative.n_max":4,
             "reasoning_format":"none","reasoning_budget_message":"enough: stop.","timings_per_token":true,"response_fields":["content"],"mirostat":0}"#,
-        r#"{"messages":[],"options":{"num_ctx":8192,"stop":["x"]},"format":{"type":"object"},"keep_alive":"5m","think":"high"}"#,
+        r#"{"messages":[],"options":{"num_ctx":8192,"stop":["x"]},"format":{"type":"object"},"think":"high"}"#,
         r#"{"messages":[],"grammar":{"type":"json","value":{"a":1}},"guideline":"be: brief/short","tool_prompt":"these: tools"}"#,
         r#"{"messages":[],"thinking":{"type":"disabled"},"usage":{"include":true},"transforms":["middle-out"],"reasoning":{"effort":"low"},"enable_thinking":true,
             "random_seed":1,"safe_prompt":false,"prompt_mode":"reasoning"}"#,
@@ -465,7 +537,7 @@ fn what_the_apis_have_passes_in_whatever_shape_it_has() {
         r#"{"query":"what: a/b?","documents":["a","b"],"top_n":1,"return_documents":true,"rank_fields":["text"],"max_chunks_per_doc":9,"truncate":"END"}"#,
         r#"{"query":{"content":[{"type":"text","text":"x"}]},"texts":["a"],"raw_scores":true,"instruction":"rank: a/b"}"#,
         // Open WebUI's plain request, LangChain's, the Vercel AI SDK's.
-        r#"{"stream":true,"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true},"params":{},"tool_ids":[],"files":[],"features":null}"#,
+        r#"{"stream":true,"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true}}"#,
         r#"{"text_format":"{\"a\": /x/}","allowed_tools":["f"],"grammar_json_functions":{"oneOf":[]},"chat_template_args":{"enable_thinking":true},"embedding_type":["float"],"messages":[]}"#,
         r#"{"messages":[],"diagnostics":{"previous_message_id":"msg_1"}}"#,
         r#"{"messages":[{"content":"x","role":"user"}],"model":"m","n":1,"stream":false,"temperature":0.7,"stop":null,"tool_choice":"auto"}"#,
@@ -665,16 +737,15 @@ fn honest_requests_of_other_servers_pass() {
         r#"{"messages":[],"guided_json":{"examples":[{"url":"http://x"}]}}"#,
         r#"{"messages":[],"structured_outputs":{"json":{"examples":[{"url":"http://x"}]}}}"#,
         r#"{"messages":[],"json_schema":{"const":{"image":"/a/b"}}}"#,
-        r#"{"prompt":{"prompt_string":"x","multimodal_data":["aGk="]},"id_slot":-1}"#,
+        r#"{"prompt":{"prompt_string":"x","multimodal_data":["aGk="]}}"#,
         r#"{"prompt":[{"prompt_string":"x"},"y",[1,2]]}"#,
         r#"{"messages":[{"role":"assistant","content":"x","search_results":[{"url":"https://x"}]}]}"#,
         r#"{"metadata":{"user_id":"x","url":"http://x","store":"yes"}}"#,
         r#"{"modality":"text","input":["http://x"]}"#,
-        r#"{"models":[],"fallbacks":null,"features":false,"enable_search":false}"#,
+        r#"{"mcp_servers":[],"container":null,"background":false,"previous_response_id":null}"#,
         r#"{"extra_body":{"google":{"thinking_config":{"include_thoughts":true}},"guided_json":{"url":"http://x"}}}"#,
         r#"{"min_p":0.1,"top_k":20,"chat_template_kwargs":{"enable_thinking":false},"cache_prompt":true,"priority":1}"#,
-        r#"{"cache_salt":"s","mm_processor_kwargs":{"num_crops":4},"media_io_kwargs":{"video":{"num_frames":8}},"grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"x":1},"n_cache_reuse":1,"keep_alive":"5m","lora":[],"chat_template_kwargs":{"documents":["x"]}}"#,
-        r#"{"api_key":"","guardrails":[],"request_id":null,"chat_template":null,"ttl":null,"mock_response":null}"#,
+        r#"{"cache_salt":"s","mm_processor_kwargs":{"num_crops":4},"media_io_kwargs":{"video":{"num_frames":8}},"grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"top_k":1},"n_cache_reuse":1,"chat_template_kwargs":{"documents":["x"]}}"#,
         r#"{"metadata":{"guard":"x","local":"x","chat_id":"c","request_id":"r","api_key":"k"}}"#,
     ] {
         assert_eq!(param(good), None, "{good}");
