@@ -1,5 +1,7 @@
 //! Room for an answer while it is read: whoever asks a backend counts the bytes that are held for it.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -85,14 +87,14 @@ impl Drop for Part {
 #[cfg(test)]
 pub(crate) struct Bounded {
     most: usize,
-    pub(crate) held: std::cell::Cell<usize>,
-    pub(crate) highest: std::cell::Cell<usize>,
+    pub(crate) held: Cell<usize>,
+    pub(crate) highest: Cell<usize>,
 }
 
 #[cfg(test)]
 impl Bounded {
     pub(crate) fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { most, held: Default::default(), highest: Default::default() })
+        Rc::new(Self { most, held: Cell::default(), highest: Cell::default() })
     }
 }
 

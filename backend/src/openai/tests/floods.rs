@@ -3,7 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::*;
 
