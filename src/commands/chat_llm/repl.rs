@@ -3,7 +3,7 @@
 use std::{
     fs::Permissions,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -198,10 +198,14 @@ impl<'a> Conversation<'a> {
 /// Writes what is nobody else's business: a file is, or becomes, readable by its owner alone, and one of others is refused.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = open_to_write(path, 0o600)?;
-    if file.metadata()?.is_file() {
-        if let Some(doubt) = own_files::doubt_of(&file, path)? {
-            return Err((&doubt).into());
-        }
+    let kind = file.metadata()?.file_type();
+    // Somebody reads at the other end of a pipe: whose it is says who.
+    if (kind.is_file() || kind.is_fifo())
+        && let Some(doubt) = own_files::doubt_of(&file, path)?
+    {
+        return Err((&doubt).into());
+    }
+    if kind.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.set_len(0)?;
     }
@@ -221,9 +225,27 @@ fn tell(answer: &Answer) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{fs, io::Read, os::unix::fs::symlink};
+
+    use nix::sys::stat::Mode;
 
     use super::*;
+
+    /// A pipe that nobody reads is an error and no wait, and one that others could have made is none to write into.
+    #[test]
+    fn a_conversation_goes_into_no_pipe_but_an_own_one_that_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        write_private(&path, "said").unwrap_err();
+        let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        write_private(&path, "said").unwrap();
+        let mut said = [0; 4];
+        reader.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"said");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        write_private(&path, "said").unwrap_err();
+    }
 
     #[test]
     fn a_conversation_is_not_saved_through_a_link_in_a_folder_that_others_can_write() {

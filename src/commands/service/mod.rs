@@ -134,7 +134,9 @@ fn write(service: &Service, force: bool) -> Outcome {
         Failure::failed(format!("cannot write {}: {}{hint}", path.display(), plain(&error)))
     };
     let there = OwnFile::open(path).and_then(|file| file.read_text(LONGEST));
-    if !force && there.is_ok_and(|there| there != service.text) {
+    // A file that cannot be read is there, too; what is none is refused below.
+    let differs = there.map_or_else(|_| path.is_file(), |there| there != service.text);
+    if !force && differs {
         return Err(Failure::failed(format!(
             "{} is there and differs: --force replaces it, --print shows the new one",
             path.display()

@@ -86,7 +86,17 @@ fn a_file_that_somebody_changed_is_not_replaced_unasked() {
     let failure = write(&service("two"), false).unwrap_err();
     assert!(failure.text().unwrap().contains("--force replaces it"));
     write(&service("two"), true).unwrap();
-    assert_eq!(fs::read_to_string(folder.path().join("new/unit")).unwrap(), "two");
+    let unit = folder.path().join("new/unit");
+    assert_eq!(fs::read_to_string(&unit).unwrap(), "two");
+    // Nor is what cannot be read.
+    for there in [b"\xff".to_vec(), vec![b'a'; usize::try_from(LONGEST).unwrap() + 1]] {
+        fs::write(&unit, &there).unwrap();
+        let failure = write(&service("two"), false).unwrap_err();
+        assert!(failure.text().unwrap().contains("--force replaces it"));
+        assert_eq!(fs::read(&unit).unwrap(), there);
+        write(&service("two"), true).unwrap();
+        assert_eq!(fs::read_to_string(&unit).unwrap(), "two");
+    }
 }
 
 /// Nobody waits for the other end of a pipe that stands where the file is to be.
