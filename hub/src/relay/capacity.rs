@@ -272,8 +272,12 @@ impl Hub {
                 let mut names = registry.names_of(row);
                 match registry.stance(row) {
                     Stance::Awake { full: true } => continue,
-                    Stance::Awake { full: false } | Stance::Asleep { full: false } => {
+                    stance @ (Stance::Awake { full: false } | Stance::Asleep { full: false }) => {
                         lines.add(Place::Row(row.to_owned()), &names);
+                        if let (Stance::Asleep { .. }, [_, pool]) = (stance, names.as_slice()) {
+                            // Callers who waited while it was awake may now have any row of its pool woken.
+                            lines.add(Place::Line(pool.clone()), std::slice::from_ref(pool));
+                        }
                         with_room.push((row, names));
                     }
                     Stance::Away | Stance::Asleep { full: true } => {

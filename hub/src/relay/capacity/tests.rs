@@ -282,6 +282,26 @@ async fn nobody_waits_for_whom_there_is_room() {
     hub.stop().await;
 }
 
+/// A27: when the last awake rows of a pool fall asleep, a row of it that was asleep before is woken, too.
+#[actix_rt::test]
+async fn a_row_that_was_asleep_is_woken_when_the_awake_ones_fall_asleep() {
+    let hub = hub().await;
+    let core = hub.core();
+    let mut world = World::new(core, 0);
+    world.step(&Op::Close(1));
+    world.step(&Op::Beat(0, vec![(true, 1, 2), (false, 1, 1), (false, 1, 1)]));
+    for _ in 0..ROWS {
+        world.step(&Op::Call { user: 0, admin: false, to: 0 });
+    }
+    assert_eq!((world.waiting.len(), world.served.len()), (ROWS, 0));
+    world.step(&Op::Beat(0, vec![(true, 1, 2), (true, 0, 1), (true, 0, 1)]));
+    while core.give_out(&mut core.registry.lock()) {}
+    world.read();
+    assert_eq!((world.waiting.len(), world.served.len()), (0, ROWS));
+    drop(world);
+    hub.stop().await;
+}
+
 /// A34: a call whose agent leads elsewhere while it waits is not looked at when places are free, and is served when the
 /// agent leads there again.
 #[actix_rt::test]
