@@ -16,6 +16,7 @@ use crate::auth::Tokens;
 use crate::budget::Budgets;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
+use crate::door;
 use crate::error::ApiError;
 use crate::limits::{Account, Kind, Seat, Seats};
 use crate::memory::Memory;
@@ -145,7 +146,7 @@ impl Hub {
         let _seat = self.searches.take(&caller.user, self.options.limits.searches, "searches under way")?;
         // What ended just now is in the answer, too.
         self.watch.flush().await;
-        let _turn = if wanted.is_lookup() { None } else { Some(SEARCHES.take(&caller.user).await) };
+        let _turn = if wanted.is_lookup() { None } else { Some(door::turn(&SEARCHES, &caller.user).await) };
         Ok(self.store.audit(wanted).await?)
     }
 

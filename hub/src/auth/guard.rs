@@ -71,6 +71,9 @@ pub async fn guard(
             return Ok(req.into_response(response));
         };
         req.extensions_mut().insert(caller);
+        if let Some(flow) = &flow {
+            flow.is_let_in().await;
+        }
     }
     let response = next.call(req).await?.map_into_boxed_body();
     if response.status() == StatusCode::NOT_FOUND

@@ -9,8 +9,10 @@ use std::time::Duration;
 use actix_http::{HttpMessage, Payload, Request};
 use actix_web::http::header::CONTENT_LENGTH;
 use futures_util::future::poll_fn;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use super::pressing::Pressure;
 use super::serve::Watched;
 use super::share::{Share, Turn, Who};
 use super::table::{Cut, Table, buffer};
@@ -41,8 +43,14 @@ pub(crate) struct Flow {
     /// Whether its last caller had a valid token.
     is_known: Cell<bool>,
     /// The share of the thread that it is served in, and where it stands with it.
-    share: RefCell<Rc<Share>>,
+    pub(super) share: RefCell<Rc<Share>>,
     pub(super) turn: Cell<Turn>,
+    /// The shares that it was in before, since it was let in.
+    pub(super) left: RefCell<Vec<Rc<Share>>>,
+    /// A named proxy's own share, for the time in which it is not known for whom it speaks.
+    own: Option<Rc<Share>>,
+    /// What it has that others wait for.
+    pub(super) pressure: Pressure,
     /// The member for whom it counts.
     member: RefCell<Option<UserId>>,
     /// Whether its handshake counts against its address.
@@ -78,14 +86,19 @@ pub(crate) struct Flow {
 
 impl Flow {
     pub(super) fn new(table: &Rc<Table>, id: u64, address: IpAddr, is_proxy: bool) -> Self {
+        let who = if is_proxy { Who::Connection(id) } else { Who::Address(address) };
+        let share = table.shares.of(who);
         Self {
             table: Rc::downgrade(table),
             id,
             address,
             is_proxy,
             is_known: Cell::new(is_proxy),
-            share: RefCell::new(table.shares.of(Who::Address(address))),
+            own: is_proxy.then(|| share.clone()),
+            share: RefCell::new(share),
             turn: Cell::default(),
+            left: RefCell::default(),
+            pressure: Pressure::default(),
             member: RefCell::default(),
             owes_handshake: Cell::default(),
             born: Instant::now(),
@@ -117,8 +130,19 @@ impl Flow {
         self.address
     }
 
-    pub(super) fn share(&self) -> Rc<Share> {
-        self.share.borrow().clone()
+    /// It is served in `share` from now on.
+    fn moves(&self, share: Rc<Share>) {
+        if !Rc::ptr_eq(&self.share.borrow(), &share) {
+            self.left.borrow_mut().push(self.share.replace(share));
+        }
+    }
+
+    /// Where it was let in as somebody else, the share of who asks now has to let it in, too, before anything is done for
+    /// it: it goes on in a poll of its own.
+    pub(crate) async fn is_let_in(&self) {
+        if !self.left.borrow().is_empty() {
+            yield_now().await;
+        }
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -130,7 +154,7 @@ impl Flow {
     pub(crate) fn speaks(&self, caller: Option<&Caller>) -> Result<(), ApiError> {
         let Some(table) = self.table.upgrade() else { return Ok(()) };
         if let Some(caller) = caller.filter(|caller| !self.share.borrow().is_of(&caller.user)) {
-            self.share.replace(table.shares.of(Who::User(caller.user.clone())));
+            self.moves(table.shares.of(Who::User(caller.user.clone())));
         }
         let member = caller.filter(|caller| caller.role == Role::Member).map(|caller| caller.user.as_str());
         let is_known = caller.is_some() || self.is_proxy;
@@ -335,6 +359,9 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get().saturating_sub(1));
+        if let Some(own) = &self.0.own {
+            self.0.moves(own.clone());
+        }
         if self.is_last() {
             self.0.is_last.set(true);
         } else {

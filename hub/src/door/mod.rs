@@ -6,6 +6,7 @@ mod files;
 mod flow;
 mod gate;
 mod heads;
+mod pressing;
 mod room;
 mod serve;
 mod share;
@@ -15,5 +16,8 @@ mod wire;
 
 pub(crate) use files::raise;
 pub(crate) use flow::Flow;
+#[cfg(test)]
+pub(crate) use pressing::pressed;
+pub(crate) use pressing::{Pressing, turn};
 pub(crate) use room::Room;
 pub(crate) use serve::{Doors, serve};

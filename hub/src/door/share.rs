@@ -9,20 +9,26 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::yield_now;
 
 use super::flow::Flow;
+use super::pressing::{Pressure, polled};
 use crate::model::UserId;
 
-/// A user's time in a round. One that used more owes it to the next rounds.
-const SLICE: Duration = Duration::from_millis(1);
+/// A user's time in a round, in nanoseconds as all times here. One that used more owes it to the next rounds.
+const SLICE: u64 = 1_000_000;
 /// Largest debt: after one long piece of work its user waits for 100 rounds at most.
-const MOST_OWED: Duration = Duration::from_millis(100);
+const MOST_OWED: u64 = 100 * SLICE;
 /// Connections of a user that are woken in a round, at most.
-const AT_ONCE: u32 = 64;
+const AT_ONCE: u64 = 64;
+/// Rounds that follow each other without a look at who else has become ready, where nobody else is served.
+const ALONE: u64 = 4;
+/// Debts that are kept of those who have no connection at the moment, 100 bytes each.
+const DEBTS: usize = 4096;
 
 /// Whose connection it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,28 +37,44 @@ pub(super) enum Who {
     User(UserId),
     /// Nobody who has shown one.
     Address(IpAddr),
+    /// A named proxy's, of which it is not known for whom it speaks next.
+    Connection(u64),
 }
 
 /// The shares of all.
 #[derive(Default)]
 pub(super) struct Shares {
     of: RefCell<HashMap<Who, Weak<Share>>>,
+    /// What those used who have left, and up to which round; as long as somebody waits.
+    owed: RefCell<HashMap<Who, (u64, u64)>>,
     /// Those of whom connections wait for the next round.
     waiting: RefCell<Vec<Rc<Share>>>,
+    /// Whether rounds are begun because somebody waits.
+    is_serving: Cell<bool>,
     round: Cell<u64>,
+    /// The last share that was served, and the last round in which another one was, too.
+    last: Cell<u64>,
+    shared: Cell<u64>,
+    /// Rounds that were begun without a look at who else is ready.
+    alone: Cell<u64>,
+    /// How many there have been.
+    many: Cell<u64>,
 }
 
 /// What one of them has.
 pub(super) struct Share {
+    id: u64,
     who: Who,
     all: Rc<Shares>,
     /// Time that it used, up to this round.
-    used: Cell<Duration>,
+    used: Cell<u64>,
     round: Cell<u64>,
     /// What a poll takes, about.
-    usual: Cell<Duration>,
+    usual: Cell<u64>,
     /// Connections that wait, the first one first.
     line: RefCell<VecDeque<(Rc<Flow>, Waker)>>,
+    /// Those at its front that had their turn in this round when there was no time left.
+    returned: Cell<usize>,
 }
 
 /// Where a connection stands with its user's share.
@@ -74,13 +96,17 @@ impl Shares {
         if let Some(share) = of.get(&who).and_then(Weak::upgrade) {
             return share;
         }
+        let (used, round) = self.owed.borrow_mut().remove(&who).unwrap_or((0, self.round.get()));
+        self.many.set(self.many.get() + 1);
         let share = Rc::new(Share {
+            id: self.many.get(),
             who: who.clone(),
             all: self.clone(),
-            used: Cell::default(),
-            round: self.round.clone(),
+            used: Cell::new(used),
+            round: Cell::new(round),
             usual: Cell::default(),
             line: RefCell::default(),
+            returned: Cell::default(),
         });
         of.insert(who, Rc::downgrade(&share));
         share
@@ -91,6 +117,7 @@ impl Shares {
         while !self.waiting.borrow().is_empty() {
             // Whoever is ready is served before, and what came meanwhile is read.
             yield_now().await;
+            self.alone.set(0);
             self.round.set(self.round.get() + 1);
             let waiting = self.waiting.take();
             for share in waiting {
@@ -100,6 +127,8 @@ impl Shares {
                 }
             }
         }
+        self.is_serving.set(false);
+        self.owed.take();
     }
 }
 
@@ -110,15 +139,32 @@ impl Share {
 
     /// Whether there is time left in this round.
     fn has_time(&self) -> bool {
-        let rounds = self.all.round.get() - self.round.replace(self.all.round.get());
-        let repaid = SLICE.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
-        self.used.set(self.used.get().saturating_sub(repaid));
+        let round = self.all.round.get();
+        let rounds = round - self.round.get();
+        if rounds > 0 {
+            self.round.set(round);
+            self.used.set(self.used.get().saturating_sub(rounds.saturating_mul(SLICE)));
+        }
         self.used.get() < SLICE
     }
 
-    fn use_up(&self, time: Duration) {
+    /// Begins the rounds in which there is time again, where nobody else was served in this one and the last one.
+    fn goes_on(&self) -> bool {
+        let all = &self.all;
+        let rounds = self.used.get() / SLICE;
+        if all.round.get() < all.shared.get() + 2 || all.is_serving.get() || all.alone.get() + rounds > ALONE
+        {
+            return false;
+        }
+        all.alone.set(all.alone.get() + rounds);
+        all.round.set(all.round.get() + rounds);
+        self.has_time()
+    }
+
+    fn use_up(&self, time: u64) {
         self.used.set((self.used.get() + time).min(MOST_OWED));
-        self.usual.set((self.usual.get() * 7 + time) / 8);
+        let usual = self.usual.get();
+        self.usual.set(usual - (usual >> 3) + (time >> 3));
     }
 
     /// Wakes as many as will about use up what there is of the round.
@@ -126,8 +172,8 @@ impl Share {
         if !self.has_time() {
             return;
         }
-        let many = SLICE.as_nanos() / self.usual.get().as_nanos().max(1);
-        for _ in 0..u32::try_from(many).unwrap_or(AT_ONCE).clamp(1, AT_ONCE) {
+        self.returned.set(0);
+        for _ in 0..(SLICE / self.usual.get().max(1)).clamp(1, AT_ONCE) {
             let Some((flow, waker)) = self.line.borrow_mut().pop_front() else { return };
             flow.turn.set(Turn::Has);
             waker.wake();
@@ -140,17 +186,23 @@ impl Share {
         if turn == Turn::Waits {
             return false;
         }
+        if self.all.last.replace(self.id) != self.id {
+            self.all.shared.set(self.all.round.get());
+        }
         let is_first = turn == Turn::Has || self.line.borrow().is_empty();
-        if is_first && self.has_time() {
+        let may = is_first && (self.has_time() || self.goes_on());
+        if may || flow.pressure.load(Ordering::Relaxed) > 0 {
             flow.turn.set(Turn::Free);
             return true;
         }
         let waits = (flow.clone(), cx.waker().clone());
         let mut line = self.line.borrow_mut();
         let is_new = line.is_empty();
-        // One that had its turn when there was no time left comes first in the next round.
+        // Those that had their turn when there was no time left come first in the next round, in their order.
         if turn == Turn::Has {
-            line.push_front(waits);
+            let place = self.returned.get();
+            line.insert(place, waits);
+            self.returned.set(place + 1);
         } else {
             line.push_back(waits);
         }
@@ -159,7 +211,7 @@ impl Share {
             let mut waiting = self.all.waiting.borrow_mut();
             if !waiting.iter().any(|share| Rc::ptr_eq(share, self)) {
                 waiting.push(self.clone());
-                if waiting.len() == 1 {
+                if !self.all.is_serving.replace(true) {
                     actix_rt::spawn(self.all.clone().serve());
                 }
             }
@@ -174,18 +226,26 @@ impl Drop for Share {
         if of.get(&self.who).is_some_and(|share| share.strong_count() == 0) {
             of.remove(&self.who);
         }
+        // Whoever comes back does so with its debt.
+        let mut owed = self.all.owed.borrow_mut();
+        if !self.has_time() && self.all.is_serving.get() && owed.len() < DEBTS {
+            owed.insert(self.who.clone(), (self.used.get(), self.round.get()));
+        }
     }
 }
 
 /// A connection that is served within its user's share.
 pub(super) struct Fair<F> {
     flow: Rc<Flow>,
+    /// The flow's.
+    pressure: Option<Pressure>,
     served: Pin<Box<F>>,
 }
 
 impl<F: Future> Fair<F> {
     pub(super) fn new(flow: Rc<Flow>, served: F) -> Self {
-        Self { flow, served: Box::pin(served) }
+        let pressure = Some(flow.pressure.clone());
+        Self { flow, pressure, served: Box::pin(served) }
     }
 }
 
@@ -194,125 +254,19 @@ impl<F: Future> Future for Fair<F> {
 
     #[expect(clippy::disallowed_methods, reason = "what a poll takes is no test's time")]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        if !self.flow.share().admits(&self.flow, cx) {
+        let Self { flow, pressure, served } = &mut *self;
+        if !flow.share.borrow().admits(flow, cx) {
             return Poll::Pending;
         }
         let begin = Instant::now();
-        let served = self.served.as_mut().poll(cx);
-        // Who asks may be known only now.
-        self.flow.share().use_up(begin.elapsed());
+        let served = polled(pressure, || served.as_mut().poll(cx));
+        let time = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(MOST_OWED);
+        flow.share.borrow().use_up(time);
+        // Whoever it was before pays, too: one who shows itself within the poll was let in as somebody else.
+        flow.left.take().iter().for_each(|share| share.use_up(time));
         served
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_rt::task::JoinHandle;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::door::Room;
-    use crate::door::table::{Place, Table};
-    use crate::model::{Caller, Role};
-    use crate::watch::Metrics;
-
-    fn table() -> Rc<Table> {
-        let room = Room { all: 4096, strangers: 4096, members: 4096, of_member: 4096, of_address: None };
-        Table::new(room, Metrics::new().unwrap().of_machine().unwrap())
-    }
-
-    /// A connection of `user`'s.
-    fn connect(table: &Rc<Table>, user: &str) -> Place {
-        let place = table.admit("10.0.0.1".parse().unwrap(), false);
-        let caller = Caller { user: user.to_owned(), role: Role::Member, token_id: "t".into() };
-        place.flow.speaks(Some(&caller)).unwrap();
-        place
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "what a poll takes is no test's time")]
-    /// A connection that is busy for a while, so many times, each at the next poll; the names of all that were, in order.
-    fn busy(
-        table: &Rc<Table>,
-        user: &'static str,
-        times: usize,
-        each: Duration,
-        log: &Log,
-    ) -> JoinHandle<()> {
-        let (place, log) = (connect(table, user), log.clone());
-        actix_rt::spawn(Fair::new(place.flow.clone(), async move {
-            let _place = place;
-            for _ in 0..times {
-                let begin = Instant::now();
-                while begin.elapsed() < each {}
-                log.borrow_mut().push(user);
-                tokio::task::yield_now().await;
-            }
-        }))
-    }
-
-    type Log = Rc<RefCell<Vec<&'static str>>>;
-
-    /// A24: one user's connections, however many are ready at once and whatever each of them costs, are served within its
-    /// share: another user's comes after one of them, not after all.
-    #[actix_rt::test]
-    async fn a_user_is_not_served_after_all_that_another_has() {
-        let (table, log) = (table(), Log::default());
-        let flood: Vec<_> =
-            (0..100).map(|_| busy(&table, "mallory", 2, Duration::from_millis(3), &log)).collect();
-        tokio::task::yield_now().await;
-        for _ in 0..5 {
-            let before = log.borrow().len();
-            busy(&table, "alice", 3, Duration::from_micros(10), &log).await.unwrap();
-            let others = log.borrow()[before..].iter().filter(|user| **user == "mallory").count();
-            assert!(others <= 6, "{others} polls of another's within three of hers");
-        }
-        for one in flood {
-            one.await.unwrap();
-        }
-        assert_eq!(log.borrow().len(), 215);
-    }
-
-    /// Nothing is kept of those who have left.
-    #[actix_rt::test]
-    async fn a_share_ends_with_the_last_connection() {
-        let (table, log) = (table(), Log::default());
-        let all: Vec<_> =
-            (0..20).map(|_| busy(&table, "alice", 10, Duration::from_micros(500), &log)).collect();
-        for one in all {
-            one.await.unwrap();
-        }
-        assert_eq!(log.borrow().len(), 200);
-        assert!(table.shares.waiting.borrow().is_empty());
-        assert_eq!(table.shares.of.borrow().len(), 0);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        /// Nobody is forgotten, whoever comes and leaves, in any order.
-        #[test]
-        fn everybody_is_served(
-            tasks in prop::collection::vec((0..3_usize, 0..5_usize, 0..1500_u64, prop::bool::weighted(0.1)), 1..40),
-        ) {
-            actix_rt::System::new().block_on(async {
-                let (table, log) = (table(), Log::default());
-                let mut expected = 0;
-                let mut all = Vec::new();
-                for (user, times, micros, leaves) in tasks {
-                    let each = Duration::from_micros(micros);
-                    let task = busy(&table, ["a", "b", "c"][user], times, each, &log);
-                    if leaves {
-                        tokio::task::yield_now().await;
-                        task.abort();
-                    } else {
-                        expected += times;
-                        all.push(task);
-                    }
-                }
-                for task in all {
-                    tokio::time::timeout(Duration::from_secs(10), task).await.expect("forgotten").unwrap();
-                }
-                assert!(log.borrow().len() >= expected);
-            });
-        }
-    }
-}
+mod tests;

@@ -22,6 +22,7 @@ use wire::task::Endpoint;
 use super::run::Request;
 use super::waiters::{self, Cursor, Look, Round, Waiters};
 use crate::core::Hub;
+use crate::door::Pressing;
 use crate::model::{Caller, Role, UserId};
 use crate::registry::{Candidate, Pick, Reach, Registry, Stance, Target};
 
@@ -118,12 +119,13 @@ pub struct Reservation {
     hub: Arc<Hub>,
     row: String,
     kept: bool,
+    _pressing: Pressing,
 }
 
 impl Reservation {
     /// Of a place that is counted already.
     fn of(hub: &Arc<Hub>, row: &str) -> Self {
-        Self { hub: hub.clone(), row: row.to_owned(), kept: false }
+        Self { hub: hub.clone(), row: row.to_owned(), kept: false, _pressing: Pressing::new() }
     }
 
     /// Takes a place on the row of `candidate`.
@@ -158,6 +160,7 @@ pub(super) struct InLine {
     class: Class,
     ticket: u64,
     given: oneshot::Receiver<Candidate>,
+    _pressing: Pressing,
 }
 
 impl InLine {
@@ -245,7 +248,7 @@ impl Hub {
         };
         let class = class(request, astray);
         let ticket = self.capacity.lines.lock().waiters.join(&name, class.clone(), Waiter { target, way });
-        InLine { hub: self.clone(), name, class, ticket, given }
+        InLine { hub: self.clone(), name, class, ticket, given, _pressing: Pressing::new() }
     }
 
     /// The caller waits for a channel to be opened under this name. The registry is locked.

@@ -12,6 +12,7 @@ use super::HubData;
 use super::limit::limit;
 use super::task_result::READINGS;
 use super::tasks::with_row;
+use crate::door::turn;
 use crate::error::ApiError;
 use crate::model::{Caller, Role};
 use crate::store::ListCursor;
@@ -37,7 +38,7 @@ pub(super) async fn list(
     tasks.extend(hub.watch.tasks(&caller, &before, limit));
     let owner = (caller.role != Role::Admin).then_some(caller.user.as_str());
     let ended = {
-        let _turn = READINGS.take(&caller.user).await;
+        let _turn = turn(&READINGS, &caller.user).await;
         hub.store.ended_tasks(owner, &before, limit).await?
     };
     tasks.extend(ended.iter().map(|task| with_row(&hub, &caller, task)));

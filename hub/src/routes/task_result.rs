@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::HubData;
 use crate::clock;
 use crate::core::Hub;
+use crate::door::turn;
 use crate::error::ApiError;
 use crate::model::{Caller, DurableTask, Role, TaskState};
 
@@ -32,7 +33,7 @@ pub(super) struct Ended {
 /// A task that the store has, for its owner and admins; for others there is none.
 pub(super) async fn ended(hub: &Hub, caller: &Caller, id: &str) -> Result<Ended, ApiError> {
     let found = {
-        let _turn = READINGS.take(&caller.user).await;
+        let _turn = turn(&READINGS, &caller.user).await;
         hub.store.task_head(id).await?
     };
     found
@@ -47,7 +48,7 @@ fn gone(id: &str) -> ApiError {
 
 /// At most `most` bytes of a task's result from `at` on, when it is `user`'s turn.
 pub(super) async fn part(hub: &Hub, user: &str, id: &str, at: u64, most: usize) -> Result<Bytes, ApiError> {
-    let _turn = READINGS.take(user).await;
+    let _turn = turn(&READINGS, user).await;
     let part = hub.store.result_part(id, at, most).await?;
     part.map(Bytes::from).ok_or_else(|| gone(id))
 }

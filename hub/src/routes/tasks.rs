@@ -12,6 +12,7 @@ use super::task_result::{self, ended};
 use super::task_stream::stream;
 use super::{HubData, body};
 use crate::core::Hub;
+use crate::door::turn;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::{Caller, DurableTask, TaskState};
@@ -117,7 +118,7 @@ async fn create(
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
-        let _turn = if large { Some(TURNS.take(&task.owner).await) } else { None };
+        let _turn = if large { Some(turn(&TURNS, &task.owner).await) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
         hub.store.write(vec![new]).await.map_err(refused)?;
         Ok::<_, ApiError>(hub.enqueue(task, seat))
@@ -143,7 +144,7 @@ async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRe
         written.await.map_err(ApiError::internal)??;
     } else {
         let found = ended(&hub, &caller, &id).await?;
-        let _turn = TURNS.take(&caller.user).await;
+        let _turn = turn(&TURNS, &caller.user).await;
         hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
     }
     Ok(HttpResponse::NoContent().finish())

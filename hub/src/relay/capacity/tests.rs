@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
@@ -414,6 +415,31 @@ async fn lines_of_durable_tasks_are_not_told_of_a_place_that_a_caller_has() {
     assert_eq!((world.waiting.len(), world.served.len(), told() - before), (0, 2, 0));
     drop(world.served.pop());
     assert!(told() > before);
+    drop(world);
+    hub.stop().await;
+}
+
+/// A27: a connection that waits for a place presses until the task is sent, so that a place that it is given is used at once.
+#[actix_rt::test]
+async fn who_waits_for_a_place_is_served_at_once_when_there_is_one() {
+    let hub = hub().await;
+    let mut world = World::new(hub.core(), 0);
+    for who in 0..2 {
+        world.step(&Op::Beat(who, vec![(false, 2, 2); ROWS]));
+    }
+    let call = Op::Call { user: 2, admin: false, to: 0 };
+    let count = |pressure: &std::sync::Arc<std::sync::atomic::AtomicU32>| {
+        pressure.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let ((), waits) = crate::door::pressed(|| world.step(&call));
+    assert_eq!((world.waiting.len(), count(&waits)), (1, 1));
+    world.step(&Op::Beat(0, vec![(false, 0, 2); ROWS]));
+    let (_, mut line) = world.waiting.pop().unwrap();
+    let (place, has) = crate::door::pressed(|| line.place().now_or_never());
+    drop(line);
+    assert_eq!((count(&waits), count(&has)), (0, 1));
+    place.unwrap().unwrap().1.keep();
+    assert_eq!(count(&has), 0);
     drop(world);
     hub.stop().await;
 }
