@@ -76,6 +76,8 @@ pub(crate) struct Flow {
     head: Cell<usize>,
     /// What it takes of its address's room for larger heads.
     owed: Cell<usize>,
+    /// What the server read the largest head into for which a caller answered: it keeps that as long as the connection lives.
+    kept: Cell<usize>,
     /// What it counts for at its caller.
     held: RefCell<Held>,
     /// The last call had a large head: the server keeps what it was read into for as long as the connection lives.
@@ -112,6 +114,7 @@ impl Flow {
             surplus: Cell::default(),
             head: Cell::default(),
             owed: Cell::default(),
+            kept: Cell::default(),
             held: RefCell::default(),
             is_last: Cell::default(),
             task: RefCell::default(),
@@ -197,14 +200,17 @@ impl Flow {
     }
 
     /// The open call and its head count for its caller, who has shown a valid token, and no more for its address: what the
-    /// head was read into, and a place for each of its `headers`.
+    /// head, or a larger one before it, was read into, and a place for each of its `headers`.
     pub(crate) fn head_is_of(
         &self,
         caller: impl FnOnce() -> Account,
         headers: usize,
     ) -> Result<(), ApiError> {
-        let size = CALL + buffer(self.head.get()) + headers * HEADER;
-        self.held.replace(caller().hold(size)?);
+        let kept = self.kept.get().max(buffer(self.head.get()));
+        self.kept.set(kept);
+        // What counted for the last one is counted anew.
+        self.held.take();
+        self.held.replace(caller().hold(CALL + kept + headers * HEADER)?);
         self.head_is_answered_for();
         Ok(())
     }
@@ -367,7 +373,7 @@ impl Drop for Open {
         } else {
             // What a larger one was read into stays with the connection, and counts.
             let held = self.0.held.take();
-            let stays = buffer(self.0.head.get()) > 0;
+            let stays = self.0.kept.get() > 0;
             self.0.forget_head();
             if stays {
                 self.0.held.replace(held);

@@ -341,9 +341,13 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::{Account, Kind, Seats};
+    use crate::memory::Memory;
     use crate::model::{Caller, Role};
     use crate::watch::Metrics;
 
@@ -481,6 +485,33 @@ mod tests {
         drop(places);
         let heads = table.heads.borrow();
         assert_eq!((heads.all, heads.of_address.len()), (0, 0));
+    }
+
+    /// A24: what a large head was read into counts for whoever uses the connection, also behind small ones: the server
+    /// keeps it.
+    #[test]
+    fn the_memory_of_a_large_head_counts_as_long_as_the_connection_lives() {
+        let table = table(room(9, 9, None));
+        let machine = Metrics::new().unwrap().of_machine().unwrap();
+        let seats = Seats::of(&Arc::new(Memory::new(Some(1 << 30), machine)), Kind::Heads);
+        let place = table.admit([10, 0, 0, 1].into(), false);
+        for (user, head, counts) in [
+            ("alice", 1 << 10, 0),
+            ("alice", 20 << 10, 32 << 10),
+            ("alice", 1 << 10, 32 << 10),
+            ("bob", 100, 32 << 10),
+        ] {
+            assert!(place.head_grows(head));
+            let open = place.flow.begin(&mut actix_http::Request::new());
+            place.flow.speaks(Some(&caller(user, false))).unwrap();
+            place.flow.head_is_of(|| Account::new(&seats, user, 1 << 30, "heads"), 4).unwrap();
+            drop(open);
+            let taken = seats.taken_by(user);
+            assert!((counts..=counts + 4096).contains(&taken), "{user}: {taken} behind {head}");
+        }
+        assert_eq!(seats.taken_by("alice"), 0);
+        drop(place);
+        assert_eq!(seats.taken_by("bob"), 0);
     }
 
     /// A25, A27: handshakes for nothing are bounded by address; those of whoever shows a token are not, nor those of
