@@ -152,7 +152,8 @@ impl Default for Seats {
 /// Some of them, until it is dropped.
 pub struct Seat {
     seats: Arc<Seats>,
-    user: UserId,
+    /// Shared with its account: a small event has several of them.
+    user: Arc<str>,
     size: usize,
     shared: usize,
 }
@@ -180,7 +181,28 @@ impl Seats {
 
     /// Nothing yet, to grow.
     pub fn none(self: &Arc<Self>, user: &str) -> Seat {
-        Seat { seats: self.clone(), user: user.to_owned(), size: 0, shared: 0 }
+        self.none_of(user.into())
+    }
+
+    fn none_of(self: &Arc<Self>, user: Arc<str>) -> Seat {
+        Seat { seats: self.clone(), user, size: 0, shared: 0 }
+    }
+
+    /// Whether one who has `counts` with these `own` bytes may have them: then they count for the hub as a whole.
+    fn admit(&self, counts: &Counts, own: usize, most: usize) -> Result<(), Full> {
+        if counts.all_of(self.kind) > most {
+            return Err(Full::User);
+        }
+        if let Some(memory) = self.memory.as_ref().filter(|_| own > 0) {
+            // A few heads cost little, and whoever has no room may still ask, and end what it began.
+            let are_few = self.kind == Kind::Heads && memory.are_few(counts.all_of(self.kind));
+            let body = self.kind.body();
+            if !are_few && !memory.admits(counts.beside(body), own, body) {
+                return Err(Full::Hub);
+            }
+            memory.take(own);
+        }
+        Ok(())
     }
 
     #[cfg(test)]
@@ -202,27 +224,21 @@ impl Seat {
 
     /// Takes `own` bytes, and `shared` that are counted elsewhere for the memory.
     fn take(&mut self, own: usize, shared: usize, most: usize) -> Result<(), Full> {
-        let Seats { users, kind, memory } = &*self.seats;
-        let mut users = users.lock();
-        let mut counts = users.get(&self.user).copied().unwrap_or_default();
-        counts.add(*kind, own, shared);
-        if counts.all_of(*kind) > most {
-            return Err(Full::User);
-        }
-        if own == 0 && shared == 0 {
-            return Ok(());
-        }
-        if let Some(memory) = memory.as_ref().filter(|_| own > 0) {
-            // A few heads cost little, and whoever has no room may still ask, and end what it began.
-            let are_few = *kind == Kind::Heads && memory.are_few(counts.all_of(*kind));
-            if !are_few && !memory.admits(counts.beside(kind.body()), own, kind.body()) {
-                return Err(Full::Hub);
+        let kind = self.seats.kind;
+        let mut users = self.seats.users.lock();
+        if let Some(counts) = users.get_mut(&*self.user) {
+            counts.add(kind, own, shared);
+            if let Err(full) = self.seats.admit(counts, own, most) {
+                counts.leave(kind, own, shared);
+                return Err(full);
             }
-            memory.take(own);
-        }
-        match users.get_mut(&self.user) {
-            Some(known) => *known = counts,
-            None => drop(users.insert(self.user.clone(), counts)),
+        } else {
+            let mut counts = Counts::default();
+            counts.add(kind, own, shared);
+            self.seats.admit(&counts, own, most)?;
+            if own > 0 || shared > 0 {
+                users.insert((*self.user).to_owned(), counts);
+            }
         }
         self.size += own;
         self.shared += shared;
@@ -246,10 +262,11 @@ impl Seat {
             memory.give(own);
         }
         let mut users = self.seats.users.lock();
-        if let Some(counts) = users.get_mut(&self.user) {
+        if let Some(counts) = users.get_mut(&*self.user) {
             counts.leave(self.seats.kind, own, shared);
-            if *counts == Counts::default() {
-                users.remove(&self.user);
+            // Mostly there is more of this kind: the others are not compared then.
+            if counts.all_of(self.seats.kind) == 0 && *counts == Counts::default() {
+                users.remove(&*self.user);
             }
         }
     }
@@ -265,7 +282,7 @@ impl Drop for Seat {
 #[derive(Clone)]
 pub struct Account {
     seats: Arc<Seats>,
-    user: UserId,
+    user: Arc<str>,
     most: usize,
     what: &'static str,
 }
@@ -281,12 +298,12 @@ pub struct Held {
 impl Account {
     /// Of a user who may have `most` in all; of `what`, and what to do when it has too much, is for the error's text.
     pub fn new(seats: &Arc<Seats>, user: &str, most: usize, what: &'static str) -> Self {
-        Self { seats: seats.clone(), user: user.to_owned(), most, what }
+        Self { seats: seats.clone(), user: user.into(), most, what }
     }
 
     /// No bytes yet.
     pub fn none(&self) -> Held {
-        Held { seat: Some(self.seats.none(&self.user)), most: self.most, what: self.what }
+        Held { seat: Some(self.seats.none_of(self.user.clone())), most: self.most, what: self.what }
     }
 
     /// So many, if the user has room for them.
@@ -323,7 +340,7 @@ impl Held {
 
     /// So many of something else, counted for the same user.
     pub fn another(&self, size: usize) -> Result<Self, ApiError> {
-        let seat = self.seat.as_ref().map(|seat| seat.seats.none(&seat.user));
+        let seat = self.seat.as_ref().map(|seat| seat.seats.none_of(seat.user.clone()));
         let mut held = Self { seat, most: self.most, what: self.what };
         held.grow(size)?;
         Ok(held)

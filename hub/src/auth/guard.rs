@@ -46,7 +46,8 @@ pub async fn guard(
     } else {
         let tokens = req.app_data::<web::Data<Tokens>>();
         let secret = secret(req.headers(), dialect != Dialect::Api);
-        let caller = secret.and_then(|secret| tokens?.caller(secret, clock::now()));
+        let looked = secret.and_then(|secret| tokens?.look(secret, clock::now()));
+        let (caller, looked) = looked.unzip();
         let speaks = flow.as_ref().map_or(Ok(()), |flow| {
             flow.speaks(caller.as_ref())?;
             let Some((caller, hub)) = caller.as_ref().zip(req.app_data::<HubData>()) else { return Ok(()) };
@@ -70,7 +71,11 @@ pub async fn guard(
             }
             return Ok(req.into_response(response));
         };
-        req.extensions_mut().insert(caller);
+        {
+            let mut extensions = req.extensions_mut();
+            extensions.insert(caller);
+            looked.map(|looked| extensions.insert(looked));
+        }
         if let Some(flow) = &flow {
             flow.is_let_in().await;
         }

@@ -10,6 +10,7 @@ pub(crate) use attempts::network;
 pub use bootstrap::{AdminToken, admin_token};
 pub use guard::{Admin, guard};
 pub use secret::{NotAToken, TokenSecret};
+pub(crate) use tokens::Looked;
 pub use tokens::{CreateError, InvalidUser, NewToken, RevokeError, Tokens, check_user};
 
 #[cfg(test)]

@@ -383,3 +383,22 @@ async fn health_needs_no_token_and_makes_no_caller() {
         401
     );
 }
+
+/// A request's token is looked up again only where that may tell something: one that was revoked, or has expired, since its
+/// head came counts no more.
+#[tokio::test]
+async fn a_token_that_ended_since_it_was_looked_at_does_not_count() {
+    let tokens = tokens();
+    let new = |user: &str, role, expires_at| tokens.create(NewToken { user: user.into(), role, expires_at });
+    let now = clock::now();
+    let (_, admin) = new("root", Role::Admin, None).await.unwrap();
+    let (gone, secret) = new("alice", Role::Member, None).await.unwrap();
+    let (_, short) = new("bob", Role::Member, Some(now)).await.unwrap();
+    let look = |secret: &TokenSecret| tokens.look(secret.reveal(), now.plus_millis(-1)).unwrap();
+    let (before, ended, expired) = (look(&admin), look(&secret), look(&short));
+    let counts = |(caller, looked): &(Caller, Looked)| tokens.is_still_valid(caller, *looked);
+    assert!(counts(&before) && counts(&ended) && !counts(&expired));
+    tokens.revoke(&gone.id).await.unwrap();
+    assert!(counts(&before) && !counts(&ended) && !counts(&expired));
+    assert!(counts(&look(&admin)));
+}

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -102,12 +103,22 @@ impl Known {
     }
 }
 
+/// What was true of a token when it was looked at: whether it still counts is mostly told by this alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Looked {
+    /// Tokens that were revoked before.
+    revoked: u64,
+    expires: bool,
+}
+
 /// Every token of the hub.
 pub struct Tokens {
     known: RwLock<Known>,
     /// The id of the one that is in the environment, not in the store.
     environment: Option<String>,
     revoked: watch::Sender<()>,
+    /// How often one was revoked.
+    revocations: AtomicU64,
     /// Held while a token is made: how its user is spelled, and whether that is an admin's name, is asked before it is
     /// written and holds until it is known.
     making: tokio::sync::Mutex<()>,
@@ -127,6 +138,7 @@ impl Tokens {
             known: RwLock::new(known),
             environment: id,
             revoked: watch::Sender::new(()),
+            revocations: AtomicU64::new(0),
             making: tokio::sync::Mutex::default(),
             attempts: Attempts::default(),
             start: Instant::now(),
@@ -138,10 +150,25 @@ impl Tokens {
     /// the search takes says nothing of a secret to one who cannot choose hashes. What it finds is compared in
     /// constant time all the same.
     pub fn caller(&self, secret: &str, now: Timestamp) -> Option<Caller> {
+        self.look(secret, now).map(|(caller, _)| caller)
+    }
+
+    /// The same, for [`is_still_valid`](Self::is_still_valid).
+    pub(crate) fn look(&self, secret: &str, now: Timestamp) -> Option<(Caller, Looked)> {
         let hash = hash(secret);
         let known = self.known.read();
         let token = known.by_hash.get(&hash)?;
-        (bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now)).then(|| caller_of(token))
+        let is_valid = bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now);
+        // Raised under the same lock.
+        let revoked = self.revocations.load(Ordering::Acquire);
+        is_valid.then(|| (caller_of(token), Looked { revoked, expires: token.expires_at.is_some() }))
+    }
+
+    /// Whether a token that counted when it was looked at does now. It is looked up only if one was revoked since, or if it
+    /// can expire.
+    pub(crate) fn is_still_valid(&self, caller: &Caller, looked: Looked) -> bool {
+        let is_same = !looked.expires && self.revocations.load(Ordering::Acquire) == looked.revoked;
+        is_same || self.is_valid(&caller.token_id, clock::now())
     }
 
     /// Who the token with this id stands for, if it counts.
@@ -268,6 +295,7 @@ impl Tokens {
             }
             let token = tokens.values_mut().find(|token| token.id == id).ok_or(RevokeError::Unknown)?;
             token.revoked_at.get_or_insert(now);
+            self.revocations.fetch_add(1, Ordering::Release);
             token.clone()
         };
         self.revoked.send_replace(());

@@ -287,7 +287,8 @@ impl Hub {
         let now = self.now();
         let live = self.tasks.lock().end(id, ending, now.mono)?;
         self.change(|registry| {
-            let had_room = registry.takes_more(&live.row);
+            // Nobody begins to wait while the registry is held, but for durable tasks, whose loop looks afterwards.
+            let had_room = self.nobody_waits() || registry.takes_more(&live.row);
             let changes = registry.task_ended(&live.row, now);
             if !had_room {
                 self.offer(registry, &live.row);

@@ -144,7 +144,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.kept {
             let mut registry = self.hub.registry.lock();
-            let had_room = registry.takes_more(&self.row);
+            let had_room = self.hub.nobody_waits() || registry.takes_more(&self.row);
             registry.unreserve(&self.row);
             if !had_room {
                 self.hub.offer(&mut registry, &self.row);
@@ -343,7 +343,8 @@ impl Hub {
         self.offer_lines(|name| name.starts_with(ASTRAY));
     }
 
-    fn nobody_waits(&self) -> bool {
+    /// Whether a place that is freed is of matter to nobody.
+    pub(super) fn nobody_waits(&self) -> bool {
         self.capacity.lines.lock().waiters.is_empty() && self.queue.depth() == 0
     }
 

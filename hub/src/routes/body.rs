@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::HubData;
 use super::decode::{codings, decode};
+use crate::auth::Looked;
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::{BURST, heavy};
@@ -93,7 +94,11 @@ pub(super) async fn read(
 fn still_valid(req: &HttpRequest) -> Result<(), ApiError> {
     let (hub, extensions) = (req.app_data::<HubData>(), req.extensions());
     let (Some(hub), Some(caller)) = (hub, extensions.get::<Caller>()) else { return Ok(()) };
-    if hub.tokens.is_valid(&caller.token_id, clock::now()) { Ok(()) } else { Err(ApiError::revoked()) }
+    let is_valid = match extensions.get::<Looked>() {
+        Some(looked) => hub.tokens.is_still_valid(caller, *looked),
+        None => hub.tokens.is_valid(&caller.token_id, clock::now()),
+    };
+    if is_valid { Ok(()) } else { Err(ApiError::revoked()) }
 }
 
 /// The whole body as it came: in one block if its length was announced, else in blocks of [`BLOCK`], since a vector that
