@@ -119,7 +119,7 @@ pub fn usage(body: &str) -> Option<Usage> {
 const MAX_WORDLESS: usize = 500;
 
 /// The words in a backend's error body: of `{"error":{"message":…}}` and `{"error":"…"}`, else of `message`, `msg`,
-/// `detail`, `errors`, `reason`, `description` and `title`, which may be texts, objects or lists of them
+/// `detail`, `errors`, `err_msg`, `reason`, `description` and `title`, which may be texts, objects or lists of them
 /// (`{"detail":[{"loc":["body","n"],"msg":"…"}]}`). A JSON object without any is its own compact text, cut to 500
 /// characters. `None` for what is no JSON object.
 pub fn error_message(body: &str) -> Option<String> {
@@ -130,12 +130,31 @@ pub fn error_message(body: &str) -> Option<String> {
     })
 }
 
+/// Whether a JSON object has members in which [`error_message`] finds words.
+pub fn has_error_words(body: &str) -> bool {
+    // Of a body of any size nothing is kept but the places of these.
+    ERROR_WORDS.iter().any(|key| member(body, key).is_some_and(|value| words(value, 1).is_some()))
+}
+
 /// Members that hold the words of an error, the likeliest first.
-const WORDS: [&str; 9] =
-    ["error", "message", "msg", "detail", "errors", "reason", "description", "error_description", "title"];
+const ERROR_WORDS: [&str; 13] = [
+    "error",
+    "message",
+    "msg",
+    "detail",
+    "errors",
+    "error_message",
+    "error_msg",
+    "err_msg",
+    "errmsg",
+    "reason",
+    "description",
+    "error_description",
+    "title",
+];
 
 fn words_of(object: &Object<'_>, depth: usize) -> Option<String> {
-    WORDS.iter().find_map(|key| words(object.get(key)?, depth + 1))
+    ERROR_WORDS.iter().find_map(|key| words(object.get(key)?, depth + 1))
 }
 
 /// The words in a member's value. Of a list those of its first items, up to [`MAX_WORDLESS`] characters and the item that
@@ -276,6 +295,7 @@ mod tests {
             r#"{"detail":"m"}"#,
             r#"{"msg":"m","code":3}"#,
             r#"{"errors":["m"]}"#,
+            r#"{"err_msg":"m"}"#,
             r#"{"errors":[{"title":"m"}]}"#,
             r#"{"title":"m","status":422}"#,
             r#"{"error":{"error":{"message":"m"}}}"#,
@@ -283,6 +303,12 @@ mod tests {
             r#"{"error":{"message":""},"detail":"m"}"#,
         ] {
             assert_eq!(error_message(body).as_deref(), Some("m"), "{body}");
+            assert!(has_error_words(body), "{body}");
+        }
+        for wordless in
+            ["{}", r#"{"code":7}"#, r#"{"error":null,"message":""}"#, r#"{"message":{"role":"m"}}"#]
+        {
+            assert!(!has_error_words(wordless), "{wordless}");
         }
         let fields = r#"{"detail":[{"loc":["body","n",0],"msg":"too small"},{"msg":"no \ud83d"}]}"#;
         assert_eq!(error_message(fields).as_deref(), Some("body.n.0: too small; no \u{fffd}"));

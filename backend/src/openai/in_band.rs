@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 use serde_json::Value;
-use wire::json::{member, unquote};
-use wire::openai::error_message;
+use wire::json::{each_element, each_member, member, unquote};
+use wire::openai::{error_message, has_error_words};
 use wire::task::Endpoint;
 
 use super::MAX_ERROR;
@@ -53,9 +53,26 @@ impl InBand {
         Self { status: status(data), data: (data.len() <= MAX_ERROR).then(|| data.to_owned()) }
     }
 
-    /// The error that a JSON object tells of, if it does: `{"error": …}`, `{"object":"error", …}`,
-    /// `{"type":"error", …}`.
+    /// The error that the JSON object of an event tells of, if it does: `{"error": …}`, `{"object":"error", …}`,
+    /// `{"type":"error", …}`, `{"choices":[{"error": …}]}`; and, where the API has `choices`, one with neither these nor
+    /// `usage` that has an error's words or names its status.
     pub(super) fn of(data: &str, endpoint: Endpoint) -> Option<Self> {
+        Self::marked(data, endpoint).or_else(|| {
+            let is_other = lacks_choices(data, endpoint)
+                && !member(data, "usage").is_some_and(|usage| usage.starts_with('{'));
+            (is_other && (status(data).is_some() || has_error_words(data))).then(|| Self::named(data))
+        })
+    }
+
+    /// The same of a whole body, which is no answer without the `choices` of its API.
+    pub(super) fn of_whole(data: &str, endpoint: Endpoint) -> Option<Self> {
+        let is_object = || data.trim_start().starts_with('{') && each_member(data, |_, _| ()).is_ok();
+        let is_other = || lacks_choices(data, endpoint) && is_object();
+        Self::marked(data, endpoint).or_else(|| is_other().then(|| Self::named(data)))
+    }
+
+    /// The error that says that it is one.
+    fn marked(data: &str, endpoint: Endpoint) -> Option<Self> {
         // In valid JSON these bytes are a whole string or the end of one, so most chunks are done after one search.
         memmem::find(data.as_bytes(), b"\"error\"")?;
         // Of data as long as an answer may be, nothing is kept but the places of these.
@@ -69,16 +86,61 @@ impl InBand {
             return None;
         }
         let is_named = get("object") == Some("\"error\"") || get("type") == Some("\"error\"");
-        let says = get("error").is_some_and(|error| {
-            if error.len() > MAX_EMPTY {
-                return true;
-            }
-            let said: Value = serde_json::from_str(error).unwrap_or(Value::Bool(true));
-            // An empty one beside an answer is how some servers say that there is none.
-            said != Value::Null && !(is_empty(&said) && get("choices").is_some())
-        });
-        (is_named || says).then(|| Self::named(data))
+        // An empty one beside an answer is how some servers say that there is none.
+        let says = get("error")
+            .is_some_and(|error| error != "null" && (says_something(error) || get("choices").is_none()));
+        if is_named || says {
+            return Some(Self::named(data));
+        }
+        let error = get("choices").filter(|_| has_choices(endpoint)).and_then(error_of_choice)?;
+        Some(Self::named(&format!(r#"{{"error":{error}}}"#)))
     }
+}
+
+/// Whether answers of the API are lists of choices.
+fn has_choices(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
+}
+
+/// Whether `data` has no list of choices, although its API has.
+fn lacks_choices(data: &str, endpoint: Endpoint) -> bool {
+    if !has_choices(endpoint) || begins_with_choices(data) {
+        return false;
+    }
+    !member(data, "choices").is_some_and(|choices| choices.starts_with('['))
+}
+
+/// Whether nothing but single values stands before the `choices` of `data`, as with every known server: two short searches
+/// instead of a scan for nearly all chunks.
+fn begins_with_choices(data: &str) -> bool {
+    const KEY: &str = "\"choices\"";
+
+    let Some(at) = memmem::find(data.as_bytes(), KEY.as_bytes()) else { return false };
+    let (before, rest) = (&data[..at], &data[at + KEY.len()..]);
+    let is_list =
+        || rest.trim_start().strip_prefix(':').is_some_and(|list| list.trim_start().starts_with('['));
+    let is_outer = || {
+        let inner = before.trim_start().strip_prefix('{');
+        inner.is_some_and(|inner| !inner.ends_with('\\') && !inner.contains(['{', '[']))
+    };
+    is_list() && is_outer()
+}
+
+/// The first error in a list of choices that says something.
+fn error_of_choice(choices: &str) -> Option<&str> {
+    let mut found = None;
+    each_element(choices, |choice| {
+        if found.is_none() {
+            found = member(choice, "error").filter(|error| says_something(error));
+        }
+    })
+    .ok()?;
+    found
+}
+
+/// Whether the JSON value of an `error` says anything.
+fn says_something(error: &str) -> bool {
+    error.len() > MAX_EMPTY || serde_json::from_str(error).map_or(true, |said: Value| !is_empty(&said))
 }
 
 /// Whether nothing in `value` says anything.
@@ -144,6 +206,96 @@ mod tests {
             assert!(of(&format!(r#"{{"error":{error}}}"#)).is_some(), "{error}");
         }
         assert_eq!(of(r#"{"choices":[{"delta":{"content":"error"}}]}"#), None);
+    }
+
+    /// Of an answer whole and in an event: the status that it names, 0 for none; `None` where there is no error.
+    fn both(data: &str, endpoint: Endpoint) -> [Option<u16>; 2] {
+        [InBand::of_whole(data, endpoint), InBand::of(data, endpoint)]
+            .map(|error| error.map(|error| error.status.unwrap_or(0)))
+    }
+
+    #[test]
+    fn what_has_an_errors_words_and_no_choices_is_an_error() {
+        for (data, status) in [
+            (r#"{"code":500,"msg":"m","success":false}"#, 500),
+            (r#"{"code":1234,"message":"m","data":null}"#, 0),
+            (r#"{"detail":"m"}"#, 0),
+            (r#"{"detail":[{"loc":["choices"],"msg":"m","input":{"choices":[]}}]}"#, 0),
+            (r#"{"errors":[{"message":"m"}]}"#, 0),
+            (r#"{"status":500,"reason":"m"}"#, 500),
+            (r#"{"err_msg":"m","usage":null,"choices":null}"#, 0),
+            (r#"{"x\"choices":[],"status_code":429}"#, 429),
+            (r#"{"type":"not_found","title":"m"}"#, 404),
+        ] {
+            for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
+                assert_eq!(both(data, endpoint), [Some(status); 2], "{data}");
+            }
+            for endpoint in [Endpoint::Embeddings, Endpoint::Rerank, Endpoint::Messages, Endpoint::Responses]
+            {
+                assert_eq!(both(data, endpoint), [None; 2], "{data}");
+            }
+        }
+        // No answer, and in a stream something that its readers skip.
+        for data in ["{}", r#"{"timings":{"cache_n":0}}"#, r#"{"usage":{"total_tokens":1},"message":"m"}"#] {
+            assert_eq!(both(data, Endpoint::ChatCompletions), [Some(0), None], "{data}");
+        }
+        for data in [r#"{"detail":"m""#, "null", "[]", r#"["detail"]"#] {
+            assert_eq!(both(data, Endpoint::ChatCompletions), [None; 2], "no object: {data}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_choice_is_an_error_with_its_words() {
+        for (error, status) in [(r#"{"code":502,"message":"m"}"#, 502), (r#""m""#, 0), (r#"{"code":1}"#, 0)] {
+            let data =
+                format!(r#"{{"choices":[{{"index":0}},{{"index":1,"error":{error}}},{{"error":"n"}}]}}"#);
+            assert_eq!(both(&data, Endpoint::ChatCompletions), [Some(status); 2], "{data}");
+            let told = InBand::of(&data, Endpoint::ChatCompletions).and_then(|error| error.data);
+            assert_eq!(told, Some(format!(r#"{{"error":{error}}}"#)));
+        }
+        for error in ["null", r#""""#, "{}", r#"{"message":""}"#] {
+            let data = format!(r#"{{"choices":[{{"error":{error}}}]}}"#);
+            assert_eq!(both(&data, Endpoint::ChatCompletions), [None; 2], "{data}");
+        }
+        let said = r#"{"choices":[{"message":{"error":"m","content":"error"}}]}"#;
+        assert_eq!(both(said, Endpoint::ChatCompletions), [None; 2]);
+    }
+
+    /// What servers were recorded to send, and what they send where an option asks for it.
+    #[test]
+    fn what_real_servers_send_in_an_answer_is_no_error() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/provenance/answers");
+        let mut events = 0;
+        for file in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let (name, text) = (file.file_name(), std::fs::read_to_string(file.path()).unwrap());
+            let name = name.to_str().unwrap();
+            let endpoint = match name {
+                _ if name.contains(".chat.") => Endpoint::ChatCompletions,
+                _ if name.contains(".completions.") => Endpoint::Completions,
+                _ => continue,
+            };
+            if name.ends_with(".json") {
+                assert_eq!(InBand::of_whole(&text, endpoint), None, "{name}");
+            }
+            for data in text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim) {
+                events += 1;
+                assert_eq!(InBand::of(data, endpoint), None, "{name}: {data}");
+            }
+        }
+        assert!(events > 20, "{events}");
+        for data in [
+            // Azure's first, vLLM's last and its usage in each, llama.cpp's progress, gateways' signs of life.
+            r#"{"choices":[],"created":0,"id":"","model":"","prompt_filter_results":[{"prompt_index":0}]}"#,
+            r#"{"id":"c","object":"chat.completion.chunk","choices":[],"usage":{"total_tokens":3}}"#,
+            r#"{"usage":{"prompt_tokens":1},"choices":[{"index":0,"delta":{"content":"detail"}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":null}}],"prompt_progress":{"total":9,"processed":3}}"#,
+            r#"{"usage":{"total_tokens":3}}"#,
+            r#"{"id":"c","object":"chat.completion.chunk","timings":{"predicted_n":5}}"#,
+            r#"{"type":"ping"}"#,
+            "{}",
+        ] {
+            assert_eq!(InBand::of(data, Endpoint::ChatCompletions), None, "{data}");
+        }
     }
 
     #[test]

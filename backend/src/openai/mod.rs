@@ -294,7 +294,7 @@ impl Inner {
 /// A whole answer as its caller gets it; else the error in it, or `None` for what is no text.
 fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, Option<InBand>> {
     let body = String::from_utf8(body.into()).map_err(|_| None)?;
-    if let Some(error) = InBand::of(&body, endpoint) {
+    if let Some(error) = InBand::of_whole(&body, endpoint) {
         return Err(Some(error));
     }
     let body = match cut_model_paths(&body) {

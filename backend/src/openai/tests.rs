@@ -335,7 +335,7 @@ async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_
         let answer = timeout(Duration::from_secs(1), nobody.infer(request(streaming))).await;
         assert_eq!(answer.expect("within a second").err(), Some(BackendError::Unavailable));
     }
-    let server = server(json_answer("200 OK", "{}")).await;
+    let server = server(json_answer("200 OK", r#"{"choices":[]}"#)).await;
     backend(&server.url, Duration::from_secs(5)).infer(request(false)).await.unwrap();
     let head = server.heads.borrow()[0].to_ascii_lowercase();
     assert!(head.starts_with("post /v1/chat/completions http/1.1"), "{head}");

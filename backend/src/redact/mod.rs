@@ -88,6 +88,8 @@ impl Key {
 
 /// A host name.
 struct Host {
+/// Members in which a response tells why it failed or stopped.
+const FAILURES: [&str; 3] = ["error", "last_error", "incomplete_details"];
     name: String,
     finder: Finder<'static>,
 }
@@ -135,11 +137,15 @@ impl Redactor {
         self.key.as_ref().filter(|key| key.is_secret).and_then(|key| key.cut_json(&json)).unwrap_or(json)
     }
 
-    /// An object of the Responses API, which tells its own failure as its `error` or in its `response`: what it says there
-    /// is told as any error is.
+    /// An object of the Responses API, which tells its own failure as its `error`, `last_error` or `incomplete_details` or
+    /// in its `response`: what it says there is told as any error is.
     pub(crate) fn failure(&self, json: String) -> String {
         // Most events have no such member.
-        memmem::find(json.as_bytes(), b"\"error\"").and_then(|_| self.told(&json, 0)).unwrap_or(json)
+        let has = |mark: &[u8]| memmem::find(json.as_bytes(), mark).is_some();
+        if !has(b"\"error\"") && !has(b"\"last_error\"") && !has(b"\"incomplete_details\"") {
+            return json;
+        }
+        self.told(&json, 0).unwrap_or(json)
     }
 
     /// The object `json` with the errors in it told so; `None` where it has none.
@@ -148,7 +154,7 @@ impl Redactor {
         let mut out = String::from("{");
         let each = |key: &str, value: &str| {
             let told = match unquote(key).as_deref() {
-                Some("error") if value != "null" => Some(self.json(value)),
+                Some(key) if FAILURES.contains(&key) && value != "null" => Some(self.json(value)),
                 Some("response") if depth == 0 && value.starts_with('{') => self.told(value, 1),
                 _ => None,
             };
@@ -405,3 +411,5 @@ mod tests {
         assert_eq!(redactor.text("localhost is not in no_proxy"), "localhost is not in no_proxy");
     }
 }
+            (format!(r#"{{"object":"response","last_error":{error},{said},"error":null}}"#), true),
+            (format!(r#"{{"response":{{"incomplete_details":{error},{said}}}}}"#), true),

@@ -42,7 +42,16 @@ fn ways(said: &str) -> Vec<(Vec<Step>, bool)> {
         ways.push((json_answer("400 No", body), false));
         ways.push((named(body), true));
     }
-    for body in [&wordless, &name, &coded] {
+    let of_choice = format!(r#"{{"choices":[{{"finish_reason":"error","error":{{"message":"x{said}"}}}}]}}"#);
+    let others = [
+        format!(r#"{{"code":500,"msg":"x{said}","success":false}}"#),
+        format!(r#"{{"code":1234,"message":"x{said}","data":null}}"#),
+        format!(r#"{{"detail":"x{said}"}}"#),
+        format!(r#"{{"errors":[{{"message":"x{said}"}}]}}"#),
+        format!(r#"{{"status":500,"reason":"x{said}"}}"#),
+        format!(r#"{{"err_msg":"x{said}"}}"#),
+    ];
+    for body in [&wordless, &name, &coded, &of_choice].into_iter().chain(&others) {
         ways.push((json_answer("200 OK", body), false));
         ways.push((say(&[SSE, &events(&[TOKEN, body])]), true));
     }
