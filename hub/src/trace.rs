@@ -12,6 +12,9 @@ use crate::random;
 
 /// Longest `x-request-id` that is taken from a caller.
 const LONGEST_ID: usize = 128;
+/// How ids of the hub's own begin: those of a task, of an inference and of a call. One of these from a caller would make its
+/// call come up where somebody looks for another's.
+const OWN_IDS: [&str; 3] = ["task-", "inf-", "req-"];
 /// So much of a session's id names a publisher in the log: enough to tell it from others, and not all of it.
 const LABEL: usize = 13;
 
@@ -113,10 +116,11 @@ impl Trace {
     }
 }
 
-/// Whether an id of a caller's can stand in a header and in a log line as it is.
+/// Whether an id of a caller's can stand in a header and in a log line as it is, and is none of ours.
 fn is_sane(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain)
+    let is_own = OWN_IDS.iter().any(|begin| id.starts_with(begin));
+    !is_own && (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain)
 }
 
 /// An address in the log.
@@ -140,9 +144,11 @@ mod tests {
             assert_eq!(Trace::new(Some(sane), None).id(), sane);
         }
         let longer = format!("{longest}a");
-        for odd in ["", "a b", "a\nb", "a\"b", "ü", "a/b", longer.as_str()] {
+        let own = ["task", "inf", "req"].map(random::id);
+        let odd = ["", "a b", "a\nb", "a\"b", "ü", "a/b", longer.as_str(), "task-", "inf-x"];
+        for odd in odd.into_iter().chain(own.iter().map(String::as_str)) {
             let trace = Trace::new(Some(odd), None);
-            assert!(trace.id().starts_with("req-"), "{odd}: {}", trace.id());
+            assert!(trace.id().starts_with("req-") && trace.id() != odd, "{odd}: {}", trace.id());
         }
     }
 

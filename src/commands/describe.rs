@@ -54,12 +54,10 @@ async fn task(hub: &HubClient, id: &str) -> Outcome {
         Err(error) if error.status.is_some() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let mut known: Vec<Value> = match (listed, audited.is_empty()) {
-        (None, true) => return Err(missing(GetKind::Task, id)),
-        (Some(listed), true) => vec![listed],
-        (None, false) => audited.into_iter().map(renamed).collect(),
-        (Some(listed), false) => audited.into_iter().map(|row| merged(&listed, renamed(row))).collect(),
-    };
+    let mut known = known(id, listed, audited);
+    if known.is_empty() {
+        return Err(missing(GetKind::Task, id));
+    }
     for (i, row) in known.iter_mut().enumerate() {
         if let Some(result) = row.as_object_mut().and_then(|row| row.remove("result")) {
             // The answer itself may be long: `get task ID -o json` prints it.
@@ -71,6 +69,19 @@ async fn task(hub: &HubClient, id: &str) -> Outcome {
         fields(row)?;
     }
     Ok(())
+}
+
+/// What is known of `id`: the task, as listed and with what the audit has under its id, else the calls that the audit has
+/// under that id. Calls of that request id are told where nothing else has it: a caller gives them the name that it likes.
+fn known(id: &str, listed: Option<Value>, audited: Vec<Value>) -> Vec<Value> {
+    let (own, named): (Vec<_>, Vec<_>) =
+        audited.into_iter().partition(|row| row["id"] == id || row["task"] == id);
+    match listed {
+        Some(listed) if own.is_empty() => vec![listed],
+        Some(listed) => own.into_iter().map(|row| merged(&listed, renamed(row))).collect(),
+        None if own.is_empty() => named.into_iter().map(renamed).collect(),
+        None => own.into_iter().map(renamed).collect(),
+    }
 }
 
 /// A row of the audit under the names of a task's keys: its status is that of HTTP, its row the one that answered.
@@ -204,6 +215,23 @@ mod tests {
             json!({ "id": "inf-1", "status": "error", "llm": "pool", "llmName": "row", "code": "interrupted",
                 "httpStatus": 502, "worker": null })
         );
+    }
+
+    #[test]
+    fn a_task_is_told_from_calls_that_were_named_by_its_id() {
+        let named = json!({ "id": "inf-2", "task": "task-2", "requestId": "task-1", "user": "mallory" });
+        let own = json!({ "id": "inf-1", "task": "task-1", "requestId": "r", "user": "bob" });
+        let both = vec![named.clone(), own.clone(), named.clone()];
+        let users = |id: &str, listed: Option<serde_json::Value>, rows: &[serde_json::Value]| -> Vec<_> {
+            super::known(id, listed, rows.to_vec()).iter().map(|row| row["ownerId"].clone()).collect()
+        };
+        assert_eq!(users("task-1", None, &both), ["bob"]);
+        let listed = json!({ "id": "task-1", "ownerId": "bob" });
+        assert_eq!(users("task-1", Some(listed.clone()), &both), ["bob"]);
+        assert_eq!(users("task-1", Some(listed), std::slice::from_ref(&named)), ["bob"]);
+        let calls = [named.clone(), named];
+        assert_eq!(users("task-1", None, &calls), ["mallory", "mallory"], "a request id of two calls");
+        assert!(users("r", None, &[]).is_empty());
     }
 
     #[test]

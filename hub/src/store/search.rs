@@ -9,7 +9,7 @@ use crate::model::AuditRecord;
 /// So many of the newest rows are searched for what has no index: some 100 ms.
 const SEARCHED: usize = 200_000;
 
-/// The newest audit records that fit.
+/// The newest audit records that fit; of those with an id, calls and tasks of that id before what callers named so.
 pub(super) fn audit(conn: &Connection, wanted: AuditQuery) -> rows::Result<Vec<AuditRecord>> {
     // Only what is asked for stands in the statement: with `?1 IS NULL OR …` no index would be used.
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
@@ -32,14 +32,19 @@ pub(super) fn audit(conn: &Connection, wanted: AuditQuery) -> rows::Result<Vec<A
         }
         None => (),
     }
-    if let Some(id) = wanted.id {
+    let mut order = "seq DESC";
+    if let Some(id) = &wanted.id {
         looked_for.push("? IN (id, task, request_id)");
-        values.push(Box::new(id));
+        values.push(Box::new(id.clone()));
     }
     if let Some(since) = wanted.since {
         let conditions = if looked_for.is_empty() { &mut found } else { &mut looked_for };
         conditions.push("created_at >= ?");
         values.push(Box::new(since.0));
+    }
+    if let Some(id) = wanted.id {
+        order = "? IN (id, task) DESC, seq DESC";
+        values.push(Box::new(id));
     }
     values.push(Box::new(limit_of(wanted.limit)));
     let filter = |conditions: &[&str]| match conditions {
@@ -51,7 +56,7 @@ pub(super) fn audit(conn: &Connection, wanted: AuditQuery) -> rows::Result<Vec<A
         format!("{found} ?")
     } else {
         let newest = format!("{found} {SEARCHED}");
-        format!("SELECT * FROM ({newest}) {} ORDER BY seq DESC LIMIT ?", filter(&looked_for))
+        format!("SELECT * FROM ({newest}) {} ORDER BY {order} LIMIT ?", filter(&looked_for))
     };
     rows::all(conn, &sql, params_from_iter(values), rows::audit)
 }

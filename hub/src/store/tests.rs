@@ -551,3 +551,25 @@ async fn a_claim_is_noted_beside_the_task_and_goes_with_its_end() {
         assert_eq!(claims.await.unwrap(), 0);
     }
 }
+
+/// A caller names its calls as it likes: of another's id, too, as long ago ours could be.
+#[tokio::test]
+async fn what_has_an_id_is_found_before_what_a_caller_named_so() {
+    let store = SqliteStore::in_memory().unwrap();
+    let own = AuditRecord { output_tokens: None, ..audit("x") };
+    let named = |id: &str, n: usize| AuditRecord {
+        task: format!("m{n}"),
+        id: format!("inf-m{n}"),
+        user: "mallory".into(),
+        request_id: Some(id.into()),
+        ..own.clone()
+    };
+    store.write(vec![Change::Audit(own.clone())]).await.unwrap();
+    for id in ["x", "inf-x"] {
+        store.write((0..30).map(|n| Change::Audit(named(id, n))).collect()).await.unwrap();
+        let wanted = AuditQuery { id: Some(id.into()), ..AuditQuery::of(None, None, 20) };
+        let found = store.audit(wanted).await.unwrap();
+        assert_eq!((found.len(), &found[0]), (20, &own), "{id}");
+        assert_eq!(found[1], named(id, 29), "the newest first");
+    }
+}
