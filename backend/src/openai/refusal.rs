@@ -77,14 +77,14 @@ impl Inner {
     /// An error body that says what `json` says: itself, where it is an object.
     fn in_json(&self, status: u16, json: &str) -> String {
         if json.starts_with('{') {
-            return self.redactor.json(&cut_model_paths(json));
+            return self.quoted(json);
         }
         self.in_words(status, &in_band::words(&self.quoted(json)).unwrap_or_default())
     }
 
     /// The JSON text `json` without secrets, whatever escapes it has them in: in words they are no escapes any more.
     fn quoted(&self, json: &str) -> String {
-        self.redactor.quoted(&cut_model_paths(json))
+        self.redactor.json(&cut_model_paths(json))
     }
 
     /// An error body that says `text`.
@@ -103,15 +103,63 @@ impl Inner {
     }
 }
 
-/// The title of an HTML page, with its commonest entities as the characters that they stand for.
+/// The title of an HTML page, with its entities as the characters that they stand for.
 fn title(page: &str) -> Option<String> {
-    const ENTITIES: [(&str, &str); 6] =
-        [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-
     let lower = page.to_ascii_lowercase();
     let start = lower.find("<title")?;
     let start = start + lower[start..].find('>')? + 1;
     let end = start + lower[start..].find("</title")?;
-    let title = page[start..end].trim().to_owned();
-    Some(ENTITIES.iter().fold(title, |title, (entity, character)| title.replace(entity, character)))
+    Some(decoded(page[start..end].trim()))
+}
+
+/// `text` with the numbered entities and the commonest named ones decoded, as a browser shows it.
+fn decoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match entity(rest) {
+            Some((character, length)) => {
+                out.push(character);
+                rest = rest[length..].strip_prefix(';').unwrap_or(&rest[length..]);
+            }
+            None => out.push('&'),
+        }
+    }
+    out + rest
+}
+
+/// The character of the entity whose `&` stands before `text`, and the length of its name.
+fn entity(text: &str) -> Option<(char, usize)> {
+    /// Those that browsers need no semicolon behind stand first.
+    const NAMED: [(&str, char); 15] = [
+        ("nbsp", ' '),
+        ("lt", '<'),
+        ("gt", '>'),
+        ("quot", '"'),
+        ("amp", '&'),
+        ("apos;", '\''),
+        ("sol;", '/'),
+        ("bsol;", '\\'),
+        ("period;", '.'),
+        ("colon;", ':'),
+        ("lowbar;", '_'),
+        ("hyphen;", '-'),
+        ("dash;", '-'),
+        ("num;", '#'),
+        ("commat;", '@'),
+    ];
+
+    let Some(number) = text.strip_prefix('#') else {
+        let named = NAMED.iter().find(|(name, _)| text.starts_with(name));
+        return named.map(|(name, character)| (*character, name.len()));
+    };
+    let (digits, radix, before) = match number.strip_prefix(['x', 'X']) {
+        Some(hex) => (hex, 16, 2),
+        None => (number, 10, 1),
+    };
+    let length = digits.bytes().take_while(|byte| char::from(*byte).is_digit(radix)).count();
+    let character = u32::from_str_radix(&digits[..length], radix).ok().and_then(char::from_u32)?;
+    Some((character, before + length))
 }

@@ -1,7 +1,7 @@
 //! Removes a backend's key from all that it says, and from what it says about its failures its address, home directories
 //! and what else tells of its network.
 //!
-//! Only texts of JSON strings change: names of members, numbers and codes stay byte for byte.
+//! Only texts of JSON strings change, names of members among them: numbers and codes stay byte for byte.
 
 mod logprobs;
 mod places;
@@ -26,6 +26,44 @@ const MIN_KEY: usize = 8;
 /// Names of the loopback: a server says its own, whichever the configuration has.
 const LOOPBACK: [&str; 5] = ["localhost", "127.0.0.1", "[::1]", "::1", "0.0.0.0"];
 
+/// A host name of fewer characters is removed as one of these is.
+const MIN_NAME: usize = 3;
+/// Host names that are words of many an error: removed only where they stand as a host.
+const WORDS: [&str; 32] = [
+    "ai",
+    "api",
+    "backend",
+    "box",
+    "client",
+    "container",
+    "cpu",
+    "cuda",
+    "desktop",
+    "gateway",
+    "gpu",
+    "host",
+    "inference",
+    "laptop",
+    "litellm",
+    "llama",
+    "llm",
+    "lmstudio",
+    "local",
+    "localai",
+    "localhost",
+    "machine",
+    "model",
+    "node",
+    "ollama",
+    "openai",
+    "proxy",
+    "server",
+    "service",
+    "sglang",
+    "vllm",
+    "worker",
+];
+
 /// Keys that servers without any are given: words, and no secrets.
 const PLACEHOLDERS: [&str; 9] = [
     "lm-studio",
@@ -38,6 +76,8 @@ const PLACEHOLDERS: [&str; 9] = [
     "placeholder",
     "anything",
 ];
+/// Members in which a response tells why it failed or stopped.
+const FAILURES: [&str; 3] = ["error", "last_error", "incomplete_details"];
 /// How any ASCII character may be written in a JSON string.
 const ASCII_ESCAPE: &[u8] = b"\\u00";
 /// A key of this length is no part of a word: it is hidden wherever it stands.
@@ -88,8 +128,6 @@ impl Key {
 
 /// A host name.
 struct Host {
-/// Members in which a response tells why it failed or stopped.
-const FAILURES: [&str; 3] = ["error", "last_error", "incomplete_details"];
     name: String,
     finder: Finder<'static>,
 }
@@ -97,7 +135,8 @@ const FAILURES: [&str; 3] = ["error", "last_error", "incomplete_details"];
 /// What must not be seen.
 pub(crate) struct Redactor {
     key: Option<Arc<Key>>,
-    /// Host names, lower case: removed with `port` behind them, and alone where they are no plain word.
+    /// Host names of the backend and of this machine, lower case: removed with `port` behind them, and alone where they are
+    /// none of [`WORDS`].
     hosts: Vec<Host>,
     port: Option<String>,
     /// The home directory of this program's user.
@@ -106,6 +145,11 @@ pub(crate) struct Redactor {
 
 impl Redactor {
     pub(crate) fn new(backend: &HttpBackend) -> Self {
+        Self::at(backend, &gethostname::gethostname().to_string_lossy())
+    }
+
+    /// That of a machine of this name.
+    fn at(backend: &HttpBackend, machine: &str) -> Self {
         let uri: Option<Uri> = backend.url.reveal().parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().to_ascii_lowercase();
         let bare = host.trim_matches(['[', ']']).to_owned();
@@ -113,6 +157,9 @@ impl Redactor {
         if LOOPBACK.iter().any(|name| hosts.iter().any(|host| host == name)) {
             hosts.extend(LOOPBACK.map(str::to_owned));
         }
+        let machine = machine.to_ascii_lowercase();
+        hosts.extend(machine.split_once('.').map(|(label, _domain)| label.to_owned()));
+        hosts.push(machine);
         hosts.retain(|host| !host.is_empty());
         // The longest first: one may be a part of another.
         hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
@@ -184,7 +231,8 @@ impl Redactor {
                     let rest = rest.strip_prefix(':')?.strip_prefix(port.as_str())?;
                     (!rest.starts_with(|next: char| next.is_ascii_digit())).then_some(rest)
                 });
-                port.or_else(|| host.name.contains(['.', ':']).then_some(rest))
+                let is_name = host.name.len() >= MIN_NAME && !WORDS.contains(&host.name.as_str());
+                port.or_else(|| is_name.then_some(rest))
             });
             if let Some(clean) = clean {
                 text = Cow::Owned(clean);
@@ -196,22 +244,10 @@ impl Redactor {
         }
     }
 
-    /// The JSON text `json` without them in the strings that are values, and without the key in those that are names.
-    /// All else stays as it is, byte for byte.
+    /// The JSON text `json` without them in any of its strings, names of members too: what is read for its words may quote
+    /// all of it. All else stays as it is, byte for byte.
     pub(crate) fn json(&self, json: &str) -> String {
-        let clean = rewritten(json, |said, is_name| match (self.text(said), is_name) {
-            (Cow::Owned(clean), false) => Some(clean),
-            (_, true) => self.key.as_ref().and_then(|key| key.cut(said)),
-            (Cow::Borrowed(_), false) => None,
-        });
-        clean.unwrap_or_else(|| json.to_owned())
-    }
-}
-
-impl Redactor {
-    /// The JSON text `json` without them in any of its strings: what is read for its words, and may be quoted as it stands.
-    pub(crate) fn quoted(&self, json: &str) -> String {
-        let clean = rewritten(json, |said, _| match self.text(said) {
+        let clean = rewritten(json, |said| match self.text(said) {
             Cow::Owned(clean) => Some(clean),
             Cow::Borrowed(_) => None,
         });
@@ -226,17 +262,17 @@ impl Key {
         {
             return None;
         }
-        rewritten(json, |said, _| self.cut(said)).map(logprobs::emptied)
+        rewritten(json, |said| self.cut(said)).map(logprobs::emptied)
     }
 }
 
 /// `json` with each string for which `change` has another; `None` where it has none.
-fn rewritten(json: &str, change: impl Fn(&str, bool) -> Option<String>) -> Option<String> {
+fn rewritten(json: &str, change: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
-    for Found { start, end, is_name } in strings(json) {
+    for Found { start, end, .. } in strings(json) {
         let Some(said) = unquote(&json[start..end]) else { continue };
-        if let Some(clean) = change(&said, is_name) {
+        if let Some(clean) = change(&said) {
             out.push_str(&json[copied..start]);
             out.push_str(&quote(&clean));
             copied = end;
@@ -332,7 +368,10 @@ mod tests {
     use super::*;
 
     fn redactor(url: &str, key: &str) -> Redactor {
-        Redactor::new(&HttpBackend { url: Secret::new(url), api_key: Some(Secret::new(key)) })
+        Redactor::at(
+            &HttpBackend { url: Secret::new(url), api_key: Some(Secret::new(key)) },
+            "Zeus-7.lab.example",
+        )
     }
 
     #[test]
@@ -343,7 +382,7 @@ mod tests {
         let body = r#"{"error":{"message":"at gpu.lan:8000", "u":"\u0067pu.lan:8000/v1","port":8000,"gpu.lan":["sk-gpu.lan-1"]}}"#;
         assert_eq!(
             redactor.json(body),
-            r#"{"error":{"message":"at ***", "u":"***/v1","port":8000,"gpu.lan":["***"]}}"#
+            r#"{"error":{"message":"at ***", "u":"***/v1","port":8000,"***":["***"]}}"#
         );
     }
 
@@ -359,6 +398,24 @@ mod tests {
             "a gpu at ***, gpu:40961 and gpu:409"
         );
         assert_eq!(redactor.text("length-1 length-12 xlength-1 (length-1)"), "*** length-12 xlength-1 (***)");
+    }
+
+    /// A name of the backend's machine or of ours tells of a network wherever it stands; a word that many errors have does not.
+    #[test]
+    fn names_of_the_machines_go_wherever_they_stand_as_a_word() {
+        let redactor = redactor("http://rack-box:8000/v1", "sk-secret-key");
+        for host in ["rack-box", "RACK-BOX", "zeus-7", "Zeus-7.lab.example"] {
+            for (before, after) in
+                [("connect to ", " failed"), ("[", "]"), ("no route: ", "."), ("", ":9000 is down")]
+            {
+                let said = redactor.text(&format!("{before}{host}{after}")).into_owned();
+                assert_eq!(said, format!("{before}***{after}"), "{host}");
+            }
+            let other = format!("a{host} {host}2 {host}-x");
+            assert_eq!(redactor.text(&other), other);
+        }
+        let word = self::redactor("http://model:8000/v1", "sk-secret-key");
+        assert_eq!(word.text("no model 'x' at model:8000"), "no model 'x' at ***");
     }
 
     /// Values that a tree would round or refuse pass byte for byte, also beside a secret.
@@ -387,6 +444,8 @@ mod tests {
             (format!(r#"{{"object":"response",{said},"error":{error}}}"#), true),
             (format!(r#"{{"object":"response","error":{error},{said},"error":null}}"#), true),
             (format!(r#"{{"type":"response.failed","response":{{{said},"error":{error}}}}}"#), true),
+            (format!(r#"{{"object":"response","last_error":{error},{said},"error":null}}"#), true),
+            (format!(r#"{{"response":{{"incomplete_details":{error},{said}}}}}"#), true),
             // A known gap: whoever escapes the name of the member has its text told as it is.
             (format!(r#"{{"\u0065rror":{error},"x":"\"error\"",{said}}}"#), false),
         ] {
@@ -411,5 +470,3 @@ mod tests {
         assert_eq!(redactor.text("localhost is not in no_proxy"), "localhost is not in no_proxy");
     }
 }
-            (format!(r#"{{"object":"response","last_error":{error},{said},"error":null}}"#), true),
-            (format!(r#"{{"response":{{"incomplete_details":{error},{said}}}}}"#), true),

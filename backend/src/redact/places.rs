@@ -16,6 +16,10 @@ use super::{HIDDEN, word_before};
 
 /// Folders of everybody's home.
 const HOMES: [&str; 2] = ["home", "Users"];
+/// Root's home.
+const ROOT: &str = "root";
+/// Longest name of a user, in bytes (useradd: 32), with room.
+const MAX_NAME: usize = 64;
 /// So many folders may stand before such a one: `/var/home`, `/export/home`, `/mnt/c/Users`.
 const ABOVE: usize = 3;
 
@@ -114,6 +118,9 @@ fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Opt
         |end: usize| text[end..].starts_with(|next: char| next.is_alphanumeric() || "-_.%".contains(next));
     let follows_word =
         |at: usize| word_before(&text[..at]).is_some_and(|before| before.is_alphanumeric() || before == '.');
+    if let Some(start) = tilde_before(text, from, slashes.first) {
+        return Some((start, slashes.first));
+    }
     let drive = slashes.first - drive_before(&bytes[from..slashes.first]);
     let (start, is_drive) = if drive < slashes.first && !follows_word(drive) {
         (drive, true)
@@ -135,6 +142,10 @@ fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Opt
         return None;
     }
     let (mut at, mut is_drive) = (slashes.end, is_drive);
+    let root = at + ROOT.len();
+    if text[at..].starts_with(ROOT) && Slashes::at(bytes, root).is_some_and(|next| goes_on(next.end)) {
+        return Some((start, root));
+    }
     for _ in 0..=ABOVE {
         let (length, colon) = folder(&text[at..]);
         let name = &text[at..at + length];
@@ -148,6 +159,16 @@ fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Opt
         at = next;
     }
     None
+}
+
+/// Where `~NAME` begins that ends at `end`, a user's home as a shell writes it, behind `from`; in a URL it is a page.
+fn tilde_before(text: &str, from: usize, end: usize) -> Option<usize> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let bytes = &text.as_bytes()[from..end];
+    let name = bytes.iter().rev().take(MAX_NAME).take_while(|byte| is_part(byte)).count();
+    let tilde = bytes.len().checked_sub(name + 1).filter(|at| name > 0 && bytes[*at] == b'~')?;
+    let follows = word_before(&text[..from + tilde]);
+    (!follows.is_some_and(|before| before.is_alphanumeric() || before == '/')).then_some(from + tilde)
 }
 
 fn is_letter(name: &[u8]) -> bool {

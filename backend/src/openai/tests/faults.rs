@@ -142,6 +142,10 @@ async fn a_page_or_a_text_instead_of_an_error_body_keeps_its_status() {
     for (page, words) in [
         ("<html>sk-canary".to_owned(), "the backend answered 500"),
         ("<!DOCTYPE html><head><TITLE>502 &amp; sk-canary</title>".to_owned(), "502 & ***"),
+        (
+            "<title>&#115;k-canary&#x20;&#x2F;home&#47alice&sol;x.py 192&#46;168.1&period;50 &amp;lt; &b</title>".to_owned(),
+            "*** ***/x.py *** &lt; &b",
+        ),
         (format!("<html>sk-canary{}", "x".repeat(10 << 20)), "the backend answered 500"),
         (String::new(), "the backend answered 500"),
         ("out\r\nof memory\n".to_owned(), "out  of memory"),

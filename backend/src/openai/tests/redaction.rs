@@ -38,7 +38,7 @@ fn ways(said: &str) -> Vec<(Vec<Step>, bool)> {
     let coded = format!(r#"{{"error":{{"code":500,"message":"x{said}"}}}}"#);
     let named = |data: &str| say(&[SSE, &chunked(&format!("event: error\ndata: {data}\n\n"))]);
     let mut ways = Vec::new();
-    for body in [&list, &text, &wordless, &coded] {
+    for body in [&list, &text, &wordless, &name, &coded] {
         ways.push((json_answer("400 No", body), false));
         ways.push((named(body), true));
     }

@@ -6,6 +6,9 @@ use super::HIDDEN;
 
 /// Ends of names that only a local network knows.
 const LOCAL: [&str; 7] = ["local", "lan", "internal", "localdomain", "home", "intranet", "corp"];
+/// What a host stands behind, as Python's requests and urllib3, aiohttp, curl and Node write it.
+const BEFORE_HOST: [&str; 7] =
+    ["host='", "host=\"", "connect to host ", "resolve host: ", "resolve host '", "ENOTFOUND ", "EAI_AGAIN "];
 /// Longest user and password in a URL, in bytes: what is longer is no URL that somebody configured.
 const MAX_USER: usize = 256;
 /// Longest text of an address (RFC 4291: 45 characters) with its zone (an interface, 15) and room.
@@ -29,7 +32,8 @@ pub(super) fn cut(text: &str) -> Option<String> {
         }
         let length = bytes[host..].iter().position(|byte| !is_part(*byte));
         at = length.map_or(bytes.len(), |length| host + length);
-        in_run(&Run { text: &text[host..at], at: host, in_url }, &mut hidden);
+        let is_host = in_url || names_host(&text[..start], &text[at..]);
+        in_run(&Run { text: &text[host..at], at: host, is_host }, &mut hidden);
     }
     let mut out = String::new();
     let mut copied = 0;
@@ -39,6 +43,16 @@ pub(super) fn cut(text: &str) -> Option<String> {
         copied = to;
     }
     (copied > 0).then(|| out + &text[copied..])
+}
+
+/// Whether a host stands between `before` and `after`; in Go's words: `lookup NAME: no such host`, `lookup NAME on 10.0.0.1:53: …`.
+fn names_host(before: &str, after: &str) -> bool {
+    let is_lookup = || {
+        let server = after.strip_prefix(" on ").unwrap_or_default();
+        after.starts_with(" no such host")
+            || server.starts_with(|first: char| first.is_ascii_digit() || first == '[')
+    };
+    BEFORE_HOST.iter().any(|words| before.ends_with(words)) || before.ends_with("lookup ") && is_lookup()
 }
 
 /// Length of the user in front of a URL's host, with its `@`; 0 where there is none.
@@ -55,13 +69,13 @@ struct Run<'a> {
     text: &'a str,
     /// Where it begins in the whole text.
     at: usize,
-    /// Whether it begins where a URL has its host.
-    in_url: bool,
+    /// Whether it begins where a URL has its host, or an error names one.
+    is_host: bool,
 }
 
 impl<'a> Run<'a> {
     fn part(&self, from: usize, to: usize) -> Run<'a> {
-        Run { text: &self.text[from..to], at: self.at + from, in_url: self.in_url && from == 0 }
+        Run { text: &self.text[from..to], at: self.at + from, is_host: self.is_host && from == 0 }
     }
 
     fn place(&self, from: usize, to: usize) -> Place {
@@ -165,10 +179,10 @@ fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
         let name = name.trim_end_matches(MARKS);
         let to = from + name.len();
         let behind = port(&run.text[end..]);
-        let in_url = run.in_url && start == 0;
+        let begins_host = run.is_host && start == 0;
         // A time, and half of a fraction, has one digit or two behind its colon.
-        let is_short = (in_url || behind > 3) && is_short_v4(name);
-        let is_host = in_url && !name.contains('.') || is_short;
+        let is_short = (begins_host || behind > 3) && is_short_v4(name);
+        let is_host = begins_host && !name.contains('.') || is_short;
         let is_loopback = name.eq_ignore_ascii_case("localhost") && behind > 0;
         let known = hidden.len();
         if !name.is_empty() && (is_host || is_loopback || is_local(name)) {

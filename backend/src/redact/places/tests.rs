@@ -44,6 +44,18 @@ fn private_addresses_and_local_names_go_with_their_ports_and_public_ones_stay() 
         ("http://bob:secret@gpu7:3128/v1", "http://***@***/v1"),
         ("https://bob@api.example.com:8/v1?to=a@b", "https://***@api.example.com:8/v1?to=a@b"),
         ("http://a@b@10.0.0.7/, bob@example.com", "http://***@***/, bob@example.com"),
+        (
+            "HTTPConnectionPool(host='rack', port=8000): Cannot connect to host rack:8000 ssl:default",
+            "HTTPConnectionPool(host='***', port=8000): Cannot connect to host *** ssl:default",
+        ),
+        ("dial tcp: lookup rack: no such host", "dial tcp: lookup ***: no such host"),
+        ("lookup rack on 10.0.0.1:53: no such host", "lookup *** on ***: no such host"),
+        ("lookup table: not found, lookup table on disk", "lookup table: not found, lookup table on disk"),
+        (
+            "getaddrinfo ENOTFOUND rack, Could not resolve host: rack",
+            "getaddrinfo ENOTFOUND ***, Could not resolve host: ***",
+        ),
+        ("host='api.example.com', port=443", "host='api.example.com', port=443"),
         ("/models//Qwen2/x and file:///etc/x", "/models//Qwen2/x and file:///etc/x"),
     ] {
         assert_eq!(cut_text(text), left, "{text}");
@@ -66,6 +78,16 @@ fn a_path_in_anybodys_home_is_its_file_name() {
             "/home/ is a folder, https://x.example/home/bob a page",
         ),
         ("/usr/lib/x.so", "/usr/lib/x.so"),
+        ("open /root/.cache/hub/x.bin, '/root/y', %2Froot%2Fz", "open ***/x.bin, '***/y', ***/z"),
+        (
+            "/root is closed, /roots/x, a/root/x, https://x.example/root/x",
+            "/root is closed, /roots/x, a/root/x, https://x.example/root/x",
+        ),
+        ("open ~alice/models/x.gguf, (~bob.b/y) ~carol/", "open ***/x.gguf, (***/y) ***"),
+        (
+            "~/x.gguf, ~5 /x, https://x.example/~alice/x, a~b/c",
+            "~/x.gguf, ~5 /x, https://x.example/~alice/x, a~b/c",
+        ),
         ("cannot open file:///home/bob/models/x.gguf", "cannot open file://***/x.gguf"),
         ("//home/bob/models/x.gguf is no URL", "/***/x.gguf is no URL"),
         ("/home/a /home/b/c /homes /home/d", "*** ***/c /homes ***"),
@@ -183,6 +205,11 @@ fn a_text_as_long_as_an_error_may_be_is_cut_at_once_whatever_it_is_made_of() {
         "@",
         "a.lan",
         "localhost:1",
+        "~a/",
+        "~",
+        "host='a",
+        "lookup a on 1",
+        "/root/",
         "é",
         "[10.0.0.1]",
         "x",
