@@ -314,6 +314,22 @@ mod tests {
         }
     }
 
+    /// Whoever reads keys as texts behind us refuses them, and would be blamed for it.
+    #[test]
+    fn a_key_with_half_of_a_surrogate_pair_is_refused_and_a_value_passes() {
+        for half in [r"k\ud83d", r"\uDC00k", r"\ud83d\u0041", r"\udc00\ud83d", r"\ud83d\n"] {
+            for text in [format!(r#"{{"model":"m","{half}":1}}"#), format!(r#"{{"{half}":{{}}, "x":1}}"#)] {
+                let error = RequestBody::parse(text.into()).unwrap_err();
+                assert_eq!(error.kind.status(), 400, "{half}");
+                assert!(error.message.contains("whose name is no text"), "{}", error.message);
+            }
+            body(&format!(r#"{{"x":"{half}","y":{{"{half}":1}}}}"#));
+        }
+        for whole in [r"\ud83d\ude00", r"\\ud83d", "😀", r"\u0041\n"] {
+            body(&format!(r#"{{"{whole}":1}}"#));
+        }
+    }
+
     #[test]
     fn what_is_no_object_of_json_in_utf_8_is_refused() {
         for text in [&b"\xff"[..], b"{\"a\":\"\xc3\"}", b"[]", b"", b"{", b"{} x"] {

@@ -43,6 +43,9 @@ pub enum JsonError {
     /// A key at this byte offset that readers take for the named one which do not tell capitals from small letters.
     #[error("JSON with a member, at byte {0}, that some servers take for '{1}': write '{1}'")]
     OddKey(usize, &'static str),
+    /// A key at this byte offset that is no text: one half of a surrogate pair is in it.
+    #[error("JSON with a member, at byte {0}, whose name is no text")]
+    HalfKey(usize),
 }
 
 /// `text` as a JSON string literal.

@@ -25,13 +25,17 @@ pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans;
 }
 
 /// As [`spans`], and what the request in `text` asks for beyond an answer, in the same pass. A key that some readers take
-/// for one of `keys`, and that is not it, is an error: which of the two a backend goes by nobody knows.
+/// for one of `keys`, and that is not it, is an error: which of the two a backend goes by nobody knows. So is a key that is no
+/// text: readers refuse it, or take it for another.
 pub fn reaching_spans<const N: usize>(
     text: &mut [u8],
     keys: [&'static str; N],
 ) -> Result<([Spans; N], Reach), JsonError> {
     let mut members = Members::new(text, keys, Some(Look::default()));
     members.read()?;
+    if let Some(at) = members.half {
+        return Err(JsonError::HalfKey(at));
+    }
     if let Some((at, key)) = members.odd {
         return Err(JsonError::OddKey(at, keys[key]));
     }
@@ -55,6 +59,11 @@ fn is(quoted: &[u8], key: &str) -> bool {
     // An escape takes up to six bytes for one; a key with a lone surrogate is no text, and none of ours.
     inner.len() <= 6 * key.len()
         && serde_json::from_slice::<Cow<'_, str>>(quoted).is_ok_and(|text| text == key)
+}
+
+/// Whether a key with its quotes has one half of a surrogate pair in it.
+fn is_half(quoted: &[u8]) -> bool {
+    memchr::memmem::find(quoted, b"\\u").is_some() && serde_json::from_slice::<Cow<'_, str>>(quoted).is_err()
 }
 
 /// Whether some readers take a key with its quotes for `key`.
@@ -96,11 +105,13 @@ struct Members<'a, const N: usize> {
     look: Option<Look>,
     /// Where the first key begins that only some readers take for one of `keys`, and for which. Kept where there is a look.
     odd: Option<(usize, usize)>,
+    /// Where the first key begins that is no text. Kept where there is a look.
+    half: Option<usize>,
 }
 
 impl<'a, const N: usize> Members<'a, N> {
     fn new(text: &'a mut [u8], keys: [&'a str; N], look: Option<Look>) -> Self {
-        Self { text, keys, found: [const { Vec::new() }; N], wanted: None, look, odd: None }
+        Self { text, keys, found: [const { Vec::new() }; N], wanted: None, look, odd: None, half: None }
     }
 
     fn read(&mut self) -> Result<(), JsonError> {
@@ -128,6 +139,9 @@ impl<const N: usize> Source for Members<'_, N> {
     fn key(&mut self, start: usize, end: usize) {
         let quoted = &self.text[start..end];
         self.wanted = self.keys.iter().position(|key| is(quoted, key));
+        if self.look.is_some() && self.half.is_none() && is_half(quoted) {
+            self.half = Some(start);
+        }
         if self.look.is_some() && self.wanted.is_none() && self.odd.is_none() {
             self.odd = self.keys.iter().position(|key| folds(quoted, key)).map(|key| (start, key));
         }
