@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use actix_rt::net::TcpStream;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio_rustls::server::TlsStream;
 
 pub(super) enum Wire {
@@ -96,7 +96,7 @@ impl Wire {
             Self::Tls(stream) => &stream.get_ref().0.stream,
         };
         let told = stream.ready(Interest::READABLE).now_or_never();
-        told.is_some_and(|told| told.map_or(true, |ready| ready.is_read_closed()))
+        told.is_some_and(|told| told.map_or(true, Ready::is_read_closed))
     }
 }
 
