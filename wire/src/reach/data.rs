@@ -42,6 +42,29 @@ pub(super) fn is_plain_data(quoted: &[u8]) -> bool {
     count == LONGEST || text.next() != Some(b'/'.into()) || text.take(3).eq(b"9j/".map(u16::from))
 }
 
+/// Whether a string, with its quotes, is an address or a path from a root, and no data.
+pub(super) fn says_where(quoted: &[u8]) -> bool {
+    /// No scheme is so long.
+    const LONGEST_SCHEME: usize = 64;
+    let is_slash = |letter: u16| letter == u16::from(b'/') || letter == u16::from(b'\\');
+
+    let mut text = trimmed(quoted).take(LONGEST_SCHEME);
+    let begins = match text.next() {
+        None => false,
+        Some(first) if is_slash(first) => true,
+        Some(first) if first == u16::from(b'~') => text.next().is_some_and(is_slash),
+        Some(first) => {
+            // `https://`, `file:/`, `C:\`.
+            let is_scheme = |letter: u16| {
+                u8::try_from(letter).is_ok_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+            };
+            let mut rest = text.skip_while(|letter| is_scheme(*letter));
+            is_scheme(first) && rest.next() == Some(b':'.into()) && rest.next().is_some_and(is_slash)
+        }
+    };
+    begins && !is_plain_data(quoted)
+}
+
 fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte)
 }

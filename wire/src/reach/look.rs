@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::data::{is_data, is_plain_data};
+use super::data::{is_data, is_plain_data, says_where};
 use super::item::Item;
 use super::tools::{Members, Tool, Tools, leaves_choice, tool};
 use super::words::{Kind, Name, Within, Word, kind, unquoted};
@@ -36,6 +36,10 @@ pub(crate) struct Look {
 
 /// An object or a list that the scan is in.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says a thing of its own, and any of them may go together"
+)]
 struct Frame {
     start: usize,
     is_object: bool,
@@ -65,8 +69,21 @@ struct Frame {
     /// Whether it says where something is: by a [`Word::Link`], which does not count where a text is from there, or else by
     /// a [`Word::Place`], which counts of a picture.
     says_where: Option<Word>,
+    /// Where the name of the member is that is being read, with its quotes, of an object.
+    key: Range<usize>,
+    /// Whether an address or a path is in it, under a name that is not of a text: it counts of a file.
+    has_place: bool,
     /// What it says of what its server keeps.
     item: Item,
+}
+
+impl Frame {
+    /// An address or a path is in the member that is being read.
+    fn place(&mut self, text: &[u8]) {
+        self.has_place |= !self.is_request
+            && self.tools == 0
+            && (self.key.is_empty() || !Name::of(&text[self.key.clone()]).is_of_text());
+    }
 }
 
 impl Look {
@@ -86,6 +103,7 @@ impl Look {
         let depth = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return };
         let name = Name::of(&text[start..end]);
+        frame.key = start..end;
         frame.is_unknown = frame.is_request && !name.is_known();
         frame.word = if frame.is_request {
             if let Some(last) = self.left_out.last_mut().filter(|_| frame.is_left_out && !frame.has_kept) {
@@ -154,7 +172,7 @@ impl Look {
             is_object,
             word: if is_object { Word::Any } else { word },
             under: word,
-            is_media: word == Word::Media || in_list && is_media,
+            is_media: matches!(word, Word::Media | Word::Attached) || in_list && is_media,
             tools: 0,
             tool: Members::default(),
             kind: None,
@@ -165,6 +183,8 @@ impl Look {
             is_left_out: false,
             has_kept: false,
             says_where: None,
+            key: 0..0,
+            has_place: false,
             item: Item::default(),
         };
         if word == Word::Tools {
@@ -204,8 +224,14 @@ impl Look {
             Some(_) => is_media,
             None => false,
         };
-        if is_fetched {
+        let is_file = is_media || frame.kind.is_some_and(Kind::is_of_files);
+        if is_fetched || is_file && frame.has_place {
             self.refuse(text, ADDRESS);
+        }
+        // What says nothing of its own kind is a part of what it is in.
+        let is_part = frame.has_place && !frame.kind.is_some_and(Kind::is_of_text);
+        if let Some(above) = self.frames.last_mut().filter(|_| is_part) {
+            above.place(text);
         }
         if frame.item.is_kept_media(is_media || frame.under == Word::Address) {
             self.refuse(text, FILE);
@@ -253,7 +279,11 @@ impl Look {
         if said.len() > 2 {
             frame.item.value(frame.word);
         }
+        if matches!(frame.word, Word::Any | Word::Place | Word::Data | Word::Attached) && says_where(said) {
+            frame.place(text);
+        }
         match frame.word {
+            Word::Attached if says_where(said) => self.refuse(text, ADDRESS),
             // In the request itself there is nothing that only names one.
             Word::Link if !is_data(said) && !frame.is_request => frame.says_where = Some(Word::Link),
             Word::Link | Word::Address if !is_data(said) => self.refuse(text, ADDRESS),
@@ -277,7 +307,8 @@ impl Look {
                 Kind::Kept => self.refuse(text, KEPT),
                 // Of several, which of them a server reads nobody knows.
                 kind if frame.kind.is_none() || kind.is_media() => frame.kind = Some(kind),
-                kind if frame.kind != Some(kind) && !frame.kind.is_some_and(Kind::is_media) => {
+                Kind::File if !frame.kind.is_some_and(Kind::is_media) => frame.kind = Some(Kind::File),
+                kind if frame.kind != Some(kind) && !frame.kind.is_some_and(Kind::is_of_files) => {
                     frame.kind = Some(Kind::Any);
                 }
                 _ => (),
@@ -337,7 +368,7 @@ impl Look {
         match (frame.word, &text[start..end]) {
             // -1 is any slot to llama.cpp, and an empty list asks for nothing.
             (Word::Never, said) if *said != *b"-1" && !says_no(said) && !said.starts_with(b"[") => {
-                self.never(text)
+                self.never(text);
             }
             (Word::NeverTrue | Word::Store, said) if !says_no(said) => self.never(text),
             _ if frame.is_unknown => self.leave_out(),

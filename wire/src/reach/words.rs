@@ -27,6 +27,8 @@ pub(super) enum Word {
     Link,
     /// A picture, a sound, a file; as data, or by its address.
     Media,
+    /// Files beside a message, in whatever form.
+    Attached,
     /// The data of such.
     Data,
     /// Where a picture is, and in any other object a word like any.
@@ -246,6 +248,7 @@ impl Name {
             b"image" | b"images" | b"imagedata" | b"inputimage" | b"audio" | b"audiodata" | b"inputaudio"
             | b"video" | b"videos" | b"videodata" | b"inputvideo" | b"file" | b"files" | b"filedata"
             | b"inputfile" | b"multimodaldata" => Word::Media,
+            b"attachments" => Word::Attached,
             b"data" => Word::Data,
             b"path" | b"source" => Word::Place,
             b"fileid" | b"fileids" | b"vectorstoreids" | b"cachedcontent" => Word::Kept,
@@ -310,6 +313,23 @@ impl Name {
     /// Whether it is exactly `store`, which every server reads.
     pub(super) fn is_store(&self) -> bool {
         self.is_exact && !self.is_parted && self.letters() == b"store"
+    }
+
+    /// Whether what it names is read and not fetched, wherever it stands.
+    pub(super) fn is_of_text(&self) -> bool {
+        const END: [&[u8]; 10] = [
+            b"text",
+            b"title",
+            b"context",
+            b"content",
+            b"name",
+            b"caption",
+            b"prompt",
+            b"description",
+            b"transcript",
+            b"summary",
+        ];
+        END.iter().any(|end| self.letters().ends_with(end))
     }
 
     /// Whether an API has a member of the request of this name.
@@ -390,6 +410,10 @@ pub(super) enum Kind {
     Source,
     /// A picture, a sound or a film.
     Media,
+    /// A document, or any file.
+    File,
+    /// A text.
+    Text,
     /// An item of an answer that the server keeps.
     Kept,
     /// A picture that it has made, and keeps where none is in it.
@@ -401,21 +425,35 @@ impl Kind {
     pub(super) fn is_media(self) -> bool {
         matches!(self, Self::Media | Self::Made)
     }
+
+    /// Whether it is one of these or any other file.
+    pub(super) fn is_of_files(self) -> bool {
+        self.is_media() || self == Self::File
+    }
+
+    /// Whether what it says of where a text is from is its own, and nothing of what it is in.
+    pub(super) fn is_of_text(self) -> bool {
+        matches!(self, Self::Source | Self::Text)
+    }
 }
 
 /// What an object of this type is.
 pub(super) fn kind(kind: &[u8]) -> Kind {
     let has = |word: &[u8]| kind.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    let is = |word: &[u8]| kind.eq_ignore_ascii_case(word);
     match kind {
+        b"text" => Kind::Text,
         b"web_search_result"
         | b"web_fetch_result"
         | b"search_result"
         | b"url_citation"
         | b"web_search_result_location"
         | b"search_result_location" => Kind::Source,
-        _ if kind.eq_ignore_ascii_case(b"item_reference") => Kind::Kept,
-        _ if kind.eq_ignore_ascii_case(b"image_generation_call") => Kind::Made,
+        _ if is(b"item_reference") => Kind::Kept,
+        _ if is(b"image_generation_call") => Kind::Made,
         _ if has(b"image") || has(b"video") || has(b"audio") => Kind::Media,
+        _ if has(b"document") || has(b"pdf") => Kind::File,
+        _ if is(b"file") || is(b"input_file") || is(b"file_path") || is(b"media") => Kind::File,
         _ => Kind::Any,
     }
 }

@@ -102,6 +102,76 @@ fn a_type_that_names_sources_frees_no_other_address() {
     }
 }
 
+/// Under whatever name: what is in a file, or beside a message, and is an address or a path, is one to fetch from.
+#[test]
+fn no_file_says_where_it_is_under_any_name() {
+    for place in [
+        "http://169.254.169.254/x",
+        "s3://x/y",
+        "file:/etc/passwd",
+        "//nas/x",
+        "/etc/passwd",
+        "~/x",
+        r"C:\\x",
+        r"\u0068ttp:\/\/x",
+        r"\n /etc/passwd",
+        r"\\\\10.0.0.9\\x",
+    ] {
+        for kind in
+            ["image", "image_path", "audio_file", "pdf", "document", "file", "file_path", "media", "PDF"]
+        {
+            for name in
+                ["src", "link", "location", "image_path", "file_path", "pdf", "document", "href", "Unheard"]
+            {
+                for bad in [
+                    format!(r#"{{"{name}":"{place}","type":"{kind}"}}"#),
+                    format!(r#"{{"type":"{kind}","{name}":["{place}"]}}"#),
+                    format!(r#"{{"type":"{kind}","x":{{"y":[{{"{name}":"{place}"}}]}}}}"#),
+                    format!(r#"{{"type":"text","type":"{kind}","type":"x","{name}":"{place}"}}"#),
+                ] {
+                    assert_eq!(param(&part(&bad)).as_deref(), Some("messages"), "{bad}");
+                }
+                let attached = format!(
+                    r#"{{"messages":[{{"role":"user","content":"x","attachments":[{{"{name}":"{place}"}}]}}]}}"#
+                );
+                assert_eq!(param(&attached).as_deref(), Some("messages"), "{attached}");
+            }
+            for name in ["text", "title", "context", "name", "file_name", "filename", "revised_prompt"] {
+                let good = format!(r#"{{"type":"{kind}","{name}":"{place}","x":{{"{name}":"{place}"}}}}"#);
+                assert_eq!(param(&part(&good)), None, "{good}");
+            }
+        }
+        for attached in [format!(r#"["{place}"]"#), format!(r#""{place}""#), format!(r#"{{"x":"{place}"}}"#)]
+        {
+            let bad = format!(r#"{{"messages":[{{"content":"x","attachments":{attached}}}]}}"#);
+            assert!(param(&bad).is_some(), "{bad}");
+        }
+        for good in [
+            format!(r#"{{"type":"text","src":"{place}"}}"#),
+            format!(r#"{{"type":"tool_result","content":"{place}","cwd":"{place}"}}"#),
+            format!(
+                r#"{{"type":"document","source":{{"type":"text","data":"{place}"}},"context":"{place}"}}"#
+            ),
+            format!(
+                r#"{{"type":"document","source":{{"type":"content","content":[{{"type":"text","text":"{place}"}}]}}}}"#
+            ),
+        ] {
+            assert_eq!(param(&part(&good)), None, "{good}");
+        }
+        let documents = format!(
+            r#"{{"documents":[{{"type":"pdf","text":"t","path":"{place}","src":"{place}","attachments":["{place}"]}}]}}"#
+        );
+        assert_eq!(param(&documents), None, "{documents}");
+    }
+    for good in [
+        r#"{"type":"image","src":"data:image/png;base64,AA","format":"image/png","detail":"high/low"}"#,
+        r#"{"type":"file","file":{"filename":"/home/a/b.pdf","file_data":"data:application/pdf;base64,AA"}}"#,
+        r#"{"type":"image","image_embeds":"/9j/4AAQ","media_type":"image/jpeg","x":"a: b"}"#,
+    ] {
+        assert_eq!(param(&part(good)), None, "{good}");
+    }
+}
+
 /// Each of them was seen to pass to a backend that acts on it.
 #[test]
 fn what_servers_know_beside_the_apis_is_found() {
