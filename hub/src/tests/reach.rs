@@ -303,8 +303,8 @@ async fn what_no_known_api_has_does_not_reach_anothers_backend() {
         json!({ "thread": { "type": "create" }, "model": model, "messages": [ { "role": "user", "content": "x" } ],
             "max_tokens": 9, "deployment_id": "o3", "no-log": true, "num_retries": 30, "stream": false })
     };
-    const UNKNOWN: [&str; 4] = ["thread", "deployment_id", "no-log", "num_retries"];
-    let left_out = |request: &Value| UNKNOWN.iter().all(|name| request.get(name).is_none());
+    let unknown = ["thread", "deployment_id", "no-log", "num_retries"];
+    let left_out = |request: &Value| unknown.iter().all(|name| request.get(name).is_none());
     for path in ["/v1/messages", "/v1/chat/completions"] {
         for model in ["a", "hers"] {
             for (token, others) in [(&alice, false), (&bob, true)] {
@@ -315,7 +315,7 @@ async fn what_no_known_api_has_does_not_reach_anothers_backend() {
                     assert_eq!(request["provider"], agent["defaultParams"]["provider"]);
                     assert_eq!(request["extra_body"], agent["defaultParams"]["extra_body"]);
                 } else if others {
-                    for name in UNKNOWN {
+                    for name in unknown {
                         request[name] = asked("a")[name].clone();
                     }
                     request["model"] = "a".into();
