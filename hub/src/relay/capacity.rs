@@ -274,7 +274,7 @@ impl Hub {
             for row in rows {
                 let mut names = registry.names_of(row);
                 match registry.stance(row) {
-                    Stance::Awake { full: true } => continue,
+                    Stance::Awake { full: true } => (),
                     stance @ (Stance::Awake { full: false } | Stance::Asleep { full: false }) => {
                         lines.add(Place::Row(row.to_owned()), &names);
                         if let (Stance::Asleep { .. }, [_, pool]) = (stance, names.as_slice()) {

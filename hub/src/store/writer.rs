@@ -241,8 +241,8 @@ impl Writer {
     fn tidy_after(&mut self, weight: u64) {
         self.debt = self.debt.saturating_add(weight);
         let steps = match self.debt {
-            0..=MUCH_DEBT => 1,
-            0..=MOST_DEBT => 2,
+            debt if debt <= MUCH_DEBT => 1,
+            debt if debt <= MOST_DEBT => 2,
             _ => 2 + weight / tasks::STEP_BYTES,
         };
         for step in 0..steps {

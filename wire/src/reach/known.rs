@@ -3,7 +3,7 @@
 //! A request of a caller who is not the backend's owner goes there with these alone. What is in no API is its server's
 //! configuration, a gateway's, or nobody's: a list of what of it does harm would always be behind.
 
-/// Of the APIs of OpenAI and Anthropic, of the servers that speak them (vLLM, `SGLang`, llama.cpp, Ollama, LM Studio, TGI,
+/// Of the APIs of OpenAI and Anthropic, of the servers that speak them (`vLLM`, ``SGLang``, llama.cpp, Ollama, LM Studio, TGI,
 /// `TabbyAPI`, Aphrodite, text-generation-webui, `KoboldCpp`, MLX and hosted ones), and of those that embed and rank: in small
 /// letters without `_`, in order. What is among them and asks for more than an answer is refused by its word.
 ///
