@@ -274,7 +274,7 @@ mod tests {
                 _ if name.contains(".completions.") => Endpoint::Completions,
                 _ => continue,
             };
-            if name.ends_with(".json") {
+            if file.path().extension().is_some_and(|end| end == "json") {
                 assert_eq!(InBand::of_whole(&text, endpoint), None, "{name}");
             }
             for data in text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim) {
