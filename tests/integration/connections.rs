@@ -208,8 +208,8 @@ async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
     assert_eq!(team.row().await["status"], "active");
     let metrics = team.http.get("/metrics").await.body;
     let held = metrics.lines().find_map(|line| line.strip_prefix("virtual_llm_memory_held_bytes ")).unwrap();
-    // The head of the request for these figures is held, too.
-    assert!(held.parse::<u64>().unwrap() < 64 << 10, "{metrics}");
+    // Each call under way holds 32 KiB: this request, the registrar's channel, and perhaps a heartbeat.
+    assert!(held.parse::<u64>().unwrap() < 128 << 10, "{metrics}");
     assert!(metrics.contains(&format!("virtual_llm_memory_limit_bytes {MOST}")), "{metrics}");
     assert!(!metrics.contains("virtual_llm_bodies_refused_total 0"), "{metrics}");
     // The allocator gives back what one thread freed of another's when that one works again: calls go on.
