@@ -11,10 +11,10 @@ use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
 use anyhow::anyhow;
 use awc::http::StatusCode;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use hub::limits::Limits;
 use hub::model::Role;
 use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use hub::origins::Origins;
+use hub::quota::Limits;
 use hub::{Hub, HubOptions};
 use tokio::time::Instant;
 

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-use crate::routes::HubData;
+use crate::http::HubData;
 
 /// Reverse proxies whose word is believed (`hub --trusted-proxy`).
 #[derive(Debug, Clone, Default)]

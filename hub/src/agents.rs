@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, folds, quote};
 use wire::task::Endpoint;
 
+use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::{Agent, Caller};
 use crate::registry::{Registry, Target, Unreached};
-use crate::relay::RequestBody;
 
 /// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
 const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];

@@ -2,7 +2,7 @@
 
 use backend::Turns;
 
-use crate::door;
+use crate::connections;
 use crate::error::ApiError;
 
 /// Bodies up to this many bytes are worked on where they are: a scan of them takes less than a tenth of a millisecond,
@@ -29,7 +29,7 @@ pub async fn heavy<T: Send + 'static>(
     if size <= LIGHT {
         return work();
     }
-    let turn = door::turn(&TURNS, user).await;
+    let turn = connections::turn(&TURNS, user).await;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()

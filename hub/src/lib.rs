@@ -3,30 +3,28 @@
 mod address;
 pub mod agents;
 pub mod auth;
-mod budget;
 pub mod channels;
 pub mod clock;
-pub mod core;
-mod door;
+mod connections;
+pub mod dispatch;
 pub mod error;
 pub mod heavy;
-pub mod limits;
-pub mod memory;
+mod http;
+pub mod hub;
 pub mod model;
 mod news;
 pub mod options;
 pub mod origins;
-pub mod queue;
+pub mod quota;
 pub mod random;
 pub mod registry;
-pub mod relay;
-mod routes;
 mod server;
 pub mod store;
+pub mod tasks;
+pub mod telemetry;
 mod trace;
-pub mod watch;
 
-pub use crate::core::Hub;
+pub use crate::hub::Hub;
 pub use options::HubOptions;
 pub use server::{HubError, HubHandle, Pulse};
 

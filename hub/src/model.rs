@@ -281,7 +281,7 @@ pub struct DurableTask {
     /// Row, pool or agent that was asked for.
     pub target: String,
     /// Where it is in its life.
-    pub state: TaskState,
+    pub state: TaskStatus,
     /// The request, until the terminal state.
     pub request: Option<String>,
     /// Whether chunks were asked for.
@@ -305,7 +305,7 @@ pub struct DurableTask {
 /// Where a task is in its life (SPEC.md section 5, queue).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TaskState {
+pub enum TaskStatus {
     /// Waits for a publisher with room.
     Pending,
     /// Sent to a publisher.
@@ -320,7 +320,7 @@ pub enum TaskState {
     Cancelled,
 }
 
-impl TaskState {
+impl TaskStatus {
     /// The word on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -48,14 +48,14 @@ mod tests {
     /// it, and what somebody who may do so changed of what others see.
     const BY_ITSELF: [&str; 11] = [
         "auth/tokens.rs",
-        "memory.rs",
+        "quota/memory.rs",
         "news.rs",
-        "relay/run.rs",
-        "routes/curate.rs",
-        "routes/names.rs",
-        "routes/naming.rs",
-        "routes/pools.rs",
-        "routes/tokens.rs",
+        "dispatch/run.rs",
+        "http/manage.rs",
+        "http/names.rs",
+        "http/naming.rs",
+        "http/pools.rs",
+        "http/tokens.rs",
         "server/",
         "store/",
     ];

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::address::Proxies;
-use crate::limits::Limits;
 use crate::origins::Origins;
+use crate::quota::Limits;
 
 /// All that a hub needs.
 #[derive(Debug, Clone)]

@@ -10,9 +10,9 @@ use std::{
 use hub::{
     Hub, HubError, HubOptions,
     auth::AdminToken,
-    limits::Limits,
     options::{DataDir, HubTimings, MachineOptions, PoolPolicy, Proxies, TlsFiles},
     origins::Origins,
+    quota::Limits,
 };
 use tokio::net::TcpSocket;
 

@@ -188,7 +188,7 @@ fn is_goodbye(record: &Record<'_>) -> bool {
 mod tests {
     use super::*;
 
-    const HERE: &str = "hub::door";
+    const HERE: &str = "hub::connections";
 
     fn look(
         places: &Places,
@@ -253,7 +253,8 @@ mod tests {
         for user in 0..40 {
             let told = (0..50).filter(|_| {
                 pace.tells("failed", &format!("user {user}"))
-                    && look(&places, "hub::watch::inference::news", Some("inference.rs"), Level::Info, 1).0
+                    && look(&places, "hub::telemetry::inference::news", Some("inference.rs"), Level::Info, 1)
+                        .0
             });
             assert_eq!(told.count(), 20, "user {user}");
         }

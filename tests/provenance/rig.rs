@@ -5,10 +5,10 @@ use std::io;
 
 use actors::options::{BackendConfig, HttpBackend};
 use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
-use hub::limits::Limits;
 use hub::model::Role;
 use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use hub::origins::Origins;
+use hub::quota::Limits;
 use hub::{Hub, HubHandle, HubOptions};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};

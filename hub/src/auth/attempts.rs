@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::budget::{Budgets, Verdict};
+use crate::quota::refusals::{Budgets, Verdict};
 
 /// So many may come at once: a fleet of 1,000 machines whose token was revoked comes again every minute.
 const BURST: u32 = 1024;

@@ -13,12 +13,12 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::Tokens;
 use crate::address;
 use crate::clock;
-use crate::door::Flow;
+use crate::connections::Flow;
 use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::http::HubData;
+use crate::http::front::wrong_method;
+use crate::http::paths::{allows, methods};
 use crate::model::{Caller, Role};
-use crate::routes::HubData;
-use crate::routes::front::wrong_method;
-use crate::routes::paths::{allows, methods};
 
 /// Largest head of a request without a valid token, in bytes: as much as Node.js reads at all; nginx and most proxies
 /// send no more than twice that.

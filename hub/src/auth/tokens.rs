@@ -15,8 +15,8 @@ use wire::row::Timestamp;
 use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::secret::{TokenSecret, hash};
-use crate::budget::Verdict;
 use crate::model::{Caller, DurableTask, Role, Token};
+use crate::quota::refusals::Verdict;
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
 
@@ -119,7 +119,7 @@ pub struct Tokens {
     revoked: watch::Sender<()>,
     /// How often one was revoked.
     revocations: AtomicU64,
-    /// Held while a token is made: how its user is spelled, and whether that is an admin's name, is asked before it is
+    /// BytesPermit while a token is made: how its user is spelled, and whether that is an admin's name, is asked before it is
     /// written and holds until it is known.
     making: tokio::sync::Mutex<()>,
     attempts: Attempts,

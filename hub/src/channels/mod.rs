@@ -13,8 +13,8 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::limits::{Account, Held, Kind, Seats};
-use crate::memory::Memory;
+use crate::quota::memory::Memory;
+use crate::quota::{ByteKind, ByteQuota, BytesPermit, Quota};
 
 pub use event::Event;
 use queue::{Full, Queue};
@@ -26,19 +26,6 @@ pub enum Unsent {
     Unreachable,
     /// The publisher has not read what it has of the same caller's, which is as much as one caller may have there.
     Crowded,
-}
-
-/// The way to the publishers.
-pub trait Dispatch: Send + Sync {
-    /// Puts an event of a caller's on the session's control channel. The ticket is for [`withdraw`](Self::withdraw).
-    fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, Unsent>;
-
-    /// Puts an event there that goes before all tasks that are not begun. Without a channel there is nobody to tell.
-    fn tell(&self, session: &str, event: Event);
-
-    /// Takes back what was sent. `true` where the publisher will not have the whole of it: no byte of it is written yet,
-    /// or, where `cuts`, some are and the rest is left out: only for one who skips what is no JSON.
-    fn withdraw(&self, session: &str, ticket: u64, cuts: bool) -> bool;
 }
 
 /// Smaller events are no part of a caller's share, only of its memory: there are few enough on each channel.
@@ -58,9 +45,9 @@ const SUPERSEDED: &[u8] = b"event: superseded\ndata: {}\n\n";
 pub struct Channels {
     open: Mutex<HashMap<String, Sender>>,
     /// What waits on all channels of a user, who may have many: apart from what its callers hold.
-    unread: Arc<Seats>,
+    unread: Arc<Quota>,
     /// What waits on all channels of one caller's events: they take none of an owner's part of the memory.
-    unread_of_caller: Arc<Seats>,
+    unread_of_caller: Arc<Quota>,
     /// The last ticket that was given: no two channels have the same.
     tickets: AtomicU64,
 }
@@ -69,7 +56,7 @@ struct Sender {
     stream: String,
     /// Whether its registrar knows more events than a classic one.
     extended: bool,
-    owner: Account,
+    owner: ByteQuota,
     most: usize,
     shared: Arc<Mutex<Shared>>,
 }
@@ -112,8 +99,8 @@ impl Channels {
     /// None yet; what waits on them counts there, too.
     pub fn new(memory: &Arc<Memory>) -> Self {
         Self {
-            unread: Seats::of(memory, Kind::Tasks),
-            unread_of_caller: Seats::of(memory, Kind::Sent),
+            unread: Quota::of(memory, ByteKind::Tasks),
+            unread_of_caller: Quota::of(memory, ByteKind::Sent),
             ..Self::default()
         }
     }
@@ -122,7 +109,7 @@ impl Channels {
     /// What waits on it counts among the at most `most` bytes of `owner`.
     pub fn open(&self, session: &str, stream: &str, extended: bool, owner: &str, most: usize) -> Receiver {
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let owner = Account::new(&self.unread, owner, most, "tasks unread");
+        let owner = ByteQuota::new(&self.unread, owner, most, "tasks unread");
         let sender = Sender { stream: stream.to_owned(), extended, owner, most, shared: shared.clone() };
         let older = self.open.lock().insert(session.to_owned(), sender);
         if let Some(older) = older.filter(|older| older.extended) {
@@ -139,7 +126,13 @@ impl Channels {
     }
 
     /// What an event counts for, where there is room for it.
-    fn take(&self, to: &Sender, shared: &Shared, caller: &str, size: usize) -> Result<[Held; 2], Unsent> {
+    fn take(
+        &self,
+        to: &Sender,
+        shared: &Shared,
+        caller: &str,
+        size: usize,
+    ) -> Result<[BytesPermit; 2], Unsent> {
         if shared.left {
             return Err(Unsent::Unreachable);
         }
@@ -151,7 +144,7 @@ impl Channels {
         // small one's are a copy.
         let (own, beside, most) =
             if size > SMALL { (0, size, (to.most / SHARE).max(LEAST)) } else { (size, 0, usize::MAX) };
-        let of_caller = Account::new(&self.unread_of_caller, caller, most, "tasks unread");
+        let of_caller = ByteQuota::new(&self.unread_of_caller, caller, most, "tasks unread");
         let of_caller = of_caller.hold_beside(own, beside).map_err(|_| Unsent::Crowded)?;
         Ok([to.owner.hold_beside(0, size).map_err(|_| Unsent::Unreachable)?, of_caller])
     }
@@ -185,8 +178,9 @@ impl Channels {
     }
 }
 
-impl Dispatch for Channels {
-    fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, Unsent> {
+impl Channels {
+    /// Puts an event of a caller's on the session's control channel. The ticket is for [`withdraw`](Self::withdraw).
+    pub fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, Unsent> {
         let open = self.open.lock();
         let sender = open.get(session).ok_or(Unsent::Unreachable)?;
         let mut shared = sender.shared.lock();
@@ -200,7 +194,8 @@ impl Dispatch for Channels {
         Ok(ticket)
     }
 
-    fn tell(&self, session: &str, event: Event) {
+    /// Puts an event there that goes before all tasks that are not begun. Without a channel there is nobody to tell.
+    pub fn tell(&self, session: &str, event: Event) {
         let open = self.open.lock();
         let Some(sender) = open.get(session) else { return };
         let mut shared = sender.shared.lock();
@@ -212,7 +207,9 @@ impl Dispatch for Channels {
         }
     }
 
-    fn withdraw(&self, session: &str, ticket: u64, cuts: bool) -> bool {
+    /// Takes back what was sent. `true` where the publisher will not have the whole of it: no byte of it is written yet,
+    /// or, where `cuts`, some are and the rest is left out: only for one who skips what is no JSON.
+    pub fn withdraw(&self, session: &str, ticket: u64, cuts: bool) -> bool {
         let open = self.open.lock();
         open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(ticket, cuts))
     }

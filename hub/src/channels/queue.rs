@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::event::Event;
-use crate::limits::Held;
 use crate::model::UserId;
+use crate::quota::BytesPermit;
 
 /// Events that wait on one channel. A publisher queues tasks itself, so only one that does not read has any.
 pub(super) const MAX_EVENTS: usize = 2048;
@@ -55,7 +55,7 @@ struct Waiting {
     mark: u64,
     event: Event,
     /// What it counts for until it is written.
-    _held: [Held; 2],
+    _held: [BytesPermit; 2],
 }
 
 impl Queue {
@@ -73,7 +73,7 @@ impl Queue {
 
     /// Adds an event for which there is [`room`](Self::room). Its ticket, for [`withdraw`](Self::withdraw), is higher than
     /// those before.
-    pub(super) fn push(&mut self, ticket: u64, caller: &str, event: Event, held: [Held; 2]) {
+    pub(super) fn push(&mut self, ticket: u64, caller: &str, event: Event, held: [BytesPermit; 2]) {
         self.events += 1;
         self.bytes += event.size();
         let here = self.mark;
@@ -148,7 +148,7 @@ impl Queue {
 
     fn next(&mut self) -> Option<Waiting> {
         if let Some(event) = self.words.pop_front() {
-            return Some(Waiting { ticket: 0, mark: 0, event, _held: <[Held; 2]>::default() });
+            return Some(Waiting { ticket: 0, mark: 0, event, _held: <[BytesPermit; 2]>::default() });
         }
         let head = |(at, lane): (usize, &Lane)| Some((lane.events.front()?.mark, at));
         let (mark, lane) = self.lanes.iter().enumerate().filter_map(head).min()?;

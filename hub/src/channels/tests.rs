@@ -2,7 +2,7 @@
 
 use super::event::SLICE;
 use super::*;
-use crate::watch::Metrics;
+use crate::telemetry::Metrics;
 
 const CALLER: &str = "carol";
 

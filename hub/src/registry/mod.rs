@@ -4,10 +4,10 @@
 //! to the store. No I/O, no runtime, no clock of its own. The table in memory is the truth while the hub runs.
 
 mod absence;
-mod curate;
 mod expiry;
 mod feed;
 mod live;
+mod manage;
 mod names;
 pub(crate) mod owned;
 mod pick;
@@ -19,9 +19,9 @@ mod sweep;
 mod view;
 
 pub use absence::Absence;
-pub use curate::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use feed::{News, Seen};
 pub use live::LiveLlm;
+pub use manage::{AgentSpec, CurateError, LlmSpec, SessionView};
 pub use names::NameView;
 pub use pick::{BackendFor, Candidate, Mask, Pick, Reach, Report, Stance};
 pub use pools::{PoolView, Waiting};
@@ -39,9 +39,9 @@ use wire::Features;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 
 use crate::clock::Now;
-use crate::limits::Limits;
 use crate::model::{Agent, Caller, Llm, SessionRecord, UserId};
 use crate::options::{HubTimings, PoolPolicy};
+use crate::quota::Limits;
 use crate::store::{Change, Snapshot};
 use expiry::{Expiry, Item};
 use feed::{Feed, Thing};

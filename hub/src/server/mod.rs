@@ -1,8 +1,8 @@
 //! Starting and stopping a hub.
 
-mod clockwork;
 mod error;
-mod pulse;
+mod liveness;
+mod maintenance;
 mod retention;
 mod tls;
 
@@ -19,24 +19,24 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::HubError;
-pub use pulse::Pulse;
+pub use liveness::Pulse;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
-use crate::core::{Hub, Phase};
-use crate::door::{self, Doors, Room};
+use crate::connections::{self, Doors, Room};
+use crate::dispatch;
+use crate::http;
+use crate::http::catch_panic::catch_panic;
+use crate::http::front::front;
+use crate::http::response_quota::count;
+use crate::http::trace::trace;
+use crate::hub::{Hub, Phase};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
-use crate::queue;
 use crate::registry::Registry;
-use crate::relay;
-use crate::routes;
-use crate::routes::contain::contain;
-use crate::routes::front::front;
-use crate::routes::trace::trace;
-use crate::routes::unread::count;
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
-use crate::watch::Watch;
+use crate::tasks;
+use crate::telemetry::Watch;
 
 /// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
 const DRAIN: Duration = Duration::from_secs(20);
@@ -80,7 +80,7 @@ impl Hub {
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
         let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));
-        queue::restore(&hub, tasks).await?;
+        tasks::restore(&hub, tasks).await?;
         serve(hub, admin_token)
     }
 }
@@ -99,7 +99,7 @@ fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
 }
 
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
-    let routes = routes::register(&hub);
+    let routes = http::register(&hub);
     let listen = hub.options.listen;
     let pulse = Pulse::default();
     let beating = pulse.clone();
@@ -112,7 +112,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         App::new()
             .wrap(from_fn(count))
             .wrap(from_fn(guard))
-            .wrap(from_fn(contain))
+            .wrap(from_fn(catch_panic))
             .wrap(from_fn(front))
             .wrap(headers)
             .wrap(from_fn(trace))
@@ -121,11 +121,11 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let tls = hub.options.tls.as_ref().map(tls::acceptor).transpose()?;
     let is_tls = tls.is_some();
     let machine = &hub.options.machine;
-    let files = door::raise();
+    let files = connections::raise();
     let room = Room::of(files, hub.memory.most(), machine);
     let doors =
         Doors { tls, room, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
-    let (server, addr) = door::serve(listen, doors, app).map_err(|error| match error.kind() {
+    let (server, addr) = connections::serve(listen, doors, app).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
         _ => HubError::Listen(listen, error),
     })?;
@@ -144,9 +144,9 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let watch = hub.watch.clone();
     let tasks = vec![
         serving,
-        tokio::spawn(clockwork::run(hub.clone())),
-        actix_rt::spawn(queue::drive(hub.clone())),
-        tokio::spawn(relay::hand_out(hub.clone())),
+        tokio::spawn(maintenance::run(hub.clone())),
+        actix_rt::spawn(tasks::drive(hub.clone())),
+        tokio::spawn(dispatch::hand_out(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })
@@ -205,7 +205,7 @@ impl HubHandle {
         self.hub.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + DRAIN;
         let mut ended = self.hub.task_ended.subscribe();
-        while !self.hub.tasks.lock().is_empty() {
+        while !self.hub.dispatches.lock().is_empty() {
             if timeout_at(deadline, ended.changed()).await.is_err() {
                 break;
             }

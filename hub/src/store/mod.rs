@@ -55,7 +55,7 @@ pub enum Change {
     NewTask {
         /// The task, with its request.
         task: Box<DurableTask>,
-        /// Bytes, see [`Limits::disk`](crate::limits::Limits::disk).
+        /// Bytes, see [`Limits::disk`](crate::quota::Limits::disk).
         most: u64,
     },
     /// Insert or replace, by id.

@@ -5,7 +5,7 @@ use wire::row::Timestamp;
 
 use super::rows::{self, Result, maybe_count, time, word};
 use super::schema::size_with_parts;
-use crate::model::{DurableTask, TaskState};
+use crate::model::{DurableTask, TaskStatus};
 
 /// What a task counts for besides its texts: its row, and its places in the indexes.
 const ROW: u64 = 512;
@@ -253,7 +253,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
         owner: row.get("owner")?,
         token: row.get("token")?,
         target: row.get("target")?,
-        state: word(row, "state", TaskState::parse)?,
+        state: word(row, "state", TaskStatus::parse)?,
         request: row.get("request")?,
         streaming: row.get("streaming")?,
         llm: row.get("llm")?,

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
-use crate::model::{Admitted, NameOf, Role, TaskState, Upstream};
+use crate::model::{Admitted, NameOf, Role, TaskStatus, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -79,7 +79,7 @@ pub(super) fn agent(id: &str) -> Agent {
 /// Nothing is too old, and nothing too much.
 const KEEP_ALL: Kept = Kept { tasks_since: Timestamp(0), audit_since: Timestamp(0), audit_rows: u64::MAX };
 
-pub(super) fn task(id: &str, state: TaskState) -> DurableTask {
+pub(super) fn task(id: &str, state: TaskStatus) -> DurableTask {
     DurableTask {
         id: id.into(),
         owner: "alice".into(),
@@ -90,7 +90,7 @@ pub(super) fn task(id: &str, state: TaskState) -> DurableTask {
         streaming: true,
         llm: Some("a".into()),
         session: None,
-        result: (state == TaskState::Completed).then(|| (200, r#"{"ok":1}"#.into())),
+        result: (state == TaskStatus::Completed).then(|| (200, r#"{"ok":1}"#.into())),
         error: None,
         code: None,
         created_at: Timestamp(1),
@@ -163,14 +163,14 @@ async fn every_record_survives_a_restart_as_it_was() {
         Change::PutSession(session("s")),
         Change::PutName(name("n")),
         Change::PutToken(token("t")),
-        Change::PutTask(Box::new(task("late", TaskState::Pending))),
-        Change::PutTask(Box::new(task("early", TaskState::Running))),
-        Change::PutTask(Box::new(task("done", TaskState::Completed))),
+        Change::PutTask(Box::new(task("late", TaskStatus::Pending))),
+        Change::PutTask(Box::new(task("early", TaskStatus::Running))),
+        Change::PutTask(Box::new(task("done", TaskStatus::Completed))),
         Change::Audit(audit("x")),
     ];
     store.write(changes).await.unwrap();
     // Written again, a task keeps its place in the queue.
-    store.write(vec![Change::PutTask(Box::new(task("late", TaskState::Claimed)))]).await.unwrap();
+    store.write(vec![Change::PutTask(Box::new(task("late", TaskStatus::Claimed)))]).await.unwrap();
     drop(store);
 
     let store = open(dir.path()).unwrap();
@@ -181,9 +181,9 @@ async fn every_record_survives_a_restart_as_it_was() {
     assert_eq!(found.names, [name("n")]);
     assert_eq!(found.tokens, [token("t")]);
     let tasks: Vec<_> = found.tasks.iter().map(|task| (task.id.as_str(), task.state)).collect();
-    assert_eq!(tasks, [("late", TaskState::Claimed), ("early", TaskState::Running)]);
+    assert_eq!(tasks, [("late", TaskStatus::Claimed), ("early", TaskStatus::Running)]);
     let done = store.task("done").await.unwrap().unwrap();
-    assert_eq!(format!("{done:?}"), format!("{:?}", task("done", TaskState::Completed)));
+    assert_eq!(format!("{done:?}"), format!("{:?}", task("done", TaskStatus::Completed)));
     assert!(store.task("none").await.unwrap().is_none());
     let ended = store.ended_tasks(Some("alice"), &ListCursor::end(), 9).await.unwrap();
     assert_eq!(ended.len(), 1);
@@ -255,7 +255,7 @@ async fn a_full_disk_is_unavailable_reads_go_on_and_room_brings_it_back() {
     let store = open(dir.path()).unwrap();
     store.write(vec![Change::PutLlm(Box::new(llm("1", "a")))]).await.unwrap();
     store.pragma("max_page_count", 1).await.unwrap();
-    let huge = DurableTask { request: Some("x".repeat(1 << 20)), ..task("big", TaskState::Pending) };
+    let huge = DurableTask { request: Some("x".repeat(1 << 20)), ..task("big", TaskStatus::Pending) };
     let error = store.write(vec![Change::PutTask(Box::new(huge.clone()))]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     let at_start = error.at_start(Path::new("/srv/hub")).to_string();
@@ -325,9 +325,9 @@ async fn what_is_erased_is_in_no_file_after_a_quiet_moment() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     let secret = "canary-3f9a";
-    let open = DurableTask { request: Some(secret.repeat(50)), ..task("t", TaskState::Pending) };
+    let open = DurableTask { request: Some(secret.repeat(50)), ..task("t", TaskStatus::Pending) };
     store.write(vec![Change::PutTask(Box::new(open))]).await.unwrap();
-    store.write(vec![Change::PutTask(Box::new(task("t", TaskState::Completed)))]).await.unwrap();
+    store.write(vec![Change::PutTask(Box::new(task("t", TaskStatus::Completed)))]).await.unwrap();
     let found = || {
         std::fs::read_dir(dir.path()).unwrap().any(|entry| {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -346,11 +346,11 @@ async fn what_is_erased_is_in_no_file_after_a_quiet_moment() {
 async fn ended_tasks_and_audit_records_expire_and_open_ones_do_not() {
     let store = SqliteStore::in_memory().unwrap();
     let changes = vec![
-        Change::PutTask(Box::new(task("open", TaskState::Pending))),
-        Change::PutTask(Box::new(task("old", TaskState::Error))),
+        Change::PutTask(Box::new(task("open", TaskStatus::Pending))),
+        Change::PutTask(Box::new(task("old", TaskStatus::Error))),
         Change::PutTask(Box::new(DurableTask {
             updated_at: Timestamp(50),
-            ..task("new", TaskState::Completed)
+            ..task("new", TaskStatus::Completed)
         })),
         Change::Audit(audit("x")),
     ];
@@ -389,7 +389,7 @@ async fn a_commit_waits_for_no_reading() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     let rows = (0..40_000).map(|n| Change::Audit(audit(&n.to_string())));
-    let large = DurableTask { result: Some((200, "x".repeat(20_000))), ..task("t", TaskState::Completed) };
+    let large = DurableTask { result: Some((200, "x".repeat(20_000))), ..task("t", TaskStatus::Completed) };
     let tasks =
         (0..200).map(|n| Change::PutTask(Box::new(DurableTask { id: n.to_string(), ..large.clone() })));
     store.write(rows.chain(tasks).collect()).await.unwrap();
@@ -522,7 +522,7 @@ async fn a_claim_is_noted_beside_the_task_and_goes_with_its_end() {
     const LARGE: usize = 4 << 20;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let large = DurableTask { request: Some("x".repeat(LARGE)), llm: None, ..task("t", TaskState::Pending) };
+    let large = DurableTask { request: Some("x".repeat(LARGE)), llm: None, ..task("t", TaskStatus::Pending) };
     store.write(vec![Change::PutTask(Box::new(large))]).await.unwrap();
     let log = || std::fs::metadata(dir.path().join("hub.db-wal")).unwrap().len();
     let before = log();
@@ -533,17 +533,18 @@ async fn a_claim_is_noted_beside_the_task_and_goes_with_its_end() {
     }
     assert!(log() - before < LARGE as u64 / 4, "{} bytes more", log() - before);
     let open_task = async |store: &SqliteStore| store.load().await.unwrap().tasks.pop().unwrap();
-    assert_eq!(open_task(&store).await.state, TaskState::Pending);
+    assert_eq!(open_task(&store).await.state, TaskStatus::Pending);
 
     store.write(vec![claim()]).await.unwrap();
     drop(store);
     let store = open(dir.path()).unwrap();
     let claimed = open_task(&store).await;
-    assert_eq!((claimed.state, claimed.llm.as_deref()), (TaskState::Claimed, Some("a")));
+    assert_eq!((claimed.state, claimed.llm.as_deref()), (TaskStatus::Claimed, Some("a")));
     assert_eq!(claimed.session.as_deref(), Some("s"));
 
     // What ends is claimed by nobody, and what has ended cannot be.
-    for ending in [Change::PutTask(Box::new(task("t", TaskState::Cancelled))), Change::DeleteTask("t".into())]
+    for ending in
+        [Change::PutTask(Box::new(task("t", TaskStatus::Cancelled))), Change::DeleteTask("t".into())]
     {
         store.write(vec![claim(), ending, claim()]).await.unwrap();
         let claims =

@@ -107,7 +107,7 @@ pub(super) struct Writer {
     settled: Option<Instant>,
     /// Since when there is something in the log that is not in the file itself.
     unfolded: Option<Instant>,
-    /// Held by whoever reads elsewhere.
+    /// BytesPermit by whoever reads elsewhere.
     reading: Arc<RwLock<()>>,
     /// Of a file; one in memory has a single connection.
     reader: Option<Reader>,
@@ -401,7 +401,7 @@ fn is_constraint(error: &rusqlite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DurableTask, TaskState};
+    use crate::model::{DurableTask, TaskStatus};
     use crate::store::schema::migrate;
     use crate::store::tests::{agent, llm, task};
 
@@ -412,13 +412,13 @@ mod tests {
         const SIZE: usize = 600_000;
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn).unwrap();
-        let asked = DurableTask { request: Some("x".repeat(SIZE)), ..task("t", TaskState::Pending) };
+        let asked = DurableTask { request: Some("x".repeat(SIZE)), ..task("t", TaskStatus::Pending) };
         rows::apply(&conn, &Change::PutTask(Box::new(asked))).unwrap();
         let (mut row, mut wordy) = (llm("l", "a"), agent("g"));
         row.description = Some("x".repeat(SIZE));
         wordy.system_prompt = Some("x".repeat(SIZE));
         for change in [
-            Change::PutTask(Box::new(task("t", TaskState::Error))),
+            Change::PutTask(Box::new(task("t", TaskStatus::Error))),
             Change::DeleteTask("t".into()),
             Change::PutLlm(Box::new(row)),
             Change::PutAgent(Box::new(wordy)),
@@ -493,8 +493,8 @@ mod tests {
         }
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn).unwrap();
-        let done = DurableTask { result: Some((200, "x".repeat(LARGE))), ..task("t", TaskState::Completed) };
-        let ended = task("t", TaskState::Error);
+        let done = DurableTask { result: Some((200, "x".repeat(LARGE))), ..task("t", TaskStatus::Completed) };
+        let ended = task("t", TaskStatus::Error);
         rows::apply(&conn, &Change::PutTask(Box::new(ended))).unwrap();
         gone(&conn, PARTS);
         let (sender, queue) = mpsc::channel();

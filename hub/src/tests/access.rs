@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::http::{Answer, ask, is_stable};
 use super::publisher::{Publisher, pooled, provider};
 use super::support::{ADMIN, TestHub, hub_with};
+use crate::http::paths::methods;
 use crate::options::PoolPolicy;
-use crate::routes::paths::methods;
 
 /// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
 pub(super) struct Allowed(u16, u16, u16, u16);

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
-use crate::channels::Dispatch;
 
 /// F82, F83: a channel forbids proxies to buffer it, and is never idle for long.
 #[actix_rt::test]
@@ -34,7 +33,7 @@ fn pings_come_at_least_three_times_before_anybody_calls_it_silence() {
 }
 
 async fn under_way(hub: &TestHub, count: usize) {
-    eventually(&format!("{count} are under way"), async || hub.core().tasks.lock().len() == count).await;
+    eventually(&format!("{count} are under way"), async || hub.core().dispatches.lock().len() == count).await;
 }
 
 /// A27: tasks whose callers have left take no time of a channel that is read slowly: they are not written, and of the one

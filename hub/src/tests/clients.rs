@@ -275,6 +275,6 @@ async fn a_quiet_stream_says_ping_to_anthropics_clients_and_a_comment_to_others(
     let rest = answer.rest().await;
     let at = |text: &str| rest.find(text).unwrap_or_else(|| panic!("no {text} in {rest}"));
     assert!(at("event: response.created\n") < at("event: response.failed\n"));
-    eventually("nothing runs", async || hub.core().tasks.lock().is_empty()).await;
+    eventually("nothing runs", async || hub.core().dispatches.lock().is_empty()).await;
     hub.stop().await;
 }

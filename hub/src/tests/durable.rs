@@ -14,9 +14,9 @@ use super::between::Between;
 use super::http::Ask;
 use super::publisher::{Publisher, chunk, completion, pooled, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
-use crate::model::TaskState;
-use crate::queue::HUB_RESTARTED;
+use crate::model::TaskStatus;
 use crate::store::{Change, Pending, SqliteStore, Store, StoreError};
+use crate::tasks::HUB_RESTARTED;
 
 const TASKS: &str = "/api/v1/inference-tasks";
 /// What is not answered by then waits for the store.
@@ -323,7 +323,7 @@ async fn of_two_ends_the_first_that_is_written_counts() {
         assert_eq!(shown(&hub, &id).await, state);
         let stored = store.task(&id).await.unwrap().unwrap();
         assert_eq!((stored.state.as_str(), stored.request), (state, None));
-        assert_eq!(stored.result.is_some(), stored.state == TaskState::Completed);
+        assert_eq!(stored.result.is_some(), stored.state == TaskStatus::Completed);
         hub.stop().await;
     }
 }

@@ -13,7 +13,7 @@ use super::http::PATIENCE;
 use super::publisher::{Publisher, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
-use crate::limits::Account;
+use crate::quota::ByteQuota;
 
 const MOST: u64 = 8 << 30;
 
@@ -71,7 +71,7 @@ async fn what_is_announced_and_does_not_come_keeps_nobody_out() {
 async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
     let hub = roomy().await;
     let core = hub.core();
-    let accounts: [fn(&crate::core::Hub) -> Account; 5] = [
+    let accounts: [fn(&crate::hub::Hub) -> ByteQuota; 5] = [
         |hub| hub.unfinished_of("mallory"),
         |hub| hub.unread_of("mallory"),
         |hub| hub.results_of("mallory"),
@@ -84,7 +84,7 @@ async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
         while held.grow(16 << 20).is_ok() {}
         taken.push(held);
     }
-    let all: usize = taken.iter().map(crate::limits::Held::size).sum();
+    let all: usize = taken.iter().map(crate::quota::BytesPermit::size).sum();
     assert!(all as u64 > MOST / 2 && (all as u64) < MOST * 9 / 10, "{} MiB", all >> 20);
     others_are_served(&hub).await;
     let mallory = hub.member("mallory").await;
@@ -194,9 +194,9 @@ async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
     let large = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(20 << 20));
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(large).begin().await;
     eventually("it is read", async || taken() > 20 << 20).await;
-    eventually("it is sent", async || !hub.core().tasks.lock().is_empty()).await;
+    eventually("it is sent", async || !hub.core().dispatches.lock().is_empty()).await;
     drop(call);
-    eventually("its caller is gone", async || hub.core().tasks.lock().is_empty()).await;
+    eventually("its caller is gone", async || hub.core().dispatches.lock().is_empty()).await;
     assert!(taken() > 20 << 20, "it still waits: {}", taken());
     publisher.close();
     eventually("nothing waits any more", async || taken() == 0).await;

@@ -11,10 +11,10 @@ use super::http::{Ask, PATIENCE};
 use super::publisher::{Publisher, pooled, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::dispatch::wake;
 use crate::model::{Caller, Role};
 use crate::options::DataDir;
 use crate::registry::Pick;
-use crate::relay::wake;
 
 const AWAKE: &str = r#"{ "status": 200, "body": { "ok": true, "ms": 1 } }"#;
 

@@ -255,7 +255,7 @@ async fn a_task_that_nobody_takes_ends_in_an_error() {
     let hub = hub_with(|options| options.timings.queue_timeout = Duration::from_millis(50)).await;
     Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub, "a", false).await;
-    assert_eq!(until(&hub, &id, "error").await["error"], crate::queue::EXPIRED);
+    assert_eq!(until(&hub, &id, "error").await["error"], crate::tasks::EXPIRED);
     hub.stop().await;
 }
 
@@ -280,7 +280,7 @@ async fn after_a_restart_what_waited_runs_and_what_ran_has_failed_and_no_request
     let failed = task(&hub_after, &running).await;
     assert_eq!(
         (failed["status"].as_str(), failed["error"].as_str()),
-        (Some("error"), Some(crate::queue::HUB_RESTARTED))
+        (Some("error"), Some(crate::tasks::HUB_RESTARTED))
     );
     assert_eq!(task(&hub_after, &waiting).await["status"], "pending");
     let session = Some(publisher.session.as_str());

@@ -12,7 +12,7 @@ use super::between::Between;
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
-use crate::model::{Caller, Role, TaskState};
+use crate::model::{Caller, Role, TaskStatus};
 use crate::store::{Change, Pending, SqliteStore, Store};
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -20,7 +20,7 @@ type Act = Box<dyn FnOnce() + Send>;
 /// A store before which something else happens, on another thread, just when a task in that state is given to it.
 struct Meddled {
     store: SqliteStore,
-    when: TaskState,
+    when: TaskStatus,
     act: Mutex<Option<Act>>,
     hub: OnceLock<Weak<Hub>>,
     /// What it was given of rows and sessions while nobody held their table.
@@ -31,7 +31,7 @@ struct Meddled {
 const MOMENT: Duration = Duration::from_millis(100);
 
 impl Meddled {
-    fn new(when: TaskState) -> Arc<Self> {
+    fn new(when: TaskStatus) -> Arc<Self> {
         Arc::new(Self {
             store: SqliteStore::in_memory().unwrap(),
             when,
@@ -44,8 +44,8 @@ impl Meddled {
     fn meddle(&self, changes: &[Change]) {
         let is_due = |change: &Change| match change {
             Change::PutTask(task) => task.state == self.when,
-            Change::ClaimTask { .. } => self.when == TaskState::Claimed,
-            Change::UnclaimTask(_) => self.when == TaskState::Pending,
+            Change::ClaimTask { .. } => self.when == TaskStatus::Claimed,
+            Change::UnclaimTask(_) => self.when == TaskStatus::Pending,
             _ => false,
         };
         if !changes.iter().any(is_due) {
@@ -112,7 +112,7 @@ async fn is_cancelled_for_good(store: &Meddled, id: &str) {
     eventually("it was taken back", async || store.act.lock().is_none()).await;
     eventually("it is cancelled, without its request", async || {
         let task = store.task(id).await.unwrap().unwrap();
-        (task.state, task.request) == (TaskState::Cancelled, None)
+        (task.state, task.request) == (TaskStatus::Cancelled, None)
     })
     .await;
 }
@@ -120,7 +120,7 @@ async fn is_cancelled_for_good(store: &Meddled, id: &str) {
 /// P1, P2: what is taken back just as it is claimed stays cancelled, and its prompt is erased.
 #[actix_rt::test]
 async fn a_task_that_is_taken_back_while_it_is_claimed_stays_cancelled() {
-    let store = Meddled::new(TaskState::Claimed);
+    let store = Meddled::new(TaskStatus::Claimed);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub).await;
@@ -133,7 +133,7 @@ async fn a_task_that_is_taken_back_while_it_is_claimed_stays_cancelled() {
 /// P1, P2: what is taken back just as it goes back into the queue stays cancelled, and does not run at the next start.
 #[actix_rt::test]
 async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
-    let store = Meddled::new(TaskState::Pending);
+    let store = Meddled::new(TaskStatus::Pending);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let id = enqueue(&hub).await;
@@ -148,7 +148,7 @@ async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
 /// while their table is held, whoever changes it.
 #[actix_rt::test]
 async fn the_store_is_given_what_changed_in_the_order_in_which_it_changed() {
-    let store = Meddled::new(TaskState::Completed);
+    let store = Meddled::new(TaskStatus::Completed);
     let hub = hub_on(store.clone()).await;
     store.hub.set(Arc::downgrade(hub.core())).unwrap();
     let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status,drain")).await;

@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt;
 use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, TestHub, eventually, hub_with};
-use crate::channels::{Dispatch, Event};
-use crate::limits::Seats;
+use crate::channels::Event;
+use crate::quota::Quota;
 
 const TASKS: &str = "/api/v1/inference-tasks";
 /// Readers who do not read.
@@ -22,7 +22,7 @@ const LEAST: usize = 12 << 10;
 /// What is read of a large result at once.
 const PART: usize = 256 << 10;
 
-fn unread(hub: &TestHub) -> &Seats {
+fn unread(hub: &TestHub) -> &Quota {
     &hub.core().unread
 }
 
@@ -235,7 +235,7 @@ async fn a_large_chunk_of_an_answer_is_given_whole() {
 #[actix_rt::test]
 async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
     let hub = hub_with(|_| ()).await;
-    let reads = || hub.core().queue.reads.load(Ordering::Relaxed);
+    let reads = || hub.core().tasks.reads.load(Ordering::Relaxed);
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let full = || Event::from(vec![b'\n'; 1 << 20]);

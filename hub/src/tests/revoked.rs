@@ -10,7 +10,7 @@ use super::http::PATIENCE;
 use super::publisher::{Publisher, chunk, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
-use crate::model::{DurableTask, TaskState, Token};
+use crate::model::{DurableTask, TaskStatus, Token};
 use crate::store::{Change, SqliteStore, Store};
 
 /// Two tokens of one user: ids and secrets.
@@ -150,7 +150,7 @@ fn stored(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTa
         owner: owner.into(),
         token: token.map(str::to_owned),
         target: target.into(),
-        state: TaskState::Pending,
+        state: TaskStatus::Pending,
         request: Some(r#"{"messages":[]}"#.into()),
         streaming: false,
         llm: None,

@@ -6,7 +6,7 @@ use wire::sse::{Decoder, Event};
 use super::publisher::{Publisher, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, hub};
-use crate::relay::refusal;
+use crate::dispatch::refusal;
 
 /// What would end a line, an event, a header or a string where somebody copied it.
 const NASTY: [&str; 12] = [

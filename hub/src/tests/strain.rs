@@ -419,7 +419,7 @@ async fn however_many_tasks_come_at_once_no_more_are_let_in_than_a_user_may_have
             assert_eq!(hub.ask_as(&alice, "DELETE", path).send().await.0, 204);
         }
         eventually("nothing is open", async || {
-            hub.core().queue.list(&admin(), &ListCursor::end(), 9).is_empty()
+            hub.core().tasks.list(&admin(), &ListCursor::end(), 9).is_empty()
         })
         .await;
     }

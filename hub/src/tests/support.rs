@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::http::{Ask, PATIENCE, ask};
-use crate::core::Phase;
-use crate::limits::Limits;
+use crate::hub::Phase;
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy};
 use crate::origins::Origins;
+use crate::quota::Limits;
 use crate::store::Store;
 use crate::{Hub, HubHandle};
 

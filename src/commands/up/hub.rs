@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ::hub::limits::Limits;
 use ::hub::model::Role;
 use ::hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
 use ::hub::origins::Origins;
+use ::hub::quota::Limits;
 use ::hub::{Hub, HubError, HubHandle, HubOptions};
 use actors::Secret;
 

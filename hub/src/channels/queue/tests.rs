@@ -18,7 +18,7 @@ fn event(byte: u8, size: usize) -> Event {
 
 fn push(queue: &mut Queue, ticket: u64, caller: &str, byte: u8, size: usize) {
     queue.room(caller, size + 1).unwrap();
-    queue.push(ticket, caller, event(byte, size), <[Held; 2]>::default());
+    queue.push(ticket, caller, event(byte, size), <[BytesPermit; 2]>::default());
 }
 
 /// Events of this size until there is no room: how many, and why.
@@ -28,7 +28,7 @@ fn fill(queue: &mut Queue, caller: &str, size: usize) -> (usize, Full) {
         if let Err(full) = queue.room(caller, size) {
             return (count, full);
         }
-        queue.push(0, caller, vec![0; size].into(), <[Held; 2]>::default());
+        queue.push(0, caller, vec![0; size].into(), <[BytesPermit; 2]>::default());
         count += 1;
     }
 }

@@ -56,7 +56,7 @@ async fn what_is_to_be_tidied_goes_also_while_others_write_without_a_pause() {
             owner,
             result,
             updated_at,
-            ..task(&id, TaskState::Completed)
+            ..task(&id, TaskStatus::Completed)
         }))
     };
     let users = ["alice", "bob", "carol"];
@@ -66,7 +66,7 @@ async fn what_is_to_be_tidied_goes_also_while_others_write_without_a_pause() {
     // Erased in two steps.
     before.push(Change::PutTask(Box::new(DurableTask {
         result: Some((200, "x".repeat(12 << 20))),
-        ..task("large", TaskState::Completed)
+        ..task("large", TaskStatus::Completed)
     })));
     let dir = tempfile::tempdir().unwrap();
     let conn = file(dir.path(), before).await;

@@ -18,7 +18,7 @@ const LISTS: usize = 2000;
 /// One list: two rows that have to agree.
 fn pair(n: usize) -> Vec<Change> {
     let row = |id: &str| Llm { model: n.to_string(), ..llm(id, &format!("name-of-{id}")) };
-    let task = task(&format!("t{n}"), TaskState::Pending);
+    let task = task(&format!("t{n}"), TaskStatus::Pending);
     vec![
         Change::PutLlm(Box::new(row("1"))),
         Change::PutTask(Box::new(task)),

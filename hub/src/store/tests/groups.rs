@@ -59,7 +59,7 @@ impl Watched {
 }
 
 fn large(n: usize) -> DurableTask {
-    DurableTask { request: Some("x".repeat(LARGE)), ..task(&n.to_string(), TaskState::Pending) }
+    DurableTask { request: Some("x".repeat(LARGE)), ..task(&n.to_string(), TaskStatus::Pending) }
 }
 
 /// What is small waits for no more than some megabytes that are committed with it, be they written or erased.

@@ -57,7 +57,7 @@ async fn what_is_erased_is_gone_though_the_store_is_never_quiet() {
             })
         };
         let prompt =
-            DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskState::Pending) };
+            DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskStatus::Pending) };
         store.write(vec![Change::PutTask(Box::new(prompt))]).await.unwrap();
         assert!(holds(dir.path(), "canary-of-a-prompt"));
         store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
@@ -72,7 +72,7 @@ async fn what_is_erased_is_gone_though_there_is_no_moment_without_a_search() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(open(dir.path()).unwrap());
     store.write((0..20_000).map(|n| Change::Audit(audit(&n.to_string()))).collect()).await.unwrap();
-    let prompt = DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskState::Pending) };
+    let prompt = DurableTask { request: Some("canary-of-a-prompt".into()), ..task("t", TaskStatus::Pending) };
     store.write(vec![Change::PutTask(Box::new(prompt))]).await.unwrap();
     let searchers: Vec<_> = (0..4)
         .map(|_| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::tasks;
 
-fn of(owner: &str, id: usize, created_at: i64, state: TaskState) -> DurableTask {
+fn of(owner: &str, id: usize, created_at: i64, state: TaskStatus) -> DurableTask {
     let owner = owner.to_owned();
     DurableTask { owner, created_at: Timestamp(created_at), ..task(&format!("t{id:03}"), state) }
 }
@@ -29,7 +29,7 @@ async fn pages_of_ended_tasks_are_newest_first_and_complete_however_many_came_in
     for id in 0..60 {
         // Three moments; ids are not in the order of time.
         let owner = if id % 3 == 0 { "bob" } else { "alice" };
-        let state = if id % 10 == 9 { TaskState::Running } else { TaskState::Completed };
+        let state = if id % 10 == 9 { TaskStatus::Running } else { TaskStatus::Completed };
         let at = i64::try_from(id % 7 % 3).unwrap();
         changes.push(Change::PutTask(Box::new(of(owner, id, at, state))));
     }
@@ -134,7 +134,7 @@ proptest! {
             match op {
                 Op::New { owner, id, size } if !tasks.contains_key(&id) => {
                     let request = Some("x".repeat(size));
-                    let task = DurableTask { request, result: None, ..of(OWNERS[owner], id, now, TaskState::Pending) };
+                    let task = DurableTask { request, result: None, ..of(OWNERS[owner], id, now, TaskStatus::Pending) };
                     let open = bytes_of(&tasks, owner).1;
                     let bytes = 512 + u64::try_from(size).unwrap();
                     let written = run(vec![Change::NewTask { task: Box::new(task), most: MOST }]);
@@ -150,7 +150,7 @@ proptest! {
                     // A task stays its owner's, and one that has ended has.
                     let Some(expected) = tasks.get_mut(&id).filter(|task| task.ended.is_none()) else { continue };
                     let text = |size: usize| "é".repeat(size / 2);
-                    let state = if ends { TaskState::Error } else { TaskState::Running };
+                    let state = if ends { TaskStatus::Error } else { TaskStatus::Running };
                     let task = DurableTask {
                         request: request.map(text),
                         result: result.map(|size| (200, text(size))),

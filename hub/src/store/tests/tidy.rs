@@ -11,7 +11,7 @@ const KIB: usize = 1 << 10;
 
 fn ended(id: &str, size: usize) -> Change {
     let body = format!(r#"{{"x":"canary-3f9a{}"}}"#, "y".repeat(size));
-    Change::PutTask(Box::new(DurableTask { result: Some((200, body)), ..task(id, TaskState::Completed) }))
+    Change::PutTask(Box::new(DurableTask { result: Some((200, body)), ..task(id, TaskStatus::Completed) }))
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -100,8 +100,8 @@ async fn a_result_is_read_in_parts() {
 
 async fn is_read_in_parts(large: String) {
     let store = SqliteStore::in_memory().unwrap();
-    let done = DurableTask { result: Some((200, large.clone())), ..task("large", TaskState::Completed) };
-    let open = Change::PutTask(Box::new(task("open", TaskState::Running)));
+    let done = DurableTask { result: Some((200, large.clone())), ..task("large", TaskStatus::Completed) };
+    let open = Change::PutTask(Box::new(task("open", TaskStatus::Running)));
     store.write(vec![Change::PutTask(Box::new(done)), open]).await.unwrap();
     let (head, size) = store.task_head("large").await.unwrap().unwrap();
     assert_eq!((head.result, size), (Some((200, String::new())), Some(large.len() as u64)));
@@ -132,7 +132,7 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
     let store = open(dir.path()).unwrap();
     let text = || format!(r#"{{"x":"canary-3f9a{}"}}"#, "é".repeat(LARGE / 2));
     for n in 0..5 {
-        let task = DurableTask { request: Some(text()), ..task(&format!("t{n}"), TaskState::Pending) };
+        let task = DurableTask { request: Some(text()), ..task(&format!("t{n}"), TaskStatus::Pending) };
         store.write(vec![Change::NewTask { task: Box::new(task), most: u64::MAX }]).await.unwrap();
     }
     store.write(vec![ended("r", LARGE)]).await.unwrap();
@@ -141,7 +141,7 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
     let left = || number(dir.path(), "SELECT count(*) FROM parts");
     assert!(left() > 6 * 24);
     for n in 0..5 {
-        drop(store.owe(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskState::Error)))]));
+        drop(store.owe(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskStatus::Error)))]));
     }
     drop(store.write(vec![Change::DeleteTask("r".into())]));
     let begun = tokio::time::Instant::now();
@@ -150,7 +150,7 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
         assert!(left() > 0, "all at once, before write {n}, which took {:?}", begun.elapsed());
     }
     let found = store.task("t0").await.unwrap().unwrap();
-    assert_eq!((found.state, found.request), (TaskState::Error, None));
+    assert_eq!((found.state, found.request), (TaskStatus::Error, None));
     assert!(store.task_head("r").await.unwrap().is_none());
     assert!(store.stored("alice").await.unwrap() < 10 << 10, "what is on its way out does not count");
     until("all is erased", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
@@ -162,11 +162,11 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
 fn a_step_of_erasing_is_small() {
     let mut conn = Connection::open_in_memory().unwrap();
     schema::migrate(&mut conn).unwrap();
-    let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskState::Pending) };
+    let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskStatus::Pending) };
     rows::apply(&conn, &Change::PutTask(Box::new(asked))).unwrap();
     let left = || -> i64 { conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap() };
     assert!(!tasks::erase_some(&conn).unwrap(), "it is needed");
-    rows::apply(&conn, &Change::PutTask(Box::new(task("t", TaskState::Cancelled)))).unwrap();
+    rows::apply(&conn, &Change::PutTask(Box::new(task("t", TaskStatus::Cancelled)))).unwrap();
     let steps: Vec<i64> = std::iter::from_fn(|| tasks::erase_some(&conn).unwrap().then(left)).collect();
     assert_eq!(steps, [12, 4, 0]);
 }
@@ -262,7 +262,7 @@ async fn what_cannot_be_tidied_stays_and_is_tidied_later() {
     assert_eq!(store.ended_tasks(None, &ListCursor::end(), 99).await.unwrap().len(), 40);
 
     store.pragma("max_page_count", 1).await.unwrap();
-    let quota = DurableTask { request: Some("x".repeat(1 << 20)), ..task("new", TaskState::Pending) };
+    let quota = DurableTask { request: Some("x".repeat(1 << 20)), ..task("new", TaskStatus::Pending) };
     let new = Change::NewTask { task: Box::new(quota), most: 5 << 20 };
     let refused = store.write(vec![new.clone()]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");

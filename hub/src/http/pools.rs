@@ -1,0 +1,66 @@
+//! `GET /api/v1/pools[/{pool}]`, `PUT` and `DELETE /api/v1/pools/{pool}/members/{llm}`: who serves a pool, and who is
+//! let in (SPEC.md section 5).
+
+use actix_web::HttpResponse;
+use actix_web::web::{Path, ServiceConfig, delete, get, put};
+
+use super::list::PAGE;
+use super::manage::{POOL, changed};
+use super::{HubData, list};
+use crate::error::ApiError;
+use crate::model::Caller;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/pools", get().to(all))
+        .route("/api/v1/pools/{pool}", get().to(one))
+        .route("/api/v1/pools/{pool}/members/{llm}", put().to(admit))
+        .route("/api/v1/pools/{pool}/members/{llm}", delete().to(dismiss));
+}
+
+async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut after: Option<String> = None;
+    list::respond("[", "]", move || {
+        let (views, last) = hub.registry.lock().pools_behind(&caller, after.as_deref(), PAGE);
+        let more = last.is_some();
+        after = last;
+        (views, more)
+    })
+}
+
+async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpResponse, ApiError> {
+    let view = hub.registry.lock().pool_view(&caller, &pool);
+    Ok(HttpResponse::Ok().json(view.ok_or_else(|| ApiError::not_found(POOL, &pool))?))
+}
+
+async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Result<HttpResponse, ApiError> {
+    let (pool, row) = path.into_inner();
+    let view = changed(&hub, POOL, &pool, |registry| {
+        let done = registry.admit(&caller, &pool, &row, hub.now())?;
+        // Somebody may wait for the pool.
+        hub.offer(registry, &row);
+        hub.agents_may_lead();
+        Ok(done)
+    });
+    let view = view.await?;
+    log::info!("{} lets LLM {row} serve the pool '{pool}'", caller.user);
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn dismiss(
+    hub: HubData,
+    caller: Caller,
+    path: Path<(String, String)>,
+) -> Result<HttpResponse, ApiError> {
+    let (pool, row) = path.into_inner();
+    let view = changed(&hub, POOL, &pool, |registry| {
+        let done = registry.dismiss(&caller, &pool, &row, hub.now())?;
+        // Who waited for it while it was awake may have another one woken.
+        hub.offer_names(registry, [pool.as_str()]);
+        hub.agents_may_lead();
+        Ok(done)
+    });
+    let view = view.await?;
+    log::info!("{} takes LLM {row} out of the pool '{pool}'", caller.user);
+    Ok(HttpResponse::Ok().json(view))
+}

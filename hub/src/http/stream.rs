@@ -1,0 +1,185 @@
+//! `GET /api/v1/llms/_provider-stream`: a publisher's control channel (SPEC.md sections 3.2 and 4).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use actix_web::web::{ServiceConfig, get};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use wire::Features;
+use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
+use wire::sse::write_event;
+
+use super::HubData;
+use super::front::HeadOnly;
+use crate::channels::Receiver;
+use crate::error::ApiError;
+use crate::heavy::BURST;
+use crate::hub::Hub;
+use crate::model::{Caller, UserId};
+use crate::news::news;
+use crate::random;
+use crate::registry::UnknownSession;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config.route("/api/v1/llms/_provider-stream", get().to(respond));
+}
+
+async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let hub = hub.into_inner();
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    let session = header(SESSION_HEADER)
+        .ok_or_else(|| ApiError::bad_request(format!("the header {SESSION_HEADER} is missing")))?;
+    if hub.is_stopping() {
+        return Err(ApiError::hub_stopping());
+    }
+    if req.extensions().contains::<HeadOnly>() {
+        // Nothing is opened, and no channel replaced.
+        let known = hub.registry.lock().owns_session(&caller, session);
+        let head = HttpResponse::Ok().content_type("text/event-stream").finish();
+        return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
+    }
+    let theirs = header(FEATURES_HEADER).map(Features::parse);
+    let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));
+    let stream_id = random::id("stream");
+
+    let opened = hub.note(|registry| {
+        let mut opened = registry.open(&caller, session, stream_id.clone(), features, hub.now())?;
+        let changes = std::mem::take(&mut opened.changes);
+        Ok((opened, changes))
+    });
+    let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let most = hub.options.limits.bytes;
+    let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
+    hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
+    if opened.again {
+        let shared = hub.registry.lock().is_shared(session);
+        hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
+    }
+    hub.reattach(session);
+    {
+        let mut registry = hub.registry.lock();
+        hub.arrived(&registry, session);
+        hub.offer_rows_of(&mut registry, session);
+    }
+    if opened.replaced.is_some() {
+        news!(
+            warn,
+            "channels that replace one",
+            &caller.user,
+            "channel of {session} opened, replaces one that was still open: its registrar came back, or two registrars have copies of one session file"
+        );
+    } else {
+        news!(info, "channels opened", &caller.user, "channel of {session} opened");
+    }
+
+    let hello = hello(theirs.is_some(), &stream_id).map_err(ApiError::internal)?;
+    let period = hub.options.timings.ping_interval;
+    let mut ping = interval_at(Instant::now() + period, period);
+    // After a pause one ping is enough.
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = hub.end_for(&caller);
+    let channel = Channel {
+        hello: Some(hello),
+        events,
+        burst: 0,
+        ping,
+        end,
+        _guard: Guard { hub, user: caller.user.clone(), session: session.into(), stream_id },
+    };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-cache, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(stream::unfold(channel, next)))
+}
+
+/// A registrar that names features gets ours; any other gets what a classic hub says.
+fn hello(negotiates: bool, stream_id: &str) -> Result<Bytes, Box<dyn std::error::Error>> {
+    let data = if negotiates {
+        let features = Features::ALL.names().map(str::to_owned).collect();
+        serde_json::to_string(&Hello { features, stream_id: Some(stream_id.to_owned()) })?
+    } else {
+        "{}".to_owned()
+    };
+    let mut event = Vec::new();
+    write_event(&mut event, Some("hello"), None, &data)?;
+    Ok(event.into())
+}
+
+struct Channel {
+    hello: Option<Bytes>,
+    events: Receiver,
+    /// Bytes of events since others had their turn.
+    burst: usize,
+    ping: Interval,
+    /// Resolves when the channel has to end.
+    end: LocalBoxFuture<'static, ()>,
+    _guard: Guard,
+}
+
+async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channel)> {
+    const PING: &[u8] = b": ping\n\n";
+
+    if let Some(hello) = channel.hello.take() {
+        return Some((Ok(hello), channel));
+    }
+    if channel.burst >= BURST {
+        channel.burst = 0;
+        // Never within the choice below: a ping would get into the event.
+        yield_now().await;
+    }
+    let event = tokio::select! {
+        biased;
+        event = channel.events.next() => event?,
+        () = &mut channel.end => return None,
+        _ = channel.ping.tick() => Bytes::from_static(PING),
+    };
+    channel.burst += event.len();
+    Some((Ok(event), channel))
+}
+
+/// Notices that the channel is gone, for whatever reason: its body is dropped.
+struct Guard {
+    hub: Arc<Hub>,
+    user: UserId,
+    session: String,
+    stream_id: String,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.hub.channels.close(&self.session, &self.stream_id);
+        let open = i64::try_from(self.hub.channels.len()).unwrap_or(i64::MAX);
+        self.hub.watch.metrics.publishers.set(open);
+        let now = self.hub.now();
+        let closed = self.hub.note(|registry| {
+            let changes = registry.close(&self.session, &self.stream_id, now).ok_or(())?;
+            self.hub.offer_rows_of(registry, &self.session);
+            Ok::<_, ()>(((), changes))
+        });
+        if closed.is_err() {
+            return;
+        }
+        news!(info, "channels closed", &self.user, "channel of {} closed", self.session);
+        self.hub.clone().lose_later(self.session.clone(), now);
+    }
+}
+
+impl Hub {
+    /// Ends the session's dispatches when its grace is over and it is still away.
+    pub(crate) fn lose_later(self: Arc<Self>, session: String, since: crate::clock::Now) {
+        // None when the process goes down, and all dispatches with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep(self.options.timings.reattach_grace).await;
+            if self.registry.lock().is_away_since(&session, since) {
+                self.lose_session(&session);
+            }
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! `/api/v1/inference-tasks`: durable tasks, and what runs now (SPEC.md section 5, queue).
+
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
+use actix_web::{HttpRequest, HttpResponse};
+use backend::Turns;
+use serde::Serialize;
+use wire::json::spans;
+use wire::task::Endpoint;
+
+use super::task_list::list;
+use super::task_result::{self, ended};
+use super::task_stream::stream;
+use super::{HubData, body};
+use crate::connections::turn;
+use crate::dispatch::RequestBody;
+use crate::error::{ApiError, ErrorKind};
+use crate::heavy::heavy;
+use crate::hub::Hub;
+use crate::model::{Caller, DurableTask, TaskStatus};
+use crate::store::{Change, StoreError};
+use crate::telemetry::TaskView;
+use crate::{clock, random};
+
+/// Requests larger than this are written in turn, and what is deleted is overwritten in turn: whoever has something to
+/// write waits for one of another's, not for all.
+const LARGE: usize = 1 << 20;
+
+static TURNS: Turns = Turns::of(2, 1);
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/inference-tasks", post().to(create))
+        .route("/api/v1/inference-tasks", get().to(list))
+        .route("/api/v1/inference-tasks/{id}", get().to(one))
+        .route("/api/v1/inference-tasks/{id}", delete().to(remove))
+        .route("/api/v1/inference-tasks/{id}/stream", get().to(stream));
+}
+
+/// What a caller asks for.
+struct Wanted {
+    llm: String,
+    request: RequestBody,
+    streaming: bool,
+}
+
+impl Wanted {
+    fn parse(mut text: Vec<u8>) -> Result<Self, ApiError> {
+        let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
+        if std::str::from_utf8(&text).is_err() {
+            return Err(invalid("is not UTF-8"));
+        }
+        let keys = spans(&mut text, ["llm", "request", "streaming"]);
+        let keys = keys.map_err(|error| invalid(&format!("is {error}")))?;
+        // Of duplicates the last, as JSON readers do.
+        let [llm, request, streaming] = keys.map(|mut spans| spans.pop().map(|span| &text[span]));
+        let shape = || invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#);
+        let request = request.ok_or_else(shape)?;
+        if !request.starts_with(b"{") {
+            return Err(invalid("has a request that is not a JSON object"));
+        }
+        let request = RequestBody::parse(request.to_vec())?;
+        // Only `streaming` says how the answer is to come; one of another type is refused all the same.
+        request.streaming(Endpoint::ChatCompletions)?;
+        Ok(Self {
+            llm: llm.and_then(|llm| serde_json::from_slice(llm).ok()).ok_or_else(shape)?,
+            request,
+            streaming: match streaming {
+                Some(b"true") => true,
+                Some(b"false" | b"null") | None => false,
+                Some(_) => return Err(shape()),
+            },
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Accepted<'a> {
+    id: &'a str,
+    status: TaskStatus,
+    position: usize,
+}
+
+async fn create(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
+    let wanted = heavy(&caller.user, text.len(), move || Wanted::parse(text)).await?;
+    if hub.is_stopping() {
+        return Err(ApiError::hub_stopping());
+    }
+    if !hub.knows(&caller, &wanted.llm) {
+        return Err(ApiError::not_found("LLM", &wanted.llm));
+    }
+    // Taken before anything is awaited: however many come at once, no more than that have one.
+    let seat = hub.tasks.seat(&caller.user, hub.options.limits.open_tasks)?;
+    let now = clock::now();
+    let task = DurableTask {
+        id: random::id("task"),
+        owner: caller.user,
+        token: Some(caller.token_id),
+        target: wanted.llm,
+        state: TaskStatus::Pending,
+        request: Some(wanted.request.as_str().to_owned()),
+        streaming: wanted.streaming,
+        llm: None,
+        session: None,
+        result: None,
+        error: None,
+        code: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let id = task.id.clone();
+    // On its own: a caller who leaves now must not leave a task that is on disk and in no queue.
+    let hub = hub.into_inner();
+    let position = tokio::spawn(async move {
+        let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
+        let _turn = if large { Some(turn(&TURNS, &task.owner).await) } else { None };
+        let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
+        hub.store.write(vec![new]).await.map_err(refused)?;
+        Ok::<_, ApiError>(hub.enqueue(task, seat))
+    });
+    let position = position.await.map_err(ApiError::internal)??;
+    Ok(HttpResponse::Accepted().json(Accepted { id: &id, status: TaskStatus::Pending, position }))
+}
+
+async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let open = hub.tasks.view(&caller, &id);
+    if let Some(view) = open.or_else(|| hub.watch.task(&caller, &id)) {
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    let found = ended(&hub, &caller, &id).await?;
+    let view = serde_json::to_string(&with_row(&hub, &caller, &found.task)).map_err(ApiError::internal)?;
+    task_result::whole(hub, &caller, view, found).await
+}
+
+async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let hub = hub.into_inner();
+    let open = hub.cancel_task(&caller, &id).or_else(|| hub.delete_ended(&caller, &id));
+    if let Some(written) = open {
+        written.await.map_err(ApiError::internal)??;
+    } else {
+        let found = ended(&hub, &caller, &id).await?;
+        let _turn = turn(&TURNS, &caller.user).await;
+        hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// A new task that the store does not take.
+fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::OverQuota(bytes) => {
+            let text = format!(
+                "your tasks that wait and run take {} MiB on the hub's disk: wait for some to end, or take some back",
+                bytes.div_ceil(1 << 20)
+            );
+            ApiError::new(ErrorKind::Busy, text)
+        }
+        other => other.into(),
+    }
+}
+
+/// An ended task, with what is known now of the row that answered it.
+pub(super) fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
+    let registry = hub.registry.lock();
+    let row = task.llm.as_deref().and_then(|name| registry.llm(caller, name));
+    TaskView {
+        pool_name: row.and_then(|row| registry.pool_of(row)).map(str::to_owned),
+        model: row.map(|row| row.model.clone()),
+        ..TaskView::of(task)
+    }
+}

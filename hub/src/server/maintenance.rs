@@ -1,0 +1,54 @@
+//! What happens by the clock alone.
+
+use std::sync::Arc;
+
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::retention::Retention;
+use crate::hub::Hub;
+use crate::news::{news, tell_missed};
+use crate::store::Kept;
+
+/// Sweeps, for as long as the hub runs.
+pub(super) async fn run(hub: Arc<Hub>) {
+    let timings = &hub.options.timings;
+    let mut tasks = Retention::new(timings.task_retention, hub.now());
+    let mut audit = Retention::new(timings.audit_retention, hub.now());
+    let mut sweep = interval(timings.sweep_interval);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweep.tick().await;
+        // What ended that long ago is deleted when the store has time.
+        let now = hub.now();
+        drop(hub.store.expire(Kept {
+            tasks_since: tasks.expired_before(now),
+            audit_since: audit.expired_before(now),
+            audit_rows: hub.options.limits.audit_rows,
+        }));
+        while sweep_some(&hub) {
+            yield_now().await;
+        }
+        hub.offer_all();
+        tell_missed();
+    }
+}
+
+/// Sweeps some of the table; whether there is more to do.
+fn sweep_some(hub: &Arc<Hub>) -> bool {
+    let now = hub.now();
+    let swept = hub.change(|registry| {
+        let mut swept = registry.sweep(now);
+        let changes = std::mem::take(&mut swept.changes);
+        (swept, changes)
+    });
+    for (session, owner) in swept.silent {
+        news!(info, "silent sessions", &owner, "session {session} is silent");
+        hub.clone().lose_later(session, now);
+    }
+    for (session, owner) in swept.dead {
+        news!(info, "dead channels", &owner, "session {session} does not answer: its channel is dropped");
+        hub.channels.drop_session(&session);
+    }
+    swept.more
+}
