@@ -38,7 +38,7 @@ pub enum StartError {
     NoCredentials,
     /// The hub's URL, the token or the CA file cannot be used.
     #[error("{0}")]
-    Hub(String),
+    HubApi(String),
     /// Another registrar holds the session file.
     #[error("another registrar is running: it holds the lock {}", file.display())]
     Locked {
@@ -53,7 +53,7 @@ impl StartError {
         match self {
             Self::NothingToPublish => 0,
             Self::Locked { .. } => 1,
-            Self::NoCredentials | Self::Hub(_) => 2,
+            Self::NoCredentials | Self::HubApi(_) => 2,
         }
     }
 }
@@ -99,7 +99,7 @@ impl Registrar {
             return Err(StartError::NothingToPublish);
         }
         let credentials = credentials.ok_or(StartError::NoCredentials)?;
-        let client = HubClient::new(&credentials).map_err(|error| StartError::Hub(error.to_string()))?;
+        let client = HubClient::new(&credentials).map_err(|error| StartError::HubApi(error.to_string()))?;
         let backends = backend_client();
         let (lock, session) = match &session_file {
             Some(path) => {

@@ -195,7 +195,8 @@ impl Hub {
     ) -> Result<(T, Pending<()>), E> {
         let mut registry = self.registry.lock();
         let (given, changes) = change(&mut registry)?;
-        let written = if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.owe(changes) };
+        let written =
+            if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.write_behind(changes) };
         Ok((given, written))
     }
 
@@ -222,7 +223,7 @@ impl Hub {
     /// owes them until it can write.
     pub fn save(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
-            drop(self.store.owe(changes));
+            drop(self.store.write_behind(changes));
         }
     }
 

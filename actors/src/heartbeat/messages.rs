@@ -19,7 +19,7 @@ pub struct SetReporters(pub Vec<Recipient<GetReport>>);
 /// From the root, when there is nothing to publish: no more beats until the next session.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Rest;
+pub struct StopBeats;
 
 /// To the root: what became of a heartbeat. If lost, a status line is stale.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

@@ -16,13 +16,13 @@ use wire::row::Timestamp;
 use wire::{Feature, SessionId};
 
 use crate::changes::Changes;
-use crate::hub_client::{Hub, HubError, HubErrorKind};
+use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::news;
 use crate::provider::messages::{GetReport, ProviderReport};
 use crate::session::messages::{SessionLost, SessionReady};
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
-use messages::{Beat, BeatOutcome, Rest, SetReporters};
+use messages::{Beat, BeatOutcome, SetReporters, StopBeats};
 
 /// SPEC.md section 4, `status`: a change is told at most once a second.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,13 +33,13 @@ const REPORT_LIMIT: Duration = Duration::from_millis(500);
 /// What the heartbeat needs.
 pub struct Config {
     /// The hub.
-    pub hub: Rc<dyn Hub>,
+    pub hub: Rc<dyn HubApi>,
     /// Between two beats.
     pub interval: Duration,
 }
 
 /// Who hears of it.
-pub struct Links {
+pub struct HeartbeatLinks {
     /// `SessionActor`.
     pub session_lost: Recipient<SessionLost>,
     /// `StreamActor`.
@@ -51,7 +51,7 @@ pub struct Links {
 /// Beats every 30 s, after each reconnect, at every poll of a wake, and on change. Never two in flight.
 pub struct HeartbeatActor {
     config: Config,
-    links: Links,
+    links: HeartbeatLinks,
     // These survive a crash: nobody would tell them again.
     session: Option<SessionId>,
     channel: Option<ChannelOpened>,
@@ -74,7 +74,7 @@ struct State {
 
 impl HeartbeatActor {
     /// A heart that begins to beat with the first session.
-    pub fn new(config: Config, links: Links) -> Self {
+    pub fn new(config: Config, links: HeartbeatLinks) -> Self {
         Self {
             config,
             links,
@@ -234,10 +234,10 @@ impl Handler<Beat> for HeartbeatActor {
     }
 }
 
-impl Handler<Rest> for HeartbeatActor {
+impl Handler<StopBeats> for HeartbeatActor {
     type Result = ();
 
-    fn handle(&mut self, _: Rest, _: &mut Self::Context) {
+    fn handle(&mut self, _: StopBeats, _: &mut Self::Context) {
         self.session = None;
         self.channel = None;
     }

@@ -23,8 +23,8 @@ fn start() -> Setup {
     pause();
     let hub = Rc::new(Scripted::default());
     let ((to_lost, lost), (to_unknown, unknown), (to_outcome, _)) = (probe(), probe(), probe());
-    let config = Config { hub: Rc::clone(&hub) as Rc<dyn Hub>, interval: 30 * SECOND };
-    let links = Links { session_lost: to_lost, stream_unknown: to_unknown, outcome: to_outcome };
+    let config = Config { hub: Rc::clone(&hub) as Rc<dyn HubApi>, interval: 30 * SECOND };
+    let links = HeartbeatLinks { session_lost: to_lost, stream_unknown: to_unknown, outcome: to_outcome };
     let actor = HeartbeatActor::new(config, links).start();
     actor.do_send(SessionReady { session: session("s"), reopen: false });
     Setup { hub, actor, lost, unknown, start: Instant::now() }
@@ -141,7 +141,7 @@ async fn a_reconnect_during_a_beat_gets_its_own_afterwards_and_a_wakes_beat_does
 #[actix::test]
 async fn without_a_session_and_at_rest_it_does_not_beat() {
     let setup = start();
-    setup.actor.do_send(Rest);
+    setup.actor.do_send(StopBeats);
     setup.actor.do_send(Beat);
     pass(100 * SECOND).await;
     assert!(setup.beat_seconds().is_empty());

@@ -51,7 +51,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 4 << 20;
 
 /// What the actors ask of a hub; a test can stand in for one.
-pub trait Hub {
+pub trait HubApi {
     /// `POST /_provider-register`: the whole set. Answers the id to use from now on.
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>>;
     /// `GET /_provider-stream`: opens the control channel and names all features that we have.
@@ -263,7 +263,7 @@ impl HubClient {
     }
 }
 
-impl Hub for HubClient {
+impl HubApi for HubClient {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
         let hub = self.clone();
         async move { hub.register_now(request).await }.boxed_local()

@@ -6,7 +6,7 @@
 mod backlog;
 mod ledger;
 mod owned;
-mod patience;
+mod retry_policy;
 mod ticket;
 
 #[cfg(test)]
@@ -24,13 +24,13 @@ use wire::result::TaskResult;
 use wire::{TaskId, texts};
 
 use crate::news::news;
-use crate::supervise::contained;
+use crate::supervise::catch_panic;
 use crate::uplink::{Posted, Uplink};
 
 use backlog::MAX_BACKLOG;
 pub(crate) use backlog::{Backlog, Load};
 use ledger::{Ledger, Seen};
-pub(crate) use patience::Patience;
+pub(crate) use retry_policy::RetryPolicy;
 pub use ticket::Ticket;
 
 /// Bytes of results that may wait for the hub before finished tasks keep their slots: one answer of the largest
@@ -236,7 +236,7 @@ impl Inner {
         inner.waiting.set(inner.waiting.get() + body.len());
         actix_rt::spawn(async move {
             let may_go = || !(is_stale.get() || first && inner.ledger.borrow().is_disowned(&id));
-            let posting = contained(Arc::clone(&inner.name), inner.post(&id, body.clone(), may_go));
+            let posting = catch_panic(Arc::clone(&inner.name), inner.post(&id, body.clone(), may_go));
             let panicked = posting.await.is_err();
             inner.waiting.set(inner.waiting.get().saturating_sub(body.len()));
             if panicked {
@@ -263,7 +263,7 @@ impl Inner {
 
     /// Posts as long as it `may_go`.
     async fn post(&self, id: &TaskId, mut body: Bytes, may_go: impl Fn() -> bool) {
-        let mut patience = Patience::new(Instant::now());
+        let mut patience = RetryPolicy::new(Instant::now());
         let mut apology = false;
         loop {
             let posted = {

@@ -17,18 +17,18 @@ use crate::uplink::Cut;
 
 /// A hub that gives the prepared answers, then takes all.
 #[derive(Default)]
-struct Hub {
+struct HubApi {
     answers: RefCell<VecDeque<Posted>>,
     posts: RefCell<Vec<(Instant, String, String)>>,
 }
 
-impl Hub {
+impl HubApi {
     fn bodies(&self) -> Vec<String> {
         self.posts.borrow().iter().map(|(_, _, body)| body.clone()).collect()
     }
 }
 
-impl Uplink for Hub {
+impl Uplink for HubApi {
     fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
         let body = String::from_utf8(body.to_vec()).unwrap();
         self.posts.borrow_mut().push((Instant::now(), task.to_string(), body));
@@ -45,8 +45,8 @@ fn failed() -> Posted {
     Posted::Failed { retry_after: None, nothing_taken: true }
 }
 
-fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<Hub>, Outbox) {
-    let hub = Rc::new(Hub { answers: RefCell::new(answers.into_iter().collect()), ..Hub::default() });
+fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<HubApi>, Outbox) {
+    let hub = Rc::new(HubApi { answers: RefCell::new(answers.into_iter().collect()), ..HubApi::default() });
     (Rc::clone(&hub), Outbox::new(hub))
 }
 
@@ -310,8 +310,10 @@ impl Uplink for Silent {
 #[actix::test]
 async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
     pause();
-    let hub =
-        Rc::new(Hub { answers: RefCell::new(std::iter::repeat_n(failed(), 9).collect()), ..Hub::default() });
+    let hub = Rc::new(HubApi {
+        answers: RefCell::new(std::iter::repeat_n(failed(), 9).collect()),
+        ..HubApi::default()
+    });
     let outbox = Outbox::with_room(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
     let large = TaskResult::answer(200, &format!(r#"{{"x":"{}"}}"#, "y".repeat(700 << 10))).unwrap();
     for name in ["first", "second", "third"] {

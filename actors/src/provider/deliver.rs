@@ -12,10 +12,10 @@ use wire::result::{DONE, TaskResult};
 use wire::sse::{write_data, write_event};
 use wire::{Feature, Features, TaskId};
 
-use super::generation::Generation;
+use super::backend_call::BackendCall;
 use super::job::Ending;
 use crate::backend::BackendError;
-use crate::outbox::Patience;
+use crate::outbox::RetryPolicy;
 use crate::uplink::{Posted, Uplink};
 
 /// Writes on their way to the socket: one that is sent and one that is filled.
@@ -38,7 +38,7 @@ pub(super) async fn upload(
     uplink: &dyn Uplink,
     id: &TaskId,
     first: Piece,
-    from: &Generation,
+    from: &BackendCall,
 ) -> (Ending, u64) {
     let (sender, receiver) = mpsc::channel(UPLOAD_DEPTH);
     let mut pieces = 0;
@@ -106,7 +106,7 @@ pub(super) async fn post_chunks(
     id: &TaskId,
     features: Features,
     first: Piece,
-    from: &Generation,
+    from: &BackendCall,
 ) -> (Ending, u64) {
     let numbered = features.has(Feature::ChunkSeq);
     let mut chunks =
@@ -199,7 +199,7 @@ impl<'a> Chunks<'a> {
     fn post(&self, body: Bytes) -> LocalBoxFuture<'a, Result<(), Ending>> {
         let (uplink, id, numbered) = (self.uplink, self.id, self.numbered);
         Box::pin(async move {
-            let mut patience = Patience::new(Instant::now());
+            let mut patience = RetryPolicy::new(Instant::now());
             loop {
                 match uplink.post_result(id, body.clone()).await {
                     Posted::Taken => return Ok(()),

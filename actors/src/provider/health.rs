@@ -37,7 +37,7 @@ struct Slept {
 
 /// On the way to `idleSeconds`.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct ProbeDelay {
     /// When the last task ended.
     idle_since: Option<Instant>,
     /// The timer that looks at it.
@@ -48,7 +48,7 @@ pub(super) struct Rest {
 
 /// How a backend stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum BackendState {
     /// It answers, as far as is known.
     Up,
     /// It did not answer when it was last asked.
@@ -99,11 +99,11 @@ impl Health {
         self.away = (!awake).then_some("it was put to sleep");
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn backend_state(&self) -> BackendState {
         match (&self.slept, self.away) {
-            (Some(_), _) => Standing::Asleep,
-            (None, Some(_)) => Standing::Down,
-            (None, None) => Standing::Up,
+            (Some(_), _) => BackendState::Asleep,
+            (None, Some(_)) => BackendState::Down,
+            (None, None) => BackendState::Up,
         }
     }
 
@@ -126,7 +126,7 @@ impl ProviderActor {
         let asking = self.backend.look().into_actor(self);
         self.state.check = Some(ctx.spawn(asking.map(|look, this, ctx| {
             this.state.check = None;
-            this.health.looked(look, this.gate.running() > 0);
+            this.health.looked(look, this.admission.running() > 0);
             this.changed(ctx);
         })));
     }
@@ -152,41 +152,41 @@ impl ProviderActor {
 
     /// Logs each change of mind about the backend, once.
     fn log_standing(&mut self) {
-        let standing = self.health.standing();
-        let before = std::mem::replace(&mut self.stood, standing);
+        let backend_state = self.health.backend_state();
+        let before = std::mem::replace(&mut self.stood, backend_state);
         let name = &self.config.name;
-        match (before, standing) {
+        match (before, backend_state) {
             // One that can be woken is not missed.
-            (Standing::Up, Standing::Down) if self.config.wake.is_some() => {
+            (BackendState::Up, BackendState::Down) if self.config.wake.is_some() => {
                 log::info!("provider {name} sleeps: {}", self.health.reason());
             }
-            (Standing::Up, Standing::Down) => {
+            (BackendState::Up, BackendState::Down) => {
                 log::warn!("provider {name}: the backend is away: {}", self.health.reason());
             }
-            (Standing::Down, Standing::Up) => log::info!("provider {name}: the backend is back"),
+            (BackendState::Down, BackendState::Up) => log::info!("provider {name}: the backend is back"),
             // A recipe's own lines tell of sleep.
             _ => (),
         }
     }
 
     pub(super) fn report(&self) -> ProviderReport {
-        let paused = self.gate.is_paused();
+        let paused = self.admission.is_paused();
         let word = if self.config.wake.is_some() { "sleeps" } else { "is away" };
         let away = format!("the backend {word}: {}", self.health.reason());
-        let (status, reason) = match (paused, self.health.standing(), self.config.wake.is_some()) {
+        let (status, reason) = match (paused, self.health.backend_state(), self.config.wake.is_some()) {
             (true, ..) => (Status::Inactive, Some("paused by its owner")),
-            (_, Standing::Up, _) => (Status::Active, None),
-            (_, Standing::Asleep, _) => (Status::Hibernating, Some("it was put to sleep")),
-            (_, Standing::Down, true) => (Status::Hibernating, Some(away.as_str())),
-            (_, Standing::Down, false) => (Status::Inactive, Some(away.as_str())),
+            (_, BackendState::Up, _) => (Status::Active, None),
+            (_, BackendState::Asleep, _) => (Status::Hibernating, Some("it was put to sleep")),
+            (_, BackendState::Down, true) => (Status::Hibernating, Some(away.as_str())),
+            (_, BackendState::Down, false) => (Status::Inactive, Some(away.as_str())),
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         ProviderReport {
             status: ProviderStatus {
                 name: self.config.wire_name.to_string(),
                 status,
-                in_flight: count(self.gate.running()),
-                queued: count(self.gate.waiting()),
+                in_flight: count(self.admission.running()),
+                queued: count(self.admission.waiting()),
                 max_concurrency: count(self.config.max_concurrency),
                 paused,
                 paused_until: self.pause.and_then(|pause| pause.until),
@@ -201,7 +201,7 @@ impl ProviderActor {
     /// With nothing to do for `idleSeconds`, the backend may sleep. Called whenever it may have become idle.
     pub(super) fn rest_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(idle) = self.config.sleep.as_ref().and_then(|sleep| sleep.idle) else { return };
-        if self.gate.is_idle() && self.health.standing() == Standing::Up {
+        if self.admission.is_idle() && self.health.backend_state() == BackendState::Up {
             self.state.rest.idle_since = Some(Instant::now());
             self.watch_idleness(idle, ctx);
         }
@@ -216,7 +216,7 @@ impl ProviderActor {
             this.state.rest.timer = None;
             let idle = this.config.sleep.as_ref().and_then(|sleep| sleep.idle);
             let (Some(idle), Some(since)) = (idle, this.state.rest.idle_since) else { return };
-            if !this.gate.is_idle() || this.health.standing() != Standing::Up {
+            if !this.admission.is_idle() || this.health.backend_state() != BackendState::Up {
                 return;
             }
             match idle.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
@@ -254,12 +254,12 @@ impl ProviderActor {
 mod tests {
     use super::*;
 
-    fn after(steps: &[fn(&mut Health)]) -> Standing {
+    fn after(steps: &[fn(&mut Health)]) -> BackendState {
         let mut health = Health::default();
         for step in steps {
             step(&mut health);
         }
-        health.standing()
+        health.backend_state()
     }
 
     const AWAY: Look = Look::Away("nobody takes connections there");
@@ -267,30 +267,33 @@ mod tests {
 
     #[test]
     fn a_backend_that_was_put_to_sleep_sleeps_though_its_server_answers() {
-        assert_eq!(after(&[|it| it.turned(false), |it| it.looked(Look::Up, false)]), Standing::Asleep);
-        assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), Standing::Up);
-        assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), Standing::Up);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.looked(Look::Up, false)]), BackendState::Asleep);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), BackendState::Up);
+        assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), BackendState::Up);
     }
 
     #[test]
     fn one_that_was_away_and_is_back_was_woken_by_somebody_else() {
         let back: [fn(&mut Health); 3] =
             [|it| it.turned(false), |it| it.looked(AWAY, false), |it| it.looked(Look::Up, false)];
-        assert_eq!(after(&back[..2]), Standing::Asleep);
-        assert_eq!(after(&back), Standing::Up);
+        assert_eq!(after(&back[..2]), BackendState::Asleep);
+        assert_eq!(after(&back), BackendState::Up);
     }
 
     #[test]
     fn a_refused_connection_is_an_outage_at_once_and_silence_after_three_checks_in_a_row() {
-        assert_eq!(after(&[|it| it.looked(AWAY, false)]), Standing::Down);
+        assert_eq!(after(&[|it| it.looked(AWAY, false)]), BackendState::Down);
         let silent: fn(&mut Health) = |it| it.looked(SILENT, false);
-        assert_eq!(after(&[silent, silent]), Standing::Up);
-        assert_eq!(after(&[silent, silent, silent]), Standing::Down);
-        assert_eq!(after(&[silent, silent, |it| it.looked(Look::Up, false), silent, silent]), Standing::Up);
-        assert_eq!(after(&[silent, silent, |it| it.met(true), silent]), Standing::Up);
+        assert_eq!(after(&[silent, silent]), BackendState::Up);
+        assert_eq!(after(&[silent, silent, silent]), BackendState::Down);
+        assert_eq!(
+            after(&[silent, silent, |it| it.looked(Look::Up, false), silent, silent]),
+            BackendState::Up
+        );
+        assert_eq!(after(&[silent, silent, |it| it.met(true), silent]), BackendState::Up);
         let busy: fn(&mut Health) = |it| it.looked(SILENT, true);
-        assert_eq!(after(&[busy; 9]), Standing::Up, "one at work has no time to answer");
-        assert_eq!(after(&[|it| it.looked(AWAY, false), |it| it.met(true)]), Standing::Up);
-        assert_eq!(after(&[|it| it.met(false), silent]), Standing::Down);
+        assert_eq!(after(&[busy; 9]), BackendState::Up, "one at work has no time to answer");
+        assert_eq!(after(&[|it| it.looked(AWAY, false), |it| it.met(true)]), BackendState::Up);
+        assert_eq!(after(&[|it| it.met(false), silent]), BackendState::Down);
     }
 }

@@ -14,9 +14,9 @@ use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, openai, texts};
 
+use super::backend_call::{Answer, BackendCall};
 use super::deliver;
-use super::generation::{Answer, Generation};
-use super::health::Standing;
+use super::health::BackendState;
 use crate::backend::{Backend, BackendError, BackendRequest, Meter, told_in_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
@@ -36,7 +36,7 @@ pub(super) struct Job {
     pub outbox: Outbox,
     pub wake: Recipient<EnsureAwake>,
     /// How the backend stood when the task began.
-    pub standing: Standing,
+    pub backend_state: BackendState,
 }
 
 /// How a task ends.
@@ -70,9 +70,9 @@ impl Job {
     /// Runs to the ending, or until `stop` says so. The slot is free when this resolves.
     pub(super) async fn run(self, stop: oneshot::Receiver<Stop>) -> Outcome {
         let Self { ticket, outbox, .. } = &self;
-        let (id, generation) = (ticket.id().clone(), Generation::new());
+        let (id, backend_call) = (ticket.id().clone(), BackendCall::new());
         let mut outcome = Outcome::default();
-        let answering = Box::pin(self.answer(&id, &generation, &mut outcome));
+        let answering = Box::pin(self.answer(&id, &backend_call, &mut outcome));
         let stopped = match select(answering, stop).await {
             Either::Left((ending, _)) => Ok(ending),
             // The sender goes with the provider, which crashed too often.
@@ -80,7 +80,7 @@ impl Job {
                 match stop.unwrap_or_else(|_| {
                     Stop::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
                 }) {
-                    Stop::Error(error) if generation.fail(&error) => {
+                    Stop::Error(error) if backend_call.fail(&error) => {
                         // An answer that has begun ends where it goes, with this error as its last word.
                         timeout(LAST_WORD, answering).await.map_err(|_| Stop::Error(error))
                     }
@@ -99,19 +99,19 @@ impl Job {
                 outbox.finish(ticket, &result);
             }
             Ok(Ending::Delivered) => {
-                if let Some(error) = generation.failure() {
+                if let Some(error) = backend_call.failure() {
                     failed::note(&ticket, provider, Code::of_text(&error.to_string()));
                 }
                 outbox.close(ticket);
                 if drain {
-                    generation.exhaust().await;
+                    backend_call.exhaust().await;
                 }
             }
             Err(Stop::CallerLeft) => {
                 log::debug!("task {id}: the caller left");
                 outbox.close(ticket);
                 if drain {
-                    generation.exhaust().await;
+                    backend_call.exhaust().await;
                 }
             }
             Err(Stop::Error(error)) => {
@@ -123,7 +123,7 @@ impl Job {
         outcome
     }
 
-    async fn answer(&self, id: &wire::TaskId, generation: &Generation, outcome: &mut Outcome) -> Ending {
+    async fn answer(&self, id: &wire::TaskId, backend_call: &BackendCall, outcome: &mut Outcome) -> Ending {
         let asked = match self.asked() {
             Ok(asked) => asked,
             Err(refused) => return Ending::Result(refused),
@@ -133,7 +133,7 @@ impl Job {
             Err(error) => return Ending::Result(TaskResult::error(error)),
         };
         let endpoint = request.endpoint;
-        let answer = match self.ask(generation, request).await {
+        let answer = match self.ask(backend_call, request).await {
             Ok(answer) => answer,
             Err(result) => {
                 let gone = matches!(&result, TaskResult::Error(error) if error.message == texts::BACKEND_NOT_AVAILABLE);
@@ -149,16 +149,16 @@ impl Job {
             Answer::Whole { status, body } => Ending::Result(self.whole(status, &body)),
             Answer::Pieces => {
                 // Until something is there to send, a failure is a plain result, which a hub may try elsewhere.
-                let first = match generation.piece().await {
+                let first = match backend_call.piece().await {
                     Some(Err(error)) => return Ending::Result(self.failed(error)),
                     first => first,
                 };
                 let start = Instant::now();
                 let uplink = self.outbox.uplink();
                 let (ending, pieces) = if self.features.has(Feature::ResultStream) {
-                    deliver::upload(&*uplink, id, first, generation).await
+                    deliver::upload(&*uplink, id, first, backend_call).await
                 } else {
-                    deliver::post_chunks(&*uplink, id, self.features, first, generation).await
+                    deliver::post_chunks(&*uplink, id, self.features, first, backend_call).await
                 };
                 let seconds = start.elapsed().as_secs_f64();
                 #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
@@ -216,7 +216,7 @@ impl Job {
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.
-    async fn ask(&self, generation: &Generation, request: BackendRequest) -> Result<Answer, TaskResult> {
+    async fn ask(&self, backend_call: &BackendCall, request: BackendRequest) -> Result<Answer, TaskResult> {
         let mut may_wake = self.config.wake.is_some();
         if !self.is_awake().await {
             if !may_wake {
@@ -225,12 +225,12 @@ impl Job {
             self.wake().await.map_err(TaskResult::error)?;
             may_wake = false;
         }
-        generation.call(self.backend.infer(request.clone()));
-        let answer = match generation.answer().await {
+        backend_call.call(self.backend.infer(request.clone()));
+        let answer = match backend_call.answer().await {
             Err(BackendError::Unavailable) if may_wake => {
                 self.wake().await.map_err(TaskResult::error)?;
-                generation.call(self.backend.infer(request));
-                generation.answer().await
+                backend_call.call(self.backend.infer(request));
+                backend_call.answer().await
             }
             answer => answer,
         };
@@ -251,12 +251,12 @@ impl Job {
     /// Asked where there is reason to: a server may take connections while its model sleeps, and then the owner has said
     /// how to tell.
     async fn is_awake(&self) -> bool {
-        match self.standing {
-            Standing::Asleep => false,
-            Standing::Up if self.config.availability.is_none() => true,
+        match self.backend_state {
+            BackendState::Asleep => false,
+            BackendState::Up if self.config.availability.is_none() => true,
             // Nothing can be done about it: the task itself shows whether it is still so.
-            Standing::Down if self.config.availability.is_none() && self.config.wake.is_none() => true,
-            Standing::Up | Standing::Down => self.backend.available().await,
+            BackendState::Down if self.config.availability.is_none() && self.config.wake.is_none() => true,
+            BackendState::Up | BackendState::Down => self.backend.available().await,
         }
     }
 
@@ -291,7 +291,7 @@ impl Job {
             }
         };
         let uplink = self.outbox.uplink();
-        let (first, rest) = (pieces.next(), Generation::of(pieces));
+        let (first, rest) = (pieces.next(), BackendCall::of(pieces));
         if self.features.has(Feature::ResultStream) {
             deliver::upload(&*uplink, id, first, &rest).await.0
         } else {

@@ -7,9 +7,9 @@ use crate::backend::Client;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 /// Whom a provider talks to. The root makes one actor a provider with
-/// `ProviderActor::new(config: Arc<ProviderConfig>, links: Links, outbox: Outbox, crashes: CrashReporter)`.
+/// `ProviderActor::new(config: Arc<ProviderConfig>, links: ProviderLinks, outbox: Outbox, crashes: CrashReporter)`.
 #[derive(Clone)]
-pub struct Links {
+pub struct ProviderLinks {
     /// `WakeActor`: bring the backend up.
     pub ensure_awake: Recipient<EnsureAwake>,
     /// `WakeActor`: nothing to do for so long that the backend may sleep.

@@ -3,9 +3,9 @@
 //! Each inference is a future of its own, which a crash of the actor does not touch: a panic in one ends that task and
 //! counts against the actor, and the actor's own panic costs the message that caused it.
 
+mod admission_queue;
+mod backend_call;
 mod deliver;
-mod gate;
-mod generation;
 mod health;
 mod job;
 pub mod links;
@@ -26,30 +26,30 @@ use crate::backend::{self, Backend};
 use crate::options::ProviderConfig;
 use crate::outbox::{Load, Outbox};
 use crate::status::Pause;
-use crate::supervise::{CrashReporter, contained};
+use crate::supervise::{CrashReporter, catch_panic};
 use crate::wake::messages::PowerChanged;
 
-use gate::{Admission, Gate};
-use health::{Health, Rest, Standing};
+use admission_queue::{Admission, AdmissionQueue};
+use health::{BackendState, Health, ProbeDelay};
 use job::{Job, Outcome, Stop};
-use links::Links;
+use links::ProviderLinks;
 use messages::{Abort, Cancel, Drain, GetReport, Infer, ProviderReport, Reconfigure, SetPaused};
 
 /// One published LLM.
 pub struct ProviderActor {
     config: Arc<ProviderConfig>,
-    links: Links,
+    links: ProviderLinks,
     outbox: Outbox,
     crashes: CrashReporter,
     backend: Rc<dyn Backend>,
     /// Outlives a crash: what waits and what runs has callers.
-    gate: Gate<Waiting, oneshot::Sender<Stop>>,
+    admission: AdmissionQueue<Waiting, oneshot::Sender<Stop>>,
     /// Outlives one too: whom we put to sleep stays asleep.
     health: Health,
     /// The owner's pause; also outlives a crash.
     pause: Option<Pause>,
     /// How the backend stood when that was last logged.
-    stood: Standing,
+    stood: BackendState,
     tasks_done: u64,
     tokens_per_second: Option<f64>,
     state: State,
@@ -71,7 +71,7 @@ struct State {
     reporting: bool,
     /// The question after the backend's health that has no answer yet.
     check: Option<SpawnHandle>,
-    rest: Rest,
+    rest: ProbeDelay,
 }
 
 /// From an inference of this provider: it has ended. Its slot is free.
@@ -84,9 +84,14 @@ struct JobEnded {
 
 impl ProviderActor {
     /// A provider with its backend.
-    pub fn new(config: Arc<ProviderConfig>, links: Links, outbox: Outbox, crashes: CrashReporter) -> Self {
+    pub fn new(
+        config: Arc<ProviderConfig>,
+        links: ProviderLinks,
+        outbox: Outbox,
+        crashes: CrashReporter,
+    ) -> Self {
         let backend = backend::make(&config, &links.http);
-        let gate = Gate::new(config.max_concurrency.max(1), config.max_queue);
+        let admission = AdmissionQueue::new(config.max_concurrency.max(1), config.max_queue);
         let (health, state) = (Health::default(), State::default());
         let (tasks_done, tokens_per_second) = (0, None);
         let pause = None;
@@ -96,10 +101,10 @@ impl ProviderActor {
             outbox,
             crashes,
             backend,
-            gate,
+            admission,
             health,
             pause,
-            stood: Standing::Up,
+            stood: BackendState::Up,
             tasks_done,
             tokens_per_second,
             state,
@@ -109,10 +114,10 @@ impl ProviderActor {
     /// Starts what may run.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
         while !self.state.rest.begins
-            && let Some((id, Waiting { infer, .. })) = self.gate.next()
+            && let Some((id, Waiting { infer, .. })) = self.admission.next()
         {
             let (stop, stopped) = oneshot::channel();
-            self.gate.start(id.clone(), stop);
+            self.admission.start(id.clone(), stop);
             let job = Job {
                 task: infer.task,
                 ticket: infer.ticket,
@@ -121,12 +126,12 @@ impl ProviderActor {
                 backend: Rc::clone(&self.backend),
                 outbox: self.outbox.clone(),
                 wake: self.links.ensure_awake.clone(),
-                standing: self.health.standing(),
+                backend_state: self.health.backend_state(),
             };
             let (address, crashes) = (ctx.address(), self.crashes.clone());
             let name = format!("provider {}, one task", self.config.name).into();
             actix_rt::spawn(async move {
-                let outcome = contained(name, job.run(stopped)).await.unwrap_or_else(|_panicked| {
+                let outcome = catch_panic(name, job.run(stopped)).await.unwrap_or_else(|_panicked| {
                     // Its ticket fell with it, which ends the task with an error.
                     crashes.task_crashed();
                     Outcome::default()
@@ -160,7 +165,7 @@ impl Supervised for ProviderActor {
 impl Drop for ProviderActor {
     fn drop(&mut self) {
         let error = texts::not_registered_locally(self.config.wire_name.as_str());
-        for waiting in self.gate.close() {
+        for waiting in self.admission.close() {
             self.refuse(waiting.infer.ticket, &error);
         }
     }
@@ -175,13 +180,13 @@ impl Handler<Infer> for ProviderActor {
             return self.refuse_paused(infer.ticket, pause);
         }
         let (backlog, size) = (self.outbox.backlog(), infer.size());
-        let load = if self.gate.makes_wait() { backlog.take(size) } else { Some(backlog.add(size)) };
+        let load = if self.admission.makes_wait() { backlog.take(size) } else { Some(backlog.add(size)) };
         let Some(load) = load else {
             let most = backlog.mebibytes();
             let text = format!("{most} MiB of requests wait at the publisher already, try again later");
             return self.refuse_full(infer.ticket, &text);
         };
-        match self.gate.admit(infer.task.id.clone(), Waiting { infer, _load: load }) {
+        match self.admission.admit(infer.task.id.clone(), Waiting { infer, _load: load }) {
             Admission::Waits => self.start_next(ctx),
             Admission::Closed(waiting) => self.refuse(waiting.infer.ticket, texts::SHUTTING_DOWN),
             Admission::Full(waiting) => {
@@ -196,7 +201,7 @@ impl Handler<JobEnded> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, ended: JobEnded, ctx: &mut Self::Context) {
-        self.gate.ended(&ended.id);
+        self.admission.ended(&ended.id);
         self.tasks_done += 1;
         self.tokens_per_second = ended.outcome.pace.or(self.tokens_per_second);
         if let Some(reached) = ended.outcome.reached {
@@ -211,10 +216,10 @@ impl Handler<Cancel> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, cancel: Cancel, ctx: &mut Self::Context) {
-        if let Some(waiting) = self.gate.withdraw(&cancel.task_id) {
+        if let Some(waiting) = self.admission.withdraw(&cancel.task_id) {
             self.outbox.close(waiting.infer.ticket);
             self.changed(ctx);
-        } else if let Some(stop) = self.gate.handle(&cancel.task_id) {
+        } else if let Some(stop) = self.admission.handle(&cancel.task_id) {
             stop_job(stop, Stop::CallerLeft);
         }
     }
@@ -224,7 +229,7 @@ impl Handler<Drain> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
-        for waiting in self.gate.close() {
+        for waiting in self.admission.close() {
             self.refuse(waiting.infer.ticket, texts::SHUTTING_DOWN);
         }
         self.changed(ctx);
@@ -235,10 +240,10 @@ impl Handler<Abort> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, abort: Abort, _: &mut Self::Context) {
-        for waiting in self.gate.close() {
+        for waiting in self.admission.close() {
             self.refuse(waiting.infer.ticket, &abort.error);
         }
-        for stop in self.gate.handles() {
+        for stop in self.admission.handles() {
             stop_job(stop, Stop::Error(abort.error.clone()));
         }
     }
@@ -250,7 +255,7 @@ impl Handler<Reconfigure> for ProviderActor {
     fn handle(&mut self, new: Reconfigure, ctx: &mut Self::Context) {
         self.config = new.config;
         self.backend = backend::make(&self.config, &self.links.http);
-        self.gate.resize(self.config.max_concurrency.max(1), self.config.max_queue);
+        self.admission.resize(self.config.max_concurrency.max(1), self.config.max_queue);
         // What was known, asked and waited for was about the old settings.
         for old in [self.state.check.take(), self.state.rest.timer.take()].into_iter().flatten() {
             ctx.cancel_future(old);
@@ -265,7 +270,7 @@ impl Handler<SetPaused> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, SetPaused(pause): SetPaused, ctx: &mut Self::Context) {
-        self.gate.set_paused(pause.is_some());
+        self.admission.set_paused(pause.is_some());
         self.pause = pause;
         self.start_next(ctx);
     }

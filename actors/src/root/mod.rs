@@ -1,13 +1,13 @@
 //! The root of the tree: starts the actors, links them, watches them, and drives reload and shutdown. The only
 //! module that knows them all.
 
-mod board;
 mod child;
+mod control;
+mod events;
 pub(crate) mod messages;
-mod news;
 mod providers;
 mod shutdown;
-mod steering;
+mod status_tracker;
 mod suspend;
 
 #[cfg(test)]
@@ -26,28 +26,28 @@ use wire::row::Timestamp;
 use crate::backend::{self, Client};
 use crate::backoff::{ReconnectDelay, system_random};
 use crate::heartbeat::{self, HeartbeatActor};
-use crate::hub_client::Hub;
+use crate::hub_client::HubApi;
 use crate::news::tell_missed;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
 use crate::registrar::Ended;
 use crate::session::entries::Probe;
 use crate::session::file::SessionLock;
-use crate::session::messages::{Hurry, Published};
+use crate::session::messages::{Published, RetryNow};
 use crate::session::{self, SessionActor};
 use crate::stream::messages::Reconnect;
 use crate::stream::{self, Dispatch, StreamActor};
-use crate::supervise::{ChildHandle, Policy, Seat};
+use crate::supervise::{ChildHandle, Policy, PreparedActor};
 use crate::uplink::Uplink;
 use crate::wake::{self, WakeActor};
 
-use board::Board;
 use child::Provider;
+use status_tracker::StatusTracker;
 use suspend::{LOOK_EVERY, Suspend};
 
 /// What a registrar starts with, checked.
 pub(crate) struct Start {
-    pub(crate) hub: Rc<dyn Hub>,
+    pub(crate) hub: Rc<dyn HubApi>,
     pub(crate) uplink: Rc<dyn Uplink>,
     /// For people.
     pub(crate) hub_url: String,
@@ -69,7 +69,7 @@ pub(crate) struct Start {
 
 /// The tree.
 pub(crate) struct RootActor {
-    hub: Rc<dyn Hub>,
+    hub: Rc<dyn HubApi>,
     hub_url: String,
     outbox: Outbox,
     timings: Timings,
@@ -86,7 +86,7 @@ pub(crate) struct RootActor {
     /// Numbers the pauses, so that the end of an older one means nothing.
     pauses: u64,
     backends: Client,
-    board: Board,
+    status: StatusTracker,
     phase: Phase,
     suspend: Suspend,
     wall_clock: fn() -> jiff::Timestamp,
@@ -106,10 +106,10 @@ enum Phase {
 impl RootActor {
     /// Starts the whole tree on the current arbiter.
     pub(crate) fn launch(start: Start) -> Addr<Self> {
-        Self::create(|ctx| Self::plant(start, ctx))
+        Self::create(|ctx| Self::build(start, ctx))
     }
 
-    fn plant(start: Start, ctx: &mut Context<Self>) -> Self {
+    fn build(start: Start, ctx: &mut Context<Self>) -> Self {
         let root = ctx.address();
         let Start { hub, uplink, hub_url, backends, timings, opened, ended, lock, .. } = start;
         let Start { session_file, session: id, providers, agents, wall_clock, .. } = start;
@@ -119,8 +119,9 @@ impl RootActor {
         let pace = ReconnectDelay::new(timings.reconnect_base, timings.reconnect_max, system_random());
         let pace = Rc::new(RefCell::new(pace));
 
-        let (session, heartbeat) = (Seat::<SessionActor>::new(), Seat::<HeartbeatActor>::new());
-        let (stream, wake) = (Seat::<StreamActor>::new(), Seat::<WakeActor>::new());
+        let (session, heartbeat) =
+            (PreparedActor::<SessionActor>::new(), PreparedActor::<HeartbeatActor>::new());
+        let (stream, wake) = (PreparedActor::<StreamActor>::new(), PreparedActor::<WakeActor>::new());
         let addresses = (session.address(), heartbeat.address(), stream.address(), wake.address());
 
         let session_actor = SessionActor::new(
@@ -130,7 +131,7 @@ impl RootActor {
                 probe: probe(backends.clone()),
                 pace: Rc::clone(&pace),
             },
-            session::Links {
+            session::SessionLinks {
                 ready: vec![
                     stream.address().recipient(),
                     heartbeat.address().recipient(),
@@ -143,7 +144,7 @@ impl RootActor {
         );
         let heartbeat_actor = HeartbeatActor::new(
             heartbeat::Config { hub: Rc::clone(&hub), interval: timings.heartbeat_interval },
-            heartbeat::Links {
+            heartbeat::HeartbeatLinks {
                 session_lost: session.address().recipient(),
                 stream_unknown: stream.address().recipient(),
                 outcome: root.clone().recipient(),
@@ -151,7 +152,7 @@ impl RootActor {
         );
         let stream_actor = StreamActor::new(
             stream::Config { hub: Rc::clone(&hub), idle_timeout: timings.idle_timeout, pace },
-            stream::Links {
+            stream::StreamLinks {
                 register: session.address().recipient(),
                 session_lost: session.address().recipient(),
                 opened: vec![heartbeat.address().recipient(), root.clone().recipient()],
@@ -160,7 +161,7 @@ impl RootActor {
             Dispatch::new(wake.address().recipient(), outbox.clone()),
         );
         let wake_actor = WakeActor::new(
-            wake::links::Links { beat: heartbeat.address().recipient(), http: backends.clone() },
+            wake::links::WakeLinks { beat: heartbeat.address().recipient(), http: backends.clone() },
             outbox.clone(),
         );
 
@@ -187,7 +188,7 @@ impl RootActor {
             retiring: Vec::new(),
             pauses: 0,
             backends,
-            board: Board::new(now()),
+            status: StatusTracker::new(now()),
             phase: Phase::Running,
             suspend: Suspend::new(wall_clock(), Instant::now()),
             wall_clock,
@@ -210,7 +211,7 @@ impl Actor for RootActor {
             tell_missed();
             if let Some(slept) = this.suspend.look((this.wall_clock)(), Instant::now()) {
                 log::info!("the machine slept for {} s: connecting again", slept.as_secs());
-                this.session.do_send(Hurry);
+                this.session.do_send(RetryNow);
                 this.stream.do_send(Reconnect);
             }
         });

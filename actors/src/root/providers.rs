@@ -9,16 +9,16 @@ use tokio::time::Instant;
 use super::child::{Provider, Running};
 use super::messages::Reload;
 use super::{RootActor, now, published};
-use crate::heartbeat::messages::{Rest, SetReporters};
+use crate::heartbeat::messages::{SetReporters, StopBeats};
 use crate::options::ProviderConfig;
 use crate::provider::ProviderActor;
-use crate::provider::links::Links;
+use crate::provider::links::ProviderLinks;
 use crate::provider::messages::{GetReport, Reconfigure, SetPaused};
 use crate::registrar::Ended;
 use crate::session::messages::Publish;
 use crate::status::ChannelState;
 use crate::stream::messages::{CloseChannel, SetRoutes};
-use crate::supervise::{Policy, Seat};
+use crate::supervise::{Policy, PreparedActor};
 use crate::wake::messages::{Managed, SetProviders};
 
 /// How often a removed provider is asked whether it is done. Nobody waits for the answer.
@@ -30,9 +30,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 impl RootActor {
     pub(super) fn start_provider(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(provider) = self.providers.get_mut(index) else { return };
-        let seat = Seat::<ProviderActor>::new();
+        let seat = PreparedActor::<ProviderActor>::new();
         let (address, crashes) = (seat.address(), seat.crashes());
-        let links = Links {
+        let links = ProviderLinks {
             ensure_awake: self.wake.clone().recipient(),
             put_to_sleep: self.wake.clone().recipient(),
             changed: vec![self.heartbeat.clone().recipient(), ctx.address().recipient()],
@@ -45,8 +45,8 @@ impl RootActor {
         let actor = ProviderActor::new(config, links, self.outbox.clone(), crashes);
         let handle =
             seat.start(Arc::clone(&provider.child), Policy::default(), ctx.address().recipient(), actor);
-        if self.board.pause.is_some() {
-            address.do_send(SetPaused(self.board.pause));
+        if self.status.pause.is_some() {
+            address.do_send(SetPaused(self.status.pause));
         }
         provider.running = Some(Running { address, handle, since: Instant::now() });
     }
@@ -77,10 +77,10 @@ impl RootActor {
         let published = published(&self.providers, &self.agents);
         if published.providers.is_empty() {
             self.stream.do_send(CloseChannel);
-            self.heartbeat.do_send(Rest);
-            self.board.become_state(ChannelState::Idle, now());
+            self.heartbeat.do_send(StopBeats);
+            self.status.become_state(ChannelState::Idle, now());
         } else {
-            self.board.leave_idle(now());
+            self.status.leave_idle(now());
         }
         self.session.do_send(Publish(published));
     }

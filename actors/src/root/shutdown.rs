@@ -38,11 +38,12 @@ impl RootActor {
     /// hub has the last result.
     fn drain(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Draining;
-        self.board.become_state(ChannelState::Draining, now());
+        self.status.become_state(ChannelState::Draining, now());
         self.stream.do_send(RefuseTasks);
         self.wake.do_send(Shutdown);
         self.each_provider(|address| address.do_send(Drain));
-        if let Some(session) = self.board.session.clone().filter(|_| self.board.features.has(Feature::Drain))
+        if let Some(session) =
+            self.status.session.clone().filter(|_| self.status.features.has(Feature::Drain))
         {
             let telling = self.hub.drain(session);
             ctx.spawn(telling.into_actor(self).map(|told, _, _| {

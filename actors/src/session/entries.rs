@@ -11,7 +11,7 @@ use wire::register::{AgentEntry, ProviderEntry};
 use wire::row::Status;
 
 use crate::options::{AgentConfig, ProviderConfig};
-use crate::supervise::contained;
+use crate::supervise::catch_panic;
 
 /// Tells whether a provider's backend is available.
 pub type Probe = Rc<dyn Fn(&ProviderConfig) -> LocalBoxFuture<'static, bool>>;
@@ -51,7 +51,7 @@ fn whole_seconds(timeout: Duration) -> u32 {
 
 /// An error while asking, a panic and silence count as not available.
 async fn is_available(config: &ProviderConfig, probe: &Probe) -> bool {
-    let asking = contained(config.name.as_str().into(), async { probe(config).await });
+    let asking = catch_panic(config.name.as_str().into(), async { probe(config).await });
     matches!(timeout(PROBE_LIMIT, asking).await, Ok(Ok(true)))
 }
 

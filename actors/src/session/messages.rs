@@ -31,7 +31,7 @@ pub struct Publish(pub Published);
 /// From the root when the machine woke up: whatever delay was being waited for is over.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Hurry;
+pub struct RetryNow;
 
 /// What a registrar publishes.
 #[derive(Debug, Clone, Default)]

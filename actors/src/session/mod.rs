@@ -19,11 +19,11 @@ use wire::register::RegisterRequest;
 
 use crate::backoff::{GOOD_AFTER, ReconnectDelay};
 use crate::changes::Changes;
-use crate::hub_client::{Hub, HubError, HubErrorKind};
+use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::news;
 
 use entries::Probe;
-use messages::{Hurry, NotRegistered, Publish, Published, Register, SessionLost, SessionReady};
+use messages::{NotRegistered, Publish, Published, Register, RetryNow, SessionLost, SessionReady};
 
 /// A hub that refuses is asked again after this: an administrator's change is seen within a minute, and no log of
 /// theirs fills up.
@@ -32,7 +32,7 @@ pub const REFUSED_RETRY: Duration = Duration::from_mins(1);
 /// What the session needs.
 pub struct Config {
     /// The hub.
-    pub hub: Rc<dyn Hub>,
+    pub hub: Rc<dyn HubApi>,
     /// Where the id is kept; `None` keeps it in memory.
     pub file: Option<PathBuf>,
     /// Tells whether a backend is available.
@@ -42,7 +42,7 @@ pub struct Config {
 }
 
 /// Who hears of it.
-pub struct Links {
+pub struct SessionLinks {
     /// `StreamActor`, `HeartbeatActor`, the root.
     pub ready: Vec<Recipient<SessionReady>>,
     /// The root.
@@ -52,7 +52,7 @@ pub struct Links {
 /// Registers at start, before each reconnect, and when the hub has forgotten the session.
 pub struct SessionActor {
     config: Config,
-    links: Links,
+    links: SessionLinks,
     // These survive a crash: they are facts about the hub and the configuration, not about this life.
     published: Published,
     id: Option<SessionId>,
@@ -78,7 +78,7 @@ struct State {
 
 impl SessionActor {
     /// A session that registers `published` when it starts. `id` is what the file held.
-    pub fn new(config: Config, links: Links, published: Published, id: Option<SessionId>) -> Self {
+    pub fn new(config: Config, links: SessionLinks, published: Published, id: Option<SessionId>) -> Self {
         Self {
             config,
             links,
@@ -264,10 +264,10 @@ impl Handler<Publish> for SessionActor {
     }
 }
 
-impl Handler<Hurry> for SessionActor {
+impl Handler<RetryNow> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Hurry, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: RetryNow, ctx: &mut Self::Context) {
         if self.state.waiting.is_some() {
             self.register(ctx);
         }

@@ -38,12 +38,12 @@ fn start(hub: Scripted, published: Published, file: Option<PathBuf>) -> Setup {
     let (to_failed, failed) = probe();
     let id = file.as_deref().and_then(file::load);
     let config = Config {
-        hub: Rc::clone(&hub) as Rc<dyn Hub>,
+        hub: Rc::clone(&hub) as Rc<dyn HubApi>,
         file,
         probe: Rc::new(|_| ready_with(true)),
         pace: Rc::new(RefCell::new(ReconnectDelay::new(5 * SECOND, 60 * SECOND, Box::new(|| 0.0)))),
     };
-    let links = Links { ready: vec![to_ready], failed: to_failed };
+    let links = SessionLinks { ready: vec![to_ready], failed: to_failed };
     let actor = SessionActor::new(config, links, published, id).start();
     Setup { hub, actor, ready, failed }
 }
@@ -156,7 +156,7 @@ async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
     hub.registers.borrow_mut().push_back(Err(unreachable()));
     let setup = start(hub, published(&["a"]), None);
     pass(SECOND).await;
-    setup.actor.do_send(Hurry);
+    setup.actor.do_send(RetryNow);
     pass(SECOND).await;
     assert_eq!(setup.hub.registered().len(), 2);
     pass(100 * SECOND).await;

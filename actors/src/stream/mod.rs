@@ -18,7 +18,7 @@ use wire::{Feature, Features, SessionId};
 
 use crate::backoff::ReconnectDelay;
 use crate::changes::Changes;
-use crate::hub_client::{Channel, Hub, HubError, HubErrorKind};
+use crate::hub_client::{Channel, HubApi, HubError, HubErrorKind};
 use crate::news::news;
 use crate::session::REFUSED_RETRY;
 use crate::session::messages::{Register, SessionLost};
@@ -31,7 +31,7 @@ use messages::{ChannelLost, ChannelOpened};
 /// What the channel needs.
 pub struct Config {
     /// The hub.
-    pub hub: Rc<dyn Hub>,
+    pub hub: Rc<dyn HubApi>,
     /// A channel without a byte for so long is dropped.
     pub idle_timeout: Duration,
     /// The delays, shared with `SessionActor`: one connection, one rhythm.
@@ -39,7 +39,7 @@ pub struct Config {
 }
 
 /// Who hears of it.
-pub struct Links {
+pub struct StreamLinks {
     /// `SessionActor`.
     pub register: Recipient<Register>,
     /// `SessionActor`.
@@ -53,7 +53,7 @@ pub struct Links {
 /// Owns the SSE connection.
 pub struct StreamActor {
     config: Config,
-    links: Links,
+    links: StreamLinks,
     // These survive a crash: nobody would tell them again.
     dispatch: Dispatch,
     lives: u64,
@@ -95,7 +95,7 @@ struct Open {
 
 impl StreamActor {
     /// A channel that opens with the first session.
-    pub fn new(config: Config, links: Links, dispatch: Dispatch) -> Self {
+    pub fn new(config: Config, links: StreamLinks, dispatch: Dispatch) -> Self {
         let (lives, problem, state) = (0, Changes::default(), State::default());
         Self { config, links, dispatch, lives, problem, state }
     }

@@ -69,11 +69,11 @@ fn start_with(hub: Scripted, random: f64) -> Setup {
     let posted = Rc::<Posts>::default();
     let outbox = Outbox::new(Rc::clone(&posted) as Rc<dyn Uplink>);
     let config = Config {
-        hub: Rc::clone(&hub) as Rc<dyn Hub>,
+        hub: Rc::clone(&hub) as Rc<dyn HubApi>,
         idle_timeout: 60 * SECOND,
         pace: Rc::new(RefCell::new(ReconnectDelay::new(5 * SECOND, 60 * SECOND, Box::new(move || random)))),
     };
-    let links = Links {
+    let links = StreamLinks {
         register: to_register,
         session_lost: to_session,
         opened: vec![to_opened],

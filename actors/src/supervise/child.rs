@@ -1,4 +1,4 @@
-//! The loop around one actor's life. Nothing else in this crate but [`contained`](super::contained) catches
+//! The loop around one actor's life. Nothing else in this crate but [`catch_panic`](super::catch_panic) catches
 //! panics.
 
 use std::cell::Cell;
@@ -112,12 +112,12 @@ struct Child<A: Actor<Context = Context<A>>> {
 
 /// An address before there is an actor behind it, so that two actors can know each other from the start. What is
 /// sent to it waits.
-pub struct Seat<A: Actor<Context = Context<A>>> {
+pub struct PreparedActor<A: Actor<Context = Context<A>>> {
     ctx: Context<A>,
     signals: Rc<Signals>,
 }
 
-impl<A> Seat<A>
+impl<A> PreparedActor<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
@@ -152,7 +152,7 @@ where
     }
 }
 
-impl<A> Default for Seat<A>
+impl<A> Default for PreparedActor<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
@@ -168,7 +168,7 @@ where
     async fn run(mut self) {
         let next = loop {
             let next = match self.next_event().await {
-                Event::Died(cause) => self.revive(cause).await,
+                Event::Died(cause) => self.restart(cause).await,
                 Event::TaskCrashed => self.count(Cause::Task),
                 Event::Stop => Next::End,
             };
@@ -176,7 +176,7 @@ where
                 break next;
             }
         };
-        self.bury(next);
+        self.finish(next);
     }
 
     /// Polls the actor until something happens to it. The name is known to the panic hook meanwhile.
@@ -204,7 +204,7 @@ where
     }
 
     /// Frees what the dead life held at once, and only then waits; a panic in `restarting` is one more crash.
-    async fn revive(&mut self, mut cause: Cause) -> Next {
+    async fn restart(&mut self, mut cause: Cause) -> Next {
         loop {
             let restarted = {
                 let _named = panic_hook::enter(&self.name);
@@ -258,7 +258,7 @@ where
     }
 
     /// Drops the actor without another turn (`terminate` keeps the drop from polling it), then reports.
-    fn bury(self, next: Next) {
+    fn finish(self, next: Next) {
         let Self { name, mut life, parent, .. } = self;
         {
             let _named = panic_hook::enter(&name);

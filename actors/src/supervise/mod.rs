@@ -11,8 +11,8 @@
 //!   a timer of the next life. The restart drops the timers anyway.
 //! - Never answer with `ResponseFuture`: it runs outside the actor, where nobody sees its panic.
 
+mod catch_panic;
 mod child;
-mod contain;
 mod failures;
 mod panic_hook;
 
@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use actix::Message;
 
-pub use child::{ChildHandle, CrashReporter, Seat};
-pub use contain::{Panicked, contained};
+pub use catch_panic::{Panicked, catch_panic};
+pub use child::{ChildHandle, CrashReporter, PreparedActor};
 pub use failures::Policy;
 pub use panic_hook::install_panic_hook;
 

@@ -167,7 +167,7 @@ impl Setup {
         let parent = Parent::default();
         let reports = Rc::clone(&parent.reports);
         let its = Rc::clone(&seen);
-        let seat = Seat::new();
+        let seat = PreparedActor::new();
         let (worker, crashes) = (seat.address(), seat.crashes());
         let actor = Worker { seen: its, trap, restarts: 0, crashes, sum: 0 };
         let handle = seat.start("worker", policy, parent.start().recipient(), actor);
@@ -450,12 +450,12 @@ async fn a_contained_panic_ends_its_future_alone() {
     for _ in 0..ROUNDS {
         let seen = Rc::<Seen>::default();
         let held = Held(Rc::clone(&seen));
-        let panics = contained("task".into(), async move {
+        let panics = catch_panic("task".into(), async move {
             let _held = held;
             tokio::task::yield_now().await;
             panic!("in a task");
         });
-        let works = contained("task".into(), async { 7 });
+        let works = catch_panic("task".into(), async { 7 });
         let (panics, works): (Result<(), _>, _) = futures_util::join!(panics, works);
         assert_eq!((panics, works), (Err(Panicked), Ok(7)));
         assert!(seen.died_at.get().is_some(), "dropped by the time it has answered");

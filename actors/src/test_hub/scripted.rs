@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wire::SessionId;
 use wire::register::{Heartbeat, RegisterRequest};
 
-use crate::hub_client::{Channel, Hub, HubError};
+use crate::hub_client::{Channel, HubApi, HubError};
 
 /// What was said to the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ impl Scripted {
     }
 }
 
-impl Hub for Scripted {
+impl HubApi for Scripted {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
         self.note(Said::Register(serde_json::to_value(&request).expect("JSON")));
         let known = request.provider_session_id.unwrap_or_else(|| "sess-1".to_owned());

@@ -5,9 +5,9 @@ use actix::Recipient;
 use crate::backend::Client;
 use crate::heartbeat::messages::Beat;
 
-/// Whom the `WakeActor` talks to. The root makes the one there is with `WakeActor::new(links: Links, outbox: Outbox)`.
+/// Whom the `WakeActor` talks to. The root makes the one there is with `WakeActor::new(links: WakeLinks, outbox: Outbox)`.
 #[derive(Clone)]
-pub struct Links {
+pub struct WakeLinks {
     /// `HeartbeatActor`, at every poll.
     pub beat: Recipient<Beat>,
     /// For recipes and for polling the backends.

@@ -26,16 +26,16 @@ use crate::failed::{self, Code};
 use crate::news::news;
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
-use crate::supervise::contained;
+use crate::supervise::catch_panic;
 
-use links::Links;
+use links::WakeLinks;
 use messages::{EnsureAwake, Managed, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
 use pace::Pace;
 use run::{Ended, Kind};
 
 /// The one who runs recipes.
 pub struct WakeActor {
-    links: Links,
+    links: WakeLinks,
     outbox: Outbox,
     /// All below outlives a crash: processes run, and callers wait for them.
     providers: HashMap<String, Managed>,
@@ -59,7 +59,7 @@ struct Run {
 
 /// Who wants to know how a run ends.
 enum Asker {
-    Hub(Ticket),
+    HubApi(Ticket),
     Here { waiting: oneshot::Sender<Result<Duration, String>>, by_owner: bool },
 }
 
@@ -74,7 +74,7 @@ struct RunEnded {
 
 impl WakeActor {
     /// The one there is.
-    pub fn new(links: Links, outbox: Outbox) -> Self {
+    pub fn new(links: WakeLinks, outbox: Outbox) -> Self {
         let (providers, runs, paces) = (HashMap::new(), HashMap::new(), HashMap::new());
         Self { links, outbox, providers, runs, paces, closing: false, serial: 0 }
     }
@@ -114,7 +114,7 @@ impl WakeActor {
         self.serial += 1;
         let (serial, name) = (self.serial, name.to_owned());
         let (stop, stopped) = oneshot::channel();
-        let has_looked = !asked.iter().any(|asker| matches!(asker, Asker::Hub(_)));
+        let has_looked = !asked.iter().any(|asker| matches!(asker, Asker::HubApi(_)));
         let by_owner = asked.iter().any(Asker::is_owner);
         let first = self.paces.entry(name.clone()).or_default().first(Instant::now(), by_owner, has_looked);
         let hurry = Rc::<Notify>::default();
@@ -126,14 +126,14 @@ impl WakeActor {
         let address = ctx.address();
         actix_rt::spawn(async move {
             let crashed = || Ended::ran(Err(texts::wake_recipe_failed("the recipe crashed")));
-            let ended = contained(label, running).await.unwrap_or_else(|_panicked| crashed());
+            let ended = catch_panic(label, running).await.unwrap_or_else(|_panicked| crashed());
             address.do_send(RunEnded { name, serial, ended });
         });
     }
 
     fn answer(&self, name: &str, asker: Asker, outcome: Result<Duration, String>) {
         match asker {
-            Asker::Hub(ticket) => {
+            Asker::HubApi(ticket) => {
                 let result = match outcome {
                     Ok(took) => TaskResult::awake(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
                     Err(error) => {
@@ -165,7 +165,7 @@ impl Handler<Wake> for WakeActor {
     type Result = ();
 
     fn handle(&mut self, Wake { task, ticket }: Wake, ctx: &mut Self::Context) {
-        self.ask(Kind::Wake, &task.llm_name, Asker::Hub(ticket), ctx);
+        self.ask(Kind::Wake, &task.llm_name, Asker::HubApi(ticket), ctx);
     }
 }
 

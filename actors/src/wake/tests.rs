@@ -43,7 +43,7 @@ fn start(config: ProviderConfig) -> Setup {
     let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
     let ((beat, beats), (changed, power)) = (probe(), probe());
     let actor =
-        WakeActor::new(Links { beat, http: crate::backend::Client::new(None) }, outbox.clone()).start();
+        WakeActor::new(WakeLinks { beat, http: crate::backend::Client::new(None) }, outbox.clone()).start();
     actor.do_send(SetProviders { providers: vec![Managed { config: Arc::new(config), provider: changed }] });
     Setup { desk, outbox, actor, beats, power }
 }

@@ -299,7 +299,7 @@ impl Tokens {
             token.clone()
         };
         self.revoked.send_replace(());
-        self.store.owe(vec![Change::PutToken(token.clone())]).await?;
+        self.store.write_behind(vec![Change::PutToken(token.clone())]).await?;
         Ok(token)
     }
 

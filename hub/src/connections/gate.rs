@@ -174,7 +174,7 @@ impl Gate {
             return Poll::Ready(Ok(()));
         }
         if let Some(why) = self.flow().is_cut().filter(|_| self.flow().calls() > 0) {
-            // Room is made at once, whatever it has sent behind its last request.
+            // ConnectionLimits is made at once, whatever it has sent behind its last request.
             self.is_over = true;
             self.say(cx, why);
             return Poll::Ready(Ok(()));
@@ -235,18 +235,18 @@ impl Gate {
 
     /// Says why it is closed, as far as there is room for it.
     fn say(&mut self, cx: &mut Context<'_>, why: Cut) {
-        let room = self.place.room();
+        let limits = self.place.limits();
         let error = match why {
             Cut::Address => ApiError::new(
                 ErrorKind::Busy,
                 format!(
                     "your address has {} connections without a valid token: send one, or close some",
-                    room.of_address.unwrap_or(usize::MAX)
+                    limits.of_address.unwrap_or(usize::MAX)
                 ),
             ),
             Cut::Hub => ApiError::new(
                 ErrorKind::HubBusy,
-                format!("the hub has {} connections: try again later, and send a token", room.all),
+                format!("the hub has {} connections: try again later, and send a token", limits.all),
             ),
             Cut::Head => {
                 let text = "the hub has too many large heads of requests: try again later, with fewer or shorter headers";

@@ -6,8 +6,8 @@ mod files;
 mod flow;
 mod gate;
 mod heads;
+mod limits;
 mod pressing;
-mod room;
 mod serve;
 mod share;
 mod table;
@@ -16,8 +16,8 @@ mod write_timeout;
 
 pub(crate) use files::raise;
 pub(crate) use flow::Flow;
+pub(crate) use limits::ConnectionLimits;
 #[cfg(test)]
 pub(crate) use pressing::pressed;
 pub(crate) use pressing::{Pressing, turn};
-pub(crate) use room::Room;
 pub(crate) use serve::{Doors, serve};

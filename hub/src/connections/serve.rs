@@ -33,7 +33,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::flow::{Flow, Open};
 use super::gate::Gate;
-use super::room::Room;
+use super::limits::ConnectionLimits;
 use super::share::Fair;
 use super::table::{Place, Table};
 use super::wire::{Shaking, Wire};
@@ -59,7 +59,7 @@ const BEYOND: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Doors {
     pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) room: Room,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) proxies: Proxies,
     pub(crate) machine: Machine,
 }
@@ -79,7 +79,7 @@ where
 {
     let listener = listener(listen)?;
     let addr = listener.local_addr()?;
-    let all = doors.room.all;
+    let all = doors.limits.all;
     let server = Server::build()
         // One thread owns all of it: a result that lands on another thread than its caller costs a wake-up across
         // them.
@@ -123,7 +123,7 @@ where
         fn_factory(move || {
             let (http, doors) = (http.new_service(()), doors.clone());
             async move {
-                let table = Table::new(doors.room, doors.machine.clone());
+                let table = Table::new(doors.limits, doors.machine.clone());
                 Ok::<_, ()>(Door { http: Rc::new(http.await?), doors, table })
             }
         })

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::flow::Flow;
-use super::room::Room;
+use super::limits::ConnectionLimits;
 use super::share::Shares;
 use crate::auth::network;
 use crate::error::{ApiError, ErrorKind};
@@ -54,7 +54,7 @@ const SMALL_HEAD: usize = 8 << 10;
 
 /// All connections.
 pub(super) struct Table {
-    room: Room,
+    limits: ConnectionLimits,
     machine: Machine,
     lists: RefCell<Lists>,
     pub(super) shares: Rc<Shares>,
@@ -100,9 +100,9 @@ pub(super) fn buffer(head: usize) -> usize {
 }
 
 impl Table {
-    pub(super) fn new(room: Room, machine: Machine) -> Rc<Self> {
+    pub(super) fn new(limits: ConnectionLimits, machine: Machine) -> Rc<Self> {
         Rc::new(Self {
-            room,
+            limits,
             machine,
             lists: RefCell::default(),
             shares: Rc::default(),
@@ -136,11 +136,11 @@ impl Table {
         lists.leaves_member(counted.take());
         let Some(member) = member else { return Ok(()) };
         let count = lists.of_member.get(member).copied().unwrap_or(0);
-        if count >= self.room.of_member {
+        if count >= self.limits.of_member {
             self.machine.cut("user");
             return Err(too_many(count, "connections"));
         }
-        if lists.of_members >= self.room.members {
+        if lists.of_members >= self.limits.members {
             self.machine.cut("hub");
             let text = format!("members have {} connections: try again later", lists.of_members);
             return Err(ApiError::new(ErrorKind::HubBusy, text));
@@ -202,18 +202,18 @@ impl Table {
     /// Has others end where `flow` is one too many.
     fn make_room(&self, flow: &Flow) {
         let mut lists = self.lists.borrow_mut();
-        let room = &self.room;
+        let limits = &self.limits;
         let of_address = lists.of_address.get(&flow.address());
-        let crowded = of_address.filter(|list| room.of_address.is_some_and(|most| list.len() > most));
+        let crowded = of_address.filter(|list| limits.of_address.is_some_and(|most| list.len() > most));
         if let Some(oldest) = crowded.and_then(|list| list.keys().next().copied()) {
             lists.cut(oldest, Cut::Address, &self.machine);
         }
         let strangers = lists.strangers.len() + lists.spared.len();
-        if strangers > room.strangers || strangers + lists.known.len() > room.all {
+        if strangers > limits.strangers || strangers + lists.known.len() > limits.all {
             let mut oldest = lists.spared.keys().chain(lists.strangers.keys()).copied();
             match oldest.find(|id| *id != flow.id()) {
                 Some(oldest) => lists.cut(oldest, Cut::Hub, &self.machine),
-                None => lists.cut_idle(room.all, &self.machine),
+                None => lists.cut_idle(limits.all, &self.machine),
             }
         }
     }
@@ -297,8 +297,8 @@ impl Place {
         &self.table.machine
     }
 
-    pub(super) fn room(&self) -> Room {
-        self.table.room
+    pub(super) fn limits(&self) -> ConnectionLimits {
+        self.table.limits
     }
 
     /// Whether it may have a handshake: its address has not had too many for nothing. A named proxy's may.
@@ -374,12 +374,12 @@ mod tests {
         Caller { user: user.to_owned(), role, token_id: "t".into() }
     }
 
-    fn room(all: usize, strangers: usize, of_address: Option<usize>) -> Room {
-        Room { all, strangers, members: all, of_member: all, of_address }
+    fn limits(all: usize, strangers: usize, of_address: Option<usize>) -> ConnectionLimits {
+        ConnectionLimits { all, strangers, members: all, of_member: all, of_address }
     }
 
-    fn table(room: Room) -> Rc<Table> {
-        Table::new(room, Metrics::new().unwrap().of_machine().unwrap())
+    fn table(limits: ConnectionLimits) -> Rc<Table> {
+        Table::new(limits, Metrics::new().unwrap().of_machine().unwrap())
     }
 
     proptest! {
@@ -388,8 +388,8 @@ mod tests {
         /// who goes, and nothing is kept of those who left.
         #[test]
         fn strangers_make_room_for_each_other(ops in prop::collection::vec(op(), 1..200)) {
-            let room = Room { all: 12, strangers: 9, members: 10, of_member: 3, of_address: Some(4) };
-            let table = table(room);
+            let limits = ConnectionLimits { all: 12, strangers: 9, members: 10, of_member: 3, of_address: Some(4) };
+            let table = table(limits);
             let mut places: Vec<Place> = Vec::new();
             for op in ops {
                 match op {
@@ -403,7 +403,7 @@ mod tests {
                         let caller = speaker.map(|(user, is_admin)| caller(&format!("u{user}"), is_admin));
                         let spoke = flow.speaks(caller.as_ref());
                         let is_admin = caller.as_ref().is_none_or(|caller| caller.role == Role::Admin);
-                        prop_assert!(spoke.is_ok() || !is_admin, "an admin has room");
+                        prop_assert!(spoke.is_ok() || !is_admin, "an admin has limits");
                         prop_assert_eq!(flow.is_known(), flow.is_proxy() || caller.is_some() && spoke.is_ok());
                         prop_assert!(!flow.is_known() || flow.is_proxy() || flow.is_cut().is_none());
                     }
@@ -419,8 +419,8 @@ mod tests {
                 }
                 let [known, strangers, leaving, _] = table.sizes();
                 prop_assert_eq!(known + strangers + leaving, places.len());
-                prop_assert!(strangers <= room.strangers, "{} strangers", strangers);
-                prop_assert!(strangers == 0 || known + strangers <= room.all.max(known + 1));
+                prop_assert!(strangers <= limits.strangers, "{} strangers", strangers);
+                prop_assert!(strangers == 0 || known + strangers <= limits.all.max(known + 1));
                 let lists = table.lists.borrow();
                 prop_assert!(lists.of_address.values().all(|list| list.len() <= 4));
                 prop_assert!(lists.of_member.values().all(|count| (1..=3).contains(count)));
@@ -437,7 +437,7 @@ mod tests {
     /// A25: where all have a token, one that comes takes the place of some that idle, not of those with a call under way.
     #[test]
     fn an_idle_connection_goes_where_all_have_a_token() {
-        let table = table(room(3, 3, None));
+        let table = table(limits(3, 3, None));
         let mut requests = Vec::new();
         let places: Vec<Place> = (0..3)
             .map(|number| {
@@ -461,7 +461,7 @@ mod tests {
     /// leaves as much to others as it has; a small one comes through whatever the others do.
     #[test]
     fn large_heads_without_a_token_are_bounded_by_address_and_together() {
-        let table = table(room(25_000, 18_750, None));
+        let table = table(limits(25_000, 18_750, None));
         let mut places: Vec<Place> = Vec::new();
         let mut flood = |address: u8| {
             for _ in 0..200 {
@@ -491,7 +491,7 @@ mod tests {
     /// keeps it.
     #[test]
     fn the_memory_of_a_large_head_counts_as_long_as_the_connection_lives() {
-        let table = table(room(9, 9, None));
+        let table = table(limits(9, 9, None));
         let machine = Metrics::new().unwrap().of_machine().unwrap();
         let seats = Quota::of(&Arc::new(Memory::new(Some(1 << 30), machine)), ByteKind::Heads);
         let place = table.admit([10, 0, 0, 1].into(), false);
@@ -518,7 +518,7 @@ mod tests {
     /// another address or of a named proxy.
     #[tokio::test(start_paused = true)]
     async fn an_address_has_so_many_handshakes_without_a_token() {
-        let table = table(room(9, 9, None));
+        let table = table(limits(9, 9, None));
         let shake = |address: u8, is_proxy| table.admit([10, 0, 0, address].into(), is_proxy);
         for _ in 0..3 * HANDSHAKES {
             let place = shake(1, false);

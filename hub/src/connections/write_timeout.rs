@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
     use crate::connections::gate::Gate;
-    use crate::connections::room::Room;
+    use crate::connections::limits::ConnectionLimits;
     use crate::connections::table::Table;
     use crate::connections::wire::Wire;
     use crate::model::{Caller, Role};
@@ -49,8 +49,9 @@ mod tests {
             let connecting = TcpStream::connect(listener.local_addr().unwrap());
             let (reader, accepted) = futures_util::join!(connecting, listener.accept());
             let (reader, stream) = (reader.unwrap(), accepted.unwrap().0);
-            let room = Room { all: 9, strangers: 9, members: 9, of_member: 9, of_address: None };
-            let table = Table::new(room, Metrics::new().unwrap().of_machine().unwrap());
+            let limits =
+                ConnectionLimits { all: 9, strangers: 9, members: 9, of_member: 9, of_address: None };
+            let table = Table::new(limits, Metrics::new().unwrap().of_machine().unwrap());
             let place = table.admit([10, 0, 0, 1].into(), false);
             let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "t".into() };
             place.flow.speaks(Some(&caller).filter(|_| is_known)).unwrap();

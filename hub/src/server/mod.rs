@@ -23,7 +23,7 @@ pub use liveness::Pulse;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
-use crate::connections::{self, Doors, Room};
+use crate::connections::{self, ConnectionLimits, Doors};
 use crate::dispatch;
 use crate::http;
 use crate::http::catch_panic::catch_panic;
@@ -122,17 +122,17 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let is_tls = tls.is_some();
     let machine = &hub.options.machine;
     let files = connections::raise();
-    let room = Room::of(files, hub.memory.most(), machine);
+    let limits = ConnectionLimits::of(files, hub.memory.most(), machine);
     let doors =
-        Doors { tls, room, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
+        Doors { tls, limits, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
     let (server, addr) = connections::serve(listen, doors, app).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
         _ => HubError::Listen(listen, error),
     })?;
     log::info!(
         "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files, and --max-memory is {} MiB",
-        room.all,
-        room.strangers,
+        limits.all,
+        limits.strangers,
         hub.memory.most() >> 20
     );
     let handle = server.handle();

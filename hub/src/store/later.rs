@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::Change;
-use super::owed::{Key, key};
+use super::write_behind::{Key, key};
 
 /// Changes that wait to be written.
 #[derive(Debug, Default)]

@@ -14,7 +14,6 @@ use crate::model::{Agent, AuditRecord, DurableTask, Llm, NameRecord, SessionReco
 mod dir;
 mod failpoint;
 mod later;
-mod owed;
 mod reader;
 mod rows;
 mod schema;
@@ -23,6 +22,7 @@ mod shrink;
 mod sqlite;
 mod tasks;
 mod tidy;
+mod write_behind;
 mod writer;
 
 pub use dir::HubDir;
@@ -229,9 +229,9 @@ pub trait Store: Send + Sync {
 
     /// As [`write`](Self::write), for what is a fact already, whether it is written or not: after an error, or for a
     /// caller who did not wait, it is written as soon as that is possible. Audit rows alone are not kept.
-    fn owe(&self, changes: Vec<Change>) -> Pending<()>;
+    fn write_behind(&self, changes: Vec<Change>) -> Pending<()>;
 
-    /// As [`owe`](Self::owe), for what may change again at once, such as a publisher's status: the newest of each record
+    /// As [`owe`](Self::write_behind), for what may change again at once, such as a publisher's status: the newest of each record
     /// is written, once a second at most. Only for records that the store has already, and that keep their names.
     fn note(&self, changes: Vec<Change>);
 

@@ -169,7 +169,7 @@ impl Store for SqliteStore {
         self.send(Job::Write(Write { changes, reply, owed: false }), answer)
     }
 
-    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
+    fn write_behind(&self, changes: Vec<Change>) -> Pending<()> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Write(Write { changes, reply, owed: true }), answer)
     }

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::later::Later;
-use super::owed::Owed;
 use super::reader::{Reader, Reading};
 use super::sqlite::{BUSY, Reply, failed};
 use super::tidy::Tidy;
+use super::write_behind::WriteBehind;
 use super::{Change, Kept, StoreError, failpoint, rows, tasks};
 use crate::news::news;
 use crate::registry::owned;
@@ -89,7 +89,7 @@ pub(super) struct Write {
 /// Owns the file.
 pub(super) struct Writer {
     conn: Connection,
-    owed: Owed,
+    owed: WriteBehind,
     /// The last commit failed. Until one succeeds nobody waits for whoever holds the file: all that comes would wait
     /// behind it, one after the other.
     stuck: bool,
@@ -123,7 +123,7 @@ impl Writer {
     ) -> Self {
         Self {
             conn,
-            owed: Owed::default(),
+            owed: WriteBehind::default(),
             stuck: false,
             tidy: Tidy::default(),
             debt: 0,

@@ -8,11 +8,11 @@ mod chunks;
 mod follow;
 mod lines;
 mod open;
-mod room;
 mod runner;
 mod scheduler;
 mod state;
 mod table;
+mod target_capacity;
 mod views;
 
 pub use chunks::Batch;

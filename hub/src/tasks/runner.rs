@@ -186,7 +186,7 @@ pub(super) fn end(
             ..ended(&open.task, state)
         };
         // A fact, whether it can be written now or not.
-        Some(hub.store.owe(changes(hub, ending)))
+        Some(hub.store.write_behind(changes(hub, ending)))
     });
     let Some(Some(written)) = ended else { return };
     let hub = hub.clone();
@@ -201,7 +201,7 @@ pub(super) fn end(
                 sleep(AGAIN).await;
             }
             // The next commit writes all that is owed.
-            written = hub.store.owe(Vec::new()).await;
+            written = hub.store.write_behind(Vec::new()).await;
         }
         hub.tasks.close(number);
         if let Some(promise) = promise {

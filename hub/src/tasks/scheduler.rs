@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 use wire::row::Timestamp;
 use wire::task::Endpoint;
 
-use super::room::Room;
 use super::runner::{Taken, end, take_back, work};
 use super::state::{Attempt, Effect, Event, TaskState};
+use super::target_capacity::TargetCapacity;
 use super::{CRASHED, EXPIRED, HUB_RESTARTED};
 use crate::agents;
 use crate::clock::{self, Now};
@@ -88,7 +88,7 @@ pub async fn drive(hub: Arc<Hub>) {
         let targets = hub.tasks.news(now);
         if !hub.is_stopping() {
             // A publisher's room is first for its owner's tasks.
-            let mut room = Room::new(&hub);
+            let mut room = TargetCapacity::new(&hub);
             let mut turn = Turn::new();
             for target in &targets {
                 room.look(target);
@@ -123,7 +123,13 @@ impl Turn {
 
 /// Claims what can be claimed of the tasks for `targets`, in the order in which they came; with `own` at publishers of
 /// the task's owner only. Tasks of one user for one target fare the same: only the first is looked at, and then the next.
-async fn claim<'a>(hub: &Arc<Hub>, targets: &'a [String], room: &mut Room<'a>, turn: &mut Turn, own: bool) {
+async fn claim<'a>(
+    hub: &Arc<Hub>,
+    targets: &'a [String],
+    room: &mut TargetCapacity<'a>,
+    turn: &mut Turn,
+    own: bool,
+) {
     let mut heads = BinaryHeap::new();
     for target in targets.iter().filter(|target| room.is_at(target)) {
         let of_target = hub.tasks.heads(target).into_iter();

@@ -24,7 +24,7 @@ impl<T: Between> Store for T {
         self.give(false, changes)
     }
 
-    fn owe(&self, changes: Vec<Change>) -> Pending<()> {
+    fn write_behind(&self, changes: Vec<Change>) -> Pending<()> {
         self.give(true, changes)
     }
 

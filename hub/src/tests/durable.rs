@@ -49,7 +49,7 @@ impl Ailing {
     fn is(&self, disk: Disk) {
         let mut kept = self.kept.lock();
         match disk {
-            Disk::Well => kept.drain(..).for_each(|(_, changes)| drop(self.store.owe(changes))),
+            Disk::Well => kept.drain(..).for_each(|(_, changes)| drop(self.store.write_behind(changes))),
             Disk::Full => kept.retain(|(owed, _)| *owed),
             Disk::Hangs => (),
         }
@@ -66,7 +66,7 @@ impl Between for Ailing {
         let mut kept = self.kept.lock();
         let disk = *self.disk.borrow();
         match disk {
-            Disk::Well if owed => return self.store.owe(changes),
+            Disk::Well if owed => return self.store.write_behind(changes),
             Disk::Well => return self.store.write(changes),
             Disk::Hangs => kept.push((owed, changes)),
             Disk::Full if owed => kept.push((owed, changes)),
@@ -79,7 +79,7 @@ impl Between for Ailing {
             if is_full {
                 Err(StoreError::Unavailable("the disk is full".into()))
             } else {
-                store.owe(Vec::new()).await
+                store.write_behind(Vec::new()).await
             }
         })
     }

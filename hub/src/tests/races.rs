@@ -72,7 +72,7 @@ impl Between for Meddled {
     fn give(&self, owed: bool, changes: Vec<Change>) -> Pending<()> {
         self.meddle(&changes);
         self.watch(&changes);
-        if owed { self.store.owe(changes) } else { self.store.write(changes) }
+        if owed { self.store.write_behind(changes) } else { self.store.write(changes) }
     }
 
     fn watch(&self, changes: &[Change]) {

@@ -14,7 +14,7 @@ use super::*;
 use crate::Secret;
 use crate::backend::BackendError;
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
-use crate::supervise::{ChildHandle, ChildReport, Policy, Seat};
+use crate::supervise::{ChildHandle, ChildReport, Policy, PreparedActor};
 use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared, infer_task};
 use crate::test_hub::scripted::{Heard, probe};
 use crate::uplink::{Agreed, Posted};
@@ -118,14 +118,14 @@ fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
     let falls_asleep_in = Rc::clone(&waker.falls_asleep_in);
     let waker = waker.start();
     let ((changed, reports), (parent, crashes)) = (probe(), probe());
-    let links = Links {
+    let links = ProviderLinks {
         ensure_awake: waker.clone().recipient(),
         put_to_sleep: waker.recipient(),
         changed: vec![changed],
         http: crate::backend::Client::new(None),
         check_every: Duration::from_secs(10),
     };
-    let seat = Seat::<ProviderActor>::new();
+    let seat = PreparedActor::<ProviderActor>::new();
     let (actor, reporter) = (seat.address(), seat.crashes());
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
     let handle = seat.start("provider a", Policy::default(), parent, provider);

@@ -13,7 +13,7 @@ use wire::{SessionId, TaskId};
 use super::puppet::{Puppet, crashing};
 use super::reloading::agent;
 use super::{end, infer, started};
-use crate::hub_client::{Channel, Hub, HubError};
+use crate::hub_client::{Channel, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::registrar::Ended;
 use crate::root::messages::Stop;
@@ -66,7 +66,7 @@ impl Uplink for Posts {
 }
 
 fn grow(
-    hub: Rc<dyn Hub>,
+    hub: Rc<dyn HubApi>,
     scripted: Rc<Scripted>,
     providers: Vec<ProviderConfig>,
     agents: Vec<AgentConfig>,
@@ -96,7 +96,7 @@ fn grow(
 impl Tree {
     pub(super) fn new(providers: Vec<ProviderConfig>, agents: Vec<AgentConfig>) -> Self {
         let hub = Rc::<Scripted>::default();
-        grow(Rc::clone(&hub) as Rc<dyn Hub>, hub, providers, agents)
+        grow(Rc::clone(&hub) as Rc<dyn HubApi>, hub, providers, agents)
     }
 
     /// Sends this many tasks to one provider, one after the other.
@@ -184,7 +184,7 @@ async fn it_ends_when_every_provider_is_out_at_once() {
 /// A hub whose heartbeat panics in our own code.
 struct Poison(Rc<Scripted>);
 
-impl Hub for Poison {
+impl HubApi for Poison {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
         self.0.register(request)
     }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::connections::room::Room;
+use crate::connections::limits::ConnectionLimits;
 use crate::connections::table::Table;
 use crate::telemetry::Metrics;
 
@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const READ: usize = 8 << 10;
 
 fn table() -> Rc<Table> {
-    let room = Room { all: 9, strangers: 9, members: 9, of_member: 9, of_address: None };
-    Table::new(room, Metrics::new().unwrap().of_machine().unwrap())
+    let limits = ConnectionLimits { all: 9, strangers: 9, members: 9, of_member: 9, of_address: None };
+    Table::new(limits, Metrics::new().unwrap().of_machine().unwrap())
 }
 
 /// A gate, and its caller's end.

@@ -38,11 +38,11 @@ fn rig(of_address: Option<usize>, is_tls: bool) -> Rig {
     let client = rustls::ClientConfig::builder_with_provider(provider);
     let client = client.with_safe_default_protocol_versions().unwrap();
     let client = client.with_root_certificates(roots).with_no_client_auth();
-    let room = Room { all: 9, strangers: 9, members: 9, of_member: 9, of_address };
+    let limits = ConnectionLimits { all: 9, strangers: 9, members: 9, of_member: 9, of_address };
     let machine = Metrics::new().unwrap().of_machine().unwrap();
-    let (table, through) = (Table::new(room, machine.clone()), Through::default());
+    let (table, through) = (Table::new(limits, machine.clone()), Through::default());
     let tls = is_tls.then(|| TlsAcceptor::from(Arc::new(server)));
-    let doors = Doors { tls, room, proxies: Proxies::default(), machine };
+    let doors = Doors { tls, limits, proxies: Proxies::default(), machine };
     let passed = through.clone();
     let http = fn_service(move |(gate, _): (Gate, Option<SocketAddr>)| {
         passed.borrow_mut().push(gate);

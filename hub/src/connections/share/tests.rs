@@ -7,13 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::connections::table::{Place, Table};
-use crate::connections::{Room, turn};
+use crate::connections::{ConnectionLimits, turn};
 use crate::model::{Caller, Role};
 use crate::telemetry::Metrics;
 
 fn table() -> Rc<Table> {
-    let room = Room { all: 4096, strangers: 4096, members: 4096, of_member: 4096, of_address: None };
-    Table::new(room, Metrics::new().unwrap().of_machine().unwrap())
+    let limits =
+        ConnectionLimits { all: 4096, strangers: 4096, members: 4096, of_member: 4096, of_address: None };
+    Table::new(limits, Metrics::new().unwrap().of_machine().unwrap())
 }
 
 /// `user` shows a token on the connection.

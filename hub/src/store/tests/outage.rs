@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::owed::Owed;
 use crate::store::sqlite::MAX_WAITING;
+use crate::store::write_behind::WriteBehind;
 
 fn put(id: &str, model: &str) -> Change {
     Change::PutLlm(Box::new(Llm { model: model.into(), ..llm(id, &format!("name-of-{id}")) }))
@@ -36,8 +36,8 @@ async fn what_could_not_be_written_is_written_when_the_file_is_free() {
     store.pragma("busy_timeout", 20).await.unwrap();
     let other = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    drop(store.owe(vec![put("1", "new"), put("3", "x")]));
-    drop(store.owe(vec![Change::DeleteLlm("2".into()), put("3", "newest")]));
+    drop(store.write_behind(vec![put("1", "new"), put("3", "x")]));
+    drop(store.write_behind(vec![Change::DeleteLlm("2".into()), put("3", "newest")]));
     let refused = store.write(vec![put("4", "refused")]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     assert_eq!(models(dir.path()), ["1old", "2old"], "readers are not held up");
@@ -53,7 +53,7 @@ async fn a_store_that_ends_has_written_what_it_owed() {
     store.write(vec![put("1", "old")]).await.unwrap();
     store.pragma("max_page_count", 1).await.unwrap();
     let large = "x".repeat(1 << 20);
-    let refused = store.owe(vec![put("1", "new"), put("2", &large)]).await;
+    let refused = store.write_behind(vec![put("1", "new"), put("2", &large)]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     store.pragma("max_page_count", 1 << 20).await.unwrap();
     drop(store);
@@ -75,7 +75,7 @@ async fn only_so_much_waits_for_a_disk_that_hangs() {
     }
     assert!(matches!(last.await, Err(StoreError::Unavailable(_))));
     assert!(store.task("t").await.is_err());
-    let owed = store.owe(vec![put("2", "owed")]);
+    let owed = store.write_behind(vec![put("2", "owed")]);
     drop(go);
     occupied.await.unwrap();
     owed.await.unwrap();
@@ -87,7 +87,7 @@ proptest! {
     /// P7: what is owed is as much as there are records, and brings a file to where memory is.
     #[test]
     fn what_is_owed_is_the_newest_of_each_record(steps in prop::collection::vec((0..4u8, any::<bool>()), 0..40)) {
-        let mut owed = Owed::default();
+        let mut owed = WriteBehind::default();
         let mut memory = std::collections::BTreeSet::new();
         let mut file = memory.clone();
         let step = |into: &mut std::collections::BTreeSet<String>, change: &Change| match change {

@@ -141,7 +141,7 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
     let left = || number(dir.path(), "SELECT count(*) FROM parts");
     assert!(left() > 6 * 24);
     for n in 0..5 {
-        drop(store.owe(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskStatus::Error)))]));
+        drop(store.write_behind(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskStatus::Error)))]));
     }
     drop(store.write(vec![Change::DeleteTask("r".into())]));
     let begun = tokio::time::Instant::now();

@@ -13,12 +13,12 @@ const FOR: Duration = Duration::from_mins(1);
 
 /// The tries of one POST.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct RetryPolicy {
     until: Instant,
     pause: Duration,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(crate) fn new(now: Instant) -> Self {
         Self { until: now + FOR, pause: FIRST }
     }

@@ -23,7 +23,7 @@ impl std::error::Error for Panicked {}
 /// Runs `future`; a panic in it becomes [`Panicked`] and the panic hook names `name`.
 ///
 /// The future is dropped before this resolves, so its connections close at once.
-pub async fn contained<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
+pub async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
     let mut future = Some(Box::pin(future));
     let outcome = poll_fn(|cx| {
         let _named = panic_hook::enter(&name);

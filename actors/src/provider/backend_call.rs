@@ -14,7 +14,7 @@ use crate::backend::{BackendError, Reply};
 
 /// A request at the backend. Clones are the same one; the last one dropped stops it.
 #[derive(Clone)]
-pub(super) struct Generation(Rc<RefCell<State>>);
+pub(super) struct BackendCall(Rc<RefCell<State>>);
 
 enum State {
     Called(LocalBoxFuture<'static, Result<Reply, BackendError>>),
@@ -28,11 +28,11 @@ enum State {
 pub(super) enum Answer {
     /// In one piece.
     Whole { status: u16, body: String },
-    /// In pieces: [`Generation::piece`] gives them.
+    /// In pieces: [`BackendCall::piece`] gives them.
     Pieces,
 }
 
-impl Generation {
+impl BackendCall {
     /// Nothing is called yet.
     pub(super) fn new() -> Self {
         Self(Rc::new(RefCell::new(State::Over)))

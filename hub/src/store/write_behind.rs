@@ -7,7 +7,7 @@ use super::Change;
 /// The newest change of each record, in the order in which the records were first owed: as much as the table in memory
 /// has, however long the disk is full.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct WriteBehind {
     changes: Vec<Change>,
     places: HashMap<Key, usize>,
 }
@@ -24,7 +24,7 @@ pub(super) enum Key {
     Claim(String),
 }
 
-impl Owed {
+impl WriteBehind {
     /// Keeps these for later; a newer change of a record takes the place of the older.
     pub(super) fn keep(&mut self, changes: Vec<Change>) {
         for change in changes {
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_claim_is_owed_beside_its_task() {
         let claim = || Change::ClaimTask { id: "t".into(), llm: None, session: None };
-        let mut owed = Owed::default();
+        let mut owed = WriteBehind::default();
         owed.keep(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);
         let is_kept = matches!(owed.changes(), [Change::DeleteTask(_), Change::ClaimTask { .. }]);
         assert!(is_kept, "{:?}", owed.changes());

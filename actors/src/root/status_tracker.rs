@@ -7,7 +7,7 @@ use crate::status::{ChannelState, ChannelStatus, LastError, Pause};
 
 /// The connection as it was last heard of.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct StatusTracker {
     pub(super) session: Option<SessionId>,
     pub(super) features: Features,
     pub(super) last_heartbeat_at: Option<Timestamp>,
@@ -19,7 +19,7 @@ pub(super) struct Board {
     opened: u64,
 }
 
-impl Board {
+impl StatusTracker {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             session: None,

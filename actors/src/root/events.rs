@@ -49,7 +49,7 @@ impl Handler<SessionReady> for RootActor {
     type Result = ();
 
     fn handle(&mut self, ready: SessionReady, _: &mut Self::Context) {
-        self.board.session = Some(ready.session);
+        self.status.session = Some(ready.session);
     }
 }
 
@@ -57,7 +57,7 @@ impl Handler<NotRegistered> for RootActor {
     type Result = ();
 
     fn handle(&mut self, failure: NotRegistered, ctx: &mut Self::Context) {
-        self.board.failed(failure.reason.clone(), failure.refused, now());
+        self.status.failed(failure.reason.clone(), failure.refused, now());
         if failure.fatal {
             self.finish(Ended::Refused(failure.reason), ctx);
         }
@@ -68,7 +68,7 @@ impl Handler<ChannelOpened> for RootActor {
     type Result = ();
 
     fn handle(&mut self, opened: ChannelOpened, _: &mut Self::Context) {
-        self.board.opened(opened.features, opened.hello, now());
+        self.status.opened(opened.features, opened.hello, now());
         self.opened.send_replace(true);
     }
 }
@@ -77,7 +77,7 @@ impl Handler<ChannelLost> for RootActor {
     type Result = ();
 
     fn handle(&mut self, lost: ChannelLost, _: &mut Self::Context) {
-        self.board.failed(lost.reason, lost.refused, now());
+        self.status.failed(lost.reason, lost.refused, now());
     }
 }
 
@@ -86,8 +86,8 @@ impl Handler<BeatOutcome> for RootActor {
 
     fn handle(&mut self, outcome: BeatOutcome, _: &mut Self::Context) {
         match outcome {
-            BeatOutcome::Accepted { at } => self.board.last_heartbeat_at = Some(at),
-            BeatOutcome::Failed { reason } => self.board.error(reason, now()),
+            BeatOutcome::Accepted { at } => self.status.last_heartbeat_at = Some(at),
+            BeatOutcome::Failed { reason } => self.status.error(reason, now()),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Handler<ProviderReport> for RootActor {
         let asleep = report.status.status == Status::Hibernating;
         let fell_asleep = !std::mem::replace(&mut provider.asleep, asleep) && asleep;
         let can_sleep = provider.config.sleep.is_some();
-        let classic = !self.board.features.has(Feature::Status) && self.board.is_connected();
+        let classic = !self.status.features.has(Feature::Status) && self.status.is_connected();
         if fell_asleep && can_sleep && classic && self.phase == Phase::Running {
             self.session.do_send(Register);
         }

@@ -10,7 +10,7 @@ const EACH: u64 = 128 << 10;
 
 /// Numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct ConnectionLimits {
     /// In all.
     pub(crate) all: usize,
     /// Of those without a valid token; the others are kept for those with one.
@@ -23,7 +23,7 @@ pub(crate) struct Room {
     pub(crate) of_address: Option<usize>,
 }
 
-impl Room {
+impl ConnectionLimits {
     /// The room that a process has which may open `files` files, and take `memory` bytes.
     pub(crate) fn of(files: usize, memory: u64, options: &MachineOptions) -> Self {
         let most = usize::try_from(memory / EACH).unwrap_or(MOST).clamp(8, MOST);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn there_is_room_below_what_the_system_allows_a_quarter_of_it_for_tokens_and_a_sixteenth_for_admins() {
-        let of = |files| Room::of(files, 16 << 30, &MachineOptions::default());
+        let of = |files| ConnectionLimits::of(files, 16 << 30, &MachineOptions::default());
         let (usual, small, tiny) = (of(524_288), of(1024), of(20));
         assert_eq!((usual.all, usual.strangers), (25_000, 18_750));
         assert_eq!((small.all, small.strangers), (912, 684));
@@ -57,8 +57,12 @@ mod tests {
         for (memory, all) in
             [(64 << 20, 512), (256 << 20, 2048), (4 << 30, 25_000), (u64::MAX, 25_000), (0, 8)]
         {
-            assert_eq!(Room::of(524_288, memory, &MachineOptions::default()).all, all, "{memory}");
+            assert_eq!(
+                ConnectionLimits::of(524_288, memory, &MachineOptions::default()).all,
+                all,
+                "{memory}"
+            );
         }
-        assert_eq!(Room::of(1024, 256 << 20, &MachineOptions::default()).all, 912);
+        assert_eq!(ConnectionLimits::of(1024, 256 << 20, &MachineOptions::default()).all, 912);
     }
 }

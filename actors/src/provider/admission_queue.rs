@@ -6,7 +6,7 @@ use wire::TaskId;
 
 /// At most `limit` run, at most `room` wait, in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Gate<W, R> {
+pub(super) struct AdmissionQueue<W, R> {
     limit: usize,
     room: usize,
     paused: bool,
@@ -18,7 +18,7 @@ pub(super) struct Gate<W, R> {
 /// What becomes of one that came.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<W> {
-    /// It waits; [`Gate::next`] tells when it may run.
+    /// It waits; [`AdmissionQueue::next`] tells when it may run.
     Waits,
     /// There is no room.
     Full(W),
@@ -26,7 +26,7 @@ pub(super) enum Admission<W> {
     Closed(W),
 }
 
-impl<W, R> Gate<W, R> {
+impl<W, R> AdmissionQueue<W, R> {
     pub(super) fn new(limit: usize, room: usize) -> Self {
         let (waiting, running) = (VecDeque::new(), HashMap::new());
         Self { limit, room, paused: false, closed: false, waiting, running }
@@ -128,14 +128,14 @@ mod tests {
         TaskId::parse(format!("t{n}")).unwrap()
     }
 
-    fn admitted(gate: &mut Gate<u32, ()>, n: u32) -> bool {
-        gate.admit(id(n), n) == Admission::Waits
+    fn admitted(admission: &mut AdmissionQueue<u32, ()>, n: u32) -> bool {
+        admission.admit(id(n), n) == Admission::Waits
     }
 
-    fn run(gate: &mut Gate<u32, ()>) -> Vec<u32> {
+    fn run(admission: &mut AdmissionQueue<u32, ()>) -> Vec<u32> {
         std::iter::from_fn(|| {
-            let (id, n) = gate.next()?;
-            gate.start(id, ());
+            let (id, n) = admission.next()?;
+            admission.start(id, ());
             Some(n)
         })
         .collect()
@@ -144,54 +144,54 @@ mod tests {
     /// F79, P7: so many run, so many wait in order, and one more finds no room.
     #[test]
     fn at_most_the_limit_runs_the_rest_waits_in_order_and_one_more_finds_no_room() {
-        let mut gate = Gate::new(2, 2);
-        assert!((0..4).all(|n| admitted(&mut gate, n)));
-        assert_eq!(gate.admit(id(4), 4), Admission::Full(4));
-        assert_eq!(run(&mut gate), [0, 1]);
-        assert_eq!(gate.admit(id(4), 4), Admission::Full(4));
-        gate.ended(&id(1));
-        assert_eq!(run(&mut gate), [2]);
-        assert!(admitted(&mut gate, 4));
-        assert_eq!((gate.running(), gate.waiting()), (2, 2));
+        let mut admission = AdmissionQueue::new(2, 2);
+        assert!((0..4).all(|n| admitted(&mut admission, n)));
+        assert_eq!(admission.admit(id(4), 4), Admission::Full(4));
+        assert_eq!(run(&mut admission), [0, 1]);
+        assert_eq!(admission.admit(id(4), 4), Admission::Full(4));
+        admission.ended(&id(1));
+        assert_eq!(run(&mut admission), [2]);
+        assert!(admitted(&mut admission, 4));
+        assert_eq!((admission.running(), admission.waiting()), (2, 2));
     }
 
     #[test]
     fn a_queue_of_no_room_still_serves_what_can_run_at_once() {
-        let mut gate = Gate::new(1, 0);
-        assert!(admitted(&mut gate, 0));
-        assert_eq!(run(&mut gate), [0]);
-        assert_eq!(gate.admit(id(1), 1), Admission::Full(1));
+        let mut admission = AdmissionQueue::new(1, 0);
+        assert!(admitted(&mut admission, 0));
+        assert_eq!(run(&mut admission), [0]);
+        assert_eq!(admission.admit(id(1), 1), Admission::Full(1));
     }
 
     #[test]
     fn while_paused_nothing_starts_and_the_queue_keeps_its_bound() {
-        let mut gate = Gate::new(4, 1);
-        gate.set_paused(true);
-        assert!(admitted(&mut gate, 0));
-        assert_eq!(gate.admit(id(1), 1), Admission::Full(1));
-        assert!(run(&mut gate).is_empty());
-        gate.set_paused(false);
-        assert_eq!(run(&mut gate), [0]);
+        let mut admission = AdmissionQueue::new(4, 1);
+        admission.set_paused(true);
+        assert!(admitted(&mut admission, 0));
+        assert_eq!(admission.admit(id(1), 1), Admission::Full(1));
+        assert!(run(&mut admission).is_empty());
+        admission.set_paused(false);
+        assert_eq!(run(&mut admission), [0]);
     }
 
     #[test]
     fn a_closed_gate_gives_back_what_waits_and_takes_nothing() {
-        let mut gate = Gate::new(1, 9);
-        assert!((0..3).all(|n| admitted(&mut gate, n)));
-        assert_eq!(run(&mut gate), [0]);
-        assert_eq!(gate.close(), [1, 2]);
-        assert_eq!(gate.admit(id(3), 3), Admission::Closed(3));
-        assert_eq!(gate.running(), 1);
+        let mut admission = AdmissionQueue::new(1, 9);
+        assert!((0..3).all(|n| admitted(&mut admission, n)));
+        assert_eq!(run(&mut admission), [0]);
+        assert_eq!(admission.close(), [1, 2]);
+        assert_eq!(admission.admit(id(3), 3), Admission::Closed(3));
+        assert_eq!(admission.running(), 1);
     }
 
     #[test]
     fn one_that_waits_can_be_withdrawn() {
-        let mut gate = Gate::new(1, 9);
-        assert!((0..3).all(|n| admitted(&mut gate, n)));
-        assert_eq!(gate.withdraw(&id(1)), Some(1));
-        assert_eq!(gate.withdraw(&id(1)), None);
-        run(&mut gate);
-        gate.ended(&id(0));
-        assert_eq!(run(&mut gate), [2]);
+        let mut admission = AdmissionQueue::new(1, 9);
+        assert!((0..3).all(|n| admitted(&mut admission, n)));
+        assert_eq!(admission.withdraw(&id(1)), Some(1));
+        assert_eq!(admission.withdraw(&id(1)), None);
+        run(&mut admission);
+        admission.ended(&id(0));
+        assert_eq!(run(&mut admission), [2]);
     }
 }

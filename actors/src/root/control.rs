@@ -40,7 +40,7 @@ impl Handler<PauseTasks> for RootActor {
         }
         if let Some(limit) = limit {
             ctx.run_later(limit, move |this, _| {
-                if this.board.pause.is_some() && this.pauses == number {
+                if this.status.pause.is_some() && this.pauses == number {
                     log::info!("the pause is over");
                     this.set_pause(None);
                 }
@@ -60,7 +60,7 @@ impl Handler<ResumeTasks> for RootActor {
 
 impl RootActor {
     fn set_pause(&mut self, pause: Option<Pause>) {
-        self.board.pause = pause;
+        self.status.pause = pause;
         for running in self.providers.iter().filter_map(|provider| provider.running.as_ref()) {
             running.address.do_send(SetPaused(pause));
         }
@@ -73,12 +73,12 @@ impl Handler<GetStatus> for RootActor {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         let status = RegistrarStatus {
             hub_url: self.hub_url.clone(),
-            provider_session_id: self.board.session.as_ref().map(ToString::to_string),
-            channel: self.board.channel(),
-            last_heartbeat_at: self.board.last_heartbeat_at,
-            last_error: self.board.last_error.clone(),
-            paused: self.board.pause,
-            started_at: self.board.started_at,
+            provider_session_id: self.status.session.as_ref().map(ToString::to_string),
+            channel: self.status.channel(),
+            last_heartbeat_at: self.status.last_heartbeat_at,
+            last_error: self.status.last_error.clone(),
+            paused: self.status.pause,
+            started_at: self.status.started_at,
             providers: Vec::new(),
         };
         let asking = self.providers.iter().map(|provider| {

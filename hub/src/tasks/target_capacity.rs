@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::hub::Hub;
 
 /// What is known of the room for some targets, in one look.
-pub(super) struct Room<'a> {
+pub(super) struct TargetCapacity<'a> {
     hub: &'a Hub,
     /// The owners of the rows with room, by the name under which they are reached: a row's, a pool's.
     owners: HashMap<String, HashSet<String>>,
@@ -13,7 +13,7 @@ pub(super) struct Room<'a> {
     names: HashMap<&'a str, Vec<String>>,
 }
 
-impl<'a> Room<'a> {
+impl<'a> TargetCapacity<'a> {
     pub(super) fn new(hub: &'a Hub) -> Self {
         Self { hub, owners: HashMap::new(), names: HashMap::new() }
     }
@@ -35,7 +35,7 @@ impl<'a> Room<'a> {
         self.names.insert(target, names);
     }
 
-    /// Learns anew of `target`, where somebody found no room: it may be full since. Room that comes meanwhile is for the
+    /// Learns anew of `target`, where somebody found no room: it may be full since. TargetCapacity that comes meanwhile is for the
     /// next look.
     pub(super) fn look_again(&mut self, target: &'a str) {
         for name in self.names.get(target).into_iter().flatten() {
@@ -89,7 +89,7 @@ mod tests {
         }
         let core = hub.core();
         let walked = || core.registry.lock().steps();
-        let mut room = Room::new(core);
+        let mut room = TargetCapacity::new(core);
         let before = walked();
         for target in &targets {
             room.look(target);
