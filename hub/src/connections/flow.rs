@@ -371,11 +371,12 @@ impl Drop for Open {
         if self.is_last() {
             self.0.is_last.set(true);
         } else {
-            // What a larger one was read into stays with the connection, and counts.
-            let held = self.0.held.take();
+            // What a larger one was read into stays with the connection, and counts; the call does not.
+            let mut held = self.0.held.take();
             let stays = self.0.kept.get() > 0;
             self.0.forget_head();
             if stays {
+                held.shrink(CALL);
                 self.0.held.replace(held);
             }
         }
