@@ -12,7 +12,7 @@ use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::model::{Agent, Caller};
-use crate::registry::{Registry, Target, Unreached};
+use crate::registry::{Registry, Target, UnresolvedAgent};
 
 /// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
 const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];
@@ -22,7 +22,7 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
     let name = &agent.name;
     match registry.agent_target(caller, agent) {
         Ok(target) => Ok(target),
-        Err(Unreached::Changed) => {
+        Err(UnresolvedAgent::OwnerChanged) => {
             let text = format!(
                 "agent '{name}' is not served: the name of its LLM has another owner than when the agent was made; \
                  the agent's owner or an admin can save or delete it"
@@ -30,7 +30,7 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
             Err(ApiError::new(ErrorKind::Unavailable, text))
         }
         // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
-        Err(Unreached::Nothing) => {
+        Err(UnresolvedAgent::NoTarget) => {
             let text = format!("agent '{name}' has no publisher now, try again later");
             Err(ApiError::new(ErrorKind::PublisherAway, text))
         }

@@ -239,7 +239,7 @@ fn stream(
             state,
             style,
             call,
-            target: request.target.shown().to_owned(),
+            target: request.target.shown_name().to_owned(),
             responses: (style.endpoint == Endpoint::Responses).then(Progress::default),
             keepalive,
             writing: BytesPermit::default(),

@@ -26,7 +26,7 @@ use crate::hub::Hub;
 use crate::model::UserId;
 use crate::quota::BytesPermit;
 use crate::random;
-use crate::registry::{Candidate, Mask};
+use crate::registry::{Candidate, NameRedaction};
 
 /// What a publisher, or an upstream, sends for one dispatch.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl ResponsePiece {
     }
 
     /// What it says of a failure as its reader may read it, at whichever place of the answer it comes.
-    fn masked(self, mask: &Mask) -> Self {
+    fn masked(self, mask: &NameRedaction) -> Self {
         match self {
             Self::Error(error) if !mask.is_none() => Self::Error(error.reword(|text| mask.apply(text))),
             Self::Answer { status, body, held, retry_after } if status >= 400 && !mask.is_none() => {
@@ -116,7 +116,7 @@ pub struct Dispatch {
     /// The limit on silence between two of them.
     silence: Silence,
     /// What its reader may not read in what its publisher says of a failure.
-    pub(super) mask: Mask,
+    pub(super) mask: NameRedaction,
 }
 
 /// A task that was put on a channel.
@@ -189,7 +189,7 @@ impl Dispatch {
         // From here on the guard ends it.
         let silence =
             Silence::new(silence::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
-        Ok((Self { hub: hub.clone(), id, pieces, sent: None, silence, mask: Mask::default() }, lane))
+        Ok((Self { hub: hub.clone(), id, pieces, sent: None, silence, mask: NameRedaction::default() }, lane))
     }
 
     /// Sends `work` to the publisher of `candidate`.
@@ -288,7 +288,7 @@ impl Hub {
         let live = self.dispatches.lock().end(id, ending, now.mono)?;
         self.change(|registry| {
             // Nobody begins to wait while the registry is held, but for durable tasks, whose loop looks afterwards.
-            let had_room = self.nobody_waits() || registry.takes_more(&live.row);
+            let had_room = self.nobody_waits() || registry.has_capacity(&live.row);
             let changes = registry.task_ended(&live.row, now);
             if !had_room {
                 self.offer(registry, &live.row);

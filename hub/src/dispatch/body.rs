@@ -14,7 +14,7 @@ use crate::error::ApiError;
 use crate::heavy::heavy;
 use crate::model::UserId;
 use crate::quota::BytesPermit;
-use crate::registry::{BackendFor, Candidate};
+use crate::registry::Candidate;
 
 /// Most times that a body may name its model: readers take the last one, each of them is replaced.
 const MOST_MODELS: usize = 16;
@@ -110,7 +110,7 @@ impl RequestBody {
     /// What `user` asks of it that only the owner of the row may, or who that owner lets: what an agent of the row's owner
     /// adds is its owner's word, what another's adds is not the caller's. `None` where all of it may be asked.
     fn asked(&self, user: &str, candidate: &Candidate) -> Option<&Reach> {
-        self.asked_at(user, &candidate.owner, candidate.backend_for == BackendFor::All)
+        self.asked_at(user, &candidate.owner, candidate.allow_remote_urls)
     }
 
     /// The same of any row of `owner`, which is `open` to what others ask for or not.
@@ -129,7 +129,7 @@ impl RequestBody {
     /// Why it may not go to the row that was chosen.
     pub fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
         let refused = self.reach.refused(self.asked(user, candidate)?)?;
-        Some(ApiError::bad_request(refused.text(candidate.shown())).about(&refused.param))
+        Some(ApiError::bad_request(refused.text(candidate.shown_name())).about(&refused.param))
     }
 
     /// Whether a row of `owner` refuses it, which is `open` to what others ask for or not.

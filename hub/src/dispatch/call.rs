@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use wire::openai::Usage;
-use wire::row::Visibility;
 
 use super::run::Request;
 use crate::error::ApiError;
@@ -30,7 +29,7 @@ impl Call {
         let seat = hub.call_of(&request.caller.user)?;
         let asked = Asked {
             user: request.caller.user.clone(),
-            target: request.target.shown().to_owned(),
+            target: request.target.shown_name().to_owned(),
             endpoint: request.endpoint,
             streaming: request.streaming,
         };
@@ -64,12 +63,11 @@ impl Call {
             model: candidate.model.clone(),
             session: candidate.session.clone(),
             task: task.to_owned(),
-            shared: candidate.shared,
+            shared: candidate.is_public(),
         };
         self.note(|inference| inference.sent(taker));
         if let Some((caller, trace)) = &self.traced {
-            let visibility = if candidate.shared { Visibility::Public } else { Visibility::Private };
-            let seen = caller.sees(visibility, &candidate.owner);
+            let seen = caller.sees(candidate.visibility, &candidate.owner);
             trace.sent(seen.then_some(candidate.name.as_str()));
         }
     }

@@ -24,7 +24,7 @@ use super::waiters::{self, Cursor, Look, Round, Waiters};
 use crate::connections::Pressing;
 use crate::hub::Hub;
 use crate::model::{Caller, Role, UserId};
-use crate::registry::{Candidate, Pick, Reach, Registry, Stance, Target};
+use crate::registry::{Availability, CallerClass, Candidate, PickResult, Registry, Target};
 
 /// Rows that are looked at, with a few for each caller, while the registry is held: some tenths of a millisecond.
 const AT_ONCE: usize = if cfg!(test) { 20 } else { 4096 };
@@ -144,8 +144,8 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.kept {
             let mut registry = self.hub.registry.lock();
-            let had_room = self.hub.nobody_waits() || registry.takes_more(&self.row);
-            registry.unreserve(&self.row);
+            let had_room = self.hub.nobody_waits() || registry.has_capacity(&self.row);
+            registry.release_reservation(&self.row);
             if !had_room {
                 self.hub.offer(&mut registry, &self.row);
             }
@@ -241,7 +241,7 @@ impl Hub {
     pub(super) fn stand_in_line(self: &Arc<Self>, registry: &Registry, request: &Request) -> InLine {
         let (way, given) = oneshot::channel();
         let target = request.target.clone();
-        let astray = !registry.stands(&request.caller, &target);
+        let astray = !registry.agent_is_unchanged(&request.caller, &target);
         let name = match &target.through {
             Some(through) if astray => line_of(&through.agent),
             _ => target.name.clone(),
@@ -272,18 +272,18 @@ impl Hub {
         {
             let mut lines = self.capacity.lines.lock();
             for row in rows {
-                let mut names = registry.names_of(row);
-                match registry.stance(row) {
-                    Stance::Awake { full: true } => (),
-                    stance @ (Stance::Awake { full: false } | Stance::Asleep { full: false }) => {
+                let mut names = registry.names_reaching(row);
+                match registry.availability(row) {
+                    Availability::Awake { full: true } => (),
+                    stance @ (Availability::Awake { full: false } | Availability::Asleep { full: false }) => {
                         lines.add(Place::Row(row.to_owned()), &names);
-                        if let (Stance::Asleep { .. }, [_, pool]) = (stance, names.as_slice()) {
+                        if let (Availability::Asleep { .. }, [_, pool]) = (stance, names.as_slice()) {
                             // Callers who waited while it was awake may now have any row of its pool woken.
                             lines.add(Place::Line(pool.clone()), std::slice::from_ref(pool));
                         }
                         with_room.push((row, names));
                     }
-                    Stance::Away | Stance::Asleep { full: true } => {
+                    Availability::Unroutable | Availability::Asleep { full: true } => {
                         // Who waited for it while it was awake may have another one of its pool woken.
                         let Some(key) = names.pop() else { continue };
                         names = vec![key.clone()];
@@ -295,7 +295,7 @@ impl Hub {
         }
         let is_left = self.give_out(registry);
         // What callers were given is no room for durable tasks.
-        with_room.retain(|(row, _)| is_left || registry.takes_more(row));
+        with_room.retain(|(row, _)| is_left || registry.has_capacity(row));
         told.extend(with_room.into_iter().flat_map(|(_, names)| names));
         self.tasks.has_room(told.iter().map(String::as_str));
     }
@@ -303,9 +303,9 @@ impl Hub {
     /// As [`offer`](Self::offer), for all rows of a session, and for who waits for one of its agents.
     pub fn offer_rows_of(&self, registry: &mut Registry, session: &str) {
         if !self.nobody_waits() {
-            let rows = registry.rows_of(session);
+            let rows = registry.session_llms(session);
             self.offer_rows(registry, rows.iter().map(String::as_str));
-            let agents = registry.agents_published_by(session);
+            let agents = registry.session_agents(session);
             self.agents_changed(registry, agents.iter().map(String::as_str));
         }
     }
@@ -355,7 +355,7 @@ impl Hub {
             return;
         }
         let names: HashSet<String> =
-            registry.rows_of(session).iter().flat_map(|row| registry.names_of(row)).collect();
+            registry.session_llms(session).iter().flat_map(|row| registry.names_reaching(row)).collect();
         for name in names {
             if let Some(opened) = arrivals.remove(&name) {
                 opened.notify_waiters();
@@ -383,11 +383,12 @@ impl Hub {
     fn give_out(&self, registry: &mut Registry) -> bool {
         let mut lines = self.capacity.lines.lock();
         let Lines { waiters, offers, offered } = &mut *lines;
-        let began = registry.steps();
+        let began = registry.rows_examined();
         let mut looks = 0;
         // Giving makes no room: for whom there was nothing, there is nothing while the registry is held.
         let mut nothing = HashSet::new();
-        let enough = |registry: &Registry, looks: usize| registry.steps() - began + looks * LOOK >= AT_ONCE;
+        let enough =
+            |registry: &Registry, looks: usize| registry.rows_examined() - began + looks * LOOK >= AT_ONCE;
         while let Some((place, mut cursor)) = offers.pop_front() {
             looks += 1;
             if enough(registry, looks) {
@@ -395,14 +396,14 @@ impl Hub {
                 break;
             }
             let (row, names) = match &place {
-                Place::Row(row) => (Some(row), registry.names_of(row)),
+                Place::Row(row) => (Some(row), registry.names_reaching(row)),
                 Place::Line(name) => (None, vec![name.clone()]),
             };
             let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
             // Who was looked at since is served by nothing of this.
             names.retain(|name| waiters.has_news(name));
             let round = waiters.serve(&names, &mut cursor, |class, waiter| {
-                if row.is_some_and(|row| !registry.takes_more(row)) {
+                if row.is_some_and(|row| !registry.has_capacity(row)) {
                     return Look::Over;
                 }
                 if enough(registry, looks) {
@@ -453,35 +454,35 @@ fn give(
     registry: &mut Registry,
     class: &Class,
     waiter: &mut Option<Waiter>,
-    nothing: &mut HashSet<Reach>,
+    nothing: &mut HashSet<CallerClass>,
 ) -> Look {
     let Some(Waiter { target, .. }) = waiter.as_ref().filter(|waiter| !waiter.way.is_closed()) else {
         return Look::Leaves;
     };
     let caller = Caller { user: class.user.clone(), role: class.role, token_id: String::new() };
-    let reach = registry.reach(&caller, target, class.endpoint);
+    let reach = registry.caller_class(&caller, target, class.endpoint);
     if !class.astray && reach.as_ref().is_some_and(|reach| nothing.contains(reach)) {
         return Look::Stays;
     }
     // Dropped, it looks again, and waits for its agent; or no longer for that.
-    match (registry.stands(&caller, target), class.astray) {
+    match (registry.agent_is_unchanged(&caller, target), class.astray) {
         (true, true) | (false, false) => return Look::Leaves,
         (false, true) => return Look::Stays,
         (true, false) => (),
     }
     match registry.pick(&caller, target, class.endpoint) {
-        Pick::Chosen(candidate) if !candidate.full => {
+        PickResult::Chosen(candidate) if !candidate.full => {
             let row = candidate.name.clone();
             registry.task_started(&row);
             // One who left just now did not get it.
             if waiter.take().is_none_or(|waiter| waiter.way.send(*candidate).is_err()) {
-                registry.unreserve(&row);
+                registry.release_reservation(&row);
             }
             Look::Leaves
         }
         // Dropped, it looks again and learns why it waits in vain.
-        Pick::NoEndpoint => Look::Leaves,
-        Pick::Chosen(_) | Pick::Nobody => {
+        PickResult::EndpointUnsupported => Look::Leaves,
+        PickResult::Chosen(_) | PickResult::NoMember => {
             nothing.extend(reach);
             Look::Stays
         }

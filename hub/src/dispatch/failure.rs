@@ -5,7 +5,7 @@ use wire::row::Timestamp;
 use wire::texts::{self, Fixed};
 
 use crate::error::{ApiError, ErrorKind, LONGEST_RETRY_AFTER, is_about_a_key};
-use crate::registry::Absence;
+use crate::registry::UnavailableReason;
 
 /// Longest error whose words are looked for, as at a backend: a hub's thread serves everybody.
 pub(super) const LONGEST_ERROR: usize = 256 << 10;
@@ -32,19 +32,19 @@ pub(crate) fn failure(message: impl Into<String>) -> ApiError {
 }
 
 /// The error for a call of `name`, all of whose publishers that the caller may see are absent at `now`.
-pub(super) fn absent(name: &str, why: Absence, now: Timestamp) -> ApiError {
+pub(super) fn absent(name: &str, why: UnavailableReason, now: Timestamp) -> ApiError {
     let (kind, text) = match why {
-        Absence::Away => {
+        UnavailableReason::PublisherAway => {
             (ErrorKind::PublisherAway, format!("'{name}' has no publisher now, try again later"))
         }
-        Absence::Stopping => {
+        UnavailableReason::PublisherStopping => {
             (ErrorKind::PublisherStopping, format!("the publisher of '{name}' is stopping, try again later"))
         }
-        Absence::Backend => {
+        UnavailableReason::BackendDown => {
             let text = format!("the backend of '{name}' is not available now, try again later");
             (ErrorKind::BackendUnavailable, text)
         }
-        Absence::Paused(until) => {
+        UnavailableReason::Paused(until) => {
             let seconds = until
                 .map(|until| until.millis_since(now).div_ceil(1000).clamp(1, LONGEST_RETRY_AFTER.into()));
             let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
@@ -92,11 +92,15 @@ mod tests {
     #[test]
     fn a_pause_is_told_with_its_end() {
         let (now, until) = (Timestamp(0), Timestamp(90_500));
-        let error = absent("a", Absence::Paused(Some(until)), now);
+        let error = absent("a", UnavailableReason::Paused(Some(until)), now);
         assert_eq!(error.retry_after, Some(91));
         assert!(error.message.contains("until 1970-01-01T00:01:30.500Z"), "{error}");
-        assert_eq!(absent("a", Absence::Paused(Some(now)), until).retry_after, Some(1), "it is over");
-        assert_eq!(absent("a", Absence::Paused(None), now).retry_after, None);
+        assert_eq!(
+            absent("a", UnavailableReason::Paused(Some(now)), until).retry_after,
+            Some(1),
+            "it is over"
+        );
+        assert_eq!(absent("a", UnavailableReason::Paused(None), now).retry_after, None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::{Caller, Llm};
 use crate::quota::BytesPermit;
-use crate::registry::{Absence, Candidate, Pick, Registry, Target};
+use crate::registry::{Candidate, PickResult, Registry, Target, UnavailableReason};
 
 /// Members that one call is tried on: each costs a look at all of them.
 const MOST_TRIES: usize = 16;
@@ -95,7 +95,7 @@ pub async fn run(hub: &Arc<Hub>, request: &Request, call: &Call) -> Result<Start
     );
     let answer = tries.await;
     answer.unwrap_or_else(|_| {
-        let (name, seconds) = (request.target.shown(), wait.as_secs_f64());
+        let (name, seconds) = (request.target.shown_name(), wait.as_secs_f64());
         Err(if wakes.get() {
             let text = format!("'{name}' is waking and was not up within {seconds} s, try again later");
             ApiError::new(ErrorKind::Waking, text)
@@ -121,9 +121,9 @@ impl Tried {
     }
 
     /// The best one of the others.
-    pub(crate) fn pick_another(&self, registry: &mut Registry, request: &Request) -> Pick {
+    pub(crate) fn pick_another(&self, registry: &mut Registry, request: &Request) -> PickResult {
         if self.names.len() >= MOST_TRIES {
-            return Pick::Nobody;
+            return PickResult::NoMember;
         }
         let user = &request.caller.user;
         let refuses = |llm: &Llm| request.body.is_refused_at(user, &llm.owner, llm.allow_remote_urls);
@@ -218,7 +218,7 @@ async fn next(
         };
         if patient {
             let wait = start.elapsed();
-            hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
+            hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.waited(wait));
         }
         return Ok((candidate, place));
     }
@@ -235,12 +235,12 @@ pub(super) fn look<'a>(
     let mut registry = hub.registry.lock();
     let pick = tried.pick_another(&mut registry, request);
     let lack = match pick {
-        Pick::Chosen(candidate) if !patient => return Ok(Found::Member(*candidate, None)),
-        Pick::Chosen(candidate) if !(candidate.full || waits && hub.has_to_queue(request)) => {
+        PickResult::Chosen(candidate) if !patient => return Ok(Found::Member(*candidate, None)),
+        PickResult::Chosen(candidate) if !(candidate.full || waits && hub.has_to_queue(request)) => {
             let place = Reservation::take(hub, &mut registry, &candidate);
             return Ok(Found::Member(*candidate, Some(place)));
         }
-        Pick::Chosen(candidate) => {
+        PickResult::Chosen(candidate) => {
             if waits {
                 let line = hub.stand_in_line(&registry, request);
                 if !candidate.full {
@@ -251,15 +251,15 @@ pub(super) fn look<'a>(
             }
             Lack::Room
         }
-        Pick::Nobody if tried.names.is_empty() && !waits => {
-            if registry.is_arriving(&request.caller, &request.target, hub.now()) {
+        PickResult::NoMember if tried.names.is_empty() && !waits => {
+            if registry.has_arriving_member(&request.caller, &request.target, hub.now()) {
                 return Ok(Found::Arriving(hub.await_arrival(&registry, &request.target.name)));
             }
             Lack::Members
         }
-        Pick::Nobody => Lack::Members,
-        Pick::NoEndpoint => {
-            let (name, endpoint) = (request.target.shown(), request.endpoint.as_str());
+        PickResult::NoMember => Lack::Members,
+        PickResult::EndpointUnsupported => {
+            let (name, endpoint) = (request.target.shown_name(), request.endpoint.as_str());
             return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
         }
     };
@@ -271,11 +271,11 @@ fn nobody(hub: &Hub, request: &Request, lack: Lack) -> ApiError {
     if lack == Lack::Room {
         return ApiError::new(
             ErrorKind::NoRoom,
-            format!("'{}' is busy, try again later", request.target.shown()),
+            format!("'{}' is busy, try again later", request.target.shown_name()),
         );
     }
-    let absence = hub.registry.lock().absence(&request.caller, &request.target);
-    absent(request.target.shown(), absence, hub.now().wall)
+    let absence = hub.registry.lock().unavailable_reason(&request.caller, &request.target);
+    absent(request.target.shown_name(), absence, hub.now().wall)
 }
 
 /// Runs it on one member, which is awake, up to its first content; with the place that it has there, if it has one, and
@@ -291,15 +291,15 @@ pub(crate) async fn try_one(
     let (streaming, endpoint) = (request.streaming, request.endpoint);
     let model = request.set_model.then_some(candidate.model.as_str());
     let body = request.body.for_row(&request.caller.user, candidate, endpoint).await?;
-    if !hub.registry.lock().leads_to(&request.caller, &request.target, candidate) {
+    if !hub.registry.lock().may_still_serve(&request.caller, &request.target, candidate) {
         // It was taken away while the caller waited for it to wake, or for its turn with a large body.
-        return Err(absent(request.target.shown(), Absence::Away, hub.now().wall));
+        return Err(absent(request.target.shown_name(), UnavailableReason::PublisherAway, hub.now().wall));
     }
     let work = Work::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
     let send = |attempt: &mut Dispatch| attempt.send(candidate, &request.caller.user, &work);
     let (mut attempt, lane) =
         Dispatch::open(hub, candidate, &request.caller.user, streaming, endpoint, place, receipt)?;
-    attempt.mask = candidate.mask();
+    attempt.mask = candidate.redaction();
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream, candidate, request, &body)?;
         actix_rt::spawn(upstream.run(hub.clone(), attempt.id.clone(), lane));

@@ -49,7 +49,7 @@ impl Wakes {
 pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let (mut outcome, begin) = hub.wakes.lock().join(&candidate.name);
     if let Some(sender) = begin {
-        hub.registry.lock().mark(&candidate.name);
+        hub.registry.lock().mark_changed(&candidate.name);
         // On its own: the caller who began it may leave, the others still want it.
         let (hub, candidate) = (hub.clone(), candidate.clone());
         tokio::spawn(async move {
@@ -57,23 +57,23 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
             let result = run(&hub, &candidate).await;
             let outcome = if result.is_ok() { WakeOutcome::Ok } else { WakeOutcome::Failed };
             let took = start.elapsed();
-            hub.watch.counters(candidate.shared).for_each(|metrics| metrics.woke(outcome, took));
+            hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.woke(outcome, took));
             if result.is_ok() {
                 hub.change(|registry| {
-                    let changes = registry.woken(&candidate.name, hub.now());
+                    let changes = registry.mark_awake(&candidate.name, hub.now());
                     hub.offer(registry, &candidate.name);
                     ((), changes)
                 });
             }
             hub.wakes.lock().running.remove(&candidate.name);
-            hub.registry.lock().mark(&candidate.name);
+            hub.registry.lock().mark_changed(&candidate.name);
             sender.send_replace(Some(result));
         });
     }
     match outcome.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(Ok(()))) => Ok(()),
-        Ok(Some(Err(error))) => Err(error.clone().reword(|text| candidate.mask().apply(text))),
-        Ok(None) | Err(_) => Err(unwoken(format!("'{}' could not be woken", candidate.shown()))),
+        Ok(Some(Err(error))) => Err(error.clone().reword(|text| candidate.redaction().apply(text))),
+        Ok(None) | Err(_) => Err(unwoken(format!("'{}' could not be woken", candidate.shown_name()))),
     }
 }
 

@@ -25,7 +25,7 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     let mut after: Option<String> = None;
     list::respond("[", "]", move || {
         let registry = hub.registry.lock();
-        let agents = registry.agents_behind(&caller, after.as_deref()).take(PAGE);
+        let agents = registry.agents_after(&caller, after.as_deref()).take(PAGE);
         let rows: Vec<AgentRow> = agents.map(|agent| registry.agent_list_row(&caller, agent)).collect();
         drop(registry);
         after = rows.last().map(|row| row.name.clone());

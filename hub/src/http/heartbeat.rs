@@ -7,7 +7,7 @@ use wire::register::Heartbeat;
 use super::{HubData, body};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
-use crate::registry::{BeatRefusal, MAX_ENTRIES};
+use crate::registry::{HeartbeatRefusal, MAX_ENTRIES};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/_provider-heartbeat", post().to(respond));
@@ -25,11 +25,11 @@ async fn respond(
         // One that says what the last one said is nobody's business.
         hub.offer_rows(registry, beaten.rows.iter().map(String::as_str));
         hub.agents_changed(registry, beaten.agents.iter().map(String::as_str));
-        Ok((registry.deleted_of(&beat.provider_session_id), beaten.changes))
+        Ok((registry.deleted_by_admin(&beat.provider_session_id), beaten.changes))
     });
     let deleted = outcome.map_err(|refusal| match refusal {
-        BeatRefusal::Unknown => ApiError::not_found("session", &beat.provider_session_id),
-        BeatRefusal::OtherStream => {
+        HeartbeatRefusal::UnknownSession => ApiError::not_found("session", &beat.provider_session_id),
+        HeartbeatRefusal::OtherStream => {
             ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")
         }
     })?;

@@ -21,7 +21,7 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     let mut after: Option<String> = None;
     list::respond("[", "]", move || {
         let registry = hub.registry.lock();
-        let rows = registry.llms_behind(&caller, after.as_deref()).take(PAGE);
+        let rows = registry.llms_after(&caller, after.as_deref()).take(PAGE);
         let rows: Vec<LlmRow> = rows.map(|llm| registry.llm_row(&caller, llm)).collect();
         drop(registry);
         after = rows.last().map(|row| row.name.clone());
@@ -50,7 +50,7 @@ async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<Htt
     let mut after: Option<String> = None;
     Ok(list::respond(&open, "]}", move || {
         let registry = hub.registry.lock();
-        let rows = registry.members_behind(&caller, &pool.key, after.as_deref()).take(PAGE);
+        let rows = registry.members_after(&caller, &pool.key, after.as_deref()).take(PAGE);
         let rows: Vec<LlmRow> = rows.map(|llm| registry.llm_row(&caller, llm)).collect();
         after = rows.last().map(|row| row.name.clone());
         let more = rows.len() == PAGE;

@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::model::Caller;
 use crate::quota::{too_large, too_many};
 use crate::random;
-use crate::registry::{AgentSpec, CurateError, LlmSpec, Registry};
+use crate::registry::{AgentSpec, LlmSpec, ManageError, Registry};
 use crate::store::Change;
 
 /// What a route is about, in the text of a refusal.
@@ -65,7 +65,7 @@ async fn update_llm(
 ) -> Result<HttpResponse, ApiError> {
     let spec: LlmSpec = body::json(&req, payload).await?;
     let done = changed(&hub, LLM, &name, |registry| {
-        let names = registry.names_of(&name);
+        let names = registry.names_reaching(&name);
         let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
         // It may have joined a pool that somebody waits for.
         hub.offer(registry, &name);
@@ -83,7 +83,7 @@ async fn update_llm(
 
 async fn delete_llm(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let done = changed(&hub, LLM, &name, |registry| {
-        let names = registry.names_of(&name);
+        let names = registry.names_reaching(&name);
         let changes = registry.delete_llm(&caller, &name, hub.now())?;
         // Who waited for it while it was awake may have another one of its pool woken.
         hub.offer_names(registry, names.iter().map(String::as_str));
@@ -143,24 +143,24 @@ pub(super) async fn changed<T>(
     hub: &Hub,
     what: &str,
     name: &str,
-    change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), CurateError>,
+    change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), ManageError>,
 ) -> Result<T, ApiError> {
     let (given, written) = hub.try_change(change).map_err(|error| refused(error, what, name))?;
     written.await?;
     Ok(given)
 }
 
-fn refused(error: CurateError, what: &str, name: &str) -> ApiError {
+fn refused(error: ManageError, what: &str, name: &str) -> ApiError {
     match error {
-        CurateError::Invalid(text) => ApiError::bad_request(text),
-        CurateError::Forbidden => {
+        ManageError::Invalid(text) => ApiError::bad_request(text),
+        ManageError::Forbidden => {
             let whom = if [LLM, NAME].contains(&what) { "admins" } else { "its owner and admins" };
             ApiError::new(ErrorKind::Forbidden, format!("{what} '{name}': for {whom} only"))
         }
-        CurateError::Unknown => ApiError::not_found(what, name),
-        CurateError::UnknownRow(row) => ApiError::not_found(LLM, &row),
-        CurateError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
-        CurateError::TooMany(most) => too_many(most, "agents"),
-        CurateError::TooLarge(most) => too_large(most),
+        ManageError::Unknown => ApiError::not_found(what, name),
+        ManageError::UnknownRow(row) => ApiError::not_found(LLM, &row),
+        ManageError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+        ManageError::TooMany(most) => too_many(most, "agents"),
+        ManageError::TooLarge(most) => too_large(most),
     }
 }

@@ -25,7 +25,7 @@ async fn respond(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         // A walk over all that others have: whoever asks again and again, while much changes, pays once a second.
         let versions = (hub.registry.lock().version(), hub.tasks.version());
         if hub.watch.is_to_be_counted(versions, hub.now().mono) {
-            metrics.publishers.set(number(hub.registry.lock().shared_sessions()));
+            metrics.publishers.set(number(hub.registry.lock().open_public_sessions()));
             metrics.queue_depth.set(number(hub.shared_queue_depth()));
         }
         metrics

@@ -105,7 +105,7 @@ impl Walk {
     /// Looks at so many rows; how many more may be looked at.
     fn rows(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) -> usize {
         let (mut looked, mut last) = (0, None);
-        for llm in registry.llms_behind(caller, self.row.as_deref()).take(most) {
+        for llm in registry.llms_after(caller, self.row.as_deref()).take(most) {
             looked += 1;
             last = Some(llm.name.clone());
             if llm.status == Status::Inactive {
@@ -129,7 +129,7 @@ impl Walk {
 
     fn agents(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
         let (mut looked, mut last) = (0, None);
-        for agent in registry.agents_behind(caller, self.agent.as_deref()).take(most) {
+        for agent in registry.agents_after(caller, self.agent.as_deref()).take(most) {
             looked += 1;
             last = Some(agent.name.clone());
             let is_other = here(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);

@@ -32,7 +32,7 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     list::respond("[", "]", move || {
         let registry = hub.registry.lock();
         let names: Vec<NameView> =
-            registry.names_behind(&caller, after.as_deref(), hub.now()).take(PAGE).collect();
+            registry.names_after(&caller, after.as_deref(), hub.now()).take(PAGE).collect();
         drop(registry);
         after = names.last().map(|name| name.name.clone());
         let more = names.len() == PAGE;

@@ -53,7 +53,7 @@ pub(super) fn refused<'a>(
     error: ApiError,
 ) -> ApiError {
     if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::Conflict | ErrorKind::Busy) {
-        let others = hub.registry.lock().count_others(caller, names);
+        let others = hub.registry.lock().count_unowned(caller, names);
         let others = u32::try_from(others.max(1)).unwrap_or(u32::MAX);
         hub.misnamed.mistakes(caller.user.clone(), others, hub.now().mono);
     }

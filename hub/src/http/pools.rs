@@ -21,7 +21,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     let mut after: Option<String> = None;
     list::respond("[", "]", move || {
-        let (views, last) = hub.registry.lock().pools_behind(&caller, after.as_deref(), PAGE);
+        let (views, last) = hub.registry.lock().pools_after(&caller, after.as_deref(), PAGE);
         let more = last.is_some();
         after = last;
         (views, more)
@@ -36,7 +36,7 @@ async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpRes
 async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
     let view = changed(&hub, POOL, &pool, |registry| {
-        let done = registry.admit(&caller, &pool, &row, hub.now())?;
+        let done = registry.admit_member(&caller, &pool, &row, hub.now())?;
         // Somebody may wait for the pool.
         hub.offer(registry, &row);
         hub.agents_may_lead();
@@ -54,7 +54,7 @@ async fn dismiss(
 ) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
     let view = changed(&hub, POOL, &pool, |registry| {
-        let done = registry.dismiss(&caller, &pool, &row, hub.now())?;
+        let done = registry.remove_member(&caller, &pool, &row, hub.now())?;
         // Who waited for it while it was awake may have another one woken.
         hub.offer_names(registry, [pool.as_str()]);
         hub.agents_may_lead();

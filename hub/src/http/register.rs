@@ -12,7 +12,7 @@ use crate::model::{Agent, Caller};
 use crate::news::news;
 use crate::quota::{too_large, too_many};
 use crate::random;
-use crate::registry::{Refusal, check};
+use crate::registry::{RegisterRefusal, check};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/llms/_provider-register", post().to(respond));
@@ -54,10 +54,10 @@ async fn respond(
     });
     let ((registered, llms), written) = registered.map_err(|refusal| {
         let error = match refusal {
-            Refusal::Invalid(text) => ApiError::bad_request(text),
-            Refusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
-            Refusal::TooMany(most, what) => too_many(most, what),
-            Refusal::TooLarge(most) => too_large(most),
+            RegisterRefusal::Invalid(text) => ApiError::bad_request(text),
+            RegisterRefusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+            RegisterRefusal::TooMany(most, what) => too_many(most, what),
+            RegisterRefusal::TooLarge(most) => too_large(most),
         };
         naming::refused(&hub, &caller, naming::names_of(&request), error)
     })?;

@@ -57,7 +57,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
-        let shared = hub.registry.lock().is_shared(session);
+        let shared = hub.registry.lock().has_public_entries(session);
         hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
     }
     hub.reattach(session);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What may time out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
+pub(super) enum ExpiryKey {
     Session(Box<str>),
     Llm(Box<str>),
     Agent(Box<str>),
@@ -15,13 +15,18 @@ pub(super) enum Item {
 }
 
 #[derive(Default)]
-pub(super) struct Expiry {
-    due: BTreeSet<(Duration, Item)>,
+pub(super) struct ExpiryIndex {
+    due: BTreeSet<(Duration, ExpiryKey)>,
 }
 
-impl Expiry {
+impl ExpiryIndex {
     /// Looks at the item at `at` at the latest; `due` is when it would be looked at so far.
-    pub(super) fn look_at(&mut self, due: &mut Option<Duration>, at: Duration, item: impl FnOnce() -> Item) {
+    pub(super) fn check_at(
+        &mut self,
+        due: &mut Option<Duration>,
+        at: Duration,
+        item: impl FnOnce() -> ExpiryKey,
+    ) {
         if due.is_some_and(|due| due <= at) {
             return;
         }
@@ -34,13 +39,13 @@ impl Expiry {
     }
 
     /// Takes out the next item that is due at `now`.
-    pub(super) fn next(&mut self, now: Duration) -> Option<Item> {
+    pub(super) fn next(&mut self, now: Duration) -> Option<ExpiryKey> {
         self.due.first().filter(|(due, _)| *due <= now)?;
         self.due.pop_first().map(|(_, item)| item)
     }
 
     /// The item is there no longer.
-    pub(super) fn remove(&mut self, due: Option<Duration>, item: Item) {
+    pub(super) fn remove(&mut self, due: Option<Duration>, item: ExpiryKey) {
         if let Some(due) = due {
             self.due.remove(&(due, item));
         }

@@ -16,31 +16,31 @@ const GONE: usize = 4096;
 
 /// A thing that watchers are told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Thing {
+pub(super) enum FeedKey {
     Llm(Box<str>),
     Session(Box<str>),
 }
 
 #[derive(Default)]
-pub(super) struct Feed {
+pub(super) struct ChangeFeed {
     version: u64,
-    changed: BTreeMap<u64, Thing>,
-    gone: VecDeque<Gone>,
+    changed: BTreeMap<u64, FeedKey>,
+    gone: VecDeque<Removal>,
     /// The version of the last one that is remembered no longer.
     forgotten: u64,
 }
 
 /// A thing that is not there any more, or is hidden from others than its owner, and who could see it before.
-struct Gone {
+struct Removal {
     version: u64,
-    thing: Thing,
+    thing: FeedKey,
     visibility: Visibility,
     owner: UserId,
 }
 
 /// How far a watcher has been told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct FeedCursor {
     /// Up to this change.
     version: u64,
     /// What was gone by then it was never told of. Nothing for one who was told nothing at all.
@@ -49,20 +49,20 @@ pub struct Seen {
 
 /// A page of what a watcher has to be told: `None` stands for what is gone.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct FeedPage {
     /// By name.
     pub llms: BTreeMap<String, Option<LiveLlm>>,
     /// By id.
     pub sessions: BTreeMap<String, Option<SessionView>>,
     /// Whether this begins anew: what the watcher was told before means nothing any more.
-    pub anew: bool,
+    pub reset: bool,
     /// Whether there is more.
     pub more: bool,
 }
 
-impl Feed {
+impl ChangeFeed {
     /// The thing whose last change was `version` changes now.
-    pub(super) fn change(&mut self, version: &mut u64, thing: impl FnOnce() -> Thing) {
+    pub(super) fn change(&mut self, version: &mut u64, thing: impl FnOnce() -> FeedKey) {
         let thing = self.changed.remove(version).unwrap_or_else(thing);
         self.version += 1;
         *version = self.version;
@@ -82,9 +82,9 @@ impl Feed {
     }
 
     /// Who could see a thing of this visibility may see it no longer.
-    pub(super) fn hide(&mut self, thing: Thing, visibility: Visibility, owner: &str) {
+    pub(super) fn hide(&mut self, thing: FeedKey, visibility: Visibility, owner: &str) {
         self.version += 1;
-        self.gone.push_back(Gone { version: self.version, thing, visibility, owner: owner.to_owned() });
+        self.gone.push_back(Removal { version: self.version, thing, visibility, owner: owner.to_owned() });
         if self.gone.len() > GONE {
             self.forgotten = self.gone.pop_front().map_or(0, |gone| gone.version);
         }
@@ -93,14 +93,14 @@ impl Feed {
 
 impl Registry {
     /// What is new for `caller` since `seen`, which is then brought up to it: a page of at most `most` things.
-    pub fn news(&self, caller: &Caller, seen: &mut Seen, most: usize) -> News {
+    pub fn feed_page(&self, caller: &Caller, seen: &mut FeedCursor, most: usize) -> FeedPage {
         let feed = &self.feed;
-        let mut news = News::default();
+        let mut news = FeedPage::default();
         let began = match seen.began {
             Some(began) if seen.version.max(began) >= feed.forgotten => began,
             _ => {
-                news.anew = true;
-                *seen = Seen { version: 0, began: Some(feed.version) };
+                news.reset = true;
+                *seen = FeedCursor { version: 0, began: Some(feed.version) };
                 feed.version
             }
         };
@@ -117,20 +117,20 @@ impl Registry {
                 if caller.sees(gone.visibility, &gone.owner) {
                     // What is hidden is not gone for those who see it all the same: its change follows.
                     match &gone.thing {
-                        Thing::Llm(name) => drop(news.llms.insert(name.to_string(), None)),
-                        Thing::Session(id) => drop(news.sessions.insert(id.to_string(), None)),
+                        FeedKey::Llm(name) => drop(news.llms.insert(name.to_string(), None)),
+                        FeedKey::Session(id) => drop(news.sessions.insert(id.to_string(), None)),
                     }
                 }
             } else {
                 let Some((version, thing)) = changed.next() else { break };
                 seen.version = *version;
                 match thing {
-                    Thing::Llm(name) => {
+                    FeedKey::Llm(name) => {
                         if let Some(live) = self.live_llm(caller, name) {
                             news.llms.insert(name.to_string(), Some(live));
                         }
                     }
-                    Thing::Session(id) => {
+                    FeedKey::Session(id) => {
                         if let Some(view) = self.session_view(caller, id) {
                             news.sessions.insert(id.to_string(), Some(view));
                         }
@@ -151,16 +151,16 @@ impl Registry {
     }
 
     /// The row changed in what watchers see of it.
-    pub fn mark(&mut self, row: &str) {
+    pub fn mark_changed(&mut self, row: &str) {
         if let Some(entry) = self.llms.get_mut(row) {
-            self.feed.change(&mut entry.version, || Thing::Llm(row.into()));
+            self.feed.change(&mut entry.version, || FeedKey::Llm(row.into()));
         }
     }
 
     /// The session changed in what watchers see of it; a sign of life alone is no change.
-    pub(super) fn mark_session(&mut self, id: &str) {
+    pub(super) fn mark_session_changed(&mut self, id: &str) {
         if let Some(session) = self.sessions.get_mut(id) {
-            self.feed.change(&mut session.version, || Thing::Session(id.into()));
+            self.feed.change(&mut session.version, || FeedKey::Session(id.into()));
         }
     }
 }

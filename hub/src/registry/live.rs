@@ -24,8 +24,8 @@ impl Registry {
     pub fn live_llm(&self, caller: &Caller, name: &str) -> Option<LiveLlm> {
         self.llm(caller, name)?;
         let entry = self.llms.get(name)?;
-        let row = LlmRow { last_heartbeat_at: self.seen_at(&entry.llm), ..entry.llm.row() };
+        let row = LlmRow { last_heartbeat_at: self.last_heartbeat(&entry.llm), ..entry.llm.row() };
         let row = self.with_pool(caller, &entry.llm, row);
-        Some(LiveLlm { row, busy: entry.work(), room: entry.room() })
+        Some(LiveLlm { row, busy: entry.load(), room: entry.capacity() })
     }
 }

@@ -6,7 +6,7 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use wire::texts;
 
 use super::register::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
-use super::{Link, Registry, owned};
+use super::{ControlChannel, Registry, usage};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, Role, Upstream};
 use crate::store::Change;
@@ -78,7 +78,7 @@ pub struct AgentSpec {
 
 /// Why nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CurateError {
+pub enum ManageError {
     /// Not what the route takes: 400.
     Invalid(String),
     /// For admins, or for the owner: 403.
@@ -128,20 +128,20 @@ impl Registry {
         spec: LlmSpec,
         id: String,
         now: Now,
-    ) -> Result<(Llm, Vec<Change>), CurateError> {
+    ) -> Result<(Llm, Vec<Change>), ManageError> {
         admins_only(caller)?;
         let name =
-            spec.name.clone().ok_or_else(|| CurateError::Invalid("name: a new LLM needs one".into()))?;
+            spec.name.clone().ok_or_else(|| ManageError::Invalid("name: a new LLM needs one".into()))?;
         check_llm(&name, &spec)?;
         if let Some(held) = self.llms.get(&name).map(|entry| &entry.llm) {
             let seen = caller.sees(held.visibility, &held.owner);
             return Err(taken(seen, "LLM", &name));
         }
-        self.may_name(caller, &name).map_err(CurateError::Conflict)?;
-        self.may_join(caller, &name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
-        self.may_fill(&caller.user, &name, spec.pool_name.as_deref())?;
+        self.check_name_owner(caller, &name).map_err(ManageError::Conflict)?;
+        self.check_pool_name(caller, &name, spec.pool_name.as_deref()).map_err(ManageError::Conflict)?;
+        self.check_pool_limit(&caller.user, &name, spec.pool_name.as_deref())?;
         let Some(url) = spec.url else {
-            return Err(CurateError::Invalid(
+            return Err(ManageError::Invalid(
                 "url: where the LLM is reached, with http:// or https://".into(),
             ));
         };
@@ -181,17 +181,17 @@ impl Registry {
         name: &str,
         spec: LlmSpec,
         now: Now,
-    ) -> Result<(Updated, Vec<Change>), CurateError> {
-        let held = self.llm(caller, name).ok_or(CurateError::Unknown)?.clone();
+    ) -> Result<(Updated, Vec<Change>), ManageError> {
+        let held = self.llm(caller, name).ok_or(ManageError::Unknown)?.clone();
         admins_only(caller)?;
         same_name(name, spec.name.as_deref())?;
         check_llm(name, &spec)?;
         let Some(upstream) = held.upstream else {
-            return Err(CurateError::Conflict(texts::published_elsewhere(name)));
+            return Err(ManageError::Conflict(texts::published_elsewhere(name)));
         };
         let owner = Caller { user: held.owner.clone(), ..caller.clone() };
-        self.may_join(&owner, name, spec.pool_name.as_deref()).map_err(CurateError::Conflict)?;
-        self.may_fill(&owner.user, name, spec.pool_name.as_deref())?;
+        self.check_pool_name(&owner, name, spec.pool_name.as_deref()).map_err(ManageError::Conflict)?;
+        self.check_pool_limit(&owner.user, name, spec.pool_name.as_deref())?;
         let had_key = upstream.api_key.is_some();
         let url = spec.url.unwrap_or_else(|| upstream.url.clone());
         // Whoever may write an address must not read the key by it.
@@ -217,17 +217,17 @@ impl Registry {
     }
 
     /// Deletes a public row, or a virtual one that nobody publishes now; another user's also while it is published.
-    pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, CurateError> {
-        let llm = self.llm(caller, name).ok_or(CurateError::Unknown)?;
+    pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, ManageError> {
+        let llm = self.llm(caller, name).ok_or(ManageError::Unknown)?;
         admins_only(caller)?;
         if llm.kind == Kind::Virtual {
             if llm.status != Status::Inactive && llm.owner == caller.user {
-                return Err(CurateError::Conflict(format!(
+                return Err(ManageError::Conflict(format!(
                     "LLM {name} is published now: stop its publisher first"
                 )));
             }
             // Also one that is away for a moment believes that it publishes it.
-            self.tell_deleted(llm.session.clone().filter(|_| llm.registered), name);
+            self.report_deleted(llm.session.clone().filter(|_| llm.registered), name);
         }
         let changes = self.remove_llm(name, now).into_iter().collect();
         Ok(self.with_names(changes))
@@ -240,17 +240,17 @@ impl Registry {
         spec: AgentSpec,
         id: String,
         now: Now,
-    ) -> Result<(Agent, Vec<Change>), CurateError> {
+    ) -> Result<(Agent, Vec<Change>), ManageError> {
         let name =
-            spec.name.clone().ok_or_else(|| CurateError::Invalid("name: a new agent needs one".into()))?;
+            spec.name.clone().ok_or_else(|| ManageError::Invalid("name: a new agent needs one".into()))?;
         check_agent(&name, &spec)?;
         if let Some(held) = self.agents.get(&name).map(|entry| &entry.agent) {
             let seen = caller.sees(held.visibility, &held.owner);
             return Err(taken(seen, "Agent", &name));
         }
-        self.may_name(caller, &name).map_err(CurateError::Conflict)?;
+        self.check_name_owner(caller, &name).map_err(ManageError::Conflict)?;
         if self.agents_of(caller) >= self.limits.rows {
-            return Err(CurateError::TooMany(self.limits.rows));
+            return Err(ManageError::TooMany(self.limits.rows));
         }
         let default = if caller.role == Role::Admin { Visibility::Public } else { Visibility::Private };
         let agent = Agent {
@@ -275,7 +275,7 @@ impl Registry {
         };
         self.may_have_agent(&agent)?;
         self.put_agent(agent.clone(), now);
-        self.pin(caller, &agent.name, &agent.llm_name, true);
+        self.pin_agent(caller, &agent.name, &agent.llm_name, true);
         let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
@@ -287,12 +287,12 @@ impl Registry {
         name: &str,
         spec: AgentSpec,
         now: Now,
-    ) -> Result<(Agent, Vec<Change>), CurateError> {
+    ) -> Result<(Agent, Vec<Change>), ManageError> {
         let held = self.own_agent(caller, name)?.clone();
         same_name(name, spec.name.as_deref())?;
         check_agent(name, &spec)?;
         if held.kind == Kind::Virtual {
-            return Err(CurateError::Conflict(format!(
+            return Err(ManageError::Conflict(format!(
                 "Agent {name} is published by a session: change it there"
             )));
         }
@@ -311,7 +311,7 @@ impl Registry {
         self.put_agent(agent.clone(), now);
         // An admin who saves another user's agent does so for that user.
         let maker = if agent.owner == caller.user { caller } else { &Caller::member(&agent.owner) };
-        self.pin(maker, &agent.name, &agent.llm_name, true);
+        self.pin_agent(maker, &agent.name, &agent.llm_name, true);
         let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);
         Ok((agent, changes))
     }
@@ -322,15 +322,15 @@ impl Registry {
         caller: &Caller,
         name: &str,
         now: Now,
-    ) -> Result<Vec<Change>, CurateError> {
+    ) -> Result<Vec<Change>, ManageError> {
         let agent = self.own_agent(caller, name)?;
         if agent.kind == Kind::Virtual {
             if agent.status != Status::Inactive && agent.owner == caller.user {
-                return Err(CurateError::Conflict(format!(
+                return Err(ManageError::Conflict(format!(
                     "Agent {name} is published now: stop its publisher first"
                 )));
             }
-            self.tell_deleted(agent.session.clone().filter(|_| agent.registered), name);
+            self.report_deleted(agent.session.clone().filter(|_| agent.registered), name);
         }
         let changes = self.remove_agent(name, now).into_iter().collect();
         self.names.change(name, |record| record.pinned = None);
@@ -339,45 +339,45 @@ impl Registry {
 
     /// `changes`, and what became of names with them.
     fn with_names(&mut self, mut changes: Vec<Change>) -> Vec<Change> {
-        changes.append(&mut self.names.take_changes());
+        changes.append(&mut self.names.drain_changes());
         changes
     }
 
     /// The session is told by its next heartbeat that an admin has deleted what it publishes.
-    pub(super) fn tell_deleted(&mut self, session: Option<String>, name: &str) {
+    pub(super) fn report_deleted(&mut self, session: Option<String>, name: &str) {
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
             session.deleted.insert(name.to_owned());
         }
     }
 
     /// Whether `pool` has room for one more row of `user`'s, if the row `name` is not in it.
-    fn may_fill(&self, user: &str, name: &str, pool: Option<&str>) -> Result<(), CurateError> {
+    fn check_pool_limit(&self, user: &str, name: &str, pool: Option<&str>) -> Result<(), ManageError> {
         let Some(pool) = pool else { return Ok(()) };
         let new = usize::from(!self.is_in_pool(name, pool));
-        self.has_pool_room(user, pool, new).map_err(CurateError::Conflict)
+        self.check_pool_rows(user, pool, new).map_err(ManageError::Conflict)
     }
 
     /// Whether the row's owner has room for it, in place of what it has by this name.
-    fn may_have_llm(&self, llm: &Llm) -> Result<(), CurateError> {
+    fn may_have_llm(&self, llm: &Llm) -> Result<(), ManageError> {
         let old = self.bytes_of_llm(&llm.owner, &llm.name);
-        let room = self.has_bytes(&llm.owner, old, owned::of_llm(llm));
-        if room { Ok(()) } else { Err(CurateError::TooLarge(self.limits.row_bytes)) }
+        let room = self.has_bytes(&llm.owner, old, usage::llm_bytes(llm));
+        if room { Ok(()) } else { Err(ManageError::TooLarge(self.limits.row_bytes)) }
     }
 
     /// The same for an agent.
-    fn may_have_agent(&self, agent: &Agent) -> Result<(), CurateError> {
+    fn may_have_agent(&self, agent: &Agent) -> Result<(), ManageError> {
         let old = self.bytes_of_agent(&agent.owner, &agent.name);
-        let room = self.has_bytes(&agent.owner, old, owned::of_agent(agent));
-        if room { Ok(()) } else { Err(CurateError::TooLarge(self.limits.row_bytes)) }
+        let room = self.has_bytes(&agent.owner, old, usage::agent_bytes(agent));
+        if room { Ok(()) } else { Err(ManageError::TooLarge(self.limits.row_bytes)) }
     }
 
     /// An agent that `caller` may change.
-    fn own_agent(&self, caller: &Caller, name: &str) -> Result<&Agent, CurateError> {
-        let agent = self.agent(caller, name).ok_or(CurateError::Unknown)?;
+    fn own_agent(&self, caller: &Caller, name: &str) -> Result<&Agent, ManageError> {
+        let agent = self.agent(caller, name).ok_or(ManageError::Unknown)?;
         if caller.role == Role::Admin || agent.owner == caller.user {
             Ok(agent)
         } else {
-            Err(CurateError::Forbidden)
+            Err(ManageError::Forbidden)
         }
     }
 
@@ -388,9 +388,9 @@ impl Registry {
         Some(SessionView {
             id: session.record.id.clone(),
             owner_id: session.record.owner.clone(),
-            status: match session.link {
-                Link::Open { .. } if session.draining => "draining",
-                Link::Open { .. } if !session.silent => "connected",
+            status: match session.channel {
+                ControlChannel::Open { .. } if session.draining => "draining",
+                ControlChannel::Open { .. } if !session.silent => "connected",
                 _ => "away",
             },
             features: session.features().names().collect(),
@@ -402,22 +402,22 @@ impl Registry {
     }
 }
 
-fn admins_only(caller: &Caller) -> Result<(), CurateError> {
-    if caller.role == Role::Admin { Ok(()) } else { Err(CurateError::Forbidden) }
+fn admins_only(caller: &Caller) -> Result<(), ManageError> {
+    if caller.role == Role::Admin { Ok(()) } else { Err(ManageError::Forbidden) }
 }
 
-fn taken(seen: bool, what: &str, name: &str) -> CurateError {
-    CurateError::Conflict(if seen {
+fn taken(seen: bool, what: &str, name: &str) -> ManageError {
+    ManageError::Conflict(if seen {
         format!("{what} {name} already exists")
     } else {
         texts::name_taken(name)
     })
 }
 
-fn same_name(path: &str, body: Option<&str>) -> Result<(), CurateError> {
+fn same_name(path: &str, body: Option<&str>) -> Result<(), ManageError> {
     match body {
         Some(body) if body != path => {
-            Err(CurateError::Invalid("name: it cannot be changed; delete and create it".into()))
+            Err(ManageError::Invalid("name: it cannot be changed; delete and create it".into()))
         }
         _ => Ok(()),
     }
@@ -427,7 +427,7 @@ fn not_null(json: Option<Box<RawValue>>) -> Option<Box<RawValue>> {
     json.filter(|json| json.get() != "null")
 }
 
-fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), CurateError> {
+fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), ManageError> {
     let check = || {
         name("name", llm)?;
         text("type", &spec.provider_type)?;
@@ -443,7 +443,7 @@ fn check_llm(llm: &str, spec: &LlmSpec) -> Result<(), CurateError> {
         }
         spec.url.as_deref().map_or(Ok(()), check_url)
     };
-    check().map_err(CurateError::Invalid)
+    check().map_err(ManageError::Invalid)
 }
 
 /// Told after an update that takes the upstream's key away.
@@ -472,7 +472,7 @@ fn check_url(url: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err("url: http:// or https://, a host, and a path; no user, no query".into()) }
 }
 
-fn check_agent(agent: &str, spec: &AgentSpec) -> Result<(), CurateError> {
+fn check_agent(agent: &str, spec: &AgentSpec) -> Result<(), ManageError> {
     let set = |json: &&RawValue| json.get() != "null";
     let check = || {
         name("name", agent)?;
@@ -483,5 +483,5 @@ fn check_agent(agent: &str, spec: &AgentSpec) -> Result<(), CurateError> {
         params("defaultParams", spec.default_params.as_deref().filter(set))?;
         object("extras", spec.extras.as_deref().filter(set))
     };
-    check().map_err(CurateError::Invalid)
+    check().map_err(ManageError::Invalid)
 }

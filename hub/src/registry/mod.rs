@@ -3,33 +3,33 @@
 //! Pure: every rule is a function of the state, an event and a reading of the clock, and answers with what to write
 //! to the store. No I/O, no runtime, no clock of its own. The table in memory is the truth while the hub runs.
 
-mod absence;
 mod expiry;
 mod feed;
+mod listing;
 mod live;
 mod manage;
 mod names;
-pub(crate) mod owned;
 mod pick;
 mod pools;
 mod register;
 mod session;
-mod shown;
 mod sweep;
+mod unavailable;
+pub(crate) mod usage;
 mod view;
 
-pub use absence::Absence;
-pub use feed::{News, Seen};
+pub use feed::{FeedCursor, FeedPage};
+pub use listing::SessionCursor;
 pub use live::LiveLlm;
-pub use manage::{AgentSpec, CurateError, LlmSpec, SessionView};
+pub use manage::{AgentSpec, LlmSpec, ManageError, SessionView};
 pub use names::NameView;
-pub use pick::{BackendFor, Candidate, Mask, Pick, Reach, Report, Stance};
-pub use pools::{PoolView, Waiting};
-pub use register::{MAX_ENTRIES, Refusal, Registered, check};
-pub use session::{Beat, BeatRefusal, Opened, UnknownSession};
-pub use shown::Place;
-pub use sweep::Swept;
-pub use view::{Target, Through, Unreached};
+pub use pick::{Availability, CallerClass, Candidate, NameRedaction, PickResult, ProviderReport};
+pub use pools::{PendingMember, PoolView};
+pub use register::{MAX_ENTRIES, RegisterRefusal, Registration, check};
+pub use session::{AcceptedHeartbeat, HeartbeatRefusal, OpenedChannel, UnknownSession};
+pub use sweep::SweepResult;
+pub use unavailable::UnavailableReason;
+pub use view::{AgentRoute, Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
@@ -43,12 +43,12 @@ use crate::model::{Agent, Caller, Llm, SessionRecord, UserId};
 use crate::options::{HubTimings, PoolPolicy};
 use crate::quota::Limits;
 use crate::store::{Change, Snapshot};
-use expiry::{Expiry, Item};
-use feed::{Feed, Thing};
-use names::Names;
-use owned::Owned;
+use expiry::{ExpiryIndex, ExpiryKey};
+use feed::{ChangeFeed, FeedKey};
+use listing::{SessionsByAge, VisibleNames};
+use names::NameTable;
 use pools::PoolRows;
-use shown::{Ages, Shown};
+use usage::Usage;
 
 /// The table.
 pub struct Registry {
@@ -60,28 +60,28 @@ pub struct Registry {
     agents: BTreeMap<String, AgentEntry>,
     sessions: HashMap<String, Session>,
     /// Rows, agents and sessions as lists have them.
-    shown_llms: Shown,
-    shown_agents: Shown,
-    shown_pools: Shown,
-    ages: Ages,
+    visible_llms: VisibleNames,
+    visible_agents: VisibleNames,
+    visible_pools: VisibleNames,
+    sessions_by_age: SessionsByAge,
     /// By `poolName`.
     pools: BTreeMap<String, PoolRows>,
-    names: Names,
+    names: NameTable,
     /// How much each user has; one who has nothing is not in it.
-    owned: HashMap<UserId, Owned>,
+    usage: HashMap<UserId, Usage>,
     /// The sessions that gave a sign of life since it was last written.
-    unsaved: Vec<String>,
+    unsaved_sessions: Vec<String>,
     /// What may time out.
-    expiry: Expiry,
+    expiry: ExpiryIndex,
     /// What changed.
-    feed: Feed,
+    feed: ChangeFeed,
     /// Counts picks, so that equals take turns.
     picks: u64,
     /// How many rows were looked at in a search for one.
-    steps: AtomicUsize,
+    rows_examined: AtomicUsize,
     /// How often the members of a target were looked at.
     #[cfg(test)]
-    pub(crate) walks: u64,
+    pub(crate) pool_scans: u64,
     limits: Limits,
 }
 
@@ -95,17 +95,17 @@ struct LlmEntry {
     /// When it became inactive; means nothing otherwise.
     inactive_at: Duration,
     /// What its publisher said last in a heartbeat.
-    report: Option<Report>,
+    report: Option<ProviderReport>,
     /// Whether it serves the pool that it names.
     member: bool,
     /// The most room that it counts for in a pool that it was let into.
-    cap: Option<u32>,
+    admitted_capacity: Option<u32>,
     /// The most room that its publisher may claim: what it registered, else what it said first.
-    most_room: Option<u32>,
+    registered_capacity: Option<u32>,
     /// Tasks of ours that run there.
     in_flight: u32,
     /// The number of the pick that chose it last.
-    picked: u64,
+    last_pick: u64,
 }
 
 /// An agent, and when it became inactive.
@@ -120,8 +120,8 @@ struct AgentEntry {
 struct Session {
     record: SessionRecord,
     /// Last sign of life.
-    beat: Duration,
-    link: Link,
+    last_heartbeat: Duration,
+    channel: ControlChannel,
     /// See [`feed`].
     version: u64,
     /// When it is looked at in [`expiry`].
@@ -143,7 +143,7 @@ struct Session {
 }
 
 /// A session's control channel.
-enum Link {
+enum ControlChannel {
     /// Not opened since the session registered, or since the hub started.
     None,
     /// Open; the newest one.
@@ -163,20 +163,20 @@ impl Registry {
             llms: BTreeMap::new(),
             agents: BTreeMap::new(),
             sessions: HashMap::new(),
-            shown_llms: Shown::default(),
-            shown_agents: Shown::default(),
-            shown_pools: Shown::default(),
-            ages: Ages::default(),
+            visible_llms: VisibleNames::default(),
+            visible_agents: VisibleNames::default(),
+            visible_pools: VisibleNames::default(),
+            sessions_by_age: SessionsByAge::default(),
             pools: BTreeMap::new(),
-            names: Names::default(),
-            owned: HashMap::new(),
-            unsaved: Vec::new(),
-            expiry: Expiry::default(),
-            feed: Feed::default(),
+            names: NameTable::default(),
+            usage: HashMap::new(),
+            unsaved_sessions: Vec::new(),
+            expiry: ExpiryIndex::default(),
+            feed: ChangeFeed::default(),
             picks: 0,
-            steps: AtomicUsize::default(),
+            rows_examined: AtomicUsize::default(),
             #[cfg(test)]
-            walks: 0,
+            pool_scans: 0,
             limits: Limits::default(),
         };
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();
@@ -184,7 +184,7 @@ impl Registry {
             registry.names.load(record.clone());
         }
         for record in &snapshot.sessions {
-            registry.put_session(Session::new(record.clone(), now));
+            registry.insert_session(Session::new(record.clone(), now));
         }
         for llm in &snapshot.llms {
             let mut llm = llm.clone();
@@ -218,26 +218,26 @@ impl Registry {
                 (agent.name.clone(), agent.llm_name.clone(), Caller::member(&agent.owner));
             registry.put_agent(agent, now);
             if is_new {
-                registry.pin(&maker, &name, &llm, true);
+                registry.pin_agent(&maker, &name, &llm, true);
             }
         }
         let rows: Vec<String> = registry.llms.keys().cloned().collect();
         for name in &rows {
-            registry.expire_llm(name);
+            registry.schedule_llm_expiry(name);
         }
         let agents: Vec<String> = registry.agents.keys().cloned().collect();
         for name in &agents {
-            registry.expire_agent(name);
+            registry.schedule_agent_expiry(name);
         }
         for record in &snapshot.names {
-            registry.settle_name(&record.name, now);
+            registry.update_name_use(&record.name, now);
         }
         registry.names.loaded(&snapshot.names);
         registry
     }
 
     /// With other limits than the usual ones.
-    pub fn limited(self, limits: Limits) -> Self {
+    pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
@@ -253,20 +253,20 @@ impl Registry {
     fn insert_llm(&mut self, llm: Llm, now: Now) {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
-        let bytes = owned::of_llm(&llm);
+        let bytes = usage::llm_bytes(&llm);
         self.count(&llm.owner, |owned| {
             owned.llms += 1;
             owned.bytes += bytes;
         });
-        self.llm_left(&name);
-        self.shown_llms.insert(&name, llm.visibility, &llm.owner);
+        self.unindex_llm(&name);
+        self.visible_llms.insert(&name, llm.visibility, &llm.owner);
         if let Some(pool) = &pool {
-            self.name_pool(pool, llm.visibility, &llm.owner);
+            self.join_pool(pool, llm.visibility, &llm.owner);
         }
         let before = if let Some(entry) = self.llms.get_mut(&name) {
             let before = std::mem::replace(&mut entry.llm, llm);
             if before.visibility == Visibility::Public && entry.llm.visibility == Visibility::Private {
-                self.feed.hide(Thing::Llm(name.as_str().into()), before.visibility, &before.owner);
+                self.feed.hide(FeedKey::Llm(name.as_str().into()), before.visibility, &before.owner);
             }
             if let Some(pool) = &before.pool_name {
                 self.leave_pool(pool, &name, before.visibility, &before.owner);
@@ -280,47 +280,47 @@ impl Registry {
                 inactive_at: now.mono,
                 report: None,
                 member: false,
-                cap: None,
-                most_room: None,
+                admitted_capacity: None,
+                registered_capacity: None,
                 in_flight: 0,
-                picked: 0,
+                last_pick: 0,
             };
             self.llms.insert(name.clone(), Box::new(entry));
             None
         };
-        self.mark(&name);
+        self.mark_changed(&name);
         if before != pool {
             if let Some(before) = before {
-                self.settle_name(&before, now);
+                self.update_name_use(&before, now);
             }
             if pool.is_none()
                 && let Some(entry) = self.llms.get_mut(&name)
             {
-                (entry.member, entry.cap) = (false, None);
+                (entry.member, entry.admitted_capacity) = (false, None);
             }
         }
-        self.settle_name(&name, now);
+        self.update_name_use(&name, now);
         if let Some(pool) = pool {
-            self.place(&pool, &name);
-            self.settle_name(&pool, now);
+            self.place_row(&pool, &name);
+            self.update_name_use(&pool, now);
         }
     }
 
     /// Takes a row out.
     pub(crate) fn remove_llm(&mut self, name: &str, now: Now) -> Option<Change> {
-        self.llm_left(name);
+        self.unindex_llm(name);
         let LlmEntry { llm, version, due, .. } = *self.llms.remove(name)?;
         self.feed.remove(version, llm.visibility, &llm.owner);
-        self.expiry.remove(due, Item::Llm(name.into()));
+        self.expiry.remove(due, ExpiryKey::Llm(name.into()));
         if let Some(pool) = &llm.pool_name {
             self.leave_pool(pool, name, llm.visibility, &llm.owner);
-            self.settle_name(pool, now);
+            self.update_name_use(pool, now);
         }
-        self.settle_name(name, now);
+        self.update_name_use(name, now);
         if let Some(session) = llm.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.llms.remove(name);
         }
-        self.lost_something(llm.session.as_deref());
+        self.expire_empty_session(llm.session.as_deref());
         Some(Change::DeleteLlm(llm.id))
     }
 
@@ -328,88 +328,88 @@ impl Registry {
     pub(crate) fn put_agent(&mut self, agent: Agent, now: Now) {
         let name = agent.name.clone();
         self.claim_name(&name, &agent.owner, now);
-        let bytes = owned::of_agent(&agent);
+        let bytes = usage::agent_bytes(&agent);
         self.count(&agent.owner, |owned| {
             owned.agents += 1;
             owned.bytes += bytes;
         });
         self.feed.touch();
-        self.agent_left(&agent.name);
-        self.shown_agents.insert(&agent.name, agent.visibility, &agent.owner);
+        self.unindex_agent(&agent.name);
+        self.visible_agents.insert(&agent.name, agent.visibility, &agent.owner);
         if let Some(entry) = self.agents.get_mut(&name) {
             entry.agent = agent;
         } else {
             let entry = AgentEntry { agent, inactive_at: now.mono, due: None };
             self.agents.insert(name.clone(), entry);
         }
-        self.settle_name(&name, now);
+        self.update_name_use(&name, now);
     }
 
     /// Takes an agent out.
     pub(crate) fn remove_agent(&mut self, name: &str, now: Now) -> Option<Change> {
         self.feed.touch();
-        self.agent_left(name);
+        self.unindex_agent(name);
         let AgentEntry { agent, due, .. } = self.agents.remove(name)?;
-        self.expiry.remove(due, Item::Agent(name.into()));
+        self.expiry.remove(due, ExpiryKey::Agent(name.into()));
         if let Some(session) = agent.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
             session.agents.remove(name);
         }
-        self.lost_something(agent.session.as_deref());
-        self.settle_name(name, now);
+        self.expire_empty_session(agent.session.as_deref());
+        self.update_name_use(name, now);
         Some(Change::DeleteAgent(agent.id))
     }
 
-    fn put_session(&mut self, session: Session) {
+    fn insert_session(&mut self, session: Session) {
         let id = session.record.id.clone();
         self.count(&session.record.owner, |owned| owned.sessions += 1);
-        self.ages.insert((session.record.created_at, id.as_str().into()), &session.record.owner);
-        let at = session.beat + self.heartbeat_timeout.min(self.retention);
+        self.sessions_by_age.insert((session.record.created_at, id.as_str().into()), &session.record.owner);
+        let at = session.last_heartbeat + self.heartbeat_timeout.min(self.retention);
         self.sessions.insert(id.clone(), session);
-        self.mark_session(&id);
+        self.mark_session_changed(&id);
         if let Some(session) = self.sessions.get_mut(&id) {
-            self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+            self.expiry.check_at(&mut session.due, at, || ExpiryKey::Session(id.into()));
         }
     }
 
     /// A row or an agent is the session's no longer: one that has nothing left may be forgotten.
-    fn lost_something(&mut self, session: Option<&str>) {
+    fn expire_empty_session(&mut self, session: Option<&str>) {
         let Some(id) = session else { return };
-        self.mark_session(id);
+        self.mark_session_changed(id);
         if let Some(session) = self.sessions.get_mut(id)
             && session.llms.is_empty()
             && session.agents.is_empty()
         {
-            self.expiry.look_at(&mut session.due, Duration::ZERO, || Item::Session(id.into()));
+            self.expiry.check_at(&mut session.due, Duration::ZERO, || ExpiryKey::Session(id.into()));
         }
     }
 
     /// The row may be inactive now: it is looked at when it has been so for long enough.
-    fn expire_llm(&mut self, name: &str) {
+    fn schedule_llm_expiry(&mut self, name: &str) {
         let retention = self.retention;
         if let Some(entry) = self.llms.get_mut(name)
             && entry.llm.status == Status::Inactive
         {
             let at = entry.inactive_at + retention;
-            self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.into()));
+            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Llm(name.into()));
         }
     }
 
     /// The same for an agent.
-    fn expire_agent(&mut self, name: &str) {
+    fn schedule_agent_expiry(&mut self, name: &str) {
         let retention = self.retention;
         if let Some(entry) = self.agents.get_mut(name)
             && entry.agent.status == Status::Inactive
         {
             let at = entry.inactive_at + retention;
-            self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.into()));
+            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Agent(name.into()));
         }
     }
 
     /// The row as it is stands in no list any more, and counts no more.
-    fn llm_left(&mut self, name: &str) {
+    fn unindex_llm(&mut self, name: &str) {
         let Some(llm) = self.llms.get(name).map(|entry| &entry.llm) else { return };
-        let (bytes, owner) = (owned::of_llm(llm), llm.owner.clone());
-        self.shown_llms.remove(name, llm.visibility, &owner);
+        let (bytes, owner) = (usage::llm_bytes(llm), llm.owner.clone());
+        self.visible_llms.remove(name, llm.visibility, &owner);
         self.count(&owner, |owned| {
             owned.llms -= 1;
             owned.bytes = owned.bytes.saturating_sub(bytes);
@@ -417,10 +417,10 @@ impl Registry {
     }
 
     /// The same for an agent.
-    fn agent_left(&mut self, name: &str) {
+    fn unindex_agent(&mut self, name: &str) {
         let Some(agent) = self.agents.get(name).map(|entry| &entry.agent) else { return };
-        let (bytes, owner) = (owned::of_agent(agent), agent.owner.clone());
-        self.shown_agents.remove(name, agent.visibility, &owner);
+        let (bytes, owner) = (usage::agent_bytes(agent), agent.owner.clone());
+        self.visible_agents.remove(name, agent.visibility, &owner);
         self.count(&owner, |owned| {
             owned.agents -= 1;
             owned.bytes = owned.bytes.saturating_sub(bytes);
@@ -428,7 +428,7 @@ impl Registry {
     }
 
     /// The last sign of life of a row's session; for a row that its session dropped, the last one before that.
-    pub fn seen_at(&self, llm: &Llm) -> Option<Timestamp> {
+    pub fn last_heartbeat(&self, llm: &Llm) -> Option<Timestamp> {
         self.seen(llm.session.as_ref(), llm.registered).or(llm.last_heartbeat_at)
     }
 
@@ -442,12 +442,12 @@ impl Session {
     fn new(record: SessionRecord, now: Now) -> Self {
         Self {
             record,
-            beat: now.mono,
+            last_heartbeat: now.mono,
             version: 0,
             due: None,
             unsaved: false,
             settled: false,
-            link: Link::None,
+            channel: ControlChannel::None,
             silent: false,
             draining: false,
             had_channel: false,
@@ -458,7 +458,7 @@ impl Session {
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.link, Link::Open { .. })
+        matches!(self.channel, ControlChannel::Open { .. })
     }
 
     /// Whether tasks may go there.
@@ -467,9 +467,9 @@ impl Session {
     }
 
     fn features(&self) -> Features {
-        match self.link {
-            Link::Open { features, .. } => features,
-            Link::None | Link::Closed { .. } => Features::CLASSIC,
+        match self.channel {
+            ControlChannel::Open { features, .. } => features,
+            ControlChannel::None | ControlChannel::Closed { .. } => Features::CLASSIC,
         }
     }
 }

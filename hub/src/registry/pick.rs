@@ -10,7 +10,7 @@ use wire::features::Feature;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
-use super::feed::Thing;
+use super::feed::FeedKey;
 use super::{LlmEntry, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Role, Upstream, UserId};
@@ -21,7 +21,7 @@ const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What a publisher said of one of its providers (feature `status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct ProviderReport {
     /// From a health check of the backend.
     pub status: Status,
     /// Inferences that run or wait there, ours included.
@@ -32,15 +32,6 @@ pub struct Report {
     pub paused: bool,
     /// The end of the pause, where it has one.
     pub paused_until: Option<Timestamp>,
-}
-
-/// Who may ask a backend to fetch, run and keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendFor {
-    /// The row's owner.
-    Owner,
-    /// Whoever may call it (`allowRemoteUrls`).
-    All,
 }
 
 /// A row that was chosen, as it was then.
@@ -62,38 +53,43 @@ pub struct Candidate {
     pub features: Features,
     /// Its owner.
     pub owner: String,
-    /// Whether everybody may see it.
-    pub shared: bool,
+    /// Who sees the row.
+    pub visibility: Visibility,
     /// Whether it must be woken first.
     pub asleep: bool,
     /// Whether it has no room now: it will queue the task, or refuse it.
     pub full: bool,
     /// A public row's upstream.
     pub upstream: Option<Upstream>,
-    /// Who may ask its backend for more than an answer.
-    pub backend_for: BackendFor,
+    /// Whether callers other than the owner may ask its backend for more than an answer (SPEC.md section 5, reach).
+    pub allow_remote_urls: bool,
     /// Silence of its backend that its publisher bears, where it said so.
     pub timeout: Option<Duration>,
 }
 
 impl Candidate {
+    /// Whether every caller sees the row.
+    pub fn is_public(&self) -> bool {
+        self.visibility == Visibility::Public
+    }
+
     /// The name that the caller may read: the row's, or the agent's where the row is hidden.
-    pub fn shown(&self) -> &str {
+    pub fn shown_name(&self) -> &str {
         self.through.as_deref().unwrap_or(&self.name)
     }
 
     /// What hides the row from the caller in its publisher's texts, where it is hidden.
-    pub fn mask(&self) -> Mask {
+    pub fn redaction(&self) -> NameRedaction {
         let quoted = |name: &str| format!("'{name}'");
-        Mask(self.through.as_ref().map(|agent| (quoted(&self.name), quoted(agent))))
+        NameRedaction(self.through.as_ref().map(|agent| (quoted(&self.name), quoted(agent))))
     }
 }
 
 /// The name of a hidden row, and the agent's that its caller reads instead.
 #[derive(Debug, Default)]
-pub struct Mask(Option<(String, String)>);
+pub struct NameRedaction(Option<(String, String)>);
 
-impl Mask {
+impl NameRedaction {
     /// Whether nothing is hidden.
     pub fn is_none(&self) -> bool {
         self.0.is_none()
@@ -110,7 +106,7 @@ impl Mask {
 
 /// Callers for whom the same members of a pool are there, as long as nothing of these changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reach {
+pub struct CallerClass {
     pool: String,
     /// The caller, where it owns some of them.
     user: Option<UserId>,
@@ -124,9 +120,9 @@ pub struct Reach {
 
 /// What a row is for those who wait: of two rows that are the same to them, neither serves who is not served by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stance {
+pub enum Availability {
     /// No task may go there.
-    Away,
+    Unroutable,
     /// It must be woken first.
     Asleep {
         /// Whether it has no room.
@@ -141,18 +137,18 @@ pub enum Stance {
 
 /// The outcome of a pick.
 #[derive(Debug, Clone)]
-pub enum Pick {
+pub enum PickResult {
     /// This one.
     Chosen(Box<Candidate>),
     /// Somebody is there, but cannot serve this endpoint.
-    NoEndpoint,
-    /// Nobody is there.
-    Nobody,
+    EndpointUnsupported,
+    /// NoMember is there.
+    NoMember,
 }
 
 impl Registry {
     /// The best member of `target` for `caller`.
-    pub fn pick(&mut self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Pick {
+    pub fn pick(&mut self, caller: &Caller, target: &Target, endpoint: Endpoint) -> PickResult {
         self.pick_of(caller, target, endpoint, |_| true)
     }
 
@@ -163,18 +159,18 @@ impl Registry {
         target: &Target,
         endpoint: Endpoint,
         is_left: impl Fn(&Llm) -> bool,
-    ) -> Pick {
+    ) -> PickResult {
         #[cfg(test)]
         {
-            self.walks += 1;
+            self.pool_scans += 1;
         }
-        let mut found = Pick::Nobody;
-        if !self.stands(caller, target) {
+        let mut found = PickResult::NoMember;
+        if !self.agent_is_unchanged(caller, target) {
             return found;
         }
         let mut best: Option<&LlmEntry> = None;
         let names = self.names(caller, target);
-        self.stepped(names.len());
+        self.count_examined(names.len());
         for name in names {
             let Some(entry) = self.llms.get(name) else { continue };
             let owned = target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner);
@@ -182,7 +178,7 @@ impl Registry {
                 continue;
             }
             if !self.serves(entry, endpoint) {
-                found = Pick::NoEndpoint;
+                found = PickResult::EndpointUnsupported;
                 continue;
             }
             if best.is_none_or(|best| entry.rank(best) == Ordering::Less) {
@@ -193,9 +189,9 @@ impl Registry {
         self.picks += 1;
         let picks = self.picks;
         let Some(entry) = self.llms.get_mut(&best) else { return found };
-        entry.picked = picks;
+        entry.last_pick = picks;
         let Some(entry) = self.llms.get(&best) else { return found };
-        Pick::Chosen(Box::new(Candidate {
+        PickResult::Chosen(Box::new(Candidate {
             through: hidden_behind(caller, target, &entry.llm),
             name: best,
             model: entry.llm.model.clone(),
@@ -204,18 +200,18 @@ impl Registry {
             session: entry.llm.session.clone(),
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),
-            shared: entry.llm.visibility == Visibility::Public,
+            visibility: entry.llm.visibility,
             asleep: entry.llm.status == Status::Hibernating,
             full: entry.is_full(),
             upstream: entry.llm.upstream.clone(),
-            backend_for: if entry.llm.allow_remote_urls { BackendFor::All } else { BackendFor::Owner },
+            allow_remote_urls: entry.llm.allow_remote_urls,
             timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         }))
     }
 
     pub(super) fn names(&self, caller: &Caller, target: &Target) -> Vec<&str> {
         if target.pool {
-            let members = self.keyed(&target.name).filter(|llm| self.may_reach(caller, target, llm));
+            let members = self.pool_members(&target.name).filter(|llm| self.may_reach(caller, target, llm));
             members.map(|llm| llm.name.as_str()).collect()
         } else {
             let row = self.llms.get(&target.name).map(|entry| &entry.llm);
@@ -226,22 +222,22 @@ impl Registry {
 
     /// Whether `candidate`, which was chosen some time ago, may still have a call of `caller` for `target`: a row that was
     /// deleted, given away or taken out of its pool since may not.
-    pub fn leads_to(&self, caller: &Caller, target: &Target, candidate: &Candidate) -> bool {
+    pub fn may_still_serve(&self, caller: &Caller, target: &Target, candidate: &Candidate) -> bool {
         self.llms.get(&candidate.name).is_some_and(|entry| {
             let llm = &entry.llm;
             let key = if target.pool { entry.key() } else { &llm.name };
             key == target.name
                 && (&llm.owner, &llm.session) == (&candidate.owner, &candidate.session)
-                && (llm.allow_remote_urls || candidate.backend_for == BackendFor::Owner)
+                && (llm.allow_remote_urls || !candidate.allow_remote_urls)
                 && target.only_owner.as_ref().is_none_or(|owner| *owner == llm.owner)
                 && self.may_reach(caller, target, llm)
-                && self.stands(caller, target)
+                && self.agent_is_unchanged(caller, target)
         })
     }
 
     /// Whether the agent through which a call comes still leads there. Whoever waits for room waits for what the agent
     /// stood for when it came.
-    pub fn stands(&self, caller: &Caller, target: &Target) -> bool {
+    pub fn agent_is_unchanged(&self, caller: &Caller, target: &Target) -> bool {
         let Some(through) = &target.through else { return true };
         let now = self.agent(caller, &through.agent).map(|agent| self.agent_target(caller, agent));
         let same = |now: &Target| {
@@ -254,7 +250,7 @@ impl Registry {
 
     /// For whom else a look at the members of the pool `target` finds the same; `None` for a row alone, of which a look is
     /// cheap. True of callers whose agents stand.
-    pub fn reach(&self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Option<Reach> {
+    pub fn caller_class(&self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Option<CallerClass> {
         if !target.pool {
             return None;
         }
@@ -264,7 +260,7 @@ impl Registry {
             own.is_some_and(|llm| llm.owner == **user) || of.is_some_and(|of| of.contains_key(*user))
         };
         let opens = target.through.as_ref().and_then(|through| through.opens.as_ref());
-        Some(Reach {
+        Some(CallerClass {
             pool: target.name.clone(),
             user: Some(&caller.user).filter(has_some).cloned(),
             opens: opens.filter(has_some).cloned(),
@@ -275,28 +271,32 @@ impl Registry {
     }
 
     /// What the row is for those who wait.
-    pub fn stance(&self, row: &str) -> Stance {
-        self.llms.get(row).map_or(Stance::Away, |entry| entry.stance(self.is_routable(entry)))
+    pub fn availability(&self, row: &str) -> Availability {
+        self.llms
+            .get(row)
+            .map_or(Availability::Unroutable, |entry| entry.availability(self.is_routable(entry)))
     }
 
     /// How many rows were looked at in a search for one, so far.
-    pub fn steps(&self) -> usize {
-        self.steps.load(Relaxed)
+    pub fn rows_examined(&self) -> usize {
+        self.rows_examined.load(Relaxed)
     }
 
     /// So many more were.
-    pub(super) fn stepped(&self, rows: usize) {
-        self.steps.fetch_add(rows, Relaxed);
+    pub(super) fn count_examined(&self, rows: usize) {
+        self.rows_examined.fetch_add(rows, Relaxed);
     }
 
     /// Whether a member has registered just now and its channel must be about to open: it already reads active.
-    pub fn is_arriving(&self, caller: &Caller, target: &Target, now: Now) -> bool {
+    pub fn has_arriving_member(&self, caller: &Caller, target: &Target, now: Now) -> bool {
         self.names(caller, target).into_iter().filter_map(|name| self.llms.get(name)).any(|entry| {
             let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
             entry.llm.registered
                 && entry.llm.status != Status::Inactive
                 && session.is_some_and(|session| {
-                    !session.is_open() && !session.silent && now.mono.saturating_sub(session.beat) < ARRIVAL
+                    !session.is_open()
+                        && !session.silent
+                        && now.mono.saturating_sub(session.last_heartbeat) < ARRIVAL
                 })
         })
     }
@@ -329,7 +329,7 @@ impl Registry {
     pub fn task_started(&mut self, name: &str) {
         if let Some(entry) = self.llms.get_mut(name) {
             entry.in_flight += 1;
-            self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
+            self.feed.change(&mut entry.version, || FeedKey::Llm(name.into()));
         }
     }
 
@@ -341,7 +341,7 @@ impl Registry {
             // It counted ours; its next report comes a second later at most.
             report.busy = report.busy.saturating_sub(1);
         }
-        self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
+        self.feed.change(&mut entry.version, || FeedKey::Llm(name.into()));
         match entry.llm.session.clone() {
             Some(session) if entry.in_flight == 0 => self.drained(&session, now),
             _ => Vec::new(),
@@ -349,38 +349,41 @@ impl Registry {
     }
 
     /// Gives back a place that was taken for a task that did not start.
-    pub fn unreserve(&mut self, name: &str) {
+    pub fn release_reservation(&mut self, name: &str) {
         if let Some(entry) = self.llms.get_mut(name) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
-            self.feed.change(&mut entry.version, || Thing::Llm(name.into()));
+            self.feed.change(&mut entry.version, || FeedKey::Llm(name.into()));
         }
     }
 
     /// Whether the row can be sent one more task now.
-    pub fn takes_more(&self, row: &str) -> bool {
-        matches!(self.stance(row), Stance::Asleep { full: false } | Stance::Awake { full: false })
+    pub fn has_capacity(&self, row: &str) -> bool {
+        matches!(
+            self.availability(row),
+            Availability::Asleep { full: false } | Availability::Awake { full: false }
+        )
     }
 
     /// The names under which callers may reach the row: its own, and that of its pool.
-    pub fn names_of(&self, row: &str) -> Vec<String> {
+    pub fn names_reaching(&self, row: &str) -> Vec<String> {
         let Some(entry) = self.llms.get(row) else { return Vec::new() };
         let pool = std::iter::once(entry.key()).filter(|pool| *pool != row).map(str::to_owned);
         std::iter::once(row.to_owned()).chain(pool).collect()
     }
 
     /// The names of the session's rows.
-    pub fn rows_of(&self, session: &str) -> Vec<String> {
+    pub fn session_llms(&self, session: &str) -> Vec<String> {
         self.sessions.get(session).into_iter().flat_map(|session| &session.llms).cloned().collect()
     }
 
     /// The names of the session's agents.
-    pub fn agents_published_by(&self, session: &str) -> Vec<String> {
+    pub fn session_agents(&self, session: &str) -> Vec<String> {
         self.sessions.get(session).into_iter().flat_map(|session| &session.agents).cloned().collect()
     }
 
     /// The names under which there may be room for what is asked of `target`: its own, and those that an agent of this
     /// name is pinned to. Whoever may see them is asked later.
-    pub fn names_for(&self, target: &str) -> Vec<String> {
+    pub fn capacity_names(&self, target: &str) -> Vec<String> {
         let mut names = vec![target.to_owned()];
         if let Some(entry) = self.agents.get(target) {
             let pinned = &entry.agent.llm_name;
@@ -392,12 +395,12 @@ impl Registry {
 
     /// The owners of the rows with room that are reached by `name`: the row of this name, and those that serve the pool
     /// of this name. It costs a look at each of them.
-    pub fn owners_with_room(&self, name: &str) -> HashSet<String> {
+    pub fn owners_with_capacity(&self, name: &str) -> HashSet<String> {
         let own = self.llms.get(name).map(|entry| &entry.llm);
         let mut owners = HashSet::new();
         for llm in own.into_iter().chain(self.pool_rows(name)) {
-            self.stepped(1);
-            if !owners.contains(&llm.owner) && self.takes_more(&llm.name) {
+            self.count_examined(1);
+            if !owners.contains(&llm.owner) && self.has_capacity(&llm.name) {
                 owners.insert(llm.owner.clone());
             }
         }
@@ -418,32 +421,32 @@ fn hidden_behind(caller: &Caller, target: &Target, llm: &Llm) -> Option<String> 
 
 impl LlmEntry {
     /// What runs and waits there: our own count is newer, the publisher's knows of others.
-    pub(super) fn work(&self) -> u32 {
+    pub(super) fn load(&self) -> u32 {
         self.report.map_or(self.in_flight, |report| report.busy.max(self.in_flight))
     }
 
     /// What it is for those who wait.
-    pub(super) fn stance(&self, routable: bool) -> Stance {
+    pub(super) fn availability(&self, routable: bool) -> Availability {
         match (routable, self.llm.status) {
-            (false, _) => Stance::Away,
-            (true, Status::Hibernating) => Stance::Asleep { full: self.is_full() },
-            (true, _) => Stance::Awake { full: self.is_full() },
+            (false, _) => Availability::Unroutable,
+            (true, Status::Hibernating) => Availability::Asleep { full: self.is_full() },
+            (true, _) => Availability::Awake { full: self.is_full() },
         }
     }
 
     fn is_full(&self) -> bool {
-        self.room().is_some_and(|room| self.work() >= room)
+        self.capacity().is_some_and(|room| self.load() >= room)
     }
 
     /// Awake before asleep, with room before full, least work for its room, fewest tasks; equals take turns. A
     /// classic publisher says nothing of its room: it is never full, and counts as room for one.
     fn rank(&self, other: &Self) -> Ordering {
         let asleep = |entry: &Self| entry.llm.status == Status::Hibernating;
-        let room = |entry: &Self| u64::from(entry.room().map_or(1, |room| room.max(1)));
-        let load = |one: &Self, two: &Self| u64::from(one.work()) * room(two);
+        let room = |entry: &Self| u64::from(entry.capacity().map_or(1, |room| room.max(1)));
+        let load = |one: &Self, two: &Self| u64::from(one.load()) * room(two);
         (asleep(self), self.is_full())
             .cmp(&(asleep(other), other.is_full()))
             .then_with(|| load(self, other).cmp(&load(other, self)))
-            .then_with(|| (self.work(), self.picked).cmp(&(other.work(), other.picked)))
+            .then_with(|| (self.load(), self.last_pick).cmp(&(other.load(), other.last_pick)))
     }
 }

@@ -10,14 +10,14 @@ use serde::Serialize;
 use wire::row::{LlmRow, Visibility};
 use wire::texts;
 
-use super::{CurateError, LlmEntry, Registry};
+use super::{LlmEntry, ManageError, Registry};
 use crate::clock::Now;
 use crate::model::{Admitted, Caller, Llm, Role, UserId};
 use crate::options::PoolPolicy;
 use crate::store::Change;
 
 /// The room that a row is let in with that has said nothing of it: what a registrar has that is told nothing.
-const USUAL_ROOM: u32 = 4;
+const DEFAULT_CAPACITY: u32 = 4;
 
 /// The rows that name a pool as theirs, by name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,13 +46,13 @@ pub struct PoolView {
     /// The names of the rows that serve it, as far as the caller sees them.
     pub members: Vec<String>,
     /// Those that wait to be let in: all that its owner and admins see, of others their own.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<PendingMember>,
 }
 
 /// A row that waits to be let into a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Waiting {
+pub struct PendingMember {
     /// Its name.
     pub name: String,
     /// Whose it is.
@@ -61,21 +61,26 @@ pub struct Waiting {
 
 impl Registry {
     /// Whether a row `name` of `caller`'s may name `pool` as its pool.
-    pub(super) fn may_join(&self, caller: &Caller, name: &str, pool: Option<&str>) -> Result<(), String> {
+    pub(super) fn check_pool_name(
+        &self,
+        caller: &Caller,
+        name: &str,
+        pool: Option<&str>,
+    ) -> Result<(), String> {
         let Some((pool, record)) = pool.and_then(|pool| Some((pool, self.names.record(pool)?))) else {
             return Ok(());
         };
         if record.owner == caller.user {
             return Ok(());
         }
-        let refused = |text: String| match self.seen_as(caller, pool) {
+        let refused = |text: String| match self.visible_kind(caller, pool) {
             Some(_) => Err(text),
             None => Err(texts::name_taken(pool)),
         };
         // One who was let in before knows of it, and stays so.
         let is_let_in = self.admitted(name, &caller.user, pool).is_some();
         if !record.pool && !is_let_in {
-            let what = self.seen_as(caller, pool).unwrap_or_default();
+            let what = self.visible_kind(caller, pool).unwrap_or_default();
             return refused(format!("poolName '{pool}' is the name of another user's {what}"));
         }
         if self.policy == PoolPolicy::Owner {
@@ -112,11 +117,11 @@ impl Registry {
     }
 
     /// Puts the row among the members of `pool`, or among those that wait.
-    pub(super) fn place(&mut self, pool: &str, row: &str) {
+    pub(super) fn place_row(&mut self, pool: &str, row: &str) {
         let Some(entry) = self.llms.get(row) else { return };
-        let (serves, cap) = self.serves_pool(&entry.llm, pool);
+        let (serves, admitted_capacity) = self.serves_pool(&entry.llm, pool);
         let Some(entry) = self.llms.get_mut(row) else { return };
-        (entry.member, entry.cap) = (serves, cap);
+        (entry.member, entry.admitted_capacity) = (serves, admitted_capacity);
         let own = serves && self.names.owner(pool) == Some(&entry.llm.owner);
         let shown = own && entry.llm.visibility == Visibility::Public;
         let rows = self.pools.entry(pool.to_owned()).or_default();
@@ -137,28 +142,28 @@ impl Registry {
 
     /// Places all rows that name `pool` anew: it has changed hands, or somebody was let in. Also those that stay where
     /// they are are told of: they may wait for somebody else.
-    pub(super) fn place_all(&mut self, pool: &str, now: Now) {
+    pub(super) fn place_all_rows(&mut self, pool: &str, now: Now) {
         let Some(rows) = self.pools.get(pool) else { return };
         let rows: Vec<String> = rows.members.iter().chain(&rows.waiting).cloned().collect();
         for row in rows {
-            self.place(pool, &row);
-            self.mark(&row);
+            self.place_row(pool, &row);
+            self.mark_changed(&row);
         }
-        self.settle_name(pool, now);
+        self.update_name_use(pool, now);
     }
 
     /// A row of `owner`'s names the pool from now on.
-    pub(super) fn name_pool(&mut self, pool: &str, visibility: Visibility, owner: &str) {
+    pub(super) fn join_pool(&mut self, pool: &str, visibility: Visibility, owner: &str) {
         let rows = self.pools.entry(pool.to_owned()).or_default();
         let count = rows.of.entry(owner.to_owned()).or_default();
         *count += 1;
         if *count == 1 {
-            self.shown_pools.insert(pool, Visibility::Private, owner);
+            self.visible_pools.insert(pool, Visibility::Private, owner);
         }
         if visibility == Visibility::Public {
             rows.public += 1;
             if rows.public == 1 {
-                self.shown_pools.insert(pool, Visibility::Public, owner);
+                self.visible_pools.insert(pool, Visibility::Public, owner);
             }
         }
     }
@@ -173,13 +178,13 @@ impl Registry {
             *count -= 1;
             if *count == 0 {
                 rows.of.remove(owner);
-                self.shown_pools.remove(pool, Visibility::Private, owner);
+                self.visible_pools.remove(pool, Visibility::Private, owner);
             }
         }
         if visibility == Visibility::Public {
             rows.public -= 1;
             if rows.public == 0 {
-                self.shown_pools.remove(pool, Visibility::Public, owner);
+                self.visible_pools.remove(pool, Visibility::Public, owner);
             }
         }
         if rows.of.is_empty() {
@@ -189,7 +194,7 @@ impl Registry {
 
     /// Whether `user` has room in `pool` for `new` rows that do not name it yet. One who has more, by an older version's
     /// doing, keeps them.
-    pub(super) fn has_pool_room(&self, user: &str, pool: &str, new: usize) -> Result<(), String> {
+    pub(super) fn check_pool_rows(&self, user: &str, pool: &str, new: usize) -> Result<(), String> {
         let held = self.pools.get(pool).and_then(|rows| rows.of.get(user)).copied().unwrap_or(0);
         let most = self.limits.pool_rows;
         if new == 0 || held + new <= most {
@@ -210,12 +215,12 @@ impl Registry {
     }
 
     /// All rows with the effective key `key`: the one of that name, then the others by name.
-    pub(super) fn keyed(&self, key: &str) -> impl Iterator<Item = &Llm> {
-        self.keyed_behind(key, None)
+    pub(super) fn pool_members(&self, key: &str) -> impl Iterator<Item = &Llm> {
+        self.pool_members_after(key, None)
     }
 
     /// The same behind the one of this name.
-    pub(super) fn keyed_behind(&self, key: &str, after: Option<&str>) -> impl Iterator<Item = &Llm> {
+    pub(super) fn pool_members_after(&self, key: &str, after: Option<&str>) -> impl Iterator<Item = &Llm> {
         let own = self.llms.get(key).filter(|entry| !entry.member).map(|entry| &entry.llm);
         // It stands before all others, whatever their names are.
         let first = own.filter(|_| after.is_none());
@@ -240,7 +245,7 @@ impl Registry {
     }
 
     /// What the owner of rows is told of those that wait.
-    pub(super) fn waiting(&self, caller: &Caller, rows: &[Llm]) -> Vec<String> {
+    pub(super) fn pending_warnings(&self, caller: &Caller, rows: &[Llm]) -> Vec<String> {
         let text = |llm: &Llm| {
             let entry = self.llms.get(&llm.name)?;
             Some(texts::waits_for(&llm.name, llm.pool_name.as_deref()?, self.waits_for(caller, entry)?))
@@ -262,14 +267,14 @@ impl Registry {
 
     /// The next of the pools of which `caller` sees something, by name: so many that some `most` rows name them, and the
     /// name of the last one that was looked at, if there may be more.
-    pub fn pools_behind(
+    pub fn pools_after(
         &self,
         caller: &Caller,
         after: Option<&str>,
         most: usize,
     ) -> (Vec<PoolView>, Option<String>) {
         let (mut views, mut looked) = (Vec::new(), 0);
-        for pool in self.pool_names_behind(caller, after) {
+        for pool in self.pool_names_after(caller, after) {
             views.extend(self.pool_view(caller, pool));
             looked += 1 + self.pools.get(pool).map_or(0, |rows| rows.members.len() + rows.waiting.len());
             if looked >= most {
@@ -289,12 +294,12 @@ impl Registry {
             .filter(|llm| caller.sees(llm.visibility, &llm.owner))
             .map(|llm| llm.name.clone())
             .collect();
-        let waiting: Vec<Waiting> = rows
+        let waiting: Vec<PendingMember> = rows
             .waiting
             .iter()
             .filter_map(|name| self.llm(caller, name))
             .filter(|llm| rules || llm.owner == caller.user)
-            .map(|llm| Waiting { name: llm.name.clone(), owner_id: llm.owner.clone() })
+            .map(|llm| PendingMember { name: llm.name.clone(), owner_id: llm.owner.clone() })
             .collect();
         if members.is_empty() && waiting.is_empty() {
             return None;
@@ -304,27 +309,27 @@ impl Registry {
     }
 
     /// Lets a row that names `pool` serve it: the pool's owner does so, or an admin.
-    pub fn admit(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Ruled {
-        let owner = self.ruled_pool(caller, pool)?;
+    pub fn admit_member(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> PoolUpdate {
+        let owner = self.managed_pool(caller, pool)?;
         let llm = self.llm(caller, row).filter(|llm| llm.pool_name.as_deref() == Some(pool));
         let llm = llm.ok_or_else(|| unknown_row(row))?;
         if llm.owner != owner {
             // What it says of its room later on is no more than its owner's word.
-            let said = self.llms.get(row).and_then(|entry| entry.most_room);
-            let room = Some(said.unwrap_or(USUAL_ROOM));
+            let said = self.llms.get(row).and_then(|entry| entry.registered_capacity);
+            let room = Some(said.unwrap_or(DEFAULT_CAPACITY));
             self.names.change(row, |record| {
                 record.admitted = Some(Admitted { pool: pool.to_owned(), pool_owner: owner, room });
             });
         }
-        Ok(self.placed(caller, pool, now))
+        Ok(self.pool_update(caller, pool, now))
     }
 
     /// Takes another user's row out of `pool`, also one that is not there now: it waits from then on.
-    pub fn dismiss(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> Ruled {
-        let owner = self.ruled_pool(caller, pool)?;
+    pub fn remove_member(&mut self, caller: &Caller, pool: &str, row: &str, now: Now) -> PoolUpdate {
+        let owner = self.managed_pool(caller, pool)?;
         let llm = self.llm(caller, row).filter(|llm| llm.pool_name.as_deref() == Some(pool));
         if llm.is_some_and(|llm| llm.owner == owner) {
-            return Err(CurateError::Conflict(format!(
+            return Err(ManageError::Conflict(format!(
                 "LLM {row} belongs to the owner of pool '{pool}': change its poolName"
             )));
         }
@@ -333,41 +338,41 @@ impl Registry {
             return Err(unknown_row(row));
         }
         self.names.change(row, |record| record.admitted = None);
-        Ok(self.placed(caller, pool, now))
+        Ok(self.pool_update(caller, pool, now))
     }
 
     /// The owner of a pool that `caller` may let rows into.
-    fn ruled_pool(&self, caller: &Caller, pool: &str) -> Result<String, CurateError> {
+    fn managed_pool(&self, caller: &Caller, pool: &str) -> Result<String, ManageError> {
         let record = self.names.record(pool).filter(|record| record.pool);
         match record {
             Some(record) if record.owner == caller.user || caller.role == Role::Admin => match self.policy {
                 PoolPolicy::Ask => Ok(record.owner.clone()),
-                PoolPolicy::Members => Err(CurateError::Conflict(
+                PoolPolicy::Members => Err(ManageError::Conflict(
                     "the hub lets every member's LLMs into a pool (--pools members)".into(),
                 )),
-                PoolPolicy::Owner => Err(CurateError::Conflict(
+                PoolPolicy::Owner => Err(ManageError::Conflict(
                     "the hub lets nobody's LLMs into another user's pool (--pools owner)".into(),
                 )),
             },
-            Some(_) if self.pool_view(caller, pool).is_some() => Err(CurateError::Forbidden),
-            _ => Err(CurateError::Unknown),
+            Some(_) if self.pool_view(caller, pool).is_some() => Err(ManageError::Forbidden),
+            _ => Err(ManageError::Unknown),
         }
     }
 
     /// What comes of a word of who rules the pool.
-    fn placed(&mut self, caller: &Caller, pool: &str, now: Now) -> (PoolView, Vec<Change>) {
-        self.place_all(pool, now);
+    fn pool_update(&mut self, caller: &Caller, pool: &str, now: Now) -> (PoolView, Vec<Change>) {
+        self.place_all_rows(pool, now);
         let owner_id = self.names.owner(pool).cloned();
         let nothing = PoolView { name: pool.into(), owner_id, members: Vec::new(), waiting: Vec::new() };
-        (self.pool_view(caller, pool).unwrap_or(nothing), self.names.take_changes())
+        (self.pool_view(caller, pool).unwrap_or(nothing), self.names.drain_changes())
     }
 }
 
 /// What came of letting a row into a pool, or of taking it out.
-type Ruled = Result<(PoolView, Vec<Change>), CurateError>;
+type PoolUpdate = Result<(PoolView, Vec<Change>), ManageError>;
 
-fn unknown_row(row: &str) -> CurateError {
-    CurateError::UnknownRow(row.to_owned())
+fn unknown_row(row: &str) -> ManageError {
+    ManageError::UnknownRow(row.to_owned())
 }
 
 impl LlmEntry {
@@ -378,8 +383,8 @@ impl LlmEntry {
 
     /// Tasks that may run there at once, where its publisher says so: no more than it was let into its pool with, also
     /// where nothing is said any more.
-    pub(super) fn room(&self) -> Option<u32> {
+    pub(super) fn capacity(&self) -> Option<u32> {
         let said = self.report.map(|report| report.room);
-        [said, self.cap].into_iter().flatten().min()
+        [said, self.admitted_capacity].into_iter().flatten().min()
     }
 }

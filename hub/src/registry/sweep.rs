@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use wire::row::{Kind, Status, Visibility};
 
-use super::expiry::Item;
-use super::{Link, Registry};
+use super::expiry::ExpiryKey;
+use super::{ControlChannel, Registry};
 use crate::clock::Now;
 use crate::model::UserId;
 use crate::store::Change;
@@ -19,7 +19,7 @@ pub(super) const MOMENT: Duration = Duration::from_nanos(1);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// To be written when there is time.
     pub changes: Vec<Change>,
     /// Sessions that fell silent, and whose they are: the grace of their tasks starts now.
@@ -31,11 +31,11 @@ pub struct Swept {
 }
 
 impl Registry {
-    /// Looks for some of what has timed out; [`Swept::more`] says that there is more.
-    pub fn sweep(&mut self, now: Now) -> Swept {
-        let mut swept = Swept::default();
+    /// Looks for some of what has timed out; [`SweepResult::more`] says that there is more.
+    pub fn sweep(&mut self, now: Now) -> SweepResult {
+        let mut swept = SweepResult::default();
         for _ in 0..AT_ONCE {
-            if let Some(id) = self.unsaved.pop() {
+            if let Some(id) = self.unsaved_sessions.pop() {
                 // One row a session and sweep, however often its heart beats.
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.unsaved = false;
@@ -44,31 +44,31 @@ impl Registry {
                 continue;
             }
             match self.expiry.next(now.mono) {
-                Some(Item::Session(id)) => self.sweep_session(&id, now, &mut swept),
-                Some(Item::Llm(name)) => self.sweep_llm(&name, now, &mut swept),
-                Some(Item::Agent(name)) => self.sweep_agent(&name, now, &mut swept),
-                Some(Item::Name(name)) => self.sweep_name(&name, now),
+                Some(ExpiryKey::Session(id)) => self.sweep_session(&id, now, &mut swept),
+                Some(ExpiryKey::Llm(name)) => self.sweep_llm(&name, now, &mut swept),
+                Some(ExpiryKey::Agent(name)) => self.sweep_agent(&name, now, &mut swept),
+                Some(ExpiryKey::Name(name)) => self.sweep_name(&name, now),
                 None => {
-                    swept.changes.append(&mut self.names.take_changes());
+                    swept.changes.append(&mut self.names.drain_changes());
                     return swept;
                 }
             }
         }
-        swept.changes.append(&mut self.names.take_changes());
+        swept.changes.append(&mut self.names.drain_changes());
         swept.more = true;
         swept
     }
 
-    fn sweep_session(&mut self, id: &str, now: Now, swept: &mut Swept) {
+    fn sweep_session(&mut self, id: &str, now: Now, swept: &mut SweepResult) {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
         let owner = session.record.owner.clone();
-        let quiet = now.mono.saturating_sub(session.beat);
+        let quiet = now.mono.saturating_sub(session.last_heartbeat);
         let mut fell_silent = false;
         if quiet > timeout && !session.silent {
             session.silent = true;
-            fell_silent = !matches!(session.link, Link::Closed { .. });
+            fell_silent = !matches!(session.channel, ControlChannel::Closed { .. });
         }
         if quiet > timeout * 2 && session.is_open() {
             swept.dead.push((id.to_owned(), owner.clone()));
@@ -84,25 +84,25 @@ impl Registry {
             return;
         }
         let next = if !session.silent {
-            Some(session.beat + timeout + MOMENT)
+            Some(session.last_heartbeat + timeout + MOMENT)
         } else if session.is_open() {
-            let dead = session.beat + timeout * 2 + MOMENT;
+            let dead = session.last_heartbeat + timeout * 2 + MOMENT;
             Some(if dead > now.mono { dead } else { now.mono + timeout })
         } else {
             None
         };
         // What has rows comes here again when the last of them goes.
-        let forgotten = (is_empty && !session.is_open()).then_some(session.beat + retention);
+        let forgotten = (is_empty && !session.is_open()).then_some(session.last_heartbeat + retention);
         if let Some(at) = next.into_iter().chain(forgotten).min() {
-            self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+            self.expiry.check_at(&mut session.due, at, || ExpiryKey::Session(id.into()));
         }
         if fell_silent {
             swept.silent.push((id.to_owned(), owner.clone()));
-            swept.changes.extend(self.silence(id, now));
+            swept.changes.extend(self.deactivate_session(id, now));
         }
     }
 
-    fn sweep_llm(&mut self, name: &str, now: Now, swept: &mut Swept) {
+    fn sweep_llm(&mut self, name: &str, now: Now, swept: &mut SweepResult) {
         let Some(entry) = self.llms.get_mut(name) else { return };
         entry.due = None;
         if entry.llm.kind != Kind::Virtual || entry.llm.status != Status::Inactive {
@@ -115,11 +115,11 @@ impl Registry {
         } else if at <= now.mono {
             swept.changes.extend(self.remove_llm(name, now));
         } else {
-            self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.into()));
+            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Llm(name.into()));
         }
     }
 
-    fn sweep_agent(&mut self, name: &str, now: Now, swept: &mut Swept) {
+    fn sweep_agent(&mut self, name: &str, now: Now, swept: &mut SweepResult) {
         let Some(entry) = self.agents.get_mut(name) else { return };
         entry.due = None;
         if entry.agent.kind != Kind::Virtual || entry.agent.status != Status::Inactive {
@@ -132,16 +132,16 @@ impl Registry {
         } else if at <= now.mono {
             swept.changes.extend(self.remove_agent(name, now));
         } else {
-            self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.into()));
+            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Agent(name.into()));
         }
     }
 
     fn remove_session(&mut self, id: &str) {
         let Some(session) = self.sessions.remove(id) else { return };
         let owner = &session.record.owner;
-        self.expiry.remove(session.due, Item::Session(id.into()));
+        self.expiry.remove(session.due, ExpiryKey::Session(id.into()));
         self.feed.remove(session.version, Visibility::Private, owner);
-        self.ages.remove(&(session.record.created_at, id.into()), owner);
+        self.sessions_by_age.remove(&(session.record.created_at, id.into()), owner);
         self.count(owner, |owned| owned.sessions -= 1);
     }
 }

@@ -241,7 +241,7 @@ impl World {
                 self.store(changes);
             }
             Op::Woken { name } => {
-                let changes = self.registry.woken(NAMES[*name], self.now);
+                let changes = self.registry.mark_awake(NAMES[*name], self.now);
                 self.store(changes);
             }
             Op::Sweep => {
@@ -397,21 +397,21 @@ impl World {
 
     /// What a user has is what a walk over the table would find, and a user who has nothing is not in it.
     fn check_what_is_counted(&self) {
-        let mut counted: HashMap<String, super::Owned> = HashMap::new();
+        let mut counted: HashMap<String, super::Usage> = HashMap::new();
         for entry in self.registry.llms.values() {
             let owned = counted.entry(entry.llm.owner.clone()).or_default();
             owned.llms += 1;
-            owned.bytes += super::owned::of_llm(&entry.llm);
+            owned.bytes += super::usage::llm_bytes(&entry.llm);
         }
         for entry in self.registry.agents.values() {
             let owned = counted.entry(entry.agent.owner.clone()).or_default();
             owned.agents += 1;
-            owned.bytes += super::owned::of_agent(&entry.agent);
+            owned.bytes += super::usage::agent_bytes(&entry.agent);
         }
         for session in self.registry.sessions.values() {
             counted.entry(session.record.owner.clone()).or_default().sessions += 1;
         }
-        assert_eq!(self.registry.owned, counted);
+        assert_eq!(self.registry.usage, counted);
     }
 
     /// Whatever a user gets is a function of the rows that this user may see: the same as from a table without others.
@@ -433,7 +433,7 @@ impl World {
             assert_eq!(names(&self.registry), names(&mine));
             let Some(target) = self.registry.target(caller, name) else { continue };
             let pick = self.registry.pick(caller, &target, Endpoint::ChatCompletions);
-            if let Pick::Chosen(candidate) = pick {
+            if let PickResult::Chosen(candidate) = pick {
                 let entry = &self.registry.llms[&candidate.name];
                 let session = &self.registry.sessions[entry.llm.session.as_ref().unwrap()];
                 assert!(caller.sees(entry.llm.visibility, &entry.llm.owner), "a hidden row was chosen");
@@ -473,13 +473,13 @@ fn check_counts(registry: &Registry) {
         let expected: Vec<&String> = pools.keys().filter(sees).collect();
         let (mut views, mut after) = (Vec::new(), None);
         loop {
-            let (page, last) = registry.pools_behind(&one, after.as_deref(), 1);
+            let (page, last) = registry.pools_after(&one, after.as_deref(), 1);
             views.extend(page.into_iter().map(|view| view.name));
             let Some(last) = last else { break };
             after = Some(last);
         }
         assert_eq!(views.iter().collect::<Vec<_>>(), expected);
-        let names: Vec<String> = registry.names_behind(&one, None, at(0)).map(|view| view.name).collect();
+        let names: Vec<String> = registry.names_after(&one, None, at(0)).map(|view| view.name).collect();
         let expected: Vec<String> = registry
             .llms
             .keys()
@@ -531,7 +531,7 @@ fn register(
     user: &str,
     session: &str,
     providers: Vec<ProviderEntry>,
-) -> Result<Registered, Refusal> {
+) -> Result<Registration, RegisterRefusal> {
     let request =
         RegisterRequest { provider_session_id: Some(session.into()), providers, agents: Vec::new() };
     let count = Cell::new(0);
@@ -545,7 +545,7 @@ fn register(
 #[test]
 fn a_pool_and_another_users_row_never_share_a_name() {
     let mut registry = with(&[("row", None), ("member", Some("pool"))], PoolPolicy::Members);
-    let conflict = |text: &str| Err(Refusal::Conflict(text.into()));
+    let conflict = |text: &str| Err(RegisterRefusal::Conflict(text.into()));
     let mut bob = |name, pool| register(&mut registry, "bob", "bob-1", vec![provider(name, pool)]).map(drop);
     assert_eq!(bob("x", Some("row")), conflict("poolName 'row' is the name of another user's LLM"));
     assert_eq!(bob("pool", None), conflict("name 'pool' is the name of another user's pool"));
@@ -557,7 +557,7 @@ fn a_pool_and_another_users_row_never_share_a_name() {
 fn only_the_user_with_its_first_row_joins_a_pool_where_the_hub_says_so() {
     let mut registry = with(&[("member", Some("pool"))], PoolPolicy::Owner);
     let refused = register(&mut registry, "bob", "bob-1", vec![provider("x", Some("pool"))]);
-    assert_eq!(refused.unwrap_err(), Refusal::Conflict("pool 'pool' belongs to another user".into()));
+    assert_eq!(refused.unwrap_err(), RegisterRefusal::Conflict("pool 'pool' belongs to another user".into()));
     assert!(register(&mut registry, "alice", "alice-2", vec![provider("y", Some("pool"))]).is_ok());
 }
 
@@ -570,12 +570,12 @@ fn a_public_row_is_not_published_over() {
     registry.put_llm(public.clone(), at(0));
     for user in USERS {
         let refused = register(&mut registry, user, "new", vec![provider("a", None)]).unwrap_err();
-        assert_eq!(refused, Refusal::Conflict("Cannot publish over public LLM: a".into()));
+        assert_eq!(refused, RegisterRefusal::Conflict("Cannot publish over public LLM: a".into()));
     }
     public.visibility = Visibility::Private;
     registry.put_llm(public, at(0));
     let refused = register(&mut registry, "bob", "new", vec![provider("a", None)]).unwrap_err();
-    assert_eq!(refused, Refusal::Conflict("name 'a' is taken".into()));
+    assert_eq!(refused, RegisterRefusal::Conflict("name 'a' is taken".into()));
 }
 
 #[test]
@@ -603,7 +603,7 @@ fn equals_take_turns_and_a_private_row_keeps_a_call_with_its_owner() {
     let alice = caller("alice");
     let target = registry.target(&alice, "p").unwrap();
     let mut pick = || match registry.pick(&alice, &target, Endpoint::ChatCompletions) {
-        Pick::Chosen(candidate) => candidate.name,
+        PickResult::Chosen(candidate) => candidate.name,
         other => panic!("{other:?}"),
     };
     let turns: Vec<String> = (0..4).map(|_| pick()).collect();
@@ -612,7 +612,7 @@ fn equals_take_turns_and_a_private_row_keeps_a_call_with_its_owner() {
     let mut only = target.clone();
     only.only_owner = Some("bob".into());
     let nobody = registry.pick(&alice, &only, Endpoint::ChatCompletions);
-    assert!(matches!(nobody, Pick::Nobody));
+    assert!(matches!(nobody, PickResult::NoMember));
 }
 
 /// F23, P5: two beats that are lost change nothing; the third is late, and the next one brings the row back.

@@ -13,15 +13,15 @@ pub struct Target {
     pub name: String,
     /// Whether the whole pool of that key may answer, or the row alone.
     pub pool: bool,
-    /// Through a private row or agent: only this user's members.
+    /// AgentRoute a private row or agent: only this user's members.
     pub only_owner: Option<UserId>,
     /// The agent through which the call comes.
-    pub through: Option<Through>,
+    pub through: Option<AgentRoute>,
 }
 
 /// An agent as the way to an LLM.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Through {
+pub struct AgentRoute {
     /// The agent's name.
     pub agent: String,
     /// The agent's owner, where the agent stands for private rows of this user.
@@ -30,23 +30,23 @@ pub struct Through {
 
 /// Why an agent reaches nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreached {
+pub enum UnresolvedAgent {
     /// There is nothing by the name, or nothing for this caller.
-    Nothing,
+    NoTarget,
     /// The name of its LLM is another user's than when the agent was made, and the caller sees what has it now.
-    Changed,
+    OwnerChanged,
 }
 
 impl Target {
     /// The name that texts for the caller use: the agent's, so that nothing is said of a row behind it.
-    pub fn shown(&self) -> &str {
+    pub fn shown_name(&self) -> &str {
         self.through.as_ref().map_or(&self.name, |through| &through.agent)
     }
 }
 
 /// A pool as a caller sees it.
 #[derive(Debug)]
-pub struct Pool {
+pub struct PoolSummary {
     /// Its key.
     pub key: String,
     /// Whether a row names it as its `poolName`, or it is a pool of one.
@@ -60,7 +60,7 @@ pub struct Pool {
 impl Registry {
     /// The rows that `caller` sees, by name.
     pub fn llms<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Llm> {
-        self.llms_behind(caller, None)
+        self.llms_after(caller, None)
     }
 
     /// The row `name`, if `caller` sees it.
@@ -71,7 +71,7 @@ impl Registry {
 
     /// The agents that `caller` sees, by name.
     pub fn agents<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Agent> {
-        self.agents_behind(caller, None)
+        self.agents_after(caller, None)
     }
 
     /// The agent `name`, if `caller` sees it.
@@ -87,30 +87,30 @@ impl Registry {
             return Some(Target { name: name.to_owned(), pool, only_owner, through: None });
         }
         let target = Target { name: name.to_owned(), pool: true, only_owner: None, through: None };
-        let reaches = self.keyed(name).any(|llm| self.may_reach(caller, &target, llm));
+        let reaches = self.pool_members(name).any(|llm| self.may_reach(caller, &target, llm));
         reaches.then_some(target)
     }
 
     /// What an agent reaches: its LLM's row, and the pool that the row serves where that is whose the row's name is. A
     /// private row, or a pool with private members, that belongs to the agent's owner is reached by everybody who sees the
     /// agent, and only through it.
-    pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, Unreached> {
+    pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, UnresolvedAgent> {
         // What is called by the name must be whose it was when the agent was made; the owner's own where there was none.
         let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
         let pin = pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner);
         if self.names.owner(&agent.llm_name) != Some(pin) {
             // Of a name that is taken by what the caller does not see nothing is told.
-            let seen = self.seen_as(caller, &agent.llm_name).is_some();
-            return Err(if seen { Unreached::Changed } else { Unreached::Nothing });
+            let seen = self.visible_kind(caller, &agent.llm_name).is_some();
+            return Err(if seen { UnresolvedAgent::OwnerChanged } else { UnresolvedAgent::NoTarget });
         }
         // Withdrawn, or its publisher is away: also for who waits, and for a task that was taken in before.
         if agent.status == Status::Inactive {
-            return Err(Unreached::Nothing);
+            return Err(UnresolvedAgent::NoTarget);
         }
         let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
         let through = |opens: bool| {
             let opens = opens.then(|| agent.owner.clone());
-            Some(Through { agent: agent.name.clone(), opens })
+            Some(AgentRoute { agent: agent.name.clone(), opens })
         };
         let reached = |llm: &Llm| {
             llm.visibility == Visibility::Public || [&agent.owner, &caller.user].contains(&&llm.owner)
@@ -131,13 +131,15 @@ impl Registry {
                 // Over a public row, the agent says nothing of its owner's private rows in the same pool.
                 through: through(llm.visibility == Visibility::Private),
             }),
-            None if self.keyed(&agent.llm_name).inspect(|_| self.stepped(1)).any(reached) => Ok(Target {
-                name: agent.llm_name.clone(),
-                pool: true,
-                only_owner: private_agent,
-                through: through(true),
-            }),
-            None => Err(Unreached::Nothing),
+            None if self.pool_members(&agent.llm_name).inspect(|_| self.count_examined(1)).any(reached) => {
+                Ok(Target {
+                    name: agent.llm_name.clone(),
+                    pool: true,
+                    only_owner: private_agent,
+                    through: through(true),
+                })
+            }
+            None => Err(UnresolvedAgent::NoTarget),
         }
     }
 
@@ -176,32 +178,32 @@ impl Registry {
 
     /// The row as `caller` reads it, with the last sign of life of its session.
     pub fn llm_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
-        let row = LlmRow { last_heartbeat_at: self.seen_at(llm), ..llm.row_for(caller) };
+        let row = LlmRow { last_heartbeat_at: self.last_heartbeat(llm), ..llm.row_for(caller) };
         self.with_pool(caller, llm, row)
     }
 
     /// The members of the pool `key` that `caller` sees.
     pub fn members(&self, caller: &Caller, key: &str) -> impl Iterator<Item = &Llm> {
-        self.keyed(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+        self.pool_members(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
     }
 
     /// The same behind the one of this name, in the same order.
-    pub fn members_behind(
+    pub fn members_after(
         &self,
         caller: &Caller,
         key: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Llm> {
-        self.keyed_behind(key, after).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+        self.pool_members_after(key, after).filter(|llm| caller.sees(llm.visibility, &llm.owner))
     }
 
     /// The pool that `name`, a row or a pool's key, stands for, without its members.
-    pub fn pool(&self, caller: &Caller, name: &str) -> Option<Pool> {
+    pub fn pool(&self, caller: &Caller, name: &str) -> Option<PoolSummary> {
         let key = match self.llm(caller, name) {
             Some(llm) => self.key_of(llm),
             None => name,
         };
-        let mut pool = Pool { key: key.to_owned(), explicit: false, size: 0, active: 0 };
+        let mut pool = PoolSummary { key: key.to_owned(), explicit: false, size: 0, active: 0 };
         for llm in self.members(caller, key) {
             pool.explicit |= self.pool_of(llm).is_some();
             pool.size += 1;
@@ -218,12 +220,12 @@ fn anybody() -> Caller {
 
 impl Registry {
     /// Whether everybody may see something by this name.
-    pub fn is_shown(&self, name: &str) -> bool {
+    pub fn is_public_name(&self, name: &str) -> bool {
         self.target(&anybody(), name).is_some() || self.agent(&anybody(), name).is_some()
     }
 
     /// Whether everybody may see something of the session's.
-    pub fn is_shared(&self, session: &str) -> bool {
+    pub fn has_public_entries(&self, session: &str) -> bool {
         self.sessions.get(session).is_some_and(|session| {
             session.llms.iter().any(|name| self.llm(&anybody(), name).is_some())
                 || session.agents.iter().any(|name| self.agent(&anybody(), name).is_some())
@@ -231,8 +233,8 @@ impl Registry {
     }
 
     /// How many publishers of such things have their channel open.
-    pub fn shared_sessions(&self) -> usize {
-        self.sessions.iter().filter(|(id, session)| session.is_open() && self.is_shared(id)).count()
+    pub fn open_public_sessions(&self) -> usize {
+        self.sessions.iter().filter(|(id, session)| session.is_open() && self.has_public_entries(id)).count()
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
-use super::{Candidate, Pick, Registry, Target};
+use super::{Candidate, PickResult, Registry, Target};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, Role, Upstream};
 use crate::options::{HubTimings, PoolPolicy};
@@ -86,8 +86,8 @@ fn registry(llms: &[Llm], agents: &[Agent], of: Option<&Registry>) -> Registry {
 
 fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> Option<String> {
     match registry.pick(caller, target?, Endpoint::ChatCompletions) {
-        Pick::Chosen(candidate) => Some(candidate.name),
-        Pick::NoEndpoint | Pick::Nobody => None,
+        PickResult::Chosen(candidate) => Some(candidate.name),
+        PickResult::EndpointUnsupported | PickResult::NoMember => None,
     }
 }
 
@@ -115,7 +115,7 @@ fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Optio
         let target = registry.agent_target(caller, &agent);
         let picked = target.map(|target| registry.pick(caller, &target, Endpoint::ChatCompletions));
         let candidate = match picked {
-            Ok(Pick::Chosen(candidate)) => Some(*candidate),
+            Ok(PickResult::Chosen(candidate)) => Some(*candidate),
             _ => None,
         };
         reached.push((agent, candidate));
@@ -173,7 +173,7 @@ proptest! {
             let row = llms.iter().find(|llm| llm.name == candidate.name).unwrap();
             let seen = caller.sees(row.visibility, &row.owner);
             prop_assert!(seen || row.owner == agent.owner);
-            prop_assert_eq!(candidate.shown(), if seen { &row.name } else { &agent.name });
+            prop_assert_eq!(candidate.shown_name(), if seen { &row.name } else { &agent.name });
             // A private row serves where the agent stands for it, not for being in the pool of a public one.
             let pinned = llms.iter().find(|llm| llm.name == agent.llm_name);
             let public = pinned.is_some_and(|llm| llm.visibility == Visibility::Public);

@@ -75,8 +75,8 @@ impl Hub {
         let (admin_token, environment) =
             auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
-        let registry =
-            Registry::load(&snapshot, options.pools, &options.timings, clock.now()).limited(options.limits);
+        let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now())
+            .with_limits(options.limits);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
         let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));

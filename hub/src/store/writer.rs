@@ -16,7 +16,7 @@ use super::tidy::Tidy;
 use super::write_behind::WriteBehind;
 use super::{Change, Kept, StoreError, failpoint, rows, tasks};
 use crate::news::news;
-use crate::registry::owned;
+use crate::registry::usage;
 
 /// Most jobs in one commit: bounds how long the first of them waits for the others.
 const GROUP: usize = 512;
@@ -65,8 +65,8 @@ impl Job {
             Change::NewTask { task, .. } => tasks::size(task),
             Change::PutTask(task) => tasks::size(task).saturating_add(erased(&task.id)),
             Change::DeleteTask(id) => erased(id),
-            Change::PutLlm(llm) => owned::of_llm(llm) as u64,
-            Change::PutAgent(agent) => owned::of_agent(agent) as u64,
+            Change::PutLlm(llm) => usage::llm_bytes(llm) as u64,
+            Change::PutAgent(agent) => usage::agent_bytes(agent) as u64,
             _ => 0,
         };
         self.changes().iter().map(weigh).fold(0, u64::saturating_add)

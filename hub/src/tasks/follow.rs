@@ -14,7 +14,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::heavy::heavy;
 use crate::hub::Hub;
 use crate::quota::BytesPermit;
-use crate::registry::{Candidate, Pick};
+use crate::registry::{Candidate, PickResult};
 
 /// What came of a dispatch.
 pub(super) enum RunOutcome {
@@ -103,13 +103,13 @@ pub(super) async fn run(
         }
         let next = tried.pick_another(&mut hub.registry.lock(), inference);
         match next {
-            Pick::Chosen(next) => {
+            PickResult::Chosen(next) => {
                 // Nothing of what this one said is wanted.
                 promise.kept();
                 candidate = *next;
                 hub.tasks.with(number, |open| open.taken_by(&candidate));
             }
-            Pick::Nobody | Pick::NoEndpoint => return (outcome, promise),
+            PickResult::NoMember | PickResult::EndpointUnsupported => return (outcome, promise),
         }
     }
 }

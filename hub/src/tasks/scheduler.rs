@@ -25,7 +25,7 @@ use crate::hub::Hub;
 use crate::model::{Caller, DurableTask, TaskStatus};
 use crate::news::news;
 use crate::quota::{BytesPermit, QuotaPermit};
-use crate::registry::{Candidate, Pick, Reach, Target};
+use crate::registry::{CallerClass, Candidate, PickResult, Target};
 use crate::store::{Change, StoreError};
 
 /// How often tasks that wait are looked at without a reason: for what has expired or rested.
@@ -104,7 +104,7 @@ pub async fn drive(hub: Arc<Hub>) {
 struct Turn {
     began: Instant,
     /// For whom there was no room in it: room that comes meanwhile is for the next look.
-    nothing: HashSet<Reach>,
+    nothing: HashSet<CallerClass>,
 }
 
 impl Turn {
@@ -164,7 +164,7 @@ enum Claim {
 }
 
 /// Claims one task, if there is room for it; `nothing` has those for whom there was none before.
-fn claim_one(hub: &Arc<Hub>, number: u64, own: bool, nothing: &mut HashSet<Reach>) -> Claim {
+fn claim_one(hub: &Arc<Hub>, number: u64, own: bool, nothing: &mut HashSet<CallerClass>) -> Claim {
     let known = hub
         .tasks
         .with(number, |open| (hub.tokens.sender(&open.task, clock::now()), open.task.target.clone()));
@@ -189,7 +189,7 @@ fn claim_one(hub: &Arc<Hub>, number: u64, own: bool, nothing: &mut HashSet<Reach
     });
     let Some(Some((attempt, task))) = claimed else { return Claim::Done };
     let wait = Duration::from_millis(clock::now().millis_since(task.created_at));
-    hub.watch.counters(candidate.shared).for_each(|metrics| metrics.waited(wait));
+    hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.waited(wait));
     let ended = {
         let (hub, caller) = (hub.clone(), caller.clone());
         async move {
@@ -231,7 +231,7 @@ impl Hub {
     /// Puts a task that the store has in the queue; answers its place there.
     pub fn enqueue(&self, task: DurableTask, seat: QuotaPermit) -> usize {
         let due = due(task.created_at, self.now(), self.options.timings.queue_timeout);
-        let names = self.registry.lock().names_for(&task.target);
+        let names = self.registry.lock().capacity_names(&task.target);
         self.tasks.add(task, due, names, seat)
     }
 
@@ -239,7 +239,7 @@ impl Hub {
     pub fn shared_queue_depth(&self) -> usize {
         let waiting = self.tasks.targets();
         let registry = self.registry.lock();
-        waiting.iter().filter(|(target, _)| registry.is_shown(target)).map(|(_, count)| count).sum()
+        waiting.iter().filter(|(target, _)| registry.is_public_name(target)).map(|(_, count)| count).sum()
     }
 }
 
@@ -249,7 +249,7 @@ fn choose(
     caller: &Caller,
     name: &str,
     own: bool,
-    nothing: &mut HashSet<Reach>,
+    nothing: &mut HashSet<CallerClass>,
 ) -> Result<(Target, Candidate, Reservation), Claim> {
     let mut registry = hub.registry.lock();
     let target = registry
@@ -262,12 +262,12 @@ fn choose(
         }
         target.only_owner = Some(caller.user.clone());
     }
-    let reach = registry.reach(caller, &target, Endpoint::ChatCompletions);
+    let reach = registry.caller_class(caller, &target, Endpoint::ChatCompletions);
     if reach.as_ref().is_some_and(|reach| nothing.contains(reach)) {
         return Err(Claim::Nothing);
     }
     match registry.pick(caller, &target, Endpoint::ChatCompletions) {
-        Pick::Chosen(candidate) if !candidate.full => {
+        PickResult::Chosen(candidate) if !candidate.full => {
             let place = Reservation::take(hub, &mut registry, &candidate);
             Ok((target, *candidate, place))
         }

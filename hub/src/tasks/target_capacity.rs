@@ -23,10 +23,10 @@ impl<'a> TargetCapacity<'a> {
     pub(super) fn look(&mut self, target: &'a str) {
         let names = {
             let registry = self.hub.registry.lock();
-            let names = registry.names_for(target);
+            let names = registry.capacity_names(target);
             for name in &names {
                 if !self.owners.contains_key(name) {
-                    self.owners.insert(name.clone(), registry.owners_with_room(name));
+                    self.owners.insert(name.clone(), registry.owners_with_capacity(name));
                 }
             }
             names
@@ -88,7 +88,7 @@ mod tests {
             targets.push(name);
         }
         let core = hub.core();
-        let walked = || core.registry.lock().steps();
+        let walked = || core.registry.lock().rows_examined();
         let mut room = TargetCapacity::new(core);
         let before = walked();
         for target in &targets {

@@ -12,7 +12,7 @@ use wire::json::quote;
 
 use crate::hub::Hub;
 use crate::model::Caller;
-use crate::registry::{LiveLlm, Seen};
+use crate::registry::{FeedCursor, LiveLlm};
 use crate::store::ListCursor;
 
 /// Most tasks in a view, those that run first: more than anybody reads. The totals count all.
@@ -33,7 +33,7 @@ struct View {
 #[derive(Debug)]
 pub struct Watcher {
     caller: Caller,
-    seen: Seen,
+    seen: FeedCursor,
     /// Tasks and totals, and the versions of what they were made of.
     view: View,
     versions: Option<(u64, u64)>,
@@ -65,7 +65,13 @@ struct Llm {
 impl Watcher {
     /// One who was told nothing yet.
     pub fn new(caller: Caller) -> Self {
-        Self { caller, seen: Seen::default(), view: View::default(), versions: None, rates: Arc::default() }
+        Self {
+            caller,
+            seen: FeedCursor::default(),
+            view: View::default(),
+            versions: None,
+            rates: Arc::default(),
+        }
     }
 }
 
@@ -77,7 +83,7 @@ impl Hub {
         let rates = self.watch.rates();
         let news = {
             let registry = self.registry.lock();
-            let mut news = registry.news(caller, &mut watcher.seen, PAGE);
+            let mut news = registry.feed_page(caller, &mut watcher.seen, PAGE);
             let now = rates.iter().filter(|(name, rate)| watcher.rates.get(*name) != Some(rate));
             let gone = watcher.rates.iter().filter(|(name, _)| !rates.contains_key(*name));
             for (name, _) in now.chain(gone) {
@@ -100,11 +106,11 @@ impl Hub {
             (id, text(session.and_then(|session| serde_json::to_string(&session).ok())))
         });
         let mut changes = vec![("llms", llms.collect::<Section>()), ("publishers", publishers.collect())];
-        if news.anew {
+        if news.reset {
             watcher.view = View::default();
             watcher.versions = None;
         }
-        let mut anew = news.anew;
+        let mut anew = news.reset;
         let versions = Some((self.tasks.version(), self.watch.version(&watcher.caller)));
         if (anew || !news.more) && watcher.versions != versions {
             watcher.versions = versions;

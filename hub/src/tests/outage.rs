@@ -14,7 +14,7 @@ use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 use crate::dispatch::wake;
 use crate::model::{Caller, Role};
 use crate::options::DataDir;
-use crate::registry::Pick;
+use crate::registry::PickResult;
 
 const AWAKE: &str = r#"{ "status": 200, "body": { "ok": true, "ms": 1 } }"#;
 
@@ -111,7 +111,7 @@ async fn those_who_wait_for_a_row_to_wake_keep_nobody_out() {
         let mut registry = core.registry.lock();
         let target = registry.target(&mallory, "a").unwrap();
         match registry.pick(&mallory, &target, Endpoint::ChatCompletions) {
-            Pick::Chosen(candidate) => *candidate,
+            PickResult::Chosen(candidate) => *candidate,
             other => panic!("{other:?}"),
         }
     };

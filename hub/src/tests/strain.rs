@@ -243,7 +243,7 @@ async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_calle
     let core = hub.core();
     let work = || {
         let looks = core.capacity.looks.load(std::sync::atomic::Ordering::Relaxed);
-        (looks, core.registry.lock().steps())
+        (looks, core.registry.lock().rows_examined())
     };
     let before = work();
     for n in 0..10 {
@@ -306,7 +306,7 @@ async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_durab
             json!({ "llm": format!("agent-{n}"), "request": { "messages": [{ "content": n.to_string() }] } });
         assert_eq!(hub.ask_as(&mallory, "POST", TASKS).body(task.to_string()).send().await.0, 202);
     }
-    let steps = || hub.core().registry.lock().steps();
+    let steps = || hub.core().registry.lock().rows_examined();
     let before = (steps(), tokio::time::Instant::now());
     for n in 0..BEATS {
         beat(&publisher, 0, if n % 2 == 0 { 0 } else { 4 }).await;

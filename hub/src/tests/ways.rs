@@ -42,7 +42,7 @@ async fn a_call_is_tried_on_so_many_members_and_no_more() {
         tried
     });
     assert_eq!((answer.0, tried), (502, 16), "{}", answer.1);
-    let walks = || hub.core().registry.lock().walks;
+    let walks = || hub.core().registry.lock().pool_scans;
     let before = walks();
     let body = json!({ "model": "lake", "messages": [ { "role": "user", "content": [
         { "type": "image_url", "image_url": { "url": "http://10.0.0.1/x.png" } } ] } ] });

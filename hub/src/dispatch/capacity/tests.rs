@@ -234,7 +234,7 @@ impl World {
         let mut registry = self.hub.registry.lock();
         let mut has_room = |request: &Request| {
             let pick = registry.pick(&request.caller, &request.target, request.endpoint);
-            matches!(pick, Pick::Chosen(candidate) if !candidate.full)
+            matches!(pick, PickResult::Chosen(candidate) if !candidate.full)
         };
         self.waiting.iter().map(|(request, _)| request).find(|request| has_room(request))
     }
@@ -342,7 +342,7 @@ async fn a_pools_rows_are_looked_at_once_for_all_who_own_none_of_them() {
     }
     {
         let mut registry = hub.core().registry.lock();
-        let (before, mut nothing) = (registry.walks, HashSet::new());
+        let (before, mut nothing) = (registry.pool_scans, HashSet::new());
         for name in
             USERS.into_iter().map(str::to_owned).chain((0..STRANGERS).map(|n| format!("stranger-{n}")))
         {
@@ -355,7 +355,7 @@ async fn a_pools_rows_are_looked_at_once_for_all_who_own_none_of_them() {
             let mut waiter = Some(Waiter { target: request.target.clone(), way });
             assert_eq!(give(&mut registry, &class(&request, false), &mut waiter, &mut nothing), Look::Stays);
         }
-        assert_eq!(registry.walks - before, 3);
+        assert_eq!(registry.pool_scans - before, 3);
     }
     drop(world);
     hub.stop().await;

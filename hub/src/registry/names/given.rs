@@ -1,4 +1,4 @@
-//! Names as people read them, free them and give them away.
+//! NameTable as people read them, free them and give them away.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use wire::row::Timestamp;
 
-use super::Held;
+use super::NameEntry;
 use crate::clock::Now;
 use crate::model::{Caller, Role, UserId};
 use crate::registry::register::text;
-use crate::registry::{CurateError, Registry};
+use crate::registry::{ManageError, Registry};
 use crate::store::Change;
 
 /// A name, as its owner and admins read it.
@@ -31,18 +31,18 @@ pub struct NameView {
 
 impl Registry {
     /// The names behind `after` that are `caller`'s, in order; for an admin, all.
-    pub fn names_behind<'a>(
+    pub fn names_after<'a>(
         &'a self,
         caller: &Caller,
         after: Option<&'a str>,
         now: Now,
     ) -> Box<dyn Iterator<Item = NameView> + 'a> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let held = &self.names.held;
+        let held = &self.names.entries;
         if caller.role == Role::Admin {
             return Box::new(held.range::<str, _>(range).map(move |(_, held)| self.name_view(held, now)));
         }
-        let own = self.names.of.get(&caller.user).into_iter();
+        let own = self.names.by_owner.get(&caller.user).into_iter();
         let own = own.flat_map(move |names| names.range::<str, _>(range));
         Box::new(own.filter_map(move |name| Some(self.name_view(held.get(name)?, now))))
     }
@@ -52,12 +52,12 @@ impl Registry {
         self.held_by(caller, name).map(|held| self.name_view(held, now))
     }
 
-    fn held_by(&self, caller: &Caller, name: &str) -> Option<&Held> {
-        let own = |held: &&Held| caller.role == Role::Admin || held.record.owner == caller.user;
-        self.names.held.get(name).filter(own)
+    fn held_by(&self, caller: &Caller, name: &str) -> Option<&NameEntry> {
+        let own = |held: &&NameEntry| caller.role == Role::Admin || held.record.owner == caller.user;
+        self.names.entries.get(name).filter(own)
     }
 
-    fn name_view(&self, held: &Held, now: Now) -> NameView {
+    fn name_view(&self, held: &NameEntry, now: Now) -> NameView {
         let left = |at: Duration| i64::try_from(at.saturating_sub(now.mono).as_millis()).unwrap_or(i64::MAX);
         NameView {
             name: held.record.name.clone(),
@@ -75,21 +75,21 @@ impl Registry {
         name: &str,
         owner: &str,
         now: Now,
-    ) -> Result<(NameView, Vec<Change>), CurateError> {
-        let held = self.held_by(caller, name).ok_or(CurateError::Unknown)?;
+    ) -> Result<(NameView, Vec<Change>), ManageError> {
+        let held = self.held_by(caller, name).ok_or(ManageError::Unknown)?;
         if caller.role != Role::Admin {
-            return Err(CurateError::Forbidden);
+            return Err(ManageError::Forbidden);
         }
-        text("ownerId", owner).map_err(CurateError::Invalid)?;
+        text("ownerId", owner).map_err(ManageError::Invalid)?;
         let mut changes = Vec::new();
         if held.record.owner != owner {
             changes = self.remove_named(name, owner, now);
             self.free(name, now);
             self.claim_name(name, &owner.to_owned(), now);
-            self.settle_name(name, now);
+            self.update_name_use(name, now);
         }
-        changes.append(&mut self.names.take_changes());
-        let view = self.name(caller, name, now).ok_or(CurateError::Unknown)?;
+        changes.append(&mut self.names.drain_changes());
+        let view = self.name(caller, name, now).ok_or(ManageError::Unknown)?;
         Ok((view, changes))
     }
 
@@ -98,25 +98,25 @@ impl Registry {
         let mut changes = Vec::new();
         let llm = self.llms.get(name).map(|entry| &entry.llm).filter(|llm| llm.owner != owner);
         if let Some(session) = llm.map(|llm| llm.session.clone()) {
-            self.tell_deleted(session, name);
+            self.report_deleted(session, name);
             changes.extend(self.remove_llm(name, now));
         }
         let agent = self.agents.get(name).map(|entry| &entry.agent).filter(|agent| agent.owner != owner);
         if let Some(session) = agent.map(|agent| agent.session.clone()) {
-            self.tell_deleted(session, name);
+            self.report_deleted(session, name);
             changes.extend(self.remove_agent(name, now));
         }
         changes
     }
 
     /// Gives up a name that nothing has: its owner, or an admin.
-    pub fn free_name(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, CurateError> {
-        let held = self.held_by(caller, name).ok_or(CurateError::Unknown)?;
+    pub fn free_name(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, ManageError> {
+        let held = self.held_by(caller, name).ok_or(ManageError::Unknown)?;
         if held.free_at.is_none() {
             let used = self.used_by(name).join(" and the ");
-            return Err(CurateError::Conflict(format!("name '{name}' is in use: the {used} has it")));
+            return Err(ManageError::Conflict(format!("name '{name}' is in use: the {used} has it")));
         }
         self.free(name, now);
-        Ok(self.names.take_changes())
+        Ok(self.names.drain_changes())
     }
 }

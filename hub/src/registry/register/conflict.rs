@@ -6,7 +6,7 @@ use wire::texts;
 
 use crate::clock::Now;
 use crate::model::Caller;
-use crate::registry::{AgentEntry, Link, LlmEntry, Registry};
+use crate::registry::{AgentEntry, ControlChannel, LlmEntry, Registry};
 
 impl Registry {
     pub(super) fn may_publish(
@@ -60,10 +60,10 @@ impl Registry {
             return true;
         }
         let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
-        let dead = match other.link {
-            Link::Open { .. } => false,
-            Link::Closed { .. } => true,
-            Link::None => now.mono.saturating_sub(other.beat) > self.heartbeat_timeout,
+        let dead = match other.channel {
+            ControlChannel::Open { .. } => false,
+            ControlChannel::Closed { .. } => true,
+            ControlChannel::None => now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout,
         };
         status == Status::Inactive && dead
     }

@@ -13,17 +13,17 @@ use wire::SessionId;
 use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
 use wire::row::{Kind, Status, Visibility};
 
-use super::expiry::Item;
-use super::feed::Thing;
+use super::expiry::ExpiryKey;
+use super::feed::FeedKey;
 use super::sweep::MOMENT;
-use super::{Link, Registry, Session};
+use super::{ControlChannel, Registry, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, SessionRecord};
 use crate::store::Change;
 
 /// A register call that was applied.
 #[derive(Debug)]
-pub struct Registered {
+pub struct Registration {
     /// The id that the publisher uses from now on.
     pub session: String,
     /// Its rows, as named.
@@ -38,7 +38,7 @@ pub struct Registered {
 
 /// A register call of which nothing was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RegisterRefusal {
     /// Not what the route takes: 400.
     Invalid(String),
     /// A name or a pool is somebody else's: 409.
@@ -57,22 +57,23 @@ impl Registry {
         request: &RegisterRequest,
         ids: &dyn Fn(&str) -> String,
         now: Now,
-    ) -> Result<Registered, Refusal> {
-        check::named_once(request).map_err(Refusal::Invalid)?;
+    ) -> Result<Registration, RegisterRefusal> {
+        check::named_once(request).map_err(RegisterRefusal::Invalid)?;
         let session = self.session_for(caller, request, ids)?;
         for spec in &request.providers {
-            self.may_publish(caller, &session, spec, now).map_err(Refusal::Conflict)?;
-            self.may_name(caller, &spec.name).map_err(Refusal::Conflict)?;
-            self.may_join(caller, &spec.name, spec.pool_name.as_deref()).map_err(Refusal::Conflict)?;
+            self.may_publish(caller, &session, spec, now).map_err(RegisterRefusal::Conflict)?;
+            self.check_name_owner(caller, &spec.name).map_err(RegisterRefusal::Conflict)?;
+            self.check_pool_name(caller, &spec.name, spec.pool_name.as_deref())
+                .map_err(RegisterRefusal::Conflict)?;
         }
         for spec in &request.agents {
-            self.may_publish_agent(caller, &session, spec, now).map_err(Refusal::Conflict)?;
-            self.may_name(caller, &spec.name).map_err(Refusal::Conflict)?;
+            self.may_publish_agent(caller, &session, spec, now).map_err(RegisterRefusal::Conflict)?;
+            self.check_name_owner(caller, &spec.name).map_err(RegisterRefusal::Conflict)?;
         }
-        self.has_pools_room(caller, request).map_err(Refusal::Conflict)?;
+        self.has_pools_room(caller, request).map_err(RegisterRefusal::Conflict)?;
         self.has_room(caller, &session, request)?;
 
-        let mut done = Registered {
+        let mut done = Registration {
             session: session.clone(),
             llms: Vec::with_capacity(request.providers.len()),
             agents: Vec::with_capacity(request.agents.len()),
@@ -87,8 +88,8 @@ impl Registry {
         for spec in &request.agents {
             self.apply_agent(caller, &session, spec, ids, now, &mut done);
         }
-        done.warnings.extend(self.waiting(caller, &done.llms));
-        done.changes.append(&mut self.names.take_changes());
+        done.warnings.extend(self.pending_warnings(caller, &done.llms));
+        done.changes.append(&mut self.names.drain_changes());
         Ok(done)
     }
 
@@ -98,10 +99,10 @@ impl Registry {
         caller: &Caller,
         request: &RegisterRequest,
         ids: &dyn Fn(&str) -> String,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, RegisterRefusal> {
         let Some(id) = &request.provider_session_id else { return Ok(ids("sess")) };
         let id = SessionId::parse(id.as_str())
-            .map_err(|error| Refusal::Invalid(format!("providerSessionId: {error}")))?;
+            .map_err(|error| RegisterRefusal::Invalid(format!("providerSessionId: {error}")))?;
         match self.sessions.get(id.as_str()) {
             Some(known) if known.record.owner != caller.user => Ok(ids("sess")),
             _ => Ok(id.into()),
@@ -116,22 +117,22 @@ impl Registry {
                 last_heartbeat_at: now.wall,
                 created_at: now.wall,
             };
-            self.put_session(Session::new(record, now));
+            self.insert_session(Session::new(record, now));
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.settled = false;
         session.deleted.clear();
-        session.beat = now.mono;
+        session.last_heartbeat = now.mono;
         session.record.last_heartbeat_at = now.wall;
         session.silent = false;
         session.draining = false;
-        if let Link::Closed { .. } = session.link {
-            session.link = Link::None;
+        if let ControlChannel::Closed { .. } = session.channel {
+            session.channel = ControlChannel::None;
         }
-        let at = session.beat + self.heartbeat_timeout + MOMENT;
-        self.expiry.look_at(&mut session.due, at, || Item::Session(id.into()));
+        let at = session.last_heartbeat + self.heartbeat_timeout + MOMENT;
+        self.expiry.check_at(&mut session.due, at, || ExpiryKey::Session(id.into()));
         changes.push(Change::PutSession(session.record.clone()));
-        self.mark_session(id);
+        self.mark_session_changed(id);
     }
 
     /// What the session had and does not name any more: inactive at once, and never revived.
@@ -158,8 +159,8 @@ impl Registry {
                 entry.llm.last_heartbeat_at = seen;
                 changes.push(entry.put());
                 let at = entry.inactive_at + retention;
-                self.expiry.look_at(&mut entry.due, at, || Item::Llm(name.as_str().into()));
-                self.feed.change(&mut entry.version, || Thing::Llm(name.as_str().into()));
+                self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Llm(name.as_str().into()));
+                self.feed.change(&mut entry.version, || FeedKey::Llm(name.as_str().into()));
             }
         }
         for name in &held.agents {
@@ -173,7 +174,7 @@ impl Registry {
                 entry.agent.last_heartbeat_at = seen;
                 changes.push(entry.put());
                 let at = entry.inactive_at + retention;
-                self.expiry.look_at(&mut entry.due, at, || Item::Agent(name.as_str().into()));
+                self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Agent(name.as_str().into()));
             }
         }
     }
@@ -185,7 +186,7 @@ impl Registry {
         spec: &ProviderEntry,
         ids: &dyn Fn(&str) -> String,
         now: Now,
-        done: &mut Registered,
+        done: &mut Registration,
     ) {
         let status = match spec.initial_status {
             Status::Hibernating => Status::Hibernating,
@@ -200,7 +201,7 @@ impl Registry {
             && let Some(before) = self.sessions.get_mut(id)
         {
             before.llms.remove(&spec.name);
-            self.lost_something(Some(id));
+            self.expire_empty_session(Some(id));
         }
         let llm = Llm {
             id: old.as_ref().map_or_else(|| ids("llm"), |old| old.id.clone()),
@@ -230,7 +231,7 @@ impl Registry {
         self.put_llm(llm, now);
         if let Some(entry) = self.llms.get_mut(&spec.name) {
             entry.report = None;
-            entry.most_room = spec.max_concurrency;
+            entry.registered_capacity = spec.max_concurrency;
         }
         if let Some(holder) = self.sessions.get_mut(session) {
             holder.llms.insert(spec.name.clone());
@@ -244,7 +245,7 @@ impl Registry {
         spec: &AgentSpec,
         ids: &dyn Fn(&str) -> String,
         now: Now,
-        done: &mut Registered,
+        done: &mut Registration,
     ) {
         let old = self.agents.get(&spec.name).map(|entry| entry.agent.clone());
         let visibility = match &old {
@@ -255,7 +256,7 @@ impl Registry {
             && let Some(before) = self.sessions.get_mut(id)
         {
             before.agents.remove(&spec.name);
-            self.lost_something(Some(id));
+            self.expire_empty_session(Some(id));
         }
         let agent = Agent {
             id: old.as_ref().map_or_else(|| ids("agent"), |old| old.id.clone()),
@@ -280,7 +281,7 @@ impl Registry {
         done.agents.push(agent.clone());
         done.changes.push(Change::PutAgent(Box::new(agent.clone())));
         self.put_agent(agent, now);
-        self.pin(caller, &spec.name, &spec.llm_name, false);
+        self.pin_agent(caller, &spec.name, &spec.llm_name, false);
         if let Some(holder) = self.sessions.get_mut(session) {
             holder.agents.insert(spec.name.clone());
         }
@@ -288,7 +289,7 @@ impl Registry {
 }
 
 /// Visibility may be tightened, never loosened; a difference is a warning that names what it is about.
-fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Registered) -> Visibility {
+fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Registration) -> Visibility {
     match (old, asked) {
         (Visibility::Private, Visibility::Public) => {
             done.warnings.push(format!("{what} stays private: a later register call cannot make it public; publish it under another name, or let an admin delete its row while it is not published"));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use wire::register::RegisterRequest;
 
-use super::Refusal;
+use super::RegisterRefusal;
 use crate::model::Caller;
 use crate::registry::Registry;
-use crate::registry::owned::{of_provider, of_spec};
+use crate::registry::usage::{agent_entry_bytes, provider_bytes};
 
 impl Registry {
     pub(super) fn has_room(
@@ -15,9 +15,9 @@ impl Registry {
         caller: &Caller,
         session: &str,
         request: &RegisterRequest,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RegisterRefusal> {
         let limits = self.limits;
-        let owned = self.owned(&caller.user);
+        let owned = self.usage_of(&caller.user);
         if !self.sessions.contains_key(session) {
             within(limits.sessions, owned.sessions, 1, "sessions")?;
         }
@@ -29,13 +29,13 @@ impl Registry {
         let (mut old, mut new) = (0, 0);
         for spec in &request.providers {
             old += self.bytes_of_llm(user, &spec.name);
-            new += of_provider(spec);
+            new += provider_bytes(spec);
         }
         for spec in &request.agents {
             old += self.bytes_of_agent(user, &spec.name);
-            new += of_spec(spec);
+            new += agent_entry_bytes(spec);
         }
-        if self.has_bytes(user, old, new) { Ok(()) } else { Err(Refusal::TooLarge(limits.row_bytes)) }
+        if self.has_bytes(user, old, new) { Ok(()) } else { Err(RegisterRefusal::TooLarge(limits.row_bytes)) }
     }
 
     /// The same for the pools that its rows name.
@@ -46,16 +46,16 @@ impl Registry {
                 *new.entry(pool).or_default() += 1;
             }
         }
-        new.into_iter().try_for_each(|(pool, new)| self.has_pool_room(&caller.user, pool, new))
+        new.into_iter().try_for_each(|(pool, new)| self.check_pool_rows(&caller.user, pool, new))
     }
 
     /// How many agents are the caller's.
     pub(in crate::registry) fn agents_of(&self, caller: &Caller) -> usize {
-        self.owned(&caller.user).agents
+        self.usage_of(&caller.user).agents
     }
 }
 
-fn within(most: usize, owned: usize, new: usize, what: &'static str) -> Result<(), Refusal> {
+fn within(most: usize, owned: usize, new: usize, what: &'static str) -> Result<(), RegisterRefusal> {
     // One who is over it, by an older version's doing, keeps what there is.
-    if new == 0 || owned + new <= most { Ok(()) } else { Err(Refusal::TooMany(most, what)) }
+    if new == 0 || owned + new <= most { Ok(()) } else { Err(RegisterRefusal::TooMany(most, what)) }
 }

@@ -5,7 +5,7 @@ use super::*;
 /// One who watches, and what it makes of what it is told.
 struct Watching {
     caller: Caller,
-    seen: Seen,
+    seen: FeedCursor,
     llms: BTreeMap<String, String>,
     sessions: BTreeMap<String, String>,
     /// The names and ids that it could see at some time.
@@ -14,7 +14,7 @@ struct Watching {
 
 impl Watching {
     fn new(caller: Caller) -> Self {
-        let seen = Seen::default();
+        let seen = FeedCursor::default();
         Self { caller, seen, llms: BTreeMap::new(), sessions: BTreeMap::new(), visible: HashSet::new() }
     }
 
@@ -27,9 +27,9 @@ impl Watching {
 
     /// One page; whether there is more.
     fn look(&mut self, registry: &Registry, most: usize) -> bool {
-        let news = registry.news(&self.caller, &mut self.seen, most);
+        let news = registry.feed_page(&self.caller, &mut self.seen, most);
         assert!(news.llms.len() + news.sessions.len() <= most);
-        if news.anew {
+        if news.reset {
             self.llms.clear();
             self.sessions.clear();
         }
@@ -114,10 +114,10 @@ fn a_watcher_that_missed_too_much_of_what_is_gone_begins_anew() {
         registry.put_llm(Llm { name: "gone".into(), session: None, ..public.clone() }, at(round));
         registry.remove_llm("gone", at(round));
     }
-    let news = registry.news(&one.caller, &mut one.seen, 100);
-    assert!(news.anew);
+    let news = registry.feed_page(&one.caller, &mut one.seen, 100);
+    assert!(news.reset);
     assert_eq!(news.llms.keys().collect::<Vec<_>>(), ["kept"], "and of what is gone there is not a word");
-    assert!(!registry.news(&one.caller, &mut one.seen, 100).anew);
+    assert!(!registry.feed_page(&one.caller, &mut one.seen, 100).reset);
 }
 
 /// What a heartbeat costs does not depend on how much a session publishes.
@@ -125,8 +125,8 @@ fn a_watcher_that_missed_too_much_of_what_is_gone_begins_anew() {
 fn a_sign_of_life_alone_changes_no_row() {
     let mut registry = with(&[("a", None), ("b", None)], PoolPolicy::Members);
     let admin = Caller { role: Role::Admin, ..caller("root") };
-    let mut seen = Seen::default();
-    registry.news(&admin, &mut seen, 100);
+    let mut seen = FeedCursor::default();
+    registry.feed_page(&admin, &mut seen, 100);
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
     for time in 1..4 {
         assert!(registry.heartbeat(&caller("alice"), &beat, at(time * 1000)).unwrap().changes.is_empty());
@@ -134,6 +134,6 @@ fn a_sign_of_life_alone_changes_no_row() {
         let shown = registry.llm_row(&admin, row).last_heartbeat_at;
         assert_eq!(shown, Some(at(time * 1000).wall), "lists tell it all the same");
     }
-    let news = registry.news(&admin, &mut seen, 100);
+    let news = registry.feed_page(&admin, &mut seen, 100);
     assert!(news.llms.is_empty() && news.sessions.is_empty() && !news.more);
 }

@@ -154,11 +154,11 @@ impl Trial {
                 self.registry.delete_agent(&caller(user), NAMES[name], now).map_err(drop)
             }
             Op::Admit { user, pool, row } => {
-                let admitted = self.registry.admit(&caller(user), NAMES[pool], NAMES[row], now);
+                let admitted = self.registry.admit_member(&caller(user), NAMES[pool], NAMES[row], now);
                 admitted.map(|(_, changes)| changes).map_err(drop)
             }
             Op::Dismiss { user, pool, row } => {
-                let dismissed = self.registry.dismiss(&caller(user), NAMES[pool], NAMES[row], now);
+                let dismissed = self.registry.remove_member(&caller(user), NAMES[pool], NAMES[row], now);
                 dismissed.map(|(_, changes)| changes).map_err(drop)
             }
             Op::Free { user, name } => self.registry.free_name(&caller(user), NAMES[name], now).map_err(drop),
@@ -169,10 +169,10 @@ impl Trial {
             Op::Choose { user, name } => {
                 let caller = caller(user);
                 if let Some(target) = self.target(&caller, NAMES[name])
-                    && let Pick::Chosen(candidate) =
+                    && let PickResult::Chosen(candidate) =
                         self.registry.pick(&caller, &target, Endpoint::ChatCompletions)
                 {
-                    assert!(self.registry.leads_to(&caller, &target, &candidate));
+                    assert!(self.registry.may_still_serve(&caller, &target, &candidate));
                     self.chosen.push((user, name, target, *candidate));
                 }
                 Ok(Vec::new())
@@ -256,7 +256,7 @@ impl Trial {
         let target = self.target(caller, name);
         let (mut tried, mut reached) = (HashSet::new(), BTreeSet::new());
         let Some(target) = target else { return reached };
-        while let Pick::Chosen(candidate) =
+        while let PickResult::Chosen(candidate) =
             self.registry
                 .pick_of(caller, &target, Endpoint::ChatCompletions, |llm| !tried.contains(&llm.name))
         {
@@ -281,7 +281,7 @@ impl Trial {
         prop_assert_eq!(self.registry.names.owner(name).map(String::as_str), self.model.owner(name));
         if let Some(entry) = self.registry.llms.get(name) {
             let said = entry.report.map(|_| SAID);
-            prop_assert_eq!(entry.room(), self.model.room(name, said), "{}", name);
+            prop_assert_eq!(entry.capacity(), self.model.room(name, said), "{}", name);
         }
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Trial {
     /// A call for which a row was chosen goes there later on only if it might have been chosen then.
     fn check_chosen(&self) -> Result<(), TestCaseError> {
         for (user, name, target, candidate) in &self.chosen {
-            if self.registry.leads_to(&caller(*user), target, candidate) {
+            if self.registry.may_still_serve(&caller(*user), target, candidate) {
                 let by_agent = target.through.is_some();
                 let may = self.model.may_keep(*user, NAMES[*name], by_agent, &candidate.name);
                 prop_assert!(may, "{} for {} at {:?}", USERS[*user], NAMES[*name], candidate);

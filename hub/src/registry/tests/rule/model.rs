@@ -92,7 +92,7 @@ impl Model {
         row.of.filter(|_| self.serves(row)).unwrap_or(row.name)
     }
 
-    fn keyed(&self, key: Name) -> impl Iterator<Item = &Thing> {
+    fn pool_members(&self, key: Name) -> impl Iterator<Item = &Thing> {
         self.rows.values().filter(move |row| self.key(row) == key)
     }
 
@@ -106,8 +106,8 @@ impl Model {
             let members = members.filter(|one| one.name == name || self.key(row) == name);
             let members = members.filter(|one| open(one) || caller == ADMIN && one.name == name);
             members.filter(|one| row.public || one.owner == row.owner).collect()
-        } else if self.keyed(name).any(open) {
-            self.keyed(name).filter(|row| open(row)).collect()
+        } else if self.pool_members(name).any(open) {
+            self.pool_members(name).filter(|row| open(row)).collect()
         } else if let Some(agent) = self.agents.get(&name).filter(|agent| sees(caller, agent)) {
             if agent.away.is_some() { Vec::new() } else { self.through(caller, agent) }
         } else {
@@ -146,7 +146,7 @@ impl Model {
         // The pool of its LLM, where that is whose the LLM's name is: else the LLM alone.
         let key = row.map_or(llm, |row| self.key(row));
         let ruled = self.names.get(&key).is_some_and(|held| held.owner == pin);
-        let members = self.keyed(key).filter(|one| ruled || one.name == llm);
+        let members = self.pool_members(key).filter(|one| ruled || one.name == llm);
         let members = members.filter(|one| open(one) || own(one) && row.is_none_or(|row| !row.public));
         let members = members.filter(|one| agent.public || own(one));
         // A private agent's calls stay with its owner, those through a private row with the row's.

@@ -28,18 +28,18 @@ impl Trial {
     fn call(&mut self, user: usize, name: usize) -> (Target, Candidate) {
         let target = self.target(&caller(user), NAMES[name]).unwrap();
         match self.registry.pick(&caller(user), &target, Endpoint::ChatCompletions) {
-            Pick::Chosen(candidate) => (target, *candidate),
+            PickResult::Chosen(candidate) => (target, *candidate),
             other => panic!("{other:?}"),
         }
     }
 
     fn leads(&self, user: usize, (target, candidate): &(Target, Candidate)) -> bool {
-        self.registry.leads_to(&caller(user), target, candidate)
+        self.registry.may_still_serve(&caller(user), target, candidate)
     }
 
     /// Whether a call that was for `target` before still finds somebody.
     fn picks(&mut self, user: usize, target: &Target) -> bool {
-        matches!(self.registry.pick(&caller(user), target, Endpoint::ChatCompletions), Pick::Chosen(_))
+        matches!(self.registry.pick(&caller(user), target, Endpoint::ChatCompletions), PickResult::Chosen(_))
     }
 
     /// A row of `user`'s at this session, whose channel opens; nothing is said of its room in a heartbeat.
@@ -68,7 +68,7 @@ impl Trial {
             provider.max_concurrency = said;
         }
         self.registry.heartbeat(&caller(user), &beat, self.now()).unwrap();
-        self.registry.llms[NAMES[name]].room().unwrap()
+        self.registry.llms[NAMES[name]].capacity().unwrap()
     }
 }
 

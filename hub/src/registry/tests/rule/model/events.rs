@@ -15,7 +15,7 @@ impl Model {
         self.names.get(&name).is_some_and(|held| held.owner != user)
     }
 
-    fn may_join(&self, user: User, row: Name, pool: Option<Name>) -> bool {
+    fn check_pool_name(&self, user: User, row: Name, pool: Option<Name>) -> bool {
         let Some(held) = pool.and_then(|pool| self.names.get(&pool)) else { return true };
         let own = self.names.get(&row).is_some_and(|row| row.owner == user);
         let admitted = own && pool.is_some_and(|pool| self.let_in(row, pool).is_some());
@@ -87,7 +87,7 @@ impl Model {
                 let allowed = *user == ADMIN
                     && !self.rows.contains_key(&want.name)
                     && !self.is_anothers(*user, want.name)
-                    && self.may_join(*user, want.name, want.of);
+                    && self.check_pool_name(*user, want.name, want.of);
                 if allowed {
                     self.put_row(*user, want, false);
                 }
@@ -97,7 +97,7 @@ impl Model {
                 let held = self.rows.get(&want.name).filter(|_| *user == ADMIN);
                 let Some(held) = held.filter(|row| !row.published) else { return false };
                 let owner = held.owner;
-                if !self.may_join(owner, want.name, want.of) {
+                if !self.check_pool_name(owner, want.name, want.of) {
                     return false;
                 }
                 self.put_row(owner, want, false);
@@ -157,7 +157,7 @@ impl Model {
         let is_curated = |held: Option<&Thing>| held.is_some_and(|held| !held.published);
         for want in rows {
             let taken = self.is_anothers(user, want.name) || is_curated(self.rows.get(&want.name));
-            if taken || !self.may_join(user, want.name, want.of) {
+            if taken || !self.check_pool_name(user, want.name, want.of) {
                 return false;
             }
         }

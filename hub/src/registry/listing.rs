@@ -10,12 +10,12 @@ use crate::model::{Agent, Caller, Llm, Role, UserId};
 
 /// The names of rows, of agents, or of pools: everybody's, and those of each user.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct VisibleNames {
     public: BTreeSet<Box<str>>,
     private: HashMap<UserId, BTreeSet<Box<str>>>,
 }
 
-impl Shown {
+impl VisibleNames {
     pub(super) fn insert(&mut self, name: &str, visibility: Visibility, owner: &str) {
         let names = match visibility {
             Visibility::Public => &mut self.public,
@@ -59,22 +59,22 @@ impl Shown {
 }
 
 /// A session's place in lists: newest first.
-pub type Place = (Timestamp, Box<str>);
+pub type SessionCursor = (Timestamp, Box<str>);
 
 /// All sessions, and those of each user, by age.
 #[derive(Default)]
-pub(super) struct Ages {
-    all: BTreeSet<Place>,
-    of: HashMap<UserId, BTreeSet<Place>>,
+pub(super) struct SessionsByAge {
+    all: BTreeSet<SessionCursor>,
+    of: HashMap<UserId, BTreeSet<SessionCursor>>,
 }
 
-impl Ages {
-    pub(super) fn insert(&mut self, place: Place, owner: &str) {
+impl SessionsByAge {
+    pub(super) fn insert(&mut self, place: SessionCursor, owner: &str) {
         self.of.entry(owner.to_owned()).or_default().insert(place.clone());
         self.all.insert(place);
     }
 
-    pub(super) fn remove(&mut self, place: &Place, owner: &str) {
+    pub(super) fn remove(&mut self, place: &SessionCursor, owner: &str) {
         self.all.remove(place);
         if let Some(places) = self.of.get_mut(owner) {
             places.remove(place);
@@ -87,7 +87,7 @@ impl Ages {
 
 impl Registry {
     /// The rows behind `after` that `caller` sees, by name.
-    pub fn llms_behind<'a>(
+    pub fn llms_after<'a>(
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
@@ -96,13 +96,13 @@ impl Registry {
         if caller.role == Role::Admin {
             return Box::new(self.llms.range::<str, _>(range).map(|(_, entry)| &entry.llm));
         }
-        let names = self.shown_llms.behind(&caller.user, after);
+        let names = self.visible_llms.behind(&caller.user, after);
         let llms = names.filter_map(|name| Some(&self.llms.get(name)?.llm));
         Box::new(llms.filter(|llm| caller.sees(llm.visibility, &llm.owner)))
     }
 
     /// The agents behind `after` that `caller` sees, by name.
-    pub fn agents_behind<'a>(
+    pub fn agents_after<'a>(
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
@@ -111,13 +111,13 @@ impl Registry {
         if caller.role == Role::Admin {
             return Box::new(self.agents.range::<str, _>(range).map(|(_, entry)| &entry.agent));
         }
-        let names = self.shown_agents.behind(&caller.user, after);
+        let names = self.visible_agents.behind(&caller.user, after);
         let agents = names.filter_map(|name| Some(&self.agents.get(name)?.agent));
         Box::new(agents.filter(|agent| caller.sees(agent.visibility, &agent.owner)))
     }
 
     /// The pools behind `after` that are named by rows that `caller` sees, by name.
-    pub(super) fn pool_names_behind<'a>(
+    pub(super) fn pool_names_after<'a>(
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
@@ -126,7 +126,7 @@ impl Registry {
         if caller.role == Role::Admin {
             return Box::new(self.pools.range::<str, _>(range).map(|(pool, _)| pool.as_str()));
         }
-        Box::new(self.shown_pools.behind(&caller.user, after))
+        Box::new(self.visible_pools.behind(&caller.user, after))
     }
 
     /// The newest sessions older than `before` that `caller` may see, its own, an admin all: so many that they name some
@@ -134,15 +134,15 @@ impl Registry {
     pub fn sessions_before(
         &self,
         caller: &Caller,
-        before: Option<&Place>,
+        before: Option<&SessionCursor>,
         most: usize,
     ) -> (Vec<SessionView>, bool) {
         let places = match caller.role {
-            Role::Admin => Some(&self.ages.all),
-            Role::Member => self.ages.of.get(&caller.user),
+            Role::Admin => Some(&self.sessions_by_age.all),
+            Role::Member => self.sessions_by_age.of.get(&caller.user),
         };
         let range = (Bound::Unbounded, before.map_or(Bound::Unbounded, Bound::Excluded));
-        let older = places.into_iter().flat_map(|places| places.range::<Place, _>(range).rev());
+        let older = places.into_iter().flat_map(|places| places.range::<SessionCursor, _>(range).rev());
         let (mut views, mut named) = (Vec::new(), 0);
         for (_, id) in older {
             if named >= most {
@@ -172,7 +172,7 @@ mod tests {
             ops in prop::collection::vec((0..30_u32, any::<bool>(), 0..3_usize, any::<bool>()), 0..80),
             after in prop::option::of(0..30_u32),
         ) {
-            let mut shown = Shown::default();
+            let mut shown = VisibleNames::default();
             let mut all = std::collections::BTreeMap::new();
             for (name, public, owner, gone) in ops {
                 let name = format!("n{name:02}");

@@ -10,7 +10,7 @@ const EACH: usize = 128;
 
 /// How much a user has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Owned {
+pub(super) struct Usage {
     pub(super) sessions: usize,
     pub(super) llms: usize,
     pub(super) agents: usize,
@@ -20,35 +20,35 @@ pub(super) struct Owned {
 
 impl Registry {
     /// Changes how much `user` has. A user who has nothing is not in the table.
-    pub(super) fn count(&mut self, user: &str, change: impl FnOnce(&mut Owned)) {
-        let owned = self.owned.entry(user.to_owned()).or_default();
+    pub(super) fn count(&mut self, user: &str, change: impl FnOnce(&mut Usage)) {
+        let owned = self.usage.entry(user.to_owned()).or_default();
         change(owned);
-        if *owned == Owned::default() {
-            self.owned.remove(user);
+        if *owned == Usage::default() {
+            self.usage.remove(user);
         }
     }
 
     /// How much `user` has.
-    pub(super) fn owned(&self, user: &UserId) -> Owned {
-        self.owned.get(user).copied().unwrap_or_default()
+    pub(super) fn usage_of(&self, user: &UserId) -> Usage {
+        self.usage.get(user).copied().unwrap_or_default()
     }
 
     /// Whether `user` has room for `new` bytes in place of `old` ones. One who is over the limit, by an older version's
     /// doing, may have less.
     pub(super) fn has_bytes(&self, user: &UserId, old: usize, new: usize) -> bool {
-        new <= old || self.owned(user).bytes.saturating_sub(old) + new <= self.limits.row_bytes
+        new <= old || self.usage_of(user).bytes.saturating_sub(old) + new <= self.limits.row_bytes
     }
 
     /// The bytes of the row `name`, if it is `user`'s.
     pub(super) fn bytes_of_llm(&self, user: &UserId, name: &str) -> usize {
         let llm = self.llms.get(name).map(|entry| &entry.llm);
-        llm.filter(|llm| llm.owner == *user).map_or(0, of_llm)
+        llm.filter(|llm| llm.owner == *user).map_or(0, llm_bytes)
     }
 
     /// The bytes of the agent `name`, if it is `user`'s.
     pub(super) fn bytes_of_agent(&self, user: &UserId, name: &str) -> usize {
         let agent = self.agents.get(name).map(|entry| &entry.agent);
-        agent.filter(|agent| agent.owner == *user).map_or(0, of_agent)
+        agent.filter(|agent| agent.owner == *user).map_or(0, agent_bytes)
     }
 }
 
@@ -57,7 +57,7 @@ fn sum<const N: usize>(texts: [Option<&str>; N]) -> usize {
 }
 
 /// What a row counts for.
-pub(crate) fn of_llm(llm: &Llm) -> usize {
+pub(crate) fn llm_bytes(llm: &Llm) -> usize {
     let upstream = llm.upstream.as_ref();
     sum([
         Some(&llm.name),
@@ -71,7 +71,7 @@ pub(crate) fn of_llm(llm: &Llm) -> usize {
 }
 
 /// What an agent counts for.
-pub(crate) fn of_agent(agent: &Agent) -> usize {
+pub(crate) fn agent_bytes(agent: &Agent) -> usize {
     sum([
         Some(&agent.name),
         Some(&agent.llm_name),
@@ -84,7 +84,7 @@ pub(crate) fn of_agent(agent: &Agent) -> usize {
 }
 
 /// What the row of a register call will count for.
-pub(super) fn of_provider(spec: &ProviderEntry) -> usize {
+pub(super) fn provider_bytes(spec: &ProviderEntry) -> usize {
     sum([
         Some(&spec.name),
         Some(&spec.provider_type),
@@ -95,7 +95,7 @@ pub(super) fn of_provider(spec: &ProviderEntry) -> usize {
 }
 
 /// What the agent of a register call will count for.
-pub(super) fn of_spec(spec: &AgentSpec) -> usize {
+pub(super) fn agent_entry_bytes(spec: &AgentSpec) -> usize {
     sum([
         Some(&spec.name),
         Some(&spec.llm_name),
