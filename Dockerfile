@@ -4,14 +4,14 @@ FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin virtual-llm
+RUN cargo build --profile dist --locked --bin virtual-llm
 
 FROM debian:bookworm-slim
 # For public rows, whose upstreams are called over https.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/virtual-llm --shell /usr/sbin/nologin virtual-llm \
     && install -d -o virtual-llm -g virtual-llm -m 700 /var/lib/virtual-llm
-COPY --from=build /src/target/release/virtual-llm /usr/local/bin/virtual-llm
+COPY --from=build /src/target/dist/virtual-llm /usr/local/bin/virtual-llm
 USER virtual-llm
 VOLUME /var/lib/virtual-llm
 EXPOSE 8787

@@ -30,23 +30,23 @@ pub struct Test {
 /// Which tests cover a number.
 pub type Covered = BTreeMap<Number, Vec<Test>>;
 
+/// Columns of a line of the page, at most.
+const WIDTH: usize = 120;
+
 const HEAD: &str = "\
 # Faults, and the tests that inject them
 
 Generated from `tests/faults/list.json` and from the doc comments of the tests: `BLESS=1 cargo test --test faults`
-writes this page anew. Each line says what is injected, what must hold then, and which tests show it.
+writes this page anew. Each entry says what is injected, what must hold then, and which tests show it.
 ";
 
 /// The whole page.
 pub fn render(list: &[Entry], covered: &Covered) -> String {
     let mut page = HEAD.to_owned();
     for (letter, title) in [("P", "Promises"), ("F", "Faults"), ("A", "Abuse")] {
-        let middle = if letter == "P" { "" } else { "injected | " };
-        let rule = if letter == "P" { "" } else { " --- |" };
-        write!(page, "\n## {title}\n\n| # | {middle}must hold | tests |\n| --- |{rule} --- | --- |\n")
-            .unwrap();
+        write!(page, "\n## {title}\n\n| # | | |\n| --- | --- | --- |\n").unwrap();
         for entry in list.iter().filter(|entry| entry.number.starts_with(letter)) {
-            page.push_str(&row(entry, covered.get(&entry.number).map_or(&[], Vec::as_slice)));
+            page.push_str(&rows(entry, covered.get(&entry.number).map_or(&[], Vec::as_slice)));
         }
     }
     page
@@ -57,23 +57,42 @@ pub fn is_open(entry: &Entry, covered: &Covered) -> bool {
     entry.untested.is_none() && !covered.contains_key(&entry.number)
 }
 
-fn row(entry: &Entry, tests: &[Test]) -> String {
-    let mut shown: Vec<String> = tests.iter().map(link).collect();
+/// The table rows of one entry: its number is in the first one only.
+fn rows(entry: &Entry, tests: &[Test]) -> String {
+    let mut cells = Vec::new();
+    cells.extend(entry.fault.iter().map(|fault| ("injected", fault.clone())));
+    cells.push(("must hold", entry.holds.clone()));
+    cells.extend(tests.iter().map(|Test { file, name }| ("test", format!("{name} in {file}"))));
     match &entry.untested {
-        Some(reason) => shown.push(format!("not tested: {reason}")),
-        None if tests.is_empty() => shown.push("**open**".to_owned()),
+        Some(reason) => cells.push(("not tested", reason.clone())),
+        None if tests.is_empty() => cells.push(("test", "**open**".to_owned())),
         None => {}
     }
-    let fault = entry.fault.as_ref().map_or(String::new(), |fault| format!(" {} |", cell(fault)));
-    format!("| {} |{fault} {} | {} |\n", entry.number, cell(&entry.holds), shown.join("<br>"))
+    let mut number = entry.number.as_str();
+    let mut rows = String::new();
+    for (mut kind, text) in cells {
+        let frame = format!("| {} | {kind} |  |", entry.number).len();
+        for line in wrapped(&text.replace('|', "\\|"), WIDTH - frame) {
+            writeln!(rows, "| {number} | {kind} | {line} |").unwrap();
+            (number, kind) = ("", "");
+        }
+    }
+    rows
 }
 
-fn link(Test { file, name }: &Test) -> String {
-    format!("[{file}::{name}](../{file})")
-}
-
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
+/// The words of `text` in lines of at most `width` characters; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -90,13 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn a_row_shows_its_tests_or_the_reason_or_that_it_is_open() {
+    fn an_entry_shows_its_tests_or_the_reason_or_that_it_is_open() {
         let test = Test { file: "hub/src/tests.rs".to_owned(), name: "a".to_owned() };
-        let shown = "[hub/src/tests.rs::a](../hub/src/tests.rs)";
-        assert_eq!(row(&entry("F01", None), &[test]), format!("| F01 | a \\| b | c | {shown} |\n"));
-        assert_eq!(row(&entry("F02", None), &[]), "| F02 | a \\| b | c | **open** |\n");
-        assert_eq!(row(&entry("F03", Some("why")), &[]), "| F03 | a \\| b | c | not tested: why |\n");
+        let head = |number| format!("| {number} | injected | a \\| b |\n|  | must hold | c |\n");
+        assert_eq!(rows(&entry("F01", None), &[test]), head("F01") + "|  | test | a in hub/src/tests.rs |\n");
+        assert_eq!(rows(&entry("F02", None), &[]), head("F02") + "|  | test | **open** |\n");
+        assert_eq!(rows(&entry("F03", Some("why")), &[]), head("F03") + "|  | not tested | why |\n");
         assert!(is_open(&entry("F02", None), &Covered::new()));
         assert!(!is_open(&entry("F03", Some("why")), &Covered::new()));
+    }
+
+    #[test]
+    fn no_line_of_the_page_is_too_long() {
+        let long = Entry { holds: "word ".repeat(99), ..entry("P1", None) };
+        let page = render(&[long], &Covered::new());
+        assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
     }
 }
