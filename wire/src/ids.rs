@@ -1,4 +1,4 @@
-//! Ids that travel: of a publisher's session and of a task.
+//! Ids of sessions and tasks.
 
 use std::fmt;
 
@@ -7,24 +7,23 @@ use serde::{Deserialize, Serialize};
 /// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Not fit for a header line.
+    /// Not valid in a header.
     #[error("a session id is 1 to {max} visible ASCII characters", max = MAX_ID)]
     Session,
-    /// Empty, too long, a dot segment that would lead a path elsewhere, or trouble for a log.
+    /// Empty, too long, with a control character, or a dot segment, which would change a URL path.
     #[error("a task id is 1 to {max} characters, none of them a control character, and neither . nor ..", max = MAX_ID)]
     Task,
 }
 
-/// Longest id in characters (SPEC.md section 6, session file). A header line and a path segment hold it with ease.
+/// Maximum length of an id in characters (SPEC.md section 6, session file).
 pub const MAX_ID: usize = 256;
 
-/// A session id travels in a header.
+/// Session ids are sent in headers.
 fn is_session(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A task id travels in JSON, escaped in a path, and in log lines: any text will do that is no dot segment and has no
-/// control characters.
+/// Task ids are sent in JSON and, escaped, in paths, and are written to the log.
 fn is_task(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.chars().count())
         && !text.chars().any(char::is_control)
@@ -40,18 +39,18 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// The id in `text`, if it keeps the rule of its kind.
+            /// Parses an id.
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 if $rule(&text) { Ok(Self(text)) } else { Err(InvalidId::$invalid) }
             }
 
-            /// The id as text, safe in a log line.
+            /// Returns the id as text, which is safe in a log line.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The id as a path segment, escaped as `encodeURIComponent` does.
+            /// Returns the id as a path segment, escaped like `encodeURIComponent`.
             pub fn encoded(&self) -> String {
                 encode_uri_component(&self.0)
             }
@@ -86,16 +85,16 @@ macro_rules! id {
 }
 
 id! {
-    /// A publisher's session: sticky, kept on its disk, used again after a restart.
+    /// The id of a publisher's session, which the publisher stores and reuses after a restart.
     SessionId, is_session, Session
 }
 
 id! {
-    /// One dispatch of work. A retry or a failover gets a new one.
+    /// The id of one dispatch. A retry or a failover gets a new id.
     TaskId, is_task, Task
 }
 
-/// Escapes all but `A-Z a-z 0-9 - _ . ! ~ * ' ( )`, as ECMAScript's `encodeURIComponent` (ECMA-262, 19.2.6.4).
+/// Escapes all characters except `A-Z a-z 0-9 - _ . ! ~ * ' ( )`, like ECMAScript's `encodeURIComponent` (ECMA-262, 19.2.6.4).
 pub fn encode_uri_component(text: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(text.len());
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_could_break_a_header_is_refused() {
+    fn a_session_id_that_could_break_a_header_is_rejected() {
         for bad in ["", "a b", "a\r\nX-Evil: 1", "a\0", "ä", &"x".repeat(257)] {
             assert_eq!(SessionId::parse(bad), Err(InvalidId::Session), "{bad:?}");
         }
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_that_a_hub_chose_is_a_task_id_unless_it_leads_a_path_elsewhere() {
+    fn dot_segments_and_control_characters_are_no_task_ids() {
         for good in ["a b/ü?#%", &"ü".repeat(256)] {
             assert!(TaskId::parse(good).is_ok(), "{good:?}");
         }
@@ -133,9 +132,9 @@ mod tests {
         }
     }
 
-    /// A15: what stands in a URL is encoded.
+    /// A15: ids in URLs are encoded.
     #[test]
-    fn a_task_id_is_escaped_as_encode_uri_component_does() {
+    fn a_task_id_is_escaped_like_encode_uri_component() {
         assert_eq!(encode_uri_component("a/b?c#d%e+f g-_.!~*'()"), "a%2Fb%3Fc%23d%25e%2Bf%20g-_.!~*'()");
         assert_eq!(encode_uri_component("ü"), "%C3%BC");
     }

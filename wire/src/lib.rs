@@ -1,8 +1,7 @@
-//! What a hub and a registrar say to each other: types and codecs, nothing else.
+//! The protocol between hub and registrar: types and codecs. It has no I/O, no clock and no runtime.
 //!
-//! Pure by design: no I/O, no clock, no runtime, so that every rule in here is a function with a test.
-//! Frames are flat structs of `Option`s that become checked types by `TryFrom` or a `parse` function: a raw JSON value
-//! inside a tagged or untagged enum fails at run time. Bodies that only pass through stay raw JSON text.
+//! Frames are flat structs of `Option`s that become checked types by `TryFrom` or a `parse` function, because serde cannot read
+//! a raw JSON value inside a tagged or untagged enum. Bodies that are passed on stay raw JSON text.
 
 pub mod features;
 pub mod ids;
@@ -12,8 +11,8 @@ pub mod model_path;
 pub mod names;
 pub mod openai;
 pub mod pace;
-pub mod reach;
 pub mod register;
+pub mod request_policy;
 pub mod result;
 pub mod row;
 pub mod sse;

@@ -1,10 +1,10 @@
-//! Two chunks as one, where a caller cannot tell the difference (SPEC.md section 3.5).
+//! Merges two chunks into an equivalent one (SPEC.md section 3.5).
 
 use serde_json::value::RawValue;
 
 use crate::json::Object;
 
-/// One chunk that says what `first` and `second` say, if they differ only in `delta.content` of one choice.
+/// Merges two chunks that differ only in `delta.content` of their single choice; `None` for any others.
 pub fn merged(first: &str, second: &str) -> Option<String> {
     let (mut chunk, next) = (Object::parse(first).ok()?, Object::parse(second).ok()?);
     let [choice]: [&RawValue; 1] = serde_json::from_str(chunk.get("choices")?).ok()?;
@@ -23,8 +23,7 @@ fn merged_choice(first: &Object<'_>, second: &Object<'_>) -> Option<String> {
     if !same_but_for("delta", first, second) || !same_but_for("content", &delta, &next) {
         return None;
     }
-    // JSON strings end to end are a JSON string: nothing is unescaped, and a pair of surrogates that was cut in two
-    // is whole again.
+    // Joining the literals needs no unescaping, and reunites a surrogate pair that was split.
     let content = delta.get("content")?.strip_suffix('"')?;
     let more = next.get("content")?.strip_prefix('"')?;
     let content = format!("{content}{more}");
@@ -34,7 +33,7 @@ fn merged_choice(first: &Object<'_>, second: &Object<'_>) -> Option<String> {
     Some(choice.to_string())
 }
 
-/// Whether two objects have the same members in the same order, those of `key` aside.
+/// Whether two objects have the same members in the same order, except for the value of `key`.
 fn same_but_for(key: &str, first: &Object<'_>, second: &Object<'_>) -> bool {
     let alike = |(a, b): ((&str, &str), (&str, &str))| a.0 == b.0 && (a.0 == key || a.1 == b.1);
     first.members().count() == second.members().count() && first.members().zip(second.members()).all(alike)
@@ -51,14 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_differ_only_in_the_content_of_one_choice_become_one() {
+    fn chunks_that_differ_only_in_their_content_are_merged() {
         let (a, b) =
             (chunk(r#"{"content":"a\"\ud83d"}"#, "null"), chunk(r#"{"content":"\ude00\n"}"#, "null"));
         assert_eq!(merged(&a, &b).unwrap(), chunk(r#"{"content":"a\"\ud83d\ude00\n"}"#, "null"));
     }
 
     #[test]
-    fn chunks_that_differ_in_anything_else_stay_apart() {
+    fn chunks_that_differ_in_anything_else_are_not_merged() {
         let text = chunk(r#"{"content":"a"}"#, "null");
         for other in [
             chunk(r#"{"content":"b"}"#, "\"stop\""),

@@ -1,6 +1,6 @@
-//! A backend's `model` that is a path is cut to its file name (SPEC.md section 6): where files lie is nobody's business.
+//! Cuts a backend's `model` that is a file path to its file name, to keep directory names private (SPEC.md section 6).
 //!
-//! llama.cpp puts the path into every chunk, so this is a search and not a parse.
+//! llama.cpp sends the path in every chunk, so this searches the text instead of parsing it.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -10,10 +10,9 @@ use memchr::memmem::Finder;
 
 static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model\""));
 
-/// `json` with the value of every `model` member that is a path cut to its last part.
+/// Cuts the value of every `model` member of `json` that is a path to its last component.
 ///
-/// In valid JSON the seven bytes `"model"` are a whole string wherever no backslash stands before them, and one that a
-/// colon follows is a key.
+/// In valid JSON, `"model"` is a whole string unless a backslash precedes it, and a key if a colon follows.
 pub fn cut_model_paths(json: &str) -> Cow<'_, str> {
     let mut out: Option<String> = None;
     let (mut at, mut copied) = (0, 0);
@@ -42,12 +41,12 @@ pub fn cut_model_paths(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// `model` cut to its last part where it is a path: whose home it lies in is nobody's business.
+/// Cuts `model` to its last component if it is a path.
 pub fn cut_model_path(model: &str) -> &str {
     file_name(model).unwrap_or(model)
 }
 
-/// Where the string begins and ends, without its quotes, that follows a colon at `at`.
+/// Returns the range, without quotes, of a string after a colon at `at`.
 fn string_after_colon(json: &str, at: usize) -> Option<(usize, usize)> {
     let bytes = json.as_bytes();
     let skip_space =
@@ -71,7 +70,7 @@ fn string_after_colon(json: &str, at: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// The last part of a path, as it stands in JSON. `None`: not a path. `org/model` is a name, not a path.
+/// Returns the last component of an escaped path; `None` if `raw` is no path. `org/model` is a name.
 fn file_name(raw: &str) -> Option<&str> {
     let (first, rest) = (raw.bytes().next()?, raw.get(1..)?);
     let rooted = match first {
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_that_is_a_path_is_cut_to_its_file_name_at_any_depth() {
+    fn a_path_is_cut_to_its_file_name_at_any_depth() {
         for (model, name) in [
             ("/home/alice/m.gguf", "m.gguf"),
             ("./m.gguf", "m.gguf"),
@@ -116,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_a_configuration_is_cut_as_well() {
+    fn a_bare_path_is_cut() {
         assert_eq!(cut_model_path("/home/alice/m.gguf"), "m.gguf");
         assert_eq!(cut_model_path("Qwen/Qwen2.5-7B"), "Qwen/Qwen2.5-7B");
     }
 
     #[test]
-    fn a_name_and_a_text_about_models_stay_as_they_are() {
+    fn names_and_texts_are_not_changed() {
         for json in [
             r#"{"model":"Qwen/Qwen2.5-7B-Instruct-AWQ"}"#,
             r#"{"model":"accounts/fireworks/models/llama"}"#,

@@ -1,33 +1,33 @@
-//! The name rule of the hub (SPEC.md section 3.6).
+//! Names of providers and agents (SPEC.md section 3.6).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name in characters.
+/// Maximum length of a name in characters.
 pub const MAX_NAME: usize = 100;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// No character at all.
+    /// The text is empty.
     #[error("a name must not be empty")]
     Empty,
     /// More than [`MAX_NAME`] characters.
     #[error("a name has at most {max} characters", max = MAX_NAME)]
     TooLong,
-    /// A character outside the rule, or one of `-._` at either end.
+    /// A character that is not allowed, or `-._` at either end.
     #[error("a name has only a-z and 0-9, and '-', '.', '_' inside")]
     Character,
 }
 
-/// The name by which the hub knows a provider or an agent: `[a-z0-9]` and inner `-._`, at most 100.
+/// The name of a provider or an agent: `[a-z0-9]`, and `-._` inside, at most 100 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WireName(String);
 
 impl WireName {
-    /// Checks `text` against the rule.
+    /// Parses a name.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
         let text = text.into();
         check(&text)?;
@@ -40,7 +40,7 @@ impl WireName {
     }
 }
 
-/// Tells why `text` is not a name, if it is not.
+/// Checks that `text` is a name.
 pub fn check(text: &str) -> Result<(), InvalidName> {
     let outer = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_lower_case_with_inner_marks_and_at_most_100_characters() {
+    fn names_have_lower_case_inner_marks_and_100_characters() {
         let longest = "x".repeat(100);
         for good in ["a", "7", "vllm-local", "qwen2.5_7b", &longest] {
             assert_eq!(check(good), Ok(()), "{good}");

@@ -9,7 +9,7 @@ use actix::Recipient;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use wire::reach::Reach;
+use wire::request_policy::PolicyReport;
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, openai, texts};
@@ -176,13 +176,13 @@ impl Job {
         if self.config.allow_remote_urls || self.features.has(Feature::Guard) {
             return Ok(Cow::Borrowed(request));
         }
-        let reach = Reach::of(request);
-        let reach = reach.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
-        match reach.refused(&reach) {
+        let report = PolicyReport::of(request);
+        let report = report.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
+        match report.refusal(&report) {
             None => {
                 // Any other endpoint is refused when the request is made.
                 let endpoint = Endpoint::parse(self.task.endpoint.as_deref());
-                let edits = endpoint.map(|endpoint| reach.edits(&reach, request, endpoint));
+                let edits = endpoint.map(|endpoint| report.edits(&report, request, endpoint));
                 let edits = edits.filter(|edits| !edits.is_empty());
                 Ok(edits.map_or(Cow::Borrowed(request), |edits| Cow::Owned(edits.applied(request))))
             }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{JsonError, quote, reaching_spans};
-use wire::reach::{Edits, Reach};
+use wire::json::{JsonError, inspect_request, quote};
+use wire::request_policy::{Edits, PolicyReport};
 use wire::task::Endpoint;
 
 use crate::error::ApiError;
@@ -28,7 +28,7 @@ pub struct RequestBody {
     /// The value of the last `stream`.
     stream: Option<Range<usize>>,
     /// What it asks for beyond an answer.
-    reach: Arc<Reach>,
+    report: Arc<PolicyReport>,
     /// The agent whose words are in it.
     agent: Option<Arc<ByAgent>>,
     /// What its text counts for, until the last piece of it is gone, be it on a channel.
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Counted {
 struct ByAgent {
     owner: UserId,
     /// What the request asked for before it had that part.
-    asked: Arc<Reach>,
+    asked: Arc<PolicyReport>,
 }
 
 /// A prompt is nobody's to print.
@@ -67,8 +67,8 @@ impl RequestBody {
         if std::str::from_utf8(&text).is_err() {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
-        let found = reaching_spans(&mut text, ["model", "stream", "stream_options"]);
-        let ([models, mut streams, _], reach) = found.map_err(|error| {
+        let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
+        let ([models, mut streams, _], report) = found.map_err(|error| {
             let refusal = ApiError::bad_request(format!("the request's body is {error}"));
             if let JsonError::OddKey(_, key) = error { refusal.about(key) } else { refusal }
         })?;
@@ -76,9 +76,9 @@ impl RequestBody {
             let text = format!("the request's body has 'model' more than {MOST_MODELS} times");
             return Err(ApiError::bad_request(text));
         }
-        let reach = Arc::new(reach);
+        let report = Arc::new(report);
         let held = Arc::default();
-        Ok(Self { text: text.into(), models, stream: streams.pop(), reach, agent: None, held })
+        Ok(Self { text: text.into(), models, stream: streams.pop(), report, agent: None, held })
     }
 
     /// This request, whose text counts for `held`.
@@ -104,37 +104,37 @@ impl RequestBody {
     /// This request as an agent of `owner` made it of `asked`.
     #[must_use]
     pub fn by_agent(self, owner: UserId, asked: &Self) -> Self {
-        Self { agent: Some(Arc::new(ByAgent { owner, asked: asked.reach.clone() })), ..self }
+        Self { agent: Some(Arc::new(ByAgent { owner, asked: asked.report.clone() })), ..self }
     }
 
     /// What `user` asks of it that only the owner of the row may, or who that owner lets: what an agent of the row's owner
     /// adds is its owner's word, what another's adds is not the caller's. `None` where all of it may be asked.
-    fn asked(&self, user: &str, candidate: &Candidate) -> Option<&Reach> {
+    fn asked(&self, user: &str, candidate: &Candidate) -> Option<&PolicyReport> {
         self.asked_at(user, &candidate.owner, candidate.allow_remote_urls)
     }
 
     /// The same of any row of `owner`, which is `open` to what others ask for or not.
-    fn asked_at(&self, user: &str, owner: &str, open: bool) -> Option<&Reach> {
+    fn asked_at(&self, user: &str, owner: &str, open: bool) -> Option<&PolicyReport> {
         if open {
             return None;
         }
         match &self.agent {
-            Some(agent) if agent.owner != owner => Some(&self.reach),
+            Some(agent) if agent.owner != owner => Some(&self.report),
             _ if user == owner => None,
             Some(agent) => Some(&agent.asked),
-            None => Some(&self.reach),
+            None => Some(&self.report),
         }
     }
 
     /// Why it may not go to the row that was chosen.
     pub fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
-        let refused = self.reach.refused(self.asked(user, candidate)?)?;
+        let refused = self.report.refusal(self.asked(user, candidate)?)?;
         Some(ApiError::bad_request(refused.text(candidate.shown_name())).about(&refused.param))
     }
 
     /// Whether a row of `owner` refuses it, which is `open` to what others ask for or not.
     pub fn is_refused_at(&self, user: &str, owner: &str, open: bool) -> bool {
-        self.asked_at(user, owner, open).is_some_and(|asked| self.reach.refused(asked).is_some())
+        self.asked_at(user, owner, open).is_some_and(|asked| self.report.refusal(asked).is_some())
     }
 
     /// What of it goes to that row, for `endpoint`: with what others than its owner do not get changed.
@@ -148,7 +148,7 @@ impl RequestBody {
             return Err(error);
         }
         let Some(asked) = self.asked(user, candidate) else { return Ok(Cow::Borrowed(self)) };
-        let edits = self.reach.edits(asked, self.as_str(), endpoint);
+        let edits = self.report.edits(asked, self.as_str(), endpoint);
         if edits.is_empty() {
             return Ok(Cow::Borrowed(self));
         }
@@ -164,7 +164,7 @@ impl RequestBody {
             text: text.into(),
             models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
             stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
-            reach: Arc::default(),
+            report: Arc::default(),
             agent: None,
             held: Arc::default(),
         };

@@ -1,17 +1,17 @@
-//! JSON text without white space outside strings: always one line.
+//! Compact JSON: one line, without white space outside strings.
 
 use super::JsonError;
 use super::scan::{Source, scan};
 
-/// The value in `text`, without white space outside strings: always one line.
+/// Checks the JSON in `text` and returns it without white space outside strings, so in one line.
 pub fn compact(text: &str) -> Result<String, JsonError> {
     let mut out = Vec::with_capacity(text.len());
     compact_into(text, &mut out)?;
-    // Only whole ASCII bytes were left out of a valid UTF-8 text, so this never fails.
+    // Only ASCII bytes were removed from valid UTF-8, so this never fails.
     String::from_utf8(out).map_err(|_| JsonError::Syntax(0))
 }
 
-/// As [`compact`], appended to `out`. After an error `out` holds a part of the text: truncate it.
+/// Like [`compact`], but appends to `out`. After an error, `out` holds a part of the text.
 pub fn compact_into(text: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
     let mut copy = Copy { text: text.as_bytes(), copied: 0, out };
     scan(&mut copy)?;
@@ -22,7 +22,7 @@ pub fn compact_into(text: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
 
 struct Copy<'a> {
     text: &'a [u8],
-    /// All before this offset is in `out`, or was white space.
+    /// Offset up to which the text was copied or skipped.
     copied: usize,
     out: &'a mut Vec<u8>,
 }

@@ -1,20 +1,20 @@
-//! The letters of a JSON string, read one by one: a key is compared, and the beginning of a picture looked at, without a
-//! copy.
+//! Iterates over the letters of a JSON string, unescaped and without a copy.
 
-/// What stands for any letter outside ASCII that is none of those below.
+/// Stands for every non-ASCII letter except the two below.
 const OTHER: u16 = 0xFFFF;
 
-/// The letters outside ASCII that fold to one of it: `ſ` is an `s`, the sign of Kelvin a `k`.
+/// `ſ`, which folds to `s`.
 const LONG_S: u16 = 0x17F;
+/// The Kelvin sign, which folds to `k`.
 const KELVIN: u16 = 0x212A;
 
-/// The letters between the quotes of a JSON string, unescaped, in units of UTF-16. Outside ASCII what has no escape is
-/// [`OTHER`], a unit for each byte, but for the two that fold.
+/// The unescaped letters of a JSON string as UTF-16 units. Each byte of an unescaped non-ASCII letter becomes [`OTHER`], except
+/// for the two letters that fold to ASCII.
 pub(crate) struct Letters<'a> {
     rest: &'a [u8],
 }
 
-/// The letters of `inner`, which stands between the quotes of a string that was checked.
+/// Iterates over the letters of `inner`, the text between the quotes of a valid JSON string.
 pub(crate) fn letters(inner: &[u8]) -> Letters<'_> {
     Letters { rest: inner }
 }
@@ -41,7 +41,7 @@ impl Letters<'_> {
         letter
     }
 
-    /// The letter whose escape goes on behind its `\`.
+    /// Reads the rest of an escape whose backslash was read.
     fn escape(&mut self) -> u16 {
         let Some((&kind, rest)) = self.rest.split_first() else { return OTHER };
         self.rest = rest;
@@ -62,7 +62,7 @@ impl Letters<'_> {
     }
 }
 
-/// `letter` as readers have it that do not tell capitals from small letters: small, and 0xFF where it is outside ASCII.
+/// Converts to lower case as readers that ignore letter case do; 0xFF if the result is not ASCII.
 pub(crate) fn fold(letter: u16) -> u8 {
     match letter {
         LONG_S => b's',
@@ -73,9 +73,8 @@ pub(crate) fn fold(letter: u16) -> u8 {
     }
 }
 
-/// Whether a reader that does not tell capitals from small letters takes `name` for `key`, which is of small letters of
-/// ASCII. Go's `encoding/json` reads so, and of two such members it takes the last: `ſ` and the sign of Kelvin are letters
-/// to it, too.
+/// Whether a reader that ignores letter case reads `name` as `key`, which is in ASCII lower case. Go's `encoding/json` is such a
+/// reader: of two such members it takes the last, and it folds `ſ` and the Kelvin sign to ASCII.
 pub fn folds(name: &str, key: &str) -> bool {
     let units = name.chars().map(|letter| u16::try_from(u32::from(letter)).unwrap_or(OTHER));
     units.map(fold).eq(key.bytes())
@@ -89,7 +88,7 @@ mod tests {
     use crate::json::quote;
 
     #[test]
-    fn a_name_folds_to_a_key_in_whatever_letters_it_is_written() {
+    fn folding_ignores_letter_case() {
         for name in ["stokes", "STOKES", "Stokes", "\u{17f}tokes", "sto\u{212a}e\u{17f}"] {
             assert!(folds(name, "stokes"), "{name}");
         }
@@ -99,9 +98,8 @@ mod tests {
     }
 
     proptest! {
-        /// A string says the same with and without escapes, and folds as its text does.
         #[test]
-        fn letters_are_those_of_the_text(text in "[a-zA-Z_/\\\\\"\u{17f}\u{212a}ä\n]{0,20}") {
+        fn escaped_and_plain_letters_fold_alike(text in "[a-zA-Z_/\\\\\"\u{17f}\u{212a}ä\n]{0,20}") {
             let escaped: Vec<_> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
             let escaped = escaped.concat();
             let quoted = quote(&text);

@@ -1,7 +1,7 @@
-//! JSON that only passes through: checked, made compact, never turned into a tree.
+//! JSON that is passed on: checked and made compact, but never parsed into a tree.
 //!
-//! `serde_json`'s `RawValue` accepts any depth and keeps line breaks, so a frame that holds one could overflow a
-//! reader's stack or break an SSE event. [`compact`] and [`spans`] close both.
+//! `serde_json`'s `RawValue` accepts any depth and keeps line breaks, which could overflow a reader's stack or break an SSE
+//! event. [`compact`] and [`spans`] limit the depth and remove line breaks.
 
 mod compact;
 pub(crate) mod letters;
@@ -16,10 +16,10 @@ pub use letters::folds;
 pub use object::Object;
 pub use parts::{each_element, each_member, is_small_tree};
 pub use scan::{MAX_DEPTH, MAX_MEMBERS, MAX_VALUES};
-pub use spans::{Spans, member, reaching_spans, spans};
+pub use spans::{Spans, inspect_request, member, spans};
 pub use unquote::unquote;
 
-/// Why a text is not JSON that we pass on.
+/// Why JSON is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Not JSON, at this byte offset.
@@ -31,24 +31,24 @@ pub enum JsonError {
     /// More members in all objects than [`MAX_MEMBERS`].
     #[error("JSON with more than {MAX_MEMBERS} members")]
     TooManyMembers,
-    /// More values than [`MAX_VALUES`], where a tree would be made of them.
+    /// More values than [`MAX_VALUES`], the limit for JSON that is parsed into a tree.
     #[error("JSON with more than {MAX_VALUES} values")]
     TooManyValues,
-    /// It would become far larger than it is.
+    /// Its translation would be far larger than the input.
     #[error("JSON of too many parts")]
     TooManyParts,
     /// Valid JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// A key at this byte offset that readers take for the named one which do not tell capitals from small letters.
+    /// A key at this byte offset that servers which ignore letter case read as the named one.
     #[error("JSON with a member, at byte {0}, that some servers take for '{1}': write '{1}'")]
     OddKey(usize, &'static str),
-    /// A key at this byte offset that is no text: one half of a surrogate pair is in it.
+    /// A key at this byte offset with an unpaired surrogate.
     #[error("JSON with a member, at byte {0}, whose name is no text")]
     HalfKey(usize),
 }
 
-/// `text` as a JSON string literal.
+/// Encodes `text` as a JSON string literal.
 pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

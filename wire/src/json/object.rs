@@ -1,4 +1,4 @@
-//! An object of which a few members are looked at or changed, and the rest passes through as it stands.
+//! A JSON object of which a few members are read or changed and the rest is passed on unchanged.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,8 +17,8 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Splits `text`, which has no more than [`MAX_MEMBERS`] members of its own. Values are checked for syntax, not for
-    /// depth: pass [`super::compact`] first what comes from outside.
+    /// Parses an object of at most [`MAX_MEMBERS`] members. Values are checked for syntax but not for depth: pass untrusted text
+    /// through [`super::compact`] first.
     pub fn parse(text: &'a str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data if text.trim_ascii_start().starts_with('{') => {
@@ -29,27 +29,27 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The JSON text of member `key`, compared after unescaping; of duplicates the last, as JSON readers do.
+    /// Returns the JSON text of member `key`, compared after unescaping. Of duplicates the last counts, as for most readers.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_ref())
     }
 
-    /// Member `key` if it is a string.
+    /// Returns member `key` if it is a string.
     pub fn get_string(&self, key: &str) -> Option<String> {
         serde_json::from_str(self.get(key)?).ok()
     }
 
-    /// Member `key` if it is a boolean.
+    /// Returns member `key` if it is a boolean.
     pub fn get_bool(&self, key: &str) -> Option<bool> {
         serde_json::from_str(self.get(key)?).ok()
     }
 
-    /// The keys and values in order.
+    /// Iterates over keys and JSON values in order.
     pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
         self.members.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 
-    /// Sets member `key` to the JSON text `value`, in place of every duplicate.
+    /// Sets member `key` to the JSON text `value` and removes its duplicates.
     pub fn set(&mut self, key: &'a str, value: impl Into<Cow<'a, str>>) {
         match self.members.iter().position(|(name, _)| name == key) {
             Some(first) => {
@@ -71,7 +71,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Adds those of `defaults` that the object does not have, in one pass over both; of duplicates the last.
+    /// Adds the members of `defaults` that the object lacks, in linear time. Of duplicates the last counts.
     pub fn set_defaults(&mut self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let (mut new, mut places) = (Vec::new(), HashMap::new());
         for (key, value) in defaults {
@@ -93,12 +93,12 @@ impl<'a> Object<'a> {
         self.members.extend(missing.map(|(key, value)| (key.into(), value.into())));
     }
 
-    /// Takes away every member `key`.
+    /// Removes every member `key`.
     pub fn remove(&mut self, key: &str) {
         self.members.retain(|(name, _)| name != key);
     }
 
-    /// Takes away every member that is not `key`, and that some readers take for it ([`folds`]).
+    /// Removes every member that only some readers read as `key` ([`folds`]).
     pub fn remove_odd(&mut self, key: &str) {
         self.members.retain(|(name, _)| name == key || !folds(name, key));
     }

@@ -1,20 +1,19 @@
-//! The members of an object and the elements of a list, one after the other: nothing is kept of them, however many.
+//! Visits the members of an object or the elements of an array one by one, in constant memory.
 
 use super::scan::{Source, scan};
 use super::{JsonError, MAX_VALUES};
 
-/// Gives each member of the JSON object `text` to `each`, duplicates included: its key as it stands there, with its quotes,
-/// and the text of its value. Nothing of a list.
+/// Calls `each` with the quoted key and the value of each member of the object `text`, duplicates included. An array has none.
 pub fn each_member<'a>(text: &'a str, each: impl FnMut(&'a str, &'a str)) -> Result<(), JsonError> {
     scan(&mut Parts { text, key: "", member: each, element: |_| () })
 }
 
-/// Gives the text of each element of the JSON list `text` to `each`. Nothing of an object.
+/// Calls `each` with each element of the array `text`. An object has none.
 pub fn each_element<'a>(text: &'a str, each: impl FnMut(&'a str)) -> Result<(), JsonError> {
     scan(&mut Parts { text, key: "", member: |_, _| (), element: each })
 }
 
-/// Whether the JSON in `text` may become a tree: it has no more than [`MAX_VALUES`] values in all, those of lists included.
+/// Checks that the JSON in `text` is small enough for a tree: at most [`MAX_VALUES`] values in all, array elements included.
 pub fn is_small_tree(text: &str) -> Result<(), JsonError> {
     scan(&mut Counted(text))
 }
@@ -34,7 +33,7 @@ impl<'a, M: FnMut(&'a str, &'a str), E: FnMut(&'a str)> Source for Parts<'a, M, 
     fn space(&mut self, _start: usize, _end: usize) {}
 
     fn key(&mut self, start: usize, end: usize) {
-        // What is between ASCII signs is whole text.
+        // Quotes are ASCII, so the range is on character boundaries.
         self.key = self.text.get(start..end).unwrap_or_default();
     }
 
@@ -50,7 +49,7 @@ impl<'a, M: FnMut(&'a str, &'a str), E: FnMut(&'a str)> Source for Parts<'a, M, 
 struct Counted<'a>(&'a str);
 
 impl Source for Counted<'_> {
-    const MOST_VALUES: usize = MAX_VALUES;
+    const MAX_VALUES: usize = MAX_VALUES;
 
     fn bytes(&self) -> &[u8] {
         self.0.as_bytes()

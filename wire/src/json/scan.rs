@@ -1,29 +1,29 @@
-//! One pass over JSON text: RFC 8259, at most [`MAX_DEPTH`] deep, without recursion and without a tree.
+//! A one-pass JSON scanner (RFC 8259), at most [`MAX_DEPTH`] deep, without recursion and without a tree.
 
 use memchr::memchr2;
 
 use super::JsonError;
 
-/// Deepest nesting that passes: `serde_json`'s own recursion limit, so that every reader behind us can take it.
+/// Maximum nesting: the recursion limit of `serde_json`, so that every later reader accepts it.
 pub const MAX_DEPTH: u32 = 128;
 
-/// Most members of all objects in one request: a conversation has some thousands. Elements of arrays do not count, a
-/// batch of token ids may have millions.
+/// Maximum number of members of all objects in one request. A conversation has thousands. Array elements do not count, since a
+/// batch of token ids can have millions.
 pub const MAX_MEMBERS: usize = 100_000;
 
-/// Most values, those of lists and of members, in a body of which a tree is made: a conversation with its tools has some
-/// thousands, and a tree takes some 50 bytes for each.
+/// Maximum number of values, array elements included, of JSON that is parsed into a tree. A conversation with tools has thousands;
+/// a tree needs about 50 bytes a value.
 pub const MAX_VALUES: usize = 100_000;
 
-/// The text under a scan, and what is done with what the scan finds.
+/// The text of a scan, and the callbacks for what the scan finds.
 pub(crate) trait Source {
-    /// Most members of all its objects.
-    const MOST_MEMBERS: usize = usize::MAX;
+    /// Maximum number of members of all objects.
+    const MAX_MEMBERS: usize = usize::MAX;
 
-    /// Most values in all.
-    const MOST_VALUES: usize = usize::MAX;
+    /// Maximum number of values.
+    const MAX_VALUES: usize = usize::MAX;
 
-    /// The whole text, the same length and the same JSON at every call.
+    /// The whole text. Its length and its JSON do not change during the scan.
     fn bytes(&self) -> &[u8];
 
     /// White space outside strings, from `start` to `end`.
@@ -35,26 +35,26 @@ pub(crate) trait Source {
     /// The value that belongs to the last [`key`](Self::key).
     fn value(&mut self, _start: usize, _end: usize) {}
 
-    /// An element of the outermost list.
+    /// An element of the outermost array.
     fn element(&mut self, _start: usize, _end: usize) {}
 
     /// A key of any object, with its quotes.
     fn any_key(&mut self, _start: usize, _end: usize) {}
 
-    /// The beginning of an object, or else of a list, that is not empty.
+    /// The beginning of a non-empty object or array.
     fn open(&mut self, _start: usize, _is_object: bool) {}
 
-    /// The end of it.
+    /// The end of a non-empty object or array.
     fn close(&mut self, _end: usize) {}
 
-    /// A string that is a value, with its quotes.
+    /// A string value, with its quotes.
     fn string(&mut self, _start: usize, _end: usize) {}
 
-    /// Any other value: a number, a literal, an empty object or list.
+    /// Any other value: a number, a literal, or an empty object or array.
     fn scalar(&mut self, _start: usize, _end: usize) {}
 }
 
-/// Scans the text of `source` from its first byte to its last.
+/// Scans the whole text of `source`.
 pub(crate) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
     Scanner { source, at: 0, members: 0, values: 0 }.document()
 }
@@ -62,18 +62,18 @@ pub(crate) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
 struct Scanner<'s, S> {
     source: &'s mut S,
     at: usize,
-    /// Keys so far, of every object.
+    /// Number of members so far.
     members: usize,
-    /// Values so far, counted where there is a limit.
+    /// Number of values so far, counted only if there is a limit.
     values: usize,
 }
 
 impl<S: Source> Scanner<'_, S> {
     fn document(&mut self) -> Result<(), JsonError> {
-        // One bit a level, 1 for an object: the whole stack of 128 levels in one register pair.
+        // The stack of 128 levels, one bit each: 1 for an object, 0 for an array.
         let mut objects: u128 = 0;
         let mut depth = 0;
-        // Where the value begins that the outermost object's last key names.
+        // Start of the current value of the outermost container.
         let mut member = 0;
         loop {
             self.skip_space();
@@ -81,8 +81,8 @@ impl<S: Source> Scanner<'_, S> {
                 member = self.at;
             }
             let start = self.at;
-            if S::MOST_VALUES != usize::MAX {
-                if self.values == S::MOST_VALUES {
+            if S::MAX_VALUES != usize::MAX {
+                if self.values == S::MAX_VALUES {
                     return Err(JsonError::TooManyValues);
                 }
                 self.values += 1;
@@ -120,7 +120,7 @@ impl<S: Source> Scanner<'_, S> {
                 }
                 _ => return Err(JsonError::Syntax(self.at - 1)),
             }
-            // After a value: close what ends here, then go on to the next value, or end.
+            // After a value: close the containers that end here, then read the next value or finish.
             loop {
                 if depth == 1 {
                     if objects & 1 == 1 {
@@ -174,7 +174,7 @@ impl<S: Source> Scanner<'_, S> {
     }
 
     fn key(&mut self, depth: u32) -> Result<(), JsonError> {
-        if self.members == S::MOST_MEMBERS {
+        if self.members == S::MAX_MEMBERS {
             return Err(JsonError::TooManyMembers);
         }
         self.members += 1;
@@ -191,7 +191,7 @@ impl<S: Source> Scanner<'_, S> {
         if self.next()? == b':' { Ok(()) } else { Err(JsonError::Syntax(self.at - 1)) }
     }
 
-    /// The rest of a string whose opening quote was read.
+    /// Reads the rest of a string whose opening quote was read.
     fn string(&mut self) -> Result<(), JsonError> {
         loop {
             let rest = &self.source.bytes()[self.at..];
@@ -261,10 +261,9 @@ impl<S: Source> Scanner<'_, S> {
     }
 }
 
-/// The first control character in `bytes`, which a JSON string has only escaped.
+/// Finds the first control character, which JSON strings must escape.
 fn control(bytes: &[u8]) -> Option<usize> {
-    // Blocks without an early exit, so that the compiler looks at 16 bytes or more at once: an image has 30 MB in one
-    // string.
+    // Blocks without an early exit are vectorized by the compiler: an image is one string of up to 30 MB.
     const BLOCK: usize = 64;
 
     let is_control = |byte: &u8| *byte < 0x20;

@@ -1,4 +1,4 @@
-//! Where a few members of an object stand in its text: what a large body that passes through is asked for.
+//! Locates a few members of a large JSON object in its text.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,67 +6,63 @@ use std::ops::Range;
 use super::JsonError;
 use super::letters::{fold, letters};
 use super::scan::{MAX_MEMBERS, Source, scan};
-use crate::reach::{Look, Reach};
+use crate::request_policy::{PolicyReport, PolicyScanner};
 
-/// The values of one key, by their places in the text: more than one where the key is given twice.
+/// The byte ranges of the values of one key: several if the key is repeated.
 pub type Spans = Vec<Range<usize>>;
 
-/// Checks the JSON object in `text`, in one pass, and answers for each of `keys` where its values stand. Keys are those
-/// of the object itself, compared after unescaping. Line breaks outside strings become spaces, so that `text` is one
-/// line afterwards; its length does not change.
+/// Checks the JSON object in `text` and locates the values of each of `keys` in one pass. Keys are those of the object itself,
+/// compared after unescaping. Line breaks outside strings become spaces, so `text` is one line afterwards, of the same length.
 ///
-/// The text is checked as JSON, at most [`MAX_DEPTH`](super::MAX_DEPTH) deep and with at most
-/// [`MAX_MEMBERS`](super::MAX_MEMBERS) members in all; whether it is UTF-8 is its owner's to
-/// check. After an error some line breaks may be spaces already.
+/// The object has at most [`MAX_MEMBERS`](super::MAX_MEMBERS) members in all and is at most [`MAX_DEPTH`](super::MAX_DEPTH)
+/// deep. UTF-8 is not checked. After an error, some line breaks may be spaces.
 pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans; N], JsonError> {
     let mut members = Members::new(text, keys, None);
     members.read()?;
     Ok(members.found)
 }
 
-/// As [`spans`], and what the request in `text` asks for beyond an answer, in the same pass. A key that some readers take
-/// for one of `keys`, and that is not it, is an error: which of the two a backend goes by nobody knows. So is a key that is no
-/// text: readers refuse it, or take it for another.
-pub fn reaching_spans<const N: usize>(
+/// Like [`spans`], and applies the request policy in the same pass. A key that only some readers read as one of `keys` is an
+/// error, because backends differ in which of the two they use. A key with an unpaired surrogate is an error for the same reason.
+pub fn inspect_request<const N: usize>(
     text: &mut [u8],
     keys: [&'static str; N],
-) -> Result<([Spans; N], Reach), JsonError> {
-    let mut members = Members::new(text, keys, Some(Look::default()));
+) -> Result<([Spans; N], PolicyReport), JsonError> {
+    let mut members = Members::new(text, keys, Some(PolicyScanner::default()));
     members.read()?;
-    if let Some(at) = members.half {
+    if let Some(at) = members.unpaired {
         return Err(JsonError::HalfKey(at));
     }
-    if let Some((at, key)) = members.odd {
+    if let Some((at, key)) = members.misspelled {
         return Err(JsonError::OddKey(at, keys[key]));
     }
-    Ok((members.found, members.look.map(Look::done).unwrap_or_default()))
+    Ok((members.found, members.scanner.map(PolicyScanner::finish).unwrap_or_default()))
 }
 
-/// The text of member `key` of the JSON object in `text`; of duplicates the last, as JSON readers do. However many members
-/// there are, nothing is kept of the others.
+/// Returns the JSON text of member `key` of the object `text`, in constant memory. Of duplicates the last counts.
 pub fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let mut one = Member { text: text.as_bytes(), key, found: None, wanted: false };
+    let mut one = Member { text: text.as_bytes(), key, found: None, current: false };
     scan(&mut one).ok()?;
     text.get(one.found?)
 }
 
-/// Whether a key with its quotes is `key`, compared after unescaping.
+/// Whether a quoted key is `key` after unescaping.
 fn is(quoted: &[u8], key: &str) -> bool {
     let inner = &quoted[1..quoted.len() - 1];
     if memchr::memchr(b'\\', inner).is_none() {
         return inner == key.as_bytes();
     }
-    // An escape takes up to six bytes for one; a key with a lone surrogate is no text, and none of ours.
+    // An escaped byte takes at most six bytes. A key with an unpaired surrogate matches none.
     inner.len() <= 6 * key.len()
         && serde_json::from_slice::<Cow<'_, str>>(quoted).is_ok_and(|text| text == key)
 }
 
-/// Whether a key with its quotes has one half of a surrogate pair in it.
+/// Whether a quoted key has an unpaired surrogate.
 fn is_half(quoted: &[u8]) -> bool {
     memchr::memmem::find(quoted, b"\\u").is_some() && serde_json::from_slice::<Cow<'_, str>>(quoted).is_err()
 }
 
-/// Whether some readers take a key with its quotes for `key`.
+/// Whether readers that ignore letter case read a quoted key as `key`.
 fn folds(quoted: &[u8], key: &str) -> bool {
     letters(&quoted[1..quoted.len() - 1]).map(fold).eq(key.bytes())
 }
@@ -75,7 +71,7 @@ struct Member<'a, 'k> {
     text: &'a [u8],
     key: &'k str,
     found: Option<Range<usize>>,
-    wanted: bool,
+    current: bool,
 }
 
 impl Source for Member<'_, '_> {
@@ -86,11 +82,11 @@ impl Source for Member<'_, '_> {
     fn space(&mut self, _start: usize, _end: usize) {}
 
     fn key(&mut self, start: usize, end: usize) {
-        self.wanted = is(&self.text[start..end], self.key);
+        self.current = is(&self.text[start..end], self.key);
     }
 
     fn value(&mut self, start: usize, end: usize) {
-        if std::mem::take(&mut self.wanted) {
+        if std::mem::take(&mut self.current) {
             self.found = Some(start..end);
         }
     }
@@ -100,18 +96,18 @@ struct Members<'a, const N: usize> {
     text: &'a mut [u8],
     keys: [&'a str; N],
     found: [Spans; N],
-    /// Which of the keys the next value belongs to.
-    wanted: Option<usize>,
-    look: Option<Look>,
-    /// Where the first key begins that only some readers take for one of `keys`, and for which. Kept where there is a look.
-    odd: Option<(usize, usize)>,
-    /// Where the first key begins that is no text. Kept where there is a look.
-    half: Option<usize>,
+    /// Index of the key that the next value belongs to.
+    current: Option<usize>,
+    scanner: Option<PolicyScanner>,
+    /// Where the first key begins that only some readers take for one of `keys`, and for which. Kept where there is a scanner.
+    misspelled: Option<(usize, usize)>,
+    /// Where the first key begins that is no text. Kept where there is a scanner.
+    unpaired: Option<usize>,
 }
 
 impl<'a, const N: usize> Members<'a, N> {
-    fn new(text: &'a mut [u8], keys: [&'a str; N], look: Option<Look>) -> Self {
-        Self { text, keys, found: [const { Vec::new() }; N], wanted: None, look, odd: None, half: None }
+    fn new(text: &'a mut [u8], keys: [&'a str; N], scanner: Option<PolicyScanner>) -> Self {
+        Self { text, keys, found: [const { Vec::new() }; N], current: None, scanner, misspelled: None, unpaired: None }
     }
 
     fn read(&mut self) -> Result<(), JsonError> {
@@ -122,7 +118,7 @@ impl<'a, const N: usize> Members<'a, N> {
 }
 
 impl<const N: usize> Source for Members<'_, N> {
-    const MOST_MEMBERS: usize = MAX_MEMBERS;
+    const MAX_MEMBERS: usize = MAX_MEMBERS;
 
     fn bytes(&self) -> &[u8] {
         self.text
@@ -138,48 +134,48 @@ impl<const N: usize> Source for Members<'_, N> {
 
     fn key(&mut self, start: usize, end: usize) {
         let quoted = &self.text[start..end];
-        self.wanted = self.keys.iter().position(|key| is(quoted, key));
-        if self.look.is_some() && self.half.is_none() && is_half(quoted) {
-            self.half = Some(start);
+        self.current = self.keys.iter().position(|key| is(quoted, key));
+        if self.scanner.is_some() && self.unpaired.is_none() && is_half(quoted) {
+            self.unpaired = Some(start);
         }
-        if self.look.is_some() && self.wanted.is_none() && self.odd.is_none() {
-            self.odd = self.keys.iter().position(|key| folds(quoted, key)).map(|key| (start, key));
+        if self.scanner.is_some() && self.current.is_none() && self.misspelled.is_none() {
+            self.misspelled = self.keys.iter().position(|key| folds(quoted, key)).map(|key| (start, key));
         }
     }
 
     fn value(&mut self, start: usize, end: usize) {
-        if let Some(index) = self.wanted.take() {
+        if let Some(index) = self.current.take() {
             self.found[index].push(start..end);
         }
     }
 
     fn any_key(&mut self, start: usize, end: usize) {
-        if let Some(look) = &mut self.look {
-            look.key(self.text, start, end);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.key(self.text, start, end);
         }
     }
 
     fn open(&mut self, start: usize, is_object: bool) {
-        if let Some(look) = &mut self.look {
-            look.open(self.text, start, is_object);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.open(self.text, start, is_object);
         }
     }
 
     fn close(&mut self, end: usize) {
-        if let Some(look) = &mut self.look {
-            look.close(self.text, end);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.close(self.text, end);
         }
     }
 
     fn string(&mut self, start: usize, end: usize) {
-        if let Some(look) = &mut self.look {
-            look.string(self.text, start, end);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.string(self.text, start, end);
         }
     }
 
     fn scalar(&mut self, start: usize, end: usize) {
-        if let Some(look) = &mut self.look {
-            look.scalar(self.text, start, end);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.scalar(self.text, start, end);
         }
     }
 }

@@ -39,7 +39,7 @@ proptest! {
 
 /// A23: JSON is read 128 deep and no deeper, without a stack to overflow.
 #[test]
-fn depth_128_passes_and_129_does_not_however_deep_it_goes_on() {
+fn depth_128_is_accepted_and_129_is_rejected() {
     let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
     assert!(compact(&nested(128)).is_ok());
     assert_eq!(compact(&nested(129)), Err(JsonError::TooDeep));
@@ -48,13 +48,13 @@ fn depth_128_passes_and_129_does_not_however_deep_it_goes_on() {
 }
 
 #[test]
-fn a_large_number_and_an_escaped_text_pass_unchanged() {
+fn large_numbers_and_escapes_are_kept() {
     let text = r#"{"seed":18446744073709551615,"x":1.10,"t":"a\u2028\ud800\n b"}"#;
     assert_eq!(compact(text).unwrap(), text);
 }
 
 #[test]
-fn set_replaces_every_duplicate_also_an_escaped_one() {
+fn set_replaces_every_duplicate_even_an_escaped_one() {
     let mut object = Object::parse(r#"{"model":"a","n":1,"mod\u0065l":"b"}"#).unwrap();
     assert_eq!(object.get_string("model").as_deref(), Some("b"));
     object.set("model", quote("c"));
@@ -65,12 +65,12 @@ fn set_replaces_every_duplicate_also_an_escaped_one() {
 }
 
 #[test]
-fn what_is_no_object_is_told_apart_from_what_is_no_json() {
+fn other_json_and_invalid_json_are_different_errors() {
     assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
     assert!(matches!(Object::parse(r#"{"a":"#).unwrap_err(), JsonError::Syntax(_)));
 }
 
-/// Any object as text with keys that are often the wanted ones, often escaped and given twice, and any white space.
+/// The text of an object with random white space, whose keys are often wanted, escaped or repeated.
 fn any_object() -> impl Strategy<Value = String> {
     let space = r"[ \t\r\n]{0,3}";
     let key = prop_oneof![
@@ -89,7 +89,7 @@ fn any_object() -> impl Strategy<Value = String> {
         .prop_map(|(before, members, after)| format!("{before}{{{}}}{after}", members.join(",")))
 }
 
-/// The values that `spans` finds for `key` in `text`, and the text as it is afterwards.
+/// The values that `spans` finds for `key` in `text`, and the text afterwards.
 fn found(text: &str, key: &str) -> Result<(Vec<String>, String), JsonError> {
     let mut bytes = text.as_bytes().to_vec();
     let [spans] = spans(&mut bytes, [key])?;
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn spans_refuses_every_part_of_an_object(text in any_object(), cut in any::<prop::sample::Index>()) {
+    fn spans_rejects_every_prefix_of_an_object(text in any_object(), cut in any::<prop::sample::Index>()) {
         let text = text.trim_end();
         let cut = cut.index(text.len());
         prop_assume!(text.is_char_boundary(cut));
@@ -130,7 +130,7 @@ proptest! {
 }
 
 #[test]
-fn spans_looks_at_the_outermost_object_alone() {
+fn spans_finds_keys_of_the_outermost_object_only() {
     let text =
         "{\"a\":{\"model\":1},\n\"b\":[{\"model\":2}], \"model\" :\t[ {\"model\":\n3} ] ,\"c\":\"model\"}";
     assert_eq!(found(text, "model").unwrap().0, ["[ {\"model\": 3} ]"]);
@@ -141,9 +141,9 @@ fn spans_looks_at_the_outermost_object_alone() {
     }
 }
 
-/// A23: an object too deep is refused by the scan that finds its members, too.
+/// A23: the depth limit holds here, too.
 #[test]
-fn spans_bounds_the_depth() {
+fn spans_limits_the_depth() {
     let nested = |depth: usize| format!(r#"{{"model":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(found(&nested(127), "model").is_ok());
     assert_eq!(found(&nested(128), "model"), Err(JsonError::TooDeep));
@@ -151,7 +151,7 @@ fn spans_bounds_the_depth() {
 }
 
 #[test]
-fn a_control_character_is_found_wherever_it_stands_in_a_long_string() {
+fn a_control_character_is_found_anywhere_in_a_long_string() {
     for at in [0, 1, 15, 63, 64, 65, 127, 128, 200] {
         let text = format!(r#"{{"a":"{}{}{}"}}"#, "x".repeat(at), '\u{1f}', "y".repeat(200));
         assert_eq!(compact(&text), Err(JsonError::Syntax(6 + at)));
@@ -159,9 +159,9 @@ fn a_control_character_is_found_wherever_it_stands_in_a_long_string() {
     }
 }
 
-/// A23: members are counted in all objects of a request; elements are not, and what only passes through has no such limit.
+/// A23: array elements do not count, and `compact` has no such limit.
 #[test]
-fn spans_bounds_the_members_of_all_objects_together() {
+fn spans_limits_the_members_of_all_objects_together() {
     let list =
         |count: usize, item: &str| format!(r#"{{"a":[{}{item}]}}"#, format!("{item},").repeat(count - 1));
     let pairs = |count| list(count, r#"{"b":{"c":[]}}"#);
@@ -176,7 +176,7 @@ fn spans_bounds_the_members_of_all_objects_together() {
 
 proptest! {
     #[test]
-    fn a_member_is_the_last_of_its_name(text in any_object()) {
+    fn member_returns_the_last_of_duplicates(text in any_object()) {
         for key in ["model", "stream", "none"] {
             let spans = found(&text.replace(['\n', '\r'], " "), key).unwrap().0;
             let text = text.replace(['\n', '\r'], " ");
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn defaults_fill_the_gaps_as_if_one_were_set_after_the_other(
+    fn set_defaults_equals_repeated_set_default(
         text in any_object(),
         defaults in prop::collection::vec(("model|stream|a|b|", 0..9_u8), 0..8),
     ) {
@@ -195,7 +195,7 @@ proptest! {
         let mut merged = object.clone();
         merged.set_defaults(defaults.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut expected = object;
-        // Of duplicates the last, in the place of the first.
+        // Of duplicates, the last value at the position of the first.
         for (key, _) in &defaults {
             let (_, value) = defaults.iter().rev().find(|(other, _)| other == key).unwrap();
             expected.set_default(key, value.as_str());

@@ -1,9 +1,9 @@
-//! Text of a JSON string literal.
+//! Decodes a JSON string literal.
 
 use std::borrow::Cow;
 
-/// The text of the JSON string `literal`, quotes included; `None` for any other JSON. A lone surrogate, which RFC 8259
-/// allows and UTF-8 does not, becomes U+FFFD: `serde_json` refuses the whole text for it.
+/// Decodes the JSON string `literal`, given with its quotes; `None` for any other JSON. An unpaired surrogate, which RFC 8259
+/// allows, becomes U+FFFD; `serde_json` rejects the whole text.
 pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
     let inner = literal.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
@@ -24,7 +24,7 @@ pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
             'u' => {
                 let (first, after) = unit(rest)?;
                 rest = after;
-                // A high half takes the low half behind it; alone, either half is no character.
+                // A high surrogate combines with a low one that follows.
                 match rest.strip_prefix("\\u").and_then(unit) {
                     Some((second @ 0xDC00..=0xDFFF, after)) if (0xD800..0xDC00).contains(&first) => {
                         rest = after;
@@ -41,7 +41,7 @@ pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(out))
 }
 
-/// Four hexadecimal digits, and what follows them.
+/// Splits off four hexadecimal digits.
 fn unit(text: &str) -> Option<(u32, &str)> {
     let digits = text.get(..4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     Some((u32::from_str_radix(digits, 16).ok()?, &text[4..]))
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lone_half_of_a_pair_is_one_unknown_character() {
+    fn an_unpaired_surrogate_becomes_a_replacement_character() {
         for (literal, text) in [
             (r#""\ud83d""#, "\u{fffd}"),
             (r#""a\ud83d\ud83d\ude00b""#, "a\u{fffd}\u{1f600}b"),
@@ -72,7 +72,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_literal_says_what_was_quoted(text in any::<String>()) {
+        fn unquote_reverses_quote(text in any::<String>()) {
             let literal = crate::json::quote(&text);
             prop_assert_eq!(unquote(&literal), Some(Cow::Borrowed(text.as_str())));
             let escaped: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();

@@ -1,46 +1,46 @@
-//! Changes of a text, and where the rest of it stands afterwards.
+//! Replacements in a text, and the positions of the unchanged parts afterwards.
 
 use std::ops::Range;
 
-/// Pieces of a text that are replaced, in the order of their places; none lies in another.
+/// Replacements of ranges of a text, ordered by range and disjoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits(Vec<(Range<usize>, String)>);
 
 impl Edits {
-    /// Whether nothing changes.
+    /// Whether there are no edits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// These replacements; one of nothing comes before one that begins at the same place.
+    /// Sorts `edits`; an insertion precedes a replacement that begins at the same offset.
     pub(super) fn of(mut edits: Vec<(Range<usize>, String)>) -> Self {
         edits.sort_by_key(|(place, _)| (place.start, place.end));
         Self(edits)
     }
 
-    /// `text` with the changes.
+    /// Returns `text` with the replacements made.
     pub fn applied(&self, text: &str) -> String {
-        let more: usize = self.0.iter().map(|(_, by)| by.len()).sum();
+        let more: usize = self.0.iter().map(|(_, with)| with.len()).sum();
         let mut out = String::with_capacity(text.len() + more);
         let mut at = 0;
-        for (place, by) in &self.0 {
+        for (place, with) in &self.0 {
             out.push_str(&text[at..place.start]);
-            out.push_str(by);
+            out.push_str(with);
             at = place.end;
         }
         out.push_str(&text[at..]);
         out
     }
 
-    /// Where `place` stands afterwards; `None` where one of the changes touches it.
+    /// Returns the range of `place` after the edits, or `None` if an edit overlaps it.
     #[must_use]
     pub fn moved(&self, place: &Range<usize>) -> Option<Range<usize>> {
         let (mut more, mut less) = (0, 0);
-        for (changed, by) in self.0.iter().take_while(|(changed, _)| changed.start < place.end) {
+        for (changed, with) in self.0.iter().take_while(|(changed, _)| changed.start < place.end) {
             if changed.end > place.start {
                 return None;
             }
-            more += by.len();
+            more += with.len();
             less += changed.len();
         }
         Some(place.start + more - less..place.end + more - less)
@@ -54,18 +54,17 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is left of a text is found again.
         #[test]
-        fn what_does_not_change_is_where_it_is_said_to_be(
+        fn unchanged_parts_are_at_the_positions_that_moved_returns(
             pieces in prop::collection::vec(("[a-z]{0,4}", prop::option::of("[A-Z]{0,6}")), 0..9)
         ) {
             let (mut kept, mut text) = (Vec::new(), String::new());
             let mut changed = Vec::new();
-            for (piece, by) in pieces {
+            for (piece, with) in pieces {
                 let place = text.len()..text.len() + piece.len();
                 text.push_str(&piece);
-                match by {
-                    Some(by) => changed.push((place, by)),
+                match with {
+                    Some(with) => changed.push((place, with)),
                     None => kept.push(place),
                 }
             }
