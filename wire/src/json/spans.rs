@@ -107,7 +107,15 @@ struct Members<'a, const N: usize> {
 
 impl<'a, const N: usize> Members<'a, N> {
     fn new(text: &'a mut [u8], keys: [&'a str; N], scanner: Option<PolicyScanner>) -> Self {
-        Self { text, keys, found: [const { Vec::new() }; N], current: None, scanner, misspelled: None, unpaired: None }
+        Self {
+            text,
+            keys,
+            found: [const { Vec::new() }; N],
+            current: None,
+            scanner,
+            misspelled: None,
+            unpaired: None,
+        }
     }
 
     fn read(&mut self) -> Result<(), JsonError> {
