@@ -8,8 +8,7 @@ use super::{keys, provider, report::Report, table::Table};
 
 /// Checks one agent. `None` where it is not published or has an error.
 pub(super) fn check(value: &Value, path: String, suffix: &str, report: &mut Report) -> Option<AgentConfig> {
-    let table = Table::of(value, path, report)?;
-    table.warn_of_near_misses(keys::AGENT, report);
+    let table = Table::of(value, path, keys::AGENT, report)?;
     if !table.flag("publish", report)? {
         return None;
     }
@@ -31,7 +30,7 @@ pub(super) fn check(value: &Value, path: String, suffix: &str, report: &mut Repo
 }
 
 fn object(table: &Table<'_>, key: &str, report: &mut Report) -> Option<Box<RawValue>> {
-    table.table(key, report)?;
+    table.object(key, report)?;
     serde_json::value::to_raw_value(table.get(key)?).ok()
 }
 

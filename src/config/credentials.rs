@@ -155,8 +155,7 @@ fn read(places: &Places) -> Result<Written, Failure> {
         let mode = files::mode(&file.file);
         report.warn("", format!("others can read it (mode {mode}); run `chmod 600 {}`", path.display()));
     }
-    if let Some(table) = Table::of(&file.value, "", &mut report) {
-        table.warn_of_near_misses(keys::CREDENTIALS, &mut report);
+    if let Some(table) = Table::of(&file.value, "", keys::CREDENTIALS, &mut report) {
         written.url = table.text("mcpdUrl", &mut report).map(str::to_owned);
         written.token = table.text("token", &mut report).map(str::to_owned);
         written.allow_insecure = table.flag("allowInsecure", &mut report).unwrap_or_default();

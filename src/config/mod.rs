@@ -6,6 +6,7 @@ mod files;
 mod keys;
 mod marks;
 pub(crate) mod names;
+mod near_miss;
 mod places;
 mod provider;
 mod recipe;
@@ -139,8 +140,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, Failure> {
 
 /// Checks a whole configuration. What comes back is good even where other parts are not.
 fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> Published {
-    let Some(top) = Table::of(value, "", report) else { return Published::default() };
-    top.warn_of_near_misses(keys::TOP, report);
+    let Some(top) = Table::of(value, "", keys::TOP, report) else { return Published::default() };
     let suffix = suffix(&top, environment, report);
     let mut published = Published::default();
     let mut taken = Taken::default();
@@ -163,9 +163,8 @@ fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> P
     };
     check_list(&top, report);
     if let Some(llm) =
-        top.get("llm").filter(|llm| llm.is_object()).and_then(|llm| Table::of(llm, "llm", report))
+        top.get("llm").filter(|llm| llm.is_object()).and_then(|llm| Table::of(llm, "llm", keys::LLM, report))
     {
-        llm.warn_of_near_misses(keys::LLM, report);
         check_list(&llm, report);
     }
     let all_providers = provider_values(&top);
@@ -194,10 +193,7 @@ fn check(value: &Value, environment: &Environment<'_>, report: &mut Report) -> P
 
 /// What is appended to names, with its dash; empty for nothing.
 fn suffix(top: &Table<'_>, environment: &Environment<'_>, report: &mut Report) -> String {
-    let publisher = top.table("publisher", report);
-    if let Some(publisher) = &publisher {
-        publisher.warn_of_near_misses(keys::PUBLISHER, report);
-    }
+    let publisher = top.table("publisher", keys::PUBLISHER, report);
     let written = publisher.as_ref().and_then(|publisher| publisher.any_text("suffix", report));
     let wanted = (environment.variable)("MCPCTL_PUBLISHER_SUFFIX").or_else(|| written.map(str::to_owned));
     let Some(wanted) = wanted else { return String::new() };
@@ -216,7 +212,7 @@ fn provider_values<'a>(top: &Table<'a>) -> Vec<&'a Value> {
 
 fn holds_a_key(value: &Value) -> bool {
     let mut ignored = Report::default();
-    Table::of(value, "", &mut ignored)
+    Table::of(value, "", keys::TOP, &mut ignored)
         .is_some_and(|top| provider_values(&top).iter().any(|provider| provider.get("apiKey").is_some()))
 }
 
@@ -249,7 +245,8 @@ fn refuse_what_others_wrote(published: &Published, value: &Value, doubt: &Doubt,
         return report.error("", format!("'{}' has a recipe, and {doubt}", provider.name));
     }
     let mut ignored = Report::default();
-    let providers = Table::of(value, "", &mut ignored).map(|top| provider_values(&top)).unwrap_or_default();
+    let providers =
+        Table::of(value, "", keys::TOP, &mut ignored).map(|top| provider_values(&top)).unwrap_or_default();
     let sends_a_variable = |provider: &&&Value| {
         provider["publish"] == true && provider.get("apiKeyEnv").is_some_and(|name| !name.is_null())
     };

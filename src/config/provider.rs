@@ -11,7 +11,9 @@ use wire::{
 };
 
 use super::{
-    Environment, keys, recipe,
+    Environment, keys,
+    near_miss::near_miss,
+    recipe,
     report::{Finding, Report},
     table::Table,
     url,
@@ -42,8 +44,7 @@ pub(super) fn check(
     context: &mut Context<'_>,
     report: &mut Report,
 ) -> Option<ProviderConfig> {
-    let table = Table::of(value, path, report)?;
-    table.warn_of_near_misses(keys::PROVIDER, report);
+    let table = Table::of(value, path, keys::PROVIDER, report)?;
     if !table.flag("publish", report)? {
         return None;
     }
@@ -71,9 +72,9 @@ pub(super) fn check(
         description: table.any_text("description", report).map(str::to_owned),
         pool_name: table.text("poolName", report).map(str::to_owned),
         visibility: visibility(&table, report),
-        max_concurrency: table.count("maxConcurrency", 1, report).unwrap_or(ProviderConfig::MAX_CONCURRENCY),
-        max_queue: table.count("maxQueue", 0, report).unwrap_or(ProviderConfig::MAX_QUEUE),
-        timeout: table.seconds("timeoutSeconds", report).unwrap_or(ProviderConfig::TIMEOUT),
+        max_concurrency: table.count("maxConcurrency", report).unwrap_or_default(),
+        max_queue: table.count("maxQueue", report).unwrap_or_default(),
+        timeout: table.seconds("timeoutSeconds", report).unwrap_or_default(),
         allow_model_override: table.flag("allowModelOverride", report).unwrap_or_default(),
         allow_remote_urls: table.flag("allowRemoteUrls", report).unwrap_or_default(),
         on_abort: table
@@ -129,12 +130,10 @@ fn shown(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
-/// The types that there are.
-const TYPES: &[&str] = &["openai", "vllm", "ollama", "llamacpp", "lmstudio", "anthropic", "mock"];
-
-/// "; did you mean 'ollama'?", where one is near.
-fn meant(unknown: &str) -> String {
-    keys::near_miss(unknown, TYPES).map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"))
+/// "; did you mean 'ollama'?", where a known type is near.
+fn meant(table: &Table<'_>, unknown: &str) -> String {
+    near_miss(unknown, table.examples("type"))
+        .map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"))
 }
 
 /// What the hub is told, and what it stands for. `None` where the provider is skipped or has no type.
@@ -152,7 +151,7 @@ fn shape(
         "anthropic" => ("anthropic", Shape::Anthropic),
         "mock" => ("openai", Shape::Mock),
         unknown if table.get("url").is_some() => {
-            let (unknown, meant) = (shown(unknown), meant(unknown));
+            let (unknown, meant) = (shown(unknown), meant(table, unknown));
             report.warn(
                 table.path_of("type"),
                 format!("unknown type '{unknown}'; treated as \"openai\" because it has a url{meant}"),
@@ -160,7 +159,7 @@ fn shape(
             ("openai", Shape::OpenAi { usual_url: None })
         }
         unknown => {
-            let (unknown, meant) = (shown(unknown), meant(unknown));
+            let (unknown, meant) = (shown(unknown), meant(table, unknown));
             let text = format!("unknown type '{unknown}' and no url; this provider is skipped{meant}");
             report.warn(table.path_of("type"), text.clone());
             skipped.push(Finding { key: table.path_of("type"), text });
@@ -233,22 +232,17 @@ fn api_key(table: &Table<'_>, context: &Context<'_>, report: &mut Report) -> Opt
 }
 
 fn mock(table: &Table<'_>, report: &mut Report) -> MockConfig {
-    let every = |key: &str, report: &mut Report| table.count(key, 1, report).map(|n| n as u64);
-    let pace = table.number("tokensPerSecond", report);
-    if pace == Some(0.0) {
-        report.error(table.path_of("tokensPerSecond"), "expected a number above 0");
-    }
+    let every = |key: &str, report: &mut Report| table.count(key, report).map(|n| n as u64);
     MockConfig {
-        tokens: table.count("tokens", 1, report),
-        tokens_per_second: pace.filter(|pace| *pace > 0.0),
+        tokens: table.count("tokens", report),
+        tokens_per_second: table.rate("tokensPerSecond", report),
         fail_every: every("failEvery", report),
         panic_every: every("panicEvery", report),
     }
 }
 
 fn availability(table: &Table<'_>, report: &mut Report) -> Option<Availability> {
-    let table = table.table("availability", report)?;
-    table.warn_of_near_misses(keys::AVAILABILITY, report);
+    let table = table.table("availability", keys::AVAILABILITY, report)?;
     let address = recipe::address(&table, report);
     // Not `required_text`: the empty pointer means the whole answer.
     let pointer = if table.get("jsonPointer").is_some() {

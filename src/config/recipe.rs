@@ -1,7 +1,5 @@
 //! Wake and sleep recipes.
 
-use std::time::Duration;
-
 use actors::{
     Secret,
     options::{Action, SleepRecipe, WakeRecipe},
@@ -15,24 +13,19 @@ use super::{
     url,
 };
 
-/// From the contract: what a server of a middling model takes to come up.
-pub(super) const MAX_WAIT: Duration = Duration::from_mins(1);
-/// The discard port, where Wake-on-LAN packets go by custom.
-pub(super) const WAKE_ON_LAN_PORT: u16 = 9;
-
 /// The recipe under `wake`.
 pub(super) fn wake(provider: &Table<'_>, scrubbed: &[String], report: &mut Report) -> Option<WakeRecipe> {
-    let table = open(provider, "wake", report)?;
+    let table = provider.table("wake", keys::RECIPE, report)?;
     let action = action(&table, &["http", "command", "wol"], scrubbed, report);
-    let max_wait = table.seconds("maxWaitSeconds", report).unwrap_or(MAX_WAIT);
+    let max_wait = table.seconds("maxWaitSeconds", report).unwrap_or_default();
     Some(WakeRecipe { action: action?, max_wait })
 }
 
 /// The recipe under `sleep`.
 pub(super) fn sleep(provider: &Table<'_>, scrubbed: &[String], report: &mut Report) -> Option<SleepRecipe> {
-    let table = open(provider, "sleep", report)?;
+    let table = provider.table("sleep", keys::RECIPE, report)?;
     let action = action(&table, &["http", "command"], scrubbed, report);
-    let max_wait = table.seconds("maxWaitSeconds", report).unwrap_or(MAX_WAIT);
+    let max_wait = table.seconds("maxWaitSeconds", report).unwrap_or_default();
     let idle = table.seconds("idleSeconds", report);
     Some(SleepRecipe { action: action?, max_wait, idle })
 }
@@ -47,12 +40,6 @@ pub(super) fn address(table: &Table<'_>, report: &mut Report) -> Option<Secret> 
             None
         }
     }
-}
-
-fn open<'a>(provider: &Table<'a>, key: &str, report: &mut Report) -> Option<Table<'a>> {
-    let table = provider.table(key, report)?;
-    table.warn_of_near_misses(keys::RECIPE, report);
-    Some(table)
 }
 
 fn action(table: &Table<'_>, kinds: &[&str], scrubbed: &[String], report: &mut Report) -> Option<Action> {
@@ -70,7 +57,7 @@ fn action(table: &Table<'_>, kinds: &[&str], scrubbed: &[String], report: &mut R
 
 fn http(table: &Table<'_>, report: &mut Report) -> Option<Action> {
     let url = address(table, report);
-    let method = table.text("method", report).unwrap_or("POST").to_ascii_uppercase();
+    let method = table.text_or_default("method", report).to_ascii_uppercase();
     if !method.bytes().all(|byte| byte.is_ascii_uppercase()) || method == "CONNECT" {
         report.error(table.path_of("method"), "expected a method such as \"POST\"");
     }
@@ -86,12 +73,7 @@ fn http(table: &Table<'_>, report: &mut Report) -> Option<Action> {
 fn headers(table: &Table<'_>, report: &mut Report) -> Vec<(String, Secret)> {
     use actix_web::http::header::{HeaderName, HeaderValue};
     let mut headers = Vec::new();
-    let map = table.get("headers").and_then(Value::as_object);
-    if map.is_none() {
-        // Reports it when it is something else than an object.
-        table.table("headers", report);
-    }
-    for (name, value) in map.into_iter().flatten() {
+    for (name, value) in table.object("headers", report).into_iter().flatten() {
         let path = format!("{}.{name}", table.path_of("headers"));
         match value.as_str() {
             None => report.error(path, expected("a string", value)),
@@ -126,18 +108,15 @@ fn wake_on_lan(table: &Table<'_>, report: &mut Report) -> Option<Action> {
     if text.is_some() && mac.is_none() {
         report.error(table.path_of("mac"), "expected an address such as \"00:11:22:aa:bb:cc\"");
     }
-    let broadcast = table.text("broadcast", report).unwrap_or("255.255.255.255").to_owned();
+    let broadcast = table.text_or_default("broadcast", report).to_owned();
     if broadcast.parse::<std::net::IpAddr>().is_err() {
         report.error(table.path_of("broadcast"), "expected an IP address such as \"192.168.1.255\"");
     }
-    let port = match table.count("port", 1, report).map(u16::try_from) {
-        None => WAKE_ON_LAN_PORT,
-        Some(Ok(port)) => port,
-        Some(Err(_)) => {
-            report.error(table.path_of("port"), "expected a port, 1 to 65535");
-            WAKE_ON_LAN_PORT
-        }
-    };
+    let port = table.count("port", report).unwrap_or_default();
+    let port = u16::try_from(port).unwrap_or_else(|_| {
+        report.error(table.path_of("port"), "expected a port, 1 to 65535");
+        0
+    });
     Some(Action::WakeOnLan { mac: mac?, broadcast, port })
 }
 

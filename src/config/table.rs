@@ -4,26 +4,48 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{keys, report::Report};
+use super::{
+    keys::{Key, MAX_SECONDS, Shape},
+    near_miss::near_miss,
+    report::Report,
+};
 
-/// A JSON object and where it stands in the file.
+/// A JSON object, its path in the file, and the keys that it may have.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
     map: &'a Map<String, Value>,
     path: String,
+    keys: &'static [Key],
 }
 
 impl<'a> Table<'a> {
-    /// `value` as an object.
-    pub(super) fn of(value: &'a Value, path: impl Into<String>, report: &mut Report) -> Option<Self> {
+    /// Reads `value` as an object with `keys`. A key that is nearly, but not quite, one of them is a warning.
+    pub(super) fn of(
+        value: &'a Value,
+        path: impl Into<String>,
+        keys: &'static [Key],
+        report: &mut Report,
+    ) -> Option<Self> {
         let path = path.into();
-        match value {
-            Value::Object(map) => Some(Self { map, path }),
-            other => {
-                report.error(path, expected("an object", other));
-                None
+        let Value::Object(map) = value else {
+            report.error(path, expected("an object", value));
+            return None;
+        };
+        let table = Self { map, path, keys };
+        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+        for key in map.keys() {
+            if let Some(meant) = near_miss(key, &names) {
+                report.warn(table.path_of(key), format!("unknown key, ignored; did you mean '{meant}'?"));
             }
         }
+        Some(table)
+    }
+
+    /// The values that the table of keys gives `key`.
+    fn shape(&self, key: &str) -> Option<&'static Shape> {
+        let known = self.keys.iter().find(|known| known.name == key);
+        debug_assert!(known.is_some(), "'{key}' is not in the table of keys");
+        known.map(|known| &known.value)
     }
 
     /// The path of one of its keys.
@@ -31,17 +53,14 @@ impl<'a> Table<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Warns of keys that are nearly, but not quite, one of `known`.
-    pub(super) fn warn_of_near_misses(&self, known: &[&str], report: &mut Report) {
-        for key in self.map.keys() {
-            if let Some(meant) = keys::near_miss(key, known) {
-                report.warn(self.path_of(key), format!("unknown key, ignored; did you mean '{meant}'?"));
-            }
-        }
+    /// The examples of a key's value.
+    pub(super) fn examples(&self, key: &str) -> &'static [&'static str] {
+        if let Some(Shape::TextLike(examples)) = self.shape(key) { examples } else { &[] }
     }
 
     /// The value of `key`; null is as good as absent.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.shape(key);
         self.map.get(key).filter(|value| !value.is_null())
     }
 
@@ -91,9 +110,14 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A whole number of at least `least`.
-    pub(super) fn count(&self, key: &str, least: u64, report: &mut Report) -> Option<usize> {
-        let value = self.get(key)?;
+    /// A whole number, or the key's default.
+    pub(super) fn count(&self, key: &str, report: &mut Report) -> Option<usize> {
+        let (least, default) = match self.shape(key) {
+            Some(Shape::Count { least, default }) => (*least, *default),
+            Some(Shape::Port(port)) => (1, Some(usize::from(*port))),
+            _ => (0, None),
+        };
+        let Some(value) = self.get(key) else { return default };
         let number = value.as_u64().filter(|&number| number >= least);
         let number = number.and_then(|number| usize::try_from(number).ok());
         if number.is_none() {
@@ -103,34 +127,48 @@ impl<'a> Table<'a> {
         number
     }
 
-    /// A number that is finite and not negative.
-    pub(super) fn number(&self, key: &str, report: &mut Report) -> Option<f64> {
+    /// A number above 0.
+    pub(super) fn rate(&self, key: &str, report: &mut Report) -> Option<f64> {
         let value = self.get(key)?;
-        let number = value.as_f64().filter(|number| number.is_finite() && *number >= 0.0);
+        let number = value.as_f64().filter(|number| number.is_finite() && *number > 0.0);
         if number.is_none() {
-            report.error(self.path_of(key), expected("a number of at least 0", value));
+            report.error(self.path_of(key), expected("a number above 0", value));
         }
         number
     }
 
-    /// A number of seconds, more than 0 and at most a year: nobody means more, and it would overflow a timer.
+    /// A number of seconds, or the key's default.
     pub(super) fn seconds(&self, key: &str, report: &mut Report) -> Option<Duration> {
-        let value = self.get(key)?;
-        let seconds = value.as_f64().filter(|seconds| *seconds > 0.0 && *seconds <= 31_536_000.0);
+        let Some(value) = self.get(key) else {
+            return match self.shape(key) {
+                Some(Shape::Seconds(default)) => *default,
+                _ => None,
+            };
+        };
+        let seconds = value.as_f64().filter(|seconds| *seconds > 0.0 && *seconds <= MAX_SECONDS);
         if seconds.is_none() {
-            report.error(
-                self.path_of(key),
-                expected("a number of seconds, more than 0 and at most 31536000", value),
-            );
+            let wanted = format!("a number of seconds, more than 0 and at most {MAX_SECONDS}");
+            report.error(self.path_of(key), expected(&wanted, value));
         }
         seconds.map(Duration::from_secs_f64)
     }
 
-    /// One of a few words.
+    /// A text that is not empty, or the key's default.
+    pub(super) fn text_or_default(&self, key: &str, report: &mut Report) -> &'a str {
+        let default = if let Some(Shape::TextOr(default)) = self.shape(key) { default } else { "" };
+        self.text(key, report).unwrap_or(default)
+    }
+
+    /// One of the key's words, by what each of them means.
     pub(super) fn word<T>(&self, key: &str, words: &[(&str, T)], report: &mut Report) -> Option<T>
     where
         T: Copy,
     {
+        debug_assert!(
+            !matches!(self.shape(key), Some(Shape::OneOf { words: known, .. })
+                if !words.iter().all(|(word, _)| known.contains(word))),
+            "'{key}' has other words in the table of keys"
+        );
         let value = self.get(key)?;
         let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
@@ -151,9 +189,20 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// An object.
-    pub(super) fn table(&self, key: &str, report: &mut Report) -> Option<Self> {
-        Self::of(self.get(key)?, self.path_of(key), report)
+    /// An object with `keys`.
+    pub(super) fn table(&self, key: &str, keys: &'static [Key], report: &mut Report) -> Option<Self> {
+        Self::of(self.get(key)?, self.path_of(key), keys, report)
+    }
+
+    /// An object of whatever keys.
+    pub(super) fn object(&self, key: &str, report: &mut Report) -> Option<&'a Map<String, Value>> {
+        let value = self.get(key)?;
+        if value.is_object() {
+            value.as_object()
+        } else {
+            report.error(self.path_of(key), expected("an object", value));
+            None
+        }
     }
 }
 
