@@ -4,7 +4,7 @@
 use std::fmt;
 
 use wire::result::{TaskError, TaskResult};
-use wire::texts::Fixed;
+use wire::texts::FixedText;
 
 use crate::news::news;
 use crate::outbox::Ticket;
@@ -47,14 +47,14 @@ impl Code {
 
     /// The code of an error's text.
     pub(crate) fn of_text(message: &str) -> Self {
-        Self::Word(match Fixed::parse(message) {
-            Some(Fixed::NotRegistered) => "not_published",
-            Some(Fixed::WakeFailed) => "wake_failed",
-            Some(Fixed::BackendNotAvailable) => "backend_unavailable",
-            Some(Fixed::BackendRefusedKey) => "backend_key_refused",
-            Some(Fixed::ShuttingDown) => "publisher_stopping",
-            Some(Fixed::BackendAnswered(status)) => return Self::Status(status),
-            Some(Fixed::AlreadyAnswered) | None => "upstream_error",
+        Self::Word(match FixedText::parse(message) {
+            Some(FixedText::NotRegistered) => "not_published",
+            Some(FixedText::WakeFailed) => "wake_failed",
+            Some(FixedText::BackendNotAvailable) => "backend_unavailable",
+            Some(FixedText::BackendRefusedKey) => "backend_key_refused",
+            Some(FixedText::ShuttingDown) => "publisher_stopping",
+            Some(FixedText::BackendAnswered(status)) => return Self::Status(status),
+            Some(FixedText::AlreadyAnswered) | None => "upstream_error",
         })
     }
 }

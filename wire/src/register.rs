@@ -5,17 +5,17 @@ use serde_json::value::RawValue;
 
 use crate::row::{Status, Tier, Timestamp, Visibility};
 
-/// What a publisher registers: its whole set, atomically.
+/// The complete set of LLMs and agents of a publisher. It replaces the previous set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterRequest {
-    /// The sticky id, when one is known.
+    /// The session id that the publisher has stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_session_id: Option<String>,
-    /// The LLMs.
+    /// The LLMs to publish.
     #[serde(default)]
     pub providers: Vec<ProviderEntry>,
-    /// The agents; left out when there is none.
+    /// The agents to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<AgentEntry>,
 }
@@ -29,31 +29,30 @@ pub struct ProviderEntry {
     /// `openai`, `vllm`, `ollama`, `anthropic`, …
     #[serde(rename = "type")]
     pub provider_type: String,
-    /// The model that callers get.
+    /// The model of the backend.
     pub model: String,
-    /// Hint for choosing.
+    /// Size class, a hint for callers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
-    /// For people.
+    /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The pool it joins.
+    /// The pool that it joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_name: Option<String>,
-    /// Always sent; an older registrar that leaves it out means the default.
+    /// Always sent; private if an older registrar leaves it out.
     #[serde(default)]
     pub visibility: Visibility,
-    /// `active` or `hibernating`; always sent by us.
+    /// `active` or `hibernating`; always sent.
     #[serde(default = "active")]
     pub initial_status: Status,
-    /// Seconds of silence after which the publisher gives its backend up; left out where it is the default, 600.
+    /// Seconds without data after which the publisher ends a call to its backend; left out if 600, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
-    /// Whether those who are not its owner may have its backend fetch addresses, run tools and keep answers; left out
-    /// where they may not.
+    /// Whether other users may send what the [request policy](crate::request_policy) refuses; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
-    /// Inferences that may run at once; left out where it is the default, 4.
+    /// Maximum number of concurrent inferences; left out if 4, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
 }
@@ -70,61 +69,61 @@ pub struct AgentEntry {
     pub name: String,
     /// The wire name of its LLM.
     pub llm_name: String,
-    /// For people.
+    /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Put before the caller's messages.
+    /// Inserted before the caller's messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
-    /// Free text.
+    /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// Request parameters that the caller did not give: a JSON object.
+    /// Defaults for request members: a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_params: Option<Box<RawValue>>,
-    /// Free data: a JSON object.
+    /// Data for callers: a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extras: Option<Box<RawValue>>,
-    /// Always sent.
+    /// Always sent; private by default.
     #[serde(default)]
     pub visibility: Visibility,
 }
 
-/// What a registrar needs of the answer; the rest is for people.
+/// The members that a registrar reads of the answer to a register call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterAnswer {
-    /// Replaces ours on disk and on the next channel.
+    /// The session id from now on, to be stored.
     pub provider_session_id: String,
-    /// What a hub of ours has to say about a call that it took: a list of texts. Of another hub it may be anything.
+    /// Warnings about the accepted call: an array of texts. Another hub can send any JSON.
     #[serde(default)]
     pub warnings: serde_json::Value,
 }
 
 impl RegisterAnswer {
-    /// Most texts that are taken: one for each LLM would be many already.
-    const MOST_WARNINGS: usize = 16;
+    /// Maximum number of texts that are read.
+    const MAX_WARNINGS: usize = 16;
 
-    /// The warnings, where it is texts that stand there.
+    /// Iterates over the warnings that are texts.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let texts = self.warnings.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-        texts.take(Self::MOST_WARNINGS)
+        texts.take(Self::MAX_WARNINGS)
     }
 }
 
-/// What a registrar may learn from the answer to a heartbeat; of another hub it may be anything.
+/// The members that a registrar reads of the answer to a heartbeat. Another hub can send any JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
-    /// The names of rows and agents that an admin has deleted since the session registered them.
+    /// Names of rows and agents that an admin deleted after the session registered them.
     #[serde(default)]
     deleted: serde_json::Value,
 }
 
 impl HeartbeatAnswer {
-    /// The names, where it is names that stand there.
+    /// Iterates over the deleted names that are valid.
     pub fn deleted(&self) -> impl Iterator<Item = &str> {
         let texts = self.deleted.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-        texts.filter(|name| crate::names::check(name).is_ok()).take(RegisterAnswer::MOST_WARNINGS)
+        texts.filter(|name| crate::names::check(name).is_ok()).take(RegisterAnswer::MAX_WARNINGS)
     }
 }
 
@@ -132,9 +131,9 @@ impl HeartbeatAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Heartbeat {
-    /// Whose heart beats.
+    /// The session to keep alive, or to drain.
     pub provider_session_id: String,
-    /// The channel that the publisher holds (feature `status`).
+    /// Id of the publisher's open channel (feature `status`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
     /// State of each provider (feature `status`).
@@ -148,18 +147,18 @@ pub struct Heartbeat {
 pub struct ProviderStatus {
     /// The wire name.
     pub name: String,
-    /// From a health check of the backend. Wins over revival.
+    /// Result of the last health check of the backend. Takes precedence over the revival by a heartbeat.
     pub status: Status,
-    /// Inferences that run.
+    /// Number of running inferences.
     pub in_flight: u32,
-    /// Inferences that wait.
+    /// Number of waiting inferences.
     pub queued: u32,
-    /// Inferences that may run at once.
+    /// Maximum number of concurrent inferences.
     pub max_concurrency: u32,
-    /// Whether its owner has paused it; left out where that is not so.
+    /// Whether its owner has paused it; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// The end of the pause, where it has one.
+    /// End of the pause, if it is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
 }
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_set_is_sent_but_visibility_and_initial_status_always() {
+    fn unset_members_are_left_out_except_visibility_and_status() {
         let request = RegisterRequest {
             provider_session_id: None,
             providers: vec![ProviderEntry {
@@ -194,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_to_a_classic_hub_carries_the_session_and_nothing_else() {
+    fn a_heartbeat_to_a_classic_hub_has_only_the_session() {
         let beat = Heartbeat { provider_session_id: "s".into(), stream_id: None, providers: None };
         assert_eq!(serde_json::to_string(&beat).unwrap(), r#"{"providerSessionId":"s"}"#);
     }
 
-    /// F89: a newer peer may say more.
+    /// F89: a newer peer can send more members.
     #[test]
     fn unknown_keys_are_ignored() {
         let text = r#"{"providers":[{"name":"a","type":"t","model":"m","new":{"x":1}}],"later":true}"#;

@@ -10,19 +10,19 @@ use crate::json::{self, JsonError};
 /// The data that ends a stream.
 pub const DONE: &str = "[DONE]";
 
-/// One result POST.
+/// The result of a task, or one chunk of it: the body of one POST.
 #[derive(Debug, Clone)]
 pub enum TaskResult {
-    /// The backend's status and JSON body, or a wake's success.
+    /// The backend's status and JSON body, or the success of a wake.
     Answer {
         /// HTTP status, 100 to 599.
         status: u16,
         /// Compact JSON.
         body: Box<RawValue>,
-        /// Seconds after which the backend wants to be asked again (its `Retry-After`).
+        /// The backend's `Retry-After`, in seconds.
         retry_after: Option<u32>,
     },
-    /// One piece of a streamed answer.
+    /// One chunk of a streamed answer.
     Chunk(Chunk),
     /// The task failed.
     Error(TaskError),
@@ -31,20 +31,20 @@ pub enum TaskResult {
 /// Why a task failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
-    /// One sentence for the caller; no address or key in it.
+    /// One sentence for the caller, without addresses and keys.
     pub message: String,
-    /// Seconds after which another try makes sense, where the backend named them.
+    /// The backend's `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
 }
 
-/// One piece of a streamed answer.
+/// One chunk of a streamed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// One `chat.completion.chunk` as JSON text, or [`DONE`].
     pub data: String,
-    /// Whether it is the last.
+    /// Whether it is the last chunk.
     pub done: bool,
-    /// Its place in the stream, from 0 (feature `chunk-seq`).
+    /// Position in the stream, from 0 (feature `chunk-seq`).
     pub seq: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ pub enum InvalidResult {
     /// Not JSON, or a key of another type.
     #[error("malformed result (line {line}, column {column})", line = .0.line(), column = .0.column())]
     Json(#[source] serde_json::Error),
-    /// JSON within that we do not pass on.
+    /// Rejected JSON in a body or in a chunk.
     #[error("malformed result: {0}")]
     Inner(#[from] JsonError),
     /// A status outside 200 to 599.
@@ -75,7 +75,7 @@ struct Frame<'a> {
     chunk: Option<ChunkFrame<'a>>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     error: Option<Cow<'a, str>>,
-    /// Any JSON: what is no number of seconds is ignored, and does not cost the result.
+    /// Ignored if it is no number of seconds.
     #[serde(default, borrow, rename = "retryAfter", skip_serializing_if = "Option::is_none")]
     retry_after: Option<&'a RawValue>,
 }
@@ -91,19 +91,19 @@ struct ChunkFrame<'a> {
 }
 
 impl TaskResult {
-    /// An answer with the body `json`, made compact. One that is no error is an object.
+    /// Creates an answer with the compacted body `json`, which must be an object if `status` is below 400.
     pub fn answer(status: u16, json: &str) -> Result<Self, JsonError> {
         let json = json::compact(json)?;
         let json = if status < 400 { object(json)? } else { json };
         Ok(Self::Answer { status, body: raw(json)?, retry_after: None })
     }
 
-    /// A failed task.
+    /// Creates an error.
     pub fn error(message: impl Into<String>) -> Self {
         Self::Error(TaskError { message: message.into(), retry_after: None })
     }
 
-    /// The same result with the backend's `Retry-After`, in seconds; a chunk carries none.
+    /// Sets the backend's `Retry-After`, in seconds. A chunk has none.
     #[must_use]
     pub fn retry_after(mut self, seconds: Option<u32>) -> Self {
         match &mut self {
@@ -115,35 +115,34 @@ impl TaskResult {
         self
     }
 
-    /// The success of a wake that took `millis`, polling included.
+    /// Creates the success of a wake that took `millis`, polling included.
     pub fn awake(millis: u64) -> Self {
-        // Always valid JSON; the other arm cannot be reached.
+        // The JSON is valid, so the fallback is unreachable.
         Self::answer(200, &format!(r#"{{"ok":true,"ms":{millis}}}"#))
             .unwrap_or_else(|error| Self::error(error.to_string()))
     }
 
-    /// A piece that is not the last.
+    /// Creates a chunk that is not the last.
     pub fn chunk(data: impl Into<String>, seq: Option<u64>) -> Self {
         Self::Chunk(Chunk { data: data.into(), done: false, seq })
     }
 
-    /// The end mark of a stream.
+    /// Creates the end mark of a stream.
     pub fn done(seq: Option<u64>) -> Self {
         Self::Chunk(Chunk { data: DONE.into(), done: true, seq })
     }
 
-    /// Whether it ends its task: all but a chunk that is not the last.
+    /// Whether the result ends its task: any except a chunk that is not the last.
     pub fn is_terminal(&self) -> bool {
         !matches!(self, Self::Chunk(chunk) if !chunk.done)
     }
 
-    /// The body of the POST.
+    /// Formats the body of the POST.
     pub fn to_json(&self) -> String {
         let seconds = match self {
             Self::Answer { retry_after, .. } | Self::Error(TaskError { retry_after, .. }) => *retry_after,
             Self::Chunk(_) => None,
         };
-        // Digits are valid JSON.
         let seconds = seconds.and_then(|seconds| RawValue::from_string(seconds.to_string()).ok());
         let mut frame =
             Frame { status: None, body: None, chunk: None, error: None, retry_after: seconds.as_deref() };
@@ -158,12 +157,12 @@ impl TaskResult {
             }
             Self::Error(error) => frame.error = Some(Cow::Borrowed(&error.message)),
         }
-        // Strings, numbers and valid JSON always serialise; the other arm cannot be reached.
+        // Strings, numbers and valid JSON always serialise, so the fallback is unreachable.
         serde_json::to_string(&frame).unwrap_or_else(|_| r#"{"error":"unserialisable result"}"#.to_owned())
     }
 
-    /// Reads the body of a POST. JSON inside is checked (depth included) and made compact; a chunk's data that is
-    /// not the end mark must be an object.
+    /// Parses the body of a POST. JSON in it is checked, depth included, and compacted. The data of a chunk is an object or the end
+    /// mark.
     pub fn parse(text: &str) -> Result<Self, InvalidResult> {
         let frame: Frame<'_> = serde_json::from_str(text).map_err(InvalidResult::Json)?;
         let seconds = frame.retry_after.and_then(|value| value.get().parse().ok());
@@ -186,7 +185,7 @@ impl TaskResult {
     }
 }
 
-/// A compact text that is an object.
+/// Checks that compact JSON is an object.
 fn object(compact: String) -> Result<String, JsonError> {
     if compact.starts_with('{') { Ok(compact) } else { Err(JsonError::NotAnObject) }
 }
@@ -200,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_is_written_as_the_specification_shows_it() {
+    fn each_form_is_written_as_in_the_specification() {
         let forms = [
             (TaskResult::answer(200, "{ \"a\": 1 }").unwrap(), r#"{"status":200,"body":{"a":1}}"#),
             (TaskResult::chunk("{}", None), r#"{"chunk":{"data":"{}"}}"#),
@@ -220,9 +219,9 @@ mod tests {
         }
     }
 
-    /// F89: another peer's `retryAfter` of any other form costs the seconds, never the result.
+    /// F89: the result itself is kept.
     #[test]
-    fn what_is_no_number_of_seconds_is_ignored() {
+    fn a_retry_after_that_is_no_number_is_ignored() {
         for odd in ["null", "-1", "1.5", "\"3\"", "[]", "99999999999"] {
             let text = format!(r#"{{"error":"no","retryAfter":{odd}}}"#);
             assert_eq!(TaskResult::parse(&text).unwrap().to_json(), r#"{"error":"no"}"#, "{odd}");
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_no_json_or_too_deep_is_refused() {
+    fn invalid_json_other_values_and_deep_json_are_rejected() {
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         for data in ["hi\\n\\nevent: done\\ndata: {}", "", deep.as_str()] {
             assert!(TaskResult::parse(&format!(r#"{{"chunk":{{"data":"{data}"}}}}"#)).is_err());
@@ -245,10 +244,7 @@ mod tests {
         for other in ["null", "5", "[]", "[{}]", r#""{}""#, "false"] {
             assert!(TaskResult::parse(&format!(r#"{{"status":200,"body":{other}}}"#)).is_err(), "{other}");
             assert!(TaskResult::answer(207, other).is_err(), "{other}");
-            assert!(
-                TaskResult::answer(422, other).is_ok(),
-                "what failed has failed, in whatever words: {other}"
-            );
+            assert!(TaskResult::answer(422, other).is_ok(), "an error can have any body: {other}");
         }
         assert!(TaskResult::parse("{}").is_err());
         assert!(TaskResult::parse(r#"{"status":200}"#).is_err());

@@ -1,22 +1,22 @@
-//! The hub's record of an LLM and of an agent, as callers read them (SPEC.md section 3.7).
+//! LLMs and agents as the hub shows them to callers (SPEC.md section 3.7).
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A moment, in milliseconds since the Unix epoch; on the wire RFC 3339 in UTC with milliseconds.
+/// Milliseconds since the Unix epoch; in JSON, RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment `millis` later (earlier when negative), never past the ends of the range.
+    /// Adds `millis`, saturating.
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 
-    /// Milliseconds from `earlier` to this moment; 0 when the clock went back.
+    /// Returns the milliseconds since `earlier`; 0 if the clock went back.
     pub fn millis_since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
@@ -43,19 +43,19 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-macro_rules! words {
+macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
-            /// The word on the wire.
+            /// Returns the name in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The value that `word` stands for.
+            /// Parses the name in JSON.
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
@@ -69,46 +69,46 @@ macro_rules! words {
     };
 }
 
-words! {
-    /// Who answers for an LLM.
+wire_enum! {
+    /// Where an LLM runs.
     Kind {
-        /// The hub calls an upstream URL with a key that it holds.
+        /// At an upstream URL, which the hub calls with its own key.
         Public = "public",
-        /// Relayed to a publisher.
+        /// At a publisher, to which the hub relays.
         Virtual = "virtual",
     }
 }
 
-words! {
-    /// What the hub thinks of an LLM.
+wire_enum! {
+    /// State of an LLM in the registry.
     Status {
-        /// Takes inferences.
+        /// Accepts inferences.
         Active = "active",
-        /// Its publisher is away.
+        /// Its publisher is not connected.
         Inactive = "inactive",
         /// Its publisher can wake it.
         Hibernating = "hibernating",
     }
 }
 
-words! {
-    /// Who may see and use a row or an agent.
+wire_enum! {
+    /// The users that may see and use a row or an agent.
     #[derive(Default)]
     Visibility {
         /// Its owner and admins.
         #[default]
         Private = "private",
-        /// Everybody with a token.
+        /// All users.
         Public = "public",
     }
 }
 
-words! {
-    /// A hint for choosing.
+wire_enum! {
+    /// Size class, a hint for callers.
     Tier {
-        /// Quick and small.
+        /// A small model.
         Fast = "fast",
-        /// Slow and able.
+        /// A large model.
         Heavy = "heavy",
     }
 }
@@ -117,97 +117,96 @@ words! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LlmRow {
-    /// Unchanging id.
+    /// Permanent id.
     pub id: String,
-    /// Unique in the hub.
+    /// Name, unique in the hub.
     pub name: String,
     /// `openai`, `vllm`, `anthropic`, …
     #[serde(rename = "type")]
     pub provider_type: String,
-    /// The model behind it.
+    /// The model of the backend.
     pub model: String,
-    /// Hint for choosing.
+    /// Size class, a hint for callers.
     pub tier: Option<Tier>,
-    /// For people.
+    /// Text for display.
     pub description: Option<String>,
     /// Public or virtual.
     pub kind: Kind,
-    /// What the hub thinks of it.
+    /// State in the registry.
     pub status: Status,
-    /// Last sign of life of its publisher.
+    /// Time of the last heartbeat of its publisher.
     pub last_heartbeat_at: Option<Timestamp>,
-    /// Since when it is inactive.
+    /// Time when it became inactive.
     pub inactive_since: Option<Timestamp>,
-    /// Its named pool; without one it is a pool of its own.
+    /// Its pool; a row without one is a pool of its own.
     pub pool_name: Option<String>,
-    /// The owner of that pool, where the row waits to be let in; for both owners and admins.
+    /// The owner of that pool, if the row awaits admission; shown to both owners and to admins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Who may see it.
+    /// The users that may see it.
     pub visibility: Visibility,
-    /// The user it belongs to.
+    /// The owning user.
     pub owner_id: Option<String>,
     /// The session that publishes it.
     pub provider_session_id: Option<String>,
-    /// When it was first seen.
+    /// Time of the first registration.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Whether those who are not its owner may have its backend fetch addresses, run tools and keep answers; left out
-    /// where they may not.
+    /// Whether other users may send what the [request policy](crate::request_policy) refuses; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
-    /// A public row's upstream URL, for those who may change it.
+    /// The upstream URL of a public row; shown to users that may change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// One agent: a named prompt and parameters over an LLM.
+/// One agent: a named prompt with default parameters for an LLM.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRow {
-    /// Unchanging id.
+    /// Permanent id.
     pub id: String,
-    /// Unique among agents.
+    /// Name, unique among agents.
     pub name: String,
-    /// The LLM it uses; `null` for a caller who may not know of it.
+    /// The LLM that it uses; `null` if the caller may not see it.
     pub llm_name: Option<String>,
-    /// For people.
+    /// Text for display.
     pub description: Option<String>,
-    /// Free text of the publisher's.
+    /// Text for display.
     pub project: Option<String>,
-    /// What it adds to a request; lists leave it out.
+    /// Members that can be long; left out in lists.
     #[serde(flatten)]
     pub adds: Option<AgentAdds>,
     /// Public or virtual.
     pub kind: Kind,
-    /// What the hub thinks of it.
+    /// State in the registry.
     pub status: Status,
-    /// Who may see it.
+    /// The users that may see it.
     pub visibility: Visibility,
-    /// The user it belongs to.
+    /// The owning user.
     pub owner_id: Option<String>,
     /// The session that publishes it.
     pub provider_session_id: Option<String>,
-    /// Last sign of life of its publisher.
+    /// Time of the last heartbeat of its publisher.
     pub last_heartbeat_at: Option<Timestamp>,
-    /// Since when it is inactive.
+    /// Time when it became inactive.
     pub inactive_since: Option<Timestamp>,
-    /// When it was first seen.
+    /// Time of the first registration.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// The keys of an agent that may be long.
+/// The members of an agent that can be long.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentAdds {
-    /// Put before the caller's messages.
+    /// Inserted before the caller's messages.
     pub system_prompt: Option<String>,
-    /// Request parameters that the caller did not give.
+    /// Defaults for request members.
     pub default_params: Option<Box<RawValue>>,
-    /// Free data of the publisher's.
+    /// Data for callers.
     pub extras: Option<Box<RawValue>>,
 }
 
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_reads_as_rfc_3339_in_utc_with_three_digits_of_milliseconds() {
+    fn a_timestamp_is_rfc_3339_in_utc_with_milliseconds() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(1_700_000_000_120).to_string(), "2023-11-14T22:13:20.120Z");
         let back: Timestamp = serde_json::from_str("\"2023-11-14T22:13:20.120Z\"").unwrap();

@@ -1,8 +1,8 @@
-//! The fixed texts of SPEC.md section 3.5: people and programs match on them, so they are written once.
+//! The fixed error texts of SPEC.md section 3.5, which programs match on.
 
 use crate::row::Timestamp;
 
-/// A task names a provider that this publisher does not have.
+/// The publisher does not have the provider that a task names.
 pub fn not_registered_locally(name: &str) -> String {
     format!("provider '{name}' not registered locally")
 }
@@ -12,7 +12,7 @@ pub fn no_wake_recipe(name: &str) -> String {
     format!("provider '{name}' has no wake recipe configured")
 }
 
-/// The recipe ran, the backend did not answer in time.
+/// The recipe ran, but the backend did not answer in time.
 pub fn did_not_come_up(name: &str, millis: u64) -> String {
     format!("provider '{name}' did not come up within {millis}ms")
 }
@@ -22,12 +22,12 @@ pub fn wake_recipe_failed(reason: &str) -> String {
     format!("wake recipe failed: {reason}")
 }
 
-/// The backend's 4xx or 5xx, on a channel whose hub takes no status and body for a streamed task.
+/// The backend's 4xx or 5xx, for a hub that accepts no status for a streamed task.
 pub fn backend_answered(status: u16, message: &str) -> String {
     format!("backend answered {status}: {message}")
 }
 
-/// The code of a task that a paused publisher refuses with 503, in the error object of the body.
+/// Error code of the 503 with which a paused publisher rejects a task.
 pub const PAUSED: &str = "paused";
 
 /// The publisher's owner has paused it.
@@ -38,18 +38,18 @@ pub fn paused(name: &str, until: Option<Timestamp>) -> String {
     }
 }
 
-/// The backend cannot be reached, and nothing can wake it.
+/// The backend cannot be reached or started.
 pub const BACKEND_NOT_AVAILABLE: &str = "backend not available";
-/// The backend's 401, 403 or 407.
+/// The backend answered 401, 403 or 407.
 pub const BACKEND_REFUSED_KEY: &str = "the backend refused the publisher's key";
-/// A registrar that stops.
+/// The registrar is stopping.
 pub const SHUTTING_DOWN: &str = "publisher shutting down";
-/// A streamed task that comes again after its end.
+/// A streamed task was dispatched again after its end.
 pub const ALREADY_ANSWERED: &str = "task already answered";
 
-/// What a failed task's text says, where it is one of the fixed ones.
+/// A fixed text of a failed task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fixed {
+pub enum FixedText {
     /// [`not_registered_locally`].
     NotRegistered,
     /// [`no_wake_recipe`], [`did_not_come_up`] or [`wake_recipe_failed`].
@@ -66,8 +66,8 @@ pub enum Fixed {
     BackendAnswered(u16),
 }
 
-impl Fixed {
-    /// Reads a text; `None` for any other.
+impl FixedText {
+    /// Recognizes a fixed text; `None` for any other.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             BACKEND_NOT_AVAILABLE => return Some(Self::BackendNotAvailable),
@@ -84,7 +84,7 @@ impl Fixed {
             let ends = rest.get(3..).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
             return (ends && (400..=599).contains(&status)).then_some(Self::BackendAnswered(status));
         }
-        // A name is made of letters, digits, '-', '.' and '_': the next quote ends it.
+        // Names have no quotes, so the next quote ends the name.
         let (_, rest) = text.strip_prefix("provider '")?.split_once('\'')?;
         match rest {
             " not registered locally" => Some(Self::NotRegistered),
@@ -97,17 +97,17 @@ impl Fixed {
     }
 }
 
-/// Register: a public row has the name.
+/// Register error: a public row has the name.
 pub fn over_public(name: &str) -> String {
     format!("Cannot publish over public LLM: {name}")
 }
 
-/// Register: another living session, or another user, has the name and the caller may see it.
+/// Register error: another session publishes the name, and the caller may see it.
 pub fn published_elsewhere(name: &str) -> String {
     format!("LLM {name} is published by another session")
 }
 
-/// Register: the row names a pool of `owner`'s, and was not let in.
+/// Register warning: the row awaits admission to a pool of `owner`.
 pub fn waits_for(row: &str, pool: &str, owner: &str) -> String {
     format!(
         "LLM {row} waits for {owner}: it serves the pool '{pool}' once {owner} or an admin has said \
@@ -115,7 +115,7 @@ pub fn waits_for(row: &str, pool: &str, owner: &str) -> String {
     )
 }
 
-/// Register: the name belongs to something that the caller may not see.
+/// Register error: the name is in use, and the caller may not see by what.
 pub fn name_taken(name: &str) -> String {
     format!("name '{name}' is taken")
 }
@@ -125,25 +125,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_fixed_text_is_read_back() {
+    fn each_fixed_text_is_recognized() {
         for (text, fixed) in [
-            (not_registered_locally("a.b-c_d"), Fixed::NotRegistered),
-            (no_wake_recipe("x"), Fixed::WakeFailed),
-            (did_not_come_up("x", 60_000), Fixed::WakeFailed),
-            (wake_recipe_failed("wake HTTP timed out"), Fixed::WakeFailed),
-            (BACKEND_NOT_AVAILABLE.to_owned(), Fixed::BackendNotAvailable),
-            (BACKEND_REFUSED_KEY.to_owned(), Fixed::BackendRefusedKey),
-            (SHUTTING_DOWN.to_owned(), Fixed::ShuttingDown),
-            (ALREADY_ANSWERED.to_owned(), Fixed::AlreadyAnswered),
-            (backend_answered(422, "no such tool"), Fixed::BackendAnswered(422)),
+            (not_registered_locally("a.b-c_d"), FixedText::NotRegistered),
+            (no_wake_recipe("x"), FixedText::WakeFailed),
+            (did_not_come_up("x", 60_000), FixedText::WakeFailed),
+            (wake_recipe_failed("wake HTTP timed out"), FixedText::WakeFailed),
+            (BACKEND_NOT_AVAILABLE.to_owned(), FixedText::BackendNotAvailable),
+            (BACKEND_REFUSED_KEY.to_owned(), FixedText::BackendRefusedKey),
+            (SHUTTING_DOWN.to_owned(), FixedText::ShuttingDown),
+            (ALREADY_ANSWERED.to_owned(), FixedText::AlreadyAnswered),
+            (backend_answered(422, "no such tool"), FixedText::BackendAnswered(422)),
         ] {
-            assert_eq!(Fixed::parse(&text), Some(fixed), "{text}");
+            assert_eq!(FixedText::parse(&text), Some(fixed), "{text}");
         }
     }
 
-    /// What a backend says in its own words is none of them, however near it comes.
     #[test]
-    fn any_other_text_is_none() {
+    fn similar_texts_are_not_fixed_texts() {
         for text in [
             "",
             "Backend not available",
@@ -156,7 +155,7 @@ mod tests {
             "provider 'x",
             "provider 'x' is tired",
         ] {
-            assert_eq!(Fixed::parse(text), None, "{text}");
+            assert_eq!(FixedText::parse(text), None, "{text}");
         }
     }
 }

@@ -214,7 +214,7 @@ impl Stream for Events {
                 }
                 None => this.next_event(),
             };
-            if !this.part.hold(this.decoder.held() + this.away) {
+            if !this.part.hold(this.decoder.buffered_bytes() + this.away) {
                 this.fail(BackendError::NoRoom);
                 continue;
             }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 use serde_json::Value;
 use wire::json::{each_element, each_member, member, unquote};
-use wire::openai::{error_message, has_error_words};
+use wire::openai::{error_message, has_error_message};
 use wire::task::Endpoint;
 
 use super::MAX_ERROR;
@@ -60,7 +60,7 @@ impl InBand {
         Self::marked(data, endpoint).or_else(|| {
             let is_other = lacks_choices(data, endpoint)
                 && !member(data, "usage").is_some_and(|usage| usage.starts_with('{'));
-            (is_other && (status(data).is_some() || has_error_words(data))).then(|| Self::named(data))
+            (is_other && (status(data).is_some() || has_error_message(data))).then(|| Self::named(data))
         })
     }
 

@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
 
     /// Counts what there is of an event that is not whole.
     fn count(&mut self) -> Result<(), ApiError> {
-        let half = self.decoder.held();
+        let half = self.decoder.buffered_bytes();
         let counted = self.half.size();
         if half < counted {
             self.half = BytesPermit::default();

@@ -1,30 +1,29 @@
-//! Bytes to events, the same for any cut into chunks.
+//! Decodes bytes to events. The result does not depend on the boundaries of chunks.
 
-use super::block::{Block, Bytes, text};
 use super::line::{Field, Line, field_of, line_end, milliseconds, value_of};
+use super::partial::{Bytes, PartialFrame, text};
 use super::{CR, Event, Frame, LF, NUL};
 use memchr::memchr;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::{fmt, mem};
 
-/// Bytes of one frame's values: twice the 32 MiB that a caller's body may have, since a task is that body in an
-/// envelope, and a hub may escape more characters than the caller did.
+/// Default limit for the values of one frame, in bytes: twice the 32 MiB limit of a request body, because a task wraps the body
+/// and a hub can escape more characters.
 pub const DEFAULT_MAX_FRAME: usize = 64 << 20;
 
 /// A decoder for one connection.
 ///
-/// Bytes are looked at once and values copied at most once, however they are cut; a frame that lies in one chunk is
-/// not copied at all by [`decode`](Self::decode). An unfinished frame at the end of a stream is dropped with the
-/// decoder, as the text demands.
+/// Each byte is read once, and copied at most once; [`decode`](Self::decode) does not copy a frame that is within one chunk. An
+/// incomplete frame at the end of the stream is dropped with the decoder, as the standard demands.
 pub struct Decoder {
     limit: usize,
-    /// Bytes of the byte order mark seen so far; `None` once the stream has properly begun.
+    /// Bytes of the byte order mark read so far; `None` after the beginning of the stream.
     bom: Option<usize>,
-    /// The last byte was a CR, which ended its line at once: an LF that follows belongs to it.
+    /// Whether the last byte was a CR, so that an LF that follows is part of the same line break.
     after_cr: bool,
     line: Line,
-    block: Block<'static>,
+    partial: PartialFrame<'static>,
     last_event_id: String,
     retry_ms: Option<u64>,
     discarded: u64,
@@ -32,20 +31,20 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder with the limit [`DEFAULT_MAX_FRAME`].
+    /// Creates a decoder with the limit [`DEFAULT_MAX_FRAME`].
     pub fn new() -> Self {
         Self::with_limit(DEFAULT_MAX_FRAME)
     }
 
-    /// A decoder that discards frames whose values, joined with one byte for each line break, are longer than
-    /// `max_frame_bytes`. Comments do not count, and are never held.
+    /// Creates a decoder that discards frames whose values, with one byte for each line break, exceed `max_frame_bytes`. Comments
+    /// do not count.
     pub fn with_limit(max_frame_bytes: usize) -> Self {
         Self {
             limit: max_frame_bytes,
             bom: Some(0),
             after_cr: false,
             line: Line::Start,
-            block: Block::default(),
+            partial: PartialFrame::default(),
             last_event_id: String::new(),
             retry_ms: None,
             discarded: 0,
@@ -53,7 +52,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes of the stream. Drain [`next_event`](Self::next_event) after each call.
+    /// Decodes the next bytes of the stream. Call [`next_event`](Self::next_event) until it returns `None` after each call.
     pub fn feed(&mut self, mut chunk: &[u8]) {
         while let Some(frame) = self.decode(&mut chunk) {
             let event = Event {
@@ -65,9 +64,9 @@ impl Decoder {
         }
     }
 
-    /// The next of the events that [`feed`](Self::feed) completed.
+    /// Returns the next event that [`feed`](Self::feed) completed.
     pub fn next_event(&mut self) -> Option<Event> {
-        /// Room that an idle connection keeps: a chunk rarely completes more.
+        /// Capacity to keep; a chunk rarely completes more events.
         const KEEP: usize = 4;
 
         let event = self.ready.pop_front();
@@ -77,9 +76,8 @@ impl Decoder {
         event
     }
 
-    /// The primitive below `feed`, without a copy: takes bytes off the front of `input` up to the end of the next
-    /// event. `None` when all of `input` was taken; call it with the next chunk then. The event's id is
-    /// [`last_event_id`](Self::last_event_id) right after the call.
+    /// Like `feed`, without a copy: removes bytes from the front of `input` up to the end of the next event, and returns the event.
+    /// `None` if all of `input` was removed. The event's id is [`last_event_id`](Self::last_event_id) right after the call.
     ///
     /// ```text
     /// let mut rest: &[u8] = &chunk;
@@ -87,7 +85,7 @@ impl Decoder {
     /// ```
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Option<Frame<'a>> {
         self.skip_bom(input);
-        let mut block: Block<'a> = mem::take(&mut self.block);
+        let mut partial: PartialFrame<'a> = mem::take(&mut self.partial);
         loop {
             if mem::take(&mut self.after_cr) {
                 match input.first() {
@@ -97,47 +95,47 @@ impl Decoder {
                 }
             }
             let Some(end) = line_end(input) else {
-                self.hold(&mut block, mem::take(input));
-                self.block = block.into_owned();
+                self.hold(&mut partial, mem::take(input));
+                self.partial = partial.into_owned();
                 return None;
             };
             let rest_of_line = &input[..end];
             self.after_cr = input[end] == CR;
             *input = &input[end + 1..];
             if end > 0 || !matches!(self.line, Line::Start) {
-                self.end_line(&mut block, rest_of_line);
-            } else if let Some(frame) = self.dispatch(mem::take(&mut block)) {
+                self.end_line(&mut partial, rest_of_line);
+            } else if let Some(frame) = self.dispatch(mem::take(&mut partial)) {
                 return Some(frame);
             }
         }
     }
 
-    /// The reconnection time that the stream asked for last, in milliseconds. It counts from its line on.
+    /// Returns the last reconnection time that the stream requested, in milliseconds.
     pub fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
     }
 
-    /// The id for `Last-Event-ID`, empty when there is none. It counts from its frame's blank line on.
+    /// Returns the id for `Last-Event-ID`, empty if there is none. It changes at the blank line of a frame.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How many frames passed the limit so far. Each was dropped up to its blank line, with what it held.
+    /// Returns the number of frames that exceeded the limit.
     pub fn discarded(&self) -> u64 {
         self.discarded
     }
 
-    /// Bytes of memory that the decoder keeps between two chunks: of a frame that is not whole.
-    pub fn held(&self) -> usize {
+    /// Returns the memory in use between two chunks, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
         let capacity = |bytes: &Bytes<'_>| match bytes {
             Cow::Borrowed(_) => 0,
             Cow::Owned(bytes) => bytes.capacity(),
         };
         let line = if let Line::Held(line) = &self.line { line.capacity() } else { 0 };
-        let Block { event, id, data, .. } = &self.block;
-        let block: usize =
+        let PartialFrame { event, id, data, .. } = &self.partial;
+        let partial: usize =
             [Some(event), id.as_ref(), data.as_ref()].into_iter().flatten().map(capacity).sum();
-        line + block + self.last_event_id.capacity() + self.ready.capacity() * size_of::<Event>()
+        line + partial + self.last_event_id.capacity() + self.ready.capacity() * size_of::<Event>()
     }
 
     fn skip_bom(&mut self, input: &mut &[u8]) {
@@ -149,7 +147,7 @@ impl Decoder {
                 *input = &input[1..];
                 self.bom = Some(seen + 1).filter(|seen| *seen < BOM.len());
             } else {
-                // Not a mark after all: its bytes begin the first line.
+                // No byte order mark: the bytes belong to the first line.
                 self.bom = None;
                 if seen > 0 {
                     self.line = Line::Held(BOM[..seen].to_vec());
@@ -158,20 +156,20 @@ impl Decoder {
         }
     }
 
-    /// A piece of a line whose end is not in this chunk. Empty when the chunk is.
-    fn hold<'a>(&mut self, block: &mut Block<'a>, piece: &'a [u8]) {
-        if piece.is_empty() {
+    /// Handles a part of a line whose end is not in this chunk.
+    fn hold<'a>(&mut self, partial: &mut PartialFrame<'a>, part: &'a [u8]) {
+        if part.is_empty() {
             return;
         }
         let line = match mem::take(&mut self.line) {
-            Line::Start => Cow::Borrowed(piece),
+            Line::Start => Cow::Borrowed(part),
             Line::Held(mut line) => {
-                line.extend_from_slice(piece);
+                line.extend_from_slice(part);
                 Cow::Owned(line)
             }
             Line::Data => {
-                self.line = if self.admit(block, piece.len()) {
-                    block.extend_data(piece);
+                self.line = if self.admit(partial, part.len()) {
+                    partial.extend_data(part);
                     Line::Data
                 } else {
                     Line::Ignored
@@ -184,73 +182,73 @@ impl Decoder {
             }
         };
         self.line = match field_of(&line, false) {
-            _ if block.too_large => Line::Ignored,
+            _ if partial.too_large => Line::Ignored,
             None => Line::Held(line.into_owned()),
-            Some((Field::Data, at)) if self.admit(block, line.len() - at) => {
-                block.add_data_line(value_of(line, at));
+            Some((Field::Data, at)) if self.admit(partial, line.len() - at) => {
+                partial.add_data_line(value_of(line, at));
                 Line::Data
             }
-            // Counted as a whole at its end; until then it must fit.
-            Some((Field::Event | Field::Id | Field::Retry, at)) if self.fits(block, line.len() - at) => {
+            // Counted at the end of the line; until then, it must fit.
+            Some((Field::Event | Field::Id | Field::Retry, at)) if self.fits(partial, line.len() - at) => {
                 Line::Held(line.into_owned())
             }
-            // Means nothing, or has just passed the limit.
+            // Unknown, or over the limit.
             Some(_) => Line::Ignored,
         };
     }
 
-    /// The last piece of a line that is not blank.
-    fn end_line<'a>(&mut self, block: &mut Block<'a>, piece: &'a [u8]) {
+    /// Handles the last part of a line that is not blank.
+    fn end_line<'a>(&mut self, partial: &mut PartialFrame<'a>, part: &'a [u8]) {
         match mem::take(&mut self.line) {
-            Line::Start => self.take_line(block, Cow::Borrowed(piece)),
+            Line::Start => self.take_line(partial, Cow::Borrowed(part)),
             Line::Held(mut line) => {
-                line.extend_from_slice(piece);
-                self.take_line(block, Cow::Owned(line));
+                line.extend_from_slice(part);
+                self.take_line(partial, Cow::Owned(line));
             }
-            Line::Data if self.admit(block, piece.len()) => {
-                block.extend_data(piece);
-                block.size += 1;
+            Line::Data if self.admit(partial, part.len()) => {
+                partial.extend_data(part);
+                partial.size += 1;
             }
             Line::Data | Line::Ignored => {}
         }
     }
 
-    fn take_line<'a>(&mut self, block: &mut Block<'a>, line: Bytes<'a>) {
+    fn take_line<'a>(&mut self, partial: &mut PartialFrame<'a>, line: Bytes<'a>) {
         let (field, at) = field_of(&line, true).unwrap_or((Field::Ignored, 0));
-        if field == Field::Ignored || block.too_large || !self.admit(block, line.len() - at) {
+        if field == Field::Ignored || partial.too_large || !self.admit(partial, line.len() - at) {
             return;
         }
-        block.size += 1;
+        partial.size += 1;
         let value = value_of(line, at);
         match field {
-            Field::Data => block.add_data_line(value),
-            Field::Event => block.event = value,
-            Field::Id if memchr(NUL, &value).is_none() => block.id = Some(value),
+            Field::Data => partial.add_data_line(value),
+            Field::Event => partial.event = value,
+            Field::Id if memchr(NUL, &value).is_none() => partial.id = Some(value),
             Field::Retry => self.retry_ms = milliseconds(&value).or(self.retry_ms),
             Field::Id | Field::Ignored => {}
         }
     }
 
-    fn dispatch<'a>(&mut self, mut block: Block<'a>) -> Option<Frame<'a>> {
-        if let Some(id) = block.id.take() {
+    fn dispatch<'a>(&mut self, mut partial: PartialFrame<'a>) -> Option<Frame<'a>> {
+        if let Some(id) = partial.id.take() {
             self.last_event_id = text(id).into_owned();
         }
-        block.into_frame()
+        partial.into_frame()
     }
 
-    /// Counts `more` bytes of a value against the limit; at the limit the block gives up all that it holds.
-    fn admit(&mut self, block: &mut Block<'_>, more: usize) -> bool {
-        let fits = self.fits(block, more);
+    /// Counts `more` bytes of a value. If they exceed the limit, clears the frame and returns false.
+    fn admit(&mut self, partial: &mut PartialFrame<'_>, more: usize) -> bool {
+        let fits = self.fits(partial, more);
         if fits {
-            block.size += more;
+            partial.size += more;
         }
         fits
     }
 
-    fn fits(&mut self, block: &mut Block<'_>, more: usize) -> bool {
-        let fits = block.size.saturating_add(more) <= self.limit;
+    fn fits(&mut self, partial: &mut PartialFrame<'_>, more: usize) -> bool {
+        let fits = partial.size.saturating_add(more) <= self.limit;
         if !fits {
-            *block = Block { too_large: true, ..Block::default() };
+            *partial = PartialFrame { too_large: true, ..PartialFrame::default() };
             self.discarded += 1;
         }
         fits
@@ -263,12 +261,12 @@ impl Default for Decoder {
     }
 }
 
-/// Shows counts only, for [`Event`]'s reason.
+/// Shows counts only, because data are prompts and answers.
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
             .field("limit", &self.limit)
-            .field("held", &self.block.size)
+            .field("held", &self.partial.size)
             .field("discarded", &self.discarded)
             .finish_non_exhaustive()
     }

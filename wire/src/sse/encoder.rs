@@ -1,11 +1,11 @@
-//! Events to bytes. `out` grows (`Vec<u8>`, `BytesMut`); a fixed buffer that is too short panics, as `BufMut` says.
+//! Encodes events. `out` is a growing buffer (`Vec<u8>`, `BytesMut`); a fixed one that is too short panics, as for any `BufMut`.
 
 use super::{CR, LF, NUL};
 use bytes::BufMut;
 use memchr::{memchr2, memchr3};
 use thiserror::Error;
 
-/// An event's type or id that would break out of its line.
+/// An event type or id with a line break or NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("an SSE {field} must not contain CR, LF or NUL")]
 pub struct InvalidField {
@@ -13,7 +13,7 @@ pub struct InvalidField {
     pub field: &'static str,
 }
 
-/// Appends one event. A refused `event` or `id` leaves `out` as it was; `data` may be any text ([`write_data`]).
+/// Appends one event. An error leaves `out` unchanged; `data` can be any text ([`write_data`]).
 pub fn write_event(
     out: &mut impl BufMut,
     event: Option<&str>,
@@ -35,18 +35,18 @@ pub fn write_event(
     Ok(())
 }
 
-/// Appends one event of the default type: one data line for each line of `data`, cut at CR, LF and CRLF, so that no
-/// text can end the event early or begin another. The reader sees the line breaks as LF.
+/// Appends one event of the default type, with one data line for each line of `data`, split at CR, LF and CRLF. So no text can end
+/// the event or begin another one. Readers get LF for each line break.
 pub fn write_data(out: &mut impl BufMut, data: &str) {
     write_lines(out, "data", data);
 }
 
-/// Appends a comment, which readers ignore: bytes that show that the connection lives.
+/// Appends a comment, which readers ignore, as a keep-alive.
 pub fn write_comment(out: &mut impl BufMut, text: &str) {
     write_lines(out, "", text);
 }
 
-/// The blank line comes after a comment too: readers that split at it stay in step.
+/// Writes a blank line after comments, too, because some readers split the stream at blank lines.
 fn write_lines(out: &mut impl BufMut, field: &str, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(end) = memchr2(CR, LF, rest) {

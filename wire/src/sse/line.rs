@@ -1,45 +1,45 @@
-//! One line: where it ends, what field it is, and what is kept of one that is not whole yet.
+//! Lines: their ends, their fields, and the state of an incomplete line.
 
-use super::block::Bytes;
+use super::partial::Bytes;
 use super::{CR, LF};
 use memchr::memchr2;
 use std::borrow::Cow;
 
-/// What came of the line under way in earlier chunks.
+/// The part of the current line that earlier chunks contained.
 #[derive(Default)]
 pub(super) enum Line {
-    /// Nothing.
+    /// The line begins here.
     #[default]
     Start,
-    /// These bytes: its field is not known yet, or is one that is read as a whole (`event`, `id`, `retry`).
+    /// The bytes so far. The field is unknown, or is handled at the end of the line (`event`, `id`, `retry`).
     Held(Vec<u8>),
-    /// A data line, whose beginning went to the block.
+    /// A data line. The bytes so far are in the frame.
     Data,
-    /// Nothing of it is kept.
+    /// A line whose bytes are dropped.
     Ignored,
 }
 
-/// The fields that mean something.
+/// The field of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Data,
     Event,
     Id,
     Retry,
-    /// A comment, or a name that we do not know.
+    /// A comment or an unknown field.
     Ignored,
 }
 
-/// The field of a line and where its value starts; `None` when the line's next bytes must be seen to tell.
+/// Returns the field of a line and the offset of its value; `None` if more bytes are needed.
 pub(super) fn field_of(line: &[u8], whole: bool) -> Option<(Field, usize)> {
     const NAMES: [(&[u8], Field); 4] =
         [(b"data", Field::Data), (b"event", Field::Event), (b"id", Field::Id), (b"retry", Field::Retry)];
-    /// With so many bytes seen, a line that has matched no name never will: `event` and `retry` are the longest.
-    const LONGEST: usize = 5;
+    /// Length of the longest names, `event` and `retry`.
+    const MAX_NAME: usize = 5;
 
     for (name, field) in NAMES {
         match line.strip_prefix(name) {
-            // Exactly one space belongs to the colon.
+            // One space after the colon is not part of the value.
             Some([b':', b' ', ..]) => return Some((field, name.len() + 2)),
             Some([b':']) if !whole => return None,
             Some([b':', ..]) => return Some((field, name.len() + 1)),
@@ -49,19 +49,19 @@ pub(super) fn field_of(line: &[u8], whole: bool) -> Option<(Field, usize)> {
             None => {}
         }
     }
-    (whole || line.len() >= LONGEST).then_some((Field::Ignored, 0))
+    (whole || line.len() >= MAX_NAME).then_some((Field::Ignored, 0))
 }
 
-/// CR and LF end a line, and nothing else does.
+/// Returns the offset of the next CR or LF.
 pub(super) fn line_end(input: &[u8]) -> Option<usize> {
     match input.first()? {
-        // Every frame ends so: not worth a vectorised search.
+        // Fast path for blank lines.
         &(LF | CR) => Some(0),
         _ => memchr2(LF, CR, input),
     }
 }
 
-/// The line from there on: its value.
+/// Returns the line from offset `at`.
 pub(super) fn value_of(line: Bytes<'_>, at: usize) -> Bytes<'_> {
     match line {
         Cow::Borrowed(line) => Cow::Borrowed(&line[at..]),
@@ -72,7 +72,7 @@ pub(super) fn value_of(line: Bytes<'_>, at: usize) -> Bytes<'_> {
     }
 }
 
-/// ASCII digits only; a number that does not fit is ignored like any other nonsense.
+/// Parses a `retry` value; `None` unless it has only ASCII digits and fits.
 pub(super) fn milliseconds(value: &[u8]) -> Option<u64> {
     value.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }

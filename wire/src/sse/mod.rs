@@ -1,13 +1,12 @@
-//! Server-sent events, after the WHATWG text (HTML, section 9.2.6): one decoder and one encoder for both peers.
+//! Server-sent events (WHATWG HTML, section 9.2.6): one decoder and one encoder for both peers.
 //!
-//! What the text leaves open is settled here: a frame has a limit ([`DEFAULT_MAX_FRAME`]), and a frame over it is
-//! dropped up to its blank line while the stream goes on. What is written can never become more or fewer events
-//! than were meant, whatever text a publisher sends ([`write_data`]).
+//! Beyond the standard, the decoder drops a frame over a limit ([`DEFAULT_MAX_FRAME`]) up to its blank line and continues. The
+//! encoder writes exactly one event for any text ([`write_data`]).
 
-mod block;
 mod decoder;
 mod encoder;
 mod line;
+mod partial;
 #[cfg(test)]
 mod tests;
 
@@ -17,19 +16,19 @@ use std::fmt;
 pub use decoder::{DEFAULT_MAX_FRAME, Decoder};
 pub use encoder::{InvalidField, write_comment, write_data, write_event};
 
-/// One event, owned. Its `Debug` shows the length of the data and never the data: they are prompts and answers.
+/// An owned event. `Debug` shows the length of the data only, because data are prompts and answers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The event's type; `None` is the default, `message`, also where the stream spelled it out.
+    /// The event's type; `None` is the default, `message`, even if it was sent explicitly.
     pub event: Option<String>,
     /// The data lines, joined with LF.
     pub data: String,
-    /// The last event id at this event: its own, or that of an event before it. `None` when empty or never set.
+    /// The last event id: of this event or an earlier one. `None` if empty or never set.
     pub id: Option<String>,
 }
 
 impl Event {
-    /// The event's type as the text names it: `message` by default.
+    /// Returns the event's type, `message` by default.
     pub fn name(&self) -> &str {
         self.event.as_deref().unwrap_or(DEFAULT_EVENT)
     }
@@ -44,12 +43,13 @@ impl fmt::Debug for Event {
     }
 }
 
-/// One event that borrows from the input where it can; see [`Decoder::decode`]. No `Debug`, for [`Event`]'s reason.
+/// An event that borrows from the input if possible, from [`Decoder::decode`]. It has no `Debug`, because data are prompts and
+/// answers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// As in [`Event`].
+    /// See [`Event::event`].
     pub event: Option<Cow<'a, str>>,
-    /// As in [`Event`].
+    /// See [`Event::data`].
     pub data: Cow<'a, str>,
 }
 

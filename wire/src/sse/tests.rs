@@ -1,4 +1,4 @@
-//! What every test here needs; the promises are in the files below.
+//! Helpers of all SSE tests, and tests of `Debug`, borrowing and the encoder.
 
 mod limit;
 mod properties;
@@ -6,18 +6,18 @@ mod vectors;
 
 use super::*;
 
-/// An event as the tests compare it: name, data, id. [`Event`] itself shows no data when it differs.
-type Seen = (String, String, Option<String>);
+/// Name, data and id of an event, which unlike [`Event`] show the data in `Debug`.
+type EventParts = (String, String, Option<String>);
 
-fn seen(event: Event) -> Seen {
+fn parts(event: Event) -> EventParts {
     (event.name().to_owned(), event.data, event.id)
 }
 
-fn drain(decoder: &mut Decoder) -> Vec<Seen> {
-    std::iter::from_fn(|| decoder.next_event()).map(seen).collect()
+fn drain(decoder: &mut Decoder) -> Vec<EventParts> {
+    std::iter::from_fn(|| decoder.next_event()).map(parts).collect()
 }
 
-fn feed_all<'a>(decoder: &mut Decoder, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
+fn feed_all<'a>(decoder: &mut Decoder, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<EventParts> {
     let mut events = Vec::new();
     for chunk in chunks {
         decoder.feed(chunk);
@@ -49,14 +49,14 @@ fn a_whole_frame_in_one_chunk_is_not_copied() {
 }
 
 #[test]
-fn the_default_type_spelled_out_is_the_default_type() {
+fn an_explicit_default_type_is_the_default_type() {
     let mut decoder = Decoder::new();
     decoder.feed(b"event: message\ndata: x\n\n");
     assert_eq!(decoder.next_event().unwrap().event, None);
 }
 
 #[test]
-fn a_refused_field_writes_nothing_and_its_error_does_not_repeat_it() {
+fn a_rejected_field_writes_nothing_and_is_not_quoted() {
     let mut out = Vec::new();
     let error = write_event(&mut out, Some("task"), Some("forged\ndata: x"), "x").unwrap_err();
     assert_eq!(error.to_string(), "an SSE id must not contain CR, LF or NUL");

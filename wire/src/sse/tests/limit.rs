@@ -1,4 +1,4 @@
-//! A frame over the limit is dropped, and costs neither the stream nor the memory.
+//! Frames over the limit are dropped, in bounded memory, and the stream continues.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn stream(pieces: &[&str]) -> Vec<u8> {
     pieces.concat().into_bytes()
 }
 
-/// Data of the events, and how many frames were discarded, for every size of chunk.
+/// Checks the data of the events and the number of discarded frames for every chunk size.
 #[track_caller]
 fn check(stream: &[u8], data: &[&str], discarded: u64) {
     for size in 1..=stream.len() {
@@ -20,7 +20,7 @@ fn check(stream: &[u8], data: &[&str], discarded: u64) {
 }
 
 #[test]
-fn a_frame_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
+fn a_frame_of_exactly_the_limit_is_accepted() {
     let fits = "x".repeat(LIMIT);
     check(&stream(&["data: ", &fits, "\n\ndata: ", &fits, "y\n\ndata: after\n\n"]), &[&fits, "after"], 1);
 }
@@ -37,7 +37,7 @@ fn the_limit_counts_the_lines_together() {
 }
 
 #[test]
-fn every_field_counts_even_one_that_is_replaced() {
+fn a_field_that_is_replaced_counts() {
     check(b"event: 12345678\nevent: 12345678\ndata: x\n\ndata: after\n\n", &["after"], 1);
     check(b"id: 1234567890123456789\ndata: x\n\ndata: after\n\n", &["after"], 1);
     check(b"retry: 00000000000000000\ndata: x\n\ndata: after\n\n", &["after"], 1);
@@ -60,7 +60,7 @@ fn a_discarded_frame_leaves_no_id_and_no_type_behind() {
 }
 
 #[test]
-fn a_discarded_frame_is_told_at_once_and_ends_at_its_blank_line_only() {
+fn a_discarded_frame_is_counted_at_once() {
     let mut decoder = Decoder::with_limit(LIMIT);
     decoder.feed(b"data: 12345678901234567");
     assert_eq!(decoder.discarded(), 1);
@@ -73,7 +73,7 @@ fn a_discarded_frame_is_told_at_once_and_ends_at_its_blank_line_only() {
     assert_eq!(decoder.discarded(), 1);
 }
 
-/// P7, F07: one line without an end stays in bounded memory.
+/// P7, F07: memory is bounded.
 #[test]
 fn an_endless_line_holds_no_more_than_the_limit() {
     for line in ["data: ", "event: ", "id: ", "retry: ", ": ", "unknown: ", "data", "\u{feff}data: "] {
@@ -82,14 +82,14 @@ fn an_endless_line_holds_no_more_than_the_limit() {
         for _ in 0..10_000 {
             decoder.feed(b"0123456789");
             // Vectors grow by doubling.
-            assert!(decoder.held() <= 2 * 1000 + line.len(), "{line}");
+            assert!(decoder.buffered_bytes() <= 2 * 1000 + line.len(), "{line}");
         }
         decoder.feed(b"\n\n");
-        assert!(decoder.held() <= 1000, "{line}");
+        assert!(decoder.buffered_bytes() <= 1000, "{line}");
     }
 }
 
-/// P7, F07: so do lines without an end.
+/// P7, F07: memory is bounded.
 #[test]
 fn endless_lines_hold_no_more_than_the_limit() {
     for line in
@@ -98,26 +98,26 @@ fn endless_lines_hold_no_more_than_the_limit() {
         let mut decoder = Decoder::with_limit(1000);
         for _ in 0..10_000 {
             decoder.feed(line.as_bytes());
-            assert!(decoder.held() <= 2 * 1000, "{line}");
+            assert!(decoder.buffered_bytes() <= 2 * 1000, "{line}");
         }
     }
 }
 
-/// F07: and it is given back.
+/// F07: memory is freed.
 #[test]
-fn memory_is_given_back_after_a_huge_frame() {
+fn memory_is_freed_after_a_huge_frame() {
     let mut decoder = Decoder::new();
     for chunk in [&b"data: "[..], &vec![b'x'; 1 << 20], &vec![b'y'; 1 << 20], b"\n\n"] {
         decoder.feed(chunk);
     }
     decoder.feed(&b"data: x\n\n".repeat(1000));
     assert_eq!(drain(&mut decoder).len(), 1001);
-    assert!(decoder.held() < 1000);
+    assert!(decoder.buffered_bytes() < 1000);
 }
 
 #[test]
-fn a_frame_that_trickles_in_is_looked_at_once() {
-    // Quadratic, these 4 MB in single bytes would take hours: a test that hangs.
+fn a_frame_of_single_bytes_is_decoded_in_linear_time() {
+    // In quadratic time, these 4 MB would take hours.
     let mut decoder = Decoder::new();
     decoder.feed(b"event: ");
     (0..1 << 20).for_each(|_| decoder.feed(b"e"));

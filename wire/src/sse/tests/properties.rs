@@ -1,20 +1,20 @@
-//! Promises for any text and any cut.
+//! Properties for any text and any chunk boundaries.
 
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Text that is out to break lines.
+/// Text with many kinds of line breaks and field names.
 fn text() -> impl Strategy<Value = String> {
     "([a-z: ]|\r|\n|\r\n|\0|\u{feff}|\u{2028}|\u{85}|é|😀|data: |event: done\n|id: 1\n|retry: 1\n|:){0,30}"
 }
 
-/// What a type or an id may be: `message` would come back as the default, and an empty one is none.
+/// A valid type or id, except `message` and the empty one, which are not read back.
 fn field() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[ :a-zé\u{2028}]{1,8}")
 }
 
-/// Bytes that come close to a stream.
+/// Bytes that resemble a stream.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         8 => prop::sample::select(vec![
@@ -26,7 +26,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Cuts `bytes` into chunks of these sizes, taken again and again.
+/// Splits `bytes` into chunks of these sizes, repeated.
 pub(super) fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut chunks = Vec::new();
     for size in sizes.iter().cycle() {
@@ -40,7 +40,7 @@ pub(super) fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     chunks
 }
 
-/// Empty ones among them, but never empty ones only.
+/// Chunk sizes, some of them 0 but not all.
 pub(super) fn sizes() -> impl Strategy<Value = Vec<usize>> {
     (vec(0_usize..9, 0..6), 1_usize..40).prop_map(|(mut sizes, last)| {
         sizes.push(last);
@@ -48,8 +48,8 @@ pub(super) fn sizes() -> impl Strategy<Value = Vec<usize>> {
     })
 }
 
-/// All that can be seen of a decoder that was fed these chunks.
-fn outcome(limit: usize, chunks: &[&[u8]]) -> (Vec<Seen>, String, Option<u64>, u64) {
+/// The observable state of a decoder after these chunks.
+fn outcome(limit: usize, chunks: &[&[u8]]) -> (Vec<EventParts>, String, Option<u64>, u64) {
     let mut decoder = Decoder::with_limit(limit);
     let events = feed_all(&mut decoder, chunks.iter().copied());
     (events, decoder.last_event_id().to_owned(), decoder.retry_ms(), decoder.discarded())
@@ -62,14 +62,14 @@ fn read_as(data: &str) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// F12: any text in any pieces.
+    /// F12.
     #[test]
-    fn no_cut_changes_what_is_decoded(wire in wire(), sizes in sizes(), limit in 0_usize..60) {
+    fn chunk_boundaries_do_not_change_the_events(wire in wire(), sizes in sizes(), limit in 0_usize..60) {
         prop_assert_eq!(outcome(limit, &cut(&wire, &sizes)), outcome(limit, &[&wire]));
     }
 
     #[test]
-    fn what_is_written_is_read_back(
+    fn written_events_are_read_back(
         events in vec((field(), field(), text()), 0..6),
         sizes in sizes(),
     ) {
@@ -85,9 +85,9 @@ proptest! {
         prop_assert_eq!(outcome(DEFAULT_MAX_FRAME, &cut(&wire, &sizes)).0, expected);
     }
 
-    /// A19: whatever is written, n writes are read back as n events.
+    /// A19.
     #[test]
-    fn n_writes_are_n_events_whatever_the_text(texts in vec((text(), text()), 0..10)) {
+    fn n_writes_of_any_text_are_n_events(texts in vec((text(), text()), 0..10)) {
         let mut wire = Vec::new();
         for (data, comment) in &texts {
             write_comment(&mut wire, comment);
@@ -98,9 +98,9 @@ proptest! {
         prop_assert_eq!(seen, (expected, String::new(), None, 0));
     }
 
-    /// A19: a type or an id that could end a line is refused.
+    /// A19.
     #[test]
-    fn a_type_or_id_is_written_whole_or_refused(event in text(), id in text()) {
+    fn a_type_or_id_with_a_line_break_is_rejected(event in text(), id in text()) {
         let mut wire = Vec::new();
         let clean = |text: &str| !text.contains(['\r', '\n', '\0']);
         let written = write_event(&mut wire, Some(&event), Some(&id), "x");
@@ -109,9 +109,9 @@ proptest! {
         prop_assert_eq!(outcome(DEFAULT_MAX_FRAME, &[&wire]).0.len(), count);
     }
 
-    /// F07: the stream goes on behind a frame that was too long.
+    /// F07: the stream continues after a frame that is too long.
     #[test]
-    fn no_event_is_longer_than_the_limit_and_the_stream_goes_on(
+    fn no_event_is_longer_than_the_limit(
         lengths in vec(0_usize..40, 0..10),
         sizes in sizes(),
     ) {

@@ -1,4 +1,4 @@
-//! The vectors of `tests/data/sse/`, derived from the WHATWG text, under every way to cut them.
+//! The vectors of `tests/data/sse/`, derived from the WHATWG standard, with various chunk boundaries.
 
 use super::*;
 use proptest::prelude::*;
@@ -7,12 +7,12 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct DecoderVector {
     name: String,
-    /// One byte a character.
+    /// One character a byte.
     chunks: Vec<String>,
     expect: Vec<Expected>,
     #[serde(rename = "final")]
     last: Final,
-    /// How many events must be there after each chunk.
+    /// Total number of events after each chunk.
     eager: Option<Vec<usize>>,
 }
 
@@ -21,7 +21,7 @@ struct Expected {
     event: String,
     data: String,
     id: Option<String>,
-    /// The decoder tells it apart from events; `Final` has it too.
+    /// Not part of an event; `Final` has it, too.
     retry: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ struct EncoderVector {
 
 impl DecoderVector {
     fn chunks(&self) -> Vec<Vec<u8>> {
-        let byte = |c| u8::try_from(c).expect("one byte a character");
+        let byte = |c| u8::try_from(c).expect("one character a byte");
         self.chunks.iter().map(|chunk| chunk.chars().map(|c| byte(u32::from(c))).collect()).collect()
     }
 
@@ -61,7 +61,7 @@ impl DecoderVector {
     }
 }
 
-fn wanted(expect: &[Expected]) -> Vec<Seen> {
+fn wanted(expect: &[Expected]) -> Vec<EventParts> {
     expect.iter().map(|e| (e.event.clone(), e.data.clone(), e.id.clone())).collect()
 }
 
@@ -75,17 +75,17 @@ fn decoder_vectors() -> Vec<DecoderVector> {
     vectors
 }
 
-/// F12, F14: CRLF, BOM, comments, odd retries.
+/// F12, F14: CRLF, BOM, comments, invalid retries.
 #[test]
-fn every_vector_decodes_as_it_was_cut() {
+fn every_vector_decodes_in_its_own_chunks() {
     for vector in decoder_vectors() {
         vector.check("as it is", vector.chunks().iter().map(Vec::as_slice));
     }
 }
 
-/// F12: cut at every byte.
+/// F12: split at every byte.
 #[test]
-fn every_vector_decodes_the_same_however_it_is_cut() {
+fn every_vector_decodes_the_same_in_other_chunks() {
     for vector in decoder_vectors() {
         let whole = vector.chunks().concat();
         vector.check("whole", [whole.as_slice()]);
@@ -94,7 +94,7 @@ fn every_vector_decodes_the_same_however_it_is_cut() {
             let with_empty = whole.chunks(size).flat_map(|chunk| [&[][..], chunk, &[]]);
             vector.check(&format!("{size} bytes, empty chunks between"), with_empty);
         }
-        // The huge ones in two at every byte would be quadratic, and have nothing to show that the small ones have not.
+        // Skip long vectors, since the time is quadratic.
         if whole.len() < 1000 {
             for cut in 0..=whole.len() {
                 let (head, tail) = whole.split_at(cut);
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn an_event_is_there_as_soon_as_its_blank_line_is() {
+fn an_event_is_complete_at_its_blank_line() {
     for vector in decoder_vectors() {
         let Some(eager) = &vector.eager else { continue };
         let mut decoder = Decoder::new();

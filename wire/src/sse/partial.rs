@@ -1,28 +1,27 @@
-//! What a frame holds until its blank line comes.
+//! An incomplete frame: the fields before its blank line.
 
 use super::{DEFAULT_EVENT, Frame, LF};
 use std::borrow::Cow;
 
-/// Bytes of a line or a value, borrowed from the input as long as that lasts.
+/// Bytes of a line or a value, borrowed from the input until the next chunk.
 pub(super) type Bytes<'a> = Cow<'a, [u8]>;
 
-/// A frame under way.
+/// The fields of a frame whose blank line was not read yet.
 #[derive(Default)]
-pub(super) struct Block<'a> {
+pub(super) struct PartialFrame<'a> {
     pub(super) event: Bytes<'a>,
-    /// Becomes the last event id at the blank line, even where there is nothing to dispatch.
+    /// Becomes the last event id at the blank line, even without data.
     pub(super) id: Option<Bytes<'a>>,
-    /// `None` until there is a data line: a frame without one dispatches nothing.
+    /// `None` until the first data line; a frame without one is no event.
     pub(super) data: Option<Bytes<'a>>,
-    /// Bytes of values and of the line breaks between them, counted against the limit. Comments and unknown fields
-    /// are never held, so they do not count.
+    /// Bytes of values and line breaks so far, for the limit. Comments and unknown fields are not stored and do not count.
     pub(super) size: usize,
-    /// The limit was passed: nothing is held any more, and all up to the blank line is dropped.
+    /// Whether the limit was exceeded, so that all up to the blank line is dropped.
     pub(super) too_large: bool,
 }
 
-impl<'a> Block<'a> {
-    /// A data line, or the beginning of one.
+impl<'a> PartialFrame<'a> {
+    /// Appends a data line, or the beginning of one.
     pub(super) fn add_data_line(&mut self, value: Bytes<'a>) {
         match &mut self.data {
             None => self.data = Some(value),
@@ -34,22 +33,22 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// More of the data line that was begun last.
+    /// Appends to the last data line.
     pub(super) fn extend_data(&mut self, more: &[u8]) {
         self.data.get_or_insert_default().to_mut().extend_from_slice(more);
     }
 
-    /// The event that its blank line makes of this block, if any.
+    /// Converts to an event at the blank line; `None` without data.
     pub(super) fn into_frame(self) -> Option<Frame<'a>> {
         let data = text(self.data?);
         let event = Some(text(self.event)).filter(|event| !event.is_empty() && event != DEFAULT_EVENT);
         Some(Frame { event, data })
     }
 
-    /// The same, independent of the input.
-    pub(super) fn into_owned(self) -> Block<'static> {
+    /// Copies borrowed bytes.
+    pub(super) fn into_owned(self) -> PartialFrame<'static> {
         let owned = |bytes: Bytes<'a>| Cow::Owned(bytes.into_owned());
-        Block {
+        PartialFrame {
             event: owned(self.event),
             id: self.id.map(owned),
             data: self.data.map(owned),
@@ -59,10 +58,10 @@ impl<'a> Block<'a> {
     }
 }
 
-/// UTF-8, with U+FFFD for what is broken, as the Encoding Standard cuts it. A frame is decoded as a whole and not line
-/// by line or chunk by chunk: lines are joined with an ASCII byte, so that no sequence reaches over one.
+/// Decodes UTF-8 with U+FFFD for invalid sequences, as the Encoding Standard says. Called for whole values, so that chunks cannot
+/// split a sequence.
 pub(super) fn text(bytes: Bytes<'_>) -> Cow<'_, str> {
-    // `from_utf8_lossy` goes byte by byte: only broken text pays for it.
+    // `from_utf8_lossy` is slow, so it is used for invalid text only.
     match bytes {
         Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Cow::Borrowed(text),
