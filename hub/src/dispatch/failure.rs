@@ -2,7 +2,7 @@
 //! section 3.5, so that classic registrars have codes too.
 
 use wire::row::Timestamp;
-use wire::texts::{self, Fixed};
+use wire::texts::{self, FixedText};
 
 use crate::error::{ApiError, ErrorKind, LONGEST_RETRY_AFTER, is_about_a_key};
 use crate::registry::UnavailableReason;
@@ -18,15 +18,15 @@ pub(crate) fn failure(message: impl Into<String>) -> ApiError {
     if message.len() > LONGEST_TEXT {
         message = format!("{}…", &message[..message.floor_char_boundary(LONGEST_TEXT)]);
     }
-    let kind = match Fixed::parse(&message) {
-        Some(Fixed::ShuttingDown) => ErrorKind::PublisherStopping,
-        Some(Fixed::BackendNotAvailable) => ErrorKind::BackendUnavailable,
-        Some(Fixed::BackendRefusedKey) => ErrorKind::BackendKey,
-        Some(Fixed::NotRegistered) => ErrorKind::NotPublished,
-        Some(Fixed::WakeFailed) => ErrorKind::WakeFailed,
-        Some(Fixed::BackendAnswered(status)) if is_about_a_key(status) => ErrorKind::PublisherRefused,
-        Some(Fixed::BackendAnswered(status)) => return ApiError::backend(status, message),
-        Some(Fixed::AlreadyAnswered) | None => ErrorKind::BadGateway,
+    let kind = match FixedText::parse(&message) {
+        Some(FixedText::ShuttingDown) => ErrorKind::PublisherStopping,
+        Some(FixedText::BackendNotAvailable) => ErrorKind::BackendUnavailable,
+        Some(FixedText::BackendRefusedKey) => ErrorKind::BackendKey,
+        Some(FixedText::NotRegistered) => ErrorKind::NotPublished,
+        Some(FixedText::WakeFailed) => ErrorKind::WakeFailed,
+        Some(FixedText::BackendAnswered(status)) if is_about_a_key(status) => ErrorKind::PublisherRefused,
+        Some(FixedText::BackendAnswered(status)) => return ApiError::backend(status, message),
+        Some(FixedText::AlreadyAnswered) | None => ErrorKind::BadGateway,
     };
     ApiError::new(kind, message)
 }
