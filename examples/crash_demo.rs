@@ -11,11 +11,7 @@ use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
 use anyhow::anyhow;
 use awc::http::StatusCode;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use hub::model::Role;
-use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
-use hub::origins::Origins;
-use hub::quota::Limits;
-use hub::{Hub, HubOptions};
+use hub::{DataDir, Hub, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy, Role};
 use tokio::time::Instant;
 
 const REQUESTS: u64 = 100;

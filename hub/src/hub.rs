@@ -1,7 +1,7 @@
-//! What all routes share: the table, the live tasks, the channels, the store, the tokens.
+//! The state that all routes and background tasks share.
 //!
-//! Each part has its own lock, held for a few lines and never over an await. Who needs two takes the registry's first,
-//! then that of those who wait for room or of the queue, then the tokens'.
+//! Lock order: registry, then at most one of the others (tables of waiting callers and tasks, channels, dispatches, wakes,
+//! tokens). No lock is held over an await. `RankedMutex` checks the order of the first three in debug builds.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use backend::Turns;
 use futures_util::future::LocalBoxFuture;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::auth::Tokens;
@@ -19,73 +18,43 @@ use crate::connections;
 use crate::dispatch::{Capacity, DispatchTable, Wakes};
 use crate::error::ApiError;
 use crate::http::naming;
+use crate::locks::RankedMutex;
 use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
-use crate::quota::memory::Memory;
-use crate::quota::refusals::Budgets;
-use crate::quota::{ByteKind, ByteQuota, Quota, QuotaPermit};
+use crate::quota::{MistakeBudgets, UserQuotas};
 use crate::registry::Registry;
 use crate::store::{AuditQuery, Change, Pending, Store};
 use crate::tasks::DurableTasks;
 use crate::telemetry::Watch;
 
-/// Searches of the audit look through up to 200,000 rows, one after the other, and users in turn.
+/// Searches of the audit read up to 200,000 rows: one runs at a time, users in turn.
 static SEARCHES: Turns = Turns::of(1, 1);
 
-/// The hub. Routes hold it in an `Arc`.
+/// The hub. [`Hub::start`] makes one; routes hold it in an `Arc`.
 pub struct Hub {
-    /// What it was told.
-    pub options: HubOptions,
-    /// Its clock.
-    pub clock: Clock,
-    /// Who publishes what.
-    pub registry: Mutex<Registry>,
-    /// The dispatches under way.
-    pub dispatches: Mutex<DispatchTable>,
-    /// The wake tasks under way.
-    pub wakes: Mutex<Wakes>,
-    /// The way to the publishers.
-    pub channels: Channels,
-    /// Where records live.
-    pub store: Arc<dyn Store>,
-    /// Who may.
-    pub tokens: Arc<Tokens>,
-    /// What runs now, and what it counts for.
-    pub watch: Arc<Watch>,
-    /// Durable tasks that have not ended.
-    pub tasks: DurableTasks,
-    /// The calls of each user.
-    pub calls: Arc<Quota>,
-    /// The searches of each user.
-    pub searches: Arc<Quota>,
-    /// The bytes of each user's requests.
-    pub bytes: Arc<Quota>,
-    /// The bytes of each user's results, and of all else that it sends.
-    pub results: Arc<Quota>,
-    /// The bytes of answers that each user has not read.
-    pub unread: Arc<Quota>,
-    /// The bytes of requests of each user's durable tasks that are sent out.
-    pub out: Arc<Quota>,
-    /// The bytes of heads of each user's requests.
-    pub heads: Arc<Quota>,
-    /// The bytes of each user's durable answers that have not ended.
-    pub unfinished: Arc<Quota>,
-    /// The bytes of all users together.
-    pub memory: Arc<Memory>,
-    /// The calls of each user that gave a name and were refused.
-    pub(crate) misnamed: Budgets<UserId>,
-    /// Callers who wait for room at a publisher.
-    pub capacity: Capacity,
-    /// Sends when a dispatch has ended: for a hub that is about to stop.
-    pub task_ended: watch::Sender<()>,
-    /// How far the hub is on its way down.
-    pub phase: watch::Sender<Phase>,
+    pub(crate) options: HubOptions,
+    pub(crate) clock: Clock,
+    pub(crate) registry: RankedMutex<Registry, 0>,
+    pub(crate) dispatches: RankedMutex<DispatchTable, 1>,
+    pub(crate) wakes: RankedMutex<Wakes, 1>,
+    pub(crate) channels: Channels,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) tasks: DurableTasks,
+    pub(crate) quotas: UserQuotas,
+    /// Refused calls of each user that named what others own.
+    pub(crate) misnamed: MistakeBudgets<UserId>,
+    pub(crate) capacity: Capacity,
+    /// Signalled when a dispatch ends: shutdown waits for the last one.
+    pub(crate) task_ended: watch::Sender<()>,
+    pub(crate) phase: watch::Sender<Phase>,
 }
 
-/// How far the hub is on its way down.
+/// Progress of the hub's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Up.
+pub(crate) enum Phase {
+    /// Not shutting down.
     Serving,
     /// New calls get 503, running ones go on.
     Draining,
@@ -94,8 +63,7 @@ pub enum Phase {
 }
 
 impl Hub {
-    /// A hub with an empty past.
-    pub fn new(
+    pub(crate) fn new(
         options: HubOptions,
         clock: Clock,
         registry: Registry,
@@ -103,27 +71,19 @@ impl Hub {
         tokens: Arc<Tokens>,
         watch: Arc<Watch>,
     ) -> Self {
-        let memory = Arc::new(Memory::new(options.machine.max_memory, watch.machine.clone()));
+        let quotas = UserQuotas::new(options.machine.max_memory, watch.machine.clone());
         Self {
             options,
             clock,
-            registry: Mutex::new(registry),
-            dispatches: Mutex::default(),
-            wakes: Mutex::default(),
-            channels: Channels::new(&memory),
+            registry: RankedMutex::new(registry),
+            dispatches: RankedMutex::default(),
+            wakes: RankedMutex::default(),
+            channels: Channels::new(&quotas.memory),
             store,
             tokens,
             watch,
             tasks: DurableTasks::default(),
-            calls: Arc::default(),
-            searches: Arc::default(),
-            bytes: Quota::of(&memory, ByteKind::Requests),
-            results: Quota::of(&memory, ByteKind::Results),
-            unread: Quota::of(&memory, ByteKind::Unread),
-            out: Quota::of(&memory, ByteKind::Out),
-            heads: Quota::of(&memory, ByteKind::Heads),
-            unfinished: Quota::of(&memory, ByteKind::Unfinished),
-            memory,
+            quotas,
             misnamed: naming::budgets(),
             capacity: Capacity::default(),
             task_ended: watch::Sender::new(()),
@@ -131,116 +91,78 @@ impl Hub {
         }
     }
 
-    /// A reading of the clock.
-    pub fn now(&self) -> Now {
+    /// Reads the hub's clock.
+    pub(crate) fn now(&self) -> Now {
         self.clock.now()
     }
 
-    /// A place among the calls that `user` may have at once.
-    pub fn call_of(&self, user: &UserId) -> Result<QuotaPermit, ApiError> {
-        self.calls.take(user, self.options.limits.calls, "calls under way")
-    }
-
-    /// The audit records that `caller` asks for.
-    pub async fn search(&self, caller: &Caller, wanted: AuditQuery) -> Result<Vec<AuditRecord>, ApiError> {
-        let _seat = self.searches.take(&caller.user, self.options.limits.searches, "searches under way")?;
-        // What ended just now is in the answer, too.
+    /// Searches the audit for `caller`. The result includes inferences that have just ended.
+    pub(crate) async fn search(
+        &self,
+        caller: &Caller,
+        query: AuditQuery,
+    ) -> Result<Vec<AuditRecord>, ApiError> {
+        let limit = self.options.limits.searches;
+        let _permit = self.quotas.searches.take(&caller.user, limit, "searches under way")?;
         self.watch.flush().await;
         let _turn =
-            if wanted.is_lookup() { None } else { Some(connections::turn(&SEARCHES, &caller.user).await) };
-        Ok(self.store.audit(wanted).await?)
+            if query.is_lookup() { None } else { Some(connections::turn(&SEARCHES, &caller.user).await) };
+        Ok(self.store.audit(query).await?)
     }
 
-    /// Where the bytes of `user`'s requests are counted.
-    pub fn bytes_of(&self, user: &str) -> ByteQuota {
-        let what = "requests under way: wait for some to end";
-        ByteQuota::new(&self.bytes, user, self.options.limits.bytes, what)
-    }
-
-    /// Where the bytes of `user`'s results are counted, and of all that it sends and that begins no call.
-    pub fn results_of(&self, user: &str) -> ByteQuota {
-        let what = "results under way: wait for some to end";
-        ByteQuota::new(&self.results, user, self.options.limits.bytes, what)
-    }
-
-    /// Where the bytes of answers are counted that `user` has not read.
-    pub fn unread_of(&self, user: &str) -> ByteQuota {
-        ByteQuota::new(&self.unread, user, self.options.limits.bytes, "answers unread: read some first")
-    }
-
-    /// Where the bytes of requests are counted that `user`'s durable tasks are sent out with. A task that finds no room
-    /// waits.
-    pub fn out_of(&self, user: &str) -> ByteQuota {
-        ByteQuota::new(&self.out, user, self.options.limits.bytes, "durable tasks under way")
-    }
-
-    /// Where the bytes of heads of `user`'s requests are counted.
-    pub fn heads_of(&self, user: &str) -> ByteQuota {
-        let what = "heads of requests under way: wait for some to end";
-        ByteQuota::new(&self.heads, user, self.options.limits.bytes, what)
-    }
-
-    /// Where the bytes of answers are counted that `user`'s durable tasks have had so far.
-    pub fn unfinished_of(&self, user: &str) -> ByteQuota {
-        let what = "unfinished answers: wait for some tasks to end";
-        ByteQuota::new(&self.unfinished, user, self.options.limits.bytes, what)
-    }
-
-    /// Changes the table of rows and gives the store what changed, while the table is held: of two who change it at once
-    /// on two threads, the store is given in the order in which the table was. Who promises that it is written waits for
-    /// it.
-    pub fn try_change<T, E>(
+    /// Applies `change` to the registry and enqueues its writes under one lock, so that the store sees changes in the
+    /// registry's order. Await the result for durability.
+    pub(crate) fn try_change<T, E>(
         &self,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<(T, Pending<()>), E> {
         let mut registry = self.registry.lock();
-        let (given, changes) = change(&mut registry)?;
+        let (value, changes) = change(&mut registry)?;
         let written =
             if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.write_behind(changes) };
-        Ok((given, written))
+        Ok((value, written))
     }
 
-    /// As [`try_change`](Self::try_change), for what cannot be refused and nobody waits for.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Change>)) -> T {
-        let Ok((given, _)) = self.try_change(|registry| Ok::<_, Infallible>(change(registry)));
-        given
+    /// Infallible [`try_change`](Self::try_change) that does not wait for the store.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Change>)) -> T {
+        let Ok((value, _)) = self.try_change(|registry| Ok::<_, Infallible>(change(registry)));
+        value
     }
 
-    /// As [`change`](Self::change), for what may change again at once: signs of life, and what follows from them.
-    pub fn note<T, E>(
+    /// Like [`change`](Self::change), for frequent changes such as heartbeats: the store may merge several into one write.
+    pub(crate) fn note<T, E>(
         &self,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<T, E> {
         let mut registry = self.registry.lock();
-        let (given, changes) = change(&mut registry)?;
+        let (value, changes) = change(&mut registry)?;
         if !changes.is_empty() {
             self.store.note(changes);
         }
-        Ok(given)
+        Ok(value)
     }
 
-    /// Writes `changes` some time soon, after all that was given before: the table in memory is the truth, and the store
-    /// owes them until it can write.
-    pub fn save(&self, changes: Vec<Change>) {
+    /// Enqueues `changes` without waiting: the store retries until they are written.
+    pub(crate) fn save(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
             drop(self.store.write_behind(changes));
         }
     }
 
     /// Whether new calls are refused.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         *self.phase.borrow() > Phase::Serving
     }
 
     /// Resolves when streams have to end.
-    pub async fn stopping(&self) {
+    pub(crate) async fn stopping(&self) {
         let mut phase = self.phase.subscribe();
-        // The sender lives in self, so the wait ends for no other reason.
+        // `self` owns the sender, so the wait cannot fail.
         let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
     }
 
-    /// Resolves when what `caller` holds open has to end: its token does not count any more, or streams end.
-    pub fn end_for(self: &Arc<Self>, caller: &Caller) -> LocalBoxFuture<'static, ()> {
+    /// Resolves when the streams of `caller` have to end: its token is no longer valid, or the hub stops.
+    pub(crate) fn end_for(self: &Arc<Self>, caller: &Caller) -> LocalBoxFuture<'static, ()> {
         let (hub, caller) = (self.clone(), caller.clone());
         Box::pin(async move {
             tokio::select! {

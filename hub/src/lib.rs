@@ -1,31 +1,40 @@
-//! The hub of virtual-llm: keeps the table of LLMs, relays inference to their publishers, and offers OpenAI's API.
+//! The hub of virtual-llm as a library: a table of LLMs, the relay of inference to their publishers, and the HTTP APIs.
+//!
+//! A program builds [`HubOptions`], calls [`Hub::start`] and keeps the [`HubHandle`]. All modules are private.
+#![expect(unreachable_pub, reason = "every module is private: `pub` means visible in the crate")]
 
 mod address;
-pub mod agents;
-pub mod auth;
-pub mod channels;
-pub mod clock;
+mod agents;
+mod auth;
+mod channels;
+mod clock;
 mod connections;
-pub mod dispatch;
-pub mod error;
-pub mod heavy;
+mod dispatch;
+mod error;
+mod heavy;
 mod http;
-pub mod hub;
-pub mod model;
+mod hub;
+mod locks;
+mod model;
 mod news;
-pub mod options;
-pub mod origins;
-pub mod quota;
-pub mod random;
-pub mod registry;
+mod options;
+mod origins;
+mod quota;
+mod random;
+mod registry;
 mod server;
-pub mod store;
-pub mod tasks;
-pub mod telemetry;
+mod store;
+mod tasks;
+mod telemetry;
 mod trace;
 
-pub use crate::hub::Hub;
-pub use options::HubOptions;
+pub use address::Proxies;
+pub use auth::AdminToken;
+pub use hub::Hub;
+pub use model::Role;
+pub use options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy, TlsFiles};
+pub use origins::Origins;
+pub use quota::Limits;
 pub use server::{HubError, HubHandle, Pulse};
 
 #[cfg(test)]

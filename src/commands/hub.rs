@@ -8,11 +8,8 @@ use std::{
 };
 
 use hub::{
-    Hub, HubError, HubOptions,
-    auth::AdminToken,
-    options::{DataDir, HubTimings, MachineOptions, PoolPolicy, Proxies, TlsFiles},
-    origins::Origins,
-    quota::Limits,
+    AdminToken, DataDir, Hub, HubError, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy,
+    Proxies, TlsFiles,
 };
 use tokio::net::TcpSocket;
 

@@ -5,11 +5,9 @@ use std::io;
 
 use actors::options::{BackendConfig, HttpBackend};
 use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
-use hub::model::Role;
-use hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
-use hub::origins::Origins;
-use hub::quota::Limits;
-use hub::{Hub, HubHandle, HubOptions};
+use hub::{
+    DataDir, Hub, HubHandle, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy, Role,
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};

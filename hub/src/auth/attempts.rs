@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::quota::refusals::{Budgets, Verdict};
+use crate::quota::{MistakeBudgets, Verdict};
 
 /// So many may come at once: a fleet of 1,000 machines whose token was revoked comes again every minute.
 const BURST: u32 = 1024;
@@ -15,18 +15,18 @@ const BURST: u32 = 1024;
 const PER_SECOND: u32 = 16;
 
 /// The budgets of all addresses.
-pub(super) struct Attempts(Budgets<IpAddr>);
+pub(super) struct Attempts(MistakeBudgets<IpAddr>);
 
 impl Default for Attempts {
     fn default() -> Self {
-        Self(Budgets::new(BURST, PER_SECOND))
+        Self(MistakeBudgets::new(BURST, PER_SECOND))
     }
 }
 
 impl Attempts {
     /// A wrong token came from `peer`.
     pub(super) fn wrong(&self, peer: IpAddr, now: Duration) -> Verdict {
-        self.0.mistake(network(peer), now)
+        self.0.spend(network(peer), now)
     }
 }
 
@@ -55,21 +55,21 @@ mod tests {
     fn an_address_has_a_budget_of_mistakes_that_fills_again() {
         let attempts = Attempts::default();
         for _ in 0..BURST {
-            assert_eq!(attempts.wrong(ip(1), NOW), Verdict::Mistake);
+            assert_eq!(attempts.wrong(ip(1), NOW), Verdict::Allowed);
         }
-        assert_eq!(attempts.wrong(ip(1), NOW), Verdict::TooMany { first: true });
-        assert_eq!(attempts.wrong(ip(1), NOW), Verdict::TooMany { first: false });
-        assert_eq!(attempts.wrong(ip(2), NOW), Verdict::Mistake, "of another one nothing is lost");
+        assert_eq!(attempts.wrong(ip(1), NOW), Verdict::Refused { first: true });
+        assert_eq!(attempts.wrong(ip(1), NOW), Verdict::Refused { first: false });
+        assert_eq!(attempts.wrong(ip(2), NOW), Verdict::Allowed, "of another one nothing is lost");
         let later = NOW + Duration::from_millis(1500);
         for _ in 0..PER_SECOND {
-            assert_eq!(attempts.wrong(ip(1), later), Verdict::Mistake);
+            assert_eq!(attempts.wrong(ip(1), later), Verdict::Allowed);
         }
-        assert_eq!(attempts.wrong(ip(1), later), Verdict::TooMany { first: false });
+        assert_eq!(attempts.wrong(ip(1), later), Verdict::Refused { first: false });
         let calm = later + Duration::from_hours(1);
         for _ in 0..BURST {
-            assert_eq!(attempts.wrong(ip(1), calm), Verdict::Mistake);
+            assert_eq!(attempts.wrong(ip(1), calm), Verdict::Allowed);
         }
-        assert_eq!(attempts.wrong(ip(1), calm), Verdict::TooMany { first: true });
+        assert_eq!(attempts.wrong(ip(1), calm), Verdict::Refused { first: true });
     }
 
     /// A09: a million addresses cost no more memory than the table has places, and are limited together.
@@ -78,12 +78,12 @@ mod tests {
         let attempts = Attempts::default();
         let mut refused = 0;
         for n in 0..1_000_000 {
-            refused += u32::from(attempts.wrong(ip(n), NOW) != Verdict::Mistake);
+            refused += u32::from(attempts.wrong(ip(n), NOW) != Verdict::Allowed);
         }
         assert_eq!(attempts.0.len(), 4096);
         assert!(refused > 900_000, "{refused}");
         // Those who made one mistake long ago make room.
-        assert_eq!(attempts.wrong(ip(u32::MAX), NOW + Duration::from_secs(2)), Verdict::Mistake);
+        assert_eq!(attempts.wrong(ip(u32::MAX), NOW + Duration::from_secs(2)), Verdict::Allowed);
         assert_eq!(attempts.0.len(), 1);
     }
 

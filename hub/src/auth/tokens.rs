@@ -16,7 +16,7 @@ use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::secret::{TokenSecret, hash};
 use crate::model::{Caller, DurableTask, Role, Token};
-use crate::quota::refusals::Verdict;
+use crate::quota::Verdict;
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
 
@@ -205,8 +205,8 @@ impl Tokens {
     /// A token that is none came from `peer`: whether it is one too many.
     pub(super) fn is_one_too_many(&self, peer: IpAddr) -> bool {
         match self.attempts.wrong(peer, self.start.elapsed()) {
-            Verdict::Mistake => false,
-            Verdict::TooMany { first } => {
+            Verdict::Allowed => false,
+            Verdict::Refused { first } => {
                 if first {
                     log::warn!("too many wrong tokens from {peer}: it gets 429 for more of them");
                 }

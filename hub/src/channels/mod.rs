@@ -13,8 +13,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::quota::memory::Memory;
-use crate::quota::{ByteKind, ByteQuota, BytesPermit, Quota};
+use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
 pub use event::Event;
 use queue::{Full, Queue};
@@ -97,10 +96,10 @@ impl Drop for Receiver {
 
 impl Channels {
     /// None yet; what waits on them counts there, too.
-    pub fn new(memory: &Arc<Memory>) -> Self {
+    pub fn new(memory: &Arc<MemoryBudget>) -> Self {
         Self {
-            unread: Quota::of(memory, ByteKind::Tasks),
-            unread_of_caller: Quota::of(memory, ByteKind::Sent),
+            unread: Quota::of_bytes(memory, ByteKind::Tasks),
+            unread_of_caller: Quota::of_bytes(memory, ByteKind::Sent),
             ..Self::default()
         }
     }
@@ -145,8 +144,8 @@ impl Channels {
         let (own, beside, most) =
             if size > SMALL { (0, size, (to.most / SHARE).max(LEAST)) } else { (size, 0, usize::MAX) };
         let of_caller = ByteQuota::new(&self.unread_of_caller, caller, most, "tasks unread");
-        let of_caller = of_caller.hold_beside(own, beside).map_err(|_| Unsent::Crowded)?;
-        Ok([to.owner.hold_beside(0, size).map_err(|_| Unsent::Unreachable)?, of_caller])
+        let of_caller = of_caller.take_shared(own, beside).map_err(|_| Unsent::Crowded)?;
+        Ok([to.owner.take_shared(0, size).map_err(|_| Unsent::Unreachable)?, of_caller])
     }
 
     /// Drops the session's channel, if it is still this one: its body ends.

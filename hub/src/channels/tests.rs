@@ -12,7 +12,7 @@ const CALLER: &str = "carol";
 async fn what_is_not_read_on_all_channels_of_a_user_is_counted_together() {
     const MOST: usize = SHARE * LEAST;
     let machine = Metrics::new().unwrap().of_machine().unwrap();
-    let channels = Channels::new(&Arc::new(Memory::new(None, machine)));
+    let channels = Channels::new(&Arc::new(MemoryBudget::new(None, machine)));
     let mut one = channels.open("one", "stream-1", true, "alice", MOST);
     let two = channels.open("two", "stream-2", true, "alice", MOST);
     let _other = channels.open("other", "stream-3", true, "bob", MOST);

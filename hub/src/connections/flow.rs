@@ -210,7 +210,7 @@ impl Flow {
         self.kept.set(kept);
         // What counted for the last one is counted anew.
         self.held.take();
-        self.held.replace(caller().hold(CALL + kept + headers * HEADER)?);
+        self.held.replace(caller().take(CALL + kept + headers * HEADER)?);
         self.head_is_answered_for();
         Ok(())
     }

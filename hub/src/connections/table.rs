@@ -14,8 +14,7 @@ use super::share::Shares;
 use crate::auth::network;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::UserId;
-use crate::quota::refusals::{Budgets, Verdict};
-use crate::quota::too_many;
+use crate::quota::{MistakeBudgets, Verdict, too_many};
 use crate::telemetry::Machine;
 
 /// Why a connection is closed by the hub.
@@ -59,7 +58,7 @@ pub(super) struct Table {
     lists: RefCell<Lists>,
     pub(super) shares: Rc<Shares>,
     heads: RefCell<Heads>,
-    handshakes: Budgets<IpAddr>,
+    handshakes: MistakeBudgets<IpAddr>,
     start: Instant,
 }
 
@@ -107,7 +106,7 @@ impl Table {
             lists: RefCell::default(),
             shares: Rc::default(),
             heads: RefCell::default(),
-            handshakes: Budgets::new(HANDSHAKES, HANDSHAKES_PER_SECOND),
+            handshakes: MistakeBudgets::new(HANDSHAKES, HANDSHAKES_PER_SECOND),
             start: Instant::now(),
         })
     }
@@ -307,8 +306,8 @@ impl Place {
             return true;
         }
         let table = &self.table;
-        let verdict = table.handshakes.mistake(self.flow.address(), table.start.elapsed());
-        if verdict != Verdict::Mistake {
+        let verdict = table.handshakes.spend(self.flow.address(), table.start.elapsed());
+        if verdict != Verdict::Allowed {
             table.machine.cut("handshake");
             return false;
         }
@@ -347,8 +346,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Caller, Role};
-    use crate::quota::memory::Memory;
-    use crate::quota::{ByteKind, ByteQuota, Quota};
+    use crate::quota::{ByteKind, ByteQuota, MemoryBudget, Quota};
     use crate::telemetry::Metrics;
 
     #[derive(Debug, Clone)]
@@ -493,7 +491,7 @@ mod tests {
     fn the_memory_of_a_large_head_counts_as_long_as_the_connection_lives() {
         let table = table(limits(9, 9, None));
         let machine = Metrics::new().unwrap().of_machine().unwrap();
-        let seats = Quota::of(&Arc::new(Memory::new(Some(1 << 30), machine)), ByteKind::Heads);
+        let seats = Quota::of_bytes(&Arc::new(MemoryBudget::new(Some(1 << 30), machine)), ByteKind::Heads);
         let place = table.admit([10, 0, 0, 1].into(), false);
         for (user, head, counts) in [
             ("alice", 1 << 10, 0),

@@ -75,12 +75,12 @@ impl ResponseChannel {
 
     /// What `size` bytes count for; `None` when the caller has too many that it has not read.
     pub(super) fn count(&self, size: usize) -> Option<BytesPermit> {
-        if size < SMALL { Some(BytesPermit::default()) } else { self.reader.hold(size).ok() }
+        if size < SMALL { Some(BytesPermit::default()) } else { self.reader.take(size).ok() }
     }
 
     /// No bytes yet of those that the caller has not read.
     pub(super) fn counts_nothing(&self) -> BytesPermit {
-        self.reader.none()
+        self.reader.empty()
     }
 
     /// Says that the task has to be sent again. An unstarted one's lane is empty: this always fits.

@@ -74,7 +74,7 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader::new(from.user, endpoint, hub.results_of(from.user).none());
+    let mut reader = Reader::new(from.user, endpoint, hub.results_of(from.user).empty());
     let last = loop {
         let read = tokio::select! {
             biased;

@@ -101,7 +101,7 @@ mod tests {
         let answer = format!(r#"{{"output":[{{"content":[{{"type":"output_text","text":"{text}"}}]}}]}}"#);
         for (most, has_room) in [(1 << 20, true), (300 << 10, false)] {
             let seats = Arc::new(Quota::default());
-            let held = ByteQuota::new(&seats, "alice", most, "answers unread").hold(answer.len()).unwrap();
+            let held = ByteQuota::new(&seats, "alice", most, "answers unread").take(answer.len()).unwrap();
             let body = Body::read(200, RawValue::from_string(answer.clone()).unwrap());
             let whole = StartedResponse::Whole { status: 200, body, held, retry_after: None };
             match unfolded(whole, Endpoint::Responses, "alice").await {

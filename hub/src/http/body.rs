@@ -56,7 +56,7 @@ fn held(req: &HttpRequest, most: Most) -> BytesPermit {
     let account = |caller: &Caller| {
         if most.is_call { hub.bytes_of(&caller.user) } else { hub.results_of(&caller.user) }
     };
-    req.extensions().get::<Caller>().map(|caller| account(caller).none()).unwrap_or_default()
+    req.extensions().get::<Caller>().map(|caller| account(caller).empty()).unwrap_or_default()
 }
 
 /// Whose turn it is to have a large body worked on.

@@ -18,7 +18,7 @@ async fn respond(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
     let metrics = if caller.role == Role::Admin {
         let metrics = &hub.watch.metrics;
         metrics.publishers.set(number(hub.channels.len()));
-        hub.memory.measure();
+        hub.quotas.memory.measure();
         metrics
     } else {
         let metrics = &hub.watch.shared;

@@ -5,7 +5,7 @@ use wire::register::RegisterRequest;
 
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, UserId};
-use crate::quota::refusals::{Budgets, Verdict};
+use crate::quota::{MistakeBudgets, Verdict};
 
 /// So many names that are not its own may the refused calls of a user have at once: a large team's registrars that all have
 /// a name too many.
@@ -14,8 +14,8 @@ const BURST: u32 = 256;
 const PER_SECOND: u32 = 4;
 
 /// The budgets of all users.
-pub(crate) fn budgets() -> Budgets<UserId> {
-    Budgets::new(BURST, PER_SECOND)
+pub(crate) fn budgets() -> MistakeBudgets<UserId> {
+    MistakeBudgets::new(BURST, PER_SECOND)
 }
 
 /// Before anything is looked at: the answer must not tell one name from another. Asked before the body is read, which may
@@ -26,7 +26,7 @@ pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
     if !hub.misnamed.is_spent(&caller.user, now) {
         return Ok(());
     }
-    if hub.misnamed.mistake(caller.user.clone(), now) == (Verdict::TooMany { first: true }) {
+    if hub.misnamed.spend(caller.user.clone(), now) == (Verdict::Refused { first: true }) {
         log::warn!(
             "register or create calls of {} that were refused named {BURST} names that are not its own: \
              {PER_SECOND} a second of them are looked at from now on, the other calls get 429",
@@ -55,7 +55,7 @@ pub(super) fn refused<'a>(
     if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::Conflict | ErrorKind::Busy) {
         let others = hub.registry.lock().count_unowned(caller, names);
         let others = u32::try_from(others.max(1)).unwrap_or(u32::MAX);
-        hub.misnamed.mistakes(caller.user.clone(), others, hub.now().mono);
+        hub.misnamed.charge(caller.user.clone(), others, hub.now().mono);
     }
     error
 }

@@ -31,7 +31,7 @@ pub(crate) async fn count(
     let caller = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
     let hub = response.request().app_data::<HubData>();
     let Some((hub, user)) = hub.zip(caller).filter(|_| size > SMALL) else { return Ok(response) };
-    match hub.unread_of(&user).hold(size) {
+    match hub.unread_of(&user).take(size) {
         Ok(held) => Ok(response.map_body(|_, body| match body.try_into_bytes() {
             Ok(left) => BoxBody::new(Unread { left, has_written: false, _held: held }),
             Err(body) => body,

@@ -75,7 +75,7 @@ pub(super) async fn whole(
         let result = part(&hub, &caller.user, &task.id, 0, PART).await?;
         return Ok(response.body([before.as_bytes(), &result, AFTER.as_bytes()].concat()));
     }
-    let held = hub.unread_of(&caller.user).hold(before.len() + PART)?;
+    let held = hub.unread_of(&caller.user).take(before.len() + PART)?;
     let total = (before.len() + AFTER.len()) as u64 + size;
     let (user, token) = (caller.user.clone(), caller.token_id.clone());
     let parts = unfold((0, Some(before)), move |(at, before)| {

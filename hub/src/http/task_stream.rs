@@ -284,7 +284,7 @@ impl Reader {
     /// Counts what will be held; one who does not read has an end of it when there is too much.
     fn hold(&mut self, size: usize) -> Result<(), ApiError> {
         self.held = BytesPermit::default();
-        self.held = self.hub.unread_of(&self.caller.user).hold(size)?;
+        self.held = self.hub.unread_of(&self.caller.user).take(size)?;
         Ok(())
     }
 

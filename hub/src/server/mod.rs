@@ -122,7 +122,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let is_tls = tls.is_some();
     let machine = &hub.options.machine;
     let files = connections::raise();
-    let limits = ConnectionLimits::of(files, hub.memory.most(), machine);
+    let limits = ConnectionLimits::of(files, hub.quotas.memory.limit(), machine);
     let doors =
         Doors { tls, limits, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
     let (server, addr) = connections::serve(listen, doors, app).map_err(|error| match error.kind() {
@@ -133,7 +133,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files, and --max-memory is {} MiB",
         limits.all,
         limits.strangers,
-        hub.memory.most() >> 20
+        hub.quotas.memory.limit() >> 20
     );
     let handle = server.handle();
     let serving = tokio::spawn(async move {

@@ -79,7 +79,7 @@ pub(super) async fn run(
                 if let Some(usage) = body.usage() {
                     call.used(usage);
                 }
-                match hub.unfinished_of(&inference.caller.user).hold(body.get().len()) {
+                match hub.unfinished_of(&inference.caller.user).take(body.get().len()) {
                     Ok(held) => RunOutcome::Answered(status, body.into_text(), held),
                     // Another member's answer would have no more room.
                     Err(error) => return (RunOutcome::Failed(error), promise),
@@ -88,7 +88,7 @@ pub(super) async fn run(
             // Not made here.
             Ok(Ok(StartedResponse::Unfolded { .. })) => RunOutcome::Lost,
             Ok(Ok(StartedResponse::Stream { first, attempt: dispatch })) => {
-                let none = hub.unfinished_of(&inference.caller.user).none();
+                let none = hub.unfinished_of(&inference.caller.user).empty();
                 hub.tasks.with(number, |open| open.held = none);
                 return (follow(hub, number, attempt, call, first, dispatch).await, promise);
             }

@@ -38,7 +38,7 @@ pub(super) struct Taken {
 /// Runs a claimed task.
 pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: DurableTask, taken: Taken) {
     let Taken { caller, target, candidate, place } = taken;
-    let mut held = hub.out_of(&task.owner).none();
+    let mut held = hub.out_of(&task.owner).empty();
     let known = hub.tasks.with(number, |open| open.size).flatten();
     if let (Some(session), Some(size)) = (&candidate.session, known)
         && !hub.channels.has_room(session, &caller.user, size)

@@ -70,7 +70,7 @@ impl DurableTasks {
 
     /// The same for a task that was let in before a restart.
     pub(super) fn seat_again(&self, user: &str) -> QuotaPermit {
-        let mut seat = self.seats.none(user);
+        let mut seat = self.seats.empty(user);
         seat.grow(1, usize::MAX);
         seat
     }

@@ -194,10 +194,10 @@ async fn a_connection_with_a_large_head_closes_behind_its_answer() {
         } else {
             ids(&mut stream, 1).await;
             assert!(is_open(&mut stream).await, "{path} {size}");
-            assert_eq!(hub.core().heads.taken_by("admin") > 0, size > 8 << 10, "{path} {size}");
+            assert_eq!(hub.core().quotas.heads.taken_by("admin") > 0, size > 8 << 10, "{path} {size}");
         }
     }
-    eventually("nothing is left", async || hub.core().memory.held() == 0).await;
+    eventually("nothing is left", async || hub.core().quotas.memory.held() == 0).await;
     hub.stop().await;
 }
 

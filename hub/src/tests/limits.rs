@@ -55,7 +55,7 @@ async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let _publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
     let under_way: Vec<_> =
-        (0..2).map(|_| hub.core().searches.take("alice", 2, "searches").unwrap()).collect();
+        (0..2).map(|_| hub.core().quotas.searches.take("alice", 2, "searches").unwrap()).collect();
     for path in ["/api/v1/audit?id=x", "/api/v1/audit", "/api/v1/llms/a/tasks"] {
         let (status, refused) = hub.ask_as(&alice, "GET", path).json().await;
         assert_eq!(
@@ -67,7 +67,7 @@ async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     }
     drop(under_way);
     assert_eq!(hub.ask_as(&alice, "GET", "/api/v1/audit").send().await.0, 200);
-    assert_eq!(hub.core().searches.taken_by("alice"), 0);
+    assert_eq!(hub.core().quotas.searches.taken_by("alice"), 0);
     hub.stop().await;
 }
 

@@ -58,7 +58,8 @@ async fn what_is_announced_and_does_not_come_keeps_nobody_out() {
         stream.write_all(head.as_bytes()).await.unwrap();
         open.push(stream);
     }
-    let taken = || hub.core().bytes.taken_by("mallory") + hub.core().results.taken_by("mallory");
+    let taken =
+        || hub.core().quotas.requests.taken_by("mallory") + hub.core().quotas.results.taken_by("mallory");
     eventually("all are read", async || taken() == open.len()).await;
     others_are_served(&hub).await;
     drop(open);
@@ -80,7 +81,7 @@ async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
     ];
     let mut taken = Vec::new();
     for account in accounts {
-        let mut held = account(core).none();
+        let mut held = account(core).empty();
         while held.grow(16 << 20).is_ok() {}
         taken.push(held);
     }
@@ -111,7 +112,7 @@ async fn with_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
 async fn heads_count_for_their_user_as_long_as_they_are_held() {
     let hub = roomy().await;
     let (core, mallory) = (hub.core(), hub.member("mallory").await);
-    let taken = || core.heads.taken_by("mallory");
+    let taken = || core.quotas.heads.taken_by("mallory");
     let mut open = Vec::new();
     for _ in 0..50 {
         open.push(with_head(&hub, &mallory, 100 << 10).await);
@@ -119,9 +120,9 @@ async fn heads_count_for_their_user_as_long_as_they_are_held() {
     eventually("all are counted", async || taken() >= 50 * (128 << 10)).await;
     drop(open);
     eventually("they come back", async || taken() == 0).await;
-    let little = core.heads_of("mallory").hold(usize::try_from(MOST).unwrap() / 16).unwrap();
+    let little = core.heads_of("mallory").take(usize::try_from(MOST).unwrap() / 16).unwrap();
     let all_but = usize::try_from(MOST).unwrap() * 15 / 16 - (1 << 20);
-    core.memory.take(all_but);
+    core.quotas.memory.take(all_but);
     let mut answer = String::new();
     let mut refused = with_head(&hub, &mallory, 100 << 10).await;
     timeout(PATIENCE, refused.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
@@ -129,7 +130,7 @@ async fn heads_count_for_their_user_as_long_as_they_are_held() {
     let bob = hub.member("bob").await;
     let wide = hub.ask_as(&bob, "GET", "/api/v1/whoami").header("x-pad", "x".repeat(30 << 10));
     assert_eq!(wide.send().await.0, 200);
-    core.memory.give(all_but);
+    core.quotas.memory.release(all_but);
     drop(little);
     eventually("nothing is left", async || taken() == 0).await;
     hub.stop().await;
@@ -141,18 +142,18 @@ async fn heads_count_for_their_user_as_long_as_they_are_held() {
 async fn calls_under_way_count_for_their_user() {
     let hub = roomy().await;
     let (core, mallory) = (hub.core(), hub.member("mallory").await);
-    let taken = || core.heads.taken_by("mallory");
+    let taken = || core.quotas.heads.taken_by("mallory");
     let mut open = Vec::new();
     for _ in 0..40 {
         open.push(with_head(&hub, &mallory, 10).await);
     }
     eventually("all are counted", async || taken() >= 40 * (32 << 10)).await;
     assert!(taken() < 40 * (36 << 10), "{}", taken());
-    assert_eq!(core.heads.taken_by("bob"), 0);
+    assert_eq!(core.quotas.heads.taken_by("bob"), 0);
     drop(open);
     eventually("they come back", async || taken() == 0).await;
     assert_eq!(hub.ask_as(&mallory, "GET", "/api/v1/whoami").send().await.0, 200);
-    eventually("nothing is left", async || core.memory.held() == 0).await;
+    eventually("nothing is left", async || core.quotas.memory.held() == 0).await;
     hub.stop().await;
 }
 
@@ -168,9 +169,9 @@ async fn a_compressed_body_has_no_more_memory_than_there_is() {
     let ask = hub.ask("POST", "/v1/chat/completions").header("content-encoding", "gzip").bytes(body);
     assert_eq!(ask.send().await.0, 404, "nobody serves it");
     let all_but = 16 << 20;
-    hub.core().memory.take(usize::try_from(MOST).unwrap() - all_but);
+    hub.core().quotas.memory.take(usize::try_from(MOST).unwrap() - all_but);
     assert_eq!(ask.send().await.0, 503);
-    hub.core().memory.give(usize::try_from(MOST).unwrap() - all_but);
+    hub.core().quotas.memory.release(usize::try_from(MOST).unwrap() - all_but);
     hub.stop().await;
 }
 
@@ -183,7 +184,7 @@ async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let agent = json!({ "name": "wordy", "llmName": "a", "systemPrompt": "x".repeat(60 << 10) });
     assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent.to_string()).send().await.0, 201);
-    let taken = || hub.core().bytes.taken_by("bob");
+    let taken = || hub.core().quotas.requests.taken_by("bob");
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("wordy", false)).begin().await;
     let task = publisher.task().await;
     assert!((60 << 10..64 << 10).contains(&taken()), "{}", taken());
@@ -214,7 +215,7 @@ async fn half_an_event_of_an_upload_counts_for_its_publisher() {
     let mut mine = Publisher::start(&hub, &alice, &[provider("a")], features).await;
     let mut other = Publisher::start(&hub, &bob, &[provider("b")], features).await;
     let half = format!("data: {{\"a\":\"{}", "x".repeat(1 << 20));
-    let taken = |user: &str| hub.core().results.taken_by(user);
+    let taken = |user: &str| hub.core().quotas.results.taken_by(user);
     let mut open = Vec::new();
     for _ in 0..2 {
         let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true)).begin().await;

@@ -23,7 +23,7 @@ const LEAST: usize = 12 << 10;
 const PART: usize = 256 << 10;
 
 fn unread(hub: &TestHub) -> &Quota {
-    &hub.core().unread
+    &hub.core().quotas.unread
 }
 
 /// Small chunks, and very small ones between them: 9 MB of them in all, more than a connection that nobody reads takes.
@@ -85,7 +85,7 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
         }
     }
     let kept = chunks.iter().map(|chunk| chunk.len() + 8).sum::<usize>();
-    eventually("all is kept", async || hub.core().unfinished.taken_by("bob") == kept).await;
+    eventually("all is kept", async || hub.core().quotas.unfinished.taken_by("bob") == kept).await;
     let mut reader = read(0).open().await;
     let last = format!("id: {}\ndata: {}\n\n", chunks.len(), chunks[chunks.len() - 1]);
     assert_eq!(reader.until(&last).await.len(), events(&chunks, 0).len());
@@ -94,7 +94,7 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
     upload.write("data: [DONE]\n\n").await;
     assert_eq!(upload.finish().await.0, 200);
     ended(&hub, &bob, &id).await;
-    eventually("nothing is kept twice", async || hub.core().unfinished.taken_by("bob") == 0).await;
+    eventually("nothing is kept twice", async || hub.core().quotas.unfinished.taken_by("bob") == 0).await;
 
     let mut unread_afterwards = Vec::new();
     for _ in 0..MANY / 2 {
@@ -289,6 +289,6 @@ async fn durable_requests_under_way_are_bounded_and_the_others_wait() {
     for task in [two, next, last] {
         publisher.answer(&hub, &task, "hello").await;
     }
-    eventually("nothing is out", async || hub.core().out.taken_by("alice") == 0).await;
+    eventually("nothing is out", async || hub.core().quotas.outgoing.taken_by("alice") == 0).await;
     hub.stop().await;
 }

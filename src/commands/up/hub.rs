@@ -2,11 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ::hub::model::Role;
-use ::hub::options::{DataDir, HubTimings, MachineOptions, PoolPolicy};
-use ::hub::origins::Origins;
-use ::hub::quota::Limits;
-use ::hub::{Hub, HubError, HubHandle, HubOptions};
+use ::hub::{
+    DataDir, Hub, HubError, HubHandle, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy,
+    Role,
+};
 use actors::Secret;
 
 use crate::exit::Failure;

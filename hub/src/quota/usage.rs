@@ -1,0 +1,78 @@
+//! Counters of one user: permits, or bytes of each kind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::memory::MemoryUse;
+use crate::model::UserId;
+
+/// The kinds of bytes. Each has its own counter, so that none blocks another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByteKind {
+    /// Request bodies that are read or held.
+    Requests,
+    /// Requests of durable tasks that are dispatched.
+    Outgoing,
+    /// Request heads.
+    Heads,
+    /// Results, and all other uploads that begin no call.
+    Results,
+    /// Answers that their caller has not read.
+    Unread,
+    /// Unread tasks on a publisher's own channels.
+    Tasks,
+    /// Unread tasks of a caller, on anybody's channels.
+    Sent,
+    /// Answers to durable tasks that are not stored yet.
+    Unfinished,
+}
+
+impl ByteKind {
+    pub(super) const COUNT: usize = 8;
+
+    pub(super) fn memory_use(self) -> MemoryUse {
+        match self {
+            Self::Requests | Self::Outgoing | Self::Heads => MemoryUse::NewCall,
+            Self::Results => MemoryUse::Upload,
+            Self::Unread | Self::Tasks | Self::Sent | Self::Unfinished => MemoryUse::Delivery,
+        }
+    }
+}
+
+/// The usage of one user.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UserUsage {
+    /// Permits, or bytes of each [`ByteKind`].
+    own: [usize; ByteKind::COUNT],
+    /// Bytes of each [`ByteKind`] that the hub's memory already counts under another kind.
+    shared: [usize; ByteKind::COUNT],
+}
+
+impl UserUsage {
+    pub(super) fn total(&self, kind: ByteKind) -> usize {
+        self.own[kind as usize].saturating_add(self.shared[kind as usize])
+    }
+
+    /// Bytes that count against a new allocation: of all kinds for a new call, else without those of requests.
+    pub(super) fn counted_for(&self, purpose: MemoryUse) -> usize {
+        let first = if purpose == MemoryUse::NewCall { 0 } else { ByteKind::Results as usize };
+        self.own[first..].iter().fold(0, |sum: usize, bytes| sum.saturating_add(*bytes))
+    }
+
+    pub(super) fn add(&mut self, kind: ByteKind, own: usize, shared: usize) {
+        let kind = kind as usize;
+        self.own[kind] = self.own[kind].saturating_add(own);
+        self.shared[kind] = self.shared[kind].saturating_add(shared);
+    }
+
+    pub(super) fn subtract(&mut self, kind: ByteKind, own: usize, shared: usize) {
+        let kind = kind as usize;
+        self.own[kind] = self.own[kind].saturating_sub(own);
+        self.shared[kind] = self.shared[kind].saturating_sub(shared);
+    }
+}
+
+/// Usage by user. Users at zero are removed.
+pub(crate) type UsageByUser = Arc<Mutex<HashMap<UserId, UserUsage>>>;
