@@ -175,7 +175,7 @@ fn announce(token: &AdminToken) {
         AdminToken::Environment => log::info!("admin token: the one in {ADMIN_TOKEN}"),
         AdminToken::Written(file) => log::info!("admin token: made one, in {}", file.display()),
         AdminToken::Kept(file) => log::info!("admin token: in {}", file.display()),
-        AdminToken::Away(file) => log::info!(
+        AdminToken::Removed(file) => log::info!(
             "admin token: the one made earlier, which is not in {} any more; write another one there to replace it",
             file.display()
         ),

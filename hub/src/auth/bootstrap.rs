@@ -1,4 +1,4 @@
-//! The first admin token: given by the environment, or kept in a file that the hub writes on its first start.
+//! The first admin token: set in the environment, or kept in a file that the hub writes on its first start.
 
 use std::path::PathBuf;
 
@@ -8,31 +8,33 @@ use super::secret::TokenSecret;
 use crate::model::{Role, Token};
 use crate::store::{Change, HubDir, Store, StoreError};
 
-/// The user that the first token belongs to.
+/// The user of the first token.
 pub(super) const ADMIN: &str = "admin";
-/// The id of the token that the hub made for itself: one, replaced when the file has another.
+/// The id of the token in the file. It is replaced when the file has another.
 const BOOTSTRAP: &str = "bootstrap";
-/// The id of the token that the environment set.
+/// The id of the token in the environment.
 const ENVIRONMENT: &str = "environment";
 
-/// What the program tells its operator about the admin token.
+/// Where the admin token is, for the program to tell its operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminToken {
-    /// It is the one in the environment.
+    /// In the environment.
     Environment,
-    /// Made just now, in this file.
+    /// Written to this file just now.
     Written(PathBuf),
-    /// Made earlier, in this file.
+    /// In this file since an earlier start.
     Kept(PathBuf),
-    /// Made earlier, and taken out of this file.
-    Away(PathBuf),
-    /// Made just now, written nowhere: print it.
+    /// Made at an earlier start, and moved out of this file since.
+    Removed(PathBuf),
+    /// Made just now and stored nowhere: print it.
     Shown(TokenSecret),
 }
 
-/// Sees to it that there is an admin token. `stored` is what the store has; on return it is what is valid, and the
-/// environment's token stands apart. While that one rules, the hub's own does not work.
-pub async fn admin_token(
+/// Makes or finds the admin token. `stored` are the tokens in the store, and on return those that are valid.
+///
+/// Returns a token given by the environment beside them, since it is never stored. While one is given, the token of the
+/// file is invalid.
+pub(crate) async fn admin_token(
     given: Option<TokenSecret>,
     dir: Option<(&HubDir, &dyn Store)>,
     stored: &mut Vec<Token>,
@@ -51,19 +53,19 @@ pub async fn admin_token(
     let kept = stored.iter().find(|token| token.id == BOOTSTRAP);
     let in_file = match dir.read_admin_token()? {
         None => None,
-        // A file that somebody wrote is not overwritten.
+        // A file with other content is not overwritten.
         Some(text) => Some(TokenSecret::written(&text).map_err(|why| StoreError::Unusable {
             path: file.clone(),
             cause: format!("it holds no admin token: {why}; write one line, or remove the file"),
         })?),
     };
-    let (told, secret) = match (in_file, kept) {
-        // The file has what we know (revoked or not), or was taken to a safer place.
+    let (location, secret) = match (in_file, kept) {
+        // The file has the stored token (revoked or not), or was moved to a safer place.
         (Some(secret), Some(kept)) if secret.hash() == kept.hash => {
             return Ok((AdminToken::Kept(file), None));
         }
-        (None, Some(kept)) if kept.revoked_at.is_none() => return Ok((AdminToken::Away(file), None)),
-        // The operator put another one there, or the database is new.
+        (None, Some(kept)) if kept.revoked_at.is_none() => return Ok((AdminToken::Removed(file), None)),
+        // The operator wrote another token, or the database is new.
         (Some(secret), _) => (AdminToken::Kept(file), secret),
         (None, _) => {
             let secret = TokenSecret::random();
@@ -75,7 +77,7 @@ pub async fn admin_token(
     store.write(vec![Change::PutToken(token.clone())]).await?;
     stored.retain(|token| token.id != BOOTSTRAP);
     stored.push(token);
-    Ok((told, None))
+    Ok((location, None))
 }
 
 fn token(id: &str, secret: &TokenSecret, now: Timestamp) -> Token {

@@ -1,4 +1,4 @@
-//! The one place that checks who calls, around every route: a route that forgets to ask is not open.
+//! The middleware that authenticates callers, around every route: no route can omit the check.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
@@ -13,72 +13,40 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::Tokens;
 use crate::address;
 use crate::clock;
-use crate::connections::Flow;
+use crate::connections::Connection;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::http::HubData;
 use crate::http::front::wrong_method;
 use crate::http::paths::{allows, methods};
 use crate::model::{Caller, Role};
 
-/// Largest head of a request without a valid token, in bytes: as much as Node.js reads at all; nginx and most proxies
-/// send no more than twice that.
-const STRANGERS_HEAD: usize = 16 << 10;
+/// Largest head of a request without a valid token, in bytes: the limit of Node.js, and half of what most proxies forward.
+const MAX_ANONYMOUS_HEAD: usize = 16 << 10;
 
-/// Paths that anybody may read: they say nothing about anything that the hub keeps.
+/// Whether a path is public: these tell nothing about the hub's data.
 fn is_open(path: &str) -> bool {
     matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico") || path.starts_with("/console/")
 }
 
-/// Wraps the whole app (`middleware::from_fn(guard)`): puts the [`Caller`] into the request or answers 401, and writes
-/// every error in the dialect of its path. The app's data has the [`Tokens`].
-pub async fn guard(
+/// Puts the [`Caller`] into the request or answers 401, and renders every error in the dialect of its path. Wraps the whole
+/// app (`middleware::from_fn(guard)`), whose data has the [`Tokens`].
+pub(crate) async fn guard(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let dialect = Dialect::of(req.path());
-    let for_one = !is_open(req.path()) && matches!(*req.method(), Method::GET | Method::HEAD);
-    let flow = req.conn_data::<Rc<Flow>>().cloned();
-    let is_large = || flow.as_ref().is_some_and(|flow| flow.head() > STRANGERS_HEAD);
-    if is_open(req.path()) {
-        if is_large() {
-            return Ok(refused(req, &large_head(), dialect));
+    let is_private = !is_open(req.path()) && matches!(*req.method(), Method::GET | Method::HEAD);
+    let connection = req.conn_data::<Rc<Connection>>().cloned();
+    if let Err(error) = authenticate(&req, connection.as_ref(), dialect) {
+        let mut response = error.response(dialect);
+        if error.kind != ErrorKind::Unauthorized {
+            // The next attempt costs a new connection.
+            response.head_mut().set_connection_type(ConnectionType::Close);
         }
-    } else {
-        let tokens = req.app_data::<web::Data<Tokens>>();
-        let secret = secret(req.headers(), dialect != Dialect::Api);
-        let looked = secret.and_then(|secret| tokens?.look(secret, clock::now()));
-        let (caller, looked) = looked.unzip();
-        let speaks = flow.as_ref().map_or(Ok(()), |flow| {
-            flow.speaks(caller.as_ref())?;
-            let Some((caller, hub)) = caller.as_ref().zip(req.app_data::<HubData>()) else { return Ok(()) };
-            flow.head_is_of(|| hub.heads_of(&caller.user), req.headers().len())
-        });
-        if let Err(error) = speaks {
-            return Ok(refused(req, &error, dialect));
-        }
-        let Some(caller) = caller else {
-            // One who sends none guesses nothing.
-            let from = address::of(req.request()).filter(|_| secret.is_some());
-            let over = tokens.zip(from).is_some_and(|(tokens, from)| tokens.is_one_too_many(from));
-            if !over && is_large() {
-                return Ok(refused(req, &large_head(), dialect));
-            }
-            let error = if over { one_too_many() } else { ApiError::unauthorized() };
-            let mut response = error.response(dialect);
-            if over {
-                // The next guess costs a new connection.
-                response.head_mut().set_connection_type(ConnectionType::Close);
-            }
-            return Ok(req.into_response(response));
-        };
-        {
-            let mut extensions = req.extensions_mut();
-            extensions.insert(caller);
-            looked.map(|looked| extensions.insert(looked));
-        }
-        if let Some(flow) = &flow {
-            flow.is_let_in().await;
-        }
+        return Ok(req.into_response(response));
+    }
+    if let Some(connection) = connection.filter(|_| !is_open(req.path())) {
+        connection.wait_for_new_queue().await;
     }
     let response = next.call(req).await?.map_into_boxed_body();
     if response.status() == StatusCode::NOT_FOUND
@@ -88,44 +56,72 @@ pub async fn guard(
     {
         return Ok(response.into_response(wrong_method(known, dialect)));
     }
-    let mut response = match to_rewrite(&response, dialect) {
+    let mut response = match error_to_render(&response, dialect) {
         Some(error) => response.into_response(error.response(dialect)),
         None => response,
     };
-    if for_one && !response.headers().contains_key(CACHE_CONTROL) {
-        // A token may come in a header that no cache on the way knows for one.
+    if is_private && !response.headers().contains_key(CACHE_CONTROL) {
+        // The token may be in a header that caches do not know as one.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(response)
 }
 
-/// What is answered with an error, and is the last on its connection.
-fn refused(req: ServiceRequest, error: &ApiError, dialect: Dialect) -> ServiceResponse<BoxBody> {
-    let mut response = error.response(dialect);
-    response.head_mut().set_connection_type(ConnectionType::Close);
-    req.into_response(response)
+/// Checks a request's token, and puts its [`Caller`] and `TokenCheck` into the request. On an open path it checks the size
+/// of the head alone.
+fn authenticate(
+    req: &ServiceRequest,
+    connection: Option<&Rc<Connection>>,
+    dialect: Dialect,
+) -> Result<(), ApiError> {
+    let is_large = || connection.is_some_and(|connection| connection.head_size() > MAX_ANONYMOUS_HEAD);
+    if is_open(req.path()) {
+        return if is_large() { Err(large_head()) } else { Ok(()) };
+    }
+    let tokens = req.app_data::<web::Data<Tokens>>();
+    let secret = secret(req.headers(), dialect != Dialect::Api);
+    let (caller, check) = secret.and_then(|secret| tokens?.check(secret, clock::now())).unzip();
+    if let Some(connection) = connection {
+        connection.set_caller(caller.as_ref())?;
+        if let Some((caller, hub)) = caller.as_ref().zip(req.app_data::<HubData>()) {
+            connection.charge_head_to(|| hub.heads_of(&caller.user), req.headers().len())?;
+        }
+    }
+    let Some((caller, check)) = caller.zip(check) else {
+        // A request without a token is no guess.
+        let address = address::of(req.request()).filter(|_| secret.is_some());
+        return Err(match tokens.zip(address) {
+            Some((tokens, address)) if tokens.is_one_too_many(address) => too_many_wrong_tokens(),
+            _ if is_large() => large_head(),
+            _ => ApiError::unauthorized(),
+        });
+    };
+    let mut extensions = req.extensions_mut();
+    extensions.insert(caller);
+    extensions.insert(check);
+    Ok(())
 }
 
 fn large_head() -> ApiError {
     let text = format!(
         "the request's head has more than {} KiB, and no valid token: send fewer or shorter headers, or a token",
-        STRANGERS_HEAD >> 10
+        MAX_ANONYMOUS_HEAD >> 10
     );
     ApiError::new(ErrorKind::LargeHead, text)
 }
 
-fn one_too_many() -> ApiError {
+fn too_many_wrong_tokens() -> ApiError {
     ApiError::new(
         ErrorKind::Busy,
         "too many wrong tokens from your address: wait, and send one that is valid",
     )
 }
 
-/// The token that a request carries: one header, one value, scheme `Bearer` in any case; where an SDK may call,
-/// Anthropic's `x-api-key` and Azure's `api-key` too.
-fn secret(headers: &HeaderMap, api_key: bool) -> Option<&str> {
-    let bearer = headers.contains_key(AUTHORIZATION) || !api_key;
-    let name = match bearer {
+/// The token in a request's headers: one header, one value, scheme `Bearer` in any case. With `allow_api_key`, Anthropic's
+/// `x-api-key` and Azure's `api-key` too.
+fn secret(headers: &HeaderMap, allow_api_key: bool) -> Option<&str> {
+    let is_bearer = headers.contains_key(AUTHORIZATION) || !allow_api_key;
+    let name = match is_bearer {
         true => AUTHORIZATION.as_str(),
         false if headers.contains_key("x-api-key") => "x-api-key",
         false => "api-key",
@@ -133,7 +129,7 @@ fn secret(headers: &HeaderMap, api_key: bool) -> Option<&str> {
     let mut values = headers.get_all(name);
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let value = value.to_str().ok()?;
-    let token = if bearer {
+    let token = if is_bearer {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token)?
     } else {
@@ -142,8 +138,8 @@ fn secret(headers: &HeaderMap, api_key: bool) -> Option<&str> {
     Some(token.trim()).filter(|token| !token.is_empty())
 }
 
-/// The error that an answer stands for, if its body is not yet in the path's dialect.
-fn to_rewrite(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<ApiError> {
+/// The error of a response whose body is not in the path's dialect yet.
+fn error_to_render(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<ApiError> {
     if let Some(error) = response.response().error() {
         return match error.as_error::<ApiError>() {
             Some(_) if dialect == Dialect::Api => None,
@@ -155,13 +151,12 @@ fn to_rewrite(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<A
     (failed && is_bare(response)).then(|| ApiError::of_status(response.status()))
 }
 
-/// Whether an answer has no body: the router's own, for what no route takes.
+/// Whether a response has no body, as the router's own have.
 fn is_bare(response: &ServiceResponse<BoxBody>) -> bool {
     response.response().error().is_none()
         && matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0))
 }
 
-/// Who makes the request, as the guard found.
 impl FromRequest for Caller {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
@@ -171,7 +166,7 @@ impl FromRequest for Caller {
     }
 }
 
-/// A caller who is an admin; anybody else gets 403.
+/// A [`Caller`] who is an admin; the extractor refuses others with 403.
 #[derive(Debug, Clone)]
 pub struct Admin(pub Caller);
 

@@ -1,17 +1,21 @@
-//! Who may: tokens, users, roles (SPEC.md section 5).
+//! Authentication: tokens, users and roles (SPEC.md section 5), and the middleware that checks them.
+//!
+//! Which rows and tasks a caller may see is not here, but in `model::Caller::sees`.
 
 mod attempts;
 mod bootstrap;
 mod guard;
 mod secret;
+mod table;
 mod tokens;
 
 pub(crate) use attempts::network;
-pub use bootstrap::{AdminToken, admin_token};
-pub use guard::{Admin, guard};
+pub use bootstrap::AdminToken;
+pub(crate) use bootstrap::admin_token;
+pub(crate) use guard::{Admin, guard};
 pub use secret::{NotAToken, TokenSecret};
-pub(crate) use tokens::Looked;
-pub use tokens::{CreateError, InvalidUser, NewToken, RevokeError, Tokens, check_user};
+pub use tokens::CreateError;
+pub(crate) use tokens::{NewToken, RevokeError, TokenCheck, Tokens, check_user};
 
 #[cfg(test)]
 mod tests;

@@ -20,10 +20,9 @@ fn member(user: &str) -> NewToken {
     NewToken { user: user.into(), role: Role::Member, expires_at: None }
 }
 
-/// A08: what is kept of a token, in memory and on disk, is its SHA-256: a search by that takes as long for a secret that
-/// is nearly right as for any other.
+/// A08: of a token's secret only the SHA-256 is kept, in memory and on disk.
 #[tokio::test]
-async fn of_a_token_only_its_hash_is_kept() {
+async fn only_the_hash_of_a_secret_is_kept() {
     let home = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(HubDir::open(home.path()).unwrap()).unwrap());
     let tokens = Tokens::new(Vec::new(), None, store.clone());
@@ -40,16 +39,16 @@ async fn of_a_token_only_its_hash_is_kept() {
         files += 1;
     }
     assert!(files > 1);
-    // One that differs at its end, and one that differs at its start, are none.
+    // A secret that differs in its last character is not valid.
     for other in ["0", "f"] {
         let end = format!("{}{other}", &secret.reveal()[..secret.reveal().len() - 1]);
         assert_eq!(tokens.caller(&end, clock::now()).is_some(), end == secret.reveal());
     }
 }
 
-/// A08: a token's secret is shown once, printed never, and works until its end.
+/// A08: a secret is never printed by `Debug`, and valid until its token expires.
 #[tokio::test]
-async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
+async fn a_secret_is_valid_until_its_token_expires() {
     let tokens = tokens();
     let end = Timestamp(clock::now().0 + 1_000_000);
     let (token, secret) = tokens.create(NewToken { expires_at: Some(end), ..member("alice") }).await.unwrap();
@@ -63,10 +62,9 @@ async fn a_token_works_until_its_end_and_its_secret_is_not_kept() {
     assert!(!format!("{:?}", tokens.list()).contains(secret.reveal()));
 }
 
-/// Two tokens that are made at once are as if one had been made first: a user has one spelling, and no member an admin's
-/// name.
+/// Tokens created concurrently give a user one spelling, and no member an admin's name.
 #[tokio::test]
-async fn tokens_that_are_made_at_once_know_of_one_another() {
+async fn concurrent_creations_are_serialized() {
     let tokens = tokens();
     let spellings = ["Bob", "bob", "BOB", "boB"].map(|user| tokens.create(member(user)));
     for made in futures_util::future::join_all(spellings).await {
@@ -77,9 +75,9 @@ async fn tokens_that_are_made_at_once_know_of_one_another() {
     assert!(admin.is_ok() && matches!(other, Err(CreateError::AdminsName(_))), "{other:?}");
 }
 
-/// A user is who has, or had, a token of that name in any letters, written as the oldest of them has it.
+/// User names are compared without case, and spelled as in the oldest token, revoked or not.
 #[tokio::test]
-async fn a_user_is_found_in_any_letters_as_its_first_token_writes_it() {
+async fn a_user_is_spelled_as_in_its_oldest_token() {
     let stored = |id: &str, user: &str, age: i64| Token {
         id: id.to_owned(),
         hash: TokenSecret::random().hash(),
@@ -100,9 +98,9 @@ async fn a_user_is_found_in_any_letters_as_its_first_token_writes_it() {
     assert_eq!(tokens.user("carol").as_deref(), Some("Carol"));
 }
 
-/// A38: a token that is revoked ends what it opened at once.
+/// A38: a revocation resolves `ended` of the token at once.
 #[tokio::test]
-async fn what_was_opened_with_a_token_ends_with_it() {
+async fn a_revocation_ends_everything_opened_with_the_token() {
     let tokens = Arc::new(tokens());
     let (token, secret) = tokens.create(member("alice")).await.unwrap();
     let (_, other) = tokens.create(member("alice")).await.unwrap();
@@ -138,7 +136,7 @@ async fn a_token_and_its_revocation_survive_a_restart() {
     assert!(tokens.caller(gone.reveal(), clock::now()).is_none());
 }
 
-/// The admin tokens that work after one start of a hub, and what its operator was told.
+/// The tokens after one start of a hub, and the location of its admin token.
 async fn start(dir: &HubDir, store: &Arc<dyn Store>, given: Option<&str>) -> (Tokens, AdminToken) {
     let mut stored = store.load().await.unwrap().tokens;
     let now = Timestamp(1);
@@ -149,7 +147,7 @@ async fn start(dir: &HubDir, store: &Arc<dyn Store>, given: Option<&str>) -> (To
 }
 
 #[tokio::test]
-async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_it_is_set() {
+async fn the_environments_admin_token_replaces_the_files_while_it_is_set() {
     let home = tempfile::tempdir().unwrap();
     let dir = HubDir::open(home.path()).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
@@ -179,8 +177,8 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
 
     std::fs::remove_file(dir.admin_token_file()).unwrap();
     let (tokens, told) = start(&dir, &store, None).await;
-    assert!(works(&tokens, "mine-0123456789abcdef"), "taken to a safer place, not lost");
-    assert_eq!(told, AdminToken::Away(dir.admin_token_file()));
+    assert!(works(&tokens, "mine-0123456789abcdef"), "valid without its file");
+    assert_eq!(told, AdminToken::Removed(dir.admin_token_file()));
     tokens.create(NewToken { role: Role::Admin, ..member("ops") }).await.unwrap();
     tokens.revoke("bootstrap").await.unwrap();
     let (tokens, told) = start(&dir, &store, None).await;
@@ -189,7 +187,7 @@ async fn the_first_start_writes_an_admin_token_and_the_environments_rules_while_
 }
 
 #[tokio::test]
-async fn an_admin_token_file_that_holds_no_token_is_not_overwritten() {
+async fn an_invalid_admin_token_file_is_not_overwritten() {
     let home = tempfile::tempdir().unwrap();
     let dir = HubDir::open(home.path()).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
@@ -200,7 +198,7 @@ async fn an_admin_token_file_that_holds_no_token_is_not_overwritten() {
 }
 
 #[test]
-fn what_an_operator_may_write_as_a_token() {
+fn an_operators_token_is_16_or_more_visible_ascii_characters() {
     for good in ["0123456789abcdef", "0123456789abcdef\n", "~!@#$%^&*()_+{}|:\r\n"] {
         assert_eq!(TokenSecret::written(good).unwrap().reveal(), good.trim_end());
     }
@@ -242,9 +240,9 @@ async fn the_last_valid_admin_token_cannot_be_revoked() {
     assert!(matches!(tokens.revoke("unknown").await, Err(RevokeError::Unknown)));
 }
 
-/// A44: a link in the place of the admin token's file is refused.
+/// A44: a symbolic link as the admin token file is refused.
 #[tokio::test]
-async fn a_linked_admin_token_file_is_refused() {
+async fn a_symlinked_admin_token_file_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let dir = HubDir::open(home.path()).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", dir.admin_token_file()).unwrap();
@@ -252,7 +250,7 @@ async fn a_linked_admin_token_file_is_refused() {
 }
 
 #[test]
-fn a_users_name_is_plain() {
+fn a_user_name_is_plain_ascii() {
     for good in ["a", "Alice", "alice@example.com", "ci+bot_7.x-y"] {
         assert!(check_user(good).is_ok(), "{good}");
     }
@@ -274,7 +272,7 @@ async fn broken() -> Result<HttpResponse, ApiError> {
     Err(ApiError::not_found("LLM", "x\"y"))
 }
 
-/// What `request` gets from an app with alice's (member) token, in text.
+/// The status and body of a request to an app with one token, alice's.
 async fn answer(request: impl FnOnce(&str) -> TestRequest) -> (StatusCode, String) {
     let tokens = Arc::new(tokens());
     let (_, secret) = tokens.create(member("alice")).await.unwrap();
@@ -301,7 +299,7 @@ fn get(path: &str) -> TestRequest {
 }
 
 #[actix_web::test]
-async fn a_valid_token_is_a_caller_in_any_case_of_the_scheme_and_as_api_key_under_v1_only() {
+async fn a_token_is_accepted_as_bearer_and_under_v1_as_api_key() {
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let got =
             answer(|t| get("/api/v1/who").insert_header(("authorization", format!("{scheme} {t}")))).await;
@@ -314,9 +312,9 @@ async fn a_valid_token_is_a_caller_in_any_case_of_the_scheme_and_as_api_key_unde
     assert_eq!(key("/metrics").await.0, 401);
 }
 
-/// A07, A10: no token, half a one, two, a huge one, one in the query: 401 on every path.
+/// A07, A10: no token, a malformed or huge one, two, one in the query: 401 on every path, also on unknown ones.
 #[actix_web::test]
-async fn whatever_is_no_token_is_401_on_every_path_unknown_ones_too() {
+async fn a_request_without_a_valid_token_is_401_on_every_path() {
     let huge = format!("Bearer {}", "x".repeat(64 * 1024));
     let bad = ["", "Bearer", "Bearer ", "Bearer  ", "Basic YQ==", "Bearer nobody", "nobody", huge.as_str()];
     for path in ["/api/v1/who", "/api/v1/none", "/v1/who", "/v1/messages", "/metrics", "/x"] {
@@ -338,7 +336,7 @@ async fn whatever_is_no_token_is_401_on_every_path_unknown_ones_too() {
 }
 
 #[actix_web::test]
-async fn errors_speak_the_dialect_of_their_path() {
+async fn errors_are_in_the_dialect_of_their_path() {
     let text = "no valid token: send 'Authorization: Bearer TOKEN'";
     assert_eq!(
         answer(|_| get("/api/v1/who")).await.1,
@@ -366,7 +364,7 @@ async fn errors_speak_the_dialect_of_their_path() {
         known("/v1/messages/broken").await.1,
         r#"{"type":"error","error":{"type":"not_found_error","message":"LLM 'x\"y' not found","code":"not_found"}}"#
     );
-    // What the framework refuses by itself, too.
+    // Also errors of the framework.
     assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found","code":"not_found"}"#);
     assert!(known("/v1/json").await.1.contains(r#""type":"invalid_request_error""#));
     assert_eq!(
@@ -376,29 +374,28 @@ async fn errors_speak_the_dialect_of_their_path() {
 }
 
 #[actix_web::test]
-async fn health_needs_no_token_and_makes_no_caller() {
-    // The handler asks for a caller: on an open path there is none, even with a token.
+async fn an_open_path_has_no_caller() {
+    // The handler extracts a caller.
     assert_eq!(
         answer(|t| get("/healthz").insert_header(("authorization", format!("Bearer {t}")))).await.0,
         401
     );
 }
 
-/// A request's token is looked up again only where that may tell something: one that was revoked, or has expired, since its
-/// head came counts no more.
+/// `is_still_valid` notices a token that was revoked or has expired since its check.
 #[tokio::test]
-async fn a_token_that_ended_since_it_was_looked_at_does_not_count() {
+async fn a_token_that_ended_since_its_check_is_not_valid() {
     let tokens = tokens();
     let new = |user: &str, role, expires_at| tokens.create(NewToken { user: user.into(), role, expires_at });
     let now = clock::now();
     let (_, admin) = new("root", Role::Admin, None).await.unwrap();
     let (gone, secret) = new("alice", Role::Member, None).await.unwrap();
     let (_, short) = new("bob", Role::Member, Some(now)).await.unwrap();
-    let look = |secret: &TokenSecret| tokens.look(secret.reveal(), now.plus_millis(-1)).unwrap();
-    let (before, ended, expired) = (look(&admin), look(&secret), look(&short));
-    let counts = |(caller, looked): &(Caller, Looked)| tokens.is_still_valid(caller, *looked);
-    assert!(counts(&before) && counts(&ended) && !counts(&expired));
+    let check = |secret: &TokenSecret| tokens.check(secret.reveal(), now.plus_millis(-1)).unwrap();
+    let (before, ended, expired) = (check(&admin), check(&secret), check(&short));
+    let is_valid = |(caller, check): &(Caller, TokenCheck)| tokens.is_still_valid(caller, *check);
+    assert!(is_valid(&before) && is_valid(&ended) && !is_valid(&expired));
     tokens.revoke(&gone.id).await.unwrap();
-    assert!(counts(&before) && !counts(&ended) && !counts(&expired));
-    assert!(counts(&look(&admin)));
+    assert!(is_valid(&before) && !is_valid(&ended) && !is_valid(&expired));
+    assert!(is_valid(&check(&admin)));
 }

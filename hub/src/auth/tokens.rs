@@ -1,13 +1,11 @@
-//! The tokens that are valid now, in memory; the store has them too.
+//! The tokens of the hub, in memory and in the store.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::row::Timestamp;
@@ -15,253 +13,210 @@ use wire::row::Timestamp;
 use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::secret::{TokenSecret, hash};
+use super::table::{TokenTable, caller_of};
 use crate::model::{Caller, DurableTask, Role, Token};
 use crate::quota::Verdict;
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
 
-/// How often what is open looks at its token without a reason: the wall clock, by which tokens expire, may have been set.
-const LOOK: Duration = Duration::from_secs(10);
-/// Longest user name: an e-mail address fits (RFC 5321, 4.5.3.1.1 and .2 allow more, nobody has one).
+/// Open streams check their token at least this often: tokens expire by the wall clock, which may be set.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest user name, in bytes: an e-mail address fits (RFC 5321, 4.5.3.1.1 and .2 allow more, nobody has one).
 const MAX_USER: usize = 100;
 
-/// What `POST /api/v1/tokens` asks for.
+/// A token to create (`POST /api/v1/tokens`).
 #[derive(Debug, Clone)]
-pub struct NewToken {
-    /// For whom.
-    pub user: String,
-    /// What it may.
-    pub role: Role,
-    /// Until when.
-    pub expires_at: Option<Timestamp>,
+pub(crate) struct NewToken {
+    pub(crate) user: String,
+    pub(crate) role: Role,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// Why a text is not a user's name.
+/// The text is not a user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user name is 1 to {MAX_USER} characters of A-Z a-z 0-9 . _ @ + -, the first a letter or digit")]
-pub struct InvalidUser;
+pub(crate) struct InvalidUser;
 
-/// Why a token was not made.
+/// The reason why a token was not created.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CreateError {
-    /// A member would own what is the admin's.
+    /// The member would own everything of the admin of the same name.
     #[error(
-        "'{0}' is an admin's name, and what is that user's would be this member's too: give the member another name, \
-         or make the token with role 'admin'"
+        "'{0}' is an admin's name, and everything of that user would be this member's too: give the member another \
+         name, or make the token with role 'admin'"
     )]
     AdminsName(String),
-    /// It cannot be written down.
+    /// The store cannot write it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Why a token was not revoked.
+/// The reason why a token was not revoked.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum RevokeError {
-    /// No such id.
+pub(crate) enum RevokeError {
+    /// There is no token with the id.
     #[error("no such token")]
     Unknown,
-    /// It rules while the hub's environment has it.
+    /// The token comes from the hub's environment.
     #[error("this token is set by VIRTUAL_LLM_ADMIN_TOKEN: unset it and start the hub again")]
     Environment,
-    /// Nobody could make another one.
+    /// Nobody could create another admin token.
     #[error(
         "this is the last valid admin token: make another with `virtual-llm token create --role admin` first, \
          or start the hub with VIRTUAL_LLM_ADMIN_TOKEN set"
     )]
     LastAdmin,
-    /// Revoked until the hub's next start, not on disk.
+    /// The token is revoked in memory, and the store cannot write that.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Checks a user's name: it goes to logs, lists and tables.
-pub fn check_user(name: &str) -> Result<(), InvalidUser> {
+/// Checks a user name: it appears in logs, lists and tables.
+pub(crate) fn check_user(name: &str) -> Result<(), InvalidUser> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte);
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if first && name.len() <= MAX_USER && name.bytes().all(inner) { Ok(()) } else { Err(InvalidUser) }
 }
 
-/// Tokens by the hash of their secret, and those hashes by the tokens' ids. None is ever taken away.
-#[derive(Default)]
-struct Known {
-    by_hash: HashMap<[u8; 32], Token>,
-    by_id: HashMap<String, [u8; 32]>,
-    /// The first token of each user, by its name in small letters.
-    firsts: HashMap<String, [u8; 32]>,
-}
-
-impl Known {
-    fn add(&mut self, token: Token) {
-        let age = |token: &Token| (token.created_at, token.id.clone());
-        let first = self.firsts.entry(token.user.to_ascii_lowercase()).or_insert(token.hash);
-        if self.by_hash.get(first).is_some_and(|first| age(&token) < age(first)) {
-            *first = token.hash;
-        }
-        self.by_id.insert(token.id.clone(), token.hash);
-        self.by_hash.insert(token.hash, token);
-    }
-}
-
-/// What was true of a token when it was looked at: whether it still counts is mostly told by this alone.
+/// A successful check of a token. [`Tokens::is_still_valid`] repeats it without a lookup in most cases.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Looked {
-    /// Tokens that were revoked before.
-    revoked: u64,
+pub(crate) struct TokenCheck {
+    /// The number of revocations before the check.
+    revocations: u64,
     expires: bool,
 }
 
-/// Every token of the hub.
-pub struct Tokens {
-    known: RwLock<Known>,
-    /// The id of the one that is in the environment, not in the store.
+/// All tokens of the hub.
+pub(crate) struct Tokens {
+    table: RwLock<TokenTable>,
+    /// The id of the environment's token, which is not in the store.
     environment: Option<String>,
     revoked: watch::Sender<()>,
-    /// How often one was revoked.
+    /// The number of revocations, written under the lock of `table`.
     revocations: AtomicU64,
-    /// BytesPermit while a token is made: how its user is spelled, and whether that is an admin's name, is asked before it is
-    /// written and holds until it is known.
-    making: tokio::sync::Mutex<()>,
+    /// Held while a token is created, from the check of its user name until it is in the table.
+    creating: tokio::sync::Mutex<()>,
     attempts: Attempts,
-    /// What the attempts count their time from.
+    /// The origin of the times in `attempts`.
     start: Instant,
     store: Arc<dyn Store>,
 }
 
 impl Tokens {
-    /// The tokens that the store has, and `environment`'s, which is not stored.
-    pub fn new(stored: Vec<Token>, environment: Option<Token>, store: Arc<dyn Store>) -> Self {
+    /// The tokens in the store, and one from the environment.
+    pub(crate) fn new(stored: Vec<Token>, environment: Option<Token>, store: Arc<dyn Store>) -> Self {
         let id = environment.as_ref().map(|token| token.id.clone());
-        let mut known = Known::default();
-        stored.into_iter().chain(environment).for_each(|token| known.add(token));
+        let mut table = TokenTable::default();
+        stored.into_iter().chain(environment).for_each(|token| table.insert(token));
         Self {
-            known: RwLock::new(known),
+            table: RwLock::new(table),
             environment: id,
             revoked: watch::Sender::new(()),
             revocations: AtomicU64::new(0),
-            making: tokio::sync::Mutex::default(),
+            creating: tokio::sync::Mutex::default(),
             attempts: Attempts::default(),
             start: Instant::now(),
             store,
         }
     }
 
-    /// Who sends `secret`. The table is keyed by the hash of what came, under a random key of the table's own: how long
-    /// the search takes says nothing of a secret to one who cannot choose hashes. What it finds is compared in
-    /// constant time all the same.
-    pub fn caller(&self, secret: &str, now: Timestamp) -> Option<Caller> {
-        self.look(secret, now).map(|(caller, _)| caller)
+    /// Checks a secret: the caller that it stands for, and the check for [`is_still_valid`](Self::is_still_valid).
+    pub(crate) fn check(&self, secret: &str, now: Timestamp) -> Option<(Caller, TokenCheck)> {
+        let table = self.table.read();
+        let token = table.by_hash(&hash(secret), now)?;
+        let revocations = self.revocations.load(Ordering::Acquire);
+        Some((caller_of(token), TokenCheck { revocations, expires: token.expires_at.is_some() }))
     }
 
-    /// The same, for [`is_still_valid`](Self::is_still_valid).
-    pub(crate) fn look(&self, secret: &str, now: Timestamp) -> Option<(Caller, Looked)> {
-        let hash = hash(secret);
-        let known = self.known.read();
-        let token = known.by_hash.get(&hash)?;
-        let is_valid = bool::from(token.hash.ct_eq(&hash)) && is_valid(token, now);
-        // Raised under the same lock.
-        let revoked = self.revocations.load(Ordering::Acquire);
-        is_valid.then(|| (caller_of(token), Looked { revoked, expires: token.expires_at.is_some() }))
+    #[cfg(test)]
+    pub(crate) fn caller(&self, secret: &str, now: Timestamp) -> Option<Caller> {
+        self.check(secret, now).map(|(caller, _)| caller)
     }
 
-    /// Whether a token that counted when it was looked at does now. It is looked up only if one was revoked since, or if it
-    /// can expire.
-    pub(crate) fn is_still_valid(&self, caller: &Caller, looked: Looked) -> bool {
-        let is_same = !looked.expires && self.revocations.load(Ordering::Acquire) == looked.revoked;
+    /// Whether a token that passed `check` is valid now. It is looked up only if one was revoked since or if it can expire.
+    pub(crate) fn is_still_valid(&self, caller: &Caller, check: TokenCheck) -> bool {
+        let is_same = !check.expires && self.revocations.load(Ordering::Acquire) == check.revocations;
         is_same || self.is_valid(&caller.token_id, clock::now())
     }
 
-    /// Who the token with this id stands for, if it counts.
-    pub fn holder(&self, id: &str, now: Timestamp) -> Option<Caller> {
-        let known = self.known.read();
-        let token = known.by_hash.get(known.by_id.get(id)?)?;
-        is_valid(token, now).then(|| caller_of(token))
+    /// The caller of the token with this id, if it is valid.
+    pub(crate) fn holder(&self, id: &str, now: Timestamp) -> Option<Caller> {
+        self.table.read().by_id(id, now).map(caller_of)
     }
 
-    /// Whether the token with this id counts.
-    pub fn is_valid(&self, id: &str, now: Timestamp) -> bool {
-        let known = self.known.read();
-        let token = known.by_id.get(id).and_then(|hash| known.by_hash.get(hash));
-        token.is_some_and(|token| is_valid(token, now))
+    pub(crate) fn is_valid(&self, id: &str, now: Timestamp) -> bool {
+        self.table.read().by_id(id, now).is_some()
     }
 
-    /// Who waits for a durable task, with the role of now: the holder of the token that sent it. Of a task of an older
-    /// version it is not known which that was: then anybody with a token of its owner's, an admin's first.
-    pub fn sender(&self, task: &DurableTask, now: Timestamp) -> Option<Caller> {
+    /// The caller of a durable task, with its present role. A task of an older version does not name its token: any valid
+    /// token of its owner counts, preferably an admin's.
+    pub(crate) fn sender(&self, task: &DurableTask, now: Timestamp) -> Option<Caller> {
         if let Some(id) = &task.token {
             return self.holder(id, now);
         }
-        let known = self.known.read();
-        let of_owner = known.by_hash.values().filter(|token| token.user == task.owner);
-        let valid = of_owner.filter(|token| is_valid(token, now));
-        valid.max_by_key(|token| token.role == Role::Admin).map(caller_of)
+        let table = self.table.read();
+        let tokens = table.valid(now).filter(|token| token.user == task.owner);
+        tokens.max_by_key(|token| token.role == Role::Admin).map(caller_of)
     }
 
-    /// Sends whenever a token is revoked.
-    pub fn revocations(&self) -> watch::Receiver<()> {
+    /// Changes whenever a token is revoked.
+    pub(crate) fn revocations(&self) -> watch::Receiver<()> {
         self.revoked.subscribe()
     }
 
-    /// A token that is none came from `peer`: whether it is one too many.
+    /// Counts a wrong token from `peer`; `true` if that is one too many.
     pub(super) fn is_one_too_many(&self, peer: IpAddr) -> bool {
-        match self.attempts.wrong(peer, self.start.elapsed()) {
-            Verdict::Allowed => false,
-            Verdict::Refused { first } => {
-                if first {
-                    log::warn!("too many wrong tokens from {peer}: it gets 429 for more of them");
-                }
-                true
-            }
+        let verdict = self.attempts.count(peer, self.start.elapsed());
+        if verdict == (Verdict::Refused { first: true }) {
+            log::warn!("too many wrong tokens from {peer}: further ones get 429");
         }
+        verdict != Verdict::Allowed
     }
 
-    /// Resolves when `caller`'s token is revoked or expires: whatever was opened with it ends then.
-    pub async fn ended(&self, caller: &Caller) {
+    /// Resolves when `caller`'s token is revoked or expires: everything opened with it has to end.
+    pub(crate) async fn ended(&self, caller: &Caller) {
         let mut revoked = self.revoked.subscribe();
-        while let Some(left) = self.left(&caller.token_id, clock::now()) {
-            // The sender lives in self; either way round, the next look decides.
-            let _ = tokio::time::timeout(left.min(LOOK), revoked.changed()).await;
+        while let Some(left) = self.time_left(&caller.token_id, clock::now()) {
+            // The sender lives in self. Whether it timed out or not, the next check decides.
+            let _ = tokio::time::timeout(left.min(CHECK_INTERVAL), revoked.changed()).await;
         }
     }
 
-    /// How long the token with this id counts from `now` on, as far as is known; `None` for one that does not.
-    fn left(&self, id: &str, now: Timestamp) -> Option<Duration> {
-        let known = self.known.read();
-        let token = known.by_hash.get(known.by_id.get(id)?).filter(|token| is_valid(token, now))?;
-        Some(token.expires_at.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
+    /// The time until the token with this id expires; `None` if it is not valid.
+    fn time_left(&self, id: &str, now: Timestamp) -> Option<Duration> {
+        let table = self.table.read();
+        let end = table.by_id(id, now)?.expires_at;
+        Some(end.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
     }
 
     /// Whether a token expired after `from`, up to `to`.
-    pub fn has_expired(&self, from: Timestamp, to: Timestamp) -> bool {
+    pub(crate) fn has_expired(&self, from: Timestamp, to: Timestamp) -> bool {
         let is_between = |end: Timestamp| from < end && end <= to;
-        self.known.read().by_hash.values().any(|token| token.expires_at.is_some_and(is_between))
+        self.table.read().all().any(|token| token.expires_at.is_some_and(is_between))
     }
 
-    /// The user as the first of its tokens spells it: users are told apart without case, and written in one way.
-    pub fn spelling(&self, user: String) -> String {
+    /// The user's name as its oldest token spells it; unchanged for a user without tokens.
+    pub(crate) fn spelling(&self, user: String) -> String {
         self.user(&user).unwrap_or(user)
     }
 
-    /// The same of one who has, or had, a token.
-    pub fn user(&self, user: &str) -> Option<String> {
-        let known = self.known.read();
-        let first = known.by_hash.get(known.firsts.get(&user.to_ascii_lowercase())?)?;
-        Some(first.user.clone())
+    /// The name of a user that has, or had, a token, as its oldest token spells it.
+    pub(crate) fn user(&self, user: &str) -> Option<String> {
+        self.table.read().user(user).map(str::to_owned)
     }
 
-    /// Whether it is the name of an admin, or the one that the hub's own admin token has whenever there is one.
-    fn is_admins(&self, user: &str, now: Timestamp) -> bool {
+    /// Whether `user` is an admin's name, or reserved for the hub's own admin token.
+    fn is_admins_name(&self, user: &str, now: Timestamp) -> bool {
         let is_same = |name: &str| name.eq_ignore_ascii_case(user);
-        let is_admin = |token: &Token| token.role == Role::Admin && is_valid(token, now);
-        is_same(ADMIN)
-            || self.known.read().by_hash.values().any(|token| is_admin(token) && is_same(&token.user))
+        let is_admins = |token: &Token| token.role == Role::Admin && is_same(&token.user);
+        is_same(ADMIN) || self.table.read().valid(now).any(is_admins)
     }
 
-    /// Makes a token; it works when this returns, and after a restart. The secret is nowhere else.
-    pub async fn create(&self, mut new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
-        let _making = self.making.lock().await;
+    /// Creates a token, valid and stored when this returns. The secret is kept nowhere else.
+    pub(crate) async fn create(&self, mut new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
+        let _creating = self.creating.lock().await;
         new.user = self.spelling(new.user);
-        if new.role == Role::Member && self.is_admins(&new.user, clock::now()) {
+        if new.role == Role::Member && self.is_admins_name(&new.user, clock::now()) {
             return Err(CreateError::AdminsName(new.user));
         }
         let secret = TokenSecret::random();
@@ -275,46 +230,34 @@ impl Tokens {
             revoked_at: None,
         };
         self.store.write(vec![Change::PutToken(token.clone())]).await?;
-        self.known.write().add(token.clone());
+        self.table.write().insert(token.clone());
         Ok((token, secret))
     }
 
-    /// Takes a token's validity at once, then writes it down. Twice is once.
-    pub async fn revoke(&self, id: &str) -> Result<Token, RevokeError> {
+    /// Revokes a token at once, and resolves when that is stored. Idempotent.
+    pub(crate) async fn revoke(&self, id: &str) -> Result<Token, RevokeError> {
         if self.environment.as_deref() == Some(id) {
             return Err(RevokeError::Environment);
         }
         let token = {
-            let mut known = self.known.write();
-            let tokens = &mut known.by_hash;
+            let mut table = self.table.write();
             let now = clock::now();
-            let is_admin = |token: &&Token| token.role == Role::Admin && is_valid(token, now);
-            let mut admins = tokens.values().filter(is_admin);
-            if admins.next().is_some_and(|admin| admin.id == id) && admins.next().is_none() {
+            if table.is_last_admin(id, now) {
                 return Err(RevokeError::LastAdmin);
             }
-            let token = tokens.values_mut().find(|token| token.id == id).ok_or(RevokeError::Unknown)?;
-            token.revoked_at.get_or_insert(now);
+            let token = table.revoke(id, now).ok_or(RevokeError::Unknown)?;
             self.revocations.fetch_add(1, Ordering::Release);
-            token.clone()
+            token
         };
         self.revoked.send_replace(());
         self.store.write_behind(vec![Change::PutToken(token.clone())]).await?;
         Ok(token)
     }
 
-    /// All of them, newest first.
-    pub fn list(&self) -> Vec<Token> {
-        let mut tokens: Vec<_> = self.known.read().by_hash.values().cloned().collect();
+    /// All tokens, newest first.
+    pub(crate) fn list(&self) -> Vec<Token> {
+        let mut tokens: Vec<_> = self.table.read().all().cloned().collect();
         tokens.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         tokens
     }
-}
-
-fn caller_of(token: &Token) -> Caller {
-    Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone() }
-}
-
-fn is_valid(token: &Token, now: Timestamp) -> bool {
-    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| now < end)
 }

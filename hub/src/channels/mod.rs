@@ -170,11 +170,6 @@ impl Channels {
     pub fn len(&self) -> usize {
         self.open.lock().len()
     }
-
-    /// Whether none is open.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Channels {

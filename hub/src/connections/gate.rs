@@ -1,9 +1,9 @@
-//! What stands between a connection and the server: it lets one request through at a time.
+//! A stream that passes one HTTP request at a time to the server.
 //!
-//! The server reads whatever comes and keeps each request that it finds, some KiB for 45 bytes, while the answer to the
-//! first of them waits for its reader. So it gets the next request when the last answer is written, and until then no
-//! more than the body of the one under way. What comes meanwhile is held as it came, and beyond [`HELD`] stays with the
-//! system. Then no read tells that the caller has left, and the socket is looked at instead.
+//! The server parses every request that it reads, and keeps some KiB for each of 45 bytes while the response to the first
+//! one waits for its reader. So the gate passes the next request when the last response is written, and until then only the
+//! body of the open one. It holds up to [`MAX_HELD`] bytes that arrive meanwhile, and leaves the rest with the system. Then
+//! no read tells that the client has left, and the gate polls the socket's state instead.
 
 use std::io;
 use std::pin::Pin;
@@ -16,270 +16,236 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::flow::Flow;
-use super::heads::{At, ends, last_chunk, tail};
-use super::table::{Cut, Place};
-use super::wire::Wire;
-use crate::error::{ApiError, Dialect, ErrorKind};
+use super::close::CloseReason;
+use super::connection::Connection;
+use super::head_end::{Position, chunked_end, head_ends, tail};
+use super::maybe_tls::MaybeTlsStream;
+use super::table::ConnectionPermit;
 
-/// So much is read behind a request: a few small ones. With it is held what was read before its end was known.
-const HELD: usize = 1 << 10;
-/// The socket of one of whom more comes is looked at so often: one who leaves is noticed within a second.
-const LOOK: Duration = Duration::from_millis(250);
-/// A connection whose caller has no valid token stays open so long between two requests.
-pub(super) const IDLE: Duration = Duration::from_secs(5);
-/// ... and so long while nothing is taken of an answer.
-const UNREAD: Duration = Duration::from_secs(15);
+/// Bytes that are read behind a request: a few small ones.
+const MAX_HELD: usize = 1 << 10;
+/// Interval at which the socket's state is polled while bytes stay with the system: a client that leaves is noticed within
+/// a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Time that a connection without a valid token may be idle between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a connection without a valid token may not read its response.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Gate {
-    wire: Wire,
-    place: Place,
+    stream: MaybeTlsStream,
+    permit: ConnectionPermit,
     held: BytesMut,
-    /// Where in the requests it is.
-    at: At,
-    /// The last bytes of a body that were let through.
+    position: Position,
+    /// The last bytes of a chunked body that were passed.
     tail: [u8; 4],
-    /// Whether a head was let through since the server had its turn.
-    head_is_through: bool,
-    /// The number of calls there had been, and when the idle one ends.
+    /// Whether a head was passed that the server has not begun to handle.
+    head_passed: bool,
+    /// The end of the idle time-out, and the number of calls when it was set.
     idle: Option<(u64, Pin<Box<Sleep>>)>,
     unread: Option<Pin<Box<Sleep>>>,
-    /// When the socket is looked at again.
-    look: Option<Pin<Box<Sleep>>>,
-    /// Whether the server was told that nothing more comes.
+    next_poll: Option<Pin<Box<Sleep>>>,
+    /// Whether the server was told that the stream has ended.
     is_over: bool,
 }
 
 impl Gate {
-    pub(super) fn new(wire: Wire, place: Place) -> Self {
+    pub(super) fn new(stream: MaybeTlsStream, permit: ConnectionPermit) -> Self {
         Self {
-            wire,
-            place,
+            stream,
+            permit,
             held: BytesMut::new(),
-            at: At::Start,
+            position: Position::Start,
             tail: [0; 4],
-            head_is_through: false,
+            head_passed: false,
             idle: None,
             unread: None,
-            look: None,
+            next_poll: None,
             is_over: false,
         }
     }
 
-    pub(super) fn flow(&self) -> &Rc<Flow> {
-        &self.place.flow
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.permit.connection
     }
 
     #[cfg(test)]
-    pub(super) fn wire(&self) -> &Wire {
-        &self.wire
+    pub(super) fn stream(&self) -> &MaybeTlsStream {
+        &self.stream
     }
 
-    /// Takes what is held, or else what comes. How many bytes `buf` got.
-    fn take(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+    /// Reads held bytes, or else from the stream. Returns the number of bytes added to `buf`.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         if self.held.is_empty() {
             let before = buf.filled().len();
-            return Pin::new(&mut self.wire).poll_read(cx, buf).map_ok(|()| buf.filled().len() - before);
+            return Pin::new(&mut self.stream).poll_read(cx, buf).map_ok(|()| buf.filled().len() - before);
         }
         let size = self.held.len().min(buf.remaining());
         buf.put_slice(&self.held[..size]);
         self.held.advance(size);
         if self.held.is_empty() {
-            // Gives the memory back.
+            // Frees the memory.
             self.held = BytesMut::new();
         }
         Poll::Ready(Ok(size))
     }
 
-    /// Takes the last `size` bytes of `buf` back.
-    fn take_back(&mut self, buf: &mut ReadBuf<'_>, size: usize) {
+    /// Moves the last `size` bytes of `buf` to the front of the held ones.
+    fn put_back(&mut self, buf: &mut ReadBuf<'_>, size: usize) {
         let kept = buf.filled().len() - size;
         let back = &buf.filled()[kept..];
-        // What is held came later.
         let later = std::mem::replace(&mut self.held, BytesMut::from(back));
         self.held.extend_from_slice(&later);
         buf.set_filled(kept);
     }
 
-    /// Holds what comes, and notices an end.
+    /// Holds bytes that arrive. Ready when the client has left.
     fn hold(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.held.len() < HELD {
-            let mut part = buf.take(HELD - self.held.len());
-            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut part))?;
+        while self.held.len() < MAX_HELD {
+            let mut part = buf.take(MAX_HELD - self.held.len());
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
             if part.filled().is_empty() {
-                // Whoever closes its half has left, and whatever it asked for with it.
+                // A client that closes its half has left, and wants none of its responses.
                 return Poll::Ready(Ok(()));
             }
             self.held.extend_from_slice(part.filled());
         }
-        self.look(cx).map(Ok)
+        self.poll_closed(cx).map(Ok)
     }
 
-    /// Notices an end behind bytes that stay with the system.
-    fn look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.wire.is_closed() {
-            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
-            ready!(look.poll_unpin(cx));
-            self.look = None;
+    /// Ready when the client has left, also if bytes stay with the system.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.stream.is_closed() {
+            let next_poll = self.next_poll.get_or_insert_with(|| Box::pin(sleep(POLL_INTERVAL)));
+            ready!(next_poll.poll_unpin(cx));
+            self.next_poll = None;
         }
         Poll::Ready(())
     }
 
-    /// Reads of the call under way: its body.
+    /// Reads the body of the open call.
     fn read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let allowance = usize::try_from(self.flow().allowance()).unwrap_or(usize::MAX);
+        let allowance = usize::try_from(self.connection().body.bytes()).unwrap_or(usize::MAX);
         if allowance == 0 {
             let held = self.hold(cx, buf);
-            if held.is_pending() && !self.held.is_empty() && self.flow().wants_more() {
-                // What came held no part of the body: the server looks at it, and gets more.
+            if held.is_pending() && !self.held.is_empty() && self.connection().body.extend_if_awaited() {
+                // The bytes so far had no part of the body.
                 cx.waker().wake_by_ref();
             }
             return held;
         }
         let begin = buf.filled().len();
-        let size = ready!(self.take(cx, buf))?;
+        let size = ready!(self.poll_bytes(cx, buf))?;
         let mut kept = size.min(allowance);
-        if self.flow().is_chunked() {
-            let came = &buf.filled()[begin..];
-            let end = last_chunk(self.tail, came).filter(|end| *end <= kept);
+        if self.connection().body.is_chunked() {
+            let bytes = &buf.filled()[begin..];
+            let end = chunked_end(self.tail, bytes).filter(|end| *end <= kept);
             kept = end.unwrap_or(kept);
-            self.tail = tail(self.tail, &came[..kept]);
+            self.tail = tail(self.tail, &bytes[..kept]);
             if end.is_some() {
-                self.flow().spend(u64::MAX);
+                self.connection().body.spend(u64::MAX);
             }
         }
-        self.flow().spend(kept as u64);
+        self.connection().body.spend(kept as u64);
         if kept < size {
-            self.take_back(buf, size - kept);
+            self.put_back(buf, size - kept);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads the next request, up to its end and what there is of its body.
+    /// Reads the head of the next request, and what there is of its body.
     fn read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.head_is_through {
-            // The server looks at it first.
+        if self.head_passed {
+            // The server handles it first.
             let held = self.hold(cx, buf);
             if held.is_pending() {
-                self.head_is_through = false;
+                self.head_passed = false;
                 if !self.held.is_empty() {
                     cx.waker().wake_by_ref();
                 }
             }
             return held;
         }
-        if self.flow().is_last() {
-            // Its answer is written, and said so where it could.
+        if self.connection().head.must_close() {
             self.is_over = true;
             return Poll::Ready(Ok(()));
         }
-        if let Some(why) = self.flow().is_cut().filter(|_| self.flow().calls() > 0) {
-            // ConnectionLimits is made at once, whatever it has sent behind its last request.
-            self.is_over = true;
-            self.say(cx, why);
-            return Poll::Ready(Ok(()));
+        if let Some(reason) = self.connection().close_reason().filter(|_| self.connection().calls() > 0) {
+            // It closes now, whatever the client has sent behind its last request.
+            return self.close(cx, reason);
         }
         let begin = buf.filled().len();
-        let Poll::Ready(size) = self.take(cx, buf)? else { return self.idle(cx) };
-        let came = &buf.filled()[begin..];
-        let (end, has_more) = ends(self.at, came);
+        let Poll::Ready(size) = self.poll_bytes(cx, buf)? else { return self.poll_idle(cx) };
+        let bytes = &buf.filled()[begin..];
+        let (end, has_more) = head_ends(self.position, bytes);
         let kept = end.filter(|_| has_more).unwrap_or(size);
-        self.at = self.at.behind(&came[..kept], end);
-        if !self.place.head_grows(end.unwrap_or(kept)) {
-            self.place.machine().cut(Cut::Head.as_str());
+        self.position = self.position.after(&bytes[..kept], end);
+        if !self.connection().head.grow(end.unwrap_or(kept)) {
+            self.permit.machine().cut(CloseReason::Head.as_str());
             buf.set_filled(begin);
-            self.is_over = true;
-            self.say(cx, Cut::Head);
-            return Poll::Ready(Ok(()));
+            return self.close(cx, CloseReason::Head);
         }
         if let Some(end) = end {
-            self.head_is_through = true;
-            self.flow().reads_behind_head((kept - end) as u64);
+            self.head_passed = true;
+            self.connection().body.set_read_with_head((kept - end) as u64);
         }
         if kept < size {
-            self.take_back(buf, size - kept);
+            self.put_back(buf, size - kept);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing is under way and nothing comes.
-    fn idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(spared) = self.flow().is_spared() {
-            let (_, timer) = self.idle.insert((u64::MAX, Box::pin(sleep(spared))));
+    /// Ready when an idle connection has to close.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(grace) = self.connection().grace_left() {
+            let (_, timer) = self.idle.insert((u64::MAX, Box::pin(sleep(grace))));
             ready!(timer.poll_unpin(cx));
         }
-        if self.flow().is_cut().is_none() && !self.is_idle_for_long(cx) {
-            return Poll::Pending;
+        match self.connection().close_reason() {
+            Some(reason) => self.close(cx, reason),
+            None if self.is_idle_for_long(cx) => {
+                self.permit.machine().cut(CloseReason::Idle.as_str());
+                self.close(cx, CloseReason::Idle)
+            }
+            None => Poll::Pending,
         }
-        self.is_over = true;
-        match self.flow().is_cut() {
-            Some(why) => self.say(cx, why),
-            None => self.place.machine().cut(Cut::Idle.as_str()),
-        }
-        Poll::Ready(Ok(()))
     }
 
-    /// Whether one without a token has made no request for too long since its last one. The server itself limits the
-    /// time to the first request, and the time that a caller with a token has.
+    /// Whether a connection without a token has been idle for [`IDLE_TIMEOUT`] since its last request. The server itself
+    /// limits the time to the first request, and that of connections with a token.
     fn is_idle_for_long(&mut self, cx: &mut Context<'_>) -> bool {
-        let flow = &self.place.flow;
-        let calls = flow.calls();
-        if flow.is_known() || calls == 0 {
+        let calls = self.connection().calls();
+        if self.connection().has_token() || calls == 0 {
             return false;
         }
         if self.idle.as_ref().is_none_or(|(armed, _)| *armed != calls) {
-            self.idle = Some((calls, Box::pin(sleep(IDLE))));
+            self.idle = Some((calls, Box::pin(sleep(IDLE_TIMEOUT))));
         }
         self.idle.as_mut().is_some_and(|(_, timer)| timer.poll_unpin(cx).is_ready())
     }
 
-    /// Says why it is closed, as far as there is room for it.
-    fn say(&mut self, cx: &mut Context<'_>, why: Cut) {
-        let limits = self.place.limits();
-        let error = match why {
-            Cut::Address => ApiError::new(
-                ErrorKind::Busy,
-                format!(
-                    "your address has {} connections without a valid token: send one, or close some",
-                    limits.of_address.unwrap_or(usize::MAX)
-                ),
-            ),
-            Cut::Hub => ApiError::new(
-                ErrorKind::HubBusy,
-                format!("the hub has {} connections: try again later, and send a token", limits.all),
-            ),
-            Cut::Head => {
-                let text = "the hub has too many large heads of requests: try again later, with fewer or shorter headers";
-                ApiError::new(ErrorKind::HubBusy, text)
-            }
-            // Nothing was asked for.
-            Cut::Idle => return,
-        };
-        let body = error.body(Dialect::Api);
-        let text = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 5\r\n\
-             connection: close\r\n\r\n{body}",
-            error.status(),
-            body.len()
-        );
-        // Best effort: it is about to end.
-        let _ = Pin::new(&mut self.wire).poll_write(cx, text.as_bytes());
-        let _ = Pin::new(&mut self.wire).poll_flush(cx);
+    /// Ends the stream for the server, and tells the client why, as far as the system takes it at once.
+    fn close(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<io::Result<()>> {
+        self.is_over = true;
+        if let Some(response) = reason.response(self.permit.limits()) {
+            let _ = Pin::new(&mut self.stream).poll_write(cx, response.as_bytes());
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// Whether one without a token has taken nothing for too long, or has to make room.
+    /// Whether a connection without a token has read nothing for [`UNREAD_TIMEOUT`], or has to close.
     fn is_stuck(&mut self, cx: &mut Context<'_>) -> bool {
-        let flow = &self.place.flow;
-        flow.is_served_by(cx);
-        if flow.is_known() {
+        self.connection().register(cx);
+        if self.connection().has_token() {
             return false;
         }
-        let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
+        let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD_TIMEOUT)));
         let is_over = timer.poll_unpin(cx).is_ready();
         if is_over {
-            self.place.machine().cut(Cut::Idle.as_str());
+            self.permit.machine().cut(CloseReason::Idle.as_str());
         }
-        is_over || flow.is_cut().is_some()
+        is_over || self.connection().close_reason().is_some()
     }
 }
 
@@ -289,15 +255,15 @@ impl AsyncRead for Gate {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.flow().is_served_by(cx);
-        if self.flow().is_idle() { self.read_head(cx, buf) } else { self.read_body(cx, buf) }
+        self.connection().register(cx);
+        if self.connection().is_idle() { self.read_head(cx, buf) } else { self.read_body(cx, buf) }
     }
 }
 
 impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.flow().wrote(false);
-        let written = Pin::new(&mut self.wire).poll_write(cx, bytes);
+        self.connection().set_unwritten(true);
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         match written {
             Poll::Ready(_) => self.unread = None,
             Poll::Pending if self.is_stuck(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -306,15 +272,16 @@ impl AsyncWrite for Gate {
         written
     }
 
-    /// The server calls it when all that it had is written.
+    /// The server flushes when it has written all of a response.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.wire).poll_flush(cx);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match flushed {
             Poll::Ready(_) => {
-                self.flow().wrote(true);
-                if self.flow().is_idle() && !self.is_over {
-                    // What came meanwhile has its turn; else the time until the next request runs.
-                    let is_over = self.flow().is_last() || self.flow().is_cut().is_some();
+                self.connection().set_unwritten(false);
+                if self.connection().is_idle() && !self.is_over {
+                    // Reads the held bytes, or starts the idle time-out.
+                    let is_over =
+                        self.connection().head.must_close() || self.connection().close_reason().is_some();
                     if is_over || !self.held.is_empty() || self.is_idle_for_long(cx) {
                         cx.waker().wake_by_ref();
                     }
@@ -328,7 +295,7 @@ impl AsyncWrite for Gate {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_over = true;
-        Pin::new(&mut self.wire).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,23 +1,25 @@
-//! Connections, from their acceptance to their first request and between two: who may have how many, how much is read
-//! ahead of what is answered, how long one without a token may idle,
-//! whose turn it is.
+//! Connections of the hub's HTTP server: acceptance, TLS, limits by address and user, read-ahead, idle time-outs, and fair
+//! scheduling of the serving thread. Requests are handled elsewhere.
 
-mod files;
-mod flow;
+mod body_allowance;
+mod close;
+mod connection;
+mod file_limit;
 mod gate;
-mod heads;
+mod head_end;
+mod head_memory;
 mod limits;
-mod pressing;
+mod maybe_tls;
+mod priority;
+mod scheduler;
 mod serve;
-mod share;
 mod table;
-mod wire;
-mod write_timeout;
+mod user_timeout;
 
-pub(crate) use files::raise;
-pub(crate) use flow::Flow;
+pub(crate) use connection::Connection;
+pub(crate) use file_limit::raise_file_limit;
 pub(crate) use limits::ConnectionLimits;
 #[cfg(test)]
-pub(crate) use pressing::pressed;
-pub(crate) use pressing::{Pressing, turn};
-pub(crate) use serve::{Doors, serve};
+pub(crate) use priority::with_priority_count;
+pub(crate) use priority::{PriorityGuard, turn};
+pub(crate) use serve::{ListenerConfig, serve};

@@ -21,7 +21,7 @@ use wire::task::Endpoint;
 
 use super::run::Request;
 use super::waiters::{self, Cursor, Look, Round, Waiters};
-use crate::connections::Pressing;
+use crate::connections::PriorityGuard;
 use crate::hub::Hub;
 use crate::model::{Caller, Role, UserId};
 use crate::registry::{Availability, CallerClass, Candidate, PickResult, Registry, Target};
@@ -119,13 +119,13 @@ pub struct Reservation {
     hub: Arc<Hub>,
     row: String,
     kept: bool,
-    _pressing: Pressing,
+    _priority: PriorityGuard,
 }
 
 impl Reservation {
     /// Of a place that is counted already.
     fn of(hub: &Arc<Hub>, row: &str) -> Self {
-        Self { hub: hub.clone(), row: row.to_owned(), kept: false, _pressing: Pressing::new() }
+        Self { hub: hub.clone(), row: row.to_owned(), kept: false, _priority: PriorityGuard::new() }
     }
 
     /// Takes a place on the row of `candidate`.
@@ -160,7 +160,7 @@ pub(super) struct InLine {
     class: Class,
     ticket: u64,
     given: oneshot::Receiver<Candidate>,
-    _pressing: Pressing,
+    _priority: PriorityGuard,
 }
 
 impl InLine {
@@ -248,7 +248,7 @@ impl Hub {
         };
         let class = class(request, astray);
         let ticket = self.capacity.lines.lock().waiters.join(&name, class.clone(), Waiter { target, way });
-        InLine { hub: self.clone(), name, class, ticket, given, _pressing: Pressing::new() }
+        InLine { hub: self.clone(), name, class, ticket, given, _priority: PriorityGuard::new() }
     }
 
     /// The caller waits for a channel to be opened under this name. The registry is locked.

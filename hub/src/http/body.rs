@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::HubData;
 use super::decode::{codings, decode};
-use crate::auth::Looked;
+use crate::auth::TokenCheck;
 use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
@@ -94,7 +94,7 @@ pub(super) async fn read(
 fn still_valid(req: &HttpRequest) -> Result<(), ApiError> {
     let (hub, extensions) = (req.app_data::<HubData>(), req.extensions());
     let (Some(hub), Some(caller)) = (hub, extensions.get::<Caller>()) else { return Ok(()) };
-    let is_valid = match extensions.get::<Looked>() {
+    let is_valid = match extensions.get::<TokenCheck>() {
         Some(looked) => hub.tokens.is_still_valid(caller, *looked),
         None => hub.tokens.is_valid(&caller.token_id, clock::now()),
     };

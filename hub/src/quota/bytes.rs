@@ -15,7 +15,7 @@ pub(crate) struct ByteQuota {
 
 /// Bytes of one body, returned on drop. The default counts nothing.
 #[derive(Default)]
-pub(crate) struct BytesPermit {
+pub struct BytesPermit {
     permit: Option<QuotaPermit>,
     limit: usize,
     noun: &'static str,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use crate::error::{ApiError, ErrorKind};
 
-pub(crate) use bytes::{ByteQuota, BytesPermit};
+pub(crate) use bytes::ByteQuota;
+pub use bytes::BytesPermit;
 pub use limits::Limits;
 pub(crate) use memory::MemoryBudget;
 pub(crate) use mistakes::{MistakeBudgets, Verdict};
@@ -38,7 +39,7 @@ impl Default for Quota {
 }
 
 /// Permits or bytes of one user, returned on drop.
-pub(crate) struct QuotaPermit {
+pub struct QuotaPermit {
     quota: Arc<Quota>,
     user: Arc<str>,
     own: usize,

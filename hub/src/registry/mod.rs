@@ -18,18 +18,16 @@ mod unavailable;
 pub(crate) mod usage;
 mod view;
 
-pub use feed::{FeedCursor, FeedPage};
+pub use feed::FeedCursor;
 pub use listing::SessionCursor;
 pub use live::LiveLlm;
 pub use manage::{AgentSpec, LlmSpec, ManageError, SessionView};
 pub use names::NameView;
 pub use pick::{Availability, CallerClass, Candidate, NameRedaction, PickResult, ProviderReport};
-pub use pools::{PendingMember, PoolView};
-pub use register::{MAX_ENTRIES, RegisterRefusal, Registration, check};
-pub use session::{AcceptedHeartbeat, HeartbeatRefusal, OpenedChannel, UnknownSession};
-pub use sweep::SweepResult;
+pub use register::{MAX_ENTRIES, RegisterRefusal, check};
+pub use session::{HeartbeatRefusal, UnknownSession};
 pub use unavailable::UnavailableReason;
-pub use view::{AgentRoute, Target, UnresolvedAgent};
+pub use view::{Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;

@@ -23,7 +23,7 @@ pub use liveness::Pulse;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
-use crate::connections::{self, ConnectionLimits, Doors};
+use crate::connections::{self, ConnectionLimits, ListenerConfig};
 use crate::dispatch;
 use crate::http;
 use crate::http::catch_panic::catch_panic;
@@ -121,18 +121,22 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let tls = hub.options.tls.as_ref().map(tls::acceptor).transpose()?;
     let is_tls = tls.is_some();
     let machine = &hub.options.machine;
-    let files = connections::raise();
-    let limits = ConnectionLimits::of(files, hub.quotas.memory.limit(), machine);
-    let doors =
-        Doors { tls, limits, proxies: machine.trusted_proxies.clone(), machine: hub.watch.machine.clone() };
-    let (server, addr) = connections::serve(listen, doors, app).map_err(|error| match error.kind() {
+    let files = connections::raise_file_limit();
+    let limits = ConnectionLimits::new(files, hub.quotas.memory.limit(), machine);
+    let config = ListenerConfig {
+        tls,
+        limits,
+        proxies: machine.trusted_proxies.clone(),
+        machine: hub.watch.machine.clone(),
+    };
+    let (server, addr) = connections::serve(listen, config, app).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => HubError::PortInUse(listen),
         _ => HubError::Listen(listen, error),
     })?;
     log::info!(
         "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files, and --max-memory is {} MiB",
-        limits.all,
-        limits.strangers,
+        limits.total,
+        limits.anonymous,
         hub.quotas.memory.limit() >> 20
     );
     let handle = server.handle();

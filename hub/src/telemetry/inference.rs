@@ -129,7 +129,7 @@ impl Watch {
 }
 
 impl Inference {
-    /// Its id in the list of tasks.
+    #[cfg(test)]
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use audit::AuditLog;
 pub use inference::{Asked, Inference, Taker};
-pub use live::{Told, Watcher};
+pub use live::Watcher;
 pub use machine::Machine;
 pub use metrics::{Metrics, WakeOutcome};
 use parking_lot::Mutex;

@@ -1,4 +1,4 @@
-//! What becomes of a connection before its first request.
+//! Connections before their first request.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio_rustls::rustls;
 use super::*;
 use crate::telemetry::Metrics;
 
-/// Connections that were let through.
-type Through = Rc<RefCell<Vec<Gate>>>;
+/// Connections that were passed to the HTTP service.
+type Passed = Rc<RefCell<Vec<Gate>>>;
 type Call = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
-/// A door, what it lets through, and what its callers trust.
-struct Rig {
+/// A connection service, and a TLS client that trusts it.
+struct Fixture {
     call: Box<dyn Fn(TcpStream) -> Call>,
-    table: Rc<Table>,
-    through: Through,
+    table: Rc<ConnectionTable>,
+    passed: Passed,
     connector: TlsConnector,
 }
 
-fn rig(of_address: Option<usize>, is_tls: bool) -> Rig {
+fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -38,19 +38,19 @@ fn rig(of_address: Option<usize>, is_tls: bool) -> Rig {
     let client = rustls::ClientConfig::builder_with_provider(provider);
     let client = client.with_safe_default_protocol_versions().unwrap();
     let client = client.with_root_certificates(roots).with_no_client_auth();
-    let limits = ConnectionLimits { all: 9, strangers: 9, members: 9, of_member: 9, of_address };
+    let limits = ConnectionLimits { per_address, ..ConnectionLimits::of_test(9) };
     let machine = Metrics::new().unwrap().of_machine().unwrap();
-    let (table, through) = (Table::new(limits, machine.clone()), Through::default());
+    let (table, passed) = (ConnectionTable::new(limits, machine.clone()), Passed::default());
     let tls = is_tls.then(|| TlsAcceptor::from(Arc::new(server)));
-    let doors = Doors { tls, limits, proxies: Proxies::default(), machine };
-    let passed = through.clone();
+    let config = ListenerConfig { tls, limits, proxies: Proxies::default(), machine };
+    let gates = passed.clone();
     let http = fn_service(move |(gate, _): (Gate, Option<SocketAddr>)| {
-        passed.borrow_mut().push(gate);
+        gates.borrow_mut().push(gate);
         async { Ok::<_, DispatchError>(()) }
     });
-    let door = Door { http: Rc::new(http), doors, table: table.clone() };
+    let service = ConnectionService { http: Rc::new(http), config, table: table.clone() };
     let connector = TlsConnector::from(Arc::new(client));
-    Rig { call: Box::new(move |stream| door.call(stream)), table, through, connector }
+    Fixture { call: Box::new(move |stream| service.call(stream)), table, passed, connector }
 }
 
 /// Both ends of a connection, the caller's first.
@@ -61,68 +61,62 @@ async fn pair() -> (TcpStream, TcpStream) {
     (caller.unwrap(), accepted.unwrap().0)
 }
 
-/// A handshake that does not come is given up.
 #[actix_rt::test]
-async fn a_handshake_has_so_long() {
-    let rig = rig(None, true);
+async fn a_handshake_times_out() {
+    let fixture = fixture(None, true);
     let (mut caller, stream) = pair().await;
     pause();
     let begin = Instant::now();
-    timeout(Duration::from_mins(1), (rig.call)(stream)).await.expect("it is waited for").unwrap();
-    assert_eq!(begin.elapsed().as_secs(), HANDSHAKE.as_secs());
-    assert!(rig.through.borrow().is_empty());
+    timeout(Duration::from_mins(1), (fixture.call)(stream)).await.expect("it times out").unwrap();
+    assert_eq!(begin.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
+    assert!(fixture.passed.borrow().is_empty());
     assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "it is closed");
-    assert_eq!(rig.table.sizes(), [0; 4], "and forgotten");
+    assert_eq!(fixture.table.sizes(), [0; 4]);
 }
 
-/// An address that has had all of its handshakes for nothing gets no other.
 #[actix_rt::test]
-async fn an_address_without_handshakes_left_gets_none() {
-    let rig = rig(None, true);
+async fn an_address_that_has_spent_its_handshakes_gets_no_other() {
+    let fixture = fixture(None, true);
     for (is_left, count) in [(true, 1), (false, 1)] {
         if !is_left {
-            let had = (0..9999).take_while(|_| {
-                let place = rig.table.admit([127, 0, 0, 1].into(), false);
-                place.may_shake_hands()
-            });
-            assert!(had.count() < 9999);
+            let take = |_: &i32| fixture.table.admit([127, 0, 0, 1].into(), false).take_handshake();
+            assert!((0..9999).take_while(take).count() < 9999);
         }
         let (caller, stream) = pair().await;
-        let connecting = rig.connector.connect("localhost".try_into().unwrap(), caller);
-        let (shaken, served) = futures_util::join!(connecting, (rig.call)(stream));
+        let connecting = fixture.connector.connect("localhost".try_into().unwrap(), caller);
+        let (shaken, served) = futures_util::join!(connecting, (fixture.call)(stream));
         served.unwrap();
         assert_eq!(shaken.is_ok(), is_left);
-        assert_eq!(rig.through.borrow().len(), count);
+        assert_eq!(fixture.passed.borrow().len(), count);
     }
 }
 
-/// One that shakes no hands makes room, too: of an address with too many after a moment in which its word may come.
+/// A connection in its handshake is closed for others of its address, behind its grace period.
 #[actix_rt::test]
-async fn a_connection_in_its_handshake_makes_room_after_a_moment() {
-    let rig = rig(Some(1), true);
+async fn a_connection_in_its_handshake_is_closed_for_others() {
+    let fixture = fixture(Some(1), true);
     let (_caller, stream) = pair().await;
     let (_other, another) = pair().await;
     pause();
     let begin = Instant::now();
-    let mut first = (rig.call)(stream);
+    let mut first = (fixture.call)(stream);
     assert!((&mut first).now_or_never().is_none());
-    let mut second = (rig.call)(another);
-    timeout(Duration::from_mins(1), first).await.expect("it stays").unwrap();
+    let mut second = (fixture.call)(another);
+    timeout(Duration::from_mins(1), first).await.expect("it is closed").unwrap();
     assert!((900..1500).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
-    assert!((&mut second).now_or_never().is_none(), "the newcomer stays");
-    assert!(rig.through.borrow().is_empty());
+    assert!((&mut second).now_or_never().is_none(), "the newcomer is not closed");
+    assert!(fixture.passed.borrow().is_empty());
 }
 
-/// Each connection is cut when its other end takes nothing for minutes, whoever it is.
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-async fn each_connection_is_cut_when_it_is_stalled() {
+async fn each_connection_has_a_user_timeout() {
     use nix::sys::socket::{getsockopt, sockopt::TcpUserTimeout};
 
-    let rig = rig(None, false);
+    let fixture = fixture(None, false);
     let (_caller, stream) = pair().await;
-    (rig.call)(stream).await.unwrap();
-    let through = rig.through.borrow();
-    let Wire::Plain(stream) = through[0].wire() else { panic!("no TLS was asked for") };
+    (fixture.call)(stream).await.unwrap();
+    let passed = fixture.passed.borrow();
+    let MaybeTlsStream::Plain(stream) = passed[0].stream() else { panic!("TLS") };
     assert_eq!(getsockopt(stream, TcpUserTimeout).unwrap(), 300_000);
 }

@@ -431,11 +431,11 @@ async fn who_waits_for_a_place_is_served_at_once_when_there_is_one() {
     let count = |pressure: &std::sync::Arc<std::sync::atomic::AtomicU32>| {
         pressure.load(std::sync::atomic::Ordering::Relaxed)
     };
-    let ((), waits) = crate::connections::pressed(|| world.step(&call));
+    let ((), waits) = crate::connections::with_priority_count(|| world.step(&call));
     assert_eq!((world.waiting.len(), count(&waits)), (1, 1));
     world.step(&Op::Beat(0, vec![(false, 0, 2); ROWS]));
     let (_, mut line) = world.waiting.pop().unwrap();
-    let (place, has) = crate::connections::pressed(|| line.place().now_or_never());
+    let (place, has) = crate::connections::with_priority_count(|| line.place().now_or_never());
     drop(line);
     assert_eq!((count(&waits), count(&has)), (0, 1));
     place.unwrap().unwrap().1.keep();

@@ -1,4 +1,4 @@
-//! A connection's bytes, with TLS or without.
+//! A TCP stream with or without TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -9,33 +9,33 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio_rustls::server::TlsStream;
 
-pub(super) enum Wire {
+pub(super) enum MaybeTlsStream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Shaking>>),
+    Tls(Box<TlsStream<HandshakeStream>>),
 }
 
-/// What is read of a handshake: a client's first word has some 2 KiB, its second 100 bytes. What comes behind them stays
-/// with the system until the handshake is done.
-const MOST: usize = 8 << 10;
+/// Bytes that are read of a handshake: a client sends some 2 KiB, then 100 bytes. The system keeps further bytes until the
+/// handshake is complete.
+const MAX_HANDSHAKE: usize = 8 << 10;
 
-/// A connection of which little is read until its handshake is done.
-pub(super) struct Shaking {
+/// A TCP stream that reads at most [`MAX_HANDSHAKE`] bytes until its TLS handshake is complete.
+pub(super) struct HandshakeStream {
     stream: TcpStream,
+    /// `usize::MAX` if the handshake is complete.
     left: usize,
 }
 
-impl Shaking {
+impl HandshakeStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, left: MOST }
+        Self { stream, left: MAX_HANDSHAKE }
     }
 
-    /// From now on all is read.
-    pub(super) fn is_done(&mut self) {
+    pub(super) fn set_complete(&mut self) {
         self.left = usize::MAX;
     }
 }
 
-impl AsyncRead for Shaking {
+impl AsyncRead for HandshakeStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,18 +47,17 @@ impl AsyncRead for Shaking {
         if self.left == 0 {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
-        let mut few = [0; 1024];
-        let most = self.left.min(few.len()).min(buf.remaining());
-        let mut few = ReadBuf::new(&mut few[..most]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut few))?;
-        let came = few.filled().len();
-        buf.put_slice(few.filled());
-        self.left -= came;
+        let mut part = [0; 1024];
+        let size = self.left.min(part.len()).min(buf.remaining());
+        let mut part = ReadBuf::new(&mut part[..size]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        self.left -= part.filled().len();
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Shaking {
+impl AsyncWrite for HandshakeStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -72,14 +71,14 @@ impl AsyncWrite for Shaking {
     }
 }
 
-macro_rules! on {
+macro_rules! delegate {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            Wire::Plain(stream) => {
+            MaybeTlsStream::Plain(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
-            Wire::Tls(stream) => {
+            MaybeTlsStream::Tls(stream) => {
                 let $stream = Pin::new(stream.as_mut());
                 $call
             }
@@ -87,35 +86,34 @@ macro_rules! on {
     };
 }
 
-impl Wire {
-    /// Whether the other end has closed its half, or broken off, as far as the system has told: bytes before the end may be
-    /// unread.
+impl MaybeTlsStream {
+    /// Whether the peer has closed its half or reset the connection. Bytes before the end may still be unread.
     pub(super) fn is_closed(&self) -> bool {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => &stream.get_ref().0.stream,
         };
-        let told = stream.ready(Interest::READABLE).now_or_never();
-        told.is_some_and(|told| told.map_or(true, Ready::is_read_closed))
+        let readiness = stream.ready(Interest::READABLE).now_or_never();
+        readiness.is_some_and(|readiness| readiness.map_or(true, Ready::is_read_closed))
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        on!(self, stream => stream.poll_read(cx, buf))
+        delegate!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        on!(self, stream => stream.poll_write(cx, bytes))
+        delegate!(self, stream => stream.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self, stream => stream.poll_flush(cx))
+        delegate!(self, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self, stream => stream.poll_shutdown(cx))
+        delegate!(self, stream => stream.poll_shutdown(cx))
     }
 }

@@ -1,20 +1,20 @@
-//! Where heads of requests end in what was read. Whoever writes a head with bare line feeds is understood, too, as the
-//! server does.
+//! Finds the ends of request heads and chunked bodies in a byte stream. Bare line feeds count as line ends, as in the
+//! server.
 
 use memchr::memmem;
 
-/// Where in what is read it begins.
+/// The position in the request stream at which a read begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
-    /// Before a request, where empty lines are no end of a head.
+pub(super) enum Position {
+    /// Before a request: empty lines are skipped.
     Start,
-    /// Somewhere else, behind these bytes.
+    /// Anywhere else, behind these two bytes.
     Within([u8; 2]),
 }
 
-impl At {
-    /// Where one is behind `bytes`, in which the first head ends there.
-    pub(super) fn behind(self, bytes: &[u8], end: Option<usize>) -> Self {
+impl Position {
+    /// The position behind `bytes`, in which the first head ends at `end`.
+    pub(super) fn after(self, bytes: &[u8], end: Option<usize>) -> Self {
         let is_blank = || self == Self::Start && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
         if end == Some(bytes.len()) || (end.is_none() && is_blank()) {
             return Self::Start;
@@ -25,22 +25,22 @@ impl At {
     }
 }
 
-/// The end of the first head in `bytes`, and whether there is another one.
-pub(super) fn ends(at: At, bytes: &[u8]) -> (Option<usize>, bool) {
-    let first = match at {
-        At::Start => {
+/// The end of the first head in `bytes`, and whether a second head ends there too.
+pub(super) fn head_ends(position: Position, bytes: &[u8]) -> (Option<usize>, bool) {
+    let first = match position {
+        Position::Start => {
             let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             end(&bytes[blank..]).map(|end| blank + end)
         }
-        At::Within(before) => split(before, bytes).or_else(|| end(bytes)),
+        Position::Within(before) => split_end(before, bytes).or_else(|| end(bytes)),
     };
     let rest = first.and_then(|first| bytes.get(first..));
     (first, rest.is_some_and(|rest| end(rest).is_some()))
 }
 
-/// The end of a chunked body in `bytes`, of which `before` was seen already. What looks like one and is none is no harm:
-/// there its reader waits for more.
-pub(super) fn last_chunk(before: [u8; 4], bytes: &[u8]) -> Option<usize> {
+/// The end of a chunked body in `bytes`, behind the bytes `before`. A false positive inside of a chunk is harmless: the
+/// handler waits for more, and more is read.
+pub(super) fn chunked_end(before: [u8; 4], bytes: &[u8]) -> Option<usize> {
     const END: &[u8] = b"0\r\n\r\n";
     let (mut seam, more) = ([0; 8], bytes.len().min(4));
     seam[..4].copy_from_slice(&before);
@@ -49,7 +49,7 @@ pub(super) fn last_chunk(before: [u8; 4], bytes: &[u8]) -> Option<usize> {
     split.or_else(|| Some(memmem::find(bytes, END)? + END.len()))
 }
 
-/// The last four of `before` and `bytes`.
+/// The last four bytes of `before` and `bytes`.
 pub(super) fn tail(before: [u8; 4], bytes: &[u8]) -> [u8; 4] {
     let mut all = before;
     for byte in &bytes[bytes.len().saturating_sub(4)..] {
@@ -62,13 +62,13 @@ pub(super) fn tail(before: [u8; 4], bytes: &[u8]) -> [u8; 4] {
 /// The end of the first empty line.
 fn end(bytes: &[u8]) -> Option<usize> {
     let proper = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
-    // What stands behind the proper end is a body, or another request.
+    // Bytes behind the proper end are a body, or another request.
     let bare = memmem::find(&bytes[..proper.unwrap_or(bytes.len())], b"\n\n").map(|at| at + 2);
     bare.or(proper)
 }
 
 /// The end of an empty line that began before `bytes`.
-fn split(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
+fn split_end(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
     match (before, bytes) {
         ([_, b'\n'] | [b'\n', b'\r'], [b'\n', ..]) => Some(1),
         ([_, b'\n'], [b'\r', b'\n', ..]) => Some(2),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_head_is_found_however_its_lines_end() {
+    fn a_head_ends_at_an_empty_line_with_any_line_end() {
         for (bytes, expected) in [
             ("GET / HTTP/1.1\r\n\r\n", (Some(18), false)),
             ("GET / HTTP/1.1\n\n", (Some(16), false)),
@@ -95,37 +95,36 @@ mod tests {
             ("G\r\n\r\nG\n\n", (Some(5), true)),
             ("", (None, false)),
         ] {
-            assert_eq!(ends(At::Start, bytes.as_bytes()), expected, "{bytes:?}");
+            assert_eq!(head_ends(Position::Start, bytes.as_bytes()), expected, "{bytes:?}");
         }
     }
 
     #[test]
-    fn the_end_of_a_chunked_body_is_found_wherever_it_is_cut() {
+    fn a_chunked_body_ends_in_the_second_of_two_parts() {
         let body = b"4\r\nabcd\r\n10\r\n0123456789abcdef\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
         let end = body.len() - 16;
         for cut in 0..body.len() {
             let (first, second) = body.split_at(cut);
-            let found = last_chunk([0; 4], first);
+            let found = chunked_end([0; 4], first);
             if cut >= end {
                 assert_eq!(found, Some(end), "{cut}");
             } else {
                 assert_eq!(found, None, "{cut}");
-                assert_eq!(last_chunk(tail([0; 4], first), second), Some(end - cut), "{cut}");
+                assert_eq!(chunked_end(tail([0; 4], first), second), Some(end - cut), "{cut}");
             }
         }
     }
 
     proptest! {
-        /// However a head is cut in two, its end is found in the second part.
         #[test]
-        fn a_head_in_two_parts_ends_where_it_ends(cut in 1_usize..=20, bare in any::<bool>()) {
+        fn a_head_ends_in_the_second_of_two_parts(cut in 1_usize..=20, bare in any::<bool>()) {
             let head: &[u8] = if bare { b"GET / HTTP/1.1\na: b\n\nmore" } else { b"GET / HTTP/1.1\r\na: b\r\n\r\nmore" };
             let whole = head.len() - 4;
             let (first, second) = head.split_at(cut.min(whole - 1));
-            prop_assert_eq!(ends(At::Start, first), (None, false));
-            let at = At::Start.behind(first, None);
-            prop_assert_eq!(ends(at, second), (Some(whole - first.len()), false));
-            prop_assert_eq!(At::Start.behind(&head[..whole], Some(whole)), At::Start);
+            prop_assert_eq!(head_ends(Position::Start, first), (None, false));
+            let position = Position::Start.after(first, None);
+            prop_assert_eq!(head_ends(position, second), (Some(whole - first.len()), false));
+            prop_assert_eq!(Position::Start.after(&head[..whole], Some(whole)), Position::Start);
         }
     }
 }

@@ -1,0 +1,77 @@
+//! The table of all tokens. Pure: the time is passed in.
+
+use std::collections::HashMap;
+
+use subtle::ConstantTimeEq;
+use wire::row::Timestamp;
+
+use crate::model::{Caller, Role, Token};
+
+/// Tokens by the hash of their secret. No token is ever removed.
+#[derive(Default)]
+pub(super) struct TokenTable {
+    by_hash: HashMap<[u8; 32], Token>,
+    by_id: HashMap<String, [u8; 32]>,
+    /// The oldest token of each user, by the name in lower case.
+    oldest: HashMap<String, [u8; 32]>,
+}
+
+impl TokenTable {
+    pub(super) fn insert(&mut self, token: Token) {
+        let age = |token: &Token| (token.created_at, token.id.clone());
+        let oldest = self.oldest.entry(token.user.to_ascii_lowercase()).or_insert(token.hash);
+        if self.by_hash.get(oldest).is_some_and(|oldest| age(&token) < age(oldest)) {
+            *oldest = token.hash;
+        }
+        self.by_id.insert(token.id.clone(), token.hash);
+        self.by_hash.insert(token.hash, token);
+    }
+
+    /// The valid token of a secret. The time of the lookup tells nothing about other secrets, since callers cannot choose
+    /// hashes; the hash found is compared in constant time all the same.
+    pub(super) fn by_hash(&self, hash: &[u8; 32], now: Timestamp) -> Option<&Token> {
+        self.by_hash.get(hash).filter(|token| bool::from(token.hash.ct_eq(hash)) && is_valid(token, now))
+    }
+
+    /// The token with `id`, if it is valid.
+    pub(super) fn by_id(&self, id: &str, now: Timestamp) -> Option<&Token> {
+        self.by_hash.get(self.by_id.get(id)?).filter(|token| is_valid(token, now))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Token> {
+        self.by_hash.values()
+    }
+
+    /// All valid tokens.
+    pub(super) fn valid(&self, now: Timestamp) -> impl Iterator<Item = &Token> {
+        self.all().filter(move |token| is_valid(token, now))
+    }
+
+    /// The user's name as its oldest token spells it: names are compared without case.
+    pub(super) fn user(&self, user: &str) -> Option<&str> {
+        let oldest = self.by_hash.get(self.oldest.get(&user.to_ascii_lowercase())?)?;
+        Some(&oldest.user)
+    }
+
+    /// Marks the token with `id` as revoked. A second time changes nothing.
+    pub(super) fn revoke(&mut self, id: &str, now: Timestamp) -> Option<Token> {
+        let token = self.by_hash.get_mut(self.by_id.get(id)?)?;
+        token.revoked_at.get_or_insert(now);
+        Some(token.clone())
+    }
+
+    /// Whether `id` is the only valid admin token.
+    pub(super) fn is_last_admin(&self, id: &str, now: Timestamp) -> bool {
+        let mut admins = self.valid(now).filter(|token| token.role == Role::Admin);
+        admins.next().is_some_and(|admin| admin.id == id) && admins.next().is_none()
+    }
+}
+
+/// The caller that a token stands for.
+pub(super) fn caller_of(token: &Token) -> Caller {
+    Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone() }
+}
+
+fn is_valid(token: &Token, now: Timestamp) -> bool {
+    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| now < end)
+}
