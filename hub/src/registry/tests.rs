@@ -531,7 +531,7 @@ fn register(
     user: &str,
     session: &str,
     providers: Vec<ProviderEntry>,
-) -> Result<Registration, RegisterRefusal> {
+) -> Result<super::register::Registration, RegisterRefusal> {
     let request =
         RegisterRequest { provider_session_id: Some(session.into()), providers, agents: Vec::new() };
     let count = Cell::new(0);
