@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 pub use backend::http::Client;
 pub use backend::{
-    AnthropicBackend, Backend, BackendError, BackendRequest, Look, Meter, MockBackend, OpenAiBackend,
-    Refusal, Reply, told_in_events,
+    AnswerBudget, AnthropicBackend, Backend, BackendError, BackendHealth, BackendRequest, MockBackend,
+    OpenAiBackend, Refusal, Reply, offload_stream_events,
 };
 
 use crate::options::{BackendConfig, ProviderConfig};

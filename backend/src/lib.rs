@@ -4,33 +4,33 @@
 //! backends through this crate. It knows neither a hub nor an actor.
 
 mod anthropic;
-mod aside;
-mod availability;
-mod by_chat;
+mod budget;
+mod chat_fallback;
 mod config;
+mod fair_semaphore;
+mod health;
 pub mod http;
 mod mock;
 mod models;
+mod offload;
 mod openai;
 mod redact;
-mod room;
 #[cfg(test)]
 mod scripted;
 mod secret;
+mod stream_events;
 pub mod translate;
-mod turns;
-mod whole;
 
 pub use anthropic::AnthropicBackend;
-pub use availability::Look;
+pub use budget::{AnswerBudget, ByteBudget};
 pub use config::{Availability, HttpBackend, MockConfig};
+pub use fair_semaphore::{FairPermit, FairSemaphore};
+pub use health::BackendHealth;
 pub use mock::MockBackend;
 pub use models::{ListError, models};
 pub use openai::OpenAiBackend;
-pub use room::{Meter, Room};
 pub use secret::Secret;
-pub use turns::{Turn, Turns};
-pub use whole::{events_of, told_in_events};
+pub use stream_events::{offload_stream_events, stream_events};
 
 use std::time::Duration;
 
@@ -52,9 +52,9 @@ pub trait Backend {
     fn available(&self) -> LocalBoxFuture<'static, bool>;
 
     /// What a health check finds. Unless written otherwise, a backend that is not available is away.
-    fn look(&self) -> LocalBoxFuture<'static, Look> {
+    fn health(&self) -> LocalBoxFuture<'static, BackendHealth> {
         let available = self.available();
-        async move { if available.await { Look::Up } else { Look::Away("it does not answer") } }.boxed_local()
+        async move { if available.await { BackendHealth::Up } else { BackendHealth::Away("it does not answer") } }.boxed_local()
     }
 }
 
@@ -73,7 +73,7 @@ pub struct BackendRequest {
     /// Headers of the caller that the endpoint's API knows (`anthropic-beta`), by lower-case name.
     pub headers: Vec<(String, String)>,
     /// Where what is held of its answer is counted while it is read. What is whole stays counted when it is handed over.
-    pub meter: Meter,
+    pub budget: AnswerBudget,
 }
 
 /// An answer.
@@ -105,9 +105,9 @@ pub enum BackendError {
     /// It broke off, was silent too long, or answered what cannot be understood.
     #[error("{0}")]
     Failed(String),
-    /// Whoever asks has no room for the answer (see [`Room`]).
+    /// Whoever asks has no room for the answer (see [`ByteBudget`]).
     #[error("there is no room for the backend's answer")]
-    NoRoom,
+    BudgetExceeded,
 }
 
 /// What a backend says to a request that it does not answer.

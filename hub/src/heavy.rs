@@ -1,6 +1,6 @@
 //! Work on large bodies, away from the thread that serves everybody.
 
-use backend::Turns;
+use backend::FairSemaphore;
 
 use crate::connections;
 use crate::error::ApiError;
@@ -15,7 +15,7 @@ pub const BURST: usize = 512 << 10;
 /// memory bandwidth on a large one; one more is somebody else's.
 const AT_ONCE: usize = 2;
 
-static TURNS: Turns = Turns::of(AT_ONCE + 1, AT_ONCE);
+static TURNS: FairSemaphore = FairSemaphore::new(AT_ONCE + 1, AT_ONCE);
 
 /// Runs `work` on a body of `size` bytes that `user` sent or waits for: here if it is small, on a blocking thread
 /// otherwise. Users who have many take turns.

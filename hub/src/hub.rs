@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
-use backend::Turns;
+use backend::FairSemaphore;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
@@ -28,7 +28,7 @@ use crate::tasks::DurableTasks;
 use crate::telemetry::Watch;
 
 /// Searches of the audit read up to 200,000 rows: one runs at a time, users in turn.
-static SEARCHES: Turns = Turns::of(1, 1);
+static SEARCHES: FairSemaphore = FairSemaphore::new(1, 1);
 
 /// The hub. [`Hub::start`] makes one; routes hold it in an `Arc`.
 pub struct Hub {

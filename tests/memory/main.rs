@@ -14,9 +14,10 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use backend::http::Client;
-use backend::translate::{ChatRequest, Context, Invalid, messages, responses};
+use backend::translate::{ChatRequest, Context, InvalidRequest, messages, responses};
 use backend::{
-    AnthropicBackend, Backend, BackendRequest, HttpBackend, Meter, OpenAiBackend, Reply, Secret, events_of,
+    AnswerBudget, AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret,
+    stream_events,
 };
 use futures_util::StreamExt;
 use wire::openai::{completion_as_chunk, error_message};
@@ -86,7 +87,7 @@ fn values() -> Vec<(&'static str, String)> {
 const CHAT: &str = r#"{"model":"m","messages":[]}"#;
 
 /// What a request asks for, as its answer needs it.
-fn asked(to_chat: fn(&[u8]) -> Result<ChatRequest, Invalid>) -> Context {
+fn asked(to_chat: fn(&[u8]) -> Result<ChatRequest, InvalidRequest>) -> Context {
     let request = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"}],"input":"a"}"#;
     to_chat(request.as_bytes()).unwrap().context("id", 0)
 }
@@ -131,8 +132,9 @@ fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
     });
     actix_rt::System::new().block_on(async {
         let backend = kind(&HttpBackend { url, api_key: Some(Secret::new("sk-proj-Ab12cd34ef56")) });
-        let (body, user, headers, meter) = (request.into(), String::new(), Vec::new(), Meter::default());
-        let reply = backend.infer(BackendRequest { endpoint, streaming, body, user, headers, meter }).await;
+        let (body, user, headers, budget) =
+            (request.into(), String::new(), Vec::new(), AnswerBudget::default());
+        let reply = backend.infer(BackendRequest { endpoint, streaming, body, user, headers, budget }).await;
         if let Ok(Reply::Stream(mut events)) = reply {
             while events.next().await.is_some() {}
         }
@@ -155,9 +157,9 @@ fn anthropic(http: &HttpBackend) -> Box<dyn Backend> {
 type Reader = (&'static str, &'static [&'static str], fn(String));
 
 const READERS: &[Reader] = &[
-    ("a response in events", &["x", "id", "output"], |body| drop(events_of(Endpoint::Responses, &body))),
+    ("a response in events", &["x", "id", "output"], |body| drop(stream_events(Endpoint::Responses, &body))),
     ("a message in events", &["x", "content", "stop_reason"], |body| {
-        drop(events_of(Endpoint::Messages, &body));
+        drop(stream_events(Endpoint::Messages, &body));
     }),
     ("a completion as a chunk", &["x", "choices"], |body| drop(completion_as_chunk(&body))),
     ("a response by chat", &["x", "input", "tools"], |body| drop(responses::to_chat(body.as_bytes()))),
@@ -169,10 +171,10 @@ const READERS: &[Reader] = &[
         drop(responses::from_chat(&body, &asked(responses::to_chat)));
     }),
     ("a chunk as a message", &["x", "choices"], |body| {
-        drop(messages::Events::new(asked(messages::to_chat)).take(&body));
+        drop(messages::StreamTranslator::new(asked(messages::to_chat)).take(&body));
     }),
     ("a chunk as a response", &["x", "choices"], |body| {
-        drop(responses::Events::new(asked(responses::to_chat)).take(&body));
+        drop(responses::StreamTranslator::new(asked(responses::to_chat)).take(&body));
     }),
     ("the words of an error", &["x", "error", "detail"], |body| drop(error_message(&body))),
     ("what is asked for", &["x", "prompt"], |body| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::backend::http::Client;
 use ::backend::{
-    AnthropicBackend, Backend, BackendRequest, HttpBackend, Meter, OpenAiBackend, Reply, Secret,
+    AnswerBudget, AnthropicBackend, Backend, BackendRequest, HttpBackend, OpenAiBackend, Reply, Secret,
 };
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -100,7 +100,7 @@ async fn ask(
         body: body.to_string().into(),
         user: String::new(),
         headers: Vec::new(),
-        meter: Meter::default(),
+        budget: AnswerBudget::default(),
     };
     let mut last = match dialect {
         Dialect::Responses | Dialect::Messages => Some(false),

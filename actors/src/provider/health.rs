@@ -9,7 +9,7 @@ use wire::row::Status;
 
 use super::ProviderActor;
 use super::messages::ProviderReport;
-use crate::backend::Look;
+use crate::backend::BackendHealth;
 use crate::wake::messages::PutToSleep;
 
 /// Between two reports of changes. A busy provider changes with every task; the hub is told once a second.
@@ -59,13 +59,13 @@ pub(super) enum BackendState {
 
 impl Health {
     /// Takes in a check. `busy`: tasks ran meanwhile, and a backend at work may have no time to answer.
-    pub(super) fn looked(&mut self, look: Look, busy: bool) {
+    pub(super) fn looked(&mut self, look: BackendHealth, busy: bool) {
         self.away = match look {
-            Look::Up => None,
+            BackendHealth::Up => None,
             // Its tasks will tell.
             _ if busy => return,
-            Look::Away(reason) => Some(reason),
-            Look::Silent(reason) => {
+            BackendHealth::Away(reason) => Some(reason),
+            BackendHealth::Silent(reason) => {
                 self.silent += 1;
                 if self.silent < MAX_SILENT {
                     return;
@@ -123,7 +123,7 @@ impl ProviderActor {
         if self.state.check.is_some() {
             return;
         }
-        let asking = self.backend.look().into_actor(self);
+        let asking = self.backend.health().into_actor(self);
         self.state.check = Some(ctx.spawn(asking.map(|look, this, ctx| {
             this.state.check = None;
             this.health.looked(look, this.admission.running() > 0);
@@ -262,12 +262,15 @@ mod tests {
         health.backend_state()
     }
 
-    const AWAY: Look = Look::Away("nobody takes connections there");
-    const SILENT: Look = Look::Silent("it does not answer in time");
+    const AWAY: BackendHealth = BackendHealth::Away("nobody takes connections there");
+    const SILENT: BackendHealth = BackendHealth::Silent("it does not answer in time");
 
     #[test]
     fn a_backend_that_was_put_to_sleep_sleeps_though_its_server_answers() {
-        assert_eq!(after(&[|it| it.turned(false), |it| it.looked(Look::Up, false)]), BackendState::Asleep);
+        assert_eq!(
+            after(&[|it| it.turned(false), |it| it.looked(BackendHealth::Up, false)]),
+            BackendState::Asleep
+        );
         assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), BackendState::Up);
         assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), BackendState::Up);
     }
@@ -275,7 +278,7 @@ mod tests {
     #[test]
     fn one_that_was_away_and_is_back_was_woken_by_somebody_else() {
         let back: [fn(&mut Health); 3] =
-            [|it| it.turned(false), |it| it.looked(AWAY, false), |it| it.looked(Look::Up, false)];
+            [|it| it.turned(false), |it| it.looked(AWAY, false), |it| it.looked(BackendHealth::Up, false)];
         assert_eq!(after(&back[..2]), BackendState::Asleep);
         assert_eq!(after(&back), BackendState::Up);
     }
@@ -287,7 +290,7 @@ mod tests {
         assert_eq!(after(&[silent, silent]), BackendState::Up);
         assert_eq!(after(&[silent, silent, silent]), BackendState::Down);
         assert_eq!(
-            after(&[silent, silent, |it| it.looked(Look::Up, false), silent, silent]),
+            after(&[silent, silent, |it| it.looked(BackendHealth::Up, false), silent, silent]),
             BackendState::Up
         );
         assert_eq!(after(&[silent, silent, |it| it.met(true), silent]), BackendState::Up);

@@ -17,7 +17,7 @@ use wire::{Feature, Features, openai, texts};
 use super::backend_call::{Answer, BackendCall};
 use super::deliver;
 use super::health::BackendState;
-use crate::backend::{Backend, BackendError, BackendRequest, Meter, told_in_events};
+use crate::backend::{AnswerBudget, Backend, BackendError, BackendRequest, offload_stream_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
@@ -211,8 +211,8 @@ impl Job {
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
         // A task names nobody.
-        let (body, user, meter) = (body.into(), String::new(), Meter::default());
-        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), meter })
+        let (body, user, budget) = (body.into(), String::new(), AnswerBudget::default());
+        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), budget })
     }
 
     /// Asks the backend, waking it once where it sleeps and can be woken.
@@ -280,7 +280,7 @@ impl Job {
 
     /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
     async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: String) -> Ending {
-        let pieces = match told_in_events("", endpoint, body).await {
+        let pieces = match offload_stream_events("", endpoint, body).await {
             Ok(pieces) => pieces,
             Err(error) => return Ending::Result(self.failed(error)),
         };

@@ -32,7 +32,7 @@ pub(super) struct Message<'a> {
 
 /// A content block. Kinds that chat completions has not (search results and the like) are left out.
 #[derive(Deserialize)]
-pub(super) struct Block<'a> {
+pub(super) struct ContentBlock<'a> {
     #[serde(borrow, default, rename = "type")]
     pub(super) kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -105,13 +105,13 @@ pub(super) fn completion(message: &str, created: i64) -> Option<String> {
     if message.content.is_none() && message.kind.as_deref() != Some("message") {
         return None;
     }
-    let mut said = Said::default();
+    let mut said = MessageParts::default();
     if let Some(content) = message.content.map(RawValue::get) {
         let mut done = Some(content).filter(|content| content.starts_with('[')).map(|_| ());
         each_element(content, |block| done = done.and_then(|()| said.add(block))).ok()?;
         done?;
     }
-    let Said { text, thoughts, calls, .. } = said;
+    let MessageParts { text, thoughts, calls, .. } = said;
     let content = if text.is_empty() && !calls.is_empty() { "null".to_owned() } else { quote(&text) };
     let mut answer = format!(r#"{{"role":"assistant","content":{content}"#);
     if !calls.is_empty() {
@@ -134,7 +134,7 @@ pub(super) fn completion(message: &str, created: i64) -> Option<String> {
 
 /// What the blocks of a message say, one after the other: none of them is kept.
 #[derive(Default)]
-struct Said {
+struct MessageParts {
     text: String,
     thoughts: String,
     /// As JSON, with commas between them.
@@ -142,12 +142,12 @@ struct Said {
     count: usize,
 }
 
-impl Said {
+impl MessageParts {
     /// Adds a block; `None` for what is none, and for a call too many.
     fn add(&mut self, block: &str) -> Option<()> {
         // An array would pass for an object without members.
         let block = Some(block).filter(|block| block.starts_with('{'))?;
-        let block: Block<'_> = serde_json::from_str(block).ok()?;
+        let block: ContentBlock<'_> = serde_json::from_str(block).ok()?;
         match block.kind.as_deref().unwrap_or_default() {
             "text" => self.text.push_str(block.text.as_deref().unwrap_or_default()),
             "thinking" => self.thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),

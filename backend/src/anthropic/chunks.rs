@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::json::quote;
 
-use super::answer::{Block, Message, Usage, finish_reason};
+use super::answer::{ContentBlock, Message, Usage, finish_reason};
 use crate::translate::{MAX_PARTS, MAX_TEXT};
 
 /// One stream.
-pub(super) struct Chunks {
+pub(super) struct ChunkTranslator {
     /// The beginning of every chunk.
     head: String,
     created: i64,
@@ -41,7 +41,7 @@ struct Event<'a> {
     #[serde(borrow, default)]
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<ContentBlock<'a>>,
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
     #[serde(default)]
@@ -60,7 +60,7 @@ struct Delta<'a> {
     stop_reason: Option<Cow<'a, str>>,
 }
 
-impl Chunks {
+impl ChunkTranslator {
     pub(super) fn new(include_usage: bool, created: i64) -> Self {
         Self {
             head: head("", created, ""),
@@ -110,7 +110,7 @@ impl Chunks {
         (!is_endless).then(|| chunk.into_iter().collect())
     }
 
-    fn begin(&mut self, block: u64, content: &Block<'_>) -> Option<String> {
+    fn begin(&mut self, block: u64, content: &ContentBlock<'_>) -> Option<String> {
         match content.kind.as_deref().unwrap_or_default() {
             "tool_use" => {
                 let index = self.calls.len();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::request::Invalid;
+use super::request::InvalidRequest;
 
 /// The text blocks in `content`, all else left out.
 pub(super) fn texts(content: Value) -> Vec<Value> {
@@ -34,7 +34,7 @@ pub(super) fn mark(block: Option<&mut Value>, cached: Option<Value>) {
 }
 
 /// `content` as blocks. Empty texts are refused there, and left out here.
-pub(super) fn blocks(content: Value) -> Result<Vec<Value>, Invalid> {
+pub(super) fn blocks(content: Value) -> Result<Vec<Value>, InvalidRequest> {
     let parts = match content {
         Value::String(text) => vec![json!({ "type": "text", "text": text })],
         Value::Array(parts) => parts,
@@ -44,40 +44,42 @@ pub(super) fn blocks(content: Value) -> Result<Vec<Value>, Invalid> {
     parts.into_iter().filter(|part| !is_empty(part)).map(block).collect()
 }
 
-fn block(mut part: Value) -> Result<Value, Invalid> {
+fn block(mut part: Value) -> Result<Value, InvalidRequest> {
     let cached = part.get("cache_control").filter(|cached| !cached.is_null()).cloned();
     let mut block = translated(part.take())?;
     mark(Some(&mut block), cached);
     Ok(block)
 }
 
-fn translated(mut part: Value) -> Result<Value, Invalid> {
+fn translated(mut part: Value) -> Result<Value, InvalidRequest> {
     let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     match kind.as_str() {
         "image_url" => {
             let Some(Value::String(url)) = part.pointer_mut("/image_url/url").map(Value::take) else {
-                return Err(Invalid("an image_url part needs a url".to_owned()));
+                return Err(InvalidRequest("an image_url part needs a url".to_owned()));
             };
             Ok(json!({ "type": "image", "source": source(&url)? }))
         }
         "file" => match part.pointer_mut("/file/file_data").map(Value::take) {
             Some(Value::String(data)) => Ok(json!({ "type": "document", "source": source(&data)? })),
-            _ => Err(Invalid("a file part needs file_data: this model cannot fetch files by id".to_owned())),
+            _ => Err(InvalidRequest(
+                "a file part needs file_data: this model cannot fetch files by id".to_owned(),
+            )),
         },
         "refusal" => Ok(json!({ "type": "text", "text": part["refusal"] })),
-        "input_audio" | "audio" => Err(Invalid("this model takes no audio".to_owned())),
+        "input_audio" | "audio" => Err(InvalidRequest("this model takes no audio".to_owned())),
         // Text is the same, and so is what a caller wrote for this API.
         _ => Ok(part),
     }
 }
 
 /// `data:image/png;base64,…` carries its bytes; any other URL is for the backend to fetch.
-fn source(url: &str) -> Result<Value, Invalid> {
+fn source(url: &str) -> Result<Value, InvalidRequest> {
     let Some(data) = url.strip_prefix("data:") else {
         return Ok(json!({ "type": "url", "url": url }));
     };
     let (kind, data) = data
         .split_once(";base64,")
-        .ok_or_else(|| Invalid("a data URL must be in base64: data:image/png;base64,…".to_owned()))?;
+        .ok_or_else(|| InvalidRequest("a data URL must be in base64: data:image/png;base64,…".to_owned()))?;
     Ok(json!({ "type": "base64", "media_type": kind, "data": data }))
 }

@@ -17,15 +17,17 @@ use futures_util::{FutureExt, StreamExt, stream};
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::aside::{LONG, aside};
+use crate::budget::Reservation;
 use crate::http::Client;
+use crate::offload::{LONG_ANSWER, offload};
 use crate::openai::{Auth, OpenAiBackend};
-use crate::room::Part;
-use crate::translate::{Unreadable, is_small};
-use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Look, Refusal, Reply};
+use crate::translate::{AnswerError, is_small};
+use crate::{
+    Availability, Backend, BackendError, BackendHealth, BackendRequest, HttpBackend, Refusal, Reply,
+};
 
-use chunks::Chunks;
-use request::{Invalid, Translated};
+use chunks::ChunkTranslator;
+use request::{InvalidRequest, MessagesRequest};
 
 /// The version of the API whose shapes are translated here; the newest there is, and older models take it too.
 const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
@@ -70,45 +72,52 @@ impl Backend for AnthropicBackend {
         self.http.available()
     }
 
-    fn look(&self) -> LocalBoxFuture<'static, Look> {
-        self.http.look()
+    fn health(&self) -> LocalBoxFuture<'static, BackendHealth> {
+        self.http.health()
     }
 }
 
 async fn chat(http: Rc<OpenAiBackend>, request: BackendRequest) -> Result<Reply, BackendError> {
     let (user, body) = (request.user.clone(), request.body.clone());
-    let translated = aside(&user, body.len(), move || request::messages_request(&body)).await?;
-    let Translated { body, include_usage } = match translated {
+    let translated = offload(&user, body.len(), move || request::messages_request(&body)).await?;
+    let MessagesRequest { body, include_usage } = match translated {
         Ok(translated) => translated,
-        Err(Invalid(reason)) => return Ok(refusal(&reason)),
+        Err(InvalidRequest(reason)) => return Ok(refusal(&reason)),
     };
-    let (streaming, part) = (request.streaming, request.meter.part());
+    let (streaming, reservation) = (request.streaming, request.budget.reservation());
     let asked = BackendRequest { endpoint: Endpoint::Messages, streaming, body: body.into(), ..request };
     Ok(match http.infer_untranslated(asked).await.map_err(in_openais_words)? {
         Reply::Whole { status, body } => {
             let size = body.len();
             let completion = move || read(&body, |body| answer::completion(body, now()));
-            let body = aside(&user, size, completion).await??;
+            let body = offload(&user, size, completion).await??;
             Reply::Whole { status, body }
         }
         Reply::Stream(events) => {
-            let told = Telling { user, open: Some(Chunks::new(include_usage, now())), events, part };
-            Reply::Stream(stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local())
+            let told = TranslatedStream {
+                user,
+                open: Some(ChunkTranslator::new(include_usage, now())),
+                events,
+                reservation,
+            };
+            Reply::Stream(
+                stream::unfold(told, TranslatedStream::next).map(stream::iter).flatten().boxed_local(),
+            )
         }
     })
 }
 
 /// A streamed answer that is being translated.
-struct Telling {
+struct TranslatedStream {
     user: String,
     /// `None` behind an error.
-    open: Option<Chunks>,
+    open: Option<ChunkTranslator>,
     events: LocalBoxStream<'static, Result<String, BackendError>>,
     /// Counts what is kept of the answer, and the event that is being told.
-    part: Part,
+    reservation: Reservation,
 }
 
-impl Telling {
+impl TranslatedStream {
     /// The chunks that the next event gives. After an error nothing follows.
     async fn next(mut self) -> Option<(Vec<Result<String, BackendError>>, Self)> {
         let open = self.open.take()?;
@@ -119,13 +128,13 @@ impl Telling {
         Some((told.map_or_else(|error| vec![Err(error)], |told| told.into_iter().map(Ok).collect()), self))
     }
 
-    async fn tell(&mut self, mut open: Chunks, event: String) -> Result<Vec<String>, BackendError> {
-        if !self.part.hold(open.kept() + event.len()) {
-            return Err(BackendError::NoRoom);
+    async fn tell(&mut self, mut open: ChunkTranslator, event: String) -> Result<Vec<String>, BackendError> {
+        if !self.reservation.resize(open.kept() + event.len()) {
+            return Err(BackendError::BudgetExceeded);
         }
-        let size = if open.kept() > LONG { usize::MAX } else { event.len() };
+        let size = if open.kept() > LONG_ANSWER { usize::MAX } else { event.len() };
         let work = move || read(&event, |event| open.take(event)).map(|told| (open, told));
-        let (open, told) = aside(&self.user, size, work).await??;
+        let (open, told) = offload(&self.user, size, work).await??;
         self.open = Some(open);
         Ok(told)
     }
@@ -134,7 +143,7 @@ impl Telling {
 /// What `reader` makes of an answer, or of an event of one, of no more values than a tree is made of.
 fn read<T>(text: &str, reader: impl FnOnce(&str) -> Option<T>) -> Result<T, BackendError> {
     match is_small(text) {
-        Err(Unreadable::TooManyValues) => Err(BackendError::Failed(Unreadable::TooManyValues.to_string())),
+        Err(AnswerError::TooManyValues) => Err(BackendError::Failed(AnswerError::TooManyValues.to_string())),
         Err(_) => Err(not_understood()),
         Ok(()) => reader(text).ok_or_else(not_understood),
     }

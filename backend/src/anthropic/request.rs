@@ -14,25 +14,25 @@ const OWN: [&str; 7] =
 
 /// Why a request cannot be put to the Messages API. The text goes to the caller.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Invalid(pub(super) String);
+pub(super) struct InvalidRequest(pub(super) String);
 
 /// What is sent, and what the caller wants of the stream.
 #[derive(Debug)]
-pub(super) struct Translated {
+pub(super) struct MessagesRequest {
     pub(super) body: String,
     pub(super) include_usage: bool,
 }
 
-pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
-    let no_object = || Invalid("the request is not a JSON object".to_owned());
+pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRequest> {
+    let no_object = || InvalidRequest("the request is not a JSON object".to_owned());
     let body = std::str::from_utf8(body).map_err(|_| no_object())?;
-    is_small_tree(body).map_err(|error| Invalid(format!("the request is {error}")))?;
+    is_small_tree(body).map_err(|error| InvalidRequest(format!("the request is {error}")))?;
     let mut asked: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
     if asked.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
-        return Err(Invalid("this model gives one choice: n must be 1".to_owned()));
+        return Err(InvalidRequest("this model gives one choice: n must be 1".to_owned()));
     }
     let Some(Value::Array(messages)) = asked.remove("messages") else {
-        return Err(Invalid("messages must be an array".to_owned()));
+        return Err(InvalidRequest("messages must be an array".to_owned()));
     };
     let (system, messages) = turns(messages)?;
     let given = |key: &str| asked.get(key).filter(|value| !value.is_null());
@@ -79,12 +79,12 @@ pub(super) fn messages_request(body: &[u8]) -> Result<Translated, Invalid> {
         .and_then(|options| options.get("include_usage"))
         .and_then(Value::as_bool)
         .unwrap_or(false);
-    Ok(Translated { body: Value::Object(out).to_string(), include_usage })
+    Ok(MessagesRequest { body: Value::Object(out).to_string(), include_usage })
 }
 
 /// The blocks of the system text, and the turns of user and assistant, each speaker's in one: results of tools that ran side by side
 /// belong in the one turn after the calls.
-fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), Invalid> {
+fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidRequest> {
     let mut system: Vec<Value> = Vec::new();
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for mut message in messages {
@@ -114,7 +114,9 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), Invalid> {
             }
             other => {
                 let other: String = other.chars().filter(|c| !c.is_control()).take(40).collect();
-                return Err(Invalid(format!("a message of role '{other}' cannot be put to this model")));
+                return Err(InvalidRequest(format!(
+                    "a message of role '{other}' cannot be put to this model"
+                )));
             }
         };
         content::mark(blocks.last_mut(), cached);
@@ -136,8 +138,8 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), Invalid> {
 }
 
 /// A call of the assistant's, whose arguments are JSON in a string there and a JSON object here.
-fn tool_use(call: &Value) -> Result<Value, Invalid> {
-    let invalid = || Invalid("the arguments of a tool call are not a JSON object".to_owned());
+fn tool_use(call: &Value) -> Result<Value, InvalidRequest> {
+    let invalid = || InvalidRequest("the arguments of a tool call are not a JSON object".to_owned());
     let arguments = match call.pointer("/function/arguments") {
         Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
         Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| invalid())?,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::scripted::{SSE, Step, chunked, server};
 use crate::translate::{MAX_PARTS, MAX_TEXT};
-use crate::{Meter, Secret};
+use crate::{AnswerBudget, Secret};
 
 fn translated(request: &Value) -> Value {
     let translated = request::messages_request(request.to_string().as_bytes()).unwrap();
@@ -206,7 +206,7 @@ fn gist(chunk: &str) -> String {
 
 #[test]
 fn a_streamed_message_becomes_chunks_with_role_first_tools_by_index_and_usage_last() {
-    let mut chunks = Chunks::new(true, 7);
+    let mut chunks = ChunkTranslator::new(true, 7);
     let all: Vec<String> = recorded()
         .iter()
         .flat_map(|event| chunks.take(&event.to_string()).unwrap())
@@ -243,10 +243,10 @@ fn calls_without_end_are_given_up() {
             r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"t","name":"f","input":{input}}}}}"#
         )
     };
-    let mut chunks = Chunks::new(false, 7);
+    let mut chunks = ChunkTranslator::new(false, 7);
     let taken = (0..3 * MAX_PARTS).take_while(|index| chunks.take(&call(*index, "{}")).is_some()).count();
     assert_eq!(taken, MAX_PARTS);
-    let mut chunks = Chunks::new(false, 7);
+    let mut chunks = ChunkTranslator::new(false, 7);
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
     let taken = (0..99).take_while(|index| chunks.take(&call(*index, &long)).is_some()).count();
     assert_eq!(taken, (MAX_TEXT >> 20) - 1);
@@ -254,7 +254,7 @@ fn calls_without_end_are_given_up() {
 
 #[test]
 fn usage_is_sent_only_to_those_who_asked_and_garbage_is_no_event() {
-    let mut chunks = Chunks::new(false, 7);
+    let mut chunks = ChunkTranslator::new(false, 7);
     assert_eq!(chunks.take("{\"type\":\"message_stop\"}"), Some(Vec::new()));
     assert_eq!(chunks.take("[]"), None);
 }
@@ -268,7 +268,7 @@ fn absent_and_null_members_and_counts_as_floats_are_read() {
         json!({ "type": "message_start", "message": { "id": null, "model": null, "content": null, "usage": null } }),
         json!({ "type": "message_start", "message": { "usage": { "input_tokens": 3.0, "output_tokens": null } } }),
     ] {
-        let mut chunks = Chunks::new(true, 7);
+        let mut chunks = ChunkTranslator::new(true, 7);
         assert_eq!(chunks.take(&start.to_string()).unwrap().len(), 1, "{start}");
         let delta = json!({ "type": "content_block_delta", "index": null, "delta": { "text": "hi" } });
         assert!(chunks.take(&delta.to_string()).unwrap()[0].contains(r#""content":"hi""#));
@@ -349,7 +349,7 @@ async fn asked(
         body,
         user: String::new(),
         headers: Vec::new(),
-        meter: Meter::default(),
+        budget: AnswerBudget::default(),
     };
     let reply = backend.infer(request).await;
     let head = server.heads.borrow().first().cloned().unwrap_or_default();
@@ -454,7 +454,7 @@ async fn responses_are_served_by_way_of_messages() {
 fn a_request_of_too_many_values_is_refused() {
     let body = |n: usize| json!({ "messages": [], "x": vec![0; n] }).to_string();
     let of = |n: usize| request::messages_request(body(n).as_bytes()).map(|_| ()).err();
-    let many = request::Invalid("the request is JSON with more than 100000 values".to_owned());
+    let many = request::InvalidRequest("the request is JSON with more than 100000 values".to_owned());
     assert_eq!(of(100_000), Some(many));
     assert_ne!(of(99_000), of(100_000));
 }
@@ -462,7 +462,7 @@ fn a_request_of_too_many_values_is_refused() {
 /// A23: whatever is large is translated elsewhere, and of too many values not at all.
 #[actix_rt::test]
 async fn a_large_message_is_translated_away_from_the_thread_that_serves() {
-    use crate::aside::needs_a_place;
+    use crate::offload::assert_offloaded;
 
     let text = "x".repeat(300 << 10);
     let many = json!(vec![0; 150 << 10]);
@@ -475,7 +475,7 @@ async fn a_large_message_is_translated_away_from_the_thread_that_serves() {
             events[0]["x"] = many.clone();
         }
         let whole = asked(json_answer("200 OK", &message), Endpoint::ChatCompletions, false);
-        let whole = needs_a_place("a message", whole).await.0;
+        let whole = assert_offloaded("a message", whole).await.0;
         match whole {
             Ok(Reply::Whole { body, .. }) => assert!(is_told && body.contains(&text)),
             Ok(Reply::Stream(_)) => panic!("a stream"),
@@ -483,7 +483,7 @@ async fn a_large_message_is_translated_away_from_the_thread_that_serves() {
         }
         let streamed =
             async { collected(asked(stream_of(&events), Endpoint::ChatCompletions, true).await.0).await };
-        let streamed = needs_a_place("an event", streamed).await;
+        let streamed = assert_offloaded("an event", streamed).await;
         match &streamed[0] {
             Ok(chunk) => assert!(is_told && chunk.contains(&text)),
             Err(error) => assert_eq!((is_told, error.to_string().as_str(), streamed.len()), (false, MANY, 1)),

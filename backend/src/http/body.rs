@@ -9,10 +9,10 @@ use futures_util::{Stream, StreamExt};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
-use super::client::Returned;
+use super::client::PoolSlot;
 use super::connection::Connection;
 use super::slice::Slice;
-use crate::room::{Meter, Part};
+use crate::budget::{AnswerBudget, Reservation};
 
 /// Why a body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,19 +28,19 @@ pub enum BodyError {
     Silent,
     /// Whoever reads has no room for it.
     #[error("there is no room for the answer")]
-    NoRoom,
+    BudgetExceeded,
 }
 
 /// Body of an answer. Its end gives the connection back for the next request; a drop before that closes it.
 pub struct Body {
     incoming: Incoming,
     connection: Option<Connection>,
-    returned: Returned,
+    returned: PoolSlot,
     slice: Slice,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, connection: Connection, returned: Returned) -> Self {
+    pub(super) fn new(incoming: Incoming, connection: Connection, returned: PoolSlot) -> Self {
         Self { incoming, connection: Some(connection), returned, slice: Slice::default() }
     }
 
@@ -104,15 +104,15 @@ pub async fn read_body<S, E>(body: S, limit: usize, silence: Duration) -> Result
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    read_counted(body, limit, silence, &mut Meter::default().part()).await
+    read_reserved(body, limit, silence, &mut AnswerBudget::default().reservation()).await
 }
 
-/// As [`read_body`], counted by `part` as it comes.
-pub(crate) async fn read_counted<S, E>(
+/// As [`read_body`], counted by `reservation` as it comes.
+pub(crate) async fn read_reserved<S, E>(
     mut body: S,
     limit: usize,
     silence: Duration,
-    part: &mut Part,
+    reservation: &mut Reservation,
 ) -> Result<Bytes, BodyError>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
@@ -127,8 +127,8 @@ where
             Ok(Some(Ok(piece))) if whole.len() + joined.len() + piece.len() > limit => {
                 return Err(BodyError::TooLarge(limit));
             }
-            Ok(Some(Ok(piece))) if !part.hold(whole.len() + joined.len() + piece.len()) => {
-                return Err(BodyError::NoRoom);
+            Ok(Some(Ok(piece))) if !reservation.resize(whole.len() + joined.len() + piece.len()) => {
+                return Err(BodyError::BudgetExceeded);
             }
             // Most answers come in one piece, which need not be copied.
             Ok(Some(Ok(piece))) if whole.is_empty() && joined.is_empty() => whole = piece,

@@ -34,7 +34,7 @@ const MAX_IDLE: usize = 1024;
 
 /// Servers that spoke unasked that are remembered. Nobody has so many that are honest, and a member may have any number that
 /// are not: the oldest is forgotten, and remembered again when it speaks again.
-pub(super) const MOST_UNASKED: usize = 1024;
+pub(super) const MAX_DISTRUSTED: usize = 1024;
 
 /// Why there is no answer. No text of a library in it: those name host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,7 @@ struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
-    /// request, and be taken for its answer; so none of their connections is used twice. At most [`MOST_UNASKED`], the oldest
+    /// request, and be taken for its answer; so none of their connections is used twice. At most [`MAX_DISTRUSTED`], the oldest
     /// first.
     unasked: RefCell<VecDeque<Origin>>,
     /// Whether a task closes what is idle for too long.
@@ -86,14 +86,14 @@ enum Connector {
 type Origin = Rc<str>;
 
 /// Where a connection goes back to.
-pub(super) struct Returned {
+pub(super) struct PoolSlot {
     client: Client,
     origin: Origin,
     /// Whether the server has taken all of the request, as far as one can know.
     is_taken: bool,
 }
 
-impl Returned {
+impl PoolSlot {
     /// Keeps a connection on which one request and its one answer are over, and nothing else came.
     pub(super) fn give_back(&self, mut connection: Connection) {
         if connection.has_spoken_unasked() {
@@ -154,7 +154,7 @@ impl Client {
                     // Who refuses a request may have left its body unread, and would read the next request as the rest
                     // of it: one caller's words in what another is told.
                     let is_taken = !has_body || answer.status().is_success();
-                    let returned = Returned { client: self.clone(), origin, is_taken };
+                    let returned = PoolSlot { client: self.clone(), origin, is_taken };
                     return Ok(answer.map(|incoming| Body::new(incoming, connection, returned)));
                 }
                 // The server closed an idle connection before any of the request was written.
@@ -233,7 +233,7 @@ impl Inner {
         }
         let mut unasked = self.unasked.borrow_mut();
         unasked.push_back(Rc::clone(origin));
-        if unasked.len() > MOST_UNASKED {
+        if unasked.len() > MAX_DISTRUSTED {
             unasked.pop_front();
         } else {
             // Its address is its owner's alone; and a log has not more lines of this than there is room for.

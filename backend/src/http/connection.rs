@@ -13,15 +13,15 @@ use hyper::ext::on_informational;
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
 
-use super::early::{EarlyAnswer, Unasked, Unread, Watch};
+use super::early::{EarlyAnswer, PeekSocket, UnreadBytes, Watch};
 
 /// What hyper needs of a socket.
-pub(super) trait Socket: Read + Write + Unasked + Send + Unpin {}
+pub(super) trait Socket: Read + Write + PeekSocket + Send + Unpin {}
 
-impl<T: Read + Write + Unasked + Send + Unpin> Socket for T {}
+impl<T: Read + Write + PeekSocket + Send + Unpin> Socket for T {}
 
-impl Unasked for Box<dyn Socket> {
-    fn unread(&self) -> Unread {
+impl PeekSocket for Box<dyn Socket> {
+    fn unread(&self) -> UnreadBytes {
         (**self).unread()
     }
 }
@@ -43,7 +43,7 @@ const LARGE: u64 = 1 << 20;
 
 /// Bytes that are read at once, and of a head. All of them are decoded before anybody else has a turn; servers take no head of
 /// more than 16 to 64 KiB, and send none.
-const MOST_BUFFERED: usize = 64 << 10;
+const MAX_BUFFERED: usize = 64 << 10;
 
 type Driver = Pin<Box<http1::Connection<EarlyAnswer<Box<dyn Socket>>, Full<Bytes>>>>;
 
@@ -53,7 +53,7 @@ impl Connection {
         let (socket, watch) = EarlyAnswer::new(socket);
         // Head and body in one buffer: a fifth less CPU for a small call, through all of its parts.
         let mut http = http1::Builder::new();
-        http.writev(false).max_buf_size(MOST_BUFFERED);
+        http.writev(false).max_buf_size(MAX_BUFFERED);
         let (sender, driver) = http.handshake(socket).await?;
         Ok(Self { sender, driver: Some(Box::pin(driver)), watch, spoke_unasked: false, is_large: false })
     }
@@ -82,7 +82,7 @@ impl Connection {
 
     /// Whether a request may be sent now: nothing came behind the last answer.
     pub(super) fn is_quiet(&mut self) -> bool {
-        self.watch.unread() == Unread::Nothing && self.is_done()
+        self.watch.unread() == UnreadBytes::Nothing && self.is_done()
     }
 
     /// Whether the server has said something that nobody asked for, now or before. That it closes is no such thing. No
@@ -90,7 +90,7 @@ impl Connection {
     pub(super) fn has_spoken_unasked(&mut self) -> bool {
         self.drive_now();
         // What came a moment ago tokio does not know of yet.
-        self.spoke_unasked |= self.watch.unread() == Unread::Words;
+        self.spoke_unasked |= self.watch.unread() == UnreadBytes::Words;
         self.spoke_unasked
     }
 

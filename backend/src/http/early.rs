@@ -34,7 +34,7 @@ struct Shared<T> {
 pub(super) struct Interim(Arc<AtomicU32>);
 
 /// Interim answers to one request: servers send one, or one a second while they work.
-const MOST_INTERIM: u32 = 1024;
+const MAX_INTERIM: u32 = 1024;
 
 impl Interim {
     /// One more.
@@ -46,9 +46,9 @@ impl Interim {
 /// Its owner's view of a socket that hyper reads and writes.
 pub(super) struct Watch<T>(Rc<Shared<T>>);
 
-impl<T: Unasked> Watch<T> {
+impl<T: PeekSocket> Watch<T> {
     /// What the peer has said that was not read.
-    pub(super) fn unread(&self) -> Unread {
+    pub(super) fn unread(&self) -> UnreadBytes {
         self.0.socket.borrow().unread()
     }
 
@@ -66,14 +66,14 @@ impl<T: Unasked> Watch<T> {
 }
 
 /// Socket that can be asked what it holds.
-pub(super) trait Unasked {
+pub(super) trait PeekSocket {
     /// What waits unread. Asks the kernel: tokio learns of it only when its reactor turns, which can be many requests later.
-    fn unread(&self) -> Unread;
+    fn unread(&self) -> UnreadBytes;
 }
 
 /// What waits unread in a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum UnreadBytes {
     Nothing,
     /// Bytes of the peer's own.
     Words,
@@ -81,22 +81,22 @@ pub(super) enum Unread {
     Other,
 }
 
-impl Unasked for TokioIo<TcpStream> {
-    fn unread(&self) -> Unread {
+impl PeekSocket for TokioIo<TcpStream> {
+    fn unread(&self) -> UnreadBytes {
         match SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(1..) => Unread::Words,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Unread::Nothing,
-            Ok(0) | Err(_) => Unread::Other,
+            Ok(1..) => UnreadBytes::Words,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => UnreadBytes::Nothing,
+            Ok(0) | Err(_) => UnreadBytes::Other,
         }
     }
 }
 
-impl Unasked for MaybeHttpsStream<TokioIo<TcpStream>> {
-    fn unread(&self) -> Unread {
+impl PeekSocket for MaybeHttpsStream<TokioIo<TcpStream>> {
+    fn unread(&self) -> UnreadBytes {
         match self {
             Self::Http(socket) => socket.unread(),
             Self::Https(socket) => match socket.inner().get_ref().0.inner().unread() {
-                Unread::Words => Unread::Other,
+                UnreadBytes::Words => UnreadBytes::Other,
                 other => other,
             },
         }
@@ -131,7 +131,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 impl<T: Read + Unpin> Read for EarlyAnswer<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if self.0.interim.0.load(Ordering::Relaxed) > MOST_INTERIM {
+        if self.0.interim.0.load(Ordering::Relaxed) > MAX_INTERIM {
             return Poll::Ready(Err(ErrorKind::InvalidData.into()));
         }
         Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buf)

@@ -18,7 +18,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::read_counted;
+pub(crate) use body::read_reserved;
 pub use body::{Body, BodyError, read_body};
 pub use client::{CONNECT_TIMEOUT, Client, KEEP_ALIVE, SendError};
 pub use decode::{DecodeError, decode};

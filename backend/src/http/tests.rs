@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use super::client::MOST_UNASKED;
+use super::client::MAX_DISTRUSTED;
 use super::*;
 use crate::scripted::{cases, wait_until};
 
@@ -265,7 +265,7 @@ async fn an_early_refusal_of_an_upload_is_heard() {
             socket.read_exact(&mut [0; 1000]).await.unwrap();
             socket.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await.unwrap();
             match how {
-                // Unread bytes in its buffer make it a reset, whatever was meant.
+                // UnreadBytes bytes in its buffer make it a reset, whatever was meant.
                 "close" => socket.shutdown().await.unwrap(),
                 "wait" => sleep(LIMIT).await,
                 _ => (),
@@ -544,12 +544,12 @@ async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more
 async fn servers_that_speak_unasked_cost_no_other_its_connections() {
     let client = Client::new(None);
     let name = |n: usize| format!("http://n-{n}");
-    for n in 0..3 * MOST_UNASKED {
+    for n in 0..3 * MAX_DISTRUSTED {
         assert!(!client.is_distrusted_by(&name(n), true));
         assert!(client.is_distrusted_by(&name(n), true), "the last one is remembered");
     }
-    let distrusted = (0..3 * MOST_UNASKED).filter(|n| client.is_distrusted_by(&name(*n), false));
-    assert!(distrusted.eq(2 * MOST_UNASKED..3 * MOST_UNASKED));
+    let distrusted = (0..3 * MAX_DISTRUSTED).filter(|n| client.is_distrusted_by(&name(*n), false));
+    assert!(distrusted.eq(2 * MAX_DISTRUSTED..3 * MAX_DISTRUSTED));
     let server = server(vec![ANSWER.into(); 2]).await;
     for body in ["one", "two"] {
         assert_eq!(ask(&client, &server.url, body).await, Ok((200, body.to_owned())));

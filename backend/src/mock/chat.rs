@@ -4,73 +4,73 @@ use serde_json::{Value, json};
 use wire::json::quote;
 use wire::task::Endpoint;
 
-use super::{Asked, Event};
+use super::{EchoRequest, MockEvent};
 
-pub(super) fn whole(asked: &Asked, endpoint: Endpoint) -> String {
-    let finish = finish(asked);
+pub(super) fn whole(echo: &EchoRequest, endpoint: Endpoint) -> String {
+    let finish = finish(echo);
     let (object, choice) = if endpoint == Endpoint::Completions {
         (
             "text_completion",
-            json!({ "index": 0, "text": asked.text(), "logprobs": null, "finish_reason": finish }),
+            json!({ "index": 0, "text": echo.text(), "logprobs": null, "finish_reason": finish }),
         )
     } else {
-        let message = json!({ "role": "assistant", "content": asked.text() });
+        let message = json!({ "role": "assistant", "content": echo.text() });
         (
             "chat.completion",
             json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish }),
         )
     };
     json!({
-        "id": id(asked, endpoint), "object": object, "created": asked.created, "model": asked.model,
-        "choices": [choice], "usage": usage(asked),
+        "id": id(echo, endpoint), "object": object, "created": echo.created, "model": echo.model,
+        "choices": [choice], "usage": usage(echo),
     })
     .to_string()
 }
 
-/// Role first, then the words, then why it ends, then what it cost if that was asked for.
-pub(super) fn events(asked: &Asked, endpoint: Endpoint) -> Vec<Event> {
+/// Role first, then the words, then why it ends, then what it cost if that was echo for.
+pub(super) fn events(echo: &EchoRequest, endpoint: Endpoint) -> Vec<MockEvent> {
     let is_chat = endpoint != Endpoint::Completions;
     let object = if is_chat { "chat.completion.chunk" } else { "text_completion" };
     let head = format!(
         r#"{{"id":{},"object":"{object}","created":{},"model":{}"#,
-        quote(&id(asked, endpoint)),
-        asked.created,
-        quote(&asked.model),
+        quote(&id(echo, endpoint)),
+        echo.created,
+        quote(&echo.model),
     );
     let chunk = |choice: &str| format!(r#"{head},"choices":[{{"index":0,{choice}}}]}}"#);
-    let mut events = Vec::with_capacity(asked.words.len() + 3);
+    let mut events = Vec::with_capacity(echo.words.len() + 3);
     if is_chat {
         let role = r#""delta":{"role":"assistant","content":""},"finish_reason":null"#;
-        events.push(Event::frame(chunk(role)));
+        events.push(MockEvent::frame(chunk(role)));
     }
-    for piece in asked.pieces() {
-        let piece = quote(&piece);
+    for word in echo.chunks() {
+        let word = quote(&word);
         let choice = if is_chat {
-            format!(r#""delta":{{"content":{piece}}},"finish_reason":null"#)
+            format!(r#""delta":{{"content":{word}}},"finish_reason":null"#)
         } else {
-            format!(r#""text":{piece},"logprobs":null,"finish_reason":null"#)
+            format!(r#""text":{word},"logprobs":null,"finish_reason":null"#)
         };
-        events.push(Event::word(chunk(&choice)));
+        events.push(MockEvent::word(chunk(&choice)));
     }
-    let finish = finish(asked);
+    let finish = finish(echo);
     let nothing = if is_chat { r#""delta":{}"# } else { r#""text":"""# };
-    events.push(Event::frame(chunk(&format!(r#"{nothing},"finish_reason":"{finish}""#))));
-    if asked.include_usage {
-        events.push(Event::frame(format!(r#"{head},"choices":[],"usage":{}}}"#, usage(asked))));
+    events.push(MockEvent::frame(chunk(&format!(r#"{nothing},"finish_reason":"{finish}""#))));
+    if echo.include_usage {
+        events.push(MockEvent::frame(format!(r#"{head},"choices":[],"usage":{}}}"#, usage(echo))));
     }
     events
 }
 
-fn id(asked: &Asked, endpoint: Endpoint) -> String {
+fn id(echo: &EchoRequest, endpoint: Endpoint) -> String {
     let prefix = if endpoint == Endpoint::Completions { "cmpl" } else { "chatcmpl" };
-    format!("{prefix}-mock-{}", asked.number)
+    format!("{prefix}-mock-{}", echo.number)
 }
 
-fn finish(asked: &Asked) -> &'static str {
-    if asked.cut { "length" } else { "stop" }
+fn finish(echo: &EchoRequest) -> &'static str {
+    if echo.cut { "length" } else { "stop" }
 }
 
-fn usage(asked: &Asked) -> Value {
-    let (prompt, completion) = (asked.prompt_tokens, asked.words.len());
+fn usage(echo: &EchoRequest) -> Value {
+    let (prompt, completion) = (echo.prompt_tokens, echo.words.len());
     json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion })
 }

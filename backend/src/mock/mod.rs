@@ -1,8 +1,8 @@
 //! The built-in backend: echoes the last user text. For tests and demonstrations, with no model in it.
 
-mod asked;
 mod chat;
-mod others;
+mod echo_request;
+mod other_apis;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use wire::task::Endpoint;
 
 use crate::{Backend, BackendError, BackendRequest, MockConfig, Reply};
-use asked::Asked;
+use echo_request::EchoRequest;
 
 /// Echoes.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ impl Backend for MockBackend {
         let (fails, panics) = (is_nth(self.config.fail_every), is_nth(self.config.panic_every));
         let (config, pace) = (self.config.clone(), self.pace());
         async move {
-            assert!(!panics, "mock panic: the owner asked for it with `panicEvery`");
+            assert!(!panics, "mock panic: the owner echo for it with `panicEvery`");
             if fails {
                 return Err(BackendError::Failed("the mock failed, as configured".to_owned()));
             }
-            let asked = Asked::read(&request, number, config.tokens)
+            let echo = EchoRequest::read(&request, number, config.tokens)
                 .ok_or_else(|| BackendError::Failed("the mock cannot read this request".to_owned()))?;
-            Ok(answer(&asked, &request, pace).await)
+            Ok(answer(&echo, &request, pace).await)
         }
         .boxed_local()
     }
@@ -62,12 +62,12 @@ impl Backend for MockBackend {
     }
 }
 
-async fn answer(asked: &Asked, request: &BackendRequest, pace: Option<Duration>) -> Reply {
+async fn answer(echo: &EchoRequest, request: &BackendRequest, pace: Option<Duration>) -> Reply {
     if request.streaming {
         let events = match request.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => Some(chat::events(asked, request.endpoint)),
-            Endpoint::Responses => Some(others::response_events(asked)),
-            Endpoint::Messages => Some(others::message_events(asked)),
+            Endpoint::ChatCompletions | Endpoint::Completions => Some(chat::events(echo, request.endpoint)),
+            Endpoint::Responses => Some(other_apis::response_events(echo)),
+            Endpoint::Messages => Some(other_apis::message_events(echo)),
             Endpoint::Embeddings | Endpoint::Rerank => None,
         };
         if let Some(events) = events {
@@ -75,27 +75,27 @@ async fn answer(asked: &Asked, request: &BackendRequest, pace: Option<Duration>)
         }
     }
     let body = match request.endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions => chat::whole(asked, request.endpoint),
-        Endpoint::Responses => others::response(asked).to_string(),
-        Endpoint::Messages => others::message(asked).to_string(),
-        Endpoint::Embeddings => others::embeddings(asked).to_string(),
-        Endpoint::Rerank => others::ranking(asked).to_string(),
+        Endpoint::ChatCompletions | Endpoint::Completions => chat::whole(echo, request.endpoint),
+        Endpoint::Responses => other_apis::response(echo).to_string(),
+        Endpoint::Messages => other_apis::message(echo).to_string(),
+        Endpoint::Embeddings => other_apis::embeddings(echo).to_string(),
+        Endpoint::Rerank => other_apis::ranking(echo).to_string(),
     };
     if let Some(pace) = pace {
-        let words = u32::try_from(asked.words.len()).unwrap_or(u32::MAX);
+        let words = u32::try_from(echo.words.len()).unwrap_or(u32::MAX);
         sleep_until(Instant::now() + pace.saturating_mul(words)).await;
     }
     Reply::Whole { status: 200, body }
 }
 
 /// One event of a mock's stream.
-struct Event {
+struct MockEvent {
     data: String,
     /// Whether it carries a word, and waits for its moment.
     word: bool,
 }
 
-impl Event {
+impl MockEvent {
     fn frame(data: String) -> Self {
         Self { data, word: false }
     }
@@ -107,7 +107,7 @@ impl Event {
 
 /// The events, each word at its moment on a fixed grid: no drift.
 fn paced(
-    events: Vec<Event>,
+    events: Vec<MockEvent>,
     pace: Option<Duration>,
 ) -> LocalBoxStream<'static, Result<String, BackendError>> {
     let Some(pace) = pace else {

@@ -1,11 +1,11 @@
-//! The mock answers in the shape of each endpoint, whole and in pieces.
+//! The mock answers in the shape of each endpoint, whole and in chunks.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::pause;
 
 use super::*;
-use crate::Meter;
+use crate::AnswerBudget;
 
 fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest {
     let body = Bytes::from(body.to_string());
@@ -15,7 +15,7 @@ fn request(endpoint: Endpoint, streaming: bool, body: &Value) -> BackendRequest 
         body,
         user: String::new(),
         headers: Vec::new(),
-        meter: Meter::default(),
+        budget: AnswerBudget::default(),
     }
 }
 
@@ -31,11 +31,11 @@ async fn whole(mock: &MockBackend, endpoint: Endpoint, body: &Value) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-async fn pieces(mock: &MockBackend, endpoint: Endpoint, body: &Value) -> Vec<Value> {
+async fn chunks(mock: &MockBackend, endpoint: Endpoint, body: &Value) -> Vec<Value> {
     let Reply::Stream(stream) = mock.infer(request(endpoint, true, body)).await.unwrap() else {
         panic!("not a stream")
     };
-    stream.map(|piece| serde_json::from_str(&piece.unwrap()).unwrap()).collect().await
+    stream.map(|chunk| serde_json::from_str(&chunk.unwrap()).unwrap()).collect().await
 }
 
 fn with(config: MockConfig) -> MockBackend {
@@ -62,7 +62,7 @@ async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_calle
 async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usage_if_asked() {
     let mut body = chat("a b");
     body["stream_options"] = json!({ "include_usage": true });
-    let chunks = pieces(&with(MockConfig::default()), Endpoint::ChatCompletions, &body).await;
+    let chunks = chunks(&with(MockConfig::default()), Endpoint::ChatCompletions, &body).await;
     let deltas: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
     assert_eq!(*deltas[0], json!({ "role": "assistant", "content": "" }));
     assert_eq!((&deltas[1]["content"], &deltas[2]["content"]), (&json!("a"), &json!(" b")));
@@ -86,7 +86,7 @@ async fn each_endpoint_is_answered_in_its_shape() {
     for (endpoint, last) in
         [(Endpoint::Responses, "response.completed"), (Endpoint::Messages, "message_stop")]
     {
-        assert_eq!(pieces(&mock, endpoint, &body).await.last().unwrap()["type"], last);
+        assert_eq!(chunks(&mock, endpoint, &body).await.last().unwrap()["type"], last);
     }
 }
 
@@ -106,7 +106,7 @@ async fn words_come_at_their_pace_and_every_nth_request_fails() {
     let mock =
         with(MockConfig { tokens_per_second: Some(10.0), fail_every: Some(2), ..MockConfig::default() });
     let start = Instant::now();
-    pieces(&mock, Endpoint::ChatCompletions, &chat("a b c d e")).await;
+    chunks(&mock, Endpoint::ChatCompletions, &chat("a b c d e")).await;
     assert_eq!(start.elapsed().as_millis() / 10, 50);
     let second = mock.infer(request(Endpoint::ChatCompletions, false, &chat("a"))).await;
     assert!(matches!(second, Err(BackendError::Failed(_))));

@@ -12,7 +12,7 @@ use wire::model_path::cut_model_paths;
 use wire::result::DONE;
 use wire::task::Endpoint;
 
-use super::in_band::InBand;
+use super::error_in_answer::ErrorInAnswer;
 
 /// Most choices whose ends are remembered: nobody asks for so many, and a backend may name any without end.
 const MAX_CHOICES: usize = 4096;
@@ -33,16 +33,16 @@ pub(super) struct Completion {
 /// What an event is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StreamEvent {
-    /// A piece of the answer.
-    Piece(String),
-    /// The last piece.
-    Last(String),
+    /// A chunk of the answer.
+    Chunk(String),
+    /// The last chunk.
+    LastChunk(String),
     /// The end mark.
     End,
     /// The backend says that it failed.
-    Error(InBand),
+    Error(ErrorInAnswer),
     /// Not JSON.
-    Garbage,
+    Malformed,
     /// Left out, for its size.
     TooLarge,
 }
@@ -63,7 +63,7 @@ impl Completion {
             return None;
         }
         if name == Some("error") {
-            return Some(StreamEvent::Error(InBand::named(text)));
+            return Some(StreamEvent::Error(ErrorInAnswer::named(text)));
         }
         let is_object = text.starts_with('{');
         if name.is_some_and(|name| BEATS.contains(&name))
@@ -72,9 +72,9 @@ impl Completion {
             return None;
         }
         if !is_object {
-            return Some(StreamEvent::Garbage);
+            return Some(StreamEvent::Malformed);
         }
-        if let Some(error) = InBand::of(text, self.endpoint) {
+        if let Some(error) = ErrorInAnswer::of(text, self.endpoint) {
             return Some(StreamEvent::Error(error));
         }
         let last = match self.endpoint {
@@ -96,7 +96,7 @@ impl Completion {
             Cow::Owned(cut) => cut,
             Cow::Borrowed(_) => data.into_owned(),
         };
-        Some(if last { StreamEvent::Last(data) } else { StreamEvent::Piece(data) })
+        Some(if last { StreamEvent::LastChunk(data) } else { StreamEvent::Chunk(data) })
     }
 
     /// Whether the answer is whole although no end mark came.
@@ -197,7 +197,7 @@ mod tests {
         let mut completion = completion(Endpoint::ChatCompletions, body);
         for chunk in chunks {
             assert!(
-                matches!(completion.observe(None, (*chunk).into()), Some(StreamEvent::Piece(_))),
+                matches!(completion.observe(None, (*chunk).into()), Some(StreamEvent::Chunk(_))),
                 "{chunk}"
             );
         }
@@ -268,21 +268,21 @@ mod tests {
         ] {
             assert_eq!(chat.observe(name, data.into()), None, "{name:?} {data}");
         }
-        assert_eq!(chat.observe(None, "hello".into()), Some(StreamEvent::Garbage));
-        assert_eq!(chat.observe(Some("message"), "hello".into()), Some(StreamEvent::Garbage));
+        assert_eq!(chat.observe(None, "hello".into()), Some(StreamEvent::Malformed));
+        assert_eq!(chat.observe(Some("message"), "hello".into()), Some(StreamEvent::Malformed));
         let ping = r#"{"type":"ping"}"#;
         let mut messages = completion(Endpoint::Messages, "{}");
-        assert_eq!(messages.observe(Some("ping"), ping.into()), Some(StreamEvent::Piece(ping.to_owned())));
+        assert_eq!(messages.observe(Some("ping"), ping.into()), Some(StreamEvent::Chunk(ping.to_owned())));
     }
 
     #[test]
     fn an_event_without_a_type_has_the_one_of_its_name() {
         let mut messages = completion(Endpoint::Messages, "{}");
         let piece = messages.observe(Some("content_block_stop"), r#"{ "index":0}"#.into());
-        assert_eq!(piece, Some(StreamEvent::Piece(r#"{"type":"content_block_stop","index":0}"#.to_owned())));
+        assert_eq!(piece, Some(StreamEvent::Chunk(r#"{"type":"content_block_stop","index":0}"#.to_owned())));
         let last = messages.observe(Some("message_stop"), "{}".into());
-        assert_eq!(last, Some(StreamEvent::Last(r#"{"type":"message_stop"}"#.to_owned())));
+        assert_eq!(last, Some(StreamEvent::LastChunk(r#"{"type":"message_stop"}"#.to_owned())));
         let kept = r#"{"index":0,"type":"content_block_stop"}"#;
-        assert_eq!(messages.observe(Some("other"), kept.into()), Some(StreamEvent::Piece(kept.to_owned())));
+        assert_eq!(messages.observe(Some("other"), kept.into()), Some(StreamEvent::Chunk(kept.to_owned())));
     }
 }

@@ -1,9 +1,9 @@
 //! Any server that speaks OpenAI's HTTP API: vLLM, llama.cpp, Ollama, LM Studio and the like.
 
+mod answer_stream;
 mod body;
 mod completion;
-mod events;
-mod in_band;
+mod error_in_answer;
 mod refusal;
 
 #[cfg(test)]
@@ -27,17 +27,17 @@ use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
 use wire::task::Endpoint;
 
-use crate::aside::aside;
-use crate::availability::{self, Look};
-use crate::by_chat::ByChat;
-use crate::http::{self, BodyError, Client, SendError, read_counted};
+use crate::chat_fallback::ChatFallback;
+use crate::health::{BackendHealth, HealthCheck};
+use crate::http::{self, BodyError, Client, SendError, read_reserved};
+use crate::offload::offload;
 use crate::redact::Redactor;
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Reply, Secret};
 
+use answer_stream::AnswerStream;
 use body::Body;
 use completion::Completion;
-use events::Events;
-use in_band::InBand;
+use error_in_answer::ErrorInAnswer;
 
 /// Longest answer in one body: a long one has a few hundred KiB, one with images in base64 some MiB, and the hub
 /// takes no more.
@@ -58,8 +58,8 @@ struct Inner {
     headers: Headers,
     silence: Duration,
     redactor: Arc<Redactor>,
-    availability: availability::Availability,
-    by_chat: Rc<ByChat>,
+    health_check: HealthCheck,
+    fallback: Rc<ChatFallback>,
 }
 
 /// Headers of every call.
@@ -109,16 +109,15 @@ impl OpenAiBackend {
         auth: Auth,
     ) -> Self {
         let headers = auth.headers(backend.api_key.as_ref());
-        let availability =
-            availability::Availability::new(http.clone(), backend, Rc::clone(&headers), availability);
+        let health_check = HealthCheck::new(http.clone(), backend, Rc::clone(&headers), availability);
         let inner = Inner {
             http,
             url: backend.url.clone(),
             headers,
             silence,
             redactor: Arc::new(Redactor::new(backend)),
-            availability,
-            by_chat: ByChat::new(),
+            health_check,
+            fallback: ChatFallback::new(),
         };
         Self { inner: Rc::new(inner) }
     }
@@ -142,30 +141,30 @@ impl OpenAiBackend {
     where
         F: Future<Output = Result<Reply, BackendError>> + 'static,
     {
-        Rc::clone(&self.inner.by_chat).translate(request, chat).boxed_local()
+        Rc::clone(&self.inner.fallback).translate(request, chat).boxed_local()
     }
 }
 
 impl Backend for OpenAiBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         let inner = Rc::clone(&self.inner);
-        Rc::clone(&inner.by_chat)
+        Rc::clone(&inner.fallback)
             .infer(request, move |request| Rc::clone(&inner).infer(request))
             .boxed_local()
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
-        self.look().map(|look| look == Look::Up).boxed_local()
+        self.health().map(|health| health == BackendHealth::Up).boxed_local()
     }
 
-    fn look(&self) -> LocalBoxFuture<'static, Look> {
+    fn health(&self) -> LocalBoxFuture<'static, BackendHealth> {
         let inner = Rc::clone(&self.inner);
         async move {
-            let look = inner.availability.look().await;
-            if matches!(look, Look::Away(_)) {
-                inner.by_chat.forget();
+            let health = inner.health_check.run().await;
+            if matches!(health, BackendHealth::Away(_)) {
+                inner.fallback.forget();
             }
-            look
+            health
         }
         .boxed_local()
     }
@@ -174,11 +173,11 @@ impl Backend for OpenAiBackend {
 impl Inner {
     async fn infer(self: Rc<Self>, request: BackendRequest) -> Result<Reply, BackendError> {
         let (endpoint, streaming, user) = (request.endpoint, request.streaming, request.user.clone());
-        let mut part = request.meter.part();
+        let mut reservation = request.budget.reservation();
         let completion = if streaming {
             // Of a body of as many tokens as it may have, how many answers it asks for is not counted here.
             let body = request.body.clone();
-            Some(aside(&user, body.len(), move || Completion::new(endpoint, &body)).await?)
+            Some(offload(&user, body.len(), move || Completion::new(endpoint, &body)).await?)
         } else {
             None
         };
@@ -212,18 +211,18 @@ impl Inner {
             && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
         {
             return Ok(Reply::Stream(
-                Events::new(body, self, endpoint, user, completion, part).boxed_local(),
+                AnswerStream::new(body, self, endpoint, user, completion, reservation).boxed_local(),
             ));
         }
-        let body = read_counted(body, MAX_ANSWER, self.silence, &mut part).await;
+        let body = read_reserved(body, MAX_ANSWER, self.silence, &mut reservation).await;
         let body = body.map_err(|error| self.unread(error))?;
         if body.is_empty() {
             return Err(failed(format!("backend answered {} with an empty body", status.as_u16())));
         }
         let redactor = Arc::clone(&self.redactor);
-        match aside(&user, body.len(), move || read(body, endpoint, &redactor)).await? {
+        match offload(&user, body.len(), move || read(body, endpoint, &redactor)).await? {
             Ok(body) => {
-                part.hand_over();
+                reservation.keep();
                 Ok(Reply::Whole { status: status.as_u16(), body })
             }
             Err(Some(error)) => Err(self.told(&error)),
@@ -282,7 +281,7 @@ impl Inner {
             }
             BodyError::Broken => failed("backend broke off in the middle of its answer"),
             BodyError::Silent => self.silent(),
-            BodyError::NoRoom => BackendError::NoRoom,
+            BodyError::BudgetExceeded => BackendError::BudgetExceeded,
         }
     }
 
@@ -292,9 +291,9 @@ impl Inner {
 }
 
 /// A whole answer as its caller gets it; else the error in it, or `None` for what is no text.
-fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, Option<InBand>> {
+fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, Option<ErrorInAnswer>> {
     let body = String::from_utf8(body.into()).map_err(|_| None)?;
-    if let Some(error) = InBand::of_whole(&body, endpoint) {
+    if let Some(error) = ErrorInAnswer::of_whole(&body, endpoint) {
         return Err(Some(error));
     }
     let body = match cut_model_paths(&body) {

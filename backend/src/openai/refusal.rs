@@ -8,7 +8,7 @@ use wire::json::compact;
 use wire::model_path::cut_model_paths;
 use wire::openai::error_body;
 
-use super::in_band::{self, InBand};
+use super::error_in_answer::{self, ErrorInAnswer};
 use super::{Inner, MAX_ERROR, failed, text_of};
 use crate::http::{self, decode, read_body, retry_after};
 use crate::{BackendError, Refusal};
@@ -46,7 +46,7 @@ impl Inner {
     }
 
     /// What the backend says of its own failure, under a status that says success.
-    pub(super) fn told(&self, error: &InBand) -> BackendError {
+    pub(super) fn told(&self, error: &ErrorInAnswer) -> BackendError {
         match error.status {
             Some(401 | 403 | 407) => BackendError::KeyRefused,
             Some(status) => {
@@ -68,7 +68,7 @@ impl Inner {
     /// What an error says, in words: without secrets where it is JSON, before anything is cut short.
     fn words(&self, said: &str) -> Option<String> {
         let words = match compact(said) {
-            Ok(json) => in_band::words(&self.quoted(&json)),
+            Ok(json) => error_in_answer::words(&self.quoted(&json)),
             Err(_) => Some(said.to_owned()),
         };
         words.filter(|words| !words.is_empty())
@@ -79,7 +79,7 @@ impl Inner {
         if json.starts_with('{') {
             return self.quoted(json);
         }
-        self.in_words(status, &in_band::words(&self.quoted(json)).unwrap_or_default())
+        self.in_words(status, &error_in_answer::words(&self.quoted(json)).unwrap_or_default())
     }
 
     /// The JSON text `json` without secrets, whatever escapes it has them in: in words they are no escapes any more.

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use wire::task::Endpoint;
 
 use super::*;
-use crate::room::Bounded;
+use crate::budget::Bounded;
 use crate::scripted::{SSE, Step, chunked, server, wait_until};
-use crate::{Meter, Secret};
+use crate::{AnswerBudget, Secret};
 
 const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
 const LAST: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
@@ -37,7 +37,7 @@ fn request(streaming: bool) -> BackendRequest {
         body: Bytes::from_static(b"{}"),
         user: String::new(),
         headers: Vec::new(),
-        meter: Meter::default(),
+        budget: AnswerBudget::default(),
     }
 }
 
@@ -348,23 +348,23 @@ async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_
 /// A23: whatever is large is looked at elsewhere: a request's tokens, an answer, an event.
 #[actix_rt::test]
 async fn what_is_large_is_looked_at_away_from_the_thread_that_serves() {
-    use crate::aside::needs_a_place;
+    use crate::offload::assert_offloaded;
 
     let stream = say(&[SSE, &events(&[TOKEN, LAST, "[DONE]"])]);
     let server = server(stream).await;
     let prompt = format!(r#"{{"prompt":[{}0]}}"#, "0,".repeat(150 << 10));
     let request = BackendRequest { endpoint: Endpoint::Completions, body: prompt.into(), ..request(true) };
     let backend = backend(&server.url, Duration::from_secs(5));
-    let asked = needs_a_place("a list of tokens", backend.infer(request)).await;
+    let asked = assert_offloaded("a list of tokens", backend.infer(request)).await;
     assert!(matches!(asked, Ok(Reply::Stream(_))));
 
     let text = "x".repeat(300 << 10);
     let answer = json_answer("200 OK", &format!(r#"{{"choices":[],"x":"{text}"}}"#));
-    assert!(needs_a_place("an answer", whole(answer)).await.1.contains(&text));
+    assert!(assert_offloaded("an answer", whole(answer)).await.1.contains(&text));
 
     let large = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#);
     let all = events(&[TOKEN, &large, TOKEN, LAST, "[DONE]"]);
-    let (told, error) = needs_a_place("an event", pieces(say(&[SSE, &all, "0\r\n\r\n"]))).await;
+    let (told, error) = assert_offloaded("an event", pieces(say(&[SSE, &all, "0\r\n\r\n"]))).await;
     assert_eq!((told, error), ([TOKEN, &large, TOKEN, LAST].map(str::to_owned).to_vec(), None));
 
     let large_error = format!(r#"{{"error":{{"code":422,"x":"{text}"}}}}"#);
@@ -404,13 +404,13 @@ async fn what_is_held_of_an_answer_is_counted() {
         for (most, fits) in [(SIZE / 2, false), (4 * SIZE, true)] {
             let server = server(steps.clone()).await;
             let room = Bounded::new(most);
-            let request = BackendRequest { meter: Meter::new(room.clone()), ..request(streaming) };
+            let request = BackendRequest { budget: AnswerBudget::new(room.clone()), ..request(streaming) };
             let last = match backend(&server.url, Duration::from_secs(5)).infer(request).await {
                 Ok(Reply::Stream(stream)) => stream.collect::<Vec<_>>().await.pop().unwrap().err(),
                 Ok(Reply::Whole { .. }) => None,
                 Err(error) => Some(error),
             };
-            assert_eq!(last, (!fits).then_some(BackendError::NoRoom), "{streaming} {most}");
+            assert_eq!(last, (!fits).then_some(BackendError::BudgetExceeded), "{streaming} {most}");
             let (held, highest) = (room.held.get(), room.highest.get());
             assert!(highest >= most.min(SIZE) / 4 * 3, "{streaming} {highest}");
             assert_eq!(held, if fits && !streaming { SIZE } else { 0 }, "a whole answer is handed over");

@@ -3,9 +3,9 @@
 //!
 //! Only texts of JSON strings change, names of members among them: numbers and codes stay byte for byte.
 
+mod local_info;
 mod logprobs;
-mod places;
-mod sieve;
+mod stream;
 mod url;
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use wire::json::{each_member, quote, unquote};
 
 use crate::{HttpBackend, Secret};
 
-pub(crate) use sieve::Sieve;
+pub(crate) use stream::StreamRedactor;
 
 const HIDDEN: &str = "***";
 /// Shortest key that is searched for: `none`, `local` and `e` are words, and no secrets.
@@ -175,8 +175,11 @@ impl Redactor {
     }
 
     /// What cuts the key out of the events of a stream; `None` where there is nothing to cut.
-    pub(crate) fn sieve(&self) -> Option<Box<Sieve>> {
-        self.key.as_ref().filter(|key| key.is_secret).map(|key| Box::new(Sieve::new(Arc::clone(key))))
+    pub(crate) fn stream_redactor(&self) -> Option<Box<StreamRedactor>> {
+        self.key
+            .as_ref()
+            .filter(|key| key.is_secret)
+            .map(|key| Box::new(StreamRedactor::new(Arc::clone(key))))
     }
 
     /// A successful answer, a JSON text, without the key. A search, for nearly all of them.
@@ -238,7 +241,7 @@ impl Redactor {
                 text = Cow::Owned(clean);
             }
         }
-        match places::cut(&text, self.home.as_deref()) {
+        match local_info::remove(&text, self.home.as_deref()) {
             Cow::Owned(clean) => Cow::Owned(clean),
             Cow::Borrowed(_) => text,
         }

@@ -1,9 +1,9 @@
 //! The blocks of an answer, one open at a time: chat completions interleaves text and calls freely, the other APIs do
 //! not. Pure.
 
-use super::chunk::{CallPiece, Chunk, Piece, Usage, arguments};
+use super::chunk::{CallDelta, Chunk, Delta, Usage, arguments};
 use super::json::without_half;
-use super::{MAX_PARTS, MAX_TEXT, Unreadable};
+use super::{AnswerError, MAX_PARTS, MAX_TEXT};
 
 /// Arguments that were no whole object and have this many bytes are looked at again when they have grown by an eighth, not
 /// with each byte.
@@ -11,8 +11,8 @@ const LONG: usize = 4 << 10;
 
 /// One block.
 #[derive(Debug)]
-pub(super) struct Block {
-    pub(super) kind: Kind,
+pub(super) struct AnswerBlock {
+    pub(super) kind: BlockKind,
     /// All that it says so far, escaped: text, or the arguments of a call.
     pub(super) text: String,
     /// How much of it was given out.
@@ -23,9 +23,9 @@ pub(super) struct Block {
 
 /// What a block is.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     /// Reasoning, and the member in which the backend sends it.
-    Thought(&'static str),
+    Reasoning(&'static str),
     Text,
     Refusal,
     /// A tool call; both escaped.
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 
 /// What happens to the blocks, in the order in which a caller is told. The number is the block's.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum BlockEvent {
     Open(usize),
     Add(usize, String),
     Close(usize),
@@ -46,8 +46,8 @@ pub(super) enum Step {
 
 /// An answer that is coming in.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
-    pub(super) blocks: Vec<Block>,
+pub(super) struct AnswerBuilder {
+    pub(super) blocks: Vec<AnswerBlock>,
     /// Bytes of all that they say.
     size: usize,
     /// The first block that is not closed, and whether it is open.
@@ -58,22 +58,22 @@ pub(super) struct Turn {
     pub(super) usage: Option<Usage>,
 }
 
-impl Turn {
+impl AnswerBuilder {
     /// The whole completion in `text`.
-    pub(super) fn of_completion(text: &str) -> Result<Self, Unreadable> {
+    pub(super) fn of_completion(text: &str) -> Result<Self, AnswerError> {
         let mut turn = Self::default();
         turn.add(Chunk::of_completion(text)?)?;
         Ok(turn)
     }
 
     /// Adds one chunk of a stream.
-    pub(super) fn take(&mut self, chunk: &str) -> Result<Vec<Step>, Unreadable> {
+    pub(super) fn take(&mut self, chunk: &str) -> Result<Vec<BlockEvent>, AnswerError> {
         self.add(Chunk::of_stream(chunk)?)?;
         Ok(self.steps(false))
     }
 
     /// The steps that are left when the stream has ended.
-    pub(super) fn end(&mut self) -> Vec<Step> {
+    pub(super) fn end(&mut self) -> Vec<BlockEvent> {
         self.steps(true)
     }
 
@@ -84,30 +84,36 @@ impl Turn {
 
     /// Whether a tool was called.
     pub(super) fn has_calls(&self) -> bool {
-        self.blocks.iter().any(|block| matches!(block.kind, Kind::Call { .. }))
+        self.blocks.iter().any(|block| matches!(block.kind, BlockKind::Call { .. }))
     }
 
     /// Whether the model refused in words.
     pub(super) fn has_refusal(&self) -> bool {
-        self.blocks.iter().any(|block| matches!(block.kind, Kind::Refusal))
+        self.blocks.iter().any(|block| matches!(block.kind, BlockKind::Refusal))
     }
 
-    fn add(&mut self, chunk: Chunk) -> Result<(), Unreadable> {
-        for piece in chunk.pieces {
+    fn add(&mut self, chunk: Chunk) -> Result<(), AnswerError> {
+        for piece in chunk.deltas {
             self.size += piece.size();
             if self.size > MAX_TEXT {
-                return Err(Unreadable::TooLarge);
+                return Err(AnswerError::TooLarge);
             }
             match piece {
-                Piece::Thought(key, text) => {
-                    self.say(|kind| matches!(kind, Kind::Thought(_)), Kind::Thought(key), &text);
+                Delta::Reasoning(key, text) => {
+                    self.say(
+                        |kind| matches!(kind, BlockKind::Reasoning(_)),
+                        BlockKind::Reasoning(key),
+                        &text,
+                    );
                 }
-                Piece::Text(text) => self.say(|kind| matches!(kind, Kind::Text), Kind::Text, &text),
-                Piece::Refusal(text) => self.say(|kind| matches!(kind, Kind::Refusal), Kind::Refusal, &text),
-                Piece::Call(call) => self.call(call),
+                Delta::Text(text) => self.say(|kind| matches!(kind, BlockKind::Text), BlockKind::Text, &text),
+                Delta::Refusal(text) => {
+                    self.say(|kind| matches!(kind, BlockKind::Refusal), BlockKind::Refusal, &text)
+                }
+                Delta::Call(call) => self.call(call),
             }
             if self.blocks.len() > MAX_PARTS {
-                return Err(Unreadable::TooManyParts);
+                return Err(AnswerError::TooManyParts);
             }
         }
         self.finish = chunk.finish.or(self.finish.take());
@@ -116,23 +122,23 @@ impl Turn {
         Ok(())
     }
 
-    fn say(&mut self, is_same: impl Fn(&Kind) -> bool, kind: Kind, text: &str) {
+    fn say(&mut self, is_same: impl Fn(&BlockKind) -> bool, kind: BlockKind, text: &str) {
         match self.blocks.last_mut() {
             Some(last) if is_same(&last.kind) => last.text.push_str(text),
-            _ => self.blocks.push(Block::new(kind, text)),
+            _ => self.blocks.push(AnswerBlock::new(kind, text)),
         }
     }
 
-    fn call(&mut self, piece: CallPiece) {
+    fn call(&mut self, piece: CallDelta) {
         let Some(place) = self.place_of(&piece) else {
-            let kind = Kind::Call { index: piece.index, id: piece.id, name: piece.name };
-            self.blocks.push(Block::new(kind, &piece.arguments));
+            let kind = BlockKind::Call { index: piece.index, id: piece.id, name: piece.name };
+            self.blocks.push(AnswerBlock::new(kind, &piece.arguments));
             return;
         };
         let is_closed = place < self.current;
         let is_told = is_closed || place == self.current && self.is_open;
         let block = &mut self.blocks[place];
-        if let Kind::Call { id, name, .. } = &mut block.kind
+        if let BlockKind::Call { id, name, .. } = &mut block.kind
             && !is_told
         {
             // Some servers repeat both with every piece.
@@ -150,14 +156,14 @@ impl Turn {
     }
 
     /// The call that `piece` goes on with; `None` if it begins one.
-    fn place_of(&self, piece: &CallPiece) -> Option<usize> {
+    fn place_of(&self, piece: &CallDelta) -> Option<usize> {
         let place = self.blocks.iter().rposition(|block| match &block.kind {
-            Kind::Call { index, .. } if piece.index.is_some() => *index == piece.index,
-            Kind::Call { id, .. } => piece.id.is_empty() || *id == piece.id,
+            BlockKind::Call { index, .. } if piece.index.is_some() => *index == piece.index,
+            BlockKind::Call { id, .. } => piece.id.is_empty() || *id == piece.id,
             _ => false,
         })?;
         let block = &self.blocks[place];
-        let Kind::Call { id, name, .. } = &block.kind else { return None };
+        let BlockKind::Call { id, name, .. } = &block.kind else { return None };
         // Servers that give all calls one index, or none: a name with another id, or behind whole arguments, is new.
         let is_new = !piece.name.is_empty()
             && !name.is_empty()
@@ -165,17 +171,17 @@ impl Turn {
         (!is_new).then_some(place)
     }
 
-    fn steps(&mut self, ended: bool) -> Vec<Step> {
+    fn steps(&mut self, ended: bool) -> Vec<BlockEvent> {
         let mut steps = Vec::new();
         loop {
             let is_followed = self.current + 1 < self.blocks.len();
             let Some(block) = self.blocks.get_mut(self.current) else { break };
             let number = self.current;
             if !self.is_open {
-                if !ended && matches!(&block.kind, Kind::Call { name, .. } if name.is_empty()) {
+                if !ended && matches!(&block.kind, BlockKind::Call { name, .. } if name.is_empty()) {
                     break;
                 }
-                steps.push(Step::Open(number));
+                steps.push(BlockEvent::Open(number));
                 self.is_open = true;
             }
             let is_done = ended || is_followed && block.check_whole();
@@ -185,13 +191,13 @@ impl Turn {
                 block.given + without_half(&block.text[block.given..])
             };
             if block.given < end {
-                steps.push(Step::Add(number, block.text[block.given..end].to_owned()));
+                steps.push(BlockEvent::Add(number, block.text[block.given..end].to_owned()));
                 block.given = end;
             }
             if !is_done {
                 break;
             }
-            steps.push(Step::Close(number));
+            steps.push(BlockEvent::Close(number));
             self.current += 1;
             self.is_open = false;
         }
@@ -199,14 +205,14 @@ impl Turn {
     }
 }
 
-impl Block {
-    fn new(kind: Kind, text: &str) -> Self {
+impl AnswerBlock {
+    fn new(kind: BlockKind, text: &str) -> Self {
         Self { kind, text: text.to_owned(), given: 0, partial: None }
     }
 
     /// Whether nothing can be added: text ends when something else begins, arguments when they are a whole object.
     fn is_whole(&self) -> bool {
-        let is_call = matches!(self.kind, Kind::Call { .. });
+        let is_call = matches!(self.kind, BlockKind::Call { .. });
         !is_call || self.text.contains('}') && arguments(&self.text).is_some()
     }
 
@@ -230,8 +236,8 @@ mod tests {
     /// Long arguments are looked at again when they have grown, not with each byte that comes.
     #[test]
     fn long_arguments_are_not_read_with_each_byte_of_them() {
-        let kind = Kind::Call { index: None, id: String::new(), name: String::new() };
-        let mut block = Block::new(kind, &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG)));
+        let kind = BlockKind::Call { index: None, id: String::new(), name: String::new() };
+        let mut block = AnswerBlock::new(kind, &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG)));
         assert!(!block.check_whole());
         block.text.push_str(r#"\"}"#);
         assert!(block.is_whole() && !block.check_whole(), "it is not looked at for some bytes");

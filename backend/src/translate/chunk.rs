@@ -2,35 +2,35 @@
 //! two chunks share stay what they are, and together they are whole.
 
 use super::json::{Json, escape, unescape};
-use super::{Unreadable, checked_answer};
+use super::{AnswerError, checked_answer};
 
 /// Where servers put what a model thinks; the first that is there counts, some send both.
-pub(super) const THOUGHTS: [&str; 2] = ["reasoning_content", "reasoning"];
+pub(super) const REASONING_MEMBERS: [&str; 2] = ["reasoning_content", "reasoning"];
 
 /// A part of an answer. All texts are escaped.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum Delta {
     /// Reasoning, and the member it came in.
-    Thought(&'static str, String),
+    Reasoning(&'static str, String),
     Text(String),
     Refusal(String),
-    Call(CallPiece),
+    Call(CallDelta),
 }
 
 /// A tool call, or a part of one.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct CallPiece {
+pub(super) struct CallDelta {
     pub(super) index: Option<u64>,
     pub(super) id: String,
     pub(super) name: String,
     pub(super) arguments: String,
 }
 
-impl Piece {
+impl Delta {
     /// Bytes of its texts.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Thought(_, text) | Self::Text(text) | Self::Refusal(text) => text.len(),
+            Self::Reasoning(_, text) | Self::Text(text) | Self::Refusal(text) => text.len(),
             Self::Call(call) => call.id.len() + call.name.len() + call.arguments.len(),
         }
     }
@@ -49,7 +49,7 @@ pub(super) struct Usage {
 /// All that one chunk, or a whole completion, says of the first choice.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    pub(super) pieces: Vec<Piece>,
+    pub(super) deltas: Vec<Delta>,
     pub(super) finish: Option<String>,
     /// The stop sequence that was met, escaped, where the backend names it (vLLM does).
     pub(super) stop: Option<String>,
@@ -58,9 +58,9 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Reads one chunk of a stream, a JSON object.
-    pub(super) fn of_stream(text: &str) -> Result<Self, Unreadable> {
+    pub(super) fn of_stream(text: &str) -> Result<Self, AnswerError> {
         let text = checked_answer(text)?;
-        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object).ok_or(Unreadable::NotChat)?;
+        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object).ok_or(AnswerError::NotChat)?;
         let mut out = Self { usage: chunk.get("usage").and_then(usage), ..Self::default() };
         if let Some(choice) = first_choice(&chunk) {
             // Some servers write whole messages into a stream.
@@ -73,13 +73,13 @@ impl Chunk {
     }
 
     /// Reads a whole completion.
-    pub(super) fn of_completion(text: &str) -> Result<Self, Unreadable> {
+    pub(super) fn of_completion(text: &str) -> Result<Self, AnswerError> {
         let text = checked_answer(text)?;
         let completion = Json::of_compact(&text);
         let mut out = Self { usage: completion.get("usage").and_then(usage), ..Self::default() };
-        let choice = first_choice(&completion).ok_or(Unreadable::NotChat)?;
+        let choice = first_choice(&completion).ok_or(AnswerError::NotChat)?;
         let message = choice.get("message").filter(|message| message.is_object());
-        out.say(message.ok_or(Unreadable::NotChat)?);
+        out.say(message.ok_or(AnswerError::NotChat)?);
         out.conclude(choice);
         Ok(out)
     }
@@ -90,17 +90,19 @@ impl Chunk {
     }
 
     fn say(&mut self, said: &Json<'_>) {
-        let thought =
-            THOUGHTS.iter().map(|key| (*key, said.get_fragment(key))).find(|(_, text)| !text.is_empty());
+        let thought = REASONING_MEMBERS
+            .iter()
+            .map(|key| (*key, said.get_fragment(key)))
+            .find(|(_, text)| !text.is_empty());
         if let Some((key, text)) = thought {
-            self.push(Piece::Thought(key, text.into()));
+            self.push(Delta::Reasoning(key, text.into()));
         }
         match said.get("content") {
             Some(Json::Array(parts)) => parts.iter().for_each(|part| self.part(part)),
-            Some(text) => self.push(Piece::Text(text.fragment().unwrap_or_default().into())),
+            Some(text) => self.push(Delta::Text(text.fragment().unwrap_or_default().into())),
             None => (),
         }
-        self.push(Piece::Refusal(said.get_fragment("refusal").into()));
+        self.push(Delta::Refusal(said.get_fragment("refusal").into()));
         let calls = said.get("tool_calls").map(Json::items).unwrap_or_default();
         // A whole message has no indices, and several calls in it.
         let counted = calls.len() > 1 && calls.iter().all(|call| call.get("index").is_none());
@@ -120,13 +122,13 @@ impl Chunk {
             Some("thinking") => match part.get("thinking") {
                 Some(Json::Array(parts)) => {
                     for part in parts {
-                        self.push(Piece::Thought(THOUGHTS[0], part.get_fragment("text").into()));
+                        self.push(Delta::Reasoning(REASONING_MEMBERS[0], part.get_fragment("text").into()));
                     }
                 }
-                _ => self.push(Piece::Thought(THOUGHTS[0], part.get_fragment("thinking").into())),
+                _ => self.push(Delta::Reasoning(REASONING_MEMBERS[0], part.get_fragment("thinking").into())),
             },
-            Some("refusal") => self.push(Piece::Refusal(part.get_fragment("refusal").into())),
-            _ => self.push(Piece::Text(part.get_fragment("text").into())),
+            Some("refusal") => self.push(Delta::Refusal(part.get_fragment("refusal").into())),
+            _ => self.push(Delta::Text(part.get_fragment("text").into())),
         }
     }
 
@@ -139,13 +141,13 @@ impl Chunk {
             }
         };
         let name = function.get_fragment("name").into();
-        self.pieces.push(Piece::Call(CallPiece { index, id, name, arguments }));
+        self.deltas.push(Delta::Call(CallDelta { index, id, name, arguments }));
     }
 
-    fn push(&mut self, piece: Piece) {
-        let (Piece::Thought(_, text) | Piece::Text(text) | Piece::Refusal(text)) = &piece else { return };
+    fn push(&mut self, piece: Delta) {
+        let (Delta::Reasoning(_, text) | Delta::Text(text) | Delta::Refusal(text)) = &piece else { return };
         if !text.is_empty() {
-            self.pieces.push(piece);
+            self.deltas.push(piece);
         }
     }
 }

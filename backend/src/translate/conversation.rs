@@ -10,13 +10,13 @@ use super::json::Json;
 pub(super) struct Conversation<'a> {
     system: Vec<Cow<'a, str>>,
     messages: Vec<Json<'a>>,
-    user: Vec<Part<'a>>,
+    user: Vec<ContentPart<'a>>,
     assistant: Option<Assistant<'a>>,
 }
 
 /// A part of what a user says.
 #[derive(Debug)]
-pub(super) enum Part<'a> {
+pub(super) enum ContentPart<'a> {
     Text(Cow<'a, str>),
     /// An image or a file, as a content part.
     Other(Json<'a>),
@@ -40,25 +40,27 @@ impl<'a> Conversation<'a> {
         if self.messages.is_empty() && self.user.is_empty() && self.assistant.is_none() {
             self.system.push(text);
         } else {
-            self.user(Part::Text(Cow::Owned(format!(r"<system-reminder>\n{text}\n</system-reminder>"))));
+            self.user(ContentPart::Text(Cow::Owned(format!(
+                r"<system-reminder>\n{text}\n</system-reminder>"
+            ))));
         }
     }
 
     /// Adds to the user's message.
-    pub(super) fn user(&mut self, part: Part<'a>) {
+    pub(super) fn user(&mut self, part: ContentPart<'a>) {
         self.end_assistant();
         self.user.push(part);
     }
 
     /// Adds a tool's result; what is no text is told by the user, since a tool message has room for text alone.
-    pub(super) fn result(&mut self, call: &str, parts: Vec<Part<'a>>) {
+    pub(super) fn result(&mut self, call: &str, parts: Vec<ContentPart<'a>>) {
         self.end_assistant();
         let mut texts = Vec::new();
         let mut others = Vec::new();
         for part in parts {
             match part {
-                Part::Text(text) => texts.push(text),
-                Part::Other(part) => others.push(Part::Other(part)),
+                ContentPart::Text(text) => texts.push(text),
+                ContentPart::Other(part) => others.push(ContentPart::Other(part)),
             }
         }
         if !others.is_empty() {
@@ -66,7 +68,7 @@ impl<'a> Conversation<'a> {
                 texts.push("(see the next user message)".into());
             }
             let label = format!("What the tool call {call} gave:");
-            self.user.push(Part::Text(label.into()));
+            self.user.push(ContentPart::Text(label.into()));
             self.user.append(&mut others);
         }
         // In front of what the user has said meanwhile: a result belongs right behind its call.
@@ -125,14 +127,14 @@ impl<'a> Conversation<'a> {
         let texts: Option<Vec<&str>> = parts
             .iter()
             .map(|part| match part {
-                Part::Text(text) => Some(&**text),
-                Part::Other(_) => None,
+                ContentPart::Text(text) => Some(&**text),
+                ContentPart::Other(_) => None,
             })
             .collect();
         // A plain string is what every template takes.
         let content = match texts {
             Some(texts) => Json::from_fragment(&texts.join(r"\n\n")),
-            None => Json::Array(parts.into_iter().map(Part::into_json).collect()),
+            None => Json::Array(parts.into_iter().map(ContentPart::into_json).collect()),
         };
         self.messages.push(message("user", content));
     }
@@ -152,7 +154,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> ContentPart<'a> {
     /// An image at `url`, or in it (`data:`); a JSON string.
     pub(super) fn image(url: Json<'a>, detail: Option<Json<'a>>) -> Self {
         let mut image = Json::object([("url", url)]);

@@ -20,7 +20,7 @@ use wire::json::{JsonError, MAX_VALUES, is_small_tree};
 
 /// Why a request cannot be put to chat completions: one sentence for the caller, answered as 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid(pub String);
+pub struct InvalidRequest(pub String);
 
 /// A request for chat completions, and what its answer needs of the caller's request.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct ChatRequest {
     pub body: String,
     /// Whether the caller wants a stream.
     pub streaming: bool,
-    asked: Asked,
+    asked: CallerRequest,
 }
 
 /// Most text of one answer that is translated, in bytes of JSON: some millions of tokens. It is kept until the answer ends,
@@ -40,7 +40,7 @@ pub const MAX_PARTS: usize = 4096;
 
 /// Why an answer cannot be translated. The text goes to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum AnswerError {
     /// No chat completion, and no chunk of one.
     #[error("backend's answer is not a chat completion")]
     NotChat,
@@ -72,12 +72,12 @@ impl ChatRequest {
 pub struct Context {
     id: String,
     created: i64,
-    asked: Asked,
+    asked: CallerRequest,
 }
 
 /// What the caller's request said and its answer repeats.
 #[derive(Debug, Clone, Default)]
-struct Asked {
+struct CallerRequest {
     /// The model as the request names it, as a JSON string.
     model: String,
     /// Members of the request that a response repeats, as JSON texts.
@@ -85,7 +85,7 @@ struct Asked {
     /// Stop sequences, escaped: a backend that names the one it met is believed if it is one of these.
     stops: Vec<String>,
     /// Tools that the caller knows by another name or kind than the backend.
-    tools: tools::Renamed,
+    tools: tools::ToolNames,
     /// Whether the caller sends reasoning back with its next request.
     keeps_reasoning: bool,
     /// Whether the caller said that nothing of the answer is to be stored.
@@ -93,7 +93,7 @@ struct Asked {
 }
 
 /// The body as checked compact text; JSON of 128 levels and 100,000 values at most.
-fn checked(body: &[u8]) -> Result<String, Invalid> {
+fn checked(body: &[u8]) -> Result<String, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not UTF-8"))?;
     let text = is_small_tree(text).and_then(|()| wire::json::compact(text));
     let text = text.map_err(|error| invalid(format!("the request is {error}")))?;
@@ -101,25 +101,25 @@ fn checked(body: &[u8]) -> Result<String, Invalid> {
 }
 
 /// Whether the JSON in an answer, or in a part of it, may become a tree.
-pub(crate) fn is_small(text: &str) -> Result<(), Unreadable> {
+pub(crate) fn is_small(text: &str) -> Result<(), AnswerError> {
     // So short that it cannot have as many; nearly all are.
     if text.len() <= MAX_VALUES {
         return Ok(());
     }
     is_small_tree(text).map_err(|error| match error {
-        JsonError::TooManyValues => Unreadable::TooManyValues,
-        _ => Unreadable::NotChat,
+        JsonError::TooManyValues => AnswerError::TooManyValues,
+        _ => AnswerError::NotChat,
     })
 }
 
 /// An answer, or a part of it, as checked compact text that may become a tree.
-fn checked_answer(text: &str) -> Result<String, Unreadable> {
+fn checked_answer(text: &str) -> Result<String, AnswerError> {
     is_small(text)?;
-    wire::json::compact(text).map_err(|_| Unreadable::NotChat)
+    wire::json::compact(text).map_err(|_| AnswerError::NotChat)
 }
 
-fn invalid(text: impl Into<String>) -> Invalid {
-    Invalid(text.into())
+fn invalid(text: impl Into<String>) -> InvalidRequest {
+    InvalidRequest(text.into())
 }
 
 /// A caller's own word in an error: short, one line.

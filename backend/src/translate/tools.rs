@@ -4,7 +4,7 @@ use super::json::Json;
 
 /// What the caller knows a function as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum OriginalTool {
     /// A tool that takes free text: a function with the one argument `input`.
     Custom,
     /// A function in a namespace; both names escaped.
@@ -15,14 +15,14 @@ pub(super) enum Known {
 
 /// The functions that the caller knows as something else, by their (escaped) names in the chat.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Renamed(Vec<(String, Known)>);
+pub(super) struct ToolNames(Vec<(String, OriginalTool)>);
 
-impl Renamed {
-    pub(super) fn add(&mut self, function: String, known: Known) {
+impl ToolNames {
+    pub(super) fn add(&mut self, function: String, known: OriginalTool) {
         self.0.push((function, known));
     }
 
-    pub(super) fn get(&self, function: &str) -> Option<&Known> {
+    pub(super) fn get(&self, function: &str) -> Option<&OriginalTool> {
         self.0.iter().find(|(name, _)| name == function).map(|(_, known)| known)
     }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use backend::{Turn, Turns};
+use backend::{FairPermit, FairSemaphore};
 
 /// The number of a connection's [`PriorityGuard`]s.
 pub(crate) type PriorityCount = Arc<AtomicU32>;
@@ -41,9 +41,9 @@ impl Drop for PriorityGuard {
 }
 
 /// Waits for `user`'s turn. Drop the result in its order: the turn first.
-pub(crate) async fn turn(turns: &'static Turns, user: &str) -> (Turn, PriorityGuard) {
+pub(crate) async fn turn(turns: &'static FairSemaphore, user: &str) -> (FairPermit, PriorityGuard) {
     let guard = PriorityGuard::new();
-    (turns.take(user).await, guard)
+    (turns.acquire(user).await, guard)
 }
 
 /// Runs `poll` for the connection of `count`.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use backend::http::{Client, tls_config};
 use backend::{
-    AnthropicBackend, Backend, BackendError, BackendRequest, HttpBackend, Meter, OpenAiBackend, Refusal,
-    Reply, Room, Secret,
+    AnswerBudget, AnthropicBackend, Backend, BackendError, BackendRequest, ByteBudget, HttpBackend,
+    OpenAiBackend, Refusal, Reply, Secret,
 };
 use bytes::Bytes;
 use futures_util::future::FutureExt;
@@ -104,8 +104,8 @@ impl UpstreamCall {
             Err(error) => return ResponsePiece::Error(error),
         };
         let unread = Rc::new(Unread(RefCell::new(lane.counts_nothing())));
-        let meter = Meter::new(unread.clone());
-        let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers, meter };
+        let budget = AnswerBudget::new(unread.clone());
+        let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers, budget };
         match backend.infer(request).await {
             Ok(Reply::Whole { status, body }) => whole(&user, status, body, unread.0.take(), None).await,
             Ok(Reply::Stream(mut pieces)) => {
@@ -124,12 +124,12 @@ impl UpstreamCall {
 /// What is held of an answer that is not whole yet, among its caller's answers unread.
 struct Unread(RefCell<BytesPermit>);
 
-impl Room for Unread {
-    fn grow(&self, more: usize) -> bool {
+impl ByteBudget for Unread {
+    fn reserve(&self, more: usize) -> bool {
         self.0.borrow_mut().grow(more).is_ok()
     }
 
-    fn shrink(&self, less: usize) {
+    fn release(&self, less: usize) {
         self.0.borrow_mut().shrink(less);
     }
 }
@@ -217,7 +217,7 @@ fn failed(error: &BackendError) -> ApiError {
             ApiError::new(ErrorKind::BackendKey, "the upstream refused the hub's key")
         }
         BackendError::Refused(refusal) => ApiError::backend(refusal.status, error.to_string()),
-        BackendError::NoRoom => no_room(),
+        BackendError::BudgetExceeded => no_room(),
         BackendError::Failed(text) => ApiError::bad_gateway(text.clone()),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn unfolded(
     let work = move || {
         let usage = body.usage();
         let mut bytes = Vec::with_capacity(body.get().len() + 64);
-        let written = backend::events_of(endpoint, body.get()).and_then(|events| {
+        let written = backend::stream_events(endpoint, body.get()).and_then(|events| {
             // Each goes as it is written: they may be some times as large as the answer.
             events.into_iter().try_for_each(|event| encode::chunk(endpoint, &event, &mut bytes))
         });

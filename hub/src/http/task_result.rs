@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use actix_web::HttpResponse;
 use actix_web::body::SizedStream;
-use backend::Turns;
+use backend::FairSemaphore;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde_json::value::RawValue;
@@ -22,7 +22,7 @@ pub(super) const PART: usize = 256 << 10;
 /// What comes behind a result.
 const AFTER: &str = "}}";
 /// Readings of the store: four at once, so that whoever wants something of it does not wait behind thousands.
-pub(super) static READINGS: Turns = Turns::of(4, 2);
+pub(super) static READINGS: FairSemaphore = FairSemaphore::new(4, 2);
 
 /// An ended task, without its result, and how many bytes that has.
 pub(super) struct Ended {

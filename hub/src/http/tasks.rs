@@ -2,7 +2,7 @@
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
-use backend::Turns;
+use backend::FairSemaphore;
 use serde::Serialize;
 use wire::json::spans;
 use wire::task::Endpoint;
@@ -25,7 +25,7 @@ use crate::{clock, random};
 /// write waits for one of another's, not for all.
 const LARGE: usize = 1 << 20;
 
-static TURNS: Turns = Turns::of(2, 1);
+static TURNS: FairSemaphore = FairSemaphore::new(2, 1);
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config

@@ -3,15 +3,15 @@
 use wire::json::quote;
 use wire::openai::error_message;
 
-use super::super::blocks::{Block, Kind, Turn};
+use super::super::blocks::{AnswerBlock, AnswerBuilder, BlockKind};
 use super::super::chunk::{Usage, arguments};
 use super::super::json::{Json, unescape};
-use super::super::{Context, Unreadable};
+use super::super::{AnswerError, Context};
 use super::ids;
 
 /// The message that says what the chat completion `answer` says.
-pub fn from_chat(answer: &str, context: &Context) -> Result<String, Unreadable> {
-    let turn = Turn::of_completion(answer)?;
+pub fn from_chat(answer: &str, context: &Context) -> Result<String, AnswerError> {
+    let turn = AnswerBuilder::of_completion(answer)?;
     let blocks =
         turn.blocks.iter().enumerate().map(|(number, block)| whole(block, number, context)).collect();
     let (reason, sequence) = stop(&turn, context);
@@ -38,24 +38,24 @@ pub(super) fn head(context: &Context) -> Json<'static> {
 }
 
 /// A block as it begins in a stream: without what is added to it.
-pub(super) fn begun(block: &Block, number: usize, context: &Context) -> Json<'static> {
+pub(super) fn begun(block: &AnswerBlock, number: usize, context: &Context) -> Json<'static> {
     match &block.kind {
-        Kind::Thought(_) => {
+        BlockKind::Reasoning(_) => {
             Json::object([("type", "thinking".into()), ("thinking", "".into()), ("signature", "".into())])
         }
-        Kind::Text | Kind::Refusal => Json::object([("type", "text".into()), ("text", "".into())]),
-        Kind::Call { id, name, .. } => call(id, name, number, context, Json::object([])),
+        BlockKind::Text | BlockKind::Refusal => Json::object([("type", "text".into()), ("text", "".into())]),
+        BlockKind::Call { id, name, .. } => call(id, name, number, context, Json::object([])),
     }
 }
 
-fn whole(block: &Block, number: usize, context: &Context) -> Json<'static> {
+fn whole(block: &AnswerBlock, number: usize, context: &Context) -> Json<'static> {
     let text = Json::from_fragment(&block.text);
     match &block.kind {
-        Kind::Thought(key) => {
+        BlockKind::Reasoning(key) => {
             Json::object([("type", "thinking".into()), ("thinking", text), ("signature", (*key).into())])
         }
-        Kind::Text | Kind::Refusal => Json::object([("type", "text".into()), ("text", text)]),
-        Kind::Call { id, name, .. } => call(id, name, number, context, input(&block.text)),
+        BlockKind::Text | BlockKind::Refusal => Json::object([("type", "text".into()), ("text", text)]),
+        BlockKind::Call { id, name, .. } => call(id, name, number, context, input(&block.text)),
     }
 }
 
@@ -76,7 +76,7 @@ fn call(id: &str, name: &str, number: usize, context: &Context, input: Json<'sta
 }
 
 /// Why it ended, and the stop sequence that it met, if the backend says so.
-pub(super) fn stop(turn: &Turn, context: &Context) -> (&'static str, Json<'static>) {
+pub(super) fn stop(turn: &AnswerBuilder, context: &Context) -> (&'static str, Json<'static>) {
     let met = turn.stop.as_ref().filter(|met| context.asked.stops.contains(met));
     if let Some(met) = met {
         return ("stop_sequence", Json::from_fragment(met));

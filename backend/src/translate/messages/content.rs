@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::super::conversation::Part;
+use super::super::conversation::ContentPart;
 use super::super::json::{Json, escape, unescape};
-use super::super::{Invalid, invalid, shown};
+use super::super::{InvalidRequest, invalid, shown};
 
 /// `content`, a string or blocks, as parts; `place` names it in an error. A block that `other` takes is none of them.
 pub(super) fn parts<'a>(
     content: Option<&Json<'a>>,
     place: &str,
-    mut other: impl FnMut(&str, &Json<'a>) -> Result<bool, Invalid>,
-) -> Result<Vec<Part<'a>>, Invalid> {
+    mut other: impl FnMut(&str, &Json<'a>) -> Result<bool, InvalidRequest>,
+) -> Result<Vec<ContentPart<'a>>, InvalidRequest> {
     let mut out = Vec::new();
     match content {
         None => (),
@@ -30,7 +30,12 @@ pub(super) fn parts<'a>(
     Ok(out)
 }
 
-fn part<'a>(kind: &str, block: &Json<'a>, place: &str, out: &mut Vec<Part<'a>>) -> Result<(), Invalid> {
+fn part<'a>(
+    kind: &str,
+    block: &Json<'a>,
+    place: &str,
+    out: &mut Vec<ContentPart<'a>>,
+) -> Result<(), InvalidRequest> {
     match kind {
         "text" => {
             if let Some(text) = block.get("text") {
@@ -42,12 +47,14 @@ fn part<'a>(kind: &str, block: &Json<'a>, place: &str, out: &mut Vec<Part<'a>>) 
         "search_result" => {
             let head = [block.get_fragment("title"), block.get_fragment("source")];
             for text in head.into_iter().filter(|text| !text.is_empty()) {
-                out.push(Part::Text(Cow::Owned(text.to_owned())));
+                out.push(ContentPart::Text(Cow::Owned(text.to_owned())));
             }
             out.append(&mut parts(block.get("content"), place, |_, _| Ok(false))?);
         }
         // A tool that a search of the caller's found: its name.
-        "tool_reference" => out.push(Part::Text(Cow::Owned(block.get_fragment("tool_name").to_owned()))),
+        "tool_reference" => {
+            out.push(ContentPart::Text(Cow::Owned(block.get_fragment("tool_name").to_owned())))
+        }
         // Reasoning that another model kept to itself.
         "redacted_thinking" => (),
         _ => {
@@ -58,14 +65,14 @@ fn part<'a>(kind: &str, block: &Json<'a>, place: &str, out: &mut Vec<Part<'a>>) 
     Ok(())
 }
 
-fn text_part<'a>(text: &Json<'a>, out: &mut Vec<Part<'a>>) {
+fn text_part<'a>(text: &Json<'a>, out: &mut Vec<ContentPart<'a>>) {
     let text = text.shared_fragment();
     if !text.is_empty() {
-        out.push(Part::Text(text));
+        out.push(ContentPart::Text(text));
     }
 }
 
-fn image<'a>(block: &Json<'a>, place: &str) -> Result<Part<'a>, Invalid> {
+fn image<'a>(block: &Json<'a>, place: &str) -> Result<ContentPart<'a>, InvalidRequest> {
     let source = block.get("source").ok_or_else(|| invalid(format!("{place}: an image needs a source")))?;
     let url = match source.get_str("type").as_deref() {
         Some("base64") => {
@@ -76,13 +83,13 @@ fn image<'a>(block: &Json<'a>, place: &str) -> Result<Part<'a>, Invalid> {
         Some("file") => return Err(invalid(format!("{place}: this model cannot fetch files by id"))),
         _ => return Err(invalid(format!("{place}: an image's source must be of type base64 or url"))),
     };
-    Ok(Part::image(url, None))
+    Ok(ContentPart::image(url, None))
 }
 
-fn document<'a>(block: &Json<'a>, place: &str, out: &mut Vec<Part<'a>>) -> Result<(), Invalid> {
+fn document<'a>(block: &Json<'a>, place: &str, out: &mut Vec<ContentPart<'a>>) -> Result<(), InvalidRequest> {
     for text in ["title", "context"].map(|key| block.get_fragment(key)) {
         if !text.is_empty() {
-            out.push(Part::Text(Cow::Owned(text.to_owned())));
+            out.push(ContentPart::Text(Cow::Owned(text.to_owned())));
         }
     }
     let source = block.get("source").ok_or_else(|| invalid(format!("{place}: a document needs a source")))?;
@@ -106,13 +113,13 @@ fn document<'a>(block: &Json<'a>, place: &str, out: &mut Vec<Part<'a>>) -> Resul
 }
 
 /// The text of an error of a tool, marked as one: a tool message has no other mark.
-pub(super) fn mark_error(parts: &mut Vec<Part<'_>>) {
+pub(super) fn mark_error(parts: &mut Vec<ContentPart<'_>>) {
     let mark = escape("Error: ");
     match parts.iter_mut().find_map(|part| match part {
-        Part::Text(text) => Some(text),
-        Part::Other(_) => None,
+        ContentPart::Text(text) => Some(text),
+        ContentPart::Other(_) => None,
     }) {
         Some(text) => *text = Cow::Owned(format!("{mark}{text}")),
-        None => parts.insert(0, Part::Text(Cow::Borrowed("Error"))),
+        None => parts.insert(0, ContentPart::Text(Cow::Borrowed("Error"))),
     }
 }

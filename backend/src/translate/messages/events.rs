@@ -1,29 +1,29 @@
 //! The chunks of a streamed chat completion as the events of a message.
 
-use super::super::blocks::{Kind, Step, Turn};
+use super::super::blocks::{AnswerBuilder, BlockEvent, BlockKind};
 use super::super::json::{Json, escape};
-use super::super::{Context, Unreadable};
+use super::super::{AnswerError, Context};
 use super::answer::{begun, head, input, stop, usage};
 
 /// One stream.
 #[derive(Debug)]
-pub struct Events {
+pub struct StreamTranslator {
     context: Context,
-    turn: Turn,
+    turn: AnswerBuilder,
     is_begun: bool,
     is_ended: bool,
     /// The open call's arguments as far as they are held back: until they begin as an object does.
     held: Option<String>,
 }
 
-impl Events {
+impl StreamTranslator {
     /// A stream that answers the request of `context`.
     pub fn new(context: Context) -> Self {
-        Self { context, turn: Turn::default(), is_begun: false, is_ended: false, held: None }
+        Self { context, turn: AnswerBuilder::default(), is_begun: false, is_ended: false, held: None }
     }
 
     /// The events that say what `chunk` says, as JSON texts with their `type`.
-    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
+    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, AnswerError> {
         let steps = self.turn.take(chunk)?;
         let mut out = self.begin();
         self.tell(steps, &mut out);
@@ -68,19 +68,19 @@ impl Events {
         vec![format!(r#"{{"type":"message_start","message":{message}}}"#)]
     }
 
-    fn tell(&mut self, steps: Vec<Step>, out: &mut Vec<String>) {
+    fn tell(&mut self, steps: Vec<BlockEvent>, out: &mut Vec<String>) {
         for step in steps {
             match step {
-                Step::Open(number) => {
+                BlockEvent::Open(number) => {
                     let block = &self.turn.blocks[number];
-                    self.held = matches!(block.kind, Kind::Call { .. }).then(String::new);
+                    self.held = matches!(block.kind, BlockKind::Call { .. }).then(String::new);
                     let block = begun(block, number, &self.context);
                     out.push(format!(
                         r#"{{"type":"content_block_start","index":{number},"content_block":{block}}}"#
                     ));
                 }
-                Step::Add(number, text) => self.add(number, text, out),
-                Step::Close(number) => {
+                BlockEvent::Add(number, text) => self.add(number, text, out),
+                BlockEvent::Close(number) => {
                     self.complete(number, out);
                     out.push(format!(r#"{{"type":"content_block_stop","index":{number}}}"#));
                 }
@@ -90,9 +90,9 @@ impl Events {
 
     fn add(&mut self, number: usize, text: String, out: &mut Vec<String>) {
         let (kind, key) = match self.turn.blocks[number].kind {
-            Kind::Thought(_) => ("thinking_delta", "thinking"),
-            Kind::Text | Kind::Refusal => ("text_delta", "text"),
-            Kind::Call { .. } => ("input_json_delta", "partial_json"),
+            BlockKind::Reasoning(_) => ("thinking_delta", "thinking"),
+            BlockKind::Text | BlockKind::Refusal => ("text_delta", "text"),
+            BlockKind::Call { .. } => ("input_json_delta", "partial_json"),
         };
         let text = match self.held.take() {
             None => text,
@@ -110,7 +110,7 @@ impl Events {
 
     /// What a block still lacks at its end: the mark of reasoning, arguments that did not begin as an object does.
     fn complete(&mut self, number: usize, out: &mut Vec<String>) {
-        if let Kind::Thought(key) = self.turn.blocks[number].kind {
+        if let BlockKind::Reasoning(key) = self.turn.blocks[number].kind {
             out.push(delta(number, "signature_delta", "signature", key));
         }
         if let Some(held) = self.held.take() {

@@ -7,5 +7,5 @@ mod ids;
 mod request;
 
 pub use answer::{error, from_chat};
-pub use events::Events;
+pub use events::StreamTranslator;
 pub use request::to_chat;

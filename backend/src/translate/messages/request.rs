@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::super::blocks::Kind;
-use super::super::chunk::THOUGHTS;
-use super::super::conversation::{Conversation, Part};
+use super::super::blocks::BlockKind;
+use super::super::chunk::REASONING_MEMBERS;
+use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::{Json, escape};
 use super::super::tools;
-use super::super::{Asked, ChatRequest, Invalid, chat_body, checked, invalid, shown};
+use super::super::{CallerRequest, ChatRequest, InvalidRequest, chat_body, checked, invalid, shown};
 use super::{content, ids};
 
 /// Members that chat completions has under the same name. `top_k` is no member of OpenAI's, but of the servers that
@@ -22,7 +22,7 @@ const BILLING: &str = "x-anthropic-billing-header:";
 ///
 /// `thinking`, `context_management`, `output_config.effort` and `cache_control` are left out: Claude Code sends them
 /// with every request, and servers refuse an effort for a model that does not think.
-pub fn to_chat(body: &[u8]) -> Result<ChatRequest, Invalid> {
+pub fn to_chat(body: &[u8]) -> Result<ChatRequest, InvalidRequest> {
     let text = checked(body)?;
     let asked = Json::of_compact(&text);
     if asked.get("mcp_servers").is_some_and(|servers| !servers.items().is_empty()) {
@@ -52,11 +52,11 @@ pub fn to_chat(body: &[u8]) -> Result<ChatRequest, Invalid> {
     }
     offer_tools(&asked, &mut out)?;
     let model = asked.get("model").map_or_else(|| "null".to_owned(), Json::to_string);
-    let asked = Asked { model, stops: known, ..Asked::default() };
+    let asked = CallerRequest { model, stops: known, ..CallerRequest::default() };
     Ok(ChatRequest { body: out.to_string(), streaming, asked })
 }
 
-fn conversation<'a>(asked: &Json<'a>) -> Result<Vec<Json<'a>>, Invalid> {
+fn conversation<'a>(asked: &Json<'a>) -> Result<Vec<Json<'a>>, InvalidRequest> {
     let mut chat = Conversation::default();
     add_system(&mut chat, asked.get("system"), "system")?;
     let Some(Json::Array(messages)) = asked.get("messages") else {
@@ -84,18 +84,22 @@ fn add_system<'a>(
     chat: &mut Conversation<'a>,
     content: Option<&Json<'a>>,
     place: &str,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidRequest> {
     for part in content::parts(content, place, |_, _| Ok(false))? {
         match part {
-            Part::Text(text) if text.starts_with(BILLING) => (),
-            Part::Text(text) => chat.system(text),
-            Part::Other(_) => return Err(invalid(format!("{place} must be text"))),
+            ContentPart::Text(text) if text.starts_with(BILLING) => (),
+            ContentPart::Text(text) => chat.system(text),
+            ContentPart::Other(_) => return Err(invalid(format!("{place} must be text"))),
         }
     }
     Ok(())
 }
 
-fn add_user<'a>(chat: &mut Conversation<'a>, content: Option<&Json<'a>>, place: &str) -> Result<(), Invalid> {
+fn add_user<'a>(
+    chat: &mut Conversation<'a>,
+    content: Option<&Json<'a>>,
+    place: &str,
+) -> Result<(), InvalidRequest> {
     let mut results = Vec::new();
     let said = content::parts(content, place, |kind, block| {
         if kind != "tool_result" {
@@ -122,25 +126,25 @@ fn add_assistant<'a>(
     chat: &mut Conversation<'a>,
     content: Option<&Json<'a>>,
     place: &str,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidRequest> {
     // An empty turn is one, too.
     chat.assistant("");
     let mut said = Vec::new();
     let texts = content::parts(content, place, |kind, block| {
         match kind {
-            "text" => said.push((Kind::Text, block.get_fragment("text").to_owned())),
+            "text" => said.push((BlockKind::Text, block.get_fragment("text").to_owned())),
             "thinking" => {
                 // Our own, by its signature; to other models it says nothing, and their servers may refuse it.
                 let signature = block.get_fragment("signature");
-                if let Some(key) = THOUGHTS.into_iter().find(|key| *key == signature) {
-                    said.push((Kind::Thought(key), block.get_fragment("thinking").to_owned()));
+                if let Some(key) = REASONING_MEMBERS.into_iter().find(|key| *key == signature) {
+                    said.push((BlockKind::Reasoning(key), block.get_fragment("thinking").to_owned()));
                 }
             }
             "tool_use" => {
                 let input = block.get("input").map_or_else(|| "{}".to_owned(), Json::to_string);
                 let (id, name) =
                     (ids::inward(block.get_fragment("id")).into_owned(), block.get_fragment("name").into());
-                said.push((Kind::Call { index: None, id, name }, escape(&input)));
+                said.push((BlockKind::Call { index: None, id, name }, escape(&input)));
             }
             _ => return Ok(false),
         }
@@ -148,21 +152,23 @@ fn add_assistant<'a>(
     })?;
     for part in texts {
         match part {
-            Part::Text(text) => chat.assistant(&text),
-            Part::Other(_) => return Err(invalid(format!("{place}: an assistant's turn holds no images"))),
+            ContentPart::Text(text) => chat.assistant(&text),
+            ContentPart::Other(_) => {
+                return Err(invalid(format!("{place}: an assistant's turn holds no images")));
+            }
         }
     }
     for (kind, text) in said {
         match kind {
-            Kind::Thought(key) => chat.thought(key, &text),
-            Kind::Call { id, name, .. } => chat.call(&id, &name, &text),
-            Kind::Text | Kind::Refusal => chat.assistant(&text),
+            BlockKind::Reasoning(key) => chat.thought(key, &text),
+            BlockKind::Call { id, name, .. } => chat.call(&id, &name, &text),
+            BlockKind::Text | BlockKind::Refusal => chat.assistant(&text),
         }
     }
     Ok(())
 }
 
-fn offer_tools<'a>(asked: &Json<'a>, out: &mut Json<'a>) -> Result<(), Invalid> {
+fn offer_tools<'a>(asked: &Json<'a>, out: &mut Json<'a>) -> Result<(), InvalidRequest> {
     let offered = asked.get("tools").map(Json::items).unwrap_or_default();
     if offered.is_empty() {
         return Ok(());

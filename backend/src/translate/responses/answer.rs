@@ -2,20 +2,20 @@
 
 use wire::openai::{error_body, error_message};
 
-use super::super::blocks::Turn;
+use super::super::blocks::AnswerBuilder;
 use super::super::chunk::Usage;
 use super::super::json::Json;
-use super::super::{Context, Unreadable};
-use super::output::Item;
+use super::super::{AnswerError, Context};
+use super::output::OutputItem;
 
 /// The response that says what the chat completion `answer` says.
-pub fn from_chat(answer: &str, context: &Context) -> Result<String, Unreadable> {
-    let turn = Turn::of_completion(answer)?;
+pub fn from_chat(answer: &str, context: &Context) -> Result<String, AnswerError> {
+    let turn = AnswerBuilder::of_completion(answer)?;
     Ok(response(&turn, Some(end_of(&turn)), context).to_string())
 }
 
 /// The status of a response that has ended, and why it is not complete.
-pub(super) fn end_of(turn: &Turn) -> (&'static str, Option<&'static str>) {
+pub(super) fn end_of(turn: &AnswerBuilder) -> (&'static str, Option<&'static str>) {
     match turn.finish.as_deref() {
         Some("length" | "max_tokens") => ("incomplete", Some("max_output_tokens")),
         Some("content_filter") => ("incomplete", Some("content_filter")),
@@ -24,19 +24,20 @@ pub(super) fn end_of(turn: &Turn) -> (&'static str, Option<&'static str>) {
 }
 
 /// The status of item `number`: only the last one can have been cut.
-pub(super) fn status_of(turn: &Turn, number: usize) -> &'static str {
+pub(super) fn status_of(turn: &AnswerBuilder, number: usize) -> &'static str {
     if number + 1 == turn.blocks.len() { end_of(turn).0 } else { "completed" }
 }
 
 /// The response object; without an `end` as it stands at the beginning of a stream.
 pub(super) fn response(
-    turn: &Turn,
+    turn: &AnswerBuilder,
     end: Option<(&'static str, Option<&'static str>)>,
     context: &Context,
 ) -> Json<'static> {
     let (status, reason) = end.unwrap_or(("in_progress", None));
     let items = turn.blocks.iter().enumerate().filter(|_| end.is_some());
-    let items = items.map(|(number, block)| Item::new(block, number, context).done(status_of(turn, number)));
+    let items =
+        items.map(|(number, block)| OutputItem::new(block, number, context).done(status_of(turn, number)));
     let incomplete = reason.map_or(Json::NULL, |reason| Json::object([("reason", reason.into())]));
     let mut out = Json::object([
         ("id", Json::from(format!("resp_{}", context.id).as_str())),

@@ -1,32 +1,32 @@
 //! The chunks of a streamed chat completion as the events of a response.
 
-use super::super::blocks::{Step, Turn};
+use super::super::blocks::{AnswerBuilder, BlockEvent};
 use super::super::json::Json;
-use super::super::{Context, Unreadable};
+use super::super::{AnswerError, Context};
 use super::answer::{end_of, response, status_of};
-use super::free_text::Coming;
-use super::output::{Item, Sort};
+use super::free_text::FreeTextDecoder;
+use super::output::{ItemKind, OutputItem};
 
 /// One stream.
 #[derive(Debug)]
-pub struct Events {
+pub struct StreamTranslator {
     context: Context,
-    turn: Turn,
+    turn: AnswerBuilder,
     /// The text of the open call to a tool of free text, and what of it was told.
-    coming: (Coming, String),
+    coming: (FreeTextDecoder, String),
     /// `sequence_number` of the next event.
     next: u64,
     is_ended: bool,
 }
 
-impl Events {
+impl StreamTranslator {
     /// A stream that answers the request of `context`.
     pub fn new(context: Context) -> Self {
-        Self { context, turn: Turn::default(), coming: Default::default(), next: 0, is_ended: false }
+        Self { context, turn: AnswerBuilder::default(), coming: Default::default(), next: 0, is_ended: false }
     }
 
     /// The events that say what `chunk` says, as JSON texts with their `type`.
-    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
+    pub fn take(&mut self, chunk: &str) -> Result<Vec<String>, AnswerError> {
         let steps = self.turn.take(chunk)?;
         let mut out = self.begin();
         self.tell(steps, &mut out);
@@ -68,40 +68,40 @@ impl Events {
             .into()
     }
 
-    fn tell(&mut self, steps: Vec<Step>, out: &mut Vec<String>) {
+    fn tell(&mut self, steps: Vec<BlockEvent>, out: &mut Vec<String>) {
         for step in steps {
-            let (Step::Open(number) | Step::Add(number, _) | Step::Close(number)) = step;
-            let item = Item::new(&self.turn.blocks[number], number, &self.context);
+            let (BlockEvent::Open(number) | BlockEvent::Add(number, _) | BlockEvent::Close(number)) = step;
+            let item = OutputItem::new(&self.turn.blocks[number], number, &self.context);
             let coming = &mut self.coming;
-            let mut teller = Teller { item, number, coming, next: &mut self.next, out };
+            let mut teller = ItemEvents { item, number, coming, next: &mut self.next, out };
             match step {
-                Step::Open(_) => teller.open(),
-                Step::Add(_, text) => teller.add(&text),
-                Step::Close(_) => teller.close(status_of(&self.turn, number)),
+                BlockEvent::Open(_) => teller.open(),
+                BlockEvent::Add(_, text) => teller.add(&text),
+                BlockEvent::Close(_) => teller.close(status_of(&self.turn, number)),
             }
         }
     }
 }
 
 /// Tells the events of one item.
-struct Teller<'a> {
-    item: Item<'a>,
+struct ItemEvents<'a> {
+    item: OutputItem<'a>,
     number: usize,
-    coming: &'a mut (Coming, String),
+    coming: &'a mut (FreeTextDecoder, String),
     next: &'a mut u64,
     out: &'a mut Vec<String>,
 }
 
-impl Teller<'_> {
+impl ItemEvents<'_> {
     fn open(&mut self) {
         *self.coming = Default::default();
         let item = self.item.begun();
         self.tell_item("response.output_item.added", item);
         match self.item.sort {
-            Sort::Text | Sort::Refusal => {
+            ItemKind::Text | ItemKind::Refusal => {
                 self.tell("response.content_part.added", [("part", self.item.part(""))]);
             }
-            Sort::Reasoning(_) => {
+            ItemKind::Reasoning(_) => {
                 self.tell("response.reasoning_summary_part.added", [("part", self.item.part(""))]);
             }
             _ => (),
@@ -111,20 +111,20 @@ impl Teller<'_> {
     fn add(&mut self, text: &str) {
         let delta = ("delta", Json::from_fragment(text));
         match self.item.sort {
-            Sort::Text => {
+            ItemKind::Text => {
                 self.tell("response.output_text.delta", [delta, ("logprobs", Json::Array(Vec::new()))]);
             }
-            Sort::Refusal => self.tell("response.refusal.delta", [delta]),
-            Sort::Reasoning(_) => self.tell("response.reasoning_summary_text.delta", [delta]),
-            Sort::Function | Sort::Namespaced { .. } => {
+            ItemKind::Refusal => self.tell("response.refusal.delta", [delta]),
+            ItemKind::Reasoning(_) => self.tell("response.reasoning_summary_text.delta", [delta]),
+            ItemKind::Function | ItemKind::Namespaced { .. } => {
                 self.tell("response.function_call_arguments.delta", [delta]);
             }
-            Sort::Custom => {
+            ItemKind::Custom => {
                 let text = self.coming.0.add(text);
                 self.add_free_text(&text);
             }
             // An action is told when it is whole.
-            Sort::LocalShell => (),
+            ItemKind::LocalShell => (),
         }
     }
 
@@ -139,35 +139,35 @@ impl Teller<'_> {
         let text = self.item.text();
         let all = Json::from_fragment(&text);
         match self.item.sort {
-            Sort::Text => {
+            ItemKind::Text => {
                 self.tell(
                     "response.output_text.done",
                     [("text", all), ("logprobs", Json::Array(Vec::new()))],
                 );
                 self.tell("response.content_part.done", [("part", self.item.part(&text))]);
             }
-            Sort::Refusal => {
+            ItemKind::Refusal => {
                 self.tell("response.refusal.done", [("refusal", all)]);
                 self.tell("response.content_part.done", [("part", self.item.part(&text))]);
             }
-            Sort::Reasoning(_) => {
+            ItemKind::Reasoning(_) => {
                 self.tell("response.reasoning_summary_text.done", [("text", all)]);
                 self.tell("response.reasoning_summary_part.done", [("part", self.item.part(&text))]);
             }
-            Sort::Function | Sort::Namespaced { .. } => {
-                // Arguments that are nothing in pieces are an empty object all the same.
+            ItemKind::Function | ItemKind::Namespaced { .. } => {
+                // Arguments that are nothing in deltas are an empty object all the same.
                 if self.item.has_none() {
                     self.add(&text);
                 }
                 let name = self.item.name();
                 self.tell("response.function_call_arguments.done", [("name", name), ("arguments", all)]);
             }
-            Sort::Custom => {
+            ItemKind::Custom => {
                 let rest = text.strip_prefix(self.coming.1.as_str()).unwrap_or_default();
                 self.add_free_text(rest);
                 self.tell("response.custom_tool_call_input.done", [("input", all)]);
             }
-            Sort::LocalShell => (),
+            ItemKind::LocalShell => (),
         }
         let item = self.item.done(status);
         self.tell_item("response.output_item.done", item);
@@ -181,8 +181,8 @@ impl Teller<'_> {
     /// An event within the item.
     fn tell<const N: usize>(&mut self, kind: &str, members: [(&'static str, Json<'static>); N]) {
         let part = match self.item.sort {
-            Sort::Text | Sort::Refusal => Some("content_index"),
-            Sort::Reasoning(_) => Some("summary_index"),
+            ItemKind::Text | ItemKind::Refusal => Some("content_index"),
+            ItemKind::Reasoning(_) => Some("summary_index"),
             _ => None,
         };
         let id = Json::from(self.item.id().as_str());

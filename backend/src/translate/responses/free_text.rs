@@ -13,14 +13,14 @@ pub(super) fn free_text(arguments_text: &str) -> String {
             None => String::new(),
         };
     }
-    let mut coming = Coming::default();
+    let mut coming = FreeTextDecoder::default();
     let begun = coming.add(arguments_text);
     if coming.is_found() { begun } else { arguments_text.to_owned() }
 }
 
 /// Arguments that are coming in: a patch of a slow model takes minutes, in which callers want signs of life.
 #[derive(Debug, Default)]
-pub(super) struct Coming {
+pub(super) struct FreeTextDecoder {
     /// The arguments so far. Within them the text is escaped as it is in an event.
     inner: String,
     /// How far `inner` is read, once the text has been found.
@@ -28,7 +28,7 @@ pub(super) struct Coming {
     is_closed: bool,
 }
 
-impl Coming {
+impl FreeTextDecoder {
     /// What `piece` adds to the text; both escaped.
     pub(super) fn add(&mut self, piece: &str) -> String {
         self.inner.push_str(&unescape(piece));

@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 
-use super::super::chunk::THOUGHTS;
-use super::super::conversation::{Conversation, Part};
+use super::super::chunk::REASONING_MEMBERS;
+use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::{Json, escape};
-use super::super::{Invalid, invalid, shown};
-use super::kept::Kept;
-use super::offer::{LOCAL_SHELL, flat_name};
+use super::super::{InvalidRequest, invalid, shown};
+use super::offered_tools::{LOCAL_SHELL, flat_name};
+use super::stored_items::StoredItems;
 
 /// Adds `input`, a string that `say` takes or items; `place` names it in an error.
 pub(super) fn add_all<'a>(
     chat: &mut Conversation<'a>,
     input: &Json<'a>,
     place: &str,
-    kept: &Kept,
-    say: fn(&mut Conversation<'a>, Part<'a>),
-) -> Result<(), Invalid> {
+    kept: &StoredItems,
+    say: fn(&mut Conversation<'a>, ContentPart<'a>),
+) -> Result<(), InvalidRequest> {
     match input {
         Json::Array(items) => items
             .iter()
@@ -32,7 +32,12 @@ pub(super) fn add_all<'a>(
     }
 }
 
-fn add<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str, kept: &Kept) -> Result<(), Invalid> {
+fn add<'a>(
+    chat: &mut Conversation<'a>,
+    item: &Json<'a>,
+    place: &str,
+    kept: &StoredItems,
+) -> Result<(), InvalidRequest> {
     let kind = item.get_str("type").unwrap_or(Cow::Borrowed("message"));
     let call = item.get_fragment("call_id");
     match &*kind {
@@ -79,7 +84,7 @@ fn add<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str, kept: &Kep
     Ok(())
 }
 
-fn message<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Result<(), Invalid> {
+fn message<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Result<(), InvalidRequest> {
     let parts = match item.get("content") {
         Some(content) => parts(content, &format!("{place}.content"))?,
         None => Vec::new(),
@@ -94,9 +99,9 @@ fn message<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Res
             }
             for part in parts {
                 match part {
-                    Part::Text(text) if role == "assistant" => chat.assistant(&text),
-                    Part::Text(text) => chat.system(text),
-                    Part::Other(_) => {
+                    ContentPart::Text(text) if role == "assistant" => chat.assistant(&text),
+                    ContentPart::Text(text) => chat.system(text),
+                    ContentPart::Other(_) => {
                         return Err(invalid(format!("{place}: a message of role '{role}' must be text")));
                     }
                 }
@@ -113,14 +118,14 @@ fn message<'a>(chat: &mut Conversation<'a>, item: &Json<'a>, place: &str) -> Res
 /// Our own reasoning, by its mark: it goes back in the member in which the backend gave it.
 fn reasoning(chat: &mut Conversation<'_>, item: &Json<'_>) {
     let mark = item.get_fragment("encrypted_content");
-    let Some(key) = THOUGHTS.into_iter().find(|key| *key == mark) else { return };
+    let Some(key) = REASONING_MEMBERS.into_iter().find(|key| *key == mark) else { return };
     let told = item.get("content").or_else(|| item.get("summary")).map(Json::items).unwrap_or_default();
     for part in told {
         chat.thought(key, part.get_fragment("text"));
     }
 }
 
-fn parts<'a>(content: &Json<'a>, place: &str) -> Result<Vec<Part<'a>>, Invalid> {
+fn parts<'a>(content: &Json<'a>, place: &str) -> Result<Vec<ContentPart<'a>>, InvalidRequest> {
     match content {
         Json::Array(parts) => {
             let mut out = Vec::with_capacity(parts.len());
@@ -134,7 +139,7 @@ fn parts<'a>(content: &Json<'a>, place: &str) -> Result<Vec<Part<'a>>, Invalid> 
     }
 }
 
-fn part<'a>(part: &Json<'a>, place: &str) -> Result<Option<Part<'a>>, Invalid> {
+fn part<'a>(part: &Json<'a>, place: &str) -> Result<Option<ContentPart<'a>>, InvalidRequest> {
     let kind = part.get_str("type").unwrap_or_default();
     let stored = || invalid(format!("{place}: this model's server stores no files: send the data itself"));
     match &*kind {
@@ -147,7 +152,7 @@ fn part<'a>(part: &Json<'a>, place: &str) -> Result<Option<Part<'a>>, Invalid> {
             let url = url.get("url").unwrap_or(url).clone();
             // A word that vision servers other than OpenAI's do not know.
             let detail = part.get("detail").filter(|detail| detail.fragment() != Some("auto"));
-            Ok(Some(Part::image(url, detail.cloned())))
+            Ok(Some(ContentPart::image(url, detail.cloned())))
         }
         "input_file" => {
             let data = part.get("file_data").ok_or_else(stored)?;
@@ -155,10 +160,10 @@ fn part<'a>(part: &Json<'a>, place: &str) -> Result<Option<Part<'a>>, Invalid> {
             if let Some(name) = part.get("filename") {
                 file.put("filename", name.clone());
             }
-            Ok(Some(Part::Other(Json::object([("type", "file".into()), ("file", file)]))))
+            Ok(Some(ContentPart::Other(Json::object([("type", "file".into()), ("file", file)]))))
         }
         // The same in both.
-        "input_audio" => Ok(Some(Part::Other(part.clone()))),
+        "input_audio" => Ok(Some(ContentPart::Other(part.clone()))),
         other => {
             let other = shown(other);
             Err(invalid(format!("{place}: this model takes no content of type '{other}'")))
@@ -166,7 +171,7 @@ fn part<'a>(part: &Json<'a>, place: &str) -> Result<Option<Part<'a>>, Invalid> {
     }
 }
 
-fn text_part<'a>(text: &Json<'a>) -> Option<Part<'a>> {
+fn text_part<'a>(text: &Json<'a>) -> Option<ContentPart<'a>> {
     let text = text.shared_fragment();
-    (!text.is_empty()).then_some(Part::Text(text))
+    (!text.is_empty()).then_some(ContentPart::Text(text))
 }

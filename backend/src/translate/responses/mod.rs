@@ -4,13 +4,13 @@ mod answer;
 mod events;
 mod free_text;
 mod items;
-mod kept;
-mod offer;
+mod offered_tools;
 mod output;
 mod request;
+mod stored_items;
 
 pub use answer::{error, from_chat};
-pub use events::Events;
-pub use kept::Kept;
-pub(crate) use kept::items;
+pub use events::StreamTranslator;
 pub use request::{to_chat, to_chat_with};
+pub use stored_items::StoredItems;
+pub(crate) use stored_items::items;

@@ -1,15 +1,15 @@
 //! The blocks of an answer as output items.
 
 use super::super::Context;
-use super::super::blocks::{Block, Kind};
+use super::super::blocks::{AnswerBlock, BlockKind};
 use super::super::chunk::arguments;
 use super::super::json::Json;
-use super::super::tools::Known;
+use super::super::tools::OriginalTool;
 use super::free_text::free_text;
 
 /// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort<'a> {
+pub(super) enum ItemKind<'a> {
     Reasoning(&'static str),
     Text,
     Refusal,
@@ -21,24 +21,26 @@ pub(super) enum Sort<'a> {
 
 /// One output item.
 #[derive(Debug)]
-pub(super) struct Item<'a> {
-    pub(super) sort: Sort<'a>,
-    block: &'a Block,
+pub(super) struct OutputItem<'a> {
+    pub(super) sort: ItemKind<'a>,
+    block: &'a AnswerBlock,
     number: usize,
     context: &'a Context,
 }
 
-impl<'a> Item<'a> {
-    pub(super) fn new(block: &'a Block, number: usize, context: &'a Context) -> Self {
+impl<'a> OutputItem<'a> {
+    pub(super) fn new(block: &'a AnswerBlock, number: usize, context: &'a Context) -> Self {
         let sort = match &block.kind {
-            Kind::Thought(key) => Sort::Reasoning(key),
-            Kind::Text => Sort::Text,
-            Kind::Refusal => Sort::Refusal,
-            Kind::Call { name, .. } => match context.asked.tools.get(name) {
-                None => Sort::Function,
-                Some(Known::Custom) => Sort::Custom,
-                Some(Known::LocalShell) => Sort::LocalShell,
-                Some(Known::Namespaced { namespace, name }) => Sort::Namespaced { namespace, name },
+            BlockKind::Reasoning(key) => ItemKind::Reasoning(key),
+            BlockKind::Text => ItemKind::Text,
+            BlockKind::Refusal => ItemKind::Refusal,
+            BlockKind::Call { name, .. } => match context.asked.tools.get(name) {
+                None => ItemKind::Function,
+                Some(OriginalTool::Custom) => ItemKind::Custom,
+                Some(OriginalTool::LocalShell) => ItemKind::LocalShell,
+                Some(OriginalTool::Namespaced { namespace, name }) => {
+                    ItemKind::Namespaced { namespace, name }
+                }
             },
         };
         Self { sort, block, number, context }
@@ -46,11 +48,11 @@ impl<'a> Item<'a> {
 
     pub(super) fn id(&self) -> String {
         let prefix = match self.sort {
-            Sort::Reasoning(_) => "rs",
-            Sort::Text | Sort::Refusal => "msg",
-            Sort::Function | Sort::Namespaced { .. } => "fc",
-            Sort::Custom => "ctc",
-            Sort::LocalShell => "lsh",
+            ItemKind::Reasoning(_) => "rs",
+            ItemKind::Text | ItemKind::Refusal => "msg",
+            ItemKind::Function | ItemKind::Namespaced { .. } => "fc",
+            ItemKind::Custom => "ctc",
+            ItemKind::LocalShell => "lsh",
         };
         format!("{prefix}_{}_{}", self.context.id, self.number)
     }
@@ -59,8 +61,8 @@ impl<'a> Item<'a> {
     pub(super) fn text(&self) -> String {
         let text = &self.block.text;
         match self.sort {
-            Sort::Function | Sort::Namespaced { .. } if text.is_empty() => "{}".to_owned(),
-            Sort::Custom => free_text(text),
+            ItemKind::Function | ItemKind::Namespaced { .. } if text.is_empty() => "{}".to_owned(),
+            ItemKind::Custom => free_text(text),
             _ => text.clone(),
         }
     }
@@ -73,8 +75,8 @@ impl<'a> Item<'a> {
     /// The name of a function, as the caller knows it.
     pub(super) fn name(&self) -> Json<'static> {
         match (self.sort, &self.block.kind) {
-            (Sort::Namespaced { name, .. }, _) => Json::from_fragment(name),
-            (_, Kind::Call { name, .. }) => Json::from_fragment(name),
+            (ItemKind::Namespaced { name, .. }, _) => Json::from_fragment(name),
+            (_, BlockKind::Call { name, .. }) => Json::from_fragment(name),
             _ => Json::NULL,
         }
     }
@@ -83,8 +85,8 @@ impl<'a> Item<'a> {
     pub(super) fn part(&self, text: &str) -> Json<'static> {
         let text = Json::from_fragment(text);
         match self.sort {
-            Sort::Reasoning(_) => Json::object([("type", "summary_text".into()), ("text", text)]),
-            Sort::Refusal => Json::object([("type", "refusal".into()), ("refusal", text)]),
+            ItemKind::Reasoning(_) => Json::object([("type", "summary_text".into()), ("text", text)]),
+            ItemKind::Refusal => Json::object([("type", "refusal".into()), ("refusal", text)]),
             _ => Json::object([
                 ("type", "output_text".into()),
                 ("text", text),
@@ -109,7 +111,7 @@ impl<'a> Item<'a> {
         let parts = || Json::Array(text.into_iter().map(|text| self.part(text)).collect());
         let mut item = Json::object([("id", Json::from(self.id().as_str()))]);
         match self.sort {
-            Sort::Reasoning(key) => {
+            ItemKind::Reasoning(key) => {
                 item.put("type", "reasoning");
                 item.put("summary", parts());
                 // A mark, by which it finds its way back to the backend: there is nothing to encrypt.
@@ -118,23 +120,23 @@ impl<'a> Item<'a> {
                 }
                 item.put("status", status);
             }
-            Sort::Text | Sort::Refusal => {
+            ItemKind::Text | ItemKind::Refusal => {
                 for (key, value) in [("type", "message"), ("status", status), ("role", "assistant")] {
                     item.put(key, value);
                 }
                 item.put("content", parts());
             }
-            Sort::Custom => {
+            ItemKind::Custom => {
                 item.put("type", "custom_tool_call");
                 self.put_call(&mut item, status);
                 item.put("input", written);
             }
-            Sort::LocalShell => {
+            ItemKind::LocalShell => {
                 item.put("type", "local_shell_call");
                 self.put_call(&mut item, status);
                 item.put("action", action(text.unwrap_or_default()));
             }
-            Sort::Function | Sort::Namespaced { .. } => {
+            ItemKind::Function | ItemKind::Namespaced { .. } => {
                 item.put("type", "function_call");
                 self.put_call(&mut item, status);
                 item.put("arguments", written);
@@ -144,14 +146,14 @@ impl<'a> Item<'a> {
     }
 
     fn put_call(&self, item: &mut Json<'static>, status: &'static str) {
-        let Kind::Call { id, .. } = &self.block.kind else { return };
+        let BlockKind::Call { id, .. } = &self.block.kind else { return };
         item.put("status", status);
         let id = if id.is_empty() { format!("call_{}_{}", self.context.id, self.number) } else { id.clone() };
         item.put("call_id", Json::from_fragment(&id));
-        if self.sort != Sort::LocalShell {
+        if self.sort != ItemKind::LocalShell {
             item.put("name", self.name());
         }
-        if let Sort::Namespaced { namespace, .. } = self.sort {
+        if let ItemKind::Namespaced { namespace, .. } = self.sort {
             item.put("namespace", Json::from_fragment(namespace));
         }
     }

@@ -1,11 +1,11 @@
 //! A Responses request as a chat completions request.
 
-use super::super::conversation::{Conversation, Part};
+use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::Json;
-use super::super::{Asked, ChatRequest, Invalid, chat_body, checked, invalid};
+use super::super::{CallerRequest, ChatRequest, InvalidRequest, chat_body, checked, invalid};
 use super::items;
-use super::kept::Kept;
-use super::offer::Offer;
+use super::offered_tools::OfferedTools;
+use super::stored_items::StoredItems;
 
 /// Members that chat completions has under the same name.
 const SAME: [&str; 5] = ["temperature", "top_p", "top_k", "user", "stop"];
@@ -30,12 +30,12 @@ const ECHOED: [(&str, &str); 15] = [
 ];
 
 /// The request for chat completions that asks what the Responses request `body` asks.
-pub fn to_chat(body: &[u8]) -> Result<ChatRequest, Invalid> {
-    to_chat_with(body, &Kept::new(0))
+pub fn to_chat(body: &[u8]) -> Result<ChatRequest, InvalidRequest> {
+    to_chat_with(body, &StoredItems::new(0))
 }
 
 /// As [`to_chat`], for a request that may refer to items in `kept`.
-pub fn to_chat_with(body: &[u8], kept: &Kept) -> Result<ChatRequest, Invalid> {
+pub fn to_chat_with(body: &[u8], kept: &StoredItems) -> Result<ChatRequest, InvalidRequest> {
     let text = checked(body)?;
     let asked = Json::of_compact(&text);
     refuse_stored(&asked)?;
@@ -59,8 +59,8 @@ pub fn to_chat_with(body: &[u8], kept: &Kept) -> Result<ChatRequest, Invalid> {
     if let Some(text) = asked.get("text") {
         put_format(text, &mut out);
     }
-    let offer = Offer::read(&asked)?;
-    let asked = Asked {
+    let offer = OfferedTools::read(&asked)?;
+    let asked = CallerRequest {
         model: asked.get("model").map_or_else(|| "null".to_owned(), Json::to_string),
         echo: ECHOED
             .map(|(key, none)| (key, asked.get(key).map_or_else(|| none.to_owned(), Json::to_string)))
@@ -74,7 +74,7 @@ pub fn to_chat_with(body: &[u8], kept: &Kept) -> Result<ChatRequest, Invalid> {
 }
 
 /// What lives at the server of a response's first turn, and is not here.
-fn refuse_stored(asked: &Json<'_>) -> Result<(), Invalid> {
+fn refuse_stored(asked: &Json<'_>) -> Result<(), InvalidRequest> {
     for (key, instead) in [
         ("previous_response_id", "send the whole conversation as input"),
         ("conversation", "send the whole conversation as input"),
@@ -121,14 +121,14 @@ fn put_format<'a>(text: &Json<'a>, out: &mut Json<'a>) {
 }
 
 impl<'a> Conversation<'a> {
-    fn system_part(&mut self, part: Part<'a>) {
+    fn system_part(&mut self, part: ContentPart<'a>) {
         match part {
-            Part::Text(text) => self.system(text),
-            other @ Part::Other(_) => self.user(other),
+            ContentPart::Text(text) => self.system(text),
+            other @ ContentPart::Other(_) => self.user(other),
         }
     }
 
-    fn user_part(&mut self, part: Part<'a>) {
+    fn user_part(&mut self, part: ContentPart<'a>) {
         self.user(part);
     }
 }

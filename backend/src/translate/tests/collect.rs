@@ -1,4 +1,4 @@
-//! Events put together as the official clients do it, each rule of their order checked.
+//! StreamTranslator put together as the official clients do it, each rule of their order checked.
 
 use super::super::json::{Json, unescape};
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::super::{ChatRequest, Invalid, messages, responses};
+use super::super::{ChatRequest, InvalidRequest, messages, responses};
 
 /// Compares with the golden file beside the fixture; `BLESS=1` writes it.
-fn check(name: &str, to_chat: fn(&[u8]) -> Result<ChatRequest, Invalid>) {
+fn check(name: &str, to_chat: fn(&[u8]) -> Result<ChatRequest, InvalidRequest>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/translate/tests/fixtures");
     let request = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
     let chat = to_chat(&request).unwrap();

@@ -212,7 +212,7 @@ fn errors_have_anthropics_shape_and_names() {
 /// A23: of a body that only passes through a list may have millions of elements; of these a tree would be made.
 #[test]
 fn a_request_of_too_many_values_is_not_translated() {
-    use super::super::{Invalid, responses};
+    use super::super::{InvalidRequest, responses};
 
     for (element, most) in [("0", 100_000), ("[]", 100_000), (r#"{"a":[]}"#, 50_000)] {
         for (place, says) in [("metadata", true), ("input", false), ("messages", false)] {
@@ -221,7 +221,7 @@ fn a_request_of_too_many_values_is_not_translated() {
                 let rest = if says { r#","input":"a","messages":[]"# } else { "" };
                 format!(r#"{{"{place}":[{list}]{rest}}}"#)
             };
-            let many = Err(Invalid("the request is JSON with more than 100000 values".to_owned()));
+            let many = Err(InvalidRequest("the request is JSON with more than 100000 values".to_owned()));
             let of = |n: usize| {
                 let body = body(n);
                 [responses::to_chat(body.as_bytes()), to_chat(body.as_bytes())].map(|chat| chat.map(|_| ()))

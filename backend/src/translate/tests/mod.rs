@@ -7,7 +7,7 @@ mod responses;
 mod streams;
 
 use super::json::Json;
-use super::{ChatRequest, Context, Invalid};
+use super::{ChatRequest, Context, InvalidRequest};
 
 fn context(request: &ChatRequest) -> Context {
     request.context("7", 1_700_000_000)
@@ -35,7 +35,7 @@ fn last(finish: &str) -> [String; 2] {
     ]
 }
 
-fn body(request: Result<ChatRequest, Invalid>) -> Json<'static> {
+fn body(request: Result<ChatRequest, InvalidRequest>) -> Json<'static> {
     Json::parse(&request.unwrap().body).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn arguments() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
-/// Deltas that say `units` in pieces of the lengths in `cuts`.
+/// Deltas that say `units` in deltas of the lengths in `cuts`.
 fn cut(units: &[String], cuts: &[usize], delta: impl Fn(&str) -> String) -> Vec<String> {
     let mut rest = units;
     let mut cuts = cuts.iter().cycle();
@@ -50,10 +50,10 @@ fn call_deltas(index: usize, arguments: &[String], cuts: &[usize]) -> Vec<String
     let begin = format!(
         r#""tool_calls":[{{"index":{index},"id":"c{index}","type":"function","function":{{"name":"f{index}","arguments":""}}}}]"#
     );
-    let pieces = cut(arguments, cuts, |piece| {
+    let deltas = cut(arguments, cuts, |piece| {
         format!(r#""tool_calls":[{{"index":{index},"function":{{"arguments":"{piece}"}}}}]"#)
     });
-    std::iter::once(begin).chain(pieces).collect()
+    std::iter::once(begin).chain(deltas).collect()
 }
 
 /// All of `lists`, each in its own order, merged as `picks` says.
@@ -74,8 +74,8 @@ fn merge(lists: Vec<Vec<String>>, picks: &[usize]) -> Vec<String> {
 fn told(deltas: &[String]) -> (Vec<String>, Vec<String>) {
     let message = messages::to_chat(br#"{"model":"m","messages":[]}"#).unwrap();
     let response = responses::to_chat(br#"{"model":"m","input":"a"}"#).unwrap();
-    let mut message = messages::Events::new(context(&message));
-    let mut response = responses::Events::new(context(&response));
+    let mut message = messages::StreamTranslator::new(context(&message));
+    let mut response = responses::StreamTranslator::new(context(&response));
     let (mut messages, mut responses) = (Vec::new(), Vec::new());
     for chunk in deltas.iter().map(|delta| chunk(delta)).chain(last("tool_calls")) {
         messages.extend(message.take(&chunk).unwrap());
@@ -149,7 +149,7 @@ proptest! {
         chunks in prop::collection::vec(odd_chunk(), 0..12)
     ) {
         let message = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-        let mut events = messages::Events::new(context(&message));
+        let mut events = messages::StreamTranslator::new(context(&message));
         let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.take(chunk).ok()).flatten().collect();
         told.extend(events.end());
         // Arguments may be no JSON here: only the order is looked at.
@@ -165,7 +165,7 @@ proptest! {
             }
         }
         let response = responses::to_chat(br#"{"input":"a"}"#).unwrap();
-        let mut events = responses::Events::new(context(&response));
+        let mut events = responses::StreamTranslator::new(context(&response));
         let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.take(chunk).ok()).flatten().collect();
         told.extend(events.end());
         collect::response(&told);

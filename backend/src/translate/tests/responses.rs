@@ -1,4 +1,4 @@
-use super::super::responses::{Kept, error, from_chat, to_chat, to_chat_with};
+use super::super::responses::{StoredItems, error, from_chat, to_chat, to_chat_with};
 use super::{at, body, completion, context};
 
 fn chat(request: &str) -> super::Json<'static> {
@@ -195,7 +195,7 @@ fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
         [("", 10_000, true), (r#""store":false,"#, 10_000, false), ("", 100, false)]
     {
         let first = to_chat(format!(r#"{{{store}"input":"a",{tools}}}"#).as_bytes()).unwrap();
-        let mut kept = Kept::new(limit);
+        let mut kept = StoredItems::new(limit);
         kept.keep(&first, &from_chat(&answer, &context(&first)).unwrap());
         let chat = to_chat_with(next, &kept);
         assert_eq!(chat.is_ok(), is_kept);
@@ -212,7 +212,7 @@ fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
 #[test]
 fn a_streamed_item_is_kept_when_it_is_done_and_makes_room_when_it_is_old() {
     let request = to_chat(br#"{"input":"a"}"#).unwrap();
-    let mut kept = Kept::new(200);
+    let mut kept = StoredItems::new(200);
     let done = |id: &str| {
         format!(
             r#"{{"type":"response.output_item.done","sequence_number":1,"output_index":0,"item":{{"id":"{id}","type":"message","role":"assistant","content":"said by {id}"}}}}"#

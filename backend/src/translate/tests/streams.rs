@@ -1,9 +1,9 @@
-use super::super::{MAX_PARTS, MAX_TEXT, Unreadable, messages, responses};
+use super::super::{AnswerError, MAX_PARTS, MAX_TEXT, messages, responses};
 use super::{chunk, collect, completion, context, last};
 
 fn events(chunks: &[String]) -> Vec<String> {
     let request = messages::to_chat(br#"{"model":"m","messages":[],"stream":true}"#).unwrap();
-    let mut events = messages::Events::new(context(&request));
+    let mut events = messages::StreamTranslator::new(context(&request));
     let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
     out.extend(events.end());
     assert!(events.end().is_empty());
@@ -12,7 +12,7 @@ fn events(chunks: &[String]) -> Vec<String> {
 
 fn response_events(request: &[u8], chunks: &[String]) -> Vec<String> {
     let request = responses::to_chat(request).unwrap();
-    let mut events = responses::Events::new(context(&request));
+    let mut events = responses::StreamTranslator::new(context(&request));
     let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
     assert_eq!(events.next_sequence_number(), out.len() as u64);
     out.extend(events.end());
@@ -102,7 +102,7 @@ fn calls_that_interleave_are_told_one_after_the_other() {
 #[test]
 fn a_call_is_told_while_it_comes() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::Events::new(context(&request));
+    let mut events = messages::StreamTranslator::new(context(&request));
     let begin = r#""tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]"#;
     assert_eq!(events.take(&chunk(begin)).unwrap().len(), 2);
     let more = r#""tool_calls":[{"index":0,"function":{"arguments":"{\"long"}}]"#;
@@ -116,7 +116,7 @@ fn a_call_is_told_while_it_comes() {
 
 #[test]
 fn arguments_that_do_not_begin_as_an_object_does_are_made_one() {
-    for (pieces, input) in [
+    for (deltas, input) in [
         ([r#"\"{\\\"a\\\":"#, r#"1}\""#], r#"{"a":1}"#),
         (["[", "1]"], r#"{"raw_arguments":"[1]"}"#),
         (["nu", "ll"], "{}"),
@@ -126,7 +126,7 @@ fn arguments_that_do_not_begin_as_an_object_does_are_made_one() {
                 r#""tool_calls":[{{"index":0,{members}"function":{{"name":"f","arguments":"{piece}"}}}}]"#
             )
         };
-        let chunks = stream(&[&call(r#""id":"a","#, pieces[0]), &call("", pieces[1])], "tool_calls");
+        let chunks = stream(&[&call(r#""id":"a","#, deltas[0]), &call("", deltas[1])], "tool_calls");
         let message = collect::message(&events(&chunks));
         assert!(message.contains(&format!(r#""input":{input}"#)), "{message}");
     }
@@ -154,8 +154,8 @@ fn calls_without_an_index_or_all_with_one_are_told_apart() {
 }
 
 /// What a stream of these arguments of a tool of free text tells: the deltas, and the whole input.
-fn free_text(pieces: &[&str], finish: &str) -> (Vec<String>, String) {
-    let deltas: Vec<String> = pieces
+fn free_text(deltas: &[&str], finish: &str) -> (Vec<String>, String) {
+    let deltas: Vec<String> = deltas
         .iter()
         .map(|piece| {
             format!(
@@ -187,7 +187,7 @@ fn free_text_is_told_while_it_comes() {
 
 #[test]
 fn free_text_without_its_object_or_cut_within_it_is_text_all_the_same() {
-    for (pieces, finish, expected) in [
+    for (deltas, finish, expected) in [
         (["*** Begin", r"\nPatch"], "tool_calls", r"*** Begin\nPatch"),
         ([r#"{\"input\":\"a"#, "bc"], "length", "abc"),
         ([r#"{\"input\":\"a\nb"#, r#"\"}"#], "tool_calls", r"a\nb"),
@@ -196,7 +196,7 @@ fn free_text_without_its_object_or_cut_within_it_is_text_all_the_same() {
         (["", "{}"], "tool_calls", "{}"),
         (["", ""], "tool_calls", ""),
     ] {
-        let (deltas, input) = free_text(&pieces, finish);
+        let (deltas, input) = free_text(&deltas, finish);
         assert_eq!(input, format!("\"{expected}\""));
         assert_eq!(deltas.concat(), expected);
     }
@@ -205,7 +205,7 @@ fn free_text_without_its_object_or_cut_within_it_is_text_all_the_same() {
 #[test]
 fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::Events::new(context(&request));
+    let mut events = messages::StreamTranslator::new(context(&request));
     assert_eq!(events.take("{}").unwrap().len(), 1);
     for quiet in [
         r#"{"choices":null}"#,
@@ -223,9 +223,9 @@ fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
 #[test]
 fn an_answer_without_end_is_given_up() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut message = messages::Events::new(context(&request));
+    let mut message = messages::StreamTranslator::new(context(&request));
     let request = responses::to_chat(br#"{"input":"a"}"#).unwrap();
-    let mut response = responses::Events::new(context(&request));
+    let mut response = responses::StreamTranslator::new(context(&request));
     let mut given = |deltas: [String; 2]| {
         let mut taken = 0;
         while taken < 2 * (MAX_TEXT >> 20) {
@@ -241,34 +241,36 @@ fn an_answer_without_end_is_given_up() {
     };
     let long = "x".repeat(1 << 20);
     let kinds = [format!(r#""content":"{long}""#), format!(r#""reasoning":"{long}""#)];
-    assert_eq!(given(kinds), (MAX_TEXT >> 20, Unreadable::TooLarge));
+    assert_eq!(given(kinds), (MAX_TEXT >> 20, AnswerError::TooLarge));
     let of_call = |id: &str, name: &str, arguments: &str| {
         format!(
             r#""tool_calls":[{{"index":0,"id":"{id}","function":{{"name":"{name}","arguments":"{arguments}"}}}}]"#
         )
     };
     for (id, name, arguments) in [(&*long, "f", ""), ("1", &*long, ""), ("1", "f", &*long)] {
-        let mut message = messages::Events::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+        let mut message =
+            messages::StreamTranslator::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
         let chunk = chunk(&of_call(id, name, arguments));
         let taken = (0..2 * (MAX_TEXT >> 20)).take_while(|_| message.take(&chunk).is_ok()).count();
         assert!(taken <= MAX_TEXT >> 20, "{taken} MiB of a call");
     }
     let call =
         |name| format!(r#""tool_calls":[{{"index":{name},"id":"{name}","function":{{"name":"{name}"}}}}]"#);
-    let mut message = messages::Events::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+    let mut message =
+        messages::StreamTranslator::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
     let told = (0..=MAX_PARTS).map(|name| message.take(&chunk(&call(name))).err()).collect::<Vec<_>>();
     assert_eq!(told.iter().position(Option::is_some), Some(MAX_PARTS));
-    assert_eq!(told[MAX_PARTS], Some(Unreadable::TooManyParts));
+    assert_eq!(told[MAX_PARTS], Some(AnswerError::TooManyParts));
     let whole = completion(&format!(r#""content":"{}""#, "x".repeat(MAX_TEXT + 1)), "stop");
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    assert_eq!(messages::from_chat(&whole, &context(&request)), Err(Unreadable::TooLarge));
+    assert_eq!(messages::from_chat(&whole, &context(&request)), Err(AnswerError::TooLarge));
 }
 
 /// Arguments that never become an object, while others wait behind them, are not read anew for each byte of them.
 #[test]
 fn long_arguments_are_read_a_few_times_while_they_come() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::Events::new(context(&request));
+    let mut events = messages::StreamTranslator::new(context(&request));
     let call = |index: u8, name: &str, text: &str| {
         chunk(&format!(
             r#""tool_calls":[{{"index":{index},"id":"{index}","function":{{"name":"{name}","arguments":"{text}"}}}}]"#

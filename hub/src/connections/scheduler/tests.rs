@@ -122,7 +122,7 @@ async fn a_debt_outlives_its_users_connections() {
 /// A27: a turn given to a connection is used at once, however many others its user has in line.
 #[actix_rt::test]
 async fn a_connection_with_a_turn_is_polled_at_once() {
-    static TURNS: backend::Turns = backend::Turns::of(1, 1);
+    static TURNS: backend::FairSemaphore = backend::FairSemaphore::new(1, 1);
     let (table, log) = (table(), Log::default());
     let takes = |user: &'static str| {
         let permit = connect(&table, user);
@@ -133,7 +133,7 @@ async fn a_connection_with_a_turn_is_polled_at_once() {
             }
         }))
     };
-    let first = TURNS.take("alice").await;
+    let first = TURNS.acquire("alice").await;
     takes("mallory");
     let flood: Vec<_> =
         (0..200).map(|_| busy(&table, "mallory", 2, Duration::from_millis(2), &log)).collect();

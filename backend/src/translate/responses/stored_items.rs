@@ -10,7 +10,7 @@ use super::super::json::Json;
 /// The newest output items, as JSON texts by their ids. An id holds the random part of its answer's context, so none can
 /// be guessed. A copy shares the texts.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredItems {
     items: HashMap<Arc<str>, Arc<str>>,
     /// Ids, the oldest first.
     order: VecDeque<Arc<str>>,
@@ -19,7 +19,7 @@ pub struct Kept {
     limit: usize,
 }
 
-impl Kept {
+impl StoredItems {
     /// Keeps texts of up to `limit` bytes; the oldest make room for new ones.
     pub fn new(limit: usize) -> Self {
         Self { items: HashMap::new(), order: VecDeque::new(), bytes: 0, limit }
@@ -37,7 +37,7 @@ impl Kept {
     }
 
     /// Keeps what [`items`] found.
-    pub(crate) fn add(&mut self, items: Vec<KeptItem>) {
+    pub(crate) fn add(&mut self, items: Vec<StoredItem>) {
         for (id, text) in items {
             self.bytes += text.len();
             if let Some(replaced) = self.items.insert(Arc::clone(&id), text) {
@@ -56,10 +56,10 @@ impl Kept {
 }
 
 /// An output item, as JSON text, behind its id.
-pub(crate) type KeptItem = (Arc<str>, Arc<str>);
+pub(crate) type StoredItem = (Arc<str>, Arc<str>);
 
 /// The output items that `told` ends, an event or a whole response.
-pub(crate) fn items(told: &str) -> Vec<KeptItem> {
+pub(crate) fn items(told: &str) -> Vec<StoredItem> {
     const DONE: &str = r#"{"type":"response.output_item.done""#;
 
     if told.starts_with(r#"{"type""#) && !told.starts_with(DONE) {
@@ -77,7 +77,7 @@ pub(crate) fn items(told: &str) -> Vec<KeptItem> {
 mod tests {
     use super::*;
 
-    fn item(id: &str, text: &str) -> Vec<KeptItem> {
+    fn item(id: &str, text: &str) -> Vec<StoredItem> {
         items(&format!(r#"{{"item":{{"id":"{id}","text":"{text}"}}}}"#))
     }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn all_that_is_kept_counts_and_nothing_else() {
         const LIMIT: usize = 64 << 10;
-        let mut kept = Kept::new(LIMIT);
+        let mut kept = StoredItems::new(LIMIT);
         let long = "y".repeat(500);
         for number in 0..1000 {
             kept.add(item(&format!("{long}{number}"), ""));
@@ -93,7 +93,7 @@ mod tests {
         let bytes: usize = kept.items.iter().map(|(id, text)| 2 * id.len() + text.len()).sum();
         assert!((LIMIT / 2..=LIMIT).contains(&bytes), "{bytes} bytes are kept");
         assert_eq!((kept.bytes, kept.order.len()), (bytes, kept.items.len()));
-        let mut kept = Kept::new(LIMIT);
+        let mut kept = StoredItems::new(LIMIT);
         kept.add(item("first", ""));
         for _ in 0..1000 {
             kept.add(item("again", &long));

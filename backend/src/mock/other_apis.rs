@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Event};
+use super::{EchoRequest, MockEvent};
 
 /// Length of a mock's embedding: enough to tell texts apart.
 const DIMENSIONS: usize = 16;
 
-pub(super) fn response(asked: &Asked) -> Value {
-    let status = if asked.cut { "incomplete" } else { "completed" };
-    let reason = if asked.cut { json!({ "reason": "max_output_tokens" }) } else { Value::Null };
-    let (input, output) = (asked.prompt_tokens, asked.words.len());
+pub(super) fn response(echo: &EchoRequest) -> Value {
+    let status = if echo.cut { "incomplete" } else { "completed" };
+    let reason = if echo.cut { json!({ "reason": "max_output_tokens" }) } else { Value::Null };
+    let (input, output) = (echo.prompt_tokens, echo.words.len());
     json!({
-        "id": format!("resp-mock-{}", asked.number), "object": "response", "created_at": asked.created,
+        "id": format!("resp-mock-{}", echo.number), "object": "response", "created_at": echo.created,
         "status": status, "error": null, "incomplete_details": reason, "instructions": null,
-        "model": asked.model, "output": [output_message(asked, &asked.text(), "completed")],
+        "model": echo.model, "output": [output_message(echo, &echo.text(), "completed")],
         "parallel_tool_calls": true, "tool_choice": "auto", "tools": [], "metadata": {},
         "usage": {
             "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 },
@@ -24,10 +24,10 @@ pub(super) fn response(asked: &Asked) -> Value {
     })
 }
 
-fn output_message(asked: &Asked, text: &str, status: &str) -> Value {
+fn output_message(echo: &EchoRequest, text: &str, status: &str) -> Value {
     let content = if status == "completed" { json!([output_text(text)]) } else { json!([]) };
     json!({
-        "id": format!("msg-mock-{}", asked.number), "type": "message", "status": status,
+        "id": format!("msg-mock-{}", echo.number), "type": "message", "status": status,
         "role": "assistant", "content": content,
     })
 }
@@ -36,12 +36,12 @@ fn output_text(text: &str) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [] })
 }
 
-pub(super) fn response_events(asked: &Asked) -> Vec<Event> {
-    let mut begun = response(asked);
+pub(super) fn response_events(echo: &EchoRequest) -> Vec<MockEvent> {
+    let mut begun = response(echo);
     begun["status"] = json!("in_progress");
     begun["output"] = json!([]);
     begun["usage"] = Value::Null;
-    let item = format!("msg-mock-{}", asked.number);
+    let item = format!("msg-mock-{}", echo.number);
     let place = json!({ "item_id": item, "output_index": 0, "content_index": 0 });
     let at = |mut event: Value| {
         if let (Value::Object(event), Value::Object(place)) = (&mut event, &place) {
@@ -49,87 +49,87 @@ pub(super) fn response_events(asked: &Asked) -> Vec<Event> {
         }
         event
     };
-    let text = asked.text();
+    let text = echo.text();
     let mut events = vec![
         (json!({ "type": "response.created", "response": begun }), false),
         (json!({ "type": "response.in_progress", "response": begun }), false),
         (
             json!({ "type": "response.output_item.added", "output_index": 0,
-                "item": output_message(asked, "", "in_progress") }),
+                "item": output_message(echo, "", "in_progress") }),
             false,
         ),
         (at(json!({ "type": "response.content_part.added", "part": output_text("") })), false),
     ];
-    for piece in asked.pieces() {
-        events.push((at(json!({ "type": "response.output_text.delta", "delta": piece })), true));
+    for chunk in echo.chunks() {
+        events.push((at(json!({ "type": "response.output_text.delta", "delta": chunk })), true));
     }
     events.push((at(json!({ "type": "response.output_text.done", "text": text })), false));
     events.push((at(json!({ "type": "response.content_part.done", "part": output_text(&text) })), false));
-    let item = output_message(asked, &text, "completed");
+    let item = output_message(echo, &text, "completed");
     events.push((json!({ "type": "response.output_item.done", "output_index": 0, "item": item }), false));
-    let last = if asked.cut { "response.incomplete" } else { "response.completed" };
-    events.push((json!({ "type": last, "response": response(asked) }), false));
+    let last = if echo.cut { "response.incomplete" } else { "response.completed" };
+    events.push((json!({ "type": last, "response": response(echo) }), false));
     let numbered = events.into_iter().enumerate().map(|(number, (mut event, word))| {
         event["sequence_number"] = json!(number);
-        Event { data: event.to_string(), word }
+        MockEvent { data: event.to_string(), word }
     });
     numbered.collect()
 }
 
-pub(super) fn message(asked: &Asked) -> Value {
+pub(super) fn message(echo: &EchoRequest) -> Value {
     json!({
-        "id": format!("msg-mock-{}", asked.number), "type": "message", "role": "assistant",
-        "model": asked.model, "content": [{ "type": "text", "text": asked.text() }],
-        "stop_reason": stop_reason(asked), "stop_sequence": null,
-        "usage": { "input_tokens": asked.prompt_tokens, "output_tokens": asked.words.len() },
+        "id": format!("msg-mock-{}", echo.number), "type": "message", "role": "assistant",
+        "model": echo.model, "content": [{ "type": "text", "text": echo.text() }],
+        "stop_reason": stop_reason(echo), "stop_sequence": null,
+        "usage": { "input_tokens": echo.prompt_tokens, "output_tokens": echo.words.len() },
     })
 }
 
-pub(super) fn message_events(asked: &Asked) -> Vec<Event> {
-    let mut begun = message(asked);
+pub(super) fn message_events(echo: &EchoRequest) -> Vec<MockEvent> {
+    let mut begun = message(echo);
     begun["content"] = json!([]);
     begun["stop_reason"] = Value::Null;
     begun["usage"]["output_tokens"] = json!(0);
-    let frame = |event: Value| Event::frame(event.to_string());
+    let frame = |event: Value| MockEvent::frame(event.to_string());
     let mut events = vec![
         frame(json!({ "type": "message_start", "message": begun })),
         frame(json!({ "type": "content_block_start", "index": 0,
             "content_block": { "type": "text", "text": "" } })),
     ];
-    for piece in asked.pieces() {
-        let delta = json!({ "type": "text_delta", "text": piece });
+    for chunk in echo.chunks() {
+        let delta = json!({ "type": "text_delta", "text": chunk });
         let event = json!({ "type": "content_block_delta", "index": 0, "delta": delta });
-        events.push(Event::word(event.to_string()));
+        events.push(MockEvent::word(event.to_string()));
     }
     events.push(frame(json!({ "type": "content_block_stop", "index": 0 })));
     events.push(frame(json!({
-        "type": "message_delta", "delta": { "stop_reason": stop_reason(asked), "stop_sequence": null },
-        "usage": { "output_tokens": asked.words.len() },
+        "type": "message_delta", "delta": { "stop_reason": stop_reason(echo), "stop_sequence": null },
+        "usage": { "output_tokens": echo.words.len() },
     })));
     events.push(frame(json!({ "type": "message_stop" })));
     events
 }
 
-fn stop_reason(asked: &Asked) -> &'static str {
-    if asked.cut { "max_tokens" } else { "end_turn" }
+fn stop_reason(echo: &EchoRequest) -> &'static str {
+    if echo.cut { "max_tokens" } else { "end_turn" }
 }
 
-pub(super) fn embeddings(asked: &Asked) -> Value {
-    let data: Vec<Value> = asked
+pub(super) fn embeddings(echo: &EchoRequest) -> Value {
+    let data: Vec<Value> = echo
         .texts
         .iter()
         .enumerate()
         .map(|(index, text)| json!({ "object": "embedding", "index": index, "embedding": embedding(text) }))
         .collect();
     json!({
-        "object": "list", "data": data, "model": asked.model,
-        "usage": { "prompt_tokens": asked.prompt_tokens, "total_tokens": asked.prompt_tokens },
+        "object": "list", "data": data, "model": echo.model,
+        "usage": { "prompt_tokens": echo.prompt_tokens, "total_tokens": echo.prompt_tokens },
     })
 }
 
-pub(super) fn ranking(asked: &Asked) -> Value {
-    let query = embedding(&asked.query);
-    let mut results: Vec<(usize, f64)> = asked
+pub(super) fn ranking(echo: &EchoRequest) -> Value {
+    let query = embedding(&echo.query);
+    let mut results: Vec<(usize, f64)> = echo
         .texts
         .iter()
         .map(|text| embedding(text).iter().zip(&query).map(|(a, b)| a * b).sum())
@@ -140,7 +140,7 @@ pub(super) fn ranking(asked: &Asked) -> Value {
         .into_iter()
         .map(|(index, score)| json!({ "index": index, "relevance_score": score }))
         .collect();
-    json!({ "id": format!("rerank-mock-{}", asked.number), "model": asked.model, "results": results })
+    json!({ "id": format!("rerank-mock-{}", echo.number), "model": echo.model, "results": results })
 }
 
 /// A bag of words as a unit vector: the same text has the same one, and texts that share words are near.

@@ -30,7 +30,7 @@ const TEXTS: [&[u8]; 11] = [
 const MOST_TEXTS: usize = 64;
 
 /// A stream's events, on their way.
-pub(crate) struct Sieve {
+pub(crate) struct StreamRedactor {
     key: Arc<Key>,
     /// How much of the key's first part a shorter beginning of it is, where the next character is another: as in a search for
     /// it. Empty for a key that is not looked for in parts.
@@ -59,7 +59,7 @@ struct Text {
     end: usize,
 }
 
-impl Sieve {
+impl StreamRedactor {
     pub(super) fn new(key: Arc<Key>) -> Self {
         let first = &key.text.as_bytes()[..first_part(&key.text)];
         let mut falls_to = vec![0; first.len()];

@@ -18,7 +18,7 @@ const MAX_ADDRESS: usize = 80;
 type Place = (usize, usize);
 
 /// `text` with each of them hidden, and with the user of each URL; `None` where none is there.
-pub(super) fn cut(text: &str) -> Option<String> {
+pub(super) fn remove(text: &str) -> Option<String> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
     let bytes = text.as_bytes();
     let mut hidden = Vec::new();

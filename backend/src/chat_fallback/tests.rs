@@ -3,7 +3,7 @@ use std::future::ready;
 use futures_util::FutureExt;
 
 use super::*;
-use crate::aside::needs_a_place;
+use crate::offload::assert_offloaded;
 
 const CHAT: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 const MESSAGE: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -17,7 +17,7 @@ fn request(endpoint: Endpoint, body: &str) -> BackendRequest {
         body: body.to_owned().into(),
         user: String::new(),
         headers,
-        meter: Meter::default(),
+        budget: AnswerBudget::default(),
     }
 }
 
@@ -25,14 +25,14 @@ fn refused(status: u16, body: &str) -> BackendError {
     BackendError::Refused(Box::new(Refusal { status, body: body.to_owned(), retry_after: None }))
 }
 
-/// Asks `by_chat` while a backend has the `answers`; gives the answer and the endpoints that were asked.
+/// Asks `fallback` while a backend has the `answers`; gives the answer and the endpoints that were asked.
 fn ask(
-    by_chat: &Rc<ByChat>,
+    fallback: &Rc<ChatFallback>,
     request: BackendRequest,
     answers: impl Fn(&BackendRequest) -> Result<Reply, BackendError>,
 ) -> (Result<Reply, BackendError>, Vec<Endpoint>) {
     let asked = RefCell::new(Vec::new());
-    let reply = Rc::clone(by_chat).infer(request, |request| {
+    let reply = Rc::clone(fallback).infer(request, |request| {
         asked.borrow_mut().push(request.endpoint);
         ready(answers(&request))
     });
@@ -60,14 +60,14 @@ fn chat_alone(status: u16) -> impl Fn(&BackendRequest) -> Result<Reply, BackendE
 
 #[test]
 fn a_missing_endpoint_is_asked_once_and_each_for_itself() {
-    let by_chat = ByChat::new();
+    let fallback = ChatFallback::new();
     for (endpoint, body, kind, status) in
         [(Endpoint::Messages, MESSAGE, "message", 404), (Endpoint::Responses, RESPONSE, "response", 405)]
     {
-        let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
+        let (reply, asked) = ask(&fallback, request(endpoint, body), chat_alone(status));
         assert!(whole(reply).1.contains(&format!(":\"{kind}\"")));
         assert_eq!(asked, [endpoint, endpoint, Endpoint::ChatCompletions], "the request, and a probe");
-        let (reply, asked) = ask(&by_chat, request(endpoint, body), chat_alone(status));
+        let (reply, asked) = ask(&fallback, request(endpoint, body), chat_alone(status));
         assert_eq!(whole(reply).0, 200);
         assert_eq!(asked, [Endpoint::ChatCompletions]);
     }
@@ -75,9 +75,9 @@ fn a_missing_endpoint_is_asked_once_and_each_for_itself() {
 
 #[test]
 fn a_model_that_is_not_there_is_no_missing_endpoint() {
-    let by_chat = ByChat::new();
+    let fallback = ChatFallback::new();
     for _ in 0..2 {
-        let (reply, asked) = ask(&by_chat, request(Endpoint::Messages, MESSAGE), |_| {
+        let (reply, asked) = ask(&fallback, request(Endpoint::Messages, MESSAGE), |_| {
             Err(refused(404, r#"{"error":{"message":"no model m","type":"t","param":null,"code":null}}"#))
         });
         let Err(BackendError::Refused(refusal)) = reply else { panic!("no refusal") };
@@ -91,8 +91,8 @@ fn a_model_that_is_not_there_is_no_missing_endpoint() {
 
 #[test]
 fn other_refusals_pass_and_a_backend_that_was_away_is_asked_anew() {
-    let by_chat = ByChat::new();
-    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), |_| Err(refused(500, "{}")));
+    let fallback = ChatFallback::new();
+    let (reply, asked) = ask(&fallback, request(Endpoint::Responses, RESPONSE), |_| Err(refused(500, "{}")));
     assert!(reply.is_err());
     assert_eq!(asked, [Endpoint::Responses]);
     let lm_studio = |request: &BackendRequest| match request.endpoint {
@@ -101,20 +101,20 @@ fn other_refusals_pass_and_a_backend_that_was_away_is_asked_anew() {
             "backend failed: Unexpected endpoint or method. (POST /v1/responses)".into(),
         )),
     };
-    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), lm_studio);
+    let (reply, _) = ask(&fallback, request(Endpoint::Responses, RESPONSE), lm_studio);
     assert_eq!(whole(reply).0, 200);
     let (_, asked) =
-        ask(&by_chat, request(Endpoint::Responses, RESPONSE), |_| Err(BackendError::Unavailable));
+        ask(&fallback, request(Endpoint::Responses, RESPONSE), |_| Err(BackendError::Unavailable));
     assert_eq!(asked, [Endpoint::ChatCompletions]);
-    let (_, asked) = ask(&by_chat, request(Endpoint::Responses, RESPONSE), lm_studio);
+    let (_, asked) = ask(&fallback, request(Endpoint::Responses, RESPONSE), lm_studio);
     assert_eq!(asked, [Endpoint::Responses, Endpoint::Responses, Endpoint::ChatCompletions]);
 }
 
 #[test]
 fn what_cannot_be_translated_is_refused_in_the_words_of_its_api() {
-    let by_chat = ByChat::new();
+    let fallback = ChatFallback::new();
     let odd = r#"{"messages":[],"tools":[{"type":"web_search_20250305","name":"w"}]}"#;
-    let (reply, _) = ask(&by_chat, request(Endpoint::Messages, odd), chat_alone(501));
+    let (reply, _) = ask(&fallback, request(Endpoint::Messages, odd), chat_alone(501));
     let (status, body) = whole(reply);
     assert_eq!(status, 400);
     assert!(
@@ -122,7 +122,7 @@ fn what_cannot_be_translated_is_refused_in_the_words_of_its_api() {
         "{body}"
     );
     let odd = r#"{"input":"a","previous_response_id":"resp_1"}"#;
-    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, odd), chat_alone(404));
+    let (reply, _) = ask(&fallback, request(Endpoint::Responses, odd), chat_alone(404));
     let (status, body) = whole(reply);
     assert_eq!(status, 400);
     assert!(body.starts_with(r#"{"error":{"message":"previous_response_id"#), "{body}");
@@ -130,13 +130,13 @@ fn what_cannot_be_translated_is_refused_in_the_words_of_its_api() {
 
 /// The events of a streamed request whose chat stream is `chunks`.
 fn told(
-    by_chat: &Rc<ByChat>,
+    fallback: &Rc<ChatFallback>,
     body: &str,
     chunks: Vec<Result<String, BackendError>>,
 ) -> Vec<Result<String, BackendError>> {
     let chunks = RefCell::new(Some(chunks));
     let endpoint = if body.contains("\"input\"") { Endpoint::Responses } else { Endpoint::Messages };
-    let (reply, _) = ask(by_chat, request(endpoint, body), |request| match request.endpoint {
+    let (reply, _) = ask(fallback, request(endpoint, body), |request| match request.endpoint {
         Endpoint::ChatCompletions => Ok(Reply::Stream(stream::iter(chunks.take().unwrap()).boxed_local())),
         _ => Err(refused(404, "{}")),
     });
@@ -148,10 +148,10 @@ fn told(
 fn a_stream_ends_as_its_api_ends_it_and_after_an_error_nothing_follows() {
     let chunk = r#"{"choices":[{"delta":{"content":"a"}}]}"#.to_owned();
     let body = r#"{"stream":true,"messages":[]}"#;
-    let events = told(&ByChat::new(), body, vec![Ok(chunk.clone())]);
+    let events = told(&ChatFallback::new(), body, vec![Ok(chunk.clone())]);
     assert!(events.last().unwrap().as_ref().unwrap().contains("message_stop"));
     for broken in [Err(BackendError::Failed("broke".into())), Ok("7".to_owned())] {
-        let events = told(&ByChat::new(), body, vec![Ok(chunk.clone()), broken, Ok(chunk.clone())]);
+        let events = told(&ChatFallback::new(), body, vec![Ok(chunk.clone()), broken, Ok(chunk.clone())]);
         let errors: Vec<_> = events.iter().map(Result::is_err).collect();
         assert_eq!(errors, [false, false, false, true], "start, block, delta, error");
     }
@@ -160,7 +160,7 @@ fn a_stream_ends_as_its_api_ends_it_and_after_an_error_nothing_follows() {
 #[test]
 fn a_whole_answer_to_a_request_for_a_stream_is_told_in_events() {
     let body = r#"{"stream":true,"input":"a"}"#;
-    let (reply, _) = ask(&ByChat::new(), request(Endpoint::Responses, body), chat_alone(404));
+    let (reply, _) = ask(&ChatFallback::new(), request(Endpoint::Responses, body), chat_alone(404));
     let Ok(Reply::Stream(events)) = reply else { panic!("no stream") };
     let events: Vec<_> = events.collect::<Vec<_>>().now_or_never().unwrap();
     let last = events.last().unwrap().as_ref().unwrap();
@@ -169,19 +169,19 @@ fn a_whole_answer_to_a_request_for_a_stream_is_told_in_events() {
 
 #[test]
 fn an_item_of_a_stream_may_be_referred_to() {
-    let by_chat = ByChat::new();
+    let fallback = ChatFallback::new();
     let chunk = r#"{"choices":[{"delta":{"content":"said before"}}]}"#.to_owned();
-    let events = told(&by_chat, r#"{"stream":true,"input":"a"}"#, vec![Ok(chunk)]);
+    let events = told(&fallback, r#"{"stream":true,"input":"a"}"#, vec![Ok(chunk)]);
     let event = events.iter().flatten().find(|event| event.contains("output_item.done")).unwrap();
     let id = event.split(r#""item":{"id":""#).nth(1).unwrap().split('"').next().unwrap();
     let body =
         format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}},{{"role":"user","content":"b"}}]}}"#);
-    let (reply, _) = ask(&by_chat, request(Endpoint::Responses, &body), |request| {
+    let (reply, _) = ask(&fallback, request(Endpoint::Responses, &body), |request| {
         assert!(std::str::from_utf8(&request.body).unwrap().contains("said before"));
         Ok(Reply::Whole { status: 200, body: CHAT.to_owned() })
     });
     assert_eq!(whole(reply).0, 200);
-    let (reply, _) = ask(&ByChat::new(), request(Endpoint::Responses, &body), chat_alone(404));
+    let (reply, _) = ask(&ChatFallback::new(), request(Endpoint::Responses, &body), chat_alone(404));
     assert_eq!(whole(reply).0, 400);
 }
 
@@ -200,8 +200,8 @@ async fn what_is_said_of_a_callers_request_says_nothing_of_the_endpoint() {
             "",
         ),
     ] {
-        let (by_chat, plain) =
-            (ByChat::new(), if endpoint == Endpoint::Messages { MESSAGE } else { RESPONSE });
+        let (fallback, plain) =
+            (ChatFallback::new(), if endpoint == Endpoint::Messages { MESSAGE } else { RESPONSE });
         let native = |request: &BackendRequest| {
             let text = std::str::from_utf8(&request.body).unwrap();
             match text {
@@ -213,15 +213,15 @@ async fn what_is_said_of_a_callers_request_says_nothing_of_the_endpoint() {
             }
         };
         for asks in [vec![endpoint, endpoint], vec![endpoint]] {
-            let (reply, asked) = ask(&by_chat, request(endpoint, bad), native);
+            let (reply, asked) = ask(&fallback, request(endpoint, bad), native);
             assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "it is told as it is: {bad}");
             assert_eq!(asked, asks, "{bad}");
-            let (reply, asked) = ask(&by_chat, request(endpoint, plain), native);
+            let (reply, asked) = ask(&fallback, request(endpoint, plain), native);
             assert_eq!((whole(reply), asked), ((200, "{}".to_owned()), vec![endpoint]), "{bad}");
         }
         // Its server may be another one by then.
         tokio::time::advance(BELIEVED).await;
-        let (reply, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+        let (reply, asked) = ask(&fallback, request(endpoint, plain), chat_alone(404));
         assert_eq!((whole(reply).0, asked), (200, vec![endpoint, endpoint, Endpoint::ChatCompletions]));
     }
 }
@@ -236,14 +236,14 @@ fn only_a_probe_that_was_read_is_proof_of_an_endpoint() {
     let failures = others.into_iter().chain([BackendError::KeyRefused, broken]).map(|error| (error, false));
     for (failure, is_proof) in failures.chain(read) {
         for (endpoint, plain) in [(Endpoint::Messages, MESSAGE), (Endpoint::Responses, RESPONSE)] {
-            let by_chat = ByChat::new();
+            let fallback = ChatFallback::new();
             let lacking = |request: &BackendRequest| {
                 Err(if request.body == *plain { refused(404, "{}") } else { failure.clone() })
             };
-            let (reply, asked) = ask(&by_chat, request(endpoint, plain), lacking);
+            let (reply, asked) = ask(&fallback, request(endpoint, plain), lacking);
             assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "{failure}");
             assert_eq!(asked, [endpoint; 2], "{failure}");
-            let (reply, asked) = ask(&by_chat, request(endpoint, plain), chat_alone(404));
+            let (reply, asked) = ask(&fallback, request(endpoint, plain), chat_alone(404));
             assert_eq!(reply.is_err(), is_proof, "{failure}");
             let all = [endpoint, endpoint, Endpoint::ChatCompletions];
             assert_eq!(asked, if is_proof { &all[..1] } else { &all }, "{failure}");
@@ -269,22 +269,22 @@ fn a_probe_says_nothing_but_the_model() {
 
 #[test]
 fn what_cannot_be_translated_is_asked_also_of_a_backend_that_seems_to_lack_the_endpoint() {
-    let by_chat = ByChat::new();
-    let _ = ask(&by_chat, request(Endpoint::Responses, RESPONSE), chat_alone(404));
+    let fallback = ChatFallback::new();
+    let _ = ask(&fallback, request(Endpoint::Responses, RESPONSE), chat_alone(404));
     let next = r#"{"input":"a","previous_response_id":"resp_1"}"#;
-    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, next), |_| {
+    let (reply, asked) = ask(&fallback, request(Endpoint::Responses, next), |_| {
         Ok(Reply::Whole { status: 200, body: "{}".to_owned() })
     });
     assert_eq!((whole(reply).0, asked), (200, vec![Endpoint::Responses]));
-    let (reply, asked) = ask(&by_chat, request(Endpoint::Responses, next), chat_alone(404));
+    let (reply, asked) = ask(&fallback, request(Endpoint::Responses, next), chat_alone(404));
     assert_eq!((whole(reply).0, asked), (400, vec![Endpoint::Responses]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_endpoint_is_looked_for_again_after_a_while() {
-    let by_chat = ByChat::new();
+    let fallback = ChatFallback::new();
     for is_new in [true, false, true] {
-        let (_, asked) = ask(&by_chat, request(Endpoint::Messages, MESSAGE), chat_alone(404));
+        let (_, asked) = ask(&fallback, request(Endpoint::Messages, MESSAGE), chat_alone(404));
         assert_eq!(asked.contains(&Endpoint::Messages), is_new);
         tokio::time::advance(LOOK_AGAIN * 2 / 3).await;
     }
@@ -306,7 +306,7 @@ async fn a_large_answer_is_translated_away_from_the_thread_that_serves() {
                 let stream = if streamed { r#","stream":true}"# } else { "}" };
                 let asked = asked.strip_suffix('}').unwrap().to_owned() + stream;
                 let told = async {
-                    let reply = ByChat::new().translate(request(endpoint, &asked), |_| {
+                    let reply = ChatFallback::new().translate(request(endpoint, &asked), |_| {
                         ready(Ok(if in_chunks {
                             Reply::Stream(stream::once(ready(Ok(answer.clone()))).boxed_local())
                         } else {
@@ -319,7 +319,7 @@ async fn a_large_answer_is_translated_away_from_the_thread_that_serves() {
                     }
                 };
                 let told: Result<Vec<_>, _> =
-                    needs_a_place(&format!("{endpoint:?} {streamed} {in_chunks}"), told).await;
+                    assert_offloaded(&format!("{endpoint:?} {streamed} {in_chunks}"), told).await;
                 match told {
                     Ok(told) => assert!(is_told && told.concat().contains(&text)),
                     Err(error) => {

@@ -21,7 +21,7 @@ const MAX_ANSWER: usize = 4 << 20;
 
 /// What a health check finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum BackendHealth {
     /// It answers, whatever it says: a list of models may be refused, or not be there.
     Up,
     /// It is not there; in words that follow "the backend is away:".
@@ -32,7 +32,7 @@ pub enum Look {
 
 /// How to ask.
 #[derive(Clone)]
-pub(crate) struct Availability {
+pub(crate) struct HealthCheck {
     http: Client,
     url: Secret,
     /// The backend's own, its key among them: they go nowhere else.
@@ -40,7 +40,7 @@ pub(crate) struct Availability {
     wanted: Option<(String, serde_json::Value)>,
 }
 
-impl Availability {
+impl HealthCheck {
     /// `GET {url}/models`, or what the owner configured.
     pub(crate) fn new(
         http: Client,
@@ -57,21 +57,23 @@ impl Availability {
     }
 
     /// Looks once.
-    pub(crate) fn look(&self) -> LocalBoxFuture<'static, Look> {
+    pub(crate) fn run(&self) -> LocalBoxFuture<'static, BackendHealth> {
         let this = self.clone();
         async move {
             let looked = timeout(LIMIT, this.ask()).await;
-            looked.unwrap_or(Look::Silent("it does not answer in time"))
+            looked.unwrap_or(BackendHealth::Silent("it does not answer in time"))
         }
         .boxed_local()
     }
 
-    async fn ask(self) -> Look {
+    async fn ask(self) -> BackendHealth {
         let mut request = Request::get(self.url.reveal()).header(ACCEPT_ENCODING, "identity");
         for (name, value) in &*self.headers {
             request = request.header(*name, value.reveal());
         }
-        let Ok(request) = request.body(Bytes::new()) else { return Look::Away("its URL is not one") };
+        let Ok(request) = request.body(Bytes::new()) else {
+            return BackendHealth::Away("its URL is not one");
+        };
         let response = match self.http.send(request, LIMIT).await {
             Ok(response) => response,
             Err(error) => return unanswered(error),
@@ -81,8 +83,8 @@ impl Availability {
         let body = read_body(body, MAX_ANSWER, LIMIT).await;
         let Some((pointer, wanted)) = &self.wanted else {
             return match head.status.as_u16() {
-                502..=504 => Look::Silent("it answers that it is not ready"),
-                _ => Look::Up,
+                502..=504 => BackendHealth::Silent("it answers that it is not ready"),
+                _ => BackendHealth::Up,
             };
         };
         let encoding = head.headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
@@ -90,21 +92,21 @@ impl Availability {
         let answer: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let found = answer.as_ref().and_then(|answer| answer.pointer(pointer));
         if head.status.is_success() && found == Some(wanted) {
-            Look::Up
+            BackendHealth::Up
         } else {
-            Look::Away("its availability check says no")
+            BackendHealth::Away("its availability check says no")
         }
     }
 }
 
-fn unanswered(error: SendError) -> Look {
+fn unanswered(error: SendError) -> BackendHealth {
     match error {
-        SendError::Silent => Look::Silent("it does not answer in time"),
-        SendError::Unreachable => Look::Away("nobody takes connections there"),
-        SendError::Broken => Look::Away("it breaks connections off"),
-        SendError::Malformed => Look::Away("it does not speak HTTP"),
-        SendError::Tls => Look::Away("its TLS handshake fails"),
-        SendError::NoTls => Look::Away("its URL is https, and TLS could not be set up"),
-        SendError::Invalid => Look::Away("its URL is not one"),
+        SendError::Silent => BackendHealth::Silent("it does not answer in time"),
+        SendError::Unreachable => BackendHealth::Away("nobody takes connections there"),
+        SendError::Broken => BackendHealth::Away("it breaks connections off"),
+        SendError::Malformed => BackendHealth::Away("it does not speak HTTP"),
+        SendError::Tls => BackendHealth::Away("its TLS handshake fails"),
+        SendError::NoTls => BackendHealth::Away("its URL is https, and TLS could not be set up"),
+        SendError::Invalid => BackendHealth::Away("its URL is not one"),
     }
 }

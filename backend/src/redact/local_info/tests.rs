@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn cut_text(text: &str) -> String {
-    cut(text, Some("/srv/people/carol")).into_owned()
+    remove(text, Some("/srv/people/carol")).into_owned()
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::super::json::Json;
-use super::super::tools::{Known, Renamed, function, only};
-use super::super::{Invalid, invalid, shown};
+use super::super::tools::{OriginalTool, ToolNames, function, only};
+use super::super::{InvalidRequest, invalid, shown};
 
 /// The function that stands for the tool `local_shell`.
 pub(super) const LOCAL_SHELL: &str = "local_shell";
@@ -20,15 +20,15 @@ const MAX_NAME: usize = 64;
 
 /// What the model is offered.
 #[derive(Debug, Default)]
-pub(super) struct Offer<'a> {
+pub(super) struct OfferedTools<'a> {
     functions: Vec<(String, Json<'a>)>,
-    renamed: Renamed,
+    renamed: ToolNames,
     choice: Option<Json<'a>>,
     is_parallel: Option<Json<'a>>,
 }
 
-impl<'a> Offer<'a> {
-    pub(super) fn read(asked: &Json<'a>) -> Result<Self, Invalid> {
+impl<'a> OfferedTools<'a> {
+    pub(super) fn read(asked: &Json<'a>) -> Result<Self, InvalidRequest> {
         let mut offer = Self { is_parallel: asked.get("parallel_tool_calls").cloned(), ..Self::default() };
         let mut left_out = None;
         for tool in asked.get("tools").map(Json::items).unwrap_or_default() {
@@ -46,7 +46,7 @@ impl<'a> Offer<'a> {
     }
 
     /// Puts them into the request; what they are called else is for the answer.
-    pub(super) fn put(self, out: &mut Json<'a>) -> Renamed {
+    pub(super) fn put(self, out: &mut Json<'a>) -> ToolNames {
         if !self.functions.is_empty() {
             out.put("tools", Json::Array(self.functions.into_iter().map(|(_, function)| function).collect()));
             for (key, value) in [("tool_choice", self.choice), ("parallel_tool_calls", self.is_parallel)] {
@@ -63,7 +63,7 @@ impl<'a> Offer<'a> {
         tool: &Json<'a>,
         namespace: &str,
         left_out: &mut Option<String>,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), InvalidRequest> {
         let kind = tool.get_str("type").unwrap_or_default();
         let get = |key: &str| tool.get(key).cloned();
         let name = flat_name(namespace, tool.get_fragment("name"));
@@ -75,7 +75,7 @@ impl<'a> Offer<'a> {
                 let name = flat_name(namespace, inner.get_fragment("name"));
                 let made = function(&name, get("description"), get("parameters"), get("strict"));
                 if !namespace.is_empty() {
-                    let known = Known::Namespaced {
+                    let known = OriginalTool::Namespaced {
                         namespace: namespace.into(),
                         name: inner.get_fragment("name").into(),
                     };
@@ -85,7 +85,7 @@ impl<'a> Offer<'a> {
             }
             "custom" => {
                 let made = function(&name, Some(free_text(tool)), Some(Json::raw(FREE_TEXT)), None);
-                self.renamed.add(name.clone().into_owned(), Known::Custom);
+                self.renamed.add(name.clone().into_owned(), OriginalTool::Custom);
                 self.functions.push((name.into_owned(), made));
             }
             "namespace" => {
@@ -97,7 +97,7 @@ impl<'a> Offer<'a> {
                 let about =
                     get("description").unwrap_or_else(|| "Runs a command in the user's shell.".into());
                 let made = function(LOCAL_SHELL, Some(about), Some(Json::raw(LOCAL_SHELL_PARAMETERS)), None);
-                self.renamed.add(LOCAL_SHELL.to_owned(), Known::LocalShell);
+                self.renamed.add(LOCAL_SHELL.to_owned(), OriginalTool::LocalShell);
                 self.functions.push((LOCAL_SHELL.to_owned(), made));
             }
             other if OPTIONAL.iter().any(|optional| other.starts_with(optional)) => {
@@ -108,7 +108,7 @@ impl<'a> Offer<'a> {
         Ok(())
     }
 
-    fn choose(&mut self, choice: &Json<'a>) -> Result<(), Invalid> {
+    fn choose(&mut self, choice: &Json<'a>) -> Result<(), InvalidRequest> {
         if choice.is_string() {
             self.choice = Some(choice.clone());
             return Ok(());
@@ -161,6 +161,6 @@ pub(super) fn flat_name<'n>(namespace: &str, name: &'n str) -> Cow<'n, str> {
     if flat.len() <= MAX_NAME { Cow::Owned(flat) } else { Cow::Borrowed(name) }
 }
 
-fn no_tool(kind: &str) -> Invalid {
+fn no_tool(kind: &str) -> InvalidRequest {
     invalid(format!("tools: this model has no tool of type '{}'", shown(kind)))
 }

@@ -10,7 +10,7 @@ use wire::openai::completion_as_chunk;
 use wire::task::Endpoint;
 
 use crate::BackendError;
-use crate::aside::aside;
+use crate::offload::offload;
 
 /// Bytes of what an object's beginning says: a response repeats its instructions and tools there. What does not fit is said
 /// at the end alone.
@@ -24,7 +24,7 @@ const TIMES: usize = 8;
 const FRAMES: usize = 4 << 20;
 
 /// The events that say what `body` says, the end mark left out.
-pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonError> {
+pub fn stream_events(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonError> {
     let body = compact(body)?;
     if !body.starts_with('{') {
         return Err(JsonError::NotAnObject);
@@ -38,14 +38,14 @@ pub fn events_of(endpoint: Endpoint, body: &str) -> Result<Vec<String>, JsonErro
     })
 }
 
-/// As [`events_of`], away from the thread that serves everybody where `body` is large: `user` waits for it, and users take
+/// As [`stream_events`], away from the thread that serves everybody where `body` is large: `user` waits for it, and users take
 /// turns.
-pub async fn told_in_events(
+pub async fn offload_stream_events(
     user: &str,
     endpoint: Endpoint,
     body: String,
 ) -> Result<Result<Vec<String>, JsonError>, BackendError> {
-    aside(user, body.len(), move || events_of(endpoint, &body)).await
+    offload(user, body.len(), move || stream_events(endpoint, &body)).await
 }
 
 /// Events that are being told.
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     fn types(endpoint: Endpoint, body: &Value) -> Vec<String> {
-        let pieces = events_of(endpoint, &body.to_string()).unwrap();
+        let pieces = stream_events(endpoint, &body.to_string()).unwrap();
         let kind = |piece: &String| serde_json::from_str::<Value>(piece).unwrap();
         pieces.iter().map(kind).map(|piece| piece["type"].as_str().unwrap_or("").to_owned()).collect()
     }
@@ -267,16 +267,16 @@ mod tests {
     #[test]
     fn each_endpoint_gets_the_shape_of_its_stream() {
         let body = json!({ "object": "text_completion", "choices": [{ "text": "a" }] });
-        assert_eq!(events_of(Endpoint::Completions, &body.to_string()).unwrap(), [body.to_string()]);
+        assert_eq!(stream_events(Endpoint::Completions, &body.to_string()).unwrap(), [body.to_string()]);
         assert_eq!(
             types(Endpoint::Responses, &json!({ "id": "r" })),
             ["response.created", "response.in_progress", "response.completed"]
         );
-        let chat = events_of(Endpoint::ChatCompletions, r#"{ "choices": [{ "message": {} }] }"#).unwrap();
+        let chat = stream_events(Endpoint::ChatCompletions, r#"{ "choices": [{ "message": {} }] }"#).unwrap();
         assert_eq!(chat, [r#"{"choices":[{"delta":{}}],"object":"chat.completion.chunk"}"#]);
         for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings] {
             for other in ["<html>", "null", "[{}]", "7", "\"{}\""] {
-                assert!(events_of(endpoint, other).is_err(), "{other}");
+                assert!(stream_events(endpoint, other).is_err(), "{other}");
             }
         }
     }
@@ -285,7 +285,7 @@ mod tests {
     fn a_whole_message_is_built_from_its_blocks() {
         let body = json!({ "type": "message", "id": "m", "stop_reason": "tool_use", "content": [
             { "type": "text", "text": "hi" }, { "type": "tool_use", "id": "t", "name": "f", "input": { "a": 1 } } ] });
-        let events = events_of(Endpoint::Messages, &body.to_string()).unwrap();
+        let events = stream_events(Endpoint::Messages, &body.to_string()).unwrap();
         assert_eq!(
             types(Endpoint::Messages, &body),
             [
@@ -310,7 +310,7 @@ mod tests {
         let body = json!({ "id": "r", "status": "incomplete", "output": [
             { "type": "message", "id": "m", "content": [{ "type": "output_text", "text": "hi" }] },
             { "type": "function_call", "id": "f", "name": "g", "arguments": "{}" } ] });
-        let events = events_of(Endpoint::Responses, &body.to_string()).unwrap();
+        let events = stream_events(Endpoint::Responses, &body.to_string()).unwrap();
         let events: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
         let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
         assert_eq!(
@@ -342,15 +342,15 @@ mod tests {
     fn an_answer_that_would_become_far_larger_is_an_error() {
         let of =
             |n: usize, item: &str| format!(r#"{{"output":[{}{item}]}}"#, format!("{item},").repeat(n - 1));
-        assert!(events_of(Endpoint::Responses, &of(4_000, r#"{"type":"message"}"#)).is_ok());
+        assert!(stream_events(Endpoint::Responses, &of(4_000, r#"{"type":"message"}"#)).is_ok());
         for (n, item) in [(1 << 20, "{}".to_owned()), (1 << 16, r#"{"content":[{},{}]}"#.to_owned())] {
-            assert_eq!(events_of(Endpoint::Responses, &of(n, &item)), Err(JsonError::TooManyParts));
+            assert_eq!(stream_events(Endpoint::Responses, &of(n, &item)), Err(JsonError::TooManyParts));
         }
         // A long id would stand in every event of its parts.
         let item = format!(r#"{{"id":"{}","content":[{}{{}}]}}"#, "x".repeat(1 << 20), "{},".repeat(1000));
-        assert_eq!(events_of(Endpoint::Responses, &of(1, &item)), Err(JsonError::TooManyParts));
+        assert_eq!(stream_events(Endpoint::Responses, &of(1, &item)), Err(JsonError::TooManyParts));
         let blocks = of(1 << 20, "0").replace("output", "content");
-        assert_eq!(events_of(Endpoint::Messages, &blocks), Err(JsonError::TooManyParts));
+        assert_eq!(stream_events(Endpoint::Messages, &blocks), Err(JsonError::TooManyParts));
     }
 
     /// What is large is said at the end; what small things are beside it, at the beginning too.
@@ -358,7 +358,7 @@ mod tests {
     fn the_beginning_of_a_response_has_what_fits_and_its_end_all() {
         let body = json!({ "a": "b".repeat(300 << 10), "id": "r", "status": "completed", "usage": { "n": 1 },
             "output": [{ "type": "image_generation_call", "id": "i", "result": "x".repeat(1 << 20) }] });
-        let events = events_of(Endpoint::Responses, &body.to_string()).unwrap();
+        let events = stream_events(Endpoint::Responses, &body.to_string()).unwrap();
         let events: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
         let begun = json!({ "id": "r", "status": "in_progress", "usage": null, "output": [] });
         assert_eq!((&events[0]["response"], &events[1]["response"]), (&begun, &begun));
@@ -377,11 +377,11 @@ mod tests {
         let body = format!(
             r#"{{"output":[{{"type":"message","id":"m","content":[{{"type":"output_text","text":{text}}}]}}]}}"#
         );
-        let events = events_of(Endpoint::Responses, &body).unwrap();
+        let events = stream_events(Endpoint::Responses, &body).unwrap();
         assert!(events[4].contains(&format!(r#""delta":{text}"#)), "{}", events[4]);
         assert!(events.last().unwrap().contains(text));
         let body = format!(r#"{{"content":[{{"type":"text","text":{text}}}]}}"#);
-        let events = events_of(Endpoint::Messages, &body).unwrap();
+        let events = stream_events(Endpoint::Messages, &body).unwrap();
         assert!(events[2].contains(&format!(r#""text":{text}"#)), "{}", events[2]);
     }
 
@@ -399,7 +399,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"output":{odd},"content":{odd},"status":{odd},"stop_reason":{odd}}}"#);
             for endpoint in [Endpoint::Responses, Endpoint::Messages] {
-                let events = events_of(endpoint, &body).unwrap();
+                let events = stream_events(endpoint, &body).unwrap();
                 assert!(
                     events.iter().all(|event| serde_json::from_str::<Value>(event).is_ok()),
                     "{events:?}"

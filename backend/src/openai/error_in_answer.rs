@@ -15,7 +15,7 @@ const MAX_EMPTY: usize = 4 << 10;
 
 /// An error in the data of an event, or in the body of a 200.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct InBand {
+pub(super) struct ErrorInAnswer {
     /// The HTTP status that it names, by number or by a word that means one.
     pub(super) status: Option<u16>,
     /// What it says, as JSON or text; `None` where that is longer than [`MAX_ERROR`], and not looked at.
@@ -47,7 +47,7 @@ const STATUSES: [(u16, &[&str]); 7] = [
     (503, &["overloaded_error", "overloaded", "unavailable", "service_unavailable"]),
 ];
 
-impl InBand {
+impl ErrorInAnswer {
     /// What an event named `error` says.
     pub(super) fn named(data: &str) -> Self {
         Self { status: status(data), data: (data.len() <= MAX_ERROR).then(|| data.to_owned()) }
@@ -191,7 +191,7 @@ mod tests {
 
     /// The status that an error names, 0 for none; `None` where there is no error.
     fn of(data: &str) -> Option<u16> {
-        InBand::of(data, Endpoint::ChatCompletions).map(|error| error.status.unwrap_or(0))
+        ErrorInAnswer::of(data, Endpoint::ChatCompletions).map(|error| error.status.unwrap_or(0))
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
 
     /// Of an answer whole and in an event: the status that it names, 0 for none; `None` where there is no error.
     fn both(data: &str, endpoint: Endpoint) -> [Option<u16>; 2] {
-        [InBand::of_whole(data, endpoint), InBand::of(data, endpoint)]
+        [ErrorInAnswer::of_whole(data, endpoint), ErrorInAnswer::of(data, endpoint)]
             .map(|error| error.map(|error| error.status.unwrap_or(0)))
     }
 
@@ -250,7 +250,7 @@ mod tests {
             let data =
                 format!(r#"{{"choices":[{{"index":0}},{{"index":1,"error":{error}}},{{"error":"n"}}]}}"#);
             assert_eq!(both(&data, Endpoint::ChatCompletions), [Some(status); 2], "{data}");
-            let told = InBand::of(&data, Endpoint::ChatCompletions).and_then(|error| error.data);
+            let told = ErrorInAnswer::of(&data, Endpoint::ChatCompletions).and_then(|error| error.data);
             assert_eq!(told, Some(format!(r#"{{"error":{error}}}"#)));
         }
         for error in ["null", r#""""#, "{}", r#"{"message":""}"#] {
@@ -275,11 +275,11 @@ mod tests {
                 _ => continue,
             };
             if file.path().extension().is_some_and(|end| end == "json") {
-                assert_eq!(InBand::of_whole(&text, endpoint), None, "{name}");
+                assert_eq!(ErrorInAnswer::of_whole(&text, endpoint), None, "{name}");
             }
             for data in text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim) {
                 events += 1;
-                assert_eq!(InBand::of(data, endpoint), None, "{name}: {data}");
+                assert_eq!(ErrorInAnswer::of(data, endpoint), None, "{name}: {data}");
             }
         }
         assert!(events > 20, "{events}");
@@ -294,13 +294,13 @@ mod tests {
             r#"{"type":"ping"}"#,
             "{}",
         ] {
-            assert_eq!(InBand::of(data, Endpoint::ChatCompletions), None, "{data}");
+            assert_eq!(ErrorInAnswer::of(data, Endpoint::ChatCompletions), None, "{data}");
         }
     }
 
     #[test]
     fn a_response_tells_its_own_failure_and_what_has_none_in_it_is_an_error() {
-        let is_error = |data: &str| InBand::of(data, Endpoint::Responses).is_some();
+        let is_error = |data: &str| ErrorInAnswer::of(data, Endpoint::Responses).is_some();
         for own in [
             r#"{"object":"response","status":"failed","error":{"message":"m"}}"#,
             r#"{"type":"response.failed","response":{"error":{"message":"m"}},"error":"m"}"#,
@@ -318,10 +318,10 @@ mod tests {
     fn of_a_long_error_the_status_is_all_that_is_looked_at() {
         let long = "[0],".repeat(MAX_ERROR / 4);
         let error = format!(r#"{{"choices":[],"error":{{"code":422,"input":[{long}0]}}}}"#);
-        let told = InBand::of(&error, Endpoint::ChatCompletions);
-        assert_eq!(told, Some(InBand { status: Some(422), data: None }));
+        let told = ErrorInAnswer::of(&error, Endpoint::ChatCompletions);
+        assert_eq!(told, Some(ErrorInAnswer { status: Some(422), data: None }));
         let answer = format!(r#"{{"choices":[{long}0],"error":{{"code":null}}}}"#);
-        assert_eq!(InBand::of(&answer, Endpoint::ChatCompletions), None);
+        assert_eq!(ErrorInAnswer::of(&answer, Endpoint::ChatCompletions), None);
     }
 
     #[test]

@@ -16,11 +16,11 @@ use wire::json::Object;
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::aside::{LONG, aside};
-use crate::room::Part;
-use crate::translate::responses::Kept;
-use crate::translate::{ChatRequest, Context, Invalid, Unreadable, messages, responses};
-use crate::{BackendError, BackendRequest, Meter, Refusal, Reply};
+use crate::budget::Reservation;
+use crate::offload::{LONG_ANSWER, offload};
+use crate::translate::responses::StoredItems;
+use crate::translate::{AnswerError, ChatRequest, Context, InvalidRequest, messages, responses};
+use crate::{AnswerBudget, BackendError, BackendRequest, Refusal, Reply};
 
 /// Bytes of answers that later requests may refer to: some thousand answers, for each backend.
 const KEPT: usize = 8 << 20;
@@ -38,22 +38,22 @@ const BELIEVED: Duration = Duration::from_mins(1);
 const LONGEST_MODEL: usize = 1024;
 
 /// What is known of one backend.
-pub(crate) struct ByChat {
+pub(crate) struct ChatFallback {
     /// When it was found to have `/v1/messages`, `/v1/responses`, and when to have none.
-    found: Cell<[Option<(Has, Instant)>; 2]>,
-    kept: RefCell<Kept>,
+    found: Cell<[Option<(EndpointSupport, Instant)>; 2]>,
+    kept: RefCell<StoredItems>,
 }
 
 /// Whether a backend has an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Has {
-    It,
-    ItNot,
+enum EndpointSupport {
+    Present,
+    Missing,
 }
 
-impl ByChat {
+impl ChatFallback {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { found: Cell::default(), kept: RefCell::new(Kept::new(KEPT)) })
+        Rc::new(Self { found: Cell::default(), kept: RefCell::new(StoredItems::new(KEPT)) })
     }
 
     /// Forgets what it has: a backend that was away may be another version of itself.
@@ -80,7 +80,7 @@ impl ByChat {
         let reply = if self.is_lacking(endpoint) {
             match self.to_chat(&request).await? {
                 Ok(chat) => {
-                    Rc::clone(&self).ask_chat(endpoint, request.user, &request.meter, chat, ask).await
+                    Rc::clone(&self).ask_chat(endpoint, request.user, &request.budget, chat, ask).await
                 }
                 Err(invalid) => match ask(request).await {
                     Err(error) if says_no_endpoint(&error) => Ok(refusal(endpoint, &invalid)),
@@ -93,7 +93,7 @@ impl ByChat {
                     Ok(false) => {
                         let reply = Rc::clone(&self).translate(request, ask).await;
                         if matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_))) {
-                            self.note(endpoint, Has::ItNot);
+                            self.note(endpoint, EndpointSupport::Missing);
                         }
                         reply
                     }
@@ -120,18 +120,18 @@ impl ByChat {
     where
         F: Future<Output = Result<Reply, BackendError>>,
     {
-        if self.found(endpoint, BELIEVED) == Some(Has::It) {
+        if self.found(endpoint, BELIEVED) == Some(EndpointSupport::Present) {
             return Ok(true);
         }
         let body = request.body.clone();
-        let body = aside(&request.user, body.len(), move || probe(endpoint, &body)).await?;
+        let body = offload(&request.user, body.len(), move || probe(endpoint, &body)).await?;
         let probe = BackendRequest {
             endpoint,
             streaming: false,
             body: body.into(),
             headers: Vec::new(),
             user: request.user.clone(),
-            meter: request.meter.clone(),
+            budget: request.budget.clone(),
         };
         let reply = ask(probe).await;
         let (has, is_proof) = match &reply {
@@ -145,7 +145,7 @@ impl ByChat {
             Ok(_) => (true, true),
         };
         if is_proof {
-            self.note(endpoint, Has::It);
+            self.note(endpoint, EndpointSupport::Present);
         }
         Ok(has)
     }
@@ -160,28 +160,31 @@ impl ByChat {
         F: Future<Output = Result<Reply, BackendError>>,
     {
         match self.to_chat(&request).await? {
-            Ok(chat) => self.ask_chat(request.endpoint, request.user, &request.meter, chat, ask).await,
+            Ok(chat) => self.ask_chat(request.endpoint, request.user, &request.budget, chat, ask).await,
             Err(invalid) => Ok(refusal(request.endpoint, &invalid)),
         }
     }
 
     /// The request for chat completions that asks what `request` asks.
-    async fn to_chat(&self, request: &BackendRequest) -> Result<Result<ChatRequest, Invalid>, BackendError> {
+    async fn to_chat(
+        &self,
+        request: &BackendRequest,
+    ) -> Result<Result<ChatRequest, InvalidRequest>, BackendError> {
         let body = request.body.clone();
         let user = &request.user;
         if request.endpoint == Endpoint::Messages {
-            return aside(user, body.len(), move || messages::to_chat(&body)).await;
+            return offload(user, body.len(), move || messages::to_chat(&body)).await;
         }
         let refers = memmem::find(&body, b"item_reference").is_some();
-        let kept = if refers { self.kept.borrow().clone() } else { Kept::new(0) };
-        aside(user, body.len(), move || responses::to_chat_with(&body, &kept)).await
+        let kept = if refers { self.kept.borrow().clone() } else { StoredItems::new(0) };
+        offload(user, body.len(), move || responses::to_chat_with(&body, &kept)).await
     }
 
     async fn ask_chat<F>(
         self: Rc<Self>,
         endpoint: Endpoint,
         user: String,
-        meter: &Meter,
+        budget: &AnswerBudget,
         mut chat: ChatRequest,
         ask: impl Fn(BackendRequest) -> F,
     ) -> Result<Reply, BackendError>
@@ -199,7 +202,7 @@ impl ByChat {
             user: user.clone(),
             // Those that came are of the other API.
             headers: Vec::new(),
-            meter: meter.clone(),
+            budget: budget.clone(),
         };
         let reply = ask(asked).await.map_err(|error| in_words_of(endpoint, error))?;
         Ok(match reply {
@@ -208,11 +211,11 @@ impl ByChat {
             }
             Reply::Whole { body, .. } if chat.streaming => {
                 let whole = stream::once(future::ready(Ok(body))).boxed_local();
-                Reply::Stream(self.events(endpoint, user, meter.part(), &chat, context, whole))
+                Reply::Stream(self.events(endpoint, user, budget.reservation(), &chat, context, whole))
             }
             Reply::Whole { status, body } => {
                 let keeps = keeps(endpoint, &chat);
-                let translated = aside(&user, body.len(), move || {
+                let translated = offload(&user, body.len(), move || {
                     let told = match endpoint {
                         Endpoint::Messages => messages::from_chat(&body, &context),
                         _ => responses::from_chat(&body, &context),
@@ -225,7 +228,7 @@ impl ByChat {
                 Reply::Whole { status, body }
             }
             Reply::Stream(chunks) => {
-                Reply::Stream(self.events(endpoint, user, meter.part(), &chat, context, chunks))
+                Reply::Stream(self.events(endpoint, user, budget.reservation(), &chat, context, chunks))
             }
         })
     }
@@ -234,27 +237,34 @@ impl ByChat {
         self: Rc<Self>,
         endpoint: Endpoint,
         user: String,
-        part: Part,
+        reservation: Reservation,
         chat: &ChatRequest,
         context: Context,
         chunks: LocalBoxStream<'static, Result<String, BackendError>>,
     ) -> LocalBoxStream<'static, Result<String, BackendError>> {
-        let open = Some(Events::new(endpoint, context));
-        let told =
-            Telling { by_chat: self, endpoint, user, keeps: keeps(endpoint, chat), open, chunks, part };
-        stream::unfold(told, Telling::next).map(stream::iter).flatten().boxed_local()
+        let open = Some(Translator::new(endpoint, context));
+        let told = TranslatedStream {
+            fallback: self,
+            endpoint,
+            user,
+            keeps: keeps(endpoint, chat),
+            open,
+            chunks,
+            reservation,
+        };
+        stream::unfold(told, TranslatedStream::next).map(stream::iter).flatten().boxed_local()
     }
 
     fn is_lacking(&self, endpoint: Endpoint) -> bool {
-        self.found(endpoint, LOOK_AGAIN) == Some(Has::ItNot)
+        self.found(endpoint, LOOK_AGAIN) == Some(EndpointSupport::Missing)
     }
 
     /// What was found not longer ago than this.
-    fn found(&self, endpoint: Endpoint, ago: Duration) -> Option<Has> {
+    fn found(&self, endpoint: Endpoint, ago: Duration) -> Option<EndpointSupport> {
         self.found.get()[place(endpoint)].filter(|(_, at)| at.elapsed() < ago).map(|(has, _)| has)
     }
 
-    fn note(&self, endpoint: Endpoint, has: Has) {
+    fn note(&self, endpoint: Endpoint, has: EndpointSupport) {
         let mut found = self.found.get();
         found[place(endpoint)] = Some((has, Instant::now()));
         self.found.set(found);
@@ -262,20 +272,20 @@ impl ByChat {
 }
 
 /// A streamed answer that is being translated.
-struct Telling {
-    by_chat: Rc<ByChat>,
+struct TranslatedStream {
+    fallback: Rc<ChatFallback>,
     endpoint: Endpoint,
     user: String,
     /// Whether later requests may refer to what is told.
     keeps: bool,
     /// `None` behind an error, and at the end.
-    open: Option<Events>,
+    open: Option<Translator>,
     chunks: LocalBoxStream<'static, Result<String, BackendError>>,
     /// Counts what is told again at the end, and the chunk that is being told.
-    part: Part,
+    reservation: Reservation,
 }
 
-impl Telling {
+impl TranslatedStream {
     /// The events that the next chunk gives, or the last ones. After an error nothing follows.
     async fn next(mut self) -> Option<(Vec<Result<String, BackendError>>, Self)> {
         let open = self.open.take()?;
@@ -288,13 +298,17 @@ impl Telling {
         Some((told.map_or_else(|error| vec![Err(error)], |told| told.into_iter().map(Ok).collect()), self))
     }
 
-    async fn tell(&mut self, mut open: Events, chunk: Option<String>) -> Result<Vec<String>, BackendError> {
+    async fn tell(
+        &mut self,
+        mut open: Translator,
+        chunk: Option<String>,
+    ) -> Result<Vec<String>, BackendError> {
         let (keeps, is_last) = (self.keeps, chunk.is_none());
-        if !self.part.hold(open.size() + chunk.as_ref().map_or(0, String::len)) {
-            return Err(BackendError::NoRoom);
+        if !self.reservation.resize(open.size() + chunk.as_ref().map_or(0, String::len)) {
+            return Err(BackendError::BudgetExceeded);
         }
-        // The end of a part tells all of it again.
-        let size = if open.size() > LONG { usize::MAX } else { chunk.as_ref().map_or(0, String::len) };
+        // The end of a reservation tells all of it again.
+        let size = if open.size() > LONG_ANSWER { usize::MAX } else { chunk.as_ref().map_or(0, String::len) };
         let work = move || {
             let told = match &chunk {
                 Some(chunk) => open.take(chunk)?,
@@ -307,8 +321,8 @@ impl Telling {
             };
             Ok((open, told, kept))
         };
-        let (open, told, kept) = aside(&self.user, size, work).await?.map_err(unreadable)?;
-        self.by_chat.kept.borrow_mut().add(kept);
+        let (open, told, kept) = offload(&self.user, size, work).await?.map_err(unreadable)?;
+        self.fallback.kept.borrow_mut().add(kept);
         self.open = Some(open).filter(|_| !is_last);
         Ok(told)
     }
@@ -320,20 +334,20 @@ fn keeps(endpoint: Endpoint, chat: &ChatRequest) -> bool {
 }
 
 /// The events of either API.
-enum Events {
-    Messages(messages::Events),
-    Responses(responses::Events),
+enum Translator {
+    Messages(messages::StreamTranslator),
+    Responses(responses::StreamTranslator),
 }
 
-impl Events {
+impl Translator {
     fn new(endpoint: Endpoint, context: Context) -> Self {
         match endpoint {
-            Endpoint::Messages => Self::Messages(messages::Events::new(context)),
-            _ => Self::Responses(responses::Events::new(context)),
+            Endpoint::Messages => Self::Messages(messages::StreamTranslator::new(context)),
+            _ => Self::Responses(responses::StreamTranslator::new(context)),
         }
     }
 
-    fn take(&mut self, chunk: &str) -> Result<Vec<String>, Unreadable> {
+    fn take(&mut self, chunk: &str) -> Result<Vec<String>, AnswerError> {
         match self {
             Self::Messages(events) => events.take(chunk),
             Self::Responses(events) => events.take(chunk),
@@ -361,7 +375,7 @@ fn says_no_endpoint(error: &BackendError) -> bool {
     match error {
         BackendError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 501),
         BackendError::Failed(text) => text.contains(NO_ENDPOINT),
-        BackendError::Unavailable | BackendError::KeyRefused | BackendError::NoRoom => false,
+        BackendError::Unavailable | BackendError::KeyRefused | BackendError::BudgetExceeded => false,
     }
 }
 
@@ -383,7 +397,7 @@ fn probe(endpoint: Endpoint, request: &[u8]) -> String {
     }
 }
 
-fn refusal(endpoint: Endpoint, Invalid(reason): &Invalid) -> Reply {
+fn refusal(endpoint: Endpoint, InvalidRequest(reason): &InvalidRequest) -> Reply {
     Reply::Whole {
         status: 400,
         body: error(endpoint, 400, &error_body(reason, "invalid_request_error", None)),
@@ -407,7 +421,7 @@ fn error(endpoint: Endpoint, status: u16, body: &str) -> String {
     }
 }
 
-fn unreadable(error: Unreadable) -> BackendError {
+fn unreadable(error: AnswerError) -> BackendError {
     BackendError::Failed(error.to_string())
 }
 

@@ -24,8 +24,8 @@ const MAX_NAME: usize = 64;
 const ABOVE: usize = 3;
 
 /// `text` without them; `home` is the home directory of this program's user.
-pub(super) fn cut<'a>(text: &'a str, home: Option<&str>) -> Cow<'a, str> {
-    match addresses::cut(text) {
+pub(super) fn remove<'a>(text: &'a str, home: Option<&str>) -> Cow<'a, str> {
+    match addresses::remove(text) {
         Some(text) => Cow::Owned(cut_homes(&text, home).unwrap_or(text)),
         None => cut_homes(text, home).map_or(Cow::Borrowed(text), Cow::Owned),
     }

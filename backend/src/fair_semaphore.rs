@@ -1,4 +1,4 @@
-//! Turns of users at something that only a few can do at once: of those who wait each user has its turn, however much it
+//! FairSemaphore of users at something that only a few can do at once: of those who wait each user has its turn, however much it
 //! wants.
 
 use std::collections::{HashMap, VecDeque};
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 /// Places at one thing, and who waits for one.
 #[derive(Debug)]
-pub struct Turns {
+pub struct FairSemaphore {
     most: usize,
     most_of_one: usize,
     /// `None` until the first comes.
@@ -21,24 +21,24 @@ struct Line {
     taken_by: HashMap<String, usize>,
     /// Users of whom something waits, in the order of their turns.
     turns: VecDeque<String>,
-    waiting: HashMap<String, VecDeque<oneshot::Sender<Turn>>>,
+    waiting: HashMap<String, VecDeque<oneshot::Sender<FairPermit>>>,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    turns: &'static Turns,
+pub struct FairPermit {
+    turns: &'static FairSemaphore,
     user: String,
 }
 
-impl Turns {
-    /// Turns of `most` at once, of one user `most_of_one`: where that is less, another user finds a place at once.
-    pub const fn of(most: usize, most_of_one: usize) -> Self {
+impl FairSemaphore {
+    /// FairSemaphore of `most` at once, of one user `most_of_one`: where that is less, another user finds a place at once.
+    pub const fn new(most: usize, most_of_one: usize) -> Self {
         Self { most, most_of_one, line: Mutex::new(None) }
     }
 
     /// Waits until it is `user`'s turn.
-    pub async fn take(&'static self, user: &str) -> Turn {
+    pub async fn acquire(&'static self, user: &str) -> FairPermit {
         loop {
             let turn = match self.now_or_later(user) {
                 Ok(turn) => return turn,
@@ -52,12 +52,12 @@ impl Turns {
     }
 
     /// A place, or what brings one.
-    fn now_or_later(&'static self, user: &str) -> Result<Turn, oneshot::Receiver<Turn>> {
+    fn now_or_later(&'static self, user: &str) -> Result<FairPermit, oneshot::Receiver<FairPermit>> {
         let mut line = self.line.lock();
         let line = line.get_or_insert_default();
         if self.has_place(line, user) {
             line.takes(user);
-            return Ok(Turn { turns: self, user: user.to_owned() });
+            return Ok(FairPermit { turns: self, user: user.to_owned() });
         }
         let (sender, turn) = oneshot::channel();
         let waiting = line.waiting.entry(user.to_owned()).or_default();
@@ -73,7 +73,7 @@ impl Turns {
     }
 
     /// The first who waits of the first user who may have a place.
-    fn next(&self, line: &mut Line) -> Option<(String, oneshot::Sender<Turn>)> {
+    fn next(&self, line: &mut Line) -> Option<(String, oneshot::Sender<FairPermit>)> {
         for _ in 0..line.turns.len() {
             let user = line.turns.pop_front()?;
             if !self.has_place(line, &user) {
@@ -113,7 +113,7 @@ impl Line {
     }
 }
 
-impl Drop for Turn {
+impl Drop for FairPermit {
     fn drop(&mut self) {
         let mut all = self.turns.line.lock();
         let Some(line) = all.as_mut() else { return };
@@ -147,12 +147,12 @@ mod tests {
     async fn users_take_turns_however_much_one_of_them_wants() {
         const MANY: usize = 40;
         const AT_ONCE: usize = 2;
-        static TURNS: Turns = Turns::of(AT_ONCE, AT_ONCE);
+        static PERMITS: FairSemaphore = FairSemaphore::new(AT_ONCE, AT_ONCE);
         let (done, there) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let works = |user: &'static str| {
             let (done, there) = (done.clone(), there.clone());
             async move {
-                let _turn = TURNS.take(user).await;
+                let _turn = PERMITS.acquire(user).await;
                 assert!(there.fetch_add(1, Ordering::SeqCst) < AT_ONCE);
                 yield_now().await;
                 there.fetch_sub(1, Ordering::SeqCst);
@@ -180,12 +180,12 @@ mod tests {
         ) {
             const MOST: usize = 3;
             const OF_ONE: usize = 2;
-            let turns: &'static Turns = Box::leak(Box::new(Turns::of(MOST, OF_ONE)));
+            let turns: &'static FairSemaphore = Box::leak(Box::new(FairSemaphore::new(MOST, OF_ONE)));
             let mut waiting = Vec::new();
-            let mut held: Vec<(usize, Turn)> = Vec::new();
+            let mut held: Vec<(usize, FairPermit)> = Vec::new();
             for (user, comes, which) in ops {
                 if comes {
-                    waiting.push((user, Box::pin(turns.take(["a", "b", "c"][user]))));
+                    waiting.push((user, Box::pin(turns.acquire(["a", "b", "c"][user]))));
                 } else if !held.is_empty() && user > 0 {
                     held.swap_remove(which.index(held.len()));
                 } else if !waiting.is_empty() {

@@ -5,8 +5,8 @@ use super::*;
 
 const KEY: &str = "sk-proj-Ab+/12x34y-sk-proj-Ab+9";
 
-fn sieve(key: &str) -> Sieve {
-    Sieve::new(Arc::new(Key::new(key)))
+fn stream_redactor(key: &str) -> StreamRedactor {
+    StreamRedactor::new(Arc::new(Key::new(key)))
 }
 
 fn chunk(choice: usize, said: &str) -> String {
@@ -15,7 +15,7 @@ fn chunk(choice: usize, said: &str) -> String {
 
 /// What each of two choices reads of the chunks.
 fn told(chunks: &[(usize, String)]) -> Vec<String> {
-    let mut events = sieve(KEY);
+    let mut events = stream_redactor(KEY);
     let mut said = vec![String::new(); 2];
     for (choice, text) in chunks {
         let event: Value = serde_json::from_str(&events.pass(chunk(*choice, text))).unwrap();
@@ -28,7 +28,7 @@ fn told(chunks: &[(usize, String)]) -> Vec<String> {
 
 /// What the first choice reads of a text in parts, part by part.
 fn passed(text: &str, sizes: &[usize]) -> Vec<String> {
-    let mut events = sieve(KEY);
+    let mut events = stream_redactor(KEY);
     parts(text, sizes).iter().map(|part| events.pass(chunk(0, part))).collect()
 }
 
@@ -97,7 +97,7 @@ const REST: usize = KEY.len() - FIRST;
 
 #[test]
 fn a_key_within_one_event_and_twice_in_one_text_is_cut() {
-    let mut events = sieve(KEY);
+    let mut events = stream_redactor(KEY);
     let escaped = KEY.replace('/', "\\/").replace('+', "\\u002b");
     let event = events.pass(format!(r#"{{"a":["{escaped} {escaped}"],"{escaped}":1.10}}"#));
     assert_eq!(event, r#"{"a":["*** ***"],"***":1.10}"#);
@@ -113,7 +113,7 @@ fn a_key_within_one_event_and_twice_in_one_text_is_cut() {
 /// A part of a short key may be a word, and a whole one is cut out of a stream as out of a whole answer.
 #[test]
 fn a_short_key_is_cut_where_it_is_a_whole_token() {
-    let mut events = sieve("llama-cpp1");
+    let mut events = stream_redactor("llama-cpp1");
     let event = chunk(0, "use llama-cpp1-python now, xllama-cpp1x");
     assert_eq!(events.pass(event.clone()), event);
     assert_eq!(events.pass(chunk(0, "it is llama-cpp1.")), chunk(0, "it is ***."));
@@ -124,7 +124,7 @@ fn a_short_key_is_cut_where_it_is_a_whole_token() {
 
 #[test]
 fn choices_without_end_are_not_all_remembered() {
-    let mut events = sieve(KEY);
+    let mut events = stream_redactor(KEY);
     for choice in 0..10 * MOST_TEXTS {
         events.pass(chunk(choice, &KEY[..5]));
     }
@@ -139,14 +139,14 @@ fn an_event_of_many_texts_is_cut_at_once() {
     let half = format!(r#"{{"text":"{}"}},"#, &KEY[..20]);
     let event = format!(r#"{{"a":[{}0]}}"#, half.repeat(20_000));
     let begun = tokio::time::Instant::now();
-    assert!(!sieve(KEY).pass(event).contains(&KEY[..FIRST]));
+    assert!(!stream_redactor(KEY).pass(event).contains(&KEY[..FIRST]));
     assert!(begun.elapsed() < std::time::Duration::from_secs(5));
 }
 
 /// A piece of which some goes tells it nowhere else: not as its tokens, nor as their bytes.
 #[test]
 fn a_piece_that_is_cut_has_no_log_probabilities() {
-    let mut events = sieve(KEY);
+    let mut events = stream_redactor(KEY);
     let of = |said: &str| {
         json!({ "choices": [ { "index": 0, "delta": { "content": said }, "logprobs": {
             "content": [ { "token": said, "bytes": said.as_bytes(), "logprob": -0.5 } ] } } ] })

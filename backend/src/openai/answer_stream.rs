@@ -18,9 +18,9 @@ use super::body::Body;
 use super::completion::{Completion, StreamEvent};
 use super::{Inner, failed};
 use crate::BackendError;
-use crate::aside::{LIGHT, aside};
-use crate::redact::{Redactor, Sieve};
-use crate::room::Part;
+use crate::budget::Reservation;
+use crate::offload::{MAX_INLINE, offload};
+use crate::redact::{Redactor, StreamRedactor};
 
 /// How long the rest of a finished answer may take to come; a connection read to its end is used again.
 const LEFTOVER: Duration = Duration::from_secs(1);
@@ -29,14 +29,14 @@ const LEFTOVER: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(5);
 
 /// The pieces of one answer. An error is the last item.
-pub(super) struct Events {
+pub(super) struct AnswerStream {
     body: Option<Body>,
     backend: Rc<Inner>,
     /// Who waits for it.
     user: String,
-    /// What reads the events; not here while it reads a large one elsewhere.
+    /// What reads the events; not here while it reads a large one offloaded.
     reader: Option<Reader>,
-    elsewhere: Option<LocalBoxFuture<'static, Elsewhere>>,
+    offloaded: Option<LocalBoxFuture<'static, OffloadedRead>>,
     /// Why the answer is not whole, to be told behind all that came of it.
     failure: Option<BackendError>,
     decoder: Decoder,
@@ -47,15 +47,15 @@ pub(super) struct Events {
     /// Whether bytes came since the deadline was set: it is moved once for each wait, not once for each token.
     heard: bool,
     /// Counts what is here of an event that is not whole, or is not read yet.
-    part: Part,
-    /// Bytes of the event that is read elsewhere.
-    away: usize,
+    reservation: Reservation,
+    /// Bytes of the event that is read offloaded.
+    offloaded_bytes: usize,
     /// Whether the answer was whole when it was waited for last: the deadline stays.
     is_last: bool,
 }
 
-/// A reader that comes back, and what the event said that it read elsewhere.
-type Elsewhere = Result<(Reader, Option<StreamEvent>), BackendError>;
+/// A reader that comes back, and what the event said that it read offloaded.
+type OffloadedRead = Result<(Reader, Option<StreamEvent>), BackendError>;
 
 /// Reads the events of one answer.
 struct Reader {
@@ -63,29 +63,29 @@ struct Reader {
     completion: Completion,
     redactor: Arc<Redactor>,
     /// What cuts the key out, where there is one.
-    sieve: Option<Box<Sieve>>,
+    stream_redactor: Option<Box<StreamRedactor>>,
 }
 
 impl Reader {
     /// What an event says to its caller; `None` for one that only says that the backend lives.
     fn read(&mut self, name: Option<&str>, data: Cow<'_, str>) -> Option<StreamEvent> {
         Some(match self.completion.observe(name, data)? {
-            StreamEvent::Piece(data) => StreamEvent::Piece(self.cleaned(data)),
-            StreamEvent::Last(data) => StreamEvent::Last(self.cleaned(data)),
+            StreamEvent::Chunk(data) => StreamEvent::Chunk(self.cleaned(data)),
+            StreamEvent::LastChunk(data) => StreamEvent::LastChunk(self.cleaned(data)),
             other => other,
         })
     }
 
     fn cleaned(&mut self, data: String) -> String {
         let data = if self.endpoint == Endpoint::Responses { self.redactor.failure(data) } else { data };
-        match &mut self.sieve {
-            Some(sieve) => sieve.pass(data),
+        match &mut self.stream_redactor {
+            Some(stream_redactor) => stream_redactor.pass(data),
             None => data,
         }
     }
 }
 
-impl Events {
+impl AnswerStream {
     /// Those of the answer that `user` waits for.
     pub(super) fn new(
         body: Body,
@@ -93,15 +93,15 @@ impl Events {
         endpoint: Endpoint,
         user: String,
         completion: Completion,
-        part: Part,
+        reservation: Reservation,
     ) -> Self {
         let (redactor, silence) = (Arc::clone(&backend.redactor), backend.silence);
-        let sieve = redactor.sieve();
+        let stream_redactor = redactor.stream_redactor();
         Self {
             body: Some(body),
             user,
-            reader: Some(Reader { endpoint, completion, redactor, sieve }),
-            elsewhere: None,
+            reader: Some(Reader { endpoint, completion, redactor, stream_redactor }),
+            offloaded: None,
             failure: None,
             backend,
             decoder: Decoder::new(),
@@ -109,13 +109,13 @@ impl Events {
             silence,
             deadline: Box::pin(sleep(silence)),
             heard: false,
-            part,
-            away: 0,
+            reservation,
+            offloaded_bytes: 0,
             is_last: false,
         }
     }
 
-    /// The next event in what was read, apart from signs of life. A large one is begun to be read `elsewhere`.
+    /// The next event in what was read, apart from signs of life. A large one is begun to be read `offloaded`.
     fn next_event(&mut self) -> Option<StreamEvent> {
         let mut rest: &[u8] = &self.piece;
         let mut event = None;
@@ -123,19 +123,19 @@ impl Events {
             && let Some(reader) = &mut self.reader
             && let Some(frame) = self.decoder.decode(&mut rest)
         {
-            if frame.data.len() <= LIGHT {
+            if frame.data.len() <= MAX_INLINE {
                 event = reader.read(frame.event.as_deref(), frame.data);
                 continue;
             }
             let (name, data) = (frame.event.map(Cow::into_owned), frame.data.into_owned());
-            self.away = data.len();
+            self.offloaded_bytes = data.len();
             let (user, reader) = (self.user.clone(), self.reader.take());
-            self.elsewhere = reader.map(|mut reader| {
+            self.offloaded = reader.map(|mut reader| {
                 let read = move || {
                     let event = reader.read(name.as_deref(), data.into());
                     (reader, event)
                 };
-                async move { aside(&user, usize::MAX, read).await }.boxed_local()
+                async move { offload(&user, usize::MAX, read).await }.boxed_local()
             });
         }
         let taken = self.piece.len() - rest.len();
@@ -147,8 +147,8 @@ impl Events {
     /// The piece that an event gives.
     fn take(&mut self, event: StreamEvent) -> Option<String> {
         let error = match event {
-            StreamEvent::Piece(data) => return Some(data),
-            StreamEvent::Last(data) => {
+            StreamEvent::Chunk(data) => return Some(data),
+            StreamEvent::LastChunk(data) => {
                 self.end();
                 return Some(data);
             }
@@ -160,7 +160,7 @@ impl Events {
             StreamEvent::TooLarge => {
                 failed(format!("backend sent an event that is larger than {} MiB", DEFAULT_MAX_FRAME >> 20))
             }
-            StreamEvent::Garbage => failed("backend sent a chunk that is not JSON"),
+            StreamEvent::Malformed => failed("backend sent a chunk that is not JSON"),
         };
         self.fail(error);
         None
@@ -188,7 +188,7 @@ impl Events {
     }
 }
 
-impl Stream for Events {
+impl Stream for AnswerStream {
     type Item = Result<String, BackendError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -197,10 +197,10 @@ impl Stream for Events {
             if this.body.is_none() {
                 return Poll::Ready(this.failure.take().map(Err));
             }
-            let event = match &mut this.elsewhere {
+            let event = match &mut this.offloaded {
                 Some(reading) => {
                     let read = ready!(reading.as_mut().poll(cx));
-                    (this.elsewhere, this.away) = (None, 0);
+                    (this.offloaded, this.offloaded_bytes) = (None, 0);
                     match read {
                         Ok((reader, event)) => {
                             this.reader = Some(reader);
@@ -214,15 +214,15 @@ impl Stream for Events {
                 }
                 None => this.next_event(),
             };
-            if !this.part.hold(this.decoder.buffered_bytes() + this.away) {
-                this.fail(BackendError::NoRoom);
+            if !this.reservation.resize(this.decoder.buffered_bytes() + this.offloaded_bytes) {
+                this.fail(BackendError::BudgetExceeded);
                 continue;
             }
             if let Some(event) = event {
                 let Some(piece) = this.take(event) else { continue };
                 return Poll::Ready(Some(Ok(piece)));
             }
-            if this.elsewhere.is_some() {
+            if this.offloaded.is_some() {
                 continue;
             }
             let Some(body) = &mut this.body else { return Poll::Ready(None) };

@@ -7,7 +7,7 @@ use wire::task::Endpoint;
 use crate::BackendRequest;
 
 /// What the mock answers, whatever the shape of the API.
-pub(super) struct Asked {
+pub(super) struct EchoRequest {
     /// Which request it is, from 1.
     pub(super) number: u64,
     /// Echoed.
@@ -28,7 +28,7 @@ pub(super) struct Asked {
     pub(super) query: String,
 }
 
-impl Asked {
+impl EchoRequest {
     pub(super) fn read(request: &BackendRequest, number: u64, tokens: Option<usize>) -> Option<Self> {
         let body: Value = serde_json::from_slice(&request.body).ok()?;
         let texts = match request.endpoint {
@@ -65,7 +65,7 @@ impl Asked {
     }
 
     /// The words as a stream sends them: together they are [`text`](Self::text).
-    pub(super) fn pieces(&self) -> impl Iterator<Item = String> {
+    pub(super) fn chunks(&self) -> impl Iterator<Item = String> {
         self.words
             .iter()
             .enumerate()
