@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, folds, quote};
+use wire::request_policy::is_known_member;
 use wire::task::Endpoint;
 
 use crate::dispatch::RequestBody;
@@ -46,13 +47,35 @@ pub async fn prepare(
     request: RequestBody,
 ) -> Result<RequestBody, ApiError> {
     let size = request.size();
+    let is_owner = user == agent.owner;
     let work = move || {
+        let request = if is_owner { request } else { without_overrides(&agent, request)? };
         let text = apply(&agent, endpoint, request.as_str());
         // What an agent adds was never one line.
         let made = request.made(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
         Ok(made.by_agent(agent.owner, &request))
     };
     heavy(user, size, work).await
+}
+
+/// Removes the caller's values for those of the agent's parameters that no known API defines: such a member is not sent for
+/// the caller, and must not replace the agent's.
+fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody, ApiError> {
+    let Some(params) = agent.default_params.as_deref() else { return Ok(request) };
+    let invalid = |error: JsonError| ApiError::bad_request(error.to_string());
+    let params = Object::parse(params.get()).map_err(invalid)?;
+    let unknown: Vec<&str> =
+        params.members().map(|(name, _)| name).filter(|name| !is_known_member(name)).collect();
+    if unknown.is_empty() {
+        return Ok(request);
+    }
+    let mut object = Object::parse(request.as_str()).map_err(invalid)?;
+    let is_override = |name: &str| unknown.iter().any(|unknown| folds(name, unknown));
+    if !object.members().any(|(name, _)| is_override(name)) {
+        return Ok(request);
+    }
+    object.remove_if(is_override);
+    request.made(object.to_string().into())
 }
 
 /// The request with the agent's prompt and parameters; what the caller says wins.
@@ -179,6 +202,20 @@ mod tests {
         for role in ["system", "developer", "syst\\u0065m"] {
             let request = format!(r#"{{"messages":[{{"role":"{role}","content":"mine"}}],"top_p":1}}"#);
             assert_eq!(chat(&agent, &request), request);
+        }
+    }
+
+    /// A caller's member that its backend would not be sent takes none of the agent's parameters away, however it is spelled.
+    #[actix_rt::test]
+    async fn members_of_no_api_do_not_replace_an_agents_parameters() {
+        let agent = agent(None, Some(r#"{"guardrails":["pii"],"top_p":0.5}"#));
+        let asked = r#"{"messages":[],"guardrails":null,"GuardRails":[],"top_p":1,"x":2}"#;
+        for (user, made) in
+            [("bob", r#"{"messages":[],"top_p":1,"x":2,"guardrails":["pii"]}"#), ("alice", asked)]
+        {
+            let request = RequestBody::parse(asked.into()).unwrap();
+            let request = prepare(agent.clone(), Endpoint::ChatCompletions, user, request).await.unwrap();
+            assert_eq!(request.as_str(), made, "{user}");
         }
     }
 

@@ -119,7 +119,8 @@ impl Trace {
 /// Whether an id of a caller's can stand in a header and in a log line as it is, and is none of ours.
 fn is_sane(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let is_own = OWN_IDS.iter().any(|begin| id.starts_with(begin));
+    let is_own =
+        OWN_IDS.iter().any(|own| id.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own)));
     !is_own && (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain)
 }
 
@@ -145,7 +146,7 @@ mod tests {
         }
         let longer = format!("{longest}a");
         let own = ["task", "inf", "req"].map(random::id);
-        let odd = ["", "a b", "a\nb", "a\"b", "ü", "a/b", longer.as_str(), "task-", "inf-x"];
+        let odd = ["", "a b", "a\nb", "a\"b", "ü", "a/b", longer.as_str(), "task-", "inf-x", "TASK-1"];
         for odd in odd.into_iter().chain(own.iter().map(String::as_str)) {
             let trace = Trace::new(Some(odd), None);
             assert!(trace.id().starts_with("req-") && trace.id() != odd, "{odd}: {}", trace.id());

@@ -47,6 +47,9 @@ const STATUSES: [(u16, &[&str]); 7] = [
     (503, &["overloaded_error", "overloaded", "unavailable", "service_unavailable"]),
 ];
 
+/// Members that hold the answer in the APIs of [`Endpoint`].
+const ANSWERS: [&str; 5] = ["choices", "data", "results", "content", "output"];
+
 impl ErrorInAnswer {
     /// What an event named `error` says.
     pub(super) fn named(data: &str) -> Self {
@@ -60,7 +63,7 @@ impl ErrorInAnswer {
         Self::marked(data, endpoint).or_else(|| {
             let is_other = lacks_choices(data, endpoint)
                 && !member(data, "usage").is_some_and(|usage| usage.starts_with('{'));
-            (is_other && (status(data).is_some() || has_error_message(data))).then(|| Self::named(data))
+            (is_other && (status(data).is_some() || is_failure(data))).then(|| Self::named(data))
         })
     }
 
@@ -87,14 +90,28 @@ impl ErrorInAnswer {
         }
         let is_named = get("object") == Some("\"error\"") || get("type") == Some("\"error\"");
         // An empty one beside an answer is how some servers say that there is none.
-        let says = get("error")
-            .is_some_and(|error| error != "null" && (says_something(error) || get("choices").is_none()));
+        let says = get("error").is_some_and(|error| {
+            error != "null" && (says_something(error) || !ANSWERS.iter().any(|key| get(key).is_some()))
+        });
         if is_named || says {
             return Some(Self::named(data));
         }
         let error = get("choices").filter(|_| has_choices(endpoint)).and_then(error_of_choice)?;
         Some(Self::named(&format!(r#"{{"error":{error}}}"#)))
     }
+}
+
+/// Whether an object without an answer reports a failure: it has a member that only errors have, or a message beside a
+/// code or flag of failure. A message alone can be a progress report.
+fn is_failure(data: &str) -> bool {
+    const ERRORS: [&str; 8] =
+        ["error", "errors", "detail", "error_message", "error_msg", "err_msg", "errmsg", "error_description"];
+
+    let is_marked = || {
+        member(data, "success") == Some("false")
+            || member(data, "code").is_some_and(|code| !matches!(code, "0" | "200" | "null" | "\"\""))
+    };
+    has_error_message(data) && (ERRORS.iter().any(|key| member(data, key).is_some()) || is_marked())
 }
 
 /// Whether answers of the API are lists of choices.
@@ -208,6 +225,20 @@ mod tests {
         assert_eq!(of(r#"{"choices":[{"delta":{"content":"error"}}]}"#), None);
     }
 
+    #[test]
+    fn an_empty_error_is_no_error_beside_the_answer_of_any_api() {
+        for answer in ["data", "results", "content", "output"] {
+            for error in [r#""""#, "false", "{}"] {
+                let data = format!(r#"{{"error":{error},"{answer}":[1]}}"#);
+                for endpoint in
+                    [Endpoint::Embeddings, Endpoint::Rerank, Endpoint::Messages, Endpoint::Responses]
+                {
+                    assert_eq!(both(&data, endpoint), [None; 2], "{data}");
+                }
+            }
+        }
+    }
+
     /// Of an answer whole and in an event: the status that it names, 0 for none; `None` where there is no error.
     fn both(data: &str, endpoint: Endpoint) -> [Option<u16>; 2] {
         [ErrorInAnswer::of_whole(data, endpoint), ErrorInAnswer::of(data, endpoint)]
@@ -236,7 +267,14 @@ mod tests {
             }
         }
         // No answer, and in a stream something that its readers skip.
-        for data in ["{}", r#"{"timings":{"cache_n":0}}"#, r#"{"usage":{"total_tokens":1},"message":"m"}"#] {
+        for data in [
+            "{}",
+            r#"{"timings":{"cache_n":0}}"#,
+            r#"{"usage":{"total_tokens":1},"message":"m"}"#,
+            r#"{"type":"status","message":"loading model"}"#,
+            r#"{"code":0,"message":"success"}"#,
+            r#"{"title":"t"}"#,
+        ] {
             assert_eq!(both(data, Endpoint::ChatCompletions), [Some(0), None], "{data}");
         }
         for data in [r#"{"detail":"m""#, "null", "[]", r#"["detail"]"#] {

@@ -103,6 +103,11 @@ impl<'a> Object<'a> {
         self.members.retain(|(name, _)| name == key || !folds(name, key));
     }
 
+    /// Removes every member whose name satisfies `is_removed`.
+    pub fn remove_if(&mut self, is_removed: impl Fn(&str) -> bool) {
+        self.members.retain(|(name, _)| !is_removed(name));
+    }
+
     /// Renames every member `from`.
     pub fn rename(&mut self, from: &str, to: &'a str) {
         for (name, _) in &mut self.members {

@@ -29,6 +29,11 @@ use tools::ReducedTools;
 pub use edits::Edits;
 pub(crate) use scanner::PolicyScanner;
 
+/// Whether a known API defines a request member with this name. Another one is not sent to another user's backend.
+pub fn is_known_member(name: &str) -> bool {
+    known::is_known(name::MemberName::of(crate::json::quote(name).as_bytes()).letters())
+}
+
 /// What the policy found in one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyReport {

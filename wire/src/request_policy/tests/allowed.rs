@@ -58,7 +58,7 @@ fn requests_of_the_official_sdks_pass() {
             "output_config":{"effort":"high","format":{"type":"json_schema","schema":{}}},"cache_control":{"type":"ephemeral"},"top_k":1,
             "tool_choice":{"type":"auto"},"tools":[{"name":"f","input_schema":{}}],"anthropic_beta":["x-2025-01-01"],"anthropic_version":"vertex-2023-10-16"}"#,
         // vLLM, SGLang, llama.cpp, Ollama, TGI and others.
-        r#"{"messages":[],"chat_template_kwargs":{"enable_thinking":false},"mm_processor_kwargs":{"a":1},"media_io_kwargs":{"video":{"num_frames":8}},
+        r#"{"messages":[],"chat_template_kwargs":{"enable_thinking":false},
             "structured_outputs":{"regex":"a/b:c"},"guided_choice":["a","b"],"guided_regex":"^a/b:\\d$","guided_grammar":"root ::= x","stop_token_ids":[1],
             "allowed_token_ids":[1],"bad_words":["x"],"documents":[{"text":"t"}],"vllm_xargs":{"top_k":1},"min_p":0.1,"ignore_eos":true,
             "repetition_detection":{"max_pattern_size":2},"include_reasoning":true,"return_token_ids":true,"prompt_logprobs":1}"#,
@@ -100,7 +100,7 @@ fn plain_requests_of_other_servers_pass() {
         r#"{"mcp_servers":[],"container":null,"background":false,"previous_response_id":null}"#,
         r#"{"extra_body":{"google":{"thinking_config":{"include_thoughts":true}},"guided_json":{"url":"http://x"}}}"#,
         r#"{"min_p":0.1,"top_k":20,"chat_template_kwargs":{"enable_thinking":false},"cache_prompt":true,"priority":1}"#,
-        r#"{"cache_salt":"s","mm_processor_kwargs":{"num_crops":4},"media_io_kwargs":{"video":{"num_frames":8}},"grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"top_k":1},"n_cache_reuse":1,"chat_template_kwargs":{"documents":["x"]}}"#,
+        r#"{"cache_salt":"s","grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"top_k":1},"n_cache_reuse":1,"chat_template_kwargs":{"documents":["x"]}}"#,
         r#"{"metadata":{"guard":"x","local":"x","chat_id":"c","request_id":"r","api_key":"k"}}"#,
     ] {
         assert_eq!(param(good), None, "{good}");

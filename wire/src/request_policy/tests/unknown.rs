@@ -33,6 +33,7 @@ fn a_member_that_no_api_defines_is_left_out() {
     ] {
         for key in [
             "unheard",
+            "mm_processor_kwargs",
             "Unheard",
             "un_heard",
             "",
