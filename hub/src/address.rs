@@ -1,4 +1,4 @@
-//! Where a caller is: its connection's other end, or what a named reverse proxy says.
+//! The address of a caller: that of its connection, or the one in a trusted proxy's headers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,17 +8,17 @@ use ipnet::IpNet;
 
 use crate::http::HubData;
 
-/// Reverse proxies whose word is believed (`hub --trusted-proxy`).
+/// Trusted reverse proxies (`hub --trusted-proxy`).
 #[derive(Debug, Clone, Default)]
 pub struct Proxies(Vec<IpNet>);
 
-/// What is no address.
+/// The text is neither an address nor a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address such as 10.0.0.7, or a network such as 10.0.0.0/24 or fd00::/64")]
 pub struct NotANetwork;
 
 impl Proxies {
-    /// Believes those of an address or a network, too.
+    /// Trusts an address or a network.
     pub fn trust(&mut self, text: &str) -> Result<(), NotANetwork> {
         let one = text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical()));
         let network = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| NotANetwork)?;
@@ -26,19 +26,18 @@ impl Proxies {
         Ok(())
     }
 
-    /// Whether it is one of them.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// The address of whoever is behind `peer`: the last hop that is no named proxy. A hop that does not tell an address
-    /// stands for nobody, and where two headers do not agree one of them was the caller's own: then it is the proxy's.
+    /// The address of the caller behind `peer`: the last hop that is no trusted proxy. An unreadable hop, or two headers that
+    /// disagree, give the proxy's address.
     fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.contains(peer) {
             return peer;
         }
-        let given = [(X_FORWARDED_FOR, one_hop as fn(&str) -> _), (FORWARDED, forwarded_hop)]
+        let given = [(X_FORWARDED_FOR, parse_hop as fn(&str) -> _), (FORWARDED, parse_forwarded)]
             .map(|(name, hop)| headers.contains_key(&name).then(|| self.last_hop(peer, headers, &name, hop)));
         match given {
             [Some(one), Some(other)] if one != other => peer,
@@ -67,21 +66,21 @@ impl Proxies {
     }
 }
 
-/// An address as `X-Forwarded-For` has it, with a port or without.
-fn one_hop(text: &str) -> Option<IpAddr> {
+/// Parses an element of `X-Forwarded-For`: an address with or without a port.
+fn parse_hop(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()))
 }
 
-/// The address in one element of `Forwarded`.
-fn forwarded_hop(text: &str) -> Option<IpAddr> {
+/// Parses an element of `Forwarded`.
+fn parse_forwarded(text: &str) -> Option<IpAddr> {
     let mut pairs = text.split(';').filter_map(|pair| pair.trim().split_once('='));
     let (_, node) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
-    one_hop(node.trim().trim_matches('"'))
+    parse_hop(node.trim().trim_matches('"'))
 }
 
-/// Where the caller of a request is; `None` where nobody knows.
+/// The address of a request's caller; `None` if the connection has none.
 pub(crate) fn of(req: &HttpRequest) -> Option<IpAddr> {
     let peer = req.peer_addr()?.ip().to_canonical();
     let proxies = req.app_data::<HubData>().map(|hub| &hub.options.machine.trusted_proxies);
@@ -111,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hop_that_is_no_named_proxy_is_the_caller() {
+    fn the_last_hop_that_is_no_trusted_proxy_is_the_caller() {
         let xff = "x-forwarded-for";
         for (peer, headers, expected) in [
-            // Whoever is no named proxy speaks for itself alone.
+            // Headers of a client that is no proxy are ignored.
             ("198.51.100.7", &[(xff, "203.0.113.9")][..], "198.51.100.7"),
             ("10.1.2.3", &[], "10.1.2.3"),
             ("10.1.2.3", &[(xff, "203.0.113.9")], "203.0.113.9"),
-            // What the caller itself wrote stands before what the proxy added.
+            // The proxy appends to the caller's own header.
             ("10.1.2.3", &[(xff, "127.0.0.1, 203.0.113.9")], "203.0.113.9"),
             ("10.1.2.3", &[(xff, "1.1.1.1"), (xff, "203.0.113.9")], "203.0.113.9"),
             // Two proxies in a row.
@@ -136,7 +135,7 @@ mod tests {
                 "2001:db8::5",
             ),
             ("192.0.2.1", &[("forwarded", "for=1.1.1.1, for=_hidden")], "192.0.2.1"),
-            // One of two is not the proxy's.
+            // Two headers that disagree, and two that agree.
             ("192.0.2.1", &[("forwarded", "for=1.1.1.1"), (xff, "203.0.113.9")], "192.0.2.1"),
             ("192.0.2.1", &[("forwarded", "for=203.0.113.9"), (xff, "203.0.113.9")], "203.0.113.9"),
         ] {
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_in_words() {
+    fn a_text_that_is_no_network_is_refused() {
         for bad in ["", "proxy.example", "10.0.0.0/33", "10.0.0", "10.0.0.1:80", "fd00::/129"] {
             assert_eq!(Proxies::default().trust(bad), Err(NotANetwork), "{bad}");
         }

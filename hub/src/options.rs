@@ -1,55 +1,55 @@
-//! What a hub is told.
+//! The options of a hub.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use crate::address::Proxies;
+use crate::address::Proxies;
 use crate::origins::Origins;
 use crate::quota::Limits;
 
-/// All that a hub needs.
+/// The options of a hub.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The hub's address as others see it, without a trailing slash; `None`: nobody said.
+    /// The hub's URL for others, without a trailing slash; `None` if unknown.
     pub public_url: Option<String>,
-    /// Where rows are kept.
+    /// The place of the database.
     pub data: DataDir,
-    /// An admin token that rules while it is set (`VIRTUAL_LLM_ADMIN_TOKEN`): 16 or more visible ASCII characters.
+    /// An admin token of 16 or more visible ASCII characters, which replaces the stored one (`VIRTUAL_LLM_ADMIN_TOKEN`).
     pub admin_token: Option<String>,
-    /// Certificate chain and key, PEM.
+    /// Certificate and key; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Who may join a named pool.
+    /// The policy for rows that name a pool of another user.
     pub pools: PoolPolicy,
-    /// Web pages that may call the hub.
+    /// Origins of web pages whose scripts may call the hub.
     pub cors_origins: Origins,
-    /// How much one user may have.
+    /// Limits of one user.
     pub limits: Limits,
-    /// How much of its machine it takes, and who is in front of it.
+    /// The resources of the machine, and the proxies in front of it.
     pub machine: MachineOptions,
-    /// Clockwork.
+    /// Time-outs and intervals.
     pub timings: HubTimings,
 }
 
-/// Where rows are kept.
+/// The place of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataDir {
-    /// Nowhere: they die with the hub.
+    /// In memory: everything is lost when the hub stops.
     Memory,
-    /// In this directory, one hub at a time.
+    /// In this directory, which one hub at a time may use.
     Path(PathBuf),
 }
 
-/// How much of its machine a hub takes.
+/// The resources of the machine that a hub may use.
 #[derive(Debug, Clone)]
 pub struct MachineOptions {
-    /// Connections without a valid token from one address; `None` sets no limit.
+    /// Connections of one address without a valid token; `None` for no limit.
     pub connections_per_address: Option<usize>,
-    /// Bytes that the process, and what it holds for all users together, may take; `None`: a quarter of what there is.
+    /// Memory in bytes, of the process and of what it holds for all users; `None` for a quarter of the machine's.
     pub max_memory: Option<u64>,
-    /// Reverse proxies whose word about a caller's address is believed.
+    /// Reverse proxies whose headers tell the caller's address.
     pub trusted_proxies: Proxies,
 }
 
@@ -59,7 +59,7 @@ impl Default for MachineOptions {
     }
 }
 
-/// PEM files of the hub's own TLS.
+/// PEM files for TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// Certificate chain.
@@ -68,44 +68,44 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Whose rows serve a named pool beside its owner's (`hub --pools`).
+/// The users, beside its owner, whose rows may serve a named pool (`hub --pools`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PoolPolicy {
-    /// Those that its owner or an admin has let in.
+    /// Each row is admitted by the owner or an admin.
     #[default]
     Ask,
-    /// Those of every member.
+    /// Every member.
     Members,
-    /// Nobody's.
+    /// Nobody.
     Owner,
 }
 
-/// Clockwork of a hub (SPEC.md section 2).
+/// Time-outs and intervals of a hub (SPEC.md section 2).
 #[derive(Debug, Clone)]
 pub struct HubTimings {
-    /// Without a heartbeat for so long a session is lost: three beats of 30 s.
+    /// Time without a heartbeat after which a session is lost. Default: three heartbeats of 30 s.
     pub heartbeat_timeout: Duration,
-    /// A row inactive for so long is deleted.
+    /// Time after which an inactive row is deleted.
     pub inactive_retention: Duration,
-    /// A name that nothing has any more stays its owner's for so long.
+    /// Time for which an unused name stays reserved for its owner.
     pub name_retention: Duration,
-    /// Between two looks for what has timed out.
+    /// Interval of the search for expired sessions, rows and tasks.
     pub sweep_interval: Duration,
-    /// Between two pings on a control channel.
+    /// Interval of pings on a control channel.
     pub ping_interval: Duration,
-    /// Between two comments on a caller's stream without content; zero turns them off.
+    /// Interval of comments on a caller's stream without content; zero for none.
     pub keepalive_interval: Duration,
-    /// How long a started task waits for its session's new channel.
+    /// Time for which a started task waits for its session to reconnect.
     pub reattach_grace: Duration,
-    /// A task pending for so long ends in an error.
+    /// Time after which a pending task fails.
     pub queue_timeout: Duration,
-    /// How long results are kept.
+    /// Time for which results of durable tasks are kept.
     pub task_retention: Duration,
-    /// How long audit rows are kept.
+    /// Time for which audit rows are kept.
     pub audit_retention: Duration,
-    /// How long a caller waits for the first content.
+    /// Time for which a caller waits for the first content.
     pub wait_timeout: Duration,
-    /// How long a publisher may say nothing within an answer that has begun; zero sets no limit of the hub's own.
+    /// Time for which a publisher may pause within an answer; zero for no limit.
     pub stream_idle_timeout: Duration,
 }
 

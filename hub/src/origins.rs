@@ -1,35 +1,35 @@
-//! Web pages of other origins whose scripts may call the hub (`--cors-origin`).
+//! Origins of web pages whose scripts may call the hub (`--cors-origin`).
 
-/// The origins that a browser is told to let in. The default is none.
+/// Allowed origins. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     any: bool,
     listed: Vec<String>,
 }
 
-/// Not an origin.
+/// The text is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an origin such as https://app.example or http://localhost:3000, or *")]
 pub struct InvalidOrigin;
 
 impl Origins {
-    /// Lets in one more: `*` for all, `null` for pages without an origin, else `scheme://host[:port]`.
+    /// Allows one more: `*` for all, `null` for pages without an origin, else `scheme://host[:port]`.
     pub fn allow(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
         match origin.trim() {
             "*" => self.any = true,
             "null" => self.listed.push("null".to_owned()),
-            origin => self.listed.push(normal(origin).ok_or(InvalidOrigin)?),
+            origin => self.listed.push(normalized(origin).ok_or(InvalidOrigin)?),
         }
         Ok(())
     }
 
-    /// Whether there is none.
+    /// Whether no origin is allowed.
     pub fn is_empty(&self) -> bool {
         !self.any && self.listed.is_empty()
     }
 
-    /// What `Access-Control-Allow-Origin` says to a page of `origin`; `None` for one that is not let in.
-    pub fn answer<'a>(&self, origin: &'a str) -> Option<&'a str> {
+    /// The value of `Access-Control-Allow-Origin` for `origin`; `None` if it is not allowed.
+    pub fn allow_origin<'a>(&self, origin: &'a str) -> Option<&'a str> {
         if self.any {
             Some("*")
         } else {
@@ -38,27 +38,28 @@ impl Origins {
     }
 }
 
-/// The origin as browsers write it: lower case, no slash, no port that goes without saying.
-fn normal(origin: &str) -> Option<String> {
+/// The origin as browsers write it: lower case, no slash, no default port.
+fn normalized(origin: &str) -> Option<String> {
     let origin = origin.to_ascii_lowercase();
     let origin = origin.strip_suffix('/').unwrap_or(&origin);
     let (scheme, authority) = origin.split_once("://")?;
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     let is_authority = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\*,\"".contains(&byte);
-    let starts = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
-    if !starts
+    let has_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    if !has_scheme
         || authority.is_empty()
         || !scheme.bytes().all(is_scheme)
         || !authority.bytes().all(is_authority)
     {
         return None;
     }
-    let silent = match scheme {
+    let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => "",
     };
-    let host = Some(silent).filter(|port| !port.is_empty()).and_then(|port| authority.strip_suffix(port));
+    let host =
+        Some(default_port).filter(|port| !port.is_empty()).and_then(|port| authority.strip_suffix(port));
     let (host, port) = match host {
         Some(host) => (host, ""),
         None => match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
@@ -102,7 +103,7 @@ mod tests {
             "null",
             "app://obsidian.md",
         ] {
-            assert_eq!(some.answer(known), Some(known));
+            assert_eq!(some.allow_origin(known), Some(known));
         }
         for other in [
             "http://app.example",
@@ -113,15 +114,15 @@ mod tests {
             "",
             "*",
         ] {
-            assert_eq!(some.answer(other), None, "{other}");
+            assert_eq!(some.allow_origin(other), None, "{other}");
         }
-        assert_eq!(origins(&["https://a", "*"]).answer("https://whoever"), Some("*"));
-        assert_eq!(Origins::default().answer("null"), None);
+        assert_eq!(origins(&["https://a", "*"]).allow_origin("https://whoever"), Some("*"));
+        assert_eq!(Origins::default().allow_origin("null"), None);
         assert!(Origins::default().is_empty() && !some.is_empty());
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn a_text_that_is_no_origin_is_refused() {
         for text in [
             "",
             "app.example",

@@ -5,34 +5,31 @@ use std::cell::RefCell;
 /// `N` bytes from the system's generator.
 ///
 /// # Panics
-/// Where the system has none.
-#[expect(
-    clippy::expect_used,
-    reason = "without randomness no id and no token is safe: there is nothing to go on with"
-)]
+/// If the system has no generator.
+#[expect(clippy::expect_used, reason = "no id and no token is safe without randomness")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system's random generator");
     bytes
 }
 
-/// Random bytes that are taken from the system at once: one system call for 32 ids.
+/// Bytes taken from the system at once: one system call for 32 ids.
 const POOL: usize = 512;
 
 thread_local! {
-    /// Random bytes that no id has had yet, and where they begin.
+    /// Unused random bytes, and the index of the first one.
     static IDS: RefCell<([u8; POOL], usize)> = const { RefCell::new(([0; POOL], POOL)) };
 }
 
-/// `prefix-` and 128 random bits: nobody guesses one.
+/// A new id: `prefix-` and 128 random bits in hexadecimal.
 pub fn id(prefix: &str) -> String {
-    let random = IDS.with_borrow_mut(|(pool, at)| {
-        if *at + 16 > POOL {
-            (*pool, *at) = (bytes(), 0);
+    let random = IDS.with_borrow_mut(|(pool, start)| {
+        if *start + 16 > POOL {
+            (*pool, *start) = (bytes(), 0);
         }
         let mut random = [0; 16];
-        random.copy_from_slice(&pool[*at..*at + 16]);
-        *at += 16;
+        random.copy_from_slice(&pool[*start..*start + 16]);
+        *start += 16;
         random
     });
     let mut id = String::with_capacity(prefix.len() + 33);
@@ -64,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_id_comes_twice_also_from_several_threads() {
+    fn ids_are_unique_across_threads() {
         let draw = || (0..200).map(|_| id("x")).collect::<Vec<_>>();
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw)).collect();
         let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! One call of the HTTP API: its id, and what the headers of its answer say of it.
+//! One call of the HTTP API: its id, and the times in the headers of its response.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,103 +10,100 @@ use tokio::time::Instant;
 
 use crate::random;
 
-/// Longest `x-request-id` that is taken from a caller.
-const LONGEST_ID: usize = 128;
-/// How ids of the hub's own begin: those of a task, of an inference and of a call. One of these from a caller would make its
-/// call come up where somebody looks for another's.
-const OWN_IDS: [&str; 3] = ["task-", "inf-", "req-"];
-/// So much of a session's id names a publisher in the log: enough to tell it from others, and not all of it.
+/// Longest `x-request-id` of a caller, in bytes.
+const MAX_ID: usize = 128;
+/// Prefixes of the hub's own ids. A caller's id must not have one: a search for a task would find its call.
+const OWN_PREFIXES: [&str; 3] = ["task-", "inf-", "req-"];
+/// Bytes of a session's id in the log: enough to tell it from others, and not all of it.
 const LABEL: usize = 13;
 
 tokio::task_local! {
     static CURRENT: Arc<Trace>;
 }
 
-/// One call, from its request's head on.
+/// One call, from the head of its request on.
 pub(crate) struct Trace {
     id: String,
-    /// Where its caller is.
     address: Option<IpAddr>,
-    begin: Instant,
-    marks: Mutex<Marks>,
+    start: Instant,
+    progress: Mutex<Progress>,
 }
 
 #[derive(Default)]
-struct Marks {
+struct Progress {
+    /// The name of the row of the last dispatch.
     row: Option<String>,
-    queue: Option<Duration>,
-    first: Option<Duration>,
-    watched: bool,
+    dispatched: Option<Duration>,
+    first_content: Option<Duration>,
+    has_inference: bool,
 }
 
 impl Trace {
-    /// A call of a caller at `address` begins; `named` is the id that it gave it, taken where it is sane.
-    pub(crate) fn new(named: Option<&str>, address: Option<IpAddr>) -> Arc<Self> {
-        let named = named.filter(|id| is_sane(id));
-        let id = named.map_or_else(|| random::id("req"), str::to_owned);
-        Arc::new(Self { id, address, begin: Instant::now(), marks: Mutex::default() })
+    /// Begins a call of a caller at `address`, with the caller's id if that is valid.
+    pub(crate) fn new(given_id: Option<&str>, address: Option<IpAddr>) -> Arc<Self> {
+        let given_id = given_id.filter(|id| is_valid(id));
+        let id = given_id.map_or_else(|| random::id("req"), str::to_owned);
+        Arc::new(Self { id, address, start: Instant::now(), progress: Mutex::default() })
     }
 
-    /// Runs a handler of the call: within it [`Trace::current`] is this one.
+    /// Runs a handler of the call, within which [`Trace::current`] returns this trace.
     pub(crate) async fn run<T>(self: &Arc<Self>, handler: impl Future<Output = T>) -> T {
         CURRENT.scope(self.clone(), handler).await
     }
 
-    /// The call whose handler runs now.
+    /// The call whose handler is running.
     pub(crate) fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
 
-    /// Its id.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Where its caller is.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
-    /// How long it has taken so far.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.begin.elapsed()
+        self.start.elapsed()
     }
 
-    /// An inference has begun, which says itself how it ends.
-    pub(crate) fn watch(&self) {
-        self.marks.lock().watched = true;
+    /// Records that the call has an inference, which logs the end itself.
+    pub(crate) fn set_has_inference(&self) {
+        self.progress.lock().has_inference = true;
     }
 
-    /// Whether an inference says how the call ends.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.marks.lock().watched
+    pub(crate) fn has_inference(&self) -> bool {
+        self.progress.lock().has_inference
     }
 
-    /// It was sent to a member. `row` is its name, where the caller may see it.
-    pub(crate) fn sent(&self, row: Option<&str>) {
-        let mut marks = self.marks.lock();
-        marks.row = row.map(str::to_owned);
-        marks.queue = Some(self.elapsed());
+    /// Records a dispatch. `row` is the name of the row, if the caller may see it.
+    pub(crate) fn set_dispatched(&self, row: Option<&str>) {
+        let mut progress = self.progress.lock();
+        progress.row = row.map(str::to_owned);
+        progress.dispatched = Some(self.elapsed());
     }
 
-    /// Its first content came.
-    pub(crate) fn first(&self) {
-        self.marks.lock().first.get_or_insert(self.elapsed());
+    /// Records the first content.
+    pub(crate) fn set_first_content(&self) {
+        self.progress.lock().first_content.get_or_insert(self.elapsed());
     }
 
-    /// The row that it was sent to last.
+    /// The row of the last dispatch, if the caller may see it.
     pub(crate) fn row(&self) -> Option<String> {
-        self.marks.lock().row.clone()
+        self.progress.lock().row.clone()
     }
 
-    /// The value of `server-timing`, in ms: how long the call waited to be sent out, for its first content, and in all,
-    /// where the answer is `whole`.
-    pub(crate) fn timing(&self, whole: bool) -> String {
-        let marks = self.marks.lock();
+    /// The value of `server-timing`, in ms: the times to the dispatch, to the first content, and in all if the response is
+    /// complete.
+    pub(crate) fn timing(&self, is_complete: bool) -> String {
+        let progress = self.progress.lock();
         let now = self.elapsed();
-        let first = marks.first.or((!whole && !marks.watched).then_some(now));
+        let first = progress.first_content.or((!is_complete && !progress.has_inference).then_some(now));
         let mut out = String::new();
-        for (name, time) in [("queue", marks.queue), ("first", first), ("total", whole.then_some(now))] {
+        for (name, time) in
+            [("queue", progress.dispatched), ("first", first), ("total", is_complete.then_some(now))]
+        {
             let Some(time) = time else { continue };
             let comma = if out.is_empty() { "" } else { ", " };
             // Writing to a string never fails.
@@ -116,21 +113,20 @@ impl Trace {
     }
 }
 
-/// Whether an id of a caller's can stand in a header and in a log line as it is, and is none of ours.
-fn is_sane(id: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let is_own =
-        OWN_IDS.iter().any(|own| id.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own)));
-    !is_own && (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain)
+/// Whether a caller's id is safe in headers and log lines, and has none of the hub's prefixes in any case.
+fn is_valid(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let starts_with = |own: &&str| id.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
+    !OWN_PREFIXES.iter().any(starts_with) && (1..=MAX_ID).contains(&id.len()) && id.bytes().all(is_plain)
 }
 
-/// An address in the log.
-pub(crate) fn place(address: Option<IpAddr>) -> String {
+/// The address as in log lines.
+pub(crate) fn address_label(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "-".to_owned(), |address| address.to_string())
 }
 
-/// A publisher in the log: the beginning of its session's id.
-pub(crate) fn label(session: Option<&str>) -> &str {
+/// The publisher as in log lines: the start of its session's id.
+pub(crate) fn session_label(session: Option<&str>) -> &str {
     session.map_or("-", |session| session.get(..LABEL).unwrap_or(session))
 }
 
@@ -139,10 +135,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_sane_id_is_taken_from_a_caller() {
-        let longest = "a".repeat(LONGEST_ID);
-        for sane in ["7", "req_A.b-c", longest.as_str()] {
-            assert_eq!(Trace::new(Some(sane), None).id(), sane);
+    fn only_a_valid_id_is_taken_from_a_caller() {
+        let longest = "a".repeat(MAX_ID);
+        for valid in ["7", "req_A.b-c", longest.as_str()] {
+            assert_eq!(Trace::new(Some(valid), None).id(), valid);
         }
         let longer = format!("{longest}a");
         let own = ["task", "inf", "req"].map(random::id);
@@ -154,17 +150,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn timings_are_told_as_far_as_they_are_known() {
+    async fn timing_has_the_times_that_are_known() {
         tokio::time::pause();
         let trace = Trace::new(None, None);
         tokio::time::advance(Duration::from_micros(1200)).await;
         assert_eq!(trace.timing(true), "total;dur=1.2");
         assert_eq!(trace.timing(false), "first;dur=1.2");
-        trace.watch();
+        trace.set_has_inference();
         assert_eq!(trace.timing(false), "");
-        trace.sent(Some("a"));
+        trace.set_dispatched(Some("a"));
         tokio::time::advance(Duration::from_millis(30)).await;
-        trace.first();
+        trace.set_first_content();
         tokio::time::advance(Duration::from_millis(3)).await;
         assert_eq!(trace.timing(false), "queue;dur=1.2, first;dur=31.2");
         assert_eq!(trace.timing(true), "queue;dur=1.2, first;dur=31.2, total;dur=34.2");

@@ -36,7 +36,7 @@ impl Call {
         let trace = Trace::current();
         let mut inference = hub.watch.begin(asked);
         if let Some(trace) = &trace {
-            trace.watch();
+            trace.set_has_inference();
             inference.set_request(trace.id(), trace.address());
         }
         let traced = trace.map(|trace| (request.caller.clone(), trace));
@@ -68,14 +68,14 @@ impl Call {
         self.note(|inference| inference.sent(taker));
         if let Some((caller, trace)) = &self.traced {
             let seen = caller.sees(candidate.visibility, &candidate.owner);
-            trace.sent(seen.then_some(candidate.name.as_str()));
+            trace.set_dispatched(seen.then_some(candidate.name.as_str()));
         }
     }
 
     /// The answer has begun: what goes into its head is known.
     pub fn began(&self) {
         if let Some((_, trace)) = &self.traced {
-            trace.first();
+            trace.set_first_content();
         }
     }
 

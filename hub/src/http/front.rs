@@ -170,7 +170,7 @@ impl Cors {
             return Self { allowed: None, varies: false };
         };
         let origin = req.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-        let allowed = origin.and_then(|origin| hub.options.cors_origins.answer(origin));
+        let allowed = origin.and_then(|origin| hub.options.cors_origins.allow_origin(origin));
         Self { allowed: allowed.and_then(|value| HeaderValue::from_str(value).ok()), varies: true }
     }
 

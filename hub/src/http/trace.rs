@@ -13,7 +13,7 @@ use crate::address;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::model::Caller;
 use crate::news::news;
-use crate::trace::{Trace, place};
+use crate::trace::{Trace, address_label};
 
 /// The call's id: the caller's own, or ours.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -97,7 +97,7 @@ fn note<B>(
 ) {
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();
-    if !failed || status == StatusCode::UNAUTHORIZED || trace.is_watched() {
+    if !failed || status == StatusCode::UNAUTHORIZED || trace.has_inference() {
         return;
     }
     let kind = response.extensions().get::<ErrorKind>().copied();
@@ -108,7 +108,7 @@ fn note<B>(
         code,
         user,
         "call failed: user={user} address={} row=- publisher=- status={} code={code} ms={} request={} route={}",
-        place(trace.address()),
+        address_label(trace.address()),
         status.as_u16(),
         trace.elapsed().as_millis(),
         trace.id(),
@@ -123,7 +123,7 @@ mod tests {
     /// A27: a path is matched anew only for a line that is written: not for a wrong token, nor when there were enough.
     #[test]
     fn the_route_of_a_failed_call_is_looked_up_for_its_line_alone() {
-        crate::news::are_made();
+        crate::news::enable();
         let trace = Trace::new(None, None);
         let looked_up = |kind, times: usize| {
             let response = ApiError::new(kind, "no").response(Dialect::Api);

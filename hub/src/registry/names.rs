@@ -14,7 +14,7 @@ use wire::texts;
 use super::Registry;
 use super::expiry::ExpiryKey;
 use crate::clock::Now;
-use crate::model::{Caller, NameOf, NameRecord, Role, UserId};
+use crate::model::{Caller, NameRecord, OwnedName, Role, UserId};
 use crate::options::PoolPolicy;
 use crate::store::Change;
 
@@ -258,7 +258,7 @@ impl Registry {
             return;
         }
         let seen = self.names.owner(llm).filter(|_| self.visible_kind(maker, llm).is_some());
-        let pinned = NameOf { name: llm.to_owned(), owner: seen.unwrap_or(&maker.user).clone() };
+        let pinned = OwnedName { name: llm.to_owned(), owner: seen.unwrap_or(&maker.user).clone() };
         self.names.change(agent, |record| record.pinned = Some(pinned));
     }
 }

@@ -12,7 +12,7 @@ use wire::texts;
 
 use super::{LlmEntry, ManageError, Registry};
 use crate::clock::Now;
-use crate::model::{Admitted, Caller, Llm, Role, UserId};
+use crate::model::{Caller, Llm, PoolAdmission, Role, UserId};
 use crate::options::PoolPolicy;
 use crate::store::Change;
 
@@ -94,7 +94,7 @@ impl Registry {
     }
 
     /// That the row `name` of `owner`'s was let into `pool`, by who has the pool now.
-    fn admitted(&self, name: &str, owner: &str, pool: &str) -> Option<&Admitted> {
+    fn admitted(&self, name: &str, owner: &str, pool: &str) -> Option<&PoolAdmission> {
         let admitted = self.names.record(name).filter(|record| record.owner == owner)?.admitted.as_ref();
         admitted
             .filter(|admitted| admitted.pool == pool && self.names.owner(pool) == Some(&admitted.pool_owner))
@@ -318,7 +318,7 @@ impl Registry {
             let said = self.llms.get(row).and_then(|entry| entry.registered_capacity);
             let room = Some(said.unwrap_or(DEFAULT_CAPACITY));
             self.names.change(row, |record| {
-                record.admitted = Some(Admitted { pool: pool.to_owned(), pool_owner: owner, room });
+                record.admitted = Some(PoolAdmission { pool: pool.to_owned(), pool_owner: owner, room });
             });
         }
         Ok(self.pool_update(caller, pool, now))

@@ -1,4 +1,4 @@
-//! Why a hub does not start.
+//! Reasons why a hub does not start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,27 +7,27 @@ use std::path::PathBuf;
 use crate::auth::NotAToken;
 use crate::store::{StoreError, plain};
 
-/// Each text says what to do next.
+/// The reason why a hub does not start. Each text says what the operator can do.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// Another program listens there.
+    /// Another program listens on the port.
     #[error(
         "cannot listen on {0}: the port is in use; stop the other program, or choose another with --listen"
     )]
     PortInUse(SocketAddr),
-    /// Any other reason not to listen.
+    /// The address cannot be listened on for another reason.
     #[error("cannot listen on {0}: {cause}", cause = plain(.1))]
     Listen(SocketAddr, #[source] io::Error),
-    /// The directory or the store in it cannot be used.
+    /// The data directory or the store in it cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The environment's admin token is none.
+    /// `VIRTUAL_LLM_ADMIN_TOKEN` is not a token.
     #[error("VIRTUAL_LLM_ADMIN_TOKEN is not a token: {0}; set another, or unset it and the hub makes one")]
     AdminToken(#[from] NotAToken),
-    /// A bug of ours.
+    /// A bug.
     #[error("the hub cannot start: {0}")]
     Internal(String),
-    /// Certificate or key cannot be used.
+    /// The certificate or the key cannot be used.
     #[error("cannot use the TLS file {file}: {cause}", file = .0.display(), cause = .1)]
     Tls(PathBuf, String),
 }

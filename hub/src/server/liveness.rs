@@ -1,4 +1,4 @@
-//! Whether the server's thread still turns, for somebody who looks from another thread: a watchdog.
+//! The liveness of the server's thread, for a watchdog on another thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,34 +8,34 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-/// A thread that died is started again by the server, which takes a moment.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Interval of retries: the server restarts a thread that has died, which takes a moment.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server's thread, as soon as it has said which one it is.
+/// A probe of the server's thread.
 #[derive(Clone, Default)]
 pub struct Pulse(Arc<Mutex<Option<ArbiterHandle>>>);
 
 impl Pulse {
-    /// Called by the server's thread: this is the one.
-    pub(super) fn is_here(&self) {
+    /// Makes the current thread the one that is probed.
+    pub(super) fn set_thread(&self) {
         *self.0.lock() = Arbiter::try_current();
     }
 
-    /// Comes back when that thread has turned once from now on; never while it hangs.
+    /// Resolves when the thread has run a task that this call sends it; never while the thread hangs.
     pub async fn turned(&self) {
         loop {
             let (sender, receiver) = oneshot::channel();
             let thread = self.0.lock().clone();
             let is_sent = thread.is_some_and(|thread| {
                 thread.spawn_fn(move || {
-                    // Nobody waits any more: nobody wants to know.
+                    // The receiver may be gone.
                     let _ = sender.send(());
                 })
             });
             if is_sent && receiver.await.is_ok() {
                 return;
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 }
@@ -52,14 +52,14 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_server_that_hangs_has_no_pulse_and_one_that_goes_on_has() {
+    async fn a_server_that_hangs_has_no_pulse() {
         let hub = Hub::start(options()).await.unwrap();
         timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
         let (go_on, hangs) = mpsc::channel::<()>();
         let thread = hub.pulse.0.lock().clone().unwrap();
         thread.spawn_fn(move || assert!(hangs.recv().is_err(), "nothing is sent"));
-        let hung = timeout(Duration::from_millis(100), hub.pulse().turned()).await;
-        assert!(hung.is_err(), "it turned while it hung");
+        let turned = timeout(Duration::from_millis(100), hub.pulse().turned()).await;
+        assert!(turned.is_err(), "it turned while it hung");
         drop(go_on);
         timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
         hub.stop().await;

@@ -1,4 +1,4 @@
-//! What happens by the clock alone.
+//! Periodic maintenance.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::retention::Retention;
 use crate::hub::Hub;
-use crate::news::{news, tell_missed};
+use crate::news::{log_suppressed, news};
 use crate::store::Kept;
 
-/// Sweeps, for as long as the hub runs.
+/// Runs the maintenance until aborted.
 pub(super) async fn run(hub: Arc<Hub>) {
     let timings = &hub.options.timings;
     let mut tasks = Retention::new(timings.task_retention, hub.now());
     let mut audit = Retention::new(timings.audit_retention, hub.now());
-    let mut sweep = interval(timings.sweep_interval);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(timings.sweep_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        sweep.tick().await;
-        // What ended that long ago is deleted when the store has time.
+        ticks.tick().await;
+        // The store deletes when it has time.
         let now = hub.now();
         drop(hub.store.expire(Kept {
             tasks_since: tasks.expired_before(now),
             audit_since: audit.expired_before(now),
             audit_rows: hub.options.limits.audit_rows,
         }));
-        while sweep_some(&hub) {
+        while sweep(&hub) {
             yield_now().await;
         }
         hub.offer_all();
-        tell_missed();
+        log_suppressed();
     }
 }
 
-/// Sweeps some of the table; whether there is more to do.
-fn sweep_some(hub: &Arc<Hub>) -> bool {
+/// Sweeps a part of the registry; `true` if there is more to do.
+fn sweep(hub: &Arc<Hub>) -> bool {
     let now = hub.now();
     let swept = hub.change(|registry| {
         let mut swept = registry.sweep(now);

@@ -1,4 +1,4 @@
-//! Starting and stopping a hub.
+//! Starting and stopping a hub: its store, background tasks and HTTP server. Routes are in `http`.
 
 mod error;
 mod liveness;
@@ -38,9 +38,10 @@ use crate::store::{HubDir, SqliteStore, Store, StoreError};
 use crate::tasks;
 use crate::telemetry::Watch;
 
-/// Calls that run when the hub is told to stop have so long (SPEC.md section 5).
-const DRAIN: Duration = Duration::from_secs(20);
-/// A hub that runs. Stop it; dropping the handle leaves it running.
+/// Time that running calls have when the hub stops (SPEC.md section 5).
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running hub. Call [`stop`](Self::stop): dropping the handle leaves it running.
 pub struct HubHandle {
     hub: Arc<Hub>,
     addr: SocketAddr,
@@ -52,9 +53,9 @@ pub struct HubHandle {
 }
 
 impl Hub {
-    /// Starts a hub: its store, its clockwork, its server. Answers when it listens.
+    /// Starts a hub. Returns when it listens.
     pub async fn start(options: HubOptions) -> Result<HubHandle, HubError> {
-        // Before anything is made or locked.
+        // Checked before anything is created or locked.
         options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
         let folder = match &options.data {
             DataDir::Memory => None,
@@ -71,9 +72,9 @@ impl Hub {
         let clock = Clock::start();
         let mut snapshot = store.load().await?;
         let given = options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
-        let place = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));
+        let stored = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));
         let (admin_token, environment) =
-            auth::admin_token(given, place, &mut snapshot.tokens, clock::now()).await?;
+            auth::admin_token(given, stored, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
         let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now())
             .with_limits(options.limits);
@@ -85,7 +86,7 @@ impl Hub {
     }
 }
 
-/// The store, and the directory that it is in.
+/// The store and its directory.
 type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>);
 
 fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
@@ -102,10 +103,10 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let routes = http::register(&hub);
     let listen = hub.options.listen;
     let pulse = Pulse::default();
-    let beating = pulse.clone();
+    let thread = pulse.clone();
     let app = move || {
-        beating.is_here();
-        // Whoever shows an answer in a browser gets data, never a page; and no cache keeps a private list.
+        thread.set_thread();
+        // Browsers must not render responses as pages, and caches must not keep private lists.
         let headers = DefaultHeaders::new()
             .add(("x-content-type-options", "nosniff"))
             .add(("cache-control", "no-store"));
@@ -162,12 +163,12 @@ impl HubHandle {
         &self.hub
     }
 
-    /// Where it listens.
+    /// The address that the hub listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Where clients on this machine reach it.
+    /// The URL for clients on this machine.
     pub fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let mut addr = self.addr;
@@ -180,34 +181,34 @@ impl HubHandle {
         format!("{scheme}://{addr}")
     }
 
-    /// Tells whether the server's thread still turns: what a watchdog wants to know.
+    /// A probe of the server's thread, for a watchdog.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
-    /// Comes back when a part of the hub has ended by itself, which is a crash: what is left would serve by halves.
+    /// Resolves when a background task exits unexpectedly. The hub is then incomplete: stop it.
     pub async fn crashed(&mut self) {
         let (_, index, _) = select_all(&mut self.tasks).await;
-        // Nobody may wait for it once more.
+        // A finished task must not be awaited again.
         drop(self.tasks.swap_remove(index));
     }
 
-    /// Which admin token there is.
+    /// The location of the admin token.
     pub fn admin_token(&self) -> &AdminToken {
         &self.admin_token
     }
 
-    /// Makes a token for `user` and gives its secret away.
+    /// Creates a token for `user`, and returns its secret.
     pub async fn mint_token(&self, user: &str, role: Role) -> Result<String, CreateError> {
         let new = NewToken { user: user.to_owned(), role, expires_at: None };
         let (_, secret) = self.hub.tokens.create(new).await?;
         Ok(secret.reveal().to_owned())
     }
 
-    /// Stops it: new calls get 503, running ones have 20 s, then streams end.
+    /// Stops the hub: new calls get 503, running ones have 20 s, then streams end.
     pub async fn stop(self) {
         self.hub.phase.send_replace(Phase::Draining);
-        let deadline = Instant::now() + DRAIN;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut ended = self.hub.task_ended.subscribe();
         while !self.hub.dispatches.lock().is_empty() {
             if timeout_at(deadline, ended.changed()).await.is_err() {
@@ -220,28 +221,28 @@ impl HubHandle {
         self.server.stop(true).await;
         for task in self.tasks {
             task.abort();
-            // Its end is what matters, and that it lets go of the hub.
+            // Its result does not matter, only that it has dropped the hub.
             let _ = task.await;
         }
         self.hub.watch.flush().await;
-        // All that was given before is committed when this is.
+        // Earlier writes are committed before this one.
         if let Err(error) = self.hub.store.write(Vec::new()).await {
             log::error!("{error}");
         }
-        let_go(self.hub).await;
+        wait_until_dropped(self.hub).await;
     }
 }
 
-/// Waits until nobody else holds the hub, so that its directory is free for the next one when this is done: the
-/// server's thread ends a moment after its server, and nothing tells when.
-async fn let_go(hub: Arc<Hub>) {
-    /// By then it is a leak, and no reason to hang.
-    const PATIENCE: Duration = Duration::from_secs(2);
-    const LOOK: Duration = Duration::from_millis(1);
+/// Waits until no one else holds the hub, so that its directory is free for another one. The server's thread ends a moment
+/// after the server, without a notification.
+async fn wait_until_dropped(hub: Arc<Hub>) {
+    /// A longer wait means a leak.
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Arc::strong_count(&hub) > 1 && Instant::now() < deadline {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_part_that_ends_by_itself_is_noticed_and_the_rest_can_still_be_stopped() {
+    async fn a_background_task_that_exits_is_noticed() {
         let mut hub = Hub::start(options()).await.unwrap();
         assert!(timeout(Duration::from_millis(50), hub.crashed()).await.is_err(), "nothing has crashed");
         hub.tasks.last().unwrap().abort();

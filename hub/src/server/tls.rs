@@ -1,4 +1,4 @@
-//! The hub's own TLS: a certificate chain and a key, PEM files.
+//! The hub's TLS configuration, from PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::HubError;
 use crate::options::TlsFiles;
 use crate::store::plain;
 
-/// Longest PEM file: a chain and its key are some tens of KiB.
-const LONGEST: u64 = 1 << 20;
+/// Longest PEM file, in bytes: a chain and its key are some tens of KiB.
+const MAX_FILE: u64 = 1 << 20;
 
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, HubError> {
     let cert_error = |cause: String| HubError::Tls(files.cert.clone(), cause);
@@ -42,17 +42,17 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, HubError> {
     Ok(Arc::new(config).into())
 }
 
-/// The content of a file that nobody else wrote.
+/// Reads a file that no other user can write.
 fn read(path: &Path) -> Result<(OwnFile, Vec<u8>), HubError> {
     let read = || {
         let file = OwnFile::open_given(path)?.trusted()?;
-        let bytes = file.read(LONGEST)?;
+        let bytes = file.read(MAX_FILE)?;
         Ok((file, bytes))
     };
     read().map_err(|error| HubError::Tls(path.to_owned(), plain(&error)))
 }
 
-/// A key that everybody on the machine can read. One that a group can read is often meant so.
+/// A warning if every user of the machine can read the key. A key that a group can read is often intended.
 fn readable_by_all(path: &Path, file: &OwnFile) -> Option<String> {
     let (path, mode) = (path.display(), file.mode());
     (file.metadata().is_file() && mode & 0o004 != 0).then(|| {
@@ -62,7 +62,7 @@ fn readable_by_all(path: &Path, file: &OwnFile) -> Option<String> {
     })
 }
 
-/// What is wrong with it; nothing of a key is quoted.
+/// The reason in words, without a quote of the key.
 fn pem_reason(error: &pem::Error) -> String {
     match error {
         pem::Error::NoItemsFound => "no private key in it (PEM is expected)".to_owned(),

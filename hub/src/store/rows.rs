@@ -7,7 +7,7 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::{Change, tasks};
 use crate::model::{
-    Admitted, Agent, AuditRecord, Llm, NameOf, NameRecord, Role, SessionRecord, Token, Upstream,
+    Agent, AuditRecord, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
 };
 
 pub(super) type Result<T> = rusqlite::Result<T>;
@@ -213,7 +213,7 @@ pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
         pool: row.get("pool")?,
         shared: row.get("shared")?,
         left_at: maybe_time(row, "left_at")?,
-        admitted: name_of(row, "admitted_pool", "admitted_owner")?.map(|of| Admitted {
+        admitted: name_of(row, "admitted_pool", "admitted_owner")?.map(|of| PoolAdmission {
             pool: of.name,
             pool_owner: of.owner,
             room,
@@ -222,9 +222,9 @@ pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
     })
 }
 
-fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<NameOf>> {
+fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<OwnedName>> {
     let (name, owner): (Option<String>, Option<String>) = (row.get(name)?, row.get(owner)?);
-    Ok(name.zip(owner).map(|(name, owner)| NameOf { name, owner }))
+    Ok(name.zip(owner).map(|(name, owner)| OwnedName { name, owner }))
 }
 
 fn put_token(conn: &Connection, token: &Token) -> Result<()> {

@@ -307,7 +307,7 @@ fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NameOf;
+    use crate::model::OwnedName;
     use crate::store::{rows, tasks};
 
     /// Files from this version on were told of every name as it came.
@@ -349,7 +349,7 @@ mod tests {
                 [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
             let pins: Vec<_> =
                 names.iter().filter_map(|name| Some((name.name.as_str(), name.pinned.clone()?))).collect();
-            let pinned = NameOf { name: "a".into(), owner: "alice".into() };
+            let pinned = OwnedName { name: "a".into(), owner: "alice".into() };
             assert!(seen >= NAMES || pins == [("helper", pinned)], "version {seen}: {pins:?}");
             assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
             let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
-use crate::model::{Admitted, NameOf, Role, TaskStatus, Upstream};
+use crate::model::{OwnedName, PoolAdmission, Role, TaskStatus, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -148,8 +148,8 @@ fn name(text: &str) -> NameRecord {
         pool: true,
         shared: false,
         left_at: Some(Timestamp(7)),
-        admitted: Some(Admitted { pool: "p".into(), pool_owner: "bob".into(), room: Some(3) }),
-        pinned: Some(NameOf { name: "l".into(), owner: "bob".into() }),
+        admitted: Some(PoolAdmission { pool: "p".into(), pool_owner: "bob".into(), room: Some(3) }),
+        pinned: Some(OwnedName { name: "l".into(), owner: "bob".into() }),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskStatus, UserId};
 use crate::news::news;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
-use crate::trace::{label, place};
+use crate::trace::{address_label, session_label};
 use crate::{clock, random};
 
 /// A caller who left before the answer was whole, as nginx has it.
@@ -247,9 +247,9 @@ impl Inference {
                 &self.asked.user,
                 "call failed: user={} address={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
                 self.asked.user,
-                place(self.address),
+                address_label(self.address),
                 taker.as_ref().map_or(&self.asked.target, |taker| &taker.llm),
-                label(taker.as_ref().and_then(|taker| taker.session.as_deref())),
+                session_label(taker.as_ref().and_then(|taker| taker.session.as_deref())),
                 self.request_id.as_deref().unwrap_or("-"),
                 self.id,
             );

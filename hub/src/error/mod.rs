@@ -1,0 +1,237 @@
+//! Errors for callers, in the dialect of each API. Internal detail goes to the log, never to a caller.
+
+mod kind;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use wire::{json, openai};
+
+use crate::news::news;
+use crate::store::StoreError;
+pub use kind::{Dialect, ErrorKind};
+
+/// Default `Retry-After` of 429 and 503, in seconds (SPEC.md section 3.7).
+const DEFAULT_RETRY_AFTER: u32 = 5;
+
+/// An error for a caller: a kind, and one sentence that quotes no secret, prompt or answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    pub kind: ErrorKind,
+    /// What failed, and what the caller can do.
+    pub message: Cow<'static, str>,
+    /// The member of the request that the error is about.
+    pub param: Option<String>,
+    /// Seconds for `Retry-After`, if not the default.
+    pub retry_after: Option<u32>,
+    /// The status of [`ErrorKind::Backend`].
+    status: Option<StatusCode>,
+}
+
+impl ApiError {
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), param: None, retry_after: None, status: None }
+    }
+
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::BadRequest, message)
+    }
+
+    pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::BadGateway, message)
+    }
+
+    /// The error of a backend, with its own 4xx or 5xx; any other status becomes 502. A status about a key becomes 502 too:
+    /// the caller would take it for a refusal of its token.
+    pub fn backend(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
+        if is_about_a_key(status) {
+            let text = format!("the publisher answered {status}: {}", message.into());
+            return Self::new(ErrorKind::PublisherRefused, text);
+        }
+        let own = StatusCode::from_u16(status).ok();
+        let own = own.filter(|status| status.is_client_error() || status.is_server_error());
+        Self { status: own, ..Self::new(ErrorKind::Backend, message) }
+    }
+
+    pub fn unauthorized() -> Self {
+        Self::new(ErrorKind::Unauthorized, "no valid token: send 'Authorization: Bearer TOKEN'")
+    }
+
+    pub fn revoked() -> Self {
+        Self::new(ErrorKind::Unauthorized, "the token is not valid any more")
+    }
+
+    pub fn hub_stopping() -> Self {
+        Self::new(ErrorKind::HubStopping, "the hub is shutting down")
+    }
+
+    /// The error for an unknown or hidden `name`. `noun` is what it would name, such as `LLM`.
+    pub fn not_found(noun: &str, name: &str) -> Self {
+        Self::new(ErrorKind::NotFound, format!("{noun} '{name}' not found"))
+    }
+
+    /// An internal error. `detail` goes to the log only.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        news!(error, "internal errors", "the hub", "internal error: {detail}");
+        Self::new(ErrorKind::Internal, "internal error")
+    }
+
+    /// Replaces the message.
+    #[must_use]
+    pub fn reword(self, change: impl FnOnce(&str) -> String) -> Self {
+        Self { message: change(&self.message).into(), ..self }
+    }
+
+    /// Sets the member of the request that the error is about.
+    #[must_use]
+    pub fn about(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
+    /// Sets `Retry-After`, in seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: Option<u32>) -> Self {
+        Self { retry_after: seconds, ..self }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        let known = self.status.or_else(|| StatusCode::from_u16(self.kind.status()).ok());
+        known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Whether the call may be tried on another member of the pool: not if the request itself was refused.
+    pub fn may_fail_over(&self) -> bool {
+        let status = self.status();
+        !matches!(self.kind, ErrorKind::BadRequest | ErrorKind::Backend)
+            || !status.is_client_error()
+            || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    fn types(&self) -> (&'static str, &'static str) {
+        self.status.map_or(self.kind, ErrorKind::of).types()
+    }
+
+    /// The error object of OpenAI's API.
+    pub fn openai(&self) -> String {
+        openai::error_about(self.param.as_deref(), &self.message, self.types().0, Some(self.kind.code()))
+    }
+
+    /// The error object of Anthropic's API. Its `code` is an extension: the official SDK passes unknown keys on.
+    pub fn anthropic(&self) -> String {
+        let (code, kind, message) = (self.kind.code(), self.types().1, json::quote(&self.message));
+        format!(r#"{{"type":"error","error":{{"type":"{kind}","message":{message},"code":"{code}"}}}}"#)
+    }
+
+    /// The error object of `/api/v1`.
+    pub fn api(&self) -> String {
+        format!(r#"{{"error":{},"code":"{}"}}"#, json::quote(&self.message), self.kind.code())
+    }
+
+    pub fn body(&self, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Api => self.api(),
+            Dialect::OpenAi => self.openai(),
+            Dialect::Anthropic => self.anthropic(),
+        }
+    }
+
+    /// The HTTP response in a dialect.
+    pub fn response(&self, dialect: Dialect) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        if self.kind == ErrorKind::Unauthorized {
+            response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="virtual-llm""#));
+        }
+        if self.kind == ErrorKind::UnsupportedMedia {
+            response.insert_header((ACCEPT_ENCODING, "gzip, deflate, zstd"));
+        }
+        if let Some(seconds) = retry_after(self.status().as_u16(), self.retry_after) {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        let mut response = response.content_type("application/json").body(self.body(dialect));
+        // For the log line of the call.
+        response.extensions_mut().insert(self.kind);
+        response
+    }
+
+    /// The error for a bare status of the framework.
+    pub fn of_status(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("error").to_lowercase();
+        Self::new(ErrorKind::of(status), reason)
+    }
+}
+
+/// Whether a status is about the key or the rights of the client.
+pub fn is_about_a_key(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
+}
+
+/// Longest `Retry-After`, in seconds: a day. Publishers and backends may send any number.
+pub const LONGEST_RETRY_AFTER: u32 = 86_400;
+
+/// The `Retry-After` of a response in seconds: the given one, at most a day, or else the default of 429 and 503.
+pub fn retry_after(status: u16, given: Option<u32>) -> Option<u32> {
+    given
+        .map(|seconds| seconds.min(LONGEST_RETRY_AFTER))
+        .or_else(|| matches!(status, 429 | 503).then_some(DEFAULT_RETRY_AFTER))
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// Renders in the dialect of `/api`. The guard around all routes renders it again for the others.
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response(Dialect::Api)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        news!(error, "calls without the store", "the hub", "{error}");
+        Self::new(ErrorKind::StoreUnavailable, "the hub cannot write to its store now: try again later")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_429_and_503_has_a_retry_after() {
+        for kind in ErrorKind::ALL {
+            let header = |error: &ApiError| {
+                let response = error.response(Dialect::Api);
+                response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+            };
+            let default = matches!(kind.status(), 429 | 503).then_some("5");
+            assert_eq!(header(&ApiError::new(*kind, "no")).as_deref(), default, "{kind:?}");
+            let told = ApiError::new(*kind, "no").retry_after(Some(77));
+            assert_eq!(header(&told).as_deref(), Some("77"), "{kind:?}");
+            let told = ApiError::new(*kind, "no").retry_after(Some(u32::MAX));
+            assert_eq!(header(&told).as_deref(), Some("86400"), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_backends_status_decides_the_types() {
+        let error = ApiError::backend(404, "no such model");
+        assert_eq!(error.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            error.anthropic(),
+            r#"{"type":"error","error":{"type":"not_found_error","message":"no such model","code":"backend_error"}}"#
+        );
+        assert_eq!(ApiError::backend(302, "elsewhere").status(), StatusCode::BAD_GATEWAY);
+    }
+}
