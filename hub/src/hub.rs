@@ -1,7 +1,7 @@
 //! The state that all routes and background tasks share.
 //!
-//! Lock order: registry, then at most one of the others (tables of waiting callers and tasks, channels, dispatches, wakes,
-//! tokens). No lock is held over an await. `RankedMutex` checks the order of the first three in debug builds.
+//! Lock order: registry, then capacity or tasks, then tokens. Dispatches, wakes and channels are locked alone or behind the
+//! registry. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
 
 use std::convert::Infallible;
 use std::future::ready;

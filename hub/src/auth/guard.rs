@@ -182,3 +182,6 @@ impl FromRequest for Admin {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Gate {
-    stream: MaybeTlsStream,
+    pub(super) stream: MaybeTlsStream,
     permit: ConnectionPermit,
     held: BytesMut,
     position: Position,
@@ -67,11 +67,6 @@ impl Gate {
 
     pub(super) fn connection(&self) -> &Rc<Connection> {
         &self.permit.connection
-    }
-
-    #[cfg(test)]
-    pub(super) fn stream(&self) -> &MaybeTlsStream {
-        &self.stream
     }
 
     /// Reads held bytes, or else from the stream. Returns the number of bytes added to `buf`.

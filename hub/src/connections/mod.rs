@@ -11,6 +11,7 @@ mod head_memory;
 mod limits;
 mod maybe_tls;
 mod priority;
+mod scheduled;
 mod scheduler;
 mod serve;
 mod table;

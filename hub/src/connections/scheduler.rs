@@ -1,21 +1,18 @@
 //! Fair scheduling of the serving thread. A user whose connections have used their time of a round waits for the next one,
 //! so that everybody else with work comes first. Nobody waits while nobody else has work.
 //!
-//! The time of each poll of a connection counts: heads, tokens, handlers and writes are all in it.
+//! The time of each poll of a connection counts: heads, tokens, handlers and writes are all in it. `Scheduled` measures it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::task::{Context, Waker};
 
 use tokio::task::yield_now;
 
-use super::priority::{PriorityCount, with_polled};
+use super::priority::PriorityCount;
 use crate::model::UserId;
 
 /// A user's time in a round, in nanoseconds as all times here. Time used beyond it is owed to the next rounds.
@@ -167,6 +164,7 @@ impl RunQueue {
     }
 
     fn charge(&self, time: u64) {
+        let time = time.min(MAX_DEBT);
         self.used.set((self.used.get() + time).min(MAX_DEBT));
         let usual = self.usual.get();
         self.usual.set(usual - (usual >> 3) + (time >> 3));
@@ -185,7 +183,6 @@ impl RunQueue {
         }
     }
 
-    /// Whether `slot` may be polled now. If not, it is woken when it may.
     fn admits(self: &Rc<Self>, slot: &Rc<SchedulerSlot>, cx: &Context<'_>) -> bool {
         let state = slot.state.get();
         if state == SlotState::Waiting {
@@ -270,45 +267,27 @@ impl SchedulerSlot {
         }
     }
 
+    /// The connection's number of priority guards.
+    pub(super) fn priority(&self) -> &PriorityCount {
+        &self.priority
+    }
+
+    /// Whether the connection may be polled now. If not, it is woken when it may.
+    pub(super) fn admits(self: &Rc<Self>, cx: &Context<'_>) -> bool {
+        self.queue.borrow().admits(self, cx)
+    }
+
+    /// Charges the nanoseconds of a poll, also to the queues that the slot has left since: the poll began for them.
+    pub(super) fn charge(&self, time: u64) {
+        self.queue.borrow().charge(time);
+        self.left.take().iter().for_each(|queue| queue.charge(time));
+    }
+
     /// Ends the poll if the slot has changed its queue since: the new queue has to admit the next one.
     pub(super) async fn wait_for_new_queue(&self) {
         if !self.left.borrow().is_empty() {
             yield_now().await;
         }
-    }
-}
-
-/// A connection's future, polled when its queue admits it.
-pub(super) struct Scheduled<F> {
-    slot: Rc<SchedulerSlot>,
-    /// The slot's count. `None` during a poll.
-    priority: Option<PriorityCount>,
-    future: Pin<Box<F>>,
-}
-
-impl<F: Future> Scheduled<F> {
-    pub(super) fn new(slot: Rc<SchedulerSlot>, future: F) -> Self {
-        let priority = Some(slot.priority.clone());
-        Self { slot, priority, future: Box::pin(future) }
-    }
-}
-
-impl<F: Future> Future for Scheduled<F> {
-    type Output = F::Output;
-
-    #[expect(clippy::disallowed_methods, reason = "the time of a poll does not follow a test's clock")]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { slot, priority, future } = &mut *self;
-        if !slot.queue.borrow().admits(slot, cx) {
-            return Poll::Pending;
-        }
-        let start = Instant::now();
-        let output = with_polled(priority, || future.as_mut().poll(cx));
-        let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(MAX_DEBT);
-        slot.queue.borrow().charge(time);
-        // Earlier queues are charged too: the poll began for them.
-        slot.left.take().iter().for_each(|queue| queue.charge(time));
-        output
     }
 }
 

@@ -33,7 +33,7 @@ use super::connection::{Connection, OpenCall};
 use super::gate::Gate;
 use super::limits::ConnectionLimits;
 use super::maybe_tls::{HandshakeStream, MaybeTlsStream};
-use super::scheduler::Scheduled;
+use super::scheduled::Scheduled;
 use super::table::{ConnectionPermit, ConnectionTable};
 use super::user_timeout::set_user_timeout;
 use crate::address::Proxies;

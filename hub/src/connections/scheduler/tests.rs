@@ -1,9 +1,10 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::task::JoinHandle;
 use proptest::prelude::*;
 
 use super::*;
+use crate::connections::scheduled::Scheduled;
 use crate::connections::table::{ConnectionPermit, ConnectionTable};
 use crate::connections::{ConnectionLimits, turn};
 use crate::model::{Caller, Role};

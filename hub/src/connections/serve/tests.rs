@@ -117,6 +117,6 @@ async fn each_connection_has_a_user_timeout() {
     let (_caller, stream) = pair().await;
     (fixture.call)(stream).await.unwrap();
     let passed = fixture.passed.borrow();
-    let MaybeTlsStream::Plain(stream) = passed[0].stream() else { panic!("TLS") };
+    let MaybeTlsStream::Plain(stream) = &passed[0].stream else { panic!("TLS") };
     assert_eq!(getsockopt(stream, TcpUserTimeout).unwrap(), 300_000);
 }
