@@ -19,13 +19,13 @@ const READ_AHEAD: u64 = 8 << 10;
 /// The bytes of the open call's body that may still be read.
 #[derive(Default)]
 pub(super) struct BodyAllowance {
-    bytes: Cell<u64>,
+    pub(super) bytes: Cell<u64>,
     /// Whether the length of the body is unknown.
-    is_chunked: Cell<bool>,
+    pub(super) is_chunked: Cell<bool>,
     /// Whether the handler waits for more of a body of unknown length.
     is_awaited: Cell<bool>,
     /// Bytes that were read together with the last head.
-    read_with_head: Cell<u64>,
+    pub(super) read_with_head: Cell<u64>,
 }
 
 impl BodyAllowance {
@@ -48,21 +48,8 @@ impl BodyAllowance {
         self.bytes.set(bytes);
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
-
-    pub(super) fn is_chunked(&self) -> bool {
-        self.is_chunked.get()
-    }
-
     pub(super) fn spend(&self, bytes: u64) {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
-    }
-
-    /// Records that `bytes` were read behind a head.
-    pub(super) fn set_read_with_head(&self, bytes: u64) {
-        self.read_with_head.set(bytes);
     }
 
     /// Allows more if the handler waits for it.

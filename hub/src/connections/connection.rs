@@ -25,25 +25,25 @@ const GRACE: Duration = Duration::from_secs(1);
 /// One connection.
 pub(crate) struct Connection {
     table: Weak<ConnectionTable>,
-    id: u64,
+    pub(super) id: u64,
     /// The client's IPv4 address or IPv6 network.
-    address: IpAddr,
+    pub(super) address: IpAddr,
     /// Whether the client is a trusted proxy, which counts as having a valid token.
-    is_proxy: bool,
+    pub(super) is_proxy: bool,
     /// Whether the last request had a valid token.
-    has_token: Cell<bool>,
+    pub(super) has_token: Cell<bool>,
     /// The member that the connection counts for.
     member: RefCell<Option<UserId>>,
     /// Whether its TLS handshake counts against its address.
-    owes_handshake: Cell<bool>,
+    pub(super) owes_handshake: Cell<bool>,
     opened_at: Instant,
-    close_reason: Cell<Option<CloseReason>>,
+    pub(super) close_reason: Cell<Option<CloseReason>>,
     /// Calls whose handler or response body exists.
     open_calls: Cell<u32>,
     /// Calls in all.
-    calls: Cell<u64>,
+    pub(super) calls: Cell<u64>,
     /// Whether the system has not taken all of a response yet.
-    unwritten: Cell<bool>,
+    pub(super) unwritten: Cell<bool>,
     pub(super) slot: Rc<SchedulerSlot>,
     pub(super) body: BodyAllowance,
     pub(super) head: HeadMemory,
@@ -72,23 +72,6 @@ impl Connection {
             head: HeadMemory::new(table.heads.clone(), address, is_proxy),
             task: RefCell::default(),
         }
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    pub(super) fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_proxy(&self) -> bool {
-        self.is_proxy
-    }
-
-    pub(super) fn has_token(&self) -> bool {
-        self.has_token.get()
     }
 
     /// Waits until the scheduler admits the connection for its new caller. Returns at once if the caller is the same.
@@ -128,7 +111,7 @@ impl Connection {
 
     /// Bytes of the open call's head.
     pub(crate) fn head_size(&self) -> usize {
-        self.head.size()
+        self.head.size.get()
     }
 
     /// Charges the open call and its head to its caller.
@@ -138,11 +121,6 @@ impl Connection {
         headers: usize,
     ) -> Result<(), ApiError> {
         self.head.charge_to(quota, headers)
-    }
-
-    /// Counts the handshake against the address until a caller shows a valid token.
-    pub(super) fn set_owes_handshake(&self) {
-        self.owes_handshake.set(true);
     }
 
     /// Begins a call. Until its response is written, only its own body is read.
@@ -158,23 +136,10 @@ impl Connection {
         self.open_calls.get() == 0 && !self.unwritten.get()
     }
 
-    /// The number of calls so far.
-    pub(super) fn calls(&self) -> u64 {
-        self.calls.get()
-    }
-
-    pub(super) fn set_unwritten(&self, unwritten: bool) {
-        self.unwritten.set(unwritten);
-    }
-
     /// Closes the connection as soon as it is idle.
     pub(super) fn close(&self, reason: CloseReason) {
         self.close_reason.set(Some(reason));
         self.wake();
-    }
-
-    pub(super) fn close_reason(&self) -> Option<CloseReason> {
-        self.close_reason.get()
     }
 
     /// The rest of the [`GRACE`] of a connection whose address has too many: its first request may be on its way.

@@ -120,7 +120,7 @@ impl Gate {
 
     /// Reads the body of the open call.
     fn read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let allowance = usize::try_from(self.connection().body.bytes()).unwrap_or(usize::MAX);
+        let allowance = usize::try_from(self.connection().body.bytes.get()).unwrap_or(usize::MAX);
         if allowance == 0 {
             let held = self.hold(cx, buf);
             if held.is_pending() && !self.held.is_empty() && self.connection().body.extend_if_awaited() {
@@ -132,7 +132,7 @@ impl Gate {
         let begin = buf.filled().len();
         let size = ready!(self.poll_bytes(cx, buf))?;
         let mut kept = size.min(allowance);
-        if self.connection().body.is_chunked() {
+        if self.connection().body.is_chunked.get() {
             let bytes = &buf.filled()[begin..];
             let end = chunked_end(self.tail, bytes).filter(|end| *end <= kept);
             kept = end.unwrap_or(kept);
@@ -161,11 +161,13 @@ impl Gate {
             }
             return held;
         }
-        if self.connection().head.must_close() {
+        if self.connection().head.must_close.get() {
             self.is_over = true;
             return Poll::Ready(Ok(()));
         }
-        if let Some(reason) = self.connection().close_reason().filter(|_| self.connection().calls() > 0) {
+        if let Some(reason) =
+            self.connection().close_reason.get().filter(|_| self.connection().calls.get() > 0)
+        {
             // It closes now, whatever the client has sent behind its last request.
             return self.close(cx, reason);
         }
@@ -176,13 +178,13 @@ impl Gate {
         let kept = end.filter(|_| has_more).unwrap_or(size);
         self.position = self.position.after(&bytes[..kept], end);
         if !self.connection().head.grow(end.unwrap_or(kept)) {
-            self.permit.machine().cut(CloseReason::Head.as_str());
+            self.permit.table.machine.cut(CloseReason::Head.as_str());
             buf.set_filled(begin);
             return self.close(cx, CloseReason::Head);
         }
         if let Some(end) = end {
             self.head_passed = true;
-            self.connection().body.set_read_with_head((kept - end) as u64);
+            self.connection().body.read_with_head.set((kept - end) as u64);
         }
         if kept < size {
             self.put_back(buf, size - kept);
@@ -196,10 +198,10 @@ impl Gate {
             let (_, timer) = self.idle.insert((u64::MAX, Box::pin(sleep(grace))));
             ready!(timer.poll_unpin(cx));
         }
-        match self.connection().close_reason() {
+        match self.connection().close_reason.get() {
             Some(reason) => self.close(cx, reason),
             None if self.is_idle_for_long(cx) => {
-                self.permit.machine().cut(CloseReason::Idle.as_str());
+                self.permit.table.machine.cut(CloseReason::Idle.as_str());
                 self.close(cx, CloseReason::Idle)
             }
             None => Poll::Pending,
@@ -209,8 +211,8 @@ impl Gate {
     /// Whether a connection without a token has been idle for [`IDLE_TIMEOUT`] since its last request. The server itself
     /// limits the time to the first request, and that of connections with a token.
     fn is_idle_for_long(&mut self, cx: &mut Context<'_>) -> bool {
-        let calls = self.connection().calls();
-        if self.connection().has_token() || calls == 0 {
+        let calls = self.connection().calls.get();
+        if self.connection().has_token.get() || calls == 0 {
             return false;
         }
         if self.idle.as_ref().is_none_or(|(armed, _)| *armed != calls) {
@@ -222,7 +224,7 @@ impl Gate {
     /// Ends the stream for the server, and tells the client why, as far as the system takes it at once.
     fn close(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<io::Result<()>> {
         self.is_over = true;
-        if let Some(response) = reason.response(self.permit.limits()) {
+        if let Some(response) = reason.response(&self.permit.table.limits) {
             let _ = Pin::new(&mut self.stream).poll_write(cx, response.as_bytes());
             let _ = Pin::new(&mut self.stream).poll_flush(cx);
         }
@@ -232,15 +234,15 @@ impl Gate {
     /// Whether a connection without a token has read nothing for [`UNREAD_TIMEOUT`], or has to close.
     fn is_stuck(&mut self, cx: &mut Context<'_>) -> bool {
         self.connection().register(cx);
-        if self.connection().has_token() {
+        if self.connection().has_token.get() {
             return false;
         }
         let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD_TIMEOUT)));
         let is_over = timer.poll_unpin(cx).is_ready();
         if is_over {
-            self.permit.machine().cut(CloseReason::Idle.as_str());
+            self.permit.table.machine.cut(CloseReason::Idle.as_str());
         }
-        is_over || self.connection().close_reason().is_some()
+        is_over || self.connection().close_reason.get().is_some()
     }
 }
 
@@ -257,7 +259,7 @@ impl AsyncRead for Gate {
 
 impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.connection().set_unwritten(true);
+        self.connection().unwritten.set(true);
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         match written {
             Poll::Ready(_) => self.unread = None,
@@ -272,11 +274,11 @@ impl AsyncWrite for Gate {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match flushed {
             Poll::Ready(_) => {
-                self.connection().set_unwritten(false);
+                self.connection().unwritten.set(false);
                 if self.connection().is_idle() && !self.is_over {
                     // Reads the held bytes, or starts the idle time-out.
-                    let is_over =
-                        self.connection().head.must_close() || self.connection().close_reason().is_some();
+                    let is_over = self.connection().head.must_close.get()
+                        || self.connection().close_reason.get().is_some();
                     if is_over || !self.held.is_empty() || self.is_idle_for_long(cx) {
                         cx.waker().wake_by_ref();
                     }

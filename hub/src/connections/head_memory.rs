@@ -78,14 +78,15 @@ pub(super) struct HeadMemory {
     address: IpAddr,
     is_proxy: bool,
     /// Bytes of the head that is read, or whose call is open.
-    size: Cell<usize>,
+    pub(super) size: Cell<usize>,
     /// Bytes taken of `budget`.
     budgeted: Cell<usize>,
     /// Size of the largest buffer charged to a caller: the server keeps it as long as the connection lives.
     buffer: Cell<usize>,
     /// The memory charged to the caller.
     permit: RefCell<BytesPermit>,
-    must_close: Cell<bool>,
+    /// Whether the last call was the last one on its connection.
+    pub(super) must_close: Cell<bool>,
 }
 
 impl HeadMemory {
@@ -100,11 +101,6 @@ impl HeadMemory {
             permit: RefCell::default(),
             must_close: Cell::default(),
         }
-    }
-
-    /// Bytes of the head that is read, or whose call is open.
-    pub(super) fn size(&self) -> usize {
-        self.size.get()
     }
 
     /// Adds `more` bytes to the head; `false` if it is large and the budget is exhausted.
@@ -165,10 +161,5 @@ impl HeadMemory {
             permit.shrink(CALL);
             self.permit.replace(permit);
         }
-    }
-
-    /// Whether the last call was the last one on its connection.
-    pub(super) fn must_close(&self) -> bool {
-        self.must_close.get()
     }
 }

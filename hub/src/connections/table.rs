@@ -26,8 +26,8 @@ const HANDSHAKES_PER_SECOND: u32 = 32;
 
 /// All connections of a serving thread.
 pub(super) struct ConnectionTable {
-    limits: ConnectionLimits,
-    machine: Machine,
+    pub(super) limits: ConnectionLimits,
+    pub(super) machine: Machine,
     lists: RefCell<Lists>,
     pub(super) scheduler: Rc<Scheduler>,
     pub(super) heads: Rc<HeadBudget>,
@@ -53,7 +53,7 @@ struct Lists {
 
 /// A connection's entry in the table, until dropped.
 pub(super) struct ConnectionPermit {
-    table: Rc<ConnectionTable>,
+    pub(super) table: Rc<ConnectionTable>,
     pub(super) connection: Rc<Connection>,
 }
 
@@ -134,7 +134,7 @@ impl ConnectionTable {
     fn make_room(&self, newcomer: &Connection) {
         let mut lists = self.lists.borrow_mut();
         let limits = &self.limits;
-        let of_address = lists.by_address.get(&newcomer.address());
+        let of_address = lists.by_address.get(&newcomer.address);
         let crowded = of_address.filter(|list| limits.per_address.is_some_and(|limit| list.len() > limit));
         if let Some(oldest) = crowded.and_then(|list| list.keys().next().copied()) {
             lists.close(oldest, CloseReason::Address, &self.machine);
@@ -142,7 +142,7 @@ impl ConnectionTable {
         let anonymous = lists.anonymous_len();
         if anonymous > limits.anonymous || anonymous + lists.with_token.len() > limits.total {
             let mut oldest = lists.in_grace.keys().chain(lists.anonymous.keys()).copied();
-            match oldest.find(|id| *id != newcomer.id()) {
+            match oldest.find(|id| *id != newcomer.id) {
                 Some(oldest) => lists.close(oldest, CloseReason::Hub, &self.machine),
                 None => lists.close_idle(limits.total, &self.machine),
             }
@@ -169,21 +169,21 @@ impl Lists {
     }
 
     fn insert(&mut self, connection: Rc<Connection>) {
-        let id = connection.id();
-        if connection.has_token() {
+        let id = connection.id;
+        if connection.has_token.get() {
             self.with_token.insert(id, connection);
             return;
         }
-        self.by_address.entry(connection.address()).or_default().insert(id, connection.clone());
+        self.by_address.entry(connection.address).or_default().insert(id, connection.clone());
         self.anonymous.insert(id, connection);
     }
 
     fn remove(&mut self, id: u64) -> Option<Rc<Connection>> {
         if let Some(connection) = self.anonymous.remove(&id) {
-            if let Some(list) = self.by_address.get_mut(&connection.address()) {
+            if let Some(list) = self.by_address.get_mut(&connection.address) {
                 list.remove(&id);
                 if list.is_empty() {
-                    self.by_address.remove(&connection.address());
+                    self.by_address.remove(&connection.address);
                 }
             }
             return Some(connection);
@@ -216,8 +216,8 @@ impl Lists {
     fn close_idle(&mut self, total: usize, machine: &Machine) {
         let some = total.div_ceil(64);
         let idle =
-            self.with_token.values().filter(|connection| connection.calls() > 0 && connection.is_idle());
-        let idle: Vec<u64> = idle.map(|connection| connection.id()).take(some).collect();
+            self.with_token.values().filter(|connection| connection.calls.get() > 0 && connection.is_idle());
+        let idle: Vec<u64> = idle.map(|connection| connection.id).take(some).collect();
         for id in idle {
             self.close(id, CloseReason::Hub, machine);
         }
@@ -225,26 +225,18 @@ impl Lists {
 }
 
 impl ConnectionPermit {
-    pub(super) fn machine(&self) -> &Machine {
-        &self.table.machine
-    }
-
-    pub(super) fn limits(&self) -> &ConnectionLimits {
-        &self.table.limits
-    }
-
     /// Takes a TLS handshake of the address's budget; `false` if it is spent. A trusted proxy has no limit.
     pub(super) fn take_handshake(&self) -> bool {
-        if self.connection.has_token() {
+        if self.connection.has_token.get() {
             return true;
         }
         let table = &self.table;
-        let verdict = table.handshakes.spend(self.connection.address(), table.start.elapsed());
+        let verdict = table.handshakes.spend(self.connection.address, table.start.elapsed());
         if verdict != Verdict::Allowed {
             table.machine.cut("handshake");
             return false;
         }
-        self.connection.set_owes_handshake();
+        self.connection.owes_handshake.set(true);
         true
     }
 }
@@ -253,7 +245,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connection.head.reset();
         let mut lists = self.table.lists.borrow_mut();
-        lists.remove(self.connection.id());
+        lists.remove(self.connection.id);
         lists.uncount_member(self.connection.take_member());
         drop(lists);
         self.table.measure();

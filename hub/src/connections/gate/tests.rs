@@ -112,10 +112,10 @@ async fn the_next_request_waits_for_the_last_response() {
     let open = connection.begin(&mut Request::new());
     assert!(is_shut(&mut gate));
     assert!(gate.held.len() < MAX_HELD + READ, "{} are held", gate.held.len());
-    connection.set_unwritten(true);
+    connection.unwritten.set(true);
     drop(open);
     assert!(is_shut(&mut gate), "the answer is not written");
-    connection.set_unwritten(false);
+    connection.unwritten.set(false);
     assert_eq!(next(&mut gate).await, HEAD);
     assert!(is_shut(&mut gate) || gate.head_passed, "one at a time");
 }

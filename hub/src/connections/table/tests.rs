@@ -52,7 +52,7 @@ proptest! {
             match op {
                 Op::Connect(last, is_proxy) => {
                     let permit = table.admit(address(last), is_proxy);
-                    prop_assert!(permit.connection.close_reason().is_none());
+                    prop_assert!(permit.connection.close_reason.get().is_none());
                     permits.push(permit);
                 }
                 Op::Request(index, user) if !permits.is_empty() => {
@@ -61,10 +61,10 @@ proptest! {
                     let result = connection.set_caller(caller.as_ref());
                     let is_admin = caller.as_ref().is_none_or(|caller| caller.role == Role::Admin);
                     prop_assert!(result.is_ok() || !is_admin, "an admin has limits");
-                    let has_token = connection.has_token();
-                    let is_proxy = connection.is_proxy();
+                    let has_token = connection.has_token.get();
+                    let is_proxy = connection.is_proxy;
                     prop_assert_eq!(has_token, is_proxy || caller.is_some() && result.is_ok());
-                    prop_assert!(!has_token || is_proxy || connection.close_reason().is_none());
+                    prop_assert!(!has_token || is_proxy || connection.close_reason.get().is_none());
                 }
                 Op::Head(index, size) if !permits.is_empty() => {
                     let head = &permits[index % permits.len()].connection.head;
@@ -110,9 +110,9 @@ fn an_idle_connection_is_closed_where_all_have_a_token() {
     newcomer.connection.set_caller(Some(&caller("alice", true))).unwrap();
     let last = table.admit(address(2), false);
     let is_closed: Vec<bool> =
-        permits.iter().map(|permit| permit.connection.close_reason().is_some()).collect();
+        permits.iter().map(|permit| permit.connection.close_reason.get().is_some()).collect();
     assert_eq!(is_closed, [false, true, false]);
-    assert_eq!(newcomer.connection.close_reason(), None);
+    assert_eq!(newcomer.connection.close_reason.get(), None);
     drop(last);
 }
 
