@@ -1,4 +1,4 @@
-//! What an agent is: a prompt and parameters, put into a request where its caller said nothing (SPEC.md section 5).
+//! Agents: a system prompt and default parameters for requests that do not set their own (SPEC.md section 5).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,15 +11,19 @@ use wire::task::Endpoint;
 
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::model::{Agent, Caller};
+use crate::offload::offload;
 use crate::registry::{Registry, Target, UnresolvedAgent};
 
-/// What belongs to the call, never to an agent: whom it is for, what it says, how the answer is to come.
+/// Keys that an agent cannot set.
 const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];
 
-/// Whom a call of `agent`, which `caller` sees, reaches.
-pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Target, ApiError> {
+/// The target of a call of `agent`, which `caller` can see.
+pub(crate) fn resolve_target(
+    registry: &Registry,
+    caller: &Caller,
+    agent: &Agent,
+) -> Result<Target, ApiError> {
     let name = &agent.name;
     match registry.agent_target(caller, agent) {
         Ok(target) => Ok(target),
@@ -30,7 +34,7 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
             );
             Err(ApiError::new(ErrorKind::Unavailable, text))
         }
-        // Its publisher or its LLM is away, or the LLM is not for this caller: which of them is not said.
+        // The publisher or LLM is away, or the LLM is hidden from this caller. The error does not tell which.
         Err(UnresolvedAgent::NoTarget) => {
             let text = format!("agent '{name}' has no publisher now, try again later");
             Err(ApiError::new(ErrorKind::PublisherAway, text))
@@ -38,9 +42,9 @@ pub fn reach(registry: &Registry, caller: &Caller, agent: &Agent) -> Result<Targ
     }
 }
 
-/// The request that goes there: what the agent adds counts for its caller, `user`, too. Never with the registry locked: a
-/// request may be large.
-pub async fn prepare(
+/// Adds the agent's prompt and parameters to `request`, and counts the result in the quota of `user`. The request may be
+/// large: the registry must not be locked.
+pub(crate) async fn apply_to_request(
     agent: Agent,
     endpoint: Endpoint,
     user: &str,
@@ -51,15 +55,15 @@ pub async fn prepare(
     let work = move || {
         let request = if is_owner { request } else { without_overrides(&agent, request)? };
         let text = apply(&agent, endpoint, request.as_str());
-        // What an agent adds was never one line.
-        let made = request.made(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
+        // The agent's text may have line breaks: parse it again.
+        let made = request.derive(text.map_err(|error| ApiError::bad_request(error.to_string()))?.into())?;
         Ok(made.by_agent(agent.owner, &request))
     };
-    heavy(user, size, work).await
+    offload(user, size, work).await
 }
 
-/// Removes the caller's values for those of the agent's parameters that no known API defines: such a member is not sent for
-/// the caller, and must not replace the agent's.
+/// Removes the caller's members that no known API defines and that the agent sets too: they are not sent for the caller, and
+/// must not replace the agent's.
 fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody, ApiError> {
     let Some(params) = agent.default_params.as_deref() else { return Ok(request) };
     let invalid = |error: JsonError| ApiError::bad_request(error.to_string());
@@ -75,14 +79,14 @@ fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody,
         return Ok(request);
     }
     object.remove_if(is_override);
-    request.made(object.to_string().into())
+    request.derive(object.to_string().into())
 }
 
-/// The request with the agent's prompt and parameters; what the caller says wins.
-pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, JsonError> {
+/// Adds the agent's prompt and parameters to a request. The caller's values win.
+fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, JsonError> {
     let mut object = Object::parse(request)?;
     if matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank) {
-        // They write nothing: there is nothing to prompt.
+        // These endpoints generate no text.
         return Ok(object.to_string());
     }
     let params = agent.default_params.as_deref().map(|params| Object::parse(params.get())).transpose()?;
@@ -104,11 +108,11 @@ pub fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String,
     Ok(object.to_string())
 }
 
-/// The messages behind a system message; `None` where the caller has one of its own, or no list of messages.
+/// The messages with the prompt in front; `None` if there is a system message already, or no list of messages.
 fn with_prompt(messages: Option<&str>, prompt: &str) -> Result<Option<String>, JsonError> {
     let Some(messages) = messages.filter(|messages| messages.starts_with('[')) else { return Ok(None) };
-    let Told(told) = serde_json::from_str(messages).map_err(|_| JsonError::Syntax(0))?;
-    if told {
+    let HasSystemMessage(has_prompt) = serde_json::from_str(messages).map_err(|_| JsonError::Syntax(0))?;
+    if has_prompt {
         return Ok(None);
     }
     let rest = messages[1..].trim_ascii_start();
@@ -116,10 +120,10 @@ fn with_prompt(messages: Option<&str>, prompt: &str) -> Result<Option<String>, J
     Ok(Some(format!(r#"[{{"role":"system","content":{}}}{comma}{rest}"#, quote(prompt))))
 }
 
-/// Whether one of the messages in a list is a system message. Nothing is kept of them: there may be millions.
-struct Told(bool);
+/// Whether a list of messages has a system message. No message is kept: there may be millions.
+struct HasSystemMessage(bool);
 
-impl<'de> Deserialize<'de> for Told {
+impl<'de> Deserialize<'de> for HasSystemMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(serde::Deserialize)]
         struct Head<'a> {
@@ -129,20 +133,20 @@ impl<'de> Deserialize<'de> for Told {
 
         struct Messages;
         impl<'de> Visitor<'de> for Messages {
-            type Value = Told;
+            type Value = HasSystemMessage;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of messages")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Told, A::Error> {
-                let mut told = false;
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HasSystemMessage, A::Error> {
+                let mut found = false;
                 while let Some(message) = list.next_element::<&RawValue>()? {
                     let head = serde_json::from_str::<Head<'_>>(message.get());
-                    told |=
+                    found |=
                         head.is_ok_and(|head| matches!(head.role.as_deref(), Some("system" | "developer")));
                 }
-                Ok(Told(told))
+                Ok(HasSystemMessage(found))
             }
         }
         deserializer.deserialize_seq(Messages)
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prompt_comes_before_the_callers_messages_and_parameters_fill_the_gaps_exactly() {
+    fn the_prompt_comes_first_and_parameters_fill_the_gaps() {
         let agent =
             agent(Some("Be \"brief\"."), Some(r#"{"temperature":0.1,"seed":18446744073709551615,"x":1.10}"#));
         assert_eq!(
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_says_wins() {
+    fn the_callers_values_win() {
         let agent =
             agent(Some("agent"), Some(r#"{"model":"other","stream":true,"messages":[],"top_p":null}"#));
         for role in ["system", "developer", "syst\\u0065m"] {
@@ -205,7 +209,7 @@ mod tests {
         }
     }
 
-    /// A caller's member that its backend would not be sent takes none of the agent's parameters away, however it is spelled.
+    /// A caller's member that is not sent to the backend does not replace the agent's, however it is spelled.
     #[actix_rt::test]
     async fn members_of_no_api_do_not_replace_an_agents_parameters() {
         let agent = agent(None, Some(r#"{"guardrails":["pii"],"top_p":0.5}"#));
@@ -214,13 +218,14 @@ mod tests {
             [("bob", r#"{"messages":[],"top_p":1,"x":2,"guardrails":["pii"]}"#), ("alice", asked)]
         {
             let request = RequestBody::parse(asked.into()).unwrap();
-            let request = prepare(agent.clone(), Endpoint::ChatCompletions, user, request).await.unwrap();
+            let request =
+                apply_to_request(agent.clone(), Endpoint::ChatCompletions, user, request).await.unwrap();
             assert_eq!(request.as_str(), made, "{user}");
         }
     }
 
     #[test]
-    fn each_api_has_its_own_place_for_the_prompt() {
+    fn each_api_has_its_own_key_for_the_prompt() {
         let agent = agent(Some("p"), Some(r#"{"n":1}"#));
         let with = |endpoint| apply(&agent, endpoint, r#"{"input":"i"}"#).unwrap();
         assert_eq!(with(Endpoint::Responses), r#"{"input":"i","n":1,"instructions":"p"}"#);
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_list_of_messages_is_left_for_the_backend_to_refuse() {
+    fn a_request_without_a_list_of_messages_gets_no_prompt() {
         let agent = agent(Some("p"), None);
         for request in ["{}", r#"{"messages":"hi"}"#, r#"{"messages":null}"#] {
             assert_eq!(chat(&agent, request), request);
@@ -241,8 +246,7 @@ mod tests {
         );
     }
 
-    /// A27: of two callers of agents of whom one has many large requests, the other one waits for none but those that are
-    /// being worked on.
+    /// A27: a caller's large request waits only for the requests of others that are being processed.
     #[actix_rt::test]
     async fn callers_take_turns_with_large_requests_to_agents() {
         const MANY: usize = 40;
@@ -253,8 +257,13 @@ mod tests {
         let prepared = |user: &'static str| {
             let (done, request) = (done.clone(), request.clone());
             async move {
-                let made =
-                    prepare(agent(Some("Be brief."), None), Endpoint::ChatCompletions, user, request).await;
+                let made = apply_to_request(
+                    agent(Some("Be brief."), None),
+                    Endpoint::ChatCompletions,
+                    user,
+                    request,
+                )
+                .await;
                 assert!(made.unwrap().size() > 1 << 20);
                 done.fetch_add(1, Ordering::SeqCst)
             }
@@ -262,7 +271,7 @@ mod tests {
         let flood: Vec<_> = (0..MANY).map(|_| actix_rt::spawn(prepared("mallory"))).collect();
         tokio::task::yield_now().await;
         let before = prepared("alice").await;
-        assert!(before < MANY / 2, "{before} of another's came first");
+        assert!(before < MANY / 2, "{before} of another user came first");
         for one in flood {
             one.await.unwrap();
         }

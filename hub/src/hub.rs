@@ -15,7 +15,7 @@ use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::connections;
-use crate::dispatch::{Capacity, DispatchTable, Wakes};
+use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
 use crate::http::naming;
 use crate::locks::RankedMutex;
@@ -36,7 +36,7 @@ pub struct Hub {
     pub(crate) clock: Clock,
     pub(crate) registry: RankedMutex<Registry, 0>,
     pub(crate) dispatches: RankedMutex<DispatchTable, 1>,
-    pub(crate) wakes: RankedMutex<Wakes, 1>,
+    pub(crate) wakes: RankedMutex<WakeTable, 1>,
     pub(crate) channels: Channels,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: Arc<Tokens>,

@@ -1,44 +1,42 @@
-//! One event on its way to a publisher, and how it is cut into what is written at once.
+//! An event for a publisher, cut into slices that are written at once.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// One event, as written by our encoder.
-pub struct Event {
-    /// Its bytes end to end.
+/// An encoded event, in pieces.
+pub(crate) struct Event {
     pieces: VecDeque<Bytes>,
+    /// The size at first, in bytes.
     size: usize,
 }
 
-/// The server copies what it writes, this much of it at once: a large event must not keep its thread. Smaller events are
-/// one piece.
+/// Most bytes written at once. The server copies them, and a large event must not block its thread.
 pub(super) const SLICE: usize = 64 << 10;
 
 impl Event {
-    /// An event whose bytes are these, end to end.
-    pub fn of(pieces: Vec<Bytes>) -> Self {
+    /// An event of concatenated pieces.
+    pub(crate) fn of(pieces: Vec<Bytes>) -> Self {
         let size = pieces.iter().map(Bytes::len).sum();
         let pieces = if size <= SLICE { [pieces.concat().into()].into() } else { pieces.into() };
         Self { pieces, size }
     }
 
-    /// Bytes that it had at first.
     pub(super) const fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether all of it was given out.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether all slices were taken.
+    pub(super) fn is_empty(&self) -> bool {
         self.pieces.iter().all(Bytes::is_empty)
     }
 
-    /// The next bytes to be written.
-    pub(super) fn slice(&mut self) -> Option<Bytes> {
+    /// The next slice.
+    pub(super) fn next_slice(&mut self) -> Option<Bytes> {
         loop {
             let front = self.pieces.front_mut()?;
             if front.len() > SLICE {
-                // Between two characters, for readers who take each piece for a text of its own.
+                // Cut between two characters, for readers that decode each read separately.
                 let is_within = |at: &usize| front.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
                 let cut = (SLICE - 3..=SLICE).rev().find(|at| !is_within(at)).unwrap_or(SLICE);
                 return Some(front.split_to(cut));

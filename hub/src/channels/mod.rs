@@ -1,5 +1,5 @@
-//! The way a task reaches the session that serves it: one trait, with the in-process form as its only implementation,
-//! for now.
+//! The control channels: one per session, from the hub to a publisher. Not here: the HTTP response that writes them
+//! (`http/stream.rs`) and what is sent (`dispatch/`, `tasks/`).
 
 mod event;
 mod queue;
@@ -15,76 +15,82 @@ use parking_lot::Mutex;
 
 use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
-pub use event::Event;
-use queue::{Full, Queue};
+pub(crate) use event::Event;
+use queue::{Queue, QueueFull};
 
-/// Why an event did not get onto a channel.
+/// Why an event was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsent {
-    /// The session has no channel here, or a full one.
+pub(crate) enum SendError {
+    /// The session has no channel, or its channel is full.
     Unreachable,
-    /// The publisher has not read what it has of the same caller's, which is as much as one caller may have there.
-    Crowded,
+    /// The caller's share of the channel, or of all channels, is used up by unread events.
+    CallerLimit,
 }
 
-/// Smaller events are no part of a caller's share, only of its memory: there are few enough on each channel.
+/// Smaller events count for a caller's memory, not for its share: a channel holds few of them.
 const SMALL: usize = 64 << 10;
-/// One caller's large events, on all channels together, are at most this part of what one owner may have there, and at
-/// least two requests of the largest size.
+/// A caller's share for large events on all channels: this part of an owner's quota, but at least [`MIN_SHARE`] bytes.
 const SHARE: usize = 4;
-const LEAST: usize = 64 << 20;
+/// Two requests of the largest size.
+const MIN_SHARE: usize = 64 << 20;
 
-/// The last word to a registrar whose channel a newer one of the same session replaced. One that merely reconnected
-/// does not listen there any more; two that share a session, by a copy of its file, must not take it from each other
-/// again and again.
+/// The last event on a channel that a newer one of the same session replaced. A registrar that reconnected does not read
+/// it. Of two registrars that share a copied session file, the older one stops instead of taking the session back.
 const SUPERSEDED: &[u8] = b"event: superseded\ndata: {}\n\n";
 
-/// The control channels that are open in this process.
+/// The open control channels.
 #[derive(Default)]
-pub struct Channels {
+pub(crate) struct Channels {
     open: Mutex<HashMap<String, Sender>>,
-    /// What waits on all channels of a user, who may have many: apart from what its callers hold.
+    /// The unread events on all channels of an owner.
     unread: Arc<Quota>,
-    /// What waits on all channels of one caller's events: they take none of an owner's part of the memory.
+    /// The unread events of a caller on all channels. These count for the caller's memory, not the owner's.
     unread_of_caller: Arc<Quota>,
-    /// The last ticket that was given: no two channels have the same.
+    /// The last ticket. Tickets are unique over all channels.
     tickets: AtomicU64,
 }
 
 struct Sender {
     stream: String,
-    /// Whether its registrar knows more events than a classic one.
+    /// Whether the registrar is not a classic one, and knows `event: superseded`.
     extended: bool,
     owner: ByteQuota,
-    most: usize,
+    /// The owner's quota in bytes.
+    max_bytes: usize,
     shared: Arc<Mutex<Shared>>,
 }
 
-/// What the two ends of a channel share.
+/// The state that sender and receiver share.
 #[derive(Default)]
 struct Shared {
     queue: Queue,
-    /// What is written when all else is.
+    /// Written after everything else.
     last: Option<Bytes>,
-    /// Nothing more comes.
+    /// Whether the sender was dropped.
     ended: bool,
-    /// Nobody reads any more.
+    /// Whether the receiver was dropped.
     left: bool,
     reader: Option<Waker>,
+}
+
+impl Shared {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
         let mut shared = self.shared.lock();
         shared.ended = true;
-        if let Some(reader) = shared.reader.take() {
-            reader.wake();
-        }
+        shared.wake_reader();
     }
 }
 
-/// What the body of an open channel reads. Ends when the channel is replaced or dropped.
-pub struct Receiver(Arc<Mutex<Shared>>);
+/// The reader of an open channel. Ends when the channel is replaced or closed.
+pub(crate) struct Receiver(Arc<Mutex<Shared>>);
 
 impl Drop for Receiver {
     fn drop(&mut self) {
@@ -95,8 +101,8 @@ impl Drop for Receiver {
 }
 
 impl Channels {
-    /// None yet; what waits on them counts there, too.
-    pub fn new(memory: &Arc<MemoryBudget>) -> Self {
+    /// No channels. Unread events count in `memory`.
+    pub(crate) fn new(memory: &Arc<MemoryBudget>) -> Self {
         Self {
             unread: Quota::of_bytes(memory, ByteKind::Tasks),
             unread_of_caller: Quota::of_bytes(memory, ByteKind::Sent),
@@ -104,119 +110,121 @@ impl Channels {
         }
     }
 
-    /// Opens the session's channel; an older one ends, and is told why if it is `extended`.
-    /// What waits on it counts among the at most `most` bytes of `owner`.
-    pub fn open(&self, session: &str, stream: &str, extended: bool, owner: &str, most: usize) -> Receiver {
+    /// Opens the session's channel under the id `stream`, and ends an older one. Unread events count in the quota of
+    /// `owner`, of `max_bytes`.
+    pub(crate) fn open(
+        &self,
+        session: &str,
+        stream: &str,
+        extended: bool,
+        owner: &str,
+        max_bytes: usize,
+    ) -> Receiver {
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let owner = ByteQuota::new(&self.unread, owner, most, "tasks unread");
-        let sender = Sender { stream: stream.to_owned(), extended, owner, most, shared: shared.clone() };
+        let owner = ByteQuota::new(&self.unread, owner, max_bytes, "tasks unread");
+        let sender = Sender { stream: stream.to_owned(), extended, owner, max_bytes, shared: shared.clone() };
         let older = self.open.lock().insert(session.to_owned(), sender);
         if let Some(older) = older.filter(|older| older.extended) {
-            // One that does not read what was sent before learns it by the end of the channel.
             older.shared.lock().last = Some(Bytes::from_static(SUPERSEDED));
         }
         Receiver(shared)
     }
 
-    /// Whether an event of `caller`'s of `size` bytes would be taken now.
-    pub fn has_room(&self, session: &str, caller: &str, size: usize) -> bool {
+    /// Whether an event of `size` bytes from `caller` can be sent now.
+    pub(crate) fn has_room(&self, session: &str, caller: &str, size: usize) -> bool {
         let open = self.open.lock();
-        open.get(session).is_some_and(|sender| self.take(sender, &sender.shared.lock(), caller, size).is_ok())
+        open.get(session)
+            .is_some_and(|sender| self.reserve(sender, &sender.shared.lock(), caller, size).is_ok())
     }
 
-    /// What an event counts for, where there is room for it.
-    fn take(
+    /// Counts an event, if there is room for it.
+    fn reserve(
         &self,
         to: &Sender,
         shared: &Shared,
         caller: &str,
         size: usize,
-    ) -> Result<[BytesPermit; 2], Unsent> {
+    ) -> Result<[BytesPermit; 2], SendError> {
         if shared.left {
-            return Err(Unsent::Unreachable);
+            return Err(SendError::Unreachable);
         }
-        shared.queue.room(caller, size).map_err(|full| match full {
-            Full::All => Unsent::Unreachable,
-            Full::Caller => Unsent::Crowded,
+        shared.queue.check_room(caller, size).map_err(|full| match full {
+            QueueFull::Channel => SendError::Unreachable,
+            QueueFull::Caller => SendError::CallerLimit,
         })?;
-        // A large event's bytes are its caller's request, which counts for the memory until the last of them is gone; a
-        // small one's are a copy.
-        let (own, beside, most) =
-            if size > SMALL { (0, size, (to.most / SHARE).max(LEAST)) } else { (size, 0, usize::MAX) };
+        // A large event shares its bytes with the request body, which is counted until its last piece is dropped. A small
+        // event is a copy.
+        let (own, beside, most) = if size > SMALL {
+            (0, size, (to.max_bytes / SHARE).max(MIN_SHARE))
+        } else {
+            (size, 0, usize::MAX)
+        };
         let of_caller = ByteQuota::new(&self.unread_of_caller, caller, most, "tasks unread");
-        let of_caller = of_caller.take_shared(own, beside).map_err(|_| Unsent::Crowded)?;
-        Ok([to.owner.take_shared(0, size).map_err(|_| Unsent::Unreachable)?, of_caller])
+        let of_caller = of_caller.take_shared(own, beside).map_err(|_| SendError::CallerLimit)?;
+        Ok([to.owner.take_shared(0, size).map_err(|_| SendError::Unreachable)?, of_caller])
     }
 
-    /// Drops the session's channel, if it is still this one: its body ends.
-    pub fn close(&self, session: &str, stream: &str) {
+    /// Closes the session's channel, if it still has the id `stream`.
+    pub(crate) fn close(&self, session: &str, stream: &str) {
         let mut open = self.open.lock();
         if open.get(session).is_some_and(|sender| sender.stream == stream) {
             open.remove(session);
         }
     }
 
-    /// Drops the session's channel, whichever it is.
-    pub fn drop_session(&self, session: &str) {
+    /// Closes the session's channel.
+    pub(crate) fn drop_session(&self, session: &str) {
         self.open.lock().remove(session);
     }
 
-    /// Drops all of them.
-    pub fn drop_all(&self) {
+    /// Closes all channels.
+    pub(crate) fn drop_all(&self) {
         self.open.lock().clear();
     }
 
-    /// How many are open.
-    pub fn len(&self) -> usize {
+    /// The number of open channels.
+    pub(crate) fn len(&self) -> usize {
         self.open.lock().len()
     }
-}
 
-impl Channels {
-    /// Puts an event of a caller's on the session's control channel. The ticket is for [`withdraw`](Self::withdraw).
-    pub fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, Unsent> {
+    /// Sends an event of `caller` on the session's channel. Returns the ticket for [`withdraw`](Self::withdraw).
+    pub(crate) fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, SendError> {
         let open = self.open.lock();
-        let sender = open.get(session).ok_or(Unsent::Unreachable)?;
+        let sender = open.get(session).ok_or(SendError::Unreachable)?;
         let mut shared = sender.shared.lock();
-        let held = self.take(sender, &shared, caller, event.size())?;
-        // They ascend on each channel: all of them are given under this lock.
+        let held = self.reserve(sender, &shared, caller, event.size())?;
+        // Tickets ascend on each channel, because they are given out under this lock.
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
         shared.queue.push(ticket, caller, event, held);
-        if let Some(reader) = shared.reader.take() {
-            reader.wake();
-        }
+        shared.wake_reader();
         Ok(ticket)
     }
 
-    /// Puts an event there that goes before all tasks that are not begun. Without a channel there is nobody to tell.
-    pub fn tell(&self, session: &str, event: Event) {
+    /// Sends an event that is written before all events of callers. Without an open channel it is dropped.
+    pub(crate) fn send_control(&self, session: &str, event: Event) {
         let open = self.open.lock();
         let Some(sender) = open.get(session) else { return };
         let mut shared = sender.shared.lock();
-        if !shared.left
-            && shared.queue.tell(event).is_ok()
-            && let Some(reader) = shared.reader.take()
-        {
-            reader.wake();
+        if !shared.left && shared.queue.push_control(event).is_ok() {
+            shared.wake_reader();
         }
     }
 
-    /// Takes back what was sent. `true` where the publisher will not have the whole of it: no byte of it is written yet,
-    /// or, where `cuts`, some are and the rest is left out: only for one who skips what is no JSON.
-    pub fn withdraw(&self, session: &str, ticket: u64, cuts: bool) -> bool {
+    /// Withdraws an event. Returns whether the publisher will not get all of it: no byte was written yet, or `can_cut` is
+    /// set and the rest of it is left out. Only publishers that skip invalid JSON may get a cut event.
+    pub(crate) fn withdraw(&self, session: &str, ticket: u64, can_cut: bool) -> bool {
         let open = self.open.lock();
-        open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(ticket, cuts))
+        open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(ticket, can_cut))
     }
 }
 
 impl Receiver {
-    /// The next bytes to be written, of one event after the other; `None` when the channel is replaced or dropped. They
-    /// are there at once within an event, so that nothing else gets into it.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    /// The next bytes to write, event by event; `None` when the channel was replaced or closed. Within an event this never
+    /// waits.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
         poll_fn(|context| {
             let mut shared = self.0.lock();
-            // More is wanted when what was given before is written.
-            if let Some(slice) = shared.queue.slice() {
+            if let Some(slice) = shared.queue.next_slice() {
                 return Poll::Ready(Some(slice));
             }
             if shared.ended {

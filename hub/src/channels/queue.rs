@@ -1,8 +1,9 @@
-//! What waits on one channel, and what of it is written next. Pure.
+//! The events that wait on one channel, and their order. Pure.
 //!
-//! Callers have the channel in turn, by bytes: each event has a mark, which is where its caller's last one ended, or
-//! where the channel is now, and its own size further; the lowest mark is written first. So a small event never waits
-//! for another caller's large one that is not begun, and who has many has its share.
+//! Callers share the channel by bytes (weighted fair queuing): each event has a finish mark, which is its size behind the
+//! mark of the caller's previous event, or behind the channel's mark if that is higher. The event with the lowest mark is
+//! written first. So a small event waits for no other caller's large event that has not begun, and a caller with many
+//! events gets its share.
 
 use std::collections::VecDeque;
 
@@ -12,133 +13,133 @@ use super::event::Event;
 use crate::model::UserId;
 use crate::quota::BytesPermit;
 
-/// Events that wait on one channel. A publisher queues tasks itself, so only one that does not read has any.
-pub(super) const MAX_EVENTS: usize = 2048;
-/// Bytes that wait on one channel: eight requests of the largest size.
-pub(super) const MAX_BYTES: usize = 256 << 20;
+/// Most events on one channel. Publishers queue tasks themselves, so events wait only if the publisher does not read.
+const MAX_EVENTS: usize = 2048;
+/// Most bytes on one channel: eight requests of the largest size.
+const MAX_BYTES: usize = 256 << 20;
 
-/// What ends an event of which the rest is not written: what there is of it is no JSON, and is skipped.
+/// Ends an event that was cut. Its reader skips it as invalid JSON.
 const CUT: &[u8] = b"\n\n";
 
-/// Why an event finds no room.
+/// Why there is no room for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
-    /// Nobody's event would.
-    All,
-    /// Its caller has as much as its share.
+pub(super) enum QueueFull {
+    /// The channel is full.
+    Channel,
+    /// The caller's share is used up.
     Caller,
 }
 
-/// What waits on one channel, for one reader.
+/// The events of one channel.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Without a caller, and before all others.
-    words: VecDeque<Event>,
-    /// Of callers who have something here, and the last one who had.
-    lanes: Vec<Lane>,
-    writing: Option<Waiting>,
-    /// The highest mark that was written.
+    /// The hub's own events, written before those of callers.
+    control: VecDeque<Event>,
+    /// The callers with events. The last caller's entry is kept when it is empty.
+    callers: Vec<CallerEvents>,
+    writing: Option<QueuedEvent>,
+    /// The channel's mark: the highest one that was written.
     mark: u64,
+    /// The number and size of the callers' events, without the one that is being written.
     events: usize,
     bytes: usize,
 }
 
 #[derive(Default)]
-struct Lane {
+struct CallerEvents {
     caller: UserId,
     bytes: usize,
-    events: VecDeque<Waiting>,
+    events: VecDeque<QueuedEvent>,
 }
 
-struct Waiting {
+struct QueuedEvent {
     ticket: u64,
     mark: u64,
     event: Event,
-    /// What it counts for until it is written.
+    /// Counts the event until it is written.
     _held: [BytesPermit; 2],
 }
 
 impl Queue {
-    /// Whether there is room for an event of `caller`'s of `size` bytes. A caller may have as much here as is free beside
-    /// it, so that there is always room for the next one: half of all where it is alone. Its first one needs room only.
-    pub(super) fn room(&self, caller: &str, size: usize) -> Result<(), Full> {
+    /// Checks that there is room for an event of `size` bytes from `caller`. A caller's first event needs only free space.
+    /// Further events may use as much as stays free, so a lone caller gets half of the channel.
+    pub(super) fn check_room(&self, caller: &str, size: usize) -> Result<(), QueueFull> {
         let (events, bytes) = (self.events + 1, self.bytes.saturating_add(size));
         if events > MAX_EVENTS || bytes > MAX_BYTES {
-            return Err(Full::All);
+            return Err(QueueFull::Channel);
         }
-        let Some(lane) = self.lanes.iter().find(|lane| lane.caller == caller) else { return Ok(()) };
-        let fits = lane.events.len() < MAX_EVENTS - events && lane.bytes + size <= MAX_BYTES - bytes;
-        if fits || lane.events.is_empty() { Ok(()) } else { Err(Full::Caller) }
+        let Some(own) = self.callers.iter().find(|own| own.caller == caller) else { return Ok(()) };
+        let fits = own.events.len() < MAX_EVENTS - events && own.bytes + size <= MAX_BYTES - bytes;
+        if fits || own.events.is_empty() { Ok(()) } else { Err(QueueFull::Caller) }
     }
 
-    /// Adds an event for which there is [`room`](Self::room). Its ticket, for [`withdraw`](Self::withdraw), is higher than
-    /// those before.
+    /// Adds an event after [`check_room`](Self::check_room). Tickets ascend; [`withdraw`](Self::withdraw) takes them.
     pub(super) fn push(&mut self, ticket: u64, caller: &str, event: Event, held: [BytesPermit; 2]) {
         self.events += 1;
         self.bytes += event.size();
-        let here = self.mark;
-        let lane = self.lane_of(caller);
-        let from = lane.events.back().map_or(here, |last| last.mark.max(here));
-        lane.bytes += event.size();
+        let channel_mark = self.mark;
+        let own = self.events_of(caller);
+        let from = own.events.back().map_or(channel_mark, |last| last.mark.max(channel_mark));
+        own.bytes += event.size();
         let mark = from.saturating_add(event.size() as u64);
-        lane.events.push_back(Waiting { ticket, mark, event, _held: held });
+        own.events.push_back(QueuedEvent { ticket, mark, event, _held: held });
     }
 
-    /// The lane of a caller. Where it has none, what is left of the last one who had one serves.
-    fn lane_of(&mut self, caller: &str) -> &mut Lane {
-        let known = self.lanes.iter().position(|lane| lane.caller == caller);
-        let unused = self.lanes.iter().position(|lane| lane.events.is_empty());
+    /// The entry of a caller: its own, an empty one, or a new one.
+    fn events_of(&mut self, caller: &str) -> &mut CallerEvents {
+        let known = self.callers.iter().position(|own| own.caller == caller);
+        let unused = self.callers.iter().position(|own| own.events.is_empty());
         let at = known.or(unused).unwrap_or_else(|| {
-            self.lanes.push(Lane::default());
-            self.lanes.len() - 1
+            self.callers.push(CallerEvents::default());
+            self.callers.len() - 1
         });
-        let lane = &mut self.lanes[at];
+        let own = &mut self.callers[at];
         if known.is_none() {
-            caller.clone_into(&mut lane.caller);
+            caller.clone_into(&mut own.caller);
         }
-        lane
+        own
     }
 
-    /// Adds an event that nobody has to wait for: it goes before all others.
-    pub(super) fn tell(&mut self, event: Event) -> Result<(), Full> {
-        if self.words.len() >= MAX_EVENTS {
-            return Err(Full::All);
+    /// Adds an event of the hub itself.
+    pub(super) fn push_control(&mut self, event: Event) -> Result<(), QueueFull> {
+        if self.control.len() >= MAX_EVENTS {
+            return Err(QueueFull::Channel);
         }
-        self.words.push_back(event);
+        self.control.push_back(event);
         Ok(())
     }
 
-    /// Takes an event back. `true` where its reader will not have the whole of it: no byte of it is written yet, or, where
-    /// `cuts`, some are and the rest is not written any more.
-    pub(super) fn withdraw(&mut self, ticket: u64, cuts: bool) -> bool {
+    /// Withdraws an event; see [`Channels::withdraw`](super::Channels::withdraw).
+    pub(super) fn withdraw(&mut self, ticket: u64, can_cut: bool) -> bool {
         if let Some(writing) = self.writing.as_mut().filter(|writing| writing.ticket == ticket) {
-            let is_cut = cuts && !writing.event.is_over();
+            let is_cut = can_cut && !writing.event.is_empty();
             if is_cut {
                 writing.event = Bytes::from_static(CUT).into();
             }
             return is_cut;
         }
-        let find = |lane: &Lane| lane.events.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok();
-        let found = self.lanes.iter().enumerate().find_map(|(at, lane)| Some((at, find(lane)?)));
-        found.is_some_and(|(lane, at)| self.take(lane, at).is_some())
+        let find = |own: &CallerEvents| own.events.binary_search_by_key(&ticket, |queued| queued.ticket).ok();
+        let found = self.callers.iter().enumerate().find_map(|(caller, own)| Some((caller, find(own)?)));
+        found.is_some_and(|(caller, at)| self.take(caller, at).is_some())
     }
 
-    fn take(&mut self, lane: usize, at: usize) -> Option<Waiting> {
-        let of_caller = self.lanes.get_mut(lane)?;
-        let waiting = of_caller.events.remove(at)?;
-        of_caller.bytes -= waiting.event.size();
+    /// Takes an event of the caller at the index `caller`.
+    fn take(&mut self, caller: usize, at: usize) -> Option<QueuedEvent> {
+        let own = self.callers.get_mut(caller)?;
+        let queued = own.events.remove(at)?;
+        own.bytes -= queued.event.size();
         self.events -= 1;
-        self.bytes -= waiting.event.size();
-        if of_caller.events.is_empty() && self.lanes.len() > 1 {
-            self.lanes.swap_remove(lane);
+        self.bytes -= queued.event.size();
+        if own.events.is_empty() && self.callers.len() > 1 {
+            self.callers.swap_remove(caller);
         }
-        Some(waiting)
+        Some(queued)
     }
 
-    /// The next bytes to be written, of one event after the other.
-    pub(super) fn slice(&mut self) -> Option<Bytes> {
+    /// The next bytes to write, event by event.
+    pub(super) fn next_slice(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(slice) = self.writing.as_mut().and_then(|writing| writing.event.slice()) {
+            if let Some(slice) = self.writing.as_mut().and_then(|writing| writing.event.next_slice()) {
                 return Some(slice);
             }
             self.writing = None;
@@ -146,14 +147,14 @@ impl Queue {
         }
     }
 
-    fn next(&mut self) -> Option<Waiting> {
-        if let Some(event) = self.words.pop_front() {
-            return Some(Waiting { ticket: 0, mark: 0, event, _held: <[BytesPermit; 2]>::default() });
+    fn next(&mut self) -> Option<QueuedEvent> {
+        if let Some(event) = self.control.pop_front() {
+            return Some(QueuedEvent { ticket: 0, mark: 0, event, _held: <[BytesPermit; 2]>::default() });
         }
-        let head = |(at, lane): (usize, &Lane)| Some((lane.events.front()?.mark, at));
-        let (mark, lane) = self.lanes.iter().enumerate().filter_map(head).min()?;
+        let head = |(caller, own): (usize, &CallerEvents)| Some((own.events.front()?.mark, caller));
+        let (mark, caller) = self.callers.iter().enumerate().filter_map(head).min()?;
         self.mark = self.mark.max(mark);
-        self.take(lane, 0)
+        self.take(caller, 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is counted of what waits on channels, and how it comes out of them.
+//! Counting and writing the events on channels.
 
 use super::event::SLICE;
 use super::*;
@@ -6,42 +6,41 @@ use crate::telemetry::Metrics;
 
 const CALLER: &str = "carol";
 
-/// A26, A27: what a user's publishers do not read is counted over all of their channels, however many, and no other
-/// user's tasks wait for it; a caller may fill a part of it.
+/// A26, A27: unread events are counted over all channels of an owner, and apart from other owners. A caller may use a share.
 #[tokio::test]
-async fn what_is_not_read_on_all_channels_of_a_user_is_counted_together() {
-    const MOST: usize = SHARE * LEAST;
+async fn unread_events_are_counted_over_all_channels_of_an_owner() {
+    const MOST: usize = SHARE * MIN_SHARE;
     let machine = Metrics::new().unwrap().of_machine().unwrap();
     let channels = Channels::new(&Arc::new(MemoryBudget::new(None, machine)));
     let mut one = channels.open("one", "stream-1", true, "alice", MOST);
     let two = channels.open("two", "stream-2", true, "alice", MOST);
     let _other = channels.open("other", "stream-3", true, "bob", MOST);
-    let large = Bytes::from(vec![0; LEAST]);
+    let large = Bytes::from(vec![0; MIN_SHARE]);
     let send = |session, caller| channels.send(session, caller, large.clone().into()).map(drop);
     for (session, caller) in [("one", "a"), ("one", "b"), ("two", "c"), ("two", "d")] {
         send(session, caller).unwrap();
     }
-    assert!(!channels.has_room("two", "e", LEAST) && !channels.has_room("none", "e", 0));
-    assert_eq!(send("two", "e"), Err(Unsent::Unreachable));
-    assert!(channels.has_room("other", "e", LEAST) && !channels.has_room("other", "a", LEAST));
+    assert!(!channels.has_room("two", "e", MIN_SHARE) && !channels.has_room("none", "e", 0));
+    assert_eq!(send("two", "e"), Err(SendError::Unreachable));
+    assert!(channels.has_room("other", "e", MIN_SHARE) && !channels.has_room("other", "a", MIN_SHARE));
     send("other", "e").unwrap();
-    assert_eq!(send("other", "a"), Err(Unsent::Crowded));
-    // It is being written until the next one is asked for.
+    assert_eq!(send("other", "a"), Err(SendError::CallerLimit));
+    // An event is being written until the next one is asked for.
     one.next().await.unwrap();
-    assert_eq!(send("two", "a"), Err(Unsent::Crowded));
-    channels.tell("one", Bytes::from_static(b"x").into());
+    assert_eq!(send("two", "a"), Err(SendError::CallerLimit));
+    channels.send_control("one", Bytes::from_static(b"x").into());
     while one.next().await.unwrap() != "x" {}
     send("two", "a").unwrap();
-    // A channel that is replaced or closed takes nothing with it.
+    // A closed channel frees what was counted.
     channels.close("two", "stream-2");
-    assert_eq!(send("two", "c"), Err(Unsent::Unreachable));
+    assert_eq!(send("two", "c"), Err(SendError::Unreachable));
     drop(two);
     send("one", "c").unwrap();
 }
 
-/// A ticket of an older channel takes nothing back on a newer one.
+/// A ticket of an older channel withdraws nothing from a newer one.
 #[tokio::test]
-async fn what_nobody_waits_for_any_more_is_not_written() {
+async fn a_withdrawn_event_is_not_written() {
     let channels = Channels::default();
     let _older = channels.open("one", "stream-1", false, "alice", 1 << 30);
     let old = channels.send("one", CALLER, Bytes::from_static(b"old").into()).unwrap();
@@ -56,7 +55,7 @@ async fn what_nobody_waits_for_any_more_is_not_written() {
 }
 
 #[tokio::test]
-async fn an_event_comes_whole_in_slices_however_it_was_put_together() {
+async fn an_event_of_any_pieces_is_written_whole_in_slices() {
     let channels = Channels::default();
     let mut receiver = channels.open("one", "stream-1", true, "alice", 1 << 30);
     for sizes in [&[3, 0, 4][..], &[0, SLICE, 0, 1], &[3 * SLICE + 1, 0, 5], &[0, 0]] {

@@ -1,4 +1,4 @@
-//! Events of a caller's stream, written by us: a publisher's bytes are checked as JSON and never copied raw.
+//! The events of a caller's stream. A publisher's bytes are parsed as JSON, never copied unchecked.
 
 use std::borrow::Cow;
 
@@ -9,16 +9,15 @@ use wire::sse::write_data;
 use wire::task::Endpoint;
 
 use crate::error::{ApiError, Dialect};
-use crate::heavy::{LIGHT, heavy};
+use crate::offload::{INLINE_BYTES, offload};
 
-/// Whether the endpoint's streams name their events and end without `[DONE]`.
+/// Whether the endpoint's streams name their events, and end without `[DONE]`.
 pub(super) fn is_named(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::Responses | Endpoint::Messages)
 }
 
-/// Appends one event with the JSON object `data`, checked and made compact on the way. After an error `out` is as it
-/// was.
-pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
+/// Appends one event with the JSON object `data` in compact form. On an error, `out` is unchanged.
+pub(super) fn write_chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result<(), JsonError> {
     let start = out.len();
     if is_named(endpoint)
         && let Some(name) = event_name(data)
@@ -39,35 +38,35 @@ pub(super) fn chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// As [`chunk`], on another thread where the text is large, when it is `user`'s turn; what it says that the answer cost.
-pub(super) async fn event(
+/// Appends one event like [`write_chunk`], on another thread if `data` is large, and returns the usage in it.
+pub(super) async fn write_chunk_for(
     user: &str,
     endpoint: Endpoint,
     data: Cow<'_, str>,
     out: &mut Vec<u8>,
 ) -> Result<Option<Usage>, Malformed> {
-    if data.len() <= LIGHT {
-        chunk(endpoint, &data, out).map_err(|_| Malformed)?;
+    if data.len() <= INLINE_BYTES {
+        write_chunk(endpoint, &data, out).map_err(|_| Malformed)?;
         return Ok(chunk_usage(endpoint, &data));
     }
     let data = data.into_owned();
     let work = move || {
         let mut out = Vec::with_capacity(data.len() + 16);
-        chunk(endpoint, &data, &mut out).map_err(|error| ApiError::bad_gateway(error.to_string()))?;
+        write_chunk(endpoint, &data, &mut out).map_err(|error| ApiError::bad_gateway(error.to_string()))?;
         Ok((out, chunk_usage(endpoint, &data)))
     };
-    let (written, usage) = heavy(user, usize::MAX, work).await.map_err(|_| Malformed)?;
+    let (written, usage) = offload(user, usize::MAX, work).await.map_err(|_| Malformed)?;
     out.extend_from_slice(&written);
     Ok(usage)
 }
 
-/// An event that cannot be passed on.
+/// An event that is not a JSON object.
 #[derive(Debug)]
 pub(super) struct Malformed;
 
-/// The `type` in an event of the responses and messages APIs, where it is a name: nothing that could end a line.
+/// The `type` of an event of the responses and messages APIs, if it is a plain name without line breaks.
 fn event_name(data: &str) -> Option<Cow<'_, str>> {
-    /// Longest name: the longest of OpenAI's have about 50 characters.
+    /// Longest name in bytes. OpenAI's have up to about 50.
     const MAX: usize = 100;
 
     #[derive(Deserialize)]
@@ -80,9 +79,8 @@ fn event_name(data: &str) -> Option<Cow<'_, str>> {
     ((1..=MAX).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
-/// What an event says that the answer cost. The responses API has it within `response`, the messages API within
-/// `message` at first.
-pub(super) fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
+/// The usage in an event. The responses API has it in `response`, the messages API first in `message`.
+fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
     let found = usage(data);
     if found.is_some() || !is_named(endpoint) {
         return found;
@@ -91,12 +89,12 @@ pub(super) fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
     usage(member(data, "response").or_else(|| member(data, "message"))?)
 }
 
-/// The mark that ends a whole answer; nothing for endpoints that end with an event of their own.
-pub(super) fn done(endpoint: Endpoint) -> &'static [u8] {
+/// The mark that ends a complete stream; empty for endpoints that end with an event of their own.
+pub(super) fn end_mark(endpoint: Endpoint) -> &'static [u8] {
     if is_named(endpoint) { b"" } else { b"data: [DONE]\n\n" }
 }
 
-/// What a stream says when there is nothing to say: Anthropic's clients know an event for it, all others skip comments.
+/// A keep-alive: an event for Anthropic's clients, a comment for all others.
 pub(super) fn keepalive(dialect: Dialect) -> &'static [u8] {
     match dialect {
         Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
@@ -104,12 +102,11 @@ pub(super) fn keepalive(dialect: Dialect) -> &'static [u8] {
     }
 }
 
-/// The event that ends a stream whose answer is not whole; the responses API has [another](super::responses).
+/// The event that ends an incomplete stream. For the responses API see [`super::responses_api`].
 pub(super) fn failure(dialect: Dialect, error: &ApiError) -> Vec<u8> {
     let mut out = Vec::new();
-    match dialect {
-        Dialect::Anthropic => out.extend_from_slice(b"event: error\n"),
-        Dialect::Api | Dialect::OpenAi => (),
+    if matches!(dialect, Dialect::Anthropic) {
+        out.extend_from_slice(b"event: error\n");
     }
     write_data(&mut out, &error.body(dialect));
     out

@@ -1,19 +1,21 @@
-//! What a publisher's `{"error": …}` means for its caller: the one place that reads the fixed texts of SPEC.md
-//! section 3.5, so that classic registrars have codes too.
+//! What failures mean to a caller. The only reader of the fixed texts of SPEC.md section 3.5, so that the failures of
+//! classic registrars have codes too.
 
+use wire::json::Object;
+use wire::openai::error_message;
 use wire::row::Timestamp;
 use wire::texts::{self, FixedText};
 
 use crate::error::{ApiError, ErrorKind, LONGEST_RETRY_AFTER, is_about_a_key};
 use crate::registry::UnavailableReason;
 
-/// Longest error whose words are looked for, as at a backend: a hub's thread serves everybody.
+/// Longest error body that is searched for its message, in bytes.
 pub(super) const LONGEST_ERROR: usize = 256 << 10;
-/// Longest text of a failure, in bytes. It waits for its reader, of whom there may be thousands, and counts for nobody.
+/// Longest text of a failure, in bytes. Thousands may wait to be read, and no quota counts them.
 const LONGEST_TEXT: usize = 4 << 10;
 
-/// The error that a caller gets for a failed task whose publisher says `message`.
-pub(crate) fn failure(message: impl Into<String>) -> ApiError {
+/// The caller's error for a task that failed with the publisher's `message`.
+pub(super) fn failure(message: impl Into<String>) -> ApiError {
     let mut message = message.into();
     if message.len() > LONGEST_TEXT {
         message = format!("{}…", &message[..message.floor_char_boundary(LONGEST_TEXT)]);
@@ -31,9 +33,23 @@ pub(crate) fn failure(message: impl Into<String>) -> ApiError {
     ApiError::new(kind, message)
 }
 
-/// The error for a call of `name`, all of whose publishers that the caller may see are absent at `now`.
-pub(super) fn absent(name: &str, why: UnavailableReason, now: Timestamp) -> ApiError {
-    let (kind, text) = match why {
+/// The error in a body of status 400 and more: the publisher's own refusal (full or paused), else the backend's.
+pub(crate) fn refusal(status: u16, body: &str) -> ApiError {
+    if body.len() > LONGEST_ERROR {
+        return ApiError::backend(status, "the backend failed, and gave its reason at too great a length");
+    }
+    let message = error_message(body).unwrap_or_else(|| "the backend failed".to_owned());
+    let code = || Object::parse(Object::parse(body).ok()?.get("error")?).ok()?.get_string("code");
+    let own = [ErrorKind::QueueFull, ErrorKind::Paused].into_iter().find(|kind| kind.status() == status);
+    match own.filter(|kind| code().is_some_and(|code| code == kind.code())) {
+        Some(kind) => ApiError::new(kind, message),
+        None => ApiError::backend(status, message),
+    }
+}
+
+/// The error for a call of `name` when all its visible publishers are absent at `now`.
+pub(super) fn absent(name: &str, absence: UnavailableReason, now: Timestamp) -> ApiError {
+    let (kind, text) = match absence {
         UnavailableReason::PublisherAway => {
             (ErrorKind::PublisherAway, format!("'{name}' has no publisher now, try again later"))
         }
@@ -78,7 +94,7 @@ mod tests {
         }
     }
 
-    /// P7: what a publisher says of a failure is kept in short, whatever it is.
+    /// P7: the text of a publisher's failure is bounded.
     #[test]
     fn a_long_text_is_cut() {
         for text in ["é".repeat(40 << 10), texts::backend_answered(418, &"x".repeat(1 << 20))] {
@@ -90,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_told_with_its_end() {
+    fn a_pause_is_reported_with_its_end() {
         let (now, until) = (Timestamp(0), Timestamp(90_500));
         let error = absent("a", UnavailableReason::Paused(Some(until)), now);
         assert_eq!(error.retry_after, Some(91));
@@ -104,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fault_of_the_request_is_not_tried_elsewhere() {
+    fn only_a_fault_of_the_request_does_not_fail_over() {
         let answered = |status| failure(texts::backend_answered(status, "no"));
         assert!(!answered(400).may_fail_over() && !answered(422).may_fail_over());
         assert!(!ApiError::bad_request("no").may_fail_over());

@@ -1,40 +1,58 @@
-//! Relaying: from a caller's request through a publisher to the caller's answer.
+//! One inference, from a caller's request to a publisher and back:
 //!
-//! [`run`] chooses a member, wakes it where needed, dispatches, and waits for the first content; until then the caller
-//! has had no byte, and another member may be tried. From then on pieces flow from the publisher's POSTs
-//! ([`submit`], [`upload`]) through one bounded channel into the caller's body ([`Answer`]).
+//! ```text
+//! admit     ActiveCall::admit    takes a permit of the user's call quota and starts the record of the call
+//! pick      pick_member          chooses the member with the fewest tasks for its capacity, or queues the caller
+//! wake      wake                 starts the backend of a member that sleeps, once for all callers
+//! dispatch  dispatch_to          registers the task in DispatchTable and sends it on the publisher's channel
+//! collect   accept_result        checks one POST of the publisher and writes it to the task's ResponseChannel
+//!           accept_upload        does the same for a streamed upload
+//!           UpstreamCall::run    does the same for a public row, which the hub calls itself
+//! respond   respond              turns the pieces into one body or a ResponseStream, whose drop cancels the task
+//! ```
+//!
+//! `serve` does all of it. `run` repeats pick, wake and dispatch with other members until one sends its first content; the
+//! caller gets no byte before.
 
-mod answer;
-mod attempt;
-mod body;
 mod call;
+mod caller_queues;
 mod capacity;
+mod commit;
 mod encode;
+mod end;
 mod failure;
-mod receipt;
+mod handle;
+mod idle_timeout;
+mod pick;
+mod piece;
+mod request;
+mod request_body;
+mod respond;
+mod response_body;
 mod response_channel;
-mod responses;
+mod response_stream;
+mod responses_api;
+mod result;
 mod run;
-mod silence;
-mod submit;
 mod table;
 mod upload;
 mod upstream;
-mod waiters;
+mod upstream_backends;
 mod wake;
-mod whole;
 
-pub(crate) use answer::refusal;
-pub use answer::serve;
-pub use attempt::{Dispatch, ResponsePiece};
-pub use body::RequestBody;
-pub use call::Call;
-pub use capacity::{Capacity, Reservation, hand_out};
-pub use receipt::Promise;
-pub use run::{Request, StartedResponse};
-pub(crate) use run::{Tried, try_one};
-pub use submit::{Rejection, Sender, Submission, Submitted, refuse, submit};
-pub use table::DispatchTable;
-pub use upload::upload;
-pub use wake::Wakes;
+pub(crate) use call::ActiveCall;
+pub(crate) use capacity::{Capacity, Reservation, run_offers};
+pub(crate) use commit::CommitNotifier;
+pub(crate) use failure::refusal;
+pub(crate) use handle::Dispatch;
+pub(crate) use pick::TriedMembers;
+pub(crate) use piece::{ResponsePiece, StartedResponse};
+pub(crate) use request::InferenceRequest;
+pub(crate) use request_body::RequestBody;
+pub(crate) use respond::serve;
+pub(crate) use result::{Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result};
+pub(crate) use run::dispatch_to;
+pub(crate) use table::DispatchTable;
+pub(crate) use upload::accept_upload;
+pub(crate) use wake::WakeTable;
 pub(crate) use wake::wake;

@@ -1,4 +1,4 @@
-//! The dispatches under way, and for a while those that ended. Pure: no runtime, no clock.
+//! The live dispatches, and for ten minutes those that ended. Pure: no runtime, no clock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,139 +6,135 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wire::task::Endpoint;
 
-use super::receipt::Receipt;
+use super::commit::CommitReceipt;
 use super::response_channel::ResponseChannel;
 use crate::model::UserId;
 
-/// Ended dispatches are remembered for so long: a registrar gives up a result after 60 s.
-const REMEMBER: Duration = Duration::from_mins(10);
-/// At most so many of them, about 200 bytes each.
+/// How long ended dispatches are kept. A registrar gives up a result after 60 s.
+const KEEP_ENDED: Duration = Duration::from_mins(10);
+/// Most ended dispatches that are kept, of about 200 bytes each.
 const MAX_ENDED: usize = 16_384;
 
-/// One dispatch.
-pub struct DispatchState {
-    /// Whose session serves it.
-    pub user: UserId,
-    /// The session that serves it; none for a public row.
-    pub session: Option<String>,
-    /// The row that it counts for.
-    pub row: String,
-    /// Whether chunks are wanted.
-    pub streaming: bool,
-    /// What is asked of the backend.
-    pub endpoint: Endpoint,
-    /// Whether the publisher is told when it is cancelled.
-    pub tell_cancel: bool,
+/// A live dispatch.
+pub(crate) struct DispatchState {
+    /// The owner of the session.
+    pub(super) user: UserId,
+    /// The session that runs the task; `None` for a public row.
+    pub(super) session: Option<String>,
+    /// The row whose capacity is used.
+    pub(super) row: String,
+    pub(super) streaming: bool,
+    pub(super) endpoint: Endpoint,
+    /// Whether the publisher has the feature `cancel`.
+    pub(super) can_cancel: bool,
     /// To the caller.
-    pub lane: ResponseChannel,
-    /// Whether its first word came.
-    pub started: bool,
+    pub(super) channel: ResponseChannel,
+    /// Whether any content came.
+    pub(super) started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
-    pub next_seq: u64,
-    /// Dropped with this record: ends an upload that is under way.
-    pub upload: Option<oneshot::Sender<()>>,
-    /// What its publisher's last word waits for, of a durable task.
-    pub receipt: Option<Receipt>,
+    pub(super) next_seq: u64,
+    /// Ends the running upload when this record is dropped.
+    pub(super) upload: Option<oneshot::Sender<()>>,
+    /// Of a durable task: resolves when its end is committed.
+    pub(super) receipt: Option<CommitReceipt>,
 }
 
 /// How a dispatch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DispatchEnd {
-    /// By the publisher's own word, of which this is a digest: the same word again is no news.
+pub(super) enum DispatchEnd {
+    /// By the publisher's last result, with this digest. The same result again is a duplicate.
     Answered(u64),
-    /// By the hub: cancelled, timed out, or its session was lost.
+    /// By the hub: cancelled, timed out, or the session was lost.
     Gone,
 }
 
-/// All of them.
 #[derive(Default)]
-pub struct DispatchTable {
+pub(crate) struct DispatchTable {
     live: HashMap<String, DispatchState>,
-    ended: HashMap<String, Ended>,
+    ended: HashMap<String, EndedDispatch>,
+    /// The ids in `ended`, oldest first, with their times.
     order: VecDeque<(Duration, String)>,
 }
 
-struct Ended {
+struct EndedDispatch {
     user: UserId,
     session: Option<String>,
-    how: DispatchEnd,
-    receipt: Option<Receipt>,
+    end: DispatchEnd,
+    receipt: Option<CommitReceipt>,
 }
 
 impl DispatchTable {
-    /// A dispatch begins.
-    pub fn insert(&mut self, id: String, live: DispatchState) {
-        self.live.insert(id, live);
+    pub(super) fn insert(&mut self, id: String, state: DispatchState) {
+        self.live.insert(id, state);
     }
 
-    /// The dispatch `id`, if it is under way at a session of `user`'s (`session`, where the request named one).
-    pub fn live(&mut self, user: &str, session: Option<&str>, id: &str) -> Option<&mut DispatchState> {
-        let bound = |live: &&mut DispatchState| is_bound(&live.user, live.session.as_deref(), user, session);
-        self.live.get_mut(id).filter(bound)
+    /// The live dispatch `id`, if a session of `user` runs it: that of the id `session`, if one is given.
+    pub(super) fn live(&mut self, user: &str, session: Option<&str>, id: &str) -> Option<&mut DispatchState> {
+        let state = self.live.get_mut(id)?;
+        runs_on(&state.user, state.session.as_deref(), user, session).then_some(state)
     }
 
-    /// How the dispatch `id` ended, for those who could have served it, and what one who repeats its last word waits for.
-    pub fn ending(
+    /// How the dispatch `id` ended, and its receipt, if a session of `user` ran it.
+    pub(super) fn ended(
         &self,
         user: &str,
         session: Option<&str>,
         id: &str,
-    ) -> Option<(DispatchEnd, Option<Receipt>)> {
-        let bound = |ended: &&Ended| is_bound(&ended.user, ended.session.as_deref(), user, session);
-        self.ended.get(id).filter(bound).map(|ended| (ended.how, ended.receipt.clone()))
+    ) -> Option<(DispatchEnd, Option<CommitReceipt>)> {
+        let ended = self.ended.get(id)?;
+        runs_on(&ended.user, ended.session.as_deref(), user, session)
+            .then(|| (ended.end, ended.receipt.clone()))
     }
 
-    /// Ends the dispatch `id`; `None` when it had ended before: the first ending wins.
-    pub fn end(&mut self, id: &str, how: DispatchEnd, now: Duration) -> Option<DispatchState> {
-        let live = self.live.remove(id)?;
-        let (user, session, receipt) = (live.user.clone(), live.session.clone(), live.receipt.clone());
-        let ended = Ended { user, session, how, receipt };
-        self.ended.insert(id.to_owned(), ended);
+    /// Ends the dispatch `id`; `None` if it had ended before: the first end counts.
+    pub(super) fn end(&mut self, id: &str, end: DispatchEnd, now: Duration) -> Option<DispatchState> {
+        let state = self.live.remove(id)?;
+        let (user, session, receipt) = (state.user.clone(), state.session.clone(), state.receipt.clone());
+        self.ended.insert(id.to_owned(), EndedDispatch { user, session, end, receipt });
         self.order.push_back((now, id.to_owned()));
         while let Some((at, oldest)) = self.order.front() {
-            if self.order.len() <= MAX_ENDED && now.saturating_sub(*at) < REMEMBER {
+            if self.order.len() <= MAX_ENDED && now.saturating_sub(*at) < KEEP_ENDED {
                 break;
             }
             self.ended.remove(oldest);
             self.order.pop_front();
         }
-        Some(live)
+        Some(state)
     }
 
-    /// The dispatches that are bound to `session`.
-    pub fn of_session(&self, session: &str) -> Vec<String> {
-        let bound = self.live.iter().filter(|(_, live)| live.session.as_deref() == Some(session));
+    /// The ids of the dispatches on `session`.
+    pub(super) fn of_session(&self, session: &str) -> Vec<String> {
+        let bound = self.live.iter().filter(|(_, state)| state.session.as_deref() == Some(session));
         bound.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The ways to those who wait for the first word of a task at `session`, and can have it sent again.
-    pub fn unstarted(&self, session: &str) -> Vec<ResponseChannel> {
-        let waiting = |live: &&DispatchState| {
-            live.session.as_deref() == Some(session)
-                && live.tell_cancel
-                && !live.started
-                && live.upload.is_none()
+    /// The channels of the tasks on `session` without content that can be sent again.
+    pub(super) fn unstarted(&self, session: &str) -> Vec<ResponseChannel> {
+        let can_resend = |state: &&DispatchState| {
+            state.session.as_deref() == Some(session)
+                && state.can_cancel
+                && !state.started
+                && state.upload.is_none()
         };
-        self.live.values().filter(waiting).map(|live| live.lane.clone()).collect()
+        self.live.values().filter(can_resend).map(|state| state.channel.clone()).collect()
     }
 
-    /// All dispatches under way.
-    pub fn ids(&self) -> Vec<String> {
+    /// The ids of all live dispatches.
+    pub(super) fn ids(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
     }
 
-    /// How many are under way.
-    pub fn len(&self) -> usize {
+    /// The number of live dispatches.
+    pub(crate) fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// Whether none is under way.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
 }
 
-/// A task of one session's is nobody else's: not another user's, nor another session's where a request names one.
-fn is_bound(owner: &str, holder: Option<&str>, user: &str, session: Option<&str>) -> bool {
+/// Whether a task of `owner` on the session `holder` belongs to `user`, and to `session` if one is given.
+fn runs_on(owner: &str, holder: Option<&str>, user: &str, session: Option<&str>) -> bool {
     owner == user && holder.is_some() && session.is_none_or(|named| holder == Some(named))
 }

@@ -1,6 +1,6 @@
-//! `POST /_provider-task/{id}/stream`: a whole streamed answer as one upload (feature `result-stream`).
+//! `POST /_provider-task/{id}/stream`: a whole streamed response as one upload (feature `result-stream`).
 //!
-//! The fast path: each read is decoded without a copy, checked and written once, and goes to the caller as one piece.
+//! The fast path. Each read is decoded without a copy, checked and encoded once, and sent to the caller as one piece.
 
 use std::time::Duration;
 
@@ -13,31 +13,30 @@ use wire::result::DONE;
 use wire::sse::Decoder;
 use wire::task::Endpoint;
 
-use super::attempt::ResponsePiece;
 use super::encode;
 use super::failure::{LONGEST_ERROR, failure};
+use super::piece::ResponsePiece;
 use super::response_channel::ResponseChannel;
-use super::submit::{NO_OBJECT, Rejection, Sender, Submitted, UNWANTED, fail, settled};
+use super::result::{Accepted, NO_OBJECT, Rejection, ResultSender, UNWANTED, committed, fail};
 use super::table::DispatchEnd;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::quota::BytesPermit;
 
-/// What an error event says.
-fn words(data: &str) -> String {
+/// The message of an error event.
+fn message_of(data: &str) -> String {
     if data.len() > LONGEST_ERROR {
         return FAILED_AT_LENGTH.to_owned();
     }
     error_message(data).unwrap_or_else(|| FAILED.to_owned())
 }
 
-/// How an upload stands after a read.
-enum Progress {
-    /// More is to come.
+/// The state of an upload after a read.
+enum UploadState {
     Open,
-    /// It said its last word.
+    /// The last piece came.
     Ended(ResponsePiece),
-    /// It cannot be read on.
+    /// The upload is malformed, for this reason.
     Broken(&'static str),
 }
 
@@ -45,65 +44,69 @@ const NO_ROOM: &str = "the hub has no memory for the publisher's answer now";
 const FAILED: &str = "the publisher's answer failed";
 const FAILED_AT_LENGTH: &str = "the publisher's answer failed, and its reason was told at too great a length";
 const BROKE_OFF: &str = "the publisher's answer broke off";
-/// A caller who reads nothing for so long is given up: its publisher has others to serve.
+/// A caller that reads nothing for so long is given up: its publisher has others to serve.
 const STALLED: Duration = Duration::from_mins(5);
-/// How long the end of an upload's body may take after the end mark in it.
-const LEFTOVER: Duration = Duration::from_secs(1);
-/// What stands for an upload in the memory of endings: it cannot be repeated.
+/// How long to drain the request body after the end mark.
+const DRAIN: Duration = Duration::from_secs(1);
+/// The digest recorded for an upload, which cannot be repeated.
 pub(super) const UPLOADED: u64 = 0;
 
-/// Takes an upload.
-pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result<Submitted, Rejection> {
+/// Passes an upload to its caller.
+pub(crate) async fn accept_upload(
+    hub: &Hub,
+    from: ResultSender<'_>,
+    mut payload: Payload,
+) -> Result<Accepted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
     let found = {
-        let mut tasks = hub.dispatches.lock();
-        let Some(live) = from.live(&mut tasks) else {
-            return from.over(&tasks, None).map(|_| Submitted::Duplicate);
+        let mut dispatches = hub.dispatches.lock();
+        let Some(state) = from.live(&mut dispatches) else {
+            return from.ended(&dispatches, None).map(|_| Accepted::Duplicate);
         };
-        if live.upload.is_some() {
+        if state.upload.is_some() {
             return Err(Rejection::Conflict);
         }
-        if live.streaming {
-            live.upload = Some(alive);
-            live.started = true;
+        if state.streaming {
+            state.upload = Some(alive);
+            state.started = true;
         }
-        live.streaming.then(|| (live.lane.clone(), live.endpoint))
+        state.streaming.then(|| (state.channel.clone(), state.endpoint))
     };
-    let Some((lane, endpoint)) = found else {
+    let Some((channel, endpoint)) = found else {
         fail(hub, from.id, UNWANTED);
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = Reader::new(from.user, endpoint, hub.results_of(from.user).empty());
+    let mut reader = UploadReader::new(from.user, endpoint, hub.results_of(from.user).empty());
     let last = loop {
         let read = tokio::select! {
             biased;
-            // The task ended on our side: cancelled, or its session lost.
+            // The hub ended the task: cancelled, or its session was lost.
             _ = &mut gone => return Err(Rejection::Gone),
             read = payload.next() => read,
         };
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
-        let (piece, progress) = reader.read(&read).await;
+        let (piece, state) = reader.read(&read).await;
         if let Some(piece) = piece
-            && !send(&lane, piece, &mut gone).await
+            && !send(&channel, piece, &mut gone).await
         {
             return Err(Rejection::Gone);
         }
-        match progress {
-            Progress::Open => (),
-            Progress::Ended(piece) => break Ok(piece),
-            Progress::Broken(message) => break Err(message),
+        match state {
+            UploadState::Open => (),
+            UploadState::Ended(piece) => break Ok(piece),
+            UploadState::Broken(message) => break Err(message),
         }
     };
     guard.armed = false;
     match last {
         Ok(piece) => {
-            let live = hub.end_task(from.id, DispatchEnd::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
-            live.lane.deliver(vec![piece]);
-            // What follows the end mark is nobody's; read to its end the connection stays usable.
+            let state = hub.end_dispatch(from.id, DispatchEnd::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
+            state.channel.deliver(vec![piece]);
+            // Bytes after the end mark are ignored; reading them keeps the connection usable.
             let rest = async { while let Some(Ok(_)) = payload.next().await {} };
-            let _ = timeout(LEFTOVER, rest).await;
-            settled(live.receipt, Submitted::Taken).await
+            let _ = timeout(DRAIN, rest).await;
+            committed(state.receipt, Accepted::First).await
         }
         Err(message) => {
             fail(hub, from.id, message);
@@ -112,15 +115,15 @@ pub async fn upload(hub: &Hub, from: Sender<'_>, mut payload: Payload) -> Result
     }
 }
 
-async fn send(lane: &ResponseChannel, piece: ResponsePiece, gone: &mut oneshot::Receiver<()>) -> bool {
+async fn send(channel: &ResponseChannel, piece: ResponsePiece, gone: &mut oneshot::Receiver<()>) -> bool {
     tokio::select! {
         biased;
         _ = gone => false,
-        sent = timeout(STALLED, lane.send(piece)) => sent == Ok(true),
+        sent = timeout(STALLED, channel.send(piece)) => sent == Ok(true),
     }
 }
 
-/// Fails the task when the publisher's connection goes away in mid-upload: the route's future is dropped then.
+/// Fails the task when the route's future is dropped: the publisher's connection was lost.
 struct Guard<'a> {
     hub: &'a Hub,
     id: &'a str,
@@ -135,27 +138,27 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// So much of an event that is not whole is not counted: of 4,096 uploads 16 MiB.
-const SMALL: usize = 4 << 10;
+/// Bytes of an incomplete event that are not counted: 16 MiB for 4,096 uploads.
+const UNCOUNTED: usize = 4 << 10;
 
-/// Reads a stream of events as they come, and writes them anew.
-struct Reader<'a> {
-    /// The publisher's.
+/// Decodes the events of an upload and encodes them anew.
+struct UploadReader<'a> {
+    /// The publisher.
     user: &'a str,
     decoder: Decoder,
     endpoint: Endpoint,
-    /// What the event counts for that is not whole yet.
+    /// Counts the incomplete event.
     half: BytesPermit,
-    none: BytesPermit,
+    /// An empty permit of the publisher's quota.
+    empty: BytesPermit,
 }
 
-impl<'a> Reader<'a> {
-    /// What waits in it counts on the account of `none`.
-    fn new(user: &'a str, endpoint: Endpoint, none: BytesPermit) -> Self {
-        Self { user, decoder: Decoder::new(), endpoint, half: BytesPermit::default(), none }
+impl<'a> UploadReader<'a> {
+    fn new(user: &'a str, endpoint: Endpoint, empty: BytesPermit) -> Self {
+        Self { user, decoder: Decoder::new(), endpoint, half: BytesPermit::default(), empty }
     }
 
-    /// Counts what there is of an event that is not whole.
+    /// Counts the bytes of the incomplete event.
     fn count(&mut self) -> Result<(), ApiError> {
         let half = self.decoder.buffered_bytes();
         let counted = self.half.size();
@@ -164,48 +167,49 @@ impl<'a> Reader<'a> {
         } else if counted > 0 {
             return self.half.grow(half - counted);
         }
-        if half > SMALL {
-            self.half = self.none.another(half)?;
+        if half > UNCOUNTED {
+            self.half = self.empty.another(half)?;
         }
         Ok(())
     }
 
-    /// All events that a read completes, as one piece, and what follows from them.
-    async fn read(&mut self, mut read: &[u8]) -> (Option<ResponsePiece>, Progress) {
+    /// The events that a read completes, as one piece, and the state of the upload.
+    async fn read(&mut self, mut read: &[u8]) -> (Option<ResponsePiece>, UploadState) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
         let mut usage = None;
-        let mut progress = Progress::Open;
+        let mut state = UploadState::Open;
         while let Some(frame) = self.decoder.decode(&mut read) {
             match frame.event.as_deref() {
                 Some("error") => {
-                    progress = Progress::Ended(ResponsePiece::Error(failure(words(&frame.data))));
+                    state = UploadState::Ended(ResponsePiece::Error(failure(message_of(&frame.data))));
                     break;
                 }
                 None if frame.data == DONE => {
-                    progress = Progress::Ended(ResponsePiece::Done);
+                    state = UploadState::Ended(ResponsePiece::Done);
                     break;
                 }
                 Some(_) | None => {
-                    let Ok(found) = encode::event(self.user, self.endpoint, frame.data, &mut bytes).await
+                    let Ok(found) =
+                        encode::write_chunk_for(self.user, self.endpoint, frame.data, &mut bytes).await
                     else {
-                        progress = Progress::Broken(NO_OBJECT);
+                        state = UploadState::Broken(NO_OBJECT);
                         break;
                     };
                     usage = found.or(usage);
                 }
             }
         }
-        if matches!(progress, Progress::Open) && self.count().is_err() {
-            progress = Progress::Broken(NO_ROOM);
+        if matches!(state, UploadState::Open) && self.count().is_err() {
+            state = UploadState::Broken(NO_ROOM);
         }
         if self.decoder.discarded() > 0 {
-            progress = Progress::Broken("the publisher sent a chunk that is too large");
+            state = UploadState::Broken("the publisher sent a chunk that is too large");
         }
         let piece = (!bytes.is_empty()).then(|| ResponsePiece::Events {
             bytes: bytes.into(),
             usage,
             held: BytesPermit::default(),
         });
-        (piece, progress)
+        (piece, state)
     }
 }

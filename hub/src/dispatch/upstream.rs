@@ -1,17 +1,11 @@
-//! Public rows: the hub calls the upstream itself, by the backends that registrars use. What comes goes the same way as a
-//! publisher's answer, through the same checks.
+//! Public rows: the hub calls the upstream itself, with the same backend code as registrars. Responses pass the same checks
+//! as a publisher's.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use backend::http::{Client, tls_config};
-use backend::{
-    AnswerBudget, AnthropicBackend, Backend, BackendError, BackendRequest, ByteBudget, HttpBackend,
-    OpenAiBackend, Refusal, Reply, Secret,
-};
+use backend::{AnswerBudget, Backend, BackendError, BackendRequest, ByteBudget, Refusal, Reply};
 use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{LocalBoxStream, StreamExt};
@@ -20,26 +14,23 @@ use serde_json::value::RawValue;
 use wire::json::{JsonError, Object, compact, quote};
 use wire::task::Endpoint;
 
-use super::attempt::ResponsePiece;
-use super::body::RequestBody;
 use super::encode;
+use super::piece::ResponsePiece;
+use super::request::InferenceRequest;
+use super::request_body::RequestBody;
+use super::response_body::ResponseBody;
 use super::response_channel::ResponseChannel;
-use super::run::Request;
-use super::whole::Body;
+use super::upstream_backends::backend;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::hub::Hub;
 use crate::model::{Upstream, UserId};
 use crate::news::news;
+use crate::offload::offload;
 use crate::quota::BytesPermit;
 use crate::registry::Candidate;
 
-/// An upstream that says nothing for so long, before or within an answer, has failed: as the registrar has it.
-const SILENCE: Duration = Duration::from_mins(10);
-/// Bytes of events that go to the caller as one piece.
+/// Bytes of events that are sent to the caller as one piece.
 const WRITE: usize = 32 << 10;
-/// Upstreams whose backend is kept on one thread. A hub has a few; more of them are made anew.
-const MAX_KEPT: usize = 256;
 
 const NO_ANSWER: &str = "backend's answer is not a JSON object";
 const NO_CHUNK: &str = "backend sent a chunk that is not a JSON object";
@@ -52,18 +43,18 @@ pub(super) struct UpstreamCall {
     body: RequestBody,
     model: String,
     headers: Vec<(String, String)>,
-    /// Who asks.
+    /// The caller.
     user: UserId,
     /// The row's owner.
     owner: UserId,
 }
 
 impl UpstreamCall {
-    /// The call that answers `request` by `candidate`.
+    /// The call of `upstream`, the row of `candidate`, that answers `request`.
     pub(super) fn new(
         upstream: &Upstream,
         candidate: &Candidate,
-        request: &Request,
+        request: &InferenceRequest,
         body: &RequestBody,
     ) -> Result<Self, ApiError> {
         Ok(Self {
@@ -78,41 +69,41 @@ impl UpstreamCall {
         })
     }
 
-    /// Calls, and hands the answer to the caller of task `id`, for as long as somebody waits for it.
-    pub(super) async fn run(mut self, hub: Arc<Hub>, id: String, lane: ResponseChannel) {
+    /// Calls the upstream and passes the response to the caller of task `id`, until the caller leaves.
+    pub(super) async fn run(mut self, hub: Arc<Hub>, id: String, channel: ResponseChannel) {
         let owner = std::mem::take(&mut self.owner);
         let last = tokio::select! {
             biased;
-            () = lane.closed() => return,
-            // Dropping the sender tells the caller that nothing more comes.
+            () = channel.closed() => return,
+            // The drop of the sender ends the pieces.
             () = hub.stopping() => return,
-            last = self.answer(&lane) => last,
+            last = self.answer(&channel) => last,
         };
         if let ResponsePiece::Error(error) = &last
             && [NO_ANSWER, NO_CHUNK].contains(&error.message.as_ref())
         {
             news!(info, "answers of upstreams not passed on", &owner, "task {id}: {error}");
         }
-        hub.conclude(&id, last);
+        hub.finish_upstream(&id, last);
     }
 
-    /// The last piece of an answer; the others go out before it.
-    async fn answer(self, lane: &ResponseChannel) -> ResponsePiece {
+    /// Sends the pieces of the response but the last one, which it returns.
+    async fn answer(self, channel: &ResponseChannel) -> ResponsePiece {
         let Self { backend, endpoint, streaming, body, model, headers, user, owner: _ } = self;
-        let body = match heavy(&user, body.size(), move || upstream_body(&body, &model, streaming)).await {
+        let body = match offload(&user, body.size(), move || upstream_body(&body, &model, streaming)).await {
             Ok(body) => body,
             Err(error) => return ResponsePiece::Error(error),
         };
-        let unread = Rc::new(Unread(RefCell::new(lane.counts_nothing())));
+        let unread = Rc::new(UnreadQuota(RefCell::new(channel.empty_permit())));
         let budget = AnswerBudget::new(unread.clone());
         let request = BackendRequest { endpoint, streaming, body, user: user.clone(), headers, budget };
         match backend.infer(request).await {
             Ok(Reply::Whole { status, body }) => whole(&user, status, body, unread.0.take(), None).await,
             Ok(Reply::Stream(mut pieces)) => {
-                // A refusal in place of the first content is an answer of its own: nothing was said yet.
+                // A refusal in place of the first content is a whole response.
                 match pieces.next().await {
                     Some(Err(BackendError::Refused(refusal))) => refused(&user, refusal).await,
-                    first => stream(&user, endpoint, first, pieces, lane).await,
+                    first => stream(&user, endpoint, first, pieces, channel).await,
                 }
             }
             Err(BackendError::Refused(refusal)) => refused(&user, refusal).await,
@@ -121,10 +112,10 @@ impl UpstreamCall {
     }
 }
 
-/// What is held of an answer that is not whole yet, among its caller's answers unread.
-struct Unread(RefCell<BytesPermit>);
+/// Counts the bytes of an incomplete response as unread by its caller.
+struct UnreadQuota(RefCell<BytesPermit>);
 
-impl ByteBudget for Unread {
+impl ByteBudget for UnreadQuota {
     fn reserve(&self, more: usize) -> bool {
         self.0.borrow_mut().grow(more).is_ok()
     }
@@ -143,12 +134,12 @@ async fn whole(
 ) -> ResponsePiece {
     let size = body.len();
     let work = move || {
-        // Half an answer is none, either.
+        // An incomplete body does not parse.
         let body = compact(&body).ok().and_then(|body| RawValue::from_string(body).ok());
         let body = body.filter(|body| status >= 400 || body.get().starts_with('{'));
-        Ok(Body::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
+        Ok(ResponseBody::read(status, body.ok_or_else(|| ApiError::bad_gateway(NO_ANSWER))?))
     };
-    match heavy(user, size, work).await {
+    match offload(user, size, work).await {
         Ok(body) => ResponsePiece::answer(status, body, held, retry_after),
         Err(error) => ResponsePiece::Error(error),
     }
@@ -159,23 +150,24 @@ async fn refused(user: &str, refusal: Box<Refusal>) -> ResponsePiece {
     whole(user, refusal.status, refusal.body, BytesPermit::default(), seconds).await
 }
 
-/// Sends `next` and what follows it as it comes: all that is there goes out as one piece.
+/// Sends `next` and the following events. Events that are ready are sent as one piece.
 async fn stream(
     user: &str,
     endpoint: Endpoint,
     mut next: Option<Result<String, BackendError>>,
     mut pieces: LocalBoxStream<'static, Result<String, BackendError>>,
-    lane: &ResponseChannel,
+    channel: &ResponseChannel,
 ) -> ResponsePiece {
     loop {
-        let (mut bytes, mut usage, mut large) = (Vec::new(), None, lane.counts_nothing());
+        let (mut bytes, mut usage, mut large) = (Vec::new(), None, channel.empty_permit());
         let end = loop {
             match next {
                 Some(Ok(data)) => {
                     if data.len() > WRITE && large.grow(data.len()).is_err() {
                         break Some(ResponsePiece::Error(no_room()));
                     }
-                    let Ok(found) = encode::event(user, endpoint, data.into(), &mut bytes).await else {
+                    let Ok(found) = encode::write_chunk_for(user, endpoint, data.into(), &mut bytes).await
+                    else {
                         break Some(ResponsePiece::Error(ApiError::bad_gateway(NO_CHUNK)));
                     };
                     usage = found.or(usage);
@@ -194,9 +186,9 @@ async fn stream(
         if !bytes.is_empty() {
             let is_large = large.size() > 0;
             let events = ResponsePiece::Events { bytes: bytes.into(), usage, held: large };
-            // A large event waits for nothing that other answers hold, which may wait for what it holds.
-            if !(if is_large { lane.send_counted(events).await } else { lane.send(events).await }) {
-                return ResponsePiece::Error(ApiError::bad_gateway("nobody waits for it"));
+            // A large event is counted already. Waiting for the quota again could block on itself.
+            if !(if is_large { channel.send_counted(events).await } else { channel.send(events).await }) {
+                return ResponsePiece::Error(ApiError::bad_gateway("the caller left"));
             }
         }
         if let Some(end) = end {
@@ -222,16 +214,16 @@ fn failed(error: &BackendError) -> ApiError {
     }
 }
 
-/// The request as the upstream gets it: the row's model, and `stream` only where it streams. Embeddings and ranks know no
-/// such key, for the others its absence means false.
+/// The request body for the upstream: with the row's model, and with `stream` only if it is true. The embeddings and rerank
+/// APIs do not have this key; for the others a missing key means false.
 fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<Bytes, ApiError> {
     let has_options = || memmem::find(request.as_str().as_bytes(), b"\"stream_options\"").is_some();
-    let is_as_answered = match request.stream() {
+    let is_unchanged = match request.stream() {
         Some(stream) => streaming && stream == b"true",
         None => !streaming && !has_options(),
     };
-    if is_as_answered {
-        return request.made_to_send(request.pieces(Some(model)).concat());
+    if is_unchanged {
+        return request.derive_bytes(request.pieces(Some(model)).concat());
     }
     let invalid = |error: JsonError| ApiError::bad_request(format!("the request's body is {error}"));
     let mut object = Object::parse(request.as_str()).map_err(invalid)?;
@@ -242,86 +234,12 @@ fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<
     } else {
         object.remove("stream_options");
     }
-    request.made_to_send(object.to_string().into())
-}
-
-/// `base` with the API's version, where it has none.
-fn versioned(base: &str) -> String {
-    let base = base.trim_end_matches('/');
-    let has_version = base.split('/').skip(3).any(|segment| {
-        segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    });
-    if has_version { base.to_owned() } else { format!("{base}/v1") }
-}
-
-/// What a backend is made of: URL, key, and whether it speaks Anthropic's API.
-type Settings = (String, Option<String>, bool);
-
-/// Backends of this thread, which remember what their upstream does not know, and one client without and one with TLS,
-/// made when it is first needed: most hubs have no public row.
-#[derive(Default)]
-struct Backends {
-    plain: OnceCell<Client>,
-    secure: OnceCell<Client>,
-    made: RefCell<HashMap<Settings, Rc<dyn Backend>>>,
-}
-
-thread_local! {
-    static BACKENDS: Backends = Backends::default();
-}
-
-/// This thread's backend for `upstream`.
-fn backend(upstream: &Upstream, provider_type: &str) -> Result<Rc<dyn Backend>, ApiError> {
-    BACKENDS.with(|backends| {
-        let is_anthropic = provider_type == "anthropic";
-        let key = (upstream.url.clone(), upstream.api_key.clone(), is_anthropic);
-        if let Some(made) = backends.made.borrow().get(&key) {
-            return Ok(Rc::clone(made));
-        }
-        let http = backends.client(&upstream.url)?;
-        let settings = HttpBackend {
-            url: Secret::new(versioned(&upstream.url)),
-            api_key: upstream.api_key.as_deref().map(Secret::new),
-        };
-        let backend: Rc<dyn Backend> = if is_anthropic {
-            Rc::new(AnthropicBackend::new(http, &settings, SILENCE, None))
-        } else {
-            Rc::new(OpenAiBackend::new(http, &settings, SILENCE, None))
-        };
-        let mut made = backends.made.borrow_mut();
-        if made.len() >= MAX_KEPT {
-            made.clear();
-        }
-        made.insert(key, Rc::clone(&backend));
-        Ok(backend)
-    })
-}
-
-impl Backends {
-    fn client(&self, url: &str) -> Result<Client, ApiError> {
-        if !url.starts_with("https://") {
-            return Ok(self.plain.get_or_init(|| Client::new(None)).clone());
-        }
-        if let Some(client) = self.secure.get() {
-            return Ok(client.clone());
-        }
-        let tls = tls_config(None).map_err(ApiError::internal)?;
-        Ok(self.secure.get_or_init(|| Client::new(Some(tls))).clone())
-    }
+    request.derive_bytes(object.to_string().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_base_url_may_or_may_not_end_in_its_version() {
-        assert_eq!(versioned("http://h:1"), "http://h:1/v1");
-        assert_eq!(versioned("http://h:1/v1/"), "http://h:1/v1");
-        assert_eq!(versioned("https://h/api/v1"), "https://h/api/v1");
-        assert_eq!(versioned("https://h/v1beta/openai"), "https://h/v1beta/openai");
-        assert_eq!(versioned("https://v1host/proxy"), "https://v1host/proxy/v1");
-    }
 
     #[test]
     fn a_request_says_stream_only_when_it_streams() {

@@ -9,7 +9,7 @@ use super::infer::{caller_headers, patience};
 use super::list::PAGE;
 use super::{HubData, body, list};
 use crate::agents;
-use crate::dispatch::{Request, serve};
+use crate::dispatch::{InferenceRequest, serve};
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
 
@@ -55,10 +55,10 @@ async fn infer(
     let (target, agent) = {
         let registry = hub.registry.lock();
         let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
-        (agents::reach(&registry, &caller, agent)?, agent.clone())
+        (agents::resolve_target(&registry, &caller, agent)?, agent.clone())
     };
-    let body = agents::prepare(agent, endpoint, &caller.user, body).await?;
-    let request = Request {
+    let body = agents::apply_to_request(agent, endpoint, &caller.user, body).await?;
+    let request = InferenceRequest {
         caller,
         target,
         endpoint,
@@ -66,7 +66,7 @@ async fn infer(
         body,
         headers: caller_headers(&req),
         set_model: true,
-        patience,
+        queue_timeout: patience,
     };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

@@ -16,8 +16,8 @@ use crate::auth::TokenCheck;
 use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::{BURST, heavy};
 use crate::model::{Caller, UserId};
+use crate::offload::{MAX_BURST, offload};
 use crate::quota::BytesPermit;
 
 /// What a body may be.
@@ -76,7 +76,7 @@ pub(super) async fn read(
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
-        Err(blocks) => heavy(&sender(req), size, move || Ok(blocks.concat())).await?,
+        Err(blocks) => offload(&sender(req), size, move || Ok(blocks.concat())).await?,
     };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
@@ -87,7 +87,7 @@ pub(super) async fn read(
         let decoded = decode(&body, &codings, most.bytes, &mut held)?;
         Ok((decoded, held))
     };
-    heavy(&sender(req), usize::MAX, decoded).await
+    offload(&sender(req), usize::MAX, decoded).await
 }
 
 /// An error where the token that began the request does not count any more: a body may take long.
@@ -131,7 +131,7 @@ async fn read_coded(
         };
         size += read.len();
         burst += read.len();
-        if burst >= BURST {
+        if burst >= MAX_BURST {
             burst = 0;
             yield_now().await;
         }
@@ -179,7 +179,7 @@ fn is_too_slow(elapsed: Duration, size: usize) -> bool {
 /// The whole body as an inference's request.
 pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<RequestBody, ApiError> {
     let (body, held) = read(req, payload, INFERENCE).await?;
-    heavy(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
+    offload(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
 }
 
 /// The whole body as one JSON type. The error names the key, and quotes nothing.
@@ -204,7 +204,7 @@ pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
         check(&value).map_err(ApiError::bad_request)?;
         Ok(value)
     };
-    heavy(&sender(req), size, read).await
+    offload(&sender(req), size, read).await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

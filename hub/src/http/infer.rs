@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
 use super::{HubData, body};
-use crate::dispatch::{Request, serve};
+use crate::dispatch::{InferenceRequest, serve};
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
 
@@ -28,7 +28,7 @@ async fn respond(
     let streaming = body.streaming(endpoint)?;
     let target = hub.registry.lock().target(&caller, &name);
     let target = target.ok_or_else(|| ApiError::not_found("LLM", &name))?;
-    let request = Request {
+    let request = InferenceRequest {
         caller,
         target,
         endpoint,
@@ -36,7 +36,7 @@ async fn respond(
         body,
         headers: caller_headers(&req),
         set_model: false,
-        patience,
+        queue_timeout: patience,
     };
     serve(hub.into_inner(), request, Dialect::Api).await
 }

@@ -50,7 +50,7 @@ async fn create_llm(
     let row = changed(&hub, LLM, &name, |registry| {
         let (llm, changes) = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
         hub.offer(registry, &llm.name);
-        hub.agents_may_lead();
+        hub.offer_detached();
         Ok((registry.llm_row(&caller, &llm), changes))
     });
     Ok(HttpResponse::Created().json(row.await?))
@@ -70,7 +70,7 @@ async fn update_llm(
         // It may have joined a pool that somebody waits for.
         hub.offer(registry, &name);
         hub.offer_names(registry, names.iter().map(String::as_str));
-        hub.agents_may_lead();
+        hub.offer_detached();
         Ok(((registry.llm_row(&caller, &llm), warning), changes))
     });
     let (row, warning) = done.await?;

@@ -65,7 +65,7 @@ async fn give(
     };
     let view = changed(&hub, NAME, &name, |registry| {
         let done = registry.give_name(&caller, &name, &owner_id, hub.now())?;
-        hub.agents_may_lead();
+        hub.offer_detached();
         Ok(done)
     });
     let view = view.await?;

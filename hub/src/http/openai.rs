@@ -8,7 +8,7 @@ use super::infer::{caller_headers, patience};
 use super::paths::PathModel;
 use super::{HubData, body, models};
 use crate::agents;
-use crate::dispatch::{Request, serve};
+use crate::dispatch::{InferenceRequest, serve};
 use crate::error::{ApiError, Dialect};
 use crate::model::Caller;
 
@@ -47,14 +47,14 @@ async fn respond(
             (target, None)
         } else {
             let agent = registry.agent(&caller, &model).ok_or_else(|| models::not_found(&model))?;
-            (agents::reach(&registry, &caller, agent)?, Some(agent.clone()))
+            (agents::resolve_target(&registry, &caller, agent)?, Some(agent.clone()))
         }
     };
     let body = match agent {
-        Some(agent) => agents::prepare(agent, endpoint, &caller.user, body).await?,
+        Some(agent) => agents::apply_to_request(agent, endpoint, &caller.user, body).await?,
         None => body,
     };
-    let request = Request {
+    let request = InferenceRequest {
         caller,
         target,
         endpoint,
@@ -62,7 +62,7 @@ async fn respond(
         body,
         headers: caller_headers(&req),
         set_model: true,
-        patience,
+        queue_timeout: patience,
     };
     serve(hub.into_inner(), request, Dialect::of(req.path())).await
 }

@@ -39,7 +39,7 @@ async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Re
         let done = registry.admit_member(&caller, &pool, &row, hub.now())?;
         // Somebody may wait for the pool.
         hub.offer(registry, &row);
-        hub.agents_may_lead();
+        hub.offer_detached();
         Ok(done)
     });
     let view = view.await?;
@@ -57,7 +57,7 @@ async fn dismiss(
         let done = registry.remove_member(&caller, &pool, &row, hub.now())?;
         // Who waited for it while it was awake may have another one woken.
         hub.offer_names(registry, [pool.as_str()]);
-        hub.agents_may_lead();
+        hub.offer_detached();
         Ok(done)
     });
     let view = view.await?;

@@ -48,7 +48,7 @@ async fn respond(
         hub.offer_rows_of(registry, &registered.session);
         hub.agents_changed(registry, registered.agents.iter().map(|agent| agent.name.as_str()));
         // A row that was deleted may be back, for agents of whoever.
-        hub.agents_may_lead();
+        hub.offer_detached();
         let rows: Vec<LlmRow> = registered.llms.iter().map(|llm| registry.llm_row(&caller, llm)).collect();
         Ok(((registered, rows), changes))
     });

@@ -5,10 +5,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use wire::features::SESSION_HEADER;
 
 use super::{HubData, body};
-use crate::dispatch::{Rejection, Sender, Submission, Submitted, refuse, submit};
+use crate::dispatch::{Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::model::Caller;
+use crate::offload::offload;
 
 pub(super) async fn respond(
     hub: HubData,
@@ -21,28 +21,28 @@ pub(super) async fn respond(
     // One that broke off on its way may come again; one that is too large never gets smaller.
     let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
-            refuse(&hub, from, &error.message);
+            reject_result(&hub, from, &error.message);
         }
     })?;
-    let read = heavy(&caller.user, body.len(), move || {
+    let read = offload(&caller.user, body.len(), move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
-        Submission::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
+        PostedResult::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
-    let (result, digest) = read.await.inspect_err(|error| refuse(&hub, from, &error.message))?;
-    let outcome = submit(&hub, from, result, digest, held).await;
+    let (result, digest) = read.await.inspect_err(|error| reject_result(&hub, from, &error.message))?;
+    let outcome = accept_result(&hub, from, result, digest, held).await;
     answer(outcome)
 }
 
 /// Who sends a result: its user, and the session where the request names one.
-pub(super) fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> Sender<'a> {
+pub(super) fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
     let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-    Sender { user: &caller.user, session, id }
+    ResultSender { user: &caller.user, session, id }
 }
 
-pub(super) fn answer(outcome: Result<Submitted, Rejection>) -> Result<HttpResponse, ApiError> {
+pub(super) fn answer(outcome: Result<Accepted, Rejection>) -> Result<HttpResponse, ApiError> {
     let rejection = match outcome {
-        Ok(Submitted::Taken) => return Ok(ok(r#"{"ok":true}"#)),
-        Ok(Submitted::Duplicate) => return Ok(ok(r#"{"ok":true,"duplicate":true}"#)),
+        Ok(Accepted::First) => return Ok(ok(r#"{"ok":true}"#)),
+        Ok(Accepted::Duplicate) => return Ok(ok(r#"{"ok":true,"duplicate":true}"#)),
         Err(rejection) => rejection,
     };
     let (kind, text) = match rejection {

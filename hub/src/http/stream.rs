@@ -18,10 +18,10 @@ use super::HubData;
 use super::front::HeadOnly;
 use crate::channels::Receiver;
 use crate::error::ApiError;
-use crate::heavy::BURST;
 use crate::hub::Hub;
 use crate::model::{Caller, UserId};
 use crate::news::news;
+use crate::offload::MAX_BURST;
 use crate::random;
 use crate::registry::UnknownSession;
 
@@ -60,10 +60,10 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         let shared = hub.registry.lock().has_public_entries(session);
         hub.watch.counters(shared).for_each(|metrics| metrics.reconnects.inc());
     }
-    hub.reattach(session);
+    hub.resend_unstarted(session);
     {
         let mut registry = hub.registry.lock();
-        hub.arrived(&registry, session);
+        hub.channel_opened(&registry, session);
         hub.offer_rows_of(&mut registry, session);
     }
     if opened.replaced.is_some() {
@@ -128,7 +128,7 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
     if let Some(hello) = channel.hello.take() {
         return Some((Ok(hello), channel));
     }
-    if channel.burst >= BURST {
+    if channel.burst >= MAX_BURST {
         channel.burst = 0;
         // Never within the choice below: a ping would get into the event.
         yield_now().await;

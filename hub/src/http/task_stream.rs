@@ -16,9 +16,9 @@ use wire::sse::write_event;
 use super::HubData;
 use super::task_result::{Member, Members, PART, ended, part};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::{BURST, heavy};
 use crate::hub::Hub;
 use crate::model::{Caller, TaskStatus};
+use crate::offload::{MAX_BURST, offload};
 use crate::quota::{BytesPermit, QuotaPermit};
 use crate::tasks::{Batch, Peek};
 
@@ -134,7 +134,7 @@ impl Reader {
             }
             if !self.rest.is_empty() {
                 // The server copies what it writes: not a large event at once.
-                return Some(self.rest.split_to(self.rest.len().min(BURST)));
+                return Some(self.rest.split_to(self.rest.len().min(MAX_BURST)));
             }
             match self.source {
                 Source::Over => return None,
@@ -358,7 +358,7 @@ async fn found(
     mut members: Numbered,
     seen: usize,
 ) -> Result<(Numbered, Vec<u8>, usize, Member), ApiError> {
-    heavy(user, members.left().saturating_sub(PART), move || {
+    offload(user, members.left().saturating_sub(PART), move || {
         let (events, seen, found) = members.events(seen);
         Ok((members, events, seen, found))
     })
@@ -367,7 +367,7 @@ async fn found(
 
 /// The events of a batch behind `seen`, and how many were seen with them.
 async fn written(user: &str, batch: Batch, mut seen: usize) -> Result<(Vec<u8>, usize), ApiError> {
-    heavy(user, batch.size(), move || {
+    offload(user, batch.size(), move || {
         let mut events = Vec::with_capacity(batch.size() + batch.len() * ENVELOPE);
         for chunk in batch.iter() {
             // What a reader says that it saw may be any number.

@@ -14,9 +14,9 @@ use super::{HubData, body};
 use crate::connections::turn;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::hub::Hub;
 use crate::model::{Caller, DurableTask, TaskStatus};
+use crate::offload::offload;
 use crate::store::{Change, StoreError};
 use crate::telemetry::TaskView;
 use crate::{clock, random};
@@ -87,7 +87,7 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
-    let wanted = heavy(&caller.user, text.len(), move || Wanted::parse(text)).await?;
+    let wanted = offload(&caller.user, text.len(), move || Wanted::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::HubData;
 use super::decode::codings;
 use super::result::{answer, sender};
-use crate::dispatch::upload;
+use crate::dispatch::accept_upload;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::Caller;
 
@@ -25,6 +25,6 @@ pub(super) async fn respond(
     tokio::select! {
         biased;
         () = hub.tokens.ended(&caller) => Err(ApiError::revoked()),
-        submitted = upload(&hub, sender(req, &caller, id), payload) => answer(submitted),
+        submitted = accept_upload(&hub, sender(req, &caller, id), payload) => answer(submitted),
     }
 }

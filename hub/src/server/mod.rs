@@ -151,7 +151,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         serving,
         tokio::spawn(maintenance::run(hub.clone())),
         actix_rt::spawn(tasks::drive(hub.clone())),
-        tokio::spawn(dispatch::hand_out(hub.clone())),
+        tokio::spawn(dispatch::run_offers(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })

@@ -8,11 +8,12 @@ use wire::sse::Decoder;
 
 use super::state::{Attempt, Event};
 use crate::dispatch::{
-    Call, Dispatch, Promise, Request, Reservation, ResponsePiece, StartedResponse, Tried, try_one, wake,
+    ActiveCall, CommitNotifier, Dispatch, InferenceRequest, Reservation, ResponsePiece, StartedResponse,
+    TriedMembers, dispatch_to, wake,
 };
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::hub::Hub;
+use crate::offload::offload;
 use crate::quota::BytesPermit;
 use crate::registry::{Candidate, PickResult};
 
@@ -34,20 +35,20 @@ pub(super) async fn run(
     hub: &Arc<Hub>,
     number: u64,
     attempt: Attempt,
-    inference: &Request,
-    call: &Call,
+    inference: &InferenceRequest,
+    call: &ActiveCall,
     first: Candidate,
     place: Reservation,
-) -> (RunOutcome, Promise) {
+) -> (RunOutcome, CommitNotifier) {
     let patience = hub.options.timings.wait_timeout;
-    let mut tried = Tried::default();
+    let mut tried = TriedMembers::default();
     let mut place = Some(place);
     let mut candidate = first;
     loop {
         let refusal = inference.body.refused_by(&inference.caller.user, &candidate);
         let refused = refusal.is_some();
         tried.add(&candidate, refused);
-        let promise = Promise::default();
+        let notifier = CommitNotifier::default();
         let began = async {
             if let Some(error) = refusal {
                 return Err(RunOutcome::Failed(error));
@@ -56,8 +57,8 @@ pub(super) async fn run(
                 wake(hub, &candidate).await.map_err(RunOutcome::Failed)?;
                 candidate.asleep = false;
             }
-            let receipt = Some(promise.receipt());
-            let reply = Box::pin(try_one(hub, inference, call, &candidate, place.take(), receipt)).await;
+            let receipt = Some(notifier.receipt());
+            let reply = Box::pin(dispatch_to(hub, inference, call, &candidate, place.take(), receipt)).await;
             reply.map_err(|error| match error.kind {
                 ErrorKind::PublisherAway
                 | ErrorKind::PublisherLost
@@ -77,20 +78,20 @@ pub(super) async fn run(
                 // It is counted as another kind from here on.
                 drop(held);
                 if let Some(usage) = body.usage() {
-                    call.used(usage);
+                    call.add_usage(usage);
                 }
                 match hub.unfinished_of(&inference.caller.user).take(body.get().len()) {
                     Ok(held) => RunOutcome::Answered(status, body.into_text(), held),
                     // Another member's answer would have no more room.
-                    Err(error) => return (RunOutcome::Failed(error), promise),
+                    Err(error) => return (RunOutcome::Failed(error), notifier),
                 }
             }
             // Not made here.
-            Ok(Ok(StartedResponse::Unfolded { .. })) => RunOutcome::Lost,
-            Ok(Ok(StartedResponse::Stream { first, attempt: dispatch })) => {
+            Ok(Ok(StartedResponse::Expanded { .. })) => RunOutcome::Lost,
+            Ok(Ok(StartedResponse::Stream { first, dispatch })) => {
                 let none = hub.unfinished_of(&inference.caller.user).empty();
                 hub.tasks.with(number, |open| open.held = none);
-                return (follow(hub, number, attempt, call, first, dispatch).await, promise);
+                return (follow(hub, number, attempt, call, first, dispatch).await, notifier);
             }
         };
         let may_fail_over = match &outcome {
@@ -99,29 +100,29 @@ pub(super) async fn run(
             RunOutcome::Streamed | RunOutcome::Lost => false,
         };
         if !may_fail_over {
-            return (whole(hub, number, inference, outcome).await, promise);
+            return (whole(hub, number, inference, outcome).await, notifier);
         }
         let next = tried.pick_another(&mut hub.registry.lock(), inference);
         match next {
             PickResult::Chosen(next) => {
                 // Nothing of what this one said is wanted.
-                promise.kept();
+                notifier.commit();
                 candidate = *next;
                 hub.tasks.with(number, |open| open.taken_by(&candidate));
             }
-            PickResult::NoMember | PickResult::EndpointUnsupported => return (outcome, promise),
+            PickResult::NoMember | PickResult::EndpointUnsupported => return (outcome, notifier),
         }
     }
 }
 
 /// A whole answer where chunks were asked for is one chunk.
-async fn whole(hub: &Hub, number: u64, inference: &Request, outcome: RunOutcome) -> RunOutcome {
+async fn whole(hub: &Hub, number: u64, inference: &InferenceRequest, outcome: RunOutcome) -> RunOutcome {
     match outcome {
         RunOutcome::Answered(status, body, held) if inference.streaming && status < 400 => {
             let size = body.len();
             let chunk =
                 move || completion_as_chunk(&body).map_err(|error| ApiError::bad_gateway(error.to_string()));
-            match heavy(&inference.caller.user, size, chunk).await {
+            match offload(&inference.caller.user, size, chunk).await {
                 Ok(chunk) => {
                     hub.tasks.with(number, |open| open.held = held);
                     pushed(hub.tasks.with(number, |open| open.push(&chunk)))
@@ -141,7 +142,7 @@ async fn follow(
     hub: &Hub,
     number: u64,
     attempt: Attempt,
-    call: &Call,
+    call: &ActiveCall,
     first: ResponsePiece,
     mut dispatch: Dispatch,
 ) -> RunOutcome {
@@ -151,9 +152,9 @@ async fn follow(
     loop {
         match piece {
             Some(ResponsePiece::Events { bytes, usage, .. }) => {
-                call.chunk();
+                call.count_chunk();
                 if let Some(usage) = usage {
-                    call.used(usage);
+                    call.add_usage(usage);
                 }
                 // Our own encoder's: whole events, of which the data is wanted.
                 let mut bytes: &[u8] = &bytes;

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::chunks::{Batch, Chunks};
 use super::state::TaskState;
-use crate::dispatch::Call;
+use crate::dispatch::ActiveCall;
 use crate::error::ApiError;
 use crate::model::DurableTask;
 use crate::quota::{BytesPermit, QuotaPermit};
@@ -31,7 +31,7 @@ pub(super) struct Open {
     /// Who took it last.
     pub(super) taker: Option<Candidate>,
     /// Notes for metrics and audit, from its first dispatch on.
-    pub(super) call: Option<Arc<Call>>,
+    pub(super) call: Option<Arc<ActiveCall>>,
     /// Not before this reading of the clock: it just came back.
     pub(super) rest: Duration,
     /// How often it came back.

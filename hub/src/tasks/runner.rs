@@ -14,12 +14,12 @@ use super::follow::{RunOutcome, run};
 use super::open::Open;
 use super::scheduler::{prepare, status_of};
 use super::state::{Attempt, Effect, Event};
-use crate::dispatch::{Call, Promise, Request, Reservation, refusal};
+use crate::dispatch::{ActiveCall, CommitNotifier, InferenceRequest, Reservation, refusal};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::hub::Hub;
 use crate::model::{Caller, DurableTask, TaskStatus};
 use crate::news::news;
+use crate::offload::offload;
 use crate::registry::{Candidate, Target};
 use crate::store::{Change, StoreError};
 use crate::telemetry::{Asked, brief};
@@ -85,7 +85,7 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         }
     };
     let call = call(&hub, number, &task);
-    let inference = Request {
+    let inference = InferenceRequest {
         caller,
         target,
         endpoint: Endpoint::ChatCompletions,
@@ -93,40 +93,40 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         body,
         headers: Vec::new(),
         set_model: true,
-        patience: None,
+        queue_timeout: None,
     };
-    let (outcome, promise) = run(&hub, number, attempt, &inference, &call, candidate, place).await;
+    let (outcome, notifier) = run(&hub, number, attempt, &inference, &call, candidate, place).await;
     match outcome {
         // Down with the hub: the next start says so.
         RunOutcome::Lost if hub.is_stopping() => (),
         RunOutcome::Lost => {
             requeue(&hub, number, attempt, true);
-            promise.kept();
+            notifier.commit();
         }
         RunOutcome::Failed(error) => {
-            end(&hub, number, Event::Fail(attempt), None, Some(&error), Some(promise));
+            end(&hub, number, Event::Fail(attempt), None, Some(&error), Some(notifier));
         }
         RunOutcome::Answered(status, body, held) => {
             // It counts until it is written down.
             hub.tasks.with(number, |open| open.held = held);
             let error = (status >= 400).then(|| refusal(status, &body));
             let event = if error.is_none() { Event::Answer(attempt) } else { Event::Fail(attempt) };
-            end(&hub, number, event, Some((status, body)), error.as_ref(), Some(promise));
+            end(&hub, number, event, Some((status, body)), error.as_ref(), Some(notifier));
         }
         RunOutcome::Streamed => {
             let chunks = hub.tasks.take_chunks(number);
             let (event, result, error) =
-                match heavy(&task.owner, chunks.size(), move || Ok(chunks.into_array())).await {
+                match offload(&task.owner, chunks.size(), move || Ok(chunks.into_array())).await {
                     Ok(array) => (Event::Answer(attempt), Some((200, array)), None),
                     Err(error) => (Event::Fail(attempt), None, Some(error)),
                 };
-            end(&hub, number, event, result, error.as_ref(), Some(promise));
+            end(&hub, number, event, result, error.as_ref(), Some(notifier));
         }
     }
 }
 
 /// The task's notes, begun at its first dispatch.
-fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<Call> {
+fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<ActiveCall> {
     let begin = || {
         let asked = Asked {
             user: task.owner.clone(),
@@ -134,7 +134,7 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<Call> {
             endpoint: Endpoint::ChatCompletions,
             streaming: task.streaming,
         };
-        Call::of(hub.watch.begin_unlisted(asked, task.id.clone()))
+        ActiveCall::durable(hub.watch.begin_unlisted(asked, task.id.clone()))
     };
     let known = hub.tasks.with(number, |open| open.call.get_or_insert_with(begin).clone());
     known.unwrap_or_else(begin)
@@ -153,20 +153,20 @@ fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, claimed: bool) {
 }
 
 /// A task's one ending, unless it has had one: written down, its request erased. Until it is, the task is shown as it was;
-/// then the `promise` to its publisher is kept.
+/// then the `notifier` to its publisher is kept.
 pub(super) fn end(
     hub: &Arc<Hub>,
     number: u64,
     event: Event,
     result: Option<(u16, String)>,
     error: Option<&ApiError>,
-    promise: Option<Promise>,
+    notifier: Option<CommitNotifier>,
 ) {
     let ended = hub.tasks.step(number, event, |open, effect| {
         let Effect::Ended { state, .. } = effect else { return None };
         let status = status_of(state, result.as_ref().map(|(status, _)| *status), error);
         if let Some(call) = open.call.take() {
-            call.ended(status, error);
+            call.end(status, error);
         } else if let Some(error) = error {
             // Never sent out, so that nobody watched it.
             let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
@@ -194,9 +194,9 @@ pub(super) fn end(
     tokio::spawn(async move {
         let mut written = written.await;
         while written.is_err() {
-            if let Some(promise) = &promise {
-                promise.failed();
-                let _ = timeout(AGAIN, promise.asked_again()).await;
+            if let Some(notifier) = &notifier {
+                notifier.failed();
+                let _ = timeout(AGAIN, notifier.retry_requested()).await;
             } else {
                 sleep(AGAIN).await;
             }
@@ -204,8 +204,8 @@ pub(super) fn end(
             written = hub.store.write_behind(Vec::new()).await;
         }
         hub.tasks.close(number);
-        if let Some(promise) = promise {
-            promise.kept();
+        if let Some(notifier) = notifier {
+            notifier.commit();
         }
     });
 }
@@ -223,7 +223,7 @@ pub(super) fn take_back(hub: &Arc<Hub>, number: u64) -> Option<JoinHandle<Result
         // kept this one, which came first.
         hub.tasks.step(number, Event::Cancel, |open, _| {
             if let Some(call) = open.call.take() {
-                call.ended(status_of(TaskStatus::Cancelled, None, None), None);
+                call.end(status_of(TaskStatus::Cancelled, None, None), None);
             }
         });
         hub.tasks.close(number);

@@ -20,10 +20,10 @@ use crate::agents;
 use crate::clock::{self, Now};
 use crate::dispatch::{RequestBody, Reservation};
 use crate::error::{ApiError, ErrorKind};
-use crate::heavy::heavy;
 use crate::hub::Hub;
 use crate::model::{Caller, DurableTask, TaskStatus};
 use crate::news::news;
+use crate::offload::offload;
 use crate::quota::{BytesPermit, QuotaPermit};
 use crate::registry::{CallerClass, Candidate, PickResult, Target};
 use crate::store::{Change, StoreError};
@@ -295,9 +295,11 @@ pub(super) async fn prepare(
     };
     let size = request.len();
     let parse = move || Ok(RequestBody::parse(request.into())?.counted(held));
-    let request = heavy(&caller.user, size, parse).await?;
+    let request = offload(&caller.user, size, parse).await?;
     match agent {
-        Some(agent) => agents::prepare(agent, Endpoint::ChatCompletions, &caller.user, request).await,
+        Some(agent) => {
+            agents::apply_to_request(agent, Endpoint::ChatCompletions, &caller.user, request).await
+        }
         None => Ok(request),
     }
 }

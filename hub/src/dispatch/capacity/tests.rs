@@ -1,249 +1,22 @@
-//! Who waits, whatever comes, goes and is freed: nobody for whom there is room; and what that costs.
+//! Capacity is assigned to callers in any order of events; and the cost of that.
 
-use std::sync::Arc;
+mod world;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
-use tokio::sync::oneshot::error::TryRecvError;
-use wire::Features;
-use wire::task::Endpoint;
+use serde_json::json;
 
-use super::super::body::RequestBody;
-use super::super::run::{Found, Request, Tried, look};
+use super::super::caller_queues::Decision;
+use super::offers::try_assign;
 use super::*;
 use crate::tests::support::hub;
+use world::{Op, ROWS, USERS, World, any_op, request, user};
 
-const USERS: [&str; 3] = ["alice", "bob", "carol"];
-/// The first two are publishers, with rows in one pool.
-const ROWS: usize = 3;
-const AGENTS: usize = 3;
-
-#[derive(Debug, Clone)]
-enum Op {
-    /// A publisher says how its rows are: status, what runs, what may.
-    Beat(usize, Vec<(bool, u32, u32)>),
-    Open(usize),
-    Close(usize),
-    Call {
-        user: usize,
-        admin: bool,
-        to: usize,
-    },
-    Leave(usize),
-    End(usize),
-    /// An agent is made private, or public, or leads elsewhere.
-    Agent(usize, bool, bool),
-    /// The loop that gives out the rest has its turn.
-    Turn,
-}
-
-fn any_op() -> impl Strategy<Value = Op> {
-    let state = (any::<bool>(), 0_u32..3, 1_u32..3);
-    prop_oneof![
-        4 => (0..2_usize, prop::collection::vec(state, ROWS)).prop_map(|(who, states)| Op::Beat(who, states)),
-        1 => (0..2_usize).prop_map(Op::Open),
-        1 => (0..2_usize).prop_map(Op::Close),
-        8 => (0..USERS.len(), any::<bool>(), 0..1 + 2 * ROWS + AGENTS)
-            .prop_map(|(user, admin, to)| Op::Call { user, admin, to }),
-        2 => any::<usize>().prop_map(Op::Leave),
-        4 => any::<usize>().prop_map(Op::End),
-        2 => (0..AGENTS, any::<bool>(), any::<bool>()).prop_map(|(agent, private, away)| Op::Agent(agent, private, away)),
-        3 => Just(Op::Turn),
-    ]
-}
-
-/// A pool of rows of two users', and calls for it.
-struct World {
-    hub: Arc<Hub>,
-    /// Keeps names apart from those of other cases.
-    case: usize,
-    sessions: Vec<String>,
-    waiting: Vec<(Request, InLine)>,
-    served: Vec<Reservation>,
-}
-
-fn user(name: &str) -> Caller {
-    Caller { user: name.into(), role: Role::Member, token_id: "t".into() }
-}
-
-fn request(caller: Caller, target: Target) -> Request {
-    Request {
-        caller,
-        target,
-        endpoint: Endpoint::ChatCompletions,
-        streaming: false,
-        body: RequestBody::parse(br#"{"messages":[]}"#.to_vec()).unwrap(),
-        headers: Vec::new(),
-        set_model: false,
-        patience: Some(std::time::Duration::from_hours(1)),
-    }
-}
-
-impl World {
-    fn new(hub: &Arc<Hub>, case: usize) -> Self {
-        let mut world =
-            Self { hub: hub.clone(), case, sessions: Vec::new(), waiting: Vec::new(), served: Vec::new() };
-        for (who, name) in USERS.iter().enumerate().take(2) {
-            let providers: Vec<Value> = (0..ROWS)
-                .map(|row| {
-                    let visibility = if row == 1 { "private" } else { "public" };
-                    json!({ "name": world.row(who, row), "type": "openai", "model": "m", "visibility": visibility,
-                        "poolName": format!("pool-{case}"), "initialStatus": "active", "maxConcurrency": 2 })
-                })
-                .collect();
-            let request = serde_json::from_value(json!({ "providers": providers })).unwrap();
-            let session = hub.change(|registry| {
-                let ids = |kind: &str| crate::random::id(kind);
-                let mut done = registry.register(&user(name), &request, &ids, hub.now()).unwrap();
-                (done.session, std::mem::take(&mut done.changes))
-            });
-            world.sessions.push(session);
-            world.step(&Op::Open(who));
-        }
-        for agent in 0..AGENTS {
-            let spec = world.agent(agent, false, false);
-            hub.change(|registry| {
-                registry.create_agent(&user("alice"), spec, crate::random::id("agent"), hub.now()).unwrap()
-            });
-        }
-        world
-    }
-
-    fn row(&self, who: usize, row: usize) -> String {
-        format!("row-{}-{who}-{row}", self.case)
-    }
-
-    /// Over a public row, a private one, and the pool.
-    fn agent(&self, agent: usize, private: bool, away: bool) -> crate::registry::AgentSpec {
-        let llm = match agent {
-            _ if away => self.row(0, 2),
-            2 => format!("pool-{}", self.case),
-            row => self.row(0, row),
-        };
-        let visibility = if private { "private" } else { "public" };
-        let name = format!("agent-{}-{agent}", self.case);
-        serde_json::from_value(json!({ "name": name, "llmName": llm, "visibility": visibility })).unwrap()
-    }
-
-    fn step(&mut self, op: &Op) {
-        let hub = self.hub.clone();
-        match op {
-            Op::Beat(who, states) => {
-                let providers: Vec<Value> = states
-                    .iter()
-                    .enumerate()
-                    .map(|(row, (asleep, busy, room))| {
-                        json!({ "name": self.row(*who, row), "status": if *asleep { "hibernating" } else { "active" },
-                            "inFlight": busy, "queued": 0, "maxConcurrency": room })
-                    })
-                    .collect();
-                let beat = json!({ "providerSessionId": self.sessions[*who], "providers": providers });
-                let beat = serde_json::from_value(beat).unwrap();
-                let mut registry = hub.registry.lock();
-                let beaten = registry.heartbeat(&user(USERS[*who]), &beat, hub.now()).unwrap();
-                hub.offer_rows(&mut registry, beaten.rows.iter().map(String::as_str));
-            }
-            Op::Open(who) => {
-                let mut registry = hub.registry.lock();
-                let session = &self.sessions[*who];
-                registry.open(&user(USERS[*who]), session, "s".into(), Features::ALL, hub.now()).unwrap();
-                hub.offer_rows_of(&mut registry, session);
-            }
-            Op::Close(who) => {
-                let mut registry = hub.registry.lock();
-                registry.close(&self.sessions[*who], "s", hub.now());
-                hub.offer_rows_of(&mut registry, &self.sessions[*who]);
-            }
-            Op::Call { user: who, admin, to } => {
-                let name = match *to {
-                    0 => format!("pool-{}", self.case),
-                    row if row <= 2 * ROWS => self.row((row - 1) / ROWS, (row - 1) % ROWS),
-                    agent => format!("agent-{}-{}", self.case, agent - 1 - 2 * ROWS),
-                };
-                let role = if *admin { Role::Admin } else { Role::Member };
-                let caller = Caller { role, ..user(USERS[*who]) };
-                let target = {
-                    let registry = hub.registry.lock();
-                    registry.target(&caller, &name).or_else(|| {
-                        registry
-                            .agent(&caller, &name)
-                            .and_then(|agent| registry.agent_target(&caller, agent).ok())
-                    })
-                };
-                let Some(target) = target else { return };
-                self.come(request(caller, target));
-            }
-            Op::Leave(at) if !self.waiting.is_empty() => {
-                let at = at % self.waiting.len();
-                drop(self.waiting.remove(at));
-            }
-            Op::End(at) if !self.served.is_empty() => {
-                let at = at % self.served.len();
-                drop(self.served.remove(at));
-            }
-            Op::Leave(_) | Op::End(_) => (),
-            Op::Agent(agent, private, away) => {
-                let spec = self.agent(*agent, *private, *away);
-                let name = spec.name.clone().unwrap();
-                hub.change(|registry| {
-                    let done = registry.update_agent(&user("alice"), &name, spec, hub.now()).unwrap();
-                    hub.agents_changed(registry, [name.as_str()]);
-                    done
-                });
-            }
-            Op::Turn => {
-                hub.give_out(&mut hub.registry.lock());
-            }
-        }
-    }
-
-    fn come(&mut self, request: Request) {
-        let hub = self.hub.clone();
-        let line = match look(&hub, &request, &Tried::default(), true).unwrap() {
-            Found::Member(_, place) => return self.served.extend(place),
-            Found::InLine(line) => line,
-            Found::Arriving(_) | Found::Nobody(_) => panic!("it waits"),
-        };
-        self.waiting.push((request, line));
-    }
-
-    /// Those who were given a place have it, and those who have to look again do. Whether somebody did.
-    fn read(&mut self) -> bool {
-        let mut is_news = false;
-        for (request, mut line) in std::mem::take(&mut self.waiting) {
-            match line.given.try_recv() {
-                Ok(candidate) => {
-                    self.served.push(Reservation::of(&self.hub, &candidate.name));
-                    is_news = true;
-                }
-                Err(TryRecvError::Closed) => {
-                    drop(line);
-                    self.come(request);
-                    is_news = true;
-                }
-                Err(TryRecvError::Empty) => self.waiting.push((request, line)),
-            }
-        }
-        is_news
-    }
-
-    /// Whether there is room for one who waits.
-    fn left(&self) -> Option<&Request> {
-        let mut registry = self.hub.registry.lock();
-        let mut has_room = |request: &Request| {
-            let pick = registry.pick(&request.caller, &request.target, request.endpoint);
-            matches!(pick, PickResult::Chosen(candidate) if !candidate.full)
-        };
-        self.waiting.iter().map(|(request, _)| request).find(|request| has_room(request))
-    }
-}
-
-/// A27: whatever comes, leaves, is freed, falls asleep, goes away and changes hands, in whatever order, and however the
-/// work is cut in pieces: when it is done nobody waits for whom there is room, and every place that was given counts.
+/// A27: no caller waits while there is capacity for it, in any order of events and however the work is split. All
+/// assigned capacity is counted.
 #[actix_rt::test]
-async fn nobody_waits_for_whom_there_is_room() {
+async fn no_caller_waits_while_there_is_capacity_for_it() {
     let hub = hub().await;
     let core = hub.core();
     let case = std::cell::Cell::new(0);
@@ -253,21 +26,21 @@ async fn nobody_waits_for_whom_there_is_room() {
         let mut world = World::new(core, case.get());
         for op in &ops {
             world.step(op);
-            // Some see what came of it, some later.
+            // The other callers read their results later.
             if !matches!(op, Op::Call { .. }) {
                 world.read();
             }
         }
         let mut rounds = 0;
         loop {
-            let is_left = core.give_out(&mut core.registry.lock());
+            let is_left = core.serve_offers(&mut core.registry.lock());
             if !world.read() && !is_left {
                 break;
             }
             rounds += 1;
             prop_assert!(rounds < 1000, "it ends");
         }
-        prop_assert!(world.left().is_none(), "{:?}", world.left().map(|request| &request.target));
+        prop_assert!(world.starved().is_none(), "{:?}", world.starved().map(|request| &request.target));
         let counted: u32 = (0..2)
             .flat_map(|who| (0..ROWS).map(move |row| (who, row)))
             .map(|(who, row)| core.registry.lock().in_flight(&world.row(who, row)))
@@ -275,15 +48,15 @@ async fn nobody_waits_for_whom_there_is_room() {
         prop_assert_eq!(counted as usize, world.served.len());
         world.waiting.clear();
         world.served.clear();
-        let lines = core.capacity.lines.lock();
-        prop_assert!(lines.waiters.is_empty());
+        let queues = core.capacity.queues.lock();
+        prop_assert!(queues.callers.is_empty());
         Ok(())
     });
     ran.unwrap();
     hub.stop().await;
 }
 
-/// A27: when the last awake rows of a pool fall asleep, a row of it that was asleep before is woken, too.
+/// A27: when the last awake rows of a pool fall asleep, a row that was asleep before can be woken.
 #[actix_rt::test]
 async fn a_row_that_was_asleep_is_woken_when_the_awake_ones_fall_asleep() {
     let hub = hub().await;
@@ -296,28 +69,27 @@ async fn a_row_that_was_asleep_is_woken_when_the_awake_ones_fall_asleep() {
     }
     assert_eq!((world.waiting.len(), world.served.len()), (ROWS, 0));
     world.step(&Op::Beat(0, vec![(true, 1, 2), (true, 0, 1), (true, 0, 1)]));
-    while core.give_out(&mut core.registry.lock()) {}
+    while core.serve_offers(&mut core.registry.lock()) {}
     world.read();
     assert_eq!((world.waiting.len(), world.served.len()), (0, ROWS));
     drop(world);
     hub.stop().await;
 }
 
-/// A34: a call whose agent leads elsewhere while it waits is not looked at when places are free, and is served when the
-/// agent leads there again.
+/// A34: a call whose agent leads elsewhere meanwhile costs no checks, and is served when the agent leads back.
 #[actix_rt::test]
-async fn who_waits_through_an_agent_that_leads_elsewhere_waits_for_the_agent() {
+async fn a_caller_of_a_detached_agent_waits_for_the_agent() {
     let hub = hub().await;
     let mut world = World::new(hub.core(), 0);
     let [full, free] = [2, 0].map(|busy| Op::Beat(0, vec![(false, busy, 2); ROWS]));
     world.step(&Op::Beat(1, vec![(false, 2, 2); ROWS]));
     world.step(&full);
-    // Through the agent of the private row, which leads to it alone.
+    // Agent 1 leads to the private row alone.
     world.step(&Op::Call { user: 2, admin: false, to: 2 + 2 * ROWS });
     world.step(&Op::Agent(1, false, true));
     assert!(!world.read());
     world.step(&free);
-    assert!(world.read() && world.waiting.len() == 1 && world.waiting[0].1.class.astray);
+    assert!(world.read() && world.waiting.len() == 1 && world.waiting[0].1.class.detached);
     let looks = || hub.core().capacity.looks.load(std::sync::atomic::Ordering::Relaxed);
     let before = looks();
     for state in [&full, &free, &full, &free] {
@@ -330,30 +102,36 @@ async fn who_waits_through_an_agent_that_leads_elsewhere_waits_for_the_agent() {
     hub.stop().await;
 }
 
-/// P7: of callers of many users for whom the same rows are there one alone is looked for, and each of those who own some.
+/// P7: callers of many users that can use the same rows cost one scan of the rows; each owner of rows costs one more.
 #[actix_rt::test]
-async fn a_pools_rows_are_looked_at_once_for_all_who_own_none_of_them() {
+async fn a_pool_is_scanned_once_for_all_users_without_rows_in_it() {
     const STRANGERS: usize = 50;
     let hub = hub().await;
     let mut world = World::new(hub.core(), 0);
     for who in 0..2 {
-        // One is awake, without room; the others are asleep, with room.
+        // One row is awake and full, the others sleep and have capacity.
         world.step(&Op::Beat(who, vec![(false, 2, 2), (true, 0, 2), (true, 0, 2)]));
     }
     {
         let mut registry = hub.core().registry.lock();
-        let (before, mut nothing) = (registry.pool_scans, HashSet::new());
+        let (before, mut exhausted) = (registry.pool_scans, HashSet::new());
         for name in
             USERS.into_iter().map(str::to_owned).chain((0..STRANGERS).map(|n| format!("stranger-{n}")))
         {
             let caller = user(&name);
             let target = registry.target(&caller, "pool-0").unwrap();
             let request = request(caller, target);
-            let mut waiter = Some(Waiter { target: request.target.clone(), way: oneshot::channel().0 });
-            assert_eq!(give(&mut registry, &class(&request, false), &mut waiter, &mut nothing), Look::Leaves);
-            let (way, _given) = oneshot::channel();
-            let mut waiter = Some(Waiter { target: request.target.clone(), way });
-            assert_eq!(give(&mut registry, &class(&request, false), &mut waiter, &mut nothing), Look::Stays);
+            let mut waiter = Some(Waiter { target: request.target.clone(), assign: oneshot::channel().0 });
+            assert_eq!(
+                try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
+                Decision::Remove
+            );
+            let (assign, _assigned) = oneshot::channel();
+            let mut waiter = Some(Waiter { target: request.target.clone(), assign });
+            assert_eq!(
+                try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
+                Decision::Keep
+            );
         }
         assert_eq!(registry.pool_scans - before, 3);
     }
@@ -361,10 +139,9 @@ async fn a_pools_rows_are_looked_at_once_for_all_who_own_none_of_them() {
     hub.stop().await;
 }
 
-/// A27: whoever comes while places are given out stands behind those who were not looked at yet, and is not forgotten,
-/// also where its user's turn is over.
+/// A27: a caller that comes during an offer overtakes nobody and is served, also after its user's turn.
 #[actix_rt::test]
-async fn who_comes_while_places_are_given_out_overtakes_nobody_and_is_served() {
+async fn a_caller_that_comes_during_an_offer_overtakes_nobody() {
     let hub = hub().await;
     let core = hub.core();
     let mut world = World::new(core, 0);
@@ -376,22 +153,21 @@ async fn who_comes_while_places_are_given_out_overtakes_nobody_and_is_served() {
         let target = core.registry.lock().target(&self::user(&user), "pool-0").unwrap();
         world.come(request(self::user(&user), target));
     }
-    // There is room on the private row, which none of them reaches.
+    // The private row has capacity, but none of them reaches it.
     world.step(&Op::Beat(0, vec![(false, 2, 2), (false, 0, 2), (false, 2, 2)]));
-    assert!(!core.capacity.lines.lock().offers.is_empty(), "it goes on later");
+    assert!(!core.capacity.queues.lock().offers.is_empty(), "some are left for later");
     world.step(&Op::Call { user: 2, admin: false, to: 3 + 2 * ROWS });
     assert_eq!((world.waiting.len(), world.served.len()), (11, 0));
-    while core.give_out(&mut core.registry.lock()) {}
+    while core.serve_offers(&mut core.registry.lock()) {}
     world.read();
     assert_eq!((world.waiting.len(), world.served.len()), (10, 1));
     drop(world);
     hub.stop().await;
 }
 
-/// P7: a place that goes to a caller in line is no room for durable tasks: their lines are not looked at for it. One that is
-/// left is.
+/// P7: capacity that a caller takes is not offered to durable tasks; capacity that is left is.
 #[actix_rt::test]
-async fn lines_of_durable_tasks_are_not_told_of_a_place_that_a_caller_has() {
+async fn durable_tasks_are_not_told_of_capacity_that_a_caller_takes() {
     let hub = hub().await;
     let core = hub.core();
     let mut world = World::new(core, 0);
@@ -419,9 +195,9 @@ async fn lines_of_durable_tasks_are_not_told_of_a_place_that_a_caller_has() {
     hub.stop().await;
 }
 
-/// A27: a connection that waits for a place presses until the task is sent, so that a place that it is given is used at once.
+/// A27: a connection that waits for capacity is exempt from the share of its user until the task is sent.
 #[actix_rt::test]
-async fn who_waits_for_a_place_is_served_at_once_when_there_is_one() {
+async fn a_waiting_connection_presses_until_its_task_is_sent() {
     let hub = hub().await;
     let mut world = World::new(hub.core(), 0);
     for who in 0..2 {
@@ -435,7 +211,7 @@ async fn who_waits_for_a_place_is_served_at_once_when_there_is_one() {
     assert_eq!((world.waiting.len(), count(&waits)), (1, 1));
     world.step(&Op::Beat(0, vec![(false, 0, 2); ROWS]));
     let (_, mut line) = world.waiting.pop().unwrap();
-    let (place, has) = crate::connections::with_priority_count(|| line.place().now_or_never());
+    let (place, has) = crate::connections::with_priority_count(|| line.assigned().now_or_never());
     drop(line);
     assert_eq!((count(&waits), count(&has)), (0, 1));
     place.unwrap().unwrap().1.keep();

@@ -1,34 +1,31 @@
-//! How far a stream of the responses API is, for the event that ends it where its answer does not: clients refuse one
-//! without a number and a `response`.
+//! The progress of a stream of the responses API. An incomplete stream ends with an event that needs it: clients refuse one
+//! without a sequence number and a `response`.
 
 use wire::json::{Object, quote};
 use wire::sse::write_event;
 
 use crate::error::{ApiError, ErrorKind};
 
-/// The name of the end that is a failure.
-const FAILED: &str = "response.failed";
-
-/// A larger `response` is not kept whole: as many may be open as there are calls, and it counts for nobody.
-const LARGEST: usize = 16 << 10;
-/// What is kept of a larger one, each of it no longer than a row's name may be.
+/// Largest `response` that is kept whole, in bytes. One is kept per call, and no quota counts it.
+const MAX_RESPONSE: usize = 16 << 10;
+/// The members of a larger one that are kept, each up to 512 bytes.
 const KEPT: [&str; 3] = ["id", "created_at", "model"];
 
-/// What a caller's stream has said so far.
+/// The progress of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The first `response` object in it: its id, its model and all else that its end has to repeat.
+pub(super) struct ResponsesProgress {
+    /// The first `response` object: the final event repeats its id, its model and the rest.
     response: Option<String>,
-    /// The number of the next event.
+    /// The sequence number of the next event.
     next: u64,
 }
 
-impl Progress {
-    /// Takes in whole events, as our encoder wrote them, before the caller gets them.
-    pub(super) fn note(&mut self, events: &[u8]) {
+impl ResponsesProgress {
+    /// Reads whole events, as written by our encoder.
+    pub(super) fn update(&mut self, events: &[u8]) {
         const NUMBER: &[u8] = br#""sequence_number":"#;
 
-        // A text in an event can only quote such a key escaped.
+        // Within a string the quotes of such a key are escaped.
         let number = memchr::memmem::rfind(events, NUMBER).and_then(|at| {
             let digits = events[at + NUMBER.len()..].trim_ascii_start();
             let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
@@ -36,7 +33,7 @@ impl Progress {
         });
         self.next = match number {
             Some(number) => number.saturating_add(1),
-            // A backend that numbers nothing.
+            // The backend numbers no events.
             None => self.next.saturating_add(memchr::memmem::find_iter(events, b"\n\n").count() as u64),
         };
         if self.response.is_none() && memchr::memmem::find(events, br#""response":"#).is_some() {
@@ -48,8 +45,8 @@ impl Progress {
         }
     }
 
-    /// The events that end the stream with a failure. Where nothing was said, the beginning that every stream has comes
-    /// first, under the id `id` and in the name of `model`. `created` is in seconds since 1970.
+    /// The events that end the stream with a failure. If no event was sent, `response.created` comes first, with `id` and
+    /// `model`. `created` is in seconds since 1970.
     pub(super) fn failed(&self, error: &ApiError, model: &str, id: &str, created: i64) -> Vec<u8> {
         let mut out = Vec::new();
         let mut next = self.next;
@@ -81,14 +78,14 @@ impl Progress {
         }
         response.set("status", r#""failed""#);
         response.set("error", format!(r#"{{"code":"{}","message":{}}}"#, code(error), quote(&error.message)));
-        write(&mut out, FAILED, next, &response);
+        write(&mut out, "response.failed", next, &response);
         out
     }
 }
 
-/// What is kept of a `response`.
+/// The part of a `response` that is kept.
 fn kept(response: &str) -> String {
-    if response.len() <= LARGEST {
+    if response.len() <= MAX_RESPONSE {
         return response.to_owned();
     }
     let mut kept = Object::default();
@@ -101,8 +98,7 @@ fn kept(response: &str) -> String {
     kept.to_string()
 }
 
-/// The hub's own word for the error. What a backend found fault with is named as that API does, so that clients do not
-/// try it again.
+/// The hub's code of the error. A backend's refusal of the request gets the API's own code, so that clients do not retry.
 fn code(error: &ApiError) -> &'static str {
     if error.kind == ErrorKind::Backend && !error.may_fail_over() {
         "invalid_prompt"
@@ -113,7 +109,7 @@ fn code(error: &ApiError) -> &'static str {
 
 fn write(out: &mut Vec<u8>, name: &str, number: u64, response: &Object<'_>) {
     let data = format!(r#"{{"type":"{name}","sequence_number":{number},"response":{response}}}"#);
-    // The names are ours: none has a line break.
+    // The hub's own names have no line breaks.
     let _ = write_event(out, Some(name), None, &data);
 }
 
@@ -123,11 +119,11 @@ mod tests {
 
     use super::*;
 
-    /// The events of a failure after `said`, each with its name.
+    /// The events of a failure after the events `said`, each with its name.
     fn after(said: &[&str], error: &ApiError) -> Vec<(String, Value)> {
-        let mut progress = Progress::default();
+        let mut progress = ResponsesProgress::default();
         for events in said {
-            progress.note(events.as_bytes());
+            progress.update(events.as_bytes());
         }
         let out = String::from_utf8(progress.failed(error, "m", "resp_1", 1_800_000_000)).unwrap();
         let events = out.strip_suffix("\n\n").unwrap().split("\n\n").map(|event| {
@@ -140,7 +136,7 @@ mod tests {
     const CREATED: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_x\",\"model\":\"gpt\",\"seed\":18446744073709551615,\"output\":[],\"status\":\"in_progress\"}}\n\n";
 
     #[test]
-    fn a_failure_goes_on_where_the_stream_was_and_repeats_its_response() {
+    fn a_failure_continues_the_numbers_and_repeats_the_response() {
         let delta = "event: d\ndata: {\"type\":\"d\",\"delta\":\"\\\"sequence_number\\\":77\",\"sequence_number\": 41}\n\n";
         let both = format!("{CREATED}{delta}");
         for said in [&[CREATED, delta][..], &[both.as_str()]] {
@@ -159,7 +155,7 @@ mod tests {
         }
     }
 
-    /// P7: a stream keeps little of its beginning, however much that says.
+    /// P7: the kept part of a large `response` is bounded.
     #[test]
     fn of_a_large_response_its_id_is_kept() {
         let large = "x".repeat(1 << 20);
@@ -169,9 +165,9 @@ mod tests {
                 "data: {{\"type\":\"response.created\",\"sequence_number\":0,\"response\":{response}}}\n\n"
             )
         };
-        let mut progress = Progress::default();
-        progress.note(said("resp_x").as_bytes());
-        assert!(progress.response.as_ref().unwrap().capacity() <= LARGEST);
+        let mut progress = ResponsesProgress::default();
+        progress.update(said("resp_x").as_bytes());
+        assert!(progress.response.as_ref().unwrap().capacity() <= MAX_RESPONSE);
         let events = after(&[&said("resp_x")], &ApiError::bad_gateway("no"));
         let response = &events[0].1["response"];
         assert_eq!((&response["id"], &response["created_at"]), (&"resp_x".into(), &7.into()));
@@ -181,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_fails_before_its_first_event_has_a_beginning_all_the_same() {
+    fn a_failure_before_the_first_event_starts_with_response_created() {
         let events = after(&[], &ApiError::backend(429, "later"));
         let of = |at: usize, key: &str| events[at].1[key].clone();
         assert_eq!((events[0].0.as_str(), of(0, "sequence_number")), ("response.created", 0.into()));

@@ -1,0 +1,175 @@
+//! The caller's handle on one dispatch.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+use wire::TaskId;
+use wire::features::Feature;
+use wire::sse::write_event;
+use wire::task::{Endpoint, infer_frame, wake_data};
+
+use super::capacity::Reservation;
+use super::commit::CommitReceipt;
+use super::idle_timeout::{self, IdleTimeout};
+use super::piece::ResponsePiece;
+use super::request_body::RequestBody;
+use super::response_channel::ResponseChannel;
+use super::table::DispatchState;
+use crate::channels::{Event, SendError};
+use crate::error::{ApiError, ErrorKind};
+use crate::hub::Hub;
+use crate::model::UserId;
+use crate::random;
+use crate::registry::{Candidate, NameRedaction};
+
+/// Most live dispatches of one hub. Publishers have room for far fewer.
+const MAX_LIVE: usize = 65_536;
+/// Bytes reserved for an event's field names and line ends.
+pub(super) const ENVELOPE: usize = 32;
+
+/// A task that was dispatched to a row. Dropping it cancels the task if it has not ended.
+pub(crate) struct Dispatch {
+    hub: Arc<Hub>,
+    /// The task's id.
+    pub(super) id: String,
+    pieces: mpsc::Receiver<ResponsePiece>,
+    /// The task's event on the publisher's channel. `None` before it is sent, and for a public row.
+    sent: Option<SentEvent>,
+    idle: IdleTimeout,
+    /// Hides names in the publisher's error texts.
+    pub(super) mask: NameRedaction,
+}
+
+/// An event that was put on a publisher's channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SentEvent {
+    pub(super) ticket: u64,
+    /// Whether the event was also sent on an earlier channel.
+    pub(super) is_resent: bool,
+}
+
+/// What a publisher is told to do.
+#[derive(Debug)]
+pub(super) enum DispatchPayload<'a> {
+    Infer {
+        streaming: bool,
+        endpoint: Endpoint,
+        request: &'a RequestBody,
+        /// Replaces the request's `model`.
+        model: Option<&'a str>,
+        /// Request headers to forward.
+        headers: &'a [(String, String)],
+    },
+    /// Start the backend.
+    Wake,
+}
+
+impl Dispatch {
+    /// Registers a dispatch on the row of `candidate` without sending it. `reader` is the user whose unread bytes the
+    /// response counts for. Takes over `reservation`. With `receipt`, the response to the publisher's last POST waits for
+    /// the commit of the task's end.
+    pub(super) fn open(
+        hub: &Arc<Hub>,
+        candidate: &Candidate,
+        reader: &UserId,
+        streaming: bool,
+        endpoint: Endpoint,
+        reservation: Option<Reservation>,
+        receipt: Option<CommitReceipt>,
+    ) -> Result<(Self, ResponseChannel), ApiError> {
+        let (channel, pieces) = ResponseChannel::new(hub.unread_of(reader));
+        let state = DispatchState {
+            user: candidate.owner.clone(),
+            session: candidate.session.clone(),
+            row: candidate.name.clone(),
+            streaming,
+            endpoint,
+            can_cancel: candidate.features.has(Feature::Cancel),
+            channel: channel.clone(),
+            started: false,
+            next_seq: 0,
+            upload: None,
+            receipt,
+        };
+        let id = random::id("task");
+        {
+            let mut dispatches = hub.dispatches.lock();
+            if dispatches.len() >= MAX_LIVE {
+                return Err(ApiError::new(ErrorKind::HubBusy, "the hub is busy, try again later"));
+            }
+            dispatches.insert(id.clone(), state);
+        }
+        match reservation {
+            Some(reservation) => reservation.keep(),
+            None => hub.registry.lock().task_started(&candidate.name),
+        }
+        // From here on, the drop of the handle ends the dispatch.
+        let idle =
+            IdleTimeout::new(idle_timeout::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
+        Ok((Self { hub: hub.clone(), id, pieces, sent: None, idle, mask: NameRedaction::default() }, channel))
+    }
+
+    /// Puts the task on the publisher's channel, for `caller`. A publisher runs an id once, however often it is sent.
+    pub(super) fn send(
+        &mut self,
+        candidate: &Candidate,
+        caller: &str,
+        payload: &DispatchPayload<'_>,
+    ) -> Result<(), ApiError> {
+        let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
+        let session = candidate.session.as_deref().ok_or_else(away)?;
+        let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
+        let event = match payload {
+            DispatchPayload::Wake => {
+                let data = wake_data(&id, &candidate.name);
+                let mut event = Vec::with_capacity(data.len() + ENVELOPE);
+                write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
+                event.into()
+            }
+            DispatchPayload::Infer { streaming, endpoint, request, model, headers } => {
+                // The request may be large. It is one line already, so its bytes are sent without a copy.
+                let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint, headers);
+                let mut pieces = request.pieces(*model);
+                pieces.insert(0, format!("event: task\ndata: {before}").into());
+                pieces.push(format!("{after}\n\n").into());
+                Event::of(pieces)
+            }
+        };
+        let ticket = self.hub.channels.send(session, caller, event).map_err(|error| match error {
+            SendError::Unreachable => away(),
+            SendError::CallerLimit => {
+                let text = "the publisher has not read your other requests yet, try again later";
+                ApiError::new(ErrorKind::HubBusy, text)
+            }
+        })?;
+        self.sent = Some(SentEvent { ticket, is_resent: self.sent.is_some() });
+        Ok(())
+    }
+
+    /// The next piece; `None` when the publisher was lost.
+    pub(crate) async fn next(&mut self) -> Option<ResponsePiece> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Polls for the next piece. The idle timeout runs only while the channel is empty, so a slow reader cannot cause it.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<ResponsePiece>> {
+        if let Poll::Ready(piece) = self.pieces.poll_recv(cx) {
+            if let Some(ResponsePiece::Events { .. }) = piece {
+                self.idle.restart();
+            }
+            return Poll::Ready(piece.map(|piece| piece.masked(&self.mask)));
+        }
+        self.idle.poll_elapsed(cx).map(|limit| {
+            let text = format!("nothing came from the publisher for {} s", limit.as_secs_f64());
+            Some(ResponsePiece::Error(ApiError::new(ErrorKind::StreamIdle, text)))
+        })
+    }
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.hub.cancel_dispatch(&self.id, self.sent);
+    }
+}

@@ -1,0 +1,239 @@
+//! A caller's request body: parsed once, then sent with few changes and without a copy of the rest.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::json::{JsonError, inspect_request, quote};
+use wire::request_policy::{Edits, PolicyReport};
+use wire::task::Endpoint;
+
+use crate::error::ApiError;
+use crate::model::UserId;
+use crate::offload::offload;
+use crate::quota::BytesPermit;
+use crate::registry::Candidate;
+
+/// Most `model` keys in one body. Readers take the last one; all are replaced.
+const MAX_MODELS: usize = 16;
+
+/// One JSON object in one line of UTF-8, at most 128 levels deep.
+#[derive(Clone)]
+pub(crate) struct RequestBody {
+    text: Bytes,
+    /// The spans of the `model` values, in order.
+    models: Vec<Range<usize>>,
+    /// The span of the last `stream` value.
+    stream: Option<Range<usize>>,
+    /// What the request asks of the backend besides a response: to fetch addresses, run tools or keep data.
+    report: Arc<PolicyReport>,
+    /// The agent whose prompt and parameters were added.
+    agent: Option<Arc<AgentPart>>,
+    /// Counts the text until its last piece is dropped, also on a publisher's channel.
+    held: Arc<BytesPermit>,
+}
+
+/// A text with the permit that counts it.
+struct CountedText {
+    text: Bytes,
+    _held: Arc<BytesPermit>,
+}
+
+impl AsRef<[u8]> for CountedText {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+struct AgentPart {
+    owner: UserId,
+    /// What the request asked for before the agent's part was added.
+    asked: Arc<PolicyReport>,
+}
+
+/// Prints the size only: prompts are never logged.
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestBody({} bytes)", self.text.len())
+    }
+}
+
+impl RequestBody {
+    /// Parses `text` in one pass, without a copy.
+    pub(crate) fn parse(mut text: Vec<u8>) -> Result<Self, ApiError> {
+        if std::str::from_utf8(&text).is_err() {
+            return Err(ApiError::bad_request("the request's body is not UTF-8"));
+        }
+        let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
+        let ([models, mut streams, _], report) = found.map_err(|error| {
+            let refusal = ApiError::bad_request(format!("the request's body is {error}"));
+            if let JsonError::OddKey(_, key) = error { refusal.about(key) } else { refusal }
+        })?;
+        if models.len() > MAX_MODELS {
+            let text = format!("the request's body has 'model' more than {MAX_MODELS} times");
+            return Err(ApiError::bad_request(text));
+        }
+        let report = Arc::new(report);
+        let held = Arc::default();
+        Ok(Self { text: text.into(), models, stream: streams.pop(), report, agent: None, held })
+    }
+
+    /// Counts the text with `held`.
+    #[must_use]
+    pub(crate) fn counted(self, held: BytesPermit) -> Self {
+        let held = Arc::new(held);
+        let text = Bytes::from_owner(CountedText { text: self.text, _held: held.clone() });
+        Self { text, held, ..self }
+    }
+
+    /// Parses a text that was derived from this request, and counts it in the same quota.
+    pub(crate) fn derive(&self, text: Vec<u8>) -> Result<Self, ApiError> {
+        let held = self.held.another(text.len())?;
+        Ok(Self::parse(text)?.counted(held))
+    }
+
+    /// Counts a derived text in the same quota, without parsing it.
+    pub(super) fn derive_bytes(&self, text: Vec<u8>) -> Result<Bytes, ApiError> {
+        let held = Arc::new(self.held.another(text.len())?);
+        Ok(Bytes::from_owner(CountedText { text: text.into(), _held: held }))
+    }
+
+    /// Marks the request as derived from `asked` by an agent of `owner`.
+    #[must_use]
+    pub(crate) fn by_agent(self, owner: UserId, asked: &Self) -> Self {
+        Self { agent: Some(Arc::new(AgentPart { owner, asked: asked.report.clone() })), ..self }
+    }
+
+    /// What `user` asks for with this request that only the row's owner may ask for. What an agent of the row's owner adds
+    /// is allowed; what another user's agent adds is not. `None` if everything is allowed.
+    fn asked(&self, user: &str, candidate: &Candidate) -> Option<&PolicyReport> {
+        self.asked_at(user, &candidate.owner, candidate.allow_remote_urls)
+    }
+
+    /// Does the same for a row of `owner`; `open` if the row allows everything to everybody.
+    fn asked_at(&self, user: &str, owner: &str, open: bool) -> Option<&PolicyReport> {
+        if open {
+            return None;
+        }
+        match &self.agent {
+            Some(agent) if agent.owner != owner => Some(&self.report),
+            _ if user == owner => None,
+            Some(agent) => Some(&agent.asked),
+            None => Some(&self.report),
+        }
+    }
+
+    /// Why the row of `candidate` refuses this request, if it does.
+    pub(crate) fn refused_by(&self, user: &str, candidate: &Candidate) -> Option<ApiError> {
+        let refused = self.report.refusal(self.asked(user, candidate)?)?;
+        Some(ApiError::bad_request(refused.text(candidate.shown_name())).about(&refused.param))
+    }
+
+    /// Whether a row of `owner` refuses this request; `open` if the row allows everything to everybody.
+    pub(crate) fn is_refused_at(&self, user: &str, owner: &str, open: bool) -> bool {
+        self.asked_at(user, owner, open).is_some_and(|asked| self.report.refusal(asked).is_some())
+    }
+
+    /// The request as sent to the row of `candidate`, with the edits that apply to users other than its owner.
+    pub(super) async fn for_row(
+        &self,
+        user: &str,
+        candidate: &Candidate,
+        endpoint: Endpoint,
+    ) -> Result<Cow<'_, Self>, ApiError> {
+        if let Some(error) = self.refused_by(user, candidate) {
+            return Err(error);
+        }
+        let Some(asked) = self.asked(user, candidate) else { return Ok(Cow::Borrowed(self)) };
+        let edits = self.report.edits(asked, self.as_str(), endpoint);
+        if edits.is_empty() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let whole = self.clone();
+        offload(user, self.size(), move || Ok(Cow::Owned(whole.edited(&edits)?))).await
+    }
+
+    /// Applies `edits`, after which the request asks for nothing forbidden.
+    fn edited(&self, edits: &Edits) -> Result<Self, ApiError> {
+        let text = edits.applied(self.as_str());
+        let held = self.held.another(text.len())?;
+        let edited = Self {
+            text: text.into(),
+            models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
+            stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
+            report: Arc::default(),
+            agent: None,
+            held: Arc::default(),
+        };
+        Ok(edited.counted(held))
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Checked by `parse`; only ASCII was changed since.
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// The `model`; of several the last, as JSON readers do.
+    pub(crate) fn model(&self) -> Result<String, ApiError> {
+        let Some(span) = self.models.last() else {
+            return Err(ApiError::bad_request("the request's body has no 'model', a string"));
+        };
+        serde_json::from_slice(&self.text[span.clone()])
+            .map_err(|_| ApiError::bad_request("'model' in the request's body is not a string"))
+    }
+
+    /// Whether the request asks for a stream and `endpoint` has streams. A `stream` other than true, false and null is an
+    /// error: a caller that sent `"true"` would wait for events that never come.
+    pub(crate) fn streaming(&self, endpoint: Endpoint) -> Result<bool, ApiError> {
+        let asked = match self.stream() {
+            Some(b"true") => true,
+            Some(b"false" | b"null") | None => false,
+            Some(_) => {
+                let text = "'stream' in the request's body is neither true nor false";
+                return Err(ApiError::bad_request(text));
+            }
+        };
+        Ok(asked && !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank))
+    }
+
+    /// The JSON text of its `stream`; of duplicates the last.
+    pub(super) fn stream(&self) -> Option<&[u8]> {
+        self.stream.as_ref().map(|span| &self.text[span.clone()])
+    }
+
+    /// The text in pieces, with each `model` value replaced by `model` if given. Only the names are new bytes.
+    pub(super) fn pieces(&self, model: Option<&str>) -> Vec<Bytes> {
+        let Some(model) = model else { return vec![self.text.clone()] };
+        let model = quote(model);
+        let mut pieces = Vec::with_capacity(2 * self.models.len() + 3);
+        let mut at = 0;
+        if self.models.is_empty() {
+            // Insert before the closing bracket.
+            let end = self.text.iter().rposition(|byte| *byte == b'}').unwrap_or(0);
+            let before = self.text[..end].trim_ascii_end();
+            let comma = if before.ends_with(b"{") { "" } else { "," };
+            pieces.push(self.text.slice(..end));
+            pieces.push(Bytes::from(format!(r#"{comma}"model":{model}"#)));
+            at = end;
+        } else {
+            let model = Bytes::from(model);
+            for span in &self.models {
+                pieces.push(self.text.slice(at..span.start));
+                pieces.push(model.clone());
+                at = span.end;
+            }
+        }
+        pieces.push(self.text.slice(at..));
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests;
