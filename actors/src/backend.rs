@@ -1,6 +1,11 @@
-//! What runs a model: the crate `backend`, and the way from a provider's settings to one of its backends.
+//! The backend of a provider, made from its settings. What runs a model is in the crate `backend`.
 
 use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::timeout;
 
 pub use backend::http::Client;
 pub use backend::{
@@ -10,8 +15,13 @@ pub use backend::{
 
 use crate::options::{BackendConfig, ProviderConfig};
 
-/// The backend of a provider, which calls by `http` if it calls at all.
-pub fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
+/// Limit of [`Backend::available`]: above the 2 s of the built-in backends.
+const AVAILABLE_LIMIT: Duration = Duration::from_secs(3);
+/// Limit of [`Backend::health`]: three intervals of the health check.
+const HEALTH_LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes the backend of a provider. Its HTTP calls use `http`.
+pub(crate) fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
     let (http, availability) = (http.clone(), config.availability.clone());
     match &config.backend {
         BackendConfig::OpenAi(backend) => {
@@ -21,6 +31,59 @@ pub fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
             Rc::new(AnthropicBackend::new(http, backend, config.timeout, availability))
         }
         BackendConfig::Mock(mock) => Rc::new(MockBackend::new(mock.clone())),
-        BackendConfig::Custom(custom) => (custom.0)(),
+        BackendConfig::Custom(custom) => Rc::new(TimeLimited((custom.0)())),
+    }
+}
+
+/// A library user's backend, whose checks are cut short.
+struct TimeLimited(Rc<dyn Backend>);
+
+impl Backend for TimeLimited {
+    fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+        self.0.infer(request)
+    }
+
+    fn available(&self) -> LocalBoxFuture<'static, bool> {
+        let available = self.0.available();
+        async { timeout(AVAILABLE_LIMIT, available).await.unwrap_or(false) }.boxed_local()
+    }
+
+    fn health(&self) -> LocalBoxFuture<'static, BackendHealth> {
+        let health = self.0.health();
+        let silent = BackendHealth::Silent("it does not answer in time");
+        async move { timeout(HEALTH_LIMIT, health).await.unwrap_or(silent) }.boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::{Instant, pause};
+
+    use super::*;
+    use crate::options::CustomBackend;
+
+    struct Hanging;
+
+    impl Backend for Hanging {
+        fn infer(&self, _: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
+            std::future::pending().boxed_local()
+        }
+
+        fn available(&self) -> LocalBoxFuture<'static, bool> {
+            std::future::pending().boxed_local()
+        }
+    }
+
+    #[actix::test]
+    async fn a_custom_backend_that_hangs_is_not_available() {
+        pause();
+        let custom = BackendConfig::Custom(CustomBackend(Arc::new(|| Rc::new(Hanging))));
+        let config = ProviderConfig::new("a".parse().unwrap(), "m", custom);
+        let (start, backend) = (Instant::now(), make(&config, &Client::new(None)));
+        assert!(!backend.available().await);
+        assert_eq!(start.elapsed(), AVAILABLE_LIMIT);
+        assert!(matches!(backend.health().await, BackendHealth::Silent(_)));
     }
 }

@@ -1,13 +1,13 @@
-//! Says a thing once, until another takes its place: a hub that is away for a night fills no log.
+//! Suppresses repeated log lines: an outage of a night is logged once.
 
-/// What was said last.
+/// The last text.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     last: Option<String>,
 }
 
 impl Changes {
-    /// Whether `text` differs from what was said last; it is what was said last from now on.
+    /// Keeps `text`, and returns whether it differs from the last one.
     pub(crate) fn is_news(&mut self, text: &str) -> bool {
         if self.last.as_deref() == Some(text) {
             return false;
@@ -16,7 +16,7 @@ impl Changes {
         true
     }
 
-    /// All is well. Whether it was not before.
+    /// Removes the last text, and returns whether there was one.
     pub(crate) fn clear(&mut self) -> bool {
         self.last.take().is_some()
     }

@@ -1,5 +1,4 @@
-//! One line in the log for each task that failed: which one, of which provider, a code and the time it took. Nothing of
-//! what the backend said, or was asked.
+//! Logs each failed task: its id, its provider, a code and its time in ms. Nothing of request or answer is logged.
 
 use std::fmt;
 
@@ -9,12 +8,10 @@ use wire::texts::FixedText;
 use crate::news::news;
 use crate::outbox::Ticket;
 
-/// Why a task failed, in a word of the hub's list (SPEC.md section 5.1), or by the backend's status.
+/// Why a task failed: an error code of the hub (SPEC.md section 5.1), or the status of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// A word.
     Word(&'static str),
-    /// The backend's own status.
     Status(u16),
 }
 
@@ -28,7 +25,7 @@ impl fmt::Display for Code {
 }
 
 impl Code {
-    /// The code of a result; `None` for one that is no failure.
+    /// The code of a result; `None` for a success.
     pub(crate) fn of(result: &TaskResult) -> Option<Self> {
         match result {
             TaskResult::Chunk(_) => None,
@@ -37,7 +34,6 @@ impl Code {
         }
     }
 
-    /// The word alone.
     const fn word(self) -> &'static str {
         match self {
             Self::Word(word) => word,
@@ -45,7 +41,7 @@ impl Code {
         }
     }
 
-    /// The code of an error's text.
+    /// The code of an error text.
     pub(crate) fn of_text(message: &str) -> Self {
         Self::Word(match FixedText::parse(message) {
             Some(FixedText::NotRegistered) => "not_published",
@@ -63,7 +59,7 @@ impl Code {
 pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
     let ms = ticket.age().as_millis();
     let word = code.word();
-    // The name of what is not published here is the hub's own.
+    // The name of a provider that is not published comes from the hub: count such lines together.
     let source = if word == "not_published" { "the hub" } else { provider };
     news!(info, word, source, "task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
 }
@@ -73,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_says_nothing_of_the_backends_words() {
+    fn a_code_quotes_nothing_of_the_backend() {
         let code = |result: &TaskResult| Code::of(result).map(|code| code.to_string());
         let said = |text: &str| code(&TaskResult::error(text)).unwrap();
         assert_eq!(said("the secret prompt was too long"), "upstream_error");

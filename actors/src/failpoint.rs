@@ -1,10 +1,9 @@
-//! Places at which a test lets its process die, as by a power cut. Outside tests they are nothing.
+//! Points at which a test kills its process, as a power cut would. Without effect outside tests.
 
-/// The process may die here.
 #[cfg(not(test))]
 pub(crate) const fn reach(_: &str) {}
 
-/// The process dies here, if this is where it was told to.
+/// Kills the process if [`DIE_AT`] names this point.
 #[cfg(test)]
 pub(crate) fn reach(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +18,9 @@ pub(crate) fn reach(point: &str) {
     }
 }
 
-/// Names the point.
+/// Variable with the name of the point.
 #[cfg(test)]
 pub(crate) const DIE_AT: &str = "VIRTUAL_LLM_TEST_DIE_AT";
-/// How often it is survived.
+/// Variable with the number of times that the point is passed first.
 #[cfg(test)]
 pub(crate) const DIE_AFTER: &str = "VIRTUAL_LLM_TEST_DIE_AFTER";

@@ -1,31 +1,36 @@
 //! The registrar of virtual-llm as a library: supervised actors that publish local LLMs to a hub.
+//!
+//! Start with [`Registrar`] and [`Options`]. The protocol is in the crate `wire`, the backends are in the crate `backend`.
 
 pub mod backend;
-pub mod backoff;
+mod backoff;
 mod changes;
+mod ended;
 mod failed;
 mod failpoint;
-pub mod heartbeat;
+mod heartbeat;
 pub mod http;
-pub mod hub_client;
+mod hub_client;
 mod news;
 pub mod options;
-pub mod outbox;
-pub mod provider;
-pub mod registrar;
+mod outbox;
+mod provider;
+mod registrar;
 mod root;
-pub mod session;
+mod session;
 pub mod status;
-pub mod stream;
-pub mod supervise;
+mod stream;
+mod supervise;
 #[cfg(test)]
 mod test_hub;
 #[cfg(test)]
 mod test_log;
-pub mod uplink;
-pub mod wake;
+mod uplink;
+mod wake;
 
 pub use ::backend::Secret;
+pub use ended::Ended;
 pub use options::{AgentConfig, Credentials, CredentialsFile, Options, ProviderConfig, Timings};
-pub use registrar::{Ended, Registrar, StartError};
+pub use registrar::{Registrar, StartError};
+pub use session::file::load as load_session_id;
 pub use supervise::install_panic_hook;

@@ -189,7 +189,7 @@ pub enum BackendConfig {
 /// A backend made by a library user: a function that makes one, called at start and after each crash. The function
 /// travels in messages, so it is `Send`; what it makes stays on its arbiter.
 #[derive(Clone)]
-pub struct CustomBackend(pub Arc<dyn Fn() -> Rc<dyn crate::backend::Backend> + Send + Sync>);
+pub struct CustomBackend(pub Arc<dyn Fn() -> Rc<dyn backend::Backend> + Send + Sync>);
 
 impl std::fmt::Debug for CustomBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

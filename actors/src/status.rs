@@ -1,45 +1,44 @@
-//! A snapshot of a registrar, for its owner. Prints as JSON for `status -o json`; no secret is in it.
+//! A snapshot of a registrar, as JSON for `status -o json`. It contains no secret.
 
 use serde::{Deserialize, Serialize};
+use wire::register::ProviderStatus;
 use wire::row::Timestamp;
 
-use crate::provider::messages::ProviderReport;
-
-/// All that the `status` command shows.
+/// The data of the `status` command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrarStatus {
-    /// The hub, as configured.
+    /// URL of the hub, as configured.
     pub hub_url: String,
-    /// The sticky id, once there is one.
+    /// Session id, once the hub has given one.
     pub provider_session_id: Option<String>,
-    /// The control channel.
+    /// State of the control channel.
     pub channel: ChannelStatus,
-    /// The last heartbeat that the hub accepted.
+    /// Time of the last heartbeat that the hub accepted.
     pub last_heartbeat_at: Option<Timestamp>,
-    /// The last thing that went wrong with the hub, and when; stays after it went right again.
+    /// Last error of a call to the hub; it stays after the hub is back.
     pub last_error: Option<LastError>,
-    /// Until when no task is taken, while paused without a limit `null`.
+    /// The pause, if the registrar is paused.
     pub paused: Option<Pause>,
-    /// Since when the registrar runs.
+    /// Start of the registrar.
     pub started_at: Timestamp,
-    /// Each published provider.
+    /// The published providers.
     pub providers: Vec<ProviderState>,
 }
 
-/// Where the control channel stands.
+/// State of the control channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChannelState {
-    /// Registering, connecting, or waiting to.
+    /// Registering or connecting, or waiting for the next try.
     Connecting,
     /// Open.
     Connected,
-    /// The hub refuses us; tried again every minute.
+    /// The hub refuses; the next try is a minute later.
     Refused,
-    /// Nothing to publish at the moment.
+    /// Nothing is published at the moment.
     Idle,
-    /// Stopping: tasks in flight end.
+    /// The registrar stops, and running tasks end.
     Draining,
 }
 
@@ -47,50 +46,67 @@ pub enum ChannelState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelStatus {
-    /// Where it stands.
+    /// Its state.
     pub state: ChannelState,
-    /// Since when.
+    /// Time of the last change of `state`.
     pub since: Timestamp,
-    /// Agreed with the hub; empty with a classic one.
+    /// Features agreed with the hub; empty with a classic hub.
     pub features: Vec<String>,
-    /// How often it was opened since the start.
+    /// Number of channels opened since the start.
     pub opened: u64,
 }
 
-/// Something that went wrong with the hub.
+/// An error of a call to the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// What it was.
+    /// Its text.
     pub message: String,
-    /// When it was first seen.
+    /// Time of its first occurrence.
     pub at: Timestamp,
 }
 
-/// The owner has the machine.
+/// A pause by the owner of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pause {
-    /// Until when; `None`: until `resume`.
+    /// Its end; `None` until [`Registrar::resume`](crate::Registrar::resume).
     pub until: Option<Timestamp>,
 }
 
-/// One published provider.
+/// A published provider.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderState {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub name: String,
-    /// Its name at the hub.
+    /// Name at the hub.
     pub wire_name: String,
-    /// The model that callers get.
+    /// Name of the model.
     pub model: String,
-    /// Whether a recipe can wake it.
+    /// Whether the provider has a wake recipe.
     pub can_wake: bool,
-    /// What it says of itself; `None` while it is withdrawn or crashes.
+    /// Its last report; `None` while it is withdrawn or restarts.
     pub report: Option<ProviderReport>,
-    /// It crashed too often: until when it is not published.
+    /// End of the withdrawal of a provider that crashed too often.
     pub withdrawn_until: Option<Timestamp>,
-    /// How often it crashed since the start.
+    /// Number of crashes since the start.
     pub crashes: u64,
+}
+
+/// What a provider reports: to the hub, to the `status` command, and to its listeners when it changes.
+#[derive(Debug, Clone, PartialEq, actix::dev::MessageResponse, actix::Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderReport {
+    /// The part for the hub.
+    pub status: ProviderStatus,
+    /// Why the provider is not active, for its owner.
+    pub reason: Option<String>,
+    /// Number of tasks ended since the start.
+    pub tasks_done: u64,
+    /// Tokens per second of the last streamed answer.
+    pub tokens_per_second: Option<f64>,
+    /// Whether the provider is paused.
+    pub paused: bool,
 }

@@ -1,4 +1,4 @@
-//! What this thread logged: a logger for tests of what the log must say, and must not.
+//! A logger that keeps the lines of each thread, for tests.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -18,7 +18,7 @@ impl Log for ThreadLog {
 
     fn log(&self, record: &Record<'_>) {
         if record.target().starts_with(env!("CARGO_CRATE_NAME")) {
-            // A thread that ends has nobody to tell.
+            // Fails at the end of the thread.
             let line = format!("{} {}", record.level(), record.args());
             let _ = LINES.try_with(|lines| lines.borrow_mut().push(line));
         }
@@ -27,7 +27,7 @@ impl Log for ThreadLog {
     fn flush(&self) {}
 }
 
-/// From here on the lines of this thread are kept, those of every level.
+/// Keeps the lines of this thread from here on, at every level.
 pub(crate) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

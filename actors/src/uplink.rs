@@ -1,19 +1,19 @@
-//! The way results take to the hub: what the outbox needs of the hub client, and no more, so that a test can stand in.
+//! The trait by which the outbox and the providers send results to the hub.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
-use wire::{Features, TaskId};
+use wire::TaskId;
 
-/// Posts results. One for the life of a registrar.
-pub trait Uplink {
+/// Posts results for the life of a registrar.
+pub(crate) trait Uplink {
     /// `POST /_provider-task/{id}/result` with `body`, 30 s.
     fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted>;
 
-    /// `POST /_provider-task/{id}/stream` (feature `result-stream`) with a body of SSE frames; no deadline. The body ends
-    /// when the sender is dropped; it is cut, not ended, when an `Err` is sent.
+    /// `POST /_provider-task/{id}/stream` (feature `result-stream`) with a body of SSE frames; no time limit. Dropping the
+    /// sender ends the body; an `Err` cuts it, so that the hub sees it broken.
     fn upload(
         &self,
         task: &TaskId,
@@ -21,35 +21,25 @@ pub trait Uplink {
     ) -> LocalBoxFuture<'static, Posted>;
 }
 
-/// The upload stops in the middle: the hub must see a broken body, not a short one.
+/// Cuts an upload: the hub must see a broken body, not a short one.
 #[derive(Debug, thiserror::Error)]
 #[error("upload cut")]
-pub struct Cut;
+pub(crate) struct Cut;
 
-/// What became of a POST.
+/// The result of a POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Posted {
+pub(crate) enum Posted {
     /// 2xx.
     Taken,
-    /// 404, 409, 410: the caller has gone, or the task has ended.
+    /// 404, 409, 410: the caller has left, or the task has ended.
     Gone,
     /// Another 3xx or 4xx: the hub will never take it.
-    Refused {
-        /// HTTP status.
-        status: u16,
-    },
-    /// Worth another try.
+    Refused { status: u16 },
+    /// May succeed later.
     Failed {
-        /// What the hub asked for, from `Retry-After`.
+        /// `Retry-After` of the hub's answer.
         retry_after: Option<Duration>,
-        /// Whether it is certain that the hub took nothing: no connection, or answered 429 or 5xx.
+        /// Whether the hub certainly took nothing: there was no connection, or it answered 429 or 5xx.
         nothing_taken: bool,
     },
-}
-
-/// What was agreed with the hub on the channel that a task came by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Agreed {
-    /// The features that are on.
-    pub features: Features,
 }

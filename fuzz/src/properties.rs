@@ -162,7 +162,7 @@ fn members(text: &str) {
 /// A session file gives an id that can be a header's value, or none.
 pub fn session(bytes: &[u8]) {
     let file = scratch(bytes);
-    if let Some(id) = actors::session::file::load(file.path()) {
+    if let Some(id) = actors::load_session_id(file.path()) {
         assert!(String::from(id).bytes().all(|byte| byte.is_ascii_graphic()));
     }
 }

@@ -1,82 +1,81 @@
-//! How long to wait before the hub is tried again (SPEC.md section 6, `StreamActor`).
+//! The delay before the next call of the hub (SPEC.md section 6, `StreamActor`).
 //!
-//! The one module that touches the `backoff` crate: we implement its trait and use nothing else of it, for its
-//! own policy adds jitter after the cap, stops after 15 minutes and keeps its own clock. Here time and randomness
-//! are passed in.
+//! The only module that names the `backoff` crate, and it uses only its trait: the policy of the crate adds jitter after
+//! the cap, stops after 15 minutes and reads a clock. Here randomness is passed in, and no clock is read.
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub use backoff::backoff::Backoff;
+use backoff::backoff::Backoff;
 
-/// A connection that lived this long was a good one: the next delay starts from the base again. Shorter ones do
-/// not count, or a hub that closes every channel at once would be called at the base rate for ever.
-pub const GOOD_AFTER: Duration = Duration::from_mins(1);
+/// A connection that was open for this long resets the delay. Shorter ones do not: a hub that closes every channel at once
+/// would be called at the base rate forever.
+pub(crate) const GOOD_AFTER: Duration = Duration::from_mins(1);
 
-/// No hint of a hub raises a delay above this: a hub that comes back early is found within a minute.
-pub const HIGHEST_HINT: Duration = Duration::from_mins(1);
+/// Limit of a hub's hint: a hub that is back earlier is found within a minute.
+const HIGHEST_HINT: Duration = Duration::from_mins(1);
 
-/// Numbers from 0 to below 1, evenly spread. Injected, so that a test decides them.
-pub type Random = Box<dyn FnMut() -> f64>;
+/// Uniform numbers in `0.0..1.0`, injected for tests.
+pub(crate) type Random = Box<dyn FnMut() -> f64>;
 
 /// Decorrelated jitter: each delay is random between the base and three times the last one.
 ///
-/// 1,000 registrars that lose their hub together come back spread over 10 s with the first delay already
-/// (base 5 s: 5 to 15 s), which no jitter on a fixed schedule does.
-pub struct ReconnectDelay {
+/// The first delay of 1,000 registrars that lose their hub together is spread over 10 s (base 5 s: 5 to 15 s), which jitter
+/// on a fixed schedule does not do.
+pub(crate) struct ReconnectDelay {
     base: Duration,
     max: Duration,
     last: Duration,
-    /// `retry:` of the last channel; stays until another channel says otherwise.
+    /// `retry:` of the last open channel.
     floor: Duration,
-    /// `Retry-After` of the last answer; good for one delay.
+    /// `Retry-After` of the last answer, for one delay.
     hint: Duration,
     random: Random,
 }
 
 impl ReconnectDelay {
     /// Delays between `base` and `max`. A `max` below `base` counts as `base`.
-    pub fn new(base: Duration, max: Duration, random: Random) -> Self {
+    pub(crate) fn new(base: Duration, max: Duration, random: Random) -> Self {
         let (floor, hint) = (Duration::ZERO, Duration::ZERO);
         Self { base, max: max.max(base), last: base, floor, hint, random }
     }
 
-    /// A connection ended that was open for this long.
-    pub fn was_open(&mut self, open_for: Duration) {
-        if open_for >= GOOD_AFTER {
-            self.reset();
+    /// Takes in the loss of a channel. `hint` is its `retry:` field if it was open, else the answer's `Retry-After`.
+    pub(crate) fn channel_lost(&mut self, open_for: Option<Duration>, hint: Option<Duration>) {
+        let hint = hint.unwrap_or_default();
+        match open_for {
+            Some(open_for) => {
+                if open_for >= GOOD_AFTER {
+                    self.reset();
+                }
+                self.floor = hint.min(HIGHEST_HINT);
+            }
+            None => self.retry_after(hint),
         }
     }
 
-    /// The next delay is at least this (`Retry-After`), 60 s at most.
-    pub fn retry_after(&mut self, hint: Duration) {
+    /// Raises the next delay to `hint` (`Retry-After`), 60 s at most.
+    pub(crate) fn retry_after(&mut self, hint: Duration) {
         self.hint = self.hint.max(hint.min(HIGHEST_HINT));
     }
 
-    /// Every delay from now on is at least this (`retry:` of an event stream), 60 s at most.
-    pub fn retry_field(&mut self, floor: Duration) {
-        self.floor = floor.min(HIGHEST_HINT);
-    }
-
-    /// The next delay.
-    pub fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let span = self.last.saturating_mul(3).saturating_sub(self.base);
-        let jittered = self.base.saturating_add(self.part_of(span)).min(self.max);
+        let jittered = self.base.saturating_add(self.random_part(span)).min(self.max);
         self.last = jittered;
         let hint = std::mem::take(&mut self.hint).max(self.floor);
         if hint <= jittered {
             return jittered;
         }
-        // Everybody whom a hub sends away gets the same hint: spread them over one more base.
-        let spread = self.part_of(self.base);
+        // A hub gives every registrar the same hint: spread them over one more base.
+        let spread = self.random_part(self.base);
         hint.saturating_add(spread).min(HIGHEST_HINT.max(jittered))
     }
 
-    fn part_of(&mut self, span: Duration) -> Duration {
+    fn random_part(&mut self, span: Duration) -> Duration {
         let share = (self.random)().clamp(0.0, 1.0);
-        // Whole milliseconds of at most an hour or so are exact in an f64.
         Duration::try_from_secs_f64(span.as_secs_f64() * share).unwrap_or(span)
     }
 }
@@ -92,8 +91,8 @@ impl Backoff for ReconnectDelay {
     }
 }
 
-/// The system's randomness.
-pub fn system_random() -> Random {
-    // Without randomness the middle is as good as any: the delay stays legal.
+/// Numbers from the system's random source.
+pub(crate) fn system_random() -> Random {
+    // A system without randomness gets the middle of each range.
     Box::new(|| getrandom::u32().map_or(0.5, |bits| f64::from(bits) / (f64::from(u32::MAX) + 1.0)))
 }

@@ -12,7 +12,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Plays the given numbers, then halves for ever.
+/// Plays the given numbers, then 0.5 forever.
 fn scripted(numbers: Vec<f64>) -> Random {
     let numbers = Rc::new(RefCell::new(numbers.into_iter()));
     Box::new(move || numbers.borrow_mut().next().unwrap_or(0.5))
@@ -22,7 +22,7 @@ fn always(number: f64) -> ReconnectDelay {
     ReconnectDelay::new(BASE, MAX, Box::new(move || number))
 }
 
-/// F01: delays grow, and are spread.
+/// F01: delays grow and are random.
 #[test]
 fn each_delay_is_between_the_base_and_three_times_the_last_one() {
     let mut delay = ReconnectDelay::new(BASE, MAX, scripted(vec![0.0, 1.0, 1.0, 0.0]));
@@ -30,22 +30,22 @@ fn each_delay_is_between_the_base_and_three_times_the_last_one() {
     assert_eq!(delays, [5, 15, 45, 5, 10].map(seconds));
 }
 
-/// F06: a short life is no health.
+/// F06: a channel that closes right after it opened does not reset the delay.
 #[test]
-fn only_a_connection_of_60_seconds_brings_the_base_back() {
+fn a_channel_open_for_60_seconds_resets_the_delay() {
     let mut delay = always(1.0);
     assert_eq!([delay.next_delay(), delay.next_delay()], [15, 45].map(seconds));
-    delay.was_open(seconds(59));
+    delay.channel_lost(Some(seconds(59)), None);
     assert_eq!(delay.next_delay(), seconds(60));
-    delay.was_open(seconds(60));
+    delay.channel_lost(Some(seconds(60)), None);
     assert_eq!(delay.next_delay(), seconds(15));
 }
 
-/// F26: 17 s are 17 s, and an age is a minute.
+/// F26: 17 s are 17 s, and anything above a minute is a minute.
 #[test]
 fn retry_after_raises_one_delay_and_never_shortens_it() {
     let mut delay = always(0.0);
-    delay.retry_after(seconds(17));
+    delay.channel_lost(None, Some(seconds(17)));
     assert_eq!([delay.next_delay(), delay.next_delay()], [17, 5].map(seconds));
     delay.retry_after(seconds(1));
     assert_eq!(delay.next_delay(), seconds(5));
@@ -56,9 +56,9 @@ fn retry_after_raises_one_delay_and_never_shortens_it() {
 #[test]
 fn a_retry_field_raises_every_delay_until_another_one() {
     let mut delay = always(0.0);
-    delay.retry_field(seconds(20));
+    delay.channel_lost(Some(seconds(1)), Some(seconds(20)));
     assert_eq!([delay.next_delay(), delay.next_delay()], [20, 20].map(seconds));
-    delay.retry_field(Duration::ZERO);
+    delay.channel_lost(Some(seconds(1)), None);
     assert_eq!(delay.next_delay(), seconds(5));
 }
 
@@ -71,7 +71,7 @@ fn system_randomness_is_in_range_and_not_constant() {
 }
 
 proptest! {
-    /// P4, F14, F26: whatever a hub asks for.
+    /// P4, F14, F26: with any hints of a hub.
     #[test]
     fn no_delay_is_below_the_base_or_above_the_cap(
         base in 1_u64..10_000, max in 1_u64..100_000,

@@ -1,38 +1,30 @@
-//! What the `HeartbeatActor` is told, and what it tells.
+//! Messages to and from the `HeartbeatActor`.
 
 use actix::{Message, Recipient};
 use wire::row::Timestamp;
 
 use crate::provider::messages::GetReport;
 
-/// From `WakeActor` at every poll: beat now, so that a long wake does not look like a death. If one is in flight, this
-/// one is dropped.
+/// Beats now, unless a heartbeat is in flight. Sent by `WakeActor` at each poll, so that a long wake does not look like a
+/// dead publisher.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Beat;
+pub(crate) struct Beat;
 
-/// From the root: whom to ask for the state of the providers (feature `status`). Replaces what was known before.
+/// Replaces the providers whose reports go into a heartbeat (feature `status`). Sent by the root.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
-pub struct SetReporters(pub Vec<Recipient<GetReport>>);
+pub(crate) struct SetReporters(pub(crate) Vec<Recipient<GetReport>>);
 
-/// From the root, when there is nothing to publish: no more beats until the next session.
+/// Stops the heartbeats until the next session. Sent by the root when nothing is published.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct StopBeats;
+pub(crate) struct StopBeats;
 
-/// To the root: what became of a heartbeat. If lost, a status line is stale.
+/// The result of a heartbeat. Sent to the root; if it is lost, a status line is stale.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub enum BeatOutcome {
-    /// The hub accepted one.
-    Accepted {
-        /// When.
-        at: Timestamp,
-    },
-    /// The hub did not accept one.
-    Failed {
-        /// Why.
-        reason: String,
-    },
+pub(crate) enum BeatResult {
+    Accepted { at: Timestamp },
+    Failed { reason: String },
 }

@@ -1,6 +1,6 @@
-//! The `HeartbeatActor`: tells the hub that we live, whatever the control channel does.
+//! The `HeartbeatActor`: sends heartbeats to the hub, independent of the control channel.
 
-pub mod messages;
+pub(crate) mod messages;
 
 #[cfg(test)]
 mod tests;
@@ -18,63 +18,61 @@ use wire::{Feature, SessionId};
 use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::news;
-use crate::provider::messages::{GetReport, ProviderReport};
+use crate::provider::messages::GetReport;
 use crate::session::messages::{SessionLost, SessionReady};
+use crate::status::ProviderReport;
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
-use messages::{Beat, BeatOutcome, SetReporters, StopBeats};
+use messages::{Beat, BeatResult, SetReporters, StopBeats};
 
-/// SPEC.md section 4, `status`: a change is told at most once a second.
+/// Least time between heartbeats for a change (SPEC.md section 4, `status`).
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A provider that does not say how it is within this is left out of one beat.
+/// A provider that does not report within this is left out of a heartbeat.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
 
-/// What the heartbeat needs.
-pub struct Config {
-    /// The hub.
-    pub hub: Rc<dyn HubApi>,
-    /// Between two beats.
-    pub interval: Duration,
+pub(crate) struct Config {
+    pub(crate) hub: Rc<dyn HubApi>,
+    pub(crate) interval: Duration,
 }
 
-/// Who hears of it.
-pub struct HeartbeatLinks {
+pub(crate) struct HeartbeatLinks {
     /// `SessionActor`.
-    pub session_lost: Recipient<SessionLost>,
+    pub(crate) session_lost: Recipient<SessionLost>,
     /// `StreamActor`.
-    pub stream_unknown: Recipient<StreamUnknown>,
+    pub(crate) stream_unknown: Recipient<StreamUnknown>,
     /// The root.
-    pub outcome: Recipient<BeatOutcome>,
+    pub(crate) result: Recipient<BeatResult>,
 }
 
-/// Beats every 30 s, after each reconnect, at every poll of a wake, and on change. Never two in flight.
-pub struct HeartbeatActor {
+/// Sends a heartbeat every 30 s, after each reconnect, at each poll of a wake, and on change; one at a time.
+pub(crate) struct HeartbeatActor {
     config: Config,
     links: HeartbeatLinks,
-    // These survive a crash: nobody would tell them again.
+    // Kept over a crash: nobody sends these again.
     session: Option<SessionId>,
     channel: Option<ChannelOpened>,
     reporters: Vec<Recipient<GetReport>>,
     problem: Changes,
-    state: State,
+    state: HeartbeatState,
 }
 
+/// Reset by a crash.
 #[derive(Default)]
-struct State {
+struct HeartbeatState {
     in_flight: bool,
-    /// The channel was opened while one was in flight, which may hang on the old connection's trouble.
+    /// Whether to beat again after the heartbeat in flight, which is older than the channel or the change.
     again: bool,
-    /// When a change was told last, and whether a timer for the next one runs.
-    told_at: Option<Instant>,
+    /// When a change was sent last.
+    change_sent_at: Option<Instant>,
+    /// Whether the timer for the next change runs.
     change_due: bool,
-    /// What each provider said last, as far as the hub cares.
+    /// The last status of each provider.
     known: Vec<ProviderStatus>,
 }
 
 impl HeartbeatActor {
-    /// A heart that begins to beat with the first session.
-    pub fn new(config: Config, links: HeartbeatLinks) -> Self {
+    pub(crate) fn new(config: Config, links: HeartbeatLinks) -> Self {
         Self {
             config,
             links,
@@ -82,12 +80,12 @@ impl HeartbeatActor {
             channel: None,
             reporters: Vec::new(),
             problem: Changes::default(),
-            state: State::default(),
+            state: HeartbeatState::default(),
         }
     }
 
-    /// The next tick is armed when this one begins, so that a slow hub does not stretch the interval, and never more
-    /// than one, so that a suspended machine has no burst to catch up with.
+    /// Arms the next tick first, so that a slow hub does not stretch the interval. There is one timer at a time, so that a
+    /// suspended machine has no missed ticks to catch up with.
     fn tick(&mut self, ctx: &mut Context<Self>) {
         ctx.run_later(self.config.interval, |this, ctx| {
             this.tick(ctx);
@@ -105,13 +103,15 @@ impl HeartbeatActor {
             return;
         }
         self.state.in_flight = true;
-        let channel = self.channel.clone().filter(|_| self.has_status());
-        let stream_id = channel.and_then(|channel| channel.stream_id);
-        let reporters = if self.has_status() { self.reporters.clone() } else { Vec::new() };
-        let with_status = self.has_status();
+        let channel = self.channel.as_ref().filter(|_| self.has_status());
+        let stream_id = channel.and_then(|channel| channel.stream_id.clone());
+        let reporters = channel.map(|_| self.reporters.clone());
         let hub = Rc::clone(&self.config.hub);
         let beating = async move {
-            let providers = if with_status { Some(ask(&reporters).await) } else { None };
+            let providers = match reporters {
+                Some(reporters) => Some(statuses(&reporters).await),
+                None => None,
+            };
             let beat = Heartbeat {
                 provider_session_id: session.to_string(),
                 stream_id: stream_id.clone(),
@@ -136,7 +136,7 @@ impl HeartbeatActor {
             news!(info, "heartbeats accepted again", "the hub", "the hub accepts heartbeats again");
         }
         let at = Timestamp(jiff::Timestamp::now().as_millisecond());
-        self.links.outcome.do_send(BeatOutcome::Accepted { at });
+        self.links.result.do_send(BeatResult::Accepted { at });
     }
 
     fn failed(&mut self, error: &HubError, session: SessionId, stream_id: Option<String>) {
@@ -151,19 +151,19 @@ impl HeartbeatActor {
             }
             _ => {}
         }
-        self.links.outcome.do_send(BeatOutcome::Failed { reason });
+        self.links.result.do_send(BeatResult::Failed { reason });
     }
 
-    /// At most once a second; what changes meanwhile goes with the next one.
-    fn tell_change(&mut self, ctx: &mut Context<Self>) {
+    /// Beats for a change, at most once a second.
+    fn send_change(&mut self, ctx: &mut Context<Self>) {
         if !self.has_status() || self.state.change_due {
             return;
         }
-        let since = self.state.told_at.map_or(CHANGE_INTERVAL, |at| at.elapsed());
+        let since = self.state.change_sent_at.map_or(CHANGE_INTERVAL, |at| at.elapsed());
         self.state.change_due = true;
         ctx.run_later(CHANGE_INTERVAL.saturating_sub(since), |this, ctx| {
             this.state.change_due = false;
-            this.state.told_at = Some(Instant::now());
+            this.state.change_sent_at = Some(Instant::now());
             if this.state.in_flight {
                 this.state.again = true;
             } else {
@@ -173,10 +173,10 @@ impl HeartbeatActor {
     }
 }
 
-/// What each provider says of itself. One that is just crashing says nothing.
-async fn ask(reporters: &[Recipient<GetReport>]) -> Vec<ProviderStatus> {
-    let asked = reporters.iter().map(|reporter| reporter.send(GetReport).timeout(REPORT_LIMIT));
-    join_all(asked).await.into_iter().flatten().map(|report| report.status).collect()
+/// The status of each provider. A provider that is just crashing has none.
+async fn statuses(reporters: &[Recipient<GetReport>]) -> Vec<ProviderStatus> {
+    let reports = reporters.iter().map(|reporter| reporter.send(GetReport).timeout(REPORT_LIMIT));
+    join_all(reports).await.into_iter().flatten().map(|report| report.status).collect()
 }
 
 impl Actor for HeartbeatActor {
@@ -189,7 +189,7 @@ impl Actor for HeartbeatActor {
 
 impl Supervised for HeartbeatActor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.state = State::default();
+        self.state = HeartbeatState::default();
     }
 }
 
@@ -209,7 +209,7 @@ impl Handler<ChannelOpened> for HeartbeatActor {
         self.session = Some(opened.session.clone());
         self.channel = Some(opened);
         if hello {
-            self.tell_change(ctx);
+            self.send_change(ctx);
         } else if self.state.in_flight {
             self.state.again = true;
         } else {
@@ -248,7 +248,7 @@ impl Handler<SetReporters> for HeartbeatActor {
 
     fn handle(&mut self, SetReporters(reporters): SetReporters, ctx: &mut Self::Context) {
         self.reporters = reporters;
-        self.tell_change(ctx);
+        self.send_change(ctx);
     }
 }
 
@@ -262,6 +262,6 @@ impl Handler<ProviderReport> for HeartbeatActor {
             Some(known) => *known = report.status,
             None => self.state.known.push(report.status),
         }
-        self.tell_change(ctx);
+        self.send_change(ctx);
     }
 }

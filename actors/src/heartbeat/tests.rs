@@ -6,25 +6,25 @@ use wire::Features;
 use wire::row::Status;
 
 use super::*;
-use crate::test_hub::scripted::{Heard, Said, Scripted, pass, probe, session, status, unreachable};
+use crate::test_hub::scripted::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Setup {
-    hub: Rc<Scripted>,
+    hub: Rc<ScriptedHub>,
     actor: Addr<HeartbeatActor>,
-    lost: Heard<SessionLost>,
-    unknown: Heard<StreamUnknown>,
+    lost: Received<SessionLost>,
+    unknown: Received<StreamUnknown>,
     start: Instant,
 }
 
 /// A heart with a session.
 fn start() -> Setup {
     pause();
-    let hub = Rc::new(Scripted::default());
-    let ((to_lost, lost), (to_unknown, unknown), (to_outcome, _)) = (probe(), probe(), probe());
+    let hub = Rc::new(ScriptedHub::default());
+    let ((to_lost, lost), (to_unknown, unknown), (to_result, _)) = (probe(), probe(), probe());
     let config = Config { hub: Rc::clone(&hub) as Rc<dyn HubApi>, interval: 30 * SECOND };
-    let links = HeartbeatLinks { session_lost: to_lost, stream_unknown: to_unknown, outcome: to_outcome };
+    let links = HeartbeatLinks { session_lost: to_lost, stream_unknown: to_unknown, result: to_result };
     let actor = HeartbeatActor::new(config, links).start();
     actor.do_send(SessionReady { session: session("s"), reopen: false });
     Setup { hub, actor, lost, unknown, start: Instant::now() }
@@ -32,7 +32,7 @@ fn start() -> Setup {
 
 impl Setup {
     fn beat_seconds(&self) -> Vec<u64> {
-        let moments = self.hub.moments(|said| matches!(said, Said::Beat(_)));
+        let moments = self.hub.moments(|call| matches!(call, HubCall::Beat(_)));
         moments.iter().map(|at| (*at - self.start).as_secs()).collect()
     }
 
@@ -83,7 +83,12 @@ impl Handler<GetReport> for Reporter {
 async fn it_beats_every_30_seconds_whatever_the_channel_does() {
     let setup = start();
     pass(45 * SECOND).await;
-    setup.actor.do_send(ChannelLost { reason: "gone".to_owned(), refused: false, retry_in: SECOND });
+    setup.actor.do_send(ChannelLost {
+        reason: "gone".to_owned(),
+        refused: false,
+        open_for: None,
+        retry_hint: None,
+    });
     pass(50 * SECOND).await;
     assert_eq!(setup.beat_seconds(), [30, 60, 90]);
     assert_eq!(setup.hub.beat_bodies()[0], json!({ "providerSessionId": "s" }));

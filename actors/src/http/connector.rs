@@ -1,4 +1,4 @@
-//! awc's TCP connector with two repairs.
+//! awc's TCP connector with two fixes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,8 +7,8 @@ use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Host};
 use futures_util::future::LocalBoxFuture;
 
-/// Turns Nagle's algorithm off, which would hold a small write back until the peer's delayed ACK, 40 ms; and
-/// connects to IPv6 literals, whose brackets awc hands to the resolver.
+/// Turns Nagle's algorithm off, which delays a small write until the delayed ACK of the peer, 40 ms, and connects to IPv6
+/// literals, which awc passes to the resolver with their brackets.
 #[derive(Clone)]
 pub(super) struct NoDelay<S> {
     pub(super) tcp: S,
@@ -38,7 +38,7 @@ where
         let connecting = self.tcp.call(target);
         Box::pin(async move {
             let connection = connecting.await?;
-            // A socket that refuses the option works all the same, only slower.
+            // Without the option the connection works, only slower.
             let _ = connection.io_ref().set_nodelay(true);
             Ok(connection)
         })

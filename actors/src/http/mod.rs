@@ -1,4 +1,4 @@
-//! The HTTP client that speaks to the hub: HTTP/1.1, no redirects, no compression, and Nagle's algorithm off.
+//! The HTTP client of the hub: HTTP/1.1, no redirects, no compression, and Nagle's algorithm off.
 
 mod connector;
 
@@ -16,16 +16,16 @@ pub use backend::http::{
 };
 use connector::NoDelay;
 
-/// A client whose requests have no time limit of their own: each caller sets one with `ClientRequest::timeout`,
-/// which covers waiting for a connection, connecting and everything up to the response head.
+/// Makes a client without a time limit: callers set `ClientRequest::timeout`, which covers everything up to the response
+/// head. Without `tls`, a request to `https` fails.
 ///
-/// awc's limit of 100 connections counts open streams, and waiting for one counts against the timeout, so there
-/// is none here: who calls knows how much it runs at once. Without `tls` a request to `https` fails.
+/// The number of connections has no limit: awc's limit of 100 counts open streams, and waiting for one would count against
+/// the timeout. Callers limit their own requests.
 pub fn client(tls: Option<Arc<ClientConfig>>) -> Client {
     client_by(&TcpConnector::default(), tls)
 }
 
-/// The same; names are looked up by this connector.
+/// Makes a client that looks names up with `tcp`.
 fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>) -> Client {
     let connector = Connector::new()
         .connector(NoDelay { tcp: tcp.service() })
@@ -33,7 +33,7 @@ fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>) -> Client {
         .handshake_timeout(CONNECT_TIMEOUT)
         .conn_keep_alive(KEEP_ALIVE)
         .limit(0);
-    // `max_http_version` would throw the TLS configuration away; its ALPN list says HTTP/1.1 already.
+    // `max_http_version` would drop the TLS configuration, whose ALPN list has only HTTP/1.1.
     let connector = match tls {
         Some(config) => connector.rustls_0_23(config),
         None => connector,

@@ -16,7 +16,6 @@ async fn port(request: HttpRequest) -> String {
     request.app_config().local_addr().port().to_string()
 }
 
-/// A server on both loopback addresses that answers and redirects.
 fn server(address: &str) -> std::io::Result<std::net::SocketAddr> {
     let server = HttpServer::new(|| {
         App::new()
@@ -34,16 +33,15 @@ fn server(address: &str) -> std::io::Result<std::net::SocketAddr> {
 
 /// A18: no redirect is followed.
 #[actix::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_not_followed() {
     let address = server("127.0.0.1").unwrap();
     let response = client(None).get(format!("http://{address}/moved")).send().await.unwrap();
     assert_eq!(response.status(), 302);
 }
 
-/// F81: a name is looked up for each connection: an address that has changed is found without a restart, and a look-up
-/// that fails is one failed try.
+/// F81: a changed address is found without a restart, and a failed look-up is one failed try.
 #[actix::test]
-async fn a_name_that_leads_elsewhere_now_is_followed_there() {
+async fn a_name_is_looked_up_for_each_connection() {
     struct Names(Rc<RefCell<Vec<Option<SocketAddr>>>>);
     impl Resolve for Names {
         fn lookup<'a>(
@@ -63,17 +61,17 @@ async fn a_name_that_leads_elsewhere_now_is_followed_there() {
     let ask = || client.get("http://hub.example/port").force_close().send();
     let port = async || ask().await.unwrap().body().await.unwrap();
     assert_eq!(port().await, first.port().to_string());
-    assert!(ask().await.is_err(), "the name is gone for a while");
+    assert!(ask().await.is_err(), "the look-up fails");
     assert_eq!(port().await, second.port().to_string());
     assert!(answers.borrow().is_empty());
 }
 
-/// F81: a name of which one address is dead and the other lives is reached by either family.
+/// F81: a name with one dead address is reached by the other.
 #[actix::test]
 async fn each_address_of_a_name_is_tried() {
     let names = |port| std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).unwrap();
     for own in ["127.0.0.1", "::1"] {
-        // A machine without this family has nothing to try.
+        // A machine without this address family is skipped.
         let Ok(address) = server(own) else { continue };
         if names(address.port()).all(|name| name != address) {
             continue;
@@ -85,7 +83,7 @@ async fn each_address_of_a_name_is_tried() {
 
 #[actix::test]
 async fn an_ipv6_address_in_brackets_is_reached() {
-    // A machine without IPv6 has nothing to reach.
+    // A machine without IPv6 is skipped.
     let Ok(address) = server("::1") else { return };
     let response = client(None).get(format!("http://{address}/ok")).send().await.unwrap();
     assert_eq!(response.status(), 200);

@@ -1,4 +1,4 @@
-//! The hub's URL, checked once.
+//! The URL of the hub, checked once.
 
 use std::net::IpAddr;
 
@@ -6,35 +6,28 @@ use awc::http::Uri;
 
 use crate::http::TlsError;
 
-/// Why a hub cannot be called at all.
+/// Why credentials are not usable.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidHub {
-    /// Not a URL that names a hub.
+pub(crate) enum InvalidHub {
     #[error("the hub's URL {url:?} is not usable: {expected}")]
     Url {
-        /// As it was given, without user and password.
+        /// Without user and password.
         url: String,
-        /// What it should be.
         expected: &'static str,
     },
-    /// The token would travel in the clear.
+    /// The token would be sent without encryption.
     #[error(
         "the token is not sent to {host} over plain http: use https, or allow it with --allow-insecure \
          (MCPD_ALLOW_INSECURE=1, \"allowInsecure\": true)"
     )]
-    Insecure {
-        /// The hub's host.
-        host: String,
-    },
-    /// The token cannot stand in a header line.
+    Insecure { host: String },
+    /// The token is not a header value.
     #[error("the hub's token holds characters that no token has: expected visible ASCII without spaces")]
     Token,
-    /// No TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// Where the hub's registrar routes are.
 #[derive(Debug)]
 pub(super) struct HubAddress {
     base: String,
@@ -46,7 +39,7 @@ pub(super) struct HubAddress {
 }
 
 impl HubAddress {
-    /// Checks `url`. A token goes over plain http to loopback only, unless `allow_insecure`.
+    /// Checks `url`. Plain http is allowed to loopback only, unless `allow_insecure`.
     pub(super) fn parse(url: &str, allow_insecure: bool) -> Result<Self, InvalidHub> {
         let invalid = |expected| InvalidHub::Url { url: without_user(url), expected };
         let uri: Uri = url.trim().parse().map_err(|_| invalid("expected http:// or https:// and a host"))?;
@@ -87,7 +80,7 @@ impl HubAddress {
         &self.base
     }
 
-    /// The host to connect to; an IPv6 address without its brackets.
+    /// The host to connect to. An IPv6 address has no brackets.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
@@ -96,23 +89,20 @@ impl HubAddress {
         self.port
     }
 
-    /// Host and port as the `Host` header names them.
+    /// The value of the `Host` header.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The path of a route below `/api/v1/llms`.
     pub(super) fn path_of(&self, path: &str) -> String {
         format!("{}/api/v1/llms/{path}", self.path)
     }
 
-    /// The URL of a route below `/api/v1/llms`.
     pub(super) fn route(&self, path: &str) -> String {
         format!("{}/api/v1/llms/{path}", self.base)
     }
 }
 
-/// 127.0.0.0/8, `::1`, `localhost`.
 fn is_loopback(host: &str) -> bool {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     literal.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

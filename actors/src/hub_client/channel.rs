@@ -1,4 +1,4 @@
-//! An open control channel, as bytes.
+//! The body of an open control channel.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,13 +11,13 @@ use futures_util::{Stream, StreamExt};
 
 use super::HubError;
 
-/// The body of `GET /_provider-stream`: bytes as they come. Dropping it closes the connection at once.
-pub struct Channel {
+/// The bytes of `GET /_provider-stream`. Dropping the channel closes its connection at once.
+pub(crate) struct Channel {
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
 }
 
 impl Channel {
-    /// A channel, if the answer is an event stream: a captive portal's page is none.
+    /// Fails if the response is not an event stream, such as the page of a captive portal.
     pub(super) fn new<S>(call: &'static str, response: ClientResponse<S>) -> Result<Self, HubError>
     where
         S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
@@ -28,12 +28,11 @@ impl Channel {
         if !essence.eq_ignore_ascii_case("text/event-stream") {
             let kind: String = essence.chars().take(100).collect();
             let reason = format!("the hub answered with content type {kind}, not an event stream");
-            return Err(HubError::Odd { call, reason });
+            return Err(HubError::Invalid { call, reason });
         }
         Ok(Self { bytes: Box::pin(response) })
     }
 
-    /// A channel of a test's own making.
     #[cfg(test)]
     pub(crate) fn from_stream(stream: impl Stream<Item = Bytes> + 'static) -> Self {
         Self { bytes: Box::pin(stream.map(Ok)) }
@@ -43,7 +42,7 @@ impl Channel {
 impl Stream for Channel {
     type Item = Bytes;
 
-    /// Ends where the connection ends, cleanly or not: either way the channel is gone.
+    /// Ends with the connection, also if that fails.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.bytes.poll_next_unpin(cx).map(|next| next.and_then(Result::ok))
     }

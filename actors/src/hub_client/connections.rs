@@ -1,4 +1,4 @@
-//! Connections to the hub for uploads: made here, since awc gives none away.
+//! The connections of uploads. awc does not hand out its own.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,22 +16,22 @@ use tokio::time::{Instant, timeout};
 use super::address::HubAddress;
 use crate::http::{CONNECT_TIMEOUT, KEEP_ALIVE};
 
-/// Idle connections that are kept: as many as a burst of answers ends at once. More are closed.
+/// Number of idle connections that are kept: enough for a burst of answers.
 const MAX_IDLE: usize = 16;
 
-/// A connection, plain or TLS.
+/// A plain or TLS connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
-/// Makes connections, and keeps those that are given back for a while.
+/// A pool of connections to the hub.
 #[derive(Default)]
 pub(super) struct Connections {
     idle: RefCell<Vec<(Instant, Box<dyn Io>)>>,
 }
 
 impl Connections {
-    /// An idle connection that is still open, or a new one.
+    /// Takes an idle connection that is still open, or makes one.
     pub(super) async fn get(
         &self,
         hub: &HubAddress,
@@ -46,7 +46,7 @@ impl Connections {
         }
     }
 
-    /// Gives back a connection on which nothing is under way.
+    /// Returns a connection without a request under way.
     pub(super) fn put(&self, connection: Box<dyn Io>) {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);
@@ -57,9 +57,9 @@ impl Connections {
 
     fn take_idle(&self) -> Option<Box<dyn Io>> {
         loop {
-            // The last one given back is the one most likely to be open.
+            // The newest one is most likely to be open.
             let (since, mut connection) = self.idle.borrow_mut().pop()?;
-            // A hub that closed it, or speaks unasked, is not waiting for a request.
+            // A connection with something to read was closed by the hub, or has an answer without a request.
             let is_quiet = connection.read(&mut [0]).now_or_never().is_none();
             if is_quiet && since.elapsed() < KEEP_ALIVE {
                 return Some(connection);
@@ -70,7 +70,7 @@ impl Connections {
 
 async fn connect(hub: &HubAddress, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn Io>> {
     let socket = TcpStream::connect((hub.host(), hub.port())).await?;
-    // Each token is a small write: Nagle's algorithm would hold it back for the peer's delayed ACK, 40 ms.
+    // Nagle's algorithm would delay each token until the delayed ACK of the peer, 40 ms.
     let _ = socket.set_nodelay(true);
     match tls {
         Some(config) => {

@@ -1,4 +1,4 @@
-//! What can go wrong with the hub, and what to do about it.
+//! Errors of calls to the hub.
 
 use std::time::Duration;
 
@@ -10,80 +10,68 @@ use serde::Deserialize;
 
 use super::tls_reason::connect_reason;
 
-/// A call to the hub that failed. The text is for people: no token, no line break.
+/// A failed call to the hub. Its text contains no token and no line break.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HubError {
-    /// The hub was not reached, or did not answer.
+pub(crate) enum HubError {
+    /// There was no answer.
     #[error("{call}: {reason}")]
     Unreachable {
-        /// The call.
         call: &'static str,
-        /// Why.
         reason: String,
-        /// Whether it is certain that the hub took nothing: there was no connection.
+        /// Whether the hub certainly took nothing: there was no connection.
         nothing_taken: bool,
     },
-    /// Another status than the call's success.
+    /// A status other than the expected one.
     #[error("{call} HTTP {status}{}{message}", if message.is_empty() { "" } else { ": " })]
     Status {
-        /// The call.
         call: &'static str,
-        /// The status.
         status: u16,
-        /// What the hub said.
+        /// Error text of the hub.
         message: String,
-        /// What the hub asked for.
         retry_after: Option<Duration>,
     },
-    /// A success that is none.
+    /// A success whose content is not valid.
     #[error("{call}: {reason}")]
-    Odd {
-        /// The call.
-        call: &'static str,
-        /// What was wrong with it.
-        reason: String,
-    },
+    Invalid { call: &'static str, reason: String },
 }
 
-/// What to do about a [`HubError`].
+/// The class of a [`HubError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HubErrorKind {
-    /// Try again.
+pub(crate) enum HubErrorKind {
+    /// A later try may succeed.
     Retry,
-    /// The hub does not know the session (or the task) any more: 404, 410.
+    /// 404, 410: the hub does not know the session or the task.
     Gone,
     /// 409.
     Conflict,
-    /// Any other 3xx or 4xx: as long as nobody changes something, the answer stays.
+    /// Another 3xx or 4xx, which a later try does not change.
     Refused,
 }
 
 impl HubError {
-    /// What to do about it.
-    pub fn kind(&self) -> HubErrorKind {
+    pub(crate) fn kind(&self) -> HubErrorKind {
         match self {
             Self::Status { status: 404 | 410, .. } => HubErrorKind::Gone,
             Self::Status { status: 409, .. } => HubErrorKind::Conflict,
             Self::Status { status: 408 | 425 | 429, .. } => HubErrorKind::Retry,
             Self::Status { status: 300..=499, .. } => HubErrorKind::Refused,
-            Self::Unreachable { .. } | Self::Status { .. } | Self::Odd { .. } => HubErrorKind::Retry,
+            Self::Unreachable { .. } | Self::Status { .. } | Self::Invalid { .. } => HubErrorKind::Retry,
         }
     }
 
-    /// What the hub asked for with `Retry-After`.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
 
-    /// Whether it is certain that the hub took nothing of the call (SPEC.md section 4, `chunk-seq`).
-    pub fn nothing_taken(&self) -> bool {
+    /// Whether the hub certainly took nothing (SPEC.md section 4, `chunk-seq`).
+    pub(crate) fn nothing_taken(&self) -> bool {
         match self {
             Self::Unreachable { nothing_taken, .. } => *nothing_taken,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
-            Self::Odd { .. } => false,
+            Self::Invalid { .. } => false,
         }
     }
 
@@ -102,11 +90,10 @@ impl HubError {
     }
 
     pub(super) fn unsent(call: &'static str, error: &SendRequestError) -> Self {
-        // `Disconnected` is awc's word for a connection that ended before the answer, long after the connect.
+        // awc reports a connection that ended before the answer as `ConnectError::Disconnected`.
         let connecting =
             matches!(error, SendRequestError::Connect(error) if !matches!(error, ConnectError::Disconnected));
         let reason = match error {
-            // A reset is an error of reading, not one of what was read.
             SendRequestError::Connect(ConnectError::Disconnected)
             | SendRequestError::Send(_)
             | SendRequestError::Response(ParseError::Io(_) | ParseError::Incomplete) => {
@@ -130,11 +117,11 @@ impl HubError {
     }
 }
 
-/// Longest quote of a hub's refusal: enough for a sentence and a few names, short enough for a log line.
+/// Longest quote of the hub, in bytes: some sentences, and short enough for a log line.
 const MAX_MESSAGE: usize = 2 << 10;
 
-/// What a hub says in the body of a refusal: the text of `error`, `error.message` or `message`, else the body. `redact` is
-/// asked before it is cut short: half a token is found by nobody.
+/// The error text in a response body: `error`, `error.message` or `message`, else the body. `redact` runs before the text is
+/// cut, because half a token would not be found.
 pub(super) fn message(body: &[u8], redact: impl FnOnce(String) -> String) -> String {
     #[derive(Deserialize)]
     struct Body {
@@ -145,23 +132,23 @@ pub(super) fn message(body: &[u8], redact: impl FnOnce(String) -> String) -> Str
     if text.trim_start().starts_with('<') {
         return "a web page answers there; is that the hub's own address?".to_owned();
     }
-    let said = serde_json::from_slice::<Body>(body).ok().and_then(|body| match body.error {
+    let text_in_json = serde_json::from_slice::<Body>(body).ok().and_then(|body| match body.error {
         Some(serde_json::Value::String(error)) => Some(error),
         Some(serde_json::Value::Object(error)) => {
             error.get("message").and_then(|message| message.as_str().map(str::to_owned))
         }
         _ => body.message,
     });
-    short(&redact(said.unwrap_or_else(|| text.into_owned())))
+    short(&redact(text_in_json.unwrap_or_else(|| text.into_owned())))
 }
 
-/// Whether a refusal has a reason of its own: servers that redirect send a page, or nothing.
-pub(super) fn says_something(body: &[u8]) -> bool {
+/// Whether a body has an error text: servers that redirect send a page, or nothing.
+pub(super) fn has_text(body: &[u8]) -> bool {
     let body = body.trim_ascii_start();
     !body.is_empty() && !body.starts_with(b"<")
 }
 
-/// A text of the hub's, in one line of a sane length.
+/// Makes a text of the hub one line of at most [`MAX_MESSAGE`] bytes.
 pub(super) fn short(text: &str) -> String {
     let mut message = one_line(text);
     if message.len() > MAX_MESSAGE {
@@ -172,15 +159,15 @@ pub(super) fn short(text: &str) -> String {
     message
 }
 
-/// Scheme, host and port of a redirect's target, if it names one.
-pub(super) fn place(headers: &HeaderMap) -> Option<String> {
+/// Scheme, host and port of a redirect's target.
+pub(super) fn redirect_target(headers: &HeaderMap) -> Option<String> {
     let target: Uri = headers.get(LOCATION)?.to_str().ok()?.parse().ok()?;
     let authority = target.authority()?;
     let host_and_port = authority.as_str().rsplit('@').next()?;
     Some(format!("{}://{host_and_port}", target.scheme_str()?))
 }
 
-/// A peer's text may hold line breaks and terminal codes; a log line and a terminal get neither.
+/// Removes line breaks and terminal codes.
 fn one_line(text: &str) -> String {
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.truncate(line.trim_end().len());

@@ -1,7 +1,6 @@
-//! What the registrar says to the hub (SPEC.md sections 3 and 4), as calls.
+//! The client of the hub (SPEC.md sections 3 and 4).
 //!
-//! Three clients, so that none waits for another's connections: one for the control channel and what belongs to
-//! it, one for results, and the backends have their own elsewhere.
+//! Control calls, results and uploads have connections of their own, so that none waits for another.
 
 mod address;
 mod channel;
@@ -38,23 +37,23 @@ use crate::news::news;
 use crate::options::Credentials;
 
 use address::HubAddress;
-pub use address::InvalidHub;
-pub use channel::Channel;
+pub(crate) use address::InvalidHub;
+pub(crate) use channel::Channel;
 use connections::Connections;
-pub use error::{HubError, HubErrorKind};
+pub(crate) use error::{HubError, HubErrorKind};
 use token::Token;
 
-/// Each call but channel and upload, from the first byte out to the last one in (SPEC.md section 3).
+/// Limit of each call, except channel and upload (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest answer that is read. A register answer lists rows, each under 4 KiB or so; nothing else is near it.
-const MAX_ANSWER: usize = 4 << 20;
+/// Longest response, in bytes. A register response lists rows of up to some 4 KiB; no other response is near it.
+const MAX_RESPONSE: usize = 4 << 20;
 
-/// What the actors ask of a hub; a test can stand in for one.
-pub trait HubApi {
-    /// `POST /_provider-register`: the whole set. Answers the id to use from now on.
+/// The calls of the actors to the hub. Tests have another implementation.
+pub(crate) trait HubApi {
+    /// `POST /_provider-register` with the whole set. Returns the session id.
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>>;
-    /// `GET /_provider-stream`: opens the control channel and names all features that we have.
+    /// `GET /_provider-stream` with all features: opens the control channel.
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>>;
     /// `POST /_provider-heartbeat`.
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>>;
@@ -62,9 +61,9 @@ pub trait HubApi {
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>>;
 }
 
-/// Calls the hub. Cheap to clone; stays on its arbiter, as awc's clients do.
+/// The HTTP client of the hub. Cheap to clone.
 #[derive(Clone)]
-pub struct HubClient {
+pub(crate) struct HubClient {
     inner: Rc<Inner>,
 }
 
@@ -75,24 +74,21 @@ struct Inner {
     control: Client,
     results: Client,
     uploads: Connections,
-    /// The warnings that were logged last.
-    told: RefCell<Changes>,
-    /// What the hub said last that an admin has deleted.
-    deleted: RefCell<Changes>,
+    logged_warnings: RefCell<Changes>,
+    logged_deletions: RefCell<Changes>,
 }
 
-/// A status and what came with it.
-struct Answer {
+struct HubResponse {
     status: StatusCode,
     body: Bytes,
     retry_after: Option<Duration>,
-    /// Where a redirect leads, without path and query: they are not ours to log.
+    /// Target of a redirect, without path and query, which must not be logged.
     redirects_to: Option<String>,
 }
 
 impl HubClient {
-    /// Checks URL, token and CA file. Reads the system's certificates when the hub is called by `https`.
-    pub fn new(credentials: &Credentials) -> Result<Self, InvalidHub> {
+    /// Checks URL, token and CA file. Reads the system's certificates for an `https` URL.
+    pub(crate) fn new(credentials: &Credentials) -> Result<Self, InvalidHub> {
         let address = HubAddress::parse(&credentials.hub_url, credentials.allow_insecure)?;
         let token = Token::new(credentials)?;
         let tls =
@@ -107,14 +103,13 @@ impl HubClient {
                 control,
                 results,
                 uploads,
-                told: RefCell::default(),
-                deleted: RefCell::default(),
+                logged_warnings: RefCell::default(),
+                logged_deletions: RefCell::default(),
             }),
         })
     }
 
-    /// The hub's URL, for people.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.inner.address.as_str()
     }
 
@@ -124,21 +119,21 @@ impl HubClient {
         if answer.status != StatusCode::CREATED {
             return Err(self.refused(CALL, &answer));
         }
-        let odd = |reason: &str| HubError::Odd { call: CALL, reason: reason.to_owned() };
-        let answer: RegisterAnswer = serde_json::from_slice(&answer.body)
-            .map_err(|_| odd("the hub's answer is not what a hub says"))?;
-        self.pass_on(&answer);
-        SessionId::parse(answer.provider_session_id).map_err(|_| odd("the hub gave no legal session id"))
+        let invalid = |reason: &str| HubError::Invalid { call: CALL, reason: reason.to_owned() };
+        let answer: RegisterAnswer =
+            serde_json::from_slice(&answer.body).map_err(|_| invalid("the response is not that of a hub"))?;
+        self.log_warnings(&answer);
+        SessionId::parse(answer.provider_session_id).map_err(|_| invalid("the hub gave no valid session id"))
     }
 
-    /// Logs what the hub has to say about a call that it took: once, however often we register.
-    fn pass_on(&self, answer: &RegisterAnswer) {
-        let redact = |said: &str| error::short(&self.inner.token.redact(said.to_owned()));
+    /// Logs the warnings of an accepted registration, once.
+    fn log_warnings(&self, answer: &RegisterAnswer) {
+        let redact = |text: &str| error::short(&self.inner.token.redact(text.to_owned()));
         let warnings: Vec<_> = answer.warnings().map(redact).collect();
-        let mut told = self.inner.told.borrow_mut();
+        let mut logged = self.inner.logged_warnings.borrow_mut();
         if warnings.is_empty() {
-            told.clear();
-        } else if told.is_news(&warnings.join("\n")) {
+            logged.clear();
+        } else if logged.is_news(&warnings.join("\n")) {
             for warning in warnings {
                 news!(warn, "warnings", "the hub", "the hub: {warning}");
             }
@@ -151,19 +146,19 @@ impl HubClient {
         if !answer.status.is_success() {
             return Err(self.refused(CALL, &answer));
         }
-        // A classic hub may say anything.
-        let said: HeartbeatAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let deleted: Vec<_> = said.deleted().collect();
-        let mut deleted_before = self.inner.deleted.borrow_mut();
+        // A classic hub may send any body.
+        let body: HeartbeatAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let deleted: Vec<_> = body.deleted().collect();
+        let mut logged = self.inner.logged_deletions.borrow_mut();
         if deleted.is_empty() {
-            deleted_before.clear();
-        } else if deleted_before.is_news(&deleted.join(", ")) {
+            logged.clear();
+        } else if logged.is_news(&deleted.join(", ")) {
             let names = deleted.join(", ");
             news!(
                 warn,
                 "rows deleted",
                 "the hub",
-                "the hub: an admin has deleted {names}: nobody is sent there before this registrar registers again"
+                "the hub: an admin has deleted {names}: no calls come there before this registrar registers again"
             );
         }
         Ok(())
@@ -199,8 +194,8 @@ impl HubClient {
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(CALL, &answer)) }
     }
 
-    /// A POST of which the status is all that counts.
-    async fn accepted(
+    /// A POST whose response body is ignored.
+    async fn post_ignoring_body(
         &self,
         call: &'static str,
         path: &str,
@@ -210,18 +205,18 @@ impl HubClient {
         if answer.status.is_success() { Ok(()) } else { Err(self.refused(call, &answer)) }
     }
 
-    async fn post(&self, call: &'static str, path: &str, body: Bytes) -> Result<Answer, HubError> {
+    async fn post(&self, call: &'static str, path: &str, body: Bytes) -> Result<HubResponse, HubError> {
         self.post_by(&self.inner.control, call, path, body).await
     }
 
-    /// One POST; a refusal that may be about the token reads the credentials again and tries once more.
+    /// A POST. If the hub may have refused the token, the credentials are read again and it is sent once more.
     async fn post_by(
         &self,
         client: &Client,
         call: &'static str,
         path: &str,
         body: Bytes,
-    ) -> Result<Answer, HubError> {
+    ) -> Result<HubResponse, HubError> {
         let url = self.inner.address.route(path);
         let once = || async {
             let sending = self
@@ -248,18 +243,18 @@ impl HubClient {
         request.insert_header((header::AUTHORIZATION, self.inner.token.bearer()))
     }
 
-    fn refused(&self, call: &'static str, answer: &Answer) -> HubError {
-        let redact = |said| self.inner.token.redact(said);
+    fn refused(&self, call: &'static str, answer: &HubResponse) -> HubError {
+        let redact = |text| self.inner.token.redact(text);
         let reason = error::message(&answer.body, redact);
-        let said = match &answer.redirects_to {
-            Some(place) if error::says_something(&answer.body) => {
-                format!("{reason}; it redirects to {place}; is that the hub's address?")
+        let message = match &answer.redirects_to {
+            Some(target) if error::has_text(&answer.body) => {
+                format!("{reason}; it redirects to {target}; is that the hub's address?")
             }
-            Some(place) => format!("it redirects to {place}; is that the hub's address?"),
+            Some(target) => format!("it redirects to {target}; is that the hub's address?"),
             None => reason,
         };
         let (status, retry_after) = (answer.status.as_u16(), answer.retry_after);
-        HubError::Status { call, status, message: redact(said), retry_after }
+        HubError::Status { call, status, message: redact(message), retry_after }
     }
 }
 
@@ -282,7 +277,7 @@ impl HubApi for HubClient {
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
         let hub = self.clone();
         let body = Heartbeat { provider_session_id: session.into(), stream_id: None, providers: None };
-        async move { hub.accepted("provider-drain", "_provider-drain", &body).await }.boxed_local()
+        async move { hub.post_ignoring_body("provider-drain", "_provider-drain", &body).await }.boxed_local()
     }
 }
 
@@ -293,12 +288,12 @@ impl std::fmt::Debug for HubClient {
 }
 
 fn json(call: &'static str, body: &impl serde::Serialize) -> Result<Bytes, HubError> {
-    let odd = |error: serde_json::Error| HubError::Odd { call, reason: error.to_string() };
-    serde_json::to_vec(body).map(Bytes::from).map_err(odd)
+    let invalid = |error: serde_json::Error| HubError::Invalid { call, reason: error.to_string() };
+    serde_json::to_vec(body).map(Bytes::from).map_err(invalid)
 }
 
-/// Reads an answer to its end, `{}` too: one that is not read costs the connection.
-async fn read<S>(call: &'static str, mut response: ClientResponse<S>) -> Result<Answer, HubError>
+/// Reads a response to its end, so that its connection can be used again.
+async fn read<S>(call: &'static str, mut response: ClientResponse<S>) -> Result<HubResponse, HubError>
 where
     S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
 {
@@ -306,13 +301,13 @@ where
     let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(|value| http::retry_after(value, now));
     let status = response.status();
-    let redirects_to = status.is_redirection().then(|| error::place(response.headers())).flatten();
-    match http::read_body(&mut response, MAX_ANSWER, CALL_TIMEOUT).await {
-        Ok(body) => Ok(Answer { status, body, retry_after, redirects_to }),
-        // The status says all that a refusal needs; its text is for people.
+    let redirects_to = status.is_redirection().then(|| error::redirect_target(response.headers())).flatten();
+    match http::read_body(&mut response, MAX_RESPONSE, CALL_TIMEOUT).await {
+        Ok(body) => Ok(HubResponse { status, body, retry_after, redirects_to }),
+        // The status of a refusal is enough.
         Err(_) if !status.is_success() => {
-            Ok(Answer { status, body: Bytes::new(), retry_after, redirects_to })
+            Ok(HubResponse { status, body: Bytes::new(), retry_after, redirects_to })
         }
-        Err(error) => Err(HubError::Odd { call, reason: error.to_string() }),
+        Err(error) => Err(HubError::Invalid { call, reason: error.to_string() }),
     }
 }

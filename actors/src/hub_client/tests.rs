@@ -36,9 +36,9 @@ fn session() -> SessionId {
     SessionId::parse("s").unwrap()
 }
 
-/// A47: a token goes over plain http to loopback only.
+/// A47: other hosts have to be allowed.
 #[test]
-fn a_token_goes_over_plain_http_to_loopback_only_unless_it_is_allowed() {
+fn a_token_goes_over_plain_http_to_loopback_only() {
     let loopback = [
         "http://127.0.0.1:1",
         "http://127.9.9.9",
@@ -64,7 +64,7 @@ fn a_token_goes_over_plain_http_to_loopback_only_unless_it_is_allowed() {
 }
 
 #[test]
-fn a_url_that_is_none_is_refused_without_quoting_a_password() {
+fn an_invalid_url_is_refused_without_quoting_a_password() {
     for url in [
         "",
         "hub",
@@ -83,7 +83,7 @@ fn a_url_that_is_none_is_refused_without_quoting_a_password() {
 }
 
 #[test]
-fn a_trailing_slash_and_a_path_of_the_hub_are_tolerated() {
+fn a_url_may_have_a_trailing_slash_and_a_path() {
     for (url, route) in [
         ("http://127.0.0.1:1/", "http://127.0.0.1:1/api/v1/llms/_x"),
         ("http://127.0.0.1:1//", "http://127.0.0.1:1/api/v1/llms/_x"),
@@ -94,20 +94,20 @@ fn a_trailing_slash_and_a_path_of_the_hub_are_tolerated() {
 }
 
 #[actix::test]
-async fn a_refusal_carries_status_and_what_the_hub_said_and_never_the_token() {
+async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
     let hub = TestHub::start().await;
-    let said = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
+    let refusal = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
     hub.script(
         "_provider-heartbeat",
         [
-            said(r#"{"error":"no"}"#),
-            said(r#"{"error":{"message":"no"}}"#),
-            said(r#"{"message":"no"}"#),
-            said("no"),
-            said("n\no\u{1b}[31m token-of-the-test"),
-            said(""),
+            refusal(r#"{"error":"no"}"#),
+            refusal(r#"{"error":{"message":"no"}}"#),
+            refusal(r#"{"message":"no"}"#),
+            refusal("no"),
+            refusal("n\no\u{1b}[31m token-of-the-test"),
+            refusal(""),
             // Cut in the middle of the token.
-            said(&format!("{}token-of-the-test", "x".repeat(2040))),
+            refusal(&format!("{}token-of-the-test", "x".repeat(2040))),
         ],
     );
     let client = client(&hub);
@@ -121,9 +121,9 @@ async fn a_refusal_carries_status_and_what_the_hub_said_and_never_the_token() {
     assert!(texts[6].ends_with("xx***") && !texts[6].contains("token-"), "{}", texts[6]);
 }
 
-/// F18, F22: a token that was rotated costs no session.
+/// F18, F22: a rotated token does not end the session.
 #[actix::test]
-async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
+async fn after_a_401_the_credentials_file_is_read_again() {
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
@@ -156,9 +156,9 @@ async fn a_401_reads_the_credentials_file_again_and_tries_once_more() {
     );
 }
 
-/// A token goes to the hub for which it was given: one that a login to another hub put into the file meanwhile stays there.
+/// A login to another hub may have changed the file.
 #[actix::test]
-async fn a_token_that_the_file_has_for_another_hub_is_not_sent_to_this_one() {
+async fn a_token_for_another_hub_is_not_sent() {
     test_log::listen();
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -191,10 +191,9 @@ async fn a_token_that_the_file_has_for_another_hub_is_not_sent_to_this_one() {
     assert!(!test_log::lines_with("names another hub now").is_empty());
 }
 
-/// F22: a hub that others guess tokens at refuses an old one with 429: the new one in the file goes on at once. One that
-/// is refused for another reason is not sent again.
+/// F22: a hub that limits guesses of tokens answers an old one with 429.
 #[actix::test]
-async fn a_429_is_tried_again_with_another_token_and_not_with_the_same() {
+async fn after_a_429_only_another_token_is_tried() {
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
@@ -220,7 +219,7 @@ async fn a_429_is_tried_again_with_another_token_and_not_with_the_same() {
 
     write("rotated");
     hub.script("_provider-heartbeat", [Reply::status(429), Reply::status(429)]);
-    // Both were sent with the old one, whichever reads the file first.
+    // Both are sent with the old token at first.
     let (one, two) = futures_util::join!(client.heartbeat(beat()), client.heartbeat(beat()));
     assert_eq!((one, two), (Ok(()), Ok(())));
     let last = hub.calls("_provider-heartbeat").last().unwrap().headers["authorization"].clone();
@@ -232,9 +231,9 @@ async fn a_429_is_tried_again_with_another_token_and_not_with_the_same() {
     assert_eq!(posted, Posted::Taken);
 }
 
-/// F15, F16: only 200 with an event stream is a channel.
+/// F15, F16: a page of a captive portal is not.
 #[actix::test]
-async fn a_page_of_a_captive_portal_is_no_channel() {
+async fn only_a_200_with_an_event_stream_is_a_channel() {
     let hub = TestHub::start().await;
     let page = |kind: &str| vec![("content-type", kind.to_owned())];
     hub.script(
@@ -270,12 +269,12 @@ async fn a_dropped_channel_closes_its_connection_at_once() {
     assert_eq!(channel.next().await.unwrap(), "event: hello\ndata: {}\n\n");
     assert_eq!(hub.open_channels(), 1);
     drop(channel);
-    wait_until("the hub sees it", || hub.open_channels() == 0).await;
+    wait_until("the connection is closed", || hub.open_channels() == 0).await;
 }
 
-/// F28, F32, F33: what may be retried, what is over, what was refused.
+/// F28, F32, F33: some may be retried, others not.
 #[actix::test]
-async fn what_became_of_a_result_is_told_apart() {
+async fn each_status_of_a_posted_result_has_its_meaning() {
     let hub = TestHub::start().await;
     let hint = vec![("retry-after", "17".to_owned())];
     let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
@@ -305,11 +304,11 @@ async fn what_became_of_a_result_is_told_apart() {
     assert_eq!(call.headers["content-type"], "application/json");
 }
 
-/// F01: a refused connection took nothing, and is no end.
+/// F01: after a refused connection the result may be sent again.
 #[actix::test]
 async fn a_hub_that_is_not_there_certainly_took_nothing() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let credentials = Credentials::new(format!("http://{nobody}"), Secret::new("t"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let credentials = Credentials::new(format!("http://{closed}"), Secret::new("t"));
     let client = HubClient::new(&credentials).unwrap();
     let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
     assert_eq!(posted, Posted::Failed { retry_after: None, nothing_taken: true });
@@ -318,7 +317,7 @@ async fn a_hub_that_is_not_there_certainly_took_nothing() {
 }
 
 #[actix::test]
-async fn an_upload_goes_out_piece_by_piece_and_its_end_is_an_end() {
+async fn an_upload_has_its_pieces_and_its_end() {
     let hub = TestHub::start().await;
     let (pieces, body) = mpsc::channel(1);
     let uploading = client(&hub).upload(&id("t"), body);
@@ -337,9 +336,9 @@ async fn an_upload_goes_out_piece_by_piece_and_its_end_is_an_end() {
     assert_eq!(call.headers["transfer-encoding"], "chunked");
 }
 
-/// P3, F34: an upload that breaks off never looks like a whole one.
+/// P3, F34: it never looks like a whole one.
 #[actix::test]
-async fn an_upload_that_is_cut_reaches_the_hub_as_broken_and_not_as_short() {
+async fn a_cut_upload_reaches_the_hub_as_broken() {
     let hub = TestHub::start().await;
     let (pieces, body) = mpsc::channel(4);
     let uploading = client(&hub).upload(&id("t"), body);
@@ -355,7 +354,7 @@ async fn an_upload_that_is_cut_reaches_the_hub_as_broken_and_not_as_short() {
 }
 
 #[actix::test]
-async fn an_upload_that_nobody_wants_any_more_is_gone() {
+async fn an_upload_of_an_ended_task_is_gone() {
     let hub = TestHub::start().await;
     hub.script("/stream", [Reply::status(410)]);
     let (pieces, body) = mpsc::channel::<Result<Bytes, Cut>>(1);
@@ -364,7 +363,7 @@ async fn an_upload_that_nobody_wants_any_more_is_gone() {
 }
 
 #[actix::test]
-async fn a_hundred_results_use_the_connections_again() {
+async fn results_use_connections_again() {
     let hub = TestHub::start().await;
     let client = client(&hub);
     for _ in 0..100 {
@@ -374,7 +373,7 @@ async fn a_hundred_results_use_the_connections_again() {
 }
 
 #[actix::test]
-async fn an_uploaded_piece_goes_out_when_it_comes_and_connections_are_used_again() {
+async fn a_piece_is_sent_at_once_and_uploads_use_connections_again() {
     let hub = TestHub::start().await;
     let client = client(&hub);
     for n in 1..=20 {
@@ -382,7 +381,7 @@ async fn an_uploaded_piece_goes_out_when_it_comes_and_connections_are_used_again
         let uploading = client.upload(&id("t"), body);
         let feeding = async {
             pieces.send(Ok(Bytes::from_static(b": x\n\n"))).await.unwrap();
-            wait_until("one piece is there before the next one is made", || hub.heads() == n).await;
+            wait_until("the hub has the piece before the end of the upload", || hub.heads() == n).await;
             drop(pieces);
         };
         let (posted, ()) = futures_util::join!(uploading, feeding);
@@ -392,7 +391,7 @@ async fn an_uploaded_piece_goes_out_when_it_comes_and_connections_are_used_again
 }
 
 #[actix::test]
-async fn an_upload_that_the_hub_refuses_early_ends_early() {
+async fn an_upload_that_is_refused_early_ends_early() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let credentials =
         Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
@@ -406,5 +405,5 @@ async fn an_upload_that_the_hub_refuses_early_ends_early() {
     let client = HubClient::new(&credentials).unwrap();
     let (posted, _socket) = futures_util::join!(client.upload(&id("t"), body), refusing);
     assert_eq!(posted, Posted::Gone);
-    assert!(pieces.is_closed(), "who makes the pieces hears of it");
+    assert!(pieces.is_closed(), "the sender of the pieces is told");
 }

@@ -1,10 +1,10 @@
-//! Why a TLS handshake failed, in words that say what to do.
+//! Error texts of failed connects, which say what to do.
 
 use std::io;
 
 use rustls::{CertificateError, Error};
 
-/// What to tell of a failed connect; rustls's own words for certificates are names of its variants.
+/// The text of a failed connect. The texts of rustls for certificates are names of its variants.
 pub(super) fn connect_reason(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
@@ -13,7 +13,7 @@ pub(super) fn connect_reason(error: &io::Error) -> String {
             "it does not speak TLS on this port: try http:// in its URL".to_owned()
         }
         _ => {
-            // Without Rust's "(os error 111)".
+            // Without the "(os error 111)" of `io::Error`.
             let text = error.to_string();
             text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
         }
@@ -23,7 +23,7 @@ pub(super) fn connect_reason(error: &io::Error) -> String {
 fn certificate_reason(error: &CertificateError) -> &'static str {
     match error {
         CertificateError::UnknownIssuer => {
-            "its certificate is signed by nobody this system knows: name its CA with --ca-file"
+            "its certificate is signed by an authority that this system does not know: name its CA with --ca-file"
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired: whoever runs the hub must renew it (or this machine's clock is wrong)"
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_not_accepted_is_told_in_words() {
+    fn a_certificate_error_says_what_to_do() {
         for (error, words) in [
             (CertificateError::UnknownIssuer, "--ca-file"),
             (CertificateError::Expired, "expired"),

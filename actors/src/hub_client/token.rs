@@ -1,4 +1,4 @@
-//! The bearer token, and where a newer one may be found.
+//! The bearer token, which a newer one in the credentials file replaces.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +12,7 @@ use crate::Secret;
 use crate::news::news;
 use crate::options::{Credentials, CredentialsFile};
 
-/// A credentials file has two short texts; more than this is another file.
+/// Longest credentials file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
 pub(super) struct Token {
@@ -28,19 +28,18 @@ impl Token {
         Ok(Self { current: RefCell::new(credentials.token.clone()), file: credentials.file.clone() })
     }
 
-    /// The value of the `Authorization` header.
     pub(super) fn bearer(&self) -> String {
         format!("Bearer {}", self.current.borrow().reveal())
     }
 
-    /// The token itself.
     pub(super) fn current(&self) -> Secret {
         self.current.borrow().clone()
     }
 
-    /// Reads the file again after a refusal of `used` that may be about the token. Whether another try is worth it: after
-    /// a 401 if there is a file with a token in it, be it a newer one or the same (a hub may have been restarting); after
-    /// a 429, which an old token gets where others guess, only if it is another one.
+    /// Reads the file again if the hub refused the token `used` with 401 or 429, and returns whether to try again.
+    ///
+    /// After a 401, one more try is worth it with any token in the file: the hub may have been restarting. After a 429, which
+    /// limits guesses of tokens, only a new token is worth it.
     pub(super) async fn read_again(&self, refusal: StatusCode, used: &Secret) -> bool {
         if !matches!(refusal, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
             return false;
@@ -48,12 +47,12 @@ impl Token {
         let Some(file) = self.file.clone() else { return false };
         let path = file.path.clone();
         let token = match actix_rt::task::spawn_blocking(move || read(&file)).await {
-            Ok(Read::Token(token)) => token,
-            Ok(Read::Doubted(why)) => {
-                news!(warn, "credentials not used", "the hub", "cannot use {}: {why}", path.display());
+            Ok(FileToken::Token(token)) => token,
+            Ok(FileToken::Untrusted(error)) => {
+                news!(warn, "credentials not used", "the hub", "cannot use {}: {error}", path.display());
                 return false;
             }
-            Ok(Read::OfAnotherHub) => {
+            Ok(FileToken::OfAnotherHub) => {
                 let path = path.display();
                 news!(
                     warn,
@@ -63,31 +62,31 @@ impl Token {
                 );
                 return false;
             }
-            Ok(Read::Nothing) | Err(_) => return false,
+            Ok(FileToken::None) | Err(_) => return false,
         };
         let is_another = token != *used;
         *self.current.borrow_mut() = token;
         is_another || refusal == StatusCode::UNAUTHORIZED
     }
 
-    /// A hub that quotes the token in its refusal does not get it into our logs.
+    /// Removes the token from a text of the hub.
     pub(super) fn redact(&self, text: String) -> String {
         let token = self.current.borrow();
         if text.contains(token.reveal()) { text.replace(token.reveal(), "***") } else { text }
     }
 }
 
-/// What the file has.
-enum Read {
+/// The content of the credentials file.
+enum FileToken {
     Token(Secret),
-    /// A token for whoever its `mcpdUrl` names now.
+    /// The `mcpdUrl` of the file has changed.
     OfAnotherHub,
-    /// Something, and others could have written it.
-    Doubted(io::Error),
-    Nothing,
+    /// Another user could have written the file.
+    Untrusted(io::Error),
+    None,
 }
 
-fn read(file: &CredentialsFile) -> Read {
+fn read(file: &CredentialsFile) -> FileToken {
     #[derive(Deserialize)]
     struct File {
         token: Secret,
@@ -97,20 +96,20 @@ fn read(file: &CredentialsFile) -> Read {
     let read = OwnFile::open(&file.path).and_then(OwnFile::trusted).and_then(|file| file.read_text(MAX_FILE));
     let text = match read {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Read::Doubted(error),
-        Err(_) => return Read::Nothing,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return FileToken::Untrusted(error),
+        Err(_) => return FileToken::None,
     };
-    // Editors on Windows put a byte order mark in front.
+    // Editors on Windows begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let Ok(File { token, hub_url }) = serde_json::from_str(text) else { return Read::Nothing };
+    let Ok(File { token, hub_url }) = serde_json::from_str(text) else { return FileToken::None };
     if !is_token(token.reveal()) {
-        return Read::Nothing;
+        return FileToken::None;
     }
     let plain = |url: &Option<String>| url.as_deref().map(|url| url.trim().trim_end_matches('/').to_owned());
-    if plain(&hub_url) == plain(&file.hub_url) { Read::Token(token) } else { Read::OfAnotherHub }
+    if plain(&hub_url) == plain(&file.hub_url) { FileToken::Token(token) } else { FileToken::OfAnotherHub }
 }
 
-/// What can stand in a header line, and is long enough that redacting it leaves other text alone.
+/// Whether `text` is a header value, and not empty, so that [`Token::redact`] leaves other text alone.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -125,7 +124,10 @@ mod tests {
         let file = CredentialsFile { path: folder.path().join("credentials"), hub_url: None };
         for mark in ["", "\u{feff}"] {
             std::fs::write(&file.path, format!(r#"{mark}{{"token":"a-token"}}"#)).unwrap();
-            assert!(matches!(read(&file), Read::Token(token) if token.reveal() == "a-token"), "{mark:?}");
+            assert!(
+                matches!(read(&file), FileToken::Token(token) if token.reveal() == "a-token"),
+                "{mark:?}"
+            );
         }
     }
 }

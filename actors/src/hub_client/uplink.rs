@@ -1,4 +1,4 @@
-//! Results on their way to the hub.
+//! The `Uplink` of the hub client: posts and uploads results.
 
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -1,7 +1,7 @@
-//! A streamed answer on its way to the hub (feature `result-stream`).
+//! Uploads of streamed answers (feature `result-stream`).
 //!
-//! Not by awc: it holds a body back until 8 KiB of it are there, and a token must go out when it comes. It also sends
-//! all of a body before it looks at the answer; here a hub that refuses early is heard at once.
+//! awc is not used here: it sends a body in blocks of 8 KiB, but a token must be sent at once. It also reads the response
+//! only after the whole body, but a hub may refuse early.
 
 use std::io;
 
@@ -17,20 +17,19 @@ use tokio::time::timeout;
 use wire::TaskId;
 
 use super::connections::Io;
-use super::{Answer, CALL_TIMEOUT, HubClient, HubError, MAX_ANSWER};
+use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_ANSWER};
 use crate::http;
 use crate::uplink::Cut;
 
 const CALL: &str = "provider-task";
 
-/// Pieces that are there already go out together, up to this: one write for a backend faster than the line, and a
-/// memory of no size to speak of.
+/// Bytes of ready pieces that are sent in one write.
 const MAX_WRITE: usize = 64 << 10;
 
 type Pieces = mpsc::Receiver<Result<Bytes, Cut>>;
 
 impl HubClient {
-    /// Sends the pieces as they come, and reads what the hub says to it.
+    /// Sends each piece when it is ready, and reads the response.
     pub(super) async fn upload_now(&self, task: &TaskId, mut pieces: Pieces) -> Result<(), HubError> {
         let inner = &self.inner;
         let connecting = inner.uploads.get(&inner.address, inner.tls.as_ref());
@@ -41,15 +40,15 @@ impl HubClient {
         let sending = Box::pin(send(&mut write, head, &mut pieces));
         let answering = Box::pin(read_answer(read));
         let answered = match select(sending, answering).await {
-            // After the last byte the hub has a deadline; before it, it takes as long as the caller reads.
+            // The hub has a deadline only after the last byte: before it, the caller decides how fast the body is read.
             Either::Left((Ok(()), answering)) => {
                 timeout(CALL_TIMEOUT, answering).await.map_err(|_| HubError::silent(CALL))?
             }
-            // A hub that has refused may close the door while we still talk.
+            // A hub that refuses may close the connection during the upload.
             Either::Left((Err(_), answering)) => {
                 answering.now_or_never().unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
             }
-            // An answer before the end of the body: the rest is not wanted, and the connection of no use.
+            // The hub answered before the end of the body: the connection cannot be used again.
             Either::Right((answered, _)) => answered.map(|(answer, _)| (answer, None)),
         };
         let (answer, read) = answered.map_err(|_| HubError::broken(CALL))?;
@@ -59,7 +58,7 @@ impl HubClient {
         match answer.status {
             status if status.is_success() => Ok(()),
             status => {
-                // The body is spent: what comes next has the new token.
+                // The body cannot be sent again. The next request has the new token.
                 inner.token.read_again(status, &used).await;
                 Err(self.refused(CALL, &answer))
             }
@@ -80,7 +79,7 @@ impl HubClient {
     }
 }
 
-/// Writes each piece when it comes. Only a body whose sender was dropped gets its end mark.
+/// Writes each piece when it is ready. The end mark is written only when the sender was dropped.
 async fn send(
     write: &mut (impl AsyncWrite + Unpin),
     mut out: BytesMut,
@@ -103,7 +102,7 @@ async fn send(
             if ended || out.len() >= MAX_WRITE {
                 break;
             }
-            // A piece that was taken is always written: nothing is taken that this write has no room for.
+            // A piece that was taken from the channel is always written.
             match pieces.try_recv() {
                 Ok(more) => piece = Some(more),
                 Err(_) => break,
@@ -115,7 +114,7 @@ async fn send(
 }
 
 fn put_chunk(out: &mut BytesMut, bytes: &[u8]) {
-    // A chunk of no bytes would be the end mark.
+    // An empty chunk would be the end mark.
     if !bytes.is_empty() {
         out.put_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
         out.put_slice(bytes);
@@ -123,8 +122,10 @@ fn put_chunk(out: &mut BytesMut, bytes: &[u8]) {
     }
 }
 
-/// Reads one answer to its end; the connection comes back where it can be used again.
-async fn read_answer(read: ReadHalf<Box<dyn Io>>) -> io::Result<(Answer, Option<ReadHalf<Box<dyn Io>>>)> {
+/// Reads a response to its end. Returns the connection if it can be used again.
+async fn read_answer(
+    read: ReadHalf<Box<dyn Io>>,
+) -> io::Result<(HubResponse, Option<ReadHalf<Box<dyn Io>>>)> {
     let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let mut framed = Framed::new(read, ClientCodec::default());
     let head = poll_fn(|cx| std::pin::Pin::new(&mut framed).next_item(cx)).await;
@@ -133,7 +134,7 @@ async fn read_answer(read: ReadHalf<Box<dyn Io>>) -> io::Result<(Answer, Option<
     let retry_after = header.and_then(|value| http::retry_after(value, jiff::Timestamp::now()));
     let says_close =
         head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let mut answer = Answer { status: head.status, body: Bytes::new(), retry_after, redirects_to: None };
+    let mut answer = HubResponse { status: head.status, body: Bytes::new(), retry_after, redirects_to: None };
     let kind = framed.codec_ref().message_type();
     if matches!(kind, MessageType::None) {
         return Ok((answer, reusable(framed, says_close)));
@@ -144,12 +145,12 @@ async fn read_answer(read: ReadHalf<Box<dyn Io>>) -> io::Result<(Answer, Option<
         match poll_fn(|cx| std::pin::Pin::new(&mut framed).next_item(cx)).await {
             Some(Ok(Some(piece))) if body.len() + piece.len() <= MAX_ANSWER => body.put_slice(&piece),
             Some(Ok(None)) => break,
-            // The status stands; the connection does not.
+            // The status is enough, but the connection cannot be used again.
             _ => return Ok((answer, None)),
         }
     }
     answer.body = body.freeze();
-    // One without length or chunks ends with its connection.
+    // A body without length or chunks ends with its connection.
     let ends = says_close || matches!(kind, MessageType::Stream);
     Ok((answer, reusable(framed, ends)))
 }
@@ -166,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// What a chunked body says, if it came to its end.
+    /// The content of a complete chunked body.
     fn decoded(mut body: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         loop {
@@ -184,7 +185,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// P3: pieces of any size, waiting in any number, arrive whole, once and in order.
+        /// P3: pieces of any size and number arrive whole, once and in order.
         #[test]
         fn every_piece_is_written(
             sizes in prop::collection::vec(prop_oneof![0_usize..300, MAX_WRITE - 9..MAX_WRITE + 9, Just(200_000)], 0..24),

@@ -1,48 +1,48 @@
-//! Bytes of requests that wait for their turn, at all providers of a registrar together.
+//! Bytes of the waiting requests of all providers of a registrar.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Eight of the largest requests, or all of `maxQueue` at four providers with a megabyte each.
+/// Limit: eight of the largest requests, or full queues at four providers with 1 MiB for each request.
 pub(super) const MAX_BACKLOG: usize = 256 << 20;
-/// What a task takes besides its request.
-const TASK: usize = 1 << 10;
+/// Bytes that a task takes besides its request.
+const TASK_OVERHEAD: usize = 1 << 10;
 
-/// How much waits. Clones are the same one.
+/// Counts waiting bytes. Clones share the count.
 #[derive(Debug, Clone)]
 pub(crate) struct Backlog {
     bytes: Rc<Cell<usize>>,
-    most: usize,
+    limit: usize,
 }
 
-/// One request that waits, until it is dropped.
+/// Counts one request until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub(crate) struct BacklogPermit {
     backlog: Backlog,
     size: usize,
 }
 
 impl Backlog {
-    pub(super) fn new(most: usize) -> Self {
-        Self { bytes: Rc::default(), most }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { bytes: Rc::default(), limit }
     }
 
-    /// One more request of `size` bytes; `None` where there is no room for it.
-    pub(crate) fn take(&self, size: usize) -> Option<Load> {
-        let fits = self.bytes.get().saturating_add(size).saturating_add(TASK) <= self.most;
-        fits.then(|| self.add(size))
+    /// Counts a request of `size` bytes; `None` above the limit.
+    pub(crate) fn try_reserve(&self, size: usize) -> Option<BacklogPermit> {
+        let fits = self.bytes.get().saturating_add(size).saturating_add(TASK_OVERHEAD) <= self.limit;
+        fits.then(|| self.reserve(size))
     }
 
-    /// One more that has its turn at once: it is not refused.
-    pub(crate) fn add(&self, size: usize) -> Load {
-        let size = size.saturating_add(TASK);
+    /// Counts a request that runs at once, also above the limit.
+    pub(crate) fn reserve(&self, size: usize) -> BacklogPermit {
+        let size = size.saturating_add(TASK_OVERHEAD);
         self.bytes.set(self.bytes.get().saturating_add(size));
-        Load { backlog: self.clone(), size }
+        BacklogPermit { backlog: self.clone(), size }
     }
 
-    /// MiB that may wait, for the words of a refusal.
-    pub(crate) fn mebibytes(&self) -> usize {
-        self.most >> 20
+    /// The limit in MiB.
+    pub(crate) fn limit_mebibytes(&self) -> usize {
+        self.limit >> 20
     }
 
     #[cfg(test)]
@@ -51,7 +51,7 @@ impl Backlog {
     }
 }
 
-impl Drop for Load {
+impl Drop for BacklogPermit {
     fn drop(&mut self) {
         self.backlog.bytes.set(self.backlog.bytes.get().saturating_sub(self.size));
     }

@@ -1,7 +1,7 @@
-//! Where results leave: each task gets exactly one ending (SPEC.md section 6).
+//! Delivers results to the hub: each task gets exactly one ending (SPEC.md section 6).
 //!
-//! Not an actor: a result must outlive the crash of whoever made it. The ledger knows which ids ran, a
-//! [`Ticket`] is the duty to end one, and each result is delivered by a future of its own.
+//! Not an actor, because a result must outlive the crash of its provider. The ledger has the task ids, a [`Ticket`] is
+//! the duty to end a task, and each result is delivered by a future of its own.
 
 mod backlog;
 mod ledger;
@@ -28,50 +28,48 @@ use crate::supervise::catch_panic;
 use crate::uplink::{Posted, Uplink};
 
 use backlog::MAX_BACKLOG;
-pub(crate) use backlog::{Backlog, Load};
-use ledger::{Ledger, Seen};
+pub(crate) use backlog::{Backlog, BacklogPermit};
+use ledger::{IdState, Ledger};
 pub(crate) use retry_policy::RetryPolicy;
-pub use ticket::Ticket;
+pub(crate) use ticket::Ticket;
 
-/// Bytes of results that may wait for the hub before finished tasks keep their slots: one answer of the largest
-/// size that a backend may give.
-const MAX_WAITING: usize = 64 << 20;
+/// Bytes of waiting results above which a finished task keeps its slot: one answer of the largest size of a backend.
+const SLOT_LIMIT: usize = 64 << 20;
 
-/// Bytes of results that wait for the hub at most, however many ended at once: further ones give way to an error.
-const MAX_HELD: usize = 256 << 20;
+/// Bytes of waiting results above which a further one is replaced by an error.
+const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Results that are on their way to the hub at once, a connection each: a hub that answers none of them must not have
-/// all of the descriptors that a process may open (1,024, often).
+/// Results that are posted at the same time, a connection each: a hub that answers none must not take all descriptors of
+/// the process (often 1,024).
 const MAX_POSTING: usize = 128;
 
-/// Tasks that have no ending yet beyond those that may run and wait, and endings that wait, some KiB each. A hub of ours
-/// has a quarter of that waiting on a channel at most.
+/// Open tasks beyond those that may run and wait, some KiB each. A virtual-llm hub queues at most a quarter of that on a
+/// channel.
 const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
 const LOST: &str = "the publisher crashed before it could answer";
-/// The error of a task whose id another one has that has not ended.
+/// The error of a task whose id belongs to another open task.
 const ID_TAKEN: &str = "another task of this id runs at this publisher";
-/// The error of a task whose result has no room.
-const NO_ROOM: &str = "too many answers of this publisher wait for the hub: this one was dropped";
+/// The error that replaces a result above [`MAX_WAITING_BYTES`].
+const TOO_MANY: &str = "too many answers of this publisher wait for the hub: this one was dropped";
 
-/// Delivers results. Clones are the same one.
+/// Delivers results. Clones share the state.
 #[derive(Clone)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     inner: Rc<Inner>,
 }
 
 struct Inner {
     uplink: Rc<dyn Uplink>,
     ledger: RefCell<Ledger>,
-    waiting: Cell<usize>,
-    /// [`MAX_HELD`], but in tests.
-    most: usize,
+    waiting_bytes: Cell<usize>,
+    max_waiting_bytes: usize,
     backlog: Backlog,
     posting: Semaphore,
-    /// Tasks of which something is on its way beside their ending, and whether it is for a task of this id that is no more.
-    again: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
-    /// A task ended, or a result left.
+    /// Results posted for ids that came again, with a flag that is set when the id starts a new task.
+    repeated: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
+    /// Notified when a task ends or a result is delivered.
     changed: Notify,
     lost: mpsc::UnboundedSender<TaskId>,
     name: Arc<str>,
@@ -79,106 +77,107 @@ struct Inner {
 
 impl Outbox {
     /// An outbox on the current arbiter.
-    pub fn new(uplink: Rc<dyn Uplink>) -> Self {
-        Self::with_room(uplink, MAX_HELD, MAX_BACKLOG)
+    pub(crate) fn new(uplink: Rc<dyn Uplink>) -> Self {
+        Self::with_limits(uplink, MAX_WAITING_BYTES, MAX_BACKLOG)
     }
 
-    /// One that holds so many bytes of results, and of requests that wait.
-    pub(crate) fn with_room(uplink: Rc<dyn Uplink>, results: usize, requests: usize) -> Self {
-        let (lost, found) = mpsc::unbounded_channel();
+    /// An outbox with limits for the bytes of waiting results and of waiting requests.
+    pub(crate) fn with_limits(uplink: Rc<dyn Uplink>, results: usize, requests: usize) -> Self {
+        let (lost, lost_tickets) = mpsc::unbounded_channel();
         let inner = Rc::new(Inner {
             uplink,
             ledger: RefCell::default(),
-            waiting: Cell::new(0),
-            most: results,
+            waiting_bytes: Cell::new(0),
+            max_waiting_bytes: results,
             backlog: Backlog::new(requests),
             posting: Semaphore::new(MAX_POSTING),
-            again: RefCell::default(),
+            repeated: RefCell::default(),
             changed: Notify::new(),
             lost,
             name: "outbox".into(),
         });
-        actix_rt::spawn(end_lost(found, Rc::downgrade(&inner)));
+        actix_rt::spawn(end_lost(lost_tickets, Rc::downgrade(&inner)));
         Self { inner }
     }
 
-    /// Enters a task that the hub dispatched; `asked` stands for what it asks. `None`: its id came before, and what there
-    /// is to say of it is said here: nothing while it runs, else its result again; an error if it asked something else and
-    /// has not ended, which is then [`disowned`](Self::is_disowned).
-    pub fn admit(&self, id: &TaskId, asked: u64) -> Option<Ticket> {
+    /// Enters a task that the hub dispatched. `fingerprint` stands for its text.
+    ///
+    /// Returns `None` if its id came before. An open task goes on, an ended one has its result posted again. If the
+    /// fingerprints differ and the first task is open, both get an error, and the first is
+    /// [`disowned`](Self::is_disowned).
+    pub(crate) fn admit(&self, id: &TaskId, fingerprint: u64) -> Option<Ticket> {
         let inner = &self.inner;
-        let seen = inner.ledger.borrow_mut().admit(id, asked, Instant::now());
-        let again = |result: &TaskResult| inner.deliver(id.clone(), result.to_json().into(), false);
-        match seen {
-            Seen::New => {
-                if let Some(is_stale) = inner.again.borrow_mut().remove(id) {
+        let state = inner.ledger.borrow_mut().admit(id, fingerprint, Instant::now());
+        let repeat = |result: &TaskResult| inner.deliver(id.clone(), result.to_json().into(), false);
+        match state {
+            IdState::New => {
+                if let Some(is_stale) = inner.repeated.borrow_mut().remove(id) {
                     is_stale.set(true);
                 }
                 return Some(Ticket::new(id.clone(), inner.lost.clone()));
             }
-            Seen::Running => log::debug!("task {id} came again while it runs"),
-            Seen::Answered(result) => inner.deliver(id.clone(), result, false),
-            Seen::Spent => again(&TaskResult::error(texts::ALREADY_ANSWERED)),
-            Seen::Clash => {
+            IdState::Running => log::debug!("task {id} came again while it runs"),
+            IdState::Answered(result) => inner.deliver(id.clone(), result, false),
+            IdState::NotKept => repeat(&TaskResult::error(texts::ALREADY_ANSWERED)),
+            IdState::Clash => {
                 news!(
                     warn,
                     "ids that came twice",
                     "the hub",
                     "task {id}: the hub gave this id to two tasks: neither gets an answer"
                 );
-                again(&TaskResult::error(ID_TAKEN));
+                repeat(&TaskResult::error(ID_TAKEN));
             }
         }
         None
     }
 
-    /// Whether the hub has given the id of this task, which has not ended, to another one as well. Nothing that belongs to
-    /// it goes to the hub any more: it would be taken for the other's.
-    pub fn is_disowned(&self, id: &TaskId) -> bool {
+    /// Whether the hub has given the id of this open task to another one. Nothing of it is sent any more: the hub would
+    /// take it for the other task's.
+    pub(crate) fn is_disowned(&self, id: &TaskId) -> bool {
         self.inner.ledger.borrow().is_disowned(id)
     }
 
-    /// Ends a task with a terminal result, and delivers it.
-    pub fn finish(&self, ticket: Ticket, result: &TaskResult) {
+    /// Ends a task with `result`, and delivers it.
+    pub(crate) fn finish(&self, ticket: Ticket, result: &TaskResult) {
         self.inner.finish(ticket.redeem(), result);
     }
 
-    /// Ends a task that needs no more word: its answer went up as a stream, or its caller has gone.
-    pub fn close(&self, ticket: Ticket) {
+    /// Ends a task without a result: it was uploaded as a stream, or the caller has left.
+    pub(crate) fn close(&self, ticket: Ticket) {
         self.inner.end(&ticket.redeem(), None);
     }
 
-    /// Whether the hub has sent so many tasks, and taken so few of their results, that no more can be admitted; `room` of
-    /// them may well run and wait, as their owner said.
-    pub(crate) fn is_overrun(&self, room: usize) -> bool {
-        self.open() >= room.saturating_add(MAX_OPEN)
+    /// Whether too many tasks are open to admit more. `capacity` of them may run and wait at the providers.
+    pub(crate) fn is_overrun(&self, capacity: usize) -> bool {
+        self.open() >= capacity.saturating_add(MAX_OPEN)
     }
 
-    /// How many tasks have no ending yet, or one that the hub has not taken.
-    pub fn open(&self) -> usize {
+    /// Number of tasks that have no result yet, or one that the hub has not taken.
+    pub(crate) fn open(&self) -> usize {
         self.inner.ledger.borrow().running()
     }
 
     /// Resolves when no task is [`open`](Self::open).
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         while self.open() > 0 {
             self.inner.changed.notified().await;
         }
     }
 
-    /// Resolves when results do not pile up. Who has just finished a task waits here before it takes another.
-    pub async fn room(&self) {
-        while self.inner.waiting.get() > MAX_WAITING {
+    /// Resolves when results do not pile up. A finished task waits here before it frees its slot.
+    pub(crate) async fn has_room(&self) {
+        while self.inner.waiting_bytes.get() > SLOT_LIMIT {
             self.inner.changed.notified().await;
         }
     }
 
-    /// What waits for its turn, at all providers.
+    /// The requests that wait at all providers.
     pub(crate) fn backlog(&self) -> &Backlog {
         &self.inner.backlog
     }
 
-    /// The way to the hub, for what goes up before the ending.
+    /// The uplink for chunks and streams, without those of disowned tasks.
     pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
         Rc::clone(&self.inner) as Rc<dyn Uplink>
     }
@@ -190,8 +189,8 @@ impl std::fmt::Debug for Outbox {
     }
 }
 
-async fn end_lost(mut found: mpsc::UnboundedReceiver<TaskId>, inner: Weak<Inner>) {
-    while let Some(id) = found.recv().await {
+async fn end_lost(mut lost_tickets: mpsc::UnboundedReceiver<TaskId>, inner: Weak<Inner>) {
+    while let Some(id) = lost_tickets.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         inner.finish(id, &TaskResult::error(LOST));
     }
@@ -210,18 +209,19 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// Posts until the hub takes it or patience ends. `first`: this ends the task in the ledger.
-    fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, first: bool) {
+    /// Posts `body` until the hub takes it or the [`RetryPolicy`] ends. `ends_task` tells a first result from a repeated
+    /// one.
+    fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, ends_task: bool) {
         let is_stale = Rc::<Cell<bool>>::default();
-        if !first {
-            let mut again = self.again.borrow_mut();
-            if again.contains_key(&id) {
+        if !ends_task {
+            let mut repeated = self.repeated.borrow_mut();
+            if repeated.contains_key(&id) {
                 return log::debug!("task {id} came again while its result is on its way");
             }
-            again.insert(id.clone(), Rc::clone(&is_stale));
+            repeated.insert(id.clone(), Rc::clone(&is_stale));
         }
         let inner = Rc::clone(self);
-        let body = if inner.waiting.get().saturating_add(body.len()) <= inner.most {
+        let body = if inner.waiting_bytes.get().saturating_add(body.len()) <= inner.max_waiting_bytes {
             body
         } else {
             news!(
@@ -229,16 +229,16 @@ impl Inner {
                 "results dropped",
                 "the hub",
                 "task {id}: its result is dropped, {} MiB of others wait for the hub",
-                inner.most >> 20
+                inner.max_waiting_bytes >> 20
             );
-            TaskResult::error(NO_ROOM).to_json().into()
+            TaskResult::error(TOO_MANY).to_json().into()
         };
-        inner.waiting.set(inner.waiting.get() + body.len());
+        inner.waiting_bytes.set(inner.waiting_bytes.get() + body.len());
         actix_rt::spawn(async move {
-            let may_go = || !(is_stale.get() || first && inner.ledger.borrow().is_disowned(&id));
+            let may_go = || !(is_stale.get() || ends_task && inner.ledger.borrow().is_disowned(&id));
             let posting = catch_panic(Arc::clone(&inner.name), inner.post(&id, body.clone(), may_go));
             let panicked = posting.await.is_err();
-            inner.waiting.set(inner.waiting.get().saturating_sub(body.len()));
+            inner.waiting_bytes.set(inner.waiting_bytes.get().saturating_sub(body.len()));
             if panicked {
                 news!(
                     error,
@@ -247,37 +247,39 @@ impl Inner {
                     "task {id}: its result is lost, the way to the hub panicked"
                 );
             }
-            // The end mark of a stream says nothing without what went before it.
-            let streamed = body.starts_with(br#"{"chunk""#);
-            if first {
-                inner.end(&id, Some(body).filter(|_| !streamed));
+            // The end mark of a stream means nothing without its chunks.
+            let is_end_mark = body.starts_with(br#"{"chunk""#);
+            if ends_task {
+                inner.end(&id, Some(body).filter(|_| !is_end_mark));
             } else {
-                let mut again = inner.again.borrow_mut();
-                if again.get(&id).is_some_and(|own| Rc::ptr_eq(own, &is_stale)) {
-                    again.remove(&id);
+                let mut repeated = inner.repeated.borrow_mut();
+                if repeated.get(&id).is_some_and(|own| Rc::ptr_eq(own, &is_stale)) {
+                    repeated.remove(&id);
                 }
                 inner.changed.notify_waiters();
             }
         });
     }
 
-    /// Posts as long as it `may_go`.
+    /// Posts `body` while `may_go`.
     async fn post(&self, id: &TaskId, mut body: Bytes, may_go: impl Fn() -> bool) {
-        let mut patience = RetryPolicy::new(Instant::now());
-        let mut apology = false;
+        let mut retries = RetryPolicy::new(Instant::now());
+        let mut is_substitute = false;
         loop {
             let posted = {
-                // Never closed: the wait ends with a place.
-                let _place = self.posting.acquire().await;
+                // The semaphore is never closed, so this always gets a permit.
+                let _permit = self.posting.acquire().await;
                 if !may_go() {
-                    return log::debug!("task {id}: its result is another's now, and is dropped");
+                    return log::debug!(
+                        "task {id}: its id belongs to another task now, the result is dropped"
+                    );
                 }
                 self.uplink.post_result(id, body.clone()).await
             };
             match posted {
                 Posted::Taken => return,
-                Posted::Gone => return log::debug!("task {id}: the caller has gone"),
-                Posted::Refused { status } if apology => {
+                Posted::Gone => return log::debug!("task {id}: the caller has left"),
+                Posted::Refused { status } if is_substitute => {
                     news!(
                         warn,
                         "errors refused",
@@ -295,10 +297,10 @@ impl Inner {
                     );
                     let error = format!("the hub refused the result (HTTP {status})");
                     body = TaskResult::error(error).to_json().into();
-                    apology = true;
+                    is_substitute = true;
                 }
                 Posted::Failed { retry_after, .. } => {
-                    let Some(pause) = patience.after_failure(retry_after, Instant::now()) else {
+                    let Some(pause) = retries.after_failure(retry_after, Instant::now()) else {
                         news!(
                             warn,
                             "results lost",

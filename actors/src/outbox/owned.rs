@@ -1,4 +1,4 @@
-//! The way to the hub of tasks that run: what belongs to a disowned one stays here.
+//! The uplink of running tasks, which drops the chunks of disowned ones.
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;

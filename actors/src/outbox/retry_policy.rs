@@ -1,17 +1,16 @@
-//! How long a result is tried: 250 ms doubling to 5 s, for 60 s (SPEC.md section 6). Without a clock.
+//! Retries of a POST: 250 ms doubling to 5 s, for 60 s (SPEC.md section 6). Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// First pause: a hub that restarts in place is back by then.
+/// First pause: time for a hub to restart in place.
 const FIRST: Duration = Duration::from_millis(250);
-/// Longest pause: a result waits at most so long for a hub that is back.
+/// Longest pause: a result reaches a hub that is back within it.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Then the hub has given the task up for long (its grace is 15 s) and a result is of no use.
-const FOR: Duration = Duration::from_mins(1);
+/// Limit of all tries: the hub gives a task up after a grace of 15 s.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
-/// The tries of one POST.
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
     until: Instant,
@@ -20,10 +19,10 @@ pub(crate) struct RetryPolicy {
 
 impl RetryPolicy {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { until: now + FOR, pause: FIRST }
+        Self { until: now + GIVE_UP_AFTER, pause: FIRST }
     }
 
-    /// How long to wait after a failure; `None`: no more. What the hub asked for counts, up to the end.
+    /// The pause after a failure, at least `retry_after`; `None` at the end of all tries.
     pub(crate) fn after_failure(&mut self, retry_after: Option<Duration>, now: Instant) -> Option<Duration> {
         let left = self.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let pause = self.pause.max(retry_after.unwrap_or_default());

@@ -10,25 +10,25 @@ use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
 use tokio::time::pause;
 
-use super::ledger::{MAX_BYTES, MAX_ENDED, REMEMBERED};
+use super::ledger::{KEEP_ENDED, MAX_BYTES, MAX_ENDED};
 use super::*;
 use crate::test_log;
 use crate::uplink::Cut;
 
 /// A hub that gives the prepared answers, then takes all.
 #[derive(Default)]
-struct HubApi {
+struct FakeHub {
     answers: RefCell<VecDeque<Posted>>,
     posts: RefCell<Vec<(Instant, String, String)>>,
 }
 
-impl HubApi {
+impl FakeHub {
     fn bodies(&self) -> Vec<String> {
         self.posts.borrow().iter().map(|(_, _, body)| body.clone()).collect()
     }
 }
 
-impl Uplink for HubApi {
+impl Uplink for FakeHub {
     fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
         let body = String::from_utf8(body.to_vec()).unwrap();
         self.posts.borrow_mut().push((Instant::now(), task.to_string(), body));
@@ -45,8 +45,8 @@ fn failed() -> Posted {
     Posted::Failed { retry_after: None, nothing_taken: true }
 }
 
-fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<HubApi>, Outbox) {
-    let hub = Rc::new(HubApi { answers: RefCell::new(answers.into_iter().collect()), ..HubApi::default() });
+fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<FakeHub>, Outbox) {
+    let hub = Rc::new(FakeHub { answers: RefCell::new(answers.into_iter().collect()), ..FakeHub::default() });
     (Rc::clone(&hub), Outbox::new(hub))
 }
 
@@ -150,10 +150,10 @@ async fn a_result_whose_caller_has_gone_is_dropped() {
 async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
     pause();
     let (_hub, outbox) = setup([failed()]);
-    let large = TaskResult::error("x".repeat(MAX_WAITING + 1));
+    let large = TaskResult::error("x".repeat(SLOT_LIMIT + 1));
     outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &large);
-    assert!(outbox.room().now_or_never().is_none());
-    outbox.room().await;
+    assert!(outbox.has_room().now_or_never().is_none());
+    outbox.has_room().await;
     assert_eq!(outbox.open(), 0);
 }
 
@@ -164,24 +164,24 @@ async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
     let start = Instant::now();
     let mut ledger = Ledger::default();
     let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
-        assert_eq!(ledger.admit(&id(name), 0, at), Seen::New);
+        assert_eq!(ledger.admit(&id(name), 0, at), IdState::New);
         ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
     };
     for n in 0..=MAX_ENDED {
         end(&mut ledger, &n.to_string(), 1, start);
     }
-    assert_eq!(ledger.admit(&id("0"), 0, start), Seen::New);
-    assert_eq!(ledger.admit(&id("1"), 0, start), Seen::Answered(Bytes::from_static(b"x")));
-    let later = start + REMEMBERED;
-    assert_eq!(ledger.admit(&id("1"), 0, later), Seen::New);
+    assert_eq!(ledger.admit(&id("0"), 0, start), IdState::New);
+    assert_eq!(ledger.admit(&id("1"), 0, start), IdState::Answered(Bytes::from_static(b"x")));
+    let later = start + KEEP_ENDED;
+    assert_eq!(ledger.admit(&id("1"), 0, later), IdState::New);
 
     for n in 0..5 {
         end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
     }
-    assert_eq!(ledger.admit(&id("big0"), 0, later), Seen::New);
-    assert!(matches!(ledger.admit(&id("big4"), 0, later), Seen::Answered(_)));
+    assert_eq!(ledger.admit(&id("big0"), 0, later), IdState::New);
+    assert!(matches!(ledger.admit(&id("big4"), 0, later), IdState::Answered(_)));
     end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
-    assert_eq!(ledger.admit(&id("huge"), 0, later), Seen::Spent);
+    assert_eq!(ledger.admit(&id("huge"), 0, later), IdState::NotKept);
 }
 
 /// A hub that counts from one again after its restart: a result goes to the caller who asked for it, and to no other.
@@ -190,10 +190,13 @@ async fn an_id_that_comes_again_with_another_request_is_another_task() {
     let now = Instant::now();
     let mut ledger = Ledger::default();
     for (asked, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
-        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::New, "{result}");
-        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::Running);
+        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::New, "{result}");
+        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::Running);
         ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
-        assert_eq!(ledger.admit(&id("7"), asked, now), Seen::Answered(Bytes::from_static(result.as_bytes())));
+        assert_eq!(
+            ledger.admit(&id("7"), asked, now),
+            IdState::Answered(Bytes::from_static(result.as_bytes()))
+        );
     }
     assert_eq!(ledger.running(), 0);
 }
@@ -275,13 +278,13 @@ proptest! {
         let (mut ledger, mut last) = (Ledger::default(), HashMap::<u8, (u64, Instant)>::new());
         for (name, asked, pause) in steps {
             let task = id(&name.to_string());
-            let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < REMEMBERED);
+            let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < KEEP_ENDED);
             let known = known.filter(|(before, _)| *before == asked);
             let seen = ledger.admit(&task, asked, now);
             if let Some((asked, _)) = known {
-                prop_assert_eq!(seen, Seen::Answered(Bytes::from(asked.to_string())));
+                prop_assert_eq!(seen, IdState::Answered(Bytes::from(asked.to_string())));
             } else {
-                prop_assert_eq!(seen, Seen::New);
+                prop_assert_eq!(seen, IdState::New);
                 ledger.end(&task, Some(Bytes::from(asked.to_string())), now);
                 last.insert(name, (asked, now));
             }
@@ -310,11 +313,11 @@ impl Uplink for Silent {
 #[actix::test]
 async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
     pause();
-    let hub = Rc::new(HubApi {
+    let hub = Rc::new(FakeHub {
         answers: RefCell::new(std::iter::repeat_n(failed(), 9).collect()),
-        ..HubApi::default()
+        ..FakeHub::default()
     });
-    let outbox = Outbox::with_room(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
+    let outbox = Outbox::with_limits(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
     let large = TaskResult::answer(200, &format!(r#"{{"x":"{}"}}"#, "y".repeat(700 << 10))).unwrap();
     for name in ["first", "second", "third"] {
         outbox.finish(outbox.admit(&id(name), 0).unwrap(), &large);
@@ -331,10 +334,10 @@ async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
         assert_eq!(last[whole], large.to_json(), "{whole}");
     }
     for dropped in ["second", "third"] {
-        assert_eq!(last[dropped], error(NO_ROOM).to_json(), "{dropped}");
+        assert_eq!(last[dropped], error(TOO_MANY).to_json(), "{dropped}");
     }
     assert_eq!(last["small"], r#"{"error":"e"}"#);
-    assert_eq!(outbox.inner.waiting.get(), 0);
+    assert_eq!(outbox.inner.waiting_bytes.get(), 0);
 }
 
 /// P7, F10, F11: however many results a hub leaves unanswered, few are on their way at once; and however often it asks

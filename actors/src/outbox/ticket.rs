@@ -6,32 +6,30 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::TaskId;
 
-/// The duty to end one task, exactly once: the outbox takes it back with the ending. One that is dropped, with a
-/// message that nobody handled or by a panic, ends its task with an error.
+/// The duty to end one task exactly once. The outbox takes it back with the result; a dropped ticket, in an unhandled
+/// message or by a panic, ends its task with an error.
 #[derive(Debug)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     id: TaskId,
-    /// When the task came.
-    came: Instant,
+    admitted_at: Instant,
     lost: Option<mpsc::UnboundedSender<TaskId>>,
 }
 
 impl Ticket {
     pub(super) fn new(id: TaskId, lost: mpsc::UnboundedSender<TaskId>) -> Self {
-        Self { id, came: Instant::now(), lost: Some(lost) }
+        Self { id, admitted_at: Instant::now(), lost: Some(lost) }
     }
 
-    /// The task.
-    pub fn id(&self) -> &TaskId {
+    pub(crate) fn id(&self) -> &TaskId {
         &self.id
     }
 
-    /// How long ago the task came.
-    pub fn age(&self) -> Duration {
-        self.came.elapsed()
+    /// Time since the task was admitted.
+    pub(crate) fn age(&self) -> Duration {
+        self.admitted_at.elapsed()
     }
 
-    /// The task without the duty.
+    /// Takes the duty from the ticket.
     pub(super) fn redeem(mut self) -> TaskId {
         self.lost = None;
         self.id.clone()
@@ -41,7 +39,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(lost) = self.lost.take() {
-            // Without an outbox there is nobody left to tell.
+            // Fails only when the outbox is gone.
             let _ = lost.send(self.id.clone());
         }
     }

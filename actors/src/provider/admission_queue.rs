@@ -1,60 +1,57 @@
-//! Which inferences run and which wait. Pure: what is inside is the caller's.
+//! The bounded queue of a provider. Pure: the type of a waiting and of a running task is the caller's.
 
 use std::collections::{HashMap, VecDeque};
 
 use wire::TaskId;
 
-/// At most `limit` run, at most `room` wait, in the order in which they came.
+/// At most `limit` tasks run and at most `max_waiting` wait, first in, first out.
 #[derive(Debug)]
 pub(super) struct AdmissionQueue<W, R> {
     limit: usize,
-    room: usize,
+    max_waiting: usize,
     paused: bool,
     closed: bool,
     waiting: VecDeque<(TaskId, W)>,
     running: HashMap<TaskId, R>,
 }
 
-/// What becomes of one that came.
+/// The result of [`AdmissionQueue::admit`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<W> {
-    /// It waits; [`AdmissionQueue::next`] tells when it may run.
-    Waits,
-    /// There is no room.
+    /// The task waits until [`AdmissionQueue::next`] returns it.
+    Queued,
     Full(W),
-    /// No new ones are taken.
     Closed(W),
 }
 
 impl<W, R> AdmissionQueue<W, R> {
-    pub(super) fn new(limit: usize, room: usize) -> Self {
+    pub(super) fn new(limit: usize, max_waiting: usize) -> Self {
         let (waiting, running) = (VecDeque::new(), HashMap::new());
-        Self { limit, room, paused: false, closed: false, waiting, running }
+        Self { limit, max_waiting, paused: false, closed: false, waiting, running }
     }
 
-    /// Takes one in.
     pub(super) fn admit(&mut self, id: TaskId, work: W) -> Admission<W> {
         if self.closed {
             return Admission::Closed(work);
         }
-        // What can run at once does not wait, so a queue of no room still serves.
-        if self.waiting.len() >= self.room.saturating_add(self.free()) {
+        // A task that can run at once does not count as waiting, so `max_waiting` may be 0.
+        if self.waiting.len() >= self.max_waiting.saturating_add(self.free()) {
             return Admission::Full(work);
         }
         self.waiting.push_back((id, work));
-        Admission::Waits
+        Admission::Queued
     }
 
     fn free(&self) -> usize {
         if self.paused { 0 } else { self.limit.saturating_sub(self.running.len()) }
     }
 
-    /// Whether one that comes now has to wait, if it is taken in.
-    pub(super) fn makes_wait(&self) -> bool {
+    /// Whether a task that is admitted now cannot run at once.
+    pub(super) fn must_wait(&self) -> bool {
         !self.closed && self.waiting.len() >= self.free()
     }
 
-    /// The next that may run. Who takes it [`start`](Self::start)s it.
+    /// Takes the next task that may run; the caller [`start`](Self::start)s it.
     pub(super) fn next(&mut self) -> Option<(TaskId, W)> {
         if self.paused || self.running.len() >= self.limit {
             return None;
@@ -62,33 +59,29 @@ impl<W, R> AdmissionQueue<W, R> {
         self.waiting.pop_front()
     }
 
-    /// It runs; `handle` is how to stop it.
-    pub(super) fn start(&mut self, id: TaskId, handle: R) {
-        self.running.insert(id, handle);
+    pub(super) fn start(&mut self, id: TaskId, running: R) {
+        self.running.insert(id, running);
     }
 
-    /// It has ended.
-    pub(super) fn ended(&mut self, id: &TaskId) {
+    pub(super) fn end(&mut self, id: &TaskId) {
         self.running.remove(id);
     }
 
-    /// Takes one out of the queue.
+    /// Removes a waiting task.
     pub(super) fn withdraw(&mut self, id: &TaskId) -> Option<W> {
         let at = self.waiting.iter().position(|(waiting, _)| waiting == id)?;
         self.waiting.remove(at).map(|(_, work)| work)
     }
 
-    /// The handle of one that runs.
-    pub(super) fn handle(&mut self, id: &TaskId) -> Option<&mut R> {
+    pub(super) fn running_mut(&mut self, id: &TaskId) -> Option<&mut R> {
         self.running.get_mut(id)
     }
 
-    /// The handles of all that run.
-    pub(super) fn handles(&mut self) -> impl Iterator<Item = &mut R> {
+    pub(super) fn all_running_mut(&mut self) -> impl Iterator<Item = &mut R> {
         self.running.values_mut()
     }
 
-    /// Takes no more, and gives those that wait.
+    /// Admits no more tasks, and returns the waiting ones.
     pub(super) fn close(&mut self) -> Vec<W> {
         self.closed = true;
         self.waiting.drain(..).map(|(_, work)| work).collect()
@@ -102,9 +95,9 @@ impl<W, R> AdmissionQueue<W, R> {
         self.paused
     }
 
-    /// New bounds; those that run and wait stay.
-    pub(super) fn resize(&mut self, limit: usize, room: usize) {
-        (self.limit, self.room) = (limit, room);
+    /// Changes the limits. Tasks that run and wait above them stay.
+    pub(super) fn resize(&mut self, limit: usize, max_waiting: usize) {
+        (self.limit, self.max_waiting) = (limit, max_waiting);
     }
 
     pub(super) fn running(&self) -> usize {
@@ -128,70 +121,70 @@ mod tests {
         TaskId::parse(format!("t{n}")).unwrap()
     }
 
-    fn admitted(admission: &mut AdmissionQueue<u32, ()>, n: u32) -> bool {
-        admission.admit(id(n), n) == Admission::Waits
+    fn admitted(queue: &mut AdmissionQueue<u32, ()>, n: u32) -> bool {
+        queue.admit(id(n), n) == Admission::Queued
     }
 
-    fn run(admission: &mut AdmissionQueue<u32, ()>) -> Vec<u32> {
+    fn run(queue: &mut AdmissionQueue<u32, ()>) -> Vec<u32> {
         std::iter::from_fn(|| {
-            let (id, n) = admission.next()?;
-            admission.start(id, ());
+            let (id, n) = queue.next()?;
+            queue.start(id, ());
             Some(n)
         })
         .collect()
     }
 
-    /// F79, P7: so many run, so many wait in order, and one more finds no room.
+    /// F79, P7: at most `limit` tasks run and at most `max_waiting` wait, in order; one more is refused.
     #[test]
-    fn at_most_the_limit_runs_the_rest_waits_in_order_and_one_more_finds_no_room() {
-        let mut admission = AdmissionQueue::new(2, 2);
-        assert!((0..4).all(|n| admitted(&mut admission, n)));
-        assert_eq!(admission.admit(id(4), 4), Admission::Full(4));
-        assert_eq!(run(&mut admission), [0, 1]);
-        assert_eq!(admission.admit(id(4), 4), Admission::Full(4));
-        admission.ended(&id(1));
-        assert_eq!(run(&mut admission), [2]);
-        assert!(admitted(&mut admission, 4));
-        assert_eq!((admission.running(), admission.waiting()), (2, 2));
+    fn running_and_waiting_tasks_are_bounded_and_keep_their_order() {
+        let mut queue = AdmissionQueue::new(2, 2);
+        assert!((0..4).all(|n| admitted(&mut queue, n)));
+        assert_eq!(queue.admit(id(4), 4), Admission::Full(4));
+        assert_eq!(run(&mut queue), [0, 1]);
+        assert_eq!(queue.admit(id(4), 4), Admission::Full(4));
+        queue.end(&id(1));
+        assert_eq!(run(&mut queue), [2]);
+        assert!(admitted(&mut queue, 4));
+        assert_eq!((queue.running(), queue.waiting()), (2, 2));
     }
 
     #[test]
-    fn a_queue_of_no_room_still_serves_what_can_run_at_once() {
-        let mut admission = AdmissionQueue::new(1, 0);
-        assert!(admitted(&mut admission, 0));
-        assert_eq!(run(&mut admission), [0]);
-        assert_eq!(admission.admit(id(1), 1), Admission::Full(1));
+    fn a_queue_without_waiting_tasks_runs_what_it_can_at_once() {
+        let mut queue = AdmissionQueue::new(1, 0);
+        assert!(admitted(&mut queue, 0));
+        assert_eq!(run(&mut queue), [0]);
+        assert_eq!(queue.admit(id(1), 1), Admission::Full(1));
     }
 
     #[test]
-    fn while_paused_nothing_starts_and_the_queue_keeps_its_bound() {
-        let mut admission = AdmissionQueue::new(4, 1);
-        admission.set_paused(true);
-        assert!(admitted(&mut admission, 0));
-        assert_eq!(admission.admit(id(1), 1), Admission::Full(1));
-        assert!(run(&mut admission).is_empty());
-        admission.set_paused(false);
-        assert_eq!(run(&mut admission), [0]);
+    fn a_paused_queue_starts_nothing_and_keeps_its_bound() {
+        let mut queue = AdmissionQueue::new(4, 1);
+        queue.set_paused(true);
+        assert!(admitted(&mut queue, 0));
+        assert_eq!(queue.admit(id(1), 1), Admission::Full(1));
+        assert!(run(&mut queue).is_empty());
+        queue.set_paused(false);
+        assert_eq!(run(&mut queue), [0]);
     }
 
     #[test]
-    fn a_closed_gate_gives_back_what_waits_and_takes_nothing() {
-        let mut admission = AdmissionQueue::new(1, 9);
-        assert!((0..3).all(|n| admitted(&mut admission, n)));
-        assert_eq!(run(&mut admission), [0]);
-        assert_eq!(admission.close(), [1, 2]);
-        assert_eq!(admission.admit(id(3), 3), Admission::Closed(3));
-        assert_eq!(admission.running(), 1);
+    fn a_closed_queue_returns_what_waits_and_admits_nothing() {
+        let mut queue = AdmissionQueue::new(1, 9);
+        assert!((0..3).all(|n| admitted(&mut queue, n)));
+        assert_eq!(run(&mut queue), [0]);
+        assert_eq!(queue.close(), [1, 2]);
+        assert_eq!(queue.admit(id(3), 3), Admission::Closed(3));
+        assert_eq!(queue.running(), 1);
     }
 
     #[test]
-    fn one_that_waits_can_be_withdrawn() {
-        let mut admission = AdmissionQueue::new(1, 9);
-        assert!((0..3).all(|n| admitted(&mut admission, n)));
-        assert_eq!(admission.withdraw(&id(1)), Some(1));
-        assert_eq!(admission.withdraw(&id(1)), None);
-        run(&mut admission);
-        admission.ended(&id(0));
-        assert_eq!(run(&mut admission), [2]);
+    fn a_waiting_task_can_be_withdrawn() {
+        let mut queue = AdmissionQueue::new(1, 9);
+        assert!((0..3).all(|n| admitted(&mut queue, n)));
+        assert_eq!(queue.withdraw(&id(1)), Some(1));
+        assert_eq!(queue.withdraw(&id(1)), None);
+        run(&mut queue);
+        queue.end(&id(0));
+        assert_eq!(run(&mut queue), [2]);
     }
 }

@@ -1,5 +1,5 @@
-//! One request at the backend, held apart from the one who waits for it: when the caller leaves, the backend may have
-//! to finish all the same (`onAbort: drain`).
+//! A request to the backend, shared by the future that waits for it and the job that may have to finish it after the
+//! caller has left (`onAbort: drain`).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,110 +12,112 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::backend::{BackendError, Reply};
 
-/// A request at the backend. Clones are the same one; the last one dropped stops it.
+/// A request to the backend. Clones share it; dropping the last one aborts it.
 #[derive(Clone)]
-pub(super) struct BackendCall(Rc<RefCell<State>>);
+pub(super) struct BackendCall(Rc<RefCell<CallState>>);
 
-enum State {
+enum CallState {
     Called(LocalBoxFuture<'static, Result<Reply, BackendError>>),
-    Streams(LocalBoxStream<'static, Result<String, BackendError>>),
-    Over,
-    /// Over, with this error in the middle of its pieces.
+    Streaming(LocalBoxStream<'static, Result<String, BackendError>>),
+    Ended,
+    /// The stream ended with this error.
     Failed(BackendError),
 }
 
-/// How a backend answers.
-pub(super) enum Answer {
-    /// In one piece.
-    Whole { status: u16, body: String },
-    /// In pieces: [`BackendCall::piece`] gives them.
-    Pieces,
+/// Head of the backend's reply.
+pub(super) enum ReplyHead {
+    Whole {
+        status: u16,
+        body: String,
+    },
+    /// The chunks come from [`BackendCall::next_chunk`].
+    Stream,
 }
 
+/// A chunk of a streamed reply, the error that ends it, or its end.
+pub(super) type NextChunk = Option<Result<String, BackendError>>;
+
 impl BackendCall {
-    /// Nothing is called yet.
     pub(super) fn new() -> Self {
-        Self(Rc::new(RefCell::new(State::Over)))
+        Self(Rc::new(RefCell::new(CallState::Ended)))
     }
 
-    /// An answer whose pieces are all there.
-    pub(super) fn of(pieces: impl Iterator<Item = Result<String, BackendError>> + 'static) -> Self {
-        Self(Rc::new(RefCell::new(State::Streams(stream::iter(pieces).boxed_local()))))
+    /// A streamed reply of these chunks.
+    pub(super) fn of(chunks: impl Iterator<Item = Result<String, BackendError>> + 'static) -> Self {
+        Self(Rc::new(RefCell::new(CallState::Streaming(stream::iter(chunks).boxed_local()))))
     }
 
-    /// Stops an answer that comes in pieces: `error` is the last of them. False for any other.
+    /// Ends a streamed reply with `error`, and returns whether there was one.
     pub(super) fn fail(&self, error: &str) -> bool {
         let mut state = self.0.borrow_mut();
-        let streams = matches!(*state, State::Streams(_));
-        if streams {
+        let is_streaming = matches!(*state, CallState::Streaming(_));
+        if is_streaming {
             let last = Err(BackendError::Failed(error.to_owned()));
-            *state = State::Streams(stream::iter([last]).boxed_local());
+            *state = CallState::Streaming(stream::iter([last]).boxed_local());
         }
-        streams
+        is_streaming
     }
 
-    /// Calls the backend; what was called before stops.
+    /// Calls the backend, and aborts an earlier call.
     pub(super) fn call(&self, call: LocalBoxFuture<'static, Result<Reply, BackendError>>) {
-        *self.0.borrow_mut() = State::Called(call);
+        *self.0.borrow_mut() = CallState::Called(call);
     }
 
-    /// The answer's beginning.
-    pub(super) async fn answer(&self) -> Result<Answer, BackendError> {
+    /// Waits for the head of the reply.
+    pub(super) async fn head(&self) -> Result<ReplyHead, BackendError> {
         poll_fn(|cx| {
             let mut state = self.0.borrow_mut();
-            let State::Called(call) = &mut *state else {
+            let CallState::Called(call) = &mut *state else {
                 return Poll::Ready(Err(BackendError::Failed("nothing was asked of the backend".to_owned())));
             };
             let reply = ready!(call.poll_unpin(cx));
-            *state = State::Over;
+            *state = CallState::Ended;
             Poll::Ready(reply.map(|reply| match reply {
-                Reply::Whole { status, body } => Answer::Whole { status, body },
-                Reply::Stream(pieces) => {
-                    *state = State::Streams(pieces);
-                    Answer::Pieces
+                Reply::Whole { status, body } => ReplyHead::Whole { status, body },
+                Reply::Stream(chunks) => {
+                    *state = CallState::Streaming(chunks);
+                    ReplyHead::Stream
                 }
             }))
         })
         .await
     }
 
-    /// The next piece.
-    pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<String, BackendError>>> {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<NextChunk> {
         let mut state = self.0.borrow_mut();
-        let State::Streams(pieces) = &mut *state else { return Poll::Ready(None) };
-        let piece = ready!(pieces.poll_next_unpin(cx));
-        match &piece {
+        let CallState::Streaming(chunks) = &mut *state else { return Poll::Ready(None) };
+        let chunk = ready!(chunks.poll_next_unpin(cx));
+        match &chunk {
             Some(Ok(_)) => (),
-            Some(Err(error)) => *state = State::Failed(error.clone()),
-            None => *state = State::Over,
+            Some(Err(error)) => *state = CallState::Failed(error.clone()),
+            None => *state = CallState::Ended,
         }
-        Poll::Ready(piece)
+        Poll::Ready(chunk)
     }
 
-    /// The next piece.
-    pub(super) async fn piece(&self) -> Option<Result<String, BackendError>> {
-        poll_fn(|cx| self.poll_piece(cx)).await
+    pub(super) async fn next_chunk(&self) -> NextChunk {
+        poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The next piece, if it is there now.
-    pub(super) fn piece_now(&self) -> Poll<Option<Result<String, BackendError>>> {
+    /// The next chunk, if it is ready now.
+    pub(super) fn ready_chunk(&self) -> Poll<NextChunk> {
         let mut now = Context::from_waker(std::task::Waker::noop());
-        self.poll_piece(&mut now)
+        self.poll_chunk(&mut now)
     }
 
-    /// The error that its pieces ended in, if they did.
+    /// The error that ended the stream.
     pub(super) fn failure(&self) -> Option<BackendError> {
         match &*self.0.borrow() {
-            State::Failed(error) => Some(error.clone()),
+            CallState::Failed(error) => Some(error.clone()),
             _ => None,
         }
     }
 
-    /// Lets the backend finish, and throws away what it says.
+    /// Reads the reply to its end and drops it.
     pub(super) async fn exhaust(self) {
-        if matches!(*self.0.borrow(), State::Called(_)) && self.answer().await.is_err() {
+        if matches!(*self.0.borrow(), CallState::Called(_)) && self.head().await.is_err() {
             return;
         }
-        while let Some(Ok(_)) = self.piece().await {}
+        while let Some(Ok(_)) = self.next_chunk().await {}
     }
 }

@@ -1,4 +1,4 @@
-//! What a provider knows of its backend, what it reports, and when the backend may sleep.
+//! The health of a provider's backend: checks, reports, and sleep after `idleSeconds`.
 
 use std::time::Duration;
 
@@ -8,61 +8,58 @@ use wire::register::ProviderStatus;
 use wire::row::Status;
 
 use super::ProviderActor;
-use super::messages::ProviderReport;
 use crate::backend::BackendHealth;
+use crate::status::ProviderReport;
 use crate::wake::messages::PutToSleep;
 
-/// Between two reports of changes. A busy provider changes with every task; the hub is told once a second.
+/// Interval of reports. A busy provider changes with every task; the hub gets one report a second.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Checks in a row that went unanswered before the backend counts as away: its owner may use the model meanwhile.
+/// Checks in a row without an answer before the backend counts as away: its owner may be using the model.
 const MAX_SILENT: u32 = 3;
 
-/// What is known of the backend. Pure.
+/// The health of a backend. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Why it is away; `None` while it is there. Not asked yet, it counts as available until it says otherwise.
+    /// Why the backend is away; `None` while it is there, and before the first check.
     away: Option<&'static str>,
     /// Checks in a row without an answer.
     silent: u32,
-    /// We put it to sleep. Its server may well answer meanwhile: it sleeps until it is woken, or has been away and is
-    /// back, which means that somebody else woke it.
-    slept: Option<Slept>,
+    /// Set when the sleep recipe ran. The server may answer while its model sleeps, so this ends when a recipe or a task
+    /// wakes the model, or when the server was away and is back: then somebody else woke it.
+    sleep: Option<Sleep>,
 }
 
 #[derive(Debug, Default)]
-struct Slept {
+struct Sleep {
     was_away: bool,
 }
 
-/// On the way to `idleSeconds`.
+/// Counts down to `idleSeconds`.
 #[derive(Debug, Default)]
-pub(super) struct ProbeDelay {
+pub(super) struct IdleTimer {
     /// When the last task ended.
     idle_since: Option<Instant>,
-    /// The timer that looks at it.
     pub(super) timer: Option<SpawnHandle>,
     /// Whether the sleep recipe runs.
-    pub(super) begins: bool,
+    pub(super) falling_asleep: bool,
 }
 
-/// How a backend stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendState {
-    /// It answers, as far as is known.
+    /// The last check was answered, or there was none.
     Up,
-    /// It did not answer when it was last asked.
+    /// The last check failed.
     Down,
-    /// We put it to sleep.
+    /// The sleep recipe ran.
     Asleep,
 }
 
 impl Health {
-    /// Takes in a check. `busy`: tasks ran meanwhile, and a backend at work may have no time to answer.
-    pub(super) fn looked(&mut self, look: BackendHealth, busy: bool) {
-        self.away = match look {
+    /// Takes in a check. If `busy`, tasks ran meanwhile, and the backend may have had no time to answer.
+    pub(super) fn checked(&mut self, check: BackendHealth, busy: bool) {
+        self.away = match check {
             BackendHealth::Up => None,
-            // Its tasks will tell.
             _ if busy => return,
             BackendHealth::Away(reason) => Some(reason),
             BackendHealth::Silent(reason) => {
@@ -76,38 +73,37 @@ impl Health {
         if self.away.is_none() {
             self.silent = 0;
         }
-        match &mut self.slept {
-            Some(slept) if self.away.is_some() => slept.was_away = true,
-            Some(slept) if slept.was_away => self.slept = None,
+        match &mut self.sleep {
+            Some(sleep) if self.away.is_some() => sleep.was_away = true,
+            Some(sleep) if sleep.was_away => self.sleep = None,
             _ => (),
         }
     }
 
-    /// Takes in that a task reached the backend, or did not.
-    pub(super) fn met(&mut self, up: bool) {
+    /// Takes in whether a task reached the backend.
+    pub(super) fn observed(&mut self, reached: bool) {
         self.silent = 0;
-        self.away = (!up).then_some("a task could not reach it");
-        if up {
-            self.slept = None;
+        self.away = (!reached).then_some("a task could not reach it");
+        if reached {
+            self.sleep = None;
         }
     }
 
-    /// Takes in that a recipe woke it, or put it to sleep.
-    pub(super) fn turned(&mut self, awake: bool) {
+    /// Takes in that a recipe woke the backend, or put it to sleep.
+    pub(super) fn power_changed(&mut self, awake: bool) {
         self.silent = 0;
-        self.slept = (!awake).then(Slept::default);
+        self.sleep = (!awake).then(Sleep::default);
         self.away = (!awake).then_some("it was put to sleep");
     }
 
     pub(super) fn backend_state(&self) -> BackendState {
-        match (&self.slept, self.away) {
+        match (&self.sleep, self.away) {
             (Some(_), _) => BackendState::Asleep,
             (None, Some(_)) => BackendState::Down,
             (None, None) => BackendState::Up,
         }
     }
 
-    /// Why it is away, for people.
     fn reason(&self) -> &'static str {
         self.away.unwrap_or("it does not answer")
     }
@@ -123,17 +119,17 @@ impl ProviderActor {
         if self.state.check.is_some() {
             return;
         }
-        let asking = self.backend.health().into_actor(self);
-        self.state.check = Some(ctx.spawn(asking.map(|look, this, ctx| {
+        let checking = self.backend.health().into_actor(self);
+        self.state.check = Some(ctx.spawn(checking.map(|health, this, ctx| {
             this.state.check = None;
-            this.health.looked(look, this.admission.running() > 0);
+            this.health.checked(health, this.queue.running() > 0);
             this.changed(ctx);
         })));
     }
 
-    /// Tells the listeners, if there is something new, soon.
+    /// Sends a report to the listeners within [`REPORT_EVERY`], if it differs from the last one.
     pub(super) fn changed(&mut self, ctx: &mut Context<Self>) {
-        self.log_standing();
+        self.log_backend_state();
         if self.state.reporting {
             return;
         }
@@ -150,13 +146,13 @@ impl ProviderActor {
         });
     }
 
-    /// Logs each change of mind about the backend, once.
-    fn log_standing(&mut self) {
+    /// Logs each change of the backend's state once.
+    fn log_backend_state(&mut self) {
         let backend_state = self.health.backend_state();
-        let before = std::mem::replace(&mut self.stood, backend_state);
+        let before = std::mem::replace(&mut self.logged_state, backend_state);
         let name = &self.config.name;
         match (before, backend_state) {
-            // One that can be woken is not missed.
+            // A backend with a wake recipe may sleep.
             (BackendState::Up, BackendState::Down) if self.config.wake.is_some() => {
                 log::info!("provider {name} sleeps: {}", self.health.reason());
             }
@@ -164,15 +160,15 @@ impl ProviderActor {
                 log::warn!("provider {name}: the backend is away: {}", self.health.reason());
             }
             (BackendState::Down, BackendState::Up) => log::info!("provider {name}: the backend is back"),
-            // A recipe's own lines tell of sleep.
+            // Recipes log that they run.
             _ => (),
         }
     }
 
     pub(super) fn report(&self) -> ProviderReport {
-        let paused = self.admission.is_paused();
-        let word = if self.config.wake.is_some() { "sleeps" } else { "is away" };
-        let away = format!("the backend {word}: {}", self.health.reason());
+        let paused = self.queue.is_paused();
+        let verb = if self.config.wake.is_some() { "sleeps" } else { "is away" };
+        let away = format!("the backend {verb}: {}", self.health.reason());
         let (status, reason) = match (paused, self.health.backend_state(), self.config.wake.is_some()) {
             (true, ..) => (Status::Inactive, Some("paused by its owner")),
             (_, BackendState::Up, _) => (Status::Active, None),
@@ -185,8 +181,8 @@ impl ProviderActor {
             status: ProviderStatus {
                 name: self.config.wire_name.to_string(),
                 status,
-                in_flight: count(self.admission.running()),
-                queued: count(self.admission.waiting()),
+                in_flight: count(self.queue.running()),
+                queued: count(self.queue.waiting()),
                 max_concurrency: count(self.config.max_concurrency),
                 paused,
                 paused_until: self.pause.and_then(|pause| pause.until),
@@ -198,29 +194,29 @@ impl ProviderActor {
         }
     }
 
-    /// With nothing to do for `idleSeconds`, the backend may sleep. Called whenever it may have become idle.
-    pub(super) fn rest_when_idle(&mut self, ctx: &mut Context<Self>) {
+    /// Starts the idle timer if the provider is idle. Called whenever that may have become so.
+    pub(super) fn sleep_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(idle) = self.config.sleep.as_ref().and_then(|sleep| sleep.idle) else { return };
-        if self.admission.is_idle() && self.health.backend_state() == BackendState::Up {
-            self.state.rest.idle_since = Some(Instant::now());
-            self.watch_idleness(idle, ctx);
+        if self.queue.is_idle() && self.health.backend_state() == BackendState::Up {
+            self.state.idle.idle_since = Some(Instant::now());
+            self.start_idle_timer(idle, ctx);
         }
     }
 
-    /// One timer, however often it becomes idle: at its end it looks how long it has been.
-    fn watch_idleness(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        if self.state.rest.timer.is_some() {
+    /// Starts the one timer, which runs for the rest of `idleSeconds` if a task ran meanwhile.
+    fn start_idle_timer(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        if self.state.idle.timer.is_some() {
             return;
         }
-        self.state.rest.timer = Some(ctx.run_later(wait, |this, ctx| {
-            this.state.rest.timer = None;
+        self.state.idle.timer = Some(ctx.run_later(wait, |this, ctx| {
+            this.state.idle.timer = None;
             let idle = this.config.sleep.as_ref().and_then(|sleep| sleep.idle);
-            let (Some(idle), Some(since)) = (idle, this.state.rest.idle_since) else { return };
-            if !this.admission.is_idle() || this.health.backend_state() != BackendState::Up {
+            let (Some(idle), Some(since)) = (idle, this.state.idle.idle_since) else { return };
+            if !this.queue.is_idle() || this.health.backend_state() != BackendState::Up {
                 return;
             }
             match idle.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
-                Some(left) => this.watch_idleness(left, ctx),
+                Some(left) => this.start_idle_timer(left, ctx),
                 None => this.put_to_sleep(ctx),
             }
         }));
@@ -228,22 +224,22 @@ impl ProviderActor {
 
     fn put_to_sleep(&mut self, ctx: &mut Context<Self>) {
         let name = self.config.name.clone();
-        let asking =
+        let request =
             self.links.put_to_sleep.send(PutToSleep { wire_name: self.config.wire_name.to_string() });
-        // A task that arrives meanwhile waits: half asleep, a backend answers nobody.
-        self.state.rest.begins = true;
-        ctx.spawn(asking.into_actor(self).map(move |slept, this, ctx| {
-            this.state.rest.begins = false;
+        // Tasks wait meanwhile: a backend that falls asleep may not answer.
+        self.state.idle.falling_asleep = true;
+        ctx.spawn(request.into_actor(self).map(move |slept, this, ctx| {
+            this.state.idle.falling_asleep = false;
             match slept {
                 Ok(Ok(())) => {
-                    log::info!("provider {name} sleeps: nothing to do");
-                    this.health.turned(false);
+                    log::info!("provider {name} sleeps: it was idle");
+                    this.health.power_changed(false);
                 }
                 Ok(Err(reason)) => {
                     log::warn!("provider {name} cannot be put to sleep: {reason}");
-                    this.rest_when_idle(ctx);
+                    this.sleep_when_idle(ctx);
                 }
-                Err(_) => this.rest_when_idle(ctx),
+                Err(_) => this.sleep_when_idle(ctx),
             }
             this.start_next(ctx);
         }));
@@ -266,37 +262,46 @@ mod tests {
     const SILENT: BackendHealth = BackendHealth::Silent("it does not answer in time");
 
     #[test]
-    fn a_backend_that_was_put_to_sleep_sleeps_though_its_server_answers() {
+    fn a_backend_put_to_sleep_sleeps_though_its_server_answers() {
         assert_eq!(
-            after(&[|it| it.turned(false), |it| it.looked(BackendHealth::Up, false)]),
+            after(&[|it| it.power_changed(false), |it| it.checked(BackendHealth::Up, false)]),
             BackendState::Asleep
         );
-        assert_eq!(after(&[|it| it.turned(false), |it| it.turned(true)]), BackendState::Up);
-        assert_eq!(after(&[|it| it.turned(false), |it| it.met(true)]), BackendState::Up);
+        assert_eq!(after(&[|it| it.power_changed(false), |it| it.power_changed(true)]), BackendState::Up);
+        assert_eq!(after(&[|it| it.power_changed(false), |it| it.observed(true)]), BackendState::Up);
     }
 
     #[test]
-    fn one_that_was_away_and_is_back_was_woken_by_somebody_else() {
-        let back: [fn(&mut Health); 3] =
-            [|it| it.turned(false), |it| it.looked(AWAY, false), |it| it.looked(BackendHealth::Up, false)];
+    fn a_sleeping_backend_that_was_away_and_is_back_is_awake() {
+        let back: [fn(&mut Health); 3] = [
+            |it| it.power_changed(false),
+            |it| it.checked(AWAY, false),
+            |it| it.checked(BackendHealth::Up, false),
+        ];
         assert_eq!(after(&back[..2]), BackendState::Asleep);
         assert_eq!(after(&back), BackendState::Up);
     }
 
     #[test]
-    fn a_refused_connection_is_an_outage_at_once_and_silence_after_three_checks_in_a_row() {
-        assert_eq!(after(&[|it| it.looked(AWAY, false)]), BackendState::Down);
-        let silent: fn(&mut Health) = |it| it.looked(SILENT, false);
+    fn a_refused_connection_is_an_outage_at_once() {
+        assert_eq!(after(&[|it| it.checked(AWAY, false)]), BackendState::Down);
+        assert_eq!(after(&[|it| it.checked(AWAY, false), |it| it.observed(true)]), BackendState::Up);
+        assert_eq!(after(&[|it| it.observed(false), |it| it.checked(SILENT, false)]), BackendState::Down);
+    }
+
+    #[test]
+    fn silence_is_an_outage_after_three_checks_in_a_row() {
+        let silent: fn(&mut Health) = |it| it.checked(SILENT, false);
         assert_eq!(after(&[silent, silent]), BackendState::Up);
         assert_eq!(after(&[silent, silent, silent]), BackendState::Down);
-        assert_eq!(
-            after(&[silent, silent, |it| it.looked(BackendHealth::Up, false), silent, silent]),
-            BackendState::Up
-        );
-        assert_eq!(after(&[silent, silent, |it| it.met(true), silent]), BackendState::Up);
-        let busy: fn(&mut Health) = |it| it.looked(SILENT, true);
-        assert_eq!(after(&[busy; 9]), BackendState::Up, "one at work has no time to answer");
-        assert_eq!(after(&[|it| it.looked(AWAY, false), |it| it.met(true)]), BackendState::Up);
-        assert_eq!(after(&[|it| it.met(false), silent]), BackendState::Down);
+        let up: fn(&mut Health) = |it| it.checked(BackendHealth::Up, false);
+        assert_eq!(after(&[silent, silent, up, silent, silent]), BackendState::Up);
+        assert_eq!(after(&[silent, silent, |it| it.observed(true), silent]), BackendState::Up);
+    }
+
+    #[test]
+    fn a_busy_backend_may_be_silent() {
+        let busy: fn(&mut Health) = |it| it.checked(SILENT, true);
+        assert_eq!(after(&[busy; 9]), BackendState::Up);
     }
 }

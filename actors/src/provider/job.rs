@@ -1,4 +1,4 @@
-//! One inference from its start to its ending.
+//! One inference, from its start to its result.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout};
 use wire::request_policy::PolicyReport;
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
-use wire::{Feature, Features, openai, texts};
+use wire::{Feature, Features, TaskId, openai, texts};
 
-use super::backend_call::{Answer, BackendCall};
-use super::deliver;
+use super::backend_call::{BackendCall, NextChunk, ReplyHead};
+use super::delivery::{TaskEnding, post_chunks, upload};
 use super::health::BackendState;
 use crate::backend::{AnswerBudget, Backend, BackendError, BackendRequest, offload_stream_events};
 use crate::failed::{self, Code};
@@ -23,66 +23,56 @@ use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
 use crate::wake::messages::EnsureAwake;
 
-/// For the last word of an answer that is stopped: a hub that reads takes it in milliseconds.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// Limit for delivering the error that ends a stopped stream: a hub that reads takes it in milliseconds.
+const LAST_EVENT: Duration = Duration::from_secs(2);
 
-/// What an inference needs; the settings are those of its start.
+/// An inference, with the settings of its start.
 pub(super) struct Job {
-    pub task: InferTask,
-    pub ticket: Ticket,
-    pub features: Features,
-    pub config: Arc<ProviderConfig>,
-    pub backend: Rc<dyn Backend>,
-    pub outbox: Outbox,
-    pub wake: Recipient<EnsureAwake>,
-    /// How the backend stood when the task began.
-    pub backend_state: BackendState,
-}
-
-/// How a task ends.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// With this word to the hub.
-    Result(TaskResult),
-    /// The hub knows all that it wants to know.
-    Delivered,
+    pub(super) task: InferTask,
+    pub(super) ticket: Ticket,
+    pub(super) features: Features,
+    pub(super) config: Arc<ProviderConfig>,
+    pub(super) backend: Rc<dyn Backend>,
+    pub(super) outbox: Outbox,
+    pub(super) wake: Recipient<EnsureAwake>,
+    pub(super) backend_state: BackendState,
 }
 
 /// Why a running task is stopped.
 #[derive(Debug)]
-pub(super) enum Stop {
-    /// Its caller has gone.
+pub(super) enum StopReason {
     CallerLeft,
-    /// The provider stops; callers get this error.
+    /// The provider stops; the caller gets this error.
     Error(String),
 }
 
-/// What a finished job tells its provider.
+/// What a job that has ended reports to its provider.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Outcome {
-    /// Tokens a second, of a streamed answer.
-    pub pace: Option<f64>,
-    /// Whether the backend was there; `None` if it was not asked.
-    pub reached: Option<bool>,
+pub(super) struct JobReport {
+    /// Of a streamed answer.
+    pub(super) tokens_per_second: Option<f64>,
+    /// Whether the backend was reached; `None` if it was not called.
+    pub(super) reached: Option<bool>,
 }
 
 impl Job {
-    /// Runs to the ending, or until `stop` says so. The slot is free when this resolves.
-    pub(super) async fn run(self, stop: oneshot::Receiver<Stop>) -> Outcome {
+    /// Runs until the task has ended or `stop` resolves. The slot of the job is free when this returns.
+    pub(super) async fn run(self, stop: oneshot::Receiver<StopReason>) -> JobReport {
         let Self { ticket, outbox, .. } = &self;
         let (id, backend_call) = (ticket.id().clone(), BackendCall::new());
-        let mut outcome = Outcome::default();
-        let answering = Box::pin(self.answer(&id, &backend_call, &mut outcome));
-        let stopped = match select(answering, stop).await {
+        let mut report = JobReport::default();
+        let answering = Box::pin(self.answer(&id, &backend_call, &mut report));
+        let ended = match select(answering, stop).await {
             Either::Left((ending, _)) => Ok(ending),
-            // The sender goes with the provider, which crashed too often.
             Either::Right((stop, answering)) => {
-                match stop.unwrap_or_else(|_| {
-                    Stop::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
-                }) {
-                    Stop::Error(error) if backend_call.fail(&error) => {
-                        // An answer that has begun ends where it goes, with this error as its last word.
-                        timeout(LAST_WORD, answering).await.map_err(|_| Stop::Error(error))
+                // The sender is dropped with the provider, when it has crashed too often.
+                let stop = stop.unwrap_or_else(|_dropped| {
+                    StopReason::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
+                });
+                match stop {
+                    // A stream that has begun ends with the error as its last event.
+                    StopReason::Error(error) if backend_call.fail(&error) => {
+                        timeout(LAST_EVENT, answering).await.map_err(|_| StopReason::Error(error))
                     }
                     stop => Err(stop),
                 }
@@ -91,14 +81,14 @@ impl Job {
         let outbox = outbox.clone();
         let drain = self.config.on_abort == OnAbort::Drain;
         let (ticket, provider) = (self.ticket, self.config.name.as_str());
-        match stopped {
-            Ok(Ending::Result(result)) => {
+        match ended {
+            Ok(TaskEnding::Result(result)) => {
                 if let Some(code) = Code::of(&result) {
                     failed::note(&ticket, provider, code);
                 }
                 outbox.finish(ticket, &result);
             }
-            Ok(Ending::Delivered) => {
+            Ok(TaskEnding::Delivered) => {
                 if let Some(error) = backend_call.failure() {
                     failed::note(&ticket, provider, Code::of_text(&error.to_string()));
                 }
@@ -107,71 +97,75 @@ impl Job {
                     backend_call.exhaust().await;
                 }
             }
-            Err(Stop::CallerLeft) => {
+            Err(StopReason::CallerLeft) => {
                 log::debug!("task {id}: the caller left");
                 outbox.close(ticket);
                 if drain {
                     backend_call.exhaust().await;
                 }
             }
-            Err(Stop::Error(error)) => {
+            Err(StopReason::Error(error)) => {
                 failed::note(&ticket, provider, Code::of_text(&error));
                 outbox.finish(ticket, &TaskResult::error(error));
             }
         }
-        outbox.room().await;
-        outcome
+        outbox.has_room().await;
+        report
     }
 
-    async fn answer(&self, id: &wire::TaskId, backend_call: &BackendCall, outcome: &mut Outcome) -> Ending {
-        let asked = match self.asked() {
-            Ok(asked) => asked,
-            Err(refused) => return Ending::Result(refused),
-        };
-        let request = match self.request(&asked) {
-            Ok(request) => request,
-            Err(error) => return Ending::Result(TaskResult::error(error)),
-        };
+    async fn answer(&self, id: &TaskId, backend_call: &BackendCall, report: &mut JobReport) -> TaskEnding {
+        match self.try_answer(id, backend_call, report).await {
+            Ok(ending) => ending,
+            Err(result) => TaskEnding::Result(result),
+        }
+    }
+
+    async fn try_answer(
+        &self,
+        id: &TaskId,
+        backend_call: &BackendCall,
+        report: &mut JobReport,
+    ) -> Result<TaskEnding, TaskResult> {
+        let request = self.request(&self.permitted_request()?).map_err(TaskResult::error)?;
         let endpoint = request.endpoint;
-        let answer = match self.ask(backend_call, request).await {
-            Ok(answer) => answer,
-            Err(result) => {
-                let gone = matches!(&result, TaskResult::Error(error) if error.message == texts::BACKEND_NOT_AVAILABLE);
-                outcome.reached = Some(!gone);
-                return Ending::Result(result);
+        let head = self.call(backend_call, request).await.inspect_err(|result| {
+            let gone =
+                matches!(result, TaskResult::Error(error) if error.message == texts::BACKEND_NOT_AVAILABLE);
+            report.reached = Some(!gone);
+        })?;
+        report.reached = Some(true);
+        match head {
+            ReplyHead::Whole { status, body } if self.task.streaming && status < 400 => {
+                self.deliver_as_stream(id, endpoint, body).await
             }
-        };
-        outcome.reached = Some(true);
-        match answer {
-            Answer::Whole { status, body } if self.task.streaming && status < 400 => {
-                self.as_stream(id, endpoint, body).await
-            }
-            Answer::Whole { status, body } => Ending::Result(self.whole(status, &body)),
-            Answer::Pieces => {
-                // Until something is there to send, a failure is a plain result, which a hub may try elsewhere.
-                let first = match backend_call.piece().await {
-                    Some(Err(error)) => return Ending::Result(self.failed(error)),
-                    first => first,
-                };
+            ReplyHead::Whole { status, body } => Ok(TaskEnding::Result(self.whole(status, &body))),
+            ReplyHead::Stream => {
+                // Before the first chunk is sent, a failure is a plain result: the hub may try another member.
+                let first =
+                    backend_call.next_chunk().await.transpose().map_err(|error| self.failure(error))?;
                 let start = Instant::now();
-                let uplink = self.outbox.uplink();
-                let (ending, pieces) = if self.features.has(Feature::ResultStream) {
-                    deliver::upload(&*uplink, id, first, backend_call).await
-                } else {
-                    deliver::post_chunks(&*uplink, id, self.features, first, backend_call).await
-                };
+                let (ending, chunks) = self.deliver(id, first.map(Ok), backend_call).await;
                 let seconds = start.elapsed().as_secs_f64();
-                #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
-                let pace = (pieces > 1 && seconds > 0.0).then(|| (pieces - 1) as f64 / seconds);
-                outcome.pace = pace;
-                ending
+                #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+                let rate = (chunks > 1 && seconds > 0.0).then(|| (chunks - 1) as f64 / seconds);
+                report.tokens_per_second = rate;
+                Ok(ending)
             }
         }
     }
 
-    /// The request, without what is its owner's alone on a hub that does not look for that: who calls is not said there,
-    /// and counts as somebody else. Else the refusal.
-    fn asked(&self) -> Result<Cow<'_, str>, TaskResult> {
+    async fn deliver(&self, id: &TaskId, first: NextChunk, reply: &BackendCall) -> (TaskEnding, u64) {
+        let uplink = self.outbox.uplink();
+        if self.features.has(Feature::ResultStream) {
+            upload(&*uplink, id, first, reply).await
+        } else {
+            post_chunks(&*uplink, id, self.features, first, reply).await
+        }
+    }
+
+    /// The request without what only the owner may ask for, or its refusal. A hub with `guard` has checked that itself; on
+    /// another one every caller counts as a stranger.
+    fn permitted_request(&self) -> Result<Cow<'_, str>, TaskResult> {
         let request = self.task.request.get();
         if self.config.allow_remote_urls || self.features.has(Feature::Guard) {
             return Ok(Cow::Borrowed(request));
@@ -180,7 +174,7 @@ impl Job {
         let report = report.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
         match report.refusal(&report) {
             None => {
-                // Any other endpoint is refused when the request is made.
+                // An unknown endpoint is refused by `request`.
                 let endpoint = Endpoint::parse(self.task.endpoint.as_deref());
                 let edits = endpoint.map(|endpoint| report.edits(&report, request, endpoint));
                 let edits = edits.filter(|edits| !edits.is_empty());
@@ -196,49 +190,53 @@ impl Job {
         }
     }
 
-    /// The request as the backend gets it.
+    /// The request for the backend.
     fn request(&self, body: &str) -> Result<BackendRequest, String> {
         let endpoint = Endpoint::parse(self.task.endpoint.as_deref())
             .ok_or_else(|| "this publisher does not offer the endpoint that the task names".to_owned())?;
-        let own = self.config.allow_model_override && openai::requested_model(body).is_some();
-        let model = (!own).then_some(self.config.model.as_str());
-        let streams = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
-        let streaming = self.task.streaming && streams;
-        let body = if streams {
+        let keeps_model = self.config.allow_model_override && openai::requested_model(body).is_some();
+        let model = (!keeps_model).then_some(self.config.model.as_str());
+        let can_stream = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
+        let streaming = self.task.streaming && can_stream;
+        let body = if can_stream {
             openai::backend_request(body, model, streaming)
         } else {
             openai::unstreamed_request(body, model)
         };
         let body = body.map_err(|error| format!("the request is {error}"))?;
-        // A task names nobody.
+        // A task does not name its user.
         let (body, user, budget) = (body.into(), String::new(), AnswerBudget::default());
         Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), budget })
     }
 
-    /// Asks the backend, waking it once where it sleeps and can be woken.
-    async fn ask(&self, backend_call: &BackendCall, request: BackendRequest) -> Result<Answer, TaskResult> {
+    /// Calls the backend, and wakes it at most once.
+    async fn call(
+        &self,
+        backend_call: &BackendCall,
+        request: BackendRequest,
+    ) -> Result<ReplyHead, TaskResult> {
         let mut may_wake = self.config.wake.is_some();
         if !self.is_awake().await {
             if !may_wake {
-                return Err(self.failed(BackendError::Unavailable));
+                return Err(self.failure(BackendError::Unavailable));
             }
             self.wake().await.map_err(TaskResult::error)?;
             may_wake = false;
         }
         backend_call.call(self.backend.infer(request.clone()));
-        let answer = match backend_call.answer().await {
+        let head = match backend_call.head().await {
             Err(BackendError::Unavailable) if may_wake => {
                 self.wake().await.map_err(TaskResult::error)?;
                 backend_call.call(self.backend.infer(request));
-                backend_call.answer().await
+                backend_call.head().await
             }
-            answer => answer,
+            head => head,
         };
-        answer.map_err(|error| self.failed(error))
+        head.map_err(|error| self.failure(error))
     }
 
-    /// The result that tells of a failure before any content.
-    fn failed(&self, error: BackendError) -> TaskResult {
+    /// The result for a failure before the first chunk.
+    fn failure(&self, error: BackendError) -> TaskResult {
         match error {
             BackendError::Refused(refusal) => {
                 let seconds = refusal.retry_after_seconds();
@@ -248,13 +246,13 @@ impl Job {
         }
     }
 
-    /// Asked where there is reason to: a server may take connections while its model sleeps, and then the owner has said
-    /// how to tell.
+    /// Asks the backend only if its state is in doubt. A server may take connections while its model sleeps: then the owner
+    /// has configured `availability`.
     async fn is_awake(&self) -> bool {
         match self.backend_state {
             BackendState::Asleep => false,
             BackendState::Up if self.config.availability.is_none() => true,
-            // Nothing can be done about it: the task itself shows whether it is still so.
+            // Without a recipe, the task itself shows whether the backend is back.
             BackendState::Down if self.config.availability.is_none() && self.config.wake.is_none() => true,
             BackendState::Up | BackendState::Down => self.backend.available().await,
         }
@@ -264,7 +262,7 @@ impl Job {
         let ask = EnsureAwake { wire_name: self.config.wire_name.to_string(), by_owner: false };
         match self.wake.send(ask).await {
             Ok(woken) => woken.map(|_| ()),
-            // The message crashed the actor, or the registrar is ending.
+            // The actor crashed, or the registrar ends.
             Err(_) => Err(texts::wake_recipe_failed("the recipe crashed")),
         }
     }
@@ -278,24 +276,17 @@ impl Job {
             .unwrap_or_else(|error| TaskResult::error(format!("the backend's answer is {error}")))
     }
 
-    /// A caller who asked for chunks gets chunks, though the backend answered in one piece.
-    async fn as_stream(&self, id: &wire::TaskId, endpoint: Endpoint, body: String) -> Ending {
-        let pieces = match offload_stream_events("", endpoint, body).await {
-            Ok(pieces) => pieces,
-            Err(error) => return Ending::Result(self.failed(error)),
-        };
-        let mut pieces = match pieces {
-            Ok(pieces) => pieces.into_iter().map(Ok),
-            Err(error) => {
-                return Ending::Result(TaskResult::error(format!("the backend's answer is {error}")));
-            }
-        };
-        let uplink = self.outbox.uplink();
-        let (first, rest) = (pieces.next(), BackendCall::of(pieces));
-        if self.features.has(Feature::ResultStream) {
-            deliver::upload(&*uplink, id, first, &rest).await.0
-        } else {
-            deliver::post_chunks(&*uplink, id, self.features, first, &rest).await.0
-        }
+    /// Delivers a whole reply as chunks, because the caller asked for a stream.
+    async fn deliver_as_stream(
+        &self,
+        id: &TaskId,
+        endpoint: Endpoint,
+        body: String,
+    ) -> Result<TaskEnding, TaskResult> {
+        let chunks = offload_stream_events("", endpoint, body).await.map_err(|error| self.failure(error))?;
+        let chunks = chunks.map_err(|error| TaskResult::error(format!("the backend's answer is {error}")))?;
+        let mut chunks = chunks.into_iter().map(Ok);
+        let (first, rest) = (chunks.next(), BackendCall::of(chunks));
+        Ok(self.deliver(id, first, &rest).await.0)
     }
 }

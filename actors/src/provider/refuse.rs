@@ -1,4 +1,4 @@
-//! What is told to those who are not served.
+//! Refusals of tasks that do not run.
 
 use wire::result::TaskResult;
 use wire::row::Timestamp;
@@ -10,6 +10,13 @@ use crate::outbox::Ticket;
 use crate::status::Pause;
 
 impl ProviderActor {
+    /// Closes the queue and ends its tasks with `error`.
+    pub(super) fn refuse_waiting(&mut self, error: &str) {
+        for waiting in self.queue.close() {
+            self.refuse(waiting.infer.ticket, error);
+        }
+    }
+
     pub(super) fn refuse_paused(&self, ticket: Ticket, pause: Pause) {
         failed::note(&ticket, &self.config.name, Code::Word("paused"));
         let text = texts::paused(self.config.wire_name.as_str(), pause.until);

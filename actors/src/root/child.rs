@@ -1,4 +1,4 @@
-//! One published provider, as the root holds it.
+//! A published provider, as the root holds it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,24 @@ use crate::provider::ProviderActor;
 use crate::stream::messages::Route;
 use crate::supervise::ChildHandle;
 
-/// How long a provider that crashed too often stays away, the first time and at most (SPEC.md section 6).
+/// Withdrawal of a provider that crashed too often, the first time and at most (SPEC.md section 6).
 const FIRST_PENALTY: Duration = Duration::from_mins(1);
 const LONGEST_PENALTY: Duration = Duration::from_mins(10);
 
-/// One published provider.
 pub(super) struct Provider {
     pub(super) config: Arc<ProviderConfig>,
-    /// Its name in the supervisor's reports. Each actor has its own copy: a late report of an older one means nothing.
+    /// The name of its actor in the supervisor's reports. Each actor has its own `Arc`, which tells reports of an earlier
+    /// one.
     pub(super) child: Arc<str>,
     pub(super) running: Option<Running>,
-    /// While it is withdrawn.
+    /// End of its withdrawal.
     pub(super) back_at: Option<Timestamp>,
     pub(super) crashes: u64,
-    /// Its last report said `hibernating`.
+    /// Whether its last report was `hibernating`.
     pub(super) asleep: bool,
     penalty: Duration,
 }
 
-/// Its actor.
 pub(super) struct Running {
     pub(super) address: Addr<ProviderActor>,
     pub(super) handle: ChildHandle,
@@ -43,17 +42,17 @@ impl Provider {
         Self { config, child: "".into(), running: None, back_at: None, crashes: 0, asleep: false, penalty }
     }
 
-    /// Whether a report is of the actor that it has, or had last.
+    /// Whether `child` is its current or last actor.
     pub(super) fn is(&self, child: &Arc<str>) -> bool {
         Arc::ptr_eq(&self.child, child)
     }
 
-    /// Whether it goes by this name, in the configuration or at the hub.
+    /// Whether `name` is its name in the configuration or at the hub.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.config.name == name || self.config.wire_name.as_str() == name
     }
 
-    /// It was given up: how long it stays away. Twice as long as the last time, unless it held out for long.
+    /// Withdraws the provider, and returns for how long: twice as long as the last time, unless it ran long since then.
     pub(super) fn withdraw(&mut self, now: Instant) -> Duration {
         if self.running.take().is_some_and(|running| now - running.since >= LONGEST_PENALTY) {
             self.penalty = FIRST_PENALTY;
@@ -63,15 +62,15 @@ impl Provider {
         penalty
     }
 
-    /// Its settings changed: what they did before is forgiven.
-    pub(super) fn forgive(&mut self) {
+    /// Ends its withdrawal: its settings have changed.
+    pub(super) fn reset_penalty(&mut self) {
         self.penalty = FIRST_PENALTY;
         self.back_at = None;
     }
 
     pub(super) fn route(&self) -> Option<Route> {
         let address = &self.running.as_ref()?.address;
-        let room = self.config.max_concurrency.saturating_add(self.config.max_queue);
-        Some(Route { infer: address.clone().recipient(), cancel: address.clone().recipient(), room })
+        let capacity = self.config.max_concurrency.saturating_add(self.config.max_queue);
+        Some(Route { infer: address.clone().recipient(), cancel: address.clone().recipient(), capacity })
     }
 }

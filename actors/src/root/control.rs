@@ -1,4 +1,4 @@
-//! What the registrar's owner asks of it while it runs.
+//! Handlers of the messages from the [`Registrar`](crate::Registrar).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::provider::messages::{GetReport, SetPaused};
 use crate::status::{Pause, ProviderState, RegistrarStatus};
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
-/// A provider that does not answer within this is shown without a report.
+/// A provider that does not report within this is shown without a report.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
 
 impl Handler<Reload> for RootActor {
@@ -81,7 +81,7 @@ impl Handler<GetStatus> for RootActor {
             started_at: self.status.started_at,
             providers: Vec::new(),
         };
-        let asking = self.providers.iter().map(|provider| {
+        let providers = self.providers.iter().map(|provider| {
             let state = ProviderState {
                 name: provider.config.name.clone(),
                 wire_name: provider.config.wire_name.to_string(),
@@ -100,9 +100,9 @@ impl Handler<GetStatus> for RootActor {
                 ProviderState { report, ..state }
             }
         });
-        let asking = join_all(asking.collect::<Vec<_>>());
-        let whole = async move { RegistrarStatus { providers: asking.await, ..status } };
-        Box::pin(whole.into_actor(self))
+        let providers = join_all(providers.collect::<Vec<_>>());
+        let status = async move { RegistrarStatus { providers: providers.await, ..status } };
+        Box::pin(status.into_actor(self))
     }
 }
 
@@ -110,9 +110,9 @@ impl Handler<Up> for RootActor {
     type Result = ResponseActFuture<Self, Result<Duration, String>>;
 
     fn handle(&mut self, Up(name): Up, _: &mut Self::Context) -> Self::Result {
-        let asked =
+        let request =
             self.wire_name(&name).map(|wire_name| self.wake.send(EnsureAwake { wire_name, by_owner: true }));
-        let answer = async move { asked?.await.map_err(|_| "the wake actor crashed".to_owned())? };
+        let answer = async move { request?.await.map_err(|_| "the wake actor crashed".to_owned())? };
         Box::pin(answer.into_actor(self))
     }
 }
@@ -121,8 +121,8 @@ impl Handler<Down> for RootActor {
     type Result = ResponseActFuture<Self, Result<(), String>>;
 
     fn handle(&mut self, Down(name): Down, _: &mut Self::Context) -> Self::Result {
-        let asked = self.wire_name(&name).map(|wire_name| self.wake.send(PutToSleep { wire_name }));
-        let answer = async move { asked?.await.map_err(|_| "the wake actor crashed".to_owned())? };
+        let request = self.wire_name(&name).map(|wire_name| self.wake.send(PutToSleep { wire_name }));
+        let answer = async move { request?.await.map_err(|_| "the wake actor crashed".to_owned())? };
         Box::pin(answer.into_actor(self))
     }
 }

@@ -1,15 +1,15 @@
-//! What the tree reports to its root.
+//! Handlers of the reports of the other actors.
 
 use actix::prelude::*;
 use wire::Feature;
 use wire::row::Status;
 
 use super::{Phase, RootActor, now};
-use crate::heartbeat::messages::BeatOutcome;
+use crate::ended::Ended;
+use crate::heartbeat::messages::BeatResult;
 use crate::news::news;
-use crate::provider::messages::ProviderReport;
-use crate::registrar::Ended;
 use crate::session::messages::{NotRegistered, Register, SessionReady};
+use crate::status::ProviderReport;
 use crate::stream::messages::{ChannelLost, ChannelOpened};
 use crate::supervise::{Cause, ChildReport};
 
@@ -81,13 +81,13 @@ impl Handler<ChannelLost> for RootActor {
     }
 }
 
-impl Handler<BeatOutcome> for RootActor {
+impl Handler<BeatResult> for RootActor {
     type Result = ();
 
-    fn handle(&mut self, outcome: BeatOutcome, _: &mut Self::Context) {
-        match outcome {
-            BeatOutcome::Accepted { at } => self.status.last_heartbeat_at = Some(at),
-            BeatOutcome::Failed { reason } => self.status.error(reason, now()),
+    fn handle(&mut self, result: BeatResult, _: &mut Self::Context) {
+        match result {
+            BeatResult::Accepted { at } => self.status.last_heartbeat_at = Some(at),
+            BeatResult::Failed { reason } => self.status.error(reason, now()),
         }
     }
 }
@@ -95,8 +95,8 @@ impl Handler<BeatOutcome> for RootActor {
 impl Handler<ProviderReport> for RootActor {
     type Result = ();
 
-    /// A hub with the feature `status` hears of it by heartbeat. A classic one learns that a backend was put to sleep
-    /// by a new registration, which says `hibernating`.
+    /// Registers again when a backend was put to sleep under a classic hub, with `hibernating` as its initial status. A hub
+    /// with `status` gets the status by heartbeat.
     fn handle(&mut self, report: ProviderReport, _: &mut Self::Context) {
         let Some(provider) =
             self.providers.iter_mut().find(|p| p.config.wire_name.as_str() == report.status.name)

@@ -1,4 +1,4 @@
-//! What the root is told and asked, by the handle of the library's user.
+//! Messages from the [`Registrar`](crate::Registrar) to the root.
 
 use std::time::Duration;
 
@@ -7,17 +7,16 @@ use actix::Message;
 use crate::options::{AgentConfig, ProviderConfig};
 use crate::status::RegistrarStatus;
 
-/// Stop in order, or at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub(crate) enum Stop {
-    /// Tasks that run have the drain timeout.
+    /// Running tasks have the drain timeout.
     Drain,
-    /// Tasks that run are dropped.
+    /// Running tasks are dropped.
     Now,
 }
 
-/// Publish this from now on.
+/// Replaces the published set.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Reload {
@@ -25,29 +24,27 @@ pub(crate) struct Reload {
     pub(crate) agents: Vec<AgentConfig>,
 }
 
-/// Take no new task, for so long or until told otherwise.
+/// Pauses all providers, for `limit` or until [`ResumeTasks`].
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub(crate) struct PauseTasks {
     pub(crate) limit: Option<Duration>,
 }
 
-/// Take tasks again.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ResumeTasks;
 
-/// How is it all?
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "RegistrarStatus")]
 pub(crate) struct GetStatus;
 
-/// Run the wake recipe of the provider with this name.
+/// Runs the wake recipe of the provider with this name.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Duration, String>")]
 pub(crate) struct Up(pub(crate) String);
 
-/// Run its sleep recipe.
+/// Runs the sleep recipe of the provider with this name.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), String>")]
 pub(crate) struct Down(pub(crate) String);

@@ -1,5 +1,6 @@
-//! The root of the tree: starts the actors, links them, watches them, and drives reload and shutdown. The only
-//! module that knows them all.
+//! The `RootActor`: starts, links and watches the other actors, and runs reload and shutdown.
+//!
+//! The only module that names the types of all actors.
 
 mod child;
 mod control;
@@ -13,7 +14,6 @@ mod suspend;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ use wire::row::Timestamp;
 
 use crate::backend::{self, Client};
 use crate::backoff::{ReconnectDelay, system_random};
+use crate::ended::Ended;
 use crate::heartbeat::{self, HeartbeatActor};
 use crate::hub_client::HubApi;
-use crate::news::tell_missed;
+use crate::news::log_suppressed;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
-use crate::registrar::Ended;
 use crate::session::entries::Probe;
 use crate::session::file::SessionLock;
 use crate::session::messages::{Published, RetryNow};
@@ -43,17 +43,16 @@ use crate::wake::{self, WakeActor};
 
 use child::Provider;
 use status_tracker::StatusTracker;
-use suspend::{LOOK_EVERY, Suspend};
+use suspend::{CHECK_EVERY, SuspendDetector};
 
-/// What a registrar starts with, checked.
+/// The parts of a registrar that starts.
 pub(crate) struct Start {
     pub(crate) hub: Rc<dyn HubApi>,
     pub(crate) uplink: Rc<dyn Uplink>,
-    /// For people.
     pub(crate) hub_url: String,
-    /// The clock that goes on while the machine sleeps.
+    /// A clock that runs while the machine is suspended.
     pub(crate) wall_clock: fn() -> jiff::Timestamp,
-    /// For the backends, which share nothing with the hub.
+    /// The HTTP client of all backends, which shares nothing with the hub's.
     pub(crate) backends: Client,
     pub(crate) session_file: Option<std::path::PathBuf>,
     pub(crate) session: Option<SessionId>,
@@ -61,13 +60,11 @@ pub(crate) struct Start {
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) agents: Vec<AgentConfig>,
     pub(crate) timings: Timings,
-    /// Set once the channel is open.
+    /// Set when the channel opens for the first time.
     pub(crate) opened: watch::Sender<bool>,
-    /// Set at the end.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
 
-/// The tree.
 pub(crate) struct RootActor {
     hub: Rc<dyn HubApi>,
     hub_url: String,
@@ -77,25 +74,24 @@ pub(crate) struct RootActor {
     heartbeat: Addr<HeartbeatActor>,
     stream: Addr<StreamActor>,
     wake: Addr<WakeActor>,
-    /// Of the four above: without any of them there is no registrar.
+    /// Handles of the four above. If one of them is given up, the registrar ends.
     vital: Vec<ChildHandle>,
     providers: Vec<Provider>,
     agents: Vec<AgentConfig>,
-    /// Removed by a reload, with tasks that run to their end.
+    /// Providers that a reload removed and whose tasks still run.
     retiring: Vec<child::Running>,
-    /// Numbers the pauses, so that the end of an older one means nothing.
+    /// Number of pauses so far, which tells the timer of an earlier one.
     pauses: u64,
     backends: Client,
     status: StatusTracker,
     phase: Phase,
-    suspend: Suspend,
+    suspend: SuspendDetector,
     wall_clock: fn() -> jiff::Timestamp,
     opened: watch::Sender<bool>,
     ended: watch::Sender<Option<Ended>>,
     lock: Option<SessionLock>,
 }
 
-/// How far the registrar is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
@@ -104,7 +100,7 @@ enum Phase {
 }
 
 impl RootActor {
-    /// Starts the whole tree on the current arbiter.
+    /// Starts all actors on the current arbiter.
     pub(crate) fn launch(start: Start) -> Addr<Self> {
         Self::create(|ctx| Self::build(start, ctx))
     }
@@ -116,8 +112,7 @@ impl RootActor {
         let outbox = Outbox::new(uplink);
         let providers: Vec<_> = providers.into_iter().map(|config| Provider::new(Arc::new(config))).collect();
         let published = published(&providers, &agents);
-        let pace = ReconnectDelay::new(timings.reconnect_base, timings.reconnect_max, system_random());
-        let pace = Rc::new(RefCell::new(pace));
+        let delay = ReconnectDelay::new(timings.reconnect_base, timings.reconnect_max, system_random());
 
         let (session, heartbeat) =
             (PreparedActor::<SessionActor>::new(), PreparedActor::<HeartbeatActor>::new());
@@ -129,7 +124,7 @@ impl RootActor {
                 hub: Rc::clone(&hub),
                 file: session_file,
                 probe: probe(backends.clone()),
-                pace: Rc::clone(&pace),
+                delay,
             },
             session::SessionLinks {
                 ready: vec![
@@ -147,21 +142,26 @@ impl RootActor {
             heartbeat::HeartbeatLinks {
                 session_lost: session.address().recipient(),
                 stream_unknown: stream.address().recipient(),
-                outcome: root.clone().recipient(),
+                result: root.clone().recipient(),
             },
         );
         let stream_actor = StreamActor::new(
-            stream::Config { hub: Rc::clone(&hub), idle_timeout: timings.idle_timeout, pace },
+            stream::Config { hub: Rc::clone(&hub), idle_timeout: timings.idle_timeout },
             stream::StreamLinks {
                 register: session.address().recipient(),
                 session_lost: session.address().recipient(),
-                opened: vec![heartbeat.address().recipient(), root.clone().recipient()],
+                reconnect: session.address().recipient(),
+                opened: vec![
+                    session.address().recipient(),
+                    heartbeat.address().recipient(),
+                    root.clone().recipient(),
+                ],
                 lost: vec![heartbeat.address().recipient(), root.clone().recipient()],
             },
             Dispatch::new(wake.address().recipient(), outbox.clone()),
         );
         let wake_actor = WakeActor::new(
-            wake::links::WakeLinks { beat: heartbeat.address().recipient(), http: backends.clone() },
+            wake::WakeLinks { beat: heartbeat.address().recipient(), http: backends.clone() },
             outbox.clone(),
         );
 
@@ -190,7 +190,7 @@ impl RootActor {
             backends,
             status: StatusTracker::new(now()),
             phase: Phase::Running,
-            suspend: Suspend::new(wall_clock(), Instant::now()),
+            suspend: SuspendDetector::new(wall_clock(), Instant::now()),
             wall_clock,
             opened,
             ended,
@@ -207,9 +207,9 @@ impl Actor for RootActor {
             self.start_provider(index, ctx);
         }
         self.link_providers();
-        ctx.run_interval(LOOK_EVERY, |this, _| {
-            tell_missed();
-            if let Some(slept) = this.suspend.look((this.wall_clock)(), Instant::now()) {
+        ctx.run_interval(CHECK_EVERY, |this, _| {
+            log_suppressed();
+            if let Some(slept) = this.suspend.check((this.wall_clock)(), Instant::now()) {
                 log::info!("the machine slept for {} s: connecting again", slept.as_secs());
                 this.session.do_send(RetryNow);
                 this.stream.do_send(Reconnect);
@@ -218,7 +218,7 @@ impl Actor for RootActor {
     }
 }
 
-/// What is published: all but what is withdrawn, and the agents that go with it.
+/// The providers that are not withdrawn, and their agents.
 fn published(providers: &[Provider], agents: &[AgentConfig]) -> Published {
     let configs: Vec<_> = providers.iter().map(|provider| Arc::clone(&provider.config)).collect();
     let is_away = |config: &ProviderConfig| {
@@ -229,7 +229,7 @@ fn published(providers: &[Provider], agents: &[AgentConfig]) -> Published {
     Published { providers: configs, agents }
 }
 
-/// Asks a backend whether it is available, for a register call.
+/// Tells a registration whether a backend is available.
 fn probe(http: Client) -> Probe {
     Rc::new(move |config| backend::make(config, &http).available())
 }

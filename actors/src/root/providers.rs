@@ -1,4 +1,4 @@
-//! The providers: started, withdrawn, brought back, replaced.
+//! Starts, withdraws, reloads and retires providers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +9,28 @@ use tokio::time::Instant;
 use super::child::{Provider, Running};
 use super::messages::Reload;
 use super::{RootActor, now, published};
+use crate::ended::Ended;
 use crate::heartbeat::messages::{SetReporters, StopBeats};
 use crate::options::ProviderConfig;
-use crate::provider::ProviderActor;
-use crate::provider::links::ProviderLinks;
 use crate::provider::messages::{GetReport, Reconfigure, SetPaused};
-use crate::registrar::Ended;
+use crate::provider::{ProviderActor, ProviderLinks};
 use crate::session::messages::Publish;
 use crate::status::ChannelState;
 use crate::stream::messages::{CloseChannel, SetRoutes};
 use crate::supervise::{Policy, PreparedActor};
-use crate::wake::messages::{Managed, SetProviders};
+use crate::wake::messages::{ManagedProvider, SetProviders};
 
-/// How often a removed provider is asked whether it is done. Nobody waits for the answer.
-const RETIRED_YET: Duration = Duration::from_secs(1);
+/// Interval at which a removed provider is asked whether it still has tasks.
+const RETIRE_CHECK: Duration = Duration::from_secs(1);
 
-/// Longest time between two health checks: a hub that has `status` learns of a dead backend before the next heartbeat.
+/// Longest interval of health checks: a hub with `status` learns of a dead backend before the next regular heartbeat.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 impl RootActor {
     pub(super) fn start_provider(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(provider) = self.providers.get_mut(index) else { return };
-        let seat = PreparedActor::<ProviderActor>::new();
-        let (address, crashes) = (seat.address(), seat.crashes());
+        let prepared = PreparedActor::<ProviderActor>::new();
+        let (address, crashes) = (prepared.address(), prepared.crash_reporter());
         let links = ProviderLinks {
             ensure_awake: self.wake.clone().recipient(),
             put_to_sleep: self.wake.clone().recipient(),
@@ -44,14 +43,14 @@ impl RootActor {
         provider.back_at = None;
         let actor = ProviderActor::new(config, links, self.outbox.clone(), crashes);
         let handle =
-            seat.start(Arc::clone(&provider.child), Policy::default(), ctx.address().recipient(), actor);
+            prepared.start(Arc::clone(&provider.child), Policy::default(), ctx.address().recipient(), actor);
         if self.status.pause.is_some() {
             address.do_send(SetPaused(self.status.pause));
         }
         provider.running = Some(Running { address, handle, since: Instant::now() });
     }
 
-    /// Tells everybody who works with the providers which ones there are.
+    /// Sends the running providers to the actors that work with them.
     pub(super) fn link_providers(&self) {
         let running = || self.providers.iter().filter(|provider| provider.running.is_some());
         let routes = running()
@@ -62,8 +61,8 @@ impl RootActor {
             .collect();
         let managed = running()
             .filter_map(|provider| {
-                let provider_actor = provider.running.as_ref()?.address.clone().recipient();
-                Some(Managed { config: Arc::clone(&provider.config), provider: provider_actor })
+                let power_changed = provider.running.as_ref()?.address.clone().recipient();
+                Some(ManagedProvider { config: Arc::clone(&provider.config), power_changed })
             })
             .collect();
         self.stream.do_send(SetRoutes(routes));
@@ -71,7 +70,7 @@ impl RootActor {
         self.wake.do_send(SetProviders { providers: managed });
     }
 
-    /// After a change: links, then the hub.
+    /// Publishes the providers after a change, to the other actors and to the hub.
     fn publish(&mut self) {
         self.link_providers();
         let published = published(&self.providers, &self.agents);
@@ -85,7 +84,7 @@ impl RootActor {
         self.session.do_send(Publish(published));
     }
 
-    /// A provider crashed too often: its LLM and its agents go, the rest stays.
+    /// Withdraws a provider that crashed too often, with its agents, and brings it back after its penalty.
     pub(super) fn withdraw(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(provider) = self.providers.get_mut(index) else { return };
         let away = provider.withdraw(Instant::now());
@@ -100,8 +99,8 @@ impl RootActor {
         }
         self.publish();
         ctx.run_later(away, move |this, ctx| {
-            let waits = |provider: &Provider| provider.is(&child) && provider.running.is_none();
-            if let Some(index) = this.providers.iter().position(waits) {
+            let is_withdrawn = |provider: &Provider| provider.is(&child) && provider.running.is_none();
+            if let Some(index) = this.providers.iter().position(is_withdrawn) {
                 log::info!("provider {name} is published again");
                 this.start_provider(index, ctx);
                 this.publish();
@@ -109,7 +108,7 @@ impl RootActor {
         });
     }
 
-    /// A reload: by wire name, what is new starts, what stays gets its new settings, what is gone retires.
+    /// Reloads: by wire name, new providers start, known ones get their settings, removed ones retire.
     pub(super) fn replace(&mut self, reload: Reload, ctx: &mut Context<Self>) {
         let mut old = std::mem::take(&mut self.providers);
         for config in reload.providers {
@@ -133,20 +132,20 @@ impl RootActor {
         self.retire(ctx);
     }
 
-    /// Ends the removed providers that have nothing left to do; asks the others again later.
+    /// Stops the removed providers that are idle, and asks the others again later.
     fn retire(&mut self, ctx: &mut Context<Self>) {
         for running in std::mem::take(&mut self.retiring) {
             let Running { address, handle, since } = running;
-            let asking = address.send(GetReport).into_actor(self);
-            ctx.spawn(asking.map(move |report, this, ctx| {
-                // One that crashes at this moment does not answer, and is not idle for that.
+            let reporting = address.send(GetReport).into_actor(self);
+            ctx.spawn(reporting.map(move |report, this, ctx| {
+                // A provider that is just crashing does not report, and is not idle.
                 let busy = report.map_or_else(
                     |_| address.connected(),
                     |report| report.status.in_flight + report.status.queued > 0,
                 );
                 if busy {
                     this.retiring.push(Running { address, handle, since });
-                    ctx.run_later(RETIRED_YET, Self::retire);
+                    ctx.run_later(RETIRE_CHECK, Self::retire);
                 } else {
                     handle.stop();
                 }
@@ -161,7 +160,7 @@ impl RootActor {
 
 fn renew(mut provider: Provider, config: Arc<ProviderConfig>) -> Provider {
     provider.config = Arc::clone(&config);
-    provider.forgive();
+    provider.reset_penalty();
     if let Some(running) = &provider.running {
         running.address.do_send(Reconfigure { config });
     }

@@ -1,4 +1,4 @@
-//! The end: in order, or at once.
+//! Shutdown: with a drain, or at once.
 
 use std::time::Duration;
 
@@ -9,17 +9,19 @@ use wire::{Feature, texts};
 
 use super::messages::Stop;
 use super::{Phase, RootActor, now};
+use crate::ended::Ended;
+use crate::provider::ProviderActor;
 use crate::provider::messages::{Abort, Drain};
-use crate::registrar::Ended;
 use crate::status::ChannelState;
 use crate::stream::messages::RefuseTasks;
+use crate::supervise::ChildHandle;
 use crate::wake::messages::Shutdown;
 
-/// How long the last results may take to the hub after the drain timeout: one slow answer, not a hub that is away.
+/// Limit for delivering the last results after the drain timeout: enough for a slow hub, not for one that is away.
 const LAST_RESULTS: Duration = Duration::from_secs(5);
 
-/// How long an actor may take to be dropped. Nothing in them blocks; a library user's backend may.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Limit for dropping all actors. Nothing in them blocks, but a library user's backend may.
+const DROP_LIMIT: Duration = Duration::from_secs(1);
 
 impl Handler<Stop> for RootActor {
     type Result = ();
@@ -34,8 +36,8 @@ impl Handler<Stop> for RootActor {
 }
 
 impl RootActor {
-    /// New and queued tasks end at once; those that run have the drain timeout; channel and heartbeat stay until the
-    /// hub has the last result.
+    /// Refuses new and queued tasks, and waits for running ones until the drain timeout. Channel and heartbeats stay until
+    /// the hub has the last result.
     fn drain(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Draining;
         self.status.become_state(ChannelState::Draining, now());
@@ -45,9 +47,9 @@ impl RootActor {
         if let Some(session) =
             self.status.session.clone().filter(|_| self.status.features.has(Feature::Drain))
         {
-            let telling = self.hub.drain(session);
-            ctx.spawn(telling.into_actor(self).map(|told, _, _| {
-                if let Err(error) = told {
+            let draining = self.hub.drain(session);
+            ctx.spawn(draining.into_actor(self).map(|drained, _, _| {
+                if let Err(error) = drained {
                     log::debug!("the hub was not told that we stop: {error}");
                 }
             }));
@@ -56,9 +58,9 @@ impl RootActor {
         if open > 0 {
             log::info!("stopping: {open} tasks to end");
         }
-        let (outbox, patience) = (self.outbox.clone(), self.timings.drain_timeout);
-        // The queued ones end in the providers' next turn; a task that came just before ends in the stream's.
-        let settling = async move { timeout(patience, outbox.settled()).await.is_ok() };
+        let (outbox, limit) = (self.outbox.clone(), self.timings.drain_timeout);
+        // Queued tasks end when the providers handle `Drain`.
+        let settling = async move { timeout(limit, outbox.settled()).await.is_ok() };
         ctx.spawn(settling.into_actor(self).map(|settled, this, ctx| {
             if settled {
                 this.finish(Ended::Stopped, ctx);
@@ -76,12 +78,12 @@ impl RootActor {
         ctx.spawn(delivering.into_actor(self).map(|_, this, ctx| this.finish(Ended::Stopped, ctx)));
     }
 
-    fn each_provider(&self, tell: impl Fn(&Addr<crate::provider::ProviderActor>)) {
+    fn each_provider(&self, tell: impl Fn(&Addr<ProviderActor>)) {
         let running = self.providers.iter().filter_map(|provider| provider.running.as_ref());
         running.chain(&self.retiring).for_each(|running| tell(&running.address));
     }
 
-    /// Ends everything that runs, then says how it ended.
+    /// Stops all actors, then resolves [`Registrar::wait`](crate::Registrar::wait) with `ended`.
     pub(super) fn finish(&mut self, ended: Ended, ctx: &mut Context<Self>) {
         if self.phase == Phase::Ending {
             return;
@@ -91,13 +93,13 @@ impl RootActor {
         let running = self.providers.iter_mut().filter_map(|provider| provider.running.take());
         let handles = running.chain(self.retiring.drain(..)).map(|running| running.handle);
         let handles: Vec<_> = handles.chain(self.vital.drain(..)).collect();
-        let leaving = async move {
-            // One turn, for the message above.
+        let stopping = async move {
+            // One turn, for `Shutdown`.
             tokio::task::yield_now().await;
-            handles.iter().for_each(crate::supervise::ChildHandle::stop);
-            timeout(GOODBYE, join_all(handles.into_iter().map(crate::supervise::ChildHandle::ended))).await
+            handles.iter().for_each(ChildHandle::stop);
+            timeout(DROP_LIMIT, join_all(handles.into_iter().map(ChildHandle::ended))).await
         };
-        ctx.spawn(leaving.into_actor(self).map(|_, this, ctx| {
+        ctx.spawn(stopping.into_actor(self).map(|_, this, ctx| {
             this.lock = None;
             this.ended.send_replace(Some(ended));
             ctx.stop();

@@ -1,11 +1,10 @@
-//! What the root knows of the connection, for the `status` command. Time is passed in.
+//! The state of the connection, for the `status` command. Pure.
 
 use wire::row::Timestamp;
 use wire::{Features, SessionId};
 
 use crate::status::{ChannelState, ChannelStatus, LastError, Pause};
 
-/// The connection as it was last heard of.
 #[derive(Debug)]
 pub(super) struct StatusTracker {
     pub(super) session: Option<SessionId>,
@@ -34,7 +33,7 @@ impl StatusTracker {
         }
     }
 
-    /// The channel is open, or has said what it can.
+    /// Takes in that the channel is open, or, with `hello`, that its features are agreed.
     pub(super) fn opened(&mut self, features: Features, hello: bool, now: Timestamp) {
         self.features = features;
         if !hello {
@@ -43,21 +42,21 @@ impl StatusTracker {
         self.become_state(ChannelState::Connected, now);
     }
 
-    /// The channel or the session failed.
+    /// Takes in that the channel or the registration failed.
     pub(super) fn failed(&mut self, reason: String, refused: bool, now: Timestamp) {
         self.features = Features::CLASSIC;
         self.become_state(if refused { ChannelState::Refused } else { ChannelState::Connecting }, now);
         self.error(reason, now);
     }
 
-    /// Something went wrong with the hub; the moment is when it was first seen.
+    /// Takes in an error, unless it is the last one again.
     pub(super) fn error(&mut self, message: String, now: Timestamp) {
         if self.last_error.as_ref().is_none_or(|last| last.message != message) {
             self.last_error = Some(LastError { message, at: now });
         }
     }
 
-    /// Stays as it is while the registrar stops, whatever the connection does.
+    /// Changes the state, unless the registrar drains.
     pub(super) fn become_state(&mut self, state: ChannelState, now: Timestamp) {
         if self.state != state && self.state != ChannelState::Draining {
             self.state = state;
@@ -65,7 +64,6 @@ impl StatusTracker {
         }
     }
 
-    /// There is something to publish again.
     pub(super) fn leave_idle(&mut self, now: Timestamp) {
         if self.state == ChannelState::Idle {
             self.become_state(ChannelState::Connecting, now);

@@ -1,11 +1,10 @@
-//! What the hub is told of each provider and agent (SPEC.md section 3.1).
+//! The providers and agents of a registration (SPEC.md section 3.1).
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, join_all};
-use tokio::time::timeout;
 use wire::model_path::cut_model_path;
 use wire::register::{AgentEntry, ProviderEntry};
 use wire::row::Status;
@@ -14,18 +13,15 @@ use crate::options::{AgentConfig, ProviderConfig};
 use crate::supervise::catch_panic;
 
 /// Tells whether a provider's backend is available.
-pub type Probe = Rc<dyn Fn(&ProviderConfig) -> LocalBoxFuture<'static, bool>>;
+pub(crate) type Probe = Rc<dyn Fn(&ProviderConfig) -> LocalBoxFuture<'static, bool>>;
 
-/// The question itself has 2 s; a backend of a library user's own may not keep to it, and must not hold up the rest.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// The providers as the hub is told of them, asked all at once.
+/// The entries of `configs`. All backends are asked at the same time.
 pub(super) async fn providers(configs: &[Arc<ProviderConfig>], probe: &Probe) -> Vec<ProviderEntry> {
     join_all(configs.iter().map(|config| provider(config, probe))).await
 }
 
 async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
-    // Only who can be woken can be said to sleep.
+    // A backend without a wake recipe cannot be `hibernating`.
     let asleep = config.wake.is_some() && !is_available(config, probe).await;
     ProviderEntry {
         name: config.wire_name.to_string(),
@@ -43,21 +39,20 @@ async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
     }
 }
 
-/// Rounded up: a hub must not be more impatient than the publisher.
+/// Rounds up, so that the hub waits at least as long as the publisher.
 fn whole_seconds(timeout: Duration) -> u32 {
     let seconds = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-/// An error while asking, a panic and silence count as not available.
+/// A panic of a backend counts as not available.
 async fn is_available(config: &ProviderConfig, probe: &Probe) -> bool {
-    let asking = catch_panic(config.name.as_str().into(), async { probe(config).await });
-    matches!(timeout(PROBE_LIMIT, asking).await, Ok(Ok(true)))
+    catch_panic(config.name.as_str().into(), async { probe(config).await }).await.unwrap_or(false)
 }
 
-/// The agents as the hub is told of them. An agent of a provider in `withdrawn` goes with it; an LLM that is not in
-/// `providers` goes out as it stands.
-pub fn agents(
+/// The entries of `agents`, without those of a `withdrawn` provider. The name of an LLM that is not in `providers` is sent
+/// unchanged.
+pub(crate) fn agents(
     agents: &[AgentConfig],
     providers: &[Arc<ProviderConfig>],
     withdrawn: impl Fn(&ProviderConfig) -> bool,

@@ -1,4 +1,4 @@
-//! The sticky id on disk (SPEC.md section 6, session file).
+//! The session file and its lock (SPEC.md section 6, session file).
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -13,31 +13,30 @@ use wire::SessionId;
 
 use crate::failpoint;
 
-/// More than this is not a session file.
+/// Longest session file, in bytes.
 const MAX_FILE: u64 = 4 << 10;
 
-/// Keeps a second registrar away from a session file, as long as it lives.
+/// Keeps other registrars from a session file until it is dropped.
 #[derive(Debug)]
-pub struct SessionLock {
+pub(crate) struct SessionLock {
     #[expect(dead_code, reason = "held for its drop, which unlocks")]
     file: Flock<File>,
 }
 
 /// Another registrar holds the lock.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Locked {
-    /// The lock file.
-    pub file: PathBuf,
+pub(crate) struct Locked {
+    pub(crate) lock: PathBuf,
 }
 
 impl SessionLock {
-    /// Locks `<session-file>.lock`. `Ok(None)` where there can be no lock file: that is a warning, for a read-only
-    /// home must not keep anybody from publishing, nor may a lock that others hold.
-    pub fn take(session_file: &Path) -> Result<Option<Self>, Locked> {
+    /// Locks `<session-file>.lock`. Returns `Ok(None)` with a warning if that is not possible: a read-only home, or a lock
+    /// file of another user, must not keep a registrar from running.
+    pub(crate) fn take(session_file: &Path) -> Result<Option<Self>, Locked> {
         let path = lock_path(session_file);
         let opened = make_folder(&path).and_then(|()| {
             let mut options = OpenOptions::new();
-            // A link or a FIFO in its place is not ours to follow or to wait for.
+            // Follows no link, and does not wait for a FIFO.
             open_to_write(&path, options.create(true).truncate(false).mode(0o600), false)
         });
         let judged = opened.and_then(|file| match own_files::doubt_of(&file, &path)? {
@@ -47,28 +46,28 @@ impl SessionLock {
         let file = match judged {
             Ok(file) => file,
             Err(error) => {
-                unlocked(&path, &error);
+                warn_unlocked(&path, &error);
                 return Ok(None);
             }
         };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { file })),
-            Err((_, Errno::EWOULDBLOCK)) => Err(Locked { file: path }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Locked { lock: path }),
             Err((_, error)) => {
-                unlocked(&path, &error.into());
+                warn_unlocked(&path, &error.into());
                 Ok(None)
             }
         }
     }
 }
 
-fn unlocked(path: &Path, why: &io::Error) {
-    let why = plain(why);
-    log::warn!("cannot lock {}: {why}; a second registrar would go unnoticed", path.display());
+fn warn_unlocked(path: &Path, error: &io::Error) {
+    let reason = plain(error);
+    log::warn!("cannot lock {}: {reason}; a second registrar would go unnoticed", path.display());
 }
 
-/// The id in `path`: one line of 1 to 256 visible ASCII characters in a regular file of at most 4 KiB. Anything else
-/// counts as none.
+/// Reads the session id: one line of 1 to 256 visible ASCII characters in a regular file of at most 4 KiB. Anything else
+/// is no id.
 pub fn load(path: &Path) -> Option<SessionId> {
     match read(path) {
         Ok(text) => {
@@ -101,7 +100,7 @@ fn read(path: &Path) -> io::Result<String> {
     file.read_text(MAX_FILE)
 }
 
-/// Makes the file the owner's alone. What others can read is no secret by itself: who has the id needs the token too.
+/// Sets mode 600. An id that others could read is still used: it is worth nothing without the token.
 fn tighten(file: &OwnFile, path: &Path) {
     let mode = file.mode();
     let others = mode & 0o077;
@@ -116,9 +115,8 @@ fn tighten(file: &OwnFile, path: &Path) {
     }
 }
 
-/// Writes the id: a new file (0600) that takes the old one's place in one step, so that a power cut leaves one or the
-/// other.
-pub fn save(path: &Path, id: &SessionId) -> io::Result<()> {
+/// Writes the id to a new file (0600) that replaces the old one in one step, so that a power cut leaves one of them whole.
+pub(crate) fn save(path: &Path, id: &SessionId) -> io::Result<()> {
     make_folder(path)?;
     let folder = folder_of(path);
     let mut file = NamedTempFile::new_in(folder)?;
@@ -127,7 +125,7 @@ pub fn save(path: &Path, id: &SessionId) -> io::Result<()> {
     failpoint::reach("before rename");
     file.persist(path)?;
     failpoint::reach("after rename");
-    // Some file systems cannot sync a folder; the file is then as safe as they make it.
+    // Some file systems cannot sync a folder.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }

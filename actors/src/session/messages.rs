@@ -1,4 +1,4 @@
-//! What the `SessionActor` is told, and what it tells.
+//! Messages to and from the `SessionActor`.
 
 use std::sync::Arc;
 
@@ -8,58 +8,55 @@ use wire::register::AgentEntry;
 
 use crate::options::ProviderConfig;
 
-/// From `StreamActor` before each reconnect, and from the root when a provider fell asleep under a classic hub:
-/// register, and tell when it is done. While a registration runs or waits for its delay, one more asks for nothing.
+/// Registers now, unless a registration runs or the delay after a failed one does.
+///
+/// Sent by `StreamActor` when it has no channel, and by the root when a provider fell asleep under a classic hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct Register;
+pub(crate) struct Register;
 
-/// From `StreamActor` and `HeartbeatActor`: the hub answered 404 or 410 to this session. If lost, the next
-/// heartbeat says the same.
+/// The hub answered 404 or 410 to this session. Sent by `StreamActor` and `HeartbeatActor`; if it is lost, the next
+/// heartbeat repeats it.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct SessionLost {
-    /// The session that the hub does not know.
-    pub session: SessionId,
+pub(crate) struct SessionLost {
+    pub(crate) session: SessionId,
 }
 
-/// From the root after a reload, a withdrawal or a return: this is the whole set from now on. Empty: rest.
+/// Replaces the published set; with an empty one nothing is registered. Sent by the root after a reload, a withdrawal or
+/// a return.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Publish(pub Published);
+pub(crate) struct Publish(pub(crate) Published);
 
-/// From the root when the machine woke up: whatever delay was being waited for is over.
+/// Ends a running delay. Sent by the root when the machine has woken up.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct RetryNow;
+pub(crate) struct RetryNow;
 
-/// What a registrar publishes.
+/// The set that a registrar publishes.
 #[derive(Debug, Clone, Default)]
-pub struct Published {
-    /// The LLMs.
-    pub providers: Vec<Arc<ProviderConfig>>,
-    /// The agents, ready for the wire.
-    pub agents: Vec<AgentEntry>,
+pub(crate) struct Published {
+    pub(crate) providers: Vec<Arc<ProviderConfig>>,
+    pub(crate) agents: Vec<AgentEntry>,
 }
 
-/// To `StreamActor`, `HeartbeatActor` and the root: the hub knows us by this id.
+/// The hub has accepted a registration. Sent to `StreamActor`, `HeartbeatActor` and the root.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct SessionReady {
-    /// The id.
-    pub session: SessionId,
-    /// Whether an open channel belongs to a session that is no more.
-    pub reopen: bool,
+pub(crate) struct SessionReady {
+    pub(crate) session: SessionId,
+    /// Whether an open channel belongs to an earlier session and must be replaced.
+    pub(crate) reopen: bool,
 }
 
-/// To the root: the hub did not register us. If lost, a status line is missing.
+/// A registration failed. Sent to the root; if it is lost, a status line is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct NotRegistered {
-    /// Why.
-    pub reason: String,
-    /// Whether the hub refused, and not merely failed.
-    pub refused: bool,
-    /// Whether that ends the registrar: it was refused before it was ever accepted.
-    pub fatal: bool,
+pub(crate) struct NotRegistered {
+    pub(crate) reason: String,
+    /// Whether the hub refused, rather than failed.
+    pub(crate) refused: bool,
+    /// Whether the registrar must end: the hub refused before it ever accepted.
+    pub(crate) fatal: bool,
 }

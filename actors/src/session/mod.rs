@@ -1,13 +1,14 @@
-//! The `SessionActor`: who we are to the hub. Owns the sticky id and its file, and registers.
+//! The `SessionActor`: registers with the hub. It owns the session id, the session file and the reconnect delays.
+//!
+//! The control channel itself is in [`stream`](crate::stream).
 
-pub mod entries;
-pub mod file;
-pub mod messages;
+pub(crate) mod entries;
+pub(crate) mod file;
+pub(crate) mod messages;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,72 +22,92 @@ use crate::backoff::{GOOD_AFTER, ReconnectDelay};
 use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::news;
+use crate::stream::messages::{ChannelLost, ChannelOpened};
 
 use entries::Probe;
 use messages::{NotRegistered, Publish, Published, Register, RetryNow, SessionLost, SessionReady};
 
-/// A hub that refuses is asked again after this: an administrator's change is seen within a minute, and no log of
-/// theirs fills up.
-pub const REFUSED_RETRY: Duration = Duration::from_mins(1);
+/// Delay after a refusal: an administrator's change takes effect within a minute, and the hub's log does not fill up.
+const REFUSED_RETRY: Duration = Duration::from_mins(1);
 
-/// What the session needs.
-pub struct Config {
-    /// The hub.
-    pub hub: Rc<dyn HubApi>,
-    /// Where the id is kept; `None` keeps it in memory.
-    pub file: Option<PathBuf>,
+pub(crate) struct Config {
+    pub(crate) hub: Rc<dyn HubApi>,
+    /// The session file; `None` keeps the id in memory.
+    pub(crate) file: Option<PathBuf>,
     /// Tells whether a backend is available.
-    pub probe: Probe,
-    /// The delays, shared with `StreamActor`: one connection, one rhythm.
-    pub pace: Rc<RefCell<ReconnectDelay>>,
+    pub(crate) probe: Probe,
+    /// Delays of registrations and of the control channel, which are one connection to the hub.
+    pub(crate) delay: ReconnectDelay,
 }
 
-/// Who hears of it.
-pub struct SessionLinks {
-    /// `StreamActor`, `HeartbeatActor`, the root.
-    pub ready: Vec<Recipient<SessionReady>>,
+pub(crate) struct SessionLinks {
+    /// `StreamActor`, `HeartbeatActor` and the root.
+    pub(crate) ready: Vec<Recipient<SessionReady>>,
     /// The root.
-    pub failed: Recipient<NotRegistered>,
+    pub(crate) failed: Recipient<NotRegistered>,
 }
 
-/// Registers at start, before each reconnect, and when the hub has forgotten the session.
-pub struct SessionActor {
+/// Registers at start, before each reconnect, and when the hub has lost the session.
+pub(crate) struct SessionActor {
     config: Config,
     links: SessionLinks,
-    // These survive a crash: they are facts about the hub and the configuration, not about this life.
+    // Kept over a crash: facts about the hub and the configuration.
     published: Published,
     id: Option<SessionId>,
     accepted_once: bool,
-    problem: Changes,
-    state: State,
+    register_problem: Changes,
+    channel_problem: Changes,
+    state: SessionState,
 }
 
+/// Reset by a crash.
 #[derive(Default)]
-struct State {
-    /// A registration runs.
+struct SessionState {
+    /// Whether a registration runs.
     running: bool,
-    /// Another one is wanted when it is done: what it registered is not the newest set.
+    /// Whether to register again after the one that runs, which has an older set.
     again: bool,
-    /// The session is new to the hub: a channel that is still open belongs to the old one.
+    /// Whether the session is new to the hub, so that an open channel belongs to an earlier one.
     reopen: bool,
-    /// The delay that is being waited for, by number: an older timer that fires means nothing.
-    waiting: Option<u64>,
-    attempts: u64,
-    /// When the hub had forgotten us last.
-    forgotten_at: Option<Instant>,
+    pending: Option<PendingRetry>,
+    /// Number of retries so far.
+    retries: u64,
+    lost_at: Option<Instant>,
+}
+
+/// A delay that ends with a registration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct PendingRetry {
+    /// Tells this delay from earlier ones, whose timers still fire.
+    number: u64,
+    cause: RetryCause,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RetryCause {
+    /// A registration failed, or its session was lost at once. Only a new set or `RetryNow` cuts the delay short.
+    Registration,
+    /// The control channel was lost. Any reason to register cuts the delay short.
+    Channel,
 }
 
 impl SessionActor {
-    /// A session that registers `published` when it starts. `id` is what the file held.
-    pub fn new(config: Config, links: SessionLinks, published: Published, id: Option<SessionId>) -> Self {
+    /// An actor that registers `published` when it starts. `id` is that of the session file.
+    pub(crate) fn new(
+        config: Config,
+        links: SessionLinks,
+        published: Published,
+        id: Option<SessionId>,
+    ) -> Self {
         Self {
             config,
             links,
             published,
             id,
             accepted_once: false,
-            problem: Changes::default(),
-            state: State::default(),
+            register_problem: Changes::default(),
+            channel_problem: Changes::default(),
+            state: SessionState::default(),
         }
     }
 
@@ -95,7 +116,7 @@ impl SessionActor {
             return;
         }
         self.state.running = true;
-        self.state.waiting = None;
+        self.state.pending = None;
         let (hub, probe) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.probe));
         let (published, id, file) = (self.published.clone(), self.id.clone(), self.config.file.clone());
         let registering = async move {
@@ -103,7 +124,7 @@ impl SessionActor {
             let provider_session_id = id.clone().map(String::from);
             let request = RegisterRequest { provider_session_id, providers, agents: published.agents };
             let given = hub.register(request).await?;
-            // On disk before anybody uses it: a kill -9 right after the channel opened must find it again.
+            // Written before the id is used: after a kill -9 right after the channel opened, it is still known.
             if let Some(file) = file.filter(|_| id.as_ref() != Some(&given)) {
                 save(file, given.clone()).await;
             }
@@ -119,7 +140,7 @@ impl SessionActor {
     }
 
     fn registered(&mut self, id: SessionId, ctx: &mut Context<Self>) {
-        if !self.accepted_once || self.problem.clear() {
+        if !self.accepted_once || self.register_problem.clear() {
             let count = self.published.providers.len();
             news!(info, "register calls", "the hub", "registered with the hub: {count} published");
         }
@@ -146,13 +167,12 @@ impl SessionActor {
         let delay = if refused {
             REFUSED_RETRY
         } else {
-            let mut pace = self.config.pace.borrow_mut();
             if let Some(hint) = error.retry_after() {
-                pace.retry_after(hint);
+                self.config.delay.retry_after(hint);
             }
-            pace.next_delay()
+            self.config.delay.next_delay()
         };
-        if self.problem.is_news(&reason) && !fatal {
+        if self.register_problem.is_news(&reason) && !fatal {
             let seconds = delay.as_secs_f64();
             news!(
                 warn,
@@ -166,22 +186,26 @@ impl SessionActor {
             return;
         }
         self.state.again = false;
-        self.register_in(delay, ctx);
+        self.register_in(delay, RetryCause::Registration, ctx);
     }
 
-    fn register_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
-        self.state.attempts += 1;
-        let attempt = self.state.attempts;
-        self.state.waiting = Some(attempt);
+    fn register_in(&mut self, delay: Duration, cause: RetryCause, ctx: &mut Context<Self>) {
+        self.state.retries += 1;
+        let pending = PendingRetry { number: self.state.retries, cause };
+        self.state.pending = Some(pending);
         ctx.run_later(delay, move |this, ctx| {
-            if this.state.waiting == Some(attempt) {
+            if this.state.pending == Some(pending) {
                 this.register(ctx);
             }
         });
     }
+
+    fn is_registration_pending(&self) -> bool {
+        self.state.pending.is_some_and(|pending| pending.cause == RetryCause::Registration)
+    }
 }
 
-/// On the blocking pool. An unwritable file costs the stickiness, not the session.
+/// Writes the id on the blocking pool. If the file cannot be written, the id is lost with the process.
 async fn save(path: PathBuf, id: SessionId) {
     let name = path.display().to_string();
     let saved = actix_rt::task::spawn_blocking(move || file::save(&path, &id)).await;
@@ -203,7 +227,7 @@ impl Actor for SessionActor {
 
 impl Supervised for SessionActor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.state = State::default();
+        self.state = SessionState::default();
     }
 }
 
@@ -211,7 +235,7 @@ impl Handler<Register> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: Register, ctx: &mut Self::Context) {
-        if self.state.waiting.is_none() {
+        if !self.is_registration_pending() {
             self.register(ctx);
         }
     }
@@ -221,30 +245,58 @@ impl Handler<SessionLost> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, lost: SessionLost, ctx: &mut Self::Context) {
-        if self.id.as_ref() == Some(&lost.session) && self.state.waiting.is_none() && !self.state.running {
-            self.state.reopen = true;
-            let now = Instant::now();
-            let before = self.state.forgotten_at.replace(now);
-            // A hub that forgets us as soon as it has us, by whatever mistake, must not be run at.
-            if before.is_some_and(|at| now - at < GOOD_AFTER) {
-                let delay = self.config.pace.borrow_mut().next_delay();
-                news!(
-                    warn,
-                    "sessions forgotten at once",
-                    "the hub",
-                    "the hub forgets this session at once; next try in {:.1} s",
-                    delay.as_secs_f64()
-                );
-                self.register_in(delay, ctx);
-            } else {
-                news!(
-                    info,
-                    "sessions forgotten",
-                    "the hub",
-                    "the hub has forgotten this session: registering again"
-                );
-                self.register(ctx);
-            }
+        let is_current = self.id.as_ref() == Some(&lost.session);
+        if !is_current || self.is_registration_pending() || self.state.running {
+            return;
+        }
+        self.state.reopen = true;
+        let now = Instant::now();
+        let before = self.state.lost_at.replace(now);
+        // A hub that loses each session at once must not be called in a tight loop.
+        if before.is_some_and(|at| now - at < GOOD_AFTER) {
+            let delay = self.config.delay.next_delay();
+            let seconds = delay.as_secs_f64();
+            news!(
+                warn,
+                "sessions lost at once",
+                "the hub",
+                "the hub dropped the session right after registration; next try in {seconds:.1} s"
+            );
+            self.register_in(delay, RetryCause::Registration, ctx);
+        } else {
+            news!(info, "sessions lost", "the hub", "the hub dropped this session: registering again");
+            self.register(ctx);
+        }
+    }
+}
+
+impl Handler<ChannelOpened> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ChannelOpened, _: &mut Self::Context) {
+        self.channel_problem.clear();
+    }
+}
+
+impl Handler<ChannelLost> for SessionActor {
+    type Result = ();
+
+    /// Registers after a delay. A registration that runs or is pending opens the channel by itself.
+    fn handle(&mut self, lost: ChannelLost, ctx: &mut Self::Context) {
+        let delay = &mut self.config.delay;
+        delay.channel_lost(lost.open_for, lost.retry_hint);
+        let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
+        if self.channel_problem.is_news(&lost.reason) {
+            let (reason, seconds) = (lost.reason, delay.as_secs_f64());
+            news!(
+                warn,
+                "channels lost",
+                "the hub",
+                "no control channel: {reason}; next try in {seconds:.1} s"
+            );
+        }
+        if !self.state.running && !self.is_registration_pending() {
+            self.register_in(delay, RetryCause::Channel, ctx);
         }
     }
 }
@@ -255,7 +307,7 @@ impl Handler<Publish> for SessionActor {
     fn handle(&mut self, Publish(published): Publish, ctx: &mut Self::Context) {
         self.published = published;
         if self.published.providers.is_empty() {
-            self.state.waiting = None;
+            self.state.pending = None;
         } else if self.state.running {
             self.state.again = true;
         } else {
@@ -268,7 +320,7 @@ impl Handler<RetryNow> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: RetryNow, ctx: &mut Self::Context) {
-        if self.state.waiting.is_some() {
+        if self.state.pending.is_some() {
             self.register(ctx);
         }
     }

@@ -1,4 +1,4 @@
-//! The channel's bytes with its silence made visible.
+//! The bytes of a control channel, with an idle timeout.
 
 use std::time::Duration;
 
@@ -8,24 +8,23 @@ use tokio::time::timeout;
 
 use crate::hub_client::Channel;
 
-/// What can come of a channel.
-pub(super) enum Piece {
-    /// Any byte counts as life, a comment's too.
+pub(super) enum ChannelEvent {
+    /// Any byte counts as life, also that of a comment.
     Bytes(Bytes),
-    /// The connection ended. The last piece.
-    Ended,
-    /// Nothing came for too long: half open, or a proxy that holds everything back. The last piece.
-    Silent,
+    /// The connection ended. The last event.
+    Closed,
+    /// No byte came within the idle timeout: the connection is half open, or a proxy buffers it. The last event.
+    TimedOut,
 }
 
-/// The pieces of `channel`, the last of which tells how it ended.
-pub(super) fn pieces(channel: Channel, idle_timeout: Duration) -> impl Stream<Item = Piece> {
+/// The events of `channel`. The last one tells how it ended.
+pub(super) fn events(channel: Channel, idle_timeout: Duration) -> impl Stream<Item = ChannelEvent> {
     stream::unfold(Some(channel), move |channel| async move {
         let mut channel = channel?;
         Some(match timeout(idle_timeout, channel.next()).await {
-            Ok(Some(bytes)) => (Piece::Bytes(bytes), Some(channel)),
-            Ok(None) => (Piece::Ended, None),
-            Err(_elapsed) => (Piece::Silent, None),
+            Ok(Some(bytes)) => (ChannelEvent::Bytes(bytes), Some(channel)),
+            Ok(None) => (ChannelEvent::Closed, None),
+            Err(_elapsed) => (ChannelEvent::TimedOut, None),
         })
     })
 }

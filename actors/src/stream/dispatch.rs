@@ -1,4 +1,4 @@
-//! Hands tasks to the providers they are for.
+//! Hands each task to its provider.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -6,46 +6,52 @@ use std::hash::{BuildHasher, RandomState};
 use actix::Recipient;
 use wire::result::TaskResult;
 use wire::task::{self, Task};
-use wire::{TaskId, texts};
+use wire::{Features, TaskId, texts};
 
 use super::messages::Route;
 use crate::failed::{self, Code};
 use crate::news::news;
 use crate::outbox::{Outbox, Ticket};
 use crate::provider::messages::{Cancel, Infer};
-use crate::uplink::Agreed;
 use crate::wake::messages::Wake;
 
-/// Who gets which task.
-pub struct Dispatch {
+/// The routes of tasks, by wire name.
+pub(crate) struct Dispatch {
     routes: HashMap<String, Route>,
-    /// How many tasks may run and wait at all of them.
-    room: usize,
+    /// Number of tasks that may run and wait at all providers.
+    capacity: usize,
     wake: Recipient<Wake>,
     outbox: Outbox,
     stopping: bool,
-    /// Makes of a task's whole text what stands for it: another task has another one. Its key is this process's own.
+    /// Makes the fingerprint of a task from its whole text, with a key of this process.
     hasher: RandomState,
 }
 
 impl Dispatch {
-    /// No provider yet. Wake tasks go to `wake`; what cannot be handed on ends in the outbox.
-    pub fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
-        Self { routes: HashMap::new(), room: 0, wake, outbox, stopping: false, hasher: RandomState::new() }
+    /// A dispatch without routes. Wake tasks go to `wake`; a task without a route ends in the outbox.
+    pub(crate) fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
+        Self {
+            routes: HashMap::new(),
+            capacity: 0,
+            wake,
+            outbox,
+            stopping: false,
+            hasher: RandomState::new(),
+        }
     }
 
     pub(super) fn set_routes(&mut self, routes: HashMap<String, Route>) {
-        self.room = routes.values().map(|route| route.room).fold(0, usize::saturating_add);
+        self.capacity = routes.values().map(|route| route.capacity).fold(0, usize::saturating_add);
         self.routes = routes;
     }
 
-    /// From now on every task ends with `publisher shutting down`.
+    /// Ends every later task with `publisher shutting down`.
     pub(super) fn refuse_all(&mut self) {
         self.stopping = true;
     }
 
-    /// One `event: task`. Malformed data is logged, without a quote of it, and skipped.
-    pub(super) fn task(&self, data: &str, agreed: Agreed) {
+    /// Dispatches the data of an `event: task`. Malformed data is skipped, and logged without a quote.
+    pub(super) fn task(&self, data: &str, features: Features) {
         let task = match Task::parse(data) {
             Ok(task) => task,
             Err(error) => {
@@ -60,29 +66,29 @@ impl Dispatch {
             return;
         };
         let refuse = |ticket: Ticket, error: String| {
-            // The hub's own name for it: there may be no provider.
+            // Logged under the hub's name: there may be no provider.
             failed::note(&ticket, task.llm_name(), Code::of_text(&error));
             self.outbox.finish(ticket, &TaskResult::error(error));
         };
         if self.stopping {
             return refuse(ticket, texts::SHUTTING_DOWN.to_owned());
         }
-        // A provider that was just given up is as good as gone, whether its route is or not.
+        // The route of a provider that was just given up may still be here.
         let Some(route) = self.routes.get(task.llm_name()).filter(|route| route.infer.connected()) else {
             return refuse(ticket, texts::not_registered_locally(task.llm_name()));
         };
         match task {
-            Task::Infer(task) => route.infer.do_send(Infer { task, ticket, agreed }),
+            Task::Infer(task) => route.infer.do_send(Infer { task, ticket, features }),
             Task::Wake(task) => self.wake.do_send(Wake { task, ticket }),
         }
     }
 
-    /// Whether more tasks have come than can be remembered until the hub takes their results.
+    /// Whether more tasks are open than are kept until the hub takes their results.
     pub(super) fn is_overrun(&self) -> bool {
-        self.outbox.is_overrun(self.room)
+        self.outbox.is_overrun(self.capacity)
     }
 
-    /// One `event: cancel`. The hub names no provider, so all are told.
+    /// Dispatches the data of an `event: cancel`. It names no provider, so it goes to all.
     pub(super) fn cancel(&self, data: &str) {
         let Ok(cancel) = serde_json::from_str::<task::Cancel>(data) else {
             news!(warn, "cancels skipped", "the hub", "a malformed cancel was skipped");

@@ -1,17 +1,17 @@
-//! What others tell the `StreamActor`.
+//! Message handlers of the `StreamActor`.
 
 use actix::prelude::*;
 
+use super::StreamActor;
 use super::messages::{CloseChannel, Reconnect, RefuseTasks, SetRoutes, StreamUnknown};
-use super::{Link, StreamActor};
 use crate::session::messages::{Register, SessionReady};
 
 impl Handler<SessionReady> for StreamActor {
     type Result = ();
 
     fn handle(&mut self, ready: SessionReady, ctx: &mut Self::Context) {
-        let same = matches!(&self.state.link, Link::Up(open) if open.session == ready.session);
-        if same && !ready.reopen {
+        let is_same = self.state.connection.as_ref().is_some_and(|open| open.session == ready.session);
+        if is_same && !ready.reopen {
             return;
         }
         self.drop_channel(ctx);
@@ -31,11 +31,8 @@ impl Handler<StreamUnknown> for StreamActor {
     type Result = ();
 
     fn handle(&mut self, unknown: StreamUnknown, ctx: &mut Self::Context) {
-        let ours = match &self.state.link {
-            Link::Up(open) => open.stream_id.as_ref() == Some(&unknown.stream_id),
-            _ => false,
-        };
-        if ours {
+        let stream_id = self.state.connection.as_ref().and_then(|open| open.stream_id.as_ref());
+        if stream_id == Some(&unknown.stream_id) {
             self.lost("the hub does not hold this control channel any more", ctx);
         }
     }
@@ -45,7 +42,7 @@ impl Handler<Reconnect> for StreamActor {
     type Result = ();
 
     fn handle(&mut self, _: Reconnect, ctx: &mut Self::Context) {
-        if !matches!(self.state.link, Link::Down) {
+        if self.state.connection.is_some() {
             self.drop_channel(ctx);
             self.links.register.do_send(Register);
         }

@@ -1,4 +1,4 @@
-//! What the `StreamActor` is told, and what it tells.
+//! Messages to and from the `StreamActor`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,67 +8,64 @@ use wire::{Features, SessionId};
 
 use crate::provider::messages::{Cancel, Infer};
 
-/// From the root: where tasks go, by wire name. Replaces what was known before.
+/// Replaces the routes, by wire name. Sent by the root.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
-pub struct SetRoutes(pub HashMap<String, Route>);
+pub(crate) struct SetRoutes(pub(crate) HashMap<String, Route>);
 
-/// How one provider is reached.
+/// The route to one provider.
 #[derive(Clone)]
-pub struct Route {
-    /// For its tasks.
-    pub infer: Recipient<Infer>,
-    /// For callers that left.
-    pub cancel: Recipient<Cancel>,
-    /// How many tasks may run and wait there.
-    pub room: usize,
+pub(crate) struct Route {
+    pub(crate) infer: Recipient<Infer>,
+    pub(crate) cancel: Recipient<Cancel>,
+    /// Number of tasks that may run and wait there.
+    pub(crate) capacity: usize,
 }
 
-/// From `HeartbeatActor`: the hub does not hold the stream that we think we have (feature `status`).
+/// The hub does not hold this stream (feature `status`). Sent by `HeartbeatActor`.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct StreamUnknown {
-    /// The stream that the heartbeat named.
-    pub stream_id: String,
+pub(crate) struct StreamUnknown {
+    pub(crate) stream_id: String,
 }
 
-/// From the root, when the machine woke up: drop the channel and connect at once.
+/// Drops the channel and registers at once. Sent by the root when the machine has woken up.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Reconnect;
+pub(crate) struct Reconnect;
 
-/// From the root: tasks that come from now on get `publisher shutting down`. The channel stays.
+/// Ends every later task with `publisher shutting down`; the channel stays open. Sent by the root.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct RefuseTasks;
+pub(crate) struct RefuseTasks;
 
-/// From the root, when there is nothing to publish: close the channel and stay away until the next session.
+/// Closes the channel until the next session. Sent by the root when nothing is published.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct CloseChannel;
+pub(crate) struct CloseChannel;
 
-/// To `HeartbeatActor` and the root: the channel is open, or, with its features, agreed upon.
+/// The channel is open, or its features are agreed. Sent to `SessionActor`, `HeartbeatActor` and the root.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct ChannelOpened {
-    /// Whose it is.
-    pub session: SessionId,
-    /// The hub's name for it (feature `status`).
-    pub stream_id: Option<String>,
-    /// What is agreed on it; nothing until the hub's hello.
-    pub features: Features,
-    /// Whether this is the hub's hello on a channel already announced.
-    pub hello: bool,
+pub(crate) struct ChannelOpened {
+    pub(crate) session: SessionId,
+    /// The hub's id of the stream (feature `status`).
+    pub(crate) stream_id: Option<String>,
+    /// The features of both sides; none until the hub's hello.
+    pub(crate) features: Features,
+    /// Whether this is the hub's hello on a channel that was announced before.
+    pub(crate) hello: bool,
 }
 
-/// To `HeartbeatActor` and the root: the channel is closed, or did not open.
+/// The channel was lost, or did not open. Sent to `SessionActor`, `HeartbeatActor` and the root.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct ChannelLost {
-    /// Why.
-    pub reason: String,
-    /// Whether the hub refused, and not merely failed.
-    pub refused: bool,
-    /// When it is tried again.
-    pub retry_in: Duration,
+pub(crate) struct ChannelLost {
+    pub(crate) reason: String,
+    /// Whether the hub refused, rather than failed.
+    pub(crate) refused: bool,
+    /// How long the channel was open; `None` if it did not open.
+    pub(crate) open_for: Option<Duration>,
+    /// Least delay that the hub asked for: `retry:` of an open channel, `Retry-After` of one that did not open.
+    pub(crate) retry_hint: Option<Duration>,
 }

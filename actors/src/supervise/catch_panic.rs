@@ -1,4 +1,4 @@
-//! Keeps a panic inside the future that panicked.
+//! Catches the panic of a future.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -8,9 +8,9 @@ use std::task::Poll;
 
 use super::panic_hook;
 
-/// A contained future panicked. The payload is not kept: it may quote a prompt.
+/// A future panicked. The payload is dropped: it may quote a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Panicked;
+pub(crate) struct Panicked;
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,10 +20,10 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// Runs `future`; a panic in it becomes [`Panicked`] and the panic hook names `name`.
+/// Runs `future`. A panic in it becomes [`Panicked`], and the panic hook logs it under `name`.
 ///
 /// The future is dropped before this resolves, so its connections close at once.
-pub async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
+pub(crate) async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
     let mut future = Some(Box::pin(future));
     let outcome = poll_fn(|cx| {
         let _named = panic_hook::enter(&name);
@@ -36,7 +36,7 @@ pub async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<F::Outp
     })
     .await;
     let _named = panic_hook::enter(&name);
-    // Its destructors are as untrusted as its body.
+    // Its destructors may panic, too.
     match catch_unwind(AssertUnwindSafe(move || drop(future))) {
         Ok(()) => outcome,
         Err(_payload) => Err(Panicked),

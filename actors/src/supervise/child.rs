@@ -1,5 +1,5 @@
-//! The loop around one actor's life. Nothing else in this crate but [`catch_panic`](super::catch_panic) catches
-//! panics.
+//! The supervisor of one actor: polls it, catches its panics and restarts it. Only this and
+//! [`catch_panic`](super::catch_panic) catch panics in this crate.
 
 use std::cell::Cell;
 use std::fmt;
@@ -21,48 +21,43 @@ use super::failures::{Failures, Policy, Verdict};
 use super::panic_hook;
 use super::{Cause, ChildReport};
 
-/// Stops a supervised actor, or waits for its end. Dropping it leaves the actor running.
+/// Stops a supervised actor, or waits for its end. Dropping the handle leaves the actor running.
 #[derive(Debug)]
-pub struct ChildHandle {
+pub(crate) struct ChildHandle {
     signals: Rc<Signals>,
     task: JoinHandle<()>,
 }
 
 impl ChildHandle {
-    /// Ends the actor for good: its current turn finishes, `stopping` and `stopped` run, nothing restarts it.
-    /// What waits in its mailbox is dropped.
-    pub fn stop(&self) {
+    /// Ends the actor without a restart: its current turn finishes, then `stopping` and `stopped` run. The messages in its
+    /// mailbox are dropped.
+    pub(crate) fn stop(&self) {
         self.signals.stop.set(true);
         self.signals.waker.wake();
     }
 
-    /// Resolves when the actor is gone, for whatever reason.
-    pub async fn ended(self) {
-        // The supervisor catches every panic of the actor, and nobody aborts its task.
+    /// Resolves when the actor is gone, for any reason.
+    pub(crate) async fn ended(self) {
+        // The task never panics and is never aborted.
         let _ = self.task.await;
     }
 }
 
-/// By which an actor counts a crash that it contained itself, without being restarted for it.
+/// Counts crashes that an actor caught in its own tasks. They do not restart it.
 #[derive(Debug, Clone)]
-pub struct CrashReporter {
+pub(crate) struct CrashReporter {
     signals: Rc<Signals>,
 }
 
 impl CrashReporter {
-    /// Counts one crash against the actor.
-    pub fn task_crashed(&self) {
+    /// Counts one crash.
+    pub(crate) fn task_crashed(&self) {
         self.signals.task_crashes.set(self.signals.task_crashes.get() + 1);
         self.signals.waker.wake();
     }
-
-    /// A reporter that nobody listens to, for an actor that runs without a supervisor.
-    pub fn detached() -> Self {
-        Self { signals: Rc::default() }
-    }
 }
 
-/// What is said to a supervisor from outside its own task.
+/// Requests to a supervisor from outside its task.
 #[derive(Default)]
 struct Signals {
     stop: Cell<bool>,
@@ -84,35 +79,32 @@ impl fmt::Debug for Signals {
     }
 }
 
-/// Something that the supervisor must react to.
 enum Event {
-    /// The life is over; the address and the mailbox are not.
+    /// The actor crashed or stopped itself. Address and mailbox stay valid.
     Died(Cause),
-    /// A contained crash; the life goes on.
+    /// A [`CrashReporter`] counted a crash; the actor runs on.
     TaskCrashed,
-    /// The handle asked for the end.
+    /// [`ChildHandle::stop`] was called.
     Stop,
 }
 
-/// Whether there is another life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    Live,
+    Run,
     End,
     GiveUp,
 }
 
 struct Child<A: Actor<Context = Context<A>>> {
     name: Arc<str>,
-    life: ContextFut<A, Context<A>>,
+    actor: ContextFut<A, Context<A>>,
     signals: Rc<Signals>,
     failures: Failures,
     parent: Recipient<ChildReport>,
 }
 
-/// An address before there is an actor behind it, so that two actors can know each other from the start. What is
-/// sent to it waits.
-pub struct PreparedActor<A: Actor<Context = Context<A>>> {
+/// The address of an actor that has not started, so that two actors can have each other's addresses. Messages to it wait.
+pub(crate) struct PreparedActor<A: Actor<Context = Context<A>>> {
     ctx: Context<A>,
     signals: Rc<Signals>,
 }
@@ -121,23 +113,20 @@ impl<A> PreparedActor<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    /// An empty seat.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { ctx: Context::new(), signals: Rc::default() }
     }
 
-    /// The address of the actor to come.
-    pub fn address(&self) -> Addr<A> {
+    pub(crate) fn address(&self) -> Addr<A> {
         self.ctx.address()
     }
 
-    /// By which the actor to come counts the crashes that it contains itself.
-    pub fn crashes(&self) -> CrashReporter {
+    pub(crate) fn crash_reporter(&self) -> CrashReporter {
         CrashReporter { signals: Rc::clone(&self.signals) }
     }
 
-    /// Starts `actor` under supervision on the current arbiter; `parent` hears of its crashes.
-    pub fn start(
+    /// Starts `actor` under supervision on the current arbiter. `parent` gets a report of each crash.
+    pub(crate) fn start(
         self,
         name: impl Into<Arc<str>>,
         policy: Policy,
@@ -145,8 +134,8 @@ where
         actor: A,
     ) -> ChildHandle {
         let Self { ctx, signals } = self;
-        let (life, failures) = (ctx.into_future(actor), Failures::new(policy));
-        let child = Child { name: name.into(), life, signals: Rc::clone(&signals), failures, parent };
+        let (actor, failures) = (ctx.into_future(actor), Failures::new(policy));
+        let child = Child { name: name.into(), actor, signals: Rc::clone(&signals), failures, parent };
         let task = actix_rt::spawn(child.run());
         ChildHandle { signals, task }
     }
@@ -172,25 +161,25 @@ where
                 Event::TaskCrashed => self.count(Cause::Task),
                 Event::Stop => Next::End,
             };
-            if next != Next::Live {
+            if next != Next::Run {
                 break next;
             }
         };
         self.finish(next);
     }
 
-    /// Polls the actor until something happens to it. The name is known to the panic hook meanwhile.
+    /// Polls the actor until the next event, under its name for the panic hook.
     async fn next_event(&mut self) -> Event {
-        let Self { name, life, signals, .. } = self;
+        let Self { name, actor, signals, .. } = self;
         poll_fn(|cx| {
             signals.waker.register(cx.waker());
             let stop = signals.stop.get();
             if stop {
-                life.ctx().stop();
+                actor.ctx().stop();
             }
             let polled = {
                 let _named = panic_hook::enter(name);
-                catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *life).poll(cx)))
+                catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *actor).poll(cx)))
             };
             match polled {
                 _ if stop => Poll::Ready(Event::Stop),
@@ -203,13 +192,13 @@ where
         .await
     }
 
-    /// Frees what the dead life held at once, and only then waits; a panic in `restarting` is one more crash.
+    /// Drops the futures of the crashed actor at once, then waits for the delay. A panic in `restarting` is one more crash.
     async fn restart(&mut self, mut cause: Cause) -> Next {
         loop {
             let restarted = {
                 let _named = panic_hook::enter(&self.name);
-                let life = &mut self.life;
-                catch_unwind(AssertUnwindSafe(|| life.restart()))
+                let actor = &mut self.actor;
+                catch_unwind(AssertUnwindSafe(|| actor.restart()))
             };
             if let Ok(false) = restarted {
                 return Next::End;
@@ -226,7 +215,7 @@ where
         }
     }
 
-    /// Waits out a delay with the mailbox open, and hears the handle meanwhile.
+    /// Waits for the delay, or until [`ChildHandle::stop`]. The mailbox stays open.
     async fn wait(&mut self, delay: Duration) -> Next {
         let mut sleep = std::pin::pin!(sleep(delay));
         let Self { signals, .. } = self;
@@ -236,9 +225,9 @@ where
                 return Poll::Ready(Next::End);
             }
             if delay.is_zero() {
-                return Poll::Ready(Next::Live);
+                return Poll::Ready(Next::Run);
             }
-            sleep.as_mut().poll(cx).map(|()| Next::Live)
+            sleep.as_mut().poll(cx).map(|()| Next::Run)
         })
         .await
     }
@@ -248,7 +237,7 @@ where
             Verdict::GiveUp => Next::GiveUp,
             Verdict::Restart(_) => {
                 self.report_failed(cause, Duration::ZERO);
-                Next::Live
+                Next::Run
             }
         }
     }
@@ -257,18 +246,18 @@ where
         self.parent.do_send(ChildReport::Failed { child: Arc::clone(&self.name), cause, retry_in });
     }
 
-    /// Drops the actor without another turn (`terminate` keeps the drop from polling it), then reports.
+    /// Drops the actor without another turn (`terminate` keeps the drop from polling it), then sends the last report.
     fn finish(self, next: Next) {
-        let Self { name, mut life, parent, .. } = self;
+        let Self { name, mut actor, parent, .. } = self;
         {
             let _named = panic_hook::enter(&name);
-            life.ctx().terminate();
-            // A panic in somebody's `Drop` is the last that is heard of this actor: there is nothing to restart.
-            let _ = catch_unwind(AssertUnwindSafe(move || drop(life)));
+            actor.ctx().terminate();
+            // A panic in a `Drop` is caught and logged. There is nothing left to restart.
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(actor)));
         }
         parent.do_send(match next {
             Next::GiveUp => ChildReport::GaveUp { child: name },
-            Next::Live | Next::End => ChildReport::Ended { child: name },
+            Next::Run | Next::End => ChildReport::Ended { child: name },
         });
     }
 }

@@ -1,23 +1,22 @@
-//! How many crashes are too many: a sliding window, without a clock.
+//! Counts crashes in a sliding window. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When to restart, after how long, and when to give up.
+/// The delay of a restart, and the limit of crashes.
 #[derive(Debug, Clone)]
-pub struct Policy {
-    /// The delay after the first, second, … crash within the window; the last one repeats.
-    pub delays: Vec<Duration>,
-    /// More crashes than this within the window, and the supervisor gives up.
-    pub limit: usize,
-    /// How long a crash is held against the actor.
-    pub window: Duration,
+pub(crate) struct Policy {
+    /// Delays after the first, second, … crash within the window; the last one repeats.
+    pub(crate) delays: Vec<Duration>,
+    /// Crashes within the window above which the supervisor gives up.
+    pub(crate) limit: usize,
+    pub(crate) window: Duration,
 }
 
 impl Default for Policy {
-    /// SPEC.md section 6: at once, for a crash is most often one bad message; then slower, for it was not.
+    /// SPEC.md section 6. The first restart is immediate: most crashes are caused by one bad message.
     fn default() -> Self {
         Self {
             delays: [0, 10, 100, 1000].map(Duration::from_millis).to_vec(),
@@ -27,16 +26,13 @@ impl Default for Policy {
     }
 }
 
-/// What to do after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Go on after this long.
     Restart(Duration),
-    /// That was one too many.
     GiveUp,
 }
 
-/// The crashes of one actor that still count.
+/// The crashes of one actor within the window.
 #[derive(Debug)]
 pub(super) struct Failures {
     policy: Policy,

@@ -1,15 +1,15 @@
-//! Keeps an actor alive: a crash costs the message that caused it, and nothing else.
+//! Supervision: a crash of an actor costs the message that caused it, and nothing else.
 //!
-//! actix's own supervisor does not survive a panic (it runs in the task that panics), so this one polls the
-//! actor inside `catch_unwind` and restarts it in place. The same address stays valid, the mailbox keeps what
-//! waits in it, and the dead life's futures are dropped before the delay begins, which frees its connections.
+//! actix's own supervisor runs in the task that panics and does not survive it. This one polls the actor inside
+//! `catch_unwind` and restarts it in place: address and mailbox stay valid, and the futures of the crashed actor are
+//! dropped before the delay, which closes its connections.
 //!
-//! What a supervised actor has to know:
-//! - `restarting()` resets its state; `started()` follows after the delay and arms timers again.
-//! - `ctx.stop()` means "I cannot go on" and counts as a crash. Ending for good is [`ChildHandle::stop`].
-//! - Never cancel a future in the turn that stops: handle numbers start again, and the cancellation would hit
-//!   a timer of the next life. The restart drops the timers anyway.
-//! - Never answer with `ResponseFuture`: it runs outside the actor, where nobody sees its panic.
+//! Rules for a supervised actor:
+//! - `restarting()` resets its state; `started()` follows after the delay and arms its timers again.
+//! - `ctx.stop()` counts as a crash. [`ChildHandle::stop`] ends an actor without a restart.
+//! - Never cancel a future in the turn that stops the actor: handle numbers start again, so a timer armed after the restart
+//!   would be cancelled. The restart drops all timers.
+//! - Never return a `ResponseFuture`: it runs outside the actor, where its panic is not caught.
 
 mod catch_panic;
 mod child;
@@ -24,47 +24,33 @@ use std::time::Duration;
 
 use actix::Message;
 
-pub use catch_panic::{Panicked, catch_panic};
-pub use child::{ChildHandle, CrashReporter, PreparedActor};
-pub use failures::Policy;
+pub(crate) use catch_panic::catch_panic;
+pub(crate) use child::{ChildHandle, CrashReporter, PreparedActor};
+pub(crate) use failures::Policy;
 pub use panic_hook::install_panic_hook;
 
 #[cfg(panic = "abort")]
 compile_error!("supervision catches panics: build with panic = \"unwind\"");
 
-/// Why an actor's life ended, or why a crash was counted.
+/// The kind of a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// A panic in a handler, a timer, a spawned future or a lifecycle hook.
     Panic,
-    /// The actor stopped itself: it could not go on.
+    /// The actor stopped itself.
     Stop,
-    /// A panic that the actor contained in one of its tasks and reported; the actor itself lives on.
+    /// A panic in a task of the actor, reported by its [`CrashReporter`]; the actor runs on.
     Task,
 }
 
-/// What the supervisor tells the parent. A lost one costs a log line, or for `GaveUp` the reaction to it, so
-/// the parent must outlive its children.
+/// A report to the parent, which must outlive its children: a lost `GaveUp` has no reaction.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub enum ChildReport {
+pub(crate) enum ChildReport {
     /// A crash was counted. The actor runs again after `retry_in`, or still runs where `cause` is `Task`.
-    Failed {
-        /// The child's name.
-        child: Arc<str>,
-        /// What happened.
-        cause: Cause,
-        /// How long it stays down, its mailbox open.
-        retry_in: Duration,
-    },
-    /// Too many crashes: the actor and what waited in its mailbox are gone.
-    GaveUp {
-        /// The child's name.
-        child: Arc<str>,
-    },
-    /// The actor was stopped by its handle, or nobody can reach it any more.
-    Ended {
-        /// The child's name.
-        child: Arc<str>,
-    },
+    Failed { child: Arc<str>, cause: Cause, retry_in: Duration },
+    /// Too many crashes: the actor and the messages in its mailbox are dropped.
+    GaveUp { child: Arc<str> },
+    /// The actor was stopped by its handle, or all of its addresses are dropped.
+    Ended { child: Arc<str> },
 }

@@ -1,4 +1,4 @@
-//! Every line of the table of what actix does to a crashing actor, 50 times over, on a paused clock.
+//! Each kind of crash of an actor, 50 times over, on a paused clock.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::{Instant, pause};
 
+use super::catch_panic::Panicked;
 use super::*;
 
-/// Often enough for a restart that works by luck to show itself.
+/// Enough rounds to show a restart that works by chance.
 const ROUNDS: usize = 50;
 
-/// What a test can see of all lives of one actor.
+/// Counters over all lives of one actor.
 #[derive(Default)]
-struct Seen {
+struct Observed {
     starts: Cell<usize>,
     answered: RefCell<Vec<u32>>,
     ticks: Cell<usize>,
@@ -23,25 +24,25 @@ struct Seen {
     died_at: Cell<Option<Instant>>,
 }
 
-/// Where the actor crashes, beside what its messages say.
+/// Where the actor crashes, in addition to its messages.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Trap {
     #[default]
     Nowhere,
-    /// In this many first lives.
+    /// In the first lives, this many.
     Started(usize),
     StopInStarted,
-    /// In this many first restarts.
+    /// In the first restarts, this many.
     Restarting(usize),
     Stopped,
 }
 
 struct Worker {
-    seen: Rc<Seen>,
+    seen: Rc<Observed>,
     trap: Trap,
     restarts: usize,
     crashes: CrashReporter,
-    /// The part that `restarting` resets.
+    /// Reset by `restarting`.
     sum: u32,
 }
 
@@ -93,8 +94,8 @@ enum Do {
     ReportTaskCrash,
 }
 
-/// Tells when the future that held it was dropped.
-struct Held(Rc<Seen>);
+/// Notes when the future that holds it is dropped.
+struct Held(Rc<Observed>);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -136,7 +137,7 @@ impl Handler<Do> for Worker {
     }
 }
 
-/// Stands for the root: keeps what it is told.
+/// Keeps the reports, like the root.
 #[derive(Default)]
 struct Parent {
     reports: Rc<RefCell<Vec<ChildReport>>>,
@@ -157,20 +158,20 @@ impl Handler<ChildReport> for Parent {
 struct Setup {
     worker: Option<Addr<Worker>>,
     handle: ChildHandle,
-    seen: Rc<Seen>,
+    seen: Rc<Observed>,
     reports: Rc<RefCell<Vec<ChildReport>>>,
 }
 
 impl Setup {
     fn new(trap: Trap, policy: Policy) -> Self {
-        let seen = Rc::<Seen>::default();
+        let seen = Rc::<Observed>::default();
         let parent = Parent::default();
         let reports = Rc::clone(&parent.reports);
         let its = Rc::clone(&seen);
-        let seat = PreparedActor::new();
-        let (worker, crashes) = (seat.address(), seat.crashes());
+        let prepared = PreparedActor::new();
+        let (worker, crashes) = (prepared.address(), prepared.crash_reporter());
         let actor = Worker { seen: its, trap, restarts: 0, crashes, sum: 0 };
-        let handle = seat.start("worker", policy, parent.start().recipient(), actor);
+        let handle = prepared.start("worker", policy, parent.start().recipient(), actor);
         Self { worker: Some(worker), handle, seen, reports }
     }
 
@@ -203,7 +204,7 @@ impl Setup {
     }
 }
 
-/// Lets everything that is ready run, and the paused clock advance this far.
+/// Advances the paused clock by `time`, and runs what becomes ready.
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -448,7 +449,7 @@ async fn a_contained_crash_counts_and_does_not_restart() {
 async fn a_contained_panic_ends_its_future_alone() {
     pause();
     for _ in 0..ROUNDS {
-        let seen = Rc::<Seen>::default();
+        let seen = Rc::<Observed>::default();
         let held = Held(Rc::clone(&seen));
         let panics = catch_panic("task".into(), async move {
             let _held = held;

@@ -20,7 +20,7 @@ use crate::hub_client::{Channel, HubApi, HubError};
 
 /// What was said to the hub.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Said {
+pub(crate) enum HubCall {
     Register(Value),
     Open(String),
     Beat(Value),
@@ -29,8 +29,8 @@ pub(crate) enum Said {
 
 /// Answers from prepared lists, and well when they are empty.
 #[derive(Default)]
-pub(crate) struct Scripted {
-    pub(crate) said: RefCell<Vec<(Instant, Said)>>,
+pub(crate) struct ScriptedHub {
+    pub(crate) said: RefCell<Vec<(Instant, HubCall)>>,
     pub(crate) registers: RefCell<VecDeque<Result<SessionId, HubError>>>,
     pub(crate) opens: RefCell<VecDeque<Result<(), HubError>>>,
     pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
@@ -39,8 +39,8 @@ pub(crate) struct Scripted {
     channels: RefCell<Vec<mpsc::UnboundedSender<Bytes>>>,
 }
 
-impl Scripted {
-    fn note(&self, said: Said) {
+impl ScriptedHub {
+    fn note(&self, said: HubCall) {
         self.said.borrow_mut().push((Instant::now(), said));
     }
 
@@ -60,28 +60,29 @@ impl Scripted {
     }
 
     /// The moments of what was said and is wanted.
-    pub(crate) fn moments(&self, wanted: impl Fn(&Said) -> bool) -> Vec<Instant> {
+    pub(crate) fn moments(&self, wanted: impl Fn(&HubCall) -> bool) -> Vec<Instant> {
         self.said.borrow().iter().filter(|(_, said)| wanted(said)).map(|(at, _)| *at).collect()
     }
 
     pub(crate) fn opened(&self) -> usize {
-        self.moments(|said| matches!(said, Said::Open(_))).len()
+        self.moments(|call| matches!(call, HubCall::Open(_))).len()
     }
 
     pub(crate) fn beat_bodies(&self) -> Vec<Value> {
-        let body = |said: &Said| if let Said::Beat(body) = said { Some(body.clone()) } else { None };
+        let body = |said: &HubCall| if let HubCall::Beat(body) = said { Some(body.clone()) } else { None };
         self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
     }
 
     pub(crate) fn registered(&self) -> Vec<Value> {
-        let body = |said: &Said| if let Said::Register(body) = said { Some(body.clone()) } else { None };
+        let body =
+            |said: &HubCall| if let HubCall::Register(body) = said { Some(body.clone()) } else { None };
         self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
     }
 }
 
-impl HubApi for Scripted {
+impl HubApi for ScriptedHub {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
-        self.note(Said::Register(serde_json::to_value(&request).expect("JSON")));
+        self.note(HubCall::Register(serde_json::to_value(&request).expect("JSON")));
         let known = request.provider_session_id.unwrap_or_else(|| "sess-1".to_owned());
         let usual = || Ok(session(&known));
         let answer = self.registers.borrow_mut().pop_front().unwrap_or_else(usual);
@@ -89,7 +90,7 @@ impl HubApi for Scripted {
     }
 
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
-        self.note(Said::Open(session.to_string()));
+        self.note(HubCall::Open(session.to_string()));
         let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| {
             let (sender, mut receiver) = mpsc::unbounded_channel();
             self.channels.borrow_mut().push(sender);
@@ -99,7 +100,7 @@ impl HubApi for Scripted {
     }
 
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
-        self.note(Said::Beat(serde_json::to_value(&beat).expect("JSON")));
+        self.note(HubCall::Beat(serde_json::to_value(&beat).expect("JSON")));
         let answer = self.beats.borrow_mut().pop_front().unwrap_or(Ok(()));
         let takes = self.beat_takes.get();
         async move {
@@ -110,7 +111,7 @@ impl HubApi for Scripted {
     }
 
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
-        self.note(Said::Drain(session.to_string()));
+        self.note(HubCall::Drain(session.to_string()));
         async { Ok(()) }.boxed_local()
     }
 }
@@ -131,19 +132,19 @@ pub(crate) fn session(id: &str) -> SessionId {
 
 /// Stands where another actor would, and keeps what it is told.
 pub(crate) struct Probe<M> {
-    heard: Heard<M>,
+    heard: Received<M>,
 }
 
 /// What a probe was told, and when.
-pub(crate) type Heard<M> = Rc<RefCell<Vec<M>>>;
+pub(crate) type Received<M> = Rc<RefCell<Vec<M>>>;
 
 /// A probe's address for one kind of message, and its memory.
-pub(crate) fn probe<M>() -> (Recipient<M>, Heard<M>)
+pub(crate) fn probe<M>() -> (Recipient<M>, Received<M>)
 where
     M: Message<Result = ()> + Send + Unpin + 'static,
     Context<Probe<M>>: ToEnvelope<Probe<M>, M>,
 {
-    let heard = Heard::<M>::default();
+    let heard = Received::<M>::default();
     let probe = Probe { heard: Rc::clone(&heard) };
     (probe.start().recipient(), heard)
 }

@@ -1,69 +1,63 @@
-//! What the `WakeActor` is told and asked.
+//! Messages to and from the `WakeActor`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::Message;
+use actix::{Message, Recipient};
 use wire::task::WakeTask;
 
 use crate::options::ProviderConfig;
 use crate::outbox::Ticket;
 
-/// From `StreamActor`: a wake task of the hub. The result goes to the hub by the outbox.
+/// Runs a wake task of the hub; the outbox delivers its result. Sent by `StreamActor`.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Wake {
-    /// The task.
-    pub task: WakeTask,
-    /// The duty to end it, from [`Outbox::admit`](crate::outbox::Outbox::admit).
-    pub ticket: Ticket,
+pub(crate) struct Wake {
+    pub(crate) task: WakeTask,
+    pub(crate) ticket: Ticket,
 }
 
-/// From `ProviderActor`, and from the root for `provider NAME up`: bring the backend up. However many ask, the recipe
-/// runs once, and after a pause if it ran just now; answered when the backend answers, or with the error text of SPEC.md
-/// section 3.5.
+/// Brings a backend up. Sent by `ProviderActor`, and by the root for `provider NAME up`.
+///
+/// The recipe runs once for all who ask, and not before its pause is over. The answer comes when the backend answers: how
+/// long that took, or an error text of SPEC.md section 3.5.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<std::time::Duration, String>")]
-pub struct EnsureAwake {
-    /// The provider, by wire name.
-    pub wire_name: String,
-    /// Whether its owner says so, at the machine: then the recipe runs now.
-    pub by_owner: bool,
+#[rtype(result = "Result<Duration, String>")]
+pub(crate) struct EnsureAwake {
+    pub(crate) wire_name: String,
+    /// Whether the owner asks, at the machine: then the recipe runs at once.
+    pub(crate) by_owner: bool,
 }
 
-/// From `ProviderActor` after `idleSeconds`, and from the root for `provider NAME down`: run the sleep recipe.
+/// Runs the sleep recipe. Sent by `ProviderActor` after `idleSeconds`, and by the root for `provider NAME down`.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), String>")]
-pub struct PutToSleep {
-    /// The provider, by wire name.
-    pub wire_name: String,
+pub(crate) struct PutToSleep {
+    pub(crate) wire_name: String,
 }
 
-/// From the root at start and on reload: the providers whose recipes may run.
+/// Replaces the providers whose recipes may run. Sent by the root.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SetProviders {
-    /// All published providers.
-    pub providers: Vec<Managed>,
+pub(crate) struct SetProviders {
+    pub(crate) providers: Vec<ManagedProvider>,
 }
 
-/// One provider in the care of the `WakeActor`.
+/// A provider whose recipes the `WakeActor` runs.
 #[derive(Debug, Clone)]
-pub struct Managed {
-    /// Its settings.
-    pub config: Arc<ProviderConfig>,
-    /// Its `ProviderActor`, which is told what became of its backend.
-    pub provider: actix::Recipient<PowerChanged>,
+pub(crate) struct ManagedProvider {
+    pub(crate) config: Arc<ProviderConfig>,
+    pub(crate) power_changed: Recipient<PowerChanged>,
 }
 
-/// From `WakeActor` to the provider whose backend came up, or was put to sleep. If lost, the next health check finds out.
+/// A backend came up, or was put to sleep. Sent to its `ProviderActor`; if it is lost, the next health check finds out.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct PowerChanged {
-    /// Whether it is up.
-    pub awake: bool,
+pub(crate) struct PowerChanged {
+    pub(crate) awake: bool,
 }
 
-/// From the root: kill what runs (whole process groups), answer everybody with `publisher shutting down`.
+/// Kills the process groups of all runs, and answers each request with `publisher shutting down`. Sent by the root.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Shutdown;
+pub(crate) struct Shutdown;

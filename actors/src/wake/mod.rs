@@ -1,10 +1,9 @@
-//! `WakeActor`: executes recipes. One run at a time for a provider, however many ask for it, and with a pause between two.
+//! `WakeActor`: runs recipes, one at a time for each provider, with a pause between two runs.
 //!
-//! Recipes come from the configuration alone: the hub sends a name and nothing more.
+//! Recipes come from the configuration alone: the hub sends the name of a provider and nothing more.
 
-pub mod links;
-pub mod messages;
-mod pace;
+mod backoff;
+pub(crate) mod messages;
 mod recipe;
 mod run;
 
@@ -22,119 +21,134 @@ use tokio::time::Instant;
 use wire::result::TaskResult;
 use wire::texts;
 
+use crate::backend::Client;
 use crate::failed::{self, Code};
+use crate::heartbeat::messages::Beat;
 use crate::news::news;
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
 use crate::supervise::catch_panic;
 
-use links::WakeLinks;
-use messages::{EnsureAwake, Managed, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
-use pace::Pace;
-use run::{Ended, Kind};
+use backoff::RecipeBackoff;
+use messages::{EnsureAwake, ManagedProvider, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
+use recipe::RecipeKind;
+use run::RunResult;
 
-/// The one who runs recipes.
-pub struct WakeActor {
+#[derive(Clone)]
+pub(crate) struct WakeLinks {
+    /// `HeartbeatActor`, at each poll.
+    pub(crate) beat: Recipient<Beat>,
+    /// The HTTP client of recipes and polls.
+    pub(crate) http: Client,
+}
+
+/// Runs recipes. All of its state is kept over a crash: processes run, and callers wait for them.
+pub(crate) struct WakeActor {
     links: WakeLinks,
     outbox: Outbox,
-    /// All below outlives a crash: processes run, and callers wait for them.
-    providers: HashMap<String, Managed>,
+    providers: HashMap<String, ManagedProvider>,
     runs: HashMap<String, Run>,
-    paces: HashMap<String, Pace>,
+    backoffs: HashMap<String, RecipeBackoff>,
     closing: bool,
     serial: u64,
 }
 
-/// A recipe that runs.
+/// A recipe that runs, or waits for its pause.
 struct Run {
     serial: u64,
-    kind: Kind,
-    asked: Vec<Asker>,
-    /// They came while it went to sleep: it has to come up again first.
-    then_wake: Vec<Asker>,
-    /// Ends the pause before it.
-    hurry: Rc<Notify>,
+    kind: RecipeKind,
+    waiters: Vec<Waiter>,
+    /// Those who asked for a wake while the sleep recipe ran: a wake run follows.
+    then_wake: Vec<Waiter>,
+    /// Ends the pause.
+    run_now: Rc<Notify>,
     _stop: oneshot::Sender<()>,
 }
 
-/// Who wants to know how a run ends.
-enum Asker {
-    HubApi(Ticket),
-    Here { waiting: oneshot::Sender<Result<Duration, String>>, by_owner: bool },
+/// Gets the result of a run.
+enum Waiter {
+    /// A wake task of the hub.
+    Task(Ticket),
+    Local {
+        answer: oneshot::Sender<Result<Duration, String>>,
+        by_owner: bool,
+    },
 }
 
-/// From a run: it has ended.
+/// A run has ended. Sent by its future.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct RunEnded {
     name: String,
     serial: u64,
-    ended: Ended,
+    result: RunResult,
 }
 
 impl WakeActor {
-    /// The one there is.
-    pub fn new(links: WakeLinks, outbox: Outbox) -> Self {
-        let (providers, runs, paces) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { links, outbox, providers, runs, paces, closing: false, serial: 0 }
+    pub(crate) fn new(links: WakeLinks, outbox: Outbox) -> Self {
+        let (providers, runs, backoffs) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { links, outbox, providers, runs, backoffs, closing: false, serial: 0 }
     }
 
-    fn ask(&mut self, kind: Kind, name: &str, asker: Asker, ctx: &mut Context<Self>) {
+    /// Starts a run, or adds `waiter` to the one there is.
+    fn request(&mut self, kind: RecipeKind, name: &str, waiter: Waiter, ctx: &mut Context<Self>) {
         if self.closing {
-            return self.answer(name, asker, Err(texts::SHUTTING_DOWN.to_owned()));
+            return self.answer(name, waiter, Err(texts::SHUTTING_DOWN.to_owned()));
         }
         if let Some(run) = self.runs.get_mut(name) {
-            if asker.is_owner() {
-                run.hurry.notify_one();
+            if waiter.is_owner() {
+                run.run_now.notify_one();
             }
             match (kind, run.kind) {
-                (Kind::Wake, Kind::Sleep) => run.then_wake.push(asker),
-                (Kind::Sleep, Kind::Wake) => {
-                    self.answer(name, asker, Err(format!("provider '{name}' is waking up")));
+                (RecipeKind::Wake, RecipeKind::Sleep) => run.then_wake.push(waiter),
+                (RecipeKind::Sleep, RecipeKind::Wake) => {
+                    self.answer(name, waiter, Err(format!("provider '{name}' is waking up")));
                 }
-                _ => run.asked.push(asker),
+                _ => run.waiters.push(waiter),
             }
             return;
         }
         let Some(managed) = self.providers.get(name) else {
-            return self.answer(name, asker, Err(texts::not_registered_locally(name)));
+            return self.answer(name, waiter, Err(texts::not_registered_locally(name)));
         };
         let config = Arc::clone(&managed.config);
-        self.start(kind, name, config, vec![asker], ctx);
+        self.start(kind, name, config, vec![waiter], ctx);
     }
 
     fn start(
         &mut self,
-        kind: Kind,
+        kind: RecipeKind,
         name: &str,
         config: Arc<ProviderConfig>,
-        asked: Vec<Asker>,
+        waiters: Vec<Waiter>,
         ctx: &mut Context<Self>,
     ) {
         self.serial += 1;
         let (serial, name) = (self.serial, name.to_owned());
         let (stop, stopped) = oneshot::channel();
-        let has_looked = !asked.iter().any(|asker| matches!(asker, Asker::HubApi(_)));
-        let by_owner = asked.iter().any(Asker::is_owner);
-        let first = self.paces.entry(name.clone()).or_default().first(Instant::now(), by_owner, has_looked);
-        let hurry = Rc::<Notify>::default();
-        let run = Run { serial, kind, asked, then_wake: Vec::new(), hurry: Rc::clone(&hurry), _stop: stop };
+        let was_checked = !waiters.iter().any(|waiter| matches!(waiter, Waiter::Task(_)));
+        let by_owner = waiters.iter().any(Waiter::is_owner);
+        let backoff = self.backoffs.entry(name.clone()).or_default();
+        let plan = backoff.plan(Instant::now(), by_owner, was_checked);
+        let run_now = Rc::<Notify>::default();
+        let run =
+            Run { serial, kind, waiters, then_wake: Vec::new(), run_now: Rc::clone(&run_now), _stop: stop };
         self.runs.insert(name.clone(), run);
         let label = format!("recipe of {}", config.name).into();
         let (http, beat) = (self.links.http.clone(), self.links.beat.clone());
-        let running = run::run(kind, config, first, hurry, http, beat, stopped);
+        let running = run::run(kind, config, plan, run_now, http, beat, stopped);
         let address = ctx.address();
         actix_rt::spawn(async move {
-            let crashed = || Ended::ran(Err(texts::wake_recipe_failed("the recipe crashed")));
-            let ended = catch_panic(label, running).await.unwrap_or_else(|_panicked| crashed());
-            address.do_send(RunEnded { name, serial, ended });
+            let crashed = || RunResult::ran(Err(texts::wake_recipe_failed("the recipe crashed")));
+            let result = catch_panic(label, running).await.unwrap_or_else(|_panicked| crashed());
+            address.do_send(RunEnded { name, serial, result });
         });
     }
 
-    fn answer(&self, name: &str, asker: Asker, outcome: Result<Duration, String>) {
-        match asker {
-            Asker::HubApi(ticket) => {
-                let result = match outcome {
+    fn answer(&self, name: &str, waiter: Waiter, took: Result<Duration, String>) {
+        match waiter {
+            Waiter::Task(ticket) => {
+                let result = match took {
                     Ok(took) => TaskResult::awake(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
                     Err(error) => {
                         failed::note(&ticket, name, Code::of_text(&error));
@@ -143,15 +157,15 @@ impl WakeActor {
                 };
                 self.outbox.finish(ticket, &result);
             }
-            // One who does not wait any more does not mind.
-            Asker::Here { waiting, .. } => drop(waiting.send(outcome)),
+            // Fails when the request was dropped.
+            Waiter::Local { answer, .. } => drop(answer.send(took)),
         }
     }
 }
 
-impl Asker {
+impl Waiter {
     fn is_owner(&self) -> bool {
-        matches!(self, Self::Here { by_owner: true, .. })
+        matches!(self, Self::Local { by_owner: true, .. })
     }
 }
 
@@ -165,7 +179,7 @@ impl Handler<Wake> for WakeActor {
     type Result = ();
 
     fn handle(&mut self, Wake { task, ticket }: Wake, ctx: &mut Self::Context) {
-        self.ask(Kind::Wake, &task.llm_name, Asker::HubApi(ticket), ctx);
+        self.request(RecipeKind::Wake, &task.llm_name, Waiter::Task(ticket), ctx);
     }
 }
 
@@ -173,9 +187,9 @@ impl Handler<EnsureAwake> for WakeActor {
     type Result = ResponseActFuture<Self, Result<Duration, String>>;
 
     fn handle(&mut self, wake: EnsureAwake, ctx: &mut Self::Context) -> Self::Result {
-        let (waiting, woken) = oneshot::channel();
-        let asker = Asker::Here { waiting, by_owner: wake.by_owner };
-        self.ask(Kind::Wake, &wake.wire_name, asker, ctx);
+        let (answer, woken) = oneshot::channel();
+        let waiter = Waiter::Local { answer, by_owner: wake.by_owner };
+        self.request(RecipeKind::Wake, &wake.wire_name, waiter, ctx);
         Box::pin(
             async { woken.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())) }.into_actor(self),
         )
@@ -186,9 +200,9 @@ impl Handler<PutToSleep> for WakeActor {
     type Result = ResponseActFuture<Self, Result<(), String>>;
 
     fn handle(&mut self, sleep: PutToSleep, ctx: &mut Self::Context) -> Self::Result {
-        let (waiting, slept) = oneshot::channel();
-        let asker = Asker::Here { waiting, by_owner: false };
-        self.ask(Kind::Sleep, &sleep.wire_name, asker, ctx);
+        let (answer, slept) = oneshot::channel();
+        let waiter = Waiter::Local { answer, by_owner: false };
+        self.request(RecipeKind::Sleep, &sleep.wire_name, waiter, ctx);
         let slept =
             async { slept.await.unwrap_or_else(|_| Err(texts::SHUTTING_DOWN.to_owned())).map(|_| ()) };
         Box::pin(slept.into_actor(self))
@@ -199,20 +213,20 @@ impl Handler<RunEnded> for WakeActor {
     type Result = ();
 
     fn handle(&mut self, ended: RunEnded, ctx: &mut Self::Context) {
-        // One that shutdown has answered already is not asked again.
+        // `Shutdown` has answered the runs that it removed.
         if self.runs.get(&ended.name).is_none_or(|run| run.serial != ended.serial) {
             return;
         }
         let Some(run) = self.runs.remove(&ended.name) else { return };
         let managed = self.providers.get(&ended.name);
-        let Ended { outcome, ran } = ended.ended;
+        let RunResult { took, ran } = ended.result;
         if ran {
-            let pace = self.paces.entry(ended.name.clone()).or_default();
-            pace.ended(run.kind, outcome.as_ref().err(), Instant::now());
+            let backoff = self.backoffs.entry(ended.name.clone()).or_default();
+            backoff.ended(run.kind, took.as_ref().err(), Instant::now());
         }
-        match (&outcome, managed) {
+        match (&took, managed) {
             (Ok(_), Some(managed)) => {
-                managed.provider.do_send(PowerChanged { awake: run.kind == Kind::Wake });
+                managed.power_changed.do_send(PowerChanged { awake: run.kind == RecipeKind::Wake });
             }
             (Ok(_), None) => (),
             (Err(_), _) if !ran => (),
@@ -220,17 +234,17 @@ impl Handler<RunEnded> for WakeActor {
                 news!(warn, "failed recipes", &ended.name, "provider {}: {reason}", ended.name);
             }
         }
-        let again = managed.map(|managed| Arc::clone(&managed.config));
-        for asker in run.asked {
-            self.answer(&ended.name, asker, outcome.clone());
+        let config = managed.map(|managed| Arc::clone(&managed.config));
+        for waiter in run.waiters {
+            self.answer(&ended.name, waiter, took.clone());
         }
-        match again {
+        match config {
             Some(config) if !run.then_wake.is_empty() => {
-                self.start(Kind::Wake, &ended.name, config, run.then_wake, ctx);
+                self.start(RecipeKind::Wake, &ended.name, config, run.then_wake, ctx);
             }
             _ => {
-                for asker in run.then_wake {
-                    self.answer(&ended.name, asker, Err(texts::not_registered_locally(&ended.name)));
+                for waiter in run.then_wake {
+                    self.answer(&ended.name, waiter, Err(texts::not_registered_locally(&ended.name)));
                 }
             }
         }
@@ -246,8 +260,8 @@ impl Handler<SetProviders> for WakeActor {
             .into_iter()
             .map(|managed| (managed.config.wire_name.to_string(), managed))
             .collect();
-        self.paces.retain(|name, _| self.providers.contains_key(name));
-        self.paces.values_mut().for_each(Pace::forgive);
+        self.backoffs.retain(|name, _| self.providers.contains_key(name));
+        self.backoffs.values_mut().for_each(RecipeBackoff::reset);
     }
 }
 
@@ -256,10 +270,10 @@ impl Handler<Shutdown> for WakeActor {
 
     fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
         self.closing = true;
-        // Dropping a run's stop kills what it runs.
+        // A dropped run kills its process group.
         for (name, run) in std::mem::take(&mut self.runs) {
-            for asker in run.asked.into_iter().chain(run.then_wake) {
-                self.answer(&name, asker, Err(texts::SHUTTING_DOWN.to_owned()));
+            for waiter in run.waiters.into_iter().chain(run.then_wake) {
+                self.answer(&name, waiter, Err(texts::SHUTTING_DOWN.to_owned()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One step of a recipe: a call, a command, a packet. Its text says what failed and quotes nothing of the recipe.
+//! The action of a recipe: an HTTP call, a command or a Wake-on-LAN packet. Error texts quote nothing of the recipe.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -19,15 +19,35 @@ use crate::Secret;
 use crate::news::news;
 use crate::options::Action;
 
-/// For one HTTP call of a recipe (SPEC.md section 6).
+/// Limit of an HTTP call (SPEC.md section 6).
 const HTTP_LIMIT: Duration = Duration::from_secs(30);
-/// Longest answer that is read; nobody looks at it, but an unread one costs the connection.
+/// Longest answer that is read, so that its connection can be used again.
 const MAX_ANSWER: usize = 1 << 20;
-/// Hold the hub's tokens, and no command needs them.
+/// Variables with the hub's tokens, which no command needs.
 const HUB_TOKENS: [&str; 2] = ["MCPD_TOKEN", "VIRTUAL_LLM_ADMIN_TOKEN"];
 
-/// Takes the step. `word` (`wake` or `sleep`) begins the text of a failure.
-pub(super) async fn run(action: &Action, limit: Duration, http: &Client, word: &str) -> Result<(), String> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecipeKind {
+    Wake,
+    Sleep,
+}
+
+impl RecipeKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Sleep => "sleep",
+        }
+    }
+}
+
+/// Runs the action of a recipe of `kind`. `limit` is that of a command.
+pub(super) async fn run(
+    kind: RecipeKind,
+    action: &Action,
+    limit: Duration,
+    http: &Client,
+) -> Result<(), String> {
     let failure = match action {
         Action::Http { url, method, headers, body } => {
             match timeout(HTTP_LIMIT, call(http, url, method, headers, body.as_ref())).await {
@@ -57,7 +77,7 @@ pub(super) async fn run(action: &Action, limit: Duration, http: &Client, word: &
             }
         },
     };
-    Err(format!("{word} {failure}"))
+    Err(format!("{} {failure}", kind.as_str()))
 }
 
 enum CallFailed {
@@ -83,18 +103,18 @@ async fn call(
         _ => CallFailed::Unreachable,
     })?;
     let status = response.status().as_u16();
-    // The status is the answer, however the body ends.
+    // Only the status counts, however the body ends.
     let _ = read_body(response.into_body(), MAX_ANSWER, HTTP_LIMIT).await;
     Ok(status)
 }
 
-/// Kills a command's process group unless it is let go: when it is late, and when nobody waits for it any more.
-struct Group(Option<Pid>);
+/// Kills the process group of a command on drop, unless the command has succeeded.
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0.take() {
-            // One that has just ended needs no signal.
+            // Fails only when the group has ended.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -118,12 +138,12 @@ async fn execute(command: &str, args: &[String], scrub: &[String], limit: Durati
         }
         "not found".to_owned()
     })?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let mut group = ProcessGroup(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let Ok(status) = timeout(limit, child.wait()).await else { return Err("timed out".to_owned()) };
     let status = status.map_err(|_| "not found".to_owned())?;
     match (status.code(), status.signal()) {
         (Some(0), _) => {
-            // It may be the server itself that now runs in this group.
+            // The server that the command started may run in this group.
             group.0 = None;
             Ok(())
         }
@@ -132,7 +152,7 @@ async fn execute(command: &str, args: &[String], scrub: &[String], limit: Durati
     }
 }
 
-/// A magic packet: six bytes of ones, then the address sixteen times (AMD white paper 20213).
+/// Sends a magic packet: six bytes 0xFF, then the address sixteen times (AMD white paper 20213).
 async fn send_packet(mac: &[u8; 6], broadcast: &str, port: u16) -> std::io::Result<()> {
     let mut packet = vec![0xFF; 6];
     for _ in 0..16 {

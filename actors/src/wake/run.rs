@@ -1,4 +1,4 @@
-//! One run of a recipe, polling included.
+//! One run of a recipe, with the polls of its backend.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,84 +10,79 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wire::texts;
 
-use super::pace::First;
-use super::recipe;
+use super::backoff::StartPlan;
+use super::recipe::{self, RecipeKind};
 use crate::backend::{self, Client};
 use crate::heartbeat::messages::Beat;
 use crate::news::news;
 use crate::options::ProviderConfig;
 
-/// Between two polls of a backend that comes up (SPEC.md section 6).
+/// Interval of the polls of a backend that comes up (SPEC.md section 6).
 const POLL_EVERY: Duration = Duration::from_millis(1500);
 
-/// Which way a run goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Wake,
-    Sleep,
-}
-
-/// How a run ended, and whether its recipe ran at all.
+/// The result of a run.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) outcome: Result<Duration, String>,
+pub(super) struct RunResult {
+    /// How long it took, or the error text.
+    pub(super) took: Result<Duration, String>,
+    /// Whether the recipe itself ran.
     pub(super) ran: bool,
 }
 
-impl Ended {
-    pub(super) fn ran(outcome: Result<Duration, String>) -> Self {
-        Self { outcome, ran: true }
+impl RunResult {
+    pub(super) fn ran(took: Result<Duration, String>) -> Self {
+        Self { took, ran: true }
     }
 }
 
-/// Runs to the end, or until `stop` is dropped or sent: then whatever runs is killed. What is to come `first` comes first,
-/// until `hurry`.
+/// Runs a recipe to its end. When `stop` is sent or dropped, its process group is killed. `run_now` ends the pause of
+/// `plan`.
 pub(super) async fn run(
-    kind: Kind,
+    kind: RecipeKind,
     config: Arc<ProviderConfig>,
-    first: First,
-    hurry: Rc<Notify>,
+    plan: StartPlan,
+    run_now: Rc<Notify>,
     http: Client,
     beat: Recipient<Beat>,
     stop: oneshot::Receiver<()>,
-) -> Ended {
+) -> RunResult {
     let work = async {
         match kind {
-            Kind::Wake => match before(&config, first, &hurry, &http).await {
-                Some(outcome) => Ended { outcome, ran: false },
-                None => Ended::ran(wake(&config, &http, &beat).await),
+            RecipeKind::Wake => match before_wake(&config, plan, &run_now, &http).await {
+                Some(took) => RunResult { took, ran: false },
+                None => RunResult::ran(wake(&config, &http, &beat).await),
             },
-            Kind::Sleep => Ended::ran(put_to_sleep(&config, &http).await),
+            RecipeKind::Sleep => RunResult::ran(put_to_sleep(&config, &http).await),
         }
     };
     tokio::select! {
-        ended = work => ended,
-        _ = stop => Ended::ran(Err(texts::SHUTTING_DOWN.to_owned())),
+        result = work => result,
+        _ = stop => RunResult::ran(Err(texts::SHUTTING_DOWN.to_owned())),
     }
 }
 
-/// What is answered without a run of the wake recipe; `None` when it is to run, now.
-async fn before(
+/// Follows `plan`. Returns the answer without a run, or `None` when the recipe has to run now.
+async fn before_wake(
     config: &ProviderConfig,
-    first: First,
-    hurry: &Notify,
+    plan: StartPlan,
+    run_now: &Notify,
     http: &Client,
 ) -> Option<Result<Duration, String>> {
     config.wake.as_ref()?;
     let start = Instant::now();
-    let is_up = async || first.look && backend::make(config, http).available().await;
-    let pauses = Cell::new(false);
-    let looked = async {
+    let is_up = async || plan.check_first && backend::make(config, http).available().await;
+    let pausing = Cell::new(false);
+    let planned = async {
         if is_up().await {
             return Some(Ok(start.elapsed()));
         }
-        if let Some(failed) = first.failed {
-            return Some(Err(failed));
+        if let Some(failure) = plan.failure {
+            return Some(Err(failure));
         }
-        if first.after > start {
-            pauses.set(true);
-            sleep_until(first.after).await;
-            pauses.set(false);
+        if plan.not_before > start {
+            pausing.set(true);
+            sleep_until(plan.not_before).await;
+            pausing.set(false);
             if is_up().await {
                 return Some(Ok(start.elapsed()));
             }
@@ -96,12 +91,12 @@ async fn before(
     };
     tokio::select! {
         biased;
-        // Its owner's word ends a pause, and waits for no look that is under way.
-        () = hurry.notified() => {
-            let came_up = pauses.get() && is_up().await;
+        // The owner's request ends a pause, and does not wait for a check that runs.
+        () = run_now.notified() => {
+            let came_up = pausing.get() && is_up().await;
             came_up.then(|| Ok(start.elapsed()))
         }
-        outcome = looked => outcome,
+        answer = planned => answer,
     }
 }
 
@@ -110,7 +105,7 @@ async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) ->
     let Some(recipe) = &config.wake else { return Err(texts::no_wake_recipe(name)) };
     let start = Instant::now();
     news!(info, "wake recipes", name, "provider {name}: the wake recipe runs");
-    recipe::run(&recipe.action, recipe.max_wait, http, "wake")
+    recipe::run(RecipeKind::Wake, &recipe.action, recipe.max_wait, http)
         .await
         .map_err(|reason| texts::wake_recipe_failed(&reason))?;
     let backend = backend::make(config, http);
@@ -140,7 +135,7 @@ async fn put_to_sleep(config: &ProviderConfig, http: &Client) -> Result<Duration
     };
     let start = Instant::now();
     log::info!("provider {name}: the sleep recipe runs");
-    recipe::run(&recipe.action, recipe.max_wait, http, "sleep")
+    recipe::run(RecipeKind::Sleep, &recipe.action, recipe.max_wait, http)
         .await
         .map_err(|reason| format!("sleep recipe failed: {reason}"))?;
     Ok(start.elapsed())

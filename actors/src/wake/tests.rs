@@ -16,7 +16,7 @@ use crate::Secret;
 use crate::heartbeat::messages::Beat;
 use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
 use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared};
-use crate::test_hub::scripted::{Heard, probe};
+use crate::test_hub::scripted::{Received, probe};
 use crate::test_hub::wait_until;
 
 thread_local! {
@@ -28,8 +28,8 @@ struct Setup {
     desk: Rc<Desk>,
     outbox: Outbox,
     actor: Addr<WakeActor>,
-    beats: Heard<Beat>,
-    power: Heard<PowerChanged>,
+    beats: Received<Beat>,
+    power: Received<PowerChanged>,
 }
 
 fn config(action: Option<Action>, max_wait: Duration) -> ProviderConfig {
@@ -44,7 +44,9 @@ fn start(config: ProviderConfig) -> Setup {
     let ((beat, beats), (changed, power)) = (probe(), probe());
     let actor =
         WakeActor::new(WakeLinks { beat, http: crate::backend::Client::new(None) }, outbox.clone()).start();
-    actor.do_send(SetProviders { providers: vec![Managed { config: Arc::new(config), provider: changed }] });
+    actor.do_send(SetProviders {
+        providers: vec![ManagedProvider { config: Arc::new(config), power_changed: changed }],
+    });
     Setup { desk, outbox, actor, beats, power }
 }
 

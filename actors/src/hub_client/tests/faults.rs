@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 
 use super::*;
 
-/// F17, A18, A47: nobody is followed, whichever call is redirected: the token goes to no other host, and the error names it.
+/// F17, A18, A47: the token goes to no other host, and the error names that host.
 #[actix::test]
-async fn a_redirect_is_not_followed_and_names_where_it_leads() {
+async fn a_redirect_of_any_call_is_not_followed() {
     let hub = TestHub::start().await;
     let other = TestHub::start().await;
     let client = client(&hub);
@@ -41,9 +41,9 @@ async fn a_redirect_is_not_followed_and_names_where_it_leads() {
     assert_eq!(other.connections(), 0);
 }
 
-/// F25: heartbeats have connections of their own: results that wait by the hundred hold none of them up.
+/// F25: heartbeats have connections of their own.
 #[actix::test]
-async fn a_heartbeat_waits_for_no_result() {
+async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
     const RESULTS: usize = 300;
     let hub = TestHub::start().await;
     hub.script("/result", (0..RESULTS).map(|_| Reply::Hang));
@@ -57,9 +57,9 @@ async fn a_heartbeat_waits_for_no_result() {
     waiting.abort();
 }
 
-/// F28: a result that the hub takes and does not answer is given up after 30 s; it may have been taken.
+/// F28: the hub may have taken it.
 #[actix::test]
-async fn a_result_that_is_not_answered_is_given_up_after_30_seconds() {
+async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
     let hub = TestHub::start().await;
     hub.script("/result", [Reply::Hang]);
     let posting = actix_rt::spawn(client(&hub).post_result(&id("t"), Bytes::from_static(b"{}")));
@@ -71,9 +71,9 @@ async fn a_result_that_is_not_answered_is_given_up_after_30_seconds() {
     assert!((29..=31).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
 }
 
-/// F26: what a hub asks for with its 429 reaches whoever waits, whichever call it was; garbage asks for nothing.
+/// F26: invalid values are ignored.
 #[actix::test]
-async fn what_retry_after_asks_for_is_heard_from_every_call() {
+async fn every_call_reports_the_retry_after_of_a_429() {
     let hub = TestHub::start().await;
     let client = client(&hub);
     let date = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30))
@@ -110,9 +110,9 @@ async fn what_retry_after_asks_for_is_heard_from_every_call() {
     }
 }
 
-/// F81: a name that leads nowhere is tried again, and asked for anew each time.
+/// F81: it is looked up again at the next try.
 #[actix::test]
-async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
+async fn an_unknown_host_name_may_be_retried() {
     // A label of more than 63 characters: no resolver has to be asked for it.
     let mut credentials = Credentials::new(format!("http://{}.invalid", "x".repeat(64)), Secret::new("t"));
     credentials.allow_insecure = true;
@@ -123,9 +123,9 @@ async fn a_name_that_is_not_known_is_a_failure_to_try_again() {
     }
 }
 
-/// F01: a connection that is reset before the answer is no wrong address; an answer that is not HTTP may be one.
+/// F01: only the latter may be a wrong address.
 #[actix::test]
-async fn a_reset_is_told_from_an_answer_that_is_not_http() {
+async fn a_reset_differs_from_an_answer_that_is_not_http() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hub = Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
     let answering = actix_rt::spawn(async move {

@@ -158,7 +158,7 @@ async fn an_endpoint_outside_the_list_is_refused_locally() {
     let setup = start(config());
     let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
     let ticket = setup.outbox.admit(&task.id, 0).unwrap();
-    setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+    setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
     turns().await;
     assert!(setup.desk.error_of("t1").is_some());
     assert_eq!(setup.backend.calls(), 0);

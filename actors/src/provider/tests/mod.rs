@@ -1,4 +1,4 @@
-//! A provider between a hub's desk and a backend by hand, on a paused clock.
+//! A provider with a fake uplink and a backend controlled by the test, on a paused clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,14 +10,15 @@ use wire::Features;
 use wire::row::Status;
 use wire::task::InferTask;
 
+use super::messages::{Abort, Cancel, Drain, GetReport, Reconfigure, SetPaused};
 use super::*;
 use crate::Secret;
 use crate::backend::BackendError;
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
 use crate::supervise::{ChildHandle, ChildReport, Policy, PreparedActor};
 use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared, infer_task};
-use crate::test_hub::scripted::{Heard, probe};
-use crate::uplink::{Agreed, Posted};
+use crate::test_hub::scripted::{Received, probe};
+use crate::uplink::Posted;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 mod delivery;
@@ -77,8 +78,8 @@ struct Setup {
     backend: Rc<ByHand>,
     outbox: Outbox,
     actor: Addr<ProviderActor>,
-    reports: Heard<ProviderReport>,
-    crashes: Heard<ChildReport>,
+    reports: Received<ProviderReport>,
+    crashes: Received<ChildReport>,
     asked: Rc<RefCell<Vec<&'static str>>>,
     wake_answers: Rc<RefCell<VecDeque<Result<Duration, String>>>>,
     falls_asleep_in: Rc<Cell<Duration>>,
@@ -125,10 +126,10 @@ fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
         http: crate::backend::Client::new(None),
         check_every: Duration::from_secs(10),
     };
-    let seat = PreparedActor::<ProviderActor>::new();
-    let (actor, reporter) = (seat.address(), seat.crashes());
+    let prepared = PreparedActor::<ProviderActor>::new();
+    let (actor, reporter) = (prepared.address(), prepared.crash_reporter());
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
-    let handle = seat.start("provider a", Policy::default(), parent, provider);
+    let handle = prepared.start("provider a", Policy::default(), parent, provider);
     let backend = BACKEND.with(Rc::clone);
     Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, falls_asleep_in, handle }
 }
@@ -137,7 +138,7 @@ impl Setup {
     fn send(&self, id: &str, streaming: bool, features: Features) {
         let task = infer_task(id, streaming);
         let ticket = self.outbox.admit(&task.id, 0).unwrap();
-        self.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
+        self.actor.do_send(Infer { task, ticket, features });
     }
 
     async fn infer(&self, id: &str) {

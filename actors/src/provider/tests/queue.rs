@@ -1,5 +1,6 @@
 //! What runs, what waits, what ends it.
 
+use wire::Feature;
 use wire::row::Timestamp;
 
 use super::*;
@@ -44,7 +45,7 @@ impl Setup {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
         let ticket = self.outbox.admit(&task.id, 0).unwrap();
-        self.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+        self.actor.do_send(Infer { task, ticket, features: Features::ALL });
         turns().await;
     }
 
@@ -60,7 +61,7 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     const KIB: usize = 1 << 10;
     pause();
     let desk = Rc::<Desk>::default();
-    let outbox = Outbox::with_room(Rc::new(DeskUplink(Rc::clone(&desk))), 64 << 20, 1 << 20);
+    let outbox = Outbox::with_limits(Rc::new(DeskUplink(Rc::clone(&desk))), 64 << 20, 1 << 20);
     let provider =
         || start_at(Rc::clone(&desk), outbox.clone(), ProviderConfig { max_concurrency: 1, ..config() });
     let (one, two, free) = (provider(), provider(), provider());
@@ -114,7 +115,7 @@ async fn all_that_waits_of_a_task_counts() {
         task.headers = vec![("anthropic-beta".to_owned(), "y".repeat(value))];
         task.endpoint = Some("y".repeat(endpoint));
         let ticket = setup.outbox.admit(&task.id, 0).unwrap();
-        setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features: Features::ALL } });
+        setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
         turns().await;
         let more = request + value + endpoint + 1000;
         assert!((more..more + 200).contains(&(bytes() - last)), "{id}: {}", bytes() - last);
@@ -130,7 +131,7 @@ async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
         task.request = serde_json::value::to_raw_value(&request).unwrap();
         task.endpoint = request.get("input").map(|_| "responses".to_owned());
         let ticket = setup.outbox.admit(&task.id, 0).unwrap();
-        setup.actor.do_send(Infer { task, ticket, agreed: Agreed { features } });
+        setup.actor.do_send(Infer { task, ticket, features });
     };
     let remote = json!({ "messages": [{ "role": "user", "content": [
         { "type": "image_url", "image_url": { "url": "https://nas.lan/x.png" } }] }] });

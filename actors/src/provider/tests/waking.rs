@@ -1,6 +1,7 @@
 //! Backends that sleep.
 
 use super::*;
+use crate::wake::messages::PowerChanged;
 
 /// F35: with a recipe it is woken once and asked again.
 #[actix::test]

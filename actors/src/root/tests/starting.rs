@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::puppet::provider;
 use super::{end, infer, options, started};
+use crate::ended::Ended;
 use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, WakeRecipe};
-use crate::registrar::{Ended, Registrar, StartError};
+use crate::registrar::{Registrar, StartError};
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 #[actix::test]

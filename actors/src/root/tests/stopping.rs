@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::puppet::{Puppet, provider};
 use super::{end, infer, options, started};
+use crate::ended::Ended;
 use crate::options::{Options, ProviderConfig, Timings};
-use crate::registrar::{Ended, Registrar};
+use crate::registrar::Registrar;
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;

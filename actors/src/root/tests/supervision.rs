@@ -13,13 +13,13 @@ use wire::{SessionId, TaskId};
 use super::puppet::{Puppet, crashing};
 use super::reloading::agent;
 use super::{end, infer, started};
+use crate::ended::Ended;
 use crate::hub_client::{Channel, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
-use crate::registrar::Ended;
 use crate::root::messages::Stop;
 use crate::root::{RootActor, Start};
 use crate::test_hub::TestHub;
-use crate::test_hub::scripted::{Scripted, pass};
+use crate::test_hub::scripted::{ScriptedHub, pass};
 use crate::uplink::{Cut, Posted, Uplink};
 
 /// F86: a panic in one provider leaves the others running.
@@ -44,7 +44,7 @@ async fn a_panic_in_one_provider_leaves_the_others_running() {
 
 /// A tree against a hub without sockets, whose results go nowhere.
 pub(super) struct Tree {
-    pub(super) hub: Rc<Scripted>,
+    pub(super) hub: Rc<ScriptedHub>,
     root: actix::Addr<RootActor>,
     end: watch::Receiver<Option<Ended>>,
     posts: Rc<Posts>,
@@ -67,7 +67,7 @@ impl Uplink for Posts {
 
 fn grow(
     hub: Rc<dyn HubApi>,
-    scripted: Rc<Scripted>,
+    scripted: Rc<ScriptedHub>,
     providers: Vec<ProviderConfig>,
     agents: Vec<AgentConfig>,
 ) -> Tree {
@@ -95,7 +95,7 @@ fn grow(
 
 impl Tree {
     pub(super) fn new(providers: Vec<ProviderConfig>, agents: Vec<AgentConfig>) -> Self {
-        let hub = Rc::<Scripted>::default();
+        let hub = Rc::<ScriptedHub>::default();
         grow(Rc::clone(&hub) as Rc<dyn HubApi>, hub, providers, agents)
     }
 
@@ -182,7 +182,7 @@ async fn it_ends_when_every_provider_is_out_at_once() {
 }
 
 /// A hub whose heartbeat panics in our own code.
-struct Poison(Rc<Scripted>);
+struct Poison(Rc<ScriptedHub>);
 
 impl HubApi for Poison {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
@@ -204,7 +204,7 @@ impl HubApi for Poison {
 
 #[actix::test]
 async fn a_heartbeat_that_crashes_is_restarted_alone_and_one_that_goes_on_crashing_ends_it() {
-    let hub = Rc::<Scripted>::default();
+    let hub = Rc::<ScriptedHub>::default();
     let good = Puppet::new("hello");
     let poison = Rc::new(Poison(Rc::clone(&hub)));
     let mut tree = grow(poison, hub, vec![good.provider("good")], Vec::new());

@@ -85,7 +85,7 @@ async fn a_command_that_cannot_be_executed_fails_alone() {
         };
         let changed = probe().0;
         let broken = config(Some(program(path)), Duration::from_secs(5));
-        let managed = |config| Managed { config: Arc::new(config), provider: changed.clone() };
+        let managed = |config| ManagedProvider { config: Arc::new(config), power_changed: changed.clone() };
         setup.actor.do_send(SetProviders { providers: vec![managed(broken), managed(other)] });
         let (failed, woken) = futures_util::join!(
             setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }),

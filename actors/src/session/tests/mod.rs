@@ -1,0 +1,270 @@
+//! The `SessionActor` against a hub without sockets, on a paused clock.
+
+mod entries;
+mod session_file;
+
+use std::sync::Arc;
+
+use futures_util::future::{LocalBoxFuture, ready};
+use tokio::time::{Instant, pause};
+use wire::WireName;
+
+use super::*;
+use crate::options::{BackendConfig, MockConfig, ProviderConfig};
+use crate::test_hub::scripted::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
+use crate::test_hub::wait_until;
+use crate::test_log;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn provider(name: &str) -> ProviderConfig {
+    let name = WireName::parse(name).unwrap();
+    ProviderConfig::new(name, "model", BackendConfig::Mock(MockConfig::default()))
+}
+
+fn published(names: &[&str]) -> Published {
+    let providers = names.iter().map(|name| Arc::new(provider(name))).collect();
+    Published { providers, agents: Vec::new() }
+}
+
+struct Setup {
+    hub: Rc<ScriptedHub>,
+    actor: Addr<SessionActor>,
+    ready: Received<SessionReady>,
+    failed: Received<NotRegistered>,
+}
+
+/// Starts the actor without jitter: every delay is the base of 5 s.
+fn start(hub: ScriptedHub, published: Published, file: Option<PathBuf>) -> Setup {
+    start_with(hub, published, file, 0.0)
+}
+
+fn start_with(hub: ScriptedHub, published: Published, file: Option<PathBuf>, random: f64) -> Setup {
+    let hub = Rc::new(hub);
+    let (to_ready, ready) = probe();
+    let (to_failed, failed) = probe();
+    let id = file.as_deref().and_then(file::load);
+    let config = Config {
+        hub: Rc::clone(&hub) as Rc<dyn HubApi>,
+        file,
+        probe: Rc::new(|_| ready_with(true)),
+        delay: ReconnectDelay::new(5 * SECOND, 60 * SECOND, Box::new(move || random)),
+    };
+    let links = SessionLinks { ready: vec![to_ready], failed: to_failed };
+    let actor = SessionActor::new(config, links, published, id).start();
+    Setup { hub, actor, ready, failed }
+}
+
+impl Setup {
+    /// Seconds from `start` to each registration.
+    fn register_seconds(&self, start: Instant) -> Vec<u64> {
+        let moments = self.hub.moments(|call| matches!(call, HubCall::Register(_)));
+        moments.iter().filter(|at| **at >= start).map(|at| (*at - start).as_secs()).collect()
+    }
+
+    /// Loses the channel, and returns the delay of the next registration in seconds.
+    async fn channel_delay(&self, refused: bool, open_for: Option<u64>, hint_ms: Option<u64>) -> u64 {
+        let (open_for, retry_hint) = (open_for.map(Duration::from_secs), hint_ms.map(Duration::from_millis));
+        let (lost_at, reason) = (Instant::now(), "lost".to_owned());
+        self.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint });
+        pass(100 * SECOND).await;
+        let seconds = self.register_seconds(lost_at);
+        assert_eq!(seconds.len(), 1, "{seconds:?}");
+        seconds[0]
+    }
+}
+
+fn ready_with(value: bool) -> LocalBoxFuture<'static, bool> {
+    Box::pin(ready(value))
+}
+
+#[actix::test]
+async fn it_registers_at_start_and_reports_it() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    assert_eq!(*setup.ready.borrow(), [SessionReady { session: session("sess-1"), reopen: true }]);
+    assert_eq!(setup.hub.registered().len(), 1);
+}
+
+/// P4, F26: no retry before the base delay, or before the hint of the hub.
+#[actix::test]
+async fn a_failed_registration_is_retried_after_the_delay() {
+    pause();
+    let hub = ScriptedHub::default();
+    let hint = HubError::Status {
+        call: "provider-register",
+        status: 503,
+        message: String::new(),
+        retry_after: Some(20 * SECOND),
+    };
+    hub.registers.borrow_mut().extend([Err(unreachable()), Err(hint), Err(unreachable())]);
+    let start_at = Instant::now();
+    let setup = start(hub, published(&["a"]), None);
+    pass(60 * SECOND).await;
+    assert_eq!(setup.register_seconds(start_at), [0, 5, 25, 30]);
+    assert!(setup.failed.borrow().iter().all(|failure| !failure.fatal));
+}
+
+/// F17, F18, F19, F20: a hub that refuses at start is not called again.
+#[actix::test]
+async fn a_refusal_at_start_is_fatal() {
+    pause();
+    for refusal in [301, 400, 401, 403, 404, 409, 410, 413, 422, 499] {
+        let hub = ScriptedHub::default();
+        hub.registers.borrow_mut().push_back(Err(status(refusal)));
+        let setup = start(hub, published(&["a"]), None);
+        pass(600 * SECOND).await;
+        assert!(setup.failed.borrow()[0].fatal, "{refusal}");
+        assert_eq!(setup.hub.registered().len(), 1, "{refusal}");
+    }
+}
+
+/// F18, F19, F20: a hub that refuses later is called once a minute.
+#[actix::test]
+async fn a_later_refusal_is_retried_every_60_seconds() {
+    pause();
+    for refusal in [301, 400, 401, 403, 409, 422] {
+        test_log::listen();
+        let setup = start(ScriptedHub::default(), published(&["a"]), None);
+        pass(SECOND).await;
+        setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(refusal))));
+        let asked = Instant::now();
+        setup.actor.do_send(Register);
+        pass(400 * SECOND).await;
+        assert_eq!(setup.register_seconds(asked), [0, 60, 120, 180, 240, 300], "{refusal}");
+        assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
+        assert_eq!(setup.ready.borrow().len(), 2, "the sixth is accepted");
+        let told = test_log::lines_with("not registered");
+        let reason = format!("HTTP {refusal}: no; next try in 60.0 s");
+        assert!(told.len() == 1 && told[0].ends_with(&reason), "logged once: {told:?}");
+    }
+}
+
+/// F21: at once, with the same id.
+#[actix::test]
+async fn a_session_that_the_hub_lost_is_registered_again() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    setup.actor.do_send(SessionLost { session: session("sess-1") });
+    setup.actor.do_send(SessionLost { session: session("sess-earlier") });
+    pass(SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2);
+    assert_eq!(setup.hub.registered()[1]["providerSessionId"], "sess-1");
+    assert_eq!(setup.ready.borrow()[1], SessionReady { session: session("sess-1"), reopen: true });
+}
+
+#[actix::test]
+async fn a_new_set_is_registered_and_an_empty_one_is_not() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    setup.actor.do_send(Publish(published(&["a", "b"])));
+    pass(SECOND).await;
+    assert_eq!(setup.hub.registered()[1]["providers"].as_array().map(Vec::len), Some(2));
+    assert!(!setup.ready.borrow()[1].reopen);
+    setup.actor.do_send(Publish(Published::default()));
+    setup.actor.do_send(Register);
+    pass(100 * SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2);
+}
+
+/// F01, F06, F83: a channel that closes right after it opened does not reset the delay.
+#[actix::test]
+async fn channel_delays_grow_until_a_channel_was_open_for_60_seconds() {
+    pause();
+    let setup = start_with(ScriptedHub::default(), published(&["a"]), None, 1.0);
+    pass(SECOND).await;
+    for (open_for, delay) in [(1, 15), (58, 45), (1, 60), (61, 15), (1, 45)] {
+        assert_eq!(setup.channel_delay(false, Some(open_for), None).await, delay);
+    }
+}
+
+/// F14: the delay stays between the base and 60 s, with any `retry:` field.
+#[actix::test]
+async fn a_retry_field_raises_the_delay_of_the_channel() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    for (field, delay) in [(Some(0), 5), (Some(20_000), 20), (None, 5), (Some(99_999_999), 60), (None, 5)] {
+        assert_eq!(setup.channel_delay(false, Some(1), field).await, delay, "{field:?}");
+    }
+}
+
+/// F16, F17, F26, F57, F58: no tight loop, with any answer to the request of a channel.
+#[actix::test]
+async fn a_refused_channel_is_retried_after_60_seconds() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    for (refused, hint, delay) in
+        [(true, None, 60), (false, None, 5), (false, Some(17_000), 17), (true, None, 60)]
+    {
+        assert_eq!(setup.channel_delay(refused, None, hint).await, delay);
+    }
+}
+
+/// F01: each reason is logged once.
+#[actix::test]
+async fn a_lost_channel_is_logged_once_until_one_opens() {
+    pause();
+    test_log::listen();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    setup.channel_delay(false, None, None).await;
+    setup.channel_delay(false, None, None).await;
+    let lines = || test_log::lines_with("no control channel");
+    assert_eq!(lines(), ["WARN no control channel: lost; next try in 5.0 s"]);
+    let (stream_id, features) = (None, wire::Features::CLASSIC);
+    setup.actor.do_send(ChannelOpened { session: session("sess-1"), stream_id, features, hello: false });
+    setup.channel_delay(false, None, None).await;
+    assert_eq!(lines().len(), 2);
+}
+
+/// F21: a session that the hub does not know is no reason to wait for a channel's delay.
+#[actix::test]
+async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
+    pause();
+    let setup = start(ScriptedHub::default(), published(&["a"]), None);
+    pass(SECOND).await;
+    let reason = "lost".to_owned();
+    setup.actor.do_send(ChannelLost { reason, refused: true, open_for: None, retry_hint: None });
+    setup.actor.do_send(SessionLost { session: session("sess-1") });
+    pass(SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2);
+    pass(100 * SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2, "the timer of the delay has no effect");
+}
+
+/// F60: a suspend ends the delay.
+#[actix::test]
+async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
+    pause();
+    let hub = ScriptedHub::default();
+    hub.registers.borrow_mut().push_back(Err(unreachable()));
+    let setup = start(hub, published(&["a"]), None);
+    pass(SECOND).await;
+    setup.actor.do_send(RetryNow);
+    pass(SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2);
+    pass(100 * SECOND).await;
+    assert_eq!(setup.hub.registered().len(), 2, "the timer of the delay has no effect");
+}
+
+#[actix::test]
+async fn the_id_of_the_answer_is_kept_in_the_session_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/provider-session");
+    let hub = ScriptedHub::default();
+    hub.registers.borrow_mut().push_back(Ok(session("sess-of-the-hub")));
+    let setup = start(hub, published(&["a"]), Some(path.clone()));
+    wait_until("ready", || !setup.ready.borrow().is_empty()).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "sess-of-the-hub\n");
+    assert_eq!(session_file::mode(&path), 0o600);
+    assert_eq!(session_file::mode(path.parent().unwrap()), 0o700);
+
+    let setup = start(ScriptedHub::default(), published(&["a"]), Some(path));
+    wait_until("ready", || !setup.ready.borrow().is_empty()).await;
+    assert_eq!(setup.hub.registered()[0]["providerSessionId"], "sess-of-the-hub");
+}

@@ -1,0 +1,135 @@
+//! The session file and its lock.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::session::file::{Locked, SessionLock, load, save};
+use crate::test_hub::scripted::session;
+use crate::test_log;
+
+pub(super) fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// F53, A44: the id is one line of visible ASCII, and nothing else is sent.
+#[test]
+fn a_file_without_one_line_of_visible_ascii_holds_no_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    assert_eq!(load(&path), None);
+    let longest = "x".repeat(256);
+    for (text, id) in
+        [("abc", "abc"), ("abc\n", "abc"), ("abc\r\n", "abc"), (longest.as_str(), longest.as_str())]
+    {
+        fs::write(&path, text).unwrap();
+        assert_eq!(load(&path), Some(session(id)), "{text:?}");
+    }
+    let (too_long, huge) = ("x".repeat(257), format!("abc\n{}", "\n".repeat(5000)));
+    let broken =
+        ["", "\n", "a b", "abc\n\n", "a\nb", " abc", "id\r\nX-Evil: 1", "a\0", "ä", &too_long, &huge];
+    test_log::listen();
+    for text in broken {
+        fs::write(&path, text).unwrap();
+        assert_eq!(load(&path), None, "{text:?}");
+    }
+    assert_eq!(test_log::lines_with("session").len(), broken.len());
+    assert!(test_log::lines_with("X-Evil").is_empty(), "its content is not logged");
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert_eq!(load(&path), None);
+}
+
+/// F55, A44: what is not a small regular file is not read, and not waited for.
+#[test]
+fn a_link_a_large_file_a_fifo_and_a_folder_hold_no_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    let link = folder.path().join("link");
+    fs::write(&path, "abc").unwrap();
+    symlink(&path, &link).unwrap();
+    assert_eq!(load(&link), None, "a link is no regular file");
+    let large = folder.path().join("large");
+    fs::File::create(&large).unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(load(&large), None, "a GiB is not read");
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(load(&fifo), None, "a FIFO is not waited for");
+    assert_eq!(load(folder.path()), None, "a folder is no file");
+}
+
+/// F54: with a warning.
+#[test]
+fn a_session_file_that_others_can_read_gets_mode_600() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    for wide in [0o644, 0o666, 0o640, 0o604, 0o777] {
+        fs::write(&path, "abc\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(wide)).unwrap();
+        test_log::listen();
+        assert_eq!((load(&path), mode(&path)), (Some(session("abc")), 0o600), "{wide:o}");
+        let told = test_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
+        assert!(told.len() == 1 && told[0].starts_with("WARN"), "{told:?}");
+    }
+}
+
+/// F54, F56: with mode 0600.
+#[test]
+fn a_session_file_is_replaced_in_one_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    fs::write(&path, "half").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    save(&path, &session("whole")).unwrap();
+    // `load` would correct the mode.
+    assert_eq!((mode(&path), load(&path)), (0o600, Some(session("whole"))));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_lock_file_that_others_can_write_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("provider-session");
+    let lock = folder.path().join("provider-session.lock");
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, Permissions::from_mode(0o666)).unwrap();
+    let held =
+        nix::fcntl::Flock::lock(fs::File::open(&lock).unwrap(), nix::fcntl::FlockArg::LockExclusiveNonblock);
+    assert!(matches!(SessionLock::take(&path), Ok(None)));
+    drop(held);
+}
+
+#[test]
+fn a_fifo_in_place_of_the_lock_is_ignored_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("provider-session.lock");
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    test_log::listen();
+    assert!(matches!(SessionLock::take(&folder.path().join("provider-session")), Ok(None)));
+    let told = test_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
+    assert_eq!(told.len(), 1);
+}
+
+/// F57: a second registrar on one session file is refused by the lock.
+#[test]
+fn a_second_registrar_is_refused_until_the_first_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/provider-session");
+    let lock = folder.path().join("deep/provider-session.lock");
+    let first = SessionLock::take(&path).unwrap();
+    assert!(first.is_some());
+    assert_eq!(SessionLock::take(&path).unwrap_err(), Locked { lock: lock.clone() });
+    drop(first);
+    assert!(SessionLock::take(&path).unwrap().is_some());
+    assert_eq!(mode(&lock), 0o600);
+}
+
+/// F52: the registrar runs without a session file.
+#[test]
+fn a_folder_that_cannot_be_written_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("file");
+    fs::write(&blocked, "").unwrap();
+    let path = blocked.join("provider-session");
+    assert!(SessionLock::take(&path).unwrap().is_none());
+    assert!(save(&path, &session("abc")).is_err());
+}
