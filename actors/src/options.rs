@@ -1,4 +1,4 @@
-//! What a registrar is told: checked values only. The binary makes them of files, a library user by hand.
+//! The options of a registrar, as checked values. The binary makes them from files.
 
 pub use backend::{Availability, HttpBackend, MockConfig};
 
@@ -13,23 +13,23 @@ use wire::row::{Tier, Visibility};
 
 use crate::Secret;
 
-/// All that a registrar needs.
+/// The options of a registrar.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the hub is and how to prove who we are; `None`: nothing can be published.
+    /// The hub and the token; without them a registrar does not start.
     pub credentials: Option<Credentials>,
-    /// Where the sticky session id is kept; `None` keeps it in memory and takes no lock.
+    /// The session file; `None` keeps the session id in memory and takes no lock.
     pub session_file: Option<PathBuf>,
     /// The LLMs to publish.
     pub providers: Vec<ProviderConfig>,
     /// The agents to publish.
     pub agents: Vec<AgentConfig>,
-    /// Clockwork.
+    /// Intervals and limits.
     pub timings: Timings,
 }
 
 impl Options {
-    /// To publish `providers` to one hub, with an id in memory and the usual timings.
+    /// Options that publish `providers`, with the session id in memory and default timings.
     pub fn new(credentials: Credentials, providers: Vec<ProviderConfig>) -> Self {
         Self {
             credentials: Some(credentials),
@@ -41,49 +41,49 @@ impl Options {
     }
 }
 
-/// Where the hub is and how to prove who we are.
+/// The hub and the token.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// `https://hub.example`, a trailing slash tolerated.
+    /// URL of the hub, such as `https://hub.example`.
     pub hub_url: String,
     /// The bearer token.
     pub token: Secret,
-    /// The file that `token` came from: it is read again on a 401 or 429, and its token replaces `token` when it differs.
+    /// The file of `token`. After a 401 or 429 it is read again, and a newer token replaces `token`.
     pub file: Option<CredentialsFile>,
-    /// Whether the token may go over plain http to another machine.
+    /// Whether the token may be sent over plain http to another machine.
     pub allow_insecure: bool,
-    /// PEM certificates added to the system's roots.
+    /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Where a newer token may be found.
+/// The file that holds the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialsFile {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its `mcpdUrl` when the token was taken from it. When it says otherwise, its token is another hub's.
+    /// Its `mcpdUrl` when the token was read. A file with another one has the token of another hub.
     pub hub_url: Option<String>,
 }
 
 impl Credentials {
-    /// A hub and a token; https, or http to this machine, with the system's roots.
+    /// Credentials with the system's certificates. Plain http is allowed to this machine only.
     pub fn new(hub_url: impl Into<String>, token: Secret) -> Self {
         Self { hub_url: hub_url.into(), token, file: None, allow_insecure: false, ca_file: None }
     }
 }
 
-/// Clockwork of a registrar (SPEC.md sections 2 and 6).
+/// Intervals and limits of a registrar (SPEC.md sections 2 and 6).
 #[derive(Debug, Clone)]
 pub struct Timings {
-    /// Between heartbeats: a third of the hub's 90 s.
+    /// Interval of heartbeats: a third of the hub's 90 s.
     pub heartbeat_interval: Duration,
     /// Shortest delay before a reconnect.
     pub reconnect_base: Duration,
     /// Longest delay before a reconnect.
     pub reconnect_max: Duration,
-    /// A control channel without a byte for so long is dropped: three pings of 20 s.
+    /// A control channel without a byte for this long is dropped: three pings of 20 s.
     pub idle_timeout: Duration,
-    /// How long tasks in flight may go on after a stop was asked for.
+    /// Limit for running tasks after [`Registrar::stop`](crate::Registrar::stop).
     pub drain_timeout: Duration,
 }
 
@@ -102,41 +102,41 @@ impl Default for Timings {
 /// One LLM to publish.
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
-    /// Its name in the configuration, for logs and for the `provider` command.
+    /// Name in the configuration, for logs and for the `provider` command.
     pub name: String,
-    /// Its name at the hub.
+    /// Name at the hub.
     pub wire_name: WireName,
-    /// What the hub is told (`openai` for llamacpp, lmstudio and mock).
+    /// Provider type at the hub (`openai` for llamacpp, lmstudio and mock).
     pub hub_type: String,
-    /// The model that callers get.
+    /// Name of the model.
     pub model: String,
-    /// What runs the model.
+    /// The backend that runs the model.
     pub backend: BackendConfig,
-    /// Hint for choosing.
+    /// Speed and quality class, for callers.
     pub tier: Option<Tier>,
-    /// For people.
+    /// Description for people.
     pub description: Option<String>,
-    /// The pool it joins.
+    /// Name of its pool.
     pub pool_name: Option<String>,
-    /// Who may see it.
+    /// The users that see it.
     pub visibility: Visibility,
-    /// Inferences at a time, at least 1.
+    /// Number of inferences that run at the same time, at least 1.
     pub max_concurrency: usize,
-    /// Inferences that may wait.
+    /// Number of inferences that may wait.
     pub max_queue: usize,
     /// Longest silence of the backend, before or between tokens.
     pub timeout: Duration,
-    /// Whether a caller's own `model` goes through.
+    /// Whether the `model` of a request is kept.
     pub allow_model_override: bool,
-    /// Whether those who are not its owner may have the backend fetch addresses, run tools and keep answers.
+    /// Whether other users may have the backend fetch URLs, run tools and store answers.
     pub allow_remote_urls: bool,
-    /// What becomes of a running request whose caller went away.
+    /// What happens to a running request when its caller leaves.
     pub on_abort: OnAbort,
-    /// How to bring the backend up.
+    /// Brings the backend up.
     pub wake: Option<WakeRecipe>,
-    /// How to put it to sleep; needs `wake`.
+    /// Puts the backend to sleep; needs `wake`.
     pub sleep: Option<SleepRecipe>,
-    /// How to tell whether it is available; `None`: whatever `GET {url}/models` answers.
+    /// How to check that the backend is available; `None` checks `GET {url}/models`.
     pub availability: Option<Availability>,
 }
 
@@ -165,29 +165,31 @@ impl ProviderConfig {
         }
     }
 
-    /// Inferences at a time: what a server on one GPU batches without slowing each down.
+    /// Default of `max_concurrency`: what a server on one GPU batches without slowing each inference down.
     pub const MAX_CONCURRENCY: usize = 4;
-    /// Inferences that wait: a few minutes of work at four at a time.
+    /// Default of `max_queue`: a few minutes of work.
     pub const MAX_QUEUE: usize = 64;
-    /// Silence that a large model needs to load from a slow disk.
+    /// Default of `timeout`: a large model may take that long to load from a slow disk.
     pub const TIMEOUT: Duration = Duration::from_mins(10);
 }
 
-/// What runs a model.
+/// The backend of a provider.
 #[derive(Debug, Clone)]
 pub enum BackendConfig {
     /// Any OpenAI-compatible server.
     OpenAi(HttpBackend),
     /// The Anthropic Messages API.
     Anthropic(HttpBackend),
-    /// Built in, for tests and demonstrations.
+    /// A built-in backend for tests and demonstrations.
     Mock(MockConfig),
-    /// A library user's own.
+    /// A backend of the library user.
     Custom(CustomBackend),
 }
 
-/// A backend made by a library user: a function that makes one, called at start and after each crash. The function
-/// travels in messages, so it is `Send`; what it makes stays on its arbiter.
+/// A function that makes a backend. It is called at start and after each crash.
+///
+/// The function is sent in messages, so it is `Send`; the backend stays on its arbiter. `Backend::available` has a limit of
+/// 3 s, and `Backend::health` one of 30 s.
 #[derive(Clone)]
 pub struct CustomBackend(pub Arc<dyn Fn() -> Rc<dyn backend::Backend> + Send + Sync>);
 
@@ -197,66 +199,66 @@ impl std::fmt::Debug for CustomBackend {
     }
 }
 
-/// What becomes of a running request whose caller went away.
+/// What happens to a running request when its caller leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnAbort {
     /// The backend request is dropped at once.
     #[default]
     Close,
-    /// The backend finishes, the rest is thrown away: for engines that crash on an abort.
+    /// The backend finishes, and the rest is dropped: for servers that crash on an abort.
     Drain,
 }
 
-/// How to bring a backend up.
+/// Brings a backend up.
 #[derive(Debug, Clone)]
 pub struct WakeRecipe {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// How long the backend may take to come up, and a command to run.
+    /// Limit for the backend to come up, and for a command.
     pub max_wait: Duration,
 }
 
-/// How to put a backend to sleep.
+/// Puts a backend to sleep.
 #[derive(Debug, Clone)]
 pub struct SleepRecipe {
-    /// What to do (`Http` or `Command`).
+    /// The action: `Http` or `Command`.
     pub action: Action,
-    /// How long a command may run.
+    /// Limit for a command.
     pub max_wait: Duration,
-    /// Run after so long without a task; `None`: only when told to.
+    /// Runs the recipe after this long without a task; `None` only on request.
     pub idle: Option<Duration>,
 }
 
-/// One step of a recipe.
+/// The action of a recipe.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// One HTTP call; any 2xx is success, 30 s for it.
+    /// An HTTP call, with a limit of 30 s. Any 2xx is success.
     Http {
-        /// Where.
+        /// Its URL.
         url: Secret,
-        /// `POST` unless told otherwise.
+        /// Its method.
         method: String,
-        /// Sent as they stand.
+        /// Its headers.
         headers: Vec<(String, Secret)>,
-        /// Sent as it stands.
+        /// Its body.
         body: Option<Secret>,
     },
-    /// One command, no shell; exit 0 is success.
+    /// A command, without a shell. Exit code 0 is success.
     Command {
-        /// Looked up in `PATH`.
+        /// The program, looked up in `PATH`.
         command: String,
-        /// As they stand.
+        /// Its arguments.
         args: Vec<String>,
-        /// Variables taken out of its environment: hub tokens and every `apiKeyEnv`.
+        /// Variables removed from its environment: hub tokens and every `apiKeyEnv`.
         scrub_env: Vec<String>,
     },
     /// A Wake-on-LAN packet.
     WakeOnLan {
-        /// The machine's address.
+        /// The MAC address of the machine.
         mac: [u8; 6],
-        /// Where to send it, 255.255.255.255 unless told otherwise.
+        /// The address to send to, usually 255.255.255.255.
         broadcast: String,
-        /// UDP port, 9 unless told otherwise.
+        /// The UDP port, usually 9.
         port: u16,
     },
 }
@@ -264,20 +266,20 @@ pub enum Action {
 /// One agent to publish.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// Its name at the hub.
+    /// Name at the hub.
     pub wire_name: WireName,
-    /// The provider's name in the configuration, or the name of an LLM that is not published here.
+    /// Name of a provider in the configuration, or of an LLM of another publisher.
     pub llm: String,
-    /// For people.
+    /// Description for people.
     pub description: Option<String>,
-    /// Put before the caller's messages.
+    /// Message before those of the caller.
     pub system_prompt: Option<String>,
-    /// Free text.
+    /// Name of a project, as free text.
     pub project: Option<String>,
-    /// A JSON object.
+    /// Default parameters of requests, a JSON object.
     pub default_params: Option<Box<RawValue>>,
-    /// A JSON object.
+    /// Further data, a JSON object.
     pub extras: Option<Box<RawValue>>,
-    /// Who may see it.
+    /// The users that see it.
     pub visibility: Visibility,
 }

@@ -49,7 +49,7 @@ pub(crate) struct HeartbeatLinks {
 pub(crate) struct HeartbeatActor {
     config: Config,
     links: HeartbeatLinks,
-    // Kept over a crash: nobody sends these again.
+    // Kept over a crash: these are not sent again.
     session: Option<SessionId>,
     channel: Option<ChannelOpened>,
     reporters: Vec<Recipient<GetReport>>,

@@ -18,7 +18,7 @@ struct Setup {
     start: Instant,
 }
 
-/// A heart with a session.
+/// Starts an actor that has a session.
 fn start() -> Setup {
     pause();
     let hub = Rc::new(ScriptedHub::default());
@@ -60,7 +60,7 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
     }
 }
 
-/// Says how it is when asked, or never.
+/// Reports once, and then only if the flag is set.
 struct Reporter(bool);
 
 impl Actor for Reporter {
@@ -78,9 +78,9 @@ impl Handler<GetReport> for Reporter {
     }
 }
 
-/// P4: a lost channel does not stop the heart.
+/// P4: also without a channel.
 #[actix::test]
-async fn it_beats_every_30_seconds_whatever_the_channel_does() {
+async fn it_beats_every_30_seconds() {
     let setup = start();
     pass(45 * SECOND).await;
     setup.actor.do_send(ChannelLost {
@@ -104,9 +104,9 @@ async fn it_beats_once_right_after_each_reconnect() {
     assert_eq!(setup.beat_seconds(), [0, 10]);
 }
 
-/// F24: a slow hub gets one beat at a time, in the old rhythm, and no burst afterwards.
+/// F24: one heartbeat at a time, and no burst afterwards.
 #[actix::test]
-async fn two_are_never_in_flight_and_a_slow_hub_does_not_stretch_the_interval() {
+async fn a_slow_hub_does_not_stretch_the_interval() {
     let setup = start();
     setup.hub.beat_takes.set(20 * SECOND);
     pass(95 * SECOND).await;
@@ -116,9 +116,9 @@ async fn two_are_never_in_flight_and_a_slow_hub_does_not_stretch_the_interval() 
     assert_eq!(setup.beat_seconds(), [30, 60, 90, 120], "the tick at 150 falls into a beat");
 }
 
-/// F60: after two hours in which nothing ran there is one beat, and not one for each that was missed.
+/// F60: missed heartbeats are not sent later.
 #[actix::test]
-async fn a_long_sleep_is_followed_by_one_beat() {
+async fn a_suspend_is_followed_by_one_beat() {
     let setup = start();
     pass(31 * SECOND).await;
     tokio::time::advance(7200 * SECOND).await;
@@ -129,7 +129,7 @@ async fn a_long_sleep_is_followed_by_one_beat() {
 }
 
 #[actix::test]
-async fn a_reconnect_during_a_beat_gets_its_own_afterwards_and_a_wakes_beat_does_not() {
+async fn a_reconnect_during_a_beat_is_followed_by_another_one() {
     let setup = start();
     setup.hub.beat_takes.set(5 * SECOND);
     setup.actor.do_send(Beat);
@@ -144,7 +144,7 @@ async fn a_reconnect_during_a_beat_gets_its_own_afterwards_and_a_wakes_beat_does
 }
 
 #[actix::test]
-async fn without_a_session_and_at_rest_it_does_not_beat() {
+async fn without_a_session_it_does_not_beat() {
     let setup = start();
     setup.actor.do_send(StopBeats);
     setup.actor.do_send(Beat);
@@ -152,9 +152,9 @@ async fn without_a_session_and_at_rest_it_does_not_beat() {
     assert!(setup.beat_seconds().is_empty());
 }
 
-/// F21, F27: only a hub that has forgotten us is registered with again.
+/// F21, F27: other failures do not end it.
 #[actix::test]
-async fn a_404_or_410_says_that_the_session_is_lost_and_another_failure_does_not() {
+async fn after_a_404_or_410_the_session_is_lost() {
     let setup = start();
     let answers =
         [Err(unreachable()), Err(status(500)), Err(status(403)), Err(status(404)), Err(status(410))];
@@ -166,29 +166,29 @@ async fn a_404_or_410_says_that_the_session_is_lost_and_another_failure_does_not
     assert!(setup.unknown.borrow().is_empty());
 }
 
-/// P6: each beat names the channel that we believe in.
+/// P6: after a 409 the stream is unknown.
 #[actix::test]
-async fn with_status_it_names_its_stream_and_its_providers_and_409_says_that_the_stream_is_unknown() {
+async fn with_status_a_beat_names_the_stream_and_the_providers() {
     let setup = start();
     let reporters = vec![Reporter(true).start().recipient(), Reporter(false).start().recipient()];
     setup.actor.do_send(SetReporters(reporters));
     setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
     pass(2 * SECOND).await;
-    let said = json!({ "providerSessionId": "s", "streamId": "st-1", "providers": [
+    let body = json!({ "providerSessionId": "s", "streamId": "st-1", "providers": [
         { "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 4 },
         { "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 4 },
     ] });
-    assert_eq!(setup.hub.beat_bodies(), [said]);
+    assert_eq!(setup.hub.beat_bodies(), [body]);
     setup.hub.beats.borrow_mut().push_back(Err(status(409)));
     pass(30 * SECOND).await;
     assert_eq!(*setup.unknown.borrow(), [StreamUnknown { stream_id: "st-1".to_owned() }]);
 }
 
 #[actix::test]
-async fn a_provider_that_does_not_answer_is_left_out_and_the_beat_goes_on() {
+async fn a_provider_that_does_not_report_is_left_out() {
     let setup = start();
     let silent = Reporter(false).start();
-    // Its first answer is its last.
+    // It reports once.
     silent.do_send(GetReport);
     setup.actor.do_send(SetReporters(vec![silent.recipient(), Reporter(true).start().recipient()]));
     setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
@@ -197,7 +197,7 @@ async fn a_provider_that_does_not_answer_is_left_out_and_the_beat_goes_on() {
 }
 
 #[actix::test]
-async fn a_change_is_told_at_most_once_a_second_and_to_a_classic_hub_never() {
+async fn a_change_is_sent_at_most_once_a_second() {
     let setup = start();
     setup.actor.do_send(report("a", 1));
     pass(2 * SECOND).await;
@@ -215,5 +215,5 @@ async fn a_change_is_told_at_most_once_a_second_and_to_a_classic_hub_never() {
     pass(5 * SECOND).await;
     let after = setup.beat_seconds().len();
     pass(5 * SECOND).await;
-    assert_eq!(setup.beat_seconds().len(), after, "the same is no change");
+    assert_eq!(setup.beat_seconds().len(), after, "an equal report is no change");
 }

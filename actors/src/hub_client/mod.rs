@@ -6,6 +6,7 @@ mod address;
 mod channel;
 mod connections;
 mod error;
+mod response;
 mod tls_reason;
 mod token;
 mod uplink;
@@ -19,9 +20,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use awc::http::header::{ACCEPT, ACCEPT_ENCODING, RETRY_AFTER};
+use awc::http::header::{ACCEPT, ACCEPT_ENCODING};
 use awc::http::{StatusCode, header};
-use awc::{Client, ClientRequest, ClientResponse};
+use awc::{Client, ClientRequest};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -41,6 +42,7 @@ pub(crate) use address::InvalidHub;
 pub(crate) use channel::Channel;
 use connections::Connections;
 pub(crate) use error::{HubError, HubErrorKind};
+use response::HubResponse;
 use token::Token;
 
 /// Limit of each call, except channel and upload (SPEC.md section 3).
@@ -76,14 +78,6 @@ struct Inner {
     uploads: Connections,
     logged_warnings: RefCell<Changes>,
     logged_deletions: RefCell<Changes>,
-}
-
-struct HubResponse {
-    status: StatusCode,
-    body: Bytes,
-    retry_after: Option<Duration>,
-    /// Target of a redirect, without path and query, which must not be logged.
-    redirects_to: Option<String>,
 }
 
 impl HubClient {
@@ -181,7 +175,7 @@ impl HubClient {
             response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
         }
         if response.status() != StatusCode::OK {
-            let answer = read(CALL, response).await?;
+            let answer = HubResponse::read(CALL, response).await?;
             return Err(self.refused(CALL, &answer));
         }
         Channel::new(CALL, response)
@@ -226,7 +220,7 @@ impl HubClient {
                 .content_type("application/json")
                 .send_body(body.clone());
             let response = sending.await.map_err(|error| HubError::unsent(call, &error))?;
-            read(call, response).await
+            HubResponse::read(call, response).await
         };
         let twice = async {
             let used = self.inner.token.current();
@@ -290,24 +284,4 @@ impl std::fmt::Debug for HubClient {
 fn json(call: &'static str, body: &impl serde::Serialize) -> Result<Bytes, HubError> {
     let invalid = |error: serde_json::Error| HubError::Invalid { call, reason: error.to_string() };
     serde_json::to_vec(body).map(Bytes::from).map_err(invalid)
-}
-
-/// Reads a response to its end, so that its connection can be used again.
-async fn read<S>(call: &'static str, mut response: ClientResponse<S>) -> Result<HubResponse, HubError>
-where
-    S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
-{
-    let now = jiff::Timestamp::now();
-    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = header.and_then(|value| http::retry_after(value, now));
-    let status = response.status();
-    let redirects_to = status.is_redirection().then(|| error::redirect_target(response.headers())).flatten();
-    match http::read_body(&mut response, MAX_RESPONSE, CALL_TIMEOUT).await {
-        Ok(body) => Ok(HubResponse { status, body, retry_after, redirects_to }),
-        // The status of a refusal is enough.
-        Err(_) if !status.is_success() => {
-            Ok(HubResponse { status, body: Bytes::new(), retry_after, redirects_to })
-        }
-        Err(error) => Err(HubError::Invalid { call, reason: error.to_string() }),
-    }
 }

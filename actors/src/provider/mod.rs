@@ -8,6 +8,7 @@ mod backend_call;
 mod delivery;
 mod handlers;
 mod health;
+mod idle;
 mod job;
 pub(crate) mod messages;
 mod refuse;
@@ -31,7 +32,8 @@ use crate::supervise::{CrashReporter, catch_panic};
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 use admission_queue::AdmissionQueue;
-use health::{BackendState, Health, IdleTimer};
+use health::{BackendState, Health};
+use idle::IdleTimer;
 use job::{Job, JobReport, StopReason};
 use messages::Infer;
 

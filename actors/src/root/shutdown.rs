@@ -50,7 +50,7 @@ impl RootActor {
             let draining = self.hub.drain(session);
             ctx.spawn(draining.into_actor(self).map(|drained, _, _| {
                 if let Err(error) = drained {
-                    log::debug!("the hub was not told that we stop: {error}");
+                    log::debug!("the hub was not told of the stop: {error}");
                 }
             }));
         }

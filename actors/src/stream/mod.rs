@@ -48,7 +48,7 @@ pub(crate) struct StreamLinks {
 pub(crate) struct StreamActor {
     config: Config,
     links: StreamLinks,
-    // Kept over a crash: nobody sends the routes again.
+    // Kept over a crash: the routes are not sent again.
     dispatch: Dispatch,
     lives: u64,
     state: StreamState,

@@ -1,4 +1,4 @@
-//! A hub's end of the results, and a backend whose answers a test gives by hand.
+//! A fake uplink, and a backend whose replies a test gives.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,15 +18,15 @@ use wire::task::InferTask;
 use crate::backend::{Backend, BackendError, BackendRequest, Reply};
 use crate::uplink::{Cut, Posted, Uplink};
 
-/// Takes results, and remembers them by task.
+/// The results that a fake uplink has taken.
 #[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) posts: RefCell<Vec<(String, Value)>>,
-    /// Of each upload: the events' data, and whether it came to its end.
+    /// Task and data of each event, for each upload.
     pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
     /// Answers to POSTs before the usual `Taken`.
     pub(crate) answers: RefCell<VecDeque<Posted>>,
-    /// POSTs that are not answered yet, when they are held; an upload is not read then.
+    /// With `hold`, POSTs that are not answered yet. Uploads are not read then.
     pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
     pub(crate) hold: Cell<bool>,
 }
@@ -35,6 +35,11 @@ impl Desk {
     pub(crate) fn of(&self, task: &str) -> Vec<Value> {
         let posts = self.posts.borrow();
         posts.iter().filter(|(id, _)| id == task).map(|(_, body)| body.clone()).collect()
+    }
+
+    /// A field of each posted chunk of a task.
+    pub(crate) fn chunk_fields(&self, task: &str, field: &str) -> Vec<Value> {
+        self.of(task).into_iter().map(|post| post["chunk"][field].clone()).collect()
     }
 
     pub(crate) fn error_of(&self, task: &str) -> Option<String> {
@@ -80,19 +85,18 @@ impl Uplink for DeskUplink {
     }
 }
 
-/// A call that waits for its answer.
-pub(crate) struct Waiting {
+/// A call that waits for its reply.
+pub(crate) struct PendingCall {
     pub(crate) request: BackendRequest,
     answer: oneshot::Sender<Result<Reply, BackendError>>,
 }
 
-impl Waiting {
-    /// What the backend was asked.
+impl PendingCall {
     pub(crate) fn body(&self) -> Value {
         serde_json::from_slice(&self.request.body).unwrap()
     }
 
-    /// Whether nobody waits any more: the connection would be closed.
+    /// Whether the call was aborted: a connection would be closed.
     pub(crate) fn is_dropped(&self) -> bool {
         self.answer.is_closed()
     }
@@ -105,7 +109,7 @@ impl Waiting {
         let _ = self.answer.send(Err(error));
     }
 
-    /// Answers with a stream whose pieces come by the channel.
+    /// Replies with a stream of what is sent on the channel.
     pub(crate) fn stream(self) -> mpsc::UnboundedSender<Result<String, BackendError>> {
         let (pieces, receiver) = mpsc::unbounded_channel();
         self.streams(futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -114,30 +118,30 @@ impl Waiting {
         pieces
     }
 
-    /// Answers with these pieces.
+    /// Replies with these chunks.
     pub(crate) fn streams(self, pieces: impl Stream<Item = Result<String, BackendError>> + 'static) {
         let _ = self.answer.send(Ok(Reply::Stream(pieces.boxed_local())));
     }
 }
 
-/// A backend that does what the test says.
+/// A backend controlled by a test.
 #[derive(Default)]
 pub(crate) struct ByHand {
-    pub(crate) waiting: RefCell<VecDeque<Waiting>>,
+    pub(crate) waiting: RefCell<VecDeque<PendingCall>>,
     pub(crate) down: Cell<bool>,
     /// Panics at the next call.
     pub(crate) panics: Cell<bool>,
-    /// How often it was made.
+    /// How often a backend was made.
     pub(crate) made: Cell<usize>,
-    /// How long it takes to say whether it is there.
+    /// Time that a check takes.
     pub(crate) check_takes: Cell<Duration>,
     pub(crate) checks: Cell<usize>,
-    /// Checks under way, and the most there ever were.
+    /// Number of checks that run, and the most that ever ran.
     pub(crate) checked_now: Cell<usize>,
     pub(crate) checked_at_once: Cell<usize>,
 }
 
-/// A check under way.
+/// Counts a check that runs.
 struct Check(Rc<ByHand>);
 
 impl Drop for Check {
@@ -151,12 +155,12 @@ impl ByHand {
         self.waiting.borrow().len()
     }
 
-    pub(crate) fn next(&self) -> Waiting {
+    pub(crate) fn next(&self) -> PendingCall {
         self.waiting.borrow_mut().pop_front().expect("a call")
     }
 }
 
-/// A handle that a provider's settings can hold.
+/// The `Backend` of a [`ByHand`].
 pub(crate) struct Shared(pub(crate) Rc<ByHand>);
 
 impl Backend for Shared {
@@ -164,10 +168,10 @@ impl Backend for Shared {
         let panics = self.0.panics.take();
         let (answer, answered) = oneshot::channel();
         if !panics {
-            self.0.waiting.borrow_mut().push_back(Waiting { request, answer });
+            self.0.waiting.borrow_mut().push_back(PendingCall { request, answer });
         }
         async move {
-            assert!(!panics, "the test asked for it");
+            assert!(!panics, "requested by the test");
             answered.await.unwrap_or_else(|_| Err(BackendError::Failed("gone".to_owned())))
         }
         .boxed_local()

@@ -1,5 +1,6 @@
-//! A classic hub for tests, in this very thread: a hand-written HTTP server that records what it is sent and answers
-//! what it is told to. Section 3 of SPEC.md and no more, unless a test gives it a hello with features.
+//! A classic hub for tests on the same thread: an HTTP server that records its calls and gives prepared answers.
+//!
+//! It has section 3 of SPEC.md only, unless a test sets a hello with features.
 
 pub(crate) mod desk;
 pub(crate) mod scripted;
@@ -19,14 +20,14 @@ use wire_http::serve;
 use crate::Secret;
 use crate::options::{Credentials, Timings};
 
-/// What the hub answers to one call.
+/// The answer to one call.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// A status, header lines, a body.
     Status(u16, Vec<(&'static str, String)>, String),
     /// An event stream, fed by [`TestHub::send`].
     Channel,
-    /// Nothing, for ever.
+    /// No answer.
     Hang,
     /// The connection is closed without an answer.
     Cut,
@@ -38,7 +39,6 @@ impl Reply {
     }
 }
 
-/// Everything that one test needs of a hub.
 #[derive(Clone)]
 pub(crate) struct TestHub {
     pub(crate) state: Rc<State>,
@@ -48,17 +48,17 @@ pub(crate) struct TestHub {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) calls: RefCell<Vec<Call>>,
-    /// Answers that differ from the usual one, by the last part of the path.
+    /// Prepared answers, by the end of the path.
     scripts: RefCell<Vec<(String, VecDeque<Reply>)>>,
     channels: RefCell<Vec<mpsc::UnboundedSender<String>>>,
     hello: RefCell<Option<String>>,
     connections: Cell<usize>,
-    /// Requests whose head was read; of an upload long before its end.
+    /// Number of requests whose head was read.
     heads: Cell<usize>,
 }
 
 impl TestHub {
-    /// Starts one on a free port.
+    /// Starts a hub on a free port.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -68,18 +68,17 @@ impl TestHub {
         Self { state, url }
     }
 
-    /// Credentials for it.
     pub(crate) fn credentials(&self) -> Credentials {
         Credentials::new(&self.url, Secret::new("token-of-the-test"))
     }
 
-    /// The next calls to this route get these answers; later ones the usual one.
+    /// Prepares the answers to the next calls of a route.
     pub(crate) fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) {
         let replies = replies.into_iter().collect();
         self.state.scripts.borrow_mut().push((route.to_owned(), replies));
     }
 
-    /// The data of the hello on the next channels; `None`: no hello.
+    /// Sets the data of the hello on the next channels; `None` sends none.
     pub(crate) fn set_hello(&self, data: Option<&str>) {
         *self.state.hello.borrow_mut() = data.map(str::to_owned);
     }
@@ -100,27 +99,23 @@ impl TestHub {
         self.state.channels.borrow_mut().clear();
     }
 
-    /// Channels that are open right now.
     pub(crate) fn open_channels(&self) -> usize {
         self.state.channels.borrow().iter().filter(|channel| !channel.is_closed()).count()
     }
 
-    /// Connections that were made so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.get()
     }
 
-    /// Requests that began so far.
     pub(crate) fn heads(&self) -> usize {
         self.state.heads.get()
     }
 
-    /// The calls to this route so far.
     pub(crate) fn calls(&self, route: &str) -> Vec<Call> {
         self.state.calls.borrow().iter().filter(|call| call.path.ends_with(route)).cloned().collect()
     }
 
-    /// Waits for the n-th call to this route (from 1).
+    /// Waits for the n-th call of a route, counted from 1.
     pub(crate) async fn nth(&self, route: &str, n: usize) -> Call {
         wait_until(&format!("call {n} to {route}"), || self.calls(route).len() >= n).await;
         self.calls(route).swap_remove(n - 1)
@@ -149,7 +144,7 @@ impl State {
     }
 }
 
-/// Waits for something to become true, and says what did not.
+/// Waits until `is_so`, at most 10 s.
 pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -161,7 +156,7 @@ pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         .unwrap_or_else(|_| panic!("never happened: {what}"));
 }
 
-/// Timings for tests with sockets: short, and far enough apart to tell one from the other.
+/// Short timings for tests with sockets.
 pub(crate) fn quick() -> Timings {
     Timings {
         heartbeat_interval: Duration::from_millis(300),

@@ -1,4 +1,4 @@
-//! A hub without sockets, for a paused clock, and probes that stand in for actors.
+//! A hub without sockets, for a paused clock, and probes in place of actors.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use wire::register::{Heartbeat, RegisterRequest};
 
 use crate::hub_client::{Channel, HubApi, HubError};
 
-/// What was said to the hub.
+/// A call to the hub.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum HubCall {
     Register(Value),
@@ -27,30 +27,29 @@ pub(crate) enum HubCall {
     Drain(String),
 }
 
-/// Answers from prepared lists, and well when they are empty.
+/// Answers from prepared lists, and with success when they are empty.
 #[derive(Default)]
 pub(crate) struct ScriptedHub {
-    pub(crate) said: RefCell<Vec<(Instant, HubCall)>>,
+    pub(crate) calls: RefCell<Vec<(Instant, HubCall)>>,
     pub(crate) registers: RefCell<VecDeque<Result<SessionId, HubError>>>,
     pub(crate) opens: RefCell<VecDeque<Result<(), HubError>>>,
     pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
-    /// How long a heartbeat takes.
+    /// Time that a heartbeat takes.
     pub(crate) beat_takes: Cell<Duration>,
     channels: RefCell<Vec<mpsc::UnboundedSender<Bytes>>>,
 }
 
 impl ScriptedHub {
-    fn note(&self, said: HubCall) {
-        self.said.borrow_mut().push((Instant::now(), said));
+    fn note(&self, call: HubCall) {
+        self.calls.borrow_mut().push((Instant::now(), call));
     }
 
-    /// Sends bytes on the newest channel. Whether anybody reads it.
+    /// Sends bytes on the newest channel, and returns whether it is still read.
     pub(crate) fn send(&self, text: &str) -> bool {
         let channels = self.channels.borrow();
         channels.last().expect("a channel").send(Bytes::copy_from_slice(text.as_bytes())).is_ok()
     }
 
-    /// Channels that somebody holds.
     pub(crate) fn open_channels(&self) -> usize {
         self.channels.borrow().iter().filter(|channel| !channel.is_closed()).count()
     }
@@ -59,9 +58,9 @@ impl ScriptedHub {
         self.channels.borrow_mut().pop();
     }
 
-    /// The moments of what was said and is wanted.
+    /// Times of the calls that `wanted` selects.
     pub(crate) fn moments(&self, wanted: impl Fn(&HubCall) -> bool) -> Vec<Instant> {
-        self.said.borrow().iter().filter(|(_, said)| wanted(said)).map(|(at, _)| *at).collect()
+        self.calls.borrow().iter().filter(|(_, call)| wanted(call)).map(|(at, _)| *at).collect()
     }
 
     pub(crate) fn opened(&self) -> usize {
@@ -69,14 +68,14 @@ impl ScriptedHub {
     }
 
     pub(crate) fn beat_bodies(&self) -> Vec<Value> {
-        let body = |said: &HubCall| if let HubCall::Beat(body) = said { Some(body.clone()) } else { None };
-        self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
+        let body = |call: &HubCall| if let HubCall::Beat(body) = call { Some(body.clone()) } else { None };
+        self.calls.borrow().iter().filter_map(|(_, call)| body(call)).collect()
     }
 
     pub(crate) fn registered(&self) -> Vec<Value> {
         let body =
-            |said: &HubCall| if let HubCall::Register(body) = said { Some(body.clone()) } else { None };
-        self.said.borrow().iter().filter_map(|(_, said)| body(said)).collect()
+            |call: &HubCall| if let HubCall::Register(body) = call { Some(body.clone()) } else { None };
+        self.calls.borrow().iter().filter_map(|(_, call)| body(call)).collect()
     }
 }
 
@@ -116,12 +115,12 @@ impl HubApi for ScriptedHub {
     }
 }
 
-/// A status that is no success.
+/// An error with this status.
 pub(crate) fn status(status: u16) -> HubError {
     HubError::Status { call: "provider-test", status, message: "no".to_owned(), retry_after: None }
 }
 
-/// A hub that is not there.
+/// The error of a hub that cannot be reached.
 pub(crate) fn unreachable() -> HubError {
     HubError::Unreachable { call: "provider-test", reason: "away".to_owned(), nothing_taken: true }
 }
@@ -130,23 +129,23 @@ pub(crate) fn session(id: &str) -> SessionId {
     SessionId::parse(id).expect("an id")
 }
 
-/// Stands where another actor would, and keeps what it is told.
+/// An actor that keeps its messages.
 pub(crate) struct Probe<M> {
-    heard: Received<M>,
+    received: Received<M>,
 }
 
-/// What a probe was told, and when.
+/// The messages of a probe.
 pub(crate) type Received<M> = Rc<RefCell<Vec<M>>>;
 
-/// A probe's address for one kind of message, and its memory.
+/// A probe for one type of message.
 pub(crate) fn probe<M>() -> (Recipient<M>, Received<M>)
 where
     M: Message<Result = ()> + Send + Unpin + 'static,
     Context<Probe<M>>: ToEnvelope<Probe<M>, M>,
 {
-    let heard = Received::<M>::default();
-    let probe = Probe { heard: Rc::clone(&heard) };
-    (probe.start().recipient(), heard)
+    let received = Received::<M>::default();
+    let probe = Probe { received: Rc::clone(&received) };
+    (probe.start().recipient(), received)
 }
 
 impl<M: Unpin + 'static> Actor for Probe<M> {
@@ -157,11 +156,11 @@ impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Probe<M> {
     type Result = ();
 
     fn handle(&mut self, message: M, _: &mut Self::Context) {
-        self.heard.borrow_mut().push(message);
+        self.received.borrow_mut().push(message);
     }
 }
 
-/// Lets the paused clock go on for this long, and everything in it happen.
+/// Advances the paused clock by `time`.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as the tests need.
+//! The part of HTTP/1.1 that the tests need.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Reply, State};
 
-/// One request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: String,
@@ -20,12 +20,11 @@ pub(crate) struct Call {
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
     pub(crate) at: Instant,
-    /// Whether a chunked body came to its end mark.
+    /// Whether a chunked body had its end mark.
     pub(crate) complete: bool,
 }
 
 impl Call {
-    /// The body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).expect("JSON")
     }

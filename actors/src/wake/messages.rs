@@ -19,8 +19,8 @@ pub(crate) struct Wake {
 
 /// Brings a backend up. Sent by `ProviderActor`, and by the root for `provider NAME up`.
 ///
-/// The recipe runs once for all who ask, and not before its pause is over. The answer comes when the backend answers: how
-/// long that took, or an error text of SPEC.md section 3.5.
+/// One run serves all requests, and it starts after the pause. Returns how long it took until the backend answered, or an
+/// error text of SPEC.md section 3.5.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Duration, String>")]
 pub(crate) struct EnsureAwake {

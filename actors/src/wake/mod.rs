@@ -58,7 +58,7 @@ struct Run {
     serial: u64,
     kind: RecipeKind,
     waiters: Vec<Waiter>,
-    /// Those who asked for a wake while the sleep recipe ran: a wake run follows.
+    /// Requests for a wake while the sleep recipe runs: a wake run follows.
     then_wake: Vec<Waiter>,
     /// Ends the pause.
     run_now: Rc<Notify>,

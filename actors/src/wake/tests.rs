@@ -1,4 +1,4 @@
-//! The `WakeActor` with real commands, real sockets and a probe for a heartbeat.
+//! The `WakeActor` with real commands and sockets.
 
 mod faults;
 
@@ -62,7 +62,24 @@ fn http(url: String) -> Action {
 
 impl Setup {
     async fn wake(&self) -> Result<Duration, String> {
-        self.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }).await.unwrap()
+        self.wake_by(false).await
+    }
+
+    async fn wake_by(&self, by_owner: bool) -> Result<Duration, String> {
+        self.actor.send(EnsureAwake { wire_name: "a".into(), by_owner }).await.unwrap()
+    }
+
+    /// Sends a wake task.
+    async fn send_task(&self, id: &str) {
+        let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
+        let ticket = self.outbox.admit(&task.id, 0).unwrap();
+        self.actor.send(Wake { task, ticket }).await.unwrap();
+    }
+
+    /// Waits for the result of a wake task.
+    async fn result_of(&self, id: &str) -> serde_json::Value {
+        wait_until("it is answered", || !self.desk.of(id).is_empty()).await;
+        self.desk.of(id).pop().unwrap()
     }
 
     async fn failure(&self) -> String {
@@ -94,9 +111,9 @@ fn pid_in(file: &std::path::Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// F51: however many ask for one model at once, its recipe runs once, and each gets the outcome.
+/// F51: and each request gets its result.
 #[actix::test]
-async fn however_many_ask_the_recipe_runs_once_and_all_are_answered() {
+async fn a_recipe_runs_once_for_all_who_ask() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let setup = start(config(
@@ -111,19 +128,16 @@ async fn however_many_ask_the_recipe_runs_once_and_all_are_answered() {
 }
 
 #[actix::test]
-async fn a_wake_task_of_the_hub_is_answered_with_ok_and_the_milliseconds() {
+async fn a_wake_task_is_answered_with_ok_and_milliseconds() {
     let setup = start(config(Some(command("exit 0")), Duration::from_secs(5)));
-    let task = WakeTask { id: TaskId::parse("t1").unwrap(), llm_name: "a".into() };
-    let ticket = setup.outbox.admit(&task.id, 0).unwrap();
-    setup.actor.do_send(Wake { task, ticket });
-    wait_until("it is answered", || !setup.desk.of("t1").is_empty()).await;
-    let result = setup.desk.of("t1").pop().unwrap();
+    setup.send_task("t1").await;
+    let result = setup.result_of("t1").await;
     assert_eq!((&result["status"], &result["body"]["ok"]), (&json!(200), &json!(true)));
     assert!(result["body"]["ms"].is_u64());
 }
 
 #[actix::test]
-async fn the_backend_is_polled_until_it_is_there() {
+async fn the_backend_is_polled_until_it_is_up() {
     let setup = start(config(Some(command("exit 0")), Duration::from_secs(20)));
     BACKEND.with(|backend| backend.down.set(true));
     let waking = actix_rt::spawn({
@@ -138,15 +152,15 @@ async fn the_backend_is_polled_until_it_is_there() {
 }
 
 #[actix::test]
-async fn a_backend_that_stays_away_did_not_come_up_within_its_time() {
+async fn a_backend_that_stays_down_did_not_come_up_in_time() {
     let setup = start(config(Some(command("exit 0")), Duration::from_millis(100)));
     BACKEND.with(|backend| backend.down.set(true));
     assert_eq!(setup.failure().await, "provider 'a' did not come up within 100ms");
 }
 
-/// F50: a command that is not there, ends with a code, is killed or is late says which.
+/// F50: not found, with a code, killed, or timed out.
 #[actix::test]
-async fn a_command_that_fails_says_how() {
+async fn the_error_of_a_command_names_its_cause() {
     for (action, text) in [
         (command("exit 3"), "wake recipe failed: wake command exited with code 3"),
         (command("kill -9 $$"), "wake recipe failed: wake command killed by signal 9"),
@@ -160,9 +174,9 @@ async fn a_command_that_fails_says_how() {
     }
 }
 
-/// A16, A18: a recipe's call is not sent elsewhere by a redirect.
+/// A16, A18: a redirect is not followed.
 #[actix::test]
-async fn a_call_that_fails_says_how_and_any_2xx_is_success() {
+async fn only_a_2xx_of_an_http_call_is_success() {
     let wait = Duration::from_secs(5);
     let (url, served) = serve_once("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
     let failure = start(config(Some(http(url)), wait)).failure().await;
@@ -178,9 +192,9 @@ async fn a_call_that_fails_says_how_and_any_2xx_is_success() {
     start(config(Some(http(url)), wait)).wake().await.unwrap();
 }
 
-/// F47, F48: a command that hangs is killed with its whole group; a good one's daemon lives on.
+/// F47, F48: the daemon of a successful command runs on.
 #[actix::test]
-async fn a_late_command_is_killed_with_its_whole_group_and_a_good_one_leaves_its_server_alone() {
+async fn a_command_that_times_out_is_killed_with_its_group() {
     let dir = tempfile::tempdir().unwrap();
     let pid = dir.path().join("pid");
     let child = format!("sleep 300 & echo $! > {}", pid.display());
@@ -196,9 +210,9 @@ async fn a_late_command_is_killed_with_its_whole_group_and_a_good_one_leaves_its
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-/// F71, F47: a shutdown in the middle of a wake kills the group and answers everybody.
+/// F71, F47: in the middle of a wake.
 #[actix::test]
-async fn a_shutdown_kills_the_group_and_answers_everybody() {
+async fn a_shutdown_kills_the_group_and_answers_all_requests() {
     let dir = tempfile::tempdir().unwrap();
     let pid = dir.path().join("pid");
     let script = format!("sleep 300 & echo $! > {}; wait", pid.display());
@@ -213,9 +227,9 @@ async fn a_shutdown_kills_the_group_and_answers_everybody() {
     assert_eq!(setup.failure().await, "publisher shutting down");
 }
 
-/// A17: a wake for a name that has no recipe here runs nothing.
+/// A17: nothing runs.
 #[actix::test]
-async fn a_name_without_a_recipe_or_a_provider_has_its_own_text() {
+async fn a_name_without_a_recipe_or_a_provider_has_its_own_error() {
     let setup = start(config(None, Duration::ZERO));
     assert_eq!(setup.failure().await, "provider 'a' has no wake recipe configured");
     let other = setup.actor.send(EnsureAwake { wire_name: "b".into(), by_owner: false }).await.unwrap();
@@ -223,7 +237,7 @@ async fn a_name_without_a_recipe_or_a_provider_has_its_own_text() {
 }
 
 #[actix::test]
-async fn one_who_asks_while_it_goes_to_sleep_waits_and_then_wakes_it() {
+async fn a_wake_during_the_sleep_recipe_follows_it() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let say = |word: &str| command(&format!("sleep 0.2; echo {word} >> {}", log.display()));
@@ -242,7 +256,7 @@ async fn one_who_asks_while_it_goes_to_sleep_waits_and_then_wakes_it() {
 }
 
 #[actix::test]
-async fn a_wake_on_lan_packet_is_six_bytes_of_ones_and_the_address_sixteen_times() {
+async fn a_wake_on_lan_packet_has_six_bytes_ff_and_the_address_sixteen_times() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mac = [0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0x0F];
     let port = socket.local_addr().unwrap().port();

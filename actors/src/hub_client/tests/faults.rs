@@ -1,8 +1,19 @@
-//! What stands between a registrar and its hub: redirects, slow answers, names that lead nowhere.
+//! Redirects, slow answers, unknown names and broken connections.
 
 use futures_util::future::join_all;
+use tokio::sync::mpsc;
 
 use super::*;
+
+/// The errors of a registration, a channel and a heartbeat.
+async fn control_errors(client: &HubClient) -> [HubError; 3] {
+    let request = RegisterRequest { provider_session_id: None, providers: vec![], agents: vec![] };
+    [
+        client.register(request).await.unwrap_err(),
+        client.open_channel(session()).await.unwrap_err(),
+        client.heartbeat(beat()).await.unwrap_err(),
+    ]
+}
 
 /// F17, A18, A47: the token goes to no other host, and the error names that host.
 #[actix::test]
@@ -11,7 +22,7 @@ async fn a_redirect_of_any_call_is_not_followed() {
     let other = TestHub::start().await;
     let client = client(&hub);
     let to = |status: u16| {
-        // Odd ones have something to say.
+        // Odd statuses have an error text.
         let reason = if status % 2 == 1 { r#"{"error":"we moved"}"# } else { "" };
         let location = vec![("location", format!("{}/api/v1/llms/x?token=secret", other.url))];
         Reply::Status(status, location, reason.to_owned())
@@ -21,17 +32,11 @@ async fn a_redirect_of_any_call_is_not_followed() {
         {
             hub.script(route, [to(status)]);
         }
-        let request = RegisterRequest { provider_session_id: None, providers: vec![], agents: vec![] };
-        let errors = [
-            client.register(request).await.unwrap_err(),
-            client.open_channel(session()).await.unwrap_err(),
-            client.heartbeat(beat()).await.unwrap_err(),
-        ];
-        for error in errors {
+        for error in control_errors(&client).await {
             assert_eq!(error.kind(), HubErrorKind::Refused);
-            let told = format!("it redirects to {}; is that the hub's address?", other.url);
+            let target = format!("it redirects to {}; is that the hub's address?", other.url);
             let reason = if status % 2 == 1 { ": we moved; " } else { ": " };
-            assert!(error.to_string().ends_with(&format!("HTTP {status}{reason}{told}")), "{error}");
+            assert!(error.to_string().ends_with(&format!("HTTP {status}{reason}{target}")), "{error}");
         }
         assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Refused { status });
         let (pieces, body) = mpsc::channel(1);
@@ -64,7 +69,6 @@ async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
     hub.script("/result", [Reply::Hang]);
     let posting = actix_rt::spawn(client(&hub).post_result(&id("t"), Bytes::from_static(b"{}")));
     hub.nth("/result", 1).await;
-    // From here on nothing happens but time.
     tokio::time::pause();
     let asked = tokio::time::Instant::now();
     assert_eq!(posting.await.unwrap(), Posted::Failed { retry_after: None, nothing_taken: false });
@@ -79,23 +83,18 @@ async fn every_call_reports_the_retry_after_of_a_429() {
     let date = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30))
         .strftime("%a, %d %b %Y %H:%M:%S GMT")
         .to_string();
-    let asked = [
+    let values = [
         ("17", Some(17..=17)),
         (date.as_str(), Some(25..=30)),
         ("soon", None),
         ("1000000000", Some(1_000_000_000..=1_000_000_000)),
     ];
-    for (value, expected) in asked {
+    for (value, expected) in values {
         let busy = || Reply::Status(429, vec![("retry-after", value.to_owned())], "{}".to_owned());
         for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
             hub.script(route, [busy()]);
         }
-        let request = RegisterRequest { provider_session_id: None, providers: vec![], agents: vec![] };
-        let errors = [
-            client.register(request).await.unwrap_err(),
-            client.open_channel(session()).await.unwrap_err(),
-            client.heartbeat(beat()).await.unwrap_err(),
-        ];
+        let errors = control_errors(&client).await;
         let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
         let Posted::Failed { retry_after, nothing_taken: true } = posted else { panic!("{posted:?}") };
         for hint in errors.iter().map(HubError::retry_after).chain([retry_after]) {
@@ -113,7 +112,7 @@ async fn every_call_reports_the_retry_after_of_a_429() {
 /// F81: it is looked up again at the next try.
 #[actix::test]
 async fn an_unknown_host_name_may_be_retried() {
-    // A label of more than 63 characters: no resolver has to be asked for it.
+    // A label of more than 63 characters is refused without a resolver.
     let mut credentials = Credentials::new(format!("http://{}.invalid", "x".repeat(64)), Secret::new("t"));
     credentials.allow_insecure = true;
     let client = HubClient::new(&credentials).unwrap();

@@ -1,9 +1,9 @@
-//! How answers leave.
+//! Delivery of replies to the hub.
 
 use super::*;
 
 #[actix::test]
-async fn a_caller_gets_the_published_model_and_large_integers_pass() {
+async fn a_request_names_the_published_model_and_keeps_large_integers() {
     let setup = start(config());
     setup.infer("t1").await;
     let body = setup.backend.next().body();
@@ -13,9 +13,9 @@ async fn a_caller_gets_the_published_model_and_large_integers_pass() {
     );
 }
 
-/// F28: one POST at a time keeps the order.
+/// F28: one POST at a time, in order.
 #[actix::test]
-async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is_kept() {
+async fn chunks_that_wait_behind_a_post_are_merged() {
     let setup = start(config());
     setup.desk.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
@@ -33,14 +33,15 @@ async fn on_a_classic_hub_chunks_that_wait_behind_a_post_are_merged_and_order_is
         }
     }
     turns().await;
-    let data: Vec<Value> =
-        setup.desk.of("t1").into_iter().map(|post| post["chunk"]["data"].clone()).collect();
-    assert_eq!(data, [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]);
+    assert_eq!(
+        setup.desk.chunk_fields("t1", "data"),
+        [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]
+    );
 }
 
-/// F28, F30, F31: a repeat has the number of the first.
+/// F28, F30, F31: with the same number.
 #[actix::test]
-async fn with_chunk_seq_each_chunk_has_its_number_and_a_failed_post_is_repeated() {
+async fn with_chunk_seq_a_failed_post_is_repeated() {
     let setup = start(config());
     let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
     setup.desk.answers.borrow_mut().push_back(lost_answer);
@@ -48,13 +49,12 @@ async fn with_chunk_seq_each_chunk_has_its_number_and_a_failed_post_is_repeated(
     pieces.send(Ok(piece("a"))).unwrap();
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
-    let seqs: Vec<Value> = setup.desk.of("t1").into_iter().map(|post| post["chunk"]["seq"].clone()).collect();
-    assert_eq!(seqs, [json!(0), json!(0), json!(1)]);
+    assert_eq!(setup.desk.chunk_fields("t1", "seq"), [json!(0), json!(0), json!(1)]);
 }
 
-/// P3, F30: without numbers a doubt ends the task.
+/// P3, F30: the task ends with an error.
 #[actix::test]
-async fn without_chunk_seq_a_chunk_whose_post_broke_is_never_said_twice() {
+async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
     let setup = start(config());
     let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
     setup.desk.answers.borrow_mut().push_back(lost_answer);
@@ -68,7 +68,7 @@ async fn without_chunk_seq_a_chunk_whose_post_broke_is_never_said_twice() {
 }
 
 #[actix::test]
-async fn without_chunk_seq_a_chunk_that_was_certainly_not_taken_is_repeated() {
+async fn without_chunk_seq_a_chunk_that_was_not_taken_is_repeated() {
     let setup = start(config());
     let refused = Posted::Failed { retry_after: None, nothing_taken: true };
     setup.desk.answers.borrow_mut().push_back(refused);
@@ -76,13 +76,14 @@ async fn without_chunk_seq_a_chunk_that_was_certainly_not_taken_is_repeated() {
     pieces.send(Ok(piece("a"))).unwrap();
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
-    let data: Vec<Value> =
-        setup.desk.of("t1").into_iter().map(|post| post["chunk"]["data"].clone()).collect();
-    assert_eq!(data, [json!(piece("a")), json!(piece("a")), json!("[DONE]")]);
+    assert_eq!(
+        setup.desk.chunk_fields("t1", "data"),
+        [json!(piece("a")), json!(piece("a")), json!("[DONE]")]
+    );
 }
 
 #[actix::test]
-async fn with_result_stream_one_upload_carries_the_whole_answer() {
+async fn with_result_stream_one_upload_has_the_whole_answer() {
     let setup = start(config());
     let pieces = setup.stream("t1", Features::ALL).await;
     for text in ["a", "b"] {
@@ -97,7 +98,7 @@ async fn with_result_stream_one_upload_carries_the_whole_answer() {
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// P3, F38: what broke off goes to the hub as an error, and never with an end mark.
+/// P3, F38: as an upload, and as POSTs.
 #[actix::test]
 async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
     let setup = start(config());
@@ -113,7 +114,7 @@ async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
 }
 
 #[actix::test]
-async fn a_failure_before_the_first_piece_is_a_plain_result_that_can_be_tried_elsewhere() {
+async fn a_failure_before_the_first_chunk_is_a_plain_result() {
     let setup = start(config());
     let pieces = setup.stream("t1", Features::ALL).await;
     pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
@@ -123,7 +124,7 @@ async fn a_failure_before_the_first_piece_is_a_plain_result_that_can_be_tried_el
 }
 
 #[actix::test]
-async fn a_backend_that_answers_a_stream_with_one_body_gives_a_chunk_and_the_end_mark() {
+async fn a_whole_reply_to_a_stream_is_a_chunk_and_the_end_mark() {
     let setup = start(config());
     setup.send("t1", true, Features::CLASSIC);
     turns().await;
@@ -136,7 +137,7 @@ async fn a_backend_that_answers_a_stream_with_one_body_gives_a_chunk_and_the_end
 }
 
 #[actix::test]
-async fn a_backends_refusal_is_passed_on_with_its_status_and_in_words_to_a_classic_stream() {
+async fn a_refusal_of_the_backend_is_passed_on() {
     let setup = start(config());
     let refusal = json!({ "error": { "message": "too long" } });
     for (id, streaming, features) in
@@ -154,7 +155,7 @@ async fn a_backends_refusal_is_passed_on_with_its_status_and_in_words_to_a_class
 }
 
 #[actix::test]
-async fn an_endpoint_outside_the_list_is_refused_locally() {
+async fn an_unknown_endpoint_is_refused_locally() {
     let setup = start(config());
     let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
     let ticket = setup.outbox.admit(&task.id, 0).unwrap();
@@ -165,7 +166,7 @@ async fn an_endpoint_outside_the_list_is_refused_locally() {
 }
 
 #[actix::test]
-async fn an_answer_that_is_stopped_in_the_middle_ends_with_the_error_where_it_goes() {
+async fn a_stopped_stream_ends_with_the_error() {
     let setup = start(config());
     let upload = setup.stream("t1", Features::ALL).await;
     let posts = setup.stream("t2", Features::CLASSIC).await;
@@ -175,7 +176,7 @@ async fn an_answer_that_is_stopped_in_the_middle_ends_with_the_error_where_it_go
     turns().await;
     setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
     turns().await;
-    assert!(upload.is_closed() && posts.is_closed(), "the backend goes on");
+    assert!(upload.is_closed() && posts.is_closed(), "the calls are aborted");
     let error = json!({ "error": "publisher shutting down" });
     assert_eq!(setup.desk.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
     assert!(setup.desk.of("t1").is_empty());
@@ -183,7 +184,7 @@ async fn an_answer_that_is_stopped_in_the_middle_ends_with_the_error_where_it_go
 }
 
 #[actix::test]
-async fn an_answer_that_is_stopped_while_the_hub_does_not_take_it_ends_all_the_same() {
+async fn a_stopped_stream_ends_though_the_hub_does_not_take_it() {
     let setup = start(config());
     setup.desk.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
@@ -194,7 +195,7 @@ async fn an_answer_that_is_stopped_while_the_hub_does_not_take_it_ends_all_the_s
     assert_eq!(setup.desk.error_of("t1").as_deref(), Some("publisher shutting down"));
 }
 
-/// P7: what waits for a hub that is away stays small.
+/// P7: of the order of 16 KiB.
 #[actix::test]
 async fn merged_chunks_stay_small_while_the_hub_is_away() {
     let setup = start(config());
@@ -215,8 +216,7 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
     assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
 }
 
-/// F74, P7: while the hub takes nothing the backend is not read: an answer waits in bounded memory, however fast it
-/// comes.
+/// F74, P7: a fast reply waits in bounded memory.
 #[actix::test]
 async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
     let setup = start(config());
@@ -238,7 +238,7 @@ async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
     }
 }
 
-/// F28: a result that waits for the hub holds no slot: the next task runs meanwhile.
+/// F28: the next task runs meanwhile.
 #[actix::test]
 async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
@@ -258,19 +258,18 @@ async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// A task that failed is one line in the log, before its first piece and after it, with a code and no word of the
-/// backend's.
+/// Before the first chunk and after it.
 #[actix::test]
-async fn a_task_that_failed_is_one_line_with_a_code_and_without_the_backends_words() {
+async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
     crate::test_log::listen();
     let setup = start(config());
     let pieces = setup.stream("mid-stream", Features::ALL).await;
     pieces.send(Ok(piece("a"))).unwrap();
-    pieces.send(Err(BackendError::Failed("the words of the model".into()))).unwrap();
+    pieces.send(Err(BackendError::Failed("the text of the model".into()))).unwrap();
     turns().await;
     setup.send("refused", false, Features::ALL);
     turns().await;
-    setup.backend.next().whole(422, &json!({ "error": { "message": "the words of the server" } }));
+    setup.backend.next().whole(422, &json!({ "error": { "message": "the text of the server" } }));
     turns().await;
     setup.send("fine", false, Features::ALL);
     turns().await;
@@ -285,5 +284,5 @@ async fn a_task_that_failed_is_one_line_with_a_code_and_without_the_backends_wor
             format!("INFO task refused failed: provider={name} code=backend_error status=422 ms=0"),
         ]
     );
-    assert!(crate::test_log::lines_with("the words").is_empty());
+    assert!(crate::test_log::lines_with("the text").is_empty());
 }

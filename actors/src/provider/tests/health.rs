@@ -1,8 +1,8 @@
-//! What is asked of the backend beside its tasks.
+//! Health checks of the backend.
 
 use super::*;
 
-/// P7: however slow a backend is with its health, and however often its settings change, it is asked once at a time.
+/// P7: also with a slow backend, changes of settings and a crash.
 #[actix::test]
 async fn health_checks_never_overlap() {
     let setup = start(config());
@@ -17,10 +17,9 @@ async fn health_checks_never_overlap() {
     sleep(Duration::from_mins(2)).await;
     assert_eq!(setup.backend.checked_at_once.get(), 1);
     let checks = setup.backend.checks.get();
-    assert!((10..=20).contains(&checks), "{checks}: one every 30 s, and one for each change");
+    assert!((10..=20).contains(&checks), "{checks}: one every 30 s, and one for each change of settings");
 }
 
-/// What was asked of a backend under the old settings says nothing of the new.
 #[actix::test]
 async fn a_check_of_the_old_settings_does_not_count_for_the_new() {
     let setup = start(config());
@@ -34,9 +33,9 @@ async fn a_check_of_the_old_settings_does_not_count_for_the_new() {
     assert_eq!(setup.report().await.status.status, Status::Active);
 }
 
-/// F86: a crash of the actor makes its backend anew: what crashed may be the backend's own bookkeeping.
+/// F86: its state may have caused the crash.
 #[actix::test]
-async fn a_backend_is_made_anew_after_a_crash() {
+async fn the_backend_is_replaced_after_a_crash() {
     let setup = start(config());
     turns().await;
     assert_eq!(setup.backend.made.get(), 1);

@@ -22,6 +22,7 @@ use crate::uplink::Posted;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 mod delivery;
+mod ending;
 mod health;
 mod queue;
 mod waking;
@@ -31,7 +32,7 @@ thread_local! {
     static BACKEND: Rc<ByHand> = Rc::default();
 }
 
-/// Stands in for the `WakeActor`: remembers who asked, and answers as told.
+/// Replaces the `WakeActor`: keeps the requests, and gives prepared answers.
 #[derive(Default)]
 struct Waker {
     asked: Rc<RefCell<Vec<&'static str>>>,

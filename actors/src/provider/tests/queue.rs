@@ -1,13 +1,11 @@
-//! What runs, what waits, what ends it.
+//! Admission to the queue.
 
 use wire::Feature;
-use wire::row::Timestamp;
 
 use super::*;
-use crate::status::Pause;
 
 #[actix::test]
-async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_they_came() {
+async fn at_most_max_concurrency_tasks_run_in_order() {
     let setup = start(ProviderConfig { max_concurrency: 2, ..config() });
     for id in ["t1", "t2", "t3", "t4"] {
         setup.infer(id).await;
@@ -27,9 +25,9 @@ async fn at_most_max_concurrency_run_and_the_rest_start_in_the_order_in_which_th
     assert_eq!(order, ["t1", "t2", "t3", "t4"]);
 }
 
-/// F79: with all slots taken and the queue full, a task is answered 429.
+/// F79: with its own error code.
 #[actix::test]
-async fn a_task_that_finds_the_queue_full_is_answered_429() {
+async fn a_task_above_max_queue_is_answered_429() {
     let setup = start(ProviderConfig { max_concurrency: 1, max_queue: 1, ..config() });
     for id in ["t1", "t2", "t3"] {
         setup.infer(id).await;
@@ -40,7 +38,7 @@ async fn a_task_that_finds_the_queue_full_is_answered_429() {
 }
 
 impl Setup {
-    /// A task with a request of so many bytes.
+    /// Sends a task with a request of `size` bytes.
     async fn infer_large(&self, id: &str, size: usize) {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
@@ -54,10 +52,9 @@ impl Setup {
     }
 }
 
-/// P7: what waits at all providers of a registrar is bounded in bytes: one more is 429 at once, a provider with a free
-/// place serves meanwhile, and what has had its turn or is taken back makes room.
+/// P7: a task above the limit is answered 429. A provider with a free slot is not affected.
 #[actix::test]
-async fn the_bytes_that_wait_are_bounded_over_all_providers() {
+async fn the_waiting_bytes_of_all_providers_are_bounded() {
     const KIB: usize = 1 << 10;
     pause();
     let desk = Rc::<Desk>::default();
@@ -68,7 +65,7 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     one.infer_large("runs", 3000 * KIB).await;
     let running = one.backend.next();
     two.infer_large("runs-too", 10).await;
-    assert_eq!(outbox.backlog().bytes(), 0, "what runs does not wait");
+    assert_eq!(outbox.backlog().bytes(), 0, "running tasks do not count");
     one.infer_large("waits", 400 * KIB).await;
     two.infer_large("waits-too", 500 * KIB).await;
     for (setup, id) in [(&one, "more"), (&two, "more-too")] {
@@ -82,7 +79,7 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     one.infer_large("small", 10).await;
     free.infer_large("served", 2000 * KIB).await;
     assert!(["waits", "waits-too", "small", "served"].iter().all(|id| one.waits(id)));
-    assert_eq!(one.backend.calls(), 2, "a free place is served, whatever waits elsewhere");
+    assert_eq!(one.backend.calls(), 2, "a free slot is used");
 
     one.actor.do_send(Poison);
     running.whole(200, &answer("x"));
@@ -99,9 +96,8 @@ async fn the_bytes_that_wait_are_bounded_over_all_providers() {
     assert_eq!(outbox.backlog().bytes(), 0);
 }
 
-/// All of a task counts while it waits: its request, what else the hub says of it, and what the registrar keeps beside it.
 #[actix::test]
-async fn all_that_waits_of_a_task_counts() {
+async fn request_headers_and_endpoint_count_as_waiting_bytes() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("runs").await;
     let bytes = || setup.outbox.backlog().bytes();
@@ -123,9 +119,9 @@ async fn all_that_waits_of_a_task_counts() {
     }
 }
 
-/// A hub that does not look says nothing of who calls: what is the owner's alone is refused there, unless it is opened.
+/// A hub without `guard` does not name the caller: what only the owner may ask for is refused, or removed.
 #[actix::test]
-async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
+async fn without_guard_every_caller_counts_as_another_user() {
     let send = |setup: &Setup, id: &str, request: Value, features| {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&request).unwrap();
@@ -167,189 +163,4 @@ async fn on_a_hub_that_does_not_look_every_caller_counts_as_another_user() {
     send(&setup, "t5", remote.clone(), Features::CLASSIC);
     turns().await;
     assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
-}
-
-/// F75, F76: a cancel drops the backend's request, before its first token and in the middle, and frees the slot.
-#[actix::test]
-async fn a_cancelled_task_drops_the_backend_request_at_once() {
-    let setup = start(config());
-    setup.infer("t1").await;
-    let waiting = setup.backend.next();
-    setup.cancel("t1").await;
-    assert!(waiting.is_dropped());
-    assert_eq!(setup.report().await.status.in_flight, 0);
-    assert!(setup.desk.of("t1").is_empty(), "nobody waits for a word");
-    let pieces = setup.stream("t2", Features::ALL).await;
-    pieces.send(Ok(piece("x"))).unwrap();
-    setup.cancel("t2").await;
-    assert!(pieces.is_closed());
-}
-
-/// F76: a task whose caller leaves while it is queued never reaches the backend.
-#[actix::test]
-async fn a_cancelled_task_that_waits_never_runs() {
-    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
-    setup.infer("t1").await;
-    setup.infer("t2").await;
-    setup.cancel("t2").await;
-    setup.backend.next().whole(200, &answer("x"));
-    turns().await;
-    assert_eq!(setup.backend.calls(), 0);
-    assert_eq!(setup.outbox.open(), 0);
-}
-
-#[actix::test]
-async fn with_on_abort_drain_the_backend_finishes_and_keeps_its_slot_until_then() {
-    let setup = start(ProviderConfig { max_concurrency: 1, on_abort: OnAbort::Drain, ..config() });
-    let pieces = setup.stream("t1", Features::ALL).await;
-    pieces.send(Ok(piece("x"))).unwrap();
-    turns().await;
-    setup.cancel("t1").await;
-    setup.infer("t2").await;
-    assert!(!pieces.is_closed());
-    assert_eq!(setup.backend.calls(), 0, "the slot is taken");
-    pieces.send(Ok(piece("y"))).unwrap();
-    drop(pieces);
-    turns().await;
-    assert_eq!(setup.backend.calls(), 1);
-}
-
-/// F86: a panic ends its own task with an error and no other.
-#[actix::test]
-async fn a_panic_while_answering_one_task_ends_that_task_and_counts_as_a_crash() {
-    let setup = start(config());
-    setup.infer("t1").await;
-    setup.backend.panics.set(true);
-    setup.infer("t2").await;
-    assert!(setup.desk.error_of("t2").is_some());
-    let reports: Vec<_> = setup.crashes.borrow().clone();
-    assert!(
-        matches!(reports[..], [ChildReport::Failed { cause: crate::supervise::Cause::Task, .. }]),
-        "{reports:?}"
-    );
-    setup.backend.next().whole(200, &answer("one"));
-    turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
-}
-
-/// F86: a crash of the actor loses no task that runs, waits, or is in its mailbox.
-#[actix::test]
-async fn what_runs_and_what_waits_outlives_a_crash_of_the_actor() {
-    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
-    setup.infer("running").await;
-    setup.infer("waiting").await;
-    setup.actor.do_send(Poison);
-    setup.send("in-the-mailbox", false, Features::CLASSIC);
-    turns().await;
-    for id in ["running", "waiting", "in-the-mailbox"] {
-        setup.backend.next().whole(200, &answer(id));
-        turns().await;
-        assert_eq!(setup.desk.of(id)[0]["status"], 200, "{id}");
-    }
-}
-
-/// P8: a drain refuses what waits and what comes, and lets finish what runs.
-#[actix::test]
-async fn a_drain_refuses_what_waits_and_what_comes_and_lets_finish_what_runs() {
-    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
-    setup.infer("runs").await;
-    setup.infer("waits").await;
-    setup.actor.do_send(Drain);
-    setup.infer("comes").await;
-    for id in ["waits", "comes"] {
-        assert_eq!(setup.desk.error_of(id).as_deref(), Some("publisher shutting down"));
-    }
-    setup.backend.next().whole(200, &answer("x"));
-    turns().await;
-    assert_eq!(setup.desk.of("runs")[0]["status"], 200);
-}
-
-/// P8: what has not ended when the grace is over ends with an error.
-#[actix::test]
-async fn an_abort_ends_what_runs_with_its_error() {
-    let setup = start(config());
-    setup.infer("runs").await;
-    let waiting = setup.backend.next();
-    setup.actor.do_send(Abort { error: "publisher shutting down".into() });
-    turns().await;
-    assert_eq!(setup.desk.error_of("runs").as_deref(), Some("publisher shutting down"));
-    assert!(waiting.is_dropped());
-}
-
-#[actix::test]
-async fn a_paused_provider_reads_inactive_and_its_tasks_wait_until_it_resumes() {
-    let setup = start(config());
-    setup.actor.do_send(SetPaused(Some(Pause { until: Some(Timestamp(60_000)) })));
-    setup.infer("t1").await;
-    assert_eq!(setup.backend.calls(), 0);
-    let told = setup.report().await.status;
-    assert_eq!(
-        (told.status, told.paused, told.paused_until),
-        (Status::Inactive, true, Some(Timestamp(60_000)))
-    );
-    setup.actor.do_send(SetPaused(None));
-    turns().await;
-    assert_eq!(setup.backend.calls(), 1);
-    let told = setup.report().await.status;
-    assert_eq!((told.paused, told.paused_until), (false, None));
-}
-
-/// A hub that knows of pauses tries another publisher, or tells its caller, instead of waiting.
-#[actix::test]
-async fn a_paused_provider_refuses_tasks_of_a_hub_that_knows_of_pauses() {
-    let setup = start(config());
-    let until = Timestamp(jiff::Timestamp::now().as_millisecond() + 90_000);
-    for (id, until) in [("t1", Some(until)), ("t2", None)] {
-        setup.actor.do_send(SetPaused(Some(Pause { until })));
-        setup.send(id, false, Features::ALL);
-        turns().await;
-        let posts = setup.desk.of(id);
-        assert_eq!(
-            (&posts[0]["status"], &posts[0]["body"]["error"]["code"]),
-            (&json!(503), &json!("paused"))
-        );
-        let said = posts[0]["body"]["error"]["message"].as_str().unwrap();
-        match until {
-            Some(until) => {
-                assert!(said.contains(&until.to_string()), "{said}");
-                assert!((80..=90).contains(&posts[0]["retryAfter"].as_u64().unwrap()), "{posts:?}");
-            }
-            None => assert!(posts[0].get("retryAfter").is_none(), "{posts:?}"),
-        }
-    }
-    assert_eq!(setup.backend.calls(), 0);
-}
-
-#[actix::test]
-async fn a_change_is_reported_unasked() {
-    let setup = start(config());
-    setup.infer("t1").await;
-    sleep(Duration::from_millis(200)).await;
-    let last = setup.reports.borrow().last().cloned().unwrap();
-    assert_eq!(last.status.in_flight, 1);
-}
-
-#[actix::test]
-async fn tasks_end_on_the_settings_they_started_with() {
-    let setup = start(config());
-    setup.infer("t1").await;
-    setup.actor.do_send(Reconfigure { config: Arc::new(ProviderConfig { model: "n".into(), ..config() }) });
-    setup.infer("t2").await;
-    let (first, second) = (setup.backend.next(), setup.backend.next());
-    assert_eq!((first.body()["model"].clone(), second.body()["model"].clone()), (json!("m"), json!("n")));
-    first.whole(200, &answer("still"));
-    turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
-}
-
-#[actix::test]
-async fn the_tasks_of_a_provider_that_is_withdrawn_are_not_registered_locally() {
-    let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
-    setup.infer("t1").await;
-    setup.infer("t2").await;
-    setup.handle.stop();
-    turns().await;
-    for id in ["t1", "t2"] {
-        assert_eq!(setup.desk.error_of(id).as_deref(), Some("provider 'a' not registered locally"));
-    }
 }

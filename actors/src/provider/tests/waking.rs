@@ -1,11 +1,11 @@
-//! Backends that sleep.
+//! Backends that sleep and are woken.
 
 use super::*;
 use crate::wake::messages::PowerChanged;
 
-/// F35: with a recipe it is woken once and asked again.
+/// F35: with a recipe.
 #[actix::test]
-async fn a_backend_that_refuses_connections_is_woken_once_and_then_asked_again() {
+async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     let setup = start(with_recipe());
     setup.infer("t1").await;
     setup.backend.next().fail(BackendError::Unavailable);
@@ -24,9 +24,9 @@ async fn a_backend_that_refuses_connections_is_woken_once_and_then_asked_again()
     assert_eq!(setup.desk.error_of("t2").as_deref(), Some("backend not available"));
 }
 
-/// P1: one that took the request is asked once, recipe or not.
+/// P1: it may have run the request.
 #[actix::test]
-async fn a_backend_that_broke_off_is_not_woken_and_asked_again() {
+async fn a_backend_that_broke_off_is_not_called_again() {
     let setup = start(with_recipe());
     setup.infer("t1").await;
     setup.backend.next().fail(BackendError::Failed("backend broke off before it answered".into()));
@@ -37,7 +37,7 @@ async fn a_backend_that_broke_off_is_not_woken_and_asked_again() {
 }
 
 #[actix::test]
-async fn a_backend_that_sleeps_is_woken_before_it_is_asked_and_a_failed_wake_is_the_answer() {
+async fn a_failed_wake_ends_the_task_with_its_error() {
     let setup = start(with_recipe());
     setup.backend.down.set(true);
     sleep(Duration::from_secs(11)).await;
@@ -50,10 +50,9 @@ async fn a_backend_that_sleeps_is_woken_before_it_is_asked_and_a_failed_wake_is_
     assert_eq!(setup.backend.calls(), 0);
 }
 
-/// F35: without a recipe a backend that refuses connections is `backend not available`, and its model is offered no
-/// more.
+/// F35: and its model is not offered any more.
 #[actix::test]
-async fn without_a_recipe_an_unreachable_backend_is_not_available_and_reads_inactive() {
+async fn without_a_recipe_an_unreachable_backend_is_inactive() {
     let setup = start(config());
     setup.backend.down.set(true);
     setup.infer("t1").await;
@@ -72,7 +71,7 @@ fn with_sleep() -> ProviderConfig {
 }
 
 #[actix::test]
-async fn after_idle_seconds_without_a_task_the_sleep_recipe_runs_and_not_before() {
+async fn the_sleep_recipe_runs_after_idle_seconds() {
     let setup = start(with_sleep());
     sleep(Duration::from_secs(50)).await;
     setup.infer("t1").await;
@@ -91,7 +90,7 @@ async fn after_idle_seconds_without_a_task_the_sleep_recipe_runs_and_not_before(
 }
 
 #[actix::test]
-async fn a_task_that_arrives_while_the_backend_falls_asleep_waits_and_then_wakes_it() {
+async fn a_task_waits_while_the_backend_falls_asleep_and_then_wakes_it() {
     let setup = start(with_sleep());
     setup.falls_asleep_in.set(Duration::from_secs(5));
     sleep(Duration::from_secs(61)).await;
@@ -107,7 +106,7 @@ async fn a_task_that_arrives_while_the_backend_falls_asleep_waits_and_then_wakes
 }
 
 #[actix::test]
-async fn a_backend_that_was_put_to_sleep_is_woken_though_its_server_still_answers() {
+async fn a_backend_put_to_sleep_is_woken_though_its_server_answers() {
     let setup = start(with_sleep());
     sleep(Duration::from_secs(61)).await;
     setup.backend.down.set(false);
@@ -122,7 +121,7 @@ async fn a_backend_that_was_put_to_sleep_is_woken_though_its_server_still_answer
 }
 
 #[actix::test]
-async fn where_the_owner_says_how_to_tell_a_sleeping_model_is_noticed_before_the_task() {
+async fn with_availability_a_sleeping_model_is_woken_before_the_task() {
     let availability = crate::options::Availability {
         url: Secret::new("http://127.0.0.1:1/is_sleeping"),
         json_pointer: "/is_sleeping".into(),

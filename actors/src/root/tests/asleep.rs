@@ -1,4 +1,4 @@
-//! A machine that sleeps, as its two clocks show it.
+//! A machine that is suspended, as its two clocks show it.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -9,19 +9,17 @@ use crate::test_hub::scripted::pass;
 use crate::test_log;
 
 thread_local! {
-    /// How far the wall clock is ahead of where it was when the test began.
+    /// Advance of the wall clock since the start of the test.
     static AHEAD: Cell<jiff::SignedDuration> = const { Cell::new(jiff::SignedDuration::ZERO) };
 }
 
-/// The wall clock of the trees in these tests.
 pub(super) fn wall_clock() -> jiff::Timestamp {
     jiff::Timestamp::now() + AHEAD.get()
 }
 
-/// F59, F60: a machine that slept for two hours registers and connects again once, soon after it woke up; a wall clock
-/// that is set back, or put right by a second, costs nothing.
+/// F59, F60: a corrected wall clock has no effect.
 #[actix::test]
-async fn a_machine_that_slept_connects_again_once() {
+async fn a_machine_that_woke_up_connects_again_once() {
     test_log::listen();
     let tree = Tree::new(vec![provider("a")], vec![]);
     pass(Duration::from_secs(1)).await;

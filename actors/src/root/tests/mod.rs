@@ -1,4 +1,4 @@
-//! The whole tree: against a hub on loopback, and where time matters against one without sockets.
+//! The whole registrar: against a hub on loopback, or, on a paused clock, one without sockets.
 
 mod asleep;
 mod dying;
@@ -13,7 +13,7 @@ use crate::options::{Options, ProviderConfig};
 use crate::registrar::Registrar;
 use crate::test_hub::{TestHub, quick, wait_until};
 
-/// A task for a provider.
+/// An inference task for `llm`.
 fn infer(id: &str, llm: &str) -> String {
     format!(
         r#"{{"kind":"infer","taskId":"{id}","llmName":"{llm}","streaming":false,"request":{{"messages":[]}}}}"#
@@ -24,7 +24,7 @@ fn options(hub: &TestHub, providers: Vec<ProviderConfig>) -> Options {
     Options { timings: quick(), ..Options::new(hub.credentials(), providers) }
 }
 
-/// A registrar whose channel is open and has heard the hub's hello.
+/// Starts a registrar, and waits for its channel.
 async fn started(hub: &TestHub, providers: Vec<ProviderConfig>) -> Registrar {
     let registrar = Registrar::start(options(hub, providers)).unwrap();
     registrar.ready().await.unwrap();
@@ -32,7 +32,6 @@ async fn started(hub: &TestHub, providers: Vec<ProviderConfig>) -> Registrar {
     registrar
 }
 
-/// Ends it as a test does that is done.
 async fn end(registrar: Registrar) {
     registrar.stop_now();
     registrar.wait().await;

@@ -1,4 +1,4 @@
-//! A backend that does what a test says.
+//! A backend controlled by a test, for settings that are sent in messages.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use wire::WireName;
 use crate::backend::{Backend, BackendError, BackendRequest, Reply};
 use crate::options::{BackendConfig, CustomBackend, ProviderConfig};
 
-/// The strings of a puppet; the maker of backends travels in messages, so they are `Sync`.
 #[derive(Clone)]
 pub(super) struct Puppet {
     word: &'static str,
@@ -19,19 +18,18 @@ pub(super) struct Puppet {
     pub(super) permits: Arc<Semaphore>,
     pub(super) started: Arc<AtomicUsize>,
     pub(super) dropped: Arc<AtomicUsize>,
-    /// What it says of itself.
     pub(super) available: Arc<AtomicBool>,
 }
 
 impl Puppet {
-    /// One that answers at once.
+    /// A backend that answers at once.
     pub(super) fn new(word: &'static str) -> Self {
         let puppet = Self::held(word);
         puppet.permits.add_permits(1000);
         puppet
     }
 
-    /// One that answers when it gets a permit.
+    /// A backend that answers when it gets a permit.
     pub(super) fn held(word: &'static str) -> Self {
         let (started, dropped) = (Arc::default(), Arc::default());
         let available = Arc::new(AtomicBool::new(true));
@@ -42,7 +40,7 @@ impl Puppet {
         self.started.load(Ordering::SeqCst)
     }
 
-    /// Answers that were begun and not awaited to their end.
+    /// Number of calls that were dropped before their end.
     pub(super) fn dropped(&self) -> usize {
         self.dropped.load(Ordering::SeqCst)
     }
@@ -55,19 +53,19 @@ impl Puppet {
     }
 }
 
-/// A provider that answers at once, for tests that ask it nothing.
+/// A provider that answers at once.
 pub(super) fn provider(name: &str) -> ProviderConfig {
     Puppet::new("hello").provider(name)
 }
 
-/// A provider whose every answer is a panic.
+/// A provider that panics at each call.
 pub(super) fn crashing(name: &str) -> ProviderConfig {
     Puppet::new("panic").provider(name)
 }
 
-struct Begun(Arc<AtomicUsize>, bool);
+struct CallGuard(Arc<AtomicUsize>, bool);
 
-impl Drop for Begun {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         if !self.1 {
             self.0.fetch_add(1, Ordering::SeqCst);
@@ -80,10 +78,10 @@ impl Backend for Puppet {
         let puppet = self.clone();
         Box::pin(async move {
             puppet.started.fetch_add(1, Ordering::SeqCst);
-            let mut begun = Begun(Arc::clone(&puppet.dropped), false);
+            let mut guard = CallGuard(Arc::clone(&puppet.dropped), false);
             puppet.permits.acquire().await.unwrap().forget();
-            begun.1 = true;
-            assert!(puppet.word != "panic", "the puppet was told to");
+            guard.1 = true;
+            assert!(puppet.word != "panic", "requested by the test");
             let body = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, puppet.word);
             Ok(Reply::Whole { status: 200, body })
         })

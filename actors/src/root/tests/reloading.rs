@@ -1,4 +1,4 @@
-//! A configuration that is read again.
+//! Reloads.
 
 use super::puppet::{Puppet, provider};
 use super::{end, infer, options, started};
@@ -28,7 +28,7 @@ pub(super) fn agent(name: &str, llm: &str) -> AgentConfig {
 }
 
 #[actix::test]
-async fn a_reload_adds_and_removes_and_the_channel_stays() {
+async fn a_reload_adds_and_removes_providers_on_the_same_channel() {
     let hub = TestHub::start().await;
     let registrar = started(&hub, vec![provider("a"), provider("b")]).await;
     registrar.reload(vec![provider("b"), provider("c")], vec![agent("helper", "c")]);
@@ -47,7 +47,7 @@ async fn a_reload_adds_and_removes_and_the_channel_stays() {
 }
 
 #[actix::test]
-async fn tasks_run_to_their_end_on_the_settings_they_started_with() {
+async fn running_tasks_keep_their_settings_after_a_reload() {
     let hub = TestHub::start().await;
     let (old, gone, new) = (Puppet::held("old"), Puppet::held("gone"), Puppet::new("new"));
     let one_at_a_time = ProviderConfig { max_concurrency: 1, ..gone.provider("b") };
@@ -66,12 +66,12 @@ async fn tasks_run_to_their_end_on_the_settings_they_started_with() {
     gone.permits.add_permits(2);
     assert_eq!(content(hub.nth("t1/result", 1).await).as_deref(), Some("old"));
     assert_eq!(content(hub.nth("t2/result", 1).await).as_deref(), Some("gone"));
-    assert_eq!(content(hub.nth("t3/result", 1).await).as_deref(), Some("gone"), "what waited runs too");
+    assert_eq!(content(hub.nth("t3/result", 1).await).as_deref(), Some("gone"), "waiting tasks run, too");
     end(registrar).await;
 }
 
 #[actix::test]
-async fn with_nothing_left_the_channel_closes_and_a_later_reload_opens_it_again() {
+async fn without_providers_the_channel_is_closed_until_a_reload() {
     let hub = TestHub::start().await;
     let registrar = Registrar::start(options(&hub, vec![provider("a")])).unwrap();
     registrar.ready().await.unwrap();

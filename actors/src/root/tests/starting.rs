@@ -1,4 +1,4 @@
-//! From nothing to an open channel, and back to one after a loss.
+//! Start, registration, and reconnect after a loss.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::registrar::{Registrar, StartError};
 use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 #[actix::test]
-async fn it_registers_opens_its_channel_and_beats_right_after() {
+async fn it_registers_opens_its_channel_and_beats() {
     let hub = TestHub::start().await;
-    // No tick comes in the way: a beat here is that of the channel.
+    // A long interval: the first heartbeat is that of the channel.
     let timings = Timings { heartbeat_interval: Duration::from_mins(1), ..quick() };
     let options = Options { timings, ..options(&hub, vec![provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
@@ -40,9 +40,9 @@ async fn it_registers_opens_its_channel_and_beats_right_after() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
-/// F19: the hub's own words are the reason.
+/// F19: with the reason of the hub.
 #[actix::test]
-async fn a_hub_that_refuses_at_start_ends_it_with_the_hubs_reason() {
+async fn a_refusal_at_start_ends_the_registrar() {
     let hub = TestHub::start().await;
     let taken = r#"{"error":"Cannot publish over public LLM: a"}"#.to_owned();
     hub.script("_provider-register", [Reply::Status(409, Vec::new(), taken)]);
@@ -55,11 +55,11 @@ async fn a_hub_that_refuses_at_start_ends_it_with_the_hubs_reason() {
     );
 }
 
-/// P4, F27: no failure of a hub ends us at the start.
+/// P4, F27: no failure ends the registrar.
 #[actix::test]
-async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
+async fn a_hub_that_fails_at_start_is_retried() {
     let hub = TestHub::start().await;
-    let odd = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
+    let response = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
     let replies = [
         Reply::Cut,
         Reply::status(408),
@@ -68,8 +68,8 @@ async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
         Reply::status(500),
         Reply::status(503),
         Reply::status(200),
-        odd(201, "not json"),
-        odd(201, r#"{"providerSessionId":"with space"}"#),
+        response(201, "not json"),
+        response(201, r#"{"providerSessionId":"with space"}"#),
     ];
     let tries = replies.len();
     hub.script("_provider-register", replies);
@@ -79,9 +79,9 @@ async fn a_hub_that_is_busy_or_odd_at_start_is_retried() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
-/// F01, F13: back under the same id.
+/// F01, F13: with the same session id.
 #[actix::test]
-async fn a_lost_channel_is_registered_and_opened_again_with_the_same_id() {
+async fn a_lost_channel_is_opened_again() {
     let hub = TestHub::start().await;
     let registrar = started(&hub, vec![provider("a")]).await;
     hub.close_channels();
@@ -94,7 +94,7 @@ async fn a_lost_channel_is_registered_and_opened_again_with_the_same_id() {
 }
 
 #[actix::test]
-async fn a_task_for_an_unknown_provider_is_answered_and_a_malformed_one_is_skipped() {
+async fn a_task_for_an_unknown_provider_gets_an_error() {
     let hub = TestHub::start().await;
     let registrar = started(&hub, vec![provider("a")]).await;
     wait_until("a channel", || hub.open_channels() == 1).await;
@@ -109,7 +109,7 @@ async fn a_task_for_an_unknown_provider_is_answered_and_a_malformed_one_is_skipp
 }
 
 #[actix::test]
-async fn nothing_to_publish_is_checked_first_then_the_credentials_then_the_lock() {
+async fn providers_are_checked_before_credentials() {
     let nothing = Options {
         credentials: None,
         session_file: None,
@@ -126,7 +126,7 @@ async fn nothing_to_publish_is_checked_first_then_the_credentials_then_the_lock(
 }
 
 #[actix::test]
-async fn a_second_registrar_on_one_session_file_is_refused_and_a_successor_is_not() {
+async fn a_second_registrar_on_one_session_file_is_refused() {
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("provider-session");
@@ -140,7 +140,7 @@ async fn a_second_registrar_on_one_session_file_is_refused_and_a_successor_is_no
 }
 
 #[actix::test]
-async fn a_restart_uses_the_id_of_the_session_file_again() {
+async fn a_restart_uses_the_id_of_the_session_file() {
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("provider-session");
@@ -154,9 +154,9 @@ async fn a_restart_uses_the_id_of_the_session_file_again() {
     end(second).await;
 }
 
-/// F21, F61: a hub that deleted the session meanwhile gets it again under the same id, and tasks run on.
+/// F21, F61: running tasks go on.
 #[actix::test]
-async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
+async fn a_session_that_the_hub_lost_is_registered_again() {
     let hub = TestHub::start().await;
     let puppet = super::puppet::Puppet::held("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
@@ -171,9 +171,9 @@ async fn a_hub_that_forgot_the_session_gets_it_again_and_tasks_run_on() {
     end(registrar).await;
 }
 
-/// P6: a hub that does not hold our channel gets a new one.
+/// P6: a 409 to a heartbeat.
 #[actix::test]
-async fn a_hub_with_status_hears_stream_and_providers_and_a_409_opens_the_channel_again() {
+async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
     let hub = TestHub::start().await;
     hub.set_hello(Some(r#"{"features":["status","cancel"],"streamId":"st-1"}"#));
     let registrar = started(&hub, vec![provider("a")]).await;
@@ -191,7 +191,7 @@ async fn a_hub_with_status_hears_stream_and_providers_and_a_409_opens_the_channe
 }
 
 #[actix::test]
-async fn a_classic_hub_hears_by_a_registration_that_a_provider_was_put_to_sleep() {
+async fn a_classic_hub_learns_of_a_sleeping_provider_by_a_registration() {
     let hub = TestHub::start().await;
     let puppet = super::puppet::Puppet::new("hello");
     let recipe = || Action::Command { command: "true".to_owned(), args: Vec::new(), scrub_env: Vec::new() };
@@ -228,7 +228,7 @@ async fn a_cancel_drops_the_backend_request_at_once() {
 }
 
 #[actix::test]
-async fn status_tells_where_it_stands_and_holds_no_secret() {
+async fn the_status_has_no_secret() {
     let hub = TestHub::start().await;
     let registrar = started(&hub, vec![provider("a")]).await;
     hub.nth("_provider-heartbeat", 1).await;

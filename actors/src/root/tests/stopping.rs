@@ -1,4 +1,4 @@
-//! The end, in order and at once; and the pause.
+//! Stop and pause.
 
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;
 
-/// F70, P8: a stop refuses new and queued tasks, lets those in flight end, and beats until the last result is
-/// acknowledged.
+/// F70, P8: running tasks end, and the heartbeats go on until the last result is acknowledged.
 #[actix::test]
-async fn a_stop_refuses_new_and_queued_tasks_at_once_and_lets_those_in_flight_end() {
+async fn a_stop_refuses_new_and_queued_tasks() {
     let hub = TestHub::start().await;
     let puppet = Puppet::held("hello");
     let one_at_a_time = ProviderConfig { max_concurrency: 1, ..puppet.provider("a") };
@@ -39,13 +38,13 @@ async fn a_stop_refuses_new_and_queued_tasks_at_once_and_lets_those_in_flight_en
     wait_until("the channel is closed", || hub.open_channels() == 0).await;
     assert!(
         !hub.calls("").iter().any(|call| call.path.ends_with("_provider-drain")),
-        "a classic hub knows none"
+        "a classic hub has no drain"
     );
 }
 
-/// F70, P8: what does not end within the grace ends with an explicit failure.
+/// F70, P8: with an error.
 #[actix::test]
-async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
+async fn a_task_ends_at_the_drain_timeout() {
     let hub = TestHub::start().await;
     let puppet = Puppet::held("hello");
     let timings = Timings { drain_timeout: Duration::from_millis(100), ..quick() };
@@ -63,7 +62,7 @@ async fn what_does_not_end_within_the_drain_timeout_ends_with_an_error() {
     assert_eq!(puppet.dropped(), 1);
 }
 
-/// F71: a stop while no hub answers is prompt.
+/// F71: the hub does not answer.
 #[actix::test]
 async fn a_stop_while_disconnected_is_prompt() {
     let hub = TestHub::start().await;
@@ -79,9 +78,9 @@ async fn a_stop_while_disconnected_is_prompt() {
     assert!(asked.elapsed() < Duration::from_secs(10));
 }
 
-/// F73: a second word stops at once.
+/// F73: running tasks are dropped.
 #[actix::test]
-async fn a_second_word_stops_at_once() {
+async fn a_second_stop_stops_at_once() {
     let hub = TestHub::start().await;
     let puppet = Puppet::held("hello");
     let timings = Timings { drain_timeout: Duration::from_mins(1), ..quick() };
@@ -95,12 +94,12 @@ async fn a_second_word_stops_at_once() {
     registrar.stop_now();
     assert_eq!(registrar.wait().await, Ended::Stopped);
     assert!(asked.elapsed() < Duration::from_secs(10));
-    wait_until("what ran is dropped", || puppet.dropped() == 1).await;
+    wait_until("the running task is dropped", || puppet.dropped() == 1).await;
 }
 
-/// P8: a hub that knows drain is told.
+/// P8: with the feature `drain`.
 #[actix::test]
-async fn a_hub_with_drain_is_told() {
+async fn a_hub_with_drain_is_told_of_a_stop() {
     let hub = TestHub::start().await;
     hub.set_hello(Some(r#"{"features":["drain"],"streamId":"st"}"#));
     let puppet = Puppet::held("hello");
@@ -128,7 +127,7 @@ async fn a_handle_that_outlives_its_registrar_answers() {
 }
 
 #[actix::test]
-async fn a_paused_registrar_lets_tasks_wait_until_it_is_resumed_or_the_time_is_over() {
+async fn tasks_wait_until_a_pause_ends() {
     let hub = TestHub::start().await;
     let puppet = Puppet::new("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
@@ -151,7 +150,7 @@ async fn a_paused_registrar_lets_tasks_wait_until_it_is_resumed_or_the_time_is_o
 }
 
 #[actix::test]
-async fn only_a_published_provider_can_be_woken_by_hand() {
+async fn only_a_published_provider_can_be_woken_by_its_owner() {
     let hub = TestHub::start().await;
     let registrar = started(&hub, vec![provider("a")]).await;
     let unknown = registrar.provider_up("b").await.unwrap_err();

@@ -9,8 +9,10 @@ use futures_util::future::{LocalBoxFuture, ready};
 use tokio::time::{Instant, pause};
 use wire::WireName;
 
+use super::messages::{Publish, Register, RetryNow, SessionLost};
 use super::*;
 use crate::options::{BackendConfig, MockConfig, ProviderConfig};
+use crate::stream::messages::{ChannelLost, ChannelOpened};
 use crate::test_hub::scripted::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::test_hub::wait_until;
 use crate::test_log;

@@ -27,7 +27,7 @@ async fn a_channel_that_another_registrar_took_is_a_refusal() {
     assert_eq!(setup.lost.borrow().len(), 1);
 }
 
-/// F04, F82: silence is detected by our own clock.
+/// F04, F82: silence is detected by the clock of the registrar.
 #[actix::test]
 async fn a_channel_that_is_silent_for_60_seconds_is_dropped() {
     let setup = start(ScriptedHub::default());

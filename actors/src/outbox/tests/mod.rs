@@ -1,5 +1,7 @@
 //! The outbox against a hub that fails in every way, on a paused clock.
 
+mod ledger;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,12 +12,11 @@ use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
 use tokio::time::pause;
 
-use super::ledger::{KEEP_ENDED, MAX_BYTES, MAX_ENDED};
 use super::*;
 use crate::test_log;
 use crate::uplink::Cut;
 
-/// A hub that gives the prepared answers, then takes all.
+/// A hub that gives the prepared answers, then takes all results.
 #[derive(Default)]
 struct FakeHub {
     answers: RefCell<VecDeque<Posted>>,
@@ -58,9 +59,9 @@ fn error(text: &str) -> TaskResult {
     TaskResult::error(text.to_owned())
 }
 
-/// F28, F29: tried again, and given up in the end.
+/// F28, F29: after 250 ms, doubling to 5 s, for 60 s.
 #[actix::test]
-async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s() {
+async fn a_result_that_is_not_delivered_is_retried() {
     test_log::listen();
     pause();
     let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
@@ -77,9 +78,9 @@ async fn a_terminal_result_that_fails_is_retried_250_ms_doubling_to_5_s_for_60_s
     assert_eq!(told, ["WARN task t: its result is lost, the hub did not take it in time"]);
 }
 
-/// P1, F28: late, and once.
+/// P1, F28: it is delivered late, and once.
 #[actix::test]
-async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_honoured() {
+async fn a_retry_waits_for_the_retry_after_of_the_hub() {
     pause();
     let wait = Posted::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
     let (hub, outbox) = setup([wait, failed()]);
@@ -91,9 +92,9 @@ async fn a_result_posted_late_is_delivered_once_and_what_the_hub_asks_for_is_hon
     assert_eq!(hub.bodies(), [r#"{"error":"e"}"#; 3]);
 }
 
-/// P1, F10, F11: the second time costs no inference.
+/// P1, F10, F11: it gets the same result again.
 #[actix::test]
-async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
+async fn a_task_id_that_comes_twice_runs_once() {
     let (hub, outbox) = setup([]);
     let ticket = outbox.admit(&id("t"), 0).unwrap();
     assert!(outbox.admit(&id("t"), 0).is_none());
@@ -104,9 +105,9 @@ async fn a_task_id_that_comes_twice_runs_once_and_gets_the_same_result_again() {
     assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
 }
 
-/// F11: what went out as a stream is not said again.
+/// F11: a stream is not kept.
 #[actix::test]
-async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() {
+async fn a_streamed_task_that_comes_again_gets_an_error() {
     let (hub, outbox) = setup([]);
     outbox.close(outbox.admit(&id("uploaded"), 0).unwrap());
     outbox.finish(outbox.admit(&id("posted"), 0).unwrap(), &TaskResult::done(None));
@@ -119,14 +120,14 @@ async fn an_ended_streamed_task_that_comes_again_is_told_that_it_was_answered() 
 }
 
 #[actix::test]
-async fn a_ticket_that_is_dropped_ends_its_task_with_an_error() {
+async fn a_dropped_ticket_ends_its_task_with_an_error() {
     let (hub, outbox) = setup([]);
     drop(outbox.admit(&id("t"), 0).unwrap());
     outbox.settled().await;
     assert_eq!(hub.bodies(), [error(LOST).to_json()]);
 }
 
-/// F33: not tried again as it was.
+/// F33: it is not retried.
 #[actix::test]
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     let refused = || Posted::Refused { status: 413 };
@@ -136,18 +137,18 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
 }
 
-/// F02, F32: 410 is the end of it.
+/// F02, F32: after a 410.
 #[actix::test]
-async fn a_result_whose_caller_has_gone_is_dropped() {
+async fn a_result_whose_caller_has_left_is_dropped() {
     let (hub, outbox) = setup([Posted::Gone]);
     outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     assert_eq!(hub.bodies().len(), 1);
 }
 
-/// P7, F29: results that wait for the hub have a limit, and behind it tasks wait.
+/// P7, F29: above 64 MiB of waiting results.
 #[actix::test]
-async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub() {
+async fn a_finished_task_keeps_its_slot_while_results_pile_up() {
     pause();
     let (_hub, outbox) = setup([failed()]);
     let large = TaskResult::error("x".repeat(SLOT_LIMIT + 1));
@@ -157,53 +158,9 @@ async fn finished_tasks_wait_for_room_while_64_mib_of_results_wait_for_the_hub()
     assert_eq!(outbox.open(), 0);
 }
 
-/// P7, F11: the memory of ended tasks has limits.
+/// F11: no caller gets the answer to another's request.
 #[actix::test]
-async fn ended_ids_are_remembered_10_minutes_at_most_1024_and_8_mib() {
-    pause();
-    let start = Instant::now();
-    let mut ledger = Ledger::default();
-    let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
-        assert_eq!(ledger.admit(&id(name), 0, at), IdState::New);
-        ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
-    };
-    for n in 0..=MAX_ENDED {
-        end(&mut ledger, &n.to_string(), 1, start);
-    }
-    assert_eq!(ledger.admit(&id("0"), 0, start), IdState::New);
-    assert_eq!(ledger.admit(&id("1"), 0, start), IdState::Answered(Bytes::from_static(b"x")));
-    let later = start + KEEP_ENDED;
-    assert_eq!(ledger.admit(&id("1"), 0, later), IdState::New);
-
-    for n in 0..5 {
-        end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
-    }
-    assert_eq!(ledger.admit(&id("big0"), 0, later), IdState::New);
-    assert!(matches!(ledger.admit(&id("big4"), 0, later), IdState::Answered(_)));
-    end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
-    assert_eq!(ledger.admit(&id("huge"), 0, later), IdState::NotKept);
-}
-
-/// A hub that counts from one again after its restart: a result goes to the caller who asked for it, and to no other.
-#[actix::test]
-async fn an_id_that_comes_again_with_another_request_is_another_task() {
-    let now = Instant::now();
-    let mut ledger = Ledger::default();
-    for (asked, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
-        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::New, "{result}");
-        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::Running);
-        ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
-        assert_eq!(
-            ledger.admit(&id("7"), asked, now),
-            IdState::Answered(Bytes::from_static(result.as_bytes()))
-        );
-    }
-    assert_eq!(ledger.running(), 0);
-}
-
-/// F11: nobody gets another's answer, also while the first has not ended: neither is told anything but an error.
-#[actix::test]
-async fn an_id_that_comes_with_another_request_while_the_first_runs_gets_an_error_for_both() {
+async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error() {
     test_log::listen();
     pause();
     let (hub, outbox) = setup([]);
@@ -224,10 +181,10 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_gets_an_erro
 }
 
 proptest! {
-    /// F11, F28: whatever comes under which id, with whatever answers of the hub: what is posted for an id is an error of
-    /// ours or the answer to what the hub asked last under it, and each task ends.
+    /// F11, F28: with any tasks and answers of the hub, each result posted for an id is an error or belongs to its last
+    /// request, and each task ends.
     #[test]
-    fn what_is_said_of_an_id_is_the_answer_to_what_it_stands_for(
+    fn a_result_belongs_to_the_last_request_of_its_id(
         steps in prop::collection::vec((0..4_u8, 0..2_u8, 0..3_u64, 0..2_000_u64), 1..60),
         answers in prop::collection::vec(prop::bool::weighted(0.6), 0..60),
     ) {
@@ -235,13 +192,13 @@ proptest! {
             pause();
             let fails = answers.iter().map(|fails| if *fails { failed() } else { Posted::Taken });
             let (hub, outbox) = setup(fails);
-            let mut stands_for: HashMap<String, Vec<(Instant, u64)>> = HashMap::new();
+            let mut requests: HashMap<String, Vec<(Instant, u64)>> = HashMap::new();
             let mut tickets: Vec<(Ticket, u64)> = Vec::new();
             for (what, name, asked, ms) in steps {
                 let name = format!("t{name}");
                 match what {
                     0 | 1 => {
-                        stands_for.entry(name.clone()).or_default().push((Instant::now(), asked));
+                        requests.entry(name.clone()).or_default().push((Instant::now(), asked));
                         tickets.extend(outbox.admit(&id(&name), asked).map(|ticket| (ticket, asked)));
                     }
                     2 if !tickets.is_empty() => {
@@ -258,7 +215,7 @@ proptest! {
             sleep(Duration::from_mins(2)).await;
             for (at, name, body) in &*hub.posts.borrow() {
                 // Within one instant either may have been first.
-                let asked = &stands_for[name];
+                let asked = &requests[name];
                 let last = asked.iter().rev().find(|(came, _)| came < at).map(|(_, asked)| *asked);
                 let now = asked.iter().filter(|(came, _)| came == at).map(|(_, asked)| *asked);
                 let right = now.chain(last).any(|asked| *body == error(&format!("answer {asked}")).to_json());
@@ -268,32 +225,9 @@ proptest! {
             assert_eq!(outbox.open(), 0);
         });
     }
-
-    /// F11: what ended last under an id is what is remembered of it, for its time, however often it ended before.
-    #[test]
-    fn the_newest_ending_of_an_id_is_remembered_for_its_time(
-        steps in prop::collection::vec((0..3_u8, 0..3_u64, 0..700_u64), 1..40),
-    ) {
-        let mut now = Instant::now();
-        let (mut ledger, mut last) = (Ledger::default(), HashMap::<u8, (u64, Instant)>::new());
-        for (name, asked, pause) in steps {
-            let task = id(&name.to_string());
-            let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < KEEP_ENDED);
-            let known = known.filter(|(before, _)| *before == asked);
-            let seen = ledger.admit(&task, asked, now);
-            if let Some((asked, _)) = known {
-                prop_assert_eq!(seen, IdState::Answered(Bytes::from(asked.to_string())));
-            } else {
-                prop_assert_eq!(seen, IdState::New);
-                ledger.end(&task, Some(Bytes::from(asked.to_string())), now);
-                last.insert(name, (asked, now));
-            }
-            now += Duration::from_secs(pause);
-        }
-    }
 }
 
-/// A hub that takes every connection and answers none.
+/// A hub that never answers.
 #[derive(Default)]
 struct Silent(Cell<usize>);
 
@@ -308,10 +242,9 @@ impl Uplink for Silent {
     }
 }
 
-/// P7: what the hub does not take is bounded in bytes: a result beyond that gives way to an error, which is an ending all
-/// the same, and when the hub takes results again they go out whole.
+/// P7: a result above the limit is replaced by an error; later ones are delivered whole again.
 #[actix::test]
-async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
+async fn waiting_results_are_bounded_in_bytes() {
     pause();
     let hub = Rc::new(FakeHub {
         answers: RefCell::new(std::iter::repeat_n(failed(), 9).collect()),
@@ -340,10 +273,9 @@ async fn results_that_wait_for_the_hub_are_bounded_in_bytes() {
     assert_eq!(outbox.inner.waiting_bytes.get(), 0);
 }
 
-/// P7, F10, F11: however many results a hub leaves unanswered, few are on their way at once; and however often it asks
-/// for one again, that is on its way once.
+/// P7: 128 results are posted at the same time.
 #[actix::test]
-async fn a_hub_that_answers_nothing_has_a_bounded_number_of_connections() {
+async fn a_hub_that_never_answers_has_a_bounded_number_of_connections() {
     pause();
     let hub = Rc::<Silent>::default();
     let outbox = Outbox::new(Rc::clone(&hub) as Rc<dyn Uplink>);
@@ -352,19 +284,24 @@ async fn a_hub_that_answers_nothing_has_a_bounded_number_of_connections() {
         outbox.finish(outbox.admit(&id(&n.to_string()), 0).unwrap(), &error("e"));
     }
     assert!(outbox.is_overrun(0));
-    assert!(!outbox.is_overrun(1), "that many may run");
-    sleep(std::time::Duration::from_secs(1)).await;
+    assert!(!outbox.is_overrun(1), "one more may run");
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.0.get(), MAX_POSTING);
+}
 
+/// P7, F10, F11: a result that the hub asks for again is posted once at a time.
+#[actix::test]
+async fn a_task_that_comes_again_and_again_is_answered_once_at_a_time() {
+    pause();
     let (taking, outbox) = setup([]);
     outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     for _ in 0..1000 {
         assert!(outbox.admit(&id("t"), 0).is_none());
     }
-    sleep(std::time::Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 2, "its result, and once again");
     assert!(outbox.admit(&id("t"), 0).is_none());
-    sleep(std::time::Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 3);
 }

@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use wire::TaskId;
+
+mod faults;
+mod token;
+mod upload;
+
+use super::address::HubAddress;
+use super::*;
+use crate::Secret;
+use crate::test_hub::{Reply, TestHub, wait_until};
+use crate::uplink::{Posted, Uplink};
+
+fn client(hub: &TestHub) -> HubClient {
+    HubClient::new(&hub.credentials()).unwrap()
+}
+
+fn beat() -> Heartbeat {
+    Heartbeat { provider_session_id: "s".to_owned(), stream_id: None, providers: None }
+}
+
+fn id(text: &str) -> TaskId {
+    TaskId::parse(text).unwrap()
+}
+
+fn session() -> SessionId {
+    SessionId::parse("s").unwrap()
+}
+
+/// A47: other hosts have to be allowed.
+#[test]
+fn a_token_goes_over_plain_http_to_loopback_only() {
+    let loopback = [
+        "http://127.0.0.1:1",
+        "http://127.9.9.9",
+        "http://[::1]:8787",
+        "http://localhost",
+        "http://LocalHost:1/",
+    ];
+    let elsewhere = [
+        "http://hub.example",
+        "http://10.0.0.1",
+        "http://localhost.example",
+        "http://[::2]",
+        "http://128.0.0.1",
+    ];
+    for url in loopback {
+        assert!(HubAddress::parse(url, false).is_ok(), "{url}");
+    }
+    for url in elsewhere {
+        assert!(matches!(HubAddress::parse(url, false), Err(InvalidHub::Insecure { .. })), "{url}");
+        assert!(HubAddress::parse(url, true).is_ok(), "{url}");
+    }
+    assert!(HubAddress::parse("https://hub.example", false).is_ok());
+}
+
+#[test]
+fn an_invalid_url_is_refused_without_quoting_a_password() {
+    for url in [
+        "",
+        "hub",
+        "hub.example",
+        "ftp://hub",
+        "http://",
+        "/path",
+        "http://u:pw@127.0.0.1",
+        "http://127.0.0.1/?q",
+        "http://127.0.0.1/#/llms",
+    ] {
+        let error = HubAddress::parse(url, true).unwrap_err();
+        assert!(matches!(error, InvalidHub::Url { .. }), "{url}");
+        assert!(!error.to_string().contains("pw"), "{error}");
+    }
+}
+
+#[test]
+fn a_url_may_have_a_trailing_slash_and_a_path() {
+    for (url, route) in [
+        ("http://127.0.0.1:1/", "http://127.0.0.1:1/api/v1/llms/_x"),
+        ("http://127.0.0.1:1//", "http://127.0.0.1:1/api/v1/llms/_x"),
+        ("http://127.0.0.1:1/mcpd/", "http://127.0.0.1:1/mcpd/api/v1/llms/_x"),
+    ] {
+        assert_eq!(HubAddress::parse(url, false).unwrap().route("_x"), route);
+    }
+}
+
+#[actix::test]
+async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
+    let hub = TestHub::start().await;
+    let refusal = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
+    hub.script(
+        "_provider-heartbeat",
+        [
+            refusal(r#"{"error":"no"}"#),
+            refusal(r#"{"error":{"message":"no"}}"#),
+            refusal(r#"{"message":"no"}"#),
+            refusal("no"),
+            refusal("n\no\u{1b}[31m token-of-the-test"),
+            refusal(""),
+            // Cut in the middle of the token.
+            refusal(&format!("{}token-of-the-test", "x".repeat(2040))),
+        ],
+    );
+    let client = client(&hub);
+    let mut texts = Vec::new();
+    for _ in 0..7 {
+        texts.push(client.heartbeat(beat()).await.unwrap_err().to_string());
+    }
+    assert!(texts[..4].iter().all(|text| text == "provider-heartbeat HTTP 418: no"), "{texts:?}");
+    assert_eq!(texts[4], "provider-heartbeat HTTP 418: n o [31m ***");
+    assert_eq!(texts[5], "provider-heartbeat HTTP 418");
+    assert!(texts[6].ends_with("xx***") && !texts[6].contains("token-"), "{}", texts[6]);
+}
+
+/// F15, F16: a page of a captive portal is not.
+#[actix::test]
+async fn only_a_200_with_an_event_stream_is_a_channel() {
+    let hub = TestHub::start().await;
+    let page = |kind: &str| vec![("content-type", kind.to_owned())];
+    hub.script(
+        "_provider-stream",
+        [
+            Reply::Status(200, page("text/html"), "<html>".to_owned()),
+            Reply::Status(200, Vec::new(), String::new()),
+            Reply::Status(204, page("text/event-stream"), String::new()),
+            Reply::Status(205, page("text/event-stream"), String::new()),
+            Reply::Status(299, page("text/event-stream"), String::new()),
+            Reply::Status(200, page("Text/Event-Stream; charset=utf-8"), String::new()),
+        ],
+    );
+    let client = client(&hub);
+    let mut reasons = Vec::new();
+    for _ in 0..5 {
+        let error = client.open_channel(session()).await.unwrap_err();
+        assert_eq!(error.kind(), HubErrorKind::Retry, "{error}");
+        reasons.push(error.to_string());
+    }
+    assert_eq!(
+        reasons[0],
+        "provider-stream: the hub answered with content type text/html, not an event stream"
+    );
+    assert!(reasons.iter().all(|reason| !reason.contains("<html>")), "{reasons:?}");
+    client.open_channel(session()).await.unwrap();
+}
+
+#[actix::test]
+async fn a_dropped_channel_closes_its_connection_at_once() {
+    let hub = TestHub::start().await;
+    let mut channel = client(&hub).open_channel(session()).await.unwrap();
+    assert_eq!(channel.next().await.unwrap(), "event: hello\ndata: {}\n\n");
+    assert_eq!(hub.open_channels(), 1);
+    drop(channel);
+    wait_until("the connection is closed", || hub.open_channels() == 0).await;
+}
+
+/// F28, F32, F33: some may be retried, others not.
+#[actix::test]
+async fn each_status_of_a_posted_result_has_its_meaning() {
+    let hub = TestHub::start().await;
+    let hint = vec![("retry-after", "17".to_owned())];
+    let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
+        retry_after: retry_after.map(Duration::from_secs),
+        nothing_taken,
+    };
+    let table = [
+        (Reply::status(200), Posted::Taken),
+        (Reply::status(204), Posted::Taken),
+        (Reply::status(404), Posted::Gone),
+        (Reply::status(409), Posted::Gone),
+        (Reply::status(410), Posted::Gone),
+        (Reply::status(302), Posted::Refused { status: 302 }),
+        (Reply::status(413), Posted::Refused { status: 413 }),
+        (Reply::status(429), failed(None, true)),
+        (Reply::status(500), failed(None, true)),
+        (Reply::Status(503, hint, String::new()), failed(Some(17), true)),
+        (Reply::Cut, failed(None, false)),
+    ];
+    let client = client(&hub);
+    for (reply, posted) in table {
+        hub.script("/result", [reply.clone()]);
+        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, posted, "{reply:?}");
+    }
+    let call = hub.nth("_provider-task/t/result", 1).await;
+    assert_eq!((call.method.as_str(), call.body.as_str()), ("POST", "{}"));
+    assert_eq!(call.headers["content-type"], "application/json");
+}
+
+/// F01: after a refused connection the result may be sent again.
+#[actix::test]
+async fn a_hub_that_is_not_there_certainly_took_nothing() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let credentials = Credentials::new(format!("http://{closed}"), Secret::new("t"));
+    let client = HubClient::new(&credentials).unwrap();
+    let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
+    assert_eq!(posted, Posted::Failed { retry_after: None, nothing_taken: true });
+    let error = client.heartbeat(beat()).await.unwrap_err();
+    assert!(error.to_string().starts_with("provider-heartbeat: the hub cannot be reached: "), "{error}");
+}
+
+#[actix::test]
+async fn results_use_connections_again() {
+    let hub = TestHub::start().await;
+    let client = client(&hub);
+    for _ in 0..100 {
+        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+    }
+    assert!(hub.connections() <= 2, "{} connections", hub.connections());
+}

@@ -1,0 +1,73 @@
+//! The ledger alone.
+
+use super::*;
+use crate::outbox::ledger::{KEEP_ENDED, MAX_BYTES, MAX_ENDED};
+
+/// P7, F11: ended ids are kept for 10 minutes, at most 1,024 with 8 MiB.
+#[actix::test]
+async fn ended_ids_are_kept_within_limits() {
+    pause();
+    let start = Instant::now();
+    let mut ledger = Ledger::default();
+    let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
+        assert_eq!(ledger.admit(&id(name), 0, at), IdState::New);
+        ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
+    };
+    for n in 0..=MAX_ENDED {
+        end(&mut ledger, &n.to_string(), 1, start);
+    }
+    assert_eq!(ledger.admit(&id("0"), 0, start), IdState::New);
+    assert_eq!(ledger.admit(&id("1"), 0, start), IdState::Answered(Bytes::from_static(b"x")));
+    let later = start + KEEP_ENDED;
+    assert_eq!(ledger.admit(&id("1"), 0, later), IdState::New);
+
+    for n in 0..5 {
+        end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
+    }
+    assert_eq!(ledger.admit(&id("big0"), 0, later), IdState::New);
+    assert!(matches!(ledger.admit(&id("big4"), 0, later), IdState::Answered(_)));
+    end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
+    assert_eq!(ledger.admit(&id("huge"), 0, later), IdState::NotKept);
+}
+
+/// A hub may count from the beginning after a restart.
+#[actix::test]
+async fn an_id_that_comes_again_with_another_request_is_another_task() {
+    let now = Instant::now();
+    let mut ledger = Ledger::default();
+    for (asked, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
+        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::New, "{result}");
+        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::Running);
+        ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
+        assert_eq!(
+            ledger.admit(&id("7"), asked, now),
+            IdState::Answered(Bytes::from_static(result.as_bytes()))
+        );
+    }
+    assert_eq!(ledger.running(), 0);
+}
+
+proptest! {
+    /// F11: for 10 minutes, however often the id ended before.
+    #[test]
+    fn the_last_result_of_an_id_is_kept(
+        steps in prop::collection::vec((0..3_u8, 0..3_u64, 0..700_u64), 1..40),
+    ) {
+        let mut now = Instant::now();
+        let (mut ledger, mut last) = (Ledger::default(), HashMap::<u8, (u64, Instant)>::new());
+        for (name, asked, pause) in steps {
+            let task = id(&name.to_string());
+            let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < KEEP_ENDED);
+            let known = known.filter(|(before, _)| *before == asked);
+            let seen = ledger.admit(&task, asked, now);
+            if let Some((asked, _)) = known {
+                prop_assert_eq!(seen, IdState::Answered(Bytes::from(asked.to_string())));
+            } else {
+                prop_assert_eq!(seen, IdState::New);
+                ledger.end(&task, Some(Bytes::from(asked.to_string())), now);
+                last.insert(name, (asked, now));
+            }
+            now += Duration::from_secs(pause);
+        }
+    }
+}

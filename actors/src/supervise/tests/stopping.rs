@@ -1,0 +1,58 @@
+//! Delays and shutdown.
+
+use super::*;
+
+#[actix::test]
+async fn futures_of_a_crashed_actor_are_dropped_before_the_delay() {
+    let slow = || Policy { delays: vec![Duration::from_hours(1)], ..Policy::default() };
+    rounds(Trap::Nowhere, slow, async |setup| {
+        setup.ask(Do::HoldAndPanic).await.expect("the handler itself returns");
+        let asked = Instant::now();
+        pass(Duration::from_secs(2)).await;
+        let died = setup.seen.died_at.get().expect("dropped during the delay");
+        assert!(died - asked < Duration::from_secs(2));
+        assert_eq!(setup.seen.starts.get(), 1);
+    })
+    .await;
+}
+
+#[actix::test]
+async fn shutdown_during_an_hour_long_delay_is_prompt() {
+    let slow = || Policy { delays: vec![Duration::from_hours(1)], ..Policy::default() };
+    rounds(Trap::Nowhere, slow, async |setup| {
+        assert!(setup.ask(Do::Panic).await.is_err());
+        pass(Duration::from_secs(1)).await;
+        let asked = Instant::now();
+        setup.handle.stop();
+        setup.handle.ended().await;
+        assert!(asked.elapsed() < Duration::from_millis(10));
+        assert_eq!((setup.seen.starts.get(), setup.seen.dropped.get()), (1, 1));
+    })
+    .await;
+}
+
+#[actix::test]
+async fn shutdown_runs_the_hooks_once_and_nothing_restarts() {
+    rounds(Trap::Nowhere, Policy::default, async |setup| {
+        setup.ask(Do::Add(1)).await.expect("alive");
+        setup.handle.stop();
+        let Setup { worker, handle, seen, reports } = setup;
+        handle.ended().await;
+        pass(Duration::from_secs(5)).await;
+        assert_eq!((seen.starts.get(), seen.stopped.get(), seen.dropped.get()), (1, 1, 1));
+        assert!(!worker.expect("kept").connected());
+        assert_eq!(*reports.borrow(), [ChildReport::Ended { child: "worker".into() }]);
+    })
+    .await;
+}
+
+#[actix::test]
+async fn an_actor_without_addresses_is_not_restarted() {
+    rounds(Trap::Nowhere, Policy::default, async |mut setup| {
+        setup.ask(Do::PanicInTimer).await.expect("the handler itself returns");
+        setup.worker = None;
+        setup.handle.ended().await;
+        assert_eq!((setup.seen.starts.get(), setup.seen.dropped.get()), (1, 1));
+    })
+    .await;
+}
