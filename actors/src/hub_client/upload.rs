@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use wire::TaskId;
 
 use super::connections::Io;
-use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_ANSWER};
+use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_RESPONSE};
 use crate::http;
 use crate::uplink::Cut;
 
@@ -143,7 +143,7 @@ async fn read_answer(
     let mut body = BytesMut::new();
     loop {
         match poll_fn(|cx| std::pin::Pin::new(&mut framed).next_item(cx)).await {
-            Some(Ok(Some(piece))) if body.len() + piece.len() <= MAX_ANSWER => body.put_slice(&piece),
+            Some(Ok(Some(piece))) if body.len() + piece.len() <= MAX_RESPONSE => body.put_slice(&piece),
             Some(Ok(None)) => break,
             // The status is enough, but the connection cannot be used again.
             _ => return Ok((answer, None)),

@@ -12,7 +12,7 @@ use wire::result::TaskResult;
 use super::{Inner, RetryPolicy, TOO_MANY};
 use crate::news::news;
 use crate::supervise::catch_panic;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::Posted;
 
 impl Inner {
     pub(super) fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {

@@ -18,7 +18,6 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use wire::result::TaskResult;

@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::test_hub::desk::DeskUplink;
+    use crate::test_hub::backend::FakeUplink;
 
     proptest! {
         /// P7: at most 1 MiB of chunks and one more wait behind a POST.
@@ -251,7 +251,7 @@ mod tests {
             steps in prop::collection::vec(prop::option::weighted(0.7, 0_usize..400_000), 1..60),
             numbered in any::<bool>(),
         ) {
-            let (uplink, id) = (DeskUplink(std::rc::Rc::default()), TaskId::parse("t").unwrap());
+            let (uplink, id) = (FakeUplink(std::rc::Rc::default()), TaskId::parse("t").unwrap());
             let (backlog, end) = (VecDeque::new(), None);
             let mut chunks =
                 Chunks { uplink: &uplink, id: &id, numbered, seq: 0, taken: 0, backlog, size: 0, end };

@@ -2,7 +2,7 @@
 //!
 //! It has section 3 of SPEC.md only, unless a test sets a hello with features.
 
-pub(crate) mod desk;
+pub(crate) mod backend;
 pub(crate) mod scripted;
 mod wire_http;
 

@@ -15,17 +15,17 @@ use super::*;
 use crate::Secret;
 use crate::heartbeat::messages::Beat;
 use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
-use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared};
+use crate::test_hub::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend};
 use crate::test_hub::scripted::{Received, probe};
 use crate::test_hub::wait_until;
 
 thread_local! {
     /// The backend of the test that runs on this thread.
-    static BACKEND: Rc<ByHand> = Rc::default();
+    static BACKEND: Rc<ScriptedBackend> = Rc::default();
 }
 
 struct Setup {
-    desk: Rc<Desk>,
+    results: Rc<PostedResults>,
     outbox: Outbox,
     actor: Addr<WakeActor>,
     beats: Received<Beat>,
@@ -33,21 +33,22 @@ struct Setup {
 }
 
 fn config(action: Option<Action>, max_wait: Duration) -> ProviderConfig {
-    let backend = CustomBackend(Arc::new(|| BACKEND.with(|backend| Rc::new(Shared(Rc::clone(backend))))));
+    let backend =
+        CustomBackend(Arc::new(|| BACKEND.with(|backend| Rc::new(BackendHandle(Rc::clone(backend))))));
     let wake = action.map(|action| WakeRecipe { action, max_wait });
     ProviderConfig { wake, ..ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Custom(backend)) }
 }
 
 fn start(config: ProviderConfig) -> Setup {
-    let desk = Rc::<Desk>::default();
-    let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
+    let results = Rc::<PostedResults>::default();
+    let outbox = Outbox::new(Rc::new(FakeUplink(Rc::clone(&results))));
     let ((beat, beats), (changed, power)) = (probe(), probe());
     let actor =
         WakeActor::new(WakeLinks { beat, http: crate::backend::Client::new(None) }, outbox.clone()).start();
     actor.do_send(SetProviders {
         providers: vec![ManagedProvider { config: Arc::new(config), power_changed: changed }],
     });
-    Setup { desk, outbox, actor, beats, power }
+    Setup { results, outbox, actor, beats, power }
 }
 
 fn command(script: &str) -> Action {
@@ -78,8 +79,8 @@ impl Setup {
 
     /// Waits for the result of a wake task.
     async fn result_of(&self, id: &str) -> serde_json::Value {
-        wait_until("it is answered", || !self.desk.of(id).is_empty()).await;
-        self.desk.of(id).pop().unwrap()
+        wait_until("it is answered", || !self.results.of(id).is_empty()).await;
+        self.results.of(id).pop().unwrap()
     }
 
     async fn failure(&self) -> String {

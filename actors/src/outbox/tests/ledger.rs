@@ -35,12 +35,12 @@ async fn ended_ids_are_kept_within_limits() {
 async fn an_id_that_comes_again_with_another_request_is_another_task() {
     let now = Instant::now();
     let mut ledger = Ledger::default();
-    for (asked, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
-        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::New, "{result}");
-        assert_eq!(ledger.admit(&id("7"), asked, now), IdState::Running);
+    for (fingerprint, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
+        assert_eq!(ledger.admit(&id("7"), fingerprint, now), IdState::New, "{result}");
+        assert_eq!(ledger.admit(&id("7"), fingerprint, now), IdState::Running);
         ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
         assert_eq!(
-            ledger.admit(&id("7"), asked, now),
+            ledger.admit(&id("7"), fingerprint, now),
             IdState::Answered(Bytes::from_static(result.as_bytes()))
         );
     }
@@ -55,17 +55,17 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let (mut ledger, mut last) = (Ledger::default(), HashMap::<u8, (u64, Instant)>::new());
-        for (name, asked, pause) in steps {
+        for (name, fingerprint, pause) in steps {
             let task = id(&name.to_string());
             let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < KEEP_ENDED);
-            let known = known.filter(|(before, _)| *before == asked);
-            let seen = ledger.admit(&task, asked, now);
-            if let Some((asked, _)) = known {
-                prop_assert_eq!(seen, IdState::Answered(Bytes::from(asked.to_string())));
+            let known = known.filter(|(before, _)| *before == fingerprint);
+            let state = ledger.admit(&task, fingerprint, now);
+            if let Some((fingerprint, _)) = known {
+                prop_assert_eq!(state, IdState::Answered(Bytes::from(fingerprint.to_string())));
             } else {
-                prop_assert_eq!(seen, IdState::New);
-                ledger.end(&task, Some(Bytes::from(asked.to_string())), now);
-                last.insert(name, (asked, now));
+                prop_assert_eq!(state, IdState::New);
+                ledger.end(&task, Some(Bytes::from(fingerprint.to_string())), now);
+                last.insert(name, (fingerprint, now));
             }
             now += Duration::from_secs(pause);
         }

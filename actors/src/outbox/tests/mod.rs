@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
-use tokio::time::pause;
+use tokio::time::{pause, sleep};
 
 use super::*;
 use crate::test_log;
-use crate::uplink::Cut;
+use crate::uplink::{Cut, Posted};
 
 /// A hub that gives the prepared answers, then takes all results.
 #[derive(Default)]
@@ -74,8 +75,8 @@ async fn a_result_that_is_not_delivered_is_retried() {
     assert_eq!(gaps[..6], [250, 500, 1000, 2000, 4000, 5000]);
     assert!(gaps[6..].iter().all(|gap| *gap <= 5000));
     assert_eq!(start.elapsed().as_secs(), 60);
-    let told = test_log::lines_with("its result is lost");
-    assert_eq!(told, ["WARN task t: its result is lost, the hub did not take it in time"]);
+    let lines = test_log::lines_with("its result is lost");
+    assert_eq!(lines, ["WARN task t: its result is lost, the hub did not take it in time"]);
 }
 
 /// P1, F28: it is delivered late, and once.

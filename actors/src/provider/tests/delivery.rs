@@ -17,7 +17,7 @@ async fn a_request_names_the_published_model_and_keeps_large_integers() {
 #[actix::test]
 async fn chunks_that_wait_behind_a_post_are_merged() {
     let setup = start(config());
-    setup.desk.hold.set(true);
+    setup.results.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     for text in ["a", "b", "c"] {
         pieces.send(Ok(piece(text))).unwrap();
@@ -26,7 +26,7 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
     drop(pieces);
     for _ in 0..3 {
         turns().await;
-        let held = setup.desk.held.borrow_mut().drain(..).collect::<Vec<_>>();
+        let held = setup.results.held.borrow_mut().drain(..).collect::<Vec<_>>();
         assert_eq!(held.len(), 1, "never two POSTs at once");
         for post in held {
             post.send(Posted::Taken).unwrap();
@@ -34,7 +34,7 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
     }
     turns().await;
     assert_eq!(
-        setup.desk.chunk_fields("t1", "data"),
+        setup.results.chunk_fields("t1", "data"),
         [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]
     );
 }
@@ -44,12 +44,12 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
 async fn with_chunk_seq_a_failed_post_is_repeated() {
     let setup = start(config());
     let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
-    setup.desk.answers.borrow_mut().push_back(lost_answer);
+    setup.results.answers.borrow_mut().push_back(lost_answer);
     let pieces = setup.stream("t1", Features::CLASSIC.with(wire::Feature::ChunkSeq)).await;
     pieces.send(Ok(piece("a"))).unwrap();
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(setup.desk.chunk_fields("t1", "seq"), [json!(0), json!(0), json!(1)]);
+    assert_eq!(setup.results.chunk_fields("t1", "seq"), [json!(0), json!(0), json!(1)]);
 }
 
 /// P3, F30: the task ends with an error.
@@ -57,11 +57,11 @@ async fn with_chunk_seq_a_failed_post_is_repeated() {
 async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
     let setup = start(config());
     let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
-    setup.desk.answers.borrow_mut().push_back(lost_answer);
+    setup.results.answers.borrow_mut().push_back(lost_answer);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     pieces.send(Ok(piece("a"))).unwrap();
     sleep(Duration::from_secs(1)).await;
-    let posts = setup.desk.of("t1");
+    let posts = setup.results.of("t1");
     assert_eq!(posts.len(), 2, "{posts:?}");
     assert!(posts[1]["error"].is_string());
     assert!(pieces.is_closed());
@@ -71,13 +71,13 @@ async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
 async fn without_chunk_seq_a_chunk_that_was_not_taken_is_repeated() {
     let setup = start(config());
     let refused = Posted::Failed { retry_after: None, nothing_taken: true };
-    setup.desk.answers.borrow_mut().push_back(refused);
+    setup.results.answers.borrow_mut().push_back(refused);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     pieces.send(Ok(piece("a"))).unwrap();
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        setup.desk.chunk_fields("t1", "data"),
+        setup.results.chunk_fields("t1", "data"),
         [json!(piece("a")), json!(piece("a")), json!("[DONE]")]
     );
 }
@@ -93,8 +93,8 @@ async fn with_result_stream_one_upload_has_the_whole_answer() {
     drop(pieces);
     turns().await;
     let expected = vec![piece("a"), piece("b"), "[DONE]".to_owned()];
-    assert_eq!(*setup.desk.uploads.borrow(), [("t1".to_owned(), expected)]);
-    assert!(setup.desk.of("t1").is_empty());
+    assert_eq!(*setup.results.uploads.borrow(), [("t1".to_owned(), expected)]);
+    assert!(setup.results.of("t1").is_empty());
     assert_eq!(setup.outbox.open(), 0);
 }
 
@@ -108,9 +108,9 @@ async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
         pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
         turns().await;
     }
-    let uploads = setup.desk.uploads.borrow();
+    let uploads = setup.results.uploads.borrow();
     assert_eq!(uploads[0].1, [piece("a"), r#"{"error":"broke off"}"#.to_owned()]);
-    assert_eq!(setup.desk.error_of("t2").as_deref(), Some("broke off"));
+    assert_eq!(setup.results.error_of("t2").as_deref(), Some("broke off"));
 }
 
 #[actix::test]
@@ -119,8 +119,8 @@ async fn a_failure_before_the_first_chunk_is_a_plain_result() {
     let pieces = setup.stream("t1", Features::ALL).await;
     pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
     turns().await;
-    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("broke off"));
-    assert!(setup.desk.uploads.borrow().is_empty());
+    assert_eq!(setup.results.error_of("t1").as_deref(), Some("broke off"));
+    assert!(setup.results.uploads.borrow().is_empty());
 }
 
 #[actix::test]
@@ -130,7 +130,7 @@ async fn a_whole_reply_to_a_stream_is_a_chunk_and_the_end_mark() {
     turns().await;
     setup.backend.next().whole(200, &answer("hello"));
     turns().await;
-    let posts = setup.desk.of("t1");
+    let posts = setup.results.of("t1");
     let chunk: Value = serde_json::from_str(posts[0]["chunk"]["data"].as_str().unwrap()).unwrap();
     assert_eq!(chunk["choices"][0]["delta"]["content"], "hello");
     assert_eq!(posts[1], json!({ "chunk": { "data": "[DONE]", "done": true } }));
@@ -149,9 +149,9 @@ async fn a_refusal_of_the_backend_is_passed_on() {
         turns().await;
     }
     for id in ["t1", "t2"] {
-        assert_eq!(setup.desk.of(id), [json!({ "status": 400, "body": refusal })]);
+        assert_eq!(setup.results.of(id), [json!({ "status": 400, "body": refusal })]);
     }
-    assert_eq!(setup.desk.error_of("t3").as_deref(), Some("backend answered 400: too long"));
+    assert_eq!(setup.results.error_of("t3").as_deref(), Some("backend answered 400: too long"));
 }
 
 #[actix::test]
@@ -161,7 +161,7 @@ async fn an_unknown_endpoint_is_refused_locally() {
     let ticket = setup.outbox.admit(&task.id, 0).unwrap();
     setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
     turns().await;
-    assert!(setup.desk.error_of("t1").is_some());
+    assert!(setup.results.error_of("t1").is_some());
     assert_eq!(setup.backend.calls(), 0);
 }
 
@@ -178,40 +178,40 @@ async fn a_stopped_stream_ends_with_the_error() {
     turns().await;
     assert!(upload.is_closed() && posts.is_closed(), "the calls are aborted");
     let error = json!({ "error": "publisher shutting down" });
-    assert_eq!(setup.desk.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
-    assert!(setup.desk.of("t1").is_empty());
-    assert_eq!(setup.desk.of("t2")[1..], [error]);
+    assert_eq!(setup.results.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
+    assert!(setup.results.of("t1").is_empty());
+    assert_eq!(setup.results.of("t2")[1..], [error]);
 }
 
 #[actix::test]
 async fn a_stopped_stream_ends_though_the_hub_does_not_take_it() {
     let setup = start(config());
-    setup.desk.hold.set(true);
+    setup.results.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     pieces.send(Ok(piece("a"))).unwrap();
     turns().await;
     setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("publisher shutting down"));
+    assert_eq!(setup.results.error_of("t1").as_deref(), Some("publisher shutting down"));
 }
 
 /// P7: of the order of 16 KiB.
 #[actix::test]
 async fn merged_chunks_stay_small_while_the_hub_is_away() {
     let setup = start(config());
-    setup.desk.hold.set(true);
+    setup.results.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     for _ in 0..100 {
         pieces.send(Ok(piece(&"x".repeat(1000)))).unwrap();
     }
     drop(pieces);
     turns().await;
-    setup.desk.hold.set(false);
-    for post in setup.desk.held.borrow_mut().drain(..) {
+    setup.results.hold.set(false);
+    for post in setup.results.held.borrow_mut().drain(..) {
         post.send(Posted::Taken).unwrap();
     }
     turns().await;
-    let posts = setup.desk.of("t1");
+    let posts = setup.results.of("t1");
     let longest = posts.iter().map(|post| post["chunk"]["data"].as_str().unwrap().len()).max();
     assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
 }
@@ -220,7 +220,7 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
 #[actix::test]
 async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
     let setup = start(config());
-    setup.desk.hold.set(true);
+    setup.results.hold.set(true);
     for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC.with(wire::Feature::ChunkSeq))] {
         setup.send(id, true, features);
         turns().await;
@@ -242,7 +242,7 @@ async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
 #[actix::test]
 async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
-    setup.desk.hold.set(true);
+    setup.results.hold.set(true);
     setup.infer("t1").await;
     setup.infer("t2").await;
     assert_eq!(setup.backend.calls(), 1, "one at a time");
@@ -251,7 +251,7 @@ async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     assert_eq!((setup.backend.calls(), setup.outbox.open()), (1, 2));
     setup.backend.next().whole(200, &answer("two"));
     turns().await;
-    for post in setup.desk.held.borrow_mut().drain(..) {
+    for post in setup.results.held.borrow_mut().drain(..) {
         post.send(Posted::Taken).unwrap();
     }
     turns().await;

@@ -14,7 +14,7 @@ async fn a_cancelled_task_drops_the_backend_request_at_once() {
     setup.cancel("t1").await;
     assert!(waiting.is_dropped());
     assert_eq!(setup.report().await.status.in_flight, 0);
-    assert!(setup.desk.of("t1").is_empty(), "a cancelled task has no result");
+    assert!(setup.results.of("t1").is_empty(), "a cancelled task has no result");
     let pieces = setup.stream("t2", Features::ALL).await;
     pieces.send(Ok(piece("x"))).unwrap();
     setup.cancel("t2").await;
@@ -57,7 +57,7 @@ async fn a_panic_of_one_task_ends_only_that_task() {
     setup.infer("t1").await;
     setup.backend.panics.set(true);
     setup.infer("t2").await;
-    assert!(setup.desk.error_of("t2").is_some());
+    assert!(setup.results.error_of("t2").is_some());
     let reports: Vec<_> = setup.crashes.borrow().clone();
     assert!(
         matches!(reports[..], [ChildReport::Failed { cause: crate::supervise::Cause::Task, .. }]),
@@ -65,7 +65,7 @@ async fn a_panic_of_one_task_ends_only_that_task() {
     );
     setup.backend.next().whole(200, &answer("one"));
     turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+    assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
 /// F86: running, waiting, and in the mailbox.
@@ -80,7 +80,7 @@ async fn tasks_outlive_a_crash_of_the_actor() {
     for id in ["running", "waiting", "in-the-mailbox"] {
         setup.backend.next().whole(200, &answer(id));
         turns().await;
-        assert_eq!(setup.desk.of(id)[0]["status"], 200, "{id}");
+        assert_eq!(setup.results.of(id)[0]["status"], 200, "{id}");
     }
 }
 
@@ -93,11 +93,11 @@ async fn a_drain_refuses_waiting_and_later_tasks() {
     setup.actor.do_send(Drain);
     setup.infer("comes").await;
     for id in ["waits", "comes"] {
-        assert_eq!(setup.desk.error_of(id).as_deref(), Some("publisher shutting down"));
+        assert_eq!(setup.results.error_of(id).as_deref(), Some("publisher shutting down"));
     }
     setup.backend.next().whole(200, &answer("x"));
     turns().await;
-    assert_eq!(setup.desk.of("runs")[0]["status"], 200);
+    assert_eq!(setup.results.of("runs")[0]["status"], 200);
 }
 
 /// P8: at the end of the drain timeout.
@@ -108,7 +108,7 @@ async fn an_abort_ends_running_tasks_with_its_error() {
     let waiting = setup.backend.next();
     setup.actor.do_send(Abort { error: "publisher shutting down".into() });
     turns().await;
-    assert_eq!(setup.desk.error_of("runs").as_deref(), Some("publisher shutting down"));
+    assert_eq!(setup.results.error_of("runs").as_deref(), Some("publisher shutting down"));
     assert!(waiting.is_dropped());
 }
 
@@ -139,7 +139,7 @@ async fn a_paused_provider_refuses_tasks_of_a_hub_with_status() {
         setup.actor.do_send(SetPaused(Some(Pause { until })));
         setup.send(id, false, Features::ALL);
         turns().await;
-        let posts = setup.desk.of(id);
+        let posts = setup.results.of(id);
         assert_eq!(
             (&posts[0]["status"], &posts[0]["body"]["error"]["code"]),
             (&json!(503), &json!("paused"))
@@ -175,7 +175,7 @@ async fn running_tasks_keep_their_settings() {
     assert_eq!((first.body()["model"].clone(), second.body()["model"].clone()), (json!("m"), json!("n")));
     first.whole(200, &answer("still"));
     turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+    assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
 #[actix::test]
@@ -186,6 +186,6 @@ async fn the_tasks_of_a_stopped_provider_are_not_registered_locally() {
     setup.handle.stop();
     turns().await;
     for id in ["t1", "t2"] {
-        assert_eq!(setup.desk.error_of(id).as_deref(), Some("provider 'a' not registered locally"));
+        assert_eq!(setup.results.error_of(id).as_deref(), Some("provider 'a' not registered locally"));
     }
 }

@@ -45,5 +45,5 @@ async fn the_backend_is_replaced_after_a_crash() {
     setup.infer("t1").await;
     setup.backend.next().whole(200, &answer("x"));
     turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+    assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }

@@ -16,7 +16,7 @@ use crate::Secret;
 use crate::backend::BackendError;
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
 use crate::supervise::{ChildHandle, ChildReport, Policy, PreparedActor};
-use crate::test_hub::desk::{ByHand, Desk, DeskUplink, Shared, infer_task};
+use crate::test_hub::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend, infer_task};
 use crate::test_hub::scripted::{Received, probe};
 use crate::uplink::Posted;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
@@ -29,7 +29,7 @@ mod waking;
 
 thread_local! {
     /// The backend of the test that runs on this thread: settings travel in messages, and an `Rc` cannot.
-    static BACKEND: Rc<ByHand> = Rc::default();
+    static BACKEND: Rc<ScriptedBackend> = Rc::default();
 }
 
 /// Replaces the `WakeActor`: keeps the requests, and gives prepared answers.
@@ -75,8 +75,8 @@ impl Handler<PutToSleep> for Waker {
 }
 
 struct Setup {
-    desk: Rc<Desk>,
-    backend: Rc<ByHand>,
+    results: Rc<PostedResults>,
+    backend: Rc<ScriptedBackend>,
     outbox: Outbox,
     actor: Addr<ProviderActor>,
     reports: Received<ProviderReport>,
@@ -91,7 +91,7 @@ fn config() -> ProviderConfig {
     let backend = CustomBackend(Arc::new(|| {
         let backend = BACKEND.with(Rc::clone);
         backend.made.set(backend.made.get() + 1);
-        Rc::new(Shared(backend))
+        Rc::new(BackendHandle(backend))
     }));
     ProviderConfig::new("a".parse().unwrap(), "m", BackendConfig::Custom(backend))
 }
@@ -108,13 +108,13 @@ fn with_recipe() -> ProviderConfig {
 
 fn start(config: ProviderConfig) -> Setup {
     pause();
-    let desk = Rc::<Desk>::default();
-    let outbox = Outbox::new(Rc::new(DeskUplink(Rc::clone(&desk))));
-    start_at(desk, outbox, config)
+    let results = Rc::<PostedResults>::default();
+    let outbox = Outbox::new(Rc::new(FakeUplink(Rc::clone(&results))));
+    start_at(results, outbox, config)
 }
 
-/// One of a registrar's providers: they have desk and outbox in common.
-fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
+/// One of a registrar's providers: they have results and outbox in common.
+fn start_at(results: Rc<PostedResults>, outbox: Outbox, config: ProviderConfig) -> Setup {
     let waker = Waker { takes: Duration::from_secs(3), ..Waker::default() };
     let (asked, wake_answers) = (Rc::clone(&waker.asked), Rc::clone(&waker.answers));
     let falls_asleep_in = Rc::clone(&waker.falls_asleep_in);
@@ -132,7 +132,7 @@ fn start_at(desk: Rc<Desk>, outbox: Outbox, config: ProviderConfig) -> Setup {
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
     let handle = prepared.start("provider a", Policy::default(), parent, provider);
     let backend = BACKEND.with(Rc::clone);
-    Setup { desk, backend, outbox, actor, reports, crashes, asked, wake_answers, falls_asleep_in, handle }
+    Setup { results, backend, outbox, actor, reports, crashes, asked, wake_answers, falls_asleep_in, handle }
 }
 
 impl Setup {

@@ -15,13 +15,13 @@ async fn at_most_max_concurrency_tasks_run_in_order() {
     assert_eq!((status.in_flight, status.queued, status.max_concurrency), (2, 2, 2));
     setup.backend.next().whole(200, &answer("one"));
     turns().await;
-    assert_eq!(setup.desk.of("t1"), [json!({ "status": 200, "body": answer("one") })]);
+    assert_eq!(setup.results.of("t1"), [json!({ "status": 200, "body": answer("one") })]);
     assert_eq!(setup.backend.calls(), 2);
     for _ in 0..3 {
         setup.backend.next().whole(200, &answer("x"));
         turns().await;
     }
-    let order: Vec<String> = setup.desk.posts.borrow().iter().map(|(id, _)| id.clone()).collect();
+    let order: Vec<String> = setup.results.posts.borrow().iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(order, ["t1", "t2", "t3", "t4"]);
 }
 
@@ -32,9 +32,9 @@ async fn a_task_above_max_queue_is_answered_429() {
     for id in ["t1", "t2", "t3"] {
         setup.infer(id).await;
     }
-    assert_eq!(setup.desk.of("t3")[0]["status"], 429);
-    assert!(setup.desk.of("t3")[0]["body"]["error"].is_object());
-    assert!(setup.desk.of("t2").is_empty());
+    assert_eq!(setup.results.of("t3")[0]["status"], 429);
+    assert!(setup.results.of("t3")[0]["body"]["error"].is_object());
+    assert!(setup.results.of("t2").is_empty());
 }
 
 impl Setup {
@@ -48,7 +48,7 @@ impl Setup {
     }
 
     fn waits(&self, id: &str) -> bool {
-        self.desk.of(id).is_empty()
+        self.results.of(id).is_empty()
     }
 }
 
@@ -57,10 +57,10 @@ impl Setup {
 async fn the_waiting_bytes_of_all_providers_are_bounded() {
     const KIB: usize = 1 << 10;
     pause();
-    let desk = Rc::<Desk>::default();
-    let outbox = Outbox::with_limits(Rc::new(DeskUplink(Rc::clone(&desk))), 64 << 20, 1 << 20);
+    let results = Rc::<PostedResults>::default();
+    let outbox = Outbox::with_limits(Rc::new(FakeUplink(Rc::clone(&results))), 64 << 20, 1 << 20);
     let provider =
-        || start_at(Rc::clone(&desk), outbox.clone(), ProviderConfig { max_concurrency: 1, ..config() });
+        || start_at(Rc::clone(&results), outbox.clone(), ProviderConfig { max_concurrency: 1, ..config() });
     let (one, two, free) = (provider(), provider(), provider());
     one.infer_large("runs", 3000 * KIB).await;
     let running = one.backend.next();
@@ -70,7 +70,7 @@ async fn the_waiting_bytes_of_all_providers_are_bounded() {
     two.infer_large("waits-too", 500 * KIB).await;
     for (setup, id) in [(&one, "more"), (&two, "more-too")] {
         setup.infer_large(id, 200 * KIB).await;
-        let refused = desk.of(id);
+        let refused = results.of(id);
         assert_eq!(refused[0]["status"], 429);
         let error = &refused[0]["body"]["error"];
         assert_eq!(error["message"], "1 MiB of requests wait at the publisher already, try again later");
@@ -89,7 +89,7 @@ async fn the_waiting_bytes_of_all_providers_are_bounded() {
     two.infer_large("fits-too", 400 * KIB).await;
     assert!(one.waits("fits-now") && one.waits("fits-too"));
     two.infer_large("too-much", 500 * KIB).await;
-    assert_eq!(desk.of("too-much")[0]["status"], 429);
+    assert_eq!(results.of("too-much")[0]["status"], 429);
     one.actor.do_send(Drain);
     two.handle.stop();
     turns().await;
@@ -136,7 +136,7 @@ async fn without_guard_every_caller_counts_as_another_user() {
     for (id, features) in [("t1", Features::CLASSIC), ("t2", old)] {
         send(&setup, id, remote.clone(), features);
         turns().await;
-        let refused = &setup.desk.of(id)[0];
+        let refused = &setup.results.of(id)[0];
         assert_eq!(
             (&refused["status"], &refused["body"]["error"]["param"]),
             (&json!(400), &json!("messages"))

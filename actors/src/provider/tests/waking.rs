@@ -13,7 +13,7 @@ async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     sleep(Duration::from_secs(4)).await;
     setup.backend.next().whole(200, &answer("awake"));
     turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+    assert_eq!(setup.results.of("t1")[0]["status"], 200);
     assert_eq!(*setup.asked.borrow(), ["wake"]);
     assert!(start.elapsed() < Duration::from_secs(5));
     setup.infer("t2").await;
@@ -21,7 +21,7 @@ async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     sleep(Duration::from_secs(4)).await;
     setup.backend.next().fail(BackendError::Unavailable);
     turns().await;
-    assert_eq!(setup.desk.error_of("t2").as_deref(), Some("backend not available"));
+    assert_eq!(setup.results.error_of("t2").as_deref(), Some("backend not available"));
 }
 
 /// P1: it may have run the request.
@@ -31,7 +31,7 @@ async fn a_backend_that_broke_off_is_not_called_again() {
     setup.infer("t1").await;
     setup.backend.next().fail(BackendError::Failed("backend broke off before it answered".into()));
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("backend broke off before it answered"));
+    assert_eq!(setup.results.error_of("t1").as_deref(), Some("backend broke off before it answered"));
     assert!(setup.asked.borrow().is_empty());
     assert_eq!(setup.backend.calls(), 0);
 }
@@ -45,7 +45,7 @@ async fn a_failed_wake_ends_the_task_with_its_error() {
     setup.wake_answers.borrow_mut().push_back(Err("wake recipe failed: wake HTTP returned 500".into()));
     setup.infer("t1").await;
     sleep(Duration::from_secs(4)).await;
-    let error = setup.desk.error_of("t1");
+    let error = setup.results.error_of("t1");
     assert_eq!(error.as_deref(), Some("wake recipe failed: wake HTTP returned 500"));
     assert_eq!(setup.backend.calls(), 0);
 }
@@ -58,7 +58,7 @@ async fn without_a_recipe_an_unreachable_backend_is_inactive() {
     setup.infer("t1").await;
     setup.backend.next().fail(BackendError::Unavailable);
     turns().await;
-    assert_eq!(setup.desk.error_of("t1").as_deref(), Some("backend not available"));
+    assert_eq!(setup.results.error_of("t1").as_deref(), Some("backend not available"));
     assert_eq!(setup.report().await.status.status, Status::Inactive);
 }
 
@@ -102,7 +102,7 @@ async fn a_task_waits_while_the_backend_falls_asleep_and_then_wakes_it() {
     assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
     setup.backend.next().whole(200, &answer("x"));
     turns().await;
-    assert_eq!(setup.desk.of("t1")[0]["status"], 200);
+    assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
 #[actix::test]

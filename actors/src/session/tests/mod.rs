@@ -131,15 +131,15 @@ async fn a_later_refusal_is_retried_every_60_seconds() {
         let setup = start(ScriptedHub::default(), published(&["a"]), None);
         pass(SECOND).await;
         setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(refusal))));
-        let asked = Instant::now();
+        let start = Instant::now();
         setup.actor.do_send(Register);
         pass(400 * SECOND).await;
-        assert_eq!(setup.register_seconds(asked), [0, 60, 120, 180, 240, 300], "{refusal}");
+        assert_eq!(setup.register_seconds(start), [0, 60, 120, 180, 240, 300], "{refusal}");
         assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
         assert_eq!(setup.ready.borrow().len(), 2, "the sixth is accepted");
-        let told = test_log::lines_with("not registered");
+        let lines = test_log::lines_with("not registered");
         let reason = format!("HTTP {refusal}: no; next try in 60.0 s");
-        assert!(told.len() == 1 && told[0].ends_with(&reason), "logged once: {told:?}");
+        assert!(lines.len() == 1 && lines[0].ends_with(&reason), "logged once: {lines:?}");
     }
 }
 

@@ -67,8 +67,8 @@ fn a_session_file_that_others_can_read_gets_mode_600() {
         fs::set_permissions(&path, Permissions::from_mode(wide)).unwrap();
         test_log::listen();
         assert_eq!((load(&path), mode(&path)), (Some(session("abc")), 0o600), "{wide:o}");
-        let told = test_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
-        assert!(told.len() == 1 && told[0].starts_with("WARN"), "{told:?}");
+        let lines = test_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
+        assert!(lines.len() == 1 && lines[0].starts_with("WARN"), "{lines:?}");
     }
 }
 
@@ -105,8 +105,8 @@ fn a_fifo_in_place_of_the_lock_is_ignored_with_a_warning() {
     nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
     test_log::listen();
     assert!(matches!(SessionLock::take(&folder.path().join("provider-session")), Ok(None)));
-    let told = test_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
-    assert_eq!(told.len(), 1);
+    let lines = test_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
+    assert_eq!(lines.len(), 1);
 }
 
 /// F57: a second registrar on one session file is refused by the lock.

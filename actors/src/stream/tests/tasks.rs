@@ -100,8 +100,8 @@ async fn an_event_that_is_too_long_is_left_out() {
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posts.0.borrow().is_empty() && setup.lost.borrow().is_empty());
-    let told = test_log::lines_with("too long");
-    assert!(told.len() == 1 && told[0].starts_with("WARN") && !told[0].contains("xx"), "{told:?}");
+    let lines = test_log::lines_with("too long");
+    assert!(lines.len() == 1 && lines[0].starts_with("WARN") && !lines[0].contains("xx"), "{lines:?}");
 }
 
 /// P7, A27: a hub that sends tasks without end and takes no result loses its channel.

@@ -20,10 +20,10 @@ async fn an_http_call_times_out_after_30_seconds() {
     let (mut socket, _) = listener.accept().await.unwrap();
     assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
     pause();
-    let asked = Instant::now();
+    let start = Instant::now();
     let failure = waking.await.unwrap().unwrap().unwrap_err();
     assert_eq!(failure, "wake recipe failed: wake HTTP timed out");
-    assert!((29..=31).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+    assert!((29..=31).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
 /// F48: it ignores SIGTERM.
@@ -45,9 +45,9 @@ async fn a_daemon_that_keeps_the_output_open_does_not_delay_the_wake() {
     let pid = dir.path().join("pid");
     let script = format!("(sleep 300; echo late) & echo $! > {}", pid.display());
     let setup = start(config(Some(command(&script)), Duration::from_secs(20)));
-    let asked = Instant::now();
+    let start = Instant::now();
     setup.wake().await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let daemon = pid_in(&pid).unwrap();
     assert!(is_alive(daemon));
     let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(daemon))).unwrap();
@@ -159,17 +159,19 @@ async fn the_owner_ends_the_pause_between_two_runs() {
     let count = dir.path().join("count");
     let recipe = command(&format!("echo x >> {}", count.display()));
     let setup = start(config(Some(recipe), Duration::from_secs(5)));
-    let asked = Instant::now();
+    let start = Instant::now();
     setup.wake().await.unwrap();
     BACKEND.with(|backend| backend.down.set(true));
+    let checks = || BACKEND.with(|backend| backend.checks.get());
+    let before = checks();
     let again = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait_until("the backend is checked", || checks() > before).await;
     assert!(!again.is_finished());
     let by_owner = setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: true });
     BACKEND.with(|backend| backend.down.set(false));
     by_owner.await.unwrap().unwrap();
     again.await.unwrap().unwrap().unwrap();
-    assert!(asked.elapsed() < Duration::from_millis(1900), "{:?}", asked.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
     assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n", "the backend came up in the pause");
 }
 

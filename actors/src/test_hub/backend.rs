@@ -20,7 +20,7 @@ use crate::uplink::{Cut, Posted, Uplink};
 
 /// The results that a fake uplink has taken.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct PostedResults {
     pub(crate) posts: RefCell<Vec<(String, Value)>>,
     /// Task and data of each event, for each upload.
     pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
@@ -31,7 +31,7 @@ pub(crate) struct Desk {
     pub(crate) hold: Cell<bool>,
 }
 
-impl Desk {
+impl PostedResults {
     pub(crate) fn of(&self, task: &str) -> Vec<Value> {
         let posts = self.posts.borrow();
         posts.iter().filter(|(id, _)| id == task).map(|(_, body)| body.clone()).collect()
@@ -47,10 +47,10 @@ impl Desk {
     }
 }
 
-/// The uplink of a [`Desk`].
-pub(crate) struct DeskUplink(pub(crate) Rc<Desk>);
+/// The uplink of a [`PostedResults`].
+pub(crate) struct FakeUplink(pub(crate) Rc<PostedResults>);
 
-impl Uplink for DeskUplink {
+impl Uplink for FakeUplink {
     fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
         let body = serde_json::from_slice(&body).unwrap();
         self.0.posts.borrow_mut().push((task.to_string(), body));
@@ -68,9 +68,9 @@ impl Uplink for DeskUplink {
         task: &TaskId,
         mut body: mpsc::Receiver<Result<Bytes, Cut>>,
     ) -> LocalBoxFuture<'static, Posted> {
-        let (desk, task) = (Rc::clone(&self.0), task.to_string());
+        let (results, task) = (Rc::clone(&self.0), task.to_string());
         async move {
-            if desk.hold.get() {
+            if results.hold.get() {
                 std::future::pending::<()>().await;
             }
             let (mut decoder, mut events) = (Decoder::new(), Vec::new());
@@ -78,7 +78,7 @@ impl Uplink for DeskUplink {
                 decoder.feed(&bytes);
                 events.extend(std::iter::from_fn(|| decoder.next_event()).map(|event| event.data));
             }
-            desk.uploads.borrow_mut().push((task, events));
+            results.uploads.borrow_mut().push((task, events));
             Posted::Taken
         }
         .boxed_local()
@@ -126,7 +126,7 @@ impl PendingCall {
 
 /// A backend controlled by a test.
 #[derive(Default)]
-pub(crate) struct ByHand {
+pub(crate) struct ScriptedBackend {
     pub(crate) waiting: RefCell<VecDeque<PendingCall>>,
     pub(crate) down: Cell<bool>,
     /// Panics at the next call.
@@ -142,7 +142,7 @@ pub(crate) struct ByHand {
 }
 
 /// Counts a check that runs.
-struct Check(Rc<ByHand>);
+struct Check(Rc<ScriptedBackend>);
 
 impl Drop for Check {
     fn drop(&mut self) {
@@ -150,7 +150,7 @@ impl Drop for Check {
     }
 }
 
-impl ByHand {
+impl ScriptedBackend {
     pub(crate) fn calls(&self) -> usize {
         self.waiting.borrow().len()
     }
@@ -160,10 +160,10 @@ impl ByHand {
     }
 }
 
-/// The `Backend` of a [`ByHand`].
-pub(crate) struct Shared(pub(crate) Rc<ByHand>);
+/// The `Backend` of a [`ScriptedBackend`].
+pub(crate) struct BackendHandle(pub(crate) Rc<ScriptedBackend>);
 
-impl Backend for Shared {
+impl Backend for BackendHandle {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         let panics = self.0.panics.take();
         let (answer, answered) = oneshot::channel();
@@ -178,13 +178,13 @@ impl Backend for Shared {
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
-        let (by_hand, up) = (Rc::clone(&self.0), !self.0.down.get());
+        let (backend, up) = (Rc::clone(&self.0), !self.0.down.get());
         async move {
-            by_hand.checks.set(by_hand.checks.get() + 1);
-            let now = by_hand.checked_now.get() + 1;
-            by_hand.checked_now.set(now);
-            by_hand.checked_at_once.set(by_hand.checked_at_once.get().max(now));
-            let check = Check(by_hand);
+            backend.checks.set(backend.checks.get() + 1);
+            let now = backend.checked_now.get() + 1;
+            backend.checked_now.set(now);
+            backend.checked_at_once.set(backend.checked_at_once.get().max(now));
+            let check = Check(backend);
             let takes = check.0.check_takes.get();
             if !takes.is_zero() {
                 sleep(takes).await;
