@@ -1,10 +1,12 @@
-//! Delivery of one result: posts, retries, and the limit of waiting results.
+//! Delivery of results and chunks: posts, retries, and the limit of waiting results.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use wire::TaskId;
 use wire::result::TaskResult;
@@ -12,7 +14,7 @@ use wire::result::TaskResult;
 use super::{Inner, RetryPolicy, TOO_MANY};
 use crate::news::news;
 use crate::supervise::catch_panic;
-use crate::uplink::Posted;
+use crate::uplink::{Cut, Posted, Uplink};
 
 impl Inner {
     pub(super) fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {
@@ -131,5 +133,26 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// The uplink of running tasks, which drops the chunks of disowned ones.
+impl Uplink for Inner {
+    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+        if self.ledger.borrow().is_disowned(task) {
+            return Box::pin(async { Posted::Gone });
+        }
+        self.uplink.post_result(task, body)
+    }
+
+    fn upload(
+        &self,
+        task: &TaskId,
+        pieces: mpsc::Receiver<Result<Bytes, Cut>>,
+    ) -> LocalBoxFuture<'static, Posted> {
+        if self.ledger.borrow().is_disowned(task) {
+            return Box::pin(async { Posted::Gone });
+        }
+        self.uplink.upload(task, pieces)
     }
 }

@@ -6,7 +6,6 @@
 mod backlog;
 mod delivery;
 mod ledger;
-mod owned;
 mod retry_policy;
 mod ticket;
 

@@ -1,6 +1,5 @@
 //! Catches the panic of a future.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,20 +11,12 @@ use super::panic_hook;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-impl fmt::Display for Panicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("panicked")
-    }
-}
-
-impl std::error::Error for Panicked {}
-
 /// Runs `future`. A panic in it becomes [`Panicked`], and the panic hook logs it under `name`.
 ///
 /// The future is dropped before this resolves, so its connections close at once.
 pub(crate) async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<F::Output, Panicked> {
     let mut future = Some(Box::pin(future));
-    let outcome = poll_fn(|cx| {
+    let result = poll_fn(|cx| {
         let _named = panic_hook::enter(&name);
         let Some(running) = future.as_mut() else { return Poll::Ready(Err(Panicked)) };
         match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
@@ -38,7 +29,7 @@ pub(crate) async fn catch_panic<F: Future>(name: Arc<str>, future: F) -> Result<
     let _named = panic_hook::enter(&name);
     // Its destructors may panic, too.
     match catch_unwind(AssertUnwindSafe(move || drop(future))) {
-        Ok(()) => outcome,
+        Ok(()) => result,
         Err(_payload) => Err(Panicked),
     }
 }

@@ -2,7 +2,6 @@
 //! [`catch_panic`](super::catch_panic) catch panics in this crate.
 
 use std::cell::Cell;
-use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -58,7 +57,7 @@ impl CrashReporter {
 }
 
 /// Requests to a supervisor from outside its task.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Signals {
     stop: Cell<bool>,
     task_crashes: Cell<usize>,
@@ -70,12 +69,6 @@ impl Signals {
         let left = self.task_crashes.get();
         self.task_crashes.set(left.saturating_sub(1));
         left > 0
-    }
-}
-
-impl fmt::Debug for Signals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signals").field("stop", &self.stop.get()).finish_non_exhaustive()
     }
 }
 
@@ -138,15 +131,6 @@ where
         let child = Child { name: name.into(), actor, signals: Rc::clone(&signals), failures, parent };
         let task = actix_rt::spawn(child.run());
         ChildHandle { signals, task }
-    }
-}
-
-impl<A> Default for PreparedActor<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    fn default() -> Self {
-        Self::new()
     }
 }
 

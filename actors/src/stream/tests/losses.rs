@@ -90,6 +90,7 @@ async fn a_channel_that_does_not_open_is_a_refusal_or_a_failure() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.hub.close_channel();
+    pass(SECOND).await;
     for (error, refused, retry_hint) in cases {
         setup.hub.opens.borrow_mut().push_back(Err(error));
         setup.ready().await;
