@@ -1,4 +1,4 @@
-//! The delay before the next call of the hub (SPEC.md section 6, `StreamActor`).
+//! The delay before the next call of the hub (SPEC.md section 6, `SessionActor`).
 //!
 //! The only module that names the `backoff` crate, and it uses only its trait: the policy of the crate adds jitter after
 //! the cap, stops after 15 minutes and reads a clock. Here randomness is passed in, and no clock is read.
