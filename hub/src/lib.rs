@@ -35,7 +35,7 @@ pub use model::Role;
 pub use options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy, TlsFiles};
 pub use origins::Origins;
 pub use quota::Limits;
-pub use server::{HubError, HubHandle, Pulse};
+pub use server::{HubError, HubHandle, Liveness};
 
 #[cfg(test)]
 mod tests;

@@ -43,11 +43,11 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     let _held = hold_other_localhost(addr);
     announce_public(public.as_deref());
     notify::ready();
-    let pulse = running.pulse();
+    let liveness = running.liveness();
     let outcome = tokio::select! {
         _ = signals.stop() => Ok(()),
         () = running.crashed() => Err(Failure::failed("a part of the hub crashed; the log says where")),
-        () = notify::keep_alive(async || pulse.turned().await) => Ok(()),
+        () = notify::keep_alive(async || liveness.responds().await) => Ok(()),
     };
     notify::stopping();
     log::info!("stopping: running calls have 20 s; a second signal stops at once");

@@ -150,7 +150,7 @@ async fn strangers_on_a_small_machine_keep_nobody_out() {
 async fn the_soft_limit_of_files_is_raised() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub_after("ulimit -Sn 50; ulimit -Hn 3000", &home, port);
-    hub.logs("the system lets the hub open 3000 files").await;
+    hub.logs("the system allows 3000 open files").await;
     hub.logs("listens on").await;
     let mut open = Vec::new();
     for _ in 0..300 {

@@ -3,6 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::telemetry::Metrics;
 
+fn budget(limit: usize) -> Arc<MemoryBudget> {
+    Arc::new(MemoryBudget::new(Some(limit as u64), Metrics::new().unwrap().of_machine().unwrap()))
+}
+
 /// A27: permits are counted by user and returned on drop.
 #[test]
 fn permits_are_counted_by_user_and_returned_on_drop() {
@@ -38,8 +42,7 @@ const ALL: [ByteKind; ByteKind::COUNT] = [
 #[test]
 fn a_users_own_requests_leave_room_for_its_results() {
     const LIMIT: usize = 1 << 44;
-    let memory =
-        Arc::new(MemoryBudget::new(Some(LIMIT as u64), Metrics::new().unwrap().of_machine().unwrap()));
+    let memory = budget(LIMIT);
     let quota_of = |kind| ByteQuota::new(&Quota::of_bytes(&memory, kind), "alice", usize::MAX, "it");
     let mut requests = quota_of(ByteKind::Requests).empty();
     while requests.grow(LIMIT / 64).is_ok() {}
@@ -50,10 +53,9 @@ fn a_users_own_requests_leave_room_for_its_results() {
     assert!(quota_of(ByteKind::Outgoing).take(1).is_err(), "no more new calls");
 }
 
-/// Shared bytes count for the limit of their kind.
 #[test]
 fn shared_bytes_count_for_the_limit_of_their_kind() {
-    let memory = Arc::new(MemoryBudget::new(Some(1 << 44), Metrics::new().unwrap().of_machine().unwrap()));
+    let memory = budget(1 << 44);
     let tasks = ByteQuota::new(&Quota::of_bytes(&memory, ByteKind::Tasks), "alice", 10, "tasks");
     let first = tasks.take_shared(1, 5).unwrap();
     assert_eq!(tasks.take_shared(1, 4).unwrap_err().kind, ErrorKind::Busy);
@@ -69,11 +71,10 @@ proptest! {
     fn one_user_leaves_memory_to_another(
         ops in prop::collection::vec((0..ByteKind::COUNT, 1..300_usize, prop::bool::weighted(0.1)), 1..300),
     ) {
-        // No process of a test is as large as a share of it.
+        // The process of a test is smaller than any share.
         const UNIT: usize = 1 << 34;
         const LIMIT: usize = 1024 * UNIT;
-        let machine = Metrics::new().unwrap().of_machine().unwrap();
-        let memory = Arc::new(MemoryBudget::new(Some(LIMIT as u64), machine));
+        let memory = budget(LIMIT);
         let quotas = ALL.map(|kind| Quota::of_bytes(&memory, kind));
         let quota_of = |kind: usize, user: &str| ByteQuota::new(&quotas[kind], user, usize::MAX, "it");
         let mut permits = Vec::new();

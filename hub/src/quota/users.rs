@@ -59,7 +59,7 @@ impl Hub {
 
     /// The quota of answers that `user` has not read.
     pub(crate) fn unread_of(&self, user: &str) -> ByteQuota {
-        self.byte_quota(&self.quotas.unread, user, "answers unread: read some first")
+        self.byte_quota(&self.quotas.unread, user, "unread answers: read or close some first")
     }
 
     /// The quota of the dispatched requests of `user`'s durable tasks. A task beyond it waits.

@@ -13,16 +13,16 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A probe of the server's thread.
 #[derive(Clone, Default)]
-pub struct Pulse(Arc<Mutex<Option<ArbiterHandle>>>);
+pub struct Liveness(Arc<Mutex<Option<ArbiterHandle>>>);
 
-impl Pulse {
+impl Liveness {
     /// Makes the current thread the one that is probed.
     pub(super) fn set_thread(&self) {
         *self.0.lock() = Arbiter::try_current();
     }
 
     /// Resolves when the thread has run a task that this call sends it; never while the thread hangs.
-    pub async fn turned(&self) {
+    pub async fn responds(&self) {
         loop {
             let (sender, receiver) = oneshot::channel();
             let thread = self.0.lock().clone();
@@ -52,16 +52,16 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_server_that_hangs_has_no_pulse() {
+    async fn a_server_that_hangs_has_no_liveness() {
         let hub = Hub::start(options()).await.unwrap();
-        timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
+        timeout(PATIENCE, hub.liveness().responds()).await.unwrap();
         let (go_on, hangs) = mpsc::channel::<()>();
-        let thread = hub.pulse.0.lock().clone().unwrap();
+        let thread = hub.liveness.0.lock().clone().unwrap();
         thread.spawn_fn(move || assert!(hangs.recv().is_err(), "nothing is sent"));
-        let turned = timeout(Duration::from_millis(100), hub.pulse().turned()).await;
-        assert!(turned.is_err(), "it turned while it hung");
+        let responds = timeout(Duration::from_millis(100), hub.liveness().responds()).await;
+        assert!(responds.is_err(), "it responds while it hangs");
         drop(go_on);
-        timeout(PATIENCE, hub.pulse().turned()).await.unwrap();
+        timeout(PATIENCE, hub.liveness().responds()).await.unwrap();
         hub.stop().await;
     }
 }

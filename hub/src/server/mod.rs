@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::HubError;
-pub use liveness::Pulse;
+pub use liveness::Liveness;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
@@ -48,7 +48,7 @@ pub struct HubHandle {
     tls: bool,
     admin_token: AdminToken,
     server: ServerHandle,
-    pulse: Pulse,
+    liveness: Liveness,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -102,8 +102,8 @@ fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
     let routes = http::register(&hub);
     let listen = hub.options.listen;
-    let pulse = Pulse::default();
-    let thread = pulse.clone();
+    let liveness = Liveness::default();
+    let thread = liveness.clone();
     let app = move || {
         thread.set_thread();
         // Browsers must not render responses as pages, and caches must not keep private lists.
@@ -135,7 +135,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         _ => HubError::Listen(listen, error),
     })?;
     log::info!(
-        "at most {} connections, {} of them without a valid token: the system lets the hub open {files} files, and --max-memory is {} MiB",
+        "at most {} connections, {} of them without a valid token: the system allows {files} open files, and --max-memory is {} MiB",
         limits.total,
         limits.anonymous,
         hub.quotas.memory.limit() >> 20
@@ -154,7 +154,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         tokio::spawn(dispatch::run_offers(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];
-    Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, pulse, tasks })
+    Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, liveness, tasks })
 }
 
 impl HubHandle {
@@ -182,8 +182,8 @@ impl HubHandle {
     }
 
     /// A probe of the server's thread, for a watchdog.
-    pub fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
     }
 
     /// Resolves when a background task exits unexpectedly. The hub is then incomplete: stop it.

@@ -229,14 +229,14 @@ fn due(came: Timestamp, now: Now, patience: Duration) -> Duration {
 
 impl Hub {
     /// Puts a task that the store has in the queue; answers its place there.
-    pub fn enqueue(&self, task: DurableTask, seat: QuotaPermit) -> usize {
+    pub(crate) fn enqueue(&self, task: DurableTask, seat: QuotaPermit) -> usize {
         let due = due(task.created_at, self.now(), self.options.timings.queue_timeout);
         let names = self.registry.lock().capacity_names(&task.target);
         self.tasks.add(task, due, names, seat)
     }
 
     /// How many tasks wait for what everybody may see.
-    pub fn shared_queue_depth(&self) -> usize {
+    pub(crate) fn shared_queue_depth(&self) -> usize {
         let waiting = self.tasks.targets();
         let registry = self.registry.lock();
         waiting.iter().filter(|(target, _)| registry.is_public_name(target)).map(|(_, count)| count).sum()
@@ -306,7 +306,7 @@ pub(super) async fn prepare(
 
 impl Hub {
     /// The caller takes back a task that has not ended. `None` for one that is not open, or not its own, or has ended.
-    pub fn cancel_task(
+    pub(crate) fn cancel_task(
         self: &Arc<Self>,
         caller: &Caller,
         id: &str,
@@ -315,7 +315,7 @@ impl Hub {
     }
 
     /// Deletes a task that has ended, and whose end may not be written yet. `None` for one that is not open.
-    pub fn delete_ended(
+    pub(crate) fn delete_ended(
         self: &Arc<Self>,
         caller: &Caller,
         id: &str,
@@ -331,7 +331,7 @@ impl Hub {
     }
 
     /// What `caller` asks for, if it may see it: a row, a pool or an agent.
-    pub fn knows(&self, caller: &Caller, name: &str) -> bool {
+    pub(crate) fn knows(&self, caller: &Caller, name: &str) -> bool {
         let registry = self.registry.lock();
         registry.target(caller, name).is_some() || registry.agent(caller, name).is_some()
     }

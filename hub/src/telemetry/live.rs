@@ -78,7 +78,7 @@ impl Watcher {
 impl Hub {
     /// What is new for `watcher`. All of it comes through the one visibility rule: rows and publishers from the registry's
     /// own views, tasks from the list that asks the same question.
-    pub fn look(&self, watcher: &mut Watcher) -> Told {
+    pub(crate) fn look(&self, watcher: &mut Watcher) -> Told {
         let caller = &watcher.caller;
         let rates = self.watch.rates();
         let news = {
