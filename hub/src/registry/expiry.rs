@@ -1,11 +1,11 @@
-//! When to look whether something has timed out: an index by the reading of the clock. Pure.
+//! Index of expiry checks by monotonic time. Pure.
 //!
-//! What is looked at too early is put off, so that a heartbeat need not touch the index.
+//! A check that comes too early is scheduled again, so that a heartbeat need not touch the index.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What may time out.
+/// What may expire.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ExpiryKey {
     Session(Box<str>),
@@ -20,34 +20,34 @@ pub(super) struct ExpiryIndex {
 }
 
 impl ExpiryIndex {
-    /// Looks at the item at `at` at the latest; `due` is when it would be looked at so far.
+    /// Schedules a check at `at` at the latest; `due` holds the key's scheduled time.
     pub(super) fn check_at(
         &mut self,
         due: &mut Option<Duration>,
         at: Duration,
-        item: impl FnOnce() -> ExpiryKey,
+        key: impl FnOnce() -> ExpiryKey,
     ) {
         if due.is_some_and(|due| due <= at) {
             return;
         }
-        let item = item();
+        let key = key();
         if let Some(due) = due.take() {
-            self.due.remove(&(due, item.clone()));
+            self.due.remove(&(due, key.clone()));
         }
-        self.due.insert((at, item));
+        self.due.insert((at, key));
         *due = Some(at);
     }
 
-    /// Takes out the next item that is due at `now`.
+    /// Takes the next key that is due at `now`.
     pub(super) fn next(&mut self, now: Duration) -> Option<ExpiryKey> {
         self.due.first().filter(|(due, _)| *due <= now)?;
-        self.due.pop_first().map(|(_, item)| item)
+        self.due.pop_first().map(|(_, key)| key)
     }
 
-    /// The item is there no longer.
-    pub(super) fn remove(&mut self, due: Option<Duration>, item: ExpiryKey) {
+    /// Removes the key's scheduled check.
+    pub(super) fn remove(&mut self, due: Option<Duration>, key: ExpiryKey) {
         if let Some(due) = due {
-            self.due.remove(&(due, item));
+            self.due.remove(&(due, key));
         }
     }
 }

@@ -1,20 +1,20 @@
-//! What changed in the table, in order: for those who watch it.
+//! Change feed of rows and sessions for watchers (SPEC.md section 5, watching).
 //!
-//! Each row and each session has the version of its last change, and stands under it in one index. A watcher keeps the
-//! version up to which it was told and nothing else: what it has to be told lies behind that. From version 0 on that is
-//! all there is.
+//! Each row and session has the version of its last change, and stands once in an index of versions. A watcher keeps a
+//! [`FeedCursor`] and no rows: a page is what lies behind the cursor, from version 0 everything.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use wire::row::Visibility;
 
-use super::{LiveLlm, Registry, SessionView};
+use super::session::SessionView;
+use super::{LiveLlm, Registry};
 use crate::model::{Caller, UserId};
 
-/// What is gone is remembered so long: a watcher that was told nothing for more of it begins anew.
-const GONE: usize = 4096;
+/// Number of removals that are kept: a watcher that missed more of them starts again.
+const MAX_REMOVALS: usize = 4096;
 
-/// A thing that watchers are told of.
+/// What watchers are told of: a row by name, or a session by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FeedKey {
     Llm(Box<str>),
@@ -25,139 +25,138 @@ pub(super) enum FeedKey {
 pub(super) struct ChangeFeed {
     version: u64,
     changed: BTreeMap<u64, FeedKey>,
-    gone: VecDeque<Removal>,
-    /// The version of the last one that is remembered no longer.
-    forgotten: u64,
+    removals: VecDeque<Removal>,
+    /// Version of the last removal that was dropped.
+    dropped_version: u64,
 }
 
-/// A thing that is not there any more, or is hidden from others than its owner, and who could see it before.
+/// A row or session that was removed, or hidden from all but its owner, with what decides who could see it before.
 struct Removal {
     version: u64,
-    thing: FeedKey,
+    key: FeedKey,
     visibility: Visibility,
     owner: UserId,
 }
 
-/// How far a watcher has been told.
+/// A watcher's position in the feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeedCursor {
-    /// Up to this change.
+    /// Version up to which changes were read.
     version: u64,
-    /// What was gone by then it was never told of. Nothing for one who was told nothing at all.
-    began: Option<u64>,
+    /// Version at which the watcher started: earlier removals do not concern it. `None` before the first page.
+    started: Option<u64>,
 }
 
-/// A page of what a watcher has to be told: `None` stands for what is gone.
+/// A page of the feed; `None` stands for what was removed.
 #[derive(Debug, Default)]
 pub struct FeedPage {
-    /// By name.
     pub llms: BTreeMap<String, Option<LiveLlm>>,
-    /// By id.
     pub sessions: BTreeMap<String, Option<SessionView>>,
-    /// Whether this begins anew: what the watcher was told before means nothing any more.
+    /// Whether the feed starts again: earlier pages are void.
     pub reset: bool,
-    /// Whether there is more.
+    /// Whether more pages follow.
     pub more: bool,
 }
 
 impl ChangeFeed {
-    /// The thing whose last change was `version` changes now.
-    pub(super) fn change(&mut self, version: &mut u64, thing: impl FnOnce() -> FeedKey) {
-        let thing = self.changed.remove(version).unwrap_or_else(thing);
+    /// Moves the key from `version` to a new version.
+    pub(super) fn change(&mut self, version: &mut u64, key: impl FnOnce() -> FeedKey) {
+        let key = self.changed.remove(version).unwrap_or_else(key);
         self.version += 1;
         *version = self.version;
-        self.changed.insert(self.version, thing);
+        self.changed.insert(self.version, key);
     }
 
-    /// Something changed that watchers are not told of.
+    /// Counts a change of which watchers are not told.
     pub(super) fn touch(&mut self) {
         self.version += 1;
     }
 
-    /// The thing whose last change was `version` is there no longer.
+    /// Removes the key at `version`.
     pub(super) fn remove(&mut self, version: u64, visibility: Visibility, owner: &str) {
-        if let Some(thing) = self.changed.remove(&version) {
-            self.hide(thing, visibility, owner);
+        if let Some(key) = self.changed.remove(&version) {
+            self.hide(key, visibility, owner);
         }
     }
 
-    /// Who could see a thing of this visibility may see it no longer.
-    pub(super) fn hide(&mut self, thing: FeedKey, visibility: Visibility, owner: &str) {
+    /// Records a removal for the callers who see what has this visibility and owner.
+    pub(super) fn hide(&mut self, key: FeedKey, visibility: Visibility, owner: &str) {
         self.version += 1;
-        self.gone.push_back(Removal { version: self.version, thing, visibility, owner: owner.to_owned() });
-        if self.gone.len() > GONE {
-            self.forgotten = self.gone.pop_front().map_or(0, |gone| gone.version);
+        self.removals.push_back(Removal { version: self.version, key, visibility, owner: owner.to_owned() });
+        if self.removals.len() > MAX_REMOVALS {
+            self.dropped_version = self.removals.pop_front().map_or(0, |removal| removal.version);
         }
     }
 }
 
 impl Registry {
-    /// What is new for `caller` since `seen`, which is then brought up to it: a page of at most `most` things.
-    pub fn feed_page(&self, caller: &Caller, seen: &mut FeedCursor, most: usize) -> FeedPage {
+    /// Reads the next page for `caller`, of at most `most` changes, and advances `cursor`.
+    pub fn feed_page(&self, caller: &Caller, cursor: &mut FeedCursor, most: usize) -> FeedPage {
         let feed = &self.feed;
-        let mut news = FeedPage::default();
-        let began = match seen.began {
-            Some(began) if seen.version.max(began) >= feed.forgotten => began,
+        let mut page = FeedPage::default();
+        let started = match cursor.started {
+            Some(started) if cursor.version.max(started) >= feed.dropped_version => started,
             _ => {
-                news.reset = true;
-                *seen = FeedCursor { version: 0, began: Some(feed.version) };
+                page.reset = true;
+                *cursor = FeedCursor { version: 0, started: Some(feed.version) };
                 feed.version
             }
         };
-        let since = seen.version;
-        let first_gone = feed.gone.partition_point(|gone| gone.version <= since.max(began));
-        let mut gone = feed.gone.range(first_gone..).peekable();
+        let since = cursor.version;
+        let first = feed.removals.partition_point(|removal| removal.version <= since.max(started));
+        let mut removals = feed.removals.range(first..).peekable();
         let mut changed = feed.changed.range(since + 1..).peekable();
         for _ in 0..most {
-            let next_gone = gone.peek().map_or(u64::MAX, |gone| gone.version);
-            let next_changed = changed.peek().map_or(u64::MAX, |(version, _)| **version);
-            if next_gone < next_changed {
-                let Some(gone) = gone.next() else { break };
-                seen.version = gone.version;
-                if caller.sees(gone.visibility, &gone.owner) {
-                    // What is hidden is not gone for those who see it all the same: its change follows.
-                    match &gone.thing {
-                        FeedKey::Llm(name) => drop(news.llms.insert(name.to_string(), None)),
-                        FeedKey::Session(id) => drop(news.sessions.insert(id.to_string(), None)),
+            let next_removal = removals.peek().map_or(u64::MAX, |removal| removal.version);
+            let next_change = changed.peek().map_or(u64::MAX, |(version, _)| **version);
+            let (key, removed) = if next_removal < next_change {
+                let Some(removal) = removals.next() else { break };
+                cursor.version = removal.version;
+                if !caller.sees(removal.visibility, &removal.owner) {
+                    continue;
+                }
+                // A caller who still sees a row that was hidden from others gets its later change after this.
+                (&removal.key, true)
+            } else {
+                let Some((version, key)) = changed.next() else { break };
+                cursor.version = *version;
+                (key, false)
+            };
+            match key {
+                FeedKey::Llm(name) => {
+                    let live = if removed { None } else { self.live_llm(caller, name) };
+                    if removed || live.is_some() {
+                        page.llms.insert(name.to_string(), live);
                     }
                 }
-            } else {
-                let Some((version, thing)) = changed.next() else { break };
-                seen.version = *version;
-                match thing {
-                    FeedKey::Llm(name) => {
-                        if let Some(live) = self.live_llm(caller, name) {
-                            news.llms.insert(name.to_string(), Some(live));
-                        }
-                    }
-                    FeedKey::Session(id) => {
-                        if let Some(view) = self.session_view(caller, id) {
-                            news.sessions.insert(id.to_string(), Some(view));
-                        }
+                FeedKey::Session(id) => {
+                    let view = if removed { None } else { self.session_view(caller, id) };
+                    if removed || view.is_some() {
+                        page.sessions.insert(id.to_string(), view);
                     }
                 }
             }
         }
-        news.more = gone.peek().is_some() || changed.peek().is_some();
-        if !news.more {
-            seen.version = feed.version;
+        page.more = removals.peek().is_some() || changed.peek().is_some();
+        if !page.more {
+            cursor.version = feed.version;
         }
-        news
+        page
     }
 
-    /// Another number than before when anything of the table is different.
+    /// The version of the table: differs after every change.
     pub fn version(&self) -> u64 {
         self.feed.version
     }
 
-    /// The row changed in what watchers see of it.
+    /// Puts a change of the row into the feed.
     pub fn mark_changed(&mut self, row: &str) {
         if let Some(entry) = self.llms.get_mut(row) {
             self.feed.change(&mut entry.version, || FeedKey::Llm(row.into()));
         }
     }
 
-    /// The session changed in what watchers see of it; a sign of life alone is no change.
+    /// Puts a change of the session into the feed; a heartbeat alone is no change.
     pub(super) fn mark_session_changed(&mut self, id: &str) {
         if let Some(session) = self.sessions.get_mut(id) {
             self.feed.change(&mut session.version, || FeedKey::Session(id.into()));

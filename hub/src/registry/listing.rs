@@ -1,14 +1,15 @@
-//! What there is by who may see it, in order: a list costs what its reader sees, and can go on where it stopped.
+//! Ordered lists of what a caller sees: a page costs what its reader sees, and the next one starts where it ended.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use wire::row::{Timestamp, Visibility};
 
-use super::{Registry, SessionView};
+use super::Registry;
+use super::session::SessionView;
 use crate::model::{Agent, Caller, Llm, Role, UserId};
 
-/// The names of rows, of agents, or of pools: everybody's, and those of each user.
+/// Names of rows, agents or pools: the public ones, and the private ones of each user.
 #[derive(Default)]
 pub(super) struct VisibleNames {
     public: BTreeSet<Box<str>>,
@@ -27,26 +28,19 @@ impl VisibleNames {
     pub(super) fn remove(&mut self, name: &str, visibility: Visibility, owner: &str) {
         match visibility {
             Visibility::Public => drop(self.public.remove(name)),
-            Visibility::Private => {
-                if let Some(names) = self.private.get_mut(owner) {
-                    names.remove(name);
-                    if names.is_empty() {
-                        self.private.remove(owner);
-                    }
-                }
-            }
+            Visibility::Private => remove_of(&mut self.private, owner, name),
         }
     }
 
-    /// The names behind `after` that `user` sees, who is no admin.
-    fn behind(&self, user: &str, after: Option<&str>) -> impl Iterator<Item = &str> {
+    /// The names behind `after` that a member `user` sees, each once.
+    fn after(&self, user: &str, after: Option<&str>) -> impl Iterator<Item = &str> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut public = self.public.range::<str, _>(range).peekable();
         let own = self.private.get(user).into_iter();
         let mut own = own.flat_map(move |names| names.range::<str, _>(range)).peekable();
         std::iter::from_fn(move || match (public.peek(), own.peek()) {
             (Some(one), Some(other)) if other < one => own.next(),
-            // A pool may be both.
+            // A pool may have public rows and private ones.
             (Some(one), Some(other)) if other == one => {
                 own.next();
                 public.next()
@@ -56,32 +50,55 @@ impl VisibleNames {
         })
         .map(AsRef::as_ref)
     }
+
+    /// The entries of `map` behind `after` whose names `caller` sees; for an admin all.
+    fn entries_after<'a, T>(
+        &'a self,
+        map: &'a BTreeMap<String, T>,
+        caller: &'a Caller,
+        after: Option<&'a str>,
+    ) -> Box<dyn Iterator<Item = (&'a String, &'a T)> + 'a> {
+        if caller.role == Role::Admin {
+            let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+            return Box::new(map.range::<str, _>(range));
+        }
+        Box::new(self.after(&caller.user, after).filter_map(|name| map.get_key_value(name)))
+    }
 }
 
-/// A session's place in lists: newest first.
+/// Removes `value` from the user's set, and the set if it is empty.
+pub(super) fn remove_of<T: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(
+    sets: &mut HashMap<UserId, BTreeSet<T>>,
+    user: &str,
+    value: &Q,
+) {
+    if let Some(set) = sets.get_mut(user) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(user);
+        }
+    }
+}
+
+/// A session's position in lists, newest first: its creation time and its id.
 pub type SessionCursor = (Timestamp, Box<str>);
 
-/// All sessions, and those of each user, by age.
+/// All sessions, and those of each user, by creation time.
 #[derive(Default)]
 pub(super) struct SessionsByAge {
     all: BTreeSet<SessionCursor>,
-    of: HashMap<UserId, BTreeSet<SessionCursor>>,
+    per_user: HashMap<UserId, BTreeSet<SessionCursor>>,
 }
 
 impl SessionsByAge {
-    pub(super) fn insert(&mut self, place: SessionCursor, owner: &str) {
-        self.of.entry(owner.to_owned()).or_default().insert(place.clone());
-        self.all.insert(place);
+    pub(super) fn insert(&mut self, cursor: SessionCursor, owner: &str) {
+        self.per_user.entry(owner.to_owned()).or_default().insert(cursor.clone());
+        self.all.insert(cursor);
     }
 
-    pub(super) fn remove(&mut self, place: &SessionCursor, owner: &str) {
-        self.all.remove(place);
-        if let Some(places) = self.of.get_mut(owner) {
-            places.remove(place);
-            if places.is_empty() {
-                self.of.remove(owner);
-            }
-        }
+    pub(super) fn remove(&mut self, cursor: &SessionCursor, owner: &str) {
+        self.all.remove(cursor);
+        remove_of(&mut self.per_user, owner, cursor);
     }
 }
 
@@ -91,14 +108,9 @@ impl Registry {
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
-    ) -> Box<dyn Iterator<Item = &'a Llm> + 'a> {
-        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        if caller.role == Role::Admin {
-            return Box::new(self.llms.range::<str, _>(range).map(|(_, entry)| &entry.llm));
-        }
-        let names = self.visible_llms.behind(&caller.user, after);
-        let llms = names.filter_map(|name| Some(&self.llms.get(name)?.llm));
-        Box::new(llms.filter(|llm| caller.sees(llm.visibility, &llm.owner)))
+    ) -> impl Iterator<Item = &'a Llm> + 'a {
+        let entries = self.visible_llms.entries_after(&self.llms, caller, after);
+        entries.map(|(_, entry)| &entry.llm).filter(|llm| caller.sees(llm.visibility, &llm.owner))
     }
 
     /// The agents behind `after` that `caller` sees, by name.
@@ -106,14 +118,9 @@ impl Registry {
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
-    ) -> Box<dyn Iterator<Item = &'a Agent> + 'a> {
-        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        if caller.role == Role::Admin {
-            return Box::new(self.agents.range::<str, _>(range).map(|(_, entry)| &entry.agent));
-        }
-        let names = self.visible_agents.behind(&caller.user, after);
-        let agents = names.filter_map(|name| Some(&self.agents.get(name)?.agent));
-        Box::new(agents.filter(|agent| caller.sees(agent.visibility, &agent.owner)))
+    ) -> impl Iterator<Item = &'a Agent> + 'a {
+        let entries = self.visible_agents.entries_after(&self.agents, caller, after);
+        entries.map(|(_, entry)| &entry.agent).filter(|agent| caller.sees(agent.visibility, &agent.owner))
     }
 
     /// The pools behind `after` that are named by rows that `caller` sees, by name.
@@ -121,35 +128,32 @@ impl Registry {
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
-    ) -> Box<dyn Iterator<Item = &'a str> + 'a> {
-        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        if caller.role == Role::Admin {
-            return Box::new(self.pools.range::<str, _>(range).map(|(pool, _)| pool.as_str()));
-        }
-        Box::new(self.visible_pools.behind(&caller.user, after))
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        self.visible_pools.entries_after(&self.pools, caller, after).map(|(pool, _)| pool.as_str())
     }
 
-    /// The newest sessions older than `before` that `caller` may see, its own, an admin all: so many that they name some
-    /// `most` rows and agents; and whether there are more.
+    /// The newest sessions before `before` that are `caller`'s (for an admin all), and whether more follow.
+    ///
+    /// A page ends when its sessions name about `most` rows and agents.
     pub fn sessions_before(
         &self,
         caller: &Caller,
         before: Option<&SessionCursor>,
         most: usize,
     ) -> (Vec<SessionView>, bool) {
-        let places = match caller.role {
+        let cursors = match caller.role {
             Role::Admin => Some(&self.sessions_by_age.all),
-            Role::Member => self.sessions_by_age.of.get(&caller.user),
+            Role::Member => self.sessions_by_age.per_user.get(&caller.user),
         };
         let range = (Bound::Unbounded, before.map_or(Bound::Unbounded, Bound::Excluded));
-        let older = places.into_iter().flat_map(|places| places.range::<SessionCursor, _>(range).rev());
+        let older = cursors.into_iter().flat_map(|cursors| cursors.range::<SessionCursor, _>(range).rev());
         let (mut views, mut named) = (Vec::new(), 0);
         for (_, id) in older {
             if named >= most {
                 return (views, true);
             }
             let Some(view) = self.session_view(caller, id) else { continue };
-            // One without any costs something, too.
+            // The fixed cost of a session is that of about 8 names.
             named += 8 + view.llms.len() + view.agents.len();
             views.push(view);
         }
@@ -166,22 +170,21 @@ mod tests {
     const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
     proptest! {
-        /// However names come, go and change hands: each user's list is what a walk over all of them would find.
         #[test]
-        fn a_users_names_are_those_of_everybody_and_its_own_in_order(
+        fn a_users_list_is_what_a_walk_over_all_names_finds(
             ops in prop::collection::vec((0..30_u32, any::<bool>(), 0..3_usize, any::<bool>()), 0..80),
             after in prop::option::of(0..30_u32),
         ) {
-            let mut shown = VisibleNames::default();
-            let mut all = std::collections::BTreeMap::new();
-            for (name, public, owner, gone) in ops {
+            let mut visible = VisibleNames::default();
+            let mut all = BTreeMap::new();
+            for (name, public, owner, removed) in ops {
                 let name = format!("n{name:02}");
                 let visibility = if public { Visibility::Public } else { Visibility::Private };
                 if let Some((visibility, owner)) = all.remove(&name) {
-                    shown.remove(&name, visibility, owner);
+                    visible.remove(&name, visibility, owner);
                 }
-                if !gone {
-                    shown.insert(&name, visibility, USERS[owner]);
+                if !removed {
+                    visible.insert(&name, visibility, USERS[owner]);
                     all.insert(name, (visibility, USERS[owner]));
                 }
             }
@@ -192,7 +195,7 @@ mod tests {
                         && after.as_ref().is_none_or(|after| *name > after)
                 };
                 let expected: Vec<&str> = all.iter().filter(sees).map(|(name, _)| name.as_str()).collect();
-                let found: Vec<&str> = shown.behind(user, after.as_deref()).collect();
+                let found: Vec<&str> = visible.after(user, after.as_deref()).collect();
                 prop_assert_eq!(found, expected);
             }
         }

@@ -1,65 +1,61 @@
-//! What time does: silent sessions are lost, rows that nobody brings back are deleted.
+//! Expiry (SPEC.md section 3.6): sessions without heartbeats are lost; what stays inactive is deleted.
 //!
-//! Only what can have timed out is looked at, and so much at once that nobody waits long for the table.
+//! A sweep looks only at what is due, and at a bounded number of items while it holds the table's lock.
 
-use std::time::Duration;
+use wire::row::{Kind, Status};
 
-use wire::row::{Kind, Status, Visibility};
-
+use super::Registry;
 use super::expiry::ExpiryKey;
-use super::{ControlChannel, Registry};
+use super::session::{ControlChannel, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::UserId;
 use crate::store::Change;
 
-/// Items that are looked at while the table is held: each costs a microsecond or two.
-const AT_ONCE: usize = 512;
-/// Timeouts are over when more than their time has passed.
-pub(super) const MOMENT: Duration = Duration::from_nanos(1);
+/// Items per sweep: each costs 1 to 2 µs.
+const BATCH: usize = 512;
 
-/// What a sweep did.
+/// Result of a sweep.
 #[derive(Debug, Default)]
 pub struct SweepResult {
-    /// To be written when there is time.
+    /// Changes to store without waiting for the commit.
     pub changes: Vec<Change>,
-    /// Sessions that fell silent, and whose they are: the grace of their tasks starts now.
+    /// Sessions whose heartbeat timed out, with their owners: the grace of their tasks starts now.
     pub silent: Vec<(String, UserId)>,
-    /// Sessions whose channel is open and has been silent for twice as long: nobody is at its other end.
+    /// Sessions whose open channel got no heartbeat for twice the timeout: the channel is half-open.
     pub dead: Vec<(String, UserId)>,
-    /// There is more to do: sweep again.
+    /// Whether another sweep is needed.
     pub more: bool,
 }
 
 impl Registry {
-    /// Looks for some of what has timed out; [`SweepResult::more`] says that there is more.
+    /// Stores pending heartbeats and expires what is due; [`SweepResult::more`] asks for another sweep.
     pub fn sweep(&mut self, now: Now) -> SweepResult {
-        let mut swept = SweepResult::default();
-        for _ in 0..AT_ONCE {
+        let mut result = SweepResult { more: true, ..SweepResult::default() };
+        for _ in 0..BATCH {
             if let Some(id) = self.unsaved_sessions.pop() {
-                // One row a session and sweep, however often its heart beats.
+                // One write per session and sweep, however many heartbeats came.
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.unsaved = false;
-                    swept.changes.push(Change::PutSession(session.record.clone()));
+                    result.changes.push(Change::PutSession(session.record.clone()));
                 }
                 continue;
             }
             match self.expiry.next(now.mono) {
-                Some(ExpiryKey::Session(id)) => self.sweep_session(&id, now, &mut swept),
-                Some(ExpiryKey::Llm(name)) => self.sweep_llm(&name, now, &mut swept),
-                Some(ExpiryKey::Agent(name)) => self.sweep_agent(&name, now, &mut swept),
+                Some(ExpiryKey::Session(id)) => self.sweep_session(&id, now, &mut result),
                 Some(ExpiryKey::Name(name)) => self.sweep_name(&name, now),
+                Some(key) => result.changes.extend(self.sweep_entry(&key, now)),
                 None => {
-                    swept.changes.append(&mut self.names.drain_changes());
-                    return swept;
+                    result.more = false;
+                    break;
                 }
             }
         }
-        swept.changes.append(&mut self.names.drain_changes());
-        swept.more = true;
-        swept
+        result.changes.append(&mut self.names.drain_changes());
+        result
     }
 
-    fn sweep_session(&mut self, id: &str, now: Now, swept: &mut SweepResult) {
+    /// Deactivates a session without heartbeats, and deletes one without rows and agents after the retention time.
+    fn sweep_session(&mut self, id: &str, now: Now, result: &mut SweepResult) {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
@@ -71,15 +67,15 @@ impl Registry {
             fell_silent = !matches!(session.channel, ControlChannel::Closed { .. });
         }
         if quiet > timeout * 2 && session.is_open() {
-            swept.dead.push((id.to_owned(), owner.clone()));
+            result.dead.push((id.to_owned(), owner.clone()));
         }
-        let is_empty = session.llms.is_empty() && session.agents.is_empty();
-        // A session that has nothing, and has said nothing for as long, is forgotten: its id may be taken up again.
-        if is_empty && !session.is_open() && quiet >= retention {
-            if fell_silent {
-                swept.silent.push((id.to_owned(), owner.clone()));
-            }
-            swept.changes.push(Change::DeleteSession(id.to_owned()));
+        if fell_silent {
+            result.silent.push((id.to_owned(), owner));
+        }
+        // The id of a deleted session may be registered again.
+        let may_expire = session.is_empty() && !session.is_open();
+        if may_expire && quiet >= retention {
+            result.changes.push(Change::DeleteSession(id.to_owned()));
             self.remove_session(id);
             return;
         }
@@ -91,57 +87,39 @@ impl Registry {
         } else {
             None
         };
-        // What has rows comes here again when the last of them goes.
-        let forgotten = (is_empty && !session.is_open()).then_some(session.last_heartbeat + retention);
-        if let Some(at) = next.into_iter().chain(forgotten).min() {
-            self.expiry.check_at(&mut session.due, at, || ExpiryKey::Session(id.into()));
+        // A session with rows or agents is checked again when the last of them is removed.
+        let expires = may_expire.then_some(session.last_heartbeat + retention);
+        if let Some(at) = next.into_iter().chain(expires).min() {
+            self.check_session_at(id, at);
         }
         if fell_silent {
-            swept.silent.push((id.to_owned(), owner.clone()));
-            swept.changes.extend(self.deactivate_session(id, now));
+            result.changes.extend(self.deactivate_session(id, now));
         }
     }
 
-    fn sweep_llm(&mut self, name: &str, now: Now, swept: &mut SweepResult) {
-        let Some(entry) = self.llms.get_mut(name) else { return };
-        entry.due = None;
-        if entry.llm.kind != Kind::Virtual || entry.llm.status != Status::Inactive {
-            return;
+    /// Deletes a virtual row or agent that was inactive for the retention time, unless its session's channel is open.
+    fn sweep_entry(&mut self, key: &ExpiryKey, now: Now) -> Option<Change> {
+        let mut entry = match key {
+            ExpiryKey::Llm(name) => self.llms.get_mut(&**name)?.lifecycle(),
+            ExpiryKey::Agent(name) => self.agents.get_mut(&**name)?.lifecycle(),
+            ExpiryKey::Session(_) | ExpiryKey::Name(_) => return None,
+        };
+        *entry.due = None;
+        if entry.kind != Kind::Virtual || *entry.status != Status::Inactive {
+            return None;
         }
-        let at = entry.inactive_at + self.retention;
-        let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
-        if session.is_some_and(super::Session::is_open) {
-            // Its channel's end brings it here again.
-        } else if at <= now.mono {
-            swept.changes.extend(self.remove_llm(name, now));
-        } else {
-            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Llm(name.into()));
+        // The end of an open channel schedules the next check.
+        if entry.session.and_then(|id| self.sessions.get(id)).is_some_and(Session::is_open) {
+            return None;
         }
-    }
-
-    fn sweep_agent(&mut self, name: &str, now: Now, swept: &mut SweepResult) {
-        let Some(entry) = self.agents.get_mut(name) else { return };
-        entry.due = None;
-        if entry.agent.kind != Kind::Virtual || entry.agent.status != Status::Inactive {
-            return;
+        if *entry.inactive_at + self.retention > now.mono {
+            entry.schedule_expiry(&mut self.expiry, self.retention, || key.clone());
+            return None;
         }
-        let at = entry.inactive_at + self.retention;
-        let session = entry.agent.session.as_ref().and_then(|id| self.sessions.get(id));
-        if session.is_some_and(super::Session::is_open) {
-            // As above.
-        } else if at <= now.mono {
-            swept.changes.extend(self.remove_agent(name, now));
-        } else {
-            self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Agent(name.into()));
+        match key {
+            ExpiryKey::Llm(name) => self.remove_llm(name, now),
+            ExpiryKey::Agent(name) => self.remove_agent(name, now),
+            ExpiryKey::Session(_) | ExpiryKey::Name(_) => None,
         }
-    }
-
-    fn remove_session(&mut self, id: &str) {
-        let Some(session) = self.sessions.remove(id) else { return };
-        let owner = &session.record.owner;
-        self.expiry.remove(session.due, ExpiryKey::Session(id.into()));
-        self.feed.remove(session.version, Visibility::Private, owner);
-        self.sessions_by_age.remove(&(session.record.created_at, id.into()), owner);
-        self.count(owner, |owned| owned.sessions -= 1);
     }
 }

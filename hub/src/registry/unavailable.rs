@@ -1,28 +1,28 @@
-//! Why nobody answers for a name now, as far as the caller may see: of a row that is hidden from it behind an agent
-//! nothing is told.
+//! Reasons why no member answers, as far as the caller may know: hidden rows give no reason.
 
 use std::cmp::Reverse;
 
 use wire::row::{Status, Timestamp};
 
-use super::{LlmEntry, Registry, Target};
+use super::entry::LlmEntry;
+use super::{Registry, Target};
 use crate::model::Caller;
 
-/// Why no member of a target takes a task.
+/// Reason why no member of a target takes a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnavailableReason {
     /// No publisher has its channel open.
     PublisherAway,
-    /// A publisher is on its way down.
+    /// A publisher is draining.
     PublisherStopping,
-    /// A publisher is there, its backend is not.
+    /// A publisher is connected, its backend is down.
     BackendDown,
-    /// A publisher's owner has paused it, until then.
+    /// A publisher is paused by its owner, until this time if the pause has an end.
     Paused(Option<Timestamp>),
 }
 
 impl UnavailableReason {
-    /// The more there is to say, the higher; of two pauses the one that ends first.
+    /// Orders reasons by how much they tell; of two pauses the one that ends first is greater.
     fn rank(self) -> (u8, Reverse<Timestamp>) {
         match self {
             Self::PublisherAway => (0, Reverse(Timestamp(0))),
@@ -34,21 +34,20 @@ impl UnavailableReason {
 }
 
 impl Registry {
-    /// Why no member of `target` takes a task of `caller`'s: of several reasons the one with the most to say.
+    /// The most telling reason why no member of `target` that `caller` sees takes a task.
     pub fn unavailable_reason(&self, caller: &Caller, target: &Target) -> UnavailableReason {
-        let names = self.names(caller, target).into_iter();
-        let entries = names.filter_map(|name| self.llms.get(name));
-        let seen = entries.filter(|entry| {
-            caller.sees(entry.llm.visibility, &entry.llm.owner)
-                && target.only_owner.as_ref().is_none_or(|owner| *owner == entry.llm.owner)
-        });
-        seen.map(|entry| self.absence_of(entry))
-            .max_by_key(|absence| absence.rank())
+        let rows = self.reachable_rows(caller, target).into_iter();
+        rows.filter_map(|name| self.llms.get(name))
+            .filter(|entry| {
+                caller.sees(entry.llm.visibility, &entry.llm.owner) && target.allows_owner(&entry.llm)
+            })
+            .map(|entry| self.row_unavailable_reason(entry))
+            .max_by_key(|reason| reason.rank())
             .unwrap_or(UnavailableReason::PublisherAway)
     }
 
-    fn absence_of(&self, entry: &LlmEntry) -> UnavailableReason {
-        let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+    fn row_unavailable_reason(&self, entry: &LlmEntry) -> UnavailableReason {
+        let session = self.session_of(entry);
         let Some(session) = session.filter(|session| session.is_open() && !session.silent) else {
             return UnavailableReason::PublisherAway;
         };

@@ -1,51 +1,50 @@
-//! How much of the table is each user's.
+//! Per-user usage of the table: sessions, rows, agents and their bytes.
 
-use wire::register::{AgentEntry as AgentSpec, ProviderEntry};
+use serde_json::value::RawValue;
+use wire::register::{AgentEntry as RegisterAgent, ProviderEntry};
 
 use super::Registry;
 use crate::model::{Agent, Llm, UserId};
 
-/// What a row or an agent counts for beside its texts.
-const EACH: usize = 128;
+/// Bytes that a row or an agent counts beside its texts.
+const OVERHEAD: usize = 128;
 
-/// How much a user has.
+/// What a user has in the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) sessions: usize,
     pub(super) llms: usize,
     pub(super) agents: usize,
-    /// Of rows and agents.
+    /// Bytes of rows and agents.
     pub(super) bytes: usize,
 }
 
 impl Registry {
-    /// Changes how much `user` has. A user who has nothing is not in the table.
-    pub(super) fn count(&mut self, user: &str, change: impl FnOnce(&mut Usage)) {
-        let owned = self.usage.entry(user.to_owned()).or_default();
-        change(owned);
-        if *owned == Usage::default() {
+    /// Applies `change` to the usage of `user`. Users at zero are removed.
+    pub(super) fn update_usage(&mut self, user: &str, change: impl FnOnce(&mut Usage)) {
+        let usage = self.usage.entry(user.to_owned()).or_default();
+        change(usage);
+        if *usage == Usage::default() {
             self.usage.remove(user);
         }
     }
 
-    /// How much `user` has.
     pub(super) fn usage_of(&self, user: &UserId) -> Usage {
         self.usage.get(user).copied().unwrap_or_default()
     }
 
-    /// Whether `user` has room for `new` bytes in place of `old` ones. One who is over the limit, by an older version's
-    /// doing, may have less.
+    /// Whether `user` may have `new` bytes in place of `old` ones. A user over the limit may still shrink.
     pub(super) fn has_bytes(&self, user: &UserId, old: usize, new: usize) -> bool {
         new <= old || self.usage_of(user).bytes.saturating_sub(old) + new <= self.limits.row_bytes
     }
 
-    /// The bytes of the row `name`, if it is `user`'s.
+    /// Bytes of the row `name`; 0 if it is not `user`'s.
     pub(super) fn bytes_of_llm(&self, user: &UserId, name: &str) -> usize {
         let llm = self.llms.get(name).map(|entry| &entry.llm);
         llm.filter(|llm| llm.owner == *user).map_or(0, llm_bytes)
     }
 
-    /// The bytes of the agent `name`, if it is `user`'s.
+    /// Bytes of the agent `name`; 0 if it is not `user`'s.
     pub(super) fn bytes_of_agent(&self, user: &UserId, name: &str) -> usize {
         let agent = self.agents.get(name).map(|entry| &entry.agent);
         agent.filter(|agent| agent.owner == *user).map_or(0, agent_bytes)
@@ -53,10 +52,10 @@ impl Registry {
 }
 
 fn sum<const N: usize>(texts: [Option<&str>; N]) -> usize {
-    EACH + texts.into_iter().flatten().map(str::len).sum::<usize>()
+    OVERHEAD + texts.into_iter().flatten().map(str::len).sum::<usize>()
 }
 
-/// What a row counts for.
+/// Bytes that a row counts.
 pub(crate) fn llm_bytes(llm: &Llm) -> usize {
     let upstream = llm.upstream.as_ref();
     sum([
@@ -70,7 +69,7 @@ pub(crate) fn llm_bytes(llm: &Llm) -> usize {
     ])
 }
 
-/// What an agent counts for.
+/// Bytes that an agent counts.
 pub(crate) fn agent_bytes(agent: &Agent) -> usize {
     sum([
         Some(&agent.name),
@@ -78,12 +77,12 @@ pub(crate) fn agent_bytes(agent: &Agent) -> usize {
         agent.description.as_deref(),
         agent.system_prompt.as_deref(),
         agent.project.as_deref(),
-        agent.default_params.as_deref().map(serde_json::value::RawValue::get),
-        agent.extras.as_deref().map(serde_json::value::RawValue::get),
+        agent.default_params.as_deref().map(RawValue::get),
+        agent.extras.as_deref().map(RawValue::get),
     ])
 }
 
-/// What the row of a register call will count for.
+/// Bytes that the row of a register call will count.
 pub(super) fn provider_bytes(spec: &ProviderEntry) -> usize {
     sum([
         Some(&spec.name),
@@ -94,15 +93,15 @@ pub(super) fn provider_bytes(spec: &ProviderEntry) -> usize {
     ])
 }
 
-/// What the agent of a register call will count for.
-pub(super) fn agent_entry_bytes(spec: &AgentSpec) -> usize {
+/// Bytes that the agent of a register call will count.
+pub(super) fn agent_entry_bytes(spec: &RegisterAgent) -> usize {
     sum([
         Some(&spec.name),
         Some(&spec.llm_name),
         spec.description.as_deref(),
         spec.system_prompt.as_deref(),
         spec.project.as_deref(),
-        spec.default_params.as_deref().map(serde_json::value::RawValue::get),
-        spec.extras.as_deref().map(serde_json::value::RawValue::get),
+        spec.default_params.as_deref().map(RawValue::get),
+        spec.extras.as_deref().map(RawValue::get),
     ])
 }

@@ -1,77 +1,73 @@
-//! What a caller gets to see: every list, lookup and choice goes through here, so that the answer to a caller is a
-//! function of the rows that this caller may see.
+//! Visibility (SPEC.md section 5): every list, look-up and choice goes through here, so that what a caller gets is a
+//! function of the rows that this caller may see. The one rule who sees what is [`Caller::sees`].
 
+use serde::Serialize;
 use wire::row::{AgentAdds, AgentRow, LlmRow, Status, Visibility};
 
 use super::Registry;
+use super::session::Session;
 use crate::model::{Agent, Caller, Llm, Role, UserId};
 
-/// What an inference is for.
+/// What a call is for: a row, or the rows of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// A row's name, or a pool's key.
     pub name: String,
-    /// Whether the whole pool of that key may answer, or the row alone.
+    /// Whether all rows of the pool may answer, or the row alone.
     pub pool: bool,
-    /// AgentRoute a private row or agent: only this user's members.
+    /// Restricts the rows to this owner's: for a call through a private row or agent.
     pub only_owner: Option<UserId>,
     /// The agent through which the call comes.
     pub through: Option<AgentRoute>,
 }
 
-/// An agent as the way to an LLM.
+/// An agent through which a call comes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AgentRoute {
-    /// The agent's name.
     pub agent: String,
-    /// The agent's owner, where the agent stands for private rows of this user.
+    /// The agent's owner, if the agent opens private rows of this user.
     pub opens: Option<UserId>,
 }
 
-/// Why an agent reaches nothing.
+/// Reason why an agent has no target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnresolvedAgent {
-    /// There is nothing by the name, or nothing for this caller.
+    /// The agent is away, or its LLM is: unknown, away or hidden.
     NoTarget,
-    /// The name of its LLM is another user's than when the agent was made, and the caller sees what has it now.
+    /// The LLM's name has another owner than when the agent was made, and the caller sees what has the name.
     OwnerChanged,
 }
 
 impl Target {
-    /// The name that texts for the caller use: the agent's, so that nothing is said of a row behind it.
+    /// The name in texts for the caller: the agent's, so that a row behind it stays hidden.
     pub fn shown_name(&self) -> &str {
-        self.through.as_ref().map_or(&self.name, |through| &through.agent)
+        self.through.as_ref().map_or(&self.name, |route| &route.agent)
+    }
+
+    /// Whether [`Target::only_owner`] permits the row.
+    pub(super) fn allows_owner(&self, llm: &Llm) -> bool {
+        self.only_owner.as_ref().is_none_or(|owner| *owner == llm.owner)
     }
 }
 
-/// A pool as a caller sees it.
-#[derive(Debug)]
-pub struct PoolSummary {
-    /// Its key.
-    pub key: String,
-    /// Whether a row names it as its `poolName`, or it is a pool of one.
-    pub explicit: bool,
-    /// How many members there are.
-    pub size: usize,
-    /// How many of them are active.
-    pub active: usize,
+/// A row and its load.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveLlm {
+    /// The row as lists have it.
+    #[serde(flatten)]
+    pub row: LlmRow,
+    /// Tasks that run or wait there: this hub's, or the reported number if that is greater.
+    pub busy: u32,
+    /// Tasks that may run there at once, if reported.
+    pub room: Option<u32>,
 }
 
 impl Registry {
-    /// The rows that `caller` sees, by name.
-    pub fn llms<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Llm> {
-        self.llms_after(caller, None)
-    }
-
     /// The row `name`, if `caller` sees it.
     pub fn llm(&self, caller: &Caller, name: &str) -> Option<&Llm> {
         let llm = &self.llms.get(name)?.llm;
         caller.sees(llm.visibility, &llm.owner).then_some(llm)
-    }
-
-    /// The agents that `caller` sees, by name.
-    pub fn agents<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Agent> {
-        self.agents_after(caller, None)
     }
 
     /// The agent `name`, if `caller` sees it.
@@ -80,7 +76,7 @@ impl Registry {
         caller.sees(agent.visibility, &agent.owner).then_some(agent)
     }
 
-    /// What `name` stands for: a row, unless its name is a pool's; then a pool. `None` for what `caller` cannot see.
+    /// Resolves `name` to a row, or to a pool if the row serves the pool of its own name or no visible row has the name.
     pub fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
         if let Some(llm) = self.llm(caller, name) {
             let (pool, only_owner) = (self.key_of(llm) == name, private_owner(llm));
@@ -91,19 +87,19 @@ impl Registry {
         reaches.then_some(target)
     }
 
-    /// What an agent reaches: its LLM's row, and the pool that the row serves where that is whose the row's name is. A
-    /// private row, or a pool with private members, that belongs to the agent's owner is reached by everybody who sees the
-    /// agent, and only through it.
+    /// Resolves an agent to its LLM's row, or to the pool that the row serves if both names have the same owner.
+    ///
+    /// Private rows of the agent's owner are reached by every caller who sees the agent, through the agent only
+    /// (SPEC.md section 5, visibility and agents).
     pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, UnresolvedAgent> {
-        // What is called by the name must be whose it was when the agent was made; the owner's own where there was none.
+        // The LLM's name must have the owner to which the agent is pinned; without a pin, the agent's owner.
         let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
         let pin = pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner);
         if self.names.owner(&agent.llm_name) != Some(pin) {
-            // Of a name that is taken by what the caller does not see nothing is told.
             let seen = self.visible_kind(caller, &agent.llm_name).is_some();
             return Err(if seen { UnresolvedAgent::OwnerChanged } else { UnresolvedAgent::NoTarget });
         }
-        // Withdrawn, or its publisher is away: also for who waits, and for a task that was taken in before.
+        // Withdrawn or away: ends also calls that wait, and durable tasks that were accepted before.
         if agent.status == Status::Inactive {
             return Err(UnresolvedAgent::NoTarget);
         }
@@ -116,164 +112,130 @@ impl Registry {
             llm.visibility == Visibility::Public || [&agent.owner, &caller.user].contains(&&llm.owner)
         };
         let pinned = self.llms.get(&agent.llm_name);
-        match pinned.filter(|entry| reached(&entry.llm)).map(|entry| (entry.key(), &entry.llm)) {
-            // The row may have joined another user's pool since: who serves that was not the agent's maker's choice.
-            Some((key, llm)) if self.names.owner(key) != Some(pin) => Ok(Target {
-                name: llm.name.clone(),
-                pool: false,
+        if let Some(entry) = pinned.filter(|entry| reached(&entry.llm)) {
+            let (key, llm) = (entry.key(), &entry.llm);
+            // A row in another user's pool stands for itself: the agent's maker did not choose the pool.
+            let pool = self.names.owner(key) == Some(pin);
+            return Ok(Target {
+                name: if pool { key } else { &llm.name }.to_owned(),
+                pool,
                 only_owner: private_agent.or_else(|| private_owner(llm)),
+                // An agent over a public row opens no private rows of the same pool.
                 through: through(llm.visibility == Visibility::Private),
-            }),
-            Some((key, llm)) => Ok(Target {
-                name: key.to_owned(),
-                pool: true,
-                only_owner: private_agent.or_else(|| private_owner(llm)),
-                // Over a public row, the agent says nothing of its owner's private rows in the same pool.
-                through: through(llm.visibility == Visibility::Private),
-            }),
-            None if self.pool_members(&agent.llm_name).inspect(|_| self.count_examined(1)).any(reached) => {
-                Ok(Target {
-                    name: agent.llm_name.clone(),
-                    pool: true,
-                    only_owner: private_agent,
-                    through: through(true),
-                })
-            }
-            None => Err(UnresolvedAgent::NoTarget),
+            });
         }
+        if self.pool_members(&agent.llm_name).inspect(|_| self.count_examined(1)).any(reached) {
+            let name = agent.llm_name.clone();
+            return Ok(Target { name, pool: true, only_owner: private_agent, through: through(true) });
+        }
+        Err(UnresolvedAgent::NoTarget)
     }
 
-    /// Whether a call of `caller` for `target` may go to the row. A private one serves its owner; everybody who sees an
-    /// agent of its owner's that stands for it; and an admin who calls it by its own name.
+    /// Whether a call of `caller` for `target` may be sent to the row (SPEC.md section 5, visibility).
+    ///
+    /// A private row serves its owner, callers who see an agent of its owner that opens it, and an admin by its own name.
     pub(super) fn may_reach(&self, caller: &Caller, target: &Target, llm: &Llm) -> bool {
         if llm.visibility == Visibility::Public || llm.owner == caller.user {
             return true;
         }
         match &target.through {
-            Some(through) => {
-                through.opens.as_ref() == Some(&llm.owner)
-                    && self.agent(caller, &through.agent).is_some_and(|agent| agent.owner == llm.owner)
+            Some(route) => {
+                route.opens.as_ref() == Some(&llm.owner)
+                    && self.agent(caller, &route.agent).is_some_and(|agent| agent.owner == llm.owner)
             }
             None => caller.role == Role::Admin && llm.name == target.name,
         }
     }
 
-    fn key_of<'a>(&'a self, llm: &'a Llm) -> &'a str {
+    /// The effective pool key of the row.
+    pub(super) fn key_of<'a>(&'a self, llm: &'a Llm) -> &'a str {
         self.llms.get(&llm.name).map_or(&llm.name, |entry| entry.key())
     }
 
-    /// The agent as `caller` reads it: the name of its LLM only where the caller may know of that LLM.
+    /// The agent as `caller` reads it.
     pub fn agent_row(&self, caller: &Caller, agent: &Agent) -> AgentRow {
         AgentRow { adds: agent.row().adds, ..self.agent_list_row(caller, agent) }
     }
 
-    /// The same as it stands in a list.
+    /// The agent as lists have it. Its LLM's name is hidden from a caller who may not know of the LLM.
     pub fn agent_list_row(&self, caller: &Caller, agent: &Agent) -> AgentRow {
         let own = caller.role == Role::Admin || caller.user == agent.owner;
         let known = own || self.target(caller, &agent.llm_name).is_some();
         let row = agent.list_row();
-        let seen = self.seen(agent.session.as_ref(), agent.registered).or(agent.last_heartbeat_at);
-        AgentRow { llm_name: row.llm_name.filter(|_| known), last_heartbeat_at: seen, ..row }
+        let heartbeat = self.session_heartbeat(agent.session.as_ref(), agent.registered);
+        AgentRow {
+            llm_name: row.llm_name.filter(|_| known),
+            last_heartbeat_at: heartbeat.or(agent.last_heartbeat_at),
+            ..row
+        }
     }
 
-    /// The row as `caller` reads it, with the last sign of life of its session.
+    /// The row as `caller` reads it. Only an admin reads the URL of a public row.
     pub fn llm_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
-        let row = LlmRow { last_heartbeat_at: self.last_heartbeat(llm), ..llm.row_for(caller) };
+        let upstream = llm.upstream.as_ref().filter(|_| caller.role == Role::Admin);
+        LlmRow { url: upstream.map(|upstream| upstream.url.clone()), ..self.list_row(caller, llm) }
+    }
+
+    fn list_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
+        let row = LlmRow {
+            id: llm.id.clone(),
+            name: llm.name.clone(),
+            provider_type: llm.provider_type.clone(),
+            model: llm.model.clone(),
+            tier: llm.tier,
+            description: llm.description.clone(),
+            kind: llm.kind,
+            status: llm.status,
+            last_heartbeat_at: self.last_heartbeat(llm),
+            inactive_since: llm.inactive_since,
+            pool_name: llm.pool_name.clone(),
+            waits_for: None,
+            visibility: llm.visibility,
+            owner_id: Some(llm.owner.clone()),
+            provider_session_id: llm.session.clone(),
+            created_at: llm.created_at,
+            updated_at: llm.updated_at,
+            allow_remote_urls: llm.allow_remote_urls,
+            url: None,
+        };
         self.with_pool(caller, llm, row)
     }
 
-    /// The members of the pool `key` that `caller` sees.
-    pub fn members(&self, caller: &Caller, key: &str) -> impl Iterator<Item = &Llm> {
-        self.pool_members(key).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+    /// The row `name` with its load, if `caller` sees it.
+    pub fn live_llm(&self, caller: &Caller, name: &str) -> Option<LiveLlm> {
+        let llm = self.llm(caller, name)?;
+        let entry = self.llms.get(name)?;
+        Some(LiveLlm { row: self.list_row(caller, llm), busy: entry.load(), room: entry.capacity() })
     }
 
-    /// The same behind the one of this name, in the same order.
-    pub fn members_after(
-        &self,
-        caller: &Caller,
-        key: &str,
-        after: Option<&str>,
-    ) -> impl Iterator<Item = &Llm> {
-        self.pool_members_after(key, after).filter(|llm| caller.sees(llm.visibility, &llm.owner))
-    }
-
-    /// The pool that `name`, a row or a pool's key, stands for, without its members.
-    pub fn pool(&self, caller: &Caller, name: &str) -> Option<PoolSummary> {
-        let key = match self.llm(caller, name) {
-            Some(llm) => self.key_of(llm),
-            None => name,
-        };
-        let mut pool = PoolSummary { key: key.to_owned(), explicit: false, size: 0, active: 0 };
-        for llm in self.members(caller, key) {
-            pool.explicit |= self.pool_of(llm).is_some();
-            pool.size += 1;
-            pool.active += usize::from(llm.status == Status::Active);
-        }
-        (pool.size > 0).then_some(pool)
-    }
-}
-
-/// Somebody who owns nothing: sees what everybody does.
-fn anybody() -> Caller {
-    Caller::member("")
-}
-
-impl Registry {
-    /// Whether everybody may see something by this name.
+    /// Whether every caller may see something of this name.
     pub fn is_public_name(&self, name: &str) -> bool {
-        self.target(&anybody(), name).is_some() || self.agent(&anybody(), name).is_some()
+        self.target(&anyone(), name).is_some() || self.agent(&anyone(), name).is_some()
     }
 
-    /// Whether everybody may see something of the session's.
+    /// Whether every caller may see a row or an agent of the session.
     pub fn has_public_entries(&self, session: &str) -> bool {
-        self.sessions.get(session).is_some_and(|session| {
-            session.llms.iter().any(|name| self.llm(&anybody(), name).is_some())
-                || session.agents.iter().any(|name| self.agent(&anybody(), name).is_some())
-        })
+        self.sessions.get(session).is_some_and(|session| self.is_session_public(session))
     }
 
-    /// How many publishers of such things have their channel open.
+    /// Number of sessions with an open channel and a row or an agent that every caller may see.
     pub fn open_public_sessions(&self) -> usize {
-        self.sessions.iter().filter(|(id, session)| session.is_open() && self.has_public_entries(id)).count()
+        self.sessions.values().filter(|session| session.is_open() && self.is_session_public(session)).count()
     }
+
+    fn is_session_public(&self, session: &Session) -> bool {
+        session.llms.iter().any(|name| self.llm(&anyone(), name).is_some())
+            || session.agents.iter().any(|name| self.agent(&anyone(), name).is_some())
+    }
+}
+
+/// A member who owns nothing: sees what every caller does.
+fn anyone() -> Caller {
+    Caller::member("")
 }
 
 fn private_owner(llm: &Llm) -> Option<UserId> {
     (llm.visibility == Visibility::Private).then(|| llm.owner.clone())
-}
-
-impl Llm {
-    /// The row as callers read it.
-    pub fn row(&self) -> LlmRow {
-        LlmRow {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            provider_type: self.provider_type.clone(),
-            model: self.model.clone(),
-            tier: self.tier,
-            description: self.description.clone(),
-            kind: self.kind,
-            status: self.status,
-            last_heartbeat_at: self.last_heartbeat_at,
-            inactive_since: self.inactive_since,
-            pool_name: self.pool_name.clone(),
-            waits_for: None,
-            visibility: self.visibility,
-            owner_id: Some(self.owner.clone()),
-            provider_session_id: self.session.clone(),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            allow_remote_urls: self.allow_remote_urls,
-            url: None,
-        }
-    }
-
-    /// As above, for this caller: who may change a public row sees where it goes.
-    pub fn row_for(&self, caller: &Caller) -> LlmRow {
-        let shows = caller.role == Role::Admin;
-        let url = self.upstream.as_ref().filter(|_| shows).map(|upstream| upstream.url.clone());
-        LlmRow { url, ..self.row() }
-    }
 }
 
 impl Agent {
@@ -287,7 +249,7 @@ impl Agent {
         AgentRow { adds: Some(adds), ..self.list_row() }
     }
 
-    /// As it stands in a list.
+    /// The agent without the long texts that only its own address has.
     fn list_row(&self) -> AgentRow {
         AgentRow {
             id: self.id.clone(),

@@ -1,26 +1,28 @@
-//! What can be checked of a register call without the table.
+//! Checks of a register call that need no table: lengths, characters, JSON, unique names.
 
 use std::collections::BTreeSet;
 
+use serde_json::value::RawValue;
 use wire::json::Object;
 use wire::names;
 use wire::register::RegisterRequest;
 
-/// Longest model, type or `llmName`, in bytes: the longest of Hugging Face's model paths have about 100.
+/// Maximum length of a model, type or `llmName`, in bytes: Hugging Face's longest model paths have about 100.
 const MAX_TEXT: usize = 512;
-/// Longest description, or project, in bytes: it stands in every list.
+/// Maximum length of a description or project, in bytes: lists contain it.
 pub(in crate::registry) const MAX_PROSE: usize = 4 << 10;
-/// Longest system prompt, default parameters or extras, in bytes.
+/// Maximum length of a system prompt, default parameters or extras, in bytes.
 pub(in crate::registry) const MAX_PROMPT: usize = 64 << 10;
-/// Most default parameters of an agent: the API of chat completions knows some forty.
+/// Maximum number of an agent's default parameters: the chat completions API has about 40.
 const MAX_PARAMS: usize = 64;
-/// Most rows, and most agents, of one session. A workstation has a handful.
+/// Maximum number of rows, and of agents, per session. A workstation has a handful.
 pub const MAX_ENTRIES: usize = 256;
 
-/// The first thing that is not as the route takes it, by its path. To be asked before the table is locked: a call may be
-/// large.
+/// Checks a register call; an error names the path of the first wrong value.
+///
+/// Called before the table is locked, since a call may be large.
 pub fn check(request: &RegisterRequest) -> Result<(), String> {
-    named_once(request)?;
+    check_names_unique(request)?;
     for (index, spec) in request.providers.iter().enumerate() {
         let at = format!("providers[{index}]");
         name(&format!("{at}.name"), &spec.name)?;
@@ -44,17 +46,17 @@ pub fn check(request: &RegisterRequest) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the call names each thing once, and no more than a session may have: what the table relies on.
-pub(super) fn named_once(request: &RegisterRequest) -> Result<(), String> {
+/// Checks the number and uniqueness of names, on which the table relies.
+pub(super) fn check_names_unique(request: &RegisterRequest) -> Result<(), String> {
     if request.providers.len() > MAX_ENTRIES || request.agents.len() > MAX_ENTRIES {
         return Err(format!("a session has at most {MAX_ENTRIES} providers and {MAX_ENTRIES} agents"));
     }
     let providers = request.providers.iter().map(|spec| &spec.name);
     let agents = request.agents.iter().map(|spec| &spec.name);
-    twice("providers", providers).or_else(|| twice("agents", agents)).map_or(Ok(()), Err)
+    duplicate("providers", providers).or_else(|| duplicate("agents", agents)).map_or(Ok(()), Err)
 }
 
-fn twice<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
+fn duplicate<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
     let mut seen = BTreeSet::new();
     let (index, name) = names.enumerate().find(|(_, name)| !seen.insert(*name))?;
     Some(format!("{list}[{index}].name: '{name}' is named twice"))
@@ -78,10 +80,7 @@ pub(in crate::registry) fn prose(at: &str, most: usize, value: Option<&str>) -> 
     }
 }
 
-pub(in crate::registry) fn object(
-    at: &str,
-    value: Option<&serde_json::value::RawValue>,
-) -> Result<(), String> {
+pub(in crate::registry) fn object(at: &str, value: Option<&RawValue>) -> Result<(), String> {
     match value {
         Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object")),
         Some(value) if value.get().len() > MAX_PROMPT => Err(format!("{at}: at most {MAX_PROMPT} bytes")),
@@ -90,11 +89,8 @@ pub(in crate::registry) fn object(
     }
 }
 
-/// Default parameters: an object of so few keys that each call can be given them.
-pub(in crate::registry) fn params(
-    at: &str,
-    value: Option<&serde_json::value::RawValue>,
-) -> Result<(), String> {
+/// Checks default parameters: an object of at most [`MAX_PARAMS`] keys, since they are added to each call.
+pub(in crate::registry) fn params(at: &str, value: Option<&RawValue>) -> Result<(), String> {
     object(at, value)?;
     let keys =
         value.and_then(|value| Object::parse(value.get()).ok()).map_or(0, |keys| keys.members().count());

@@ -1,69 +1,58 @@
-//! Whether a name is free for a session, and what one who may not have it is told.
+//! Adoption: whether a register call may take a name that an existing row or agent has (SPEC.md section 3.6).
 
-use wire::register::{AgentEntry as AgentSpec, ProviderEntry};
 use wire::row::{Kind, Status};
 use wire::texts;
 
-use crate::clock::Now;
-use crate::model::Caller;
-use crate::registry::{AgentEntry, ControlChannel, LlmEntry, Registry};
+use super::Registering;
+use crate::registry::Registry;
+use crate::registry::session::ControlChannel;
 
 impl Registry {
-    pub(super) fn may_publish(
-        &self,
-        caller: &Caller,
-        session: &str,
-        spec: &ProviderEntry,
-        now: Now,
-    ) -> Result<(), String> {
-        let Some(LlmEntry { llm, .. }) = self.llms.get(&spec.name).map(Box::as_ref) else { return Ok(()) };
-        let free = llm.kind == Kind::Virtual
-            && llm.owner == caller.user
-            && self.may_take(session, llm.session.as_deref(), llm.status, now);
-        if free {
+    /// Checks that the row `name` is new, the session's own, or adoptable.
+    pub(super) fn check_llm_free(&self, call: &Registering<'_>, name: &str) -> Result<(), String> {
+        let Some(llm) = self.llms.get(name).map(|entry| &entry.llm) else { return Ok(()) };
+        let adoptable = llm.kind == Kind::Virtual
+            && llm.owner == call.caller.user
+            && self.may_adopt(call, llm.session.as_deref(), llm.status);
+        if adoptable {
             Ok(())
-        } else if !caller.sees(llm.visibility, &llm.owner) {
-            Err(texts::name_taken(&spec.name))
+        } else if !call.caller.sees(llm.visibility, &llm.owner) {
+            Err(texts::name_taken(name))
         } else if llm.kind == Kind::Public {
-            Err(texts::over_public(&spec.name))
+            Err(texts::over_public(name))
         } else {
-            Err(texts::published_elsewhere(&spec.name))
+            Err(texts::published_elsewhere(name))
         }
     }
 
-    pub(super) fn may_publish_agent(
-        &self,
-        caller: &Caller,
-        session: &str,
-        spec: &AgentSpec,
-        now: Now,
-    ) -> Result<(), String> {
-        let Some(AgentEntry { agent, .. }) = self.agents.get(&spec.name) else { return Ok(()) };
-        let free = agent.kind == Kind::Virtual
-            && agent.owner == caller.user
-            && self.may_take(session, agent.session.as_deref(), agent.status, now);
-        if free {
+    /// Checks that the agent `name` is new, the session's own, or adoptable.
+    pub(super) fn check_agent_free(&self, call: &Registering<'_>, name: &str) -> Result<(), String> {
+        let Some(agent) = self.agents.get(name).map(|entry| &entry.agent) else { return Ok(()) };
+        let adoptable = agent.kind == Kind::Virtual
+            && agent.owner == call.caller.user
+            && self.may_adopt(call, agent.session.as_deref(), agent.status);
+        if adoptable {
             Ok(())
-        } else if !caller.sees(agent.visibility, &agent.owner) {
-            Err(texts::name_taken(&spec.name))
+        } else if !call.caller.sees(agent.visibility, &agent.owner) {
+            Err(texts::name_taken(name))
         } else if agent.kind == Kind::Public {
-            Err(format!("Cannot publish over public agent: {}", spec.name))
+            Err(format!("Cannot publish over public agent: {name}"))
         } else {
-            Err(format!("Agent {} is published by another session", spec.name))
+            Err(format!("Agent {name} is published by another session"))
         }
     }
 
-    /// Whether `session` may have what `holder`, a session of the same user, has: its own, or what a dead one left.
-    fn may_take(&self, session: &str, holder: Option<&str>, status: Status, now: Now) -> bool {
-        let Some(holder) = holder else { return true };
-        if holder == session {
-            return true;
-        }
+    /// Whether the call's session may adopt an entry of `holder`, a session of the same user: its own, or an inactive
+    /// entry of a session whose channel closed or never opened within the heartbeat timeout.
+    fn may_adopt(&self, call: &Registering<'_>, holder: Option<&str>, status: Status) -> bool {
+        let Some(holder) = holder.filter(|holder| *holder != call.session) else { return true };
         let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
         let dead = match other.channel {
             ControlChannel::Open { .. } => false,
             ControlChannel::Closed { .. } => true,
-            ControlChannel::None => now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout,
+            ControlChannel::None => {
+                call.now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout
+            }
         };
         status == Status::Inactive && dead
     }

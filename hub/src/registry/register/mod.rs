@@ -1,8 +1,10 @@
-//! `POST /_provider-register`: a session's whole set, atomically. First everything is decided, then applied.
+//! `POST /_provider-register`: a session's whole set, applied atomically (SPEC.md sections 3.1 and 3.6).
+//!
+//! First everything is checked, then everything is applied.
 
 mod check;
 mod conflict;
-mod room;
+mod limits;
 
 pub use check::{MAX_ENTRIES, check};
 pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
@@ -10,13 +12,11 @@ pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text}
 use std::collections::HashSet;
 
 use wire::SessionId;
-use wire::register::{AgentEntry as AgentSpec, ProviderEntry, RegisterRequest};
+use wire::register::{AgentEntry as RegisterAgent, ProviderEntry, RegisterRequest};
 use wire::row::{Kind, Status, Visibility};
 
-use super::expiry::ExpiryKey;
-use super::feed::FeedKey;
-use super::sweep::MOMENT;
-use super::{ControlChannel, Registry, Session};
+use super::Registry;
+use super::session::{ControlChannel, EntryName, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, SessionRecord};
 use crate::store::Change;
@@ -24,33 +24,41 @@ use crate::store::Change;
 /// A register call that was applied.
 #[derive(Debug)]
 pub struct Registration {
-    /// The id that the publisher uses from now on.
+    /// The session id that the publisher uses from now on.
     pub session: String,
-    /// Its rows, as named.
+    /// The rows of the call, in its order.
     pub llms: Vec<Llm>,
-    /// Its agents, as named.
+    /// The agents of the call, in its order.
     pub agents: Vec<Agent>,
-    /// For the publisher's owner: what was not done as asked, and to which row.
+    /// Warnings for the publisher's owner, each naming its row or agent.
     pub warnings: Vec<String>,
-    /// To be committed before the call is answered.
+    /// Changes to commit before the call is answered.
     pub changes: Vec<Change>,
 }
 
-/// A register call of which nothing was applied.
+/// Reason why a register call was refused: nothing of it was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegisterRefusal {
-    /// Not what the route takes: 400.
+    /// The call is malformed: 400.
     Invalid(String),
-    /// A name or a pool is somebody else's: 409.
+    /// A name or a pool belongs to another user or session: 409.
     Conflict(String),
-    /// The caller has so many of these already: 429.
+    /// The caller has this many of these already: 429.
     TooMany(usize, &'static str),
-    /// The caller's rows and agents are so many bytes already: 429.
+    /// The caller's rows and agents have this many bytes already: 429.
     TooLarge(usize),
 }
 
+/// A register call in progress.
+struct Registering<'a> {
+    caller: &'a Caller,
+    session: &'a str,
+    ids: &'a dyn Fn(&str) -> String,
+    now: Now,
+}
+
 impl Registry {
-    /// Registers what passed [`check`], or says why not. `ids` makes an id nobody can guess, with a prefix.
+    /// Registers a request that passed [`check`]. `ids` makes random ids with a prefix.
     pub fn register(
         &mut self,
         caller: &Caller,
@@ -58,42 +66,42 @@ impl Registry {
         ids: &dyn Fn(&str) -> String,
         now: Now,
     ) -> Result<Registration, RegisterRefusal> {
-        check::named_once(request).map_err(RegisterRefusal::Invalid)?;
+        check::check_names_unique(request).map_err(RegisterRefusal::Invalid)?;
         let session = self.session_for(caller, request, ids)?;
-        for spec in &request.providers {
-            self.may_publish(caller, &session, spec, now).map_err(RegisterRefusal::Conflict)?;
-            self.check_name_owner(caller, &spec.name).map_err(RegisterRefusal::Conflict)?;
-            self.check_pool_name(caller, &spec.name, spec.pool_name.as_deref())
-                .map_err(RegisterRefusal::Conflict)?;
-        }
-        for spec in &request.agents {
-            self.may_publish_agent(caller, &session, spec, now).map_err(RegisterRefusal::Conflict)?;
-            self.check_name_owner(caller, &spec.name).map_err(RegisterRefusal::Conflict)?;
-        }
-        self.has_pools_room(caller, request).map_err(RegisterRefusal::Conflict)?;
-        self.has_room(caller, &session, request)?;
+        let call = Registering { caller, session: &session, ids, now };
+        self.check_names(&call, request).map_err(RegisterRefusal::Conflict)?;
+        self.check_limits(caller, &session, request)?;
 
-        let mut done = Registration {
-            session: session.clone(),
-            llms: Vec::with_capacity(request.providers.len()),
-            agents: Vec::with_capacity(request.agents.len()),
-            warnings: Vec::new(),
-            changes: Vec::new(),
-        };
-        self.touch_session(caller, &session, now, &mut done.changes);
-        self.drop_unnamed(&session, request, now, &mut done.changes);
+        let changes = vec![self.touch_session(caller, &session, now)];
+        let (llms, agents, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut done = Registration { session: session.clone(), llms, agents, warnings, changes };
+        done.changes.extend(self.drop_unnamed(&session, request, now));
         for spec in &request.providers {
-            self.apply_llm(caller, &session, spec, ids, now, &mut done);
+            self.apply_llm(&call, spec, &mut done);
         }
         for spec in &request.agents {
-            self.apply_agent(caller, &session, spec, ids, now, &mut done);
+            self.apply_agent(&call, spec, &mut done);
         }
         done.warnings.extend(self.pending_warnings(caller, &done.llms));
         done.changes.append(&mut self.names.drain_changes());
         Ok(done)
     }
 
-    /// The session that the call is for: the one it names, unless that is another user's.
+    /// Checks that the caller may have all names and pools of the call.
+    fn check_names(&self, call: &Registering<'_>, request: &RegisterRequest) -> Result<(), String> {
+        for spec in &request.providers {
+            self.check_llm_free(call, &spec.name)?;
+            self.check_name_owner(call.caller, &spec.name)?;
+            self.check_pool_name(call.caller, &spec.name, spec.pool_name.as_deref())?;
+        }
+        for spec in &request.agents {
+            self.check_agent_free(call, &spec.name)?;
+            self.check_name_owner(call.caller, &spec.name)?;
+        }
+        self.check_pool_limits(call.caller, request)
+    }
+
+    /// The id of the call's session: the one that it names, unless it is missing or another user's.
     fn session_for(
         &self,
         caller: &Caller,
@@ -109,17 +117,18 @@ impl Registry {
         }
     }
 
-    fn touch_session(&mut self, caller: &Caller, id: &str, now: Now, changes: &mut Vec<Change>) {
+    /// Creates the session, or starts it anew: the call counts as a heartbeat, and its channel is about to open.
+    fn touch_session(&mut self, caller: &Caller, id: &str, now: Now) -> Change {
+        let record = SessionRecord {
+            id: id.to_owned(),
+            owner: caller.user.clone(),
+            last_heartbeat_at: now.wall,
+            created_at: now.wall,
+        };
         if !self.sessions.contains_key(id) {
-            let record = SessionRecord {
-                id: id.to_owned(),
-                owner: caller.user.clone(),
-                last_heartbeat_at: now.wall,
-                created_at: now.wall,
-            };
-            self.insert_session(Session::new(record, now));
+            self.insert_session(Session::new(record.clone(), now));
         }
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return Change::PutSession(record) };
         session.settled = false;
         session.deleted.clear();
         session.last_heartbeat = now.mono;
@@ -129,82 +138,52 @@ impl Registry {
         if let ControlChannel::Closed { .. } = session.channel {
             session.channel = ControlChannel::None;
         }
-        let at = session.last_heartbeat + self.heartbeat_timeout + MOMENT;
-        self.expiry.check_at(&mut session.due, at, || ExpiryKey::Session(id.into()));
-        changes.push(Change::PutSession(session.record.clone()));
+        let change = Change::PutSession(session.record.clone());
+        self.check_session_at(id, now.mono + self.heartbeat_timeout + MOMENT);
         self.mark_session_changed(id);
+        change
     }
 
-    /// What the session had and does not name any more: inactive at once, and never revived.
-    fn drop_unnamed(
-        &mut self,
-        session: &str,
-        request: &RegisterRequest,
-        now: Now,
-        changes: &mut Vec<Change>,
-    ) {
-        let Some(held) = self.sessions.get(session) else { return };
-        let (retention, seen) = (self.retention, Some(held.record.last_heartbeat_at));
-        // It may hold thousands from earlier calls.
-        let llms: HashSet<&String> = request.providers.iter().map(|spec| &spec.name).collect();
-        let agents: HashSet<&String> = request.agents.iter().map(|spec| &spec.name).collect();
-        for name in &held.llms {
-            if llms.contains(name) {
-                continue;
+    /// Makes what the session no longer names inactive at once; heartbeats do not restore it.
+    fn drop_unnamed(&mut self, session: &str, request: &RegisterRequest, now: Now) -> Vec<Change> {
+        let Some(known) = self.sessions.get(session) else { return Vec::new() };
+        let last_heartbeat = known.record.last_heartbeat_at;
+        // Sets, since the session may have thousands of entries from earlier calls.
+        let llms: HashSet<&str> = request.providers.iter().map(|spec| spec.name.as_str()).collect();
+        let agents: HashSet<&str> = request.agents.iter().map(|spec| spec.name.as_str()).collect();
+        self.update_session_entries(session, |name, entry| {
+            let named = match name {
+                EntryName::Llm(name) => llms.contains(name),
+                EntryName::Agent(name) => agents.contains(name),
+            };
+            if named || !(entry.set_status(Status::Inactive, now) || *entry.registered) {
+                return false;
             }
-            if let Some(entry) = self.llms.get_mut(name)
-                && (entry.set_status(Status::Inactive, now) || entry.llm.registered)
-            {
-                entry.llm.registered = false;
-                entry.llm.last_heartbeat_at = seen;
-                changes.push(entry.put());
-                let at = entry.inactive_at + retention;
-                self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Llm(name.as_str().into()));
-                self.feed.change(&mut entry.version, || FeedKey::Llm(name.as_str().into()));
-            }
-        }
-        for name in &held.agents {
-            if agents.contains(name) {
-                continue;
-            }
-            if let Some(entry) = self.agents.get_mut(name)
-                && (entry.set_status(Status::Inactive, now) || entry.agent.registered)
-            {
-                entry.agent.registered = false;
-                entry.agent.last_heartbeat_at = seen;
-                changes.push(entry.put());
-                let at = entry.inactive_at + retention;
-                self.expiry.check_at(&mut entry.due, at, || ExpiryKey::Agent(name.as_str().into()));
-            }
-        }
+            *entry.registered = false;
+            *entry.last_heartbeat_at = Some(last_heartbeat);
+            true
+        })
     }
 
-    fn apply_llm(
-        &mut self,
-        caller: &Caller,
-        session: &str,
-        spec: &ProviderEntry,
-        ids: &dyn Fn(&str) -> String,
-        now: Now,
-        done: &mut Registration,
-    ) {
+    /// Inserts or replaces the row of `spec`.
+    fn apply_llm(&mut self, call: &Registering<'_>, spec: &ProviderEntry, done: &mut Registration) {
         let status = match spec.initial_status {
             Status::Hibernating => Status::Hibernating,
             Status::Active | Status::Inactive => Status::Active,
         };
         let old = self.llms.get(&spec.name).map(|entry| entry.llm.clone());
         let visibility = match &old {
-            Some(old) => tightened(&format!("LLM {}", old.name), old.visibility, spec.visibility, done),
+            Some(old) => tighten(&format!("LLM {}", old.name), old.visibility, spec.visibility, done),
             None => spec.visibility,
         };
-        if let Some(id) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
-            && let Some(before) = self.sessions.get_mut(id)
+        if let Some(id) = old.as_ref().and_then(|old| old.session.as_deref()).filter(|id| *id != call.session)
+            && let Some(former) = self.sessions.get_mut(id)
         {
-            before.llms.remove(&spec.name);
+            former.llms.remove(&spec.name);
             self.expire_empty_session(Some(id));
         }
         let llm = Llm {
-            id: old.as_ref().map_or_else(|| ids("llm"), |old| old.id.clone()),
+            id: old.as_ref().map_or_else(|| (call.ids)("llm"), |old| old.id.clone()),
             name: spec.name.clone(),
             provider_type: spec.provider_type.clone(),
             model: spec.model.clone(),
@@ -213,53 +192,46 @@ impl Registry {
             kind: Kind::Virtual,
             status,
             declared: status,
-            last_heartbeat_at: Some(now.wall),
+            last_heartbeat_at: Some(call.now.wall),
             inactive_since: None,
             pool_name: spec.pool_name.clone(),
             visibility,
-            owner: caller.user.clone(),
-            session: Some(session.to_owned()),
+            owner: call.caller.user.clone(),
+            session: Some(call.session.to_owned()),
             registered: true,
-            created_at: old.as_ref().map_or(now.wall, |old| old.created_at),
-            updated_at: now.wall,
+            created_at: old.as_ref().map_or(call.now.wall, |old| old.created_at),
+            updated_at: call.now.wall,
             upstream: None,
             timeout_seconds: spec.timeout_seconds,
             allow_remote_urls: spec.allow_remote_urls,
         };
         done.llms.push(llm.clone());
         done.changes.push(Change::PutLlm(Box::new(llm.clone())));
-        self.put_llm(llm, now);
+        self.put_llm(llm, call.now);
         if let Some(entry) = self.llms.get_mut(&spec.name) {
             entry.report = None;
             entry.registered_capacity = spec.max_concurrency;
         }
-        if let Some(holder) = self.sessions.get_mut(session) {
-            holder.llms.insert(spec.name.clone());
+        if let Some(session) = self.sessions.get_mut(call.session) {
+            session.llms.insert(spec.name.clone());
         }
     }
 
-    fn apply_agent(
-        &mut self,
-        caller: &Caller,
-        session: &str,
-        spec: &AgentSpec,
-        ids: &dyn Fn(&str) -> String,
-        now: Now,
-        done: &mut Registration,
-    ) {
+    /// Inserts or replaces the agent of `spec`.
+    fn apply_agent(&mut self, call: &Registering<'_>, spec: &RegisterAgent, done: &mut Registration) {
         let old = self.agents.get(&spec.name).map(|entry| entry.agent.clone());
         let visibility = match &old {
-            Some(old) => tightened(&format!("Agent {}", old.name), old.visibility, spec.visibility, done),
+            Some(old) => tighten(&format!("Agent {}", old.name), old.visibility, spec.visibility, done),
             None => spec.visibility,
         };
-        if let Some(id) = old.as_ref().and_then(|old| old.session.as_ref()).filter(|id| *id != session)
-            && let Some(before) = self.sessions.get_mut(id)
+        if let Some(id) = old.as_ref().and_then(|old| old.session.as_deref()).filter(|id| *id != call.session)
+            && let Some(former) = self.sessions.get_mut(id)
         {
-            before.agents.remove(&spec.name);
+            former.agents.remove(&spec.name);
             self.expire_empty_session(Some(id));
         }
         let agent = Agent {
-            id: old.as_ref().map_or_else(|| ids("agent"), |old| old.id.clone()),
+            id: old.as_ref().map_or_else(|| (call.ids)("agent"), |old| old.id.clone()),
             name: spec.name.clone(),
             llm_name: spec.llm_name.clone(),
             description: spec.description.clone(),
@@ -269,33 +241,33 @@ impl Registry {
             extras: spec.extras.clone(),
             kind: Kind::Virtual,
             status: Status::Active,
-            last_heartbeat_at: Some(now.wall),
+            last_heartbeat_at: Some(call.now.wall),
             inactive_since: None,
             visibility,
-            owner: caller.user.clone(),
-            session: Some(session.to_owned()),
+            owner: call.caller.user.clone(),
+            session: Some(call.session.to_owned()),
             registered: true,
-            created_at: old.as_ref().map_or(now.wall, |old| old.created_at),
-            updated_at: now.wall,
+            created_at: old.as_ref().map_or(call.now.wall, |old| old.created_at),
+            updated_at: call.now.wall,
         };
         done.agents.push(agent.clone());
         done.changes.push(Change::PutAgent(Box::new(agent.clone())));
-        self.put_agent(agent, now);
-        self.pin_agent(caller, &spec.name, &spec.llm_name, false);
-        if let Some(holder) = self.sessions.get_mut(session) {
-            holder.agents.insert(spec.name.clone());
+        self.put_agent(agent, call.now);
+        self.pin_agent(call.caller, &spec.name, &spec.llm_name, false);
+        if let Some(session) = self.sessions.get_mut(call.session) {
+            session.agents.insert(spec.name.clone());
         }
     }
 }
 
-/// Visibility may be tightened, never loosened; a difference is a warning that names what it is about.
-fn tightened(what: &str, old: Visibility, asked: Visibility, done: &mut Registration) -> Visibility {
-    match (old, asked) {
+/// The visibility after a register call: it may become private, never public. A difference is a warning.
+fn tighten(entry: &str, old: Visibility, requested: Visibility, done: &mut Registration) -> Visibility {
+    match (old, requested) {
         (Visibility::Private, Visibility::Public) => {
-            done.warnings.push(format!("{what} stays private: a later register call cannot make it public; publish it under another name, or let an admin delete its row while it is not published"));
+            done.warnings.push(format!("{entry} stays private: a later register call cannot make it public; publish it under another name, or let an admin delete its row while it is not published"));
         }
         (Visibility::Public, Visibility::Private) => {
-            done.warnings.push(format!("{what} was public and is private from now on"));
+            done.warnings.push(format!("{entry} was public and is private from now on"));
         }
         _ => return old,
     }

@@ -1,5 +1,4 @@
-//! The rule in its shortest form: tables of who owns and admitted what, and a function of them. It knows no session, no
-//! index and no cache.
+//! The rule in its shortest form: tables of owners and admissions, and functions of them. No sessions, no index, no cache.
 
 mod events;
 
@@ -14,38 +13,38 @@ type Name = usize;
 const ADMIN: User = USERS.len() - 1;
 
 #[derive(Debug, Clone)]
-struct Thing {
+struct Entry {
     name: Name,
     owner: User,
     /// A row's pool, or an agent's LLM.
     of: Option<Name>,
     public: bool,
-    /// Whether a session has it.
+    /// Whether a session publishes it.
     published: bool,
-    /// Since when it is away.
+    /// Hour since which it is inactive.
     away: Option<u64>,
-    /// The room that a row was registered with, while the hub knows of it.
+    /// The row's registered capacity, until the hub restarts.
     room: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Held {
+struct NameState {
     owner: User,
     pool: bool,
     shared: bool,
     left: Option<u64>,
-    /// Of the row of this name: the pool that it was let into, whose that was, and the row's room then.
+    /// Admission of the row of this name: the pool, its owner, and the row's capacity at that time.
     admitted: Option<(Name, User, u32)>,
-    /// Of the agent of this name: its LLM, and whose that was.
+    /// Pin of the agent of this name: its LLM and the LLM's owner.
     pinned: Option<(Name, User)>,
 }
 
 pub(super) struct Model {
     policy: PoolPolicy,
-    rows: BTreeMap<Name, Thing>,
-    agents: BTreeMap<Name, Thing>,
-    names: BTreeMap<Name, Held>,
-    /// Who has a channel.
+    rows: BTreeMap<Name, Entry>,
+    agents: BTreeMap<Name, Entry>,
+    names: BTreeMap<Name, NameState>,
+    /// Users with an open channel.
     here: BTreeSet<User>,
     now: u64,
 }
@@ -63,17 +62,17 @@ impl Model {
     }
 
     /// Whether a row serves the pool that it names.
-    fn serves(&self, row: &Thing) -> bool {
+    fn serves(&self, row: &Entry) -> bool {
         let Some((pool, held)) = row.of.and_then(|pool| Some((pool, self.names.get(&pool)?))) else {
             return false;
         };
         held.owner == row.owner
             || self.policy == PoolPolicy::Members && held.shared
-            || self.policy == PoolPolicy::Ask && self.let_in(row.name, pool).is_some()
+            || self.policy == PoolPolicy::Ask && self.admitted_capacity(row.name, pool).is_some()
     }
 
-    /// The room with which a row was let into a pool by who has it now.
-    fn let_in(&self, row: Name, pool: Name) -> Option<u32> {
+    /// Capacity of a row's admission by the pool's present owner.
+    fn admitted_capacity(&self, row: Name, pool: Name) -> Option<u32> {
         let (of, owner, room) = self.names.get(&row)?.admitted?;
         (of == pool && self.names.get(&pool)?.owner == owner).then_some(room)
     }
@@ -84,24 +83,24 @@ impl Model {
         let registered = said.map(|said| row.room.map_or(said, |room| said.min(room)));
         let others = |pool: &Name| self.names.get(pool).is_some_and(|held| held.owner != row.owner);
         let pool = row.of.filter(|pool| self.serves(row) && others(pool));
-        let let_in = pool.and_then(|pool| self.let_in(row.name, pool));
+        let let_in = pool.and_then(|pool| self.admitted_capacity(row.name, pool));
         registered.into_iter().chain(let_in).min()
     }
 
-    fn key(&self, row: &Thing) -> Name {
+    fn key(&self, row: &Entry) -> Name {
         row.of.filter(|_| self.serves(row)).unwrap_or(row.name)
     }
 
-    fn pool_members(&self, key: Name) -> impl Iterator<Item = &Thing> {
+    fn pool_members(&self, key: Name) -> impl Iterator<Item = &Entry> {
         self.rows.values().filter(move |row| self.key(row) == key)
     }
 
-    /// Whose prompts reach whom.
+    /// The rows that a call of `caller` for `name` reaches.
     pub(super) fn reached(&self, caller: User, name: &str) -> BTreeSet<String> {
         let name = number(name);
-        let open = |row: &Thing| row.public || row.owner == caller;
-        let rows: Vec<&Thing> = if let Some(row) = self.rows.get(&name).filter(|row| sees(caller, row)) {
-            // A row by its own name, and the pool if it has that name: an admin the row alone, where it is private.
+        let open = |row: &Entry| row.public || row.owner == caller;
+        let rows: Vec<&Entry> = if let Some(row) = self.rows.get(&name).filter(|row| sees(caller, row)) {
+            // The row of that name, and its pool if the pool has the same name. An admin reaches a private row alone.
             let members = self.rows.values().filter(|one| one.name == name || self.key(one) == name);
             let members = members.filter(|one| one.name == name || self.key(row) == name);
             let members = members.filter(|one| open(one) || caller == ADMIN && one.name == name);
@@ -117,8 +116,7 @@ impl Model {
         here.map(|row| NAMES[row.name].to_owned()).collect()
     }
 
-    /// Whether a call that `row` was chosen for, some time ago, may still go there: one for `name`, which was an agent's if
-    /// it came `by_agent`.
+    /// Whether `row`, chosen earlier for a call for `name`, may still serve it; `name` was an agent's if `by_agent`.
     pub(super) fn may_keep(&self, caller: User, name: &str, by_agent: bool, row: &str) -> bool {
         let name = number(name);
         let Some(row) = self.rows.get(&number(row)) else { return false };
@@ -131,35 +129,35 @@ impl Model {
         open && (row.name == name || self.key(row) == name)
     }
 
-    /// Whom an agent reaches: what its caller may call by itself, and its owner's where it names them; while its LLM's name
-    /// is whose it was.
-    fn through(&self, caller: User, agent: &Thing) -> Vec<&Thing> {
+    /// The rows that an agent reaches: those that its caller may call, and its owner's that it names, while the owner of its
+    /// LLM's name is the pinned one.
+    fn through(&self, caller: User, agent: &Entry) -> Vec<&Entry> {
         let llm = agent.of.unwrap();
         let pin = self.names[&agent.name].pinned.filter(|(name, _)| *name == llm);
         let pin = pin.map_or(agent.owner, |(_, owner)| owner);
         if self.names.get(&llm).is_none_or(|held| held.owner != pin) {
             return Vec::new();
         }
-        let open = |row: &Thing| row.public || row.owner == caller;
-        let own = |row: &Thing| row.owner == agent.owner;
+        let open = |row: &Entry| row.public || row.owner == caller;
+        let own = |row: &Entry| row.owner == agent.owner;
         let row = self.rows.get(&llm).filter(|row| open(row) || own(row));
-        // The pool of its LLM, where that is whose the LLM's name is: else the LLM alone.
+        // The pool of its LLM, if both names have the same owner; else the LLM alone.
         let key = row.map_or(llm, |row| self.key(row));
         let ruled = self.names.get(&key).is_some_and(|held| held.owner == pin);
         let members = self.pool_members(key).filter(|one| ruled || one.name == llm);
         let members = members.filter(|one| open(one) || own(one) && row.is_none_or(|row| !row.public));
         let members = members.filter(|one| agent.public || own(one));
-        // A private agent's calls stay with its owner, those through a private row with the row's.
+        // Calls through a private agent or row go to its owner's rows only.
         members
             .filter(|one| !agent.public || row.is_none_or(|row| row.public || one.owner == row.owner))
             .collect()
     }
 
-    /// Whether the user sees anything by this name.
+    /// Whether the user sees anything of this name.
     fn knows(&self, user: User, name: Name) -> bool {
         let members = self.rows.values().filter(|row| row.of == Some(name) && self.serves(row));
         let rows = self.rows.get(&name).into_iter().chain(members);
-        rows.chain(self.agents.get(&name)).any(|thing| sees(user, thing))
+        rows.chain(self.agents.get(&name)).any(|entry| sees(user, entry))
     }
 
     pub(super) fn sees_row(&self, user: User, name: &str) -> bool {
@@ -178,18 +176,18 @@ impl Model {
         self.names.get(&name).map(|held| held.owner)
     }
 
-    /// Of the rows that name a pool, those that serve it and those that wait.
+    /// The members and the pending rows of a pool that the user sees.
     pub(super) fn pool_seen(&self, user: User, pool: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let pool = number(pool);
         let rules = user == ADMIN || self.names.get(&pool).is_some_and(|held| held.owner == user);
         let rows = self.rows.values().filter(|row| row.of == Some(pool) && sees(user, row));
-        let (serving, waiting): (Vec<&Thing>, Vec<&Thing>) = rows.partition(|row| self.serves(row));
+        let (serving, waiting): (Vec<&Entry>, Vec<&Entry>) = rows.partition(|row| self.serves(row));
         let waiting = waiting.into_iter().filter(|row| rules || row.owner == user);
-        let names = |row: &Thing| NAMES[row.name].to_owned();
+        let names = |row: &Entry| NAMES[row.name].to_owned();
         (serving.into_iter().map(names).collect(), waiting.map(names).collect())
     }
 
-    /// Rows that wait to be let into a pool: the row, the pool, and whose that is.
+    /// Pending rows: the row, the pool and the pool's owner.
     pub(super) fn waiting(&self) -> Vec<(Name, Name, User)> {
         let waiting = self.rows.values().filter(|row| !self.serves(row));
         waiting.filter_map(|row| Some((row.name, row.of?, self.names.get(&row.of?)?.owner))).collect()
@@ -200,9 +198,9 @@ impl Model {
     }
 }
 
-/// What is private is for its owner and admins.
-fn sees(user: User, thing: &Thing) -> bool {
-    thing.public || thing.owner == user || user == ADMIN
+/// Private entries are seen by their owner and admins.
+fn sees(user: User, entry: &Entry) -> bool {
+    entry.public || entry.owner == user || user == ADMIN
 }
 
 fn number(name: &str) -> Name {

@@ -1,4 +1,4 @@
-//! What may happen: any of it, by any user, in any order.
+//! Events of the rule test: any of them, by any user, in any order.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::{NAMES, USERS};
 
-/// A row or an agent as somebody asks for it.
+/// A row or an agent in a request.
 #[derive(Debug, Clone)]
 pub(super) struct Want {
     pub(super) name: usize,
     /// A row's pool, or an agent's LLM.
     pub(super) of: Option<usize>,
     pub(super) public: bool,
-    /// A row's room.
+    /// A row's `maxConcurrency`.
     pub(super) room: u32,
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Op {
         rows: Vec<Want>,
         agents: Vec<Want>,
     },
-    /// Its channel ends: it went home, or its token was revoked.
+    /// Closes the channel.
     Leave {
         user: usize,
     },
@@ -71,7 +71,7 @@ pub(super) enum Op {
         name: usize,
         to: usize,
     },
-    /// A call comes for a name: a row is chosen for it, and the call waits for the row to wake.
+    /// Picks a row for a call, which then waits for the row to wake.
     Choose {
         user: usize,
         name: usize,
@@ -117,8 +117,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A session names a thing once.
-pub(super) fn once(wants: &[Want]) -> bool {
+/// Whether each name occurs once, as in a valid register call.
+pub(super) fn has_unique_names(wants: &[Want]) -> bool {
     let names: BTreeSet<usize> = wants.iter().map(|want| want.name).collect();
     names.len() == wants.len()
 }

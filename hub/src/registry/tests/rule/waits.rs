@@ -1,5 +1,4 @@
-//! What a call that waits still leads to, and the room of a row that was let in: each part of the rule by itself, since
-//! sequences at random come by some of them too seldom.
+//! Calls that wait, and capacities of admitted rows: single cases that random sequences reach too seldom.
 
 use super::*;
 
@@ -12,8 +11,8 @@ const B: usize = 1;
 const C: usize = 2;
 const P: usize = 3;
 
-/// What happens while a call waits.
-type Turn = fn(&mut Trial);
+/// A change while a call waits.
+type WaitEvent = fn(&mut Trial);
 
 fn want(name: usize, of: Option<usize>) -> Want {
     Want { name, of, public: true, room: 8 }
@@ -24,7 +23,7 @@ impl Trial {
         assert!(self.step(op), "{op:?}");
     }
 
-    /// A call of `user` for `name`: what it is for, and the row that it was given.
+    /// Picks a row for a call of `user` for `name`.
     fn call(&mut self, user: usize, name: usize) -> (Target, Candidate) {
         let target = self.target(&caller(user), NAMES[name]).unwrap();
         match self.registry.pick(&caller(user), &target, Endpoint::ChatCompletions) {
@@ -37,12 +36,12 @@ impl Trial {
         self.registry.may_still_serve(&caller(user), target, candidate)
     }
 
-    /// Whether a call that was for `target` before still finds somebody.
+    /// Whether a call for an earlier `target` still finds a row.
     fn picks(&mut self, user: usize, target: &Target) -> bool {
         matches!(self.registry.pick(&caller(user), target, Endpoint::ChatCompletions), PickResult::Chosen(_))
     }
 
-    /// A row of `user`'s at this session, whose channel opens; nothing is said of its room in a heartbeat.
+    /// Registers a row of `user` and opens the channel; no heartbeat reports a capacity.
     fn publish(&mut self, user: usize, session: &str, name: usize, of: Option<usize>, room: Option<u32>) {
         let entry = ProviderEntry {
             name: NAMES[name].into(),
@@ -61,8 +60,8 @@ impl Trial {
         self.registry.open(&caller, session, "stream".into(), Features::ALL, now).unwrap();
     }
 
-    /// Its publisher says how much room it has; what counts of that.
-    fn room(&mut self, user: usize, name: usize, said: u32) -> u32 {
+    /// Reports a capacity in a heartbeat. Returns the capacity that counts.
+    fn report(&mut self, user: usize, name: usize, said: u32) -> u32 {
         let mut beat = beat(user);
         for provider in beat.providers.iter_mut().flatten() {
             provider.max_concurrency = said;
@@ -73,23 +72,23 @@ impl Trial {
 }
 
 #[test]
-fn a_row_that_has_another_owner_gets_no_call_that_was_given_to_the_first() {
+fn a_call_does_not_follow_its_row_to_another_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
-    // A row of the hub's, which no session has; and another admin.
+    // A public row, so that no session decides.
     trial.does(&Op::CreateLlm { user: ROOT, want: want(A, None) });
     let call = trial.call(CAROL, A);
     assert!(trial.leads(CAROL, &call));
     trial.does(&Op::DeleteLlm { user: ROOT, name: A });
-    assert!(!trial.leads(CAROL, &call), "there is none");
+    assert!(!trial.leads(CAROL, &call), "deleted");
     trial.does(&Op::Free { user: ROOT, name: A });
     let (other, now) = (Caller { role: Role::Admin, ..caller(BOB) }, trial.now());
     trial.registry.create_llm(&other, llm_spec(&want(A, None)), "2".into(), now).unwrap();
-    assert_eq!(trial.call(CAROL, A).1.owner, USERS[BOB], "a call that comes now is for his");
-    assert!(!trial.leads(CAROL, &call), "it is bob's");
+    assert_eq!(trial.call(CAROL, A).1.owner, USERS[BOB], "a new call goes to it");
+    assert!(!trial.leads(CAROL, &call), "another owner's");
 }
 
 #[test]
-fn a_row_that_another_session_publishes_gets_no_call_that_was_given_to_the_first() {
+fn a_call_does_not_follow_its_row_to_another_session() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], A, None, Some(8));
     let call = trial.call(CAROL, A);
@@ -101,7 +100,7 @@ fn a_row_that_another_session_publishes_gets_no_call_that_was_given_to_the_first
 }
 
 #[test]
-fn a_row_that_opens_its_backend_to_its_owner_alone_gets_no_call_that_it_was_open_to() {
+fn a_call_does_not_go_to_a_row_that_no_longer_allows_remote_urls() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     let spec = |open| LlmSpec { allow_remote_urls: Some(open), ..llm_spec(&want(A, None)) };
     let now = trial.now();
@@ -112,11 +111,11 @@ fn a_row_that_opens_its_backend_to_its_owner_alone_gets_no_call_that_it_was_open
     assert!(!trial.leads(CAROL, &call));
     let closed = trial.call(CAROL, A);
     trial.registry.update_llm(&caller(ROOT), NAMES[A], spec(true), now).unwrap();
-    assert!(trial.leads(CAROL, &closed), "what asks for no more than an answer may go on");
+    assert!(trial.leads(CAROL, &closed), "a call for an answer alone goes on");
 }
 
 #[test]
-fn a_call_for_one_owners_rows_leads_to_no_other() {
+fn a_call_for_one_owners_rows_goes_to_no_other_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.does(&Op::CreateLlm { user: ROOT, want: want(A, None) });
     let (target, candidate) = trial.call(CAROL, A);
@@ -125,10 +124,10 @@ fn a_call_for_one_owners_rows_leads_to_no_other() {
     assert!(!trial.leads(CAROL, &(of(BOB), candidate)));
 }
 
-/// Whoever waits through an agent waits for what that stood for when the call came.
+/// A call through an agent waits for what the agent stood for when the call came.
 #[test]
-fn an_agent_that_stands_for_something_else_leads_nobody_on_who_came_before() {
-    let changes: [(&str, Turn); 4] = [
+fn a_call_through_a_changed_agent_ends() {
+    let changes: [(&str, WaitEvent); 4] = [
         ("another LLM", |trial| trial.does(&Op::UpdateAgent { user: ALICE, want: want(C, Some(B)) })),
         ("deleted", |trial| trial.does(&Op::DeleteAgent { user: ALICE, name: C })),
         ("another's", |trial| {
@@ -136,7 +135,7 @@ fn an_agent_that_stands_for_something_else_leads_nobody_on_who_came_before() {
             trial.does(&Op::Free { user: ROOT, name: C });
             trial.does(&Op::CreateAgent { user: BOB, want: want(C, Some(B)) });
         }),
-        // An admin still sees it, and it reaches its owner's rows alone.
+        // Visible to an admin still, and restricted to its owner's rows.
         ("private", |trial| {
             let want = Want { public: false, ..want(C, Some(A)) };
             trial.does(&Op::UpdateAgent { user: ALICE, want });
@@ -156,9 +155,8 @@ fn an_agent_that_stands_for_something_else_leads_nobody_on_who_came_before() {
     }
 }
 
-/// An agent over an LLM is pinned to who had that LLM's name when it was made, over whatever it stood before.
 #[test]
-fn an_agent_that_is_saved_over_another_llm_is_pinned_to_that_ones_owner() {
+fn an_agent_saved_with_another_llm_is_pinned_to_that_llms_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(BOB, USERS[BOB], A, None, Some(8));
     trial.publish(ALICE, USERS[ALICE], B, None, Some(8));
@@ -168,32 +166,31 @@ fn an_agent_that_is_saved_over_another_llm_is_pinned_to_that_ones_owner() {
     assert_eq!(trial.call(CAROL, C).1.owner, USERS[ALICE]);
 }
 
-/// A row that was let into a pool has no more room there than it had been registered with, whatever it says, however it
-/// registers again, and whatever its publisher said last; the pool's owner can let it in anew.
+/// Neither reports nor later registrations raise the capacity of an admitted row; another admission does.
 #[test]
-fn a_row_that_was_let_in_has_no_more_room_than_it_was_registered_with() {
+fn an_admitted_row_has_at_most_its_capacity_at_admission() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], P, Some(P), Some(8));
     trial.publish(BOB, USERS[BOB], B, Some(P), Some(2));
     let admit = |trial: &mut Trial| trial.does(&Op::Admit { user: ALICE, pool: P, row: B });
     admit(&mut trial);
-    assert_eq!(trial.room(BOB, B, SAID), 2);
+    assert_eq!(trial.report(BOB, B, SAID), 2);
     trial.publish(BOB, USERS[BOB], B, Some(P), Some(50));
-    assert_eq!(trial.room(BOB, B, SAID), 2, "he was let in with two");
-    assert_eq!(trial.room(BOB, B, 1), 1, "less is believed");
+    assert_eq!(trial.report(BOB, B, SAID), 2, "admitted with 2");
+    assert_eq!(trial.report(BOB, B, 1), 1, "a smaller report counts");
     admit(&mut trial);
-    assert_eq!(trial.room(BOB, B, SAID), 50, "not the one that he said last");
+    assert_eq!(trial.report(BOB, B, SAID), 50, "the registered one, not the reported");
     trial.does(&Op::Dismiss { user: ALICE, pool: P, row: B });
     trial.publish(BOB, USERS[BOB], B, Some(P), None);
     admit(&mut trial);
-    assert_eq!(trial.room(BOB, B, SAID), 4, "what a registrar has that is told nothing");
-    assert_eq!(trial.room(ALICE, P, SAID), 8, "hers is what she registered");
+    assert_eq!(trial.report(BOB, B, SAID), 4, "the default");
+    assert_eq!(trial.report(ALICE, P, SAID), 8, "the owner's own is as registered");
 }
 
-/// No word of its room is none: what is said first afterwards holds.
+/// A reported capacity of 0 is no value: the first greater one is the bound.
 #[test]
-fn a_row_that_says_no_room_at_first_has_what_it_says_then() {
+fn the_first_reported_capacity_bounds_later_reports() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], A, None, None);
-    assert_eq!([0, 7, 9, 3].map(|said| trial.room(ALICE, A, said)), [0, 7, 7, 3]);
+    assert_eq!([0, 7, 9, 3].map(|said| trial.report(ALICE, A, said)), [0, 7, 7, 3]);
 }

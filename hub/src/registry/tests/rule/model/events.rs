@@ -1,29 +1,30 @@
-//! What each event makes of the tables, and whether it is allowed.
+//! Events of the model: whether each is allowed, and its effect on the tables.
 
 use std::collections::BTreeMap;
 
 use super::super::ops::{Op, Want};
-use super::{ADMIN, Held, Model, NAMES, Name, Thing, User, sees};
+use super::{ADMIN, Entry, Model, NAMES, Name, NameState, User, sees};
 use crate::options::PoolPolicy;
 
-/// Hours.
-const ROW_STAYS: u64 = 4;
-const NAME_STAYS: u64 = 30 * 24;
+/// Hours after which an inactive row is deleted.
+const ROW_RETENTION: u64 = 4;
+/// Hours after which an unused name is free.
+const NAME_RETENTION: u64 = 30 * 24;
 
 impl Model {
-    fn is_anothers(&self, user: User, name: Name) -> bool {
+    fn is_other_users(&self, user: User, name: Name) -> bool {
         self.names.get(&name).is_some_and(|held| held.owner != user)
     }
 
     fn check_pool_name(&self, user: User, row: Name, pool: Option<Name>) -> bool {
         let Some(held) = pool.and_then(|pool| self.names.get(&pool)) else { return true };
         let own = self.names.get(&row).is_some_and(|row| row.owner == user);
-        let admitted = own && pool.is_some_and(|pool| self.let_in(row, pool).is_some());
+        let admitted = own && pool.is_some_and(|pool| self.admitted_capacity(row, pool).is_some());
         held.owner == user || self.policy != PoolPolicy::Owner && (held.pool && held.shared || admitted)
     }
 
     fn claim(&mut self, name: Name, user: User) {
-        self.names.entry(name).or_insert_with(|| Held { owner: user, ..Held::default() });
+        self.names.entry(name).or_insert_with(|| NameState { owner: user, ..NameState::default() });
     }
 
     fn put_row(&mut self, user: User, want: &Want, published: bool) {
@@ -31,7 +32,7 @@ impl Model {
             self.claim(name, user);
         }
         let room = published.then_some(want.room);
-        let row = Thing {
+        let row = Entry {
             name: want.name,
             owner: user,
             of: want.of,
@@ -46,7 +47,7 @@ impl Model {
 
     fn put_agent(&mut self, user: User, want: &Want, published: bool) {
         self.claim(want.name, user);
-        let agent = Thing {
+        let agent = Entry {
             name: want.name,
             owner: user,
             of: want.of,
@@ -59,13 +60,13 @@ impl Model {
         let llm = want.of.unwrap();
         let owner = self.names.get(&llm).filter(|_| self.knows(user, llm)).map_or(user, |held| held.owner);
         let held = self.names.get_mut(&want.name).unwrap();
-        // What a person makes is made anew; what a session registers again stays what it was.
+        // A user's save pins again; a session's registration keeps an existing pin to the same name.
         if !published || held.pinned.is_none_or(|(name, _)| name != llm) {
             held.pinned = Some((llm, owner));
         }
     }
 
-    /// Does it, if it is allowed.
+    /// Applies an event. Returns whether it is allowed.
     pub(in super::super) fn step(&mut self, op: &Op, now: u64) -> bool {
         self.now = now;
         let allowed = self.apply(op);
@@ -86,7 +87,7 @@ impl Model {
             Op::CreateLlm { user, want } => {
                 let allowed = *user == ADMIN
                     && !self.rows.contains_key(&want.name)
-                    && !self.is_anothers(*user, want.name)
+                    && !self.is_other_users(*user, want.name)
                     && self.check_pool_name(*user, want.name, want.of);
                 if allowed {
                     self.put_row(*user, want, false);
@@ -110,7 +111,7 @@ impl Model {
                 self.rows.remove(name);
             }
             Op::CreateAgent { user, want } => {
-                if self.agents.contains_key(&want.name) || self.is_anothers(*user, want.name) {
+                if self.agents.contains_key(&want.name) || self.is_other_users(*user, want.name) {
                     return false;
                 }
                 self.put_agent(*user, want, false);
@@ -144,31 +145,31 @@ impl Model {
                 if held.owner != *to {
                     self.rows.remove(name);
                     self.agents.remove(name);
-                    self.names.insert(*name, Held { owner: *to, ..Held::default() });
+                    self.names.insert(*name, NameState { owner: *to, ..NameState::default() });
                 }
             }
-            Op::Wait { .. } => self.forget(),
+            Op::Wait { .. } => self.expire(),
             Op::Restart => self.restart(),
         }
         true
     }
 
     fn register(&mut self, user: User, rows: &[Want], agents: &[Want]) -> bool {
-        let is_curated = |held: Option<&Thing>| held.is_some_and(|held| !held.published);
+        let is_public_kind = |held: Option<&Entry>| held.is_some_and(|held| !held.published);
         for want in rows {
-            let taken = self.is_anothers(user, want.name) || is_curated(self.rows.get(&want.name));
+            let taken = self.is_other_users(user, want.name) || is_public_kind(self.rows.get(&want.name));
             if taken || !self.check_pool_name(user, want.name, want.of) {
                 return false;
             }
         }
         for want in agents {
-            if self.is_anothers(user, want.name) || is_curated(self.agents.get(&want.name)) {
+            if self.is_other_users(user, want.name) || is_public_kind(self.agents.get(&want.name)) {
                 return false;
             }
         }
         self.leave(user);
         self.here.insert(user);
-        let tightened = |held: Option<&Thing>, want: &Want| Want {
+        let tightened = |held: Option<&Entry>, want: &Want| Want {
             public: want.public && held.is_none_or(|held| held.public),
             ..want.clone()
         };
@@ -183,37 +184,37 @@ impl Model {
         true
     }
 
-    /// All that the user publishes is away.
+    /// Makes all that the user publishes inactive.
     fn leave(&mut self, user: User) {
         self.here.remove(&user);
-        let things = self.rows.values_mut().chain(self.agents.values_mut());
-        for thing in things.filter(|thing| thing.published && thing.owner == user) {
-            thing.away.get_or_insert(self.now);
+        let entries = self.rows.values_mut().chain(self.agents.values_mut());
+        for entry in entries.filter(|entry| entry.published && entry.owner == user) {
+            entry.away.get_or_insert(self.now);
         }
     }
 
-    /// The hub's own absence makes nobody lose anything at once.
+    /// Restarts the hub: retention times begin again, those of names have at least a row's left.
     fn restart(&mut self) {
         self.here.clear();
-        let (now, things) = (self.now, self.rows.values_mut().chain(self.agents.values_mut()));
-        things.for_each(|thing| {
-            thing.room = None;
-            thing.away = thing.published.then_some(now);
+        let (now, entries) = (self.now, self.rows.values_mut().chain(self.agents.values_mut()));
+        entries.for_each(|entry| {
+            entry.room = None;
+            entry.away = entry.published.then_some(now);
         });
         for held in self.names.values_mut() {
-            held.left = held.left.map(|left| left.max((now + ROW_STAYS).saturating_sub(NAME_STAYS)));
+            held.left = held.left.map(|left| left.max((now + ROW_RETENTION).saturating_sub(NAME_RETENTION)));
         }
     }
 
-    /// What was away for long goes, and names that nothing has had for long.
-    fn forget(&mut self) {
+    /// Deletes what was inactive, and frees names that were unused, for their retention time.
+    fn expire(&mut self) {
         let (now, here) = (self.now, &self.here);
-        let stays = |thing: &Thing| {
-            here.contains(&thing.owner) || thing.away.is_none_or(|since| now - since < ROW_STAYS)
+        let stays = |entry: &Entry| {
+            here.contains(&entry.owner) || entry.away.is_none_or(|since| now - since < ROW_RETENTION)
         };
         self.rows.retain(|_, row| stays(row));
         self.agents.retain(|_, agent| stays(agent));
-        self.names.retain(|_, held| held.left.is_none_or(|left| now - left < NAME_STAYS));
+        self.names.retain(|_, held| held.left.is_none_or(|left| now - left < NAME_RETENTION));
     }
 
     fn rules(&self, user: User, pool: Name) -> bool {
@@ -248,27 +249,27 @@ impl Model {
         true
     }
 
-    /// A name is in use, or left from now on.
+    /// Updates a name's use: in use, or unused from now on.
     fn settle(&mut self, name: Name) {
         let Some(owner) = self.names.get(&name).map(|held| held.owner) else { return };
         let own = self.rows.values().filter(|row| row.of == Some(name) && row.owner == owner);
         let shared = own.map(|row| row.public).reduce(|one, other| one || other);
-        // Its owner left the pool, and has the name for something else.
-        let is_there = |thing: &Thing| thing.owner == owner && thing.away.is_none();
-        let things = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
-        let leads_elsewhere = shared.is_none() && things.into_iter().any(is_there);
+        // The owner left the pool and uses the name for something else.
+        let is_live = |entry: &Entry| entry.owner == owner && entry.away.is_none();
+        let entries = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
+        let pool_ended = shared.is_none() && entries.into_iter().any(is_live);
         if let Some(held) = self.names.get_mut(&name) {
-            held.shared = shared.unwrap_or(held.shared && !leads_elsewhere);
+            held.shared = shared.unwrap_or(held.shared && !pool_ended);
         }
         let members = self.rows.values().any(|row| row.of == Some(name) && self.serves(row));
         let has =
-            |things: &BTreeMap<Name, Thing>| things.get(&name).is_some_and(|thing| thing.owner == owner);
+            |entries: &BTreeMap<Name, Entry>| entries.get(&name).is_some_and(|entry| entry.owner == owner);
         let used = has(&self.rows) || has(&self.agents) || members;
         let now = self.now;
         let Some(held) = self.names.get_mut(&name) else { return };
         if used {
             held.left = None;
-            held.pool = members || held.pool && !leads_elsewhere;
+            held.pool = members || held.pool && !pool_ended;
         } else {
             held.left.get_or_insert(now);
         }

@@ -1,4 +1,4 @@
-//! NameTable as people read them, free them and give them away.
+//! Names as callers read them, free them and give them away.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -17,20 +17,18 @@ use crate::store::Change;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameView {
-    /// The name.
     pub name: String,
-    /// Whose it is.
     pub owner_id: UserId,
-    /// What has it: `llm`, `pool`, `agent`.
+    /// Kinds of what has it: `llm`, `pool`, `agent`.
     pub used_by: Vec<&'static str>,
-    /// Since when nothing has it.
+    /// Wall-clock time since which nothing has it.
     pub left_at: Option<Timestamp>,
-    /// When it becomes free, if nothing has it until then.
+    /// Wall-clock time at which it becomes free, if nothing has it until then.
     pub free_at: Option<Timestamp>,
 }
 
 impl Registry {
-    /// The names behind `after` that are `caller`'s, in order; for an admin, all.
+    /// The names behind `after` that are `caller`'s, in order; for an admin all.
     pub fn names_after<'a>(
         &'a self,
         caller: &Caller,
@@ -38,37 +36,39 @@ impl Registry {
         now: Now,
     ) -> Box<dyn Iterator<Item = NameView> + 'a> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let held = &self.names.entries;
+        let entries = &self.names.entries;
         if caller.role == Role::Admin {
-            return Box::new(held.range::<str, _>(range).map(move |(_, held)| self.name_view(held, now)));
+            return Box::new(
+                entries.range::<str, _>(range).map(move |(_, entry)| self.name_view(entry, now)),
+            );
         }
         let own = self.names.by_owner.get(&caller.user).into_iter();
         let own = own.flat_map(move |names| names.range::<str, _>(range));
-        Box::new(own.filter_map(move |name| Some(self.name_view(held.get(name)?, now))))
+        Box::new(own.filter_map(move |name| Some(self.name_view(entries.get(name)?, now))))
     }
 
-    /// One of them.
+    /// The name, if it is `caller`'s; for an admin any.
     pub fn name(&self, caller: &Caller, name: &str, now: Now) -> Option<NameView> {
-        self.held_by(caller, name).map(|held| self.name_view(held, now))
+        self.own_name(caller, name).map(|entry| self.name_view(entry, now))
     }
 
-    fn held_by(&self, caller: &Caller, name: &str) -> Option<&NameEntry> {
-        let own = |held: &&NameEntry| caller.role == Role::Admin || held.record.owner == caller.user;
+    fn own_name(&self, caller: &Caller, name: &str) -> Option<&NameEntry> {
+        let own = |entry: &&NameEntry| caller.role == Role::Admin || entry.record.owner == caller.user;
         self.names.entries.get(name).filter(own)
     }
 
-    fn name_view(&self, held: &NameEntry, now: Now) -> NameView {
+    fn name_view(&self, entry: &NameEntry, now: Now) -> NameView {
         let left = |at: Duration| i64::try_from(at.saturating_sub(now.mono).as_millis()).unwrap_or(i64::MAX);
         NameView {
-            name: held.record.name.clone(),
-            owner_id: held.record.owner.clone(),
-            used_by: self.used_by(&held.record.name),
-            left_at: held.record.left_at,
-            free_at: held.free_at.map(|at| now.wall.plus_millis(left(at))),
+            name: entry.record.name.clone(),
+            owner_id: entry.record.owner.clone(),
+            used_by: self.used_by(&entry.record.name),
+            left_at: entry.record.left_at,
+            free_at: entry.free_at.map(|at| now.wall.plus_millis(left(at))),
         }
     }
 
-    /// Makes a name `owner`'s, for an admin: what others have by it goes, as if it had been deleted.
+    /// Gives a name to `owner`, for an admin. Rows and agents of other users by this name are deleted.
     pub fn give_name(
         &mut self,
         caller: &Caller,
@@ -76,15 +76,15 @@ impl Registry {
         owner: &str,
         now: Now,
     ) -> Result<(NameView, Vec<Change>), ManageError> {
-        let held = self.held_by(caller, name).ok_or(ManageError::Unknown)?;
+        let entry = self.own_name(caller, name).ok_or(ManageError::Unknown)?;
         if caller.role != Role::Admin {
             return Err(ManageError::Forbidden);
         }
         text("ownerId", owner).map_err(ManageError::Invalid)?;
         let mut changes = Vec::new();
-        if held.record.owner != owner {
+        if entry.record.owner != owner {
             changes = self.remove_named(name, owner, now);
-            self.free(name, now);
+            self.release_name(name, now);
             self.claim_name(name, &owner.to_owned(), now);
             self.update_name_use(name, now);
         }
@@ -93,7 +93,7 @@ impl Registry {
         Ok((view, changes))
     }
 
-    /// Takes out the row and the agent of this name that are not `owner`'s; their sessions are told.
+    /// Deletes the row and the agent of this name that are not `owner`'s; heartbeats tell their sessions.
     fn remove_named(&mut self, name: &str, owner: &str, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         let llm = self.llms.get(name).map(|entry| &entry.llm).filter(|llm| llm.owner != owner);
@@ -109,14 +109,14 @@ impl Registry {
         changes
     }
 
-    /// Gives up a name that nothing has: its owner, or an admin.
+    /// Frees a name that nothing has: for its owner and admins.
     pub fn free_name(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, ManageError> {
-        let held = self.held_by(caller, name).ok_or(ManageError::Unknown)?;
-        if held.free_at.is_none() {
+        let entry = self.own_name(caller, name).ok_or(ManageError::Unknown)?;
+        if entry.free_at.is_none() {
             let used = self.used_by(name).join(" and the ");
             return Err(ManageError::Conflict(format!("name '{name}' is in use: the {used} has it")));
         }
-        self.free(name, now);
+        self.release_name(name, now);
         Ok(self.names.drain_changes())
     }
 }

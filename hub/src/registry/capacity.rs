@@ -1,0 +1,156 @@
+//! Capacity of rows: what a row is to waiting calls, and which of these calls it may serve.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wire::task::Endpoint;
+
+use super::feed::FeedKey;
+use super::{Registry, Target};
+use crate::clock::Now;
+use crate::model::{Caller, Role, UserId};
+use crate::store::Change;
+
+/// What a row is to waiting calls: a change between equal values can serve none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// No task may be sent to the row.
+    Unroutable,
+    /// Its backend must be woken first.
+    Asleep { full: bool },
+    /// Its backend is up.
+    Awake { full: bool },
+}
+
+/// Calls that are served by the same members of a pool, while nothing of these members changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallerClass {
+    pool: String,
+    /// The caller, if it owns some of the members.
+    user: Option<UserId>,
+    /// The owner of private members that an agent opens.
+    opens: Option<UserId>,
+    only_owner: Option<UserId>,
+    /// Whether the caller is an admin who reaches a private row by its own name.
+    admin: bool,
+    endpoint: Endpoint,
+}
+
+impl Registry {
+    /// The class of a call for the pool `target`; `None` for a single row, which is cheap to examine.
+    ///
+    /// Valid for callers whose agents are unchanged ([`Registry::agent_is_unchanged`]).
+    pub fn caller_class(&self, caller: &Caller, target: &Target, endpoint: Endpoint) -> Option<CallerClass> {
+        if !target.pool {
+            return None;
+        }
+        let own = self.llms.get(&target.name).map(|entry| &entry.llm);
+        let per_user = self.pools.get(&target.name).map(|rows| &rows.per_user);
+        let owns_some = |user: &&UserId| {
+            own.is_some_and(|llm| llm.owner == **user)
+                || per_user.is_some_and(|per_user| per_user.contains_key(*user))
+        };
+        let opens = target.through.as_ref().and_then(|route| route.opens.as_ref());
+        Some(CallerClass {
+            pool: target.name.clone(),
+            user: Some(&caller.user).filter(owns_some).cloned(),
+            opens: opens.filter(owns_some).cloned(),
+            only_owner: target.only_owner.clone(),
+            admin: caller.role == Role::Admin && target.through.is_none() && own.is_some(),
+            endpoint,
+        })
+    }
+
+    /// The row's availability; [`Availability::Unroutable`] for an unknown row.
+    pub fn availability(&self, row: &str) -> Availability {
+        let unknown = Availability::Unroutable;
+        self.llms.get(row).map_or(unknown, |entry| entry.availability(self.is_routable(entry)))
+    }
+
+    /// Whether the row takes one more task now.
+    pub fn has_capacity(&self, row: &str) -> bool {
+        matches!(
+            self.availability(row),
+            Availability::Asleep { full: false } | Availability::Awake { full: false }
+        )
+    }
+
+    /// Number of tasks of this hub on the row.
+    pub fn in_flight(&self, name: &str) -> u32 {
+        self.llms.get(name).map_or(0, |entry| entry.in_flight)
+    }
+
+    /// Counts a task that starts on the row.
+    pub fn task_started(&mut self, name: &str) {
+        if let Some(entry) = self.llms.get_mut(name) {
+            entry.in_flight += 1;
+            self.mark_changed(name);
+        }
+    }
+
+    /// Uncounts a task that was reserved and did not start.
+    pub fn release_reservation(&mut self, name: &str) {
+        if let Some(entry) = self.llms.get_mut(name) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+            self.mark_changed(name);
+        }
+    }
+
+    /// Uncounts a task that ended on the row. The last one of a draining session deactivates it.
+    pub fn task_ended(&mut self, name: &str, now: Now) -> Vec<Change> {
+        let Some(entry) = self.llms.get_mut(name) else { return Vec::new() };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        if let Some(report) = &mut entry.report {
+            // The report included this task; the next report comes within a second.
+            report.busy = report.busy.saturating_sub(1);
+        }
+        self.feed.change(&mut entry.version, || FeedKey::Llm(name.into()));
+        match entry.llm.session.clone() {
+            Some(session) if entry.in_flight == 0 => self.finish_drain(&session, now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The names by which callers may reach the row: its own and its pool's.
+    pub fn names_reaching(&self, row: &str) -> Vec<String> {
+        let Some(entry) = self.llms.get(row) else { return Vec::new() };
+        let pool = std::iter::once(entry.key()).filter(|pool| *pool != row).map(str::to_owned);
+        std::iter::once(row.to_owned()).chain(pool).collect()
+    }
+
+    /// The names whose rows may serve a call for `target`: its own and those that an agent of this name leads to.
+    ///
+    /// Visibility is not checked here.
+    pub fn capacity_names(&self, target: &str) -> Vec<String> {
+        let mut names = vec![target.to_owned()];
+        if let Some(entry) = self.agents.get(target) {
+            let llm = &entry.agent.llm_name;
+            names.push(llm.clone());
+            names.extend(self.llms.get(llm).map(|entry| entry.key().to_owned()));
+        }
+        names
+    }
+
+    /// The owners of rows with capacity among the row `name` and those that serve the pool `name`. Examines all of them.
+    pub fn owners_with_capacity(&self, name: &str) -> HashSet<String> {
+        let own = self.llms.get(name).map(|entry| &entry.llm);
+        let mut owners = HashSet::new();
+        for llm in own.into_iter().chain(self.pool_rows(name)) {
+            self.count_examined(1);
+            if !owners.contains(&llm.owner) && self.has_capacity(&llm.name) {
+                owners.insert(llm.owner.clone());
+            }
+        }
+        owners
+    }
+
+    /// Total number of rows that were examined to find capacity: bounds the work per lock.
+    pub fn rows_examined(&self) -> usize {
+        self.rows_examined.load(Relaxed)
+    }
+
+    /// Adds to [`Registry::rows_examined`].
+    pub(super) fn count_examined(&self, rows: usize) {
+        self.rows_examined.fetch_add(rows, Relaxed);
+    }
+}

@@ -1,0 +1,203 @@
+//! Public LLM rows: create, update, delete. For admins, but for what visibility tells everyone.
+
+use serde::Deserialize;
+use wire::row::{Kind, Status, Tier, Visibility};
+use wire::texts;
+
+use super::{ManageError, check_admin, check_same_name, name_in_use};
+use crate::clock::Now;
+use crate::model::{Caller, Llm, Upstream};
+use crate::registry::register::{MAX_PROSE, name, prose, text};
+use crate::registry::{Registry, usage};
+use crate::store::Change;
+
+/// Warning of an update that removes the upstream's key.
+const KEY_DROPPED: &str =
+    "the url names another server: its key was not kept, send apiKey again if it needs one";
+
+/// The row after an update and a warning, if any, with the changes to store.
+type UpdatedLlm = ((Llm, Option<&'static str>), Vec<Change>);
+
+/// A public LLM in a request. Keys of `GET` that only the hub decides are ignored.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LlmSpec {
+    /// The row's name; optional if the path has it.
+    pub name: Option<String>,
+    /// The API that the upstream speaks.
+    #[serde(rename = "type")]
+    pub provider_type: String,
+    pub model: String,
+    /// The upstream's base URL. An update without it keeps the old one.
+    pub url: Option<String>,
+    /// The upstream's key. An update without it keeps the old one; an empty key removes it.
+    pub api_key: Option<String>,
+    pub tier: Option<Tier>,
+    pub description: Option<String>,
+    pub pool_name: Option<String>,
+    /// Public by default. An update without it keeps the old one.
+    pub visibility: Option<Visibility>,
+    /// Whether callers other than the owner may have the upstream fetch addresses, run tools and keep answers. An update
+    /// without it keeps the old one.
+    pub allow_remote_urls: Option<bool>,
+}
+
+impl Registry {
+    /// Creates a public row.
+    pub fn create_llm(
+        &mut self,
+        caller: &Caller,
+        spec: LlmSpec,
+        id: String,
+        now: Now,
+    ) -> Result<(Llm, Vec<Change>), ManageError> {
+        check_admin(caller)?;
+        let name =
+            spec.name.clone().ok_or_else(|| ManageError::Invalid("name: a new LLM needs one".into()))?;
+        check_spec(&name, &spec)?;
+        if let Some(old) = self.llms.get(&name).map(|entry| &entry.llm) {
+            let seen = caller.sees(old.visibility, &old.owner);
+            return Err(name_in_use(seen, "LLM", &name));
+        }
+        self.check_name_owner(caller, &name).map_err(ManageError::Conflict)?;
+        self.check_pool(caller, &name, spec.pool_name.as_deref())?;
+        let Some(url) = spec.url else {
+            return Err(ManageError::Invalid(
+                "url: where the LLM is reached, with http:// or https://".into(),
+            ));
+        };
+        self.store_llm(
+            Llm {
+                id,
+                name,
+                provider_type: spec.provider_type,
+                model: spec.model,
+                tier: spec.tier,
+                description: spec.description,
+                kind: Kind::Public,
+                status: Status::Active,
+                declared: Status::Active,
+                last_heartbeat_at: None,
+                inactive_since: None,
+                pool_name: spec.pool_name,
+                visibility: spec.visibility.unwrap_or(Visibility::Public),
+                owner: caller.user.clone(),
+                session: None,
+                registered: true,
+                created_at: now.wall,
+                updated_at: now.wall,
+                upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
+                timeout_seconds: None,
+                allow_remote_urls: spec.allow_remote_urls.unwrap_or(false),
+            },
+            now,
+        )
+    }
+
+    /// Updates a public row.
+    pub fn update_llm(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        spec: LlmSpec,
+        now: Now,
+    ) -> Result<UpdatedLlm, ManageError> {
+        let old = self.llm(caller, name).ok_or(ManageError::Unknown)?.clone();
+        check_admin(caller)?;
+        check_same_name(name, spec.name.as_deref())?;
+        check_spec(name, &spec)?;
+        let Some(upstream) = old.upstream else {
+            return Err(ManageError::Conflict(texts::published_elsewhere(name)));
+        };
+        let owner = Caller { user: old.owner.clone(), ..caller.clone() };
+        self.check_pool(&owner, name, spec.pool_name.as_deref())?;
+        let had_key = upstream.api_key.is_some();
+        let url = spec.url.unwrap_or_else(|| upstream.url.clone());
+        // The key must not be sent to a server of the caller's choice.
+        let kept = upstream.api_key.filter(|_| is_same_server(&upstream.url, &url));
+        let dropped = spec.api_key.is_none() && kept.is_none() && had_key;
+        let api_key = spec.api_key.or(kept).filter(|key| !key.is_empty());
+        let llm = Llm {
+            provider_type: spec.provider_type,
+            model: spec.model,
+            tier: spec.tier,
+            description: spec.description,
+            pool_name: spec.pool_name,
+            visibility: spec.visibility.unwrap_or(old.visibility),
+            updated_at: now.wall,
+            upstream: Some(Upstream { url, api_key }),
+            allow_remote_urls: spec.allow_remote_urls.unwrap_or(old.allow_remote_urls),
+            ..old
+        };
+        let (llm, changes) = self.store_llm(llm, now)?;
+        Ok(((llm, dropped.then_some(KEY_DROPPED)), changes))
+    }
+
+    /// Deletes a public row, an inactive virtual one, or another user's published one.
+    pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, ManageError> {
+        let llm = self.llm(caller, name).ok_or(ManageError::Unknown)?;
+        check_admin(caller)?;
+        Self::check_deletable(caller, (llm.kind, llm.status, &llm.owner), &format!("LLM {name}"))?;
+        // A publisher that is away for a moment still counts the row as published.
+        self.report_deleted(llm.session.clone().filter(|_| llm.registered), name);
+        let changes = self.remove_llm(name, now).into_iter().collect();
+        Ok(self.with_names(changes))
+    }
+
+    fn store_llm(&mut self, llm: Llm, now: Now) -> Result<(Llm, Vec<Change>), ManageError> {
+        let old = self.bytes_of_llm(&llm.owner, &llm.name);
+        self.check_bytes(&llm.owner, old, usage::llm_bytes(&llm))?;
+        self.put_llm(llm.clone(), now);
+        let changes = self.with_names(vec![Change::PutLlm(Box::new(llm.clone()))]);
+        Ok((llm, changes))
+    }
+
+    /// Checks whether the row `name` of `owner` may name `pool`, and whether the pool has a place for it.
+    fn check_pool(&self, owner: &Caller, name: &str, pool: Option<&str>) -> Result<(), ManageError> {
+        self.check_pool_name(owner, name, pool).map_err(ManageError::Conflict)?;
+        let Some(pool) = pool else { return Ok(()) };
+        let new = usize::from(!self.names_pool(name, pool));
+        self.check_pool_rows(&owner.user, pool, new).map_err(ManageError::Conflict)
+    }
+}
+
+fn check_spec(llm: &str, spec: &LlmSpec) -> Result<(), ManageError> {
+    let check = || {
+        name("name", llm)?;
+        text("type", &spec.provider_type)?;
+        text("model", &spec.model)?;
+        if let Some(pool) = &spec.pool_name {
+            name("poolName", pool)?;
+        }
+        prose("description", MAX_PROSE, spec.description.as_deref())?;
+        if let Some(key) = &spec.api_key
+            && !key.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err("apiKey: visible ASCII characters only".to_owned());
+        }
+        spec.url.as_deref().map_or(Ok(()), check_url)
+    };
+    check().map_err(ManageError::Invalid)
+}
+
+/// Whether two URLs name the same scheme, host and port, so that a key for one may be sent to the other.
+fn is_same_server(one: &str, other: &str) -> bool {
+    let server = |url: &str| {
+        let uri: actix_web::http::Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+    };
+    server(one).is_some_and(|one| server(other) == Some(one))
+}
+
+/// Checks an upstream's URL. It contains no secret, since rows show it to admins.
+fn check_url(url: &str) -> Result<(), String> {
+    text("url", url)?;
+    let parsed: Result<actix_web::http::Uri, _> = url.parse();
+    let good = parsed.is_ok_and(|uri| {
+        let http = matches!(uri.scheme_str(), Some("http" | "https"));
+        http && uri.query().is_none() && uri.authority().is_some_and(|host| !host.as_str().contains('@'))
+    });
+    if good { Ok(()) } else { Err("url: http:// or https://, a host, and a path; no user, no query".into()) }
+}
