@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, builder::FalseyValueParser};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The folder of all files below [env: `MCPCTL_HOME`] [default: ~/.mcpctl]
+    /// The directory of the files below [env: `MCPCTL_HOME`] [default: ~/.mcpctl]
     // Read by `config::places`, as MCPD_URL is: clap would take an empty variable for a value.
     #[arg(
         long,
@@ -37,7 +37,7 @@ pub(crate) struct Global {
     /// Send the token over plain http to another machine
     #[arg(long, global = true, env = "MCPD_ALLOW_INSECURE", hide_env_values = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) allow_insecure: bool,
-    /// Trust these certificates (PEM) for the hub, as well as the system's
+    /// Trust these certificates (PEM) for the hub, in addition to the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Log more (-vv: everything)

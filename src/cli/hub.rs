@@ -18,16 +18,16 @@ use super::{duration, size};
 Environment:
   VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set: 16 or more visible characters")]
 pub(crate) struct HubArgs {
-    /// Address and port
+    /// The address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8787")]
     pub(crate) listen: String,
-    /// The hub's address as others see it, for what the hub and its commands print: the proxy's, say
+    /// The hub's public address to print, such as the reverse proxy's
     #[arg(long, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
-    /// Where the hub keeps its data [default: $XDG_DATA_HOME/virtual-llm, or ~/.local/share/virtual-llm]
+    /// The hub's data directory [default: $XDG_DATA_HOME/virtual-llm, or ~/.local/share/virtual-llm]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Keep nothing on disk
+    /// Store nothing on disk
     #[arg(long, conflicts_with = "data_dir")]
     pub(crate) in_memory: bool,
     /// Serve https with this certificate chain (PEM)
@@ -36,25 +36,25 @@ pub(crate) struct HubArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Whose LLMs serve a named pool beside its owner's: those let in, those of every member, or nobody's
+    /// Which users' LLMs can serve another user's pool: those admitted, all, or none
     #[arg(long, value_enum, default_value = "ask")]
     pub(crate) pools: PoolsPolicy,
-    /// Let web pages of this origin call the hub (again for another one, or a list with commas; * for all) [default: none]
+    /// Allow web pages of this origin to call the hub (repeatable, or comma-separated; * for all) [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
-    /// Connections from one address whose caller has shown no valid token; 0 sets no limit
+    /// Maximum connections from one address without a valid token; 0 for no limit
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) max_connections_per_address: usize,
-    /// A reverse proxy whose word about a caller's address is believed (again for another one)
+    /// Trust this reverse proxy's headers about a caller's address (repeatable)
     #[arg(long, value_name = "ADDR|CIDR")]
     pub(crate) trusted_proxy: Vec<String>,
-    /// Memory for what all users send and read at once; more is refused (KiB, MiB, GiB, TiB) [default: a quarter of the machine's, or of the control group's]
+    /// Maximum memory for requests and answers of all users; more is refused (KiB, MiB, GiB, TiB) [default: a quarter of the machine's, or of the control group's]
     #[arg(long, value_name = "SIZE", value_parser = size::parse_memory)]
     pub(crate) max_memory: Option<u64>,
-    /// What the durable tasks of one user may take on disk, with their results; the oldest of these go first (KiB, MiB, GiB, TiB)
+    /// Maximum disk space for one user's durable tasks and results; the oldest results are deleted first (KiB, MiB, GiB, TiB)
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]
     pub(crate) disk_per_user: u64,
-    /// How many audit rows are kept; of more the oldest go, of the user who has most
+    /// Maximum number of audit rows; the oldest rows of the user with most rows are deleted first
     #[arg(long, value_name = "COUNT", default_value = "1000000")]
     pub(crate) audit_rows: u64,
     #[command(flatten)]
@@ -73,11 +73,11 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
 /// Whose LLMs serve a named pool beside its owner's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PoolsPolicy {
-    /// Those that its owner or an admin has let in with `pool admit`
+    /// Those that the pool's owner or an admin admitted with `pool admit`
     Ask,
-    /// Those of every member
+    /// Those of all users
     Members,
-    /// Nobody's
+    /// Those of the pool's owner only
     Owner,
 }
 
@@ -85,31 +85,31 @@ pub(crate) enum PoolsPolicy {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timings (ms, s, m, h, d)")]
 pub(crate) struct HubTimings {
-    /// Silence after which a publisher counts as gone
+    /// Time without a heartbeat after which a publisher counts as gone
     #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration::parse_positive)]
     pub(crate) heartbeat_timeout: Duration,
     /// How long an inactive row is kept
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = duration::parse)]
     pub(crate) inactive_retention: Duration,
-    /// How long a name stays its owner's when nothing has it any more
+    /// How long an unused name stays reserved for its owner
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration::parse)]
     pub(crate) name_retention: Duration,
-    /// Between two sweeps
+    /// Time between two sweeps
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
     pub(crate) sweep_interval: Duration,
-    /// Between two pings on a control channel
+    /// Time between two pings on a control channel
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse_positive)]
     pub(crate) ping_interval: Duration,
-    /// Between two comments on a silent answer; 0 turns them off
+    /// Time between two keep-alive comments in a silent stream; 0 for none
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
     pub(crate) keepalive_interval: Duration,
-    /// What a publisher has to come back to its running tasks
+    /// Time for a publisher to reconnect before its running tasks fail
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
     pub(crate) reattach_grace: Duration,
     /// How long a queued task may wait
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse_positive)]
     pub(crate) queue_timeout: Duration,
-    /// How long an ended task's result is kept
+    /// How long the result of an ended task is kept
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
     pub(crate) task_retention: Duration,
     /// How long the audit row of an inference is kept
@@ -118,7 +118,7 @@ pub(crate) struct HubTimings {
     /// How long a caller waits for an answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_positive)]
     pub(crate) wait_timeout: Duration,
-    /// How long a publisher may say nothing in the middle of an answer; 0 sets no limit of the hub's own
+    /// Maximum silence of a publisher within an answer; 0 for no limit by the hub
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     pub(crate) stream_idle_timeout: Duration,
 }
@@ -126,7 +126,7 @@ pub(crate) struct HubTimings {
 /// `token`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a token and print it, once
+    /// Create a token and print it, once
     #[command(after_help = "Examples:
   virtual-llm token create --user alice
   virtual-llm token create --user ops --role admin --expires 30d
@@ -134,27 +134,27 @@ pub(crate) enum TokenCommand {
 
 To a pipe or a file it prints the token alone; the rest is on standard error.")]
     Create {
-        /// Whose it is
+        /// The user that it belongs to
         #[arg(long, value_name = "USER")]
         user: String,
-        /// What it may do
+        /// The role that it has
         #[arg(long, value_enum, default_value = "member")]
         role: Role,
-        /// When it ends (h, d) [default: never]
+        /// The time after which it expires (h, d) [default: never]
         #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
         expires: Option<Duration>,
-        /// Print an object instead
+        /// The output format, instead of plain text
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<TokenFormat>,
     },
     /// List the tokens
     #[command(after_help = "Example:\n  virtual-llm token list -o json")]
     List {
-        /// How to print them
+        /// The output format
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<super::OutputFormat>,
     },
-    /// End a token at once
+    /// Revoke a token at once
     #[command(after_help = "Example:\n  virtual-llm token revoke tok-3f9a")]
     Revoke {
         /// The token's id, from `token list`
@@ -176,6 +176,6 @@ pub(crate) enum TokenFormat {
 pub(crate) enum Role {
     /// Use and publish LLMs
     Member,
-    /// And manage rows, agents and tokens
+    /// As member, and manage all rows, agents and tokens
     Admin,
 }

@@ -11,7 +11,7 @@ pub(crate) enum OutputFormat {
     Wide,
     /// The hub's JSON
     Json,
-    /// As `apply -f` takes it
+    /// YAML or JSON for `apply -f`
     Yaml,
     /// Kind and name only
     Name,
@@ -27,12 +27,12 @@ pub(crate) struct GetArgs {
     /// What to list
     #[arg(value_enum)]
     pub(crate) kind: GetKind,
-    /// Only this one
+    /// Only the one with this name
     pub(crate) name: Option<String>,
-    /// How to print it
+    /// The output format
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
-    /// Go on and print each change
+    /// Keep running and print each change
     #[arg(short, long)]
     pub(crate) watch: bool,
 }
@@ -52,10 +52,10 @@ pub(crate) enum GetKind {
     /// Inference tasks
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
-    /// Pools: who serves them, and who waits to
+    /// Pools, their members, and the LLMs that wait for admission
     #[value(alias = "pools")]
     Pool,
-    /// Names, and whose they are
+    /// Names and their owners
     #[value(alias = "names")]
     Name,
 }
@@ -63,10 +63,10 @@ pub(crate) enum GetKind {
 /// `pool`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
-    /// Let another user's LLM serve a pool: its owner then reads prompts of the pool's callers
+    /// Admit another user's LLM to a pool: its owner can then read the prompts of the pool's callers
     #[command(after_help = "Example:\n  virtual-llm pool admit qwen qwen-bob")]
     Admit(PoolMember),
-    /// Take another user's LLM out of a pool again
+    /// Remove another user's LLM from a pool
     #[command(after_help = "Example:\n  virtual-llm pool remove qwen qwen-bob")]
     Remove(PoolMember),
 }
@@ -83,12 +83,12 @@ pub(crate) struct PoolMember {
 /// `name`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NameCommand {
-    /// Make a name another user's: what others have by it is deleted (admin)
+    /// Give a name to another user and delete what others have under it (admin)
     #[command(after_help = "Example:\n  virtual-llm name give qwen alice")]
     Give {
-        /// The name, of an LLM, a pool or an agent
+        /// The name of an LLM, a pool or an agent
         name: String,
-        /// Whose it becomes
+        /// The new owner
         user: String,
     },
 }
@@ -99,10 +99,10 @@ pub(crate) enum NameCommand {
     after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe agent helper\n  virtual-llm describe task inf-5d4c…"
 )]
 pub(crate) struct DescribeArgs {
-    /// What it is
+    /// The kind of object
     #[arg(value_enum)]
     pub(crate) kind: DescribeKind,
-    /// Its name; a task's id, or that of its request
+    /// Its name; for a task its id, or the id of its request
     pub(crate) name: String,
 }
 
@@ -115,7 +115,7 @@ pub(crate) enum DescribeKind {
     /// An agent
     #[value(alias = "agents")]
     Agent,
-    /// An inference task, also one that ended days ago
+    /// An inference task, also one that ended long ago
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
 }
@@ -123,7 +123,7 @@ pub(crate) enum DescribeKind {
 /// `create`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CreateCommand {
-    /// Create a public LLM: the hub calls its URL with a key that it holds
+    /// Create a public LLM: the hub calls its URL with the key stored at the hub
     Llm(CreateLlm),
     /// Create an agent: an LLM with a system prompt and defaults
     Agent(CreateAgent),
@@ -137,7 +137,7 @@ pub(crate) enum CreateCommand {
 pub(crate) struct CreateLlm {
     /// Its name at the hub
     pub(crate) name: String,
-    /// What the URL speaks: openai, anthropic, vllm, ollama
+    /// The API of the URL: openai, anthropic, vllm, ollama
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) kind: String,
     /// The upstream's model
@@ -146,7 +146,7 @@ pub(crate) struct CreateLlm {
     /// The upstream's address
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
-    /// The variable that holds the key; it is read here and kept at the hub
+    /// The environment variable with the key, which is stored at the hub
     #[arg(long, value_name = "VAR")]
     pub(crate) api_key_env: Option<String>,
     /// Join this pool
@@ -158,7 +158,7 @@ pub(crate) struct CreateLlm {
     /// What it is for
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// Who sees it
+    /// Who can see and use it
     #[arg(long, value_parser = ["public", "private"])]
     pub(crate) visibility: Option<String>,
 }
@@ -170,10 +170,10 @@ pub(crate) struct CreateLlm {
 pub(crate) struct CreateAgent {
     /// Its name at the hub
     pub(crate) name: String,
-    /// The LLM or pool that answers
+    /// The LLM or pool that it calls
     #[arg(long, value_name = "LLM")]
     pub(crate) llm: String,
-    /// What it is told first
+    /// The system prompt
     #[arg(long, value_name = "TEXT")]
     pub(crate) system_prompt: Option<String>,
     /// What it is for
@@ -185,7 +185,7 @@ pub(crate) struct CreateAgent {
     /// Default request parameters, as a JSON object
     #[arg(long, value_name = "JSON")]
     pub(crate) default_params: Option<String>,
-    /// Who sees it
+    /// Who can see and use it
     #[arg(long, value_parser = ["public", "private"])]
     pub(crate) visibility: Option<String>,
 }
@@ -196,7 +196,7 @@ pub(crate) struct CreateAgent {
     after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task 5f0c\n  virtual-llm delete name old-gpt"
 )]
 pub(crate) struct DeleteArgs {
-    /// What it is
+    /// The kind of object
     #[arg(value_enum)]
     pub(crate) kind: ObjectKind,
     /// Its name, or a task's id
@@ -215,7 +215,7 @@ pub(crate) enum ObjectKind {
     /// An inference task
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
-    /// A name that nothing has any more: whoever wants it may have it
+    /// An unused name: another user can take it afterwards
     #[value(alias = "names")]
     Name,
 }

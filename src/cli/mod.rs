@@ -57,7 +57,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a hub and publish what runs on this machine, with nothing configured
+    /// Run a hub and publish the backends of this machine, without configuration
     Up(UpArgs),
     /// Publish the configured providers to the hub, until SIGTERM or Ctrl-C
     Publish(PublishArgs),
@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Find local backends and write them to the configuration
     Add(AddArgs),
-    /// Show how the registrar on this machine is doing
+    /// Show the state of this machine's registrar
     Status(StatusArgs),
     /// Wake a provider's backend, put it to sleep, or show it
     Provider(ProviderArgs),
@@ -76,12 +76,12 @@ pub(crate) enum Command {
     /// Take tasks again after a pause
     #[command(after_help = "Example:\n  virtual-llm resume")]
     Resume,
-    /// Let the registrar on this machine read its configuration again
+    /// Make this machine's registrar read its configuration again
     #[command(after_help = "Example:\n  virtual-llm add && virtual-llm reload")]
     Reload,
     /// List LLMs, agents, sessions or tasks
     Get(GetArgs),
-    /// Show everything that is known of one LLM, agent or task
+    /// Show all details of one LLM, agent or task
     Describe(DescribeArgs),
     /// Create a public LLM or an agent at the hub
     #[command(
@@ -91,15 +91,15 @@ pub(crate) enum Command {
     Create(CreateCommand),
     /// Delete an LLM, an agent, a task or a name
     Delete(DeleteArgs),
-    /// Create or update what a file describes
+    /// Create or update the objects in a file
     Apply(ApplyArgs),
-    /// Say whose LLMs serve a pool of yours
+    /// Admit LLMs of other users to your pools
     #[command(
         subcommand,
         after_help = "Example:\n  virtual-llm get pool qwen && virtual-llm pool admit qwen qwen-bob"
     )]
     Pool(PoolCommand),
-    /// Say whose a name is
+    /// Give a name to another user
     #[command(subcommand, after_help = "Example:\n  virtual-llm get name qwen")]
     Name(NameCommand),
     /// Chat with an LLM, a pool or an agent
@@ -111,7 +111,7 @@ pub(crate) enum Command {
     /// Check the configuration, the hub and every backend
     #[command(after_help = "Example:\n  virtual-llm check")]
     Check,
-    /// Let systemd or launchd run `publish` or `hub`
+    /// Run `publish` or `hub` as a service of systemd or launchd
     #[command(subcommand, after_help = "Example:\n  virtual-llm service install")]
     Service(ServiceCommand),
     /// Print a completion script for a shell
@@ -122,7 +122,7 @@ pub(crate) enum Command {
         /// The shell
         #[arg(required_unless_present = "names")]
         shell: Option<clap_complete::Shell>,
-        /// Print names instead, for the scripts
+        /// Print names for completion instead
         // A command of its own would be offered by the scripts, hidden or not.
         #[arg(long, hide = true)]
         names: Option<NamesOf>,
@@ -130,7 +130,7 @@ pub(crate) enum Command {
     /// Write the manual pages
     #[command(after_help = "Example:\n  virtual-llm man ~/.local/share/man/man1")]
     Man {
-        /// Where to
+        /// The directory to write to
         dir: std::path::PathBuf,
     },
     /// Print the JSON schema of the configuration, for an editor

@@ -13,7 +13,7 @@ use super::{OutputFormat, duration};
   virtual-llm up --once             one chat, then exit
   virtual-llm up --model qwen3:8b --port 9000")]
 pub(crate) struct UpArgs {
-    /// Exit after the chat, with 0 if it was answered
+    /// Exit after the chat, with status 0 if it was answered
     #[arg(long)]
     pub(crate) once: bool,
     /// Chat with this model
@@ -22,7 +22,7 @@ pub(crate) struct UpArgs {
     /// The hub's port [default: 8787, or a free one]
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// The hub's address as others see it, for what is printed: a tunnel's, say
+    /// The hub's public address to print, such as a tunnel's
     #[arg(long, value_name = "URL", value_parser = super::hub::public_url)]
     pub(crate) public_url: Option<String>,
 }
@@ -41,19 +41,19 @@ pub(crate) struct PublishArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timings (ms, s, m, h)")]
 pub(crate) struct RegistrarTimings {
-    /// Between two heartbeats
+    /// Time between two heartbeats
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse_positive)]
     pub(crate) heartbeat_interval: Duration,
-    /// Shortest wait before a reconnect
+    /// Minimum delay before a reconnect
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse_positive)]
     pub(crate) reconnect_base: Duration,
-    /// Longest wait before a reconnect
+    /// Maximum delay before a reconnect
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
     pub(crate) reconnect_max: Duration,
     /// Silence after which the control channel is dropped
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
     pub(crate) idle_timeout: Duration,
-    /// What running tasks have to end when the registrar stops
+    /// Time for running tasks to end when the registrar stops
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
     pub(crate) drain_timeout: Duration,
 }
@@ -67,7 +67,7 @@ pub(crate) struct LoginArgs {
     /// The hub's address
     #[arg(value_name = "URL")]
     pub(crate) url: String,
-    /// Read the token from a file (- for standard input) and do not ask
+    /// Read the token from a file (- for standard input) instead of asking
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -79,22 +79,22 @@ pub(crate) struct LoginArgs {
   virtual-llm add --yes
   virtual-llm add --url http://localhost:8000/v1 --model Qwen/Qwen3-8B --name qwen --pool qwen")]
 pub(crate) struct AddArgs {
-    /// Publish what is found, without asking
+    /// Publish all backends that are found, without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// The name to publish it by
+    /// The name to publish it under
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// The backend's model
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// A backend that is not at a usual port
+    /// The address of a backend at an unusual port
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Join this pool
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
-    /// Let everybody at the hub use it
+    /// Let all users of the hub use it
     #[arg(long)]
     pub(crate) public: bool,
 }
@@ -103,7 +103,7 @@ pub(crate) struct AddArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  virtual-llm status -o json")]
 pub(crate) struct StatusArgs {
-    /// How to print it
+    /// The output format
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
 }
@@ -114,7 +114,7 @@ pub(crate) struct StatusArgs {
     after_help = "Examples:\n  virtual-llm provider vllm-local up\n  virtual-llm provider vllm-local status"
 )]
 pub(crate) struct ProviderArgs {
-    /// The provider, by its local or its published name
+    /// The provider's local or published name
     pub(crate) name: String,
     /// What to do with it
     #[arg(value_enum)]
@@ -138,7 +138,7 @@ pub(crate) enum ProviderAction {
 
 Callers get 503, with the time at which the pause ends; tasks that run end as usual.")]
 pub(crate) struct PauseArgs {
-    /// Take tasks again after this long (ms, s, m, h)
+    /// Resume after this time (ms, s, m, h)
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_positive)]
     pub(crate) duration: Option<Duration>,
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `service`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
-    /// Write the file by which systemd or launchd runs `publish` or `hub`
+    /// Write the service file of systemd or launchd
     Install(InstallArgs),
 }
 
@@ -16,16 +16,16 @@ pub(crate) enum ServiceCommand {
   sudo virtual-llm service install hub -- --public-url https://hub.example
   virtual-llm service install --print")]
 pub(crate) struct InstallArgs {
-    /// What to run
+    /// The command to run
     #[arg(value_enum, default_value = "publish")]
     pub(crate) what: Served,
-    /// Who runs it [default: this system's]
+    /// The service manager [default: this system's]
     #[arg(long, value_enum)]
     pub(crate) manager: Option<Manager>,
-    /// Print the file and write nothing
+    /// Print the file instead of writing it
     #[arg(long)]
     pub(crate) print: bool,
-    /// Replace a file that is there and differs
+    /// Replace an existing file that differs
     #[arg(long)]
     pub(crate) force: bool,
     /// Options for the command itself

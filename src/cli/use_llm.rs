@@ -12,7 +12,7 @@ use clap::Args;
 pub(crate) struct ChatArgs {
     /// The LLM, pool or agent
     pub(crate) name: String,
-    /// Say this once and exit (- reads standard input)
+    /// Send one message and exit (- reads standard input)
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Option<String>,
     /// The system prompt
@@ -21,16 +21,16 @@ pub(crate) struct ChatArgs {
     /// Sampling temperature
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f64>,
-    /// Longest answer, in tokens
+    /// Maximum length of an answer, in tokens
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<u64>,
-    /// Wait for the whole answer
+    /// Do not stream: print the answer when it is complete
     #[arg(long)]
     pub(crate) no_stream: bool,
-    /// Keep nothing of what is typed (else HOME/chat-history has it, 0600)
+    /// Do not save the input history (else in HOME/chat-history, mode 0600)
     #[arg(long)]
     pub(crate) no_history: bool,
-    /// Put it into the hub's queue and print the task's id
+    /// Queue the message as a durable task and print the task's id
     #[arg(long = "async", requires = "message")]
     pub(crate) enqueue: bool,
 }
