@@ -23,7 +23,7 @@ use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
 use crate::quota::{MistakeBudgets, UserQuotas};
 use crate::registry::Registry;
-use crate::store::{AuditQuery, Change, Pending, Store};
+use crate::store::{AuditQuery, Change, Store, StoreFuture};
 use crate::tasks::DurableTasks;
 use crate::telemetry::Watch;
 
@@ -115,7 +115,7 @@ impl Hub {
     pub(crate) fn try_change<T, E>(
         &self,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
-    ) -> Result<(T, Pending<()>), E> {
+    ) -> Result<(T, StoreFuture<()>), E> {
         let mut registry = self.registry.lock();
         let (value, changes) = change(&mut registry)?;
         let written =
@@ -137,7 +137,7 @@ impl Hub {
         let mut registry = self.registry.lock();
         let (value, changes) = change(&mut registry)?;
         if !changes.is_empty() {
-            self.store.note(changes);
+            self.store.write_coalesced(changes);
         }
         Ok(value)
     }

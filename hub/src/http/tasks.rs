@@ -119,7 +119,7 @@ async fn create(
     let position = tokio::spawn(async move {
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
         let _turn = if large { Some(turn(&TURNS, &task.owner).await) } else { None };
-        let new = Change::NewTask { task: Box::new(task.clone()), most: hub.options.limits.disk };
+        let new = Change::NewTask { task: Box::new(task.clone()), max_bytes: hub.options.limits.disk };
         hub.store.write(vec![new]).await.map_err(refused)?;
         Ok::<_, ApiError>(hub.enqueue(task, seat))
     });

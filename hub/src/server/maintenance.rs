@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::retention::Retention;
 use crate::hub::Hub;
 use crate::news::{log_suppressed, news};
-use crate::store::Kept;
+use crate::store::RetentionLimits;
 
 /// Runs the maintenance until aborted.
 pub(super) async fn run(hub: Arc<Hub>) {
@@ -21,7 +21,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
         ticks.tick().await;
         // The store deletes when it has time.
         let now = hub.now();
-        drop(hub.store.expire(Kept {
+        drop(hub.store.expire(RetentionLimits {
             tasks_since: tasks.expired_before(now),
             audit_since: audit.expired_before(now),
             audit_rows: hub.options.limits.audit_rows,

@@ -1,4 +1,4 @@
-//! The hub's directory: private files in it, and one hub at a time.
+//! The data directory of a hub: a lock against a second hub, and private files.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use own_files::{OwnFile, open_to_write};
 
 use super::StoreError;
 
-/// Longest admin token file: a token and its line ending, and room for a comment nobody needs.
+/// Maximum size of the admin token file in bytes: a token, its line ending, and some blanks.
 const MAX_TOKEN_FILE: u64 = 4096;
 
-/// A directory that this process holds the lock of, until it is dropped or the process ends.
+/// A data directory, locked until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct HubDir {
     path: PathBuf,
@@ -22,9 +22,9 @@ pub struct HubDir {
 }
 
 impl HubDir {
-    /// Makes `path` (0700) where it is missing and takes its lock. A folder that others can write, or files in it that are
-    /// others', are refused: the rows, the tokens and the keys in it would be theirs to change. So is one with the sticky
-    /// bit: `SQLite` would roll back a journal that others put beside its file.
+    /// Creates `path` (0700) if it is missing, and locks it. A directory that other users can write is refused, and so are files
+    /// owned by others: they could change rows, tokens and keys. The sticky bit does not help: `SQLite` would roll back a
+    /// journal that another user put beside its file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| unusable(path, &error);
         if let Some(doubt) = own_files::make_folder(path).map_err(unusable)? {
@@ -38,7 +38,7 @@ impl HubDir {
         }
     }
 
-    /// The database file, there and readable by nobody else. `SQLite` gives its side files the same mode.
+    /// Creates the database file (0600) if it is missing, and checks it and its side files. `SQLite` gives those its mode.
     pub(super) fn database(&self) -> Result<PathBuf, StoreError> {
         let path = self.path.join("hub.db");
         private(&path, OpenOptions::new().create(true).truncate(false))?;
@@ -51,12 +51,12 @@ impl HubDir {
         Ok(path)
     }
 
-    /// Where the admin token is kept.
+    /// The path of the admin token.
     pub fn admin_token_file(&self) -> PathBuf {
         self.path.join("admin-token")
     }
 
-    /// The admin token that the file holds; none without a file, or with an empty one.
+    /// Reads the admin token. `None` without a file, or with an empty one.
     pub fn read_admin_token(&self) -> Result<Option<String>, StoreError> {
         let path = self.admin_token_file();
         let read = OwnFile::open_itself(&path)
@@ -71,7 +71,7 @@ impl HubDir {
         Ok((!token.is_empty()).then(|| token.to_owned()))
     }
 
-    /// Writes a new admin token, 0600, whole or not at all.
+    /// Writes a new admin token (0600) atomically.
     pub fn write_admin_token(&self, token: &str) -> Result<(), StoreError> {
         let path = self.admin_token_file();
         let write = || -> io::Result<()> {
@@ -85,8 +85,8 @@ impl HubDir {
     }
 }
 
-/// A file of ours that only its owner may read, and whose owner we are or root is, never through a link that somebody put
-/// there, nor a pipe. One that others can write is refused: what is in it may be theirs.
+/// Opens a regular file, never through a link, and makes it readable by its owner only. A file is refused if its owner is
+/// neither this user nor root, or if others can write it: its content may be theirs.
 fn private(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
     let mut open = || -> io::Result<File> {
         let file = open_to_write(path, options.mode(0o600), false)?;

@@ -1,7 +1,6 @@
-//! Where the hub's records live: one trait with the embedded form as its only implementation, for now.
-//!
-//! The registry in memory is the truth while the hub runs. It hands the store ordered lists of [`Change`]s; a caller
-//! that promised durability (register, tokens, durable tasks) waits for the commit, the hot path never does.
+//! Persistence: the embedded `SQLite` store and its directory. The registry in memory is authoritative while the hub runs;
+//! it hands the store ordered lists of [`Change`]s. Register calls, tokens and durable tasks wait for their commit; the hot
+//! path never does.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -11,17 +10,22 @@ use wire::row::Timestamp;
 
 use crate::model::{Agent, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId};
 
+mod cleanup;
+mod coalescer;
+mod columns;
+mod connection;
 mod dir;
 mod failpoint;
-mod later;
+mod job;
+mod parts;
 mod reader;
 mod rows;
 mod schema;
 mod search;
-mod shrink;
 mod sqlite;
 mod tasks;
-mod tidy;
+mod transaction;
+mod vacuum;
 mod write_behind;
 mod writer;
 
@@ -29,108 +33,87 @@ pub use dir::HubDir;
 pub(crate) use dir::plain;
 pub use sqlite::SqliteStore;
 
-/// One thing to write. A list of them is one transaction; lists are applied in the order in which they were given.
+/// A change of one record. A list of changes is one transaction; lists are applied in order. `Put…` inserts or replaces by
+/// id or name, `Delete…` deletes by id or name.
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Change {
-    /// Insert or replace, by id.
     PutLlm(Box<Llm>),
-    /// By id.
     DeleteLlm(String),
-    /// Insert or replace, by id.
     PutAgent(Box<Agent>),
-    /// By id.
     DeleteAgent(String),
-    /// Insert or replace, by id.
     PutSession(SessionRecord),
-    /// By id.
     DeleteSession(String),
-    /// Insert or replace, by name.
     PutName(NameRecord),
-    /// By name.
     DeleteName(String),
-    /// Insert or replace, by id.
     PutToken(Token),
-    /// Insert, unless those of its owner's tasks that have not ended then take more than `most` bytes on disk:
-    /// [`StoreError::OverQuota`]. For the others, see [`MakeRoom`](Self::MakeRoom).
+    /// Inserts a task. Fails with [`StoreError::OverQuota`] if its owner's open tasks would exceed `max_bytes` on disk; the
+    /// ended ones are deleted as by [`EnforceTaskQuota`](Self::EnforceTaskQuota).
     NewTask {
-        /// The task, with its request.
         task: Box<DurableTask>,
-        /// Bytes, see [`Limits::disk`](crate::quota::Limits::disk).
-        most: u64,
+        /// See [`Limits::disk`](crate::quota::Limits::disk).
+        max_bytes: u64,
     },
-    /// Insert or replace, by id.
+    /// Inserts or replaces a task. A task that has ended is not changed.
     PutTask(Box<DurableTask>),
-    /// Notes that a task is out at a publisher, beside it: its request, which may have 32 MiB, is not written again.
+    /// Records that a task runs at a publisher, without writing its request (up to 32 MiB) again.
     ClaimTask {
-        /// The task's id.
         id: String,
-        /// The row that took it, where the owner may read that.
+        /// The row that runs it, if the owner may see that.
         llm: Option<String>,
-        /// The session of that row.
         session: Option<String>,
     },
-    /// By id: it waits again.
+    /// Makes a claimed task pending again.
     UnclaimTask(String),
-    /// By id.
     DeleteTask(String),
-    /// The tasks of `owner` may take more than `most` bytes now: those that ended first go, some time soon.
-    MakeRoom {
-        /// Whose.
+    /// Schedules the deletion of ended tasks of `owner`, oldest ending first, until all its tasks take at most `max_bytes`.
+    EnforceTaskQuota {
         owner: UserId,
-        /// Bytes.
-        most: u64,
+        max_bytes: u64,
     },
-    /// Insert.
     Audit(AuditRecord),
 }
 
 /// All that a hub reads when it starts.
 #[derive(Debug, Default)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Snapshot {
-    /// Every LLM.
     pub llms: Vec<Llm>,
-    /// Every agent.
     pub agents: Vec<Agent>,
-    /// Every session.
     pub sessions: Vec<SessionRecord>,
-    /// Every name that is somebody's.
     pub names: Vec<NameRecord>,
-    /// Every token.
     pub tokens: Vec<Token>,
-    /// Durable tasks that have not ended, oldest first; requests and results stay in the store.
+    /// Open durable tasks, oldest first, without requests and results.
     pub tasks: Vec<DurableTask>,
 }
 
-/// What is kept of what has ended.
+/// How long ended tasks and audit records are kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// Tasks that ended at this moment or later.
+pub struct RetentionLimits {
+    /// Ended tasks are kept if they ended at this time or later.
     pub tasks_since: Timestamp,
-    /// Audit records of inferences that came in at this moment or later.
+    /// Audit records are kept if their inference began at this time or later.
     pub audit_since: Timestamp,
-    /// Audit records, at most; of more those go that are the oldest of the user who has most.
+    /// Maximum number of audit records. Of more, the oldest of the user with the most are deleted.
     pub audit_rows: u64,
 }
 
-/// Which audit records are wanted, newest first. What is `None` does not matter.
+/// A query for audit records, newest first. `None` matches all.
 #[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct AuditQuery {
-    /// Of this user.
     pub user: Option<String>,
-    /// Of this LLM row.
     pub llm: Option<String>,
-    /// That came in at this moment or later.
     pub since: Option<Timestamp>,
-    /// With this id: the inference's, its task's, or its request's.
+    /// The id of the inference, of its task, or of its request.
     pub id: Option<String>,
-    /// At most so many.
     pub limit: usize,
-    /// Whether `llm` is a name that a member may read: `through` stands for the row.
+    /// `llm` is a name that a member may see: it is compared with `through` where a record has that.
     pub as_member: bool,
 }
 
 impl AuditQuery {
-    /// Those of one user, as this user may read them, and of one LLM, if named.
+    /// The records of one user, as this user may see them, or of all; of one LLM, or of all.
     pub fn of(user: Option<&str>, llm: Option<&str>, limit: usize) -> Self {
         let as_member = user.is_some();
         Self {
@@ -142,53 +125,41 @@ impl AuditQuery {
         }
     }
 
-    /// Whether an index has them, so that it is done at once; for the others many rows are looked through.
+    /// Whether an index answers the query. Others scan many records.
     pub fn is_lookup(&self) -> bool {
         self.id.is_none() && self.since.is_none() && (self.llm.is_none() || self.user.is_none())
     }
 }
 
-/// Why the store failed. The text is for the log: no bodies in it.
+/// An error of the store. Its text is for the log and contains no bodies.
 #[derive(Debug, Clone, thiserror::Error)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum StoreError {
-    /// Disk full, locked too long, I/O: worth another try later. Callers get 503.
+    /// The disk is full, the file is locked, or another error that may pass. Callers get 503.
     #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// The tasks of a new task's owner that have not ended take so many bytes, and may not take more.
+    /// The open tasks of a new task's owner take this many bytes, and the new one would exceed the quota.
     #[error("the open tasks of a user take {0} bytes")]
     OverQuota(u64),
-    /// Made by a newer version.
+    /// A newer version wrote the file.
     #[error(
         "{file} has schema version {found}, this program knows {known}: use the newer version, or another directory",
         file = .file.display()
     )]
-    Newer {
-        /// Which file.
-        file: PathBuf,
-        /// Version in the file.
-        found: i64,
-        /// Newest that we know.
-        known: i64,
-    },
-    /// Not a database, or damaged.
+    Newer { file: PathBuf, found: i64, known: i64 },
+    /// The file is damaged, or no database.
     #[error("the store is damaged: {0}; restore a backup, or move the file away to start anew")]
     Damaged(String),
     /// Another hub holds the directory's lock.
     #[error("another hub already uses {dir}: stop it, or give this one its own --data-dir", dir = .0.display())]
     InUse(PathBuf),
-    /// A file or the directory cannot be made or read.
+    /// A file or the directory cannot be created or read.
     #[error("cannot use {path}: {cause}", path = .path.display())]
-    Unusable {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        cause: String,
-    },
+    Unusable { path: PathBuf, cause: String },
 }
 
 impl StoreError {
-    /// The same for whoever starts a hub on `path`. Nobody waits for a hub that does not start to try again: what is to be
-    /// done, and where.
+    /// Adds `path` and advice to an error at start, where no retry follows.
     pub(crate) fn at_start(self, path: &Path) -> Self {
         let Self::Unavailable(why) = self else { return self };
         let cause = if why.contains("full") {
@@ -200,64 +171,68 @@ impl StoreError {
     }
 }
 
-/// A place in a list of tasks, which is ordered by the time at which they came in, then by id.
+/// A position in a list of tasks ordered by creation time, then id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListCursor {
-    /// When the task came in.
-    pub created_at: wire::row::Timestamp,
-    /// Its id; the empty one is before all tasks of that moment.
+    /// The creation time of the task.
+    pub created_at: Timestamp,
+    /// The id of the task; the empty id is before all tasks of that time.
     pub id: String,
 }
 
 impl ListCursor {
-    /// Behind every task.
+    /// The position after every task.
     pub fn end() -> Self {
-        Self { created_at: wire::row::Timestamp(i64::MAX), id: String::new() }
+        Self { created_at: Timestamp(i64::MAX), id: String::new() }
     }
 }
 
-/// A pending answer of the store.
-pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+/// The result of an operation, sent by a thread of the store.
+pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Where the hub's records live.
+/// The operations of a store: those of [`SqliteStore`], which tests intercept.
 pub trait Store: Send + Sync {
-    /// Everything a hub needs at boot.
-    fn load(&self) -> Pending<Snapshot>;
+    /// Reads all that a hub needs at its start.
+    fn load(&self) -> StoreFuture<Snapshot>;
 
-    /// Applies `changes` in one transaction, after all that was given before. Dropping the future loses nothing.
-    fn write(&self, changes: Vec<Change>) -> Pending<()>;
+    /// Applies `changes` in one transaction, after all earlier lists. Dropping the future does not cancel the write.
+    fn write(&self, changes: Vec<Change>) -> StoreFuture<()>;
 
-    /// As [`write`](Self::write), for what is a fact already, whether it is written or not: after an error, or for a
-    /// caller who did not wait, it is written as soon as that is possible. Audit rows alone are not kept.
-    fn write_behind(&self, changes: Vec<Change>) -> Pending<()>;
+    /// As [`write`](Self::write), for changes that the registry in memory has already applied: after an error they are
+    /// retried until they are written, except for audit records.
+    fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()>;
 
-    /// As [`owe`](Self::write_behind), for what may change again at once, such as a publisher's status: the newest of each record
-    /// is written, once a second at most. Only for records that the store has already, and that keep their names.
-    fn note(&self, changes: Vec<Change>);
+    /// As [`write_behind`](Self::write_behind), for records that change often, such as the status of a row: only the newest
+    /// change of each record is written, at most once a second. The records must be in the store already and keep their
+    /// names.
+    fn write_coalesced(&self, changes: Vec<Change>);
 
-    /// A durable task by id, ended ones included.
-    fn task(&self, id: &str) -> Pending<Option<DurableTask>>;
+    /// Reads a durable task, open or ended.
+    fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>>;
 
-    /// The same without its request, with an empty text for its result, and how many bytes that has.
-    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>>;
+    /// Reads a durable task without its request and with an empty result, and the size of its result in bytes.
+    fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>>;
 
-    /// At most `most` bytes of a task's result from `at` on; `None` for a task, or a result, that is not there.
-    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>>;
+    /// Reads at most `max` bytes of a task's result from offset `at`. `None` without such a task or result.
+    fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>>;
 
-    /// Ended durable tasks of `owner` (`None`: of all), without request and result: the `limit` newest of those that
-    /// came in before `before`.
+    /// Reads the `limit` newest ended tasks created before `before`, without requests and results; of `owner`, or of all.
     fn ended_tasks(
         &self,
         owner: Option<&str>,
         before: &ListCursor,
         limit: usize,
-    ) -> Pending<Vec<DurableTask>>;
+    ) -> StoreFuture<Vec<DurableTask>>;
 
-    /// The newest audit records that fit.
-    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>>;
+    /// Reads the newest audit records that match.
+    fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>>;
 
-    /// Deletes what is kept no longer, in small steps, between which others have their turn.
-    fn expire(&self, kept: Kept) -> Pending<()>;
+    /// Deletes what `limits` do not keep, in small steps between other jobs.
+    fn expire(&self, retention: Retention) -> StoreFuture<()>;
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reading on a thread and a connection of its own: no commit waits for it.
+//! Reads on a thread and a connection of their own, so that no commit waits for them.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -8,61 +8,60 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
-use super::sqlite::{BUSY, failed};
+use super::connection::{BUSY_TIMEOUT, failed};
 
-/// What is to be read, and whom it is told.
-pub(super) type Reading = Box<dyn FnOnce(&Connection) + Send>;
+/// Reads, and sends the result to its caller.
+pub(super) type ReadFn = Box<dyn FnOnce(&Connection) + Send>;
 
-/// A thread that reads.
 pub(super) struct Reader {
     /// `None` only while it is dropped.
-    wanted: Option<mpsc::Sender<Reading>>,
+    queue: Option<mpsc::Sender<ReadFn>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reader {
-    /// Reads the file at `path`, which is there and has its tables, on a thread of this name; `reading` is held meanwhile.
-    pub(super) fn start(name: &str, path: &Path, reading: Arc<RwLock<()>>) -> Result<Self, StoreError> {
+    /// Starts a thread `name` that reads the file at `path`, which has its tables already. `read_lock` is held during each
+    /// read.
+    pub(super) fn start(name: &str, path: &Path, read_lock: Arc<RwLock<()>>) -> Result<Self, StoreError> {
         let conn = open(path).map_err(failed)?;
-        let (wanted, queue) = mpsc::channel();
+        let (sender, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || serve(&conn, &queue, &reading))
+            .spawn(move || serve(&conn, &queue, &read_lock))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { wanted: Some(wanted), thread: Some(thread) })
+        Ok(Self { queue: Some(sender), thread: Some(thread) })
     }
 
-    /// It is done when it is its turn.
-    pub(super) fn send(&self, reading: Reading) {
-        // A failed send drops the reply with it: its receiver then says so.
-        let _ = self.wanted.as_ref().map(|queue| queue.send(reading));
+    pub(super) fn send(&self, read: ReadFn) {
+        // A failed send drops the reply, and its receiver reports that.
+        let _ = self.queue.as_ref().map(|queue| queue.send(read));
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.wanted = None;
+        self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread was reported by the panic hook.
+            // The panic hook has reported a panic in the thread.
             let _ = thread.join();
         }
     }
 }
 
-/// A connection that can change nothing.
+/// Opens a read-only connection.
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(BUSY)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     Ok(conn)
 }
 
-fn serve(conn: &Connection, queue: &mpsc::Receiver<Reading>, reading: &RwLock<()>) {
-    for work in queue {
-        let held = reading.read();
-        work(conn);
-        // Whoever waits for a moment without readers has it next.
-        RwLockReadGuard::unlock_fair(held);
+fn serve(conn: &Connection, queue: &mpsc::Receiver<ReadFn>, read_lock: &RwLock<()>) {
+    for read in queue {
+        let guard = read_lock.read();
+        read(conn);
+        // A waiting checkpoint gets the lock before the next read.
+        RwLockReadGuard::unlock_fair(guard);
     }
 }
 
@@ -72,7 +71,7 @@ mod tests {
     use crate::store::{HubDir, SqliteStore};
 
     #[test]
-    fn whoever_reads_can_change_nothing() {
+    fn a_reader_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
         let _store = SqliteStore::open(HubDir::open(dir.path()).unwrap()).unwrap();
         let conn = open(&dir.path().join("hub.db")).unwrap();

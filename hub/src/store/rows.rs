@@ -1,10 +1,10 @@
-//! Records to and from table rows. Values travel as bound parameters only.
+//! Records to and from table rows, except durable tasks.
 
-use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params};
 use serde_json::value::RawValue;
-use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+use wire::row::{Kind, Status, Tier, Visibility};
 
+use super::columns::{maybe_count, maybe_json, maybe_parsed, maybe_time, millis, parsed, time, to_i64};
 use super::{Change, tasks};
 use crate::model::{
     Agent, AuditRecord, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
@@ -12,7 +12,6 @@ use crate::model::{
 
 pub(super) type Result<T> = rusqlite::Result<T>;
 
-/// Writes one change.
 pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
     match change {
         Change::PutLlm(llm) => put_llm(conn, llm),
@@ -29,12 +28,12 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::UnclaimTask(id) => delete(conn, "DELETE FROM claims WHERE task = ?1", id),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
         Change::Audit(record) => put_audit(conn, record),
-        // Done beside the writes, in small steps.
-        Change::MakeRoom { .. } => Ok(()),
+        // `Cleanup` does it.
+        Change::EnforceTaskQuota { .. } => Ok(()),
     }
 }
 
-/// Every row that `sql` selects.
+/// Reads every row that `sql` selects.
 pub(super) fn all<T>(
     conn: &Connection,
     sql: &str,
@@ -48,15 +47,27 @@ fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
     conn.prepare_cached(sql)?.execute([id]).map(drop)
 }
 
+/// Inserts a row, or updates the one with the same key, which is the first of `columns`. Updating in place, unlike
+/// `INSERT OR REPLACE`, fails when another row has the same name.
+fn upsert(conn: &Connection, table: &str, columns: &[&str], values: &[&dyn ToSql]) -> Result<()> {
+    let parameters: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+    let updates: Vec<_> = columns
+        .iter()
+        .zip(&parameters)
+        .skip(1)
+        .map(|(column, value)| format!("{column} = {value}"))
+        .collect();
+    let sql = format!(
+        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+        columns.join(", "),
+        parameters.join(", "),
+        columns[0],
+        updates.join(", ")
+    );
+    conn.prepare_cached(&sql)?.execute(values).map(drop)
+}
+
 fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
-    let sql = "INSERT INTO llms (id, name, type, model, tier, description, kind, status, declared,
-        last_heartbeat_at, inactive_since, pool_name, visibility, owner, session, registered, created_at, updated_at,
-        upstream_url, upstream_key, timeout_seconds, allow_remote_urls)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
-        ON CONFLICT (id) DO UPDATE SET name = ?2, type = ?3, model = ?4, tier = ?5, description = ?6, kind = ?7,
-        status = ?8, declared = ?9, last_heartbeat_at = ?10, inactive_since = ?11, pool_name = ?12, visibility = ?13,
-        owner = ?14, session = ?15, registered = ?16, created_at = ?17, updated_at = ?18, upstream_url = ?19,
-        upstream_key = ?20, timeout_seconds = ?21, allow_remote_urls = ?22";
     let upstream = llm.upstream.as_ref();
     let values = params![
         llm.id,
@@ -82,7 +93,35 @@ fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
         llm.timeout_seconds,
         llm.allow_remote_urls,
     ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
+    upsert(
+        conn,
+        "llms",
+        &[
+            "id",
+            "name",
+            "type",
+            "model",
+            "tier",
+            "description",
+            "kind",
+            "status",
+            "declared",
+            "last_heartbeat_at",
+            "inactive_since",
+            "pool_name",
+            "visibility",
+            "owner",
+            "session",
+            "registered",
+            "created_at",
+            "updated_at",
+            "upstream_url",
+            "upstream_key",
+            "timeout_seconds",
+            "allow_remote_urls",
+        ],
+        values,
+    )
 }
 
 pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
@@ -93,15 +132,15 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
         name: row.get("name")?,
         provider_type: row.get("type")?,
         model: row.get("model")?,
-        tier: maybe_word(row, "tier", Tier::parse)?,
+        tier: maybe_parsed(row, "tier", Tier::parse)?,
         description: row.get("description")?,
-        kind: word(row, "kind", Kind::parse)?,
-        status: word(row, "status", Status::parse)?,
-        declared: word(row, "declared", Status::parse)?,
+        kind: parsed(row, "kind", Kind::parse)?,
+        status: parsed(row, "status", Status::parse)?,
+        declared: parsed(row, "declared", Status::parse)?,
         last_heartbeat_at: maybe_time(row, "last_heartbeat_at")?,
         inactive_since: maybe_time(row, "inactive_since")?,
         pool_name: row.get("pool_name")?,
-        visibility: word(row, "visibility", Visibility::parse)?,
+        visibility: parsed(row, "visibility", Visibility::parse)?,
         owner: row.get("owner")?,
         session: row.get("session")?,
         registered: row.get("registered")?,
@@ -114,13 +153,6 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
 }
 
 fn put_agent(conn: &Connection, agent: &Agent) -> Result<()> {
-    let sql = "INSERT INTO agents (id, name, llm_name, description, system_prompt, project, default_params, extras,
-        kind, status, last_heartbeat_at, inactive_since, visibility, owner, session, registered, created_at,
-        updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-        ON CONFLICT (id) DO UPDATE SET name = ?2, llm_name = ?3, description = ?4, system_prompt = ?5, project = ?6,
-        default_params = ?7, extras = ?8, kind = ?9, status = ?10, last_heartbeat_at = ?11, inactive_since = ?12,
-        visibility = ?13, owner = ?14, session = ?15, registered = ?16, created_at = ?17, updated_at = ?18";
     let values = params![
         agent.id,
         agent.name,
@@ -141,7 +173,31 @@ fn put_agent(conn: &Connection, agent: &Agent) -> Result<()> {
         agent.created_at.0,
         agent.updated_at.0,
     ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
+    upsert(
+        conn,
+        "agents",
+        &[
+            "id",
+            "name",
+            "llm_name",
+            "description",
+            "system_prompt",
+            "project",
+            "default_params",
+            "extras",
+            "kind",
+            "status",
+            "last_heartbeat_at",
+            "inactive_since",
+            "visibility",
+            "owner",
+            "session",
+            "registered",
+            "created_at",
+            "updated_at",
+        ],
+        values,
+    )
 }
 
 pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
@@ -154,11 +210,11 @@ pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
         project: row.get("project")?,
         default_params: maybe_json(row, "default_params")?,
         extras: maybe_json(row, "extras")?,
-        kind: word(row, "kind", Kind::parse)?,
-        status: word(row, "status", Status::parse)?,
+        kind: parsed(row, "kind", Kind::parse)?,
+        status: parsed(row, "status", Status::parse)?,
         last_heartbeat_at: maybe_time(row, "last_heartbeat_at")?,
         inactive_since: maybe_time(row, "inactive_since")?,
-        visibility: word(row, "visibility", Visibility::parse)?,
+        visibility: parsed(row, "visibility", Visibility::parse)?,
         owner: row.get("owner")?,
         session: row.get("session")?,
         registered: row.get("registered")?,
@@ -168,10 +224,8 @@ pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
 }
 
 fn put_session(conn: &Connection, session: &SessionRecord) -> Result<()> {
-    let sql = "INSERT INTO sessions (id, owner, last_heartbeat_at, created_at) VALUES (?1, ?2, ?3, ?4)
-        ON CONFLICT (id) DO UPDATE SET owner = ?2, last_heartbeat_at = ?3, created_at = ?4";
     let values = params![session.id, session.owner, session.last_heartbeat_at.0, session.created_at.0];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
+    upsert(conn, "sessions", &["id", "owner", "last_heartbeat_at", "created_at"], values)
 }
 
 pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
@@ -184,11 +238,6 @@ pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
 }
 
 fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
-    let sql =
-        "INSERT INTO names (name, owner, pool, shared, left_at, admitted_pool, admitted_owner, admitted_room,
-        pinned_llm, pinned_owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-        ON CONFLICT (name) DO UPDATE SET owner = ?2, pool = ?3, shared = ?4, left_at = ?5, admitted_pool = ?6,
-        admitted_owner = ?7, admitted_room = ?8, pinned_llm = ?9, pinned_owner = ?10";
     let (admitted, pinned) = (record.admitted.as_ref(), record.pinned.as_ref());
     let values = params![
         record.name,
@@ -202,7 +251,23 @@ fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
         pinned.map(|of| &of.name),
         pinned.map(|of| &of.owner),
     ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
+    upsert(
+        conn,
+        "names",
+        &[
+            "name",
+            "owner",
+            "pool",
+            "shared",
+            "left_at",
+            "admitted_pool",
+            "admitted_owner",
+            "admitted_room",
+            "pinned_llm",
+            "pinned_owner",
+        ],
+        values,
+    )
 }
 
 pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
@@ -228,10 +293,6 @@ fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<OwnedName>> 
 }
 
 fn put_token(conn: &Connection, token: &Token) -> Result<()> {
-    let sql = "INSERT INTO tokens (id, hash, user, role, created_at, expires_at, revoked_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-        ON CONFLICT (id) DO UPDATE SET hash = ?2, user = ?3, role = ?4, created_at = ?5, expires_at = ?6,
-        revoked_at = ?7";
     let values = params![
         token.id,
         token.hash,
@@ -241,7 +302,7 @@ fn put_token(conn: &Connection, token: &Token) -> Result<()> {
         millis(token.expires_at),
         millis(token.revoked_at),
     ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
+    upsert(conn, "tokens", &["id", "hash", "user", "role", "created_at", "expires_at", "revoked_at"], values)
 }
 
 pub(super) fn token(row: &Row<'_>) -> Result<Token> {
@@ -249,7 +310,7 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
         id: row.get("id")?,
         hash: row.get("hash")?,
         user: row.get("user")?,
-        role: word(row, "role", Role::parse)?,
+        role: parsed(row, "role", Role::parse)?,
         created_at: time(row, "created_at")?,
         expires_at: maybe_time(row, "expires_at")?,
         revoked_at: maybe_time(row, "revoked_at")?,
@@ -270,10 +331,10 @@ fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
         record.streaming,
         record.status,
         record.created_at.0,
-        record.first_byte_ms.map(clamp),
-        clamp(record.total_ms),
-        record.input_tokens.map(clamp),
-        record.output_tokens.map(clamp),
+        record.first_byte_ms.map(to_i64),
+        to_i64(record.total_ms),
+        record.input_tokens.map(to_i64),
+        record.output_tokens.map(to_i64),
         record.through,
         record.id,
         record.request_id,
@@ -304,45 +365,4 @@ pub(super) fn audit(row: &Row<'_>) -> Result<AuditRecord> {
         input_tokens: maybe_count(row, "input_tokens")?,
         output_tokens: maybe_count(row, "output_tokens")?,
     })
-}
-
-/// A count from a backend's `usage` may be anything: `SQLite`'s integers are signed.
-fn clamp(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-pub(super) fn maybe_count(row: &Row<'_>, column: &str) -> Result<Option<u64>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(|count| u64::try_from(count).unwrap_or(0)))
-}
-
-fn millis(time: Option<Timestamp>) -> Option<i64> {
-    time.map(|time| time.0)
-}
-
-pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Timestamp> {
-    row.get(column).map(Timestamp)
-}
-
-fn maybe_time(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
-}
-
-pub(super) fn word<T>(row: &Row<'_>, column: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
-    let text: String = row.get(column)?;
-    parse(&text).ok_or_else(|| unreadable(row, column))
-}
-
-fn maybe_word<T>(row: &Row<'_>, column: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| parse(&text).ok_or_else(|| unreadable(row, column))).transpose()
-}
-
-fn maybe_json(row: &Row<'_>, column: &str) -> Result<Option<Box<RawValue>>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| RawValue::from_string(text).map_err(|_| unreadable(row, column))).transpose()
-}
-
-fn unreadable(row: &Row<'_>, column: &str) -> rusqlite::Error {
-    let index = row.as_ref().column_index(column).unwrap_or(0);
-    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, format!("unreadable column {column}").into())
 }

@@ -1,42 +1,38 @@
-//! The embedded store: one `SQLite` file, owned by one thread. Whatever waits for the thread is committed together.
+//! The store on one `SQLite` file: one thread writes, one reads for callers, one searches the audit.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::later::Later;
-use super::reader::{Reader, Reading};
+use super::coalescer::Coalescer;
+use super::connection::{connect, failed};
+use super::job::{Job, Reply, Write};
+use super::reader::{ReadFn, Reader};
 use super::schema::migrate;
-use super::writer::{Job, Write, Writer};
+use super::writer::Writer;
 use super::{
-    AuditQuery, Change, HubDir, Kept, ListCursor, Pending, Snapshot, Store, StoreError, rows, search, shrink,
-    tasks,
+    AuditQuery, Change, HubDir, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
+    limit_of, parts, rows, search, tasks, vacuum,
 };
 use crate::model::{AuditRecord, DurableTask};
 
-/// How long another program may hold the file (a backup, a shell) before a write is refused.
-pub(super) const BUSY: Duration = Duration::from_secs(5);
-/// Jobs that wait for the thread: some seconds of the busiest hub. A disk that hangs for longer must not fill the memory
-/// with what callers want written, nor keep them waiting for ever.
+/// Maximum number of jobs in the queue: some seconds of the busiest hub. While a disk hangs for longer, new jobs are refused,
+/// so that memory stays bounded and no caller waits forever.
 pub(super) const MAX_WAITING: usize = 20_000;
-
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The store in one file, or in memory.
 pub struct SqliteStore {
     /// `None` only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
-    /// How many jobs wait.
+    /// Number of jobs in the queue.
     waiting: Arc<AtomicUsize>,
-    later: Arc<Mutex<Later>>,
+    coalescer: Arc<Mutex<Coalescer>>,
     thread: Option<JoinHandle<()>>,
-    /// Searches the audit. Of a file; one in memory has a single connection.
+    /// Searches the audit; `None` for a store in memory, which has a single connection.
     searches: Option<Reader>,
 }
 
@@ -45,20 +41,20 @@ impl SqliteStore {
     pub fn open(dir: impl Into<Arc<HubDir>>) -> Result<Self, StoreError> {
         let dir = dir.into();
         let path = dir.database()?;
-        let reading = Arc::<RwLock<()>>::default();
-        let reader = |name| Reader::start(name, &path, reading.clone());
+        let read_lock = Arc::<RwLock<()>>::default();
+        let reader = |name| Reader::start(name, &path, read_lock.clone());
         let opened = connect(&path).and_then(|conn| Ok((conn, reader("hub-read")?, reader("hub-search")?)));
         let (conn, reader, searches) = opened.map_err(|error| match error {
             StoreError::Damaged(why) => StoreError::Damaged(format!("{}: {why}", path.display())),
             other => other.at_start(&path),
         })?;
-        Self::start(conn, Some(dir), (Some(reader), Some(searches)), reading)
+        Self::start(conn, Some(dir), (Some(reader), Some(searches)), read_lock)
     }
 
     /// A store that dies with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut conn = Connection::open_in_memory().map_err(failed)?;
-        shrink::prepare(&conn).map_err(failed)?;
+        vacuum::enable_on_empty(&conn).map_err(failed)?;
         migrate(&mut conn)?;
         Self::start(conn, None, (None, None), Arc::default())
     }
@@ -67,12 +63,12 @@ impl SqliteStore {
         conn: Connection,
         dir: Option<Arc<HubDir>>,
         (reader, searches): (Option<Reader>, Option<Reader>),
-        reading: Arc<RwLock<()>>,
+        read_lock: Arc<RwLock<()>>,
     ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let waiting = Arc::<AtomicUsize>::default();
-        let later = Arc::<Mutex<Later>>::default();
-        let writer = Writer::new(conn, waiting.clone(), later.clone(), reading, reader);
+        let coalescer = Arc::<Mutex<Coalescer>>::default();
+        let writer = Writer::new(conn, waiting.clone(), coalescer.clone(), read_lock, reader);
         let run = move || {
             writer.serve(&queue);
             drop(dir);
@@ -81,57 +77,51 @@ impl SqliteStore {
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), waiting, later, thread: Some(thread), searches })
+        Ok(Self { jobs: Some(jobs), waiting, coalescer, thread: Some(thread), searches })
     }
 
     fn send<T: Send + 'static>(
         &self,
         job: Job,
-        answer: oneshot::Receiver<Result<T, StoreError>>,
-    ) -> Pending<T> {
-        if !job.is_owed() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            return Box::pin(async { Err(StoreError::Unavailable("too much waits to be written".into())) });
+        result: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> StoreFuture<T> {
+        if !job.is_write_behind() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            return Box::pin(async { Err(StoreError::Unavailable("too many writes are waiting".into())) });
         }
-        self.give(&mut self.later.lock(), job);
-        answered(answer)
+        self.enqueue(&mut self.coalescer.lock(), job);
+        wait_for(result)
     }
 
-    /// The lock is held while the job is given: what waits in `later` knows its place among the jobs.
-    fn give(&self, later: &mut Later, job: Job) {
-        later.give(job.changes());
+    /// Enqueues a job. The caller holds the coalescer's lock, so that its count of jobs follows their order.
+    fn enqueue(&self, coalescer: &mut Coalescer, job: Job) {
+        coalescer.job_sent(job.changes());
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A failed send drops the job and with it the reply: the receiver then says so.
+        // A failed send drops the job and its reply, and the receiver reports that.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
     }
 
-    pub(super) fn run<T, F>(&self, work: F) -> Pending<T>
+    pub(super) fn run<T, F>(&self, work: F) -> StoreFuture<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Do(Box::new(move |conn| {
-            // Who asked may be gone.
-            if !reply.is_closed() {
-                drop(reply.send(work(conn).map_err(failed)));
-            }
-        }));
-        self.send(job, answer)
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Run(Box::new(move |conn| respond(reply, || work(conn)))), result)
     }
 
-    /// Reads what was written before, beside what is written meanwhile.
-    fn read<T, F>(&self, work: F) -> Pending<T>
+    /// Reads on the reader thread, after the commit of all earlier jobs.
+    fn read<T, F>(&self, work: F) -> StoreFuture<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (reading, answer) = reading(work);
-        self.send(Job::Read(reading), answer)
+        let (read, result) = read_fn(work);
+        self.send(Job::Read(read), result)
     }
 
-    /// Keeps the thread busy with this.
+    /// Runs `with` on the writer thread.
     #[cfg(test)]
-    pub(super) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> Pending<()> {
+    pub(super) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> StoreFuture<()> {
         self.run(move |_| {
             with();
             Ok(())
@@ -139,19 +129,19 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
-    pub(super) fn stored(&self, owner: &str) -> Pending<u64> {
+    pub(super) fn stored(&self, owner: &str) -> StoreFuture<u64> {
         let owner = owner.to_owned();
         self.run(move |conn| Ok(tasks::stored(conn, &owner)?.all))
     }
 
     #[cfg(test)]
-    pub(super) fn pragma(&self, name: &'static str, value: i64) -> Pending<()> {
+    pub(super) fn pragma(&self, name: &'static str, value: i64) -> StoreFuture<()> {
         self.run(move |conn| conn.execute_batch(&format!("PRAGMA {name} = {value}")))
     }
 }
 
 impl Store for SqliteStore {
-    fn load(&self) -> Pending<Snapshot> {
+    fn load(&self) -> StoreFuture<Snapshot> {
         self.run(|conn| {
             Ok(Snapshot {
                 llms: rows::all(conn, "SELECT * FROM llms", [], rows::llm)?,
@@ -164,39 +154,39 @@ impl Store for SqliteStore {
         })
     }
 
-    fn write(&self, changes: Vec<Change>) -> Pending<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, owed: false }), answer)
+    fn write(&self, changes: Vec<Change>) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, is_write_behind: false }), result)
     }
 
-    fn write_behind(&self, changes: Vec<Change>) -> Pending<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, owed: true }), answer)
+    fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, is_write_behind: true }), result)
     }
 
-    fn note(&self, changes: Vec<Change>) {
-        let mut later = self.later.lock();
+    fn write_coalesced(&self, changes: Vec<Change>) {
+        let mut coalescer = self.coalescer.lock();
         for change in changes {
-            later.keep(change);
+            coalescer.add(change);
         }
-        if !std::mem::replace(&mut later.told, true) {
-            self.give(&mut later, Job::Settle);
+        if !std::mem::replace(&mut coalescer.is_scheduled, true) {
+            self.enqueue(&mut coalescer, Job::WriteCoalesced);
         }
     }
 
-    fn task(&self, id: &str) -> Pending<Option<DurableTask>> {
+    fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>> {
         let id = id.to_owned();
         self.run(move |conn| tasks::whole(conn, &id))
     }
 
-    fn task_head(&self, id: &str) -> Pending<Option<(DurableTask, Option<u64>)>> {
+    fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>> {
         let id = id.to_owned();
         self.read(move |conn| Ok(rows::all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
     }
 
-    fn result_part(&self, id: &str, at: u64, most: usize) -> Pending<Option<Vec<u8>>> {
+    fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>> {
         let id = id.to_owned();
-        self.read(move |conn| tasks::result_part(conn, &id, at, most))
+        self.read(move |conn| parts::result_part(conn, &id, at, max))
     }
 
     fn ended_tasks(
@@ -204,7 +194,7 @@ impl Store for SqliteStore {
         owner: Option<&str>,
         before: &ListCursor,
         limit: usize,
-    ) -> Pending<Vec<DurableTask>> {
+    ) -> StoreFuture<Vec<DurableTask>> {
         let (owner, before) = (owner.map(str::to_owned), before.clone());
         self.read(move |conn| {
             let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
@@ -215,93 +205,53 @@ impl Store for SqliteStore {
         })
     }
 
-    fn audit(&self, wanted: AuditQuery) -> Pending<Vec<AuditRecord>> {
+    fn audit(&self, wanted: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
         let is_lookup = wanted.is_lookup();
         let search = |conn: &Connection| search::audit(conn, wanted);
         let Some(searches) = self.searches.as_ref().filter(|_| !is_lookup) else { return self.read(search) };
-        let (reading, answer) = reading(search);
-        searches.send(reading);
-        answered(answer)
+        let (read, result) = read_fn(search);
+        searches.send(read);
+        wait_for(result)
     }
 
-    fn expire(&self, kept: Kept) -> Pending<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Expire(kept, reply), answer)
+    fn expire(&self, retention: Retention) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Expire(limits, reply), result)
     }
 }
 
 impl Drop for SqliteStore {
-    /// Waits until all that was given is written.
+    /// Waits until all earlier writes are done.
     fn drop(&mut self) {
-        // Before the writer's connection closes.
+        // Closed before the writer's connection, which checkpoints when it is the last.
         self.searches = None;
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread was reported by the panic hook; there is nobody left to tell.
+            // The panic hook has reported a panic in the thread.
             let _ = thread.join();
         }
     }
 }
 
-/// What reads, and where its answer comes.
-fn reading<T, F>(work: F) -> (Reading, oneshot::Receiver<Result<T, StoreError>>)
+/// A closure for a reader thread, and the receiver of its result.
+fn read_fn<T, F>(work: F) -> (ReadFn, oneshot::Receiver<Result<T, StoreError>>)
 where
     T: Send + 'static,
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
 {
-    let (reply, answer) = oneshot::channel();
-    let reading = move |conn: &Connection| {
-        // Who asked may be gone.
-        if !reply.is_closed() {
-            drop(reply.send(work(conn).map_err(failed)));
-        }
-    };
-    (Box::new(reading), answer)
+    let (reply, result) = oneshot::channel();
+    (Box::new(move |conn| respond(reply, || work(conn))), result)
 }
 
-fn answered<T: Send + 'static>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Pending<T> {
+/// Does the work and sends its result, unless the receiver was dropped.
+fn respond<T>(reply: Reply<T>, work: impl FnOnce() -> rusqlite::Result<T>) {
+    if !reply.is_closed() {
+        drop(reply.send(work().map_err(failed)));
+    }
+}
+
+fn wait_for<T: Send + 'static>(result: oneshot::Receiver<Result<T, StoreError>>) -> StoreFuture<T> {
     Box::pin(async {
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".into())))
+        result.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".into())))
     })
-}
-
-pub(super) fn limit_of(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// Opens and checks a file. What is damaged or newer is refused before anything is written to it.
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let mut conn = Connection::open(path).map_err(failed)?;
-    conn.busy_timeout(BUSY).map_err(failed)?;
-    let health: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
-    if health != "ok" {
-        return Err(StoreError::Damaged(health));
-    }
-    shrink::prepare(&conn).map_err(failed)?;
-    migrate(&mut conn)?;
-    // Overwrite what is deleted: a prompt must not outlive its task in free pages.
-    conn.pragma_update(None, "secure_delete", true).map_err(failed)?;
-    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(failed)?;
-    // An answered 202 survives a power cut too; the commit is shared, and nobody on the hot path waits for it.
-    conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    shrink::rebuild(&conn, path).map_err(failed)?;
-    Ok(conn)
-}
-
-/// What an error of `SQLite`'s means to us. Its texts name tables and columns, never values.
-#[expect(clippy::needless_pass_by_value, reason = "fits map_err as it stands")]
-pub(super) fn failed(error: rusqlite::Error) -> StoreError {
-    use rusqlite::Error as E;
-    let text = error.to_string();
-    match error {
-        E::SqliteFailure(cause, _)
-            if matches!(cause.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
-        {
-            StoreError::Damaged(text)
-        }
-        E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => {
-            StoreError::Damaged(text)
-        }
-        _ => StoreError::Unavailable(text),
-    }
 }

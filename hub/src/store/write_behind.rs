@@ -1,18 +1,18 @@
-//! What memory has and the file has not: changes that could not be written when they were made. Pure.
+//! Changes that the registry in memory has applied and that could not be written yet. Pure.
 
 use std::collections::HashMap;
 
 use super::Change;
 
-/// The newest change of each record, in the order in which the records were first owed: as much as the table in memory
-/// has, however long the disk is full.
+/// The newest change of each record, ordered by the first change of each. It is bounded by the number of records in
+/// memory, however long the disk is full.
 #[derive(Debug, Default)]
 pub(super) struct WriteBehind {
     changes: Vec<Change>,
-    places: HashMap<Key, usize>,
+    positions: HashMap<Key, usize>,
 }
 
-/// Which record.
+/// The record that a change writes.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Llm(String),
@@ -25,21 +25,19 @@ pub(super) enum Key {
 }
 
 impl WriteBehind {
-    /// Keeps these for later; a newer change of a record takes the place of the older.
-    pub(super) fn keep(&mut self, changes: Vec<Change>) {
+    /// Adds changes; a newer change of a record replaces the older one. Audit rows are skipped: `AuditLog` keeps them.
+    pub(super) fn add(&mut self, changes: Vec<Change>) {
         for change in changes {
-            // Audit rows are kept by who writes them.
             let Some(key) = key(&change) else { continue };
-            if let Some(older) = self.places.get(&key).and_then(|&place| self.changes.get_mut(place)) {
+            if let Some(older) = self.positions.get(&key).and_then(|&index| self.changes.get_mut(index)) {
                 *older = change;
             } else {
-                self.places.insert(key, self.changes.len());
+                self.positions.insert(key, self.changes.len());
                 self.changes.push(change);
             }
         }
     }
 
-    /// All of them.
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -48,13 +46,12 @@ impl WriteBehind {
         self.changes.is_empty()
     }
 
-    /// They are written.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// The record that a change is of, if memory has it.
+/// The record that `change` writes; `None` for audit rows and quotas.
 pub(super) fn key(change: &Change) -> Option<Key> {
     Some(match change {
         Change::PutLlm(llm) => Key::Llm(llm.id.clone()),
@@ -69,7 +66,7 @@ pub(super) fn key(change: &Change) -> Option<Key> {
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
-        Change::Audit(_) | Change::MakeRoom { .. } => return None,
+        Change::Audit(_) | Change::EnforceTaskQuota { .. } => return None,
     })
 }
 
@@ -77,13 +74,13 @@ pub(super) fn key(change: &Change) -> Option<Key> {
 mod tests {
     use super::*;
 
-    /// That a task is claimed, or comes back, takes the place of no task and no result that is owed.
+    /// A claim replaces only other claims, never the task or its result.
     #[test]
-    fn a_claim_is_owed_beside_its_task() {
+    fn a_claim_is_written_behind_beside_its_task() {
         let claim = || Change::ClaimTask { id: "t".into(), llm: None, session: None };
-        let mut owed = WriteBehind::default();
-        owed.keep(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);
-        let is_kept = matches!(owed.changes(), [Change::DeleteTask(_), Change::ClaimTask { .. }]);
-        assert!(is_kept, "{:?}", owed.changes());
+        let mut pending = WriteBehind::default();
+        pending.add(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);
+        let is_kept = matches!(pending.changes(), [Change::DeleteTask(_), Change::ClaimTask { .. }]);
+        assert!(is_kept, "{:?}", pending.changes());
     }
 }

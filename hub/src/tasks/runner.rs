@@ -238,6 +238,6 @@ fn ended(task: &DurableTask, state: TaskStatus) -> DurableTask {
 
 /// What an end changes. Where the owner's results have no room any more, the oldest go.
 fn changes(hub: &Hub, ending: DurableTask) -> Vec<Change> {
-    let room = Change::MakeRoom { owner: ending.owner.clone(), most: hub.options.limits.disk };
+    let room = Change::EnforceTaskQuota { owner: ending.owner.clone(), max_bytes: hub.options.limits.disk };
     vec![Change::PutTask(Box::new(ending)), room]
 }

@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::texts;
 
-use super::between::Between;
 use super::http::Ask;
+use super::interceptor::StoreInterceptor;
 use super::publisher::{Publisher, chunk, completion, pooled, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::model::TaskStatus;
-use crate::store::{Change, Pending, SqliteStore, Store, StoreError};
+use crate::store::{Change, SqliteStore, Store, StoreError, StoreFuture};
 use crate::tasks::HUB_RESTARTED;
 
 const TASKS: &str = "/api/v1/inference-tasks";
@@ -57,12 +57,12 @@ impl Ailing {
     }
 }
 
-impl Between for Ailing {
+impl StoreInterceptor for Ailing {
     fn store(&self) -> &SqliteStore {
         &self.store
     }
 
-    fn give(&self, owed: bool, changes: Vec<Change>) -> Pending<()> {
+    fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
         let mut kept = self.kept.lock();
         let disk = *self.disk.borrow();
         match disk {

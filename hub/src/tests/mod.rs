@@ -1,7 +1,6 @@
 //! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
 
 mod access;
-mod between;
 mod bodies;
 mod browser;
 mod callers;
@@ -14,6 +13,7 @@ mod durable;
 mod extensions;
 mod hostile;
 pub(crate) mod http;
+mod interceptor;
 mod lifecycle;
 mod limits;
 mod manage;

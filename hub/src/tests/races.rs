@@ -8,12 +8,12 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use wire::texts;
 
-use super::between::Between;
+use super::interceptor::StoreInterceptor;
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
 use crate::model::{Caller, Role, TaskStatus};
-use crate::store::{Change, Pending, SqliteStore, Store};
+use crate::store::{Change, SqliteStore, Store, StoreFuture};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -64,18 +64,18 @@ impl Meddled {
     }
 }
 
-impl Between for Meddled {
+impl StoreInterceptor for Meddled {
     fn store(&self) -> &SqliteStore {
         &self.store
     }
 
-    fn give(&self, owed: bool, changes: Vec<Change>) -> Pending<()> {
+    fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
         self.meddle(&changes);
         self.watch(&changes);
         if owed { self.store.write_behind(changes) } else { self.store.write(changes) }
     }
 
-    fn watch(&self, changes: &[Change]) {
+    fn on_coalesced(&self, changes: &[Change]) {
         let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return };
         let of_the_table = |change: &&Change| {
             !matches!(

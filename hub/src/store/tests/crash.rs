@@ -1,33 +1,24 @@
-//! A process that dies in the middle: this test's own binary, run again as a child that kills itself at a named point,
-//! or is killed at a random one.
+//! Crashes: this test binary runs itself as a child that kills itself at a failpoint, or is killed at a random time.
 
+use super::*;
+use crate::store::failpoint::{DIE_AFTER, DIE_AT};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::super::failpoint::{DIE_AFTER, DIE_AT};
-use super::*;
-
-/// The folder in which a child writes; set for children alone.
+/// Environment variable: the folder in which a child writes. Unset in the parent.
 const FOLDER: &str = "VIRTUAL_LLM_TEST_FOLDER";
-/// Lists of changes that a child would write if nobody stopped it.
+/// Number of lists that a child writes if it is not killed.
 const LISTS: usize = 2000;
 
-/// One list: two rows that have to agree.
+/// A list with two rows that have to agree.
 fn pair(n: usize) -> Vec<Change> {
     let row = |id: &str| Llm { model: n.to_string(), ..llm(id, &format!("name-of-{id}")) };
     let task = task(&format!("t{n}"), TaskStatus::Pending);
-    vec![
-        Change::PutLlm(Box::new(row("1"))),
-        Change::PutTask(Box::new(task)),
-        Change::PutLlm(Box::new(row("2"))),
-    ]
+    vec![put_llm(row("1")), put_task(task), put_llm(row("2"))]
 }
 
-/// The child's life: a list, its commit, a note that it was acknowledged, and the next. As a test of its own it does
-/// nothing.
+/// The child: it writes list after list, and records each acknowledged one. Does nothing in the parent.
 #[tokio::test]
 async fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
@@ -39,26 +30,26 @@ async fn child() {
     }
 }
 
-struct Life {
+struct Child {
     folder: tempfile::TempDir,
-    child: std::process::Child,
+    process: std::process::Child,
 }
 
-fn live(point: Option<(&str, usize)>) -> Life {
+fn spawn(point: Option<(&str, usize)>) -> Child {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "store::tests::crash::child"]).env(FOLDER, folder.path());
     if let Some((point, after)) = point {
         command.env(DIE_AT, point).env(DIE_AFTER, after.to_string());
     }
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    Life { folder, child }
+    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    Child { folder, process }
 }
 
-impl Life {
-    /// How many lists were acknowledged, and how many the next hub finds.
+impl Child {
+    /// The number of lists that were acknowledged, and that the next hub finds.
     async fn end(mut self) -> (usize, usize) {
-        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+        assert_eq!(self.process.wait().unwrap().signal(), Some(9));
         let acknowledged =
             std::fs::read_to_string(self.folder.path().join("acknowledged")).unwrap_or_default();
         let found = open(&self.folder.path().join("hub")).unwrap().load().await.unwrap();
@@ -75,27 +66,27 @@ impl Life {
     }
 }
 
-/// F66: a process killed before its commit has written nothing of it, one killed after it has written all of it, and
-/// nothing that was acknowledged is lost.
+/// F66: a process killed before its commit has written none of the list, one killed after it has written all of it, and no
+/// acknowledged list is lost.
 #[tokio::test]
 async fn a_process_that_dies_around_its_commit_leaves_whole_lists() {
     for after in [0, 1, 7, 40] {
-        assert_eq!(live(Some(("before commit", after))).end().await, (after, after));
-        assert_eq!(live(Some(("after commit", after))).end().await, (after, after + 1));
+        assert_eq!(spawn(Some(("before commit", after))).end().await, (after, after));
+        assert_eq!(spawn(Some(("after commit", after))).end().await, (after, after + 1));
     }
 }
 
-/// F66: wherever SIGKILL hits, the next hub finds whole lists, and all that were acknowledged.
+/// F66: after a SIGKILL at any time, the next hub finds whole lists, and all acknowledged ones.
 #[tokio::test]
 async fn a_process_killed_anywhere_leaves_whole_lists() {
     for _ in 0..12 {
         let mut random = [0];
         getrandom::fill(&mut random).unwrap();
         let wait = Duration::from_micros(60_000 + u64::from(random[0]) * 500);
-        let mut life = live(None);
+        let mut child = spawn(None);
         tokio::time::sleep(wait).await;
-        life.child.kill().unwrap();
-        let (acknowledged, written) = life.end().await;
+        child.process.kill().unwrap();
+        let (acknowledged, written) = child.end().await;
         let left = written - acknowledged;
         assert!(left <= 1, "killed after {wait:?}: {acknowledged} acknowledged, {written} written");
     }

@@ -1,12 +1,10 @@
-//! What is committed together, as the log tells it: each commit's last frame says how large the file is then.
-
-use rusqlite::Connection;
+//! Group commits, read from the WAL: the last frame of each commit has the size of the file.
 
 use super::*;
 
 const LARGE: usize = 1 << 20;
 
-/// A store whose log is not folded as long as somebody reads of what it was before.
+/// A store whose WAL is not checkpointed, because a reader holds a snapshot.
 struct Watched {
     dir: tempfile::TempDir,
     store: SqliteStore,
@@ -24,7 +22,7 @@ impl Watched {
         Self { dir, store, _reader: reader }
     }
 
-    /// Bytes of each commit that the log has.
+    /// Bytes of each commit in the WAL.
     fn commits(&self) -> Vec<usize> {
         let log = std::fs::read(self.dir.path().join("hub.db-wal")).unwrap();
         if log.is_empty() {
@@ -32,7 +30,7 @@ impl Watched {
         }
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
         let (page, mut commits, mut size) = (usize::try_from(number(8)).unwrap(), Vec::new(), 0);
-        // Frames of an older log, which was begun anew, have other salts.
+        // Frames from before the last restart of the WAL have other salts.
         let frames = (32..log.len()).step_by(24 + page).filter(|at| at + 24 + page <= log.len());
         for at in frames.take_while(|at| log[at + 8..at + 16] == log[16..24]) {
             size += page;
@@ -43,13 +41,12 @@ impl Watched {
         commits
     }
 
-    /// The commits of what all waits at once.
+    /// Bytes of each commit, for changes that all wait at once.
     async fn written(&self, all: impl IntoIterator<Item = Change>) -> Vec<usize> {
         let before = self.commits().len();
-        let (go, wait) = std::sync::mpsc::channel();
-        let busy = self.store.occupy(move || wait.recv().unwrap());
+        let (release, busy) = hold(&self.store);
         let all: Vec<_> = all.into_iter().map(|change| self.store.write(vec![change])).collect();
-        go.send(()).unwrap();
+        drop(release);
         busy.await.unwrap();
         for written in all {
             written.await.unwrap();
@@ -62,55 +59,54 @@ fn large(n: usize) -> DurableTask {
     DurableTask { request: Some("x".repeat(LARGE)), ..task(&n.to_string(), TaskStatus::Pending) }
 }
 
-/// What is small waits for no more than some megabytes that are committed with it, be they written or erased.
+/// A commit writes or deletes some megabytes at most, so that a small change in it does not wait long.
 #[tokio::test]
-async fn a_commit_has_so_many_bytes() {
+async fn the_bytes_of_a_commit_are_bounded() {
     let watched = Watched::new(Vec::new()).await;
-    let commits = watched.written((0..24).map(|n| Change::PutTask(Box::new(large(n))))).await;
+    let commits = watched.written((0..24).map(|n| put_task(large(n)))).await;
     assert_eq!(commits.len(), 3, "{commits:?}");
     assert!(commits.iter().all(|size| *size < 10 * LARGE), "{commits:?}");
     let commits = watched.written((0..24).map(|n| Change::DeleteTask(n.to_string()))).await;
     assert!(commits.iter().all(|size| *size < 10 * LARGE), "{commits:?}");
 }
 
-/// ... and for no more than some hundred changes of others. Those are committed together, all the same.
 #[tokio::test]
-async fn a_commit_has_so_many_changes() {
+async fn the_changes_of_a_commit_are_bounded() {
     let watched = Watched::new(Vec::new()).await;
     let commits = watched.written((0..1200).map(|n| Change::PutSession(session(&n.to_string())))).await;
     assert_eq!(commits.len(), 3, "{commits:?}");
 }
 
-/// What changes all the time is written once a second, also while other things are.
+/// Coalesced changes are written once a second, also while other changes are committed.
 #[tokio::test]
-async fn what_is_noted_is_not_committed_with_each_other_change() {
+async fn coalesced_changes_are_not_part_of_every_commit() {
     let watched = Watched::new(Vec::new()).await;
-    watched.store.note(vec![Change::PutLlm(Box::new(llm("0", "a")))]);
+    watched.store.write_coalesced(vec![put_llm(llm("0", "a"))]);
     watched.store.write(Vec::new()).await.unwrap();
     let before = watched.commits().len();
     for n in 0..50 {
-        watched.store.note(vec![Change::PutLlm(Box::new(Llm { model: n.to_string(), ..llm("0", "a") }))]);
+        watched.store.write_coalesced(vec![put_llm(Llm { model: n.to_string(), ..llm("0", "a") })]);
         watched.store.write(Vec::new()).await.unwrap();
     }
     let after = watched.commits().len() - before;
     assert!(after < 25, "{after} commits");
 }
 
-/// P7: what is kept no longer goes in small steps, each a commit of its own, and whoever wants something written waits for
-/// one of them and not for all.
+/// P7: expiry deletes in small steps, each a commit of its own, and a write waits for one step.
 #[tokio::test]
-async fn others_have_their_turn_while_much_is_deleted() {
+async fn a_write_waits_for_one_step_of_an_expiry() {
     let record = |n: usize| Change::Audit(AuditRecord { created_at: Timestamp(1), ..audit(&n.to_string()) });
-    for kept in [Kept { audit_rows: 9_000, ..KEEP_ALL }, Kept { audit_since: Timestamp(2), ..KEEP_ALL }] {
+    for retention in [
+        RetentionLimits { audit_rows: 9_000, ..KEEP_ALL },
+        RetentionLimits { audit_since: Timestamp(2), ..KEEP_ALL },
+    ] {
         let watched = Watched::new((0..18_000).map(record).collect()).await;
         let before = watched.commits().len();
-        let (go, wait) = std::sync::mpsc::channel();
-        let busy = watched.store.occupy(move || wait.recv().unwrap());
-        let expired = watched.store.expire(kept);
-        // Three commits, which all wait when the first step is due.
-        let all: Vec<_> =
-            (0..24).map(|n| watched.store.write(vec![Change::PutTask(Box::new(large(n)))])).collect();
-        go.send(()).unwrap();
+        let (release, busy) = hold(&watched.store);
+        let expired = watched.store.expire(retention);
+        // Three commits, all waiting before the first step.
+        let all: Vec<_> = (0..24).map(|n| watched.store.write(vec![put_task(large(n))])).collect();
+        drop(release);
         busy.await.unwrap();
         for written in all {
             written.await.unwrap();

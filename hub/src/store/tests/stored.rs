@@ -1,4 +1,4 @@
-//! Pages of ended tasks, and the bytes that each owner's tasks take.
+//! Pages of ended tasks, and task quotas.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,15 @@ async fn pages(store: &SqliteStore, owner: Option<&str>, limit: usize) -> Vec<St
 }
 
 #[tokio::test]
-async fn pages_of_ended_tasks_are_newest_first_and_complete_however_many_came_in_one_moment() {
+async fn pages_of_ended_tasks_are_complete_and_newest_first() {
     let store = SqliteStore::in_memory().unwrap();
     let mut changes = Vec::new();
     for id in 0..60 {
-        // Three moments; ids are not in the order of time.
+        // Three creation times; ids are in another order.
         let owner = if id % 3 == 0 { "bob" } else { "alice" };
         let state = if id % 10 == 9 { TaskStatus::Running } else { TaskStatus::Completed };
         let at = i64::try_from(id % 7 % 3).unwrap();
-        changes.push(Change::PutTask(Box::new(of(owner, id, at, state))));
+        changes.push(put_task(of(owner, id, at, state)));
     }
     store.write(changes).await.unwrap();
     for (owner, count) in [(None, 54), (Some("alice"), 36), (Some("bob"), 18), (Some("carol"), 0)] {
@@ -47,7 +47,7 @@ async fn pages_of_ended_tasks_are_newest_first_and_complete_however_many_came_in
 async fn a_page_of_one_owners_tasks_is_read_from_an_index() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    let file = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    let file = Connection::open(dir.path().join("hub.db")).unwrap();
     let plan = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         let mut plan = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let steps = plan.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
@@ -67,25 +67,25 @@ async fn a_page_of_one_owners_tasks_is_read_from_an_index() {
 enum Op {
     New { owner: usize, id: usize, size: usize },
     Put { id: usize, request: Option<usize>, result: Option<usize>, error: Option<usize>, ends: bool },
-    MakeRoom(usize),
+    EnforceTaskQuota(usize),
     Delete(usize),
     Expire,
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    // One in some is in parts.
+    // About one in 30 is stored in parts.
     let size = || prop::option::of(prop_oneof![30 => 0_usize..3000, 1 => (1_usize << 20)..(1 << 20) + 9]);
     prop_oneof![
         4 => (0_usize..2, 0_usize..40, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
         6 => (0_usize..40, size(), size(), prop::option::of(0_usize..300), any::<bool>())
             .prop_map(|(id, request, result, error, ends)| Op::Put { id, request, result, error, ends }),
-        2 => (0_usize..2).prop_map(Op::MakeRoom),
+        2 => (0_usize..2).prop_map(Op::EnforceTaskQuota),
         1 => (0_usize..40).prop_map(Op::Delete),
         1 => Just(Op::Expire),
     ]
 }
 
-/// What is expected of a task: its owner, its bytes, and when it ended.
+/// The expected state of a task.
 #[derive(Debug, Clone, PartialEq)]
 struct Expected {
     owner: usize,
@@ -104,8 +104,8 @@ fn bytes_of(tasks: &BTreeMap<usize, Expected>, owner: usize) -> (u64, u64) {
     )
 }
 
-/// The rule: while there is too much, what ended first goes, but for the last.
-fn make_room(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
+/// The rule: while the owner's tasks take too much, the ended task with the oldest ending is deleted, except the last.
+fn enforce_quota(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
     loop {
         let mut ended: Vec<_> = tasks
             .iter()
@@ -122,10 +122,10 @@ fn make_room(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// What is counted is what is there; a new task is let in exactly when those that have not ended leave room for it;
-    /// and what goes for want of room is what ended first.
+    /// The counted bytes are those of the tasks; a new task is accepted exactly if the open ones leave room for it; and the
+    /// task with the oldest ending is deleted first.
     #[test]
-    fn the_bytes_of_each_owner_are_those_of_its_tasks(ops in prop::collection::vec(any_op(), 1..60)) {
+    fn task_quotas_count_and_delete_as_the_rule_says(ops in prop::collection::vec(any_op(), 1..60)) {
         let store = SqliteStore::in_memory().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = |changes: Vec<Change>| runtime.block_on(store.write(changes));
@@ -137,17 +137,17 @@ proptest! {
                     let task = DurableTask { request, result: None, ..of(OWNERS[owner], id, now, TaskStatus::Pending) };
                     let open = bytes_of(&tasks, owner).1;
                     let bytes = 512 + u64::try_from(size).unwrap();
-                    let written = run(vec![Change::NewTask { task: Box::new(task), most: MOST }]);
+                    let written = run(vec![Change::NewTask { task: Box::new(task), max_bytes: MOST }]);
                     prop_assert_eq!(written.is_ok(), open + bytes <= MOST);
                     match written {
                         Ok(()) => drop(tasks.insert(id, Expected { owner, bytes, ended: None })),
                         Err(error) => prop_assert!(matches!(error, StoreError::OverQuota(bytes) if bytes == open)),
                     }
-                    make_room(&mut tasks, owner);
+                    enforce_quota(&mut tasks, owner);
                 }
                 Op::New { .. } => (),
                 Op::Put { id, request, result, error, ends } => {
-                    // A task stays its owner's, and one that has ended has.
+                    // The owner never changes, and neither does an ended task.
                     let Some(expected) = tasks.get_mut(&id).filter(|task| task.ended.is_none()) else { continue };
                     let text = |size: usize| "é".repeat(size / 2);
                     let state = if ends { TaskStatus::Error } else { TaskStatus::Running };
@@ -161,23 +161,23 @@ proptest! {
                     let bytes = [request, result, error].iter().flatten().map(|size| size / 2 * 2).sum::<usize>();
                     expected.bytes = 512 + u64::try_from(bytes).unwrap();
                     expected.ended = ends.then_some(now);
-                    run(vec![Change::PutTask(Box::new(task))]).unwrap();
+                    run(vec![put_task(task)]).unwrap();
                 }
-                Op::MakeRoom(owner) => {
-                    run(vec![Change::MakeRoom { owner: OWNERS[owner].into(), most: MOST }]).unwrap();
-                    make_room(&mut tasks, owner);
+                Op::EnforceTaskQuota(owner) => {
+                    run(vec![Change::EnforceTaskQuota { owner: OWNERS[owner].into(), max_bytes: MOST }]).unwrap();
+                    enforce_quota(&mut tasks, owner);
                 }
                 Op::Delete(id) => {
                     run(vec![Change::DeleteTask(format!("t{id:03}"))]).unwrap();
                     tasks.remove(&id);
                 }
                 Op::Expire => {
-                    let kept = Kept { tasks_since: Timestamp(now - 5), ..KEEP_ALL };
-                    runtime.block_on(store.expire(kept)).unwrap();
+                    let retention = RetentionLimits { tasks_since: Timestamp(now - 5), ..KEEP_ALL };
+                    runtime.block_on(store.expire(retention)).unwrap();
                     tasks.retain(|_, task| task.ended.is_none_or(|ended| ended >= now - 5));
                 }
             }
-            // All that is to be put in order is then.
+            // Waits for the cleanup.
             runtime.block_on(store.expire(KEEP_ALL)).unwrap();
             for (owner, name) in OWNERS.iter().enumerate() {
                 prop_assert_eq!(runtime.block_on(store.stored(name)).unwrap(), bytes_of(&tasks, owner).0);

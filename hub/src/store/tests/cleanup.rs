@@ -1,60 +1,30 @@
-//! What is deleted in small steps, and a file that shrinks again.
+//! Deletion in small steps, and the vacuum.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use rusqlite::Connection;
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::store::schema::migrate;
 
 const KIB: usize = 1 << 10;
 
 fn ended(id: &str, size: usize) -> Change {
     let body = format!(r#"{{"x":"canary-3f9a{}"}}"#, "y".repeat(size));
-    Change::PutTask(Box::new(DurableTask { result: Some((200, body)), ..task(id, TaskStatus::Completed) }))
+    put_task(DurableTask { result: Some((200, body)), ..task(id, TaskStatus::Completed) })
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
-}
-
-fn size(dir: &Path) -> u64 {
-    files(dir).iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).sum()
-}
-
-pub(super) fn holds(dir: &Path, text: &str) -> bool {
-    files(dir)
-        .iter()
-        .any(|file| memchr::memmem::find(&std::fs::read(file).unwrap(), text.as_bytes()).is_some())
-}
-
-pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn number(dir: &Path, sql: &str) -> i64 {
-    let file = Connection::open(dir.join("hub.db")).unwrap();
-    file.busy_timeout(Duration::from_secs(5)).unwrap();
-    file.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-/// F90: what is deleted is gone from the file, and so is the room that it took; what lies between stays as it was.
+/// F90: deleted data leaves the file and frees its pages; the records between stay as they were.
 #[tokio::test]
-async fn a_file_shrinks_when_what_was_in_it_is_deleted() {
+async fn a_file_shrinks_after_deletions() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    store.write(vec![Change::PutLlm(Box::new(llm("0", "a")))]).await.unwrap();
+    store.write(vec![put_llm(llm("0", "a"))]).await.unwrap();
     let before = size(dir.path());
     for n in 0..60 {
         let row = Llm {
             description: Some(format!("kept-{n}").repeat(200)),
             ..llm(&n.to_string(), &format!("n{n}"))
         };
-        store.write(vec![ended(&format!("t{n}"), 200 * KIB), Change::PutLlm(Box::new(row))]).await.unwrap();
+        store.write(vec![ended(&format!("t{n}"), 200 * KIB), put_llm(row)]).await.unwrap();
     }
     assert!(size(dir.path()) > 12 << 20);
     assert!(holds(dir.path(), "canary-3f9a"));
@@ -69,12 +39,12 @@ async fn a_file_shrinks_when_what_was_in_it_is_deleted() {
     assert_eq!(open(dir.path()).unwrap().load().await.unwrap().llms.len(), 60);
 }
 
-/// F89: a file of an older version, which does not shrink, is rebuilt when it is opened, with all that is in it.
+/// F89: a file of an older version, without incremental vacuum, is rebuilt with all its records when it is opened.
 #[tokio::test]
-async fn a_file_that_does_not_shrink_is_rebuilt() {
+async fn a_file_without_incremental_vacuum_is_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    store.write(vec![Change::PutLlm(Box::new(llm("1", "a"))), ended("t", 300 * KIB)]).await.unwrap();
+    store.write(vec![put_llm(llm("1", "a")), ended("t", 300 * KIB)]).await.unwrap();
     drop(store);
     let file = Connection::open(dir.path().join("hub.db")).unwrap();
     file.execute_batch("PRAGMA auto_vacuum = 0; VACUUM").unwrap();
@@ -89,7 +59,6 @@ async fn a_file_that_does_not_shrink_is_rebuilt() {
     }
 }
 
-/// A part of a result is read without the rest, wherever it begins and ends.
 #[tokio::test]
 async fn a_result_is_read_in_parts() {
     let small = "é,ü0123456789".repeat(30_000);
@@ -101,8 +70,8 @@ async fn a_result_is_read_in_parts() {
 async fn is_read_in_parts(large: String) {
     let store = SqliteStore::in_memory().unwrap();
     let done = DurableTask { result: Some((200, large.clone())), ..task("large", TaskStatus::Completed) };
-    let open = Change::PutTask(Box::new(task("open", TaskStatus::Running)));
-    store.write(vec![Change::PutTask(Box::new(done)), open]).await.unwrap();
+    let open = put_task(task("open", TaskStatus::Running));
+    store.write(vec![put_task(done), open]).await.unwrap();
     let (head, size) = store.task_head("large").await.unwrap().unwrap();
     assert_eq!((head.result, size), (Some((200, String::new())), Some(large.len() as u64)));
     for most in [9_777, 300_000, 1 << 30] {
@@ -123,17 +92,17 @@ async fn is_read_in_parts(large: String) {
     assert!(store.result_part("none", 0, 9).await.unwrap().is_none());
 }
 
-/// A27, F90: large requests whose tasks end at once, and a large result that is deleted, are erased in steps, between which others
-/// have their turn; nobody reads them meanwhile, they do not count, and in the end nothing of them is in the file.
+/// A27, F90: large requests and results are deleted in steps between other writes; meanwhile they are neither readable nor
+/// counted, and in the end nothing of them is in the file.
 #[tokio::test]
-async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() {
+async fn large_texts_are_deleted_in_steps_between_writes() {
     const LARGE: usize = 24 << 20;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     let text = || format!(r#"{{"x":"canary-3f9a{}"}}"#, "é".repeat(LARGE / 2));
     for n in 0..5 {
         let task = DurableTask { request: Some(text()), ..task(&format!("t{n}"), TaskStatus::Pending) };
-        store.write(vec![Change::NewTask { task: Box::new(task), most: u64::MAX }]).await.unwrap();
+        store.write(vec![Change::NewTask { task: Box::new(task), max_bytes: u64::MAX }]).await.unwrap();
     }
     store.write(vec![ended("r", LARGE)]).await.unwrap();
     assert!(store.stored("alice").await.unwrap() > 6 * LARGE as u64);
@@ -141,39 +110,39 @@ async fn large_texts_are_erased_in_steps_between_which_others_have_their_turn() 
     let left = || number(dir.path(), "SELECT count(*) FROM parts");
     assert!(left() > 6 * 24);
     for n in 0..5 {
-        drop(store.write_behind(vec![Change::PutTask(Box::new(task(&format!("t{n}"), TaskStatus::Error)))]));
+        drop(store.write_behind(vec![put_task(task(&format!("t{n}"), TaskStatus::Error))]));
     }
     drop(store.write(vec![Change::DeleteTask("r".into())]));
     let begun = tokio::time::Instant::now();
     for n in 0..2 {
-        store.write(vec![Change::PutLlm(Box::new(llm(&n.to_string(), &format!("n{n}"))))]).await.unwrap();
+        store.write(vec![put_llm(llm(&n.to_string(), &format!("n{n}")))]).await.unwrap();
         assert!(left() > 0, "all at once, before write {n}, which took {:?}", begun.elapsed());
     }
     let found = store.task("t0").await.unwrap().unwrap();
     assert_eq!((found.state, found.request), (TaskStatus::Error, None));
     assert!(store.task_head("r").await.unwrap().is_none());
-    assert!(store.stored("alice").await.unwrap() < 10 << 10, "what is on its way out does not count");
-    until("all is erased", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
+    assert!(store.stored("alice").await.unwrap() < 10 << 10, "deleted texts are not counted");
+    until("all is deleted", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
     assert_eq!(number(dir.path(), "SELECT count(*) FROM erased"), 0);
 }
 
-/// A27: a step of erasing has 8 MiB at most, however much there is.
+/// A27: a step deletes 8 MiB of parts at most.
 #[test]
-fn a_step_of_erasing_is_small() {
+fn a_step_deletes_few_parts() {
     let mut conn = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut conn).unwrap();
+    migrate(&mut conn).unwrap();
     let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskStatus::Pending) };
-    rows::apply(&conn, &Change::PutTask(Box::new(asked))).unwrap();
+    rows::apply(&conn, &put_task(asked)).unwrap();
     let left = || -> i64 { conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap() };
-    assert!(!tasks::erase_some(&conn).unwrap(), "it is needed");
-    rows::apply(&conn, &Change::PutTask(Box::new(task("t", TaskStatus::Cancelled)))).unwrap();
-    let steps: Vec<i64> = std::iter::from_fn(|| tasks::erase_some(&conn).unwrap().then(left)).collect();
+    assert!(!parts::delete_some(&conn).unwrap(), "it is needed");
+    rows::apply(&conn, &put_task(task("t", TaskStatus::Cancelled))).unwrap();
+    let steps: Vec<i64> = std::iter::from_fn(|| parts::delete_some(&conn).unwrap().then(left)).collect();
     assert_eq!(steps, [12, 4, 0]);
 }
 
-/// What a crash left to be erased is erased after the next start.
+/// A crash may leave parts of deleted texts.
 #[tokio::test]
-async fn what_was_on_its_way_out_is_erased_after_a_start() {
+async fn parts_of_deleted_texts_are_deleted_after_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     store.write(vec![ended("r", 3 << 20), ended("kept", 3 << 20)]).await.unwrap();
@@ -183,16 +152,16 @@ async fn what_was_on_its_way_out_is_erased_after_a_start() {
     drop(file);
     assert_eq!(number(dir.path(), "SELECT count(*) FROM parts"), 8);
     let store = open(dir.path()).unwrap();
-    until("it is erased", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
+    until("it is deleted", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
     assert_eq!(store.task("kept").await.unwrap().unwrap().result.unwrap().1.len(), (3 << 20) + 19);
 }
 
-/// Pages stay free where nobody found them too many: the next writes need them.
+/// Without a scheduled vacuum, pages stay free for the next writes.
 #[test]
-fn what_is_in_order_is_left_as_it_is() {
+fn steps_without_a_scheduled_vacuum_keep_free_pages() {
     let mut conn = Connection::open_in_memory().unwrap();
-    shrink::prepare(&conn).unwrap();
-    schema::migrate(&mut conn).unwrap();
+    vacuum::enable_on_empty(&conn).unwrap();
+    migrate(&mut conn).unwrap();
     rows::apply(&conn, &ended("t", 600 * KIB)).unwrap();
     rows::apply(&conn, &Change::DeleteTask("t".into())).unwrap();
     let free = |conn: &Connection| -> i64 {
@@ -200,11 +169,11 @@ fn what_is_in_order_is_left_as_it_is() {
     };
     let before = free(&conn);
     assert!(before > 100, "{before}");
-    let mut tidy = super::super::tidy::Tidy::default();
+    let mut cleanup = super::super::cleanup::Cleanup::default();
     for _ in 0..4 {
-        tidy.step(&mut conn, Duration::ZERO);
+        cleanup.step(&mut conn, Duration::ZERO);
     }
-    assert!(tidy.is_idle());
+    assert!(cleanup.is_idle());
     assert_eq!(free(&conn), before);
 }
 
@@ -213,12 +182,11 @@ fn record(user: &str, n: usize, at: i64) -> Change {
     Change::Audit(of)
 }
 
-/// F90: of too many audit rows the oldest go, of the user who has most: nobody pushes out what others did. Rows that come
-/// afterwards count, too.
+/// F90: of too many audit records, the oldest of the user with the most are deleted. Records written later count, too.
 #[tokio::test]
-async fn audit_rows_are_bounded_and_go_where_there_are_most() {
+async fn excess_audit_records_are_deleted_of_the_user_with_the_most() {
     let store = SqliteStore::in_memory().unwrap();
-    let kept = Kept { audit_rows: 300, ..KEEP_ALL };
+    let retention = RetentionLimits { audit_rows: 300, ..KEEP_ALL };
     let users = async |user: &str| store.audit(AuditQuery::of(Some(user), None, 9999)).await.unwrap();
     let many = |user: &'static str, from: usize, count: usize| {
         (from..from + count).map(move |n| record(user, n, 1)).collect::<Vec<_>>()
@@ -226,7 +194,7 @@ async fn audit_rows_are_bounded_and_go_where_there_are_most() {
     store.write(many("bob", 0, 40)).await.unwrap();
     store.write(many("alice", 0, 2500)).await.unwrap();
     store.write(many("carol", 0, 120)).await.unwrap();
-    store.expire(kept).await.unwrap();
+    store.expire(retention).await.unwrap();
     assert_eq!((users("bob").await.len(), users("carol").await.len()), (40, 120));
     let left = users("alice").await;
     assert_eq!(
@@ -234,25 +202,25 @@ async fn audit_rows_are_bounded_and_go_where_there_are_most() {
         (140, "alice-2499", "alice-2360")
     );
     store.write(many("carol", 120, 400)).await.unwrap();
-    store.expire(kept).await.unwrap();
+    store.expire(retention).await.unwrap();
     assert_eq!(users("bob").await.len(), 40);
     let (alice, carol) = (users("alice").await, users("carol").await);
     assert_eq!(alice.len() + carol.len(), 260);
     assert_eq!((alice[0].task.as_str(), carol[0].task.as_str()), ("alice-2499", "carol-519"));
     assert!(alice.len().abs_diff(carol.len()) < 30, "{} {}", alice.len(), carol.len());
-    store.expire(Kept { audit_since: Timestamp(2), ..KEEP_ALL }).await.unwrap();
+    store.expire(RetentionLimits { audit_since: Timestamp(2), ..KEEP_ALL }).await.unwrap();
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
 
-/// F63, F64: a file that is held, or a disk that is full, is not tidied, and loses nothing; afterwards it is.
+/// F63, F64: with a locked file or a full disk, cleanup fails without losing anything, and succeeds afterwards.
 #[tokio::test]
-async fn what_cannot_be_tidied_stays_and_is_tidied_later() {
+async fn failed_cleanup_is_done_later() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     store.write((0..40).map(|n| ended(&format!("t{n}"), 100 * KIB)).collect()).await.unwrap();
     let other = Connection::open(dir.path().join("hub.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let all = Kept { tasks_since: Timestamp(9), ..KEEP_ALL };
+    let all = RetentionLimits { tasks_since: Timestamp(9), ..KEEP_ALL };
     let begun = tokio::time::Instant::now();
     let refused = store.expire(all).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
@@ -263,7 +231,7 @@ async fn what_cannot_be_tidied_stays_and_is_tidied_later() {
 
     store.pragma("max_page_count", 1).await.unwrap();
     let quota = DurableTask { request: Some("x".repeat(1 << 20)), ..task("new", TaskStatus::Pending) };
-    let new = Change::NewTask { task: Box::new(quota), most: 5 << 20 };
+    let new = Change::NewTask { task: Box::new(quota), max_bytes: 5 << 20 };
     let refused = store.write(vec![new.clone()]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     assert_eq!(
@@ -271,7 +239,7 @@ async fn what_cannot_be_tidied_stays_and_is_tidied_later() {
         40,
         "there was room for it"
     );
-    // What is deleted needs no room: a full disk is emptied by what is kept no longer, and then takes new tasks.
+    // Deleting needs no room: expiry empties a full disk, which then takes new tasks.
     store.expire(all).await.unwrap();
     store.pragma("max_page_count", 1 << 20).await.unwrap();
     store.write(vec![new]).await.unwrap();
