@@ -204,7 +204,7 @@ impl Cleanup {
         }
     }
 
-    fn expire_audit(&mut self, conn: &Connection, retention: Retention) -> rusqlite::Result<bool> {
+    fn expire_audit(&mut self, conn: &Connection, retention: RetentionLimits) -> rusqlite::Result<bool> {
         let sql = "DELETE FROM audit WHERE seq IN
             (SELECT seq FROM audit WHERE created_at < ?1 ORDER BY created_at LIMIT ?2) RETURNING user";
         self.delete_audit(conn, sql, (retention.audit_since.0, STEP))

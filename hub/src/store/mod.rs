@@ -228,7 +228,7 @@ pub trait Store: Send + Sync {
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>>;
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
-    fn expire(&self, retention: Retention) -> StoreFuture<()>;
+    fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;
 }
 
 fn limit_of(limit: usize) -> i64 {

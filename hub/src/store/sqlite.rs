@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         wait_for(result)
     }
 
-    fn expire(&self, retention: Retention) -> StoreFuture<()> {
+    fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {
         let (reply, result) = oneshot::channel();
         self.send(Job::Expire(limits, reply), result)
     }

@@ -239,10 +239,10 @@ async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String
     (answer.status, head, body)
 }
 
-/// A01, A02, A03, A06, A35, A48: on every route each role gets what is its own and what it may see; to a stranger what is
-/// private is the same bytes as what is unknown, and nothing that a stranger does changes anything of an owner's.
+/// A01, A02, A03, A06, A35, A48: each role gets what the table says on every route; a hidden thing and an unknown one
+/// are the same bytes to a stranger, and no request of a stranger changes a thing of its owner.
 #[actix_rt::test]
-async fn every_route_gives_each_role_what_is_its_own_and_no_more() {
+async fn every_route_serves_each_role_as_the_table_says() {
     for &(method, path, body, Allowed(hidden, shown, owner, admin)) in TABLE {
         let world = World::new().await;
         let route = (method, path, body);
@@ -275,9 +275,9 @@ async fn every_route_gives_each_role_what_is_its_own_and_no_more() {
     }
 }
 
-/// A05: whoever proposes another user's session gets an id of its own, and the session stays as it was.
+/// A05: a user that proposes another user's session id gets a new id, and that session stays as it was.
 #[actix_rt::test]
-async fn anothers_session_id_is_no_way_into_the_session() {
+async fn anothers_session_id_is_replaced_by_a_new_one() {
     let world = World::new().await;
     let before = world.alices().await;
     let body = r#"{"providerSessionId":"{session}","providers":[]}"#;
@@ -293,7 +293,7 @@ async fn anothers_session_id_is_no_way_into_the_session() {
     world.stop().await;
 }
 
-/// A02: a route that is registered and not in the table fails this test.
+/// A02: a registered route that is missing in the table fails this test.
 #[test]
 fn the_table_has_every_route_of_the_hub() {
     let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
@@ -382,10 +382,9 @@ fn shape(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// A04: every id that a hub hands out is random, 128 bits of it: sessions, streams, rows, agents, tasks, dispatches,
-/// tokens.
+/// A04: ids of sessions, streams, rows, agents, tasks, dispatches and tokens have 128 random bits.
 #[actix_rt::test]
-async fn whatever_a_hub_hands_out_is_random() {
+async fn all_ids_of_a_hub_are_random() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(1)).await;
     let mut ids = BTreeSet::new();
     for name in ["a", "b", "c"] {
@@ -418,7 +417,7 @@ async fn whatever_a_hub_hands_out_is_random() {
     hub.stop().await;
 }
 
-/// A04: ids and secrets are random, 128 bits and 256.
+/// A04: ids have 128 random bits, secrets 256.
 #[test]
 fn no_id_can_be_guessed_from_another() {
     let ids: BTreeSet<String> = (0..1000).map(|_| crate::random::id("x")).collect();

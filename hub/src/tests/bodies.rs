@@ -84,7 +84,7 @@ async fn a_compressed_request_arrives_as_it_was() {
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_decoded_is_refused_in_words() {
+async fn an_undecodable_body_is_refused_with_a_reason() {
     let hub = hub().await;
     let ask = |coding: &str, body: Vec<u8>| {
         hub.ask("POST", "/v1/chat/completions").header("content-encoding", coding).bytes(body)
@@ -105,7 +105,7 @@ async fn what_cannot_be_decoded_is_refused_in_words() {
 }
 
 #[actix_rt::test]
-async fn a_stream_or_a_model_of_another_type_is_refused_by_its_name() {
+async fn a_stream_or_model_of_another_type_is_refused_by_name() {
     let hub = hub().await;
     let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     for path in ["/v1/chat/completions", "/v1/messages", "/v1/rerank", "/api/v1/llms/a/infer", "/completions"]
@@ -125,7 +125,7 @@ async fn a_stream_or_a_model_of_another_type_is_refused_by_its_name() {
 }
 
 #[actix_rt::test]
-async fn embeddings_and_ranks_are_plain_json_whatever_stream_says() {
+async fn embeddings_and_ranks_ignore_stream() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     for path in ["/v1/embeddings", "/v1/rerank"] {
@@ -162,9 +162,9 @@ async fn a_body_of_unannounced_length_arrives_whole() {
     hub.stop().await;
 }
 
-/// Others are served while large bodies are read, for a model that there is and one that there is not.
+/// For an existing model and for an unknown one.
 #[actix_rt::test]
-async fn a_large_body_keeps_nobody_waiting() {
+async fn other_calls_are_served_while_large_bodies_are_read() {
     const CALLS: usize = 200;
 
     let hub = hub().await;

@@ -24,7 +24,7 @@ fn says(answer: &Answer, line: &str) -> bool {
 }
 
 #[actix_rt::test]
-async fn a_preflight_of_a_known_page_is_answered_without_a_token() {
+async fn a_preflight_of_a_known_origin_needs_no_token() {
     let hub = hub_for(&["http://other.example:8080", PAGE]).await;
     for (path, methods) in [
         ("/v1/chat/completions", "post"),
@@ -49,7 +49,7 @@ async fn a_preflight_of_a_known_page_is_answered_without_a_token() {
 }
 
 #[actix_rt::test]
-async fn an_unknown_page_gets_405_and_no_word_of_cors() {
+async fn an_unknown_origin_gets_405_and_no_cors_header() {
     let hub = hub_for(&[PAGE]).await;
     for origin in ["https://evil.example", "https://chat.example.evil", "http://chat.example", "null"] {
         let answer = preflight(&hub, "/v1/models", origin).open().await;
@@ -64,7 +64,7 @@ async fn an_unknown_page_gets_405_and_no_word_of_cors() {
 }
 
 #[actix_rt::test]
-async fn errors_and_streams_can_be_read_by_the_page_too() {
+async fn a_known_origin_can_read_errors_and_streams() {
     let hub = hub_for(&["*"]).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let no_token = super::http::ask(hub.addr, "GET", "/v1/models");

@@ -57,10 +57,9 @@ async fn each_member_is_tried_once_before_the_first_byte() {
     hub.stop().await;
 }
 
-/// P1, P3: a call on a pool whose member fails after the first byte ends there: no other member is asked, and there is
-/// no mark of success.
+/// P1, P3: a call whose member fails after the first byte ends without an end mark.
 #[actix_rt::test]
-async fn after_the_first_byte_nothing_is_tried_again() {
+async fn after_the_first_byte_no_other_member_is_tried() {
     let hub = hub().await;
     let mut members = pool(&hub, None).await;
     let call = v1(&hub, "p", true);
@@ -81,7 +80,7 @@ async fn after_the_first_byte_nothing_is_tried_again() {
 }
 
 #[actix_rt::test]
-async fn a_rows_own_name_is_that_row_alone_and_a_callers_mistake_is_not_tried_elsewhere() {
+async fn a_rows_own_name_and_a_callers_mistake_have_one_try() {
     let hub = hub().await;
     let mut members = pool(&hub, None).await;
     for _ in 0..4 {
@@ -99,7 +98,7 @@ async fn a_rows_own_name_is_that_row_alone_and_a_callers_mistake_is_not_tried_el
 }
 
 #[actix_rt::test]
-async fn the_member_with_the_least_work_for_its_room_is_asked() {
+async fn the_member_with_the_least_load_is_picked() {
     let hub = hub().await;
     let mut small = Publisher::register(&hub, ADMIN, None, &[pooled("small", "p")]).await;
     let mut large = Publisher::register(&hub, ADMIN, None, &[pooled("large", "p")]).await;
@@ -125,7 +124,7 @@ async fn the_member_with_the_least_work_for_its_room_is_asked() {
 }
 
 #[actix_rt::test]
-async fn who_has_patience_waits_for_room_and_for_a_publisher() {
+async fn a_caller_with_a_wait_timeout_waits_for_capacity() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let patient = infer(&hub, "a", false).header("x-queue-timeout", "5");
@@ -152,9 +151,9 @@ async fn who_has_patience_waits_for_room_and_for_a_publisher() {
     hub.stop().await;
 }
 
-/// P2, F07, F77, A42: a caller whose time is over gets 504, whatever became of its task, and the task is cancelled.
+/// P2, F07, F77, A42: a call that times out gets 504, and its task is cancelled.
 #[actix_rt::test]
-async fn nothing_in_time_is_504_and_the_task_is_cancelled() {
+async fn a_timeout_is_504_and_cancels_the_task() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_millis(100)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     for stream in [false, true] {
@@ -167,7 +166,7 @@ async fn nothing_in_time_is_504_and_the_task_is_cancelled() {
 }
 
 #[actix_rt::test]
-async fn a_long_wait_opens_the_stream_with_comments_that_do_not_end_failover() {
+async fn comments_of_a_long_wait_do_not_end_failover() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(50)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[pooled("a", "p")], None).await;
     let mut other = Publisher::start(&hub, ADMIN, &[pooled("b", "p")], None).await;
@@ -196,7 +195,7 @@ async fn a_long_wait_opens_the_stream_with_comments_that_do_not_end_failover() {
     hub.stop().await;
 }
 
-/// P3: a comment is no content, and what fails after it has no mark of success.
+/// P3: a comment is no content; a failure after it ends the stream without an end mark.
 #[actix_rt::test]
 async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(30)).await;
@@ -209,9 +208,9 @@ async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     hub.stop().await;
 }
 
-/// F72, P8: a hub that stops lets running answers end and refuses new calls.
+/// F72, P8: a stopping hub finishes its calls and refuses new ones.
 #[actix_rt::test]
-async fn stopping_lets_running_calls_end_and_refuses_new_ones() {
+async fn a_stopping_hub_finishes_calls_and_refuses_new_ones() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", true);

@@ -69,9 +69,9 @@ async fn a_503_names_its_cause() {
     hub.stop().await;
 }
 
-/// Of several reasons in a pool the one is told that says most, and of pauses the one that ends first.
+/// Of several causes the most specific is named; of several pauses, the one that ends first.
 #[actix_rt::test]
-async fn a_pool_tells_what_is_known_of_its_members() {
+async fn a_pool_names_its_most_specific_cause() {
     let hub = hub().await;
     let members = [pooled("a", "p"), pooled("b", "p"), pooled("c", "p")];
     let publisher = Publisher::start(&hub, ADMIN, &members, Some("status")).await;
@@ -90,9 +90,9 @@ async fn a_pool_tells_what_is_known_of_its_members() {
     hub.stop().await;
 }
 
-/// A37: nothing is told of a row that the caller does not see, not even why its agent does not answer.
+/// A37: a hidden row is never the named cause, not even of an agent's failure.
 #[actix_rt::test]
-async fn the_cause_at_a_hidden_row_is_not_told() {
+async fn the_cause_at_a_hidden_row_is_not_named() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut secret = provider("secret");
@@ -111,7 +111,7 @@ async fn the_cause_at_a_hidden_row_is_not_told() {
 
 /// One who waited in vain for room, or for a wake, is told so.
 #[actix_rt::test]
-async fn a_full_queue_and_a_wake_that_fails_are_told() {
+async fn a_full_queue_and_a_failed_wake_are_named() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(5)).await;
     let mut asleep = provider("b");
     asleep["initialStatus"] = "hibernating".into();
@@ -132,9 +132,9 @@ async fn a_full_queue_and_a_wake_that_fails_are_told() {
     hub.stop().await;
 }
 
-/// A publisher's results: fixed texts have codes, a status in words comes out as that status, a `retryAfter` is passed on.
+/// Fixed texts have codes, a status in the text becomes the status, and `retryAfter` is passed on.
 #[actix_rt::test]
-async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
+async fn a_publishers_error_has_a_code_and_a_retry_after() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let full = json!({ "error": { "message": "the queue of 'a' is full", "type": "rate_limit_error",
@@ -173,10 +173,9 @@ async fn what_a_publisher_answers_has_a_code_and_its_wait_is_passed_on() {
     hub.stop().await;
 }
 
-/// A publisher that is refused says nothing about its caller's token: no SDK may take it for a wrong key, in no dialect,
-/// whole or streamed, before the first content or in the middle.
+/// In no dialect, whole or streamed, may an SDK take it for a wrong key of the caller.
 #[actix_rt::test]
-async fn a_publisher_that_is_refused_is_not_its_callers_wrong_key() {
+async fn a_publishers_401_is_not_its_callers_401() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for status in [401, 403, 407] {
@@ -231,7 +230,7 @@ async fn a_publisher_that_is_refused_is_not_its_callers_wrong_key() {
 }
 
 #[actix_rt::test]
-async fn a_users_own_limit_says_when_to_come_again() {
+async fn a_users_own_limit_has_a_retry_after() {
     let hub = hub_with(|options| options.limits.open_tasks = 0).await;
     let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let body = json!({ "llm": "a", "request": { "messages": [] } }).to_string();

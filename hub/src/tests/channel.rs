@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::publisher::{Publisher, provider};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 
-/// F82, F83: a channel forbids proxies to buffer it, and is never idle for long.
+/// F82, F83: a channel forbids proxies to buffer it, and sends pings.
 #[actix_rt::test]
 async fn a_channel_forbids_buffering_and_pings() {
     let hub = hub_with(|options| options.timings.ping_interval = Duration::from_millis(20)).await;
@@ -25,9 +25,9 @@ async fn a_channel_forbids_buffering_and_pings() {
     hub.stop().await;
 }
 
-/// F83: the pings of a hub that nobody configured come well within a proxy's usual 60 s, and our own.
+/// F83: with default options, three pings come within the usual 60 s of a proxy, and within our own timeout.
 #[test]
-fn pings_come_at_least_three_times_before_anybody_calls_it_silence() {
+fn three_pings_come_before_any_idle_timeout() {
     let pings = crate::options::HubTimings::default().ping_interval;
     assert!(pings * 3 <= Duration::from_mins(1));
 }
@@ -36,10 +36,10 @@ async fn under_way(hub: &TestHub, count: usize) {
     eventually(&format!("{count} are under way"), async || hub.core().dispatches.lock().len() == count).await;
 }
 
-/// A27: tasks whose callers have left take no time of a channel that is read slowly: they are not written, and of the one
-/// that had begun nothing more. Who knows nothing of a task is not told that it is cancelled.
+/// A27: a task whose caller has gone is not written, or not further; its publisher gets no cancel for a task that it
+/// never got.
 #[actix_rt::test]
-async fn large_tasks_whose_callers_have_left_keep_nobody_waiting() {
+async fn tasks_of_gone_callers_are_not_written_to_a_slow_channel() {
     const LARGE: usize = 20 << 20;
     let hub = hub().await;
     let (alice, mallory, bob) =
@@ -71,8 +71,8 @@ async fn large_tasks_whose_callers_have_left_keep_nobody_waiting() {
     hub.stop().await;
 }
 
-/// A27: tasks of one caller's that a publisher does not read fill a share of its channel, and are no reason to call it
-/// away; another caller's go on, before what is not begun of them.
+/// A27: unread tasks of one caller fill a share of a channel and do not close it; tasks of other callers are written
+/// first.
 #[actix_rt::test]
 async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     let hub = hub().await;

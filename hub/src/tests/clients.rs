@@ -85,7 +85,7 @@ async fn head_is_answered_as_get_without_its_body() {
 }
 
 #[actix_rt::test]
-async fn a_method_that_a_path_does_not_know_is_405_and_says_which_it_knows() {
+async fn an_unknown_method_is_405_with_the_known_ones() {
     let hub = hub().await;
     for (method, path, allow) in [
         ("GET", "/v1/chat/completions", "post"),
@@ -123,7 +123,7 @@ async fn a_method_that_a_path_does_not_know_is_405_and_says_which_it_knows() {
 }
 
 #[actix_rt::test]
-async fn an_older_http_gets_no_chunks_and_its_stream_ends_with_the_connection() {
+async fn http_1_0_gets_no_chunks_and_ends_with_the_connection() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for connection in ["close", "keep-alive"] {
@@ -205,7 +205,7 @@ async fn each_way_to_write_a_path_reaches_its_endpoint() {
 }
 
 #[actix_rt::test]
-async fn a_key_in_azures_header_is_a_token_where_openais_api_is() {
+async fn a_key_in_azures_header_is_a_token_on_openai_routes() {
     let hub = hub().await;
     for path in ["/v1/models", "/models", "/openai/models?api-version=1"] {
         let status = |name: &str, key: &str| {
@@ -223,7 +223,7 @@ async fn a_key_in_azures_header_is_a_token_where_openais_api_is() {
 }
 
 #[actix_rt::test]
-async fn a_response_that_breaks_off_fails_with_its_number_and_its_own_id() {
+async fn a_broken_off_response_fails_with_its_number_and_id() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;
@@ -249,7 +249,7 @@ async fn a_response_that_breaks_off_fails_with_its_number_and_its_own_id() {
 }
 
 #[actix_rt::test]
-async fn a_quiet_stream_says_ping_to_anthropics_clients_and_a_comment_to_others() {
+async fn a_quiet_stream_pings_in_its_dialect() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(20)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel")).await;
     for (path, said) in [

@@ -66,10 +66,9 @@ async fn ids(stream: &mut TcpStream, count: usize) -> Vec<usize> {
     found
 }
 
-/// A28: requests in a row on one connection are answered, each of them, in their order, whatever pieces they come in and
-/// whenever their answers are read.
+/// A28: pipelined requests are answered in order, however they are cut and whenever the answers are read.
 #[actix_rt::test]
-async fn requests_in_a_row_are_answered_in_their_order_however_they_are_cut() {
+async fn pipelined_requests_are_answered_in_order() {
     let hub = hub().await;
     let mut runner = TestRunner::new(Config::default());
     let asked = prop::collection::vec((any::<u8>(), 0..4000_usize, 1..9000_usize), 1..24);
@@ -127,10 +126,10 @@ async fn kept(hub: &TestHub, path: &str, token: Option<&str>) -> TcpStream {
     stream
 }
 
-/// A25: a connection whose caller has no valid token is closed when it idles for 5 s, also one on which the next request
-/// does not come to its end; one with a token is kept.
+/// A25: a connection without a valid token is closed after 5 s idle, also in the middle of its next request; one with a
+/// token is kept.
 #[actix_rt::test]
-async fn an_idle_connection_without_a_token_is_closed_and_one_with_a_token_is_not() {
+async fn an_idle_connection_without_a_token_is_closed() {
     let hub = hub().await;
     let begin = Instant::now();
     let mut with = kept(&hub, "/v1/models", Some(ADMIN)).await;
@@ -163,10 +162,10 @@ async fn an_idle_connection_without_a_token_is_closed_and_one_with_a_token_is_no
     hub.stop().await;
 }
 
-/// A24, A25: what a large head was read into comes back with its connection, which closes behind the answer, or counts as
-/// long as that is kept; without a valid token a head of more than 16 KiB is refused in words, and one of less is not.
+/// A24, A25: the buffer of a large head is freed with its connection, which closes after the answer, or counts while
+/// that is kept; without a valid token a head of more than 16 KiB is refused with a reason.
 #[actix_rt::test]
-async fn a_connection_with_a_large_head_closes_behind_its_answer() {
+async fn a_connection_with_a_large_head_closes_after_its_answer() {
     let hub = hub().await;
     for (path, token, size, status, closes) in [
         ("/healthz", None, 7 << 10, "200", false),
@@ -201,10 +200,10 @@ async fn a_connection_with_a_large_head_closes_behind_its_answer() {
     hub.stop().await;
 }
 
-/// A25, A27: an address with too many connections without a token loses its oldest ones, in words; those with a token,
-/// and whoever brings one, are served from the same address all the while.
+/// A25, A27: of too many connections of an address without a token, the oldest get an answer and close; connections and
+/// requests with a token are served meanwhile.
 #[actix_rt::test]
-async fn an_address_has_so_many_connections_without_a_token() {
+async fn connections_without_a_token_are_bounded_by_address() {
     let hub = hub_with(|options| options.machine.connections_per_address = Some(3)).await;
     let mut known = Vec::new();
     for _ in 0..5 {
@@ -244,10 +243,10 @@ async fn an_address_has_so_many_connections_without_a_token() {
     hub.stop().await;
 }
 
-/// A09: behind a named proxy each caller has an address of its own, as the proxy tells it; what a caller itself wrote is
-/// not believed, and the proxy's own connections are not limited.
+/// A09: behind a trusted proxy each caller has the address that the proxy wrote; what the caller wrote is ignored, and
+/// the proxy's own connections are not limited.
 #[actix_rt::test]
-async fn behind_a_named_proxy_callers_are_told_apart() {
+async fn behind_a_trusted_proxy_each_caller_has_its_own_address() {
     let hub = hub_with(|options| {
         options.machine.connections_per_address = Some(2);
         options.machine.trusted_proxies.trust("127.0.0.0/8").unwrap();
@@ -296,9 +295,9 @@ fn tls_files(dir: &std::path::Path) -> (TlsFiles, Arc<rustls::ClientConfig>) {
     (files, Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// A25: hundreds of connects a second that never begin their handshake keep nobody out who has a token.
+/// A25: hundreds of connections a second that never begin a handshake do not keep callers with a token out.
 #[actix_rt::test]
-async fn idle_handshakes_keep_nobody_out() {
+async fn idle_handshakes_do_not_keep_tokens_out() {
     let dir = tempfile::tempdir().unwrap();
     let (files, config) = tls_files(dir.path());
     let hub = hub_with(|options| options.tls = Some(files)).await;

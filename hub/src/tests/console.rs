@@ -39,9 +39,9 @@ fn private(name: &str) -> Value {
     provider
 }
 
-/// A22, A30, A33: the page runs its own scripts alone, in no frame, and sets no cookie.
+/// A22, A30, A33: the page runs its own scripts only, in no frame, and sets no cookie.
 #[actix_rt::test]
-async fn the_page_and_its_files_need_no_token_and_allow_nothing_foreign() {
+async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {
     let hub = hub().await;
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
@@ -84,7 +84,7 @@ async fn every_file_of_the_console_is_served() {
 }
 
 #[actix_rt::test]
-async fn events_need_a_token_and_begin_with_all_that_the_caller_sees() {
+async fn events_begin_with_all_that_the_caller_sees() {
     let hub = hub().await;
     assert_eq!(ask(hub.addr, "GET", "/api/v1/events").send().await.0, 401);
     let alice = hub.member("alice").await;
@@ -102,9 +102,9 @@ async fn events_need_a_token_and_begin_with_all_that_the_caller_sees() {
     hub.stop().await;
 }
 
-/// A34: events of a private row reach its owner and admins.
+/// A34: events of a private row reach its owner and admins only.
 #[actix_rt::test]
-async fn a_stranger_hears_nothing_of_what_happens_to_a_private_row() {
+async fn events_of_a_private_row_reach_its_owner_and_admins_only() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let bob = hub.member("bob").await;
@@ -123,7 +123,7 @@ async fn a_stranger_hears_nothing_of_what_happens_to_a_private_row() {
 }
 
 #[actix_rt::test]
-async fn rows_and_tasks_are_told_as_they_come_change_and_go() {
+async fn changes_of_rows_and_tasks_are_events() {
     let hub = hub().await;
     let (mut stream, seen) = watch(&hub, ADMIN).await;
     assert!(seen.get("llms").is_none());
@@ -159,10 +159,9 @@ async fn events_end_when_their_token_is_revoked_and_when_the_hub_stops() {
     futures_util::join!(hub.stop(), end);
 }
 
-/// A27: no few users can take all the seats, all members together not those of admins, and all together no more than
-/// there are.
+/// A27: event streams are bounded for a user, for all members, and in total; admins keep a share.
 #[actix_rt::test]
-async fn more_watchers_than_there_are_seats_are_turned_away_until_one_leaves() {
+async fn watchers_are_bounded_by_user_role_and_together() {
     let hub = hub().await;
     let mut streams = Vec::new();
     for user in 0..30 {
@@ -185,7 +184,7 @@ async fn more_watchers_than_there_are_seats_are_turned_away_until_one_leaves() {
 }
 
 #[actix_rt::test]
-async fn recent_tasks_of_a_row_are_for_those_who_see_it_and_name_users_to_admins_only() {
+async fn recent_tasks_of_a_row_name_users_to_admins_only() {
     let hub = hub_with(|_| ()).await;
     let alice = hub.member("alice").await;
     let bob = hub.member("bob").await;

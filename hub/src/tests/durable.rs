@@ -32,10 +32,10 @@ enum Disk {
     Full,
 }
 
-/// A store on such a disk. What it is given is applied in the order in which it was, what it is owed for certain.
+/// A store on such a disk. Writes are applied in order; write-behind changes are never lost.
 struct Ailing {
     store: Arc<SqliteStore>,
-    /// Whether it is owed, and what.
+    /// Held changes, and whether they are write-behind.
     kept: Mutex<Vec<(bool, Vec<Change>)>>,
     disk: watch::Sender<Disk>,
 }
@@ -50,7 +50,7 @@ impl Ailing {
         let mut kept = self.kept.lock();
         match disk {
             Disk::Well => kept.drain(..).for_each(|(_, changes)| drop(self.store.write_behind(changes))),
-            Disk::Full => kept.retain(|(owed, _)| *owed),
+            Disk::Full => kept.retain(|(is_write_behind, _)| *is_write_behind),
             Disk::Hangs => (),
         }
         self.disk.send_replace(disk);
@@ -66,10 +66,10 @@ impl StoreInterceptor for Ailing {
         let mut kept = self.kept.lock();
         let disk = *self.disk.borrow();
         match disk {
-            Disk::Well if owed => return self.store.write_behind(changes),
+            Disk::Well if is_write_behind => return self.store.write_behind(changes),
             Disk::Well => return self.store.write(changes),
-            Disk::Hangs => kept.push((owed, changes)),
-            Disk::Full if owed => kept.push((owed, changes)),
+            Disk::Hangs => kept.push((is_write_behind, changes)),
+            Disk::Full if is_write_behind => kept.push((is_write_behind, changes)),
             Disk::Full => (),
         }
         let (mut disk, store) = (self.disk.subscribe(), self.store.clone());
@@ -154,9 +154,9 @@ async fn sent(hub: &TestHub, publisher: &mut Publisher, end: End) -> (String, Va
     (id, task)
 }
 
-/// P1: a publisher's last word on a durable task is taken, and the task shown as ended, when that is written down.
+/// P1: a publisher's final result is acknowledged, and the task shown as ended, after the commit.
 #[actix_rt::test]
-async fn a_durable_task_has_ended_when_that_is_written_down() {
+async fn a_durable_task_ends_when_its_end_is_committed() {
     for end in End::ALL {
         let store = Ailing::new();
         let hub = hub_on(store.clone()).await;
@@ -182,10 +182,10 @@ async fn a_durable_task_has_ended_when_that_is_written_down() {
     }
 }
 
-/// P1, F63: where it cannot be written the publisher is told so and tries again; the task goes on as it was, and ends with
-/// the first word that there was when the disk is well.
+/// P1, F63: while the end cannot be committed, the publisher is refused and the task goes on; it ends with the first
+/// result after that.
 #[actix_rt::test]
-async fn an_end_that_cannot_be_written_is_taken_when_it_can_be() {
+async fn an_end_that_cannot_be_committed_is_retried() {
     for end in End::ALL {
         let store = Ailing::new();
         let hub = hub_on(store.clone()).await;
@@ -224,10 +224,10 @@ async fn an_end_that_cannot_be_written_is_taken_when_it_can_be() {
     }
 }
 
-/// P1, F66: a hub that goes down before it could write an end has taken none: the next one says that the task was
-/// interrupted, and takes its end no more.
+/// P1, F66: a hub that dies before the commit has acknowledged no end; the next one ends the task as interrupted and
+/// refuses its result.
 #[actix_rt::test]
-async fn a_hub_that_goes_before_an_end_is_written_has_told_nobody_of_it() {
+async fn a_hub_that_dies_before_a_commit_has_acknowledged_nothing() {
     let store = Ailing::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
@@ -245,9 +245,9 @@ async fn a_hub_that_goes_before_an_end_is_written_has_told_nobody_of_it() {
     hub.stop().await;
 }
 
-/// Nobody waits where the task goes on: another publisher has it, or it is back in the queue.
+/// The task is retried: at another publisher, or in the queue.
 #[actix_rt::test]
-async fn a_last_word_that_ends_no_task_is_taken_at_once() {
+async fn a_result_that_ends_no_task_waits_for_no_commit() {
     let store = Ailing::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[pooled("a", "p"), pooled("b", "p")], None).await;
@@ -263,9 +263,9 @@ async fn a_last_word_that_ends_no_task_is_taken_at_once() {
     hub.stop().await;
 }
 
-/// P1: a task is taken back when that is written down; where it cannot be it goes on as if nothing had been asked.
+/// P1: a cancellation that cannot be committed changes nothing.
 #[actix_rt::test]
-async fn a_task_is_taken_back_when_that_is_written_down() {
+async fn a_cancellation_counts_when_it_is_committed() {
     let store = Ailing::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
@@ -297,10 +297,10 @@ async fn a_task_is_taken_back_when_that_is_written_down() {
     hub.stop().await;
 }
 
-/// P1: of a last word and a wish to take the task back that come while nothing can be written, that counts which came first;
-/// a wish that is refused counts for nothing.
+/// P1: of a result and a cancellation that come while nothing can be written, the first counts; a refused cancellation
+/// does not count.
 #[actix_rt::test]
-async fn of_two_ends_the_first_that_is_written_counts() {
+async fn of_two_ends_the_first_to_come_counts() {
     for (then, is_taken_back) in [(Disk::Well, true), (Disk::Full, false)] {
         let store = Ailing::new();
         let hub = hub_on(store.clone()).await;
@@ -328,9 +328,9 @@ async fn of_two_ends_the_first_that_is_written_counts() {
     }
 }
 
-/// P1: what is deleted while its end waits to be written is gone for good; what is taken back meanwhile was not deleted.
+/// P1: a task that is deleted while its end waits to be committed stays deleted; a cancelled one is not deleted.
 #[actix_rt::test]
-async fn a_task_that_is_deleted_before_its_end_is_written_is_gone_for_good() {
+async fn a_task_deleted_before_its_end_is_committed_stays_deleted() {
     let store = Ailing::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

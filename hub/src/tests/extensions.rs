@@ -7,7 +7,7 @@ use super::publisher::{Publisher, chunk, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, eventually, hub};
 
-/// F89: an old registrar hears nothing new.
+/// F89: a classic registrar gets nothing new.
 #[actix_rt::test]
 async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let hub = hub().await;
@@ -28,9 +28,9 @@ async fn leave(ask: &Ask, publisher: &mut Publisher) -> serde_json::Value {
     task
 }
 
-/// F75, F76: a caller who leaves, before the first token or after it, cancels the task within a second.
+/// F75, F76: a caller that leaves, before the first token or after it, cancels its task within a second.
 #[actix_rt::test]
-async fn a_caller_who_leaves_cancels_the_task_streaming_or_not() {
+async fn a_caller_that_leaves_cancels_its_task() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     for stream in [false, true] {
@@ -53,7 +53,7 @@ async fn a_caller_who_leaves_cancels_the_task_streaming_or_not() {
     hub.stop().await;
 }
 
-/// F32: 410 tells who knows no cancel.
+/// F32: a publisher without the cancel feature gets 410.
 #[actix_rt::test]
 async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
     let hub = hub().await;
@@ -66,9 +66,9 @@ async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
     hub.stop().await;
 }
 
-/// An upload of a streamed answer to whom one whole answer was promised fails the task at once, as a chunk does.
+/// It fails at once, as a chunk does.
 #[actix_rt::test]
-async fn an_upload_where_one_answer_was_asked_for_fails_the_task() {
+async fn an_upload_to_a_call_that_does_not_stream_fails_the_task() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -84,7 +84,7 @@ async fn an_upload_where_one_answer_was_asked_for_fails_the_task() {
     hub.stop().await;
 }
 
-/// P3, F34: a cut upload is a failure for its caller.
+/// P3, F34: an upload that breaks off is a failure for its caller.
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_fails_the_task() {
     let hub = hub().await;
@@ -105,7 +105,7 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     hub.stop().await;
 }
 
-/// F74, P7, A26: a caller that does not read holds up its own answer, in bounded memory, and nobody else.
+/// F74, P7, A26: a caller that does not read blocks its own answer, in bounded memory, and no other.
 #[actix_rt::test]
 async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
     let hub = hub().await;
@@ -151,9 +151,9 @@ async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
     hub.stop().await;
 }
 
-/// P6: a beat for a channel that the hub does not hold is told so.
+/// P6: a heartbeat for a channel that the hub does not hold gets 409.
 #[actix_rt::test]
-async fn a_stream_that_the_hub_does_not_hold_is_409_and_only_a_negotiated_status_counts() {
+async fn a_heartbeat_for_an_unknown_stream_is_409() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let hello = publisher.open(&hub, Some("status")).await;
@@ -194,9 +194,9 @@ async fn an_endpoint_goes_to_publishers_that_know_endpoints() {
     hub.stop().await;
 }
 
-/// P3, F30, F31: a repeat is nothing, a gap is the end.
+/// P3, F30, F31: a repeated chunk is dropped, and a gap ends the stream.
 #[actix_rt::test]
-async fn numbered_chunks_are_dropped_when_they_repeat_and_fail_the_stream_when_one_is_missing() {
+async fn a_repeated_chunk_is_dropped_and_a_missing_one_is_a_failure() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("chunk-seq")).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
@@ -220,7 +220,7 @@ async fn numbered_chunks_are_dropped_when_they_repeat_and_fail_the_stream_when_o
 }
 
 #[actix_rt::test]
-async fn a_drained_publisher_gets_no_new_task_and_its_rows_end_with_the_last_one() {
+async fn a_draining_publisher_finishes_its_tasks_and_gets_none() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("drain")).await;
     let call = infer(&hub, "a", false);

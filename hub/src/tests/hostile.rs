@@ -7,9 +7,9 @@ use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
 
-/// A19: a chunk is one event, or none and the task fails.
+/// A19: a chunk becomes one event, or fails the task.
 #[actix_rt::test]
-async fn what_a_publisher_sends_stays_one_event_or_is_refused() {
+async fn a_publishers_chunk_is_one_event_or_a_failure() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     // Line breaks within JSON are white space: gone. Within a string they are escaped by whoever wrote it.
@@ -59,10 +59,10 @@ fn asked(stream: bool) -> String {
     .to_string()
 }
 
-/// A19: what is JSON and no object is no answer, whole or as a chunk, whichever way it comes: its caller has a 502 in its
-/// dialect, and the publisher's next word is of no use.
+/// A19: a whole answer or a chunk that is JSON but no object is a 502 in the caller's dialect, and later results of the
+/// publisher are refused.
 #[actix_rt::test]
-async fn an_answer_or_a_chunk_that_is_no_object_is_an_error_in_its_callers_dialect() {
+async fn an_answer_that_is_no_object_is_an_error_in_each_dialect() {
     let hub = hub().await;
     let features = Some("cancel, result-stream, endpoints");
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
@@ -124,7 +124,7 @@ async fn an_answer_or_a_chunk_that_is_no_object_is_an_error_in_its_callers_diale
     hub.stop().await;
 }
 
-/// A27: of an error's text records keep the beginning, however much a publisher has to say.
+/// A27: records keep the beginning of an error's text, however long it is.
 #[actix_rt::test]
 async fn records_keep_the_beginning_of_an_errors_text() {
     let hub = hub().await;
@@ -152,7 +152,7 @@ async fn records_keep_the_beginning_of_an_errors_text() {
 
 /// A20: a status that is neither success nor error reaches no caller.
 #[actix_rt::test]
-async fn a_publishers_odd_status_becomes_a_plain_one() {
+async fn a_publishers_odd_status_becomes_502() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for (theirs, ours) in [(201, 201), (204, 200), (302, 502), (404, 404), (599, 599)] {
@@ -168,9 +168,9 @@ async fn a_publishers_odd_status_becomes_a_plain_one() {
     hub.stop().await;
 }
 
-/// P7, A23, A24: a body over the limit is refused, and the client sees it.
+/// P7, A23, A24: a body over the limit is refused, and the client can read the answer.
 #[actix_rt::test]
-async fn a_body_that_is_too_large_or_no_json_object_is_refused_and_the_client_sees_it() {
+async fn a_body_too_large_or_no_object_is_refused_with_a_reason() {
     let hub = hub().await;
     let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let huge = format!(r#"{{"messages":"{}"}}"#, "x".repeat(33 << 20));
@@ -186,7 +186,7 @@ async fn a_body_that_is_too_large_or_no_json_object_is_refused_and_the_client_se
 }
 
 #[actix_rt::test]
-async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged_in_value() {
+async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let body = format!(
@@ -205,9 +205,9 @@ async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged_in_value() {
     hub.stop().await;
 }
 
-/// A27: a path that is longer than any of the hub's is refused before anybody looks what it could mean, or who asks.
+/// A27: a path longer than any of the hub's is refused before routing and authentication.
 #[actix_rt::test]
-async fn a_path_that_is_too_long_is_refused_in_words() {
+async fn a_path_that_is_too_long_is_refused_with_a_reason() {
     let hub = hub().await;
     for (prefix, dialect) in [
         ("/api/v1/llms/", "/api/v1"),

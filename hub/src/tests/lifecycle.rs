@@ -23,9 +23,9 @@ fn private(name: &str) -> Value {
     provider
 }
 
-/// F19: a name that lives is not stolen.
+/// F19: a name in use is not taken over.
 #[actix_rt::test]
-async fn a_conflict_applies_nothing_and_its_text_gives_nothing_away() {
+async fn a_name_conflict_applies_nothing_and_reveals_nothing() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let _alices = Publisher::start(&hub, &alice, &[provider("seen"), private("hidden")], None).await;
@@ -42,9 +42,9 @@ async fn a_conflict_applies_nothing_and_its_text_gives_nothing_away() {
     hub.stop().await;
 }
 
-/// A12: a name outside the rule is refused, and the error says where it stands.
+/// A12: a name outside the rule is refused, and the error has its position.
 #[actix_rt::test]
-async fn a_bad_name_is_400_and_says_where() {
+async fn a_bad_name_is_400_with_its_position() {
     let hub = hub().await;
     for name in ["", "A", "-a", "a b", "a\r\nx: y", &"a".repeat(101)] {
         let (status, answer) = register(&hub, ADMIN, None, &[provider("ok"), provider(name)]).await;
@@ -64,7 +64,7 @@ async fn a_bad_name_is_400_and_says_where() {
 }
 
 #[actix_rt::test]
-async fn a_known_id_stays_an_unknown_one_is_accepted_and_anothers_gets_a_new_one() {
+async fn a_proposed_session_id_is_kept_unless_it_is_anothers() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let (_, answer) = register(&hub, &alice, Some("my own id~1"), &[]).await;
@@ -80,9 +80,9 @@ async fn a_known_id_stays_an_unknown_one_is_accepted_and_anothers_gets_a_new_one
     hub.stop().await;
 }
 
-/// A01, A02: another user's session is 404, its channel as its heartbeat.
+/// A01, A02: another user's session is 404, for its channel and its heartbeat.
 #[actix_rt::test]
-async fn for_anybody_else_a_session_does_not_exist() {
+async fn anothers_session_is_404() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
@@ -126,9 +126,10 @@ async fn for_anybody_else_a_session_does_not_exist() {
     hub.stop().await;
 }
 
-/// P1, F30, A21, A45: a retry whose answer was lost changes nothing.
+/// P1, F30, A21, A45: a retry after a lost answer changes nothing and gets 200; another result gets 409, an unknown
+/// task 404.
 #[actix_rt::test]
-async fn the_first_last_word_wins_the_same_again_is_200_another_is_409_and_an_unknown_task_404() {
+async fn the_first_final_result_counts_and_its_repeat_is_200() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -145,7 +146,7 @@ async fn the_first_last_word_wins_the_same_again_is_200_another_is_409_and_an_un
 }
 
 #[actix_rt::test]
-async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived() {
+async fn rows_missing_in_a_register_call_become_inactive() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), provider("b")], None).await;
     let session = publisher.session.clone();
@@ -160,9 +161,9 @@ async fn what_a_register_call_does_not_name_is_inactive_at_once_and_not_revived(
     hub.stop().await;
 }
 
-/// F03, F57: the newer channel of a session counts, and the late end of the older changes nothing.
+/// F03, F57: the newer channel of a session counts, and the late end of the older one changes nothing.
 #[actix_rt::test]
-async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
+async fn the_late_close_of_a_replaced_channel_changes_nothing() {
     let hub = hub().await;
     let mut older = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let mut newer = Publisher::register(&hub, ADMIN, Some(&older.session), &[provider("a")]).await;
@@ -179,10 +180,10 @@ async fn a_newer_channel_replaces_the_older_whose_late_close_changes_nothing() {
     hub.stop().await;
 }
 
-/// F57, F58: a registrar that knows more than a classic one is told that another took its session; neither gets it by
-/// a closing of the other's.
+/// F57, F58: a registrar with the feature gets an event that another took its session; the close of one channel does
+/// not give the session to the other.
 #[actix_rt::test]
-async fn a_replaced_channel_is_told_so_where_its_registrar_understands() {
+async fn a_replaced_channel_ends_with_replaced_if_negotiated() {
     let hub = hub().await;
     let mut older = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
     let mut newer = Publisher::register(&hub, ADMIN, Some(&older.session), &[provider("a")]).await;
@@ -214,7 +215,7 @@ async fn a_channel_brings_rows_back_to_the_status_they_had() {
 }
 
 #[actix_rt::test]
-async fn a_row_that_a_dead_session_left_is_adopted_by_its_user_and_by_nobody_else() {
+async fn a_row_of_a_dead_session_is_adopted_by_its_user_only() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut first = Publisher::start(&hub, &alice, &[provider("a")], None).await;
@@ -230,9 +231,9 @@ async fn a_row_that_a_dead_session_left_is_adopted_by_its_user_and_by_nobody_els
     hub.stop().await;
 }
 
-/// P3, F02, F13: what was started waits for the grace, and then ends for everybody.
+/// P3, F02, F13: a running task waits for the grace period after its channel was lost, and then fails.
 #[actix_rt::test]
-async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() {
+async fn a_task_outlives_a_channel_loss_within_the_grace() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(300)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -269,9 +270,9 @@ async fn a_task_outlives_a_short_loss_of_the_channel_and_ends_with_a_long_one() 
     hub.stop().await;
 }
 
-/// F05, F13: under the same id, which runs once.
+/// F05, F13: the task keeps its id, which a publisher runs once.
 #[actix_rt::test]
-async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_runs_an_id_once() {
+async fn a_task_lost_on_a_half_open_channel_is_sent_again() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     let call = infer(&hub, "a", false);
@@ -286,9 +287,9 @@ async fn a_task_lost_with_a_half_open_channel_is_sent_again_to_a_publisher_that_
     hub.stop().await;
 }
 
-/// P2, P6, F05, F23, F60: silence ends routing and what was sent into it; one beat brings it back.
+/// P2, P6, F05, F23, F60: silence ends routing and the tasks sent into it; one heartbeat restores routing.
 #[actix_rt::test]
-async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
+async fn silence_ends_routing_and_a_heartbeat_restores_it() {
     let hub = hub_with(|options| {
         options.timings.heartbeat_timeout = Duration::from_millis(200);
         options.timings.sweep_interval = Duration::from_millis(20);
@@ -307,8 +308,8 @@ async fn silence_is_as_good_as_closing_and_the_next_beat_as_good_as_opening() {
     hub.stop().await;
 }
 
-/// F21, F61, F69: a forgotten row is deleted, one whose channel is open is not, and its publisher is told to register
-/// again.
+/// F21, F61, F69: a row that was inactive for too long is deleted unless its channel is open, and its publisher has to
+/// register again.
 #[actix_rt::test]
 async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
     let hub = hub_with(|options| {
@@ -329,7 +330,7 @@ async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
 }
 
 #[actix_rt::test]
-async fn visibility_may_be_tightened_and_never_loosened() {
+async fn a_register_call_may_tighten_visibility_but_not_loosen_it() {
     let hub = hub().await;
     let publisher = Publisher::start(&hub, ADMIN, &[private("a"), provider("b")], None).await;
     let (status, answer) =
@@ -342,9 +343,9 @@ async fn visibility_may_be_tightened_and_never_loosened() {
     hub.stop().await;
 }
 
-/// P5, P6, F67: after a restart rows are there, inactive and not routable, until their publisher is back.
+/// P5, P6, F67: after a restart, rows and sessions exist, inactive, until their publisher returns.
 #[actix_rt::test]
-async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
+async fn rows_are_inactive_after_a_restart_until_their_publisher_returns() {
     let dir = tempfile::tempdir().unwrap();
     let start = || hub_with(|options| options.data = DataDir::Path(dir.path().join("hub")));
     let hub = start().await;
@@ -364,7 +365,7 @@ async fn a_restart_keeps_rows_and_sessions_and_waits_for_their_publishers() {
     hub.stop().await;
 }
 
-/// P5, F68: a hub that was down for longer than a row may be away deletes none: its own downtime does not count.
+/// P5, F68: the downtime of the hub does not count as inactivity of a row.
 #[actix_rt::test]
 async fn a_hub_that_was_down_for_five_hours_deletes_no_row() {
     let dir = tempfile::tempdir().unwrap();

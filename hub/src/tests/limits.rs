@@ -11,7 +11,7 @@ use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, eventually, hub, hub_with};
 
-/// A27: a user who has as many calls under way as one may is told so, and another user is not.
+/// A27: calls of one user under way are bounded; another user is served.
 #[actix_rt::test]
 async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.calls = 2).await;
@@ -48,7 +48,7 @@ async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A27: a user's searches of the audit are a few at a time, whatever is asked of it, and another's have their own.
+/// A27: audit searches of one user under way are bounded; another user is served.
 #[actix_rt::test]
 async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.searches = 2).await;
@@ -71,7 +71,7 @@ async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A24, A27: the bytes of a user's requests are counted while they are held, not those of others.
+/// A24, A27: request bytes count for their user while they are held; another user is served.
 #[actix_rt::test]
 async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.bytes = 4 << 20).await;
@@ -100,10 +100,10 @@ async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A24, A26, A27: an answer counts among its caller's bytes until the caller has read it; the publisher is told to send
-/// the next one again, and another caller's comes through.
+/// A24, A26, A27: unread answer bytes count for their caller; the publisher of the next answer has to retry, and
+/// answers of other callers pass.
 #[actix_rt::test]
-async fn answers_that_a_user_does_not_read_are_bounded_and_nobody_else_feels_it() {
+async fn unread_answers_of_a_user_are_bounded() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
@@ -131,9 +131,9 @@ async fn answers_that_a_user_does_not_read_are_bounded_and_nobody_else_feels_it(
     hub.stop().await;
 }
 
-/// A27, A42: the answer of a durable task is kept whole until its end, and counts for its owner until then.
+/// A27, A42: the answer of a durable task is held until its end, and counts for its owner.
 #[actix_rt::test]
-async fn a_durable_answer_that_goes_on_and_on_ends_in_an_error() {
+async fn a_durable_answer_without_end_is_an_error() {
     let hub = hub_with(|options| options.limits.bytes = 1 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
@@ -159,9 +159,9 @@ async fn a_durable_answer_that_goes_on_and_on_ends_in_an_error() {
     hub.stop().await;
 }
 
-/// A27: sessions, rows, agents and open tasks of one user are bounded, in words that say what to do.
+/// A27: each limit is refused with a reason.
 #[actix_rt::test]
-async fn a_user_has_so_many_sessions_rows_agents_and_open_tasks() {
+async fn sessions_rows_agents_and_open_tasks_are_bounded_by_user() {
     let hub = hub_with(|options| {
         options.limits.sessions = 2;
         options.limits.rows = 3;
@@ -206,10 +206,10 @@ async fn a_user_has_so_many_sessions_rows_agents_and_open_tasks() {
     hub.stop().await;
 }
 
-/// A09, A27: one who looks for the names of others by trying to register them is told less and less, and then not even
-/// whether a name is free; another user is served, and the log and a metric say so.
+/// A09, A27: a user that probes names by registering them is slowed down, and then gets the same answer for free and
+/// taken names; another user is served, and the log and a metric count it.
 #[actix_rt::test]
-async fn whoever_tries_names_is_not_told_which_are_taken() {
+async fn a_user_that_probes_names_is_not_told_which_are_taken() {
     let hub = hub().await;
     let (alice, eve) = (hub.member("alice").await, hub.member("eve").await);
     let register = async |token: &str, name: &str| {
@@ -256,9 +256,9 @@ async fn whoever_tries_names_is_not_told_which_are_taken() {
     hub.stop().await;
 }
 
-/// A27: whoever begins many such calls at once, while all of them are still allowed, is told no more names.
+/// A27: many calls that began before the limit was reached reveal no more names.
 #[actix_rt::test]
-async fn calls_that_began_before_the_limit_are_not_looked_at_behind_it() {
+async fn parallel_name_probes_do_not_exceed_the_limit() {
     const CALLS: usize = 400;
 
     let hub = hub().await;
@@ -305,9 +305,9 @@ async fn calls_that_began_before_the_limit_are_not_looked_at_behind_it() {
     hub.stop().await;
 }
 
-/// A09: one who tries many tokens is refused more and more, and a valid token from the same address never is.
+/// A09: a client that tries many tokens is refused for longer and longer; a valid token from the same address never is.
 #[actix_rt::test]
-async fn whoever_tries_tokens_is_slowed_down_and_a_valid_one_is_never_locked_out() {
+async fn a_client_that_tries_tokens_is_slowed_down() {
     let hub = hub().await;
     let wrong = hub.ask_as("vlt_guess", "GET", "/v1/models");
     let mut refused = wrong.send().await;

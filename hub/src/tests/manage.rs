@@ -23,7 +23,7 @@ fn public_llm(name: &str) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_token_is_shown_once_works_and_ends_when_it_is_revoked() {
+async fn a_token_is_shown_once_and_ends_when_it_is_revoked() {
     let hub = hub().await;
     let (status, made) = make_token(&hub, json!({ "user": "alice", "expires": "30d" })).await;
     assert_eq!(status, 201, "{made}");
@@ -49,7 +49,7 @@ async fn a_token_is_shown_once_works_and_ends_when_it_is_revoked() {
 }
 
 #[actix_rt::test]
-async fn a_token_for_nobody_or_for_never_is_refused() {
+async fn a_token_without_a_user_or_a_lifetime_is_refused() {
     let hub = hub().await;
     for body in [
         json!({}),
@@ -67,7 +67,7 @@ async fn a_token_for_nobody_or_for_never_is_refused() {
 }
 
 #[actix_rt::test]
-async fn a_user_is_one_however_the_name_is_written_and_no_member_has_an_admins() {
+async fn user_names_ignore_case_and_have_one_role() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut own = provider("hers");
@@ -116,7 +116,7 @@ async fn each_route_of_an_administrator_refuses_a_member() {
 }
 
 #[actix_rt::test]
-async fn a_public_row_is_made_changed_and_deleted_and_its_key_is_never_shown() {
+async fn a_public_rows_key_is_never_shown() {
     let hub = hub().await;
     let member = hub.member("alice").await;
     let (status, made) = make_llm(&hub, &public_llm("gpt")).await;
@@ -150,9 +150,9 @@ async fn a_public_row_is_made_changed_and_deleted_and_its_key_is_never_shown() {
     hub.stop().await;
 }
 
-/// A key is for the server that it was given for: whoever changes the address gives it again.
+/// The key was given for the old server.
 #[actix_rt::test]
-async fn a_key_stays_with_its_server() {
+async fn a_new_upstream_address_needs_the_key_again() {
     let hub = hub().await;
     let first = "https://Api.Example.com/v1";
     let spec = |url: &str| json!({ "type": "openai", "model": "m", "url": url });
@@ -206,7 +206,7 @@ async fn a_public_row_that_cannot_be_called_is_refused() {
 }
 
 #[actix_rt::test]
-async fn a_published_row_is_its_publishers_to_change_and_may_be_deleted_when_nobody_publishes_it() {
+async fn a_published_row_is_changed_by_its_publisher_only() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let body = public_llm("a");
@@ -221,7 +221,7 @@ async fn a_published_row_is_its_publishers_to_change_and_may_be_deleted_when_nob
 }
 
 #[actix_rt::test]
-async fn a_member_keeps_agents_of_its_own_and_others_do_not_see_the_private_ones() {
+async fn private_agents_are_seen_by_their_owner_only() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let body = json!({ "name": "helper", "llmName": "any", "systemPrompt": "Be brief.",
@@ -282,7 +282,7 @@ async fn metrics_need_a_token_and_readiness_needs_none() {
 }
 
 #[actix_rt::test]
-async fn an_agent_answers_by_its_llms_model_with_its_prompt_and_parameters_under_api_and_v1() {
+async fn an_agent_adds_its_prompt_and_parameters() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let agent = json!({ "name": "helper", "llmName": "a", "systemPrompt": "Be brief.",
@@ -309,7 +309,7 @@ async fn an_agent_answers_by_its_llms_model_with_its_prompt_and_parameters_under
 }
 
 #[actix_rt::test]
-async fn every_route_needs_a_token_and_refuses_a_wrong_one_in_the_same_words() {
+async fn a_missing_and_a_wrong_token_get_the_same_answer() {
     let hub = hub().await;
     let under_llms = [
         "",
@@ -359,7 +359,7 @@ async fn every_route_needs_a_token_and_refuses_a_wrong_one_in_the_same_words() {
 }
 
 #[actix_rt::test]
-async fn the_audit_has_a_row_for_each_inference_and_a_member_reads_its_own() {
+async fn each_inference_is_audited_and_members_read_their_own() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

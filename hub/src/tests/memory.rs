@@ -39,9 +39,9 @@ async fn others_are_served(hub: &TestHub) {
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
-/// A24, A27: what a head says about its body's length costs nobody anything: it counts as it comes.
+/// A24, A27: a `content-length` reserves nothing: a body counts as it comes.
 #[actix_rt::test]
-async fn what_is_announced_and_does_not_come_keeps_nobody_out() {
+async fn an_announced_body_counts_as_it_comes() {
     let hub = roomy().await;
     let mallory = hub.member("mallory").await;
     let mut open = Vec::new();
@@ -67,9 +67,9 @@ async fn what_is_announced_and_does_not_come_keeps_nobody_out() {
     hub.stop().await;
 }
 
-/// A24, A27: a user who takes all that it gets, of whatever kind, leaves room for another one's calls and results.
+/// A24, A27: a user that takes all the memory it gets, of any kind, leaves room for calls and results of another.
 #[actix_rt::test]
-async fn whoever_takes_all_that_it_gets_leaves_memory_to_others() {
+async fn a_user_at_its_limits_leaves_memory_to_others() {
     let hub = roomy().await;
     let core = hub.core();
     let accounts: [fn(&crate::hub::Hub) -> ByteQuota; 5] = [
@@ -106,10 +106,9 @@ async fn with_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
     stream
 }
 
-/// A24, A27: heads count for their user as long as they are held, and come back; who has no room for a large one is told,
-/// and closed, and others are served.
+/// A24, A27: a large head without room is refused and its connection closed; other users are served.
 #[actix_rt::test]
-async fn heads_count_for_their_user_as_long_as_they_are_held() {
+async fn heads_count_for_their_user_while_they_are_held() {
     let hub = roomy().await;
     let (core, mallory) = (hub.core(), hub.member("mallory").await);
     let taken = || core.quotas.heads.taken_by("mallory");
@@ -136,8 +135,7 @@ async fn heads_count_for_their_user_as_long_as_they_are_held() {
     hub.stop().await;
 }
 
-/// A24, A27: each call under way counts for its user, however small, and comes back when its caller leaves or has its
-/// answer.
+/// A24, A27: each call under way counts, however small, until its caller leaves or has its answer.
 #[actix_rt::test]
 async fn calls_under_way_count_for_their_user() {
     let hub = roomy().await;
@@ -157,9 +155,9 @@ async fn calls_under_way_count_for_their_user() {
     hub.stop().await;
 }
 
-/// A24: what a few bytes become when they are decoded asks for memory as what came in full.
+/// A24: a small compressed body needs the memory of the decoded one.
 #[actix_rt::test]
-async fn a_compressed_body_has_no_more_memory_than_there_is() {
+async fn a_compressed_body_counts_as_decoded() {
     let hub = roomy().await;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(chat("a", false).as_bytes()).unwrap();
@@ -175,10 +173,10 @@ async fn a_compressed_body_has_no_more_memory_than_there_is() {
     hub.stop().await;
 }
 
-/// A24: what an agent adds to a request counts for its caller; and a request counts as long as it waits on a channel, be
-/// its caller gone.
+/// A24: what an agent adds to a request counts for the caller; a request counts while it waits on a channel, even when
+/// its caller has gone.
 #[actix_rt::test]
-async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
+async fn what_an_agent_adds_and_what_waits_on_a_channel_counts() {
     let hub = hub().await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
@@ -204,8 +202,8 @@ async fn what_an_agent_adds_counts_and_so_does_what_waits_on_a_channel() {
     hub.stop().await;
 }
 
-/// A24, A26, A27, P7: an event of an upload counts for its publisher while it is not whole, and an upload that has no
-/// room fails in words; another publisher's goes on.
+/// A24, A26, A27, P7: an incomplete event of an upload counts for its publisher, and an upload without room fails with
+/// a reason; the upload of another publisher goes on.
 #[actix_rt::test]
 async fn half_an_event_of_an_upload_counts_for_its_publisher() {
     // What is kept of one grows twofold: two halves have 2 to 4 MiB, five more 5 at least.

@@ -33,10 +33,10 @@ fn providers(list: &[Value]) -> Value {
     json!({ "providers": list })
 }
 
-/// A34: nobody gets the calls for another user's agent, row or pool by taking its name, whatever it takes it for; the
-/// refusal of what is hidden says what it says of anything.
+/// A34: no user gets the calls for another user's agent, row or pool by registering its name; the refusal is the same
+/// for hidden names.
 #[actix_rt::test]
-async fn a_name_is_one_users_for_rows_pools_and_agents_alike() {
+async fn a_name_has_one_owner_among_rows_pools_and_agents() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut alices =
@@ -71,9 +71,9 @@ async fn a_name_is_one_users_for_rows_pools_and_agents_alike() {
     hub.stop().await;
 }
 
-/// A34: a name outlives what had it, and is free in the end; until then an admin sees whose it is and frees it.
+/// A34: a name stays reserved for a time after its row is gone; meanwhile an admin sees the owner and can free it.
 #[actix_rt::test]
-async fn a_name_stays_its_owners_when_its_row_is_gone() {
+async fn a_name_is_reserved_after_its_row_is_gone() {
     let hub = hub_with(|options| {
         options.timings.inactive_retention = Duration::from_millis(50);
         options.timings.sweep_interval = Duration::from_millis(10);
@@ -112,9 +112,9 @@ async fn a_name_stays_its_owners_when_its_row_is_gone() {
     hub.stop().await;
 }
 
-/// A34: a refused call counts for each name in it that is not its caller's: what it is told tells something of all of them.
+/// A34: a refused call counts once for each name in it that belongs to another user.
 #[actix_rt::test]
-async fn many_names_in_one_call_count_as_many() {
+async fn each_taken_name_in_a_call_counts() {
     let hub = hub().await;
     let (alice, eve) = (hub.member("alice").await, hub.member("eve").await);
     assert_eq!(register(&hub, &alice, &providers(&[provider("taken")])).await.0, 201);
@@ -126,9 +126,10 @@ async fn many_names_in_one_call_count_as_many() {
     hub.stop().await;
 }
 
-/// A34, A35: an agent over a name that its maker sees nothing by tells nothing of who takes that name, and is not theirs.
+/// A34, A35: an agent over a name that its creator cannot see reveals nothing about the user that takes the name, and
+/// does not become that user's.
 #[actix_rt::test]
-async fn an_agent_over_a_name_is_no_tripwire_and_no_gift() {
+async fn an_agent_does_not_reveal_who_takes_its_llms_name() {
     let hub = hub().await;
     let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
     let hidden = |name: &str| {
@@ -166,9 +167,9 @@ async fn an_agent_over_a_name_is_no_tripwire_and_no_gift() {
     hub.stop().await;
 }
 
-/// A34: a name is free when its time is over, and nobody keeps more names than so many.
+/// A34: a reserved name is freed after its time, and each user has a bounded number of them.
 #[actix_rt::test]
-async fn names_are_kept_for_their_time_and_only_so_many() {
+async fn reserved_names_expire_and_are_bounded() {
     let hub = hub_with(|options| {
         options.timings.inactive_retention = Duration::from_millis(20);
         options.timings.sweep_interval = Duration::from_millis(10);
@@ -195,10 +196,9 @@ async fn names_are_kept_for_their_time_and_only_so_many() {
     hub.stop().await;
 }
 
-/// A34: an admin takes a squatter's row away while it is published: it does not come back by itself, and a name that was
-/// given to another user not at all.
+/// A34: the deleted row does not return by itself, and cannot take a name that was given to another user.
 #[actix_rt::test]
-async fn an_admin_deletes_what_another_user_publishes_and_gives_its_name_away() {
+async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     let hub = hub().await;
     let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
     let mut publisher =

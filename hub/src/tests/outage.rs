@@ -45,10 +45,9 @@ async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) 
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
-/// P2, F77: a caller whose patience is over before the model is loaded gets 503, and no inference follows that nobody waits
-/// for, whenever the load ends.
+/// P2, F77: a call that times out during a wake gets 503, and no inference follows when the wake ends.
 #[actix_rt::test]
-async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
+async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(2)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -71,9 +70,9 @@ async fn a_load_longer_than_its_callers_patience_leaves_no_orphan() {
     hub.stop().await;
 }
 
-/// F76: a caller who leaves while the model loads, or while it waits for room, leaves no task behind.
+/// F76: a caller that leaves during a wake or while it waits for capacity leaves no task.
 #[actix_rt::test]
-async fn a_caller_who_leaves_while_it_waits_leaves_no_task() {
+async fn a_caller_that_leaves_while_it_waits_leaves_no_task() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel, status")).await;
     let caller = infer(&hub, "a", false).begin().await;
@@ -100,9 +99,9 @@ async fn a_caller_who_leaves_while_it_waits_leaves_no_task() {
     hub.stop().await;
 }
 
-/// Whoever waits for a row to wake takes nobody's place: thousands of one user's calls wait, and another's does.
+/// Thousands of one user's calls wait for a wake, and another user's is served.
 #[actix_rt::test]
-async fn those_who_wait_for_a_row_to_wake_keep_nobody_out() {
+async fn callers_that_wait_for_a_wake_take_no_slots() {
     let hub = hub().await;
     let core = hub.core().clone();
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel")).await;
@@ -135,7 +134,7 @@ async fn those_who_wait_for_a_row_to_wake_keep_nobody_out() {
     hub.stop().await;
 }
 
-/// F78: a publisher that goes between choice and dispatch is followed by the next member, or by a 503; never by a wait.
+/// F78: a publisher that goes between pick and dispatch is followed by the next member, or by a 503, never by a wait.
 #[actix_rt::test]
 async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
     let hub = hub().await;
@@ -162,7 +161,7 @@ async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
     hub.stop().await;
 }
 
-/// F72, P8: an answer that does not end while a hub stops ends with an error, and not as if it were whole.
+/// F72, P8: an answer that has not ended when the hub stops ends with an error, not with an end mark.
 #[actix_rt::test]
 async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     let hub = hub().await;
@@ -192,10 +191,10 @@ async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     assert!(publisher.event().await.is_none(), "the channel ends: its registrar looks for the next hub");
 }
 
-/// F64: while another program holds the file, what has to be written waits and is refused with 503; everything else is
-/// as quick as ever, and afterwards all of it is.
+/// F64: while another program locks the file, writes wait and are refused with 503, everything else is as fast as
+/// before, and afterwards writes succeed.
 #[actix_rt::test]
-async fn a_locked_file_holds_up_what_is_written_and_nothing_else() {
+async fn a_locked_file_refuses_writes_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub_with(|options| options.data = DataDir::Path(dir.path().join("hub"))).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
@@ -233,10 +232,9 @@ async fn a_locked_file_holds_up_what_is_written_and_nothing_else() {
     hub.stop().await;
 }
 
-/// F74, P7: a caller that does not read holds up the chunks of its own answer, which wait at their publisher, and
-/// nobody else's.
+/// F74, P7: a caller that does not read blocks the chunks of its own answer, at their publisher, and of no other.
 #[actix_rt::test]
-async fn a_caller_that_does_not_read_lets_chunks_wait_at_their_publisher() {
+async fn chunks_wait_at_the_publisher_for_a_slow_caller() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let mut others = Publisher::start(&hub, ADMIN, &[provider("b")], None).await;

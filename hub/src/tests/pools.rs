@@ -48,10 +48,10 @@ async fn pool(hub: &TestHub, token: &str, method: &'static str, rest: &str) -> (
     hub.ask_as(token, method, format!("/api/v1/pools/{rest}")).json().await
 }
 
-/// A34, A37: whoever joins another user's pool reads none of its callers' prompts before its owner has said so, is told for
-/// whom it waits, and is called by its own name meanwhile.
+/// A34, A37: a row in another user's pool gets no calls of the pool before the owner admits it; its publisher sees
+/// whose pool it is, and it is called by its own name meanwhile.
 #[actix_rt::test]
-async fn a_row_waits_until_the_pools_owner_lets_it_in() {
+async fn a_row_waits_until_the_pools_owner_admits_it() {
     let hub = asking().await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let mut alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
@@ -107,7 +107,8 @@ async fn a_row_waits_until_the_pools_owner_lets_it_in() {
     hub.stop().await;
 }
 
-/// A35, A37: in every mode a pool of private rows is its owner's, and says no more than any taken name.
+/// A35, A37: in every pool mode, a pool of private rows serves its owner only, and is refused to others like any taken
+/// name.
 #[actix_rt::test]
 async fn a_pool_of_private_rows_is_its_owners_alone() {
     for mode in [PoolPolicy::Ask, PoolPolicy::Members, PoolPolicy::Owner] {
@@ -124,9 +125,9 @@ async fn a_pool_of_private_rows_is_its_owners_alone() {
     }
 }
 
-/// A27: a pool has so many rows of one user, let in or not; others have theirs.
+/// A27: a pool has a bounded number of rows of each user, admitted or not.
 #[actix_rt::test]
-async fn a_pool_has_so_many_rows_of_one_user() {
+async fn the_rows_of_a_user_in_a_pool_are_bounded() {
     let hub = hub_with(|options| {
         options.pools = PoolPolicy::Ask;
         options.limits.pool_rows = 3;
@@ -152,10 +153,10 @@ async fn a_pool_has_so_many_rows_of_one_user() {
     hub.stop().await;
 }
 
-/// A34: of the pool that a row waits for nothing is told in the tasks that it answers, and its owner reads for whom it waits
-/// where it registers.
+/// A34: the pool that a row waits for is not in the tasks that it answers; its owner sees it in the answer to the
+/// register call.
 #[actix_rt::test]
-async fn only_whom_it_concerns_reads_for_which_pool_a_row_waits() {
+async fn the_pool_that_a_row_waits_for_is_shown_to_its_owner_only() {
     let hub = asking().await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let _alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
@@ -178,10 +179,9 @@ async fn only_whom_it_concerns_reads_for_which_pool_a_row_waits() {
     hub.stop().await;
 }
 
-/// A37: a private row serves its owner. An admin who names it is served by it; one who names its pool, or another user's
-/// agent, is not.
+/// A37: an admin is served by a private row by its own name, not through its pool or another user's agent.
 #[actix_rt::test]
-async fn a_private_row_has_an_admins_call_only_by_its_own_name() {
+async fn a_private_row_serves_an_admin_by_its_own_name_only() {
     let hub = asking().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let rows = [private(pooled("attic", "house")), pooled("hall", "house")];
@@ -203,9 +203,9 @@ async fn a_private_row_has_an_admins_call_only_by_its_own_name() {
     hub.stop().await;
 }
 
-/// A37: a publisher's word gives it no greater share of a pool than what it registered, nor than 256 at once.
+/// A37: a publisher's heartbeat gives it no greater share of a pool than it registered, and at most 256 tasks at once.
 #[actix_rt::test]
-async fn room_beyond_what_was_registered_does_not_count() {
+async fn capacity_beyond_the_registered_one_does_not_count() {
     let hub = hub_with(|_| ()).await;
     let with_room = |name: &str, room: Option<u32>| {
         let mut provider = provider(name);
@@ -232,9 +232,9 @@ async fn room_beyond_what_was_registered_does_not_count() {
     hub.stop().await;
 }
 
-/// A37: a row has no more of a pool's prompts than it was let in with, also when it says nothing of its room any more.
+/// A37: a row has no greater share of a pool than it was admitted with, also when it stops reporting its capacity.
 #[actix_rt::test]
-async fn a_row_that_falls_silent_has_the_room_that_it_was_let_in_with() {
+async fn a_row_without_a_reported_capacity_keeps_its_admitted_one() {
     for features in [Some("status"), None] {
         let hub = asking().await;
         let (alice, bob, carol) =
@@ -265,9 +265,9 @@ async fn a_row_that_falls_silent_has_the_room_that_it_was_let_in_with() {
     }
 }
 
-/// A35, A37: who had a pool once, and has a row or an agent of its name now, shares that with nobody.
+/// A35, A37: the owner of a former pool that has a row or an agent of its name now shares it with no other user.
 #[actix_rt::test]
-async fn a_name_that_was_a_pools_is_no_pool_to_join() {
+async fn a_former_pool_name_is_no_pool_to_join() {
     for mode in [PoolPolicy::Ask, PoolPolicy::Members] {
         let hub = hub_with(|options| options.pools = mode).await;
         let (alice, bob, carol) =

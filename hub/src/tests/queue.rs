@@ -44,7 +44,7 @@ async fn with_room(publisher: &Publisher, hub: &TestHub, name: &str, room: u32) 
 }
 
 #[actix_rt::test]
-async fn a_task_waits_for_its_publisher_and_its_result_is_kept_until_it_is_deleted() {
+async fn a_task_waits_for_its_publisher_and_its_result_is_kept() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let (first, second) = (enqueue(&hub, "a", false).await, enqueue(&hub, "a", false).await);
@@ -73,7 +73,7 @@ async fn a_task_waits_for_its_publisher_and_its_result_is_kept_until_it_is_delet
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_a_task_is_refused_and_a_hidden_llm_is_an_unknown_one() {
+async fn an_invalid_task_and_one_for_a_hidden_llm_are_refused() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut hidden = provider("hidden");
@@ -113,7 +113,7 @@ async fn a_task_exists_for_its_owner_and_admins_only() {
 }
 
 #[actix_rt::test]
-async fn a_streamed_task_is_read_as_it_comes_and_again_from_where_a_reader_stopped() {
+async fn a_streamed_task_is_read_live_and_resumed() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let id = enqueue(&hub, "a", true).await;
@@ -150,9 +150,9 @@ async fn a_streamed_task_is_read_as_it_comes_and_again_from_where_a_reader_stopp
     hub.stop().await;
 }
 
-/// P3, F13: before the first byte again, after it never.
+/// P3, F13: a publisher lost before the first byte makes the task pending again, one lost after it ends the task.
 #[actix_rt::test]
-async fn a_publisher_lost_before_the_first_byte_puts_it_back_and_after_it_ends_it() {
+async fn a_task_is_retried_before_the_first_byte_and_not_after() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(20)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let id = enqueue(&hub, "a", true).await;
@@ -177,7 +177,7 @@ async fn a_publisher_lost_before_the_first_byte_puts_it_back_and_after_it_ends_i
 }
 
 #[actix_rt::test]
-async fn a_task_that_is_taken_back_is_cancelled_at_the_publisher_too() {
+async fn a_cancelled_task_is_cancelled_at_its_publisher() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, status")).await;
     with_room(&publisher, &hub, "a", 1).await;
@@ -193,7 +193,7 @@ async fn a_task_that_is_taken_back_is_cancelled_at_the_publisher_too() {
 }
 
 #[actix_rt::test]
-async fn tasks_are_claimed_in_order_as_there_is_room_and_an_owners_own_come_first() {
+async fn tasks_are_claimed_in_order_as_capacity_allows() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("status")).await;
@@ -218,7 +218,7 @@ async fn tasks_are_claimed_in_order_as_there_is_room_and_an_owners_own_come_firs
 }
 
 #[actix_rt::test]
-async fn a_failed_member_is_followed_by_the_next_and_what_fails_everywhere_is_an_error() {
+async fn a_task_that_fails_on_every_member_is_an_error() {
     let hub = hub().await;
     let mut pooled = [provider("a"), provider("b")];
     for member in &mut pooled {
@@ -251,7 +251,7 @@ async fn a_failed_member_is_followed_by_the_next_and_what_fails_everywhere_is_an
 }
 
 #[actix_rt::test]
-async fn a_task_that_nobody_takes_ends_in_an_error() {
+async fn a_task_without_a_publisher_times_out() {
     let hub = hub_with(|options| options.timings.queue_timeout = Duration::from_millis(50)).await;
     Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub, "a", false).await;
@@ -259,9 +259,9 @@ async fn a_task_that_nobody_takes_ends_in_an_error() {
     hub.stop().await;
 }
 
-/// F02: a durable task that ran when the hub died is an error that says so.
+/// F02: a durable task that ran when the hub died ends with an error, and its request is deleted.
 #[actix_rt::test]
-async fn after_a_restart_what_waited_runs_and_what_ran_has_failed_and_no_request_is_left() {
+async fn a_restart_runs_pending_tasks_and_fails_running_ones() {
     let dir = tempfile::tempdir().unwrap();
     let start = || hub_with(|options| options.data = DataDir::Path(dir.path().into()));
     let hub = start().await;
@@ -333,9 +333,9 @@ async fn synchronous_inferences_are_listed_beside_durable_ones() {
     hub.stop().await;
 }
 
-/// F90: what was kept its time leaves the database, tasks and the records of inferences; its file grows no more.
+/// F90: expired tasks and audit records are deleted, and the file stops growing.
 #[actix_rt::test]
-async fn a_database_holds_what_is_kept_and_no_more() {
+async fn expired_tasks_and_records_leave_the_database() {
     const ROUND: usize = 100;
     let dir = tempfile::tempdir().unwrap();
     let hub = hub_with(|options| {

@@ -71,8 +71,8 @@ impl StoreInterceptor for Meddled {
 
     fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
         self.meddle(&changes);
-        self.watch(&changes);
-        if owed { self.store.write_behind(changes) } else { self.store.write(changes) }
+        self.on_coalesced(&changes);
+        if is_write_behind { self.store.write_behind(changes) } else { self.store.write(changes) }
     }
 
     fn on_coalesced(&self, changes: &[Change]) {
@@ -117,9 +117,9 @@ async fn is_cancelled_for_good(store: &Meddled, id: &str) {
     .await;
 }
 
-/// P1, P2: what is taken back just as it is claimed stays cancelled, and its prompt is erased.
+/// P1, P2: a task that is cancelled during its claim stays cancelled, and its prompt is deleted.
 #[actix_rt::test]
-async fn a_task_that_is_taken_back_while_it_is_claimed_stays_cancelled() {
+async fn a_task_cancelled_while_it_is_claimed_stays_cancelled() {
     let store = Meddled::new(TaskStatus::Claimed);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
@@ -130,9 +130,9 @@ async fn a_task_that_is_taken_back_while_it_is_claimed_stays_cancelled() {
     hub.stop().await;
 }
 
-/// P1, P2: what is taken back just as it goes back into the queue stays cancelled, and does not run at the next start.
+/// P1, P2: a task that is cancelled while it becomes pending again stays cancelled, and does not run after a restart.
 #[actix_rt::test]
-async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
+async fn a_task_cancelled_while_it_is_requeued_stays_cancelled() {
     let store = Meddled::new(TaskStatus::Pending);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
@@ -144,10 +144,9 @@ async fn a_task_that_is_taken_back_while_it_is_put_back_stays_cancelled() {
     hub.stop().await;
 }
 
-/// What a row became last is what the store has, and a deleted one is not in it: rows and sessions are given to the store
-/// while their table is held, whoever changes it.
+/// Changes of rows and sessions are enqueued while the registry is locked.
 #[actix_rt::test]
-async fn the_store_is_given_what_changed_in_the_order_in_which_it_changed() {
+async fn changes_reach_the_store_in_the_order_of_the_registry() {
     let store = Meddled::new(TaskStatus::Completed);
     let hub = hub_on(store.clone()).await;
     store.hub.set(Arc::downgrade(hub.core())).unwrap();

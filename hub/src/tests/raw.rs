@@ -31,9 +31,9 @@ fn answers(text: &str) -> usize {
     text.matches("HTTP/1.1 ").count()
 }
 
-/// A28: a request whose end can be read in two ways is refused, and what stands behind it is not answered.
+/// A28: a request with ambiguous framing is refused, and no request after it is answered.
 #[actix_rt::test]
-async fn a_request_with_two_ends_is_refused_and_nothing_is_smuggled_behind_it() {
+async fn a_request_with_ambiguous_framing_is_refused() {
     let hub = hub().await;
     let head = |framing: &str| {
         format!(
@@ -76,7 +76,7 @@ async fn a_request_with_two_ends_is_refused_and_nothing_is_smuggled_behind_it() 
     hub.stop().await;
 }
 
-/// A07, A25: a head that is too long, or has too many lines, is refused in bounded memory, and others are served.
+/// A07, A25: a head that is too long or has too many lines is refused in bounded memory, and other requests are served.
 #[actix_rt::test]
 async fn a_head_without_end_is_refused() {
     let hub = hub().await;
@@ -102,9 +102,9 @@ async fn a_head_without_end_is_refused() {
     hub.stop().await;
 }
 
-/// A25: a head that does not come to its end in 5 s is given up, and meanwhile holds nobody up.
+/// A25: a head that is incomplete after 5 s is given up, and delays no other request.
 #[actix_rt::test]
-async fn a_head_that_trickles_is_given_up() {
+async fn a_slow_head_times_out() {
     let hub = hub().await;
     let begin = Instant::now();
     let trickle = async {
@@ -133,7 +133,7 @@ async fn a_head_that_trickles_is_given_up() {
     hub.stop().await;
 }
 
-/// A29: nobody can make the hub speak HTTP/2: not over TLS by asking, not over TCP by beginning, not by an upgrade.
+/// A29: the hub does not speak HTTP/2: not by ALPN, not by prior knowledge, not by upgrade.
 #[actix_rt::test]
 async fn the_hub_speaks_http_1_1_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,10 +187,10 @@ async fn the_hub_speaks_http_1_1_and_nothing_else() {
     hub.stop().await;
 }
 
-/// A30, A31, A32: a page of somebody else's gets nothing: no CORS header is ever sent, no cookie is set or taken, and no
-/// name of a host is a way around the token.
+/// A30, A31, A32: no CORS header is sent to another origin, no cookie is set or read, and no host name replaces the
+/// token.
 #[actix_rt::test]
-async fn a_foreign_page_gets_nothing_out_of_a_browser() {
+async fn a_foreign_page_gets_no_cors_header_and_no_cookie() {
     let hub = hub().await;
     for origin in ["null", "https://evil.example", "http://localhost:8787", "http://127.0.0.1"] {
         for (method, path) in

@@ -28,7 +28,7 @@ async fn served(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
 }
 
 #[actix_rt::test]
-async fn only_its_owner_has_a_backend_fetch_run_and_keep() {
+async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -97,9 +97,9 @@ async fn only_its_owner_has_a_backend_fetch_run_and_keep() {
     hub.stop().await;
 }
 
-/// A row that opens it, and a member of a pool that does; a call goes where it may.
+/// Calls on a pool go to members that allow them.
 #[actix_rt::test]
-async fn its_owner_may_open_it_to_others() {
+async fn an_owner_may_open_a_row_with_allow_remote_urls() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut open = pooled("open", "p");
@@ -132,9 +132,9 @@ async fn its_owner_may_open_it_to_others() {
     hub.stop().await;
 }
 
-/// What an agent's owner put into it is that owner's word at its own row, and nobody's at another's.
+/// At the owner's row they are allowed, at another user's row they are not.
 #[actix_rt::test]
-async fn an_agents_parameters_are_its_owners_word() {
+async fn an_agents_parameters_count_as_its_owners() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -158,9 +158,10 @@ async fn an_agents_parameters_are_its_owners_word() {
     hub.stop().await;
 }
 
-/// Some backends take `Model` for `model`, and of the two the last: nobody sends both, whosever the row is.
+/// Some backends accept `Model` for `model`, and take the last of both: they are refused together, also at the owner's
+/// row.
 #[actix_rt::test]
-async fn a_key_that_some_backends_take_for_the_model_is_refused_in_words() {
+async fn a_key_that_some_backends_take_for_model_is_refused() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -193,9 +194,9 @@ async fn a_key_that_some_backends_take_for_the_model_is_refused_in_words() {
     hub.stop().await;
 }
 
-/// What others send to the responses API is kept nowhere; an owner's request goes as it is.
+/// Requests of others to the Responses API get `store: false`; an owner's request is not changed.
 #[actix_rt::test]
-async fn an_answer_to_others_is_not_kept() {
+async fn responses_of_others_are_not_stored() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut open = provider("open");
@@ -223,9 +224,9 @@ async fn an_answer_to_others_is_not_kept() {
     hub.stop().await;
 }
 
-/// A search that would be left out of a stranger's request is not smuggled in by an agent that has a tool called.
+/// A search that is removed from a stranger's request does not return through an agent that forces a tool.
 #[actix_rt::test]
-async fn an_agent_that_has_a_tool_called_gets_no_tool_of_the_server() {
+async fn a_forced_tool_does_not_bring_back_a_server_tool() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -247,10 +248,10 @@ async fn an_agent_that_has_a_tool_called_gets_no_tool_of_the_server() {
     hub.stop().await;
 }
 
-/// Requests as agents send them: they pass, and a search that Codex offers with each of them is left out. The AI SDK sends
-/// the items themselves where its option `store` is false.
+/// A web search that Codex offers in each request is removed. The AI SDK sends the items themselves if `store` is
+/// false.
 #[actix_rt::test]
-async fn coding_agents_go_on_working_at_others_rows() {
+async fn requests_of_coding_agents_pass_at_rows_of_others() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("m")], Some("cancel, endpoints")).await;
@@ -289,10 +290,10 @@ async fn coding_agents_go_on_working_at_others_rows() {
     hub.stop().await;
 }
 
-/// What no known API has is left out of what others send, however they send it; an owner's request goes as it is, and so
-/// does what an agent's owner put into it.
+/// Keys that no known API has are removed from requests of others, however they are sent; requests of the owner and
+/// parameters of the owner's agent are not changed.
 #[actix_rt::test]
-async fn what_no_known_api_has_does_not_reach_anothers_backend() {
+async fn unknown_keys_do_not_reach_anothers_backend() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -333,9 +334,9 @@ async fn what_no_known_api_has_does_not_reach_anothers_backend() {
     hub.stop().await;
 }
 
-/// What one caller reads is kept by no cache on the way, whichever header its token came in.
+/// Whichever header the token came in.
 #[actix_rt::test]
-async fn no_cache_keeps_what_was_read_with_a_token() {
+async fn answers_to_a_token_forbid_caching() {
     let hub = hub().await;
     for (header, value) in [("authorization", format!("Bearer {ADMIN}")), ("x-api-key", ADMIN.to_owned())] {
         for path in ["/v1/models", "/v1/models/none", "/v1/nothing"] {

@@ -62,10 +62,10 @@ async fn ended(hub: &TestHub, token: &str, id: &str) {
     .await;
 }
 
-/// A24, A26, P7: those who ask for an answer and do not read it hold a part of it each, while it comes and when it is
-/// there; whoever reads has all of it, from wherever.
+/// A24, A26, P7: a reader that does not read holds a bounded part of the answer, while the task runs and afterwards;
+/// one that reads gets all of it, from any offset.
 #[actix_rt::test]
-async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
+async fn a_reader_that_does_not_read_holds_a_part_of_an_answer() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
@@ -121,8 +121,8 @@ async fn readers_who_do_not_read_hold_a_part_of_an_answer_each() {
     hub.stop().await;
 }
 
-/// A24, A26, P7: the same for a whole answer, as a stream of one event and as the task's result; a task that is deleted
-/// meanwhile breaks it off.
+/// A24, A26, P7: a large whole answer is read in parts, as a stream of one event and as the task's result; deleting the
+/// task cuts it off.
 #[actix_rt::test]
 async fn a_large_result_is_given_in_parts() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
@@ -163,7 +163,7 @@ async fn a_large_result_is_given_in_parts() {
     hub.stop().await;
 }
 
-/// A result that its reader reads slowly goes no further than the token it was asked for with.
+/// A slow reader gets no more after its token is revoked.
 #[actix_rt::test]
 async fn a_large_result_breaks_off_when_the_token_is_revoked() {
     let hub = hub_with(|options| options.limits.bytes = 64 << 20).await;
@@ -187,8 +187,7 @@ async fn a_large_result_breaks_off_when_the_token_is_revoked() {
     hub.stop().await;
 }
 
-/// A chunk that is larger than what is given at once comes whole, while its task runs and afterwards, with the small ones
-/// beside it.
+/// A chunk larger than a part is sent whole, while its task runs and afterwards.
 #[actix_rt::test]
 async fn a_large_chunk_of_an_answer_is_given_whole() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
@@ -230,10 +229,10 @@ async fn a_large_chunk_of_an_answer_is_given_whole() {
     hub.stop().await;
 }
 
-/// P7: a durable task whose publisher does not read is tried ever more seldom, and its request, which may be large, is
-/// not read from disk for that; when there is room, it goes out.
+/// P7: a durable task whose publisher does not read is retried ever less often, without reading its request from disk;
+/// when there is room, it is sent.
 #[actix_rt::test]
-async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
+async fn a_request_is_not_read_for_a_publisher_that_stalls() {
     let hub = hub_with(|_| ()).await;
     let reads = || hub.core().tasks.reads.load(Ordering::Relaxed);
     let bob = hub.member("bob").await;
@@ -253,10 +252,10 @@ async fn a_request_is_not_read_for_a_publisher_that_does_not_read() {
     hub.stop().await;
 }
 
-/// A27: the requests of a user's durable tasks that are out are counted, too: one that finds no room waits on disk until
-/// others have ended, and nobody else's does.
+/// A27: requests of a user's running durable tasks count; one without room waits on disk until others have ended, and
+/// tasks of other users run.
 #[actix_rt::test]
-async fn durable_requests_under_way_are_bounded_and_the_others_wait() {
+async fn durable_requests_under_way_are_bounded() {
     let hub = hub_with(|options| options.limits.bytes = 4 << 20).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

@@ -6,9 +6,9 @@ use super::publisher::{Publisher, completion, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
 
-/// F34, P3: a result that is cut on its way, however whole what came of it looks, is none; the next try counts.
+/// F34, P3: a truncated result does not count, even if it looks whole; the retry counts.
 #[actix_rt::test]
-async fn a_result_that_is_cut_on_its_way_is_none() {
+async fn a_truncated_result_does_not_count() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -32,7 +32,7 @@ async fn a_result_that_is_cut_on_its_way_is_none() {
     hub.stop().await;
 }
 
-/// F33, P7: a result beyond the limit is 413, the task has failed with it, and its caller hears so.
+/// F33, P7: a result beyond the limit gets 413 and fails its task.
 #[actix_rt::test]
 async fn a_result_that_is_too_large_fails_its_task() {
     let hub = hub().await;
@@ -48,7 +48,7 @@ async fn a_result_that_is_too_large_fails_its_task() {
     hub.stop().await;
 }
 
-/// F33: an error of a size that no error has is not passed on, and its status is; a large success is, with its usage.
+/// F33: of an error body that is too large only the status is passed on; a large success is passed on with its usage.
 #[actix_rt::test]
 async fn an_error_that_is_too_large_becomes_a_short_one() {
     let hub = hub().await;

@@ -44,9 +44,9 @@ async fn until_revoked(hub: &TestHub, id: &str) {
     assert_eq!(task(hub, id).await["code"], "invalid_api_key");
 }
 
-/// Whole answers and streams before their first content, in each dialect; a second token of the same user goes on.
+/// In each dialect, whole and streamed, before the first content; calls of the user's other token go on.
 #[actix_rt::test]
-async fn a_call_under_way_ends_with_its_token_and_no_other_of_its_user_does() {
+async fn a_call_ends_with_its_token() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for (path, stream) in [
@@ -80,9 +80,9 @@ async fn a_call_under_way_ends_with_its_token_and_no_other_of_its_user_does() {
     hub.stop().await;
 }
 
-/// One who waits for room does not wait on, and nothing of the call is sent.
+/// Nothing of the call is sent.
 #[actix_rt::test]
-async fn who_waits_for_room_is_let_go_with_the_token() {
+async fn a_waiting_call_ends_with_its_token() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, status")).await;
     let room = |busy: u32| {
@@ -115,9 +115,9 @@ async fn who_waits_for_room_is_let_go_with_the_token() {
     hub.stop().await;
 }
 
-/// Durable tasks that wait and that run end with the token that sent them; those of the user's other token do not.
+/// Pending and running tasks end; those of the user's other token do not.
 #[actix_rt::test]
-async fn durable_tasks_end_with_the_token_that_sent_them() {
+async fn durable_tasks_end_with_their_token() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("here"), provider("other")], Some("cancel")).await;
@@ -163,9 +163,9 @@ fn stored(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTa
     }
 }
 
-/// Which token sent a task is kept over a restart; a task of an older version lives as long as its owner has a token.
+/// A task of an older version, without a token, lives as long as its owner has one.
 #[actix_rt::test]
-async fn a_revocation_reaches_tasks_that_were_sent_before_a_restart() {
+async fn a_revocation_reaches_tasks_from_before_a_restart() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let hub = hub_on(store.clone()).await;
     let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
@@ -192,9 +192,9 @@ async fn a_revocation_reaches_tasks_that_were_sent_before_a_restart() {
     hub.stop().await;
 }
 
-/// An admin of then is who it is now: a task goes where its sender may send one when it is claimed.
+/// A task of a former admin goes where its owner may send one now.
 #[actix_rt::test]
-async fn a_task_reaches_what_its_sender_sees_when_it_is_claimed() {
+async fn a_task_is_routed_by_the_role_at_its_claim() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let hub = hub_on(store.clone()).await;
     let alice = hub.member("alice").await;
@@ -219,9 +219,9 @@ async fn a_task_reaches_what_its_sender_sees_when_it_is_claimed() {
     hub.stop().await;
 }
 
-/// A token that expires ends the same, whatever it waits for: durable tasks that wait and run, calls that wait and run.
+/// Pending and running durable tasks, and waiting and running calls.
 #[actix_rt::test]
-async fn what_a_token_began_ends_when_it_expires() {
+async fn calls_and_tasks_end_when_their_token_expires() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
@@ -246,7 +246,7 @@ async fn what_a_token_began_ends_when_it_expires() {
     hub.stop().await;
 }
 
-/// A38: an answer that is being uploaded ends with its publisher's token, and not as if it were whole.
+/// A38: an upload ends with its publisher's token, without an end mark.
 #[actix_rt::test]
 async fn an_upload_ends_with_its_publishers_token() {
     let hub = hub().await;
@@ -268,7 +268,7 @@ async fn an_upload_ends_with_its_publishers_token() {
     hub.stop().await;
 }
 
-/// A38: a request whose body goes on when its token is revoked does nothing any more, whatever it asks for.
+/// A38: a request whose body ends after its token was revoked does nothing, on any route.
 #[actix_rt::test]
 async fn a_body_that_outlives_its_token_does_nothing() {
     let hub = hub().await;

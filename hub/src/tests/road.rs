@@ -15,7 +15,7 @@ pub(crate) fn infer(hub: &TestHub, name: &str, stream: bool) -> super::http::Ask
 }
 
 #[actix_rt::test]
-async fn an_inference_goes_to_the_publisher_and_its_answer_comes_back() {
+async fn an_inference_is_answered_by_the_publisher() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -116,7 +116,7 @@ async fn rows_and_models_are_listed() {
     hub.stop().await;
 }
 
-/// F78: without a publisher a caller gets 503 at once.
+/// F78: without a publisher, a caller gets 503 at once.
 #[actix_rt::test]
 async fn without_a_publisher_a_caller_gets_503_with_retry_after() {
     let hub = hub().await;
@@ -133,7 +133,7 @@ async fn without_a_publisher_a_caller_gets_503_with_retry_after() {
 }
 
 #[actix_rt::test]
-async fn a_publishers_error_is_502_and_its_status_and_body_pass_on() {
+async fn a_publishers_error_status_and_body_are_passed_on() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for (result, status, text) in [
@@ -160,7 +160,7 @@ async fn a_publishers_error_is_502_and_its_status_and_body_pass_on() {
 }
 
 #[actix_rt::test]
-async fn two_hundred_callers_of_a_hibernating_row_cause_one_wake_and_get_two_hundred_answers() {
+async fn many_callers_of_a_hibernating_row_cause_one_wake() {
     const CALLERS: usize = 200;
 
     let hub = hub().await;

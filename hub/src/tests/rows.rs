@@ -23,9 +23,9 @@ async fn ask(hub: &TestHub, token: &str, method: &'static str, path: &str, body:
     hub.ask_as(token, method, path).body(body.to_string()).json().await
 }
 
-/// A27: what is too long for a row or an agent is refused in words, by every route that takes one.
+/// A27: each route that takes a row or an agent refuses texts that are too long, with a reason.
 #[actix_rt::test]
-async fn texts_and_parameters_that_are_too_long_are_refused_in_words() {
+async fn texts_and_parameters_that_are_too_long_are_refused() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     assert_eq!(ask(&hub, &alice, "POST", "/api/v1/agents", &agent("one", &json!({}))).await.0, 201);
@@ -87,9 +87,9 @@ async fn texts_and_parameters_that_are_too_long_are_refused_in_words() {
     hub.stop().await;
 }
 
-/// A27: a call names no more rows than a session may have, whether to register them or to report of them.
+/// A27: a register call or heartbeat names at most as many rows as a session may have.
 #[actix_rt::test]
-async fn a_register_call_and_a_heartbeat_name_so_many_rows() {
+async fn the_rows_of_a_register_call_or_heartbeat_are_bounded() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let rows = |count: usize| (0..count).map(|number| provider(&format!("r{number}"))).collect::<Vec<_>>();
@@ -109,9 +109,9 @@ async fn a_register_call_and_a_heartbeat_name_so_many_rows() {
     hub.stop().await;
 }
 
-/// A27: rows and agents of one user are counted by their bytes, whoever publishes or makes them; less is always taken.
+/// A27: rows and agents count by their bytes for their owner; a change that needs fewer is always accepted.
 #[actix_rt::test]
-async fn a_users_rows_and_agents_have_so_many_bytes_and_anothers_have_their_own() {
+async fn the_bytes_of_a_users_rows_and_agents_are_bounded() {
     let hub = hub_with(|options| options.limits.row_bytes = 10_000).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let prompt = |length: usize| json!({ "systemPrompt": "s".repeat(length) });
@@ -149,9 +149,9 @@ async fn a_users_rows_and_agents_have_so_many_bytes_and_anothers_have_their_own(
     hub.stop().await;
 }
 
-/// A27: a list of agents carries what everybody looks for, and one agent's own page all of it.
+/// A27: a list of agents has short fields only, and an agent's own page has all.
 #[actix_rt::test]
-async fn lists_carry_no_prompts_and_one_agents_page_does() {
+async fn lists_have_no_prompts_and_one_agents_page_has() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let more = json!({ "systemPrompt": "Be brief.", "defaultParams": { "n": 1.10 }, "extras": { "x": [] }, "visibility": "public" });
@@ -169,7 +169,7 @@ async fn lists_carry_no_prompts_and_one_agents_page_does() {
     hub.stop().await;
 }
 
-/// A27: a list of any length is whole, whoever reads it, and comes in pages of its own making.
+/// A27: a list of any length is complete, for any reader, and is sent in parts.
 #[actix_rt::test]
 async fn a_long_list_has_each_thing_once_and_a_short_one_has_a_length() {
     let hub = hub().await;

@@ -24,7 +24,7 @@ async fn one_json_body_for_a_stream_still_gives_a_chunk_and_done() {
 }
 
 #[actix_rt::test]
-async fn errors_have_the_shape_of_the_api_they_come_from() {
+async fn errors_have_the_shape_of_their_api() {
     let hub = hub().await;
     let unknown = |path: &str| hub.ask("POST", path).body(chat("unknown", false));
     let (status, body) = unknown("/v1/chat/completions").json().await;
@@ -50,7 +50,7 @@ async fn errors_have_the_shape_of_the_api_they_come_from() {
 }
 
 #[actix_rt::test]
-async fn messages_and_responses_name_their_events_and_end_without_done() {
+async fn messages_and_responses_have_named_events_and_no_done() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;

@@ -32,7 +32,7 @@ fn code(error: &Value) -> &Value {
 }
 
 #[actix_rt::test]
-async fn a_stream_whose_publisher_says_nothing_more_ends_and_its_place_is_free() {
+async fn a_stream_of_a_silent_publisher_ends_and_frees_its_slot() {
     let hub = impatient().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/llms/a/infer"] {
@@ -59,7 +59,7 @@ async fn a_stream_whose_publisher_says_nothing_more_ends_and_its_place_is_free()
     hub.stop().await;
 }
 
-/// Any piece of the publisher's begins the silence anew, and before the first one `--wait-timeout` rules alone.
+/// Each chunk restarts the timeout, and before the first one only `--wait-timeout` counts.
 #[actix_rt::test]
 async fn a_slow_publisher_is_not_a_silent_one() {
     let hub = impatient().await;
@@ -79,7 +79,7 @@ async fn a_slow_publisher_is_not_a_silent_one() {
 }
 
 #[actix_rt::test]
-async fn a_durable_task_whose_publisher_says_nothing_more_ends_in_an_error() {
+async fn a_durable_task_of_a_silent_publisher_is_an_error() {
     let hub = impatient().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     let task = json!({ "llm": "a", "request": { "messages": [] }, "streaming": true });
@@ -94,7 +94,7 @@ async fn a_durable_task_whose_publisher_says_nothing_more_ends_in_an_error() {
     hub.stop().await;
 }
 
-/// A row's own `timeoutSeconds` and 30 s more hold where that is less; it is told at register, and kept.
+/// A row's `timeoutSeconds` plus 30 s counts if that is less; it is registered and stored.
 #[actix_rt::test]
 async fn a_rows_own_timeout_is_taken_from_its_register_call() {
     let hub = hub_with(|_| ()).await;

@@ -34,10 +34,10 @@ async fn register(hub: &TestHub, body: &Value) -> (u16, Value) {
     hub.ask("POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
 }
 
-/// A12, A13, A15: a name that is more than a name is refused at register, in words that do not repeat it; free text is
-/// kept as it is and told as JSON alone.
+/// A12, A13, A15: a name outside the rule is refused with a reason that does not repeat it; free text is kept and sent
+/// as JSON only.
 #[actix_rt::test]
-async fn a_name_is_a_name_and_free_text_stays_text() {
+async fn a_bad_name_is_refused_and_free_text_stays_text() {
     let hub = hub().await;
     let long = "x".repeat(10_000);
     let traversal =
@@ -98,10 +98,9 @@ async fn a_name_is_a_name_and_free_text_stays_text() {
     hub.stop().await;
 }
 
-/// A19, A22: n chunks are n events with the values that were sent, whatever is in their strings; on the way by POST and
-/// by upload.
+/// A19, A22: n chunks become n events with the same values, by POST and by upload, whatever their strings contain.
 #[actix_rt::test]
-async fn n_chunks_are_n_events_whatever_is_in_them() {
+async fn n_chunks_are_n_events_with_the_same_values() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let chunks: Vec<Value> = NASTY
@@ -145,9 +144,9 @@ async fn n_chunks_are_n_events_whatever_is_in_them() {
     hub.stop().await;
 }
 
-/// A19: an error's text ends an answer once, as one JSON text or one event, and makes no end mark.
+/// A19: an error's text ends an answer once, as one JSON string, and cannot form an end mark.
 #[actix_rt::test]
-async fn an_errors_text_is_one_error_whatever_is_in_it() {
+async fn an_errors_text_is_one_json_string() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     for text in NASTY {
@@ -181,9 +180,9 @@ async fn an_errors_text_is_one_error_whatever_is_in_it() {
     hub.stop().await;
 }
 
-/// A23: an error as long as a body is not looked into on the thread that serves everybody.
+/// A23: an error body as long as a request body is not parsed on the serving thread.
 #[actix_rt::test]
-async fn of_an_error_at_too_great_a_length_no_word_is_told() {
+async fn an_error_body_that_is_too_long_is_not_parsed() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     for (length, is_told) in [(100 << 10, true), (300 << 10, false)] {
@@ -202,7 +201,7 @@ async fn of_an_error_at_too_great_a_length_no_word_is_told() {
     hub.stop().await;
 }
 
-/// A20: a publisher chooses no header and no status but an answer's or an error's.
+/// A20: a publisher cannot choose headers, nor a status other than a success or an error.
 #[actix_rt::test]
 async fn a_publisher_sets_no_header_and_no_odd_status() {
     let hub = hub().await;
@@ -226,9 +225,10 @@ async fn a_publisher_sets_no_header_and_no_odd_status() {
     hub.stop().await;
 }
 
-/// A21, A45: what comes after the end changes nothing, a number that cannot be is refused, and absurd usage is no number.
+/// A21, A45: a result after the end changes nothing, an impossible sequence number is refused, and absurd usage is
+/// ignored.
 #[actix_rt::test]
-async fn an_answer_ends_once_and_absurd_numbers_count_for_nothing() {
+async fn an_answer_ends_once_and_absurd_usage_is_ignored() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, chunk-seq")).await;
     let call = infer(&hub, "a", true);
@@ -263,9 +263,9 @@ async fn an_answer_ends_once_and_absurd_numbers_count_for_nothing() {
     hub.stop().await;
 }
 
-/// A23: no JSON brings the hub down, on any route that reads some, and what is twice is read one way.
+/// A23: no JSON exhausts the hub, on any route that parses it, and duplicate keys are read in one way.
 #[actix_rt::test]
-async fn no_json_is_a_bomb() {
+async fn no_json_exhausts_the_hub() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), provider("b")], Some("cancel")).await;
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
@@ -315,9 +315,9 @@ async fn no_json_is_a_bomb() {
     hub.stop().await;
 }
 
-/// A43: what looks like SQL is a text like any other.
+/// A43: text that looks like SQL is a text like any other.
 #[actix_rt::test]
-async fn what_looks_like_sql_finds_nothing_and_breaks_nothing() {
+async fn sql_in_a_text_is_only_text() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

@@ -38,7 +38,7 @@ async fn waiting(hub: &TestHub, count: usize) {
 }
 
 #[actix_rt::test]
-async fn users_have_freed_places_in_turn_and_each_users_callers_in_the_order_in_which_they_came() {
+async fn users_take_turns_at_freed_capacity_and_callers_are_in_order() {
     let hub = hub().await;
     let providers = [pooled("one", "pool"), pooled("two", "pool")];
     let mut publisher = Publisher::start(&hub, ADMIN, &providers, Some("cancel, status")).await;
@@ -73,9 +73,9 @@ async fn users_have_freed_places_in_turn_and_each_users_callers_in_the_order_in_
     hub.stop().await;
 }
 
-/// A27: however many calls of a user wait, another one's has a place after one of them.
+/// A27: however many calls of a user wait, a call of another user is next but one.
 #[actix_rt::test]
-async fn a_user_with_many_calls_in_line_keeps_another_waiting_for_one_of_them() {
+async fn another_user_waits_for_one_call_of_a_busy_user() {
     let hub = hub().await;
     let (alice, mallory, bob) =
         (hub.member("alice").await, hub.member("mallory").await, hub.member("bob").await);
@@ -103,9 +103,9 @@ async fn a_user_with_many_calls_in_line_keeps_another_waiting_for_one_of_them() 
     hub.stop().await;
 }
 
-/// A27: a heartbeat is nobody's business but of those who wait for its rows, and of theirs only when it says something new.
+/// A27: a heartbeat examines only callers that wait for its rows, and only if it changes one.
 #[actix_rt::test]
-async fn a_heartbeat_costs_a_look_at_nobody_who_waits_for_something_else() {
+async fn a_heartbeat_examines_only_callers_that_wait_for_its_rows() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let features = Some("cancel, status");
@@ -141,9 +141,9 @@ async fn a_heartbeat_costs_a_look_at_nobody_who_waits_for_something_else() {
     hub.stop().await;
 }
 
-/// A27: who waits through a registered agent is served as soon as the agent and its row are back.
+/// A27: a caller that waits through a registered agent is served as soon as the agent and its row are back.
 #[actix_rt::test]
-async fn who_waits_through_an_agent_that_is_away_is_served_when_it_is_back() {
+async fn a_caller_of_an_absent_agent_is_served_when_it_returns() {
     let hub = hub().await;
     let features = Some("cancel, status");
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
@@ -173,9 +173,9 @@ async fn who_waits_through_an_agent_that_is_away_is_served_when_it_is_back() {
     hub.stop().await;
 }
 
-/// A27: who waits through somebody's agent, whose row was deleted, is served as soon as a registrar registers that row again.
+/// A27: a caller that waits through an agent whose row was deleted is served as soon as the row is registered again.
 #[actix_rt::test]
-async fn who_waits_through_an_agent_whose_row_was_deleted_is_served_when_it_is_registered_again() {
+async fn a_caller_of_an_agent_is_served_when_its_row_is_registered_again() {
     let hub = hub().await;
     let features = Some("cancel, status");
     let mut before = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
@@ -200,11 +200,10 @@ async fn who_waits_through_an_agent_whose_row_was_deleted_is_served_when_it_is_r
     hub.stop().await;
 }
 
-/// A27, P7: what one user's waiting calls, rows and reports make the hub do is in proportion to the reports, not to all of
-/// them at once: the rows of a pool are looked at once for all who wait there, through whatever agents, and only when one
-/// of them is something else than before.
+/// A27, P7: the work that a user's waiting calls, rows and heartbeats cause is in proportion to the heartbeats: the
+/// rows of a pool are examined once for all callers, through any number of agents, and only if one has changed.
 #[actix_rt::test]
-async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_callers_wait_through() {
+async fn a_pool_is_examined_once_for_all_waiting_callers() {
     const ROWS: usize = 60;
     const AGENTS: usize = 40;
     let hub = hub().await;
@@ -277,7 +276,7 @@ async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_calle
 
 /// The same of durable tasks.
 #[actix_rt::test]
-async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_durable_tasks_wait_for() {
+async fn a_pool_is_examined_once_for_all_pending_tasks() {
     const ROWS: usize = 60;
     const AGENTS: usize = 40;
     const BEATS: usize = 20;
@@ -324,7 +323,7 @@ async fn reports_of_a_pools_rows_cost_one_look_at_them_however_many_agents_durab
 }
 
 #[actix_rt::test]
-async fn a_place_that_the_first_in_line_cannot_use_goes_to_the_next_who_can() {
+async fn capacity_that_the_first_caller_cannot_use_goes_to_the_next() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let private = |name: &str| {
@@ -360,10 +359,10 @@ async fn a_place_that_the_first_in_line_cannot_use_goes_to_the_next_who_can() {
     hub.stop().await;
 }
 
-/// Callers come, wait for a while and leave, at any moment, also just when they are given a place; whatever happens, a
-/// place that is free goes to somebody who waits, and in the end all places are free.
+/// Callers come, wait and leave at any time, also when capacity is offered to them; free capacity always goes to a
+/// waiting caller, and in the end all of it is free.
 #[actix_rt::test]
-async fn no_place_is_lost_with_a_caller_who_leaves() {
+async fn no_capacity_is_lost_with_a_caller_that_leaves() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
     room(&publisher, &hub, &["a"], 2).await;
@@ -401,7 +400,7 @@ async fn no_place_is_lost_with_a_caller_who_leaves() {
 }
 
 #[actix_rt::test]
-async fn however_many_tasks_come_at_once_no_more_are_let_in_than_a_user_may_have() {
+async fn parallel_tasks_do_not_exceed_the_limit_of_a_user() {
     let hub = hub_with(|options| options.limits.open_tasks = 7).await;
     let alice = hub.member("alice").await;
     let _publisher = Publisher::register(&hub, &alice, None, &[provider("a")]).await;
@@ -430,10 +429,10 @@ fn admin() -> crate::model::Caller {
     crate::model::Caller { user: "admin".into(), role: crate::model::Role::Admin, token_id: "test".into() }
 }
 
-/// Where a user's tasks have no room on disk, the results that ended first go, but for the newest; what waits or runs
-/// never does, and keeps new ones out, in words. Another user does not feel it.
+/// Over a user's quota, the oldest results are deleted, except the newest; pending and running tasks are kept, and new
+/// ones refused with a reason. Other users are served.
 #[actix_rt::test]
-async fn a_users_tasks_take_so_much_on_disk_and_the_oldest_results_go_first() {
+async fn the_bytes_of_a_users_tasks_on_disk_are_bounded() {
     let hub = hub_with(|options| options.limits.disk = 20_000).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
@@ -487,7 +486,7 @@ async fn a_users_tasks_take_so_much_on_disk_and_the_oldest_results_go_first() {
 }
 
 #[actix_rt::test]
-async fn pages_of_tasks_tell_each_once_and_newest_first() {
+async fn pages_of_tasks_have_each_task_once_newest_first() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

@@ -20,8 +20,8 @@ async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &s
     assert_eq!(ask.send().await.0, 201);
 }
 
-/// A34: a stranger uses a private LLM through a public agent of its owner, whole, streamed and queued, and reads
-/// nothing of it: not in heads, lists, events, records or errors.
+/// A34: a stranger uses a private LLM through a public agent of its owner, whole, streamed and durable, and reads
+/// nothing of it in heads, lists, events, records or errors.
 #[actix_rt::test]
 async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
     let hub = hub().await;
@@ -138,9 +138,10 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
     hub.stop().await;
 }
 
-/// A37: an agent opens what is its owner's, where it names it; nothing of a third user's, and nothing when it is private.
+/// A37: a public agent opens the row of its owner that it names; no row of a third user, and none if the agent is
+/// private.
 #[actix_rt::test]
-async fn an_agent_opens_no_row_of_a_third_user_and_none_that_it_does_not_name() {
+async fn an_agent_opens_only_the_row_of_its_owner_that_it_names() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = private(&hub, &alice).await;
@@ -172,10 +173,10 @@ async fn an_agent_opens_no_row_of_a_third_user_and_none_that_it_does_not_name() 
     hub.stop().await;
 }
 
-/// A34: what was taken in while there was an agent reaches nobody through it once it is withdrawn, as a direct call does
-/// not: neither a call that waits for room, nor a durable task. It goes on when the agent is back.
+/// A34: a call or durable task that was accepted through an agent does not run while the agent is withdrawn, and goes
+/// on when it is back.
 #[actix_rt::test]
-async fn nothing_goes_through_an_agent_that_was_withdrawn() {
+async fn no_call_passes_through_a_withdrawn_agent() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut hidden = super::publisher::provider("deep-row");

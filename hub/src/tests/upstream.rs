@@ -111,7 +111,7 @@ async fn a_public_row_is_called_by_the_hub_with_its_key_and_its_model() {
 }
 
 #[actix_rt::test]
-async fn an_upstreams_stream_passes_piece_by_piece_and_ends_with_done() {
+async fn an_upstreams_stream_passes_as_it_comes_and_ends_with_done() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     let ask = v1(&hub, "/v1/chat/completions", true);
@@ -128,7 +128,7 @@ async fn an_upstreams_stream_passes_piece_by_piece_and_ends_with_done() {
     hub.stop().await;
 }
 
-/// P3: not even from an upstream of the hub's own.
+/// P3: not even from a public row.
 #[actix_rt::test]
 async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
     let hub = hub().await;
@@ -148,7 +148,7 @@ async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
     hub.stop().await;
 }
 
-/// A19: nor is what an upstream says and is no object.
+/// A19: for a public row too.
 #[actix_rt::test]
 async fn an_upstreams_answer_that_is_no_object_is_an_error() {
     let hub = hub().await;
@@ -178,7 +178,7 @@ async fn an_upstreams_answer_that_is_no_object_is_an_error() {
 }
 
 #[actix_rt::test]
-async fn what_an_upstream_refuses_is_passed_on_without_key_or_address() {
+async fn an_upstreams_refusal_is_passed_on_without_key_or_address() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     let address = upstream.listener.local_addr().unwrap().to_string();
@@ -195,7 +195,7 @@ async fn what_an_upstream_refuses_is_passed_on_without_key_or_address() {
 }
 
 #[actix_rt::test]
-async fn an_upstream_that_is_not_there_is_502_and_names_no_address() {
+async fn an_unreachable_upstream_is_502_without_its_address() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     drop(upstream);
@@ -208,7 +208,7 @@ async fn an_upstream_that_is_not_there_is_502_and_names_no_address() {
 }
 
 #[actix_rt::test]
-async fn an_upstream_that_breaks_off_before_it_answers_is_told_from_one_that_is_not_there() {
+async fn a_closed_connection_differs_from_an_unreachable_upstream() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     for streaming in [false, true] {
@@ -223,7 +223,7 @@ async fn an_upstream_that_breaks_off_before_it_answers_is_told_from_one_that_is_
 }
 
 #[actix_rt::test]
-async fn a_caller_who_leaves_ends_the_upstreams_work() {
+async fn a_caller_that_leaves_closes_the_upstreams_connection() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     for streaming in [false, true] {
@@ -239,7 +239,7 @@ async fn a_caller_who_leaves_ends_the_upstreams_work() {
 }
 
 #[actix_rt::test]
-async fn anthropics_own_api_gets_its_key_its_way() {
+async fn anthropics_api_gets_its_key_in_its_header() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "anthropic").await;
     let ask = v1(&hub, "/v1/messages", false);
@@ -254,8 +254,8 @@ async fn anthropics_own_api_gets_its_key_its_way() {
     hub.stop().await;
 }
 
-/// A16, A18: the hub calls no address but an admin's: none that a publisher names, whatever the key, and none that an
-/// upstream points at.
+/// A16, A18: the hub calls only addresses that an admin entered: none from a publisher, under any key, and none of a
+/// redirect.
 #[actix_rt::test]
 async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
     let hub = hub().await;
@@ -308,7 +308,7 @@ async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
     assert!(timeout(std::time::Duration::ZERO, elsewhere.accept()).await.is_err(), "somebody called");
 }
 
-/// A40, A41: an upstream gets the hub's own headers and none of its caller's.
+/// A40, A41: an upstream gets the hub's own headers and none of the caller's.
 #[actix_rt::test]
 async fn an_upstream_sees_no_header_of_the_caller() {
     let hub = hub().await;
@@ -344,9 +344,9 @@ async fn an_upstream_sees_no_header_of_the_caller() {
     hub.stop().await;
 }
 
-/// An upstream that falls silent within its answer is given up as a publisher is.
+/// An upstream that falls silent in its answer times out as a publisher does.
 #[actix_rt::test]
-async fn an_upstream_that_says_nothing_more_is_left_and_its_caller_told() {
+async fn a_silent_upstream_times_out_with_an_error() {
     let hub = hub_with(|options| options.timings.stream_idle_timeout = Duration::from_millis(200)).await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     let ask = v1(&hub, "/v1/chat/completions", true);
@@ -361,9 +361,9 @@ async fn an_upstream_that_says_nothing_more_is_left_and_its_caller_told() {
     hub.stop().await;
 }
 
-/// A26, A27: what a caller has read of answers of public rows that are not whole counts among its answers unread.
+/// A26, A27: incomplete answers of public rows count among the caller's unread answers.
 #[actix_rt::test]
-async fn answers_of_public_rows_count_for_their_caller_before_they_are_whole() {
+async fn unread_answers_of_public_rows_count_for_their_caller() {
     const MOST: usize = 4 << 20;
     let hub = hub_with(|options| options.limits.bytes = MOST).await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;

@@ -187,10 +187,10 @@ fn is_id(text: &str) -> bool {
         .is_some_and(|(_, hex)| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A33, A34, A35: whatever a member asks for, lists, counts, metrics, events and errors are byte for byte those of a hub on
-/// which what is hidden from the member was never there.
+/// A33, A34, A35: lists, counts, metrics, events and errors for a member are byte for byte those of a hub in which the
+/// hidden things never existed.
 #[actix_rt::test]
-async fn a_members_whole_view_is_that_of_a_hub_without_what_is_hidden_from_it() {
+async fn a_members_view_is_that_of_a_hub_without_hidden_things() {
     let (bare, full) = (hub().await, hub().await);
     let _on_bare = visible(&bare).await;
     let _on_full = visible(&full).await;
@@ -207,9 +207,9 @@ async fn a_members_whole_view_is_that_of_a_hub_without_what_is_hidden_from_it() 
     assert!(metrics.contains("virtual_llm_publishers 2"), "{metrics}");
 }
 
-/// A34: a row's new owner reads nothing of a row that had the name before.
+/// A34: the new owner of a name reads nothing of the row that had it before.
 #[actix_rt::test]
-async fn a_name_that_is_used_again_tells_nothing_of_its_past() {
+async fn a_reused_name_reveals_nothing_of_its_past() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[private(provider("x"))], None).await;
@@ -232,9 +232,9 @@ async fn a_name_that_is_used_again_tells_nothing_of_its_past() {
     hub.stop().await;
 }
 
-/// A36: a hidden name is refused as fast as an unknown one: of calls that take turns the medians are close.
+/// A36: the medians of interleaved calls are close.
 #[actix_rt::test]
-async fn a_hidden_name_takes_no_longer_to_refuse_than_an_unknown_one() {
+async fn a_hidden_name_is_refused_as_fast_as_an_unknown_one() {
     const CALLS: usize = 150;
     let hub = hub().await;
     let _visible = visible(&hub).await;
@@ -265,9 +265,9 @@ async fn a_hidden_name_takes_no_longer_to_refuse_than_an_unknown_one() {
     panic!("hidden and unknown: {far:?}");
 }
 
-/// A40, A41: what a publisher gets to read of a call is its request and nothing of its caller.
+/// A40, A41: a publisher reads the request of a call and nothing of its caller.
 #[actix_rt::test]
-async fn a_task_says_nothing_of_its_caller() {
+async fn a_task_reveals_nothing_of_its_caller() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let canary = hub.member("canary").await;

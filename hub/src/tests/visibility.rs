@@ -7,9 +7,9 @@ use super::publisher::{Publisher, pooled, provider};
 use super::road::chat;
 use super::support::{eventually, hub};
 
-/// A35: hidden and unknown are the same bytes.
+/// A35: on every route.
 #[actix_rt::test]
-async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
+async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut hidden = pooled("hidden", "hidden-pool");
@@ -51,7 +51,7 @@ async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes_everywhere() {
     hub.stop().await;
 }
 
-/// A37: a pool falls back to no member that its caller does not see.
+/// A37: a pool never falls back to a member that the caller cannot see.
 #[actix_rt::test]
 async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     let hub = hub().await;
@@ -81,10 +81,9 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     hub.stop().await;
 }
 
-/// A38: a row that becomes private is one that never was for whoever comes then, and for whoever waits; an answer that
-/// has begun comes to its end.
+/// A38: a row that becomes private is unknown to new and waiting callers; an answer that has begun comes to its end.
 #[actix_rt::test]
-async fn a_row_that_becomes_private_takes_nothing_new_from_a_stranger() {
+async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
@@ -119,7 +118,7 @@ async fn a_row_that_becomes_private_takes_nothing_new_from_a_stranger() {
     hub.stop().await;
 }
 
-/// A38: what was opened with a token ends with it.
+/// A38: streams that were opened with a token end with it.
 #[actix_rt::test]
 async fn a_revoked_tokens_streams_end() {
     let hub = hub().await;

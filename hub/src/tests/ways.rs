@@ -25,9 +25,10 @@ fn private(mut provider: Value) -> Value {
     provider
 }
 
-/// A27: a pool may be large: a call is tried on so many members, and what the hub itself refuses costs two looks at them.
+/// A27: a call is tried on a bounded number of members of a large pool, and a refusal by the hub itself examines it
+/// twice.
 #[actix_rt::test]
-async fn a_call_is_tried_on_so_many_members_and_no_more() {
+async fn the_tries_of_a_call_are_bounded() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let rows: Vec<Value> = (0..40).map(|number| pooled(&format!("row-{number}"), "lake")).collect();
@@ -60,10 +61,9 @@ async fn a_call_is_tried_on_so_many_members_and_no_more() {
     hub.stop().await;
 }
 
-/// A34, A37: a call that waits while its row wakes does not go there when the row was taken away meanwhile, in whatever
-/// way; whole, and durable.
+/// A34, A37: a call, whole or durable, that waits for a wake is not sent if the row was withdrawn meanwhile in any way.
 #[actix_rt::test]
-async fn a_row_that_is_taken_away_while_it_wakes_gets_no_call() {
+async fn a_row_withdrawn_while_it_wakes_gets_no_call() {
     for (name, way) in [
         ("lake", "DELETE /api/v1/pools/lake/members/second"),
         ("second", "DELETE /api/v1/llms/second"),
@@ -124,9 +124,9 @@ async fn a_row_that_is_taken_away_while_it_wakes_gets_no_call() {
     }
 }
 
-/// A34: a call through an agent that waits for room is asked for its pin again.
+/// A34: the pin of a call through an agent is checked again when it is sent.
 #[actix_rt::test]
-async fn a_call_that_waits_is_not_answered_by_who_gets_the_name_meanwhile() {
+async fn a_waiting_call_does_not_go_to_a_new_owner_of_its_name() {
     let hub = hub().await;
     let (alice, bob, mallory) =
         (hub.member("alice").await, hub.member("bob").await, hub.member("mallory").await);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::support::{ADMIN, hub, hub_with};
 
 #[actix_rt::test]
-async fn a_token_learns_its_user_and_role_and_no_address_where_the_hub_was_told_none() {
+async fn whoami_has_the_user_and_role_of_the_token() {
     let hub = hub().await;
     let zoe = hub.member("zoe").await;
     for (token, user, role) in [(zoe.as_str(), "zoe", "member"), (ADMIN, "admin", "admin")] {
@@ -21,7 +21,7 @@ async fn a_token_learns_its_user_and_role_and_no_address_where_the_hub_was_told_
 }
 
 #[actix_rt::test]
-async fn the_address_of_the_hub_comes_with_a_new_token_and_with_the_console() {
+async fn a_new_token_and_the_console_have_the_hubs_address() {
     let url = "https://models.example.org/x";
     let hub = hub_with(|options| options.public_url = Some(url.into())).await;
     let (_, me) = hub.ask("GET", "/api/v1/whoami").json().await;
