@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::model::NameOf;
+use crate::model::OwnedName;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
 use crate::store::{rows, tasks};
 
@@ -49,7 +49,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         let expected = [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
         let pins: Vec<_> =
             names.iter().filter_map(|name| Some((name.name.as_str(), name.pinned.clone()?))).collect();
-        let pinned = NameOf { name: "a".into(), owner: "alice".into() };
+        let pinned = OwnedName { name: "a".into(), owner: "alice".into() };
         assert!(seen >= NAMES || pins == [("helper", pinned)], "version {seen}: {pins:?}");
         assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
         let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
