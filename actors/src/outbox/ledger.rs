@@ -58,7 +58,7 @@ struct EndedTask {
 impl Ledger {
     /// Enters a dispatched task. An id that comes again with another fingerprint is another task, from a hub that counts
     /// from the beginning after a restart: the result of the first belongs to another caller.
-    pub(super) fn admit(&mut self, id: &TaskId, fingerprint: u64, now: Instant) -> IdState {
+    pub(super) fn accept(&mut self, id: &TaskId, fingerprint: u64, now: Instant) -> IdState {
         self.expire(now);
         if let Some(first) = self.running.get_mut(id) {
             first.disowned |= first.fingerprint != fingerprint;

@@ -103,9 +103,9 @@ impl Outbox {
     /// Returns `None` if its id came before. An open task goes on, an ended one has its result posted again. If the
     /// fingerprints differ and the first task is open, both get an error, and the first is
     /// [`disowned`](Self::is_disowned).
-    pub(crate) fn admit(&self, id: &TaskId, fingerprint: u64) -> Option<Ticket> {
+    pub(crate) fn accept(&self, id: &TaskId, fingerprint: u64) -> Option<Ticket> {
         let inner = &self.inner;
-        let state = inner.ledger.borrow_mut().admit(id, fingerprint, Instant::now());
+        let state = inner.ledger.borrow_mut().accept(id, fingerprint, Instant::now());
         let repeat = |result: &TaskResult| inner.deliver(id.clone(), result.to_json().into(), false);
         match state {
             IdState::New => {
@@ -138,15 +138,15 @@ impl Outbox {
 
     /// Ends a task with `result`, and delivers it.
     pub(crate) fn finish(&self, ticket: Ticket, result: &TaskResult) {
-        self.inner.finish(ticket.redeem(), result);
+        self.inner.finish(ticket.complete(), result);
     }
 
     /// Ends a task without a result: it was uploaded as a stream, or the caller has left.
     pub(crate) fn close(&self, ticket: Ticket) {
-        self.inner.end(&ticket.redeem(), None);
+        self.inner.end(&ticket.complete(), None);
     }
 
-    /// Whether too many tasks are open to admit more. `capacity` of them may run and wait at the providers.
+    /// Whether too many tasks are open to accept more. `capacity` of them may run and wait at the providers.
     pub(crate) fn is_overrun(&self, capacity: usize) -> bool {
         self.open() >= capacity.saturating_add(MAX_OPEN)
     }

@@ -11,26 +11,26 @@ use wire::TaskId;
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: TaskId,
-    admitted_at: Instant,
+    accepted_at: Instant,
     lost: Option<mpsc::UnboundedSender<TaskId>>,
 }
 
 impl Ticket {
     pub(super) fn new(id: TaskId, lost: mpsc::UnboundedSender<TaskId>) -> Self {
-        Self { id, admitted_at: Instant::now(), lost: Some(lost) }
+        Self { id, accepted_at: Instant::now(), lost: Some(lost) }
     }
 
     pub(crate) fn id(&self) -> &TaskId {
         &self.id
     }
 
-    /// Time since the task was admitted.
+    /// Time since the task was accepted.
     pub(crate) fn age(&self) -> Duration {
-        self.admitted_at.elapsed()
+        self.accepted_at.elapsed()
     }
 
     /// Takes the duty from the ticket.
-    pub(super) fn redeem(mut self) -> TaskId {
+    pub(super) fn complete(mut self) -> TaskId {
         self.lost = None;
         self.id.clone()
     }

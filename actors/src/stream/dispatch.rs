@@ -59,7 +59,7 @@ impl Dispatch {
                 return;
             }
         };
-        let Some(ticket) = self.outbox.admit(task.id(), self.hasher.hash_one(data)) else {
+        let Some(ticket) = self.outbox.accept(task.id(), self.hasher.hash_one(data)) else {
             if self.outbox.is_disowned(task.id()) {
                 self.cancel_at_all(task.id());
             }

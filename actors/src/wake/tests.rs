@@ -73,7 +73,7 @@ impl Setup {
     /// Sends a wake task.
     async fn send_task(&self, id: &str) {
         let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
-        let ticket = self.outbox.admit(&task.id, 0).unwrap();
+        let ticket = self.outbox.accept(&task.id, 0).unwrap();
         self.actor.send(Wake { task, ticket }).await.unwrap();
     }
 

@@ -10,41 +10,24 @@ async fn ended_ids_are_kept_within_limits() {
     let start = Instant::now();
     let mut ledger = Ledger::default();
     let end = |ledger: &mut Ledger, name: &str, size: usize, at| {
-        assert_eq!(ledger.admit(&id(name), 0, at), IdState::New);
+        assert_eq!(ledger.accept(&id(name), 0, at), IdState::New);
         ledger.end(&id(name), Some(Bytes::from(vec![b'x'; size])), at);
     };
     for n in 0..=MAX_ENDED {
         end(&mut ledger, &n.to_string(), 1, start);
     }
-    assert_eq!(ledger.admit(&id("0"), 0, start), IdState::New);
-    assert_eq!(ledger.admit(&id("1"), 0, start), IdState::Answered(Bytes::from_static(b"x")));
+    assert_eq!(ledger.accept(&id("0"), 0, start), IdState::New);
+    assert_eq!(ledger.accept(&id("1"), 0, start), IdState::Answered(Bytes::from_static(b"x")));
     let later = start + KEEP_ENDED;
-    assert_eq!(ledger.admit(&id("1"), 0, later), IdState::New);
+    assert_eq!(ledger.accept(&id("1"), 0, later), IdState::New);
 
     for n in 0..5 {
         end(&mut ledger, &format!("big{n}"), MAX_BYTES / 4, later);
     }
-    assert_eq!(ledger.admit(&id("big0"), 0, later), IdState::New);
-    assert!(matches!(ledger.admit(&id("big4"), 0, later), IdState::Answered(_)));
+    assert_eq!(ledger.accept(&id("big0"), 0, later), IdState::New);
+    assert!(matches!(ledger.accept(&id("big4"), 0, later), IdState::Answered(_)));
     end(&mut ledger, "huge", MAX_BYTES / 4 + 1, later);
-    assert_eq!(ledger.admit(&id("huge"), 0, later), IdState::NotKept);
-}
-
-/// A hub may count from the beginning after a restart.
-#[actix::test]
-async fn an_id_that_comes_again_with_another_request_is_another_task() {
-    let now = Instant::now();
-    let mut ledger = Ledger::default();
-    for (fingerprint, result) in [(1, "alice's"), (2, "bob's"), (1, "carol's")] {
-        assert_eq!(ledger.admit(&id("7"), fingerprint, now), IdState::New, "{result}");
-        assert_eq!(ledger.admit(&id("7"), fingerprint, now), IdState::Running);
-        ledger.end(&id("7"), Some(Bytes::from_static(result.as_bytes())), now);
-        assert_eq!(
-            ledger.admit(&id("7"), fingerprint, now),
-            IdState::Answered(Bytes::from_static(result.as_bytes()))
-        );
-    }
-    assert_eq!(ledger.running(), 0);
+    assert_eq!(ledger.accept(&id("huge"), 0, later), IdState::NotKept);
 }
 
 proptest! {
@@ -59,7 +42,7 @@ proptest! {
             let task = id(&name.to_string());
             let known = last.get(&name).filter(|(_, at)| now.duration_since(*at) < KEEP_ENDED);
             let known = known.filter(|(before, _)| *before == fingerprint);
-            let state = ledger.admit(&task, fingerprint, now);
+            let state = ledger.accept(&task, fingerprint, now);
             if let Some((fingerprint, _)) = known {
                 prop_assert_eq!(state, IdState::Answered(Bytes::from(fingerprint.to_string())));
             } else {

@@ -67,7 +67,7 @@ async fn a_result_that_is_not_delivered_is_retried() {
     pause();
     let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
     let start = Instant::now();
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     let posts = hub.posts.borrow();
     let gaps: Vec<u128> =
@@ -86,7 +86,7 @@ async fn a_retry_waits_for_the_retry_after_of_the_hub() {
     let wait = Posted::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
     let (hub, outbox) = setup([wait, failed()]);
     let start = Instant::now();
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
     assert_eq!(outbox.open(), 1);
     outbox.settled().await;
     assert_eq!(start.elapsed().as_millis() / 10 * 10, 17_000 + 500);
@@ -97,11 +97,11 @@ async fn a_retry_waits_for_the_retry_after_of_the_hub() {
 #[actix::test]
 async fn a_task_id_that_comes_twice_runs_once() {
     let (hub, outbox) = setup([]);
-    let ticket = outbox.admit(&id("t"), 0).unwrap();
-    assert!(outbox.admit(&id("t"), 0).is_none());
+    let ticket = outbox.accept(&id("t"), 0).unwrap();
+    assert!(outbox.accept(&id("t"), 0).is_none());
     outbox.finish(ticket, &TaskResult::answer(200, "{\"a\":1}").unwrap());
     outbox.settled().await;
-    assert!(outbox.admit(&id("t"), 0).is_none());
+    assert!(outbox.accept(&id("t"), 0).is_none());
     outbox.inner.changed.notified().await;
     assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
 }
@@ -110,11 +110,11 @@ async fn a_task_id_that_comes_twice_runs_once() {
 #[actix::test]
 async fn a_streamed_task_that_comes_again_gets_an_error() {
     let (hub, outbox) = setup([]);
-    outbox.close(outbox.admit(&id("uploaded"), 0).unwrap());
-    outbox.finish(outbox.admit(&id("posted"), 0).unwrap(), &TaskResult::done(None));
+    outbox.close(outbox.accept(&id("uploaded"), 0).unwrap());
+    outbox.finish(outbox.accept(&id("posted"), 0).unwrap(), &TaskResult::done(None));
     outbox.settled().await;
     for ended in ["uploaded", "posted"] {
-        assert!(outbox.admit(&id(ended), 0).is_none());
+        assert!(outbox.accept(&id(ended), 0).is_none());
         outbox.inner.changed.notified().await;
         assert_eq!(hub.bodies().last().unwrap(), r#"{"error":"task already answered"}"#);
     }
@@ -123,7 +123,7 @@ async fn a_streamed_task_that_comes_again_gets_an_error() {
 #[actix::test]
 async fn a_dropped_ticket_ends_its_task_with_an_error() {
     let (hub, outbox) = setup([]);
-    drop(outbox.admit(&id("t"), 0).unwrap());
+    drop(outbox.accept(&id("t"), 0).unwrap());
     outbox.settled().await;
     assert_eq!(hub.bodies(), [error(LOST).to_json()]);
 }
@@ -133,7 +133,7 @@ async fn a_dropped_ticket_ends_its_task_with_an_error() {
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     let refused = || Posted::Refused { status: 413 };
     let (hub, outbox) = setup([refused(), refused()]);
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &TaskResult::awake(1));
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &TaskResult::awake(1));
     outbox.settled().await;
     assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
 }
@@ -142,7 +142,7 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
 #[actix::test]
 async fn a_result_whose_caller_has_left_is_dropped() {
     let (hub, outbox) = setup([Posted::Gone]);
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     assert_eq!(hub.bodies().len(), 1);
 }
@@ -153,7 +153,7 @@ async fn a_finished_task_keeps_its_slot_while_results_pile_up() {
     pause();
     let (_hub, outbox) = setup([failed()]);
     let large = TaskResult::error("x".repeat(SLOT_LIMIT + 1));
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &large);
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &large);
     assert!(outbox.has_room().now_or_never().is_none());
     outbox.has_room().await;
     assert_eq!(outbox.open(), 0);
@@ -165,9 +165,9 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error(
     test_log::listen();
     pause();
     let (hub, outbox) = setup([]);
-    let first = outbox.admit(&id("7"), 1).unwrap();
-    assert!(outbox.admit(&id("7"), 1).is_none() && !outbox.is_disowned(&id("7")));
-    assert!(outbox.admit(&id("7"), 2).is_none() && outbox.is_disowned(&id("7")));
+    let first = outbox.accept(&id("7"), 1).unwrap();
+    assert!(outbox.accept(&id("7"), 1).is_none() && !outbox.is_disowned(&id("7")));
+    assert!(outbox.accept(&id("7"), 2).is_none() && outbox.is_disowned(&id("7")));
     assert_eq!(
         outbox.uplink().post_result(&id("7"), Bytes::from_static(b"alice's chunk")).await,
         Posted::Gone
@@ -176,7 +176,7 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error(
     sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.bodies(), [error(ID_TAKEN).to_json()]);
     assert_eq!(test_log::lines_with("gave this id to two tasks").len(), 1);
-    outbox.finish(outbox.admit(&id("7"), 2).unwrap(), &error("bob's, at last"));
+    outbox.finish(outbox.accept(&id("7"), 2).unwrap(), &error("bob's, at last"));
     outbox.settled().await;
     assert_eq!(hub.bodies().last(), Some(&error("bob's, at last").to_json()));
 }
@@ -200,7 +200,7 @@ proptest! {
                 match what {
                     0 | 1 => {
                         requests.entry(name.clone()).or_default().push((Instant::now(), asked));
-                        tickets.extend(outbox.admit(&id(&name), asked).map(|ticket| (ticket, asked)));
+                        tickets.extend(outbox.accept(&id(&name), asked).map(|ticket| (ticket, asked)));
                     }
                     2 if !tickets.is_empty() => {
                         let (ticket, asked) = tickets.remove(0);
@@ -254,11 +254,11 @@ async fn waiting_results_are_bounded_in_bytes() {
     let outbox = Outbox::with_limits(Rc::clone(&hub) as Rc<dyn Uplink>, 1 << 20, 0);
     let large = TaskResult::answer(200, &format!(r#"{{"x":"{}"}}"#, "y".repeat(700 << 10))).unwrap();
     for name in ["first", "second", "third"] {
-        outbox.finish(outbox.admit(&id(name), 0).unwrap(), &large);
+        outbox.finish(outbox.accept(&id(name), 0).unwrap(), &large);
     }
-    outbox.finish(outbox.admit(&id("small"), 0).unwrap(), &error("e"));
+    outbox.finish(outbox.accept(&id("small"), 0).unwrap(), &error("e"));
     outbox.settled().await;
-    outbox.finish(outbox.admit(&id("fourth"), 0).unwrap(), &large);
+    outbox.finish(outbox.accept(&id("fourth"), 0).unwrap(), &large);
     outbox.settled().await;
     let mut last = std::collections::HashMap::new();
     for (_, task, body) in &*hub.posts.borrow() {
@@ -282,7 +282,7 @@ async fn a_hub_that_never_answers_has_a_bounded_number_of_connections() {
     let outbox = Outbox::new(Rc::clone(&hub) as Rc<dyn Uplink>);
     for n in 0..MAX_OPEN {
         assert!(!outbox.is_overrun(0), "{n}");
-        outbox.finish(outbox.admit(&id(&n.to_string()), 0).unwrap(), &error("e"));
+        outbox.finish(outbox.accept(&id(&n.to_string()), 0).unwrap(), &error("e"));
     }
     assert!(outbox.is_overrun(0));
     assert!(!outbox.is_overrun(1), "one more may run");
@@ -295,14 +295,14 @@ async fn a_hub_that_never_answers_has_a_bounded_number_of_connections() {
 async fn a_task_that_comes_again_and_again_is_answered_once_at_a_time() {
     pause();
     let (taking, outbox) = setup([]);
-    outbox.finish(outbox.admit(&id("t"), 0).unwrap(), &error("e"));
+    outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     for _ in 0..1000 {
-        assert!(outbox.admit(&id("t"), 0).is_none());
+        assert!(outbox.accept(&id("t"), 0).is_none());
     }
     sleep(Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 2, "its result, and once again");
-    assert!(outbox.admit(&id("t"), 0).is_none());
+    assert!(outbox.accept(&id("t"), 0).is_none());
     sleep(Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 3);
 }

@@ -39,14 +39,23 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
     );
 }
 
+/// Starts a stream whose first POST fails.
+async fn with_failed_post(
+    features: Features,
+    nothing_taken: bool,
+) -> (Setup, tokio::sync::mpsc::UnboundedSender<Result<String, BackendError>>) {
+    let setup = start(config());
+    let failed = Posted::Failed { retry_after: None, nothing_taken };
+    setup.results.answers.borrow_mut().push_back(failed);
+    let pieces = setup.stream("t1", features).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    (setup, pieces)
+}
+
 /// F28, F30, F31: with the same number.
 #[actix::test]
 async fn with_chunk_seq_a_failed_post_is_repeated() {
-    let setup = start(config());
-    let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
-    setup.results.answers.borrow_mut().push_back(lost_answer);
-    let pieces = setup.stream("t1", Features::CLASSIC.with(wire::Feature::ChunkSeq)).await;
-    pieces.send(Ok(piece("a"))).unwrap();
+    let (setup, pieces) = with_failed_post(Features::CLASSIC.with(wire::Feature::ChunkSeq), false).await;
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(setup.results.chunk_fields("t1", "seq"), [json!(0), json!(0), json!(1)]);
@@ -55,11 +64,7 @@ async fn with_chunk_seq_a_failed_post_is_repeated() {
 /// P3, F30: the task ends with an error.
 #[actix::test]
 async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
-    let setup = start(config());
-    let lost_answer = Posted::Failed { retry_after: None, nothing_taken: false };
-    setup.results.answers.borrow_mut().push_back(lost_answer);
-    let pieces = setup.stream("t1", Features::CLASSIC).await;
-    pieces.send(Ok(piece("a"))).unwrap();
+    let (setup, pieces) = with_failed_post(Features::CLASSIC, false).await;
     sleep(Duration::from_secs(1)).await;
     let posts = setup.results.of("t1");
     assert_eq!(posts.len(), 2, "{posts:?}");
@@ -69,17 +74,11 @@ async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
 
 #[actix::test]
 async fn without_chunk_seq_a_chunk_that_was_not_taken_is_repeated() {
-    let setup = start(config());
-    let refused = Posted::Failed { retry_after: None, nothing_taken: true };
-    setup.results.answers.borrow_mut().push_back(refused);
-    let pieces = setup.stream("t1", Features::CLASSIC).await;
-    pieces.send(Ok(piece("a"))).unwrap();
+    let (setup, pieces) = with_failed_post(Features::CLASSIC, true).await;
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(
-        setup.results.chunk_fields("t1", "data"),
-        [json!(piece("a")), json!(piece("a")), json!("[DONE]")]
-    );
+    let data = setup.results.chunk_fields("t1", "data");
+    assert_eq!(data, [json!(piece("a")), json!(piece("a")), json!("[DONE]")]);
 }
 
 #[actix::test]
@@ -158,7 +157,7 @@ async fn a_refusal_of_the_backend_is_passed_on() {
 async fn an_unknown_endpoint_is_refused_locally() {
     let setup = start(config());
     let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
-    let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+    let ticket = setup.outbox.accept(&task.id, 0).unwrap();
     setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
     turns().await;
     assert!(setup.results.error_of("t1").is_some());

@@ -138,7 +138,7 @@ fn start_at(results: Rc<PostedResults>, outbox: Outbox, config: ProviderConfig) 
 impl Setup {
     fn send(&self, id: &str, streaming: bool, features: Features) {
         let task = infer_task(id, streaming);
-        let ticket = self.outbox.admit(&task.id, 0).unwrap();
+        let ticket = self.outbox.accept(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, features });
     }
 

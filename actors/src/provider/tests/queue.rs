@@ -42,7 +42,7 @@ impl Setup {
     async fn infer_large(&self, id: &str, size: usize) {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
-        let ticket = self.outbox.admit(&task.id, 0).unwrap();
+        let ticket = self.outbox.accept(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, features: Features::ALL });
         turns().await;
     }
@@ -110,7 +110,7 @@ async fn request_headers_and_endpoint_count_as_waiting_bytes() {
         task.request = serde_json::value::to_raw_value(&"y".repeat(request)).unwrap();
         task.headers = vec![("anthropic-beta".to_owned(), "y".repeat(value))];
         task.endpoint = Some("y".repeat(endpoint));
-        let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+        let ticket = setup.outbox.accept(&task.id, 0).unwrap();
         setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
         turns().await;
         let more = request + value + endpoint + 1000;
@@ -126,7 +126,7 @@ async fn without_guard_every_caller_counts_as_another_user() {
         let mut task = infer_task(id, false);
         task.request = serde_json::value::to_raw_value(&request).unwrap();
         task.endpoint = request.get("input").map(|_| "responses".to_owned());
-        let ticket = setup.outbox.admit(&task.id, 0).unwrap();
+        let ticket = setup.outbox.accept(&task.id, 0).unwrap();
         setup.actor.do_send(Infer { task, ticket, features });
     };
     let remote = json!({ "messages": [{ "role": "user", "content": [
