@@ -42,18 +42,23 @@ async fn a_stop_refuses_new_and_queued_tasks() {
     );
 }
 
-/// F70, P8: with an error.
-#[actix::test]
-async fn a_task_ends_at_the_drain_timeout() {
+/// Starts a registrar with a task that runs.
+async fn with_running_task(drain_timeout: Duration) -> (TestHub, Puppet, Registrar) {
     let hub = TestHub::start().await;
     let puppet = Puppet::held("hello");
-    let timings = Timings { drain_timeout: Duration::from_millis(100), ..quick() };
+    let timings = Timings { drain_timeout, ..quick() };
     let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
-    registrar.ready().await.unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
     hub.send_task(&infer("t", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
+    (hub, puppet, registrar)
+}
+
+/// F70, P8: with an error.
+#[actix::test]
+async fn a_task_ends_at_the_drain_timeout() {
+    let (hub, puppet, registrar) = with_running_task(Duration::from_millis(100)).await;
     let start = Instant::now();
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
@@ -81,14 +86,7 @@ async fn a_stop_while_disconnected_is_prompt() {
 /// F73: running tasks are dropped.
 #[actix::test]
 async fn a_second_stop_stops_at_once() {
-    let hub = TestHub::start().await;
-    let puppet = Puppet::held("hello");
-    let timings = Timings { drain_timeout: Duration::from_mins(1), ..quick() };
-    let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
-    let registrar = Registrar::start(options).unwrap();
-    wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.send_task(&infer("t", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    let (_hub, puppet, registrar) = with_running_task(Duration::from_mins(1)).await;
     let start = Instant::now();
     registrar.stop();
     registrar.stop_now();
