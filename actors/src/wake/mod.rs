@@ -61,7 +61,7 @@ struct Run {
     /// Requests for a wake while the sleep recipe runs: a wake run follows.
     then_wake: Vec<Waiter>,
     /// Ends the pause.
-    run_now: Rc<Notify>,
+    skip_pause: Rc<Notify>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -97,7 +97,7 @@ impl WakeActor {
         }
         if let Some(run) = self.runs.get_mut(name) {
             if waiter.is_owner() {
-                run.run_now.notify_one();
+                run.skip_pause.notify_one();
             }
             match (kind, run.kind) {
                 (RecipeKind::Wake, RecipeKind::Sleep) => run.then_wake.push(waiter),
@@ -130,13 +130,19 @@ impl WakeActor {
         let by_owner = waiters.iter().any(Waiter::is_owner);
         let backoff = self.backoffs.entry(name.clone()).or_default();
         let plan = backoff.plan(Instant::now(), by_owner, was_checked);
-        let run_now = Rc::<Notify>::default();
-        let run =
-            Run { serial, kind, waiters, then_wake: Vec::new(), run_now: Rc::clone(&run_now), _stop: stop };
+        let skip_pause = Rc::<Notify>::default();
+        let run = Run {
+            serial,
+            kind,
+            waiters,
+            then_wake: Vec::new(),
+            skip_pause: Rc::clone(&skip_pause),
+            _stop: stop,
+        };
         self.runs.insert(name.clone(), run);
         let label = format!("recipe of {}", config.name).into();
         let (http, beat) = (self.links.http.clone(), self.links.beat.clone());
-        let running = run::run(kind, config, plan, run_now, http, beat, stopped);
+        let running = run::run(kind, config, plan, skip_pause, http, beat, stopped);
         let address = ctx.address();
         actix_rt::spawn(async move {
             let crashed = || RunResult::ran(Err(texts::wake_recipe_failed("the recipe crashed")));

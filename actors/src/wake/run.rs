@@ -35,20 +35,20 @@ impl RunResult {
     }
 }
 
-/// Runs a recipe to its end. When `stop` is sent or dropped, its process group is killed. `run_now` ends the pause of
+/// Runs a recipe to its end. When `stop` is sent or dropped, its process group is killed. `skip_pause` ends the pause of
 /// `plan`.
 pub(super) async fn run(
     kind: RecipeKind,
     config: Arc<ProviderConfig>,
     plan: StartPlan,
-    run_now: Rc<Notify>,
+    skip_pause: Rc<Notify>,
     http: Client,
     beat: Recipient<Beat>,
     stop: oneshot::Receiver<()>,
 ) -> RunResult {
     let work = async {
         match kind {
-            RecipeKind::Wake => match before_wake(&config, plan, &run_now, &http).await {
+            RecipeKind::Wake => match before_wake(&config, plan, &skip_pause, &http).await {
                 Some(took) => RunResult { took, ran: false },
                 None => RunResult::ran(wake(&config, &http, &beat).await),
             },
@@ -65,7 +65,7 @@ pub(super) async fn run(
 async fn before_wake(
     config: &ProviderConfig,
     plan: StartPlan,
-    run_now: &Notify,
+    skip_pause: &Notify,
     http: &Client,
 ) -> Option<Result<Duration, String>> {
     config.wake.as_ref()?;
@@ -92,7 +92,7 @@ async fn before_wake(
     tokio::select! {
         biased;
         // The owner's request ends a pause, and does not wait for a check that runs.
-        () = run_now.notified() => {
+        () = skip_pause.notified() => {
             let came_up = pausing.get() && is_up().await;
             came_up.then(|| Ok(start.elapsed()))
         }
