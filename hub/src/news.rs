@@ -45,7 +45,7 @@ mod tests {
     use std::path::Path;
 
     /// Files that log without a limit: events of the hub itself, events that the code around them limits, and changes by
-    /// somebody who may make them.
+    /// users with the right to make them.
     const UNLIMITED: [&str; 11] = [
         "auth/tokens.rs",
         "quota/memory.rs",

@@ -76,7 +76,7 @@ pub enum PoolPolicy {
     Ask,
     /// Every member.
     Members,
-    /// Nobody.
+    /// No other user.
     Owner,
 }
 

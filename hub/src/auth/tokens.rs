@@ -60,7 +60,7 @@ pub(crate) enum RevokeError {
     /// The token comes from the hub's environment.
     #[error("this token is set by VIRTUAL_LLM_ADMIN_TOKEN: unset it and start the hub again")]
     Environment,
-    /// Nobody could create another admin token.
+    /// The token is the last valid one of an admin.
     #[error(
         "this is the last valid admin token: make another with `virtual-llm token create --role admin` first, \
          or start the hub with VIRTUAL_LLM_ADMIN_TOKEN set"

@@ -1,7 +1,7 @@
 //! Priority of connections that hold, or queue for, something that only a few can have: a turn, or a slot on a row.
 //!
 //! The scheduler polls such a connection at once, however much time its user has used: otherwise a slot given to one of a
-//! user's thousands of connections would be kept from everybody else while it waits. Its time is charged all the same.
+//! user's thousands of connections would be unavailable to other users while it waits. Its time is charged all the same.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Fair scheduling of the serving thread. A user whose connections have used their time of a round waits for the next one,
-//! so that everybody else with work comes first. Nobody waits while nobody else has work.
+//! so that all other users with work come first. A user does not wait while it is the only one with work.
 //!
 //! The time of each poll of a connection counts: heads, tokens, handlers and writes are all in it. `Scheduled` measures it.
 

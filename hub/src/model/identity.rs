@@ -50,7 +50,7 @@ impl Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     pub id: String,
-    /// The user whose token registered it, and who alone may use its id.
+    /// The user whose token registered it. Other users cannot use its id.
     pub owner: UserId,
     pub last_heartbeat_at: Timestamp,
     pub created_at: Timestamp,

@@ -89,7 +89,7 @@ impl MemoryBudget {
         if usage > limit.saturating_sub(held) {
             return false;
         }
-        // Memory that the allocator keeps must not refuse everybody, and one user's must not refuse others with little.
+        // Neither memory that the allocator keeps nor that of one user may refuse users with little.
         let has_little = usage <= self.limit / LITTLE;
         let limit = if has_little { extended } else { limit };
         purpose == MemoryUse::Delivery
@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// The resident memory counts too: users with much are refused first, users with few bytes and deliveries never, and
-    /// nobody while little is held.
+    /// no user while little is held.
     #[test]
     fn resident_memory_refuses_users_with_much_first() {
         const LIMIT: u64 = 1 << 40;
