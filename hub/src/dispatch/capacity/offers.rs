@@ -1,6 +1,6 @@
 //! Offers of freed capacity to the callers in the queues.
 //!
-//! The cost of an offer is bounded, whoever waits: one caller is checked per class, a queue is scanned once however many of
+//! The cost of an offer is bounded: one caller is checked per class, a queue is scanned once however many of
 //! its rows have changed, and after [`MAX_STEPS`] the rest is left to [`run_offers`], so that the registry is unlocked
 //! meanwhile. A caller that comes during an offer queues behind those that were not checked yet.
 
