@@ -11,6 +11,13 @@ const ROW_RETENTION: u64 = 4;
 /// Hours after which an unused name is free.
 const NAME_RETENTION: u64 = 30 * 24;
 
+impl Entry {
+    fn new(owner: User, want: &Want, published: bool) -> Self {
+        let Want { name, of, public, room } = *want;
+        Self { name, owner, of, public, published, away: None, room: published.then_some(room) }
+    }
+}
+
 impl Model {
     fn is_other_users(&self, user: User, name: Name) -> bool {
         self.names.get(&name).is_some_and(|held| held.owner != user)
@@ -31,32 +38,13 @@ impl Model {
         for name in std::iter::once(want.name).chain(want.of) {
             self.claim(name, user);
         }
-        let room = published.then_some(want.room);
-        let row = Entry {
-            name: want.name,
-            owner: user,
-            of: want.of,
-            public: want.public,
-            published,
-            away: None,
-            room,
-        };
-        self.rows.insert(want.name, row);
+        self.rows.insert(want.name, Entry::new(user, want, published));
         self.settle_all();
     }
 
     fn put_agent(&mut self, user: User, want: &Want, published: bool) {
         self.claim(want.name, user);
-        let agent = Entry {
-            name: want.name,
-            owner: user,
-            of: want.of,
-            public: want.public,
-            published,
-            away: None,
-            room: None,
-        };
-        self.agents.insert(want.name, agent);
+        self.agents.insert(want.name, Entry::new(user, want, published));
         let llm = want.of.unwrap();
         let owner = self.names.get(&llm).filter(|_| self.knows(user, llm)).map_or(user, |held| held.owner);
         let held = self.names.get_mut(&want.name).unwrap();
