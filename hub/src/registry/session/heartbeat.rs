@@ -147,11 +147,11 @@ impl Registry {
         let last_heartbeat = session.record.last_heartbeat_at;
         let mut changes = vec![Change::PutSession(session.record.clone())];
         changes.extend(self.update_session_entries(id, |_, entry| {
-            let changed = entry.set_status(Status::Inactive, now);
-            if changed && *entry.registered {
+            let was_live = entry.set_status(Status::Inactive, now);
+            if was_live && *entry.registered {
                 *entry.last_heartbeat_at = Some(last_heartbeat);
             }
-            changed
+            was_live
         }));
         changes
     }
