@@ -3,6 +3,7 @@ use std::future::ready;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::Refusal;
 use crate::offload::assert_offloaded;
 
 const CHAT: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
@@ -214,13 +215,13 @@ async fn what_is_said_of_a_callers_request_says_nothing_of_the_endpoint() {
         };
         for asks in [vec![endpoint, endpoint], vec![endpoint]] {
             let (reply, asked) = ask(&fallback, request(endpoint, bad), native);
-            assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "it is told as it is: {bad}");
+            assert!(reply.is_err_and(|error| may_lack_endpoint(&error)), "it is told as it is: {bad}");
             assert_eq!(asked, asks, "{bad}");
             let (reply, asked) = ask(&fallback, request(endpoint, plain), native);
             assert_eq!((whole(reply), asked), ((200, "{}".to_owned()), vec![endpoint]), "{bad}");
         }
         // Its server may be another one by then.
-        tokio::time::advance(BELIEVED).await;
+        tokio::time::advance(TRUST_PRESENT).await;
         let (reply, asked) = ask(&fallback, request(endpoint, plain), chat_alone(404));
         assert_eq!((whole(reply).0, asked), (200, vec![endpoint, endpoint, Endpoint::ChatCompletions]));
     }
@@ -241,7 +242,7 @@ fn only_a_probe_that_was_read_is_proof_of_an_endpoint() {
                 Err(if request.body == *plain { refused(404, "{}") } else { failure.clone() })
             };
             let (reply, asked) = ask(&fallback, request(endpoint, plain), lacking);
-            assert!(reply.is_err_and(|error| says_no_endpoint(&error)), "{failure}");
+            assert!(reply.is_err_and(|error| may_lack_endpoint(&error)), "{failure}");
             assert_eq!(asked, [endpoint; 2], "{failure}");
             let (reply, asked) = ask(&fallback, request(endpoint, plain), chat_alone(404));
             assert_eq!(reply.is_err(), is_proof, "{failure}");
@@ -261,9 +262,9 @@ fn a_probe_says_nothing_but_the_model() {
         ("secret", ""),
         (&long, ""),
     ] {
-        assert_eq!(probe(Endpoint::Messages, body.as_bytes()), format!(r#"{{{model}"max_tokens":1}}"#));
+        assert_eq!(probe_body(Endpoint::Messages, body.as_bytes()), format!(r#"{{{model}"max_tokens":1}}"#));
         let expected = format!(r#"{{{model}"max_output_tokens":1,"store":false}}"#);
-        assert_eq!(probe(Endpoint::Responses, body.as_bytes()), expected);
+        assert_eq!(probe_body(Endpoint::Responses, body.as_bytes()), expected);
     }
 }
 
@@ -286,7 +287,7 @@ async fn a_missing_endpoint_is_looked_for_again_after_a_while() {
     for is_new in [true, false, true] {
         let (_, asked) = ask(&fallback, request(Endpoint::Messages, MESSAGE), chat_alone(404));
         assert_eq!(asked.contains(&Endpoint::Messages), is_new);
-        tokio::time::advance(LOOK_AGAIN * 2 / 3).await;
+        tokio::time::advance(RETRY_MISSING * 2 / 3).await;
     }
 }
 

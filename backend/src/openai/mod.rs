@@ -162,7 +162,7 @@ impl Backend for OpenAiBackend {
         async move {
             let health = inner.health_check.run().await;
             if matches!(health, BackendHealth::Away(_)) {
-                inner.fallback.forget();
+                inner.fallback.reset();
             }
             health
         }

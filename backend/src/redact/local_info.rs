@@ -1,7 +1,6 @@
-//! What an error's text tells of a machine and its network: home directories, private addresses, names of a local network.
+//! Redacts information about a machine and its network in errors: home directories, private addresses and local host names.
 //!
-//! The text may be a caller's own, up to the limit of an error's body: each byte is looked at a fixed number of times, and
-//! nothing here recurs.
+//! A caller can control the text, so the time is linear in its length and nothing recurses.
 
 mod addresses;
 
@@ -12,43 +11,44 @@ use std::borrow::Cow;
 
 use memchr::memchr3;
 
-use super::{HIDDEN, word_before};
+use super::HIDDEN;
+use super::strings::char_before;
 
-/// Folders of everybody's home.
+/// Folders that contain home directories.
 const HOMES: [&str; 2] = ["home", "Users"];
-/// Root's home.
+/// The home directory of root.
 const ROOT: &str = "root";
-/// Longest name of a user, in bytes (useradd: 32), with room.
+/// Maximum length of a user name in bytes; useradd allows 32.
 const MAX_NAME: usize = 64;
-/// So many folders may stand before such a one: `/var/home`, `/export/home`, `/mnt/c/Users`.
-const ABOVE: usize = 3;
+/// Maximum number of folders above one of [`HOMES`]: `/var/home`, `/mnt/c/Users`.
+const MAX_ABOVE: usize = 3;
 
-/// `text` without them; `home` is the home directory of this program's user.
+/// Redacts `text`. `home` is the home directory of the user of this process.
 pub(super) fn remove<'a>(text: &'a str, home: Option<&str>) -> Cow<'a, str> {
     match addresses::remove(text) {
-        Some(text) => Cow::Owned(cut_homes(&text, home).unwrap_or(text)),
-        None => cut_homes(text, home).map_or(Cow::Borrowed(text), Cow::Owned),
+        Some(text) => Cow::Owned(redact_homes(&text, home).unwrap_or(text)),
+        None => redact_homes(text, home).map_or(Cow::Borrowed(text), Cow::Owned),
     }
 }
 
-/// Each path in a home directory becomes its file name.
-fn cut_homes(text: &str, home: Option<&str>) -> Option<String> {
+/// Replaces each path in a home directory by its file name.
+fn redact_homes(text: &str, home: Option<&str>) -> Option<String> {
     let own = home.map(|home| home.trim_end_matches('/')).filter(|home| home.len() > 1);
     let bytes = text.as_bytes();
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
     while let Some(first) = memchr3(b'/', b'\\', b'%', &bytes[at..]).map(|skipped| at + skipped) {
-        let Some(slashes) = Slashes::at(bytes, first) else {
+        let Some(slashes) = Separator::at(bytes, first) else {
             at = first + 1;
             continue;
         };
         at = slashes.end;
         let Some((start, inner)) = home_at(text, copied, &slashes, own) else { continue };
-        // A path in a query ends where the next of its values does.
+        // A path in the query of a URL ends at the next parameter.
         let is_value = bytes[first] == b'%';
         let ends = |next: char| ends_path(next) || is_value && next == '&';
         let path = text[inner..].find(ends).map_or(&text[inner..], |length| &text[inner..inner + length]);
-        // Of a quote in JSON within a text the backslash is the quote's.
+        // A backslash at the end belongs to an escaped quote.
         let path = path.trim_end_matches('\\');
         out.push_str(&text[copied..start]);
         out.push_str(HIDDEN);
@@ -62,16 +62,16 @@ fn cut_homes(text: &str, home: Option<&str>) -> Option<String> {
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// What separates the folders of a path: one slash of either kind or many, as such or as a URL writes them.
-struct Slashes {
+/// A separator of path components: one or more slashes of either kind, plain or URL-encoded.
+struct Separator {
     first: usize,
-    /// Where the last of them begins.
+    /// Offset of the last slash.
     last: usize,
     end: usize,
 }
 
-impl Slashes {
-    /// Those that begin at `first`.
+impl Separator {
+    /// Parses a separator at `first`.
     fn at(bytes: &[u8], first: usize) -> Option<Self> {
         let mut slashes = Self { first, last: first, end: first };
         while let Some(length) = slash(&bytes[slashes.end..]) {
@@ -82,7 +82,7 @@ impl Slashes {
     }
 }
 
-/// Length of the slash that `bytes` begin with: `/`, `\`, `%2F`, `%5C`, `%252F`.
+/// Returns the length of the slash at the beginning of `bytes`: `/`, `\`, `%2F`, `%5C`, `%252F`.
 fn slash(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [b'/' | b'\\', ..] => Some(1),
@@ -92,12 +92,12 @@ fn slash(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether a path ends before this.
+/// Whether a path ends before this character.
 fn ends_path(next: char) -> bool {
     next.is_whitespace() || next.is_control() || "'\"`()[]{}<>,;:|?*".contains(next)
 }
 
-/// What stands behind the last slash of a path, if there is one and something behind it.
+/// Returns the part of a path after its last slash, unless it is empty.
 fn file_name(path: &str) -> Option<&str> {
     let bytes = path.as_bytes();
     let (mut at, mut file) = (0, None);
@@ -110,49 +110,49 @@ fn file_name(path: &str) -> Option<&str> {
     file.filter(|file| !file.is_empty())
 }
 
-/// Where a path in a home directory begins, whose root is at `slashes`, and where its user's own part does; `None` where
-/// there is no such path behind `from`.
-fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Option<(usize, usize)> {
+/// Returns the start of a path in a home directory whose root is at `slashes`, and the start of the part below the folder of homes;
+/// `None` if there is no such path after `from`.
+fn home_at(text: &str, from: usize, slashes: &Separator, own: Option<&str>) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
-    let goes_on =
+    let continues =
         |end: usize| text[end..].starts_with(|next: char| next.is_alphanumeric() || "-_.%".contains(next));
-    let follows_word =
-        |at: usize| word_before(&text[..at]).is_some_and(|before| before.is_alphanumeric() || before == '.');
+    let is_after_word =
+        |at: usize| char_before(&text[..at]).is_some_and(|before| before.is_alphanumeric() || before == '.');
     if let Some(start) = tilde_before(text, from, slashes.first) {
         return Some((start, slashes.first));
     }
     let drive = slashes.first - drive_before(&bytes[from..slashes.first]);
-    let (start, is_drive) = if drive < slashes.first && !follows_word(drive) {
+    let (start, is_drive) = if drive < slashes.first && !is_after_word(drive) {
         (drive, true)
-    } else if follows_word(slashes.first) {
+    } else if is_after_word(slashes.first) {
         return None;
     } else {
         (slashes.last, false)
     };
-    // None goes on behind one's own.
+    // The home of this user, unless a longer name continues it.
     let own = own
         .filter(|own| text[start..].starts_with(own))
         .map(|own| start + own.len())
-        .filter(|end| !goes_on(*end) || text[*end..].starts_with('%'));
+        .filter(|end| !continues(*end) || text[*end..].starts_with('%'));
     if own.is_some() {
         return own.map(|end| (start, end));
     }
-    // What follows is a host.
+    // A URL: a host follows.
     if text[slashes.first..slashes.end] == *"//" && text[..slashes.first].ends_with(':') && !is_drive {
         return None;
     }
     let (mut at, mut is_drive) = (slashes.end, is_drive);
     let root = at + ROOT.len();
-    if text[at..].starts_with(ROOT) && Slashes::at(bytes, root).is_some_and(|next| goes_on(next.end)) {
+    if text[at..].starts_with(ROOT) && Separator::at(bytes, root).is_some_and(|next| continues(next.end)) {
         return Some((start, root));
     }
-    for _ in 0..=ABOVE {
+    for _ in 0..=MAX_ABOVE {
         let (length, colon) = folder(&text[at..]);
         let name = &text[at..at + length];
-        let next = Slashes::at(bytes, at + length + colon).filter(|_| length > 0)?.end;
+        let next = Separator::at(bytes, at + length + colon).filter(|_| length > 0)?.end;
         let is_home = HOMES.contains(&name) || is_drive && name.eq_ignore_ascii_case("users");
-        // Of a common folder some user's name has to follow.
-        if is_home && colon == 0 && goes_on(next) {
+        // A user name has to follow.
+        if is_home && colon == 0 && continues(next) {
             return Some((start, next));
         }
         is_drive = is_letter(name.as_bytes());
@@ -161,13 +161,13 @@ fn home_at(text: &str, from: usize, slashes: &Slashes, own: Option<&str>) -> Opt
     None
 }
 
-/// Where `~NAME` begins that ends at `end`, a user's home as a shell writes it, behind `from`; in a URL it is a page.
+/// Returns the start of a `~NAME` (a home directory in a shell) that ends at `end` and starts after `from`. In a URL it is a page.
 fn tilde_before(text: &str, from: usize, end: usize) -> Option<usize> {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let bytes = &text.as_bytes()[from..end];
     let name = bytes.iter().rev().take(MAX_NAME).take_while(|byte| is_part(byte)).count();
     let tilde = bytes.len().checked_sub(name + 1).filter(|at| name > 0 && bytes[*at] == b'~')?;
-    let follows = word_before(&text[..from + tilde]);
+    let follows = char_before(&text[..from + tilde]);
     (!follows.is_some_and(|before| before.is_alphanumeric() || before == '/')).then_some(from + tilde)
 }
 
@@ -175,7 +175,7 @@ fn is_letter(name: &[u8]) -> bool {
     matches!(name, [letter] if letter.is_ascii_alphabetic())
 }
 
-/// Length of the colon of a drive, as such or as a URL writes it, that `bytes` begin with.
+/// Returns the length of a colon, plain or URL-encoded, at the beginning of `bytes`.
 fn colon(bytes: &[u8]) -> usize {
     match bytes {
         [b':', ..] => 1,
@@ -184,7 +184,7 @@ fn colon(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of the drive that `bytes` end with: `C:`.
+/// Returns the length of a drive (`C:`) at the end of `bytes`.
 fn drive_before(bytes: &[u8]) -> usize {
     [1, 3]
         .into_iter()
@@ -193,7 +193,7 @@ fn drive_before(bytes: &[u8]) -> usize {
         .map_or(0, |(length, _)| length + 1)
 }
 
-/// Length of the name of the folder that `text` begins with, and of the colon behind it where it is a drive.
+/// Returns the length of the folder name at the beginning of `text`, and of the colon after it if it is a drive.
 fn folder(text: &str) -> (usize, usize) {
     let bytes = text.as_bytes();
     let drive = bytes.get(..1).filter(|first| is_letter(first)).map_or(0, |_| colon(&bytes[1..]));

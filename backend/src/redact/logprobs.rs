@@ -1,19 +1,19 @@
-//! Log probabilities, which tell an answer's tokens again, in texts and as bytes.
+//! Removes log probabilities, which repeat the tokens of an answer as texts and as bytes.
 
 use memchr::memchr2;
 
-use super::strings;
+use super::strings::strings;
 
-/// Name of the member, with its quotes.
+/// The quoted name of the member.
 const NAME: &str = "\"logprobs\"";
 
-/// `json` without what its members `logprobs` tell: `null`, or `[]` where there is a list.
-pub(super) fn emptied(json: String) -> String {
+/// Replaces the value of each member `logprobs`: an object by `null`, an array by `[]`.
+pub(super) fn remove(json: String) -> String {
     let bytes = json.as_bytes();
     let mut out = String::new();
     let mut copied = 0;
     for found in strings(&json) {
-        // Within another one's list the same name stands again.
+        // The removed value can contain members of the same name.
         if found.start < copied || !found.is_name || &json[found.start..found.end] != NAME {
             continue;
         }
@@ -31,7 +31,7 @@ pub(super) fn emptied(json: String) -> String {
     if copied > 0 { out + &json[copied..] } else { json }
 }
 
-/// Bytes of the object or list at the beginning of `json`.
+/// Returns the length of the object or array at the beginning of `json`.
 fn length(json: &[u8]) -> usize {
     let (mut at, mut depth) = (0, 0);
     while let Some(byte) = json.get(at) {
@@ -51,7 +51,7 @@ fn length(json: &[u8]) -> usize {
     json.len()
 }
 
-/// Where the string ends that has begun before `at`, with its quote.
+/// Returns the offset after a string whose opening quote is before `at`.
 fn after_string(json: &[u8], mut at: usize) -> usize {
     while let Some(stop) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += stop + 1;
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// Any JSON, with members of this name and of another one.
+    /// Any JSON with members `logprobs` and `a`.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -106,11 +106,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is around and in them, they are empty and all else is as it was.
         #[test]
-        fn log_probabilities_are_emptied_and_all_else_stays(value in any_json(), pretty in any::<bool>()) {
+        fn log_probabilities_are_removed_and_the_rest_is_kept(value in any_json(), pretty in any::<bool>()) {
             let text = if pretty { format!("{value:#}") } else { value.to_string() };
-            let clean: Value = serde_json::from_str(&emptied(text)).unwrap();
+            let clean: Value = serde_json::from_str(&remove(text)).unwrap();
             prop_assert_eq!(clean, emptied_tree(value));
         }
     }

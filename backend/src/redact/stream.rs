@@ -1,8 +1,8 @@
-//! Cuts a key out of the events of a stream, also where its parts come in several of them.
+//! Redacts a key in the events of a stream, even if it is split over several events.
 //!
-//! A model repeats what its caller tells it to, so whatever follows the right next character of a key alone, a wait or a
-//! cut, would tell the key character by character. Here no event waits, and the first part of the key counts as one: before
-//! the end of it nothing happens, and behind it goes what is as long as the rest of the key, whatever it is.
+//! A caller can make a model output guesses of the key. If a delay or a replacement depended on one more correct character, the caller
+//! could find the key character by character. So no event is delayed, nothing happens before the end of the key's first half, and
+//! after that as many characters as the key's second half has are removed, whatever they are.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use std::sync::Arc;
 use memchr::{memchr, memchr2};
 use wire::json::{quote, unquote};
 
-use super::{HIDDEN, Key, LONG_KEY, logprobs, strings};
+use super::key::{Key, LONG_KEY};
+use super::strings::strings;
+use super::{HIDDEN, logprobs};
 
-/// Members whose texts go on in the next event.
+/// Members whose text continues in the next event.
 const TEXTS: [&[u8]; 11] = [
     b"content",
     b"text",
@@ -26,34 +28,34 @@ const TEXTS: [&[u8]; 11] = [
     b"input",
     b"output",
 ];
-/// Texts of one stream in which a key may have begun, at most: a backend may number choices without end.
-const MOST_TEXTS: usize = 64;
+/// Maximum number of texts of one stream that are tracked, because a backend can send any number of choices.
+const MAX_TEXTS: usize = 64;
 
-/// A stream's events, on their way.
+/// Redacts the events of one stream.
 pub(crate) struct StreamRedactor {
     key: Arc<Key>,
-    /// How much of the key's first part a shorter beginning of it is, where the next character is another: as in a search for
-    /// it. Empty for a key that is not looked for in parts.
-    falls_to: Vec<usize>,
-    /// Where the texts stand in which it may have begun, or has come; the last one looked at is the last.
-    begun: Vec<(u64, State)>,
-    /// The texts of the event at hand: which, and where.
+    /// Failure function of the Knuth-Morris-Pratt search for the first half of the key. Empty for a key that is searched for only as a
+    /// whole.
+    failure: Vec<usize>,
+    /// States of the texts that may contain a part of the key, the most recently used last.
+    tracked: Vec<(u64, SearchState)>,
+    /// The texts of the current event; kept to reuse the allocation.
     texts: Vec<Text>,
 }
 
-/// Where a text stands.
+/// The state of the search in one text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct State {
-    /// How much of the key's first part it ends with.
+struct SearchState {
+    /// Number of bytes of the key's first half that the text ends with.
     matched: usize,
-    /// How much is still to go behind the first part.
+    /// Number of bytes still to remove after the first half.
     left: usize,
 }
 
-/// A text in an event.
+/// A string in an event.
 #[derive(Debug, Clone, Copy)]
 struct Text {
-    /// Its member's name, and the numbers in the event that tell choices and calls apart.
+    /// Hash of the member's name and of the indices in the event, which identify a choice and a call.
     id: u64,
     start: usize,
     end: usize,
@@ -61,26 +63,26 @@ struct Text {
 
 impl StreamRedactor {
     pub(super) fn new(key: Arc<Key>) -> Self {
-        let first = &key.text.as_bytes()[..first_part(&key.text)];
-        let mut falls_to = vec![0; first.len()];
+        let first = &key.text.as_bytes()[..first_half_len(&key.text)];
+        let mut failure = vec![0; first.len()];
         let mut length = 0;
         for at in 1..first.len() {
             while length > 0 && first[at] != first[length] {
-                length = falls_to[length - 1];
+                length = failure[length - 1];
             }
             length += usize::from(first[at] == first[length]);
-            falls_to[at] = length;
+            failure[at] = length;
         }
-        Self { key, falls_to, begun: Vec::new(), texts: Vec::new() }
+        Self { key, failure, tracked: Vec::new(), texts: Vec::new() }
     }
 
-    /// The next event, a JSON text, as it may go.
+    /// Redacts the next event, a JSON text.
     pub(crate) fn pass(&mut self, event: String) -> String {
-        let event = match self.key.cut_json(&event) {
-            Some(cut) => cut,
+        let event = match self.key.redact_json(&event) {
+            Some(redacted) => redacted,
             None => event,
         };
-        if self.falls_to.is_empty() {
+        if self.failure.is_empty() {
             return event;
         }
         let mut texts = std::mem::take(&mut self.texts);
@@ -98,40 +100,40 @@ impl StreamRedactor {
         if copied == 0 {
             return event;
         }
-        logprobs::emptied(out + &event[copied..])
+        logprobs::remove(out + &event[copied..])
     }
 
-    /// Follows the key through the next piece of the text `id`, a string literal; what is left of it where some of it goes.
+    /// Searches the next part of the text `id`, a string literal. Returns the rest of the part if some of it is removed.
     fn follow(&mut self, id: u64, quoted: &str) -> Option<String> {
-        let known = self.begun.iter().position(|(known, _)| *known == id);
+        let known = self.tracked.iter().position(|(known, _)| *known == id);
         let inner = &quoted[1..quoted.len() - 1];
-        // Most texts neither go on with it nor begin it.
+        // Fast path: most texts neither continue nor begin the key.
         if known.is_none() && memchr2(self.key.text.as_bytes()[0], b'\\', inner.as_bytes()).is_none() {
             return None;
         }
         let is_escaped = memchr(b'\\', inner.as_bytes()).is_some();
-        let said = if is_escaped { unquote(quoted)? } else { Cow::Borrowed(inner) };
-        let before = known.map_or_else(State::default, |at| self.begun.remove(at).1);
-        let (state, rest) = self.search(&said, before);
-        if state != State::default() {
-            if self.begun.len() == MOST_TEXTS {
-                self.begun.remove(0);
+        let part = if is_escaped { unquote(quoted)? } else { Cow::Borrowed(inner) };
+        let before = known.map_or_else(SearchState::default, |at| self.tracked.remove(at).1);
+        let (state, rest) = self.search(&part, before);
+        if state != SearchState::default() {
+            if self.tracked.len() == MAX_TEXTS {
+                self.tracked.remove(0);
             }
-            self.begun.push((id, state));
+            self.tracked.push((id, state));
         }
         rest
     }
 
-    /// Where a text stands behind `said` that stood at `state` before it, and what is left of `said` where some of it goes.
-    fn search(&self, said: &str, mut state: State) -> (State, Option<String>) {
+    /// Continues a search at `state` through `part`. Returns the new state, and the rest of `part` if some of it is removed.
+    fn search(&self, part: &str, mut state: SearchState) -> (SearchState, Option<String>) {
         let key = self.key.text.as_bytes();
-        let first = self.falls_to.len();
+        let first = self.failure.len();
         let mut out = String::new();
-        // All before this is in `out`, or gone.
+        // The bytes before this offset were copied or removed.
         let mut copied = 0;
-        for (at, byte) in said.bytes().enumerate() {
+        for (at, byte) in part.bytes().enumerate() {
             while state.matched > 0 && byte != key[state.matched] {
-                state.matched = self.falls_to[state.matched - 1];
+                state.matched = self.failure[state.matched - 1];
             }
             state.matched += usize::from(byte == key[state.matched]);
             if state.left > 0 && byte.is_ascii_graphic() {
@@ -142,24 +144,24 @@ impl StreamRedactor {
             }
             if state.matched == first {
                 let from = (at + 1).saturating_sub(first);
-                out.push_str(said.get(copied..from).unwrap_or_default());
+                out.push_str(part.get(copied..from).unwrap_or_default());
                 out.push_str(HIDDEN);
                 copied = at + 1;
-                state = State { matched: 0, left: key.len() - first };
+                state = SearchState { matched: 0, left: key.len() - first };
             }
         }
-        let rest = (copied > 0).then(|| out + &said[copied..]);
+        let rest = (copied > 0).then(|| out + &part[copied..]);
         (state, rest)
     }
 }
 
-/// Length of the part of a key that shows that it is the key: half of it, and not less than nobody guesses at once, be its
-/// beginning known (`sk-proj-`). 0 for a key that is too short, or no ASCII.
-fn first_part(key: &str) -> usize {
+/// Returns the length of the part of a key that identifies it: one half, but at least [`LONG_KEY`] bytes, which cannot be guessed
+/// even with a known prefix (`sk-proj-`). 0 for a key that is shorter or not ASCII.
+fn first_half_len(key: &str) -> usize {
     if key.len() >= LONG_KEY && key.is_ascii() { (key.len() / 2).max(LONG_KEY) } else { 0 }
 }
 
-/// The texts of `event` that may go on in the next one.
+/// Collects the texts of `event` that can continue in the next event.
 fn find_texts(event: &str, texts: &mut Vec<Text>) {
     texts.clear();
     let bytes = event.as_bytes();

@@ -1,30 +1,30 @@
-//! Private addresses and names of a local network, with their ports.
+//! Redacts private addresses and local host names, with their ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::HIDDEN;
 
-/// Ends of names that only a local network knows.
-const LOCAL: [&str; 7] = ["local", "lan", "internal", "localdomain", "home", "intranet", "corp"];
-/// What a host stands behind, as Python's requests and urllib3, aiohttp, curl and Node write it.
+/// Top-level domains of local networks.
+const LOCAL_DOMAINS: [&str; 7] = ["local", "lan", "internal", "localdomain", "home", "intranet", "corp"];
+/// Texts before a host in the errors of Python's requests, urllib3 and aiohttp, of curl and of Node.
 const BEFORE_HOST: [&str; 7] =
     ["host='", "host=\"", "connect to host ", "resolve host: ", "resolve host '", "ENOTFOUND ", "EAI_AGAIN "];
-/// Longest user and password in a URL, in bytes: what is longer is no URL that somebody configured.
+/// Maximum length of user and password in a URL, in bytes.
 const MAX_USER: usize = 256;
-/// Longest text of an address (RFC 4291: 45 characters) with its zone (an interface, 15) and room.
+/// Maximum length of an address in bytes: 45 (RFC 4291) plus the name of an interface (15) and a margin.
 const MAX_ADDRESS: usize = 80;
 
-/// Where a part of a text is: its first byte, and the one behind its last.
+/// Start and end offsets in the text.
 type Place = (usize, usize);
 
-/// `text` with each of them hidden, and with the user of each URL; `None` where none is there.
+/// Redacts `text`, including the user of each URL; `None` if nothing was redacted.
 pub(super) fn remove(text: &str) -> Option<String> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
     let bytes = text.as_bytes();
     let mut hidden = Vec::new();
     let mut at = 0;
     while let Some(start) = bytes[at..].iter().position(|byte| is_part(*byte)).map(|skipped| at + skipped) {
-        // Two slashes alone stand in paths as well, and three in front of one.
+        // Two slashes without a colon can be part of a path.
         let in_url = text[..start].ends_with("://");
         let host = if in_url { start + user(&bytes[start..]) } else { start };
         if host > start {
@@ -33,7 +33,7 @@ pub(super) fn remove(text: &str) -> Option<String> {
         let length = bytes[host..].iter().position(|byte| !is_part(*byte));
         at = length.map_or(bytes.len(), |length| host + length);
         let is_host = in_url || names_host(&text[..start], &text[at..]);
-        in_run(&Run { text: &text[host..at], at: host, is_host }, &mut hidden);
+        find_bracketed(&Run { text: &text[host..at], at: host, is_host }, &mut hidden);
     }
     let mut out = String::new();
     let mut copied = 0;
@@ -45,7 +45,7 @@ pub(super) fn remove(text: &str) -> Option<String> {
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// Whether a host stands between `before` and `after`; in Go's words: `lookup NAME: no such host`, `lookup NAME on 10.0.0.1:53: …`.
+/// Whether a host is between `before` and `after`. Go writes `lookup NAME: no such host` or `lookup NAME on 10.0.0.1:53: …`.
 fn names_host(before: &str, after: &str) -> bool {
     let is_lookup = || {
         let server = after.strip_prefix(" on ").unwrap_or_default();
@@ -55,7 +55,7 @@ fn names_host(before: &str, after: &str) -> bool {
     BEFORE_HOST.iter().any(|words| before.ends_with(words)) || before.ends_with("lookup ") && is_lookup()
 }
 
-/// Length of the user in front of a URL's host, with its `@`; 0 where there is none.
+/// Returns the length of the user before a URL's host, `@` included; 0 if there is none.
 fn user(url: &[u8]) -> usize {
     let authority = url.iter().take(MAX_USER).take_while(|byte| {
         !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"/?#\"'<>\\".contains(byte)
@@ -64,12 +64,12 @@ fn user(url: &[u8]) -> usize {
     url[..length].iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1)
 }
 
-/// Letters, digits and marks without a gap, or a part of such.
+/// A sequence of characters that can belong to names and addresses, or a part of one.
 struct Run<'a> {
     text: &'a str,
-    /// Where it begins in the whole text.
+    /// Offset in the whole text.
     at: usize,
-    /// Whether it begins where a URL has its host, or an error names one.
+    /// Whether a host begins here, in a URL or in an error.
     is_host: bool,
 }
 
@@ -83,8 +83,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Addresses in brackets, and what stands between them.
-fn in_run(run: &Run<'_>, hidden: &mut Vec<Place>) {
+/// Finds addresses in brackets; searches the parts between them for others.
+fn find_bracketed(run: &Run<'_>, hidden: &mut Vec<Place>) {
     let bytes = run.text.as_bytes();
     let (mut at, mut open) = (0, None);
     for (place, byte) in bytes.iter().enumerate() {
@@ -93,7 +93,7 @@ fn in_run(run: &Run<'_>, hidden: &mut Vec<Place>) {
             (b']', Some(start)) => {
                 open = None;
                 if is_private_v6(&run.text[start + 1..place]) {
-                    between(&run.part(at, start), hidden);
+                    find_v6(&run.part(at, start), hidden);
                     at = place + 1 + port(&run.text[place + 1..]);
                     hidden.push(run.place(start, at));
                 }
@@ -101,10 +101,10 @@ fn in_run(run: &Run<'_>, hidden: &mut Vec<Place>) {
             _ => (),
         }
     }
-    between(&run.part(at, bytes.len()), hidden);
+    find_v6(&run.part(at, bytes.len()), hidden);
 }
 
-/// Length of the port, with its colon, that `rest` begins with.
+/// Returns the length of the port at the beginning of `rest`, colon included.
 fn port(rest: &str) -> usize {
     let digits = rest.strip_prefix(':').map_or(0, digits);
     if digits > 0 { 1 + digits } else { 0 }
@@ -114,16 +114,16 @@ fn digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
-/// Bare IPv6 addresses, and what stands between them.
-fn between(run: &Run<'_>, hidden: &mut Vec<Place>) {
+/// Finds IPv6 addresses without brackets; searches the parts between them for names.
+fn find_v6(run: &Run<'_>, hidden: &mut Vec<Place>) {
     let bytes = run.text.as_bytes();
     let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let (mut done, mut at) = (0, 0);
     while let Some(start) = bytes[at..].iter().position(is_part).map(|skipped| at + skipped) {
         at = bytes[start..].iter().position(|byte| !is_part(byte)).map_or(bytes.len(), |more| start + more);
-        let follows_word = start > 0 && bytes[start - 1].is_ascii_alphanumeric();
+        let is_after_word = start > 0 && bytes[start - 1].is_ascii_alphanumeric();
         let goes_on = bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
-        let Some((from, to)) = bare(&run.text[start..at], follows_word).filter(|_| !goes_on) else {
+        let Some((from, to)) = bare_v6(&run.text[start..at], is_after_word).filter(|_| !goes_on) else {
             continue;
         };
         let (from, mut to) = (start + from, start + to);
@@ -132,25 +132,25 @@ fn between(run: &Run<'_>, hidden: &mut Vec<Place>) {
             at += 1 + zone;
             to = at;
         }
-        names(&run.part(done, from), hidden);
+        find_names(&run.part(done, from), hidden);
         hidden.push(run.place(from, to));
         done = to;
     }
-    names(&run.part(done, bytes.len()), hidden);
+    find_names(&run.part(done, bytes.len()), hidden);
 }
 
-/// A private IPv6 address in `text`, hexadecimal digits, colons and dots; behind a word its first colon is a colon.
-fn bare(text: &str, follows_word: bool) -> Option<Place> {
+/// Finds a private IPv6 address in `text`, which has hexadecimal digits, colons and dots. After a word, the first colon is punctuation.
+fn bare_v6(text: &str, is_after_word: bool) -> Option<Place> {
     if text.len() > MAX_ADDRESS || text.bytes().filter(|byte| *byte == b':').count() < 2 {
         return None;
     }
-    // A sentence ends behind it, or Node's port follows without a bracket.
+    // A full stop or colon can follow, or a port without brackets (Node).
     let ends = |text: &str| {
         let trimmed = text.trim_end_matches(['.', ':']);
         let host = trimmed.rsplit_once(':').map_or(trimmed, |(host, _port)| host);
         [(text, text), (trimmed, trimmed), (host, trimmed)].map(|(address, all)| (address.len(), all.len()))
     };
-    let begins = [(!follows_word).then_some(0), text.find(':').map(|colon| colon + 1)];
+    let begins = [(!is_after_word).then_some(0), text.find(':').map(|colon| colon + 1)];
     for start in begins.into_iter().flatten() {
         let address = &text[start..];
         let found = ends(address).map(|(length, all)| (address[..length].parse::<Ipv6Addr>().ok(), all));
@@ -158,7 +158,7 @@ fn bare(text: &str, follows_word: bool) -> Option<Place> {
         if let Some((_, all)) = private {
             return Some((start, start + all));
         }
-        // The end of a public one is none.
+        // The end of a public address is not a private one.
         if found.iter().any(|(found, _)| found.is_some()) {
             return None;
         }
@@ -166,8 +166,8 @@ fn bare(text: &str, follows_word: bool) -> Option<Place> {
     None
 }
 
-/// Names and IPv4 addresses between colons.
-fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
+/// Finds names and IPv4 addresses between colons.
+fn find_names(run: &Run<'_>, hidden: &mut Vec<Place>) {
     const MARKS: [char; 6] = ['.', '-', '_', '[', ']', '%'];
 
     let mut start = 0;
@@ -180,7 +180,7 @@ fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
         let to = from + name.len();
         let behind = port(&run.text[end..]);
         let begins_host = run.is_host && start == 0;
-        // A time, and half of a fraction, has one digit or two behind its colon.
+        // Two digits after a colon can be a time.
         let is_short = (begins_host || behind > 3) && is_short_v4(name);
         let is_host = begins_host && !name.contains('.') || is_short;
         let is_loopback = name.eq_ignore_ascii_case("localhost") && behind > 0;
@@ -191,7 +191,7 @@ fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
             hidden.extend(ipv4(name).map(|(first, last)| run.place(from + first, from + last)));
         }
         start = end + 1;
-        // The port goes with what it is of.
+        // Redact the port together with its host.
         if behind > 0
             && let Some(last) = hidden[known..].last_mut()
             && last.1 == run.at + end
@@ -202,7 +202,7 @@ fn names(run: &Run<'_>, hidden: &mut Vec<Place>) {
     }
 }
 
-/// Where private IPv4 addresses stand in `name`.
+/// Finds private IPv4 addresses in `name`.
 fn ipv4(name: &str) -> impl Iterator<Item = Place> {
     let bytes = name.as_bytes();
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
@@ -220,7 +220,7 @@ fn ipv4(name: &str) -> impl Iterator<Item = Place> {
     })
 }
 
-/// Whether `quad` is a private address, also with zeros in front of its numbers: to some readers these are octal then.
+/// Whether `quad` is a private address, with leading zeros read as decimal or as octal.
 fn is_private_quad(quad: &str) -> bool {
     let of = |radix| {
         let mut parts = quad.split('.');
@@ -235,7 +235,7 @@ fn is_private_quad(quad: &str) -> bool {
     [10, 8].into_iter().filter_map(of).any(|address| is_private_address(address.into()))
 }
 
-/// Whether `name` is a private address of fewer than four numbers, as C's library reads it: `127.1`.
+/// Whether `name` is a private address of fewer than four numbers, as `inet_aton` accepts it: `127.1`.
 fn is_short_v4(name: &str) -> bool {
     let number = |part: &str| match part.as_bytes() {
         [b'0', b'x' | b'X', ..] => u32::from_str_radix(&part[2..], 16).ok(),
@@ -256,11 +256,11 @@ fn is_short_v4(name: &str) -> bool {
     is_private_address(Ipv4Addr::from(a << 24 | b << 16 | last).into())
 }
 
-/// Whether only a local network knows the name.
+/// Whether a name belongs to a local network.
 fn is_local(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let (host, end) = lower.rsplit_once('.').unwrap_or_default();
-    !host.is_empty() && (LOCAL.contains(&end) || lower.ends_with(".home.arpa"))
+    !host.is_empty() && (LOCAL_DOMAINS.contains(&end) || lower.ends_with(".home.arpa"))
 }
 
 fn is_private_v6(text: &str) -> bool {
@@ -272,7 +272,7 @@ fn is_private_v6(text: &str) -> bool {
 fn is_private_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            // 100.64.0.0/10: addresses of a carrier's network, and of Tailscale's.
+            // 100.64.0.0/10: carrier-grade NAT and Tailscale.
             let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
             v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || is_shared
         }
