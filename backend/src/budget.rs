@@ -1,35 +1,35 @@
-//! ByteBudget for an answer while it is read: whoever asks a backend counts the bytes that are held for it.
+//! Memory budgets for answers that are being read.
 
 #[cfg(test)]
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
-/// Bytes are counted in such steps: an answer smaller than one costs nothing, and a large one asks once for each.
+/// Granularity of the count in bytes: smaller answers are not counted, and large ones call the budget once a step.
 const STEP: usize = 64 << 10;
 
-/// Count of the bytes that are held for somebody.
+/// A limit for the memory of answers.
 pub trait ByteBudget {
-    /// Counts so many more; `false`, and none of them, where there is no total.
+    /// Reserves `more` bytes. Returns `false`, and reserves none, if they exceed the limit.
     fn reserve(&self, more: usize) -> bool;
 
-    /// So many are not held any more.
+    /// Releases `less` bytes.
     fn release(&self, less: usize);
 }
 
-/// Where the bytes of one answer are counted. The default counts nothing.
+/// The budget of one answer. The default is unlimited.
 #[derive(Clone, Default)]
 pub struct AnswerBudget {
     total: Option<Rc<dyn ByteBudget>>,
 }
 
 impl AnswerBudget {
-    /// Counts in `total`.
+    /// Creates a budget that reserves bytes of `total`.
     pub fn new(total: Rc<dyn ByteBudget>) -> Self {
         Self { total: Some(total) }
     }
 
-    /// No bytes yet.
+    /// Creates an empty reservation.
     pub(crate) fn reservation(&self) -> Reservation {
         Reservation { budget: self.clone(), counted: 0 }
     }
@@ -41,14 +41,14 @@ impl fmt::Debug for AnswerBudget {
     }
 }
 
-/// Bytes that one reader of an answer holds, counted until it is dropped.
+/// Bytes reserved for one reader of an answer, released on drop.
 pub(crate) struct Reservation {
     budget: AnswerBudget,
     counted: usize,
 }
 
 impl Reservation {
-    /// It holds so many from now on. `false` where there is no total for them: then what it held before stays counted.
+    /// Changes the reservation to `bytes`. Returns `false`, and changes nothing, if they exceed the limit.
     #[must_use]
     pub(crate) fn resize(&mut self, bytes: usize) -> bool {
         let Some(total) = &self.budget.total else { return true };
@@ -67,7 +67,7 @@ impl Reservation {
         fits
     }
 
-    /// What it counts stays counted: whoever gave the total has the bytes now.
+    /// Keeps the bytes reserved, because the owner of the budget takes over the memory.
     pub(crate) fn keep(mut self) {
         self.counted = 0;
     }
@@ -83,7 +83,7 @@ impl Drop for Reservation {
     }
 }
 
-/// ByteBudget for so many bytes, which tells how many of them are taken.
+/// A budget of `most` bytes that records its use.
 #[cfg(test)]
 pub(crate) struct Bounded {
     most: usize,
@@ -122,10 +122,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However reservations reserve and release, the total counts what they hold but for less than a step each, never more than it
-        /// has, and nothing in the end but what was handed over.
+        /// The count differs from the memory in use by less than a step for each reservation.
         #[test]
-        fn a_room_counts_what_its_parts_hold(
+        fn a_budget_counts_its_reservations(
             ops in prop::collection::vec((0..4_usize, 0..8 * STEP), 0..100), handed in any::<bool>(),
         ) {
             let total = Bounded::new(20 * STEP);

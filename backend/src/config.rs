@@ -1,8 +1,8 @@
-//! Settings of a backend: checked values only.
+//! Settings of backends, already validated.
 
 use crate::Secret;
 
-/// A backend behind HTTP. URL and key are secrets: they are in no message, log line or error text.
+/// Connection settings of an HTTP backend. URL and key never appear in messages, log lines or error texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpBackend {
     /// Base URL up to and with `/v1`, no trailing slash.
@@ -11,23 +11,23 @@ pub struct HttpBackend {
     pub api_key: Option<Secret>,
 }
 
-/// Another way to tell whether a backend is available.
+/// A custom health check.
 #[derive(Debug, Clone)]
 pub struct Availability {
-    /// Asked with GET; 2 s.
+    /// URL to GET, within 2 s.
     pub url: Secret,
-    /// Where in the JSON answer to look (RFC 6901).
+    /// JSON pointer into the answer (RFC 6901).
     pub json_pointer: String,
-    /// What must stand there.
+    /// The value expected there.
     pub equals: serde_json::Value,
 }
 
 /// The built-in backend: echoes the last user text, cut or repeated to `tokens` words.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MockConfig {
-    /// Words of an answer; `None`: as many as the text has.
+    /// Number of words of an answer; `None` for as many as the text has.
     pub tokens: Option<usize>,
-    /// Pace of a streamed answer; `None`: as fast as they go.
+    /// Words per second of a streamed answer; `None` for no limit.
     pub tokens_per_second: Option<f64>,
     /// Every n-th request fails.
     pub fail_every: Option<u64>,

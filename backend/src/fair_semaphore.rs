@@ -1,17 +1,16 @@
-//! FairSemaphore of users at something that only a few can do at once: of those who wait each user has its turn, however much it
-//! wants.
+//! A semaphore that serves waiting users in turn, however many permits each of them requests.
 
 use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Places at one thing, and who waits for one.
+/// A semaphore with a limit for each user.
 #[derive(Debug)]
 pub struct FairSemaphore {
-    most: usize,
-    most_of_one: usize,
-    /// `None` until the first comes.
+    max_permits: usize,
+    max_of_user: usize,
+    /// `None` until first used.
     line: Mutex<Option<Line>>,
 }
 
@@ -19,12 +18,12 @@ pub struct FairSemaphore {
 struct Line {
     taken: usize,
     taken_by: HashMap<String, usize>,
-    /// Users of whom something waits, in the order of their turns.
+    /// Users with waiting requests, in the order of their turns.
     turns: VecDeque<String>,
     waiting: HashMap<String, VecDeque<oneshot::Sender<FairPermit>>>,
 }
 
-/// A place, until it is dropped.
+/// A permit, released on drop.
 #[derive(Debug)]
 pub struct FairPermit {
     turns: &'static FairSemaphore,
@@ -32,30 +31,30 @@ pub struct FairPermit {
 }
 
 impl FairSemaphore {
-    /// FairSemaphore of `most` at once, of one user `most_of_one`: where that is less, another user finds a place at once.
-    pub const fn new(most: usize, most_of_one: usize) -> Self {
-        Self { most, most_of_one, line: Mutex::new(None) }
+    /// Creates a semaphore of `max_permits`, at most `max_of_user` for one user. If that is less, the rest is free for other users.
+    pub const fn new(max_permits: usize, max_of_user: usize) -> Self {
+        Self { max_permits, max_of_user, line: Mutex::new(None) }
     }
 
-    /// Waits until it is `user`'s turn.
+    /// Waits for a permit for `user`.
     pub async fn acquire(&'static self, user: &str) -> FairPermit {
         loop {
-            let turn = match self.now_or_later(user) {
-                Ok(turn) => return turn,
-                Err(turn) => turn,
+            let permit = match self.try_acquire(user) {
+                Ok(permit) => return permit,
+                Err(receiver) => receiver,
             };
-            // A turn that came meanwhile to one who left is given on when this is dropped. Nobody who waits is forgotten.
-            if let Ok(turn) = turn.await {
-                return turn;
+            // A permit that is sent to a dropped receiver passes to the next request in its own `drop`.
+            if let Ok(permit) = permit.await {
+                return permit;
             }
         }
     }
 
-    /// A place, or what brings one.
-    fn now_or_later(&'static self, user: &str) -> Result<FairPermit, oneshot::Receiver<FairPermit>> {
+    /// Returns a permit, or a receiver for one.
+    fn try_acquire(&'static self, user: &str) -> Result<FairPermit, oneshot::Receiver<FairPermit>> {
         let mut line = self.line.lock();
         let line = line.get_or_insert_default();
-        if self.has_place(line, user) {
+        if self.has_permit(line, user) {
             line.takes(user);
             return Ok(FairPermit { turns: self, user: user.to_owned() });
         }
@@ -68,20 +67,20 @@ impl FairSemaphore {
         Err(turn)
     }
 
-    fn has_place(&self, line: &Line, user: &str) -> bool {
-        line.taken < self.most && line.taken_by.get(user).is_none_or(|taken| *taken < self.most_of_one)
+    fn has_permit(&self, line: &Line, user: &str) -> bool {
+        line.taken < self.max_permits && line.taken_by.get(user).is_none_or(|taken| *taken < self.max_of_user)
     }
 
-    /// The first who waits of the first user who may have a place.
+    /// Removes the first request of the first user that may get a permit.
     fn next(&self, line: &mut Line) -> Option<(String, oneshot::Sender<FairPermit>)> {
         for _ in 0..line.turns.len() {
             let user = line.turns.pop_front()?;
-            if !self.has_place(line, &user) {
+            if !self.has_permit(line, &user) {
                 line.turns.push_back(user);
                 continue;
             }
             let Some(waiting) = line.waiting.get_mut(&user) else { continue };
-            // Those who left are no turn.
+            // Skip requests that were dropped.
             let next = std::iter::from_fn(|| waiting.pop_front()).find(|next| !next.is_closed());
             if waiting.is_empty() {
                 line.waiting.remove(&user);
@@ -124,7 +123,7 @@ impl Drop for FairPermit {
         }
         drop(all);
         if let Some((user, next)) = next {
-            // To one who leaves at this moment: then it comes back here.
+            // If the receiver was just dropped, the permit is dropped again here.
             drop(next.send(Self { turns: self.turns, user }));
         }
     }
@@ -141,10 +140,9 @@ mod tests {
 
     use super::*;
 
-    /// A27: of two users of whom one wants a place many times and the other one once, the latter waits for those who have
-    /// one, not for all; whoever left takes no place with it.
+    /// A27: a user with one request does not wait for all requests of another user. A dropped request takes no permit.
     #[actix_rt::test]
-    async fn users_take_turns_however_much_one_of_them_wants() {
+    async fn users_take_turns_however_many_requests_one_has() {
         const MANY: usize = 40;
         const AT_ONCE: usize = 2;
         static PERMITS: FairSemaphore = FairSemaphore::new(AT_ONCE, AT_ONCE);
@@ -172,10 +170,9 @@ mod tests {
     }
 
     proptest! {
-        /// A27: a user has no more than its part, another one has a place at once where one has all of it, nobody waits
-        /// beside a place that it may have, and in the end there is nothing left, whoever comes, goes and leaves.
+        /// A27: no user exceeds its limit, no request waits while its user may have a permit, and all permits are returned.
         #[test]
-        fn a_place_is_kept_for_somebody_else(
+        fn permits_are_limited_for_each_user(
             ops in prop::collection::vec((0..3_usize, prop::bool::ANY, any::<prop::sample::Index>()), 1..60),
         ) {
             const MOST: usize = 3;
@@ -202,7 +199,7 @@ mod tests {
                 let of = |user: usize| held.iter().filter(|(holder, _)| *holder == user).count();
                 prop_assert!(held.len() <= MOST && (0..3).all(|user| of(user) <= OF_ONE));
                 let may = |user: usize| held.len() < MOST && of(user) < OF_ONE;
-                prop_assert!(!waiting.iter().any(|(user, _)| may(*user)), "one waits beside a place");
+                prop_assert!(!waiting.iter().any(|(user, _)| may(*user)), "a request waits while a permit is free");
             }
             drop(waiting);
             drop(held);

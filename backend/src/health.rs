@@ -1,4 +1,4 @@
-//! Whether a backend could answer now (SPEC.md section 6).
+//! Health checks of backends (SPEC.md section 6).
 
 use std::time::Duration;
 
@@ -14,34 +14,35 @@ use crate::http::{Client, SendError, decode, read_body};
 use crate::openai::Headers;
 use crate::{HttpBackend, Secret};
 
-/// Time for one check. A backend at work may need longer: that is silence, not an outage.
+/// Time limit of one check. A busy backend can need longer, so a timeout is no outage.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Longest answer that is read: a list of a few thousand models.
+/// Maximum size of an answer in bytes: a list of a few thousand models.
 const MAX_ANSWER: usize = 4 << 20;
 
-/// What a health check finds.
+/// The result of a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendHealth {
-    /// It answers, whatever it says: a list of models may be refused, or not be there.
+    /// The backend answers, with any status.
     Up,
-    /// It is not there; in words that follow "the backend is away:".
+    /// The backend is not reachable. The text completes "the backend is away: …".
     Away(&'static str),
-    /// No answer in time, or one that says to come back (502, 503, 504): it may be at work, or starting.
+    /// The backend timed out or answered 502, 503 or 504: it may be busy or starting.
     Silent(&'static str),
 }
 
-/// How to ask.
+/// A configured health check.
 #[derive(Clone)]
 pub(crate) struct HealthCheck {
     http: Client,
     url: Secret,
-    /// The backend's own, its key among them: they go nowhere else.
+    /// Headers for the backend itself, the key included.
     headers: Headers,
-    wanted: Option<(String, serde_json::Value)>,
+    /// A JSON pointer into the answer and the value expected there.
+    expected: Option<(String, serde_json::Value)>,
 }
 
 impl HealthCheck {
-    /// `GET {url}/models`, or what the owner configured.
+    /// Creates a check of `GET {url}/models`, or the one that the owner configured.
     pub(crate) fn new(
         http: Client,
         backend: &HttpBackend,
@@ -49,19 +50,19 @@ impl HealthCheck {
         other: Option<config::Availability>,
     ) -> Self {
         if let Some(other) = other {
-            let wanted = Some((other.json_pointer, other.equals));
-            return Self { http, url: other.url, headers: Headers::default(), wanted };
+            let expected = Some((other.json_pointer, other.equals));
+            return Self { http, url: other.url, headers: Headers::default(), expected };
         }
         let url = Secret::new(format!("{}/models", backend.url.reveal()));
-        Self { http, url, headers, wanted: None }
+        Self { http, url, headers, expected: None }
     }
 
-    /// Looks once.
+    /// Runs the check once.
     pub(crate) fn run(&self) -> LocalBoxFuture<'static, BackendHealth> {
         let this = self.clone();
         async move {
-            let looked = timeout(LIMIT, this.ask()).await;
-            looked.unwrap_or(BackendHealth::Silent("it does not answer in time"))
+            let result = timeout(LIMIT, this.ask()).await;
+            result.unwrap_or(BackendHealth::Silent("it does not answer in time"))
         }
         .boxed_local()
     }
@@ -79,9 +80,9 @@ impl HealthCheck {
             Err(error) => return unanswered(error),
         };
         let (head, body) = response.into_parts();
-        // Read to its end, or the connection is lost; how it ends does not matter to the default question.
+        // Read to the end, so that the connection can be reused.
         let body = read_body(body, MAX_ANSWER, LIMIT).await;
-        let Some((pointer, wanted)) = &self.wanted else {
+        let Some((pointer, expected)) = &self.expected else {
             return match head.status.as_u16() {
                 502..=504 => BackendHealth::Silent("it answers that it is not ready"),
                 _ => BackendHealth::Up,
@@ -91,7 +92,7 @@ impl HealthCheck {
         let body = body.ok().and_then(|body| decode(encoding.unwrap_or_default(), &body, MAX_ANSWER).ok());
         let answer: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let found = answer.as_ref().and_then(|answer| answer.pointer(pointer));
-        if head.status.is_success() && found == Some(wanted) {
+        if head.status.is_success() && found == Some(expected) {
             BackendHealth::Up
         } else {
             BackendHealth::Away("its availability check says no")
@@ -99,6 +100,7 @@ impl HealthCheck {
     }
 }
 
+/// Converts a failed request to a result.
 fn unanswered(error: SendError) -> BackendHealth {
     match error {
         SendError::Silent => BackendHealth::Silent("it does not answer in time"),

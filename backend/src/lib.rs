@@ -1,7 +1,7 @@
-//! What runs a model, over HTTP: one client, the dialects of backends, and the translation between them.
+//! Clients of model servers: the HTTP client, the OpenAI-compatible and Anthropic dialects, and the translation between them.
 //!
-//! The registrar's providers and http recipes, the hub's public rows, and the binary's `check`, `up` and `add` all call
-//! backends through this crate. It knows neither a hub nor an actor.
+//! Used by the registrar's providers and HTTP recipes, the hub's public rows, and the commands `check`, `up` and `add`. Nothing here
+//! depends on hub or registrar.
 
 mod anthropic;
 mod budget;
@@ -41,42 +41,41 @@ use futures_util::stream::LocalBoxStream;
 use wire::openai::error_message;
 use wire::task::Endpoint;
 
-/// Something that answers requests. A library user can write one: see `examples/custom_backend.rs`.
+/// Runs inferences. Library users can implement it: see `examples/custom_backend.rs`.
 ///
-/// A backend is made anew after a crash. Dropping the future or the stream that it returned must stop the work.
+/// A backend is created again after a crash. Dropping a returned future or stream must cancel the inference.
 pub trait Backend {
-    /// Answers `request`, a JSON object whose `model` and `stream` are already set.
+    /// Runs `request`, whose body is a JSON object with `model` and `stream` set.
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>>;
 
-    /// Whether it could answer now; asked before the first task and while it wakes.
+    /// Whether the backend can run inferences now. Called before the first task and during a wake.
     fn available(&self) -> LocalBoxFuture<'static, bool>;
 
-    /// What a health check finds. Unless written otherwise, a backend that is not available is away.
+    /// Runs a health check. The default reports a backend that is not available as [`BackendHealth::Away`].
     fn health(&self) -> LocalBoxFuture<'static, BackendHealth> {
         let available = self.available();
         async move { if available.await { BackendHealth::Up } else { BackendHealth::Away("it does not answer") } }.boxed_local()
     }
 }
 
-/// One request.
+/// A request to a backend.
 #[derive(Debug, Clone)]
 pub struct BackendRequest {
-    /// Which of the API's paths.
+    /// The API endpoint.
     pub endpoint: Endpoint,
-    /// Whether chunks are wanted.
+    /// Whether the answer is to be streamed.
     pub streaming: bool,
     /// The JSON body.
     pub body: Bytes,
-    /// Who asks, as far as that is known: users who have large bodies translated take turns. Nobody in particular where it
-    /// is empty.
+    /// The calling user, for fair scheduling of work on large bodies; empty if unknown.
     pub user: String,
-    /// Headers of the caller that the endpoint's API knows (`anthropic-beta`), by lower-case name.
+    /// Headers of the caller that the endpoint's API defines (`anthropic-beta`), by lower-case name.
     pub headers: Vec<(String, String)>,
-    /// Where what is held of its answer is counted while it is read. What is whole stays counted when it is handed over.
+    /// The budget for the memory of the answer while it is read. A whole answer stays counted after it is returned.
     pub budget: AnswerBudget,
 }
 
-/// An answer.
+/// The answer of a backend.
 pub enum Reply {
     /// One JSON body, complete, with its HTTP status.
     Whole {
@@ -85,44 +84,44 @@ pub enum Reply {
         /// JSON text.
         body: String,
     },
-    /// The data of each event as it comes, JSON text, without the end mark; an `Err` is the last item. The backend
-    /// checks that the end mark came: a stream that ends without an `Err` was complete.
+    /// The data of each event, a JSON text, without the end mark. An `Err` is the last item. The backend checks the end mark, so a
+    /// stream that ends without an `Err` is complete.
     Stream(LocalBoxStream<'static, Result<String, BackendError>>),
 }
 
-/// Why there is no answer. The text goes to the caller: no URL, key, host or port in it.
+/// Why there is no answer. The text is sent to the caller, without URL, key, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// It cannot be reached: a recipe may help.
+    /// The backend cannot be reached. A wake recipe may start it.
     #[error("backend not available")]
     Unavailable,
-    /// It refused the publisher's key.
+    /// The backend refused the publisher's key.
     #[error("the backend refused the publisher's key")]
     KeyRefused,
-    /// It refused the request, with a status and a reason of its own.
+    /// The backend refused the request with a status and a reason.
     #[error("backend answered {}: {}", .0.status, error_message(&.0.body).unwrap_or_default())]
     Refused(Box<Refusal>),
-    /// It broke off, was silent too long, or answered what cannot be understood.
+    /// The answer broke off, timed out or was malformed.
     #[error("{0}")]
     Failed(String),
-    /// Whoever asks has no room for the answer (see [`ByteBudget`]).
+    /// The answer exceeds the [`ByteBudget`].
     #[error("there is no room for the backend's answer")]
     BudgetExceeded,
 }
 
-/// What a backend says to a request that it does not answer.
+/// The answer of a backend that refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// HTTP status, 400 to 599.
     pub status: u16,
-    /// JSON object, without key, host and port.
+    /// A JSON object, without key, host and port.
     pub body: String,
-    /// The wait that it asked for.
+    /// The requested wait.
     pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// The wait in whole seconds, rounded up.
+    /// Returns the wait in whole seconds, rounded up.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         let wait = self.retry_after?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -1,4 +1,4 @@
-//! List of the models that a backend has.
+//! Lists the models of a backend.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::Secret;
 use crate::http::{BodyError, Client, SendError, decode, read_body};
 
-/// Longest list: a few thousand models; llama.cpp's has a word on each.
+/// Maximum size of a list in bytes: a few thousand models with the details that llama.cpp adds.
 const MAX_LIST: usize = 4 << 20;
 
-/// Why there is no list. The text never names the key.
+/// Why there is no list. The text never contains the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// Nobody answered.
+    /// There was no answer.
     #[error("{0}")]
     Unanswered(#[from] SendError),
-    /// It answered with another status.
+    /// The status was not a success.
     #[error("it answered {0}")]
     Status(hyper::StatusCode),
     /// The answer could not be read.
@@ -30,7 +30,7 @@ pub enum ListError {
     NoList,
 }
 
-/// The ids that `GET {url}/models` lists, within `limit`.
+/// Returns the ids that `GET {url}/models` lists. Times out after `limit`.
 pub async fn models(
     http: &Client,
     url: &str,

@@ -1,22 +1,20 @@
-//! Work on large bodies, away from the thread that serves everybody.
+//! Runs work on large bodies on blocking threads, so that it does not delay other users.
 
 use crate::{BackendError, FairSemaphore};
 
-/// Bodies up to this many bytes are worked on where they are, as the hub has it: that takes less than a millisecond.
+/// Maximum size, in bytes, of a body that is processed on the calling thread, which takes less than a millisecond.
 pub(crate) const MAX_INLINE: usize = 256 << 10;
 
-/// The end of an answer tells again what was said before, so what is streamed of one that has said more than this, some 250,000
-/// tokens, is worked on as a large body is.
+/// Size, in bytes, from which a streamed answer counts as a large body, because its final events repeat it: some 250,000 tokens.
 pub(crate) const LONG_ANSWER: usize = 1 << 20;
 
-/// Large bodies of one user worked on at once: a small machine has a core left for everybody else, and their memory is
-/// bounded. One more is somebody else's.
-const AT_ONCE: usize = 2;
+/// Maximum number of large bodies of one user that are processed at a time, which limits memory and leaves a core free. One more is
+/// for other users.
+const MAX_OF_USER: usize = 2;
 
-static PERMITS: FairSemaphore = FairSemaphore::new(AT_ONCE + 1, AT_ONCE);
+static PERMITS: FairSemaphore = FairSemaphore::new(MAX_OF_USER + 1, MAX_OF_USER);
 
-/// Runs `work` on a body of `size` bytes that `user` sent or waits for: here if it is small, on a blocking thread otherwise.
-/// Users who have many take turns.
+/// Runs `work` on a body of `size` bytes of `user`: on this thread if the body is small, else on a blocking thread, users in turn.
 pub(crate) async fn offload<T: Send + 'static>(
     user: &str,
     size: usize,
@@ -25,16 +23,16 @@ pub(crate) async fn offload<T: Send + 'static>(
     if size <= MAX_INLINE {
         return Ok(work());
     }
-    let turn = PERMITS.acquire(user).await;
-    let done = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+    let permit = PERMITS.acquire(user).await;
+    let task = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
         work()
     });
-    // A panic's own text may quote a prompt.
-    done.await.map_err(|_panicked| BackendError::Failed("the work on a large body failed".to_owned()))
+    // The text of a panic can contain a prompt.
+    task.await.map_err(|_panicked| BackendError::Failed("the work on a large body failed".to_owned()))
 }
 
-/// All places, so that whatever is worked on elsewhere waits until they are dropped; and what no other test has meanwhile.
+/// Takes all permits, so that offloaded work waits, and a lock that keeps other tests from doing the same.
 #[cfg(test)]
 async fn take_all_permits() -> (Vec<crate::FairPermit>, tokio::sync::MutexGuard<'static, ()>) {
     static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -46,14 +44,14 @@ async fn take_all_permits() -> (Vec<crate::FairPermit>, tokio::sync::MutexGuard<
     (all, one)
 }
 
-/// What `work` gives, which waits for a place.
+/// Checks that `work` is offloaded, and returns its result.
 #[cfg(test)]
 pub(crate) async fn assert_offloaded<T>(what: &str, work: impl Future<Output = T>) -> T {
-    let places = take_all_permits().await;
+    let permits = take_all_permits().await;
     let mut work = std::pin::pin!(work);
     let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut work).await;
-    assert!(early.is_err(), "{what} was worked on here");
-    drop(places);
+    assert!(early.is_err(), "{what} was not offloaded");
+    drop(permits);
     work.await
 }
 
@@ -67,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_large_body_is_worked_on_elsewhere_and_a_panic_over_it_is_an_error_without_its_words() {
+    async fn a_large_body_is_offloaded_and_a_panic_is_an_error() {
         let here = thread::current().id();
         for (size, is_here) in [(MAX_INLINE, true), (MAX_INLINE + 1, false)] {
             let ran_on = offload("alice", size, || thread::current().id()).await.unwrap();
@@ -77,9 +75,8 @@ mod tests {
         assert_eq!(failed.to_string(), "the work on a large body failed");
     }
 
-    /// Each of them has the memory of a large body, and a core: more of them wait.
     #[tokio::test]
-    async fn so_many_large_bodies_are_worked_on_at_once() {
+    async fn the_number_of_large_bodies_at_a_time_is_limited() {
         let (begun, begins) = std::sync::mpsc::channel();
         let (go, goes) = tokio::sync::watch::channel(false);
         let work = || {
@@ -89,20 +86,20 @@ mod tests {
                 tokio::runtime::Handle::current().block_on(goes.wait_for(|goes| *goes)).unwrap();
             }))
         };
-        let all: Vec<_> = (0..2 * AT_ONCE).map(|_| work()).collect();
+        let all: Vec<_> = (0..2 * MAX_OF_USER).map(|_| work()).collect();
         let mut begun = 0;
-        while begun < AT_ONCE {
+        while begun < MAX_OF_USER {
             tokio::task::yield_now().await;
             begun += begins.try_iter().count();
         }
-        assert_eq!((begun, begins.try_iter().count()), (AT_ONCE, 0));
+        assert_eq!((begun, begins.try_iter().count()), (MAX_OF_USER, 0));
         go.send_replace(true);
         for done in all {
             done.await.unwrap().unwrap();
         }
     }
 
-    /// A27: whoever has many large bodies worked on makes another one wait for the next place, not for all of them.
+    /// A27: a user waits for the next permit, not for all bodies of another user.
     #[tokio::test]
     async fn users_take_turns_with_large_bodies() {
         const MANY: usize = 20;

@@ -1,4 +1,4 @@
-//! A backend that is scripted byte by byte, for one connection.
+//! A scripted backend for tests, which serves one connection.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,26 +12,26 @@ use tokio::time::sleep;
 pub(crate) const SSE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
-/// What a server does after it has read the request.
+/// A step of the script, after the request was read.
 #[derive(Clone)]
 pub(crate) enum Step {
     Say(String),
     Bytes(Vec<u8>),
     Pause(Duration),
-    /// A reset instead of an end.
+    /// Resets the connection.
     Reset,
-    /// Waits until the client has gone.
+    /// Waits until the client closes the connection.
     UntilClosed,
-    /// Waits until the server takes no connections any more.
+    /// Waits until the server is dropped.
     UntilUnplugged,
 }
 
 pub(crate) struct Server {
     pub(crate) url: String,
-    /// Of each request its head and, behind it, its body.
+    /// Head and body of each request.
     pub(crate) heads: Rc<RefCell<Vec<String>>>,
     pub(crate) closed: Rc<RefCell<bool>>,
-    /// Takes connections for as long as this is here, and answers on the first.
+    /// Accepts connections until dropped.
     _listener: Rc<TcpListener>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn server(steps: Vec<Step>) -> Server {
         seen.borrow_mut().push(head);
         for step in steps {
             match step {
-                // The client may have left in the middle of it.
+                // The client may have closed the connection.
                 Step::Say(text) => drop(socket.write_all(text.as_bytes()).await),
                 Step::Bytes(bytes) => drop(socket.write_all(&bytes).await),
                 Step::Pause(time) => sleep(time).await,
@@ -90,12 +90,12 @@ pub(crate) fn chunked(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// How many heads and bodies a property tries: `GARBLE_CASES`, or what takes a second.
+/// Number of cases of a property: `GARBLE_CASES`, or what takes a second.
 pub(crate) fn cases() -> u32 {
     std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }
 
-/// Waits until `is_so`, for 10 s at most.
+/// Waits until `is_so`, at most 10 s.
 pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {

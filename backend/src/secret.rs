@@ -1,21 +1,21 @@
-//! A text that must not be seen.
+//! Text that is never printed.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// A token, a key, a recipe's URL: prints `***`, in `Debug` and `Display` alike.
+/// A token, a key or the URL of a recipe. `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it.
+    /// Returns the text, to send it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

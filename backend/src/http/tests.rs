@@ -265,7 +265,7 @@ async fn an_early_refusal_of_an_upload_is_heard() {
             socket.read_exact(&mut [0; 1000]).await.unwrap();
             socket.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await.unwrap();
             match how {
-                // UnreadBytes bytes in its buffer make it a reset, whatever was meant.
+                // Unread bytes in the buffer turn the close into a reset.
                 "close" => socket.shutdown().await.unwrap(),
                 "wait" => sleep(LIMIT).await,
                 _ => (),

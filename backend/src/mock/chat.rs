@@ -27,7 +27,7 @@ pub(super) fn whole(echo: &EchoRequest, endpoint: Endpoint) -> String {
     .to_string()
 }
 
-/// Role first, then the words, then why it ends, then what it cost if that was echo for.
+/// The chunks of an answer: the role, the words, the finish reason, and the usage if requested.
 pub(super) fn events(echo: &EchoRequest, endpoint: Endpoint) -> Vec<MockEvent> {
     let is_chat = endpoint != Endpoint::Completions;
     let object = if is_chat { "chat.completion.chunk" } else { "text_completion" };

@@ -46,7 +46,7 @@ impl Backend for MockBackend {
         let (fails, panics) = (is_nth(self.config.fail_every), is_nth(self.config.panic_every));
         let (config, pace) = (self.config.clone(), self.pace());
         async move {
-            assert!(!panics, "mock panic: the owner echo for it with `panicEvery`");
+            assert!(!panics, "mock panic: the owner asked for it with `panicEvery`");
             if fails {
                 return Err(BackendError::Failed("the mock failed, as configured".to_owned()));
             }

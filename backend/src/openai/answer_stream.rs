@@ -1,4 +1,4 @@
-//! A backend's event stream as pieces of an answer. The hot path: one allocation for each token.
+//! The chunks of a streamed answer. This is the hot path: one allocation for each token.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -22,39 +22,39 @@ use crate::budget::Reservation;
 use crate::offload::{MAX_INLINE, offload};
 use crate::redact::{Redactor, StreamRedactor};
 
-/// How long the rest of a finished answer may take to come; a connection read to its end is used again.
+/// Time limit for reading the rest of a finished answer, so that its connection can be reused.
 const LEFTOVER: Duration = Duration::from_secs(1);
 
-/// How long more may come of an answer of which every choice has ended: usage does, or the end mark.
+/// Time for which usage or the end mark can follow after every choice has finished.
 const LAST: Duration = Duration::from_secs(5);
 
-/// The pieces of one answer. An error is the last item.
+/// The stream of an answer. An error is the last item.
 pub(super) struct AnswerStream {
     body: Option<Body>,
     backend: Rc<Inner>,
-    /// Who waits for it.
+    /// The calling user.
     user: String,
-    /// What reads the events; not here while it reads a large one offloaded.
+    /// Reads the events; `None` while it reads a large one on another thread.
     reader: Option<Reader>,
     offloaded: Option<LocalBoxFuture<'static, OffloadedRead>>,
-    /// Why the answer is not whole, to be told behind all that came of it.
+    /// The error to return after all chunks.
     failure: Option<BackendError>,
     decoder: Decoder,
-    /// What is read and not decoded.
+    /// Bytes that were read but not decoded.
     piece: Bytes,
     silence: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// Whether bytes came since the deadline was set: it is moved once for each wait, not once for each token.
+    /// Whether bytes arrived since the deadline was set. It is reset once a wait, not once a token.
     heard: bool,
-    /// Counts what is here of an event that is not whole, or is not read yet.
+    /// Memory of an incomplete or unread event.
     reservation: Reservation,
-    /// Bytes of the event that is read offloaded.
+    /// Size in bytes of the event that is being read on another thread.
     offloaded_bytes: usize,
-    /// Whether the answer was whole when it was waited for last: the deadline stays.
+    /// Whether the answer was complete at the last wait, so that the deadline is no longer reset.
     is_last: bool,
 }
 
-/// A reader that comes back, and what the event said that it read offloaded.
+/// The reader, and the event that it read on another thread.
 type OffloadedRead = Result<(Reader, Option<StreamEvent>), BackendError>;
 
 /// Reads the events of one answer.
@@ -62,12 +62,12 @@ struct Reader {
     endpoint: Endpoint,
     completion: Completion,
     redactor: Arc<Redactor>,
-    /// What cuts the key out, where there is one.
+    /// Redacts the key, if there is one.
     stream_redactor: Option<Box<StreamRedactor>>,
 }
 
 impl Reader {
-    /// What an event says to its caller; `None` for one that only says that the backend lives.
+    /// Reads an event; `None` for a keep-alive.
     fn read(&mut self, name: Option<&str>, data: Cow<'_, str>) -> Option<StreamEvent> {
         Some(match self.completion.observe(name, data)? {
             StreamEvent::Chunk(data) => StreamEvent::Chunk(self.cleaned(data)),
@@ -86,7 +86,7 @@ impl Reader {
 }
 
 impl AnswerStream {
-    /// Those of the answer that `user` waits for.
+    /// Creates the stream of an answer to `user`.
     pub(super) fn new(
         body: Body,
         backend: Rc<Inner>,
@@ -115,7 +115,7 @@ impl AnswerStream {
         }
     }
 
-    /// The next event in what was read, apart from signs of life. A large one is begun to be read `offloaded`.
+    /// The next event in what was read, apart from signs of life. Starts to read a large one on another thread.
     fn next_event(&mut self) -> Option<StreamEvent> {
         let mut rest: &[u8] = &self.piece;
         let mut event = None;
@@ -140,11 +140,11 @@ impl AnswerStream {
         }
         let taken = self.piece.len() - rest.len();
         self.piece.advance(taken);
-        // An event was left out before this one: what comes behind it is no whole answer any more.
+        // An event before this one was discarded, so the answer is incomplete.
         if self.decoder.discarded() > 0 { Some(StreamEvent::TooLarge) } else { event }
     }
 
-    /// The piece that an event gives.
+    /// Converts an event to a chunk, or ends the stream.
     fn take(&mut self, event: StreamEvent) -> Option<String> {
         let error = match event {
             StreamEvent::Chunk(data) => return Some(data),
@@ -166,16 +166,16 @@ impl AnswerStream {
         None
     }
 
-    /// Nothing more comes of the answer.
+    /// Ends the stream with an error.
     fn fail(&mut self, error: BackendError) {
         self.body = None;
         self.failure = Some(error);
     }
 
-    /// The answer is whole: what little is left of the body is read beside the way.
+    /// Ends the stream, and reads the rest of the body in the background.
     fn end(&mut self) {
         let Some(mut body) = self.body.take() else { return };
-        // Most often the last bytes are here already.
+        // Usually the last bytes have arrived.
         while let Some(next) = body.next().now_or_never() {
             if !matches!(next, Some(Ok(_))) {
                 return;
@@ -231,7 +231,7 @@ impl Stream for AnswerStream {
                     this.piece = piece;
                     this.heard = true;
                 }
-                // How the connection ends proves nothing either way: the content does.
+                // The content decides whether the answer is complete, not the end of the connection.
                 Poll::Ready(Some(Err(_)) | None) => {
                     this.body = None;
                     if !this.reader.as_ref().is_some_and(|reader| reader.completion.is_whole()) {
@@ -246,7 +246,7 @@ impl Stream for AnswerStream {
                     } else if heard && !this.is_last {
                         this.deadline.as_mut().reset(Instant::now() + this.silence);
                     }
-                    // A backend that never stops leaves the timer no turn.
+                    // The timer is not polled while a backend sends without a pause.
                     if !(this.is_last && this.deadline.deadline() <= Instant::now()) {
                         ready!(this.deadline.as_mut().poll(cx));
                     }

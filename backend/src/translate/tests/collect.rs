@@ -1,4 +1,4 @@
-//! StreamTranslator put together as the official clients do it, each rule of their order checked.
+//! Collects events like the official clients, and checks their order.
 
 use super::super::json::{Json, unescape};
 
