@@ -13,7 +13,7 @@ const MAX_CORRECTION: Duration = Duration::from_hours(1);
 /// time too.
 #[derive(Debug)]
 pub(super) struct Retention {
-    retention: Duration,
+    period: Duration,
     /// The last accepted reading: the monotonic clock counts from here on.
     base: Now,
     /// The monotonic time at which the wall clock leapt ahead.
@@ -21,8 +21,8 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    pub(super) fn new(retention: Duration, now: Now) -> Self {
-        Self { retention, base: now, ahead_since: None }
+    pub(super) fn new(period: Duration, now: Now) -> Self {
+        Self { period, base: now, ahead_since: None }
     }
 
     /// The time before which records have expired.
@@ -30,11 +30,11 @@ impl Retention {
         let mut accepted = self.base.wall.plus_millis(millis(now.mono.saturating_sub(self.base.mono)));
         if Duration::from_millis(now.wall.millis_since(accepted)) <= MAX_CORRECTION {
             self.ahead_since = None;
-        } else if now.mono.saturating_sub(*self.ahead_since.get_or_insert(now.mono)) >= self.retention {
+        } else if now.mono.saturating_sub(*self.ahead_since.get_or_insert(now.mono)) >= self.period {
             (self.base, self.ahead_since) = (now, None);
             accepted = now.wall;
         }
-        now.wall.min(accepted).plus_millis(millis(self.retention).saturating_neg())
+        now.wall.min(accepted).plus_millis(millis(self.period).saturating_neg())
     }
 }
 
