@@ -193,7 +193,7 @@ mod tests {
         assert!(matches!(Task::parse(&wake_data(&id, "a")).unwrap(), Task::Wake(task) if task.id == id));
     }
 
-    /// F08, F09.
+    /// F08, F09: the data can contain a prompt.
     #[test]
     fn the_error_of_a_malformed_task_quotes_nothing() {
         for data in [

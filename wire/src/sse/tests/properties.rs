@@ -62,7 +62,7 @@ fn read_as(data: &str) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// F12.
+    /// F12: any text, in chunks of any size.
     #[test]
     fn chunk_boundaries_do_not_change_the_events(wire in wire(), sizes in sizes(), limit in 0_usize..60) {
         prop_assert_eq!(outcome(limit, &cut(&wire, &sizes)), outcome(limit, &[&wire]));
@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(outcome(DEFAULT_MAX_FRAME, &cut(&wire, &sizes)).0, expected);
     }
 
-    /// A19.
+    /// A19: the text cannot end an event or begin another one.
     #[test]
     fn n_writes_of_any_text_are_n_events(texts in vec((text(), text()), 0..10)) {
         let mut wire = Vec::new();
@@ -98,7 +98,7 @@ proptest! {
         prop_assert_eq!(seen, (expected, String::new(), None, 0));
     }
 
-    /// A19.
+    /// A19: a type or id cannot end its line.
     #[test]
     fn a_type_or_id_with_a_line_break_is_rejected(event in text(), id in text()) {
         let mut wire = Vec::new();
