@@ -171,7 +171,9 @@ fn put_task(task: DurableTask) -> Change {
 /// Holds the writer thread until the sender is dropped.
 fn hold(store: &SqliteStore) -> (std::sync::mpsc::Sender<()>, StoreFuture<()>) {
     let (release, held) = std::sync::mpsc::channel();
-    let occupied = store.occupy(move || drop(held.recv()));
+    let occupied = store.occupy(move || {
+        let _ = held.recv();
+    });
     (release, occupied)
 }
 

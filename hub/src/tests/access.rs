@@ -1,4 +1,7 @@
-//! Who may what, on every route there is: one table of route, role and ownership.
+//! Access to every route: one table of route, role and ownership.
+
+mod ids;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,21 +15,21 @@ use super::support::{ADMIN, TestHub, hub_with};
 use crate::http::paths::methods;
 use crate::options::PoolPolicy;
 
-/// Statuses for a stranger on what is private, a stranger on what is public, the owner, and an admin.
+/// Statuses for a stranger on a private thing, a stranger on a public one, the owner, and an admin.
 pub(super) struct Allowed(u16, u16, u16, u16);
 
-/// Anybody who has a token.
+/// Every user.
 const ALL: Allowed = Allowed(200, 200, 200, 200);
-/// Who sees the thing: it does not exist for the others.
+/// Users that see the thing: it does not exist for others.
 const SEEN: Allowed = Allowed(404, 200, 200, 200);
-/// Its owner and admins, whatever is public.
+/// The owner and admins, also for public things.
 const OWN: Allowed = Allowed(404, 404, 200, 200);
-/// The owner alone: a session is not even an admin's.
+/// The owner only, not admins.
 const MINE: Allowed = Allowed(404, 404, 200, 404);
-/// Who sees the LLM; nobody publishes it now.
+/// Users that see the LLM, which has no publisher now.
 const CALL: Allowed = Allowed(404, 503, 503, 503);
 
-/// Every route of the hub. `{…}` stands for something of alice's, once private and once public.
+/// Every route of the hub. `{…}` stands for a thing of alice's, private and public.
 pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/metrics", "", ALL),
     ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
@@ -98,7 +101,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/api/v1/events", "", ALL),
 ];
 
-/// What anybody may read, without a token.
+/// Routes that need no token.
 const OPEN: &[(&str, &str)] = &[
     ("GET", "/"),
     ("GET", "/favicon.ico"),
@@ -107,13 +110,13 @@ const OPEN: &[(&str, &str)] = &[
     ("GET", "/readyz"),
 ];
 
-/// A hub with things of alice's, and bob, who has nothing to do with them.
+/// A hub with things of alice's, and bob as the stranger.
 struct World {
     hub: TestHub,
     alice: String,
     bob: String,
     revoked: String,
-    /// Names for `{…}`: of what is private, of what is public, of what does not exist.
+    /// Names for `{…}`: private, public, unknown.
     private: Vec<(&'static str, String)>,
     public: Vec<(&'static str, String)>,
     unknown: Vec<(&'static str, String)>,
@@ -218,7 +221,7 @@ impl World {
         self.hub.stop().await;
     }
 
-    /// All that alice has, as she sees it.
+    /// All things of alice's, as she sees them.
     async fn alices(&self) -> Vec<String> {
         let mut seen = Vec::new();
         for path in ["llms", "agents", "sessions", "inference-tasks"] {
@@ -228,7 +231,7 @@ impl World {
     }
 }
 
-/// What of an answer a stranger could tell apart.
+/// The parts of an answer by which a stranger could tell two things apart.
 async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String>, String) {
     let body = answer.rest().await;
     let body = things.iter().fold(body, |body, (name, value)| body.replace(value.as_str(), name));
@@ -291,142 +294,4 @@ async fn anothers_session_id_is_replaced_by_a_new_one() {
     }
     assert_eq!(world.alices().await, before);
     world.stop().await;
-}
-
-/// A02: a registered route that is missing in the table fails this test.
-#[test]
-fn the_table_has_every_route_of_the_hub() {
-    let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
-    let known: BTreeSet<_> = known.map(|(method, path)| (method.to_owned(), shape(path))).collect();
-    let registered = registered();
-    let missing: Vec<_> = registered.difference(&known).collect();
-    let gone: Vec<_> = known.difference(&registered).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; no such route: {gone:?}");
-    assert!(registered.len() > 40);
-    // What a browser asks before it calls, and one who uses a wrong method, is told of each.
-    for (method, path) in &registered {
-        let known = methods(path).is_some_and(|methods| methods.split(", ").any(|one| one == method));
-        assert!(known, "{method} {path} is not in the table of paths");
-    }
-}
-
-/// The crate's own files below `folder`, tests aside.
-fn sources(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("console") {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
-            let source = std::fs::read_to_string(path).unwrap();
-            found.push(source.split("#[cfg(test)]").next().unwrap().to_owned());
-        }
-    }
-}
-
-const SCOPE: &str = r#"config.service(scope("/api/v1/llms/_provider-task").default_service(to(respond)));"#;
-
-/// Every `.route(path, method().to(…))` of the crate, wherever it stands.
-fn registered() -> BTreeSet<(String, String)> {
-    let mut found = BTreeSet::new();
-    let mut files = Vec::new();
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
-    for source in files {
-        // A client has a `.service()`, too, and a task-local value a `.scope()`.
-        let mut source = source.replace(".service()", "").replace("CURRENT.scope(", "");
-        if source.contains(SCOPE) {
-            // The one scope: its handler tells the paths behind it apart.
-            for arm in source.split("Some((id, \"").skip(1) {
-                let last = arm.split('"').next().unwrap();
-                let path = format!("/api/v1/llms/_provider-task/{{id}}/{last}");
-                found.insert(("POST".to_owned(), shape(&path)));
-            }
-            source = source.replace(SCOPE, "");
-        }
-        for others in [
-            ".service(",
-            ".resource(",
-            ".scope(",
-            "web::resource",
-            "web::scope",
-            "default_service",
-            "#[get(",
-            "#[post(",
-        ] {
-            assert!(!source.contains(others), "a way to add routes that this test does not read: {others}");
-        }
-        for call in source.split(".route(").skip(1) {
-            if call.starts_with(r#"&format!("/v1/{}", endpoint.as_str()), post()"#) {
-                // The one loop: an endpoint of OpenAI's API each.
-                found.extend(endpoints().map(|endpoint| ("POST".to_owned(), format!("/v1/{endpoint}"))));
-                continue;
-            }
-            let (path, rest) = call.split_once(',').unwrap();
-            let rest = rest.trim_start();
-            let method = rest.split("()").next().unwrap().to_uppercase();
-            assert!(["GET", "POST", "PUT", "DELETE"].contains(&method.as_str()), "{call:.80}");
-            let path = path.trim().strip_prefix('"').and_then(|path| path.strip_suffix('"'));
-            found.insert((method, shape(path.expect("a path as it is written"))));
-        }
-    }
-    found
-}
-
-fn endpoints() -> [&'static str; 6] {
-    use wire::task::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Rerank, Responses};
-    [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank].map(wire::task::Endpoint::as_str)
-}
-
-/// A path whose variables have lost their names.
-fn shape(path: &str) -> String {
-    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
-    parts.collect::<Vec<_>>().join("/")
-}
-
-/// A04: ids of sessions, streams, rows, agents, tasks, dispatches and tokens have 128 random bits.
-#[actix_rt::test]
-async fn all_ids_of_a_hub_are_random() {
-    let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(1)).await;
-    let mut ids = BTreeSet::new();
-    for name in ["a", "b", "c"] {
-        let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider(name)]).await;
-        let hello = publisher.open(&hub, Some("cancel")).await;
-        let agent = json!({ "name": format!("agent-{name}"), "llmName": name }).to_string();
-        let agent = hub.ask("POST", "/api/v1/agents").body(agent).json().await.1;
-        let body = json!({ "llm": name, "request": {} }).to_string();
-        let task = hub.ask("POST", "/api/v1/inference-tasks").body(body).json().await.1;
-        let dispatch = publisher.task().await;
-        let token = hub.ask("POST", "/api/v1/tokens").body(r#"{"user":"x"}"#).json().await.1;
-        let secret = token["token"].as_str().unwrap();
-        assert_eq!(secret.len(), "vlt_".len() + 64, "256 bits");
-        let row = hub.row(name).await;
-        for id in
-            [&hello["streamId"], &agent["id"], &task["id"], &dispatch["taskId"], &token["id"], &row["id"]]
-        {
-            ids.insert(id.as_str().unwrap().to_owned());
-        }
-        ids.insert(publisher.session.clone());
-    }
-    assert_eq!(ids.len(), 3 * 7, "{ids:?}");
-    let bits = |id: &String| u128::from_str_radix(id.rsplit_once('-').unwrap().1, 16).unwrap();
-    let all: Vec<u128> = ids.iter().map(bits).collect();
-    assert!(ids.iter().all(|id| id.rsplit_once('-').unwrap().1.len() == 32), "{ids:?}");
-    // Of 128 bits that are random about half differ between any two: 20 is 7 deviations away.
-    for (at, one) in all.iter().enumerate() {
-        assert!(all[..at].iter().all(|other| (one ^ other).count_ones() > 20), "{ids:?}");
-    }
-    hub.stop().await;
-}
-
-/// A04: ids have 128 random bits, secrets 256.
-#[test]
-fn no_id_can_be_guessed_from_another() {
-    let ids: BTreeSet<String> = (0..1000).map(|_| crate::random::id("x")).collect();
-    assert_eq!(ids.len(), 1000);
-    assert!(ids.iter().all(|id| id.len() == 2 + 32));
-    // Of 128 bits that are random about half differ between neighbours: 20 is 7 deviations away.
-    let bits = |id: &String| u128::from_str_radix(&id[2..], 16).unwrap();
-    let made: Vec<String> = (0..100).map(|_| crate::random::id("x")).collect();
-    for pair in made.windows(2) {
-        assert!((bits(&pair[0]) ^ bits(&pair[1])).count_ones() > 20);
-    }
 }

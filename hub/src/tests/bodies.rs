@@ -1,4 +1,4 @@
-//! Bodies that are compressed, large, or say something of another type than they should.
+//! Request bodies that are compressed, large, or have fields of the wrong type.
 
 use std::io::Write as _;
 

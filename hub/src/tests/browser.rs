@@ -1,4 +1,4 @@
-//! Pages of other origins (`--cors-origin`), as browsers ask for them.
+//! CORS: pages of other origins (`--cors-origin`), as browsers ask for them.
 
 use super::http::{Answer, Ask};
 use super::publisher::{Publisher, chunk, provider};

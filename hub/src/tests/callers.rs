@@ -1,4 +1,4 @@
-//! What a caller sees of the relay: commit on first content, failover, timeouts, errors, hostile publishers.
+//! A call as its caller sees it: first content, failover, timeouts, errors.
 
 use std::time::Duration;
 

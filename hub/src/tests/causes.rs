@@ -1,4 +1,4 @@
-//! What a caller is told when nobody answers: the cause of a 503, a code in every dialect, when to come again.
+//! What a caller is told when no publisher answers: the cause of a 503, its code in each dialect, `Retry-After`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a control channel says when there is nothing to say, and who has it when there is much.
+//! Control channels: pings, and their fair shares.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What other people's clients, SDKs and proxies send: other paths, other methods, an older HTTP, keys in other headers.
+//! Requests of clients, SDKs and proxies: paths, methods, HTTP/1.0, keys in other headers.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

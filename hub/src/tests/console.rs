@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::http::{Answer, ask};
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, private, provider};
 use super::road::infer;
 use super::support::{ADMIN, TestHub, hub, hub_with};
 
@@ -31,12 +31,6 @@ async fn watch(hub: &TestHub, token: &str) -> (Answer, Value) {
     assert!(stream.head.contains("no-store"));
     let snapshot = event(&mut stream, "snapshot").await;
     (stream, snapshot)
-}
-
-fn private(name: &str) -> Value {
-    let mut provider = provider(name);
-    provider["visibility"] = "private".into();
-    provider
 }
 
 /// A22, A30, A33: the page runs its own scripts only, in no frame, and sets no cookie.
@@ -89,7 +83,8 @@ async fn events_begin_with_all_that_the_caller_sees() {
     assert_eq!(ask(hub.addr, "GET", "/api/v1/events").send().await.0, 401);
     let alice = hub.member("alice").await;
     let bob = hub.member("bob").await;
-    let _publisher = Publisher::start(&hub, &alice, &[provider("open"), private("secret")], None).await;
+    let _publisher =
+        Publisher::start(&hub, &alice, &[provider("open"), private(provider("secret"))], None).await;
 
     let (_, seen) = watch(&hub, &alice).await;
     assert_eq!(seen["llms"]["secret"]["status"], "active");
@@ -108,7 +103,7 @@ async fn events_of_a_private_row_reach_its_owner_and_admins_only() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let bob = hub.member("bob").await;
-    let mut publisher = Publisher::start(&hub, &alice, &[private("secret")], None).await;
+    let mut publisher = Publisher::start(&hub, &alice, &[private(provider("secret"))], None).await;
     let (mut stranger, seen) = watch(&hub, &bob).await;
     let (mut owner, _) = watch(&hub, &alice).await;
     assert_eq!(seen.get("llms"), None);
@@ -188,7 +183,8 @@ async fn recent_tasks_of_a_row_name_users_to_admins_only() {
     let hub = hub_with(|_| ()).await;
     let alice = hub.member("alice").await;
     let bob = hub.member("bob").await;
-    let mut publisher = Publisher::start(&hub, &alice, &[provider("open"), private("secret")], None).await;
+    let mut publisher =
+        Publisher::start(&hub, &alice, &[provider("open"), private(provider("secret"))], None).await;
     let call = infer(&hub, "open", false);
     let (answer, ()) = futures_util::join!(call.json(), async {
         let task = publisher.task().await;

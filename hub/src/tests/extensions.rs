@@ -1,4 +1,4 @@
-//! The extensions of SPEC.md section 4, each with a peer that has it and one that has not.
+//! The extensions of SPEC.md section 4, with peers that have them and peers that have not.
 
 use serde_json::json;
 

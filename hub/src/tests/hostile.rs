@@ -1,4 +1,4 @@
-//! What a hostile publisher or caller sends, and what becomes of it.
+//! Requests and results of hostile publishers and callers.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A raw HTTP/1.1 client: it sees every byte, and can leave whenever it likes.
+//! A raw HTTP/1.1 client that sees every byte and can close the connection at any time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nothing in a test takes longer.
+/// Deadline of every wait in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request; build it, then send it.
+/// A request builder.
 #[derive(Clone)]
 pub(crate) struct Ask {
     addr: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Ask {
     body: Option<Vec<u8>>,
 }
 
-/// An answer whose body is read piece by piece.
+/// An answer, whose body is read chunk by chunk.
 pub(crate) struct Answer {
     stream: TcpStream,
     pub(crate) status: u16,
@@ -31,7 +31,7 @@ pub(crate) struct Answer {
     over: bool,
 }
 
-/// Whether a line of an answer's head is the same for two calls that are answered alike.
+/// Whether a line of a head is the same in two answers to the same request.
 pub(crate) fn is_stable(line: &str) -> bool {
     let own = ["date:", "content-length:", "x-request-id:", "request-id:", "server-timing:"];
     !own.iter().any(|name| line.starts_with(name))
@@ -73,7 +73,7 @@ impl Ask {
         head + "\r\n"
     }
 
-    /// Sends it, without waiting for the answer.
+    /// Sends the request, without waiting for the answer.
     pub(crate) async fn begin(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -85,12 +85,12 @@ impl Ask {
         stream
     }
 
-    /// Sends it and reads the answer's head.
+    /// Sends the request and reads the head of the answer.
     pub(crate) async fn open(&self) -> Answer {
         Answer::read(self.begin().await).await
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     pub(crate) async fn send(&self) -> (u16, String) {
         let mut answer = self.open().await;
         let body = answer.rest().await;
@@ -103,7 +103,7 @@ impl Ask {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {status} {body}")))
     }
 
-    /// Announces its body and breaks off that many bytes before its end; what was answered.
+    /// Sends the request without the last `missing` bytes of its body. Returns the answer.
     pub(crate) async fn break_off(&self, missing: usize) -> String {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         let body = self.body.as_deref().unwrap_or_default();
@@ -121,7 +121,7 @@ impl Ask {
     }
 }
 
-/// Says nothing more, and waits until the server is done with it, too.
+/// Shuts down the sending side, and reads until the server closes.
 async fn leave(mut stream: TcpStream) -> String {
     stream.shutdown().await.unwrap();
     let mut said = Vec::new();
@@ -130,7 +130,7 @@ async fn leave(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// A request whose body is written piece by piece.
+/// A request whose body is written in chunks.
 pub(crate) struct Upload {
     stream: TcpStream,
 }
@@ -141,7 +141,7 @@ impl Upload {
         self.stream.write_all(chunk.as_bytes()).await.unwrap();
     }
 
-    /// Writes what fits until the server stops reading; how many bytes that were.
+    /// Writes until the server stops reading. Returns the number of bytes.
     pub(crate) async fn write_until_stuck(&mut self, text: &str) -> usize {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
         let mut written = 0;
@@ -151,7 +151,7 @@ impl Upload {
         written
     }
 
-    /// Leaves without the end mark; what was answered.
+    /// Shuts down without the last chunk. Returns the answer.
     pub(crate) async fn break_off(self) -> String {
         leave(self.stream).await
     }
@@ -169,7 +169,7 @@ impl Upload {
 }
 
 impl Answer {
-    /// The answer to a request that was begun.
+    /// Reads the head of the answer to a request that was sent.
     pub(crate) async fn of(stream: TcpStream) -> Self {
         Self::read(stream).await
     }
@@ -192,7 +192,7 @@ impl Answer {
         Self { stream, status, head, raw, chunked, left, over: !chunked && left == 0 }
     }
 
-    /// The next piece of the body; `None` at its proper end.
+    /// The next chunk of the body; `None` at its proper end.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             if self.over {

@@ -1,4 +1,4 @@
-//! The hub's memory, which all users share: what is held counts from when it came to when it is gone, and nobody takes all.
+//! The hub's memory, shared by all users: what counts, for how long, and each user's part.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! The hub as a whole, in process, on port 0, spoken to over raw HTTP by callers and scripted publishers.
+//! The hub as a whole, in process, on port 0: raw HTTP from callers and scripted publishers.
 
 mod access;
 mod bodies;

@@ -1,4 +1,4 @@
-//! Whose a name is: between users a row, a pool and an agent of one name are one user's, for longer than they are there.
+//! Names belong to users: a row, a pool and an agent of one name have one owner, also for a time after they are gone.
 
 use std::time::Duration;
 
@@ -7,10 +7,6 @@ use serde_json::{Value, json};
 use super::publisher::{Publisher, pooled, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
-
-async fn register(hub: &TestHub, token: &str, body: &Value) -> (u16, Value) {
-    hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
-}
 
 async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) -> (u16, Value) {
     let agent = json!({ "name": name, "llmName": llm, "visibility": visibility });
@@ -56,7 +52,7 @@ async fn a_name_has_one_owner_among_rows_pools_and_agents() {
         (agents("herd"), "name 'herd' is the name of another user's pool"),
         (providers(&[provider("herd")]), "name 'herd' is the name of another user's pool"),
     ] {
-        assert_eq!(register(&hub, &bob, &body).await, conflict(text), "{body}");
+        assert_eq!(hub.register(&bob, &body).await, conflict(text), "{body}");
     }
     let (status, refused) = agent(&hub, &bob, "herd", "lama", "public").await;
     assert_eq!(status, 409, "{refused}");
@@ -86,7 +82,7 @@ async fn a_name_is_reserved_after_its_row_is_gone() {
     alices.close();
     eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
     for body in [providers(&[provider("night")]), providers(&[provider("owls")])] {
-        let (status, refused) = register(&hub, &bob, &body).await;
+        let (status, refused) = hub.register(&bob, &body).await;
         assert_eq!(status, 409, "{refused}");
         assert!(refused["error"].as_str().unwrap().ends_with("is taken"), "{refused}");
     }
@@ -117,12 +113,12 @@ async fn a_name_is_reserved_after_its_row_is_gone() {
 async fn each_taken_name_in_a_call_counts() {
     let hub = hub().await;
     let (alice, eve) = (hub.member("alice").await, hub.member("eve").await);
-    assert_eq!(register(&hub, &alice, &providers(&[provider("taken")])).await.0, 201);
+    assert_eq!(hub.register(&alice, &providers(&[provider("taken")])).await.0, 201);
     let mut tried: Vec<Value> = (0..255).map(|number| provider(&format!("free-{number}"))).collect();
     tried.push(provider("taken"));
-    assert_eq!(register(&hub, &eve, &providers(&tried)).await.0, 409);
-    assert_eq!(register(&hub, &eve, &providers(&tried)).await.0, 429);
-    assert_eq!(register(&hub, &alice, &providers(&[provider("other")])).await.0, 201, "nobody else feels it");
+    assert_eq!(hub.register(&eve, &providers(&tried)).await.0, 409);
+    assert_eq!(hub.register(&eve, &providers(&tried)).await.0, 429);
+    assert_eq!(hub.register(&alice, &providers(&[provider("other")])).await.0, 201, "nobody else feels it");
     hub.stop().await;
 }
 
@@ -190,9 +186,9 @@ async fn reserved_names_expire_and_are_bounded() {
     .await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     drop(Publisher::start(&hub, &alice, &rows, None).await);
-    assert_eq!(register(&hub, &bob, &providers(&rows)).await.0, 409);
+    assert_eq!(hub.register(&bob, &providers(&rows)).await.0, 409);
     eventually("all are free", async || kept(&hub).await == 0).await;
-    assert_eq!(register(&hub, &bob, &providers(&rows)).await.0, 201);
+    assert_eq!(hub.register(&bob, &providers(&rows)).await.0, 201);
     hub.stop().await;
 }
 
@@ -217,8 +213,7 @@ async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     publisher.open(&hub, Some("status")).await;
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true, "deleted": ["own"] })));
     assert_eq!(
-        register(
-            &hub,
+        hub.register(
             &mallory,
             &json!({ "providerSessionId": publisher.session,
         "providers": [provider("gem"), provider("own")] })
@@ -234,7 +229,7 @@ async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     assert_eq!(hub.row("own").await["status"], "active");
     // It is still its owner's to publish...
     let again = providers(&[provider("gem")]);
-    assert_eq!(register(&hub, &mallory, &again).await.0, 201);
+    assert_eq!(hub.register(&mallory, &again).await.0, 201);
     // ...until an admin says whose it is.
     let give = |token: &str| hub.ask_as(token, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"Alice"}"#);
     assert_eq!(give(&alice).send().await.0, 404);
@@ -244,7 +239,7 @@ async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     assert_eq!(nobody.send().await, forbidden, "who has a token is told to nobody");
     let (status, given) = give(ADMIN).json().await;
     assert_eq!((status, given["ownerId"].as_str()), (200, Some("alice")), "{given}");
-    assert_eq!(register(&hub, &mallory, &again).await.0, 409);
-    assert_eq!(register(&hub, &alice, &again).await.0, 201);
+    assert_eq!(hub.register(&mallory, &again).await.0, 409);
+    assert_eq!(hub.register(&alice, &again).await.0, 201);
     hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What goes away in the middle: publishers, callers, the store, the hub itself.
+//! Failures during a call: publishers, callers, the store, the hub itself.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use wire::task::Endpoint;
 
 use super::http::{Ask, PATIENCE};
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, asleep, pooled, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 use crate::dispatch::wake;
@@ -17,12 +17,6 @@ use crate::options::DataDir;
 use crate::registry::PickResult;
 
 const AWAKE: &str = r#"{ "status": 200, "body": { "ok": true, "ms": 1 } }"#;
-
-fn asleep(name: &str) -> Value {
-    let mut asleep = provider(name);
-    asleep["initialStatus"] = "hibernating".into();
-    asleep
-}
 
 fn saying(text: &str) -> String {
     json!({ "messages": [{ "role": "user", "content": text }] }).to_string()
@@ -49,7 +43,7 @@ async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) 
 #[actix_rt::test]
 async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(2)).await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], None).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], None).await;
     let call = infer(&hub, "a", false);
     let (answer, wake) = futures_util::join!(call.send(), publisher.task());
     assert_eq!((answer.0, &wake["kind"]), (503, &json!("wake")), "{}", answer.1);
@@ -74,7 +68,7 @@ async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
 #[actix_rt::test]
 async fn a_caller_that_leaves_while_it_waits_leaves_no_task() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel, status")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], Some("cancel, status")).await;
     let caller = infer(&hub, "a", false).begin().await;
     let wake = publisher.task().await;
     drop(caller);
@@ -104,7 +98,7 @@ async fn a_caller_that_leaves_while_it_waits_leaves_no_task() {
 async fn callers_that_wait_for_a_wake_take_no_slots() {
     let hub = hub().await;
     let core = hub.core().clone();
-    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep("a")], Some("cancel")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], Some("cancel")).await;
     let mallory = Caller { user: "mallory".into(), role: Role::Member, token_id: "1".into() };
     let candidate = {
         let mut registry = core.registry.lock();

@@ -1,8 +1,8 @@
-//! Who serves a pool: its owner's rows, and those that were let in.
+//! Rows that serve a pool: its owner's, and admitted ones.
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, pooled, private, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub_with};
 use crate::options::PoolPolicy;
@@ -11,14 +11,9 @@ async fn asking() -> TestHub {
     hub_with(|options| options.pools = PoolPolicy::Ask).await
 }
 
-fn private(mut provider: Value) -> Value {
-    provider["visibility"] = "private".into();
-    provider
-}
-
 async fn register(hub: &TestHub, token: &str, list: &[Value]) -> (u16, Value) {
     let body = json!({ "providers": list, "providerSessionId": format!("sess-{token}") });
-    hub.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+    hub.register(token, &body).await
 }
 
 /// Calls `name`; which of the publishers had the task.

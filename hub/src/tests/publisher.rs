@@ -1,4 +1,4 @@
-//! A scripted publisher: it does what the test says, nothing by itself.
+//! A scripted publisher: each step is a call of the test.
 
 use serde_json::{Value, json};
 use wire::sse::{Decoder, Event};
@@ -6,7 +6,7 @@ use wire::sse::{Decoder, Event};
 use super::http::Answer;
 use super::support::TestHub;
 
-/// A session, and its channel where it is open.
+/// A session and its control channel.
 pub(crate) struct Publisher {
     token: String,
     pub(crate) session: String,
@@ -14,16 +14,28 @@ pub(crate) struct Publisher {
     decoder: Decoder,
 }
 
-/// One provider of a register call.
+/// A provider of a register call, public and active.
 pub(crate) fn provider(name: &str) -> Value {
     json!({ "name": name, "type": "openai", "model": format!("model-of-{name}"), "visibility": "public",
         "initialStatus": "active" })
 }
 
-/// The same, in a pool.
+/// A provider in a pool.
 pub(crate) fn pooled(name: &str, pool: &str) -> Value {
     let mut provider = provider(name);
     provider["poolName"] = pool.into();
+    provider
+}
+
+/// `provider`, made private.
+pub(crate) fn private(mut provider: Value) -> Value {
+    provider["visibility"] = "private".into();
+    provider
+}
+
+/// `provider`, hibernating.
+pub(crate) fn asleep(mut provider: Value) -> Value {
+    provider["initialStatus"] = "hibernating".into();
     provider
 }
 
@@ -62,7 +74,7 @@ impl Publisher {
         }
     }
 
-    /// Opens the channel; its hello.
+    /// Opens the channel. Returns the data of its hello.
     pub(crate) async fn open(&mut self, hub: &TestHub, features: Option<&str>) -> Value {
         let mut ask = hub
             .ask_as(&self.token, "GET", "/api/v1/llms/_provider-stream")
@@ -81,7 +93,7 @@ impl Publisher {
         serde_json::from_str(&hello.data).unwrap()
     }
 
-    /// Leaves without a word.
+    /// Drops the connection of the channel.
     pub(crate) fn close(&mut self) {
         self.channel = None;
     }
@@ -104,7 +116,7 @@ impl Publisher {
         serde_json::from_str(&event.data).unwrap()
     }
 
-    /// The next event, which is a cancel: the task's id.
+    /// The task id of the next event, a cancel.
     pub(crate) async fn cancelled(&mut self) -> String {
         let event = self.event().await.expect("the channel ended");
         assert_eq!(event.name(), "cancel", "{}", event.data);
@@ -119,12 +131,12 @@ impl Publisher {
         hub.ask_as(&self.token, "POST", path).body(result.to_string()).send().await.0
     }
 
-    /// Answers a task with a completion that says `text`.
+    /// Posts a completion with the content `text`.
     pub(crate) async fn answer(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
         self.post(hub, task, &json!({ "status": 200, "body": completion(text) })).await
     }
 
-    /// Posts one chunk that says `text`.
+    /// Posts one chunk with the content `text`.
     pub(crate) async fn chunk(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
         self.post(hub, task, &json!({ "chunk": { "data": chunk(text) } })).await
     }
@@ -134,7 +146,7 @@ impl Publisher {
         self.post(hub, task, &json!({ "chunk": { "data": "[DONE]", "done": true } })).await
     }
 
-    /// A heartbeat with these further keys: the status.
+    /// Sends a heartbeat with the keys `more`. Returns the status.
     pub(crate) async fn beat(&self, hub: &TestHub, more: Value) -> u16 {
         let mut body = more;
         body["providerSessionId"] = self.session.as_str().into();

@@ -1,4 +1,4 @@
-//! What happens on two threads at once: the store keeps the last of it.
+//! Changes on two threads at once reach the store in order.
 
 use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
@@ -17,27 +17,27 @@ use crate::store::{Change, SqliteStore, Store, StoreFuture};
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// A store before which something else happens, on another thread, just when a task in that state is given to it.
-struct Meddled {
+/// A store that runs `act` on another thread just before it gets a task in state `when`.
+struct MeddledStore {
     store: SqliteStore,
     when: TaskStatus,
     act: Mutex<Option<Act>>,
     hub: OnceLock<Weak<Hub>>,
-    /// What it was given of rows and sessions while nobody held their table.
-    loose: Mutex<Vec<Change>>,
+    /// Changes of rows and sessions that came while the registry was not locked.
+    unlocked: Mutex<Vec<Change>>,
 }
 
-/// For what happens on the other thread, where nothing holds it up.
+/// Time for `act`, unless it waits for a lock.
 const MOMENT: Duration = Duration::from_millis(100);
 
-impl Meddled {
+impl MeddledStore {
     fn new(when: TaskStatus) -> Arc<Self> {
         Arc::new(Self {
             store: SqliteStore::in_memory().unwrap(),
             when,
             act: Mutex::default(),
             hub: OnceLock::new(),
-            loose: Mutex::default(),
+            unlocked: Mutex::default(),
         })
     }
 
@@ -59,12 +59,12 @@ impl Meddled {
             act();
             let _ = done.send(());
         });
-        // It may be that it has to wait for us.
+        // `act` may have to wait for a lock that this thread holds.
         let _ = waits.recv_timeout(MOMENT);
     }
 }
 
-impl StoreInterceptor for Meddled {
+impl StoreInterceptor for MeddledStore {
     fn store(&self) -> &SqliteStore {
         &self.store
     }
@@ -90,7 +90,7 @@ impl StoreInterceptor for Meddled {
             )
         };
         if !hub.registry.is_locked() {
-            self.loose.lock().extend(changes.iter().filter(of_the_table).cloned());
+            self.unlocked.lock().extend(changes.iter().filter(of_the_table).cloned());
         }
     }
 }
@@ -101,15 +101,15 @@ async fn enqueue(hub: &TestHub) -> String {
     answer["id"].as_str().unwrap().to_owned()
 }
 
-/// Just when the store is given the task in that state, its owner takes it back.
-fn is_taken_back(hub: &TestHub, store: &Meddled, id: &str) {
+/// Makes the owner cancel the task just before the store gets it.
+fn cancel_at_write(hub: &TestHub, store: &MeddledStore, id: &str) {
     let (hub, id) = (Arc::clone(hub.core()), id.to_owned());
     let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
     *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id).is_some())));
 }
 
-async fn is_cancelled_for_good(store: &Meddled, id: &str) {
-    eventually("it was taken back", async || store.act.lock().is_none()).await;
+async fn assert_stays_cancelled(store: &MeddledStore, id: &str) {
+    eventually("it was cancelled", async || store.act.lock().is_none()).await;
     eventually("it is cancelled, without its request", async || {
         let task = store.task(id).await.unwrap().unwrap();
         (task.state, task.request) == (TaskStatus::Cancelled, None)
@@ -120,34 +120,34 @@ async fn is_cancelled_for_good(store: &Meddled, id: &str) {
 /// P1, P2: a task that is cancelled during its claim stays cancelled, and its prompt is deleted.
 #[actix_rt::test]
 async fn a_task_cancelled_while_it_is_claimed_stays_cancelled() {
-    let store = Meddled::new(TaskStatus::Claimed);
+    let store = MeddledStore::new(TaskStatus::Claimed);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub).await;
-    is_taken_back(&hub, &store, &id);
+    cancel_at_write(&hub, &store, &id);
     publisher.open(&hub, None).await;
-    is_cancelled_for_good(&store, &id).await;
+    assert_stays_cancelled(&store, &id).await;
     hub.stop().await;
 }
 
 /// P1, P2: a task that is cancelled while it becomes pending again stays cancelled, and does not run after a restart.
 #[actix_rt::test]
 async fn a_task_cancelled_while_it_is_requeued_stays_cancelled() {
-    let store = Meddled::new(TaskStatus::Pending);
+    let store = MeddledStore::new(TaskStatus::Pending);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let id = enqueue(&hub).await;
     let sent = publisher.task().await;
-    is_taken_back(&hub, &store, &id);
+    cancel_at_write(&hub, &store, &id);
     publisher.post(&hub, &sent, &json!({ "error": texts::SHUTTING_DOWN })).await;
-    is_cancelled_for_good(&store, &id).await;
+    assert_stays_cancelled(&store, &id).await;
     hub.stop().await;
 }
 
 /// Changes of rows and sessions are enqueued while the registry is locked.
 #[actix_rt::test]
 async fn changes_reach_the_store_in_the_order_of_the_registry() {
-    let store = Meddled::new(TaskStatus::Completed);
+    let store = MeddledStore::new(TaskStatus::Completed);
     let hub = hub_on(store.clone()).await;
     store.hub.set(Arc::downgrade(hub.core())).unwrap();
     let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status,drain")).await;
@@ -170,6 +170,6 @@ async fn changes_reach_the_store_in_the_order_of_the_registry() {
         let (got, said) = hub.ask(method, path).body(body).send().await;
         assert_eq!(got, status, "{method} {path}: {said}");
     }
-    assert!(store.loose.lock().is_empty(), "{:?}", store.loose.lock());
+    assert!(store.unlocked.lock().is_empty(), "{:?}", store.unlocked.lock());
     hub.stop().await;
 }

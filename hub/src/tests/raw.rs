@@ -1,5 +1,4 @@
-//! What comes over the socket before anybody has said who he is: requests that are two at once, heads and bodies without
-//! end, other protocols.
+//! Raw bytes on a socket: ambiguous framing, endless heads, other protocols.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;

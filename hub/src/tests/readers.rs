@@ -1,4 +1,4 @@
-//! Readers of durable answers who do not read, and answers of very many pieces.
+//! Readers of durable answers that do not read, and answers of very many chunks.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,11 +8,10 @@ use tokio::io::AsyncReadExt;
 
 use super::publisher::{Publisher, provider};
 use super::road::infer;
-use super::support::{ADMIN, TestHub, eventually, hub_with};
+use super::support::{ADMIN, TASKS, TestHub, eventually, hub_with};
 use crate::channels::Event;
 use crate::quota::Quota;
 
-const TASKS: &str = "/api/v1/inference-tasks";
 /// Readers who do not read.
 const MANY: usize = 64;
 /// What one of them may hold: a part of the answer and the events made of it.
@@ -44,13 +43,6 @@ fn events(chunks: &[String], from: usize) -> String {
     events
 }
 
-async fn enqueue(hub: &TestHub, token: &str, streaming: bool) -> String {
-    let body = json!({ "llm": "a", "streaming": streaming, "request": { "messages": [] } }).to_string();
-    let (status, task) = hub.ask_as(token, "POST", TASKS).body(body).json().await;
-    assert_eq!(status, 202, "{task}");
-    task["id"].as_str().unwrap().to_owned()
-}
-
 async fn ended(hub: &TestHub, token: &str, id: &str) {
     eventually("it has ended", async || {
         hub.ask_as(token, "GET", format!("{TASKS}?limit=1")).json().await.1[0]["status"] == "completed"
@@ -69,7 +61,7 @@ async fn a_reader_that_does_not_read_holds_a_part_of_an_answer() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let id = enqueue(&hub, &bob, true).await;
+    let id = hub.enqueue(&bob, "a", true).await;
     let path = format!("{TASKS}/{id}/stream");
     let read = |from: usize| hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", from.to_string());
     let chunks = chunks();
@@ -128,7 +120,7 @@ async fn a_large_result_is_given_in_parts() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let id = enqueue(&hub, &bob, false).await;
+    let id = hub.enqueue(&bob, "a", false).await;
     let task = publisher.task().await;
     let body = json!({ "x": "é\"".repeat(3 << 20) });
     assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 200);
@@ -171,7 +163,7 @@ async fn a_large_result_breaks_off_when_the_token_is_revoked() {
     let (_, made) = hub.ask("POST", "/api/v1/tokens").body(make).json().await;
     let (bob, token) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let id = enqueue(&hub, bob, false).await;
+    let id = hub.enqueue(bob, "a", false).await;
     let task = publisher.task().await;
     let body = json!({ "x": "a".repeat(24 << 20) });
     assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 200);
@@ -193,7 +185,7 @@ async fn a_large_chunk_of_an_answer_is_given_whole() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let id = enqueue(&hub, &bob, true).await;
+    let id = hub.enqueue(&bob, "a", true).await;
     let path = format!("{TASKS}/{id}/stream");
     let sizes = [1, 1 << 20, 2, 200_000, 2 << 20, 3];
     let chunks: Vec<String> =

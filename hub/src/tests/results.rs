@@ -1,4 +1,4 @@
-//! Results on a bad way: cut, or too large.
+//! Results that are truncated or too large.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The main road: register, channel, infer, result.
+//! The shortest way: register, channel, inference, result.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! How much one user's rows and agents may be, and how they are listed.
+//! The size of a user's rows and agents, and their lists.
 
 use std::collections::BTreeSet;
 

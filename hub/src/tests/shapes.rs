@@ -1,4 +1,4 @@
-//! The shapes of the APIs: errors, named events, one body for a stream.
+//! The shapes of the three APIs: errors, named events, one JSON body for a stream.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,4 @@
-//! A publisher that falls silent in the middle of an answer: the caller's stream ends, the task is cancelled, its place
-//! is free.
+//! A publisher that falls silent in an answer: the stream ends, the task is cancelled, its slot is free.
 
 use std::time::Duration;
 

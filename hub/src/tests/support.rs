@@ -1,9 +1,10 @@
-//! A hub in process.
+//! A hub in process, and requests to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::http::{Ask, PATIENCE, ask};
@@ -16,8 +17,10 @@ use crate::store::Store;
 use crate::{Hub, HubHandle};
 
 pub(crate) const ADMIN: &str = "admin-token-of-the-test";
+/// The path of durable tasks.
+pub(crate) const TASKS: &str = "/api/v1/inference-tasks";
 
-/// A hub, and the tokens of its users.
+/// A hub on port 0.
 pub(crate) struct TestHub {
     pub(crate) addr: SocketAddr,
     handle: HubHandle,
@@ -49,14 +52,13 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> TestHub {
     TestHub { addr: handle.addr(), handle }
 }
 
-/// A hub whose records live there.
+/// A hub on `store`.
 pub(crate) async fn hub_on(store: Arc<dyn Store>) -> TestHub {
     let handle = Hub::start_on(options(), (None, store)).await.unwrap();
     TestHub { addr: handle.addr(), handle }
 }
 
 impl TestHub {
-    /// The hub itself.
     pub(crate) fn core(&self) -> &Arc<Hub> {
         self.handle.core()
     }
@@ -71,13 +73,31 @@ impl TestHub {
         ask(self.addr, method, path).token(token)
     }
 
-    /// A member's token.
+    /// Sends a register call.
+    pub(crate) async fn register(&self, token: &str, body: &Value) -> (u16, Value) {
+        self.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
+    }
+
+    /// Creates a durable task. Returns its id.
+    pub(crate) async fn enqueue(&self, token: &str, llm: &str, streaming: bool) -> String {
+        let body = json!({ "llm": llm, "streaming": streaming, "request": { "messages": [] } });
+        let (status, task) = self.ask_as(token, "POST", TASKS).body(body.to_string()).json().await;
+        assert_eq!(status, 202, "{task}");
+        task["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A durable task as the admin sees it.
+    pub(crate) async fn durable_task(&self, id: &str) -> Value {
+        self.ask("GET", format!("{TASKS}/{id}")).json().await.1
+    }
+
+    /// A new token of a member.
     pub(crate) async fn member(&self, user: &str) -> String {
         self.handle.mint_token(user, Role::Member).await.unwrap()
     }
 
     /// The row `name` as the admin sees it.
-    pub(crate) async fn row(&self, name: &str) -> serde_json::Value {
+    pub(crate) async fn row(&self, name: &str) -> Value {
         self.ask("GET", format!("/api/v1/llms/{name}")).json().await.1
     }
 
@@ -86,7 +106,7 @@ impl TestHub {
         eventually(&format!("{name} is {status}"), async || self.row(name).await["status"] == status).await;
     }
 
-    /// Revokes every token of a user's.
+    /// Revokes every token of a user.
     pub(crate) async fn revoke(&self, user: &str) {
         let tokens = &self.handle.core().tokens;
         for token in tokens.list().into_iter().filter(|token| token.user == user) {
@@ -99,12 +119,12 @@ impl TestHub {
         self.handle.core().wakes.lock().is_waking(row)
     }
 
-    /// Takes a session's channel away, before anybody has noticed that it is gone.
+    /// Drops a session's channel as if it had not been noticed yet that its connection is gone.
     pub(crate) fn drop_channel(&self, session: &str) {
         self.handle.core().channels.drop_session(session);
     }
 
-    /// The moment at which running answers are waited for no longer, by this thread's clock.
+    /// When the hub stops waiting for running answers, by this thread's clock.
     pub(crate) fn gives_up(&self) -> tokio::task::JoinHandle<Instant> {
         let mut phase = self.handle.core().phase.subscribe();
         actix_rt::spawn(async move {

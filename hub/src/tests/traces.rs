@@ -1,4 +1,4 @@
-//! What an answer and the audit say of a call: request id, row, times, code; and who may look it up.
+//! Request id, row, times and code in answers and in the audit, and access to them.
 
 use serde_json::{Value, json};
 

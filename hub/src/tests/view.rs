@@ -1,21 +1,16 @@
-//! All that a member can see of a hub, with and without what is hidden from it.
+//! A member's whole view of a hub, with and without things hidden from the member.
 
 use serde_json::{Value, json};
 
 use super::access::TABLE;
 use super::http::{Ask, is_stable};
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, pooled, private, provider};
 use super::road::{chat, infer};
 use super::support::{TestHub, hub};
 
 /// Names that bob may ask for: what he sees, what is hidden from him, and what is not there at all.
 const NAMES: [&str; 8] =
     ["open", "open-agent", "shared", "secret", "secret-agent", "secret-pool", "in-shared", "nobody"];
-
-fn private(mut spec: Value) -> Value {
-    spec["visibility"] = "private".into();
-    spec
-}
 
 /// What carol publishes, and everybody sees.
 async fn visible(hub: &TestHub) -> Publisher {

@@ -1,4 +1,4 @@
-//! The way of a call to a row: on how many it is tried, and that it ends where its owner, or an admin, ends it.
+//! The tries of a call, and its end when its row's owner or an admin withdraws the row.
 
 use std::time::Duration;
 
@@ -6,23 +6,13 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::http::Ask;
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, asleep, pooled, private, provider};
 use super::road::chat;
 use super::support::{TestHub, eventually, hub, hub_with};
 use crate::options::PoolPolicy;
 
 fn call(hub: &TestHub, token: &str, model: &str) -> Ask {
     hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(model, false))
-}
-
-fn asleep(mut provider: Value) -> Value {
-    provider["initialStatus"] = "hibernating".into();
-    provider
-}
-
-fn private(mut provider: Value) -> Value {
-    provider["visibility"] = "private".into();
-    provider
 }
 
 /// A27: a call is tried on a bounded number of members of a large pool, and a refusal by the hub itself examines it

@@ -1,4 +1,4 @@
-//! Whose token it is, and the hub's address as others see it.
+//! The user of a token, and the hub's public address.
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,92 @@
+//! The routes in the sources of the crate, compared with the table.
+
+use super::*;
+
+/// A02: a registered route that is missing in the table fails this test.
+#[test]
+fn the_table_has_every_route_of_the_hub() {
+    let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
+    let known: BTreeSet<_> = known.map(|(method, path)| (method.to_owned(), shape(path))).collect();
+    let registered = registered();
+    let missing: Vec<_> = registered.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&registered).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; no such route: {gone:?}");
+    assert!(registered.len() > 40);
+    // Preflights and 405 answers name each method.
+    for (method, path) in &registered {
+        let known = methods(path).is_some_and(|methods| methods.split(", ").any(|one| one == method));
+        assert!(known, "{method} {path} is not in the table of paths");
+    }
+}
+
+/// Reads the crate's sources below `folder`, without tests.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("console") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            let source = std::fs::read_to_string(path).unwrap();
+            found.push(source.split("#[cfg(test)]").next().unwrap().to_owned());
+        }
+    }
+}
+
+const SCOPE: &str = r#"config.service(scope("/api/v1/llms/_provider-task").default_service(to(respond)));"#;
+
+/// Every `.route(path, method().to(…))` in the sources.
+fn registered() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let mut files = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+    for source in files {
+        // A client has a `.service()`, too, and a task-local value a `.scope()`.
+        let mut source = source.replace(".service()", "").replace("CURRENT.scope(", "");
+        if source.contains(SCOPE) {
+            // The one scope: its handler tells the paths behind it apart.
+            for arm in source.split("Some((id, \"").skip(1) {
+                let last = arm.split('"').next().unwrap();
+                let path = format!("/api/v1/llms/_provider-task/{{id}}/{last}");
+                found.insert(("POST".to_owned(), shape(&path)));
+            }
+            source = source.replace(SCOPE, "");
+        }
+        for others in [
+            ".service(",
+            ".resource(",
+            ".scope(",
+            "web::resource",
+            "web::scope",
+            "default_service",
+            "#[get(",
+            "#[post(",
+        ] {
+            assert!(!source.contains(others), "a way to add routes that this test does not read: {others}");
+        }
+        for call in source.split(".route(").skip(1) {
+            if call.starts_with(r#"&format!("/v1/{}", endpoint.as_str()), post()"#) {
+                // The one loop: an endpoint of OpenAI's API each.
+                found.extend(endpoints().map(|endpoint| ("POST".to_owned(), format!("/v1/{endpoint}"))));
+                continue;
+            }
+            let (path, rest) = call.split_once(',').unwrap();
+            let rest = rest.trim_start();
+            let method = rest.split("()").next().unwrap().to_uppercase();
+            assert!(["GET", "POST", "PUT", "DELETE"].contains(&method.as_str()), "{call:.80}");
+            let path = path.trim().strip_prefix('"').and_then(|path| path.strip_suffix('"'));
+            found.insert((method, shape(path.expect("a path as it is written"))));
+        }
+    }
+    found
+}
+
+fn endpoints() -> [&'static str; 6] {
+    use wire::task::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Rerank, Responses};
+    [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank].map(wire::task::Endpoint::as_str)
+}
+
+/// A path without the names of its variables.
+fn shape(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}

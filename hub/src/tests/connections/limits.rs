@@ -1,0 +1,140 @@
+//! Limits of connections by address.
+
+use super::*;
+
+/// A25, A27: of too many connections of an address without a token, the oldest get an answer and close; connections and
+/// requests with a token are served meanwhile.
+#[actix_rt::test]
+async fn connections_without_a_token_are_bounded_by_address() {
+    let hub = hub_with(|options| options.machine.connections_per_address = Some(3)).await;
+    let mut known = Vec::new();
+    for _ in 0..5 {
+        known.push(kept(&hub, "/v1/models", Some(ADMIN)).await);
+    }
+    let mut strangers = vec![kept(&hub, "/healthz", None).await];
+    strangers.push(TcpStream::connect(hub.addr).await.unwrap());
+    strangers[1].write_all(b"GET / HT").await.unwrap();
+    strangers.push(kept(&hub, "/nowhere", None).await);
+    for _ in 0..3 {
+        assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200, "whoever brings a token is served");
+    }
+    let mut oldest = std::mem::take(&mut strangers);
+    for _ in 0..3 {
+        strangers.push(kept(&hub, "/healthz", None).await);
+    }
+    for gone in &mut oldest {
+        let text = until_closed(gone).await;
+        assert!(
+            text.contains("HTTP/1.1 429 ")
+                && text.contains("retry-after: 5\r\n")
+                && text.contains("your address has 3 connections without a valid token"),
+            "{text}"
+        );
+    }
+    for stream in strangers.iter_mut().chain(&mut known) {
+        assert!(is_open(stream).await);
+    }
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("virtual_llm_connections_closed_total{reason=\"address\"} "), "{metrics}");
+    drop(strangers);
+    eventually("they are forgotten", async || {
+        let metrics = hub.ask("GET", "/metrics").send().await.1;
+        metrics.contains("virtual_llm_connections_without_token 0")
+    })
+    .await;
+    hub.stop().await;
+}
+
+/// A09: behind a trusted proxy each caller has the address that the proxy wrote; what the caller wrote is ignored, and
+/// the proxy's own connections are not limited.
+#[actix_rt::test]
+async fn behind_a_trusted_proxy_each_caller_has_its_own_address() {
+    let hub = hub_with(|options| {
+        options.machine.connections_per_address = Some(2);
+        options.machine.trusted_proxies.trust("127.0.0.0/8").unwrap();
+    })
+    .await;
+    let guess =
+        |forwarded: &str| hub.ask_as("vlt_guess", "GET", "/v1/models").header("x-forwarded-for", forwarded);
+    let mut statuses = HashSet::new();
+    for number in 0..3000 {
+        // Another one each time, he says; the proxy says that it is always the same.
+        let status = guess(&format!("198.51.100.{}, 203.0.113.4", number % 250)).send().await.0;
+        statuses.insert(status);
+        if status == 429 {
+            break;
+        }
+    }
+    assert_eq!(statuses, HashSet::from([401, 429]));
+    assert_eq!(guess("203.0.113.5").send().await.0, 401, "another caller's guesses are its own");
+    let call = infer(&hub, "nobody", false).header("forwarded", "for=\"[2001:db8::7]:4711\";proto=https");
+    assert_eq!(call.send().await.0, 404);
+    let _publisher = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
+    let call = infer(&hub, "away", false).header("forwarded", "for=\"[2001:db8::7]:4711\";proto=https");
+    assert_eq!(call.send().await.0, 503);
+    let (_, audit) = hub.ask("GET", "/api/v1/audit").json().await;
+    assert_eq!(audit[0]["address"], "2001:db8::7", "{audit}");
+    let mut kept_open = Vec::new();
+    for _ in 0..6 {
+        kept_open.push(kept(&hub, "/healthz", None).await);
+    }
+    for stream in &mut kept_open {
+        assert!(is_open(stream).await);
+    }
+    hub.stop().await;
+}
+
+/// A hub's TLS files, and what a client trusts.
+fn tls_files(dir: &std::path::Path) -> (TlsFiles, Arc<rustls::ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    (files, Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// A25: hundreds of connections a second that never begin a handshake do not keep callers with a token out.
+#[actix_rt::test]
+async fn idle_handshakes_do_not_keep_tokens_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, config) = tls_files(dir.path());
+    let hub = hub_with(|options| options.tls = Some(files)).await;
+    let (addr, connector) = (hub.addr, tokio_rustls::TlsConnector::from(config));
+    let end = Instant::now() + Duration::from_secs(4);
+    let flood = actix_rt::spawn(async move {
+        let mut idle = Vec::new();
+        while Instant::now() < end {
+            idle.push(TcpStream::connect(addr).await.unwrap());
+            sleep(Duration::from_millis(2)).await;
+        }
+        idle.len()
+    });
+    // More than 256 handshakes are under way.
+    sleep(Duration::from_secs(1)).await;
+    let mut calls = 0;
+    while Instant::now() < end {
+        let asked = Instant::now();
+        let ask = async {
+            let tcp = TcpStream::connect(addr).await.unwrap();
+            let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+            let head = format!(
+                "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let answer = timeout(PATIENCE, ask).await.expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        calls += 1;
+    }
+    assert!(calls >= 5, "{calls}");
+    assert!(flood.await.unwrap() > 500);
+    hub.stop().await;
+}
