@@ -97,13 +97,13 @@ pub(crate) fn run(shell: Shell) -> Outcome {
             let mut named = script.into_owned();
             for (argument, call) in [
                 ("The LLM, pool or agent", "_virtual_llm_names chat"),
-                ("The provider, by its local or its published name", "_virtual_llm_names provider"),
+                ("The provider'\\''s local or published name", "_virtual_llm_names provider"),
                 ("The pool", "_virtual_llm_names pool"),
                 ("The LLM'\\''s name at the hub", "_virtual_llm_names llm"),
-                ("Only this one", "_virtual_llm_names"),
+                ("Only the one with this name", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
                 ("Its name, or a task'\\''s id", "_virtual_llm_names"),
-                ("Its name; a task'\\''s id, or that of its request", "_virtual_llm_names"),
+                ("Its name; for a task its id, or the id of its request", "_virtual_llm_names"),
             ] {
                 let files = format!("name -- {argument}:_default'");
                 named = named.replace(&files, &format!("name -- {argument}: {call}'"));

@@ -60,10 +60,11 @@ impl Item {
     }
 }
 
-/// The numbers that a doc comment begins with; `None` when it begins with none, an error when no colon ends them.
+/// The numbers that a doc comment begins with; `None` when it begins with none, an error when neither a colon nor the end of
+/// the comment follows them.
 fn numbers(doc: &str) -> Option<Result<Vec<Number>, ()>> {
     number(doc)?;
-    let Some((head, _)) = doc.split_once(':') else { return Some(Err(())) };
+    let head = doc.split_once(':').map_or_else(|| doc.trim_end_matches('.'), |(head, _)| head);
     Some(head.split(", ").map(|part| number(part).filter(|it| it.len() == part.len()).ok_or(())).collect())
 }
 
