@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 /// `known_members.txt`: one name a line, sorted, in the form of [`MemberName::letters`](super::name::MemberName::letters).
 ///
-/// Sources are the APIs of OpenAI and Anthropic, the servers that implement them (vLLM, SGLang, llama.cpp, Ollama, LM Studio,
-/// TGI, TabbyAPI, Aphrodite, text-generation-webui, KoboldCpp, MLX, hosted ones), and embedding and ranking servers. A listed
+/// Sources are the APIs of OpenAI and Anthropic, the servers that implement them (`vLLM`, `SGLang`, llama.cpp, Ollama, LM Studio,
+/// TGI, `TabbyAPI`, Aphrodite, text-generation-webui, `KoboldCpp`, MLX, hosted ones), and embedding and ranking servers. A listed
 /// member can still be refused by its role. `keep_alive` is missing on purpose: the owner decides how long a model stays loaded.
 static KNOWN: LazyLock<Vec<&[u8]>> =
     LazyLock::new(|| include_str!("known_members.txt").lines().map(str::as_bytes).collect());
