@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::model::Caller;
 use crate::quota::QuotaPermit;
 use crate::registry::Candidate;
-use crate::telemetry::{Asked, Inference, Taker};
+use crate::telemetry::{Inference, RequestInfo};
 use crate::trace::Trace;
 
 /// One call. If the last holder drops it before its end, it counts as a caller who left.
@@ -27,7 +27,7 @@ impl ActiveCall {
     /// Admits a call, unless its user has too many.
     pub(crate) fn admit(hub: &Hub, request: &InferenceRequest) -> Result<Arc<Self>, ApiError> {
         let permit = hub.call_of(&request.caller.user)?;
-        let mut inference = hub.watch.begin(Asked {
+        let mut inference = hub.watch.begin(RequestInfo {
             user: request.caller.user.clone(),
             target: request.target.shown_name().to_owned(),
             endpoint: request.endpoint,
@@ -55,16 +55,7 @@ impl ActiveCall {
 
     /// Records that the call was sent to a member as the task `task`.
     pub(crate) fn dispatched(&self, task: &str, candidate: &Candidate) {
-        let taker = Taker {
-            llm: candidate.name.clone(),
-            through: candidate.through.clone(),
-            pool: candidate.pool.clone(),
-            model: candidate.model.clone(),
-            session: candidate.session.clone(),
-            task: task.to_owned(),
-            shared: candidate.is_public(),
-        };
-        self.update(|inference| inference.sent(taker));
+        self.update(|inference| inference.sent(task, candidate));
         if let Some((caller, trace)) = &self.traced {
             let seen = caller.sees(candidate.visibility, &candidate.owner);
             trace.set_dispatched(seen.then_some(candidate.name.as_str()));

@@ -1,44 +1,49 @@
-//! `GET /api/v1/agents[/{name}]`, `POST /api/v1/agents/{name}/infer` (SPEC.md section 5).
+//! `/api/v1/agents`: agents, and chat with one (SPEC.md section 5).
 
-use actix_web::web::{Path, Payload, ServiceConfig, get, post};
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post, put};
 use actix_web::{HttpRequest, HttpResponse};
 use wire::row::AgentRow;
 use wire::task::Endpoint;
 
-use super::infer::{caller_headers, patience};
-use super::list::PAGE;
-use super::{HubData, body, list};
+use super::change::{AGENT, change, refused};
+use super::inference::InferenceCall;
+use super::list::pages_by_name;
+use super::{HubData, body, naming};
 use crate::agents;
-use crate::dispatch::{InferenceRequest, serve};
-use crate::error::{ApiError, Dialect};
+use crate::error::ApiError;
 use crate::model::Caller;
+use crate::random;
+use crate::registry::AgentSpec;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
         .route("/api/v1/agents", get().to(all))
+        .route("/api/v1/agents", post().to(create))
         .route("/api/v1/agents/{name}", get().to(one))
+        .route("/api/v1/agents/{name}", put().to(update))
+        .route("/api/v1/agents/{name}", delete().to(remove))
         .route("/api/v1/agents/{name}/infer", post().to(infer));
 }
 
-/// Without what only who uses or changes an agent reads, and may be long.
+/// All agents, without their prompts and other long fields.
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
-    let mut after: Option<String> = None;
-    list::respond("[", "]", move || {
-        let registry = hub.registry.lock();
-        let agents = registry.agents_after(&caller, after.as_deref()).take(PAGE);
-        let rows: Vec<AgentRow> = agents.map(|agent| registry.agent_list_row(&caller, agent)).collect();
-        drop(registry);
-        after = rows.last().map(|row| row.name.clone());
-        let more = rows.len() == PAGE;
-        (rows, more)
-    })
+    pages_by_name(
+        "[",
+        "]",
+        |row: &AgentRow| &row.name,
+        move |after, most| {
+            let registry = hub.registry.lock();
+            let agents = registry.agents_after(&caller, after).take(most);
+            agents.map(|agent| registry.agent_list_row(&caller, agent)).collect()
+        },
+    )
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let registry = hub.registry.lock();
     let row = registry.agent(&caller, &name).map(|agent| registry.agent_row(&caller, agent));
     drop(registry);
-    Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("agent", &name))?))
+    Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found(AGENT, &name))?))
 }
 
 async fn infer(
@@ -48,25 +53,55 @@ async fn infer(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let patience = patience(&req)?;
-    let body = body::request(&req, payload).await?;
-    let endpoint = Endpoint::ChatCompletions;
-    let streaming = body.streaming(endpoint)?;
-    let (target, agent) = {
-        let registry = hub.registry.lock();
-        let agent = registry.agent(&caller, &name).ok_or_else(|| ApiError::not_found("agent", &name))?;
-        (agents::resolve_target(&registry, &caller, agent)?, agent.clone())
-    };
-    let body = agents::apply_to_request(agent, endpoint, &caller.user, body).await?;
-    let request = InferenceRequest {
-        caller,
-        target,
-        endpoint,
-        streaming,
-        body,
-        headers: caller_headers(&req),
-        set_model: true,
-        queue_timeout: patience,
-    };
-    serve(hub.into_inner(), request, Dialect::Api).await
+    let call = InferenceCall::read(Endpoint::ChatCompletions, &req, payload).await?;
+    call.serve(hub, caller, true, |registry, caller| {
+        let agent = registry.agent(caller, &name).ok_or_else(|| ApiError::not_found(AGENT, &name))?;
+        Ok((agents::resolve_target(registry, caller, agent)?, Some(agent.clone())))
+    })
+    .await
+}
+
+async fn create(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    naming::check_budget(&hub, &caller)?;
+    let spec: AgentSpec =
+        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    naming::check_budget(&hub, &caller)?;
+    let name = spec.name.clone().unwrap_or_default();
+    let created = hub.try_change(|registry| {
+        let (agent, changes) = registry.create_agent(&caller, spec, random::id("agent"), hub.now())?;
+        hub.agents_changed(registry, [agent.name.as_str()]);
+        Ok((agent, changes))
+    });
+    let (agent, written) = created
+        .map_err(|error| naming::refused(&hub, &caller, [name.as_str()], refused(error, AGENT, &name)))?;
+    written.await?;
+    Ok(HttpResponse::Created().json(agent.row()))
+}
+
+async fn update(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: AgentSpec = body::json(&req, payload).await?;
+    let agent = change(&hub, AGENT, &name, |registry| {
+        let updated = registry.update_agent(&caller, &name, spec, hub.now())?;
+        hub.agents_changed(registry, [name.as_str()]);
+        Ok(updated)
+    });
+    Ok(HttpResponse::Ok().json(agent.await?.row()))
+}
+
+async fn remove(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let removed =
+        change(&hub, AGENT, &name, |registry| Ok(((), registry.delete_agent(&caller, &name, hub.now())?)));
+    removed.await?;
+    Ok(HttpResponse::NoContent().finish())
 }

@@ -1,4 +1,4 @@
-//! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: what was inferred, newest first; a member reads its own, an admin all.
+//! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: inferences, newest first; a member's own, all for an admin.
 
 use std::net::IpAddr;
 
@@ -8,32 +8,33 @@ use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
 use super::HubData;
+use super::list::limit;
 use super::tokens::duration;
 use crate::clock;
 use crate::error::ApiError;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::store::AuditQuery;
 
-/// Most rows in one answer.
-const MOST: usize = 1000;
-/// Rows in an answer to one who does not say how many.
-const SOME: usize = 100;
+/// Largest `limit`.
+const MAX_ROWS: usize = 1000;
+/// Default of `limit`.
+const DEFAULT_ROWS: usize = 100;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/api/v1/audit", get().to(list));
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct AuditQueryParams {
     #[serde(default)]
     llm: Option<String>,
-    /// A member who names another user gets nothing.
+    /// A member that names another user gets no rows.
     #[serde(default)]
     user: Option<String>,
-    /// A moment, or a time before now.
+    /// RFC 3339, or a time before now.
     #[serde(default)]
     since: Option<String>,
-    /// Of an inference, its task or its request.
+    /// The id of an inference, of its task or of its request.
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
@@ -42,7 +43,7 @@ struct Wanted {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct AuditRow {
     id: String,
     task: String,
     request_id: Option<String>,
@@ -61,9 +62,13 @@ struct View {
     output_tokens: Option<u64>,
 }
 
-async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<HttpResponse, ApiError> {
-    let Wanted { llm, user, since, id, limit } = wanted.into_inner();
-    let limit = super::limit::limit(limit.as_deref(), SOME, MOST)?;
+async fn list(
+    hub: HubData,
+    caller: Caller,
+    query: Query<AuditQueryParams>,
+) -> Result<HttpResponse, ApiError> {
+    let AuditQueryParams { llm, user, since, id, limit: rows } = query.into_inner();
+    let limit = limit(rows.as_deref(), DEFAULT_ROWS, MAX_ROWS)?;
     let since = since.map(|text| moment(&text, clock::now())).transpose()?;
     let user = match (caller.role, user.map(|user| hub.tokens.spelling(user))) {
         (Role::Admin, user) => user,
@@ -72,25 +77,25 @@ async fn list(hub: HubData, caller: Caller, wanted: Query<Wanted>) -> Result<Htt
     };
     let as_member = caller.role == Role::Member;
     let rows = hub.search(&caller, AuditQuery { user, llm, since, id, limit, as_member }).await?;
-    Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| View::of(row, &caller)).collect::<Vec<_>>()))
+    Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| AuditRow::of(row, &caller)).collect::<Vec<_>>()))
 }
 
-/// The moment that a text names: RFC 3339, or a time before now.
+/// Parses RFC 3339, or a time before now.
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
-    // In a query a '+' stands for a space.
+    // A '+' in a query was decoded as a space.
     let text = text.trim().replace(' ', "+");
     let before = duration(&text).and_then(|before| i64::try_from(before.as_millis()).ok());
     let before = before.map(|millis| now.plus_millis(millis.saturating_neg()));
-    let named = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-    before.or_else(named).ok_or_else(|| {
+    let rfc_3339 = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
+    before.or_else(rfc_3339).ok_or_else(|| {
         ApiError::bad_request(
             "since: a time before now such as 7d or 2h, or a moment such as 2026-01-31T00:00:00Z",
         )
     })
 }
 
-impl View {
-    /// A row that is hidden from its caller reads as the agent through which it was asked.
+impl AuditRow {
+    /// A row that is hidden from the caller is shown as the agent through which it was reached.
     fn of(row: AuditRecord, caller: &Caller) -> Self {
         let through = row.through.filter(|_| caller.role != Role::Admin);
         let shown = through.is_none();
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_is_a_time_before_now_or_a_moment() {
+    fn since_is_a_time_before_now_or_rfc_3339() {
         let now = Timestamp(100 * 86_400_000);
         assert_eq!(moment("3d", now).unwrap(), Timestamp(97 * 86_400_000));
         assert_eq!(moment("90m", now).unwrap(), now.plus_millis(-5_400_000));

@@ -1,4 +1,4 @@
-//! Reading a request's body: bounded in size and in time, decoded where its sender compressed it.
+//! Reads the body of a request, with limits of size and time, and decompresses it.
 
 use std::time::Duration;
 
@@ -20,59 +20,58 @@ use crate::model::{Caller, UserId};
 use crate::offload::{MAX_BURST, offload};
 use crate::quota::BytesPermit;
 
-/// What a body may be.
+/// The size limit of a body, and the quota that its bytes count against.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Most {
-    /// Its largest size in bytes.
+pub(super) struct Limit {
     bytes: usize,
-    /// Whether it begins a call.
+    /// Whether the body is a call's, and not a result's.
     is_call: bool,
 }
 
 /// A caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
-pub(super) const INFERENCE: Most = Most { bytes: 32 << 20, is_call: true };
-/// A publisher's result: twice that, for many embeddings or an image.
-pub(super) const RESULT: Most = Most { bytes: 64 << 20, is_call: false };
-/// The body of all other routes.
-pub(super) const SMALL: Most = Most { bytes: 2 << 20, is_call: false };
+pub(super) const INFERENCE: Limit = Limit { bytes: 32 << 20, is_call: true };
+/// A registrar's result: twice that, for many embeddings or an image.
+pub(super) const RESULT: Limit = Limit { bytes: 64 << 20, is_call: false };
+/// All other bodies.
+pub(super) const SMALL: Limit = Limit { bytes: 2 << 20, is_call: false };
 
-/// Longest silence within a body.
-const SILENCE: Duration = Duration::from_secs(30);
-/// A body that trickles is given up when it is behind this many bytes a second...
-const SLOWEST: u64 = 1024;
-/// ...and has had this long: a line of 56 kbit/s is seven times as fast, and one that stalls for a while catches up.
-const HEAD_START: Duration = Duration::from_mins(1);
-/// Of a body whose length was announced so much has to be there before memory is set aside for the rest.
-const FIRST: usize = 64 << 10;
-/// A body of unknown length is read in blocks of so many bytes, and put together at its end.
+/// Longest time between two reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Lowest average rate in bytes a second, once [`RATE_GRACE`] is over: a line of 56 kbit/s is seven times as fast.
+const MIN_RATE: u64 = 1024;
+/// Time before [`MIN_RATE`] applies, in which a line that stalled can catch up.
+const RATE_GRACE: Duration = Duration::from_mins(1);
+/// Bytes that must arrive before memory is allocated for all of the announced `Content-Length`.
+const FIRST_ALLOCATION: usize = 64 << 10;
+/// Bytes of the blocks in which a body of unknown length is read; they are joined at its end.
 const BLOCK: usize = 1 << 20;
-/// What is read past the limit before we answer: a client that is still writing does not read its 413, and loses it
-/// when the connection is reset.
+/// Bytes that are read past the limit before the 413 is sent: a client that is still writing would lose the response when
+/// the connection is reset.
 const OVERRUN: usize = 64 << 20;
 
-/// What the body of `req` counts for: nothing on a path without a caller.
-fn held(req: &HttpRequest, most: Most) -> BytesPermit {
+/// An empty permit of the quota that the body of `req` counts against; requests without a caller are not counted.
+fn permit(req: &HttpRequest, limit: Limit) -> BytesPermit {
     let Some(hub) = req.app_data::<HubData>() else { return BytesPermit::default() };
-    let account = |caller: &Caller| {
-        if most.is_call { hub.bytes_of(&caller.user) } else { hub.results_of(&caller.user) }
+    let quota = |caller: &Caller| {
+        if limit.is_call { hub.bytes_of(&caller.user) } else { hub.results_of(&caller.user) }
     };
-    req.extensions().get::<Caller>().map(|caller| account(caller).empty()).unwrap_or_default()
+    req.extensions().get::<Caller>().map(|caller| quota(caller).empty()).unwrap_or_default()
 }
 
-/// Whose turn it is to have a large body worked on.
+/// The user whose turn [`offload`] work on the body takes.
 fn sender(req: &HttpRequest) -> UserId {
     req.extensions().get::<Caller>().map(|caller| caller.user.clone()).unwrap_or_default()
 }
 
-/// The whole body as its sender had it, and what it counts for.
+/// Reads and decompresses the whole body. The permit counts its bytes.
 pub(super) async fn read(
     req: &HttpRequest,
     payload: Payload,
-    most: Most,
+    limit: Limit,
 ) -> Result<(Vec<u8>, BytesPermit), ApiError> {
-    // Read first: a client that is still writing does not read what it is answered.
-    let (blocks, mut held) = read_coded(req, payload, most).await?;
-    still_valid(req)?;
+    // Read before anything is refused: a client that is still writing does not read the response.
+    let (blocks, mut permit) = read_encoded(req, payload, limit).await?;
+    check_token(req)?;
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
@@ -80,18 +79,18 @@ pub(super) async fn read(
     };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
-        return Ok((body, held));
+        return Ok((body, permit));
     }
-    // A few bytes may become many: always on another thread.
+    // A small body may decompress to a large one, so this always runs on another thread.
     let decoded = move || {
-        let decoded = decode(&body, &codings, most.bytes, &mut held)?;
-        Ok((decoded, held))
+        let decoded = decode(&body, &codings, limit.bytes, &mut permit)?;
+        Ok((decoded, permit))
     };
     offload(&sender(req), usize::MAX, decoded).await
 }
 
-/// An error where the token that began the request does not count any more: a body may take long.
-fn still_valid(req: &HttpRequest) -> Result<(), ApiError> {
+/// Checks once more, after the body was read, that the request's token is valid.
+fn check_token(req: &HttpRequest) -> Result<(), ApiError> {
     let (hub, extensions) = (req.app_data::<HubData>(), req.extensions());
     let (Some(hub), Some(caller)) = (hub, extensions.get::<Caller>()) else { return Ok(()) };
     let is_valid = match extensions.get::<TokenCheck>() {
@@ -101,30 +100,30 @@ fn still_valid(req: &HttpRequest) -> Result<(), ApiError> {
     if is_valid { Ok(()) } else { Err(ApiError::revoked()) }
 }
 
-/// The whole body as it came: in one block if its length was announced, else in blocks of [`BLOCK`], since a vector that
-/// grows is copied again and again. It counts as it comes: a word about its length costs nobody anything.
-async fn read_coded(
+/// Reads the whole body without decompressing it: in one block if its length was announced, else in blocks of [`BLOCK`],
+/// since a growing vector is copied each time. Bytes are counted as they arrive, not as they are announced.
+async fn read_encoded(
     req: &HttpRequest,
     mut payload: Payload,
-    most: Most,
+    limit: Limit,
 ) -> Result<(Vec<Vec<u8>>, BytesPermit), ApiError> {
-    let limit = most.bytes;
-    let mut held = held(req, most);
+    let mut permit = permit(req, limit);
+    let limit = limit.bytes;
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
         let text = format!("the request's body is larger than {} MiB", limit >> 20);
         ApiError::new(ErrorKind::TooLarge, text)
     };
     let mut refusal = announced.filter(|length| *length > limit).map(|_| too_large());
-    let room = announced.filter(|_| refusal.is_none());
-    let mut blocks = vec![Vec::with_capacity(room.unwrap_or(0).min(FIRST))];
+    let length = announced.filter(|_| refusal.is_none());
+    let mut blocks = vec![Vec::with_capacity(length.unwrap_or(0).min(FIRST_ALLOCATION))];
     let mut size = 0;
     let mut burst = 0;
-    let begin = Instant::now();
+    let start = Instant::now();
     loop {
-        let read = match timeout(SILENCE, payload.next()).await {
+        let read = match timeout(READ_TIMEOUT, payload.next()).await {
             Err(_) => return Err(slow()),
-            Ok(Some(Ok(_))) if is_too_slow(begin.elapsed(), size) => return Err(slow()),
+            Ok(Some(Ok(_))) if is_too_slow(start.elapsed(), size) => return Err(slow()),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(ApiError::bad_request("the request's body broke off")),
             Ok(Some(Ok(read))) => read,
@@ -139,13 +138,13 @@ async fn read_coded(
             refusal.get_or_insert_with(too_large);
         }
         if refusal.is_none() {
-            refusal = held.grow(read.len()).err();
+            refusal = permit.grow(read.len()).err();
         }
         if refusal.is_none() {
-            match (blocks.last_mut(), room) {
-                (Some(last), Some(all)) => {
+            match (blocks.last_mut(), length) {
+                (Some(last), Some(length)) => {
                     if last.capacity() - last.len() < read.len() {
-                        last.reserve_exact(all.saturating_sub(last.len()).max(read.len()));
+                        last.reserve_exact(length.saturating_sub(last.len()).max(read.len()));
                     }
                     last.extend_from_slice(&read);
                 }
@@ -155,34 +154,34 @@ async fn read_coded(
         } else if size > limit + OVERRUN {
             break;
         } else {
-            // What came counts no more.
+            // The rest is read and dropped.
             blocks = Vec::new();
-            held = BytesPermit::default();
+            permit = BytesPermit::default();
         }
     }
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    Ok((blocks, held))
+    Ok((blocks, permit))
 }
 
 fn slow() -> ApiError {
     ApiError::new(ErrorKind::SlowRequest, "the request's body did not come in time")
 }
 
-/// Whether `size` bytes are less than what must have come by now.
+/// Whether `size` bytes after `elapsed` are below [`MIN_RATE`].
 fn is_too_slow(elapsed: Duration, size: usize) -> bool {
-    let due = elapsed.saturating_sub(HEAD_START).as_secs().saturating_mul(SLOWEST);
+    let due = elapsed.saturating_sub(RATE_GRACE).as_secs().saturating_mul(MIN_RATE);
     u64::try_from(size).is_ok_and(|size| size < due)
 }
 
-/// The whole body as an inference's request.
+/// Reads the body of an inference.
 pub(super) async fn request(req: &HttpRequest, payload: Payload) -> Result<RequestBody, ApiError> {
-    let (body, held) = read(req, payload, INFERENCE).await?;
-    offload(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(held))).await
+    let (body, permit) = read(req, payload, INFERENCE).await?;
+    offload(&sender(req), body.len(), move || Ok(RequestBody::parse(body)?.counted(permit))).await
 }
 
-/// The whole body as one JSON type. The error names the key, and quotes nothing.
+/// Reads a body of one JSON type. The error names the wrong key and quotes no value.
 pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
@@ -190,25 +189,24 @@ pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     checked(req, payload, |_| Ok(())).await
 }
 
-/// As [`json`], and what `check` finds wrong is refused in its words: before anything is locked, elsewhere where it is
-/// large.
+/// Like [`json`], then runs `check`, on another thread if the body is large. Its error becomes a 400.
 pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
     check: fn(&T) -> Result<(), String>,
 ) -> Result<T, ApiError> {
-    let (body, _held) = read(req, payload, SMALL).await?;
+    let (body, _permit) = read(req, payload, SMALL).await?;
     let size = body.len();
-    let read = move || {
+    let parsed = move || {
         let value = parse(&body)?;
         check(&value).map_err(ApiError::bad_request)?;
         Ok(value)
     };
-    offload(&sender(req), size, read).await
+    offload(&sender(req), size, parsed).await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // An array of its values would pass for an object, too.
+    // serde would also accept an array of the fields' values.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::bad_request("the request's body is not a JSON object"));
     }
@@ -243,9 +241,9 @@ mod tests {
 
     const ALL: usize = SMALL.bytes;
 
-    /// How long a body of `size` bytes, of which one piece comes every `pause`, is listened to, and what comes of it.
-    async fn listen(size: usize, piece: usize, pause: Duration) -> (Duration, Result<usize, ErrorKind>) {
-        let begin = Instant::now();
+    /// Reads a body of `size` bytes of which `piece` bytes arrive every `pause`; returns the time that it took, too.
+    async fn read_slowly(size: usize, piece: usize, pause: Duration) -> (Duration, Result<usize, ErrorKind>) {
+        let start = Instant::now();
         let pieces = stream::unfold(size, move |left| async move {
             sleep(pause).await;
             let piece = Bytes::from(vec![b' '; piece.min(left)]);
@@ -256,20 +254,20 @@ mod tests {
         let mut payload = actix_web::dev::Payload::Stream { payload };
         let payload = Payload::from_request(&req, &mut payload).await.unwrap();
         let read = read(&req, payload, SMALL).await;
-        (begin.elapsed(), read.map(|(body, _)| body.len()).map_err(|error| error.kind))
+        (start.elapsed(), read.map(|(body, _)| body.len()).map_err(|error| error.kind))
     }
 
-    /// A25: a body that trickles, however patiently, is given up; one over a slow line is not.
+    /// A25: a body that trickles is refused; one over a slow line is read.
     #[actix_rt::test]
-    async fn a_trickle_is_given_up_and_a_slow_line_is_not() {
+    async fn a_trickle_is_refused_and_a_slow_line_is_not() {
         tokio::time::pause();
-        let (took, slow) = listen(ALL, 1, Duration::from_secs(20)).await;
+        let (took, slow) = read_slowly(ALL, 1, Duration::from_secs(20)).await;
         assert_eq!(slow, Err(ErrorKind::SlowRequest));
         assert!(took < Duration::from_secs(90), "{took:?}");
-        let (_, silent) = listen(ALL, 1024, Duration::from_secs(31)).await;
+        let (_, silent) = read_slowly(ALL, 1024, Duration::from_secs(31)).await;
         assert_eq!(silent, Err(ErrorKind::SlowRequest));
-        // 56 kbit/s, and 25 s of nothing now and then.
-        assert_eq!(listen(ALL, 7_000, Duration::from_secs(1)).await.1, Ok(ALL));
-        assert_eq!(listen(ALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(ALL));
+        // 56 kbit/s, first evenly, then with pauses of 25 s.
+        assert_eq!(read_slowly(ALL, 7_000, Duration::from_secs(1)).await.1, Ok(ALL));
+        assert_eq!(read_slowly(ALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(ALL));
     }
 }

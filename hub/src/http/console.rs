@@ -1,12 +1,13 @@
-//! The web console at `/`: files in the binary. Their paths are relative, so that a proxy may put any prefix in front. They need no token and say nothing of what the hub keeps; what the page
-//! shows it asks for with the token that its user typed in.
+//! The web console at `/`, from files in the binary. Their paths are relative, so that a proxy may add a prefix.
+//!
+//! The files need no token and contain no data; the page requests the API with the token that its user enters.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Path, ServiceConfig, get};
 
 use crate::error::ApiError;
 
-/// Own scripts and styles only, nothing inline, no frame around it, no form that posts anywhere.
+/// Allows scripts and styles of the hub only: nothing inline, no frames, no forms.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -24,7 +25,7 @@ macro_rules! files {
     };
 }
 
-/// Name, type and text of each file under `/console/`.
+/// The name, media type and text of each file under `/console/`.
 const FILES: &[(&str, &str, &str)] = files![
     "answer.js" SCRIPT,
     "api.js" SCRIPT,
@@ -49,8 +50,8 @@ pub(super) fn register(config: &mut ServiceConfig) {
 }
 
 async fn respond(name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let found = FILES.iter().find(|(known, ..)| *known == *name);
-    found.map(|(_, kind, text)| file(kind, text)).ok_or_else(|| ApiError::not_found("file", &name))
+    let known = FILES.iter().find(|(known, ..)| *known == *name);
+    known.map(|(_, kind, text)| file(kind, text)).ok_or_else(|| ApiError::not_found("file", &name))
 }
 
 fn file(kind: &'static str, text: &'static str) -> HttpResponse {
@@ -63,7 +64,7 @@ fn file(kind: &'static str, text: &'static str) -> HttpResponse {
         .insert_header(("cross-origin-opener-policy", "same-origin"))
         .insert_header(("cross-origin-resource-policy", "same-origin"))
         .insert_header(("permissions-policy", "camera=(), microphone=(), geolocation=()"))
-        // Some 40 KB, asked for again on each visit: a hub that was upgraded shows its own page at once.
+        // The files are some 40 KB; without a cache an upgraded hub shows its new page at once.
         .insert_header(("cache-control", "no-cache"))
         .body(text)
 }

@@ -1,4 +1,4 @@
-//! Bodies that their sender compressed: `Content-Encoding`, one or several (RFC 9110, section 8.4).
+//! Decompresses request bodies: `Content-Encoding` (RFC 9110, section 8.4).
 
 use std::io::{self, Read};
 
@@ -9,17 +9,16 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::error::{ApiError, ErrorKind};
 use crate::quota::BytesPermit;
 
-/// Codings of one body. Nobody applies two, and what is coded twice has much done for few bytes.
-const MOST: usize = 1;
-/// Members of gzip, or frames of zstd, in a row: each is the beginning of something new, however little is in it. Twice
-/// what the largest body has in blocks of 64 KiB, as genome files do.
-const MEMBERS: usize = 2048;
-/// Decoded at once, then counted and compared with the limit.
+/// Most codings of one body. No client applies two, and a body coded twice costs much work for few bytes.
+const MAX_CODINGS: usize = 1;
+/// Most gzip members or zstd frames in a row: each costs a set-up, even if it is empty. Twice as many as the largest body
+/// has in blocks of 64 KiB, the block size of genome files.
+const MAX_MEMBERS: usize = 2048;
+/// Bytes that are decoded before they are counted and compared with the limit.
 const STEP: usize = 64 << 10;
-/// Largest window of a zstd frame, as a power of two, unless the whole body may be larger: what RFC 9659 allows.
+/// Largest window of a zstd frame, as a power of two: that of RFC 9659, or the limit of the body if it is larger.
 const WINDOW_LOG: u32 = 23;
 
-/// A coding that is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Gzip,
@@ -27,7 +26,7 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// The codings of a body in the order in which they have to be undone; empty for one that is as it was.
+/// The codings of a body in the order in which they are decoded.
 pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
     let unknown = || {
         let text = "the request's Content-Encoding is not understood: send gzip, deflate, zstd or none";
@@ -45,19 +44,19 @@ pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
             }
         }
     }
-    if codings.len() > MOST {
+    if codings.len() > MAX_CODINGS {
         return Err(unknown());
     }
     codings.reverse();
     Ok(codings)
 }
 
-/// Undoes `codings` on `body`. Every step gives at most `limit` bytes, which grow `held` before they are kept.
+/// Decodes `codings` on `body`. Each of them gives at most `limit` bytes; `permit` grows before memory is allocated.
 pub(super) fn decode(
     body: &[u8],
     codings: &[Coding],
     limit: usize,
-    held: &mut BytesPermit,
+    permit: &mut BytesPermit,
 ) -> Result<Vec<u8>, ApiError> {
     let mut decoded: Option<Vec<u8>> = None;
     for coding in codings {
@@ -65,7 +64,7 @@ pub(super) fn decode(
         if from.is_empty() {
             break;
         }
-        let mut out = Output { bytes: Vec::new(), limit, held };
+        let mut out = Output { bytes: Vec::new(), limit, permit };
         match coding {
             Coding::Gzip => members(from, |from| {
                 let mut reader = GzDecoder::new(from);
@@ -86,29 +85,29 @@ pub(super) fn decode(
     Ok(decoded.unwrap_or_else(|| body.to_vec()))
 }
 
-/// Undoes what is one after the other in `from`: `one` gives what is behind the first of it.
+/// Decodes the members in `from`, which follow each other: `one` decodes the first and returns the rest.
 fn members<'a>(
     mut from: &'a [u8],
     mut one: impl FnMut(&'a [u8]) -> Result<&'a [u8], ApiError>,
 ) -> Result<(), ApiError> {
-    for _ in 0..MEMBERS {
+    for _ in 0..MAX_MEMBERS {
         from = one(from)?;
         if from.is_empty() {
             return Ok(());
         }
     }
-    Err(ApiError::bad_request(format!("the request's body is compressed in more than {MEMBERS} parts")))
+    Err(ApiError::bad_request(format!("the request's body is compressed in more than {MAX_MEMBERS} parts")))
 }
 
 fn broken() -> ApiError {
     ApiError::bad_request("the request's body is not what its Content-Encoding says, or not all of it")
 }
 
-/// What was decoded so far.
+/// The decoded bytes so far.
 struct Output<'a> {
     bytes: Vec<u8>,
     limit: usize,
-    held: &'a mut BytesPermit,
+    permit: &'a mut BytesPermit,
 }
 
 impl Output<'_> {
@@ -117,18 +116,18 @@ impl Output<'_> {
             let text = format!("the request's body is larger than {} MiB when decoded", self.limit >> 20);
             return Err(ApiError::new(ErrorKind::TooLarge, text));
         }
-        let had = self.bytes.capacity();
-        if had - self.bytes.len() < more.len() {
-            // Twice as much, as a vector does it, and at most as much as may come.
-            let wanted = (had * 2).max(self.bytes.len() + more.len()).min(self.limit);
-            self.held.grow(wanted - had)?;
-            self.bytes.reserve_exact(wanted - self.bytes.len());
+        let capacity = self.bytes.capacity();
+        if capacity - self.bytes.len() < more.len() {
+            // Doubled, as a vector grows, and at most to the limit.
+            let needed = (capacity * 2).max(self.bytes.len() + more.len()).min(self.limit);
+            self.permit.grow(needed - capacity)?;
+            self.bytes.reserve_exact(needed - self.bytes.len());
         }
         self.bytes.extend_from_slice(more);
         Ok(())
     }
 
-    /// All that `reader` gives: its end is an error where the coding's own end mark is missing.
+    /// Reads `reader` to its end, which is an error if the end mark of the coding is missing.
     fn read(&mut self, mut reader: impl Read) -> Result<(), ApiError> {
         let mut step = vec![0; STEP];
         loop {
@@ -141,14 +140,14 @@ impl Output<'_> {
         }
     }
 
-    /// `deflate` is zlib's format; what some clients send under its name is what zlib wraps.
+    /// Decodes `deflate`, which is zlib's format; some clients send the raw format, without zlib's header.
     fn inflate(&mut self, from: &[u8]) -> Result<(), ApiError> {
-        /// Deflate, in zlib's first byte.
+        /// The value of zlib's first byte for deflate.
         const METHOD: u8 = 8;
         let is_zlib = from.first_chunk().is_some_and(|[method, flags]| {
             method & 0x0f == METHOD && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
         });
-        // flate2's readers take the end of the input for the end of the stream.
+        // Not one of flate2's readers: they take the end of the input for the end of the stream.
         let mut inflate = Decompress::new(is_zlib);
         let mut step = vec![0; STEP];
         let mut from = from;
@@ -210,8 +209,9 @@ mod tests {
 
     const ALL: [Coding; 3] = [Coding::Gzip, Coding::Deflate, Coding::Zstd];
 
+    /// Each coding is decoded, and a truncated body is an error.
     #[test]
-    fn each_coding_gives_back_what_was_coded_and_nothing_of_it_when_a_part_is_missing() {
+    fn each_coding_is_decoded_whole_or_not_at_all() {
         for coding in ALL {
             for size in [1, 100, STEP, 3 * STEP + 1, LIMIT] {
                 let whole = encode(coding, &text(size));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn deflate_without_zlibs_wrapping_is_understood_and_what_follows_it_is_not() {
+    fn raw_deflate_is_decoded_and_bytes_after_it_are_an_error() {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&text(5000)).unwrap();
         let mut raw = encoder.finish().unwrap();
@@ -248,19 +248,19 @@ mod tests {
         }
     }
 
-    /// A25: much work for few bytes is none that is done: members and frames with nothing in them are counted.
+    /// A25: empty members and frames are counted, so that few bytes cannot cost much work.
     #[test]
-    fn members_without_end_are_refused_soon() {
+    fn too_many_members_are_refused_soon() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let empty = encode(coding, b"");
-            assert_eq!(decoded(&empty.repeat(MEMBERS), &[coding]), Ok(Vec::new()), "{coding:?}");
+            assert_eq!(decoded(&empty.repeat(MAX_MEMBERS), &[coding]), Ok(Vec::new()), "{coding:?}");
             let begin = Instant::now();
-            assert_eq!(decoded(&empty.repeat(100 * MEMBERS), &[coding]), Err(ErrorKind::BadRequest));
+            assert_eq!(decoded(&empty.repeat(100 * MAX_MEMBERS), &[coding]), Err(ErrorKind::BadRequest));
             assert!(begin.elapsed() < Duration::from_secs(1), "{coding:?}: {:?}", begin.elapsed());
         }
     }
 
-    /// A bomb costs no more than the limit, at whatever step it goes off.
+    /// A decompression bomb takes no more memory than the limit.
     #[test]
     fn a_body_that_grows_over_the_limit_is_refused() {
         for coding in ALL {

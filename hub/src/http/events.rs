@@ -1,5 +1,7 @@
-//! `GET /api/v1/events`: what the caller sees of the hub, live. `event: hello` names the caller, `event: snapshot` begins
-//! with what there is, each `event: change` has more of that or what became different; `null` stands for what is gone.
+//! `GET /api/v1/events`: what the caller may see of the hub, as server-sent events.
+//!
+//! `hello` names the caller, `snapshot` has the current state or its first page, each `change` has a further page or
+//! differences. `null` stands for something that was removed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,50 +25,50 @@ use crate::model::{Caller, Role};
 use crate::quota::{Quota, QuotaPermit};
 use crate::telemetry::Watcher;
 
-/// Between two looks: quick enough for an eye; a look costs what has changed.
-const LOOK: Duration = Duration::from_secs(1);
-/// Silence for so long gets a comment: proxies cut idle connections after 60 s, some after 30.
-const QUIET: Duration = Duration::from_secs(15);
-/// Most watchers at once: a look costs what has changed, and a fifth of a millisecond for 100 tasks that did.
-const WATCHERS: usize = 256;
-/// Quota that are kept for admins: they want to see what fills the others.
-const KEPT: usize = 16;
+/// Time between two polls for changes; the cost of a poll grows with the number of changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without an event after which a comment is sent: proxies cut idle connections after 60 s, some after 30.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Largest number of open streams: a poll takes a fifth of a millisecond if 100 tasks changed.
+const MAX_WATCHERS: usize = 256;
+/// Streams reserved for admins, who need to see what fills the others.
+const RESERVED: usize = 16;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     let watchers = Data::new(Watchers::default());
-    config.app_data(watchers).route("/api/v1/events", get().to(respond));
+    config.app_data(watchers).route("/api/v1/events", get().to(open));
 }
 
-/// Who watches now.
+/// The number of open streams, in total and of each user.
 #[derive(Default)]
 struct Watchers {
-    all: AtomicUsize,
-    of_user: Arc<Quota>,
+    total: AtomicUsize,
+    by_user: Arc<Quota>,
 }
 
-/// One of them, until it is dropped.
-struct WatcherSeat {
+/// An open stream, until it is dropped.
+struct WatcherPermit {
     watchers: Arc<Watchers>,
-    _seat: QuotaPermit,
+    _permit: QuotaPermit,
 }
 
 impl Watchers {
-    /// A seat, if the hub has one left for such a caller and its user may have one more.
-    fn sit(self: Arc<Self>, caller: &Caller, most: usize) -> Result<WatcherSeat, ApiError> {
-        let seat = self.of_user.take(&caller.user, most, "watchers")?;
-        let seats = if caller.role == Role::Admin { WATCHERS } else { WATCHERS - KEPT };
-        let taken = self.all.fetch_add(1, Ordering::Relaxed);
-        let watcher = WatcherSeat { watchers: self, _seat: seat };
-        if taken < seats {
-            return Ok(watcher);
+    /// A permit for a stream of `caller`, whose user may have `max` of them.
+    fn permit(self: Arc<Self>, caller: &Caller, max: usize) -> Result<WatcherPermit, ApiError> {
+        let permit = self.by_user.take(&caller.user, max, "watchers")?;
+        let limit = if caller.role == Role::Admin { MAX_WATCHERS } else { MAX_WATCHERS - RESERVED };
+        let open = self.total.fetch_add(1, Ordering::Relaxed);
+        let permit = WatcherPermit { watchers: self, _permit: permit };
+        if open < limit {
+            return Ok(permit);
         }
-        Err(ApiError::new(ErrorKind::Busy, format!("{seats} watch already: wait for some to leave")))
+        Err(ApiError::new(ErrorKind::Busy, format!("{limit} watch already: wait for some to leave")))
     }
 }
 
-impl Drop for WatcherSeat {
+impl Drop for WatcherPermit {
     fn drop(&mut self) {
-        self.watchers.all.fetch_sub(1, Ordering::Relaxed);
+        self.watchers.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -80,12 +82,12 @@ struct Hello<'a> {
     hub_url: Option<&'a str>,
 }
 
-async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Result<HttpResponse, ApiError> {
+async fn open(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    let seat = watchers.into_inner().sit(&caller, hub.options.limits.watchers)?;
+    let permit = watchers.into_inner().permit(&caller, hub.options.limits.watchers)?;
     let hello = Hello {
         user: &caller.user,
         role: caller.role.as_str(),
@@ -97,21 +99,21 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
     write_event(&mut first, Some("hello"), None, &data).map_err(ApiError::internal)?;
     let end = hub.end_for(&caller);
     let mut watcher = Watcher::new(caller);
-    let told = hub.look(&mut watcher);
-    write_event(&mut first, Some("snapshot"), None, told.text.as_deref().unwrap_or("{}"))
+    let update = hub.poll_changes(&mut watcher);
+    write_event(&mut first, Some("snapshot"), None, update.text.as_deref().unwrap_or("{}"))
         .map_err(ApiError::internal)?;
-    let mut look = interval(LOOK);
-    // After a reader that was slow one look is enough: it tells all that changed.
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut poll = interval(POLL_INTERVAL);
+    // One poll after a slow read is enough: it returns all changes.
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let events = Events {
         first: Some(first.into()),
         hub,
         watcher,
-        more: told.more,
-        look,
-        said: Instant::now(),
+        more: update.more,
+        poll,
+        last_write: Instant::now(),
         end,
-        _seat: seat,
+        _permit: permit,
     };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -120,18 +122,18 @@ async fn respond(hub: HubData, watchers: Data<Watchers>, caller: Caller) -> Resu
         .streaming(stream::unfold(events, next)))
 }
 
-/// A watcher's stream. It is asked for more only when its socket has room, so it holds at most one event.
+/// An open stream. It is polled only when its socket can be written, so it holds at most one event.
 struct Events {
     first: Option<Bytes>,
     hub: Arc<Hub>,
     watcher: Watcher,
-    /// There is more to tell than the last event had.
+    /// Whether a further page follows the last event.
     more: bool,
-    look: Interval,
-    said: Instant,
-    /// Resolves when the stream has to end.
+    poll: Interval,
+    last_write: Instant,
+    /// Resolves when the token is revoked or the hub stops.
     end: LocalBoxFuture<'static, ()>,
-    _seat: WatcherSeat,
+    _permit: WatcherPermit,
 }
 
 async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)> {
@@ -141,11 +143,11 @@ async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)>
     loop {
         let more = events.more;
         let pause = async {
-            // Between two pages everybody else has a turn.
+            // Other connections get the thread between two pages.
             if more {
                 yield_now().await;
             } else {
-                events.look.tick().await;
+                events.poll.tick().await;
             }
         };
         tokio::select! {
@@ -153,20 +155,20 @@ async fn next(mut events: Events) -> Option<(Result<Bytes, Infallible>, Events)>
             () = &mut events.end => return None,
             () = pause => (),
         }
-        let told = events.hub.look(&mut events.watcher);
-        events.more = told.more;
-        let out = match told.text {
+        let update = events.hub.poll_changes(&mut events.watcher);
+        events.more = update.more;
+        let out = match update.text {
             Some(text) => {
                 let mut out = Vec::with_capacity(text.len() + 32);
-                let name = if told.anew { "snapshot" } else { "change" };
+                let name = if update.is_snapshot { "snapshot" } else { "change" };
                 write_event(&mut out, Some(name), None, &text).ok()?;
                 out.into()
             }
             None if events.more => continue,
-            None if events.said.elapsed() >= QUIET => Bytes::from_static(b": quiet\n\n"),
+            None if events.last_write.elapsed() >= KEEPALIVE => Bytes::from_static(b": quiet\n\n"),
             None => continue,
         };
-        events.said = Instant::now();
+        events.last_write = Instant::now();
         return Some((Ok(out), events));
     }
 }

@@ -1,5 +1,6 @@
-//! A list that may be long: looked up and written a page at a time, so that nobody waits for the table meanwhile, and no
-//! sooner than its reader reads.
+//! Lists in answers: their `limit`, and long ones that are looked up and written a page at a time.
+//!
+//! The registry is locked for one page only, and the next page is looked up when the caller has read the one before.
 
 use std::convert::Infallible;
 
@@ -9,14 +10,43 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::task::yield_now;
 
-/// Rows that are looked up and written at once: a third of a millisecond's work.
+use crate::error::ApiError;
+
+/// Rows in a page: a third of a millisecond's work.
 pub(super) const PAGE: usize = 128;
 
-/// Some things of a list, and whether more may follow.
+/// Rows of a list, and whether more may follow.
 pub(super) type Page<T> = (Vec<T>, bool);
 
-/// What `page` gives, between `open` and `close`. A list of one page has a length, a longer one is streamed.
-pub(super) fn respond<T: Serialize + 'static>(
+/// Parses the query parameter `limit`: `default` if it is missing, at most `max`.
+pub(super) fn limit(text: Option<&str>, default: usize, max: usize) -> Result<usize, ApiError> {
+    match text.map(str::parse::<usize>) {
+        None => Ok(default),
+        Some(Ok(limit @ 1..)) => Ok(limit.min(max)),
+        Some(_) => Err(ApiError::bad_request(format!("limit: a number from 1 to {max}"))),
+    }
+}
+
+/// Answers with the rows that `page` returns, between `open` and `close`. `page` gets the name of the last row before
+/// its page, and the number of rows that it may return.
+pub(super) fn pages_by_name<T: Serialize + 'static>(
+    open: &str,
+    close: &'static str,
+    name: fn(&T) -> &str,
+    mut page: impl FnMut(Option<&str>, usize) -> Vec<T> + 'static,
+) -> HttpResponse {
+    let mut after: Option<String> = None;
+    pages(open, close, move || {
+        let rows = page(after.as_deref(), PAGE);
+        let more = rows.len() == PAGE;
+        after = rows.last().map(|row| name(row).to_owned());
+        (rows, more)
+    })
+}
+
+/// Answers with the rows that `page` returns, between `open` and `close`. A list of one page has a length, a longer one
+/// is streamed.
+pub(super) fn pages<T: Serialize + 'static>(
     open: &str,
     close: &'static str,
     page: impl FnMut() -> Page<T> + 'static,
@@ -41,7 +71,7 @@ async fn next<T: Serialize>(
     if !pages.more {
         return None;
     }
-    // Between two pages everybody else has a turn.
+    // Other connections get the thread between two pages.
     yield_now().await;
     let mut text = Vec::new();
     pages.write(&mut text);
@@ -51,21 +81,21 @@ async fn next<T: Serialize>(
 struct Pages<T> {
     page: Box<dyn FnMut() -> Page<T>>,
     close: &'static str,
-    /// Whether there was a thing before.
+    /// Whether a row was written.
     begun: bool,
     more: bool,
 }
 
 impl<T: Serialize> Pages<T> {
-    /// Appends the next page.
+    /// Appends the next page to `out`.
     fn write(&mut self, out: &mut Vec<u8>) {
-        let (things, more) = (self.page)();
-        for thing in &things {
+        let (rows, more) = (self.page)();
+        for row in &rows {
             if std::mem::replace(&mut self.begun, true) {
                 out.push(b',');
             }
-            // Rows are plain values, and a vector takes all.
-            let _ = serde_json::to_writer(&mut *out, thing);
+            // Rows are plain values and a vector takes any bytes, so this does not fail.
+            let _ = serde_json::to_writer(&mut *out, row);
         }
         self.more = more;
         if !more {

@@ -1,45 +1,64 @@
-//! `GET /api/v1/llms`, `/{name}`, `/{name}/members` (SPEC.md section 3.7).
+//! `/api/v1/llms`: rows, public LLMs, inference with a row or a pool (SPEC.md sections 3.7 and 5).
 
-use actix_web::HttpResponse;
-use actix_web::web::{Path, ServiceConfig, get};
+use std::collections::BTreeMap;
+
+use actix_web::web::{Path, Payload, Query, ServiceConfig, delete, get, post, put};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
 use wire::json::quote;
-use wire::row::LlmRow;
+use wire::row::{LlmRow, Timestamp};
+use wire::task::Endpoint;
 
-use super::list::PAGE;
-use super::{HubData, list};
+use super::change::{LLM, change};
+use super::inference::InferenceCall;
+use super::list::{limit, pages_by_name};
+use super::{HubData, body};
 use crate::error::ApiError;
-use crate::model::Caller;
+use crate::model::{AuditRecord, Caller, Role};
+use crate::random;
+use crate::registry::LlmSpec;
+use crate::store::AuditQuery;
+
+/// Default of `limit` in `/tasks`: the width of the console's chart.
+const TASKS: usize = 50;
+/// Largest `limit` in `/tasks`.
+const MAX_TASKS: usize = 500;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
         .route("/api/v1/llms", get().to(all))
+        .route("/api/v1/llms", post().to(create))
         .route("/api/v1/llms/{name}", get().to(one))
-        .route("/api/v1/llms/{name}/members", get().to(members));
+        .route("/api/v1/llms/{name}", put().to(update))
+        .route("/api/v1/llms/{name}", delete().to(remove))
+        .route("/api/v1/llms/{name}/members", get().to(members))
+        .route("/api/v1/llms/{name}/tasks", get().to(tasks))
+        .route("/api/v1/llms/{name}/infer", post().to(infer));
 }
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
-    let mut after: Option<String> = None;
-    list::respond("[", "]", move || {
-        let registry = hub.registry.lock();
-        let rows = registry.llms_after(&caller, after.as_deref()).take(PAGE);
-        let rows: Vec<LlmRow> = rows.map(|llm| registry.llm_row(&caller, llm)).collect();
-        drop(registry);
-        after = rows.last().map(|row| row.name.clone());
-        let more = rows.len() == PAGE;
-        (rows, more)
-    })
+    pages_by_name(
+        "[",
+        "]",
+        |row: &LlmRow| &row.name,
+        move |after, most| {
+            let registry = hub.registry.lock();
+            let rows = registry.llms_after(&caller, after).take(most);
+            rows.map(|llm| registry.llm_row(&caller, llm)).collect()
+        },
+    )
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let registry = hub.registry.lock();
     let row = registry.llm(&caller, &name).map(|llm| registry.llm_row(&caller, llm));
     drop(registry);
-    Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found("LLM", &name))?))
+    Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found(LLM, &name))?))
 }
 
 async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let pool = hub.registry.lock().pool(&caller, &name);
-    let pool = pool.ok_or_else(|| ApiError::not_found("LLM", &name))?;
+    let pool = pool.ok_or_else(|| ApiError::not_found(LLM, &name))?;
     let open = format!(
         r#"{{"poolName":{},"explicit":{},"size":{},"activeCount":{},"members":["#,
         quote(&pool.key),
@@ -47,13 +66,150 @@ async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<Htt
         pool.size,
         pool.active
     );
-    let mut after: Option<String> = None;
-    Ok(list::respond(&open, "]}", move || {
-        let registry = hub.registry.lock();
-        let rows = registry.members_after(&caller, &pool.key, after.as_deref()).take(PAGE);
-        let rows: Vec<LlmRow> = rows.map(|llm| registry.llm_row(&caller, llm)).collect();
-        after = rows.last().map(|row| row.name.clone());
-        let more = rows.len() == PAGE;
-        (rows, more)
-    }))
+    Ok(pages_by_name(
+        &open,
+        "]}",
+        |row: &LlmRow| &row.name,
+        move |after, most| {
+            let registry = hub.registry.lock();
+            let rows = registry.members_after(&caller, &pool.key, after).take(most);
+            rows.map(|llm| registry.llm_row(&caller, llm)).collect()
+        },
+    ))
+}
+
+/// Chat with a row or a pool, under the caller's own `model`.
+async fn infer(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let call = InferenceCall::read(Endpoint::ChatCompletions, &req, payload).await?;
+    call.serve(hub, caller, false, |registry, caller| {
+        let target = registry.target(caller, &name).ok_or_else(|| ApiError::not_found(LLM, &name))?;
+        Ok((target, None))
+    })
+    .await
+}
+
+async fn create(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: LlmSpec = body::json(&req, payload).await?;
+    let name = spec.name.clone().unwrap_or_default();
+    let row = change(&hub, LLM, &name, |registry| {
+        let (llm, changes) = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
+        hub.offer(registry, &llm.name);
+        hub.offer_detached();
+        Ok((registry.llm_row(&caller, &llm), changes))
+    });
+    Ok(HttpResponse::Created().json(row.await?))
+}
+
+/// A changed row, with a warning for each part of the change that was not made.
+#[derive(Serialize)]
+struct UpdatedLlm {
+    #[serde(flatten)]
+    row: LlmRow,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'static str>,
+}
+
+async fn update(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let spec: LlmSpec = body::json(&req, payload).await?;
+    let updated = change(&hub, LLM, &name, |registry| {
+        let names = registry.names_reaching(&name);
+        let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
+        // Callers may wait for a pool that the row joined.
+        hub.offer(registry, &name);
+        hub.offer_names(registry, names.iter().map(String::as_str));
+        hub.offer_detached();
+        Ok(((registry.llm_row(&caller, &llm), warning), changes))
+    });
+    let (row, warning) = updated.await?;
+    if warning.is_some() {
+        log::warn!("{} gave LLM {} another server: its key was not kept", caller.user, row.name);
+    }
+    let warnings = warning.into_iter().collect();
+    Ok(HttpResponse::Ok().json(UpdatedLlm { row, warnings }))
+}
+
+async fn remove(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
+    let removed = change(&hub, LLM, &name, |registry| {
+        let names = registry.names_reaching(&name);
+        let changes = registry.delete_llm(&caller, &name, hub.now())?;
+        // A caller that waits for the row while it wakes may get another member of its pool.
+        hub.offer_names(registry, names.iter().map(String::as_str));
+        Ok(((), changes))
+    });
+    removed.await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// An inference of a row, from the audit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LlmTask {
+    id: String,
+    /// Shown to admins and to the user itself.
+    user: Option<String>,
+    model: String,
+    streaming: bool,
+    status: u16,
+    code: Option<String>,
+    created_at: Timestamp,
+    first_byte_ms: Option<u64>,
+    total_ms: u64,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+}
+
+/// The newest inferences of a row: all of them for its owner and admins, a caller's own for other callers.
+async fn tasks(
+    hub: HubData,
+    caller: Caller,
+    name: Path<String>,
+    query: Query<BTreeMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    let limit = limit(query.get("limit").map(String::as_str), TASKS, MAX_TASKS)?;
+    let row = hub.registry.lock().llm(&caller, &name).map(|llm| (llm.owner.clone(), llm.created_at));
+    let (owner, since) = row.ok_or_else(|| ApiError::not_found(LLM, &name))?;
+    let admin = caller.role == Role::Admin;
+    let all = admin || owner == caller.user;
+    let user = (!all).then_some(caller.user.as_str());
+    let records = hub.search(&caller, AuditQuery::of(user, Some(&name), limit)).await?;
+    // An earlier row of the same name may have belonged to another user.
+    let records = records.into_iter().filter(|record| record.created_at >= since);
+    let tasks = records.map(|record| LlmTask::new(record, |user| admin || *user == caller.user));
+    let tasks: Vec<LlmTask> = tasks.collect();
+    Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(tasks))
+}
+
+impl LlmTask {
+    fn new(record: AuditRecord, shows_user: impl Fn(&String) -> bool) -> Self {
+        Self {
+            id: record.task,
+            user: Some(record.user).filter(shows_user),
+            model: record.model,
+            streaming: record.streaming,
+            status: record.status,
+            code: record.code,
+            created_at: record.created_at,
+            first_byte_ms: record.first_byte_ms,
+            total_ms: record.total_ms,
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/models`, `/v1/models/{id}`: what `model` may name, in OpenAI's shape.
+//! `GET /v1/models` and `/v1/models/{id}`: the names that `model` may have, in the format of OpenAI's API.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use actix_web::web::{Path, ServiceConfig, get};
 use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
-use super::list::PAGE;
-use super::{HubData, list};
+use super::HubData;
+use super::list::{PAGE, pages};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, Llm};
 use crate::registry::Registry;
@@ -33,10 +33,10 @@ impl Model {
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     let mut walk = Walk::default();
-    list::respond(r#"{"object":"list","data":["#, "]}", move || {
+    pages(r#"{"object":"list","data":["#, "]}", move || {
         let registry = hub.registry.lock();
         let mut models = walk.page(&registry, &caller);
-        // Whoever sees all of it at once sees it in order.
+        // A list of one page is sorted.
         if walk.is_over() {
             models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         }
@@ -53,27 +53,27 @@ pub(super) fn not_found(model: &str) -> ApiError {
     ApiError::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
 }
 
-/// As the list has it, without making the list.
+/// The model `id`, found without a walk over the list.
 fn model(registry: &Registry, caller: &Caller, id: &str) -> Option<Model> {
     let alive = |status| status != Status::Inactive;
     let member =
         || registry.members(caller, id).find(|llm| registry.pool_of(llm).is_some() && alive(llm.status));
     let agent = || registry.agent(caller, id).filter(|agent| alive(agent.status));
-    here(registry, caller, id)
+    active_llm(registry, caller, id)
         .or_else(member)
         .map(|llm| Model::of(id, llm.created_at, &llm.owner))
         .or_else(|| agent().map(|agent| Model::of(id, agent.created_at, &agent.owner)))
 }
 
-/// A walk over what `model` may name: rows with the pools that they name, then agents, as `model` is looked up; the first
-/// of a name has it.
+/// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents. The first of a
+/// name wins.
 #[derive(Default)]
 struct Walk {
-    /// The last row, and the last agent, that was looked at.
+    /// The names of the last row and the last agent that were visited.
     row: Option<String>,
     agent: Option<String>,
     stage: Stage,
-    /// The pools that were told.
+    /// The pools that were listed.
     pools: HashSet<String>,
 }
 
@@ -102,11 +102,11 @@ impl Walk {
         models
     }
 
-    /// Looks at so many rows; how many more may be looked at.
+    /// Visits up to `most` rows and returns how many of them are left.
     fn rows(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) -> usize {
-        let (mut looked, mut last) = (0, None);
+        let (mut visited, mut last) = (0, None);
         for llm in registry.llms_after(caller, self.row.as_deref()).take(most) {
-            looked += 1;
+            visited += 1;
             last = Some(llm.name.clone());
             if llm.status == Status::Inactive {
                 continue;
@@ -116,35 +116,36 @@ impl Walk {
                 continue;
             };
             self.pools.insert(pool.to_owned());
-            if here(registry, caller, pool).is_none() {
+            if active_llm(registry, caller, pool).is_none() {
                 models.push(Model::of(pool, llm.created_at, &llm.owner));
             }
         }
         self.row = last;
-        if looked < most {
+        if visited < most {
             self.stage = Stage::Agents;
         }
-        most - looked
+        most - visited
     }
 
     fn agents(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
-        let (mut looked, mut last) = (0, None);
+        let (mut visited, mut last) = (0, None);
         for agent in registry.agents_after(caller, self.agent.as_deref()).take(most) {
-            looked += 1;
+            visited += 1;
             last = Some(agent.name.clone());
-            let is_other = here(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);
-            if agent.status != Status::Inactive && !is_other {
+            let is_taken =
+                active_llm(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);
+            if agent.status != Status::Inactive && !is_taken {
                 models.push(Model::of(&agent.name, agent.created_at, &agent.owner));
             }
         }
         self.agent = last;
-        if looked < most {
+        if visited < most {
             self.stage = Stage::Over;
         }
     }
 }
 
-/// The row `name`, if the caller sees it and somebody answers for it.
-fn here<'a>(registry: &'a Registry, caller: &Caller, name: &str) -> Option<&'a Llm> {
+/// The row `name`, if the caller sees it and it is not inactive.
+fn active_llm<'a>(registry: &'a Registry, caller: &Caller, name: &str) -> Option<&'a Llm> {
     registry.llm(caller, name).filter(|llm| llm.status != Status::Inactive)
 }

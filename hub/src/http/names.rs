@@ -1,13 +1,12 @@
-//! `GET /api/v1/names[/{name}]`, `PUT` and `DELETE /api/v1/names/{name}`: whose names are, and giving them up
-//! (SPEC.md section 5).
+//! `/api/v1/names`: the owners of names, changed or removed by admins (SPEC.md section 5).
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, put};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
-use super::list::PAGE;
-use super::manage::{NAME, changed};
-use super::{HubData, body, list};
+use super::change::{NAME, change};
+use super::list::pages_by_name;
+use super::{HubData, body};
 use crate::error::ApiError;
 use crate::model::{Caller, Role};
 use crate::registry::NameView;
@@ -20,24 +19,19 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .route("/api/v1/names/{name}", delete().to(free));
 }
 
-/// Whose it becomes.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Owner {
+struct NewOwner {
     owner_id: String,
 }
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
-    let mut after: Option<String> = None;
-    list::respond("[", "]", move || {
-        let registry = hub.registry.lock();
-        let names: Vec<NameView> =
-            registry.names_after(&caller, after.as_deref(), hub.now()).take(PAGE).collect();
-        drop(registry);
-        after = names.last().map(|name| name.name.clone());
-        let more = names.len() == PAGE;
-        (names, more)
-    })
+    pages_by_name(
+        "[",
+        "]",
+        |view: &NameView| &view.name,
+        move |after, most| hub.registry.lock().names_after(&caller, after, hub.now()).take(most).collect(),
+    )
 }
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -52,9 +46,9 @@ async fn give(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let Owner { owner_id } = body::json(&req, payload).await?;
-    // As the user's tokens write it; a slip would give the name to nobody. Who has a token is told to admins alone: of
-    // anybody else the table says first that it may not.
+    let NewOwner { owner_id } = body::json(&req, payload).await?;
+    // A name given to a misspelt user would belong to nobody. Only admins learn which users have tokens; members pass
+    // here and are refused by the registry.
     let owner_id = match (hub.tokens.user(&owner_id), caller.role) {
         (Some(known), _) => known,
         (None, Role::Member) => owner_id,
@@ -63,10 +57,10 @@ async fn give(
             return Err(ApiError::bad_request(text));
         }
     };
-    let view = changed(&hub, NAME, &name, |registry| {
-        let done = registry.give_name(&caller, &name, &owner_id, hub.now())?;
+    let view = change(&hub, NAME, &name, |registry| {
+        let given = registry.give_name(&caller, &name, &owner_id, hub.now())?;
         hub.offer_detached();
-        Ok(done)
+        Ok(given)
     });
     let view = view.await?;
     log::info!("{} gives the name '{name}' to {owner_id}", caller.user);
@@ -74,7 +68,7 @@ async fn give(
 }
 
 async fn free(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    changed(&hub, NAME, &name, |registry| Ok(((), registry.free_name(&caller, &name, hub.now())?))).await?;
+    change(&hub, NAME, &name, |registry| Ok(((), registry.free_name(&caller, &name, hub.now())?))).await?;
     log::info!("{} frees the name '{name}'", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

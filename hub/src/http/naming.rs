@@ -1,4 +1,4 @@
-//! Calls that give something a name tell whether the name is free: who asks for too many that are not is not told.
+//! A budget of refused register and create calls for each user: each refusal tells whether a name is taken.
 
 use super::HubData;
 use wire::register::RegisterRequest;
@@ -7,10 +7,10 @@ use crate::error::{ApiError, ErrorKind};
 use crate::model::{Caller, UserId};
 use crate::quota::{MistakeBudgets, Verdict};
 
-/// So many names that are not its own may the refused calls of a user have at once: a large team's registrars that all have
-/// a name too many.
+/// Names of other users that a user's refused calls may have at once: a large team's registrars that all have one name
+/// too many.
 const BURST: u32 = 256;
-/// So many more a second.
+/// Names added to the budget each second.
 const PER_SECOND: u32 = 4;
 
 /// The budgets of all users.
@@ -18,10 +18,9 @@ pub(crate) fn budgets() -> MistakeBudgets<UserId> {
     MistakeBudgets::new(BURST, PER_SECOND)
 }
 
-/// Before anything is looked at: the answer must not tell one name from another. Asked before the body is read, which may
-/// be much for nothing, and again when it has been, with nothing awaited before the names are looked at: many calls may have
-/// begun while all of them were allowed.
-pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
+/// Refuses a call with 429 while the budget of `caller` is spent. Check before the body is read, which may be large, and
+/// once more right before the names are looked up: many calls may have passed the first check at the same time.
+pub(super) fn check_budget(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
     let now = hub.now().mono;
     if !hub.misnamed.is_spent(&caller.user, now) {
         return Ok(());
@@ -33,19 +32,18 @@ pub(super) fn may_ask(hub: &HubData, caller: &Caller) -> Result<(), ApiError> {
             caller.user
         );
     }
-    hub.watch.machine.names_not_looked_at();
+    hub.watch.machine.refused_a_naming_call();
     let text = "too many of your calls to register or create were refused: wait, and send one that is right";
     Err(ApiError::new(ErrorKind::Busy, text))
 }
 
-/// The names of a register call.
+/// The names of rows, pools and agents in a register call.
 pub(super) fn names_of(request: &RegisterRequest) -> impl Iterator<Item = &str> {
     let rows = request.providers.iter().flat_map(|spec| std::iter::once(&spec.name).chain(&spec.pool_name));
     rows.chain(request.agents.iter().map(|spec| &spec.name)).map(String::as_str)
 }
 
-/// A call that named these things is refused, with this error. It counts for each name that is not the caller's: what it is
-/// told tells something of all of them.
+/// Charges a call that `error` refuses for each of its `names` that is not the caller's, and returns the error.
 pub(super) fn refused<'a>(
     hub: &HubData,
     caller: &Caller,

@@ -1,15 +1,14 @@
-//! `POST /v1/chat/completions` and its siblings: OpenAI's API, and Anthropic's messages, by the name in `model`.
+//! `POST /v1/chat/completions` and its siblings: the APIs of OpenAI and Anthropic, by the name in `model`.
 
 use actix_web::web::{Payload, ServiceConfig, post};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::Endpoint;
 
-use super::infer::{caller_headers, patience};
-use super::paths::PathModel;
-use super::{HubData, body, models};
+use super::inference::InferenceCall;
+use super::middleware::PathModel;
+use super::{HubData, models};
 use crate::agents;
-use crate::dispatch::{InferenceRequest, serve};
-use crate::error::{ApiError, Dialect};
+use crate::error::ApiError;
 use crate::model::Caller;
 
 pub(super) fn register(config: &mut ServiceConfig) {
@@ -21,48 +20,30 @@ pub(super) fn register(config: &mut ServiceConfig) {
         Endpoint::Messages,
         Endpoint::Rerank,
     ] {
-        let respond = move |hub, caller, req, payload| respond(endpoint, hub, caller, req, payload);
-        config.route(&format!("/v1/{}", endpoint.as_str()), post().to(respond));
+        let infer = move |hub, caller, req, payload| infer(endpoint, hub, caller, req, payload);
+        config.route(&format!("/v1/{}", endpoint.as_str()), post().to(infer));
     }
 }
 
-async fn respond(
+async fn infer(
     endpoint: Endpoint,
     hub: HubData,
     caller: Caller,
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let patience = patience(&req)?;
-    let body = body::request(&req, payload).await?;
+    let call = InferenceCall::read(endpoint, &req, payload).await?;
     let model = match req.extensions().get::<PathModel>() {
         Some(PathModel(model)) => model.clone(),
-        None => body.model()?,
+        None => call.body.model()?,
     };
-    let streaming = body.streaming(endpoint)?;
-    let (target, agent) = {
-        let registry = hub.registry.lock();
+    call.serve(hub, caller, true, |registry, caller| {
         // A row, then a pool, then an agent.
-        if let Some(target) = registry.target(&caller, &model) {
-            (target, None)
-        } else {
-            let agent = registry.agent(&caller, &model).ok_or_else(|| models::not_found(&model))?;
-            (agents::resolve_target(&registry, &caller, agent)?, Some(agent.clone()))
+        if let Some(target) = registry.target(caller, &model) {
+            return Ok((target, None));
         }
-    };
-    let body = match agent {
-        Some(agent) => agents::apply_to_request(agent, endpoint, &caller.user, body).await?,
-        None => body,
-    };
-    let request = InferenceRequest {
-        caller,
-        target,
-        endpoint,
-        streaming,
-        body,
-        headers: caller_headers(&req),
-        set_model: true,
-        queue_timeout: patience,
-    };
-    serve(hub.into_inner(), request, Dialect::of(req.path())).await
+        let agent = registry.agent(caller, &model).ok_or_else(|| models::not_found(&model))?;
+        Ok((agents::resolve_target(registry, caller, agent)?, Some(agent.clone())))
+    })
+    .await
 }

@@ -1,12 +1,11 @@
-//! `GET /api/v1/pools[/{pool}]`, `PUT` and `DELETE /api/v1/pools/{pool}/members/{llm}`: who serves a pool, and who is
-//! let in (SPEC.md section 5).
+//! `/api/v1/pools`: pools and their members, and which rows may join (SPEC.md section 5).
 
 use actix_web::HttpResponse;
 use actix_web::web::{Path, ServiceConfig, delete, get, put};
 
-use super::list::PAGE;
-use super::manage::{POOL, changed};
-use super::{HubData, list};
+use super::HubData;
+use super::change::{POOL, change};
+use super::list::{PAGE, pages};
 use crate::error::ApiError;
 use crate::model::Caller;
 
@@ -20,7 +19,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     let mut after: Option<String> = None;
-    list::respond("[", "]", move || {
+    pages("[", "]", move || {
         let (views, last) = hub.registry.lock().pools_after(&caller, after.as_deref(), PAGE);
         let more = last.is_some();
         after = last;
@@ -35,12 +34,12 @@ async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpRes
 
 async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let view = changed(&hub, POOL, &pool, |registry| {
-        let done = registry.admit_member(&caller, &pool, &row, hub.now())?;
-        // Somebody may wait for the pool.
+    let view = change(&hub, POOL, &pool, |registry| {
+        let admitted = registry.admit_member(&caller, &pool, &row, hub.now())?;
+        // Callers may wait for the pool.
         hub.offer(registry, &row);
         hub.offer_detached();
-        Ok(done)
+        Ok(admitted)
     });
     let view = view.await?;
     log::info!("{} lets LLM {row} serve the pool '{pool}'", caller.user);
@@ -53,12 +52,12 @@ async fn dismiss(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let view = changed(&hub, POOL, &pool, |registry| {
-        let done = registry.remove_member(&caller, &pool, &row, hub.now())?;
-        // Who waited for it while it was awake may have another one woken.
+    let view = change(&hub, POOL, &pool, |registry| {
+        let dismissed = registry.remove_member(&caller, &pool, &row, hub.now())?;
+        // A caller that waits for the row while it wakes may get another member.
         hub.offer_names(registry, [pool.as_str()]);
         hub.offer_detached();
-        Ok(done)
+        Ok(dismissed)
     });
     let view = view.await?;
     log::info!("{} takes LLM {row} out of the pool '{pool}'", caller.user);

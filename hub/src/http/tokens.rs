@@ -1,4 +1,4 @@
-//! `POST` and `GET /api/v1/tokens`, `DELETE /api/v1/tokens/{id}`: for admins (SPEC.md section 5).
+//! `/api/v1/tokens`, for admins, and `GET /api/v1/whoami` (SPEC.md section 5).
 
 use std::time::Duration;
 
@@ -11,47 +11,47 @@ use super::{HubData, body};
 use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
-use crate::model::{Role, Token};
+use crate::model::{Caller, Role, Token};
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
         .route("/api/v1/tokens", post().to(create))
         .route("/api/v1/tokens", get().to(list))
-        .route("/api/v1/tokens/{id}", delete().to(revoke));
+        .route("/api/v1/tokens/{id}", delete().to(revoke))
+        .route("/api/v1/whoami", get().to(whoami));
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wanted {
+struct TokenRequest {
     user: String,
     #[serde(default)]
     role: Option<String>,
-    /// From now, such as `30d`; or a moment.
+    /// A time from now such as `30d`, or a moment; the same holds for `expires_at`.
     #[serde(default)]
     expires: Option<String>,
-    /// A moment; or a time from now.
     #[serde(default)]
     expires_at: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct View<'a> {
+struct TokenView<'a> {
     id: &'a str,
     user: &'a str,
     role: &'static str,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
-    /// Shown once, in the answer to the call that makes it.
+    /// The secret, only in the response to the call that created it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
-    /// Where its user logs in (`hub --public-url`); beside the secret only.
+    /// `hub --public-url`, where the user logs in; only next to the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     hub_url: Option<&'a str>,
 }
 
-impl<'a> View<'a> {
+impl<'a> TokenView<'a> {
     fn of(token: &'a Token, secret: Option<&'a str>) -> Self {
         Self {
             id: &token.id,
@@ -72,8 +72,8 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let wanted: Wanted = body::json(&req, payload).await?;
-    let new = check(wanted, clock::now())?;
+    let request: TokenRequest = body::json(&req, payload).await?;
+    let new = check(request, clock::now())?;
     let (token, secret) = hub.tokens.create(new).await.map_err(|error| match error {
         CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
         CreateError::Store(error) => error.into(),
@@ -82,12 +82,12 @@ async fn create(
     let mut response = HttpResponse::Created();
     response.insert_header(("cache-control", "no-store"));
     let hub_url = hub.options.public_url.as_deref();
-    Ok(response.json(View { hub_url, ..View::of(&token, Some(secret.reveal())) }))
+    Ok(response.json(TokenView { hub_url, ..TokenView::of(&token, Some(secret.reveal())) }))
 }
 
 async fn list(hub: HubData, _: Admin) -> HttpResponse {
     let tokens = hub.tokens.list();
-    HttpResponse::Ok().json(tokens.iter().map(|token| View::of(token, None)).collect::<Vec<_>>())
+    HttpResponse::Ok().json(tokens.iter().map(|token| TokenView::of(token, None)).collect::<Vec<_>>())
 }
 
 async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -102,25 +102,42 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn check(wanted: Wanted, now: Timestamp) -> Result<NewToken, ApiError> {
-    check_user(&wanted.user).map_err(|error| ApiError::bad_request(format!("user: {error}")))?;
-    let role = match wanted.role.as_deref() {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Whoami<'a> {
+    user: &'a str,
+    role: &'static str,
+    hub_url: Option<&'a str>,
+}
+
+/// The caller's user and role, and the address of the hub (`hub --public-url`).
+async fn whoami(hub: HubData, caller: Caller) -> HttpResponse {
+    HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(Whoami {
+        user: &caller.user,
+        role: caller.role.as_str(),
+        hub_url: hub.options.public_url.as_deref(),
+    })
+}
+
+fn check(request: TokenRequest, now: Timestamp) -> Result<NewToken, ApiError> {
+    check_user(&request.user).map_err(|error| ApiError::bad_request(format!("user: {error}")))?;
+    let role = match request.role.as_deref() {
         None => Role::Member,
         Some(word) => Role::parse(word).ok_or_else(|| ApiError::bad_request("role: 'member' or 'admin'"))?,
     };
-    let expires_at = wanted.expires.or(wanted.expires_at).map(|text| end(&text, now)).transpose()?;
-    Ok(NewToken { user: wanted.user, role, expires_at })
+    let expires_at = request.expires.or(request.expires_at).map(|text| expiry(&text, now)).transpose()?;
+    Ok(NewToken { user: request.user, role, expires_at })
 }
 
-/// The moment that a text names: RFC 3339, or a time from now. It lies ahead.
-fn end(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+/// Parses a moment in the future: RFC 3339, or a time from now.
+fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     let from_now = duration(text)
         .and_then(|duration| i64::try_from(duration.as_millis()).ok())
         .map(|millis| now.plus_millis(millis));
     let moment = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-    // A later one could not be written as RFC 3339 has it.
+    // RFC 3339 cannot express a later moment.
     let last = Timestamp(jiff::Timestamp::MAX.as_millisecond());
-    from_now.or_else(moment).filter(|end| *end > now && *end <= last).ok_or_else(|| {
+    from_now.or_else(moment).filter(|expiry| *expiry > now && *expiry <= last).ok_or_else(|| {
         ApiError::bad_request(
             "expires: a time from now such as 30d or 12h, or a moment to come such as 2030-01-01T00:00:00Z, \
              not after the year 9999",
@@ -128,7 +145,7 @@ fn end(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     })
 }
 
-/// Digits and one unit: `ms`, `s`, `m`, `h`, `d`.
+/// Parses digits and one unit: `ms`, `s`, `m`, `h`, `d`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -149,12 +166,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_a_time_from_now_or_a_moment_to_come() {
+    fn an_expiry_is_a_time_from_now_or_a_moment_to_come() {
         let now = Timestamp(1_000_000);
-        assert_eq!(end("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
-        assert_eq!(end("500ms", now).unwrap(), now.plus_millis(500));
-        assert_eq!(end("2932890d", now).unwrap().to_string(), "9999-12-25T00:16:40.000Z");
-        assert_eq!(end("1970-01-01T01:00:00Z", now).unwrap(), Timestamp(3_600_000));
+        assert_eq!(expiry("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
+        assert_eq!(expiry("500ms", now).unwrap(), now.plus_millis(500));
+        assert_eq!(expiry("2932890d", now).unwrap().to_string(), "9999-12-25T00:16:40.000Z");
+        assert_eq!(expiry("1970-01-01T01:00:00Z", now).unwrap(), Timestamp(3_600_000));
         for bad in [
             "",
             "0s",
@@ -170,7 +187,7 @@ mod tests {
             "9223372036854775807ms",
             "+010000-01-01T00:00:00Z",
         ] {
-            assert!(end(bad, now).is_err(), "{bad}");
+            assert!(expiry(bad, now).is_err(), "{bad}");
         }
     }
 }

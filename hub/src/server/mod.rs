@@ -26,10 +26,7 @@ use crate::clock::{self, Clock};
 use crate::connections::{self, ConnectionLimits, ListenerConfig};
 use crate::dispatch;
 use crate::http;
-use crate::http::catch_panic::catch_panic;
-use crate::http::front::front;
-use crate::http::response_quota::count;
-use crate::http::trace::trace;
+use crate::http::middleware::{catch_panic, front, limit_unread, trace};
 use crate::hub::{Hub, Phase};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
@@ -111,7 +108,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
             .add(("x-content-type-options", "nosniff"))
             .add(("cache-control", "no-store"));
         App::new()
-            .wrap(from_fn(count))
+            .wrap(from_fn(limit_unread))
             .wrap(from_fn(guard))
             .wrap(from_fn(catch_panic))
             .wrap(from_fn(front))
@@ -150,7 +147,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let tasks = vec![
         serving,
         tokio::spawn(maintenance::run(hub.clone())),
-        actix_rt::spawn(tasks::drive(hub.clone())),
+        actix_rt::spawn(tasks::run_scheduler(hub.clone())),
         tokio::spawn(dispatch::run_offers(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
     ];

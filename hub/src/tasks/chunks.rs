@@ -1,20 +1,21 @@
-//! A streamed answer as it is kept until it is written down: pages of text, and where each chunk ends. Pure.
+//! The chunks of a streamed answer in memory: pages of text, and the end of each chunk. Pure.
 
 use std::sync::Arc;
 
-/// Bytes of a page: what a reader takes at once. A larger chunk has a page of its own.
+/// Bytes of a page, which is read at once. A larger chunk has a page of its own.
 const PAGE: usize = 16 << 10;
-/// Chunks of a page.
+/// Most chunks of a page.
 const PER_PAGE: usize = 1024;
-/// What a chunk takes besides its text: the place of its end, and its part of what a page takes.
-const PLACE: usize = 8;
+/// Bytes of a chunk besides its text: the offset of its end, and its share of a page's overhead.
+const OVERHEAD: usize = 8;
 
 /// The chunks of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     full: Vec<Page>,
-    /// The page that is written now.
+    /// The text of the last page.
     last: String,
+    /// Where its chunks end.
     ends: Vec<u32>,
     /// The number of its first chunk.
     first: usize,
@@ -24,19 +25,19 @@ pub(super) struct Chunks {
 #[derive(Debug)]
 struct Page {
     first: usize,
-    batch: Batch,
+    batch: ChunkBatch,
 }
 
-/// Some chunks in a row: one page at most.
+/// Consecutive chunks, at most a page.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub(crate) struct ChunkBatch {
     text: Arc<str>,
     ends: Arc<[u32]>,
-    /// So many of them are not meant.
+    /// Chunks at the beginning of the page that are not part of the batch.
     skip: usize,
 }
 
-impl Batch {
+impl ChunkBatch {
     fn of(text: &str, ends: impl Iterator<Item = u32>) -> Self {
         Self { text: text.into(), ends: ends.collect(), skip: 0 }
     }
@@ -46,61 +47,58 @@ impl Batch {
         Self::of(text, std::iter::once(u32::try_from(text.len()).unwrap_or(0)))
     }
 
-    fn none() -> Self {
+    fn empty() -> Self {
         Self::of("", std::iter::empty())
     }
 
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         (self.skip..self.ends.len()).map(|at| {
             let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
             &self.text[start..self.ends[at] as usize]
         })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len().saturating_sub(self.skip)
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of their texts, and a little more for each.
-    pub fn size(&self) -> usize {
-        self.text.len() + self.len() * PLACE
+    /// The cost of the chunks in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.text.len() + self.len() * OVERHEAD
     }
 }
 
 impl Chunks {
-    /// What keeping `chunk` costs.
+    /// Bytes that `chunk` takes in memory.
     pub(super) fn cost(chunk: &str) -> usize {
-        chunk.len().saturating_add(PLACE)
+        chunk.len().saturating_add(OVERHEAD)
     }
 
-    /// One more. One of 4 GiB or more is none that anybody sends: it is cut to nothing.
+    /// Appends a chunk. One of 4 GiB or more, which no backend sends, is dropped.
     pub(super) fn push(&mut self, chunk: &str) {
         let Ok(size) = u32::try_from(chunk.len()) else { return };
         self.size += Self::cost(chunk);
         if !self.ends.is_empty() && (self.last.len() + chunk.len() > PAGE || self.ends.len() == PER_PAGE) {
-            self.turn();
+            self.complete_page();
         }
         self.last.push_str(chunk);
         self.ends.push(self.ends.last().copied().unwrap_or(0).saturating_add(size));
         if self.last.len() >= PAGE {
-            self.turn();
+            self.complete_page();
         }
     }
 
-    /// The page is full.
-    fn turn(&mut self) {
-        let batch = Batch::of(&self.last, self.ends.iter().copied());
+    /// Completes the last page.
+    fn complete_page(&mut self) {
+        let batch = ChunkBatch::of(&self.last, self.ends.iter().copied());
         self.full.push(Page { first: self.first, batch });
         self.first += self.ends.len();
         self.ends.clear();
-        // A large chunk's room is not kept.
+        // The capacity of a large chunk is freed.
         if self.last.capacity() > PAGE * 2 {
             self.last = String::new();
         } else {
@@ -108,31 +106,31 @@ impl Chunks {
         }
     }
 
-    /// What all of them cost.
+    /// The cost of all chunks in bytes.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Chunk `from` and some of those behind it; none where there is no such chunk yet.
-    pub(super) fn batch(&self, from: usize) -> Batch {
+    /// The chunks from number `from` to the end of its page; empty if there is no such chunk yet.
+    pub(super) fn batch(&self, from: usize) -> ChunkBatch {
         if let Some(at) = from.checked_sub(self.first) {
             let Some(ends) = self.ends.get(at..).filter(|ends| !ends.is_empty()) else {
-                return Batch::none();
+                return ChunkBatch::empty();
             };
             let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-            return Batch::of(&self.last[start as usize..], ends.iter().map(|end| end - start));
+            return ChunkBatch::of(&self.last[start as usize..], ends.iter().map(|end| end - start));
         }
         let page = self.full.partition_point(|page| page.first <= from).saturating_sub(1);
-        self.full.get(page).map_or_else(Batch::none, |page| Batch {
+        self.full.get(page).map_or_else(ChunkBatch::empty, |page| ChunkBatch {
             skip: from.saturating_sub(page.first),
             ..page.batch.clone()
         })
     }
 
-    /// All of them as one JSON array. Each page goes as it is read.
+    /// All chunks as a JSON array.
     pub(super) fn into_array(mut self) -> String {
         if !self.ends.is_empty() {
-            self.turn();
+            self.complete_page();
         }
         let mut array = String::with_capacity(self.size + 2);
         array.push('[');
@@ -148,7 +146,7 @@ impl Chunks {
         array
     }
 
-    /// Bytes that are really taken.
+    /// Bytes that are allocated.
     #[cfg(test)]
     fn memory(&self) -> usize {
         let page = |page: &Page| page.batch.text.len() + page.batch.ends.len() * 4 + 32 + size_of::<Page>();
@@ -173,7 +171,7 @@ mod tests {
                 return read;
             }
             let largest = batch.iter().map(str::len).max().unwrap();
-            assert!(batch.size() <= PAGE + largest + PER_PAGE * PLACE, "{}", batch.size());
+            assert!(batch.size() <= PAGE + largest + PER_PAGE * OVERHEAD, "{}", batch.size());
             assert_eq!(batch.iter().count(), batch.len());
             read.extend(batch.iter().map(str::to_owned));
         }
@@ -182,9 +180,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// P7: what came is what is read, from wherever, in batches that are bounded; and it costs what is counted.
+        /// P7: the chunks are read as they were pushed, from any number on, in bounded batches; `size` bounds their memory.
         #[test]
-        fn chunks_are_read_as_they_came_and_cost_what_is_counted(
+        fn chunks_are_read_as_they_were_pushed_and_take_the_memory_counted(
             sizes in prop::collection::vec(prop_oneof![
                 8 => 0_usize..3, 4 => 3_usize..300, 1 => 10_000_usize..40_000
             ], 0..4000),

@@ -1,13 +1,14 @@
-//! Durable tasks (SPEC.md section 5, queue): accepted when they are on disk, run when a publisher has room.
+//! Durable tasks (SPEC.md section 5, queue): accepted once the store has them, run when a publisher has capacity.
 //!
-//! The book holds every task that has not ended, without its request, which is read from the store when it is sent out.
-//! [`drive`] claims tasks and starts one worker for each; a worker commits its claim before anything is sent, so that no
-//! crash makes a task run twice.
+//! The [table](DurableTasks) has every task that has not ended, without its request, which stays in the store until it is
+//! sent. The [scheduler](run_scheduler) claims tasks and starts a runner for each. A runner commits its claim before it
+//! sends anything, so a crash makes no task run twice. [`TaskState`] is also the state of inferences that are not durable.
 
+mod attempt;
 mod chunks;
-mod follow;
-mod lines;
-mod open;
+mod ending;
+mod open_task;
+mod queues;
 mod runner;
 mod scheduler;
 mod state;
@@ -15,15 +16,14 @@ mod table;
 mod target_capacity;
 mod views;
 
-pub use chunks::Batch;
-pub use open::Peek;
-pub use scheduler::{drive, restore};
-pub use state::{Attempt, Effect, Event, TaskState};
-pub use table::DurableTasks;
+pub(crate) use chunks::ChunkBatch;
+pub(crate) use scheduler::{restore, run_scheduler};
+pub(crate) use state::{Attempt, Effect, Event, TaskState};
+pub(crate) use table::DurableTasks;
 
-/// Why a task that was sent out before a restart has no result.
-pub const HUB_RESTARTED: &str = "the hub was restarted while this task was running";
-/// Why a task that the hub itself stumbled over has no result.
-pub const CRASHED: &str = "the hub crashed over this task";
-/// Why a task that nobody took has no result.
-pub const EXPIRED: &str = "no publisher took this task in time";
+/// Error of a task that was sent out before a restart.
+pub(crate) const HUB_RESTARTED: &str = "the hub was restarted while this task was running";
+/// Error of a task whose runner panicked.
+const CRASHED: &str = "the hub crashed over this task";
+/// Error of a task that no publisher took before its deadline.
+pub(crate) const EXPIRED: &str = "no publisher took this task in time";

@@ -1,53 +1,47 @@
-//! One claimed task, from its commit to its end.
-//!
-//! The store is given what became of a task while the book is held, and keeps the first ending that it is given: the
-//! caller takes the task back on another thread. Nobody is told of an ending before it is written down.
+//! The runner of one claimed task, from the commit of its claim to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
 use wire::task::Endpoint;
 
-use super::follow::{RunOutcome, run};
-use super::open::Open;
-use super::scheduler::{prepare, status_of};
-use super::state::{Attempt, Effect, Event};
-use crate::dispatch::{ActiveCall, CommitNotifier, InferenceRequest, Reservation, refusal};
+use super::attempt::{AttemptResult, run_attempt};
+use super::ending::{Ending, end};
+use super::state::{Attempt, Event};
+use crate::agents;
+use crate::dispatch::{ActiveCall, InferenceRequest, RequestBody, Reservation, refusal};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::model::{Caller, DurableTask, TaskStatus};
-use crate::news::news;
+use crate::model::{Caller, DurableTask};
 use crate::offload::offload;
+use crate::quota::BytesPermit;
 use crate::registry::{Candidate, Target};
-use crate::store::{Change, StoreError};
-use crate::telemetry::{Asked, brief};
+use crate::store::Change;
+use crate::telemetry::RequestInfo;
 
-/// Between two looks whether an end is written down, while the store cannot be written and no publisher asks.
-const AGAIN: Duration = Duration::from_secs(5);
-
-/// Who waits for a claimed task, and who takes it.
-pub(super) struct Taken {
+/// A claimed task, and the member that it is sent to.
+pub(super) struct ClaimedTask {
+    pub(super) number: u64,
+    pub(super) attempt: Attempt,
+    pub(super) task: DurableTask,
     pub(super) caller: Caller,
     pub(super) target: Target,
-    pub(super) candidate: Candidate,
-    pub(super) place: Reservation,
+    pub(super) member: Candidate,
+    pub(super) slot: Reservation,
 }
 
-/// Runs a claimed task.
-pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: DurableTask, taken: Taken) {
-    let Taken { caller, target, candidate, place } = taken;
-    let mut held = hub.out_of(&task.owner).empty();
-    let known = hub.tasks.with(number, |open| open.size).flatten();
-    if let (Some(session), Some(size)) = (&candidate.session, known)
+/// Runs a claimed task to its end, or puts it back into its queue.
+pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
+    let ClaimedTask { number, attempt, task, caller, target, member, slot } = claimed;
+    let mut permit = hub.out_of(&task.owner).empty();
+    let known_size = hub.tasks.with(number, |open| open.size).flatten();
+    if let (Some(session), Some(size)) = (&member.session, known_size)
         && !hub.channels.has_room(session, &caller.user, size)
     {
-        // Its publisher does not read: a large request is not read from disk for that.
+        // The publisher does not read its channel: no large request is read from disk for it.
         return requeue(&hub, number, attempt, false);
     }
-    if held.grow(known.unwrap_or(0)).is_err() {
-        // Its owner has as much in memory as anybody may have: it waits on disk.
+    if permit.grow(known_size.unwrap_or(0)).is_err() {
+        // The owner's quota of requests in memory is used up: the request stays on disk.
         return requeue(&hub, number, attempt, false);
     }
     #[cfg(test)]
@@ -57,35 +51,32 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         // The store cannot be read now.
         return requeue(&hub, number, attempt, false);
     };
-    if known.is_none() {
-        // From before a restart.
+    if known_size.is_none() {
+        // A task from before a restart.
         let size = request.len();
         hub.tasks.with(number, |open| open.size = Some(size));
-        if held.grow(size).is_err() {
+        if permit.grow(size).is_err() {
             return requeue(&hub, number, attempt, false);
         }
     }
-    // Before anything is sent: after a crash of ours nobody would know that it was.
+    // Committed before the task is sent, so that after a crash it is known to have been sent.
     let claim =
         Change::ClaimTask { id: task.id.clone(), llm: task.llm.clone(), session: task.session.clone() };
     let write = || hub.store.write(vec![claim]);
-    let Some(written) = hub.tasks.at_work(number, attempt, write) else { return };
+    let Some(written) = hub.tasks.if_running(number, attempt, write) else { return };
     if written.await.is_err() {
         return requeue(&hub, number, attempt, true);
     }
-    let body = match prepare(&hub, &caller, &target, request, held).await {
+    let body = match prepare_request(&hub, &caller, &target, request, permit).await {
         Ok(body) => body,
-        // With what an agent adds it has no room yet.
+        // The request, extended by an agent's prompt, exceeds the quota for now.
         Err(error) if matches!(error.kind, ErrorKind::Busy | ErrorKind::HubBusy) => {
             return requeue(&hub, number, attempt, true);
         }
-        Err(error) => {
-            end(&hub, number, Event::Fail(attempt), None, Some(&error), None);
-            return;
-        }
+        Err(error) => return end(&hub, number, Event::Fail(attempt), error.into()),
     };
     let call = call(&hub, number, &task);
-    let inference = InferenceRequest {
+    let request = InferenceRequest {
         caller,
         target,
         endpoint: Endpoint::ChatCompletions,
@@ -95,149 +86,84 @@ pub(super) async fn work(hub: Arc<Hub>, number: u64, attempt: Attempt, task: Dur
         set_model: true,
         queue_timeout: None,
     };
-    let (outcome, notifier) = run(&hub, number, attempt, &inference, &call, candidate, place).await;
-    match outcome {
-        // Down with the hub: the next start says so.
-        RunOutcome::Lost if hub.is_stopping() => (),
-        RunOutcome::Lost => {
+    let (result, notifier) = run_attempt(&hub, number, attempt, &request, &call, member, slot).await;
+    let (event, mut ending) = match result {
+        // The hub stops: the task ends when it starts again.
+        AttemptResult::Lost if hub.is_stopping() => return,
+        AttemptResult::Lost => {
             requeue(&hub, number, attempt, true);
-            notifier.commit();
+            return notifier.commit();
         }
-        RunOutcome::Failed(error) => {
-            end(&hub, number, Event::Fail(attempt), None, Some(&error), Some(notifier));
-        }
-        RunOutcome::Answered(status, body, held) => {
-            // It counts until it is written down.
-            hub.tasks.with(number, |open| open.held = held);
+        AttemptResult::Failed(error) => (Event::Fail(attempt), error.into()),
+        AttemptResult::Answered(status, body, permit) => {
+            hub.tasks.with(number, |open| open.answer_bytes = permit);
             let error = (status >= 400).then(|| refusal(status, &body));
             let event = if error.is_none() { Event::Answer(attempt) } else { Event::Fail(attempt) };
-            end(&hub, number, event, Some((status, body)), error.as_ref(), Some(notifier));
+            (event, Ending { result: Some((status, body)), error, notifier: None })
         }
-        RunOutcome::Streamed => {
+        AttemptResult::Streamed => {
             let chunks = hub.tasks.take_chunks(number);
-            let (event, result, error) =
-                match offload(&task.owner, chunks.size(), move || Ok(chunks.into_array())).await {
-                    Ok(array) => (Event::Answer(attempt), Some((200, array)), None),
-                    Err(error) => (Event::Fail(attempt), None, Some(error)),
-                };
-            end(&hub, number, event, result, error.as_ref(), Some(notifier));
+            match offload(&task.owner, chunks.size(), move || Ok(chunks.into_array())).await {
+                Ok(array) => {
+                    (Event::Answer(attempt), Ending { result: Some((200, array)), ..Ending::default() })
+                }
+                Err(error) => (Event::Fail(attempt), error.into()),
+            }
         }
-    }
+    };
+    ending.notifier = Some(notifier);
+    end(&hub, number, event, ending);
 }
 
-/// The task's notes, begun at its first dispatch.
+/// The `ActiveCall` of the task, created at its first dispatch.
 fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<ActiveCall> {
     let begin = || {
-        let asked = Asked {
+        let info = RequestInfo {
             user: task.owner.clone(),
             target: task.target.clone(),
             endpoint: Endpoint::ChatCompletions,
             streaming: task.streaming,
         };
-        ActiveCall::durable(hub.watch.begin_unlisted(asked, task.id.clone()))
+        ActiveCall::durable(hub.watch.begin_unlisted(info, task.id.clone()))
     };
-    let known = hub.tasks.with(number, |open| open.call.get_or_insert_with(begin).clone());
-    known.unwrap_or_else(begin)
+    let call = hub.tasks.with(number, |open| open.call.get_or_insert_with(begin).clone());
+    call.unwrap_or_else(begin)
 }
 
-/// Back to its place in the queue; `claimed`: the store may know that it was out.
-fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, claimed: bool) {
+/// Puts a task back into its queue. `is_committed`: whether the store may have its claim.
+fn requeue(hub: &Arc<Hub>, number: u64, attempt: Attempt, is_committed: bool) {
     let now = hub.now().mono;
     hub.tasks.step(number, Event::Lose(attempt), |open, _| {
-        open.came_back(now);
-        if claimed {
+        open.requeue(now);
+        if is_committed {
             hub.save(vec![Change::UnclaimTask(open.task.id.clone())]);
         }
     });
-    hub.tasks.came.notify_one();
+    hub.tasks.claimable.notify_one();
 }
 
-/// A task's one ending, unless it has had one: written down, its request erased. Until it is, the task is shown as it was;
-/// then the `notifier` to its publisher is kept.
-pub(super) fn end(
-    hub: &Arc<Hub>,
-    number: u64,
-    event: Event,
-    result: Option<(u16, String)>,
-    error: Option<&ApiError>,
-    notifier: Option<CommitNotifier>,
-) {
-    let ended = hub.tasks.step(number, event, |open, effect| {
-        let Effect::Ended { state, .. } = effect else { return None };
-        let status = status_of(state, result.as_ref().map(|(status, _)| *status), error);
-        if let Some(call) = open.call.take() {
-            call.end(status, error);
-        } else if let Some(error) = error {
-            // Never sent out, so that nobody watched it.
-            let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
-            let ms = crate::clock::now().millis_since(open.task.created_at);
-            news!(
-                info,
-                code,
-                user,
-                "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={}",
-                open.task.id
-            );
+/// Parses the stored request and adds the prompt of the agent in `target`.
+async fn prepare_request(
+    hub: &Hub,
+    caller: &Caller,
+    target: &Target,
+    request: String,
+    permit: BytesPermit,
+) -> Result<RequestBody, ApiError> {
+    let agent = match &target.through {
+        Some(through) => {
+            let agent = hub.registry.lock().agent(caller, &through.agent).cloned();
+            Some(agent.ok_or_else(|| ApiError::not_found("agent", &through.agent))?)
         }
-        let ending = DurableTask {
-            result,
-            error: error.map(|error| brief(&error.message)),
-            code: error.map(|error| error.kind.code().to_owned()),
-            ..ended(&open.task, state)
-        };
-        // A fact, whether it can be written now or not.
-        Some(hub.store.write_behind(changes(hub, ending)))
-    });
-    let Some(Some(written)) = ended else { return };
-    let hub = hub.clone();
-    // On its own: the worker may be the one that is being stopped.
-    tokio::spawn(async move {
-        let mut written = written.await;
-        while written.is_err() {
-            if let Some(notifier) = &notifier {
-                notifier.failed();
-                let _ = timeout(AGAIN, notifier.retry_requested()).await;
-            } else {
-                sleep(AGAIN).await;
-            }
-            // The next commit writes all that is owed.
-            written = hub.store.write_behind(Vec::new()).await;
+        None => None,
+    };
+    let size = request.len();
+    let parse = move || Ok(RequestBody::parse(request.into())?.counted(permit));
+    let request = offload(&caller.user, size, parse).await?;
+    match agent {
+        Some(agent) => {
+            agents::apply_to_request(agent, Endpoint::ChatCompletions, &caller.user, request).await
         }
-        hub.tasks.close(number);
-        if let Some(notifier) = notifier {
-            notifier.commit();
-        }
-    });
-}
-
-/// The caller takes a task back that has not ended: it has when that is written down, and goes on as if nothing had been
-/// asked where it cannot be. `None` for one that has ended.
-pub(super) fn take_back(hub: &Arc<Hub>, number: u64) -> Option<JoinHandle<Result<(), StoreError>>> {
-    let give = |open: &Open| hub.store.write(changes(hub, ended(&open.task, TaskStatus::Cancelled)));
-    let written = hub.tasks.not_ended(number, give)?;
-    let hub = hub.clone();
-    // On its own: whoever asked may leave.
-    Some(tokio::spawn(async move {
-        written.await?;
-        // With an end of another kind that was given to the store meanwhile there is nothing left to do: the store has
-        // kept this one, which came first.
-        hub.tasks.step(number, Event::Cancel, |open, _| {
-            if let Some(call) = open.call.take() {
-                call.end(status_of(TaskStatus::Cancelled, None, None), None);
-            }
-        });
-        hub.tasks.close(number);
-        Ok(())
-    }))
-}
-
-/// The record of a task that ends now.
-fn ended(task: &DurableTask, state: TaskStatus) -> DurableTask {
-    DurableTask { state, request: None, updated_at: crate::clock::now(), ..task.clone() }
-}
-
-/// What an end changes. Where the owner's results have no room any more, the oldest go.
-fn changes(hub: &Hub, ending: DurableTask) -> Vec<Change> {
-    let room = Change::EnforceTaskQuota { owner: ending.owner.clone(), max_bytes: hub.options.limits.disk };
-    vec![Change::PutTask(Box::new(ending)), room]
+        None => Ok(request),
+    }
 }

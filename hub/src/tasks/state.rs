@@ -1,120 +1,116 @@
-//! The life of one inference, durable or not, as a pure reducer. Every rule about what may follow what is here.
+//! The state machine of an inference, durable or not. Pure.
 //!
-//! A task is sent out by attempts. What an attempt says counts only while it is the task's current one and the task
-//! has not ended: the first ending wins, and what comes later is `Late` and changes nothing.
+//! A task is sent out by attempts. Events of an attempt have an effect only while the attempt is the current one and the task
+//! has not ended. The first event that ends a task wins; later ones are [`Effect::Late`].
 
 use crate::model::TaskStatus;
 
-/// One dispatch of a task, counted from 1.
+/// The number of a dispatch of a task, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Attempt(u32);
+pub(crate) struct Attempt(u32);
 
-/// What happens to a task.
+/// An event in the life of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A publisher with room takes it.
+pub(crate) enum Event {
+    /// The task is sent to a publisher with capacity.
     Claim,
-    /// A piece of the answer came, the first or a later one.
+    /// A piece of the answer arrived.
     Chunk(Attempt),
-    /// The whole answer, or its end mark, came.
+    /// The whole answer, or its end mark, arrived.
     Answer(Attempt),
-    /// The publisher, or the backend through it, said that it failed.
+    /// The publisher or its backend reported a failure.
     Fail(Attempt),
     /// The publisher was lost.
     Lose(Attempt),
-    /// The caller does not want it any more.
+    /// The caller cancelled the task.
     Cancel,
-    /// The token that sent it does not count any more.
+    /// The token of the caller was revoked or expired.
     Revoke,
-    /// It waited for too long.
+    /// The task waited too long.
     Expire,
-    /// The hub started again and finds the task as it was.
+    /// The hub was restarted.
     Restart,
 }
 
-/// What an event did.
+/// The effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing: the event has no meaning in this state.
+pub(crate) enum Effect {
+    /// None: the event has no meaning in this state.
     Nothing,
-    /// It came from an attempt that is over: its sender is told that nobody waits (410).
+    /// None: the event is of an attempt that is over, whose publisher gets 410.
     Late,
-    /// Send it out, as this attempt.
+    /// The task is to be sent, as this attempt.
     Send(Attempt),
-    /// Its first byte is there: from now on it cannot be tried again.
+    /// The first piece arrived: from now on the task cannot be retried.
     Started,
-    /// Back to its place in the queue.
+    /// The task waits again.
     Requeued,
-    /// Its one ending. With an attempt: that one is still at work and must be told to stop.
+    /// The task ended, with a terminal status.
     Ended {
-        /// A terminal state.
         state: TaskStatus,
-        /// Who is to be stopped.
+        /// The attempt that is under way and must be cancelled.
         stop: Option<Attempt>,
     },
 }
 
-/// Where a task is in its life.
+/// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskState {
-    state: TaskStatus,
+pub(crate) struct TaskState {
+    status: TaskStatus,
     attempt: Attempt,
 }
 
 impl TaskState {
-    /// A task that just came in.
-    pub const fn new() -> Self {
-        Self { state: TaskStatus::Pending, attempt: Attempt(0) }
+    pub(crate) const fn new() -> Self {
+        Self { status: TaskStatus::Pending, attempt: Attempt(0) }
     }
 
-    /// A task as the store has it.
-    pub const fn stored(state: TaskStatus) -> Self {
-        Self { state, attempt: Attempt(0) }
+    /// The state of a task from before a restart.
+    pub(crate) const fn stored(status: TaskStatus) -> Self {
+        Self { status, attempt: Attempt(0) }
     }
 
-    /// Where it is.
-    pub const fn state(&self) -> TaskStatus {
-        self.state
+    pub(crate) const fn status(&self) -> TaskStatus {
+        self.status
     }
 
-    /// Whether it is out as this attempt, and has not ended.
-    pub fn is_at_work(&self, attempt: Attempt) -> bool {
-        attempt == self.attempt && matches!(self.state, TaskStatus::Claimed | TaskStatus::Running)
+    /// Whether `attempt` is under way.
+    pub(crate) fn is_running(&self, attempt: Attempt) -> bool {
+        attempt == self.attempt && matches!(self.status, TaskStatus::Claimed | TaskStatus::Running)
     }
 
-    /// Takes one event in.
-    pub fn step(&mut self, event: Event) -> Effect {
+    /// Applies an event.
+    pub(crate) fn step(&mut self, event: Event) -> Effect {
         use TaskStatus::{Cancelled, Claimed, Completed, Error, Pending, Running};
         match event {
-            Event::Claim if self.state == Pending => {
+            Event::Claim if self.status == Pending => {
                 self.attempt = Attempt(self.attempt.0 + 1);
-                self.state = Claimed;
+                self.status = Claimed;
                 Effect::Send(self.attempt)
             }
             Event::Chunk(from) | Event::Answer(from) | Event::Fail(from) | Event::Lose(from)
-                if !self.is_at_work(from) =>
+                if !self.is_running(from) =>
             {
                 Effect::Late
             }
-            Event::Chunk(_) if self.state == Claimed => {
-                self.state = Running;
+            Event::Chunk(_) if self.status == Claimed => {
+                self.status = Running;
                 Effect::Started
             }
             Event::Answer(_) => self.end(Completed, None),
-            Event::Lose(_) if self.state == Claimed => {
-                self.state = Pending;
+            Event::Lose(_) if self.status == Claimed => {
+                self.status = Pending;
                 Effect::Requeued
             }
             Event::Fail(_) | Event::Lose(_) => self.end(Error, None),
-            Event::Cancel | Event::Revoke if !self.state.is_terminal() => {
-                let at_work = matches!(self.state, Claimed | Running);
-                let state = if event == Event::Cancel { Cancelled } else { Error };
-                self.end(state, at_work.then_some(self.attempt))
+            Event::Cancel | Event::Revoke if !self.status.is_terminal() => {
+                let is_running = matches!(self.status, Claimed | Running);
+                let status = if event == Event::Cancel { Cancelled } else { Error };
+                self.end(status, is_running.then_some(self.attempt))
             }
-            Event::Expire if self.state == Pending => self.end(Error, None),
-            // A claimed one may have been worked on for long: whether its first byte is on the way nobody knows any
-            // more, so it counts as if it were.
-            Event::Restart if matches!(self.state, Claimed | Running) => self.end(Error, None),
+            Event::Expire if self.status == Pending => self.end(Error, None),
+            // The first piece of a claimed task may be on its way, so the task cannot be sent again.
+            Event::Restart if matches!(self.status, Claimed | Running) => self.end(Error, None),
             Event::Claim
             | Event::Chunk(_)
             | Event::Cancel
@@ -124,15 +120,9 @@ impl TaskState {
         }
     }
 
-    fn end(&mut self, state: TaskStatus, stop: Option<Attempt>) -> Effect {
-        self.state = state;
-        Effect::Ended { state, stop }
-    }
-}
-
-impl Default for TaskState {
-    fn default() -> Self {
-        Self::new()
+    fn end(&mut self, status: TaskStatus, stop: Option<Attempt>) -> Effect {
+        self.status = status;
+        Effect::Ended { state: status, stop }
     }
 }
 
@@ -157,22 +147,22 @@ mod tests {
         ]
     }
 
-    /// What one can see of a task from outside.
+    /// The effects on a task, and whether they are consistent.
     #[derive(Default)]
-    struct Seen {
+    struct Observer {
         sent: Vec<Attempt>,
         open: Option<Attempt>,
         started: bool,
         endings: Vec<TaskStatus>,
     }
 
-    impl Seen {
-        fn take(&mut self, event: Event, effect: Effect) {
+    impl Observer {
+        fn observe(&mut self, event: Event, effect: Effect) {
             match effect {
                 Effect::Send(attempt) => {
-                    assert!(!self.started, "sent again after its first byte");
-                    assert!(self.open.is_none(), "with two publishers at once");
-                    assert!(!self.sent.contains(&attempt), "an attempt twice");
+                    assert!(!self.started, "sent again after its first piece");
+                    assert!(self.open.is_none(), "sent to two publishers at once");
+                    assert!(!self.sent.contains(&attempt), "the same attempt twice");
                     self.sent.push(attempt);
                     self.open = Some(attempt);
                 }
@@ -183,8 +173,9 @@ mod tests {
                 }
                 Effect::Ended { state, stop } => {
                     assert!(state.is_terminal());
-                    let told = matches!(event, Event::Cancel | Event::Revoke).then_some(self.open).flatten();
-                    assert_eq!(stop, told, "whoever still works is stopped, nobody else is");
+                    let expected =
+                        matches!(event, Event::Cancel | Event::Revoke).then_some(self.open).flatten();
+                    assert_eq!(stop, expected, "the attempt under way is stopped, and no other");
                     self.endings.push(state);
                     self.open = None;
                 }
@@ -196,61 +187,61 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// P1: whatever happens, in whatever order.
+        /// P1: for any events in any order, a task ends exactly once and is not sent again after its first piece.
         #[test]
-        fn whatever_happens_a_task_ends_exactly_once_and_never_runs_again_after_its_first_byte(
+        fn a_task_ends_once_and_is_not_sent_again_after_its_first_piece(
             events in prop::collection::vec(any_event(), 0..40)
         ) {
-            let mut life = TaskState::new();
-            let mut seen = Seen::default();
+            let mut state = TaskState::new();
+            let mut observer = Observer::default();
             for event in events {
-                let before = life;
-                let effect = life.step(event);
+                let before = state;
+                let effect = state.step(event);
                 if matches!(effect, Effect::Nothing | Effect::Late) {
-                    prop_assert_eq!(life, before);
+                    prop_assert_eq!(state, before);
                 }
-                if before.state().is_terminal() {
-                    prop_assert_eq!(life.state(), before.state(), "a new state after the end");
+                if before.status().is_terminal() {
+                    prop_assert_eq!(state.status(), before.status(), "a new state after the end");
                 }
-                seen.take(event, effect);
-                prop_assert_eq!(life.state().is_terminal(), !seen.endings.is_empty());
-                prop_assert_eq!(life.state() == TaskStatus::Running, seen.started && seen.endings.is_empty());
-                prop_assert_eq!(matches!(life.state(), TaskStatus::Claimed | TaskStatus::Running), seen.open.is_some());
+                observer.observe(event, effect);
+                prop_assert_eq!(state.status().is_terminal(), !observer.endings.is_empty());
+                prop_assert_eq!(state.status() == TaskStatus::Running, observer.started && observer.endings.is_empty());
+                prop_assert_eq!(matches!(state.status(), TaskStatus::Claimed | TaskStatus::Running), observer.open.is_some());
             }
-            // Nothing is lost: from wherever it is, an ordinary course of things ends it.
-            if let Effect::Send(attempt) = life.step(Event::Claim) {
-                seen.take(Event::Claim, Effect::Send(attempt));
+            // From any state, a claim and an answer end the task.
+            if let Effect::Send(attempt) = state.step(Event::Claim) {
+                observer.observe(Event::Claim, Effect::Send(attempt));
             }
-            if let Some(attempt) = seen.open {
-                let effect = life.step(Event::Answer(attempt));
-                seen.take(Event::Answer(attempt), effect);
+            if let Some(attempt) = observer.open {
+                let effect = state.step(Event::Answer(attempt));
+                observer.observe(Event::Answer(attempt), effect);
             }
-            prop_assert!(life.state().is_terminal());
-            prop_assert_eq!(seen.endings.len(), 1);
+            prop_assert!(state.status().is_terminal());
+            prop_assert_eq!(observer.endings.len(), 1);
         }
 
         #[test]
         fn an_attempt_that_is_over_changes_nothing(late in any_event()) {
-            let mut life = TaskState::new();
-            let Effect::Send(first) = life.step(Event::Claim) else { panic!("not sent") };
-            life.step(Event::Lose(first));
-            let Effect::Send(second) = life.step(Event::Claim) else { panic!("not sent") };
+            let mut state = TaskState::new();
+            let Effect::Send(first) = state.step(Event::Claim) else { panic!("not sent") };
+            state.step(Event::Lose(first));
+            let Effect::Send(second) = state.step(Event::Claim) else { panic!("not sent") };
             prop_assert_ne!(first, second);
             for event in [Event::Chunk(first), Event::Answer(first), Event::Fail(first), Event::Lose(first)] {
-                prop_assert_eq!(life.step(event), Effect::Late);
+                prop_assert_eq!(state.step(event), Effect::Late);
             }
-            prop_assert_eq!(life.step(Event::Answer(second)), Effect::Ended { state: TaskStatus::Completed, stop: None });
-            let effect = life.step(late);
+            prop_assert_eq!(state.step(Event::Answer(second)), Effect::Ended { state: TaskStatus::Completed, stop: None });
+            let effect = state.step(late);
             prop_assert!(matches!(effect, Effect::Late | Effect::Nothing), "{:?}", effect);
         }
     }
 
     #[test]
-    fn a_restart_keeps_what_waits_and_ends_what_was_sent_out() {
-        let after = |state| {
-            let mut life = TaskState::stored(state);
-            life.step(Event::Restart);
-            life.state()
+    fn a_restart_keeps_waiting_tasks_and_ends_those_sent_out() {
+        let after = |status| {
+            let mut state = TaskState::stored(status);
+            state.step(Event::Restart);
+            state.status()
         };
         assert_eq!(after(TaskStatus::Pending), TaskStatus::Pending);
         assert_eq!(after(TaskStatus::Claimed), TaskStatus::Error);
@@ -259,10 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_task_that_waits_expires() {
-        let mut life = TaskState::new();
-        life.step(Event::Claim);
-        assert_eq!(life.step(Event::Expire), Effect::Nothing);
+    fn only_a_waiting_task_expires() {
+        let mut state = TaskState::new();
+        state.step(Event::Claim);
+        assert_eq!(state.step(Event::Expire), Effect::Nothing);
         let ended = Effect::Ended { state: TaskStatus::Error, stop: None };
         assert_eq!(TaskState::new().step(Event::Expire), ended);
     }

@@ -1,4 +1,4 @@
-//! The tasks that have not ended, in the order in which they came.
+//! The table of open tasks. It is slightly over 300 lines: each method keeps all of its indexes consistent.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::chunks::Chunks;
-use super::lines::Lines;
-use super::open::Open;
+use super::open_task::OpenTask;
+use super::queues::Queues;
 use super::state::{Attempt, Effect, Event};
 use crate::error::ApiError;
 use crate::model::{Caller, DurableTask, TaskStatus, UserId};
@@ -19,272 +19,277 @@ use crate::quota::{Quota, QuotaPermit};
 use crate::store::ListCursor;
 use crate::telemetry::Counts;
 
-/// Lines that are looked at in turn without a reason: a line that missed its news waits no longer than for this walk.
+/// Targets that each pass of the scheduler visits in turn, so that a missed notification delays a task only until then.
 const WALK: usize = 64;
 
-/// The open tasks of the hub.
+/// The open tasks of the hub. A task is known by a number; numbers ascend in the order in which tasks are added.
 #[derive(Default)]
 pub struct DurableTasks {
-    pub(super) book: Mutex<TaskTable>,
-    /// How many tasks wait: every freed place asks, mostly for nothing.
+    pub(super) table: Mutex<TaskTable>,
+    /// The number of waiting tasks, for callers that need no lock if there are none.
     waiting: AtomicUsize,
-    /// The open tasks of each user.
-    seats: Arc<Quota>,
-    /// Sends when there is news of a line.
-    pub(super) came: Notify,
-    /// How many requests were read from the store.
+    /// Counts the open tasks of each user.
+    quota: Arc<Quota>,
+    /// Notified when a task may be claimable.
+    pub(super) claimable: Notify,
+    /// The number of requests that were read from the store.
     #[cfg(test)]
     pub(crate) reads: AtomicUsize,
-    /// How often there was room under a name that tasks wait for.
+    /// The number of notifications of capacity for a target that has waiting tasks.
     #[cfg(test)]
-    pub(crate) told_of_room: AtomicUsize,
+    pub(crate) capacity_notices: AtomicUsize,
 }
 
 #[derive(Default)]
 pub(super) struct TaskTable {
-    next: u64,
-    /// Counts changes of what lists show.
+    last_number: u64,
+    /// Incremented when a list may change.
     version: u64,
-    pub(super) open: HashMap<u64, Open>,
+    pub(super) open: HashMap<u64, OpenTask>,
+    /// The numbers of tasks, by id.
     pub(super) numbers: HashMap<String, u64>,
-    /// All open tasks as lists have them, and those of each owner.
+    /// All open tasks by age, and those of each owner.
     pub(super) listed: BTreeSet<ListCursor>,
-    pub(super) listed_of: HashMap<UserId, BTreeSet<ListCursor>>,
-    pub(super) lines: Lines,
-    /// The tasks that wait, by the reading of the clock up to which they do.
-    due: BTreeSet<(Duration, u64)>,
-    /// Those of them that may not be claimed before a reading of the clock.
-    resting: BTreeSet<(Duration, u64)>,
+    pub(super) listed_by_owner: HashMap<UserId, BTreeSet<ListCursor>>,
+    pub(super) queues: Queues,
+    /// Waiting tasks by deadline.
+    deadlines: BTreeSet<(Duration, u64)>,
+    /// Waiting tasks that may not be claimed yet, by the time from which they may.
+    delayed: BTreeSet<(Duration, u64)>,
     pub(super) counts: HashMap<UserId, Counts>,
-    /// The targets whose lines may have become claimable.
-    news: HashSet<String>,
-    /// How far the walk over all lines has come.
-    walked: String,
+    /// Targets whose queues may have become claimable.
+    changed_targets: HashSet<String>,
+    /// The last target that was visited in turn.
+    last_visited: String,
 }
 
 impl DurableTasks {
-    /// A seat for one more open task of `user`, who may have `most`. It is taken before the task is written.
-    pub fn seat(&self, user: &str, most: usize) -> Result<QuotaPermit, ApiError> {
-        self.seats.take(user, most, "open tasks")
+    /// A permit for one more open task of `user`, who may have `max`. Take it before the task is written.
+    pub(crate) fn permit(&self, user: &str, max: usize) -> Result<QuotaPermit, ApiError> {
+        self.quota.take(user, max, "open tasks")
     }
 
-    /// The same for a task that was let in before a restart.
-    pub(super) fn seat_again(&self, user: &str) -> QuotaPermit {
-        let mut seat = self.seats.empty(user);
-        seat.grow(1, usize::MAX);
-        seat
+    /// A permit for a task that was accepted before a restart.
+    pub(super) fn restored_permit(&self, user: &str) -> QuotaPermit {
+        let mut permit = self.quota.empty(user);
+        permit.grow(1, usize::MAX);
+        permit
     }
 
-    /// Adds a task that the store has; it may be claimed from now on, up to `due`, when there is room under one of
-    /// `names`. Answers its place in its line.
+    /// Adds a task that the store has. It may be claimed until `deadline`, when one of `names` has capacity. Returns its
+    /// position in the queue of its target, from 1.
     pub(super) fn add(
         &self,
         task: DurableTask,
-        due: Duration,
+        deadline: Duration,
         names: Vec<String>,
-        seat: QuotaPermit,
+        permit: QuotaPermit,
     ) -> usize {
-        let mut book = self.book.lock();
-        book.next += 1;
-        book.version += 1;
-        let number = book.next;
-        let open = Open::new(task, due, seat);
+        let mut table = self.table.lock();
+        table.last_number += 1;
+        table.version += 1;
+        let number = table.last_number;
+        let open = OpenTask::new(task, deadline, permit);
         let (target, owner, cursor) = (open.task.target.clone(), open.task.owner.clone(), open.cursor());
-        book.numbers.insert(cursor.id.clone(), number);
-        book.listed_of.entry(owner).or_default().insert(cursor.clone());
-        book.listed.insert(cursor);
-        book.open.insert(number, open);
-        book.moved(number, None);
-        book.lines.set_names(&target, names);
-        let position = book.lines.position(&target, number).unwrap_or(1);
-        book.news.insert(target);
-        self.told(&book);
+        table.numbers.insert(cursor.id.clone(), number);
+        table.listed_by_owner.entry(owner).or_default().insert(cursor.clone());
+        table.listed.insert(cursor);
+        table.open.insert(number, open);
+        table.update_indexes(number, None);
+        table.queues.set_names(&target, names);
+        let position = table.queues.position(&target, number).unwrap_or(1);
+        table.changed_targets.insert(target);
+        self.notify_scheduler(&table);
         position
     }
 
-    /// There may be room under these names now.
-    pub fn has_room<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+    /// Notifies the scheduler that `names` may have free capacity.
+    pub(crate) fn capacity_freed<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut book = self.book.lock();
-        let book = &mut *book;
+        let mut table = self.table.lock();
+        let table = &mut *table;
         for name in names {
             #[cfg(test)]
-            if book.lines.served_by(name).next().is_some() {
-                self.told_of_room.fetch_add(1, Ordering::Relaxed);
+            if table.queues.targets_of(name).next().is_some() {
+                self.capacity_notices.fetch_add(1, Ordering::Relaxed);
             }
-            book.news.extend(book.lines.served_by(name).cloned());
+            table.changed_targets.extend(table.queues.targets_of(name).cloned());
         }
-        self.told(book);
+        self.notify_scheduler(table);
     }
 
-    /// Tells the loop that claims, if there is something to tell.
-    fn told(&self, book: &TaskTable) {
-        self.waiting.store(book.lines.len(), Ordering::Relaxed);
-        if !book.news.is_empty() {
-            self.came.notify_one();
+    fn notify_scheduler(&self, table: &TaskTable) {
+        self.waiting.store(table.queues.len(), Ordering::Relaxed);
+        if !table.changed_targets.is_empty() {
+            self.claimable.notify_one();
         }
     }
 
-    /// The targets whose lines are to be looked at, `now`: those with news, those whose tasks have rested, and some more
-    /// in turn.
-    pub(super) fn news(&self, now: Duration) -> Vec<String> {
-        let mut book = self.book.lock();
-        let book = &mut *book;
-        while let Some(&(rest, number)) = book.resting.first().filter(|(rest, _)| *rest <= now) {
-            book.resting.remove(&(rest, number));
-            if let Some(Open { task, .. }) = book.open.get(&number) {
-                book.lines.make_ready(&task.target, &task.owner, number);
-                book.news.insert(task.target.clone());
+    /// Takes the targets whose queues are to be visited `now`: those that changed, those with a task whose delay is over,
+    /// and [`WALK`] more in turn.
+    pub(super) fn take_targets(&self, now: Duration) -> Vec<String> {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        while let Some(&(not_before, number)) = table.delayed.first().filter(|(time, _)| *time <= now) {
+            table.delayed.remove(&(not_before, number));
+            if let Some(OpenTask { task, .. }) = table.open.get(&number) {
+                table.queues.make_ready(&task.target, &task.owner, number);
+                table.changed_targets.insert(task.target.clone());
             }
         }
-        let walk = book.lines.some_after(&book.walked, WALK);
-        book.walked = walk.last().cloned().unwrap_or_default();
-        book.news.extend(walk);
-        book.news.drain().collect()
+        let walk = table.queues.targets_after(&table.last_visited, WALK);
+        table.last_visited = walk.last().cloned().unwrap_or_default();
+        table.changed_targets.extend(walk);
+        table.changed_targets.drain().collect()
     }
 
-    /// The users who have tasks for `target` that may be claimed, and the number of the first of each.
+    /// The first claimable task for `target` of each user.
     pub(super) fn heads(&self, target: &str) -> Vec<(u64, UserId)> {
-        self.book.lock().lines.heads(target)
+        self.table.lock().queues.heads(target)
     }
 
-    /// The first task of `user` for `target` that may be claimed.
+    /// The first claimable task for `target` of `user`.
     pub(super) fn head(&self, target: &str, user: &str) -> Option<u64> {
-        self.book.lock().lines.head(target, user)
+        self.table.lock().queues.head(target, user)
     }
 
-    /// Says anew under which names there may be room for the tasks of `target`.
+    /// Sets the names whose capacity serves `target`.
     pub(super) fn set_names(&self, target: &str, names: Vec<String>) {
-        self.book.lock().lines.set_names(target, names);
+        self.table.lock().queues.set_names(target, names);
     }
 
-    /// Another number than before when a list may show something else.
-    pub fn version(&self) -> u64 {
-        self.book.lock().version
+    /// A number that changes when a list may change.
+    pub(crate) fn version(&self) -> u64 {
+        self.table.lock().version
     }
 
-    /// How many wait.
-    pub fn depth(&self) -> usize {
+    /// The number of waiting tasks.
+    pub(crate) fn depth(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// What those that wait were asked of, and how many each.
+    /// The targets of waiting tasks, with the number of tasks.
     pub(super) fn targets(&self) -> Vec<(String, usize)> {
-        self.book.lock().lines.targets().map(|(target, count)| (target.to_owned(), count)).collect()
+        self.table.lock().queues.targets().map(|(target, count)| (target.to_owned(), count)).collect()
     }
 
-    /// The numbers of those that wait and that `sender` knows no sender of.
-    pub(super) fn without(&self, sender: impl Fn(&DurableTask) -> Option<Caller>) -> Vec<u64> {
-        let book = self.book.lock();
-        let waiting = book.due.iter().map(|&(_, number)| number);
+    /// The waiting tasks for which `sender` returns no caller, since their token is not valid any more.
+    pub(super) fn without_sender(&self, sender: impl Fn(&DurableTask) -> Option<Caller>) -> Vec<u64> {
+        let table = self.table.lock();
+        let waiting = table.deadlines.iter().map(|&(_, number)| number);
         waiting
-            .filter(|number| book.open.get(number).is_some_and(|open| sender(&open.task).is_none()))
+            .filter(|number| table.open.get(number).is_some_and(|open| sender(&open.task).is_none()))
             .collect()
     }
 
-    /// The numbers of those that have waited too long.
-    pub(super) fn overdue(&self, now: Duration) -> Vec<u64> {
-        let book = self.book.lock();
-        book.due.range(..(now, 0)).map(|&(_, number)| number).collect()
+    /// The waiting tasks whose deadline has passed.
+    pub(super) fn expired(&self, now: Duration) -> Vec<u64> {
+        let table = self.table.lock();
+        table.deadlines.range(..(now, 0)).map(|&(_, number)| number).collect()
     }
 
-    /// Takes an event in; `change` sees the task when the event had an effect. `None` for a task that is not open. One that
-    /// ends is shown as it was until it is closed.
+    /// Applies an event, and then `change` if the event had an effect. Returns `None` if it had none or the task is not
+    /// open. A task that ends is shown in its last state until it is closed.
     pub(super) fn step<T>(
         &self,
         number: u64,
         event: Event,
-        change: impl FnOnce(&mut Open, Effect) -> T,
+        change: impl FnOnce(&mut OpenTask, Effect) -> T,
     ) -> Option<T> {
-        let mut book = self.book.lock();
-        book.version += 1;
-        let open = book.open.get_mut(&number)?;
-        let before = open.life.state();
-        let effect = open.life.step(event);
+        let mut table = self.table.lock();
+        table.version += 1;
+        let open = table.open.get_mut(&number)?;
+        let before = open.state.status();
+        let effect = open.state.step(event);
         if matches!(effect, Effect::Nothing | Effect::Late) {
             return None;
         }
-        if !open.life.state().is_terminal() {
-            open.task.state = open.life.state();
+        if !open.state.status().is_terminal() {
+            open.task.state = open.state.status();
             open.task.updated_at = crate::clock::now();
-        } else if let Some(worker) = open.worker.take()
+        } else if let Some(runner) = open.runner.take()
             && matches!(event, Event::Cancel | Event::Revoke)
         {
-            // With it goes the dispatch, and the publisher is told.
-            worker.abort();
+            // The runner drops its dispatch, which cancels it at the publisher.
+            runner.abort();
         }
         let result = change(open, effect);
         open.changed.send_replace(());
-        book.moved(number, Some(before));
-        self.told(&book);
+        table.update_indexes(number, Some(before));
+        self.notify_scheduler(&table);
         Some(result)
     }
 
-    /// Names the worker of a claimed task, so that it can be stopped.
-    pub(super) fn set_worker(&self, number: u64, worker: AbortHandle) {
-        let mut book = self.book.lock();
-        match book.open.get_mut(&number) {
-            Some(open) if !open.life.state().is_terminal() => open.worker = Some(worker),
-            Some(_) | None => worker.abort(),
+    /// Sets the runner of a claimed task; aborts it if the task has ended meanwhile.
+    pub(super) fn set_runner(&self, number: u64, runner: AbortHandle) {
+        let mut table = self.table.lock();
+        match table.open.get_mut(&number) {
+            Some(open) if !open.state.status().is_terminal() => open.runner = Some(runner),
+            Some(_) | None => runner.abort(),
         }
     }
 
-    /// Looks at an open task.
-    pub(super) fn with<T>(&self, number: u64, look: impl FnOnce(&mut Open) -> T) -> Option<T> {
-        let mut book = self.book.lock();
-        book.version += 1;
-        book.open.get_mut(&number).map(look)
+    /// Calls `access` with an open task.
+    pub(super) fn with<T>(&self, number: u64, access: impl FnOnce(&mut OpenTask) -> T) -> Option<T> {
+        let mut table = self.table.lock();
+        table.version += 1;
+        table.open.get_mut(&number).map(access)
     }
 
-    /// Looks at a task that is out as this attempt; it does not end meanwhile.
-    pub(super) fn at_work<T>(&self, number: u64, attempt: Attempt, look: impl FnOnce() -> T) -> Option<T> {
-        let book = self.book.lock();
-        book.open.get(&number).filter(|open| open.life.is_at_work(attempt)).map(|_| look())
+    /// Calls `action` if `attempt` is under way. The task cannot end meanwhile.
+    pub(super) fn if_running<T>(
+        &self,
+        number: u64,
+        attempt: Attempt,
+        action: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let table = self.table.lock();
+        table.open.get(&number).filter(|open| open.state.is_running(attempt)).map(|_| action())
     }
 
-    /// All that came of a streamed answer: nobody reads it from here any more, but from the store when it is there.
+    /// Calls `access` with a task that has not ended. The task cannot end meanwhile.
+    pub(super) fn if_not_ended<T>(&self, number: u64, access: impl FnOnce(&OpenTask) -> T) -> Option<T> {
+        let table = self.table.lock();
+        table.open.get(&number).filter(|open| !open.state.status().is_terminal()).map(access)
+    }
+
+    /// Takes the chunks of a complete answer. From now on they can only be read from the store.
     pub(super) fn take_chunks(&self, number: u64) -> Chunks {
         self.with(number, |open| std::mem::take(&mut open.chunks)).unwrap_or_default()
     }
 
-    /// The store has the task's end: nothing more is kept of it here.
+    /// Removes a task whose end the store has written.
     pub(super) fn close(&self, number: u64) {
-        self.book.lock().close(number);
-    }
-
-    /// Looks at a task that has not ended; it does not end meanwhile.
-    pub(super) fn not_ended<T>(&self, number: u64, look: impl FnOnce(&Open) -> T) -> Option<T> {
-        let book = self.book.lock();
-        book.open.get(&number).filter(|open| !open.life.state().is_terminal()).map(look)
+        self.table.lock().close(number);
     }
 }
 
 impl TaskTable {
-    /// The task is in the state that it is in, and was in `before`: lines and counts follow. An end is not counted before
-    /// it is shown.
-    fn moved(&mut self, number: u64, before: Option<TaskStatus>) {
+    /// Updates queues and counts after the task's state changed from `before`. An ended task is counted in its last state
+    /// until it is closed.
+    fn update_indexes(&mut self, number: u64, before: Option<TaskStatus>) {
         let Some(open) = self.open.get(&number) else { return };
-        let (task, now) = (&open.task, Some(open.life.state()));
+        let (task, now) = (&open.task, Some(open.state.status()));
         let counts = self.counts.entry(task.owner.clone()).or_default();
-        if !open.life.state().is_terminal() {
+        if !open.state.status().is_terminal() {
             counts.leave(before);
             counts.enter(now);
         }
         let waits = |state| state == Some(TaskStatus::Pending);
         if waits(now) && !waits(before) {
-            self.lines.enter(&task.target, number);
-            self.due.insert((open.due, number));
-            if open.rest.is_zero() {
-                self.lines.make_ready(&task.target, &task.owner, number);
+            self.queues.insert(&task.target, number);
+            self.deadlines.insert((open.deadline, number));
+            if open.not_before.is_zero() {
+                self.queues.make_ready(&task.target, &task.owner, number);
             } else {
-                self.resting.insert((open.rest, number));
+                self.delayed.insert((open.not_before, number));
             }
         } else if waits(before) && !waits(now) {
-            self.lines.leave(&task.target, &task.owner, number);
-            self.due.remove(&(open.due, number));
-            self.resting.remove(&(open.rest, number));
+            self.queues.remove(&task.target, &task.owner, number);
+            self.deadlines.remove(&(open.deadline, number));
+            self.delayed.remove(&(open.not_before, number));
         }
     }
 
@@ -300,10 +305,10 @@ impl TaskTable {
         let cursor = open.cursor();
         self.numbers.remove(&cursor.id);
         self.listed.remove(&cursor);
-        if let Some(listed) = self.listed_of.get_mut(&open.task.owner) {
+        if let Some(listed) = self.listed_by_owner.get_mut(&open.task.owner) {
             listed.remove(&cursor);
             if listed.is_empty() {
-                self.listed_of.remove(&open.task.owner);
+                self.listed_by_owner.remove(&open.task.owner);
             }
         }
     }

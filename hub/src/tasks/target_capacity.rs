@@ -1,15 +1,16 @@
-//! Whose rows have room, asked once for each name in a look at the lines: many lines wait for one pool.
+//! The owners of rows with free capacity, looked up once a name in a pass of the scheduler: many queues may wait for one
+//! pool.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::hub::Hub;
 
-/// What is known of the room for some targets, in one look.
+/// The free capacity for targets in one pass of the scheduler.
 pub(super) struct TargetCapacity<'a> {
     hub: &'a Hub,
-    /// The owners of the rows with room, by the name under which they are reached: a row's, a pool's.
+    /// The owners of rows with free capacity, by the name of the row or pool.
     owners: HashMap<String, HashSet<String>>,
-    /// The names under which each target may be served.
+    /// The names whose capacity serves each target.
     names: HashMap<&'a str, Vec<String>>,
 }
 
@@ -18,9 +19,8 @@ impl<'a> TargetCapacity<'a> {
         Self { hub, owners: HashMap::new(), names: HashMap::new() }
     }
 
-    /// Learns of `target`, and tells its line under which names there may be room: an agent may be pinned to something
-    /// else since.
-    pub(super) fn look(&mut self, target: &'a str) {
+    /// Loads the capacity for `target`, and updates the names of its queue: an agent may have been moved to another LLM.
+    pub(super) fn load(&mut self, target: &'a str) {
         let names = {
             let registry = self.hub.registry.lock();
             let names = registry.capacity_names(target);
@@ -35,28 +35,28 @@ impl<'a> TargetCapacity<'a> {
         self.names.insert(target, names);
     }
 
-    /// Learns anew of `target`, where somebody found no room: it may be full since. TargetCapacity that comes meanwhile is for the
-    /// next look.
-    pub(super) fn look_again(&mut self, target: &'a str) {
+    /// Loads again, for `target`, the capacity of names that had some: a claim found them full. New capacity of the other
+    /// names is for the next pass.
+    pub(super) fn reload(&mut self, target: &'a str) {
         for name in self.names.get(target).into_iter().flatten() {
             if self.owners.get(name).is_some_and(|owners| !owners.is_empty()) {
                 self.owners.remove(name);
             }
         }
-        self.look(target);
+        self.load(target);
     }
 
-    /// Whether somebody's row had room for `target` at the last look.
-    pub(super) fn is_at(&self, target: &str) -> bool {
-        self.owners_at(target).any(|owners| !owners.is_empty())
+    /// Whether a row had capacity for `target` when it was last loaded.
+    pub(super) fn is_free(&self, target: &str) -> bool {
+        self.owners(target).any(|owners| !owners.is_empty())
     }
 
-    /// Whether a row of `user`'s had.
-    pub(super) fn is_own(&self, target: &str, user: &str) -> bool {
-        self.owners_at(target).any(|owners| owners.contains(user))
+    /// Whether a row of `user` had.
+    pub(super) fn is_free_of(&self, target: &str, user: &str) -> bool {
+        self.owners(target).any(|owners| owners.contains(user))
     }
 
-    fn owners_at(&self, target: &str) -> impl Iterator<Item = &HashSet<String>> {
+    fn owners(&self, target: &str) -> impl Iterator<Item = &HashSet<String>> {
         self.names.get(target).into_iter().flatten().filter_map(|name| self.owners.get(name))
     }
 }
@@ -69,10 +69,9 @@ mod tests {
     use crate::tests::publisher::{Publisher, pooled, provider};
     use crate::tests::support::{ADMIN, hub};
 
-    /// P7: what a look costs does not grow with the lines that wait for one and the same pool; and what it tells is what
-    /// each of them would be told by itself.
+    /// P7: the cost of a pass does not grow with the number of queues that wait for the same pool.
     #[actix_rt::test]
-    async fn a_pool_is_walked_once_a_look_however_many_wait_for_it() {
+    async fn a_pool_is_examined_once_a_pass_however_many_queues_wait() {
         const ROWS: usize = 20;
         const AGENTS: usize = 50;
         let hub = hub().await;
@@ -88,31 +87,35 @@ mod tests {
             targets.push(name);
         }
         let core = hub.core();
-        let walked = || core.registry.lock().rows_examined();
-        let mut room = TargetCapacity::new(core);
-        let before = walked();
+        let examined = || core.registry.lock().rows_examined();
+        let mut capacity = TargetCapacity::new(core);
+        let before = examined();
         for target in &targets {
-            room.look(target);
+            capacity.load(target);
         }
         // The pool's rows, and each row by its own name.
-        assert!(walked() - before <= 3 * ROWS, "{}", walked() - before);
+        assert!(examined() - before <= 3 * ROWS, "{}", examined() - before);
         for target in &targets {
             let is_there = !["away", "nothing"].contains(&target.as_str());
-            assert_eq!((room.is_at(target), room.is_own(target, "admin")), (is_there, is_there), "{target}");
-            assert!(!room.is_own(target, "bob"));
+            assert_eq!(
+                (capacity.is_free(target), capacity.is_free_of(target, "admin")),
+                (is_there, is_there),
+                "{target}"
+            );
+            assert!(!capacity.is_free_of(target, "bob"));
         }
-        // Where the first finds none, the others know of it.
+        // When the first queue finds no capacity, the others know it.
         here.close();
         hub.until_status("row-0", "inactive").await;
-        assert!(room.is_at("pool"));
-        let before = walked();
-        room.look_again("agent-0");
-        assert!(!room.is_at("pool") && !room.is_at("agent-0"));
+        assert!(capacity.is_free("pool"));
+        let before = examined();
+        capacity.reload("agent-0");
+        assert!(!capacity.is_free("pool") && !capacity.is_free("agent-0"));
         for n in 1..AGENTS {
-            room.look_again(&targets[4 + n]);
-            assert!(!room.is_at(&targets[4 + n]));
+            capacity.reload(&targets[4 + n]);
+            assert!(!capacity.is_free(&targets[4 + n]));
         }
-        assert!(walked() - before <= 2 * ROWS, "{}", walked() - before);
+        assert!(examined() - before <= 2 * ROWS, "{}", examined() - before);
         hub.stop().await;
     }
 }

@@ -1,79 +1,88 @@
-//! Who sees what of the open tasks.
+//! The open tasks that a caller may see.
 
-use super::open::Peek;
+use tokio::sync::watch;
+
+use super::chunks::ChunkBatch;
+use super::open_task::OpenTask;
 use super::table::{DurableTasks, TaskTable};
 use crate::model::{Caller, DurableTask, Role};
 use crate::store::ListCursor;
 use crate::telemetry::{Counts, TaskView};
 
 impl DurableTasks {
-    /// The open tasks that `caller` may see before `before`, newest first, at most `limit`.
-    pub fn list(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
-        let book = self.book.lock();
+    /// The `limit` newest open tasks older than `before` that `caller` may see, newest first.
+    pub(crate) fn list(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
+        let table = self.table.lock();
         let listed = match caller.role {
-            Role::Admin => Some(&book.listed),
-            Role::Member => book.listed_of.get(&caller.user),
+            Role::Admin => Some(&table.listed),
+            Role::Member => table.listed_by_owner.get(&caller.user),
         };
-        let seen = listed.into_iter().flat_map(|listed| listed.range(..before).rev()).take(limit);
-        seen.filter_map(|cursor| book.view(*book.numbers.get(&cursor.id)?)).collect()
+        let listed = listed.into_iter().flat_map(|listed| listed.range(..before).rev()).take(limit);
+        listed.filter_map(|cursor| Some(table.view(table.open_task(&cursor.id)?))).collect()
     }
 
-    /// How many tasks run and wait of those that `caller` may see.
-    pub fn counts(&self, caller: &Caller) -> Counts {
-        let book = self.book.lock();
+    /// The number of waiting and running tasks that `caller` may see.
+    pub(crate) fn counts(&self, caller: &Caller) -> Counts {
+        let table = self.table.lock();
         match caller.role {
-            Role::Admin => book.counts.values().copied().fold(Counts::default(), Counts::plus),
-            Role::Member => book.counts.get(&caller.user).copied().unwrap_or_default(),
+            Role::Admin => table.counts.values().copied().fold(Counts::default(), Counts::plus),
+            Role::Member => table.counts.get(&caller.user).copied().unwrap_or_default(),
         }
     }
 
-    /// One of them.
-    pub fn view(&self, caller: &Caller, id: &str) -> Option<TaskView> {
-        let book = self.book.lock();
-        let number = *book.numbers.get(id)?;
-        book.open.get(&number).filter(|open| may_see(caller, &open.task))?;
-        book.view(number)
+    /// The view of an open task, if `caller` may see it.
+    pub(crate) fn view(&self, caller: &Caller, id: &str) -> Option<TaskView> {
+        let table = self.table.lock();
+        table.visible(caller, id).map(|open| table.view(open))
     }
 
-    /// Some of what came of the task's answer, from chunk `from` on.
-    pub fn peek(&self, caller: &Caller, id: &str, from: usize) -> Peek {
-        let book = self.book.lock();
-        let open = book.numbers.get(id).and_then(|number| book.open.get(number));
-        match open.filter(|open| may_see(caller, &open.task)) {
-            Some(open) => Peek::Open(open.chunks.batch(from), open.changed.subscribe()),
-            None => Peek::Closed,
-        }
+    /// A batch of the answer's chunks from chunk `from` on, empty if there is none yet, and a receiver of changes. `None` if
+    /// the task is not open.
+    pub(crate) fn chunks_from(
+        &self,
+        caller: &Caller,
+        id: &str,
+        from: usize,
+    ) -> Option<(ChunkBatch, watch::Receiver<()>)> {
+        let table = self.table.lock();
+        let open = table.visible(caller, id)?;
+        Some((open.chunks.batch(from), open.changed.subscribe()))
     }
 
-    /// The number of an open task.
+    /// The number of an open task, if `caller` may see it.
     pub(super) fn number(&self, caller: &Caller, id: &str) -> Option<u64> {
-        let book = self.book.lock();
-        let number = *book.numbers.get(id)?;
-        book.open.get(&number).filter(|open| may_see(caller, &open.task)).map(|_| number)
+        let table = self.table.lock();
+        table.visible(caller, id)?;
+        table.numbers.get(id).copied()
     }
 }
 
 impl TaskTable {
-    fn view(&self, number: u64) -> Option<TaskView> {
-        let open = self.open.get(&number)?;
-        let taker = open.taker.as_ref().filter(|taker| taker.through.is_none());
-        Some(TaskView {
-            position: self.lines.position(&open.task.target, number),
-            pool_name: taker.and_then(|taker| taker.pool.clone()),
-            model: taker.map(|taker| taker.model.clone()),
+    fn open_task(&self, id: &str) -> Option<&OpenTask> {
+        self.open.get(self.numbers.get(id)?)
+    }
+
+    /// The open task, if `caller` is its owner or an admin.
+    fn visible(&self, caller: &Caller, id: &str) -> Option<&OpenTask> {
+        let may_see = |open: &&OpenTask| caller.role == Role::Admin || caller.user == open.task.owner;
+        self.open_task(id).filter(may_see)
+    }
+
+    fn view(&self, open: &OpenTask) -> TaskView {
+        let member = open.member.as_ref().filter(|member| member.through.is_none());
+        let number = self.numbers.get(&open.task.id);
+        TaskView {
+            position: number.and_then(|number| self.queues.position(&open.task.target, *number)),
+            pool_name: member.and_then(|member| member.pool.clone()),
+            model: member.map(|member| member.model.clone()),
             ..TaskView::of(&open.task)
-        })
+        }
     }
 }
 
-/// Its owner and admins.
-pub(super) fn may_see(caller: &Caller, task: &DurableTask) -> bool {
-    caller.role == Role::Admin || caller.user == task.owner
-}
-
 impl TaskView {
-    /// A task as its record has it.
-    pub fn of(task: &DurableTask) -> Self {
+    /// The view of a task's record.
+    pub(crate) fn of(task: &DurableTask) -> Self {
         Self {
             id: task.id.clone(),
             status: task.state,

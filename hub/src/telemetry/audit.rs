@@ -1,4 +1,4 @@
-//! Audit rows on their way to the store: collected in memory, written in batches, off the hot path.
+//! Collects audit records in memory and writes them to the store in batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,55 +12,55 @@ use crate::model::{AuditRecord, UserId};
 use crate::news::news;
 use crate::store::{Change, Store};
 
-/// At most so long a row waits: what a crash of the hub may cost.
-const EVERY: Duration = Duration::from_secs(1);
-/// So many rows do not wait for the second to pass.
+/// Longest time that a record is pending; a crash of the hub loses those records.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Pending records that are written without pending for the interval.
 const BATCH: usize = 256;
-/// Most rows that wait while the store cannot write, or not as fast as they come: some 4 MiB.
-const MOST: usize = 16 * 1024;
+/// Most pending records, some 4 MiB, while the store cannot write or is slow.
+const MAX_PENDING: usize = 16 * 1024;
 
 pub(super) struct AuditLog {
-    waiting: Mutex<Waiting>,
+    pending: Mutex<PendingRecords>,
+    /// Notified when [`BATCH`] records are pending.
     full: Notify,
     store: Arc<dyn Store>,
     machine: Machine,
 }
 
-/// Rows that wait, by user: where they are too many, some of the user's are lost who has most.
+/// The pending records of each user, with numbers in the order in which they were added.
 #[derive(Default)]
-struct Waiting {
-    of: HashMap<UserId, VecDeque<(u64, AuditRecord)>>,
+struct PendingRecords {
+    by_user: HashMap<UserId, VecDeque<(u64, AuditRecord)>>,
     count: usize,
-    /// The place of the last one among all.
-    last: u64,
+    last_number: u64,
 }
 
-impl Waiting {
+impl PendingRecords {
     fn add(&mut self, record: AuditRecord) {
-        self.last += 1;
+        self.last_number += 1;
         self.count += 1;
-        let rows = if let Some(rows) = self.of.get_mut(&record.user) {
+        let rows = if let Some(rows) = self.by_user.get_mut(&record.user) {
             rows
         } else {
-            self.of.entry(record.user.clone()).or_default()
+            self.by_user.entry(record.user.clone()).or_default()
         };
-        rows.push_back((self.last, record));
+        rows.push_back((self.last_number, record));
     }
 
-    /// All of them, as they came.
+    /// Takes all records, in the order in which they were added.
     fn take(&mut self) -> Vec<AuditRecord> {
-        let mut rows: Vec<_> = std::mem::take(&mut self.of).into_values().flatten().collect();
+        let mut rows: Vec<_> = std::mem::take(&mut self.by_user).into_values().flatten().collect();
         self.count = 0;
-        rows.sort_unstable_by_key(|(place, _)| *place);
+        rows.sort_unstable_by_key(|(number, _)| *number);
         rows.into_iter().map(|(_, record)| record).collect()
     }
 
-    /// Where there are more than may wait, the oldest one of the user who has most.
-    fn lose(&mut self) -> Option<AuditRecord> {
-        if self.count <= MOST {
+    /// Removes the oldest record of the user with the most, if there are too many.
+    fn drop_excess(&mut self) -> Option<AuditRecord> {
+        if self.count <= MAX_PENDING {
             return None;
         }
-        let rows = self.of.values_mut().max_by_key(|rows| rows.len())?;
+        let rows = self.by_user.values_mut().max_by_key(|rows| rows.len())?;
         self.count -= 1;
         rows.pop_front().map(|(_, record)| record)
     }
@@ -68,25 +68,24 @@ impl Waiting {
 
 impl AuditLog {
     pub(super) fn new(store: Arc<dyn Store>, machine: Machine) -> Self {
-        Self { waiting: Mutex::default(), full: Notify::new(), store, machine }
+        Self { pending: Mutex::default(), full: Notify::new(), store, machine }
     }
 
     pub(super) fn add(&self, record: AuditRecord) {
         let lost = {
-            let mut waiting = self.waiting.lock();
-            waiting.add(record);
-            if waiting.count == BATCH {
+            let mut pending = self.pending.lock();
+            pending.add(record);
+            if pending.count == BATCH {
                 self.full.notify_one();
             }
-            waiting.lose()
+            pending.drop_excess()
         };
         if let Some(lost) = lost {
-            self.lost(&lost.user);
+            self.report_lost(&lost.user);
         }
     }
 
-    /// One is lost, of this user's.
-    fn lost(&self, user: &UserId) {
+    fn report_lost(&self, user: &UserId) {
         self.machine.lost_an_audit_row();
         news!(
             warn,
@@ -98,15 +97,14 @@ impl AuditLog {
 
     pub(super) async fn run(&self) {
         loop {
-            // Either way it is time.
-            let _ = tokio::time::timeout(EVERY, self.full.notified()).await;
+            let _ = tokio::time::timeout(FLUSH_INTERVAL, self.full.notified()).await;
             self.flush().await;
         }
     }
 
-    /// Writes what waits; what cannot be written waits on, as long as there is room.
+    /// Writes the pending records. They stay pending, as many as may, if the store cannot write.
     pub(super) async fn flush(&self) {
-        let batch = self.waiting.lock().take();
+        let batch = self.pending.lock().take();
         if batch.is_empty() {
             return;
         }
@@ -115,13 +113,13 @@ impl AuditLog {
         }
         let mut lost = Vec::new();
         {
-            let mut waiting = self.waiting.lock();
-            let later = waiting.take();
-            batch.into_iter().chain(later).for_each(|record| waiting.add(record));
-            lost.extend(std::iter::from_fn(|| waiting.lose()));
+            let mut pending = self.pending.lock();
+            let later = pending.take();
+            batch.into_iter().chain(later).for_each(|record| pending.add(record));
+            lost.extend(std::iter::from_fn(|| pending.drop_excess()));
         }
         for record in &lost {
-            self.lost(&record.user);
+            self.report_lost(&record.user);
         }
     }
 }
@@ -160,31 +158,31 @@ mod tests {
     }
 
     async fn of(store: &SqliteStore, user: &str) -> Vec<String> {
-        let rows = store.audit(AuditQuery::of(Some(user), None, MOST * 2)).await.unwrap();
+        let rows = store.audit(AuditQuery::of(Some(user), None, MAX_PENDING * 2)).await.unwrap();
         rows.into_iter().map(|row| row.task).rev().collect()
     }
 
-    /// A27: where more audit rows wait than may, those of the user go who has most, the oldest first, and are counted;
-    /// another user's are all written, in their order.
+    /// A27: of too many pending records, the oldest of the user with the most are lost and counted; those of another user are
+    /// all written in order.
     #[tokio::test]
-    async fn a_flood_of_calls_loses_audit_rows_of_its_own_alone() {
+    async fn a_flood_of_calls_loses_only_audit_records_of_its_own_user() {
         let (log, store, metrics) = log();
-        for n in 0..MOST * 2 {
+        for n in 0..MAX_PENDING * 2 {
             log.add(record("mallory", &format!("m{n}")));
             if n % 100 == 0 {
                 log.add(record("victim", &format!("v{}", n / 100)));
             }
         }
-        let victims = MOST * 2 / 100 + 1;
+        let victims = MAX_PENDING * 2 / 100 + 1;
         log.flush().await;
         let written = of(&store, "victim").await;
         assert_eq!(written, (0..victims).map(|n| format!("v{n}")).collect::<Vec<_>>());
         let written = of(&store, "mallory").await;
         assert_eq!(
             (written.len(), &written[written.len() - 1]),
-            (MOST - victims, &format!("m{}", MOST * 2 - 1))
+            (MAX_PENDING - victims, &format!("m{}", MAX_PENDING * 2 - 1))
         );
-        let lost = format!("virtual_llm_audit_rows_lost_total {}\n", MOST + victims);
+        let lost = format!("virtual_llm_audit_rows_lost_total {}\n", MAX_PENDING + victims);
         assert!(metrics.text().unwrap().contains(&lost), "{}", metrics.text().unwrap());
     }
 }

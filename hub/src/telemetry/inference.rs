@@ -1,4 +1,4 @@
-//! One inference, as it is watched from its beginning to its one end.
+//! The record of one inference, from its beginning to its end.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,60 +13,51 @@ use super::{TaskView, Watch, brief};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskStatus, UserId};
 use crate::news::news;
+use crate::registry::Candidate;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
 use crate::trace::{address_label, session_label};
 use crate::{clock, random};
 
-/// A caller who left before the answer was whole, as nginx has it.
-const CALLER_LEFT: u16 = 499;
-/// A token that was revoked in the middle of an answer: no line in the log.
+/// Status of an inference whose caller left before the end of the answer, as in nginx.
+pub(crate) const CALLER_LEFT: u16 = 499;
+/// Status of an inference whose token was revoked meanwhile. It is not logged.
 const UNAUTHORIZED: u16 = 401;
 
-/// What a caller asked for.
+/// The request of an inference.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// Who.
+pub struct RequestInfo {
     pub user: UserId,
-    /// Row, pool or agent, as named by the caller.
+    /// The row, pool or agent that the caller named.
     pub target: String,
-    /// Of which kind.
     pub endpoint: Endpoint,
-    /// Whether chunks are wanted.
     pub streaming: bool,
 }
 
-/// Who takes it.
-#[derive(Debug, Clone)]
-pub struct Taker {
-    /// The row.
-    pub llm: String,
-    /// The agent that stands for the row where the row is hidden from who asked.
-    pub through: Option<String>,
-    /// Its pool.
-    pub pool: Option<String>,
-    /// Its model.
-    pub model: String,
-    /// Its publisher's session; none for a public row.
-    pub session: Option<String>,
+/// The member that an inference was last sent to.
+struct Destination {
+    llm: String,
+    /// The agent that is shown instead of the row, if the caller may not see the row.
+    through: Option<String>,
+    model: String,
+    /// The publisher's session; `None` for a public row.
+    session: Option<String>,
     /// The id of the dispatch.
-    pub task: String,
-    /// Whether everybody may see the row.
-    pub shared: bool,
+    task: String,
 }
 
-/// One inference that is watched. Dropped without [`Inference::end`], its caller left.
+/// A running inference. One that is dropped without [`Inference::end`] counts as a caller who left.
 pub struct Inference {
     watch: Arc<Watch>,
-    asked: Asked,
+    request: RequestInfo,
     id: String,
     request_id: Option<String>,
     address: Option<IpAddr>,
-    life: TaskState,
+    state: TaskState,
     attempt: Option<Attempt>,
-    taker: Option<Taker>,
-    /// Counts the tokens of the row that took it.
+    destination: Option<Destination>,
+    /// Counts the tokens of the destination.
     meter: Option<Arc<Meter>>,
-    /// Its number in the list of tasks; a durable one stands in the queue's own list.
+    /// The number in the list of recent inferences; `None` for a durable task.
     listed: Option<u64>,
     created_at: Timestamp,
     began: Instant,
@@ -74,25 +65,25 @@ pub struct Inference {
     last_chunk: Option<Instant>,
     usage: Usage,
     ended: bool,
-    /// Whether it counts among what everybody may see running.
-    shown: bool,
+    /// Whether the destination is public, and the inference counts in the public metrics.
+    is_public: bool,
 }
 
 impl Watch {
-    /// Begins to watch a synchronous inference.
-    pub fn begin(self: &Arc<Self>, asked: Asked) -> Inference {
-        let mut inference = self.begin_unlisted(asked, random::id("inf"));
+    /// Begins a synchronous inference.
+    pub fn begin(self: &Arc<Self>, request: RequestInfo) -> Inference {
+        let mut inference = self.begin_unlisted(request, random::id("inf"));
         let view = TaskView {
             id: inference.id.clone(),
             status: TaskStatus::Pending,
-            llm: inference.asked.target.clone(),
+            llm: inference.request.target.clone(),
             pool_name: None,
             llm_name: None,
             model: None,
-            streaming: inference.asked.streaming,
+            streaming: inference.request.streaming,
             durable: false,
             worker: None,
-            owner_id: inference.asked.user.clone(),
+            owner_id: inference.request.user.clone(),
             position: None,
             error: None,
             code: None,
@@ -103,18 +94,18 @@ impl Watch {
         inference
     }
 
-    /// Begins to watch one that is listed elsewhere, under its own id.
-    pub fn begin_unlisted(self: &Arc<Self>, asked: Asked, id: String) -> Inference {
+    /// Begins the inference of a durable task, which is listed elsewhere under `id`.
+    pub fn begin_unlisted(self: &Arc<Self>, request: RequestInfo, id: String) -> Inference {
         self.metrics.in_flight.inc();
         Inference {
             watch: Arc::clone(self),
-            asked,
+            request,
             id,
             request_id: None,
             address: None,
-            life: TaskState::new(),
+            state: TaskState::new(),
             attempt: None,
-            taker: None,
+            destination: None,
             meter: None,
             listed: None,
             created_at: clock::now(),
@@ -123,7 +114,7 @@ impl Watch {
             last_chunk: None,
             usage: Usage::default(),
             ended: false,
-            shown: false,
+            is_public: false,
         }
     }
 }
@@ -134,49 +125,55 @@ impl Inference {
         &self.id
     }
 
-    /// It is part of the HTTP call with this id, from there.
+    /// Sets the id and the address of the HTTP call.
     pub fn set_request(&mut self, id: &str, address: Option<IpAddr>) {
         self.request_id = Some(id.to_owned());
         self.address = address;
     }
 
-    /// It is sent to `taker`; an attempt before this one, if there was one, is over.
-    pub fn sent(&mut self, taker: Taker) {
+    /// Records that the inference was sent to `member` as dispatch `task`. An earlier attempt is over.
+    pub fn sent(&mut self, task: &str, member: &Candidate) {
         if let Some(attempt) = self.attempt.take() {
-            self.life.step(Event::Lose(attempt));
+            self.state.step(Event::Lose(attempt));
         }
-        if let Effect::Send(attempt) = self.life.step(Event::Claim) {
+        if let Effect::Send(attempt) = self.state.step(Event::Claim) {
             self.attempt = Some(attempt);
         }
-        self.show(|view| {
-            let shown = taker.through.is_none();
-            view.pool_name = taker.pool.clone().filter(|_| shown);
-            view.llm_name = shown.then(|| taker.llm.clone());
-            view.model = shown.then(|| taker.model.clone());
-            view.worker = taker.session.clone().filter(|_| shown);
+        self.update_view(|view| {
+            let is_shown = member.through.is_none();
+            view.pool_name = member.pool.clone().filter(|_| is_shown);
+            view.llm_name = is_shown.then(|| member.name.clone());
+            view.model = is_shown.then(|| member.model.clone());
+            view.worker = member.session.clone().filter(|_| is_shown);
         });
-        self.count_shown(taker.shared);
-        self.meter = Some(self.watch.rates.meter(&taker.llm));
-        self.taker = Some(taker);
+        self.set_public(member.is_public());
+        self.meter = Some(self.watch.rates.meter(&member.name));
+        self.destination = Some(Destination {
+            llm: member.name.clone(),
+            through: member.through.clone(),
+            model: member.model.clone(),
+            session: member.session.clone(),
+            task: task.to_owned(),
+        });
     }
 
-    fn count_shown(&mut self, shown: bool) {
-        match (std::mem::replace(&mut self.shown, shown), shown) {
+    fn set_public(&mut self, is_public: bool) {
+        match (std::mem::replace(&mut self.is_public, is_public), is_public) {
             (false, true) => self.watch.shared.in_flight.inc(),
             (true, false) => self.watch.shared.in_flight.dec(),
             _ => (),
         }
     }
 
-    /// Content came, the first or the next piece.
+    /// Records a piece of content.
     pub fn chunk(&mut self) {
         let now = Instant::now();
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.asked.streaming) {
-            // A chunk is a token, as near as one can tell before the usage comes.
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.request.streaming) {
+            // A chunk counts as one token, since the usage comes only at the end.
             meter.add(1);
         }
         let last = self.last_chunk.replace(now);
-        for metrics in self.watch.counters(self.shown) {
+        for metrics in self.watch.counters(self.is_public) {
             match last {
                 Some(last) => metrics.gap.observe((now - last).as_secs_f64()),
                 None => metrics.first_byte.observe((now - self.began).as_secs_f64()),
@@ -187,19 +184,18 @@ impl Inference {
         }
         self.first_byte = Some(now);
         if let Some(attempt) = self.attempt {
-            self.life.step(Event::Chunk(attempt));
+            self.state.step(Event::Chunk(attempt));
         }
-        self.show(|_| ());
+        self.update_view(|_| ());
     }
 
-    /// What the answer said that it cost.
+    /// Records the usage in the answer. Some APIs report input and output tokens in two parts.
     pub fn usage(&mut self, usage: Usage) {
-        // An API may say it in two parts, one for what was read and one for what was written.
         self.usage =
             Usage { input: usage.input.or(self.usage.input), output: usage.output.or(self.usage.output) };
     }
 
-    /// It is over: the status that the caller got, and why it failed, if it did.
+    /// Ends the inference with the HTTP status of the answer and the error, if it failed.
     pub fn end(mut self, status: u16, error: Option<(ErrorKind, &str)>) {
         self.finish(status, error);
     }
@@ -214,8 +210,8 @@ impl Inference {
             Some(attempt) => Event::Fail(attempt),
             None => Event::Expire,
         };
-        self.life.step(event);
-        if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.asked.streaming) {
+        self.state.step(event);
+        if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.request.streaming) {
             meter.add(tokens);
         }
         let code = match error {
@@ -224,32 +220,32 @@ impl Inference {
             None => None,
         };
         if let Some(number) = self.listed {
-            let (state, error) = (self.life.state(), error.map(|(_, message)| brief(message)));
+            let (status, error) = (self.state.status(), error.map(|(_, message)| brief(message)));
             self.watch.recent.end(number, |view| {
-                view.status = state;
+                view.status = status;
                 view.error = error;
                 view.code = code.map(str::to_owned);
                 view.updated_at = clock::now();
             });
         }
         self.watch.metrics.in_flight.dec();
-        for metrics in self.watch.counters(self.shown) {
-            metrics.ended(self.asked.endpoint, status);
+        for metrics in self.watch.counters(self.is_public) {
+            metrics.ended(self.request.endpoint, status);
         }
-        self.count_shown(false);
+        self.set_public(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
-        let taker = self.taker.take();
+        let destination = self.destination.take();
         let total_ms = millis(self.began, Instant::now());
         if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
             news!(
                 info,
                 code,
-                &self.asked.user,
+                &self.request.user,
                 "call failed: user={} address={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
-                self.asked.user,
+                self.request.user,
                 address_label(self.address),
-                taker.as_ref().map_or(&self.asked.target, |taker| &taker.llm),
-                session_label(taker.as_ref().and_then(|taker| taker.session.as_deref())),
+                destination.as_ref().map_or(&self.request.target, |to| &to.llm),
+                session_label(destination.as_ref().and_then(|to| to.session.as_deref())),
                 self.request_id.as_deref().unwrap_or("-"),
                 self.id,
             );
@@ -258,14 +254,14 @@ impl Inference {
             id: self.id.clone(),
             request_id: self.request_id.take(),
             code: code.map(str::to_owned),
-            task: taker.as_ref().map_or_else(|| self.id.clone(), |taker| taker.task.clone()),
-            user: self.asked.user.clone(),
+            task: destination.as_ref().map_or_else(|| self.id.clone(), |to| to.task.clone()),
+            user: self.request.user.clone(),
             address: self.address,
-            through: taker.as_ref().and_then(|taker| taker.through.clone()),
-            llm: taker.as_ref().map_or_else(|| self.asked.target.clone(), |taker| taker.llm.clone()),
-            model: taker.as_ref().map(|taker| taker.model.clone()).unwrap_or_default(),
-            publisher: taker.and_then(|taker| taker.session),
-            streaming: self.asked.streaming,
+            through: destination.as_ref().and_then(|to| to.through.clone()),
+            llm: destination.as_ref().map_or_else(|| self.request.target.clone(), |to| to.llm.clone()),
+            model: destination.as_ref().map(|to| to.model.clone()).unwrap_or_default(),
+            publisher: destination.and_then(|to| to.session),
+            streaming: self.request.streaming,
             status,
             created_at: self.created_at,
             first_byte_ms: self.first_byte.map(|first| millis(self.began, first)),
@@ -275,11 +271,11 @@ impl Inference {
         });
     }
 
-    fn show(&self, change: impl FnOnce(&mut TaskView)) {
+    fn update_view(&self, change: impl FnOnce(&mut TaskView)) {
         if let Some(number) = self.listed {
-            let state = self.life.state();
+            let status = self.state.status();
             self.watch.recent.update(number, |view| {
-                view.status = state;
+                view.status = status;
                 view.updated_at = clock::now();
                 change(view);
             });

@@ -1,7 +1,7 @@
-//! The hub as one caller sees it now, and what changed since the last look.
+//! The changes of what a caller may see, for `/api/v1/events`.
 //!
-//! Rows and publishers come from the table's own list of changes, a page at a time. Tasks and totals, of which there are
-//! few, are held as the JSON text that the caller got: a change is a difference of texts.
+//! Rows and publishers come from the registry's list of changes, a page at a time. Tasks and totals are few: the JSON texts
+//! that the caller got are kept and compared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -15,41 +15,38 @@ use crate::model::Caller;
 use crate::registry::{FeedCursor, LiveLlm};
 use crate::store::ListCursor;
 
-/// Most tasks in a view, those that run first: more than anybody reads. The totals count all.
-const TASKS: usize = 100;
-/// Rows and publishers that are told at once: a third of a millisecond's work.
+/// Most tasks that a watcher gets, running ones first. The totals count all.
+const MAX_TASKS: usize = 100;
+/// Rows and publishers in one update: a third of a millisecond's work.
 const PAGE: usize = 128;
 
-/// Things by key, each as JSON.
+/// Objects by key, each as JSON; `null` for a removed one.
 type Section = BTreeMap<String, String>;
 
-/// Some of what a caller sees, in sections.
 #[derive(Debug, Default, PartialEq)]
-struct View {
-    sections: BTreeMap<&'static str, Section>,
-}
+struct Sections(BTreeMap<&'static str, Section>);
 
-/// What one who watches was told so far.
+/// The state of one caller's stream of events: what the caller got so far.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     caller: Caller,
     seen: FeedCursor,
-    /// Tasks and totals, and the versions of what they were made of.
-    view: View,
+    /// Tasks and totals, and the versions of the tables that they come from.
+    tasks: Sections,
     versions: Option<(u64, u64)>,
-    /// Tokens a second of the rows that have some.
+    /// Tokens a second of rows with a rate above zero.
     rates: Arc<HashMap<String, f64>>,
 }
 
-/// What one who watches is told.
+/// The changes since the last poll.
 #[derive(Debug)]
-pub struct Told {
-    /// `{"section": {"key": thing}}`, `null` for a thing that is gone; nothing if nothing changed.
-    pub text: Option<String>,
-    /// Whether what was told before means nothing any more.
-    pub anew: bool,
-    /// Whether there is more to tell at once.
-    pub more: bool,
+pub(crate) struct WatcherUpdate {
+    /// `{"section": {"key": object}}`, `null` for a removed object; `None` if nothing changed.
+    pub(crate) text: Option<String>,
+    /// Whether the text replaces all that was sent before.
+    pub(crate) is_snapshot: bool,
+    /// Whether a further page can be polled now.
+    pub(crate) more: bool,
 }
 
 #[derive(Serialize)]
@@ -57,18 +54,17 @@ pub struct Told {
 struct Llm {
     #[serde(flatten)]
     live: LiveLlm,
-    /// Whether a wake task of its is under way.
+    /// Whether a wake task of the row is under way.
     waking: bool,
     tokens_per_second: f64,
 }
 
 impl Watcher {
-    /// One who was told nothing yet.
-    pub fn new(caller: Caller) -> Self {
+    pub(crate) fn new(caller: Caller) -> Self {
         Self {
             caller,
             seen: FeedCursor::default(),
-            view: View::default(),
+            tasks: Sections::default(),
             versions: None,
             rates: Arc::default(),
         }
@@ -76,9 +72,9 @@ impl Watcher {
 }
 
 impl Hub {
-    /// What is new for `watcher`. All of it comes through the one visibility rule: rows and publishers from the registry's
-    /// own views, tasks from the list that asks the same question.
-    pub(crate) fn look(&self, watcher: &mut Watcher) -> Told {
+    /// Returns what changed for `watcher` since its last poll. The registry and the lists of tasks return only what its caller
+    /// may see.
+    pub(crate) fn poll_changes(&self, watcher: &mut Watcher) -> WatcherUpdate {
         let caller = &watcher.caller;
         let rates = self.watch.rates();
         let news = {
@@ -93,7 +89,7 @@ impl Hub {
             }
             news
         };
-        let text = |thing: Option<String>| thing.unwrap_or_else(|| "null".to_owned());
+        let text = |object: Option<String>| object.unwrap_or_else(|| "null".to_owned());
         let llms = news.llms.into_iter().map(|(name, live)| {
             let llm = live.map(|live| Llm {
                 live,
@@ -107,44 +103,43 @@ impl Hub {
         });
         let mut changes = vec![("llms", llms.collect::<Section>()), ("publishers", publishers.collect())];
         if news.reset {
-            watcher.view = View::default();
+            watcher.tasks = Sections::default();
             watcher.versions = None;
         }
-        let mut anew = news.reset;
+        let anew = news.reset;
         let versions = Some((self.tasks.version(), self.watch.version(&watcher.caller)));
         if (anew || !news.more) && watcher.versions != versions {
             watcher.versions = versions;
-            let view = self.tasks_of(&watcher.caller);
-            changes.extend(view.since(&watcher.view));
-            watcher.view = view;
+            let tasks = self.task_sections(&watcher.caller);
+            changes.extend(tasks.diff(&watcher.tasks));
+            watcher.tasks = tasks;
         }
         watcher.rates = rates;
-        let text = written(&changes);
-        anew &= text.is_some();
-        Told { text, anew, more: news.more }
+        let text = to_json(&changes);
+        WatcherUpdate { is_snapshot: anew && text.is_some(), text, more: news.more }
     }
 
-    /// The tasks that `caller` sees, and how many there are.
-    fn tasks_of(&self, caller: &Caller) -> View {
-        let mut tasks = self.tasks.list(caller, &ListCursor::end(), TASKS);
-        tasks.extend(self.watch.live_tasks(caller, TASKS));
-        // What runs or waits is seen first; what ended follows, newest first.
+    /// The newest tasks that `caller` may see, and the totals of all of them.
+    fn task_sections(&self, caller: &Caller) -> Sections {
+        let mut tasks = self.tasks.list(caller, &ListCursor::end(), MAX_TASKS);
+        tasks.extend(self.watch.live_tasks(caller, MAX_TASKS));
+        // Running and waiting tasks first, then ended ones; newest first.
         tasks.sort_by_key(|task| (task.status.is_terminal(), std::cmp::Reverse(task.created_at)));
         let totals = self.tasks.counts(caller).plus(self.watch.counts(caller));
-        let tasks = tasks.iter().take(TASKS).map(|task| (task.id.clone(), task));
-        let mut view = View::default();
-        view.put("tasks", tasks);
-        view.put("totals", [("tasks".to_owned(), totals)].into_iter());
-        view
+        let tasks = tasks.iter().take(MAX_TASKS).map(|task| (task.id.clone(), task));
+        let mut sections = Sections::default();
+        sections.put("tasks", tasks);
+        sections.put("totals", [("tasks".to_owned(), totals)].into_iter());
+        sections
     }
 }
 
-/// Sections with something in them as one JSON object; nothing if there is none.
-fn written(sections: &[(&'static str, Section)]) -> Option<String> {
+/// The non-empty sections as one JSON object; `None` if there is none.
+fn to_json(sections: &[(&'static str, Section)]) -> Option<String> {
     let mut out = String::new();
-    for (name, things) in sections.iter().filter(|(_, things)| !things.is_empty()) {
+    for (name, objects) in sections.iter().filter(|(_, objects)| !objects.is_empty()) {
         let _ = write!(out, "{}{}:", if out.is_empty() { '{' } else { ',' }, quote(name));
-        for (index, (key, text)) in things.iter().enumerate() {
+        for (index, (key, text)) in objects.iter().enumerate() {
             // Writing to a String does not fail.
             let _ = write!(out, "{}{}:{text}", if index == 0 { '{' } else { ',' }, quote(key));
         }
@@ -153,18 +148,18 @@ fn written(sections: &[(&'static str, Section)]) -> Option<String> {
     (!out.is_empty()).then(|| out + "}")
 }
 
-impl View {
-    fn put<T: Serialize>(&mut self, section: &'static str, things: impl Iterator<Item = (String, T)>) {
-        let texts = things.filter_map(|(key, thing)| Some((key, serde_json::to_string(&thing).ok()?)));
-        self.sections.insert(section, texts.collect());
+impl Sections {
+    fn put<T: Serialize>(&mut self, section: &'static str, objects: impl Iterator<Item = (String, T)>) {
+        let texts = objects.filter_map(|(key, object)| Some((key, serde_json::to_string(&object).ok()?)));
+        self.0.insert(section, texts.collect());
     }
 
-    /// What somebody has to be told who knows `before`, by section.
-    fn since(&self, before: &Self) -> Vec<(&'static str, Section)> {
+    /// The changes from `before` to `self`, by section.
+    fn diff(&self, before: &Self) -> Vec<(&'static str, Section)> {
         let none = Section::new();
         let mut changes = Vec::new();
-        for (name, now) in &self.sections {
-            let then = before.sections.get(name).unwrap_or(&none);
+        for (name, now) in &self.0 {
+            let then = before.0.get(name).unwrap_or(&none);
             let gone = then.keys().filter(|key| !now.contains_key(*key));
             let new = now.iter().filter(|(key, text)| then.get(*key) != Some(text));
             let removed = gone.map(|key| (key.clone(), "null".to_owned()));
@@ -179,26 +174,26 @@ impl View {
 mod tests {
     use super::*;
 
-    fn view(things: &[(&str, &str)]) -> View {
-        let mut view = View::default();
-        view.put("llms", things.iter().map(|(key, value)| ((*key).to_owned(), *value)));
-        view.put("tasks", std::iter::empty::<(String, ())>());
-        view
+    fn sections(llms: &[(&str, &str)]) -> Sections {
+        let mut sections = Sections::default();
+        sections.put("llms", llms.iter().map(|(key, value)| ((*key).to_owned(), *value)));
+        sections.put("tasks", std::iter::empty::<(String, ())>());
+        sections
     }
 
     #[test]
-    fn the_first_look_tells_everything_and_a_second_one_only_what_changed() {
-        let first = view(&[("a", "1"), ("b", "2")]);
-        assert_eq!(written(&first.since(&View::default())).unwrap(), r#"{"llms":{"a":"1","b":"2"}}"#);
-        assert_eq!(written(&first.since(&first)), None);
-        let second = view(&[("b", "3"), ("c", "4")]);
-        assert_eq!(written(&second.since(&first)).unwrap(), r#"{"llms":{"a":null,"b":"3","c":"4"}}"#);
+    fn the_first_poll_returns_everything_and_a_later_one_only_changes() {
+        let first = sections(&[("a", "1"), ("b", "2")]);
+        assert_eq!(to_json(&first.diff(&Sections::default())).unwrap(), r#"{"llms":{"a":"1","b":"2"}}"#);
+        assert_eq!(to_json(&first.diff(&first)), None);
+        let second = sections(&[("b", "3"), ("c", "4")]);
+        assert_eq!(to_json(&second.diff(&first)).unwrap(), r#"{"llms":{"a":null,"b":"3","c":"4"}}"#);
     }
 
     #[test]
-    fn a_name_with_quotes_cannot_break_out_of_its_key() {
-        let told = written(&view(&[("a\":1,\"b", "x")]).since(&View::default())).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        assert_eq!(told["llms"]["a\":1,\"b"], "x");
+    fn quotes_in_a_name_are_escaped() {
+        let json = to_json(&sections(&[("a\":1,\"b", "x")]).diff(&Sections::default())).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["llms"]["a\":1,\"b"], "x");
     }
 }

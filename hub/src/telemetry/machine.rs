@@ -1,4 +1,4 @@
-//! What the hub takes of its machine: connections and memory. For admins alone: it is of nobody's rows.
+//! Metrics of the process, for admins only: connections, memory, refused bodies, lost audit records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::time::Instant;
 
-/// Between two lines in the log about the same.
-const QUIET: Duration = Duration::from_mins(1);
+/// Least time between two log lines about refused bodies.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Numbers of the machine.
+/// The metrics of the process.
 #[derive(Clone)]
 pub struct Machine {
     known: IntGauge,
     strangers: IntGauge,
     cuts: IntCounterVec,
     held: IntGauge,
-    most: IntGauge,
+    limit: IntGauge,
     refused: IntCounter,
     names: IntCounter,
     audit: IntCounter,
-    /// When the log was told last that bodies are refused.
-    told: Arc<Mutex<Option<Instant>>>,
+    /// The time of the last log line about refused bodies.
+    logged: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Machine {
-    /// All at zero, in `registry`.
+    /// Registers the metrics, all zero, in `registry`.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let machine = Self {
             known: IntGauge::new("connections", "Open connections whose caller has shown a valid token.")?,
@@ -42,7 +42,10 @@ impl Machine {
                 "memory_held_bytes",
                 "Bytes of requests, results and answers that are held.",
             )?,
-            most: IntGauge::new("memory_limit_bytes", "What they, and the process, may take: --max-memory.")?,
+            limit: IntGauge::new(
+                "memory_limit_bytes",
+                "What they, and the process, may take: --max-memory.",
+            )?,
             refused: IntCounter::new("bodies_refused_total", "Bodies that were refused for want of memory.")?,
             names: IntCounter::new(
                 "naming_calls_refused_total",
@@ -52,55 +55,54 @@ impl Machine {
                 "audit_rows_lost_total",
                 "Audit rows that were not written: more waited than the store wrote.",
             )?,
-            told: Arc::default(),
+            logged: Arc::default(),
         };
-        registry.register(Box::new(machine.known.clone()))?;
-        registry.register(Box::new(machine.strangers.clone()))?;
-        registry.register(Box::new(machine.cuts.clone()))?;
-        registry.register(Box::new(machine.held.clone()))?;
-        registry.register(Box::new(machine.most.clone()))?;
-        registry.register(Box::new(machine.refused.clone()))?;
-        registry.register(Box::new(machine.names.clone()))?;
-        registry.register(Box::new(machine.audit.clone()))?;
+        let Self { known, strangers, cuts, held, limit, refused, names, audit, .. } = machine.clone();
+        registry.register(Box::new(cuts))?;
+        for gauge in [known, strangers, held, limit] {
+            registry.register(Box::new(gauge))?;
+        }
+        for counter in [refused, names, audit] {
+            registry.register(Box::new(counter))?;
+        }
         Ok(machine)
     }
 
-    /// So many are open now.
+    /// Sets the numbers of open connections with and without a valid token.
     pub(crate) fn connections(&self, known: usize, strangers: usize) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.known.set(number(known));
         self.strangers.set(number(strangers));
     }
 
-    /// So many bytes are held, of so many.
-    pub(crate) fn memory(&self, held: u64, most: u64) {
+    /// Sets the bytes that are held and their limit.
+    pub(crate) fn memory(&self, held: u64, limit: u64) {
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.held.set(number(held));
-        self.most.set(number(most));
+        self.limit.set(number(limit));
     }
 
-    /// A body is refused for want of memory; whether that is worth a line in the log.
+    /// Counts a body that is refused for lack of memory. Returns whether to log it.
     pub(crate) fn refused_a_body(&self) -> bool {
         self.refused.inc();
-        let mut told = self.told.lock();
-        let is_news = told.is_none_or(|told| told.elapsed() > QUIET);
-        if is_news {
-            *told = Some(Instant::now());
+        let mut logged = self.logged.lock();
+        let is_due = logged.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL);
+        if is_due {
+            *logged = Some(Instant::now());
         }
-        is_news
+        is_due
     }
 
-    /// A call that gives a name was not looked at.
-    pub(crate) fn names_not_looked_at(&self) {
+    /// Counts a register or create call that was refused unread.
+    pub(crate) fn refused_a_naming_call(&self) {
         self.names.inc();
     }
 
-    /// An audit row is lost.
     pub(crate) fn lost_an_audit_row(&self) {
         self.audit.inc();
     }
 
-    /// One is closed, for a reason of a closed list.
+    /// Counts a connection that the hub closed. `reason` is a metric label, from a closed list.
     pub(crate) fn cut(&self, reason: &'static str) {
         self.cuts.with_label_values(&[reason]).inc();
     }

@@ -1,5 +1,5 @@
-//! Counters for Prometheus. Labels come from closed lists: no name of a row, a user or a publisher is ever one, so
-//! that nobody learns from them of what they may not see, and nobody can make them grow.
+//! Metrics for Prometheus. Labels come from closed lists and never name a row, user or publisher, so they reveal nothing
+//! private and their number is bounded.
 
 use std::time::Duration;
 
@@ -8,24 +8,22 @@ use prometheus::{
 };
 use wire::task::Endpoint;
 
-use super::Machine;
+use super::{CALLER_LEFT, Machine};
 
-/// Seconds, from a relayed mock's first byte to a large model that is loaded from disk.
+/// Buckets in seconds, from the first byte of a mock to a large model that is loaded from disk.
 const WAITS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Seconds between two tokens: 2,000 a second to a backend that swaps.
+/// Buckets in seconds between two tokens, from 2,000 tokens a second to a backend that swaps.
 const GAPS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// How a wake ended.
+/// The result of a wake task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeOutcome {
-    /// The backend is up.
     Ok,
-    /// It is not.
     Failed,
 }
 
-/// Every metric of the hub.
+/// The metrics of inferences and publishers.
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
@@ -33,19 +31,18 @@ pub struct Metrics {
     pub(super) gap: Histogram,
     pub(super) in_flight: IntGauge,
     cancels: IntCounter,
-    /// Inferences that wait for room, durable or not.
+    /// Inferences that wait for capacity, durable or not.
     pub queue_depth: IntGauge,
     queue_wait: Histogram,
     wakes: IntCounterVec,
     wake_time: Histogram,
     /// Open control channels.
     pub publishers: IntGauge,
-    /// Control channels that were opened again by a session that had one before.
+    /// Control channels that a known session opened again.
     pub reconnects: IntCounter,
 }
 
 impl Metrics {
-    /// All at zero.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("virtual_llm".into()), None)?;
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
@@ -88,20 +85,20 @@ impl Metrics {
         })
     }
 
-    /// The numbers of the machine, among these.
+    /// Registers the metrics of the process among these.
     pub(crate) fn of_machine(&self) -> prometheus::Result<Machine> {
         Machine::new(&self.registry)
     }
 
-    /// An inference ended with this HTTP status, 499 for a caller who left.
-    pub fn ended(&self, endpoint: Endpoint, status: u16) {
-        if status == 499 {
+    /// Counts an inference that ended with this HTTP status, [`CALLER_LEFT`] for a caller who left.
+    pub(super) fn ended(&self, endpoint: Endpoint, status: u16) {
+        if status == CALLER_LEFT {
             self.cancels.inc();
         }
         self.requests.with_label_values(&[endpoint.as_str(), outcome(status)]).inc();
     }
 
-    /// A wake task ended.
+    /// Counts a wake task that ended.
     pub fn woke(&self, outcome: WakeOutcome, took: Duration) {
         let outcome = match outcome {
             WakeOutcome::Ok => "ok",
@@ -111,7 +108,7 @@ impl Metrics {
         self.wake_time.observe(took.as_secs_f64());
     }
 
-    /// An inference that had to wait was sent out.
+    /// Records how long an inference waited before it was sent.
     pub fn waited(&self, wait: Duration) {
         self.queue_wait.observe(wait.as_secs_f64());
     }
@@ -121,18 +118,17 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Its content type.
     pub fn content_type() -> String {
         TextEncoder::new().format_type().to_owned()
     }
 }
 
-/// A closed list of endings.
+/// The label of a status.
 fn outcome(status: u16) -> &'static str {
     match status {
         0..=399 => "ok",
         429 => "busy",
-        499 => "cancelled",
+        CALLER_LEFT => "cancelled",
         400..=498 => "client_error",
         502 => "upstream_error",
         503 => "unavailable",

@@ -1,7 +1,7 @@
-//! Watching: what runs now, what it counts for, and what is written down of it.
+//! The record of each inference: [`Inference`] updates the metrics, the list of recent inferences and the audit.
 //!
-//! Whoever serves an inference opens an [`Inference`] and tells it what happens; metrics, the list of tasks and the
-//! audit follow from that. One that is dropped before its end counts as a caller who left.
+//! Also here: the gauges of the process ([`Machine`]) and the changes that `/api/v1/events` shows ([`Watcher`]). Durable tasks
+//! have a list of their own ([`crate::tasks`]).
 
 mod audit;
 mod inference;
@@ -16,38 +16,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::AuditLog;
-pub use inference::{Asked, Inference, Taker};
-pub use live::Watcher;
-pub use machine::Machine;
-pub use metrics::{Metrics, WakeOutcome};
+pub(crate) use inference::CALLER_LEFT;
+pub(crate) use inference::{Inference, RequestInfo};
+pub(crate) use live::Watcher;
+pub(crate) use machine::Machine;
+pub(crate) use metrics::{Metrics, WakeOutcome};
 use parking_lot::Mutex;
 use rate::Rates;
-use recent::Recent;
-pub use recent::{Counts, TaskView, brief};
+use recent::RecentInferences;
+pub(crate) use recent::brief;
+pub(crate) use recent::{Counts, TaskView};
 
 use crate::model::Caller;
 use crate::store::{ListCursor, Store};
 
-/// The least time between two counts of what everybody may see.
-const RECOUNT: Duration = Duration::from_secs(1);
+/// Least time between two counts of the public totals.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the hub knows of its inferences.
+/// The telemetry of a hub.
 pub struct Watch {
-    /// Counters for Prometheus, for admins: of everything.
+    /// Metrics of all rows, for admins.
     pub metrics: Metrics,
-    /// The same for everybody: of what everybody may see.
+    /// Metrics of public rows, for all users.
     pub shared: Metrics,
-    /// What the hub takes of its machine.
     pub machine: Machine,
-    /// The versions of table and queue up to which the shared totals count, and when they were counted.
+    /// The versions of registry and task table at the last count of the public totals, and the time of that count.
     counted: Mutex<Option<((u64, u64), Duration)>>,
     audit: AuditLog,
-    recent: Recent,
+    recent: RecentInferences,
     rates: Rates,
 }
 
 impl Watch {
-    /// Nothing seen yet; audit rows go to `store`.
+    /// All metrics are zero; audit records go to `store`.
     pub fn new(store: Arc<dyn Store>) -> prometheus::Result<Self> {
         let metrics = Metrics::new()?;
         let machine = metrics.of_machine()?;
@@ -57,67 +58,66 @@ impl Watch {
             metrics,
             shared: Metrics::new()?,
             counted: Mutex::default(),
-            recent: Recent::default(),
+            recent: RecentInferences::default(),
             rates: Rates::default(),
         })
     }
 
-    /// The counters that count what happens on a row: all, and those for everybody if everybody sees the row.
-    pub fn counters(&self, shared: bool) -> impl Iterator<Item = &Metrics> {
-        std::iter::once(&self.metrics).chain(shared.then_some(&self.shared))
+    /// The metrics that count an event of a row: those of public rows only if `is_public`.
+    pub fn counters(&self, is_public: bool) -> impl Iterator<Item = &Metrics> {
+        std::iter::once(&self.metrics).chain(is_public.then_some(&self.shared))
     }
 
-    /// Whether the shared totals are to be counted, at the reading `now` of the clock: they count another version of table
-    /// and queue, and did so a second ago or earlier. They count this one from now on.
-    pub fn is_to_be_counted(&self, versions: (u64, u64), now: Duration) -> bool {
+    /// Whether the caller must count the public totals: `versions` of registry and task table have changed, and a second has
+    /// passed since the last count.
+    pub(crate) fn claim_recount(&self, versions: (u64, u64), now: Duration) -> bool {
         let mut counted = self.counted.lock();
-        let is_due =
-            |(known, at): ((u64, u64), Duration)| known != versions && now.saturating_sub(at) >= RECOUNT;
-        let counts = counted.is_none_or(is_due);
-        if counts {
+        let is_due = counted.is_none_or(|(last_versions, last)| {
+            last_versions != versions && now.saturating_sub(last) >= RECOUNT_INTERVAL
+        });
+        if is_due {
             *counted = Some((versions, now));
         }
-        counts
+        is_due
     }
 
-    /// Writes audit rows in batches, until it is dropped. Call [`Watch::flush`] at the end.
+    /// Writes audit records in batches until the future is dropped. Call [`Watch::flush`] then.
     pub async fn run(&self) {
         self.audit.run().await;
     }
 
-    /// Writes the audit rows that wait.
+    /// Writes all pending audit records.
     pub async fn flush(&self) {
         self.audit.flush().await;
     }
 
-    /// The synchronous inferences that `caller` may see and that came in before `before`, those that run and the last
-    /// ones that ended: the `limit` newest, in no order.
-    pub fn tasks(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
+    /// The `limit` newest inferences older than `before` that `caller` may see, running and recently ended, in any order.
+    pub(crate) fn tasks(&self, caller: &Caller, before: &ListCursor, limit: usize) -> Vec<TaskView> {
         self.recent.list(caller, before, limit)
     }
 
-    /// The same for one who watches: the `limit` newest that run, then as many that have ended.
-    pub fn live_tasks(&self, caller: &Caller, limit: usize) -> Vec<TaskView> {
+    /// The `limit` newest running inferences that `caller` may see, then the `limit` that ended last.
+    pub(crate) fn live_tasks(&self, caller: &Caller, limit: usize) -> Vec<TaskView> {
         self.recent.live(caller, limit)
     }
 
-    /// How many of them run and wait.
-    pub fn counts(&self, caller: &Caller) -> Counts {
+    /// The number of running and waiting inferences that `caller` may see.
+    pub(crate) fn counts(&self, caller: &Caller) -> Counts {
         self.recent.counts(caller)
     }
 
-    /// Tokens a second of the rows that have some now, hidden ones too.
-    pub fn rates(&self) -> Arc<HashMap<String, f64>> {
+    /// Tokens a second of all rows with a rate above zero.
+    pub(crate) fn rates(&self) -> Arc<HashMap<String, f64>> {
         self.rates.all()
     }
 
-    /// One of them.
-    pub fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
+    /// One inference, if `caller` may see it.
+    pub(crate) fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
         self.recent.one(caller, id)
     }
 
-    /// Another number than before when something of them has changed.
-    pub fn version(&self, caller: &Caller) -> u64 {
+    /// A number that changes with the inferences that `caller` may see.
+    pub(crate) fn version(&self, caller: &Caller) -> u64 {
         self.recent.version(caller)
     }
 }

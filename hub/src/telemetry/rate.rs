@@ -1,4 +1,4 @@
-//! Tokens a second, by row: counted on the hot path without a lock, read by those who watch.
+//! Tokens a second of each row. They are counted without a lock, since each token of each answer is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,43 +7,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The rate is over so many whole seconds: short enough to be live, long enough not to flicker.
+/// Whole seconds of which a rate is the average: few enough to be current, enough not to flicker.
 const WINDOW: u64 = 5;
-/// The seconds of the window, the one that runs, and one that a slow writer may still hold.
+/// The seconds of the window, the current second, and one that a slow writer may still use.
 const SLOTS: usize = 7;
-/// From so many rows on, and from twice as many as were left the last time, those that are idle are forgotten before a
-/// new one is added: a walk over all of them, for as many new ones.
-const PRUNE: usize = 256;
+/// Number of meters from which on idle ones are removed before a new one is added. It is at least twice the number that the
+/// last walk left, so that a walk over all meters is paid for by as many new ones.
+const MIN_PRUNE: usize = 256;
 
 /// The meters of all rows.
 pub(super) struct Rates {
     start: Instant,
     meters: Mutex<Meters>,
-    /// What all who watch are told in the same second.
-    told: Mutex<(u64, Arc<HashMap<String, f64>>)>,
+    /// The rates of the second in which they were last read.
+    cached: Mutex<(u64, Arc<HashMap<String, f64>>)>,
 }
 
 struct Meters {
-    of: HashMap<String, Arc<Meter>>,
-    /// How many of them are too many.
-    many: usize,
-    /// Meters that were looked at.
+    by_llm: HashMap<String, Arc<Meter>>,
+    /// The number of meters at which idle ones are removed.
+    prune_at: usize,
+    /// The number of meters that were visited to remove idle ones.
     #[cfg(test)]
-    looked: usize,
+    visited: usize,
 }
 
 impl Default for Meters {
     fn default() -> Self {
         Self {
-            of: HashMap::new(),
-            many: PRUNE,
+            by_llm: HashMap::new(),
+            prune_at: MIN_PRUNE,
             #[cfg(test)]
-            looked: 0,
+            visited: 0,
         }
     }
 }
 
-/// One row's tokens in the last seconds. A slot holds its second in the upper half, its count in the lower.
+/// The tokens of a row in the last seconds. A slot has its second in the upper half and the count in the lower.
 pub(super) struct Meter {
     start: Instant,
     slots: [AtomicU64; SLOTS],
@@ -51,45 +51,47 @@ pub(super) struct Meter {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { start: Instant::now(), meters: Mutex::default(), told: Mutex::new((u64::MAX, Arc::default())) }
+        Self {
+            start: Instant::now(),
+            meters: Mutex::default(),
+            cached: Mutex::new((u64::MAX, Arc::default())),
+        }
     }
 }
 
 impl Rates {
-    /// The meter of a row.
     pub(super) fn meter(&self, llm: &str) -> Arc<Meter> {
         let mut meters = self.meters.lock();
-        if let Some(meter) = meters.of.get(llm) {
+        if let Some(meter) = meters.by_llm.get(llm) {
             return meter.clone();
         }
-        if meters.of.len() >= meters.many {
+        if meters.by_llm.len() >= meters.prune_at {
             #[cfg(test)]
             {
-                meters.looked += meters.of.len();
+                meters.visited += meters.by_llm.len();
             }
-            meters.of.retain(|_, meter| Arc::strong_count(meter) > 1 || meter.per_second() > 0.0);
-            meters.many = PRUNE.max(meters.of.len() * 2);
+            meters.by_llm.retain(|_, meter| Arc::strong_count(meter) > 1 || meter.per_second() > 0.0);
+            meters.prune_at = MIN_PRUNE.max(meters.by_llm.len() * 2);
         }
         let meter = Arc::new(Meter { start: self.start, slots: Default::default() });
-        meters.of.insert(llm.to_owned(), meter.clone());
+        meters.by_llm.insert(llm.to_owned(), meter.clone());
         meter
     }
 
-    /// Tokens a second of the rows that have some: whole seconds count, so that it is the same for one second.
+    /// Tokens a second of all rows with a rate above zero, computed once a second.
     pub(super) fn all(&self) -> Arc<HashMap<String, f64>> {
-        let mut told = self.told.lock();
+        let mut cached = self.cached.lock();
         let second = self.start.elapsed().as_secs();
-        if told.0 != second {
+        if cached.0 != second {
             let meters = self.meters.lock();
-            let rates = meters.of.iter().map(|(llm, meter)| (llm.clone(), meter.per_second_at(second)));
-            *told = (second, Arc::new(rates.filter(|(_, rate)| *rate > 0.0).collect()));
+            let rates = meters.by_llm.iter().map(|(llm, meter)| (llm.clone(), meter.per_second_at(second)));
+            *cached = (second, Arc::new(rates.filter(|(_, rate)| *rate > 0.0).collect()));
         }
-        told.1.clone()
+        cached.1.clone()
     }
 }
 
 impl Meter {
-    /// Tokens came.
     pub(super) fn add(&self, tokens: u64) {
         self.add_at(self.start.elapsed().as_secs(), tokens);
     }
@@ -100,9 +102,8 @@ impl Meter {
 
     fn add_at(&self, second: u64, tokens: u64) {
         let tokens = tokens.min(u64::from(u32::MAX));
-        // Its remainder is below SLOTS.
         let slot = &self.slots[usize::try_from(second).unwrap_or(0) % SLOTS];
-        // One writer: the hub's thread. A race would cost a count in a display, nothing else.
+        // A race between two threads loses a count, which only changes a display.
         let held = slot.load(Ordering::Relaxed);
         let count = if held >> 32 == second { held & u64::from(u32::MAX) } else { 0 };
         let count = (count + tokens).min(u64::from(u32::MAX));
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_rate_is_that_of_the_last_five_whole_seconds_and_fades_to_nothing() {
+    async fn a_rate_is_the_average_of_the_last_five_whole_seconds() {
         let rates = Rates::default();
         let meter = rates.meter("a");
         for second in 0..10 {
@@ -138,17 +139,21 @@ mod tests {
         assert_eq!(rates.all().get("unknown"), None);
     }
 
-    /// However many rows are busy, a new one costs a look at a few of the others.
+    /// However many rows are busy, a new meter costs visits to a few of the others.
     #[tokio::test]
-    async fn a_row_without_a_meter_costs_no_walk_over_all_others() {
+    async fn a_new_meter_does_not_walk_over_all_others() {
         let rates = Rates::default();
         let busy: Vec<_> = (0..8192).map(|row| rates.meter(&row.to_string())).collect();
-        assert!(rates.meters.lock().looked < 8192 * 2);
+        assert!(rates.meters.lock().visited < 8192 * 2);
         drop(busy);
         for row in 0..8192 {
             drop(rates.meter(&format!("idle-{row}")));
         }
         let meters = rates.meters.lock();
-        assert!(meters.looked < 8192 * 4 && meters.of.len() <= PRUNE.max(meters.many), "{}", meters.looked);
+        assert!(
+            meters.visited < 8192 * 4 && meters.by_llm.len() <= MIN_PRUNE.max(meters.prune_at),
+            "{}",
+            meters.visited
+        );
     }
 }

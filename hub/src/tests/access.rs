@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::http::{Answer, ask, is_stable};
 use super::publisher::{Publisher, pooled, provider};
 use super::support::{ADMIN, TestHub, hub_with};
-use crate::http::paths::methods;
+use crate::http::middleware::methods;
 use crate::options::PoolPolicy;
 
 /// Statuses for a stranger on a private thing, a stranger on a public one, the owner, and an admin.

@@ -61,7 +61,7 @@ impl Hub {
         // Capacity that callers took is not offered to durable tasks.
         with_capacity.retain(|(row, _)| is_left || registry.has_capacity(row));
         told.extend(with_capacity.into_iter().flat_map(|(_, names)| names));
-        self.tasks.has_room(told.iter().map(String::as_str));
+        self.tasks.capacity_freed(told.iter().map(String::as_str));
     }
 
     /// Offers capacity on all rows of a session, and its agents to callers that wait for them.
@@ -83,7 +83,7 @@ impl Hub {
         if !self.has_waiters() {
             return;
         }
-        self.tasks.has_room(names.clone());
+        self.tasks.capacity_freed(names.clone());
         let mut queues = self.capacity.queues.lock();
         for name in names {
             queues.add(Offer::Queue(name.to_owned()), &[name.to_owned()]);
@@ -101,7 +101,7 @@ impl Hub {
         if !self.has_waiters() {
             return;
         }
-        self.tasks.has_room(agents.clone());
+        self.tasks.capacity_freed(agents.clone());
         let queues: Vec<String> = agents.into_iter().map(detached_queue).collect();
         self.offer_names(registry, queues.iter().map(String::as_str));
     }

@@ -176,7 +176,7 @@ async fn durable_tasks_are_not_told_of_capacity_that_a_caller_takes() {
     }
     let body = json!({ "llm": world.row(0, 0), "request": { "messages": [] } }).to_string();
     assert_eq!(hub.ask("POST", "/api/v1/inference-tasks").body(body).send().await.0, 202);
-    let told = || core.tasks.told_of_room.load(std::sync::atomic::Ordering::Relaxed);
+    let told = || core.tasks.capacity_notices.load(std::sync::atomic::Ordering::Relaxed);
     for _ in 0..2 {
         world.step(&Op::Call { user: 2, admin: false, to: 1 });
     }

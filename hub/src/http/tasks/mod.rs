@@ -1,4 +1,10 @@
-//! `/api/v1/inference-tasks`: durable tasks, and what runs now (SPEC.md section 5, queue).
+//! `/api/v1/inference-tasks`: durable tasks, and the inferences under way (SPEC.md section 5, queue).
+
+mod array;
+mod chunks;
+mod list;
+mod result;
+mod stream;
 
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
 use actix_web::{HttpRequest, HttpResponse};
@@ -7,9 +13,9 @@ use serde::Serialize;
 use wire::json::spans;
 use wire::task::Endpoint;
 
-use super::task_list::list;
-use super::task_result::{self, ended};
-use super::task_stream::stream;
+use self::list::list;
+use self::result::load_ended;
+use self::stream::stream;
 use super::{HubData, body};
 use crate::connections::turn;
 use crate::dispatch::RequestBody;
@@ -21,11 +27,12 @@ use crate::store::{Change, StoreError};
 use crate::telemetry::TaskView;
 use crate::{clock, random};
 
-/// Requests larger than this are written in turn, and what is deleted is overwritten in turn: whoever has something to
-/// write waits for one of another's, not for all.
+/// Bytes of a request above which its write takes a turn of [`WRITES`].
 const LARGE: usize = 1 << 20;
 
-static TURNS: FairSemaphore = FairSemaphore::new(2, 1);
+/// Large writes and deletions, which overwrite what they delete. Users take turns, so that a user waits for one write of
+/// another user and not for all.
+static WRITES: FairSemaphore = FairSemaphore::new(2, 1);
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -36,14 +43,14 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .route("/api/v1/inference-tasks/{id}/stream", get().to(stream));
 }
 
-/// What a caller asks for.
-struct Wanted {
+/// The body of a `POST`.
+struct TaskRequest {
     llm: String,
     request: RequestBody,
     streaming: bool,
 }
 
-impl Wanted {
+impl TaskRequest {
     fn parse(mut text: Vec<u8>) -> Result<Self, ApiError> {
         let invalid = |what: &str| ApiError::bad_request(format!("the request's body {what}"));
         if std::str::from_utf8(&text).is_err() {
@@ -51,7 +58,7 @@ impl Wanted {
         }
         let keys = spans(&mut text, ["llm", "request", "streaming"]);
         let keys = keys.map_err(|error| invalid(&format!("is {error}")))?;
-        // Of duplicates the last, as JSON readers do.
+        // Of duplicate keys the last counts, as in other JSON parsers.
         let [llm, request, streaming] = keys.map(|mut spans| spans.pop().map(|span| &text[span]));
         let shape = || invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#);
         let request = request.ok_or_else(shape)?;
@@ -59,7 +66,7 @@ impl Wanted {
             return Err(invalid("has a request that is not a JSON object"));
         }
         let request = RequestBody::parse(request.to_vec())?;
-        // Only `streaming` says how the answer is to come; one of another type is refused all the same.
+        // The request's own `stream` is not used, but must be valid.
         request.streaming(Endpoint::ChatCompletions)?;
         Ok(Self {
             llm: llm.and_then(|llm| serde_json::from_slice(llm).ok()).ok_or_else(shape)?,
@@ -74,7 +81,7 @@ impl Wanted {
 }
 
 #[derive(Serialize)]
-struct Accepted<'a> {
+struct AcceptedTask<'a> {
     id: &'a str,
     status: TaskStatus,
     position: usize,
@@ -86,25 +93,25 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (text, _held) = body::read(&req, payload, body::INFERENCE).await?;
-    let wanted = offload(&caller.user, text.len(), move || Wanted::parse(text)).await?;
+    let (text, _bytes) = body::read(&req, payload, body::INFERENCE).await?;
+    let new = offload(&caller.user, text.len(), move || TaskRequest::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    if !hub.knows(&caller, &wanted.llm) {
-        return Err(ApiError::not_found("LLM", &wanted.llm));
+    if !hub.knows_target(&caller, &new.llm) {
+        return Err(ApiError::not_found("LLM", &new.llm));
     }
-    // Taken before anything is awaited: however many come at once, no more than that have one.
-    let seat = hub.tasks.seat(&caller.user, hub.options.limits.open_tasks)?;
+    // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
+    let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
     let now = clock::now();
     let task = DurableTask {
         id: random::id("task"),
         owner: caller.user,
         token: Some(caller.token_id),
-        target: wanted.llm,
+        target: new.llm,
         state: TaskStatus::Pending,
-        request: Some(wanted.request.as_str().to_owned()),
-        streaming: wanted.streaming,
+        request: Some(new.request.as_str().to_owned()),
+        streaming: new.streaming,
         llm: None,
         session: None,
         result: None,
@@ -114,17 +121,17 @@ async fn create(
         updated_at: now,
     };
     let id = task.id.clone();
-    // On its own: a caller who leaves now must not leave a task that is on disk and in no queue.
+    // Spawned, so that a caller that leaves now does not leave a task on disk that is not in the queue.
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
-        let _turn = if large { Some(turn(&TURNS, &task.owner).await) } else { None };
+        let _turn = if large { Some(turn(&WRITES, &task.owner).await) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), max_bytes: hub.options.limits.disk };
         hub.store.write(vec![new]).await.map_err(refused)?;
-        Ok::<_, ApiError>(hub.enqueue(task, seat))
+        Ok::<_, ApiError>(hub.enqueue(task, permit))
     });
     let position = position.await.map_err(ApiError::internal)??;
-    Ok(HttpResponse::Accepted().json(Accepted { id: &id, status: TaskStatus::Pending, position }))
+    Ok(HttpResponse::Accepted().json(AcceptedTask { id: &id, status: TaskStatus::Pending, position }))
 }
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -132,25 +139,24 @@ async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRespo
     if let Some(view) = open.or_else(|| hub.watch.task(&caller, &id)) {
         return Ok(HttpResponse::Ok().json(view));
     }
-    let found = ended(&hub, &caller, &id).await?;
-    let view = serde_json::to_string(&with_row(&hub, &caller, &found.task)).map_err(ApiError::internal)?;
-    task_result::whole(hub, &caller, view, found).await
+    let ended = load_ended(&hub, &caller, &id).await?;
+    let view = serde_json::to_string(&ended_view(&hub, &caller, &ended.task)).map_err(ApiError::internal)?;
+    result::respond(hub, &caller, view, ended).await
 }
 
 async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
-    let open = hub.cancel_task(&caller, &id).or_else(|| hub.delete_ended(&caller, &id));
-    if let Some(written) = open {
+    if let Some(written) = hub.cancel_task(&caller, &id).or_else(|| hub.delete_ended(&caller, &id)) {
         written.await.map_err(ApiError::internal)??;
     } else {
-        let found = ended(&hub, &caller, &id).await?;
-        let _turn = turn(&TURNS, &caller.user).await;
-        hub.store.write(vec![Change::DeleteTask(found.task.id)]).await?;
+        let ended = load_ended(&hub, &caller, &id).await?;
+        let _turn = turn(&WRITES, &caller.user).await;
+        hub.store.write(vec![Change::DeleteTask(ended.task.id)]).await?;
     }
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A new task that the store does not take.
+/// The answer to a new task that the store refuses.
 fn refused(error: StoreError) -> ApiError {
     match error {
         StoreError::OverQuota(bytes) => {
@@ -164,8 +170,8 @@ fn refused(error: StoreError) -> ApiError {
     }
 }
 
-/// An ended task, with what is known now of the row that answered it.
-pub(super) fn with_row(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
+/// The view of an ended task, with the current pool and model of the row that answered it.
+fn ended_view(hub: &Hub, caller: &Caller, task: &DurableTask) -> TaskView {
     let registry = hub.registry.lock();
     let row = task.llm.as_deref().and_then(|name| registry.llm(caller, name));
     TaskView {

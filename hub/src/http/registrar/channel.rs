@@ -1,9 +1,8 @@
-//! `GET /api/v1/llms/_provider-stream`: a publisher's control channel (SPEC.md sections 3.2 and 4).
+//! `GET /api/v1/llms/_provider-stream`: the control channel of a registrar (SPEC.md sections 3.2 and 4).
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use actix_web::web::{ServiceConfig, get};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -14,10 +13,10 @@ use wire::Features;
 use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
 use wire::sse::write_event;
 
-use super::HubData;
-use super::front::HeadOnly;
 use crate::channels::Receiver;
 use crate::error::ApiError;
+use crate::http::HubData;
+use crate::http::middleware::HeadOnly;
 use crate::hub::Hub;
 use crate::model::{Caller, UserId};
 use crate::news::news;
@@ -25,11 +24,7 @@ use crate::offload::MAX_BURST;
 use crate::random;
 use crate::registry::UnknownSession;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config.route("/api/v1/llms/_provider-stream", get().to(respond));
-}
-
-async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpResponse, ApiError> {
+pub(super) async fn open(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     let session = header(SESSION_HEADER)
@@ -38,13 +33,13 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         return Err(ApiError::hub_stopping());
     }
     if req.extensions().contains::<HeadOnly>() {
-        // Nothing is opened, and no channel replaced.
+        // `HEAD` opens no channel and replaces none.
         let known = hub.registry.lock().owns_session(&caller, session);
         let head = HttpResponse::Ok().content_type("text/event-stream").finish();
         return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
     }
-    let theirs = header(FEATURES_HEADER).map(Features::parse);
-    let features = Features::ALL.negotiated(theirs.unwrap_or(Features::CLASSIC));
+    let offered = header(FEATURES_HEADER).map(Features::parse);
+    let features = Features::ALL.negotiated(offered.unwrap_or(Features::CLASSIC));
     let stream_id = random::id("stream");
 
     let opened = hub.note(|registry| {
@@ -54,7 +49,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
     });
     let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
     let most = hub.options.limits.bytes;
-    let events = hub.channels.open(session, &stream_id, theirs.is_some(), &caller.user, most);
+    let events = hub.channels.open(session, &stream_id, offered.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
         let shared = hub.registry.lock().has_public_entries(session);
@@ -77,10 +72,10 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         news!(info, "channels opened", &caller.user, "channel of {session} opened");
     }
 
-    let hello = hello(theirs.is_some(), &stream_id).map_err(ApiError::internal)?;
+    let hello = hello(offered.is_some(), &stream_id).map_err(ApiError::internal)?;
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
-    // After a pause one ping is enough.
+    // After a delay, one ping is enough.
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = hub.end_for(&caller);
     let channel = Channel {
@@ -89,7 +84,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         burst: 0,
         ping,
         end,
-        _guard: Guard { hub, user: caller.user.clone(), session: session.into(), stream_id },
+        _guard: ChannelGuard { hub, user: caller.user.clone(), session: session.into(), stream_id },
     };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -98,7 +93,7 @@ async fn respond(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpR
         .streaming(stream::unfold(channel, next)))
 }
 
-/// A registrar that names features gets ours; any other gets what a classic hub says.
+/// The first event. It has the hub's features for a registrar that named its own, and is that of a classic hub otherwise.
 fn hello(negotiates: bool, stream_id: &str) -> Result<Bytes, Box<dyn std::error::Error>> {
     let data = if negotiates {
         let features = Features::ALL.names().map(str::to_owned).collect();
@@ -114,12 +109,12 @@ fn hello(negotiates: bool, stream_id: &str) -> Result<Bytes, Box<dyn std::error:
 struct Channel {
     hello: Option<Bytes>,
     events: Receiver,
-    /// Bytes of events since others had their turn.
+    /// Bytes written since the serving thread last ran other tasks.
     burst: usize,
     ping: Interval,
-    /// Resolves when the channel has to end.
+    /// Resolves when the token is revoked or the hub stops.
     end: LocalBoxFuture<'static, ()>,
-    _guard: Guard,
+    _guard: ChannelGuard,
 }
 
 async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channel)> {
@@ -130,7 +125,7 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
     }
     if channel.burst >= MAX_BURST {
         channel.burst = 0;
-        // Never within the choice below: a ping would get into the event.
+        // Not in the `select!` below, where a ping could come between two parts of an event.
         yield_now().await;
     }
     let event = tokio::select! {
@@ -143,15 +138,15 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
     Some((Ok(event), channel))
 }
 
-/// Notices that the channel is gone, for whatever reason: its body is dropped.
-struct Guard {
+/// Closes the channel when its body is dropped, whatever the reason.
+struct ChannelGuard {
     hub: Arc<Hub>,
     user: UserId,
     session: String,
     stream_id: String,
 }
 
-impl Drop for Guard {
+impl Drop for ChannelGuard {
     fn drop(&mut self) {
         self.hub.channels.close(&self.session, &self.stream_id);
         let open = i64::try_from(self.hub.channels.len()).unwrap_or(i64::MAX);
@@ -171,9 +166,9 @@ impl Drop for Guard {
 }
 
 impl Hub {
-    /// Ends the session's dispatches when its grace is over and it is still away.
+    /// Ends the dispatches of a session that is still away when its grace period is over. `since` is when it left.
     pub(crate) fn lose_later(self: Arc<Self>, session: String, since: crate::clock::Now) {
-        // None when the process goes down, and all dispatches with it.
+        // Without a runtime the process is exiting, and all dispatches with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             sleep(self.options.timings.reattach_grace).await;

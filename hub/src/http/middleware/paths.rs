@@ -1,12 +1,12 @@
-//! The paths of the hub: which there are, which methods each knows, and the other ways in which clients write them.
+//! The hub's paths with their methods, and the canonical form of paths that clients spell differently. Pure.
 
 use std::borrow::Cow;
 
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
 
-/// Every path with its methods, as `Allow` names them. `{…}` stands for one segment; the first that fits counts. A path
-/// that is missing here works, but tells nobody what its methods are.
+/// Every path with its methods in the form of `Allow`. `{…}` matches one segment; the first match counts. A route whose path
+/// is missing here works, but has no `Allow`.
 const PATHS: &[(&str, &str)] = &[
     ("/", OPEN),
     ("*", OPEN),
@@ -55,48 +55,47 @@ const PATHS: &[(&str, &str)] = &[
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
-/// Of what load balancers ask: `HAProxy`'s check is `OPTIONS /` unless it is told another.
+/// The methods of health checks: that of `HAProxy` is `OPTIONS /` by default.
 const OPEN: &str = "GET, HEAD, OPTIONS";
 
-/// The methods of a path, as `Allow` names them; `None` for one that there is not.
+/// The methods of a path in the form of `Allow`; `None` for an unknown path.
 pub(crate) fn methods(path: &str) -> Option<&'static str> {
-    PATHS.iter().find(|(pattern, _)| fits(pattern, path)).map(|(_, methods)| *methods)
+    PATHS.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, methods)| *methods)
 }
 
-fn fits(pattern: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut segments) = (pattern.split('/'), path.split('/'));
     loop {
-        match (wanted.next(), given.next()) {
+        match (patterns.next(), segments.next()) {
             (None, None) => return true,
-            (Some(wanted), Some(given)) if wanted == given => (),
-            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => (),
+            (Some(pattern), Some(segment)) if pattern == segment => (),
+            (Some(pattern), Some(segment)) if pattern.starts_with('{') && !segment.is_empty() => (),
             _ => return false,
         }
     }
 }
 
-/// Whether `methods`, as [`methods`] gives them, have this one.
+/// Whether `methods`, a value of [`methods`], contains `method`.
 pub(crate) fn allows(methods: &str, method: &Method) -> bool {
     methods.split(", ").any(|known| known == method.as_str())
 }
 
-/// A path of the hub's that was written another way.
+/// The canonical form of a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Canonical {
-    /// As the routes have it.
-    pub(crate) path: String,
-    /// The model that the path names, where it does (Azure's SDK).
-    pub(crate) model: Option<String>,
+pub(super) struct Canonical {
+    pub(super) path: String,
+    /// The model in the path of Azure's SDK.
+    pub(super) model: Option<String>,
 }
 
-/// The model that a request's path names.
+/// Extension of a request: the model that its path names.
 #[derive(Debug, Clone)]
 pub(crate) struct PathModel(pub(crate) String);
 
-/// What clients mean by a path: base URLs with and without `/v1`, with two of them, with a slash too many, and Azure's.
-/// `None` where it is the hub's own already.
-pub(crate) fn canonical(path: &str) -> Option<Canonical> {
-    // What nearly all calls have costs no look at the table.
+/// The canonical form of a path: clients have base URLs without `/v1`, with two of them, with a slash too many, and those of
+/// Azure. `None` if the path is canonical or unknown.
+pub(super) fn canonical(path: &str) -> Option<Canonical> {
+    // The paths of nearly all calls are canonical: the table is not searched for them.
     let is_tidy = !path.ends_with('/') && !path.contains("//");
     if is_tidy && (path.starts_with("/api/") || path == "/v1/chat/completions") {
         return None;
@@ -124,9 +123,8 @@ pub(crate) fn canonical(path: &str) -> Option<Canonical> {
     let name = if name == "/reranking" { "/rerank" } else { name };
     let versioned = format!("/v1{name}");
     let known = methods(&versioned).is_some();
-    let path_is = |path: String| Canonical { path, model };
     match known {
-        true if versioned != path => Some(path_is(versioned)),
+        true if versioned != path => Some(Canonical { path: versioned, model }),
         false if tidy != path => Some(Canonical { path: tidy.into_owned(), model: None }),
         _ => None,
     }
@@ -137,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_methods_of_a_path_are_those_of_its_first_pattern() {
+    fn a_path_has_the_methods_of_the_first_pattern_that_matches() {
         for (path, expected) in [
             ("/", Some(OPEN)),
             ("/v1/models/a.b", Some(GET)),
@@ -156,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_a_path_leads_to_the_one_that_there_is() {
-        for (written, meant) in [
+    fn other_spellings_of_a_path_have_one_canonical_form() {
+        for (written, path) in [
             ("/chat/completions", "/v1/chat/completions"),
             ("/v1/chat/completions/", "/v1/chat/completions"),
             ("//v1//chat/completions", "/v1/chat/completions"),
@@ -175,13 +173,13 @@ mod tests {
             ("/healthz/", "/healthz"),
             ("/api/v1//llms/a", "/api/v1/llms/a"),
         ] {
-            let expected = Canonical { path: meant.into(), model: None };
+            let expected = Canonical { path: path.into(), model: None };
             assert_eq!(canonical(written), Some(expected), "{written}");
         }
     }
 
     #[test]
-    fn a_path_of_the_hubs_own_and_one_that_means_nothing_stay() {
+    fn canonical_and_unknown_paths_are_not_changed() {
         for path in [
             "/",
             "/v1/models",
@@ -202,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn azures_sdk_names_the_model_in_the_path() {
-        let of = |path: &str| canonical(path).map(|found| (found.path, found.model));
+    fn the_path_of_azures_sdk_names_the_model() {
+        let of = |path: &str| canonical(path).map(|canonical| (canonical.path, canonical.model));
         for name in ["embeddings", "chat/completions"] {
             let found = of(&format!("/openai/deployments/my%2Emodel/{name}"));
             assert_eq!(found, Some((format!("/v1/{name}"), Some("my.model".into()))));

@@ -1,5 +1,4 @@
-//! What surrounds every request before anybody asks who calls: the ways to write a path, `HEAD`, `OPTIONS` and browsers
-//! (CORS), HTTP/1.0.
+//! Handles what needs no token: other spellings of paths, `HEAD`, `OPTIONS`, CORS and HTTP/1.0.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,64 +14,66 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 
-use super::HubData;
 use super::paths::{PathModel, allows, canonical, methods};
 use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::http::HubData;
 
-/// How long a browser may rely on what it was told, in seconds: Chromium's own limit.
-const REMEMBER: &str = "7200";
-/// Longest path that is looked at, in bytes: what matches paths takes time in proportion to it, several times over. The
-/// longest of the hub's own have a name of 100 characters, each in three bytes where it is percent-encoded.
-pub(crate) const LONGEST_PATH: usize = 4 << 10;
-/// What a page may read of an answer, beside what it always may.
-const EXPOSED: &str = "x-request-id, x-virtual-llm-row, server-timing, retry-after, www-authenticate, allow";
-/// What a page may send, where its browser does not say what it wants to.
-const SENT: &str = "authorization, content-type, x-api-key, api-key, x-queue-timeout, last-event-id";
+/// Seconds for which a browser may cache a preflight: Chromium's own limit.
+const PREFLIGHT_MAX_AGE: &str = "7200";
+/// Longest path in bytes. Routing takes time in proportion to it; the longest valid path has a name of 100 characters, each
+/// percent-encoded in three bytes.
+pub(super) const LONGEST_PATH: usize = 4 << 10;
+/// Response headers that a page may read, besides the safelisted ones.
+const EXPOSED_HEADERS: &str =
+    "x-request-id, x-virtual-llm-row, server-timing, retry-after, www-authenticate, allow";
+/// Request headers that a page may send if its browser does not name any.
+const DEFAULT_HEADERS: &str =
+    "authorization, content-type, x-api-key, api-key, x-queue-timeout, last-event-id";
 const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// Stands in the extensions of a request whose method was `HEAD`: its route sees `GET`, and must not begin anything.
+/// Extension of a request whose method was `HEAD`. Its route sees `GET` and must not start anything.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadOnly;
 
-/// Wraps the whole app, outside the guard: a browser's preflight and a load balancer's check have no token.
+/// Middleware outside authentication: a browser's preflight and a load balancer's check have no token.
 pub(crate) async fn front(
     mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let outside = Outside {
+    let front = Front {
         cors: Cors::of(&req),
         is_head: req.method() == Method::HEAD,
-        is_old: req.version() < Version::HTTP_11,
+        is_http_1_0: req.version() < Version::HTTP_11,
     };
     if req.path().len() > LONGEST_PATH {
         let text = format!("the path has more than {LONGEST_PATH} bytes");
         let response = ApiError::new(ErrorKind::LongPath, text).response(Dialect::of(req.path()));
-        return Ok(req.into_response(outside.dress(response)));
+        return Ok(req.into_response(front.finish(response)));
     }
     if req.method() == Method::OPTIONS
         && let Some(known) = methods(req.path())
     {
-        let response = outside.options(req.headers(), known, Dialect::of(req.path()));
-        return Ok(req.into_response(outside.dress(response)));
+        let response = front.options(req.headers(), known, Dialect::of(req.path()));
+        return Ok(req.into_response(front.finish(response)));
     }
-    if outside.is_head {
+    if front.is_head {
         req.head_mut().method = Method::GET;
         req.extensions_mut().insert(HeadOnly);
     }
     match next.call(req).await {
         Ok(response) => {
             let (req, response) = response.into_parts();
-            Ok(ServiceResponse::new(req, outside.dress(response.map_into_boxed_body())))
+            Ok(ServiceResponse::new(req, front.finish(response.map_into_boxed_body())))
         }
         Err(error) => {
-            let response = outside.dress(error.error_response());
+            let response = front.finish(error.error_response());
             Err(InternalError::from_response(error, response).into())
         }
     }
 }
 
-/// The refusal of a method that a path does not know.
+/// The 405 of a path that does not support the method; `known` are its methods.
 pub(crate) fn wrong_method(known: &'static str, dialect: Dialect) -> HttpResponse {
     let error = ApiError::new(ErrorKind::Method, format!("this path takes no other method than {known}"));
     let mut response = error.response(dialect);
@@ -80,55 +81,54 @@ pub(crate) fn wrong_method(known: &'static str, dialect: Dialect) -> HttpRespons
     response
 }
 
-/// Gives the request the path that it means. Before all else: an answer's dialect is that of this path. One that is too
-/// long means nothing.
-pub(crate) fn rewrite(req: &mut ServiceRequest) {
+/// Replaces the request's path by its canonical form, unless it is too long. Must come first, because the path decides in
+/// which dialect errors are written.
+pub(super) fn rewrite(req: &mut ServiceRequest) {
     if req.path().len() > LONGEST_PATH {
         return;
     }
-    let Some(meant) = canonical(req.path()) else { return };
+    let Some(canonical) = canonical(req.path()) else { return };
     let mut parts = req.uri().clone().into_parts();
     let text = match parts.path_and_query.as_ref().and_then(PathAndQuery::query) {
-        Some(query) => format!("{}?{query}", meant.path),
-        None => meant.path,
+        Some(query) => format!("{}?{query}", canonical.path),
+        None => canonical.path,
     };
-    // What was a path still is one.
     let Ok(path) = PathAndQuery::from_maybe_shared(Bytes::from(text)) else { return };
     parts.path_and_query = Some(path);
     let Ok(uri) = Uri::from_parts(parts) else { return };
     req.match_info_mut().get_mut().update(&uri);
     req.head_mut().uri = uri;
-    if let Some(model) = meant.model {
+    if let Some(model) = canonical.model {
         req.extensions_mut().insert(PathModel(model));
     }
 }
 
-/// What is known of a request before it is looked at.
-struct Outside {
+/// The properties of a request that decide how its response is changed.
+struct Front {
     cors: Cors,
     is_head: bool,
-    is_old: bool,
+    is_http_1_0: bool,
 }
 
-impl Outside {
-    /// The answer to `OPTIONS`.
-    fn options(&self, asked: &HeaderMap, known: &'static str, dialect: Dialect) -> HttpResponse {
+impl Front {
+    /// The response to `OPTIONS`; `known` are the methods of the path.
+    fn options(&self, headers: &HeaderMap, known: &'static str, dialect: Dialect) -> HttpResponse {
         if self.cors.allowed.is_some() {
-            return preflight(asked, known);
+            return preflight(headers, known);
         }
-        let is_preflight = asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let is_preflight = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if allows(known, &Method::OPTIONS) && !is_preflight {
             return HttpResponse::Ok().insert_header((header::ALLOW, known)).finish();
         }
         wrong_method(known, dialect)
     }
 
-    /// The answer as this caller reads it.
-    fn dress(&self, mut response: HttpResponse) -> HttpResponse {
-        self.cors.mark(response.headers_mut());
+    /// Adds CORS headers, removes chunked encoding for HTTP/1.0, and removes the body for `HEAD`.
+    fn finish(&self, mut response: HttpResponse) -> HttpResponse {
+        self.cors.add_headers(response.headers_mut());
         let size = response.body().size();
-        if self.is_old && size == BodySize::Stream {
-            // HTTP/1.0 knows no chunks: the body ends with the connection.
+        if self.is_http_1_0 && size == BodySize::Stream {
+            // HTTP/1.0 has no chunked encoding: the end of the connection ends the body.
             response.head_mut().no_chunking(true);
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -139,28 +139,28 @@ impl Outside {
     }
 }
 
-fn preflight(asked: &HeaderMap, known: &'static str) -> HttpResponse {
+fn preflight(headers: &HeaderMap, known: &'static str) -> HttpResponse {
     let mut response = HttpResponse::build(StatusCode::NO_CONTENT);
     response
         .insert_header((header::ALLOW, known))
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, known))
-        .insert_header((header::ACCESS_CONTROL_MAX_AGE, REMEMBER))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE))
         .append_header((header::VARY, "access-control-request-method, access-control-request-headers"));
-    // SDKs send headers of their own, new ones with each version: what a page may send is no secret, a token is.
-    let sent = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let sent = sent.unwrap_or(HeaderValue::from_static(SENT));
-    response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, sent));
-    if asked.contains_key(PRIVATE_NETWORK) {
+    // Any header is allowed: SDKs add new ones with each version, and the token is what protects the hub.
+    let allowed = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let allowed = allowed.unwrap_or(HeaderValue::from_static(DEFAULT_HEADERS));
+    response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, allowed));
+    if headers.contains_key(PRIVATE_NETWORK) {
         response.insert_header((ALLOW_PRIVATE_NETWORK, "true"));
     }
     response.finish()
 }
 
-/// What a browser is told about a request's origin.
+/// The CORS headers for a request's origin.
 struct Cors {
     /// The value of `Access-Control-Allow-Origin`.
     allowed: Option<HeaderValue>,
-    /// Whether the answer depends on the origin.
+    /// Whether the response depends on the origin.
     varies: bool,
 }
 
@@ -174,18 +174,18 @@ impl Cors {
         Self { allowed: allowed.and_then(|value| HeaderValue::from_str(value).ok()), varies: true }
     }
 
-    fn mark(&self, headers: &mut HeaderMap) {
+    fn add_headers(&self, headers: &mut HeaderMap) {
         if self.varies {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         if let Some(allowed) = &self.allowed {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed.clone());
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         }
     }
 }
 
-/// The size of a body, and nothing of it.
+/// A body with a size and no bytes, for `HEAD`.
 struct NoBody(BodySize);
 
 impl MessageBody for NoBody {

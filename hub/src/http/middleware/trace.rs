@@ -1,4 +1,4 @@
-//! Around every route: each answer carries the call's id and its times, and one that failed is one line in the log.
+//! Adds the call's id and its timing to each response, and logs each call that failed.
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -15,25 +15,25 @@ use crate::model::Caller;
 use crate::news::news;
 use crate::trace::{Trace, address_label};
 
-/// The call's id: the caller's own, or ours.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
-/// As Anthropic's API names it.
+/// The call's id, from the caller or made by the hub.
+const REQUEST_ID: &str = "x-request-id";
+/// The name of the same header in Anthropic's API.
 const ANTHROPIC_REQUEST_ID: &str = "request-id";
-/// The row that answered, where the caller may see it.
+/// The row that answered, if the caller may see it.
 const ROW: &str = "x-virtual-llm-row";
 const TIMING: &str = "server-timing";
 
-/// What a publisher posts for a task: the call that it is for has its own line.
+/// Prefix of the routes for results. They are not logged: the caller's own call is.
 const RESULTS: &str = "/api/v1/llms/_provider-task/";
 
-/// Wraps the whole app, outside everything.
+/// The outermost middleware.
 pub(crate) async fn trace(
     mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     rewrite(&mut req);
-    let named = req.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let trace = Trace::new(named, address::of(req.request()));
+    let id = req.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let trace = Trace::new(id, address::of(req.request()));
     let dialect = Dialect::of(req.path());
     let is_result = req.path().starts_with(RESULTS);
     match trace.run(next.call(req)).await {
@@ -43,17 +43,17 @@ pub(crate) async fn trace(
                 let req = response.request();
                 let extensions = req.extensions();
                 let user = extensions.get::<Caller>().map(|caller| caller.user.as_str());
-                note(&trace, user, || route(req), response.response());
+                log_failure(&trace, user, || route(req), response.response());
             }
             let whole = is_whole(response.response());
-            stamp(&trace, dialect, whole, response.headers_mut());
+            add_headers(&trace, dialect, whole, response.headers_mut());
             Ok(response)
         }
         Err(error) => {
             let mut response = error.error_response();
-            note(&trace, None, || None, &response);
+            log_failure(&trace, None, || None, &response);
             let whole = is_whole(&response);
-            stamp(&trace, dialect, whole, response.headers_mut());
+            add_headers(&trace, dialect, whole, response.headers_mut());
             Err(InternalError::from_response(error, response).into())
         }
     }
@@ -63,7 +63,7 @@ fn is_whole<B: MessageBody>(response: &HttpResponse<B>) -> bool {
     !matches!(response.body().size(), BodySize::Stream)
 }
 
-fn stamp(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut HeaderMap) {
+fn add_headers(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut HeaderMap) {
     let mut insert = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -82,14 +82,14 @@ fn stamp(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut HeaderMap) 
     }
 }
 
-/// The pattern of the request's path. It is matched anew, against all there are: only where a line in the log names it.
+/// The pattern of the request's path. actix-web matches the path again for it, so this is called only for a log line.
 fn route(req: &HttpRequest) -> Option<String> {
     if req.path().len() > LONGEST_PATH { None } else { req.match_pattern() }
 }
 
-/// One line for a call that failed before an inference began, or that is none. The route stands for the path, in which
-/// a caller may have put anything.
-fn note<B>(
+/// Logs a call that failed without an [`Inference`](crate::telemetry::Inference), which logs itself. The line has the
+/// route's pattern instead of the path, in which a caller can write anything.
+fn log_failure<B>(
     trace: &Trace,
     user: Option<&str>,
     route: impl FnOnce() -> Option<String>,
@@ -120,9 +120,9 @@ fn note<B>(
 mod tests {
     use super::*;
 
-    /// A27: a path is matched anew only for a line that is written: not for a wrong token, nor when there were enough.
+    /// A27: a path is matched again only for a line that is written: not for a 401, nor for a suppressed line.
     #[test]
-    fn the_route_of_a_failed_call_is_looked_up_for_its_line_alone() {
+    fn a_route_is_looked_up_only_for_a_line_that_is_written() {
         crate::news::enable();
         let trace = Trace::new(None, None);
         let looked_up = |kind, times: usize| {
@@ -133,7 +133,7 @@ mod tests {
                     count += 1;
                     None
                 };
-                note(&trace, Some("nobody-else"), route, &response);
+                log_failure(&trace, Some("nobody-else"), route, &response);
             }
             count
         };

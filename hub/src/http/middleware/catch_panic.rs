@@ -1,4 +1,4 @@
-//! A handler that panics answers 500; without this its connection would just close.
+//! Turns a panic of a handler into a 500; without this its connection would close without an answer.
 
 use std::panic::AssertUnwindSafe;
 
@@ -11,12 +11,12 @@ use futures_util::FutureExt;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::news::news;
 
-/// Wraps the whole app, outside the guard. Locks do not poison, and what a handler holds is freed by its guards.
+/// Middleware outside authentication. Unwinding is safe: locks do not poison, and permits are released by their `Drop`.
 pub(crate) async fn catch_panic(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    // A second holder of the request would keep the router from writing to it.
+    // Copied, since a clone of the request would keep the router from writing to it.
     let (dialect, path) = (Dialect::of(req.path()), req.path().to_owned());
     if let Ok(response) = AssertUnwindSafe(next.call(req)).catch_unwind().await {
         return Ok(response?.map_into_boxed_body());
@@ -39,9 +39,9 @@ mod tests {
         panic!("a prompt")
     }
 
-    /// F86: a panic in a route is a 500 and nothing more.
+    /// F86: a panic in a handler is a 500, and its text is not in the answer.
     #[actix_rt::test]
-    async fn a_handler_that_panics_answers_500_and_says_nothing_of_it() {
+    async fn a_handler_that_panics_answers_500_without_its_text() {
         let app = App::new().wrap(from_fn(catch_panic)).route("/v1/x", web::get().to(panics));
         let app = init_service(app).await;
         let request = TestRequest::get().uri("/v1/x").to_request();

@@ -1,5 +1,4 @@
-//! What was answered and is not read yet counts among its reader's bytes: one who asks for much and reads nothing has an
-//! end of it.
+//! Counts the bytes of answers that were not read yet against the quota of their user.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,17 +10,17 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 
-use super::HubData;
+use crate::http::HubData;
 use crate::model::Caller;
 use crate::quota::BytesPermit;
 
-/// An answer is written in slices of this size: all that the server copies of it at once.
+/// Bytes of an answer that are given to the server at once, which copies them.
 const SLICE: usize = 256 << 10;
-/// Smaller answers are not counted: of all connections that a user may have they are some 100 MiB.
-const SMALL: usize = 16 << 10;
+/// Bytes up to which an answer is not counted: on all connections that a user may have together, some 100 MiB.
+const UNCOUNTED: usize = 16 << 10;
 
-/// Wraps the whole app, inside the guard. Streams count for themselves.
-pub(crate) async fn count(
+/// Middleware inside authentication. Streamed answers count their bytes themselves.
+pub(crate) async fn limit_unread(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -30,25 +29,25 @@ pub(crate) async fn count(
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let caller = response.request().extensions().get::<Caller>().map(|caller| caller.user.clone());
     let hub = response.request().app_data::<HubData>();
-    let Some((hub, user)) = hub.zip(caller).filter(|_| size > SMALL) else { return Ok(response) };
+    let Some((hub, user)) = hub.zip(caller).filter(|_| size > UNCOUNTED) else { return Ok(response) };
     match hub.unread_of(&user).take(size) {
-        Ok(held) => Ok(response.map_body(|_, body| match body.try_into_bytes() {
-            Ok(left) => BoxBody::new(Unread { left, has_written: false, _held: held }),
+        Ok(permit) => Ok(response.map_body(|_, body| match body.try_into_bytes() {
+            Ok(left) => BoxBody::new(UnreadBody { left, has_written: false, _permit: permit }),
             Err(body) => body,
         })),
         Err(error) => Ok(response.into_response(HttpResponse::from_error(error))),
     }
 }
 
-/// What is left to be written of an answer.
-struct Unread {
+/// The part of an answer that is still to be written.
+struct UnreadBody {
     left: Bytes,
-    /// Whether a slice was written in this turn of the serving thread: others have theirs before the next one.
+    /// Whether a slice was written since the serving thread last ran other tasks.
     has_written: bool,
-    _held: BytesPermit,
+    _permit: BytesPermit,
 }
 
-impl MessageBody for Unread {
+impl MessageBody for UnreadBody {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {

@@ -1,0 +1,86 @@
+//! A caller's inference, as the three routes that begin one read it.
+
+use std::time::Duration;
+
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
+
+use super::{HubData, body};
+use crate::agents;
+use crate::dispatch::{InferenceRequest, RequestBody, serve};
+use crate::error::{ApiError, Dialect};
+use crate::model::{Agent, Caller};
+use crate::registry::{Registry, Target};
+
+/// An inference that was read from its HTTP request and has no target yet.
+pub(super) struct InferenceCall {
+    pub(super) body: RequestBody,
+    endpoint: Endpoint,
+    headers: Vec<(String, String)>,
+    queue_timeout: Option<Duration>,
+    dialect: Dialect,
+}
+
+impl InferenceCall {
+    pub(super) async fn read(
+        endpoint: Endpoint,
+        req: &HttpRequest,
+        payload: Payload,
+    ) -> Result<Self, ApiError> {
+        let queue_timeout = parse_queue_timeout(req)?;
+        let body = body::request(req, payload).await?;
+        Ok(Self {
+            body,
+            endpoint,
+            headers: caller_headers(req),
+            queue_timeout,
+            dialect: Dialect::of(req.path()),
+        })
+    }
+
+    /// Sends the call to the target that `resolve` finds, with the prompt of the agent that it finds, and answers the
+    /// caller. With `set_model` the body's `model` becomes that of the row.
+    pub(super) async fn serve(
+        self,
+        hub: HubData,
+        caller: Caller,
+        set_model: bool,
+        resolve: impl FnOnce(&Registry, &Caller) -> Result<(Target, Option<Agent>), ApiError>,
+    ) -> Result<HttpResponse, ApiError> {
+        let Self { body, endpoint, headers, queue_timeout, dialect } = self;
+        let streaming = body.streaming(endpoint)?;
+        let (target, agent) = resolve(&hub.registry.lock(), &caller)?;
+        let body = match agent {
+            Some(agent) => agents::apply_to_request(agent, endpoint, &caller.user, body).await?,
+            None => body,
+        };
+        let request =
+            InferenceRequest { caller, target, endpoint, streaming, body, headers, set_model, queue_timeout };
+        serve(hub.into_inner(), request, dialect).await
+    }
+}
+
+/// The headers of the caller that are passed on to the backend.
+fn caller_headers(req: &HttpRequest) -> Vec<(String, String)> {
+    let text = |name: &str| req.headers().get(name)?.to_str().ok();
+    CALLER_HEADERS
+        .into_iter()
+        .filter_map(|name| Some((name, text(name)?)))
+        .filter(|(name, value)| is_caller_header(name, value))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// `x-queue-timeout`: how long the caller waits for a member with free capacity.
+fn parse_queue_timeout(req: &HttpRequest) -> Result<Option<Duration>, ApiError> {
+    /// A day: longer than any caller's connection lives.
+    const MAX_SECONDS: f64 = 86_400.0;
+
+    let Some(value) = req.headers().get("x-queue-timeout") else { return Ok(None) };
+    let seconds: Option<f64> = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    match seconds {
+        Some(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        _ => Err(ApiError::bad_request("x-queue-timeout is a number of seconds, at most 86400")),
+    }
+}

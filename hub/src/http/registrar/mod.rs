@@ -1,0 +1,149 @@
+//! The routes that registrars call: register, control channel, heartbeat, drain, results, and the list of sessions.
+
+mod channel;
+mod results;
+
+use actix_web::web::{Payload, ServiceConfig, get, post};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use wire::register::{Heartbeat, RegisterRequest};
+use wire::row::{AgentRow, LlmRow};
+
+use super::list::pages;
+use super::{HubData, body, naming, ok_json};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Agent, Caller};
+use crate::news::news;
+use crate::quota::{too_large, too_many};
+use crate::random;
+use crate::registry::{HeartbeatRefusal, MAX_ENTRIES, RegisterRefusal, SessionCursor, UnknownSession, check};
+
+/// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.
+const SESSION_NAMES: usize = 1024;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    // Before `/api/v1/llms/{name}`, which would match these paths too: no LLM's name begins with `_`.
+    results::register(config);
+    config
+        .route("/api/v1/llms/_provider-register", post().to(register_llms))
+        .route("/api/v1/llms/_provider-stream", get().to(channel::open))
+        .route("/api/v1/llms/_provider-heartbeat", post().to(heartbeat))
+        .route("/api/v1/llms/_provider-drain", post().to(drain))
+        .route("/api/v1/sessions", get().to(sessions));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisterResponse {
+    provider_session_id: String,
+    llms: Vec<LlmRow>,
+    agents: Vec<AgentRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// SPEC.md section 3.1.
+async fn register_llms(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    naming::check_budget(&hub, &caller)?;
+    let request: RegisterRequest = body::checked(&req, payload, check)
+        .await
+        .map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    naming::check_budget(&hub, &caller)?;
+    if hub.is_stopping() {
+        return Err(ApiError::hub_stopping());
+    }
+    let registered = hub.try_change(|registry| {
+        let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
+        let changes = std::mem::take(&mut registered.changes);
+        hub.offer_rows_of(registry, &registered.session);
+        hub.agents_changed(registry, registered.agents.iter().map(|agent| agent.name.as_str()));
+        // A row that was deleted may be back, for the agents of any user.
+        hub.offer_detached();
+        let rows: Vec<LlmRow> = registered.llms.iter().map(|llm| registry.llm_row(&caller, llm)).collect();
+        Ok(((registered, rows), changes))
+    });
+    let ((registered, llms), written) = registered.map_err(|refusal| {
+        let error = match refusal {
+            RegisterRefusal::Invalid(text) => ApiError::bad_request(text),
+            RegisterRefusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
+            RegisterRefusal::TooMany(most, what) => too_many(most, what),
+            RegisterRefusal::TooLarge(most) => too_large(most),
+        };
+        naming::refused(&hub, &caller, naming::names_of(&request), error)
+    })?;
+    for warning in &registered.warnings {
+        news!(warn, "warnings to register calls", &caller.user, "register by {}: {warning}", caller.user);
+    }
+    written.await?;
+    Ok(HttpResponse::Created().json(RegisterResponse {
+        provider_session_id: registered.session,
+        llms,
+        agents: registered.agents.iter().map(Agent::row).collect(),
+        warnings: registered.warnings,
+    }))
+}
+
+/// SPEC.md sections 3.4 and 4.
+async fn heartbeat(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let beat: Heartbeat = body::checked(&req, payload, check_heartbeat).await?;
+    let deleted = hub.note(|registry| {
+        let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
+        // Rows that the heartbeat did not change are not in `beaten`.
+        hub.offer_rows(registry, beaten.rows.iter().map(String::as_str));
+        hub.agents_changed(registry, beaten.agents.iter().map(String::as_str));
+        Ok((registry.deleted_by_admin(&beat.provider_session_id), beaten.changes))
+    });
+    let deleted = deleted.map_err(|refusal| match refusal {
+        HeartbeatRefusal::UnknownSession => ApiError::not_found("session", &beat.provider_session_id),
+        HeartbeatRefusal::OtherStream => {
+            ApiError::new(ErrorKind::Conflict, "the hub does not hold this stream: connect again")
+        }
+    })?;
+    if deleted.is_empty() {
+        return Ok(ok_json(r#"{"ok":true}"#));
+    }
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "ok": true, "deleted": deleted })))
+}
+
+fn check_heartbeat(beat: &Heartbeat) -> Result<(), String> {
+    let count = beat.providers.as_ref().map_or(0, Vec::len);
+    if count > MAX_ENTRIES { Err(format!("providers: at most {MAX_ENTRIES}")) } else { Ok(()) }
+}
+
+/// Sends the session no new tasks; its rows become inactive when the running ones have ended (SPEC.md section 4).
+async fn drain(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let request: Heartbeat = body::json(&req, payload).await?;
+    let session = &request.provider_session_id;
+    let drained = hub.note(|registry| {
+        let changes = registry.drain(&caller, session, hub.now())?;
+        hub.offer_rows_of(registry, session);
+        Ok(((), changes))
+    });
+    drained.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    Ok(ok_json(r#"{"ok":true}"#))
+}
+
+/// The sessions of the caller, of all users for an admin.
+async fn sessions(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut before: Option<SessionCursor> = None;
+    pages("[", "]", move || {
+        let page = hub.registry.lock().sessions_before(&caller, before.as_ref(), SESSION_NAMES);
+        before = page.0.last().map(|session| (session.created_at, session.id.as_str().into()));
+        page
+    })
+}

@@ -1,0 +1,57 @@
+//! `GET /healthz`, `GET /readyz` and `GET /metrics`.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{ServiceConfig, get};
+use tokio::time::timeout;
+
+use super::{HubData, ok_json};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::{Caller, Role};
+use crate::telemetry::Metrics;
+
+/// Longest wait for the store in `/readyz`: the time-outs of load balancers are a few seconds.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/healthz", get().to(async || ok_json(r#"{"status":"ok"}"#)))
+        .route("/readyz", get().to(ready))
+        .route("/metrics", get().to(metrics));
+}
+
+/// Whether the hub takes calls and its store can be written. Needs no token, since it says nothing else.
+async fn ready(hub: HubData) -> Result<HttpResponse, ApiError> {
+    if hub.is_stopping() {
+        return Err(ApiError::hub_stopping());
+    }
+    match timeout(STORE_TIMEOUT, hub.store.write(Vec::new())).await {
+        Ok(Ok(())) => Ok(ok_json(r#"{"status":"ready"}"#)),
+        Ok(Err(_)) | Err(_) => {
+            Err(ApiError::new(ErrorKind::StoreUnavailable, "the store cannot be written now"))
+        }
+    }
+}
+
+/// Totals for Prometheus, without names. Admins get the totals of all rows, members those of public rows only.
+async fn metrics(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let metrics = if caller.role == Role::Admin {
+        let metrics = &hub.watch.metrics;
+        metrics.publishers.set(number(hub.channels.len()));
+        hub.quotas.memory.measure();
+        metrics
+    } else {
+        let metrics = &hub.watch.shared;
+        // Counting walks over all rows and tasks, so it happens at most once a second.
+        let versions = (hub.registry.lock().version(), hub.tasks.version());
+        if hub.watch.claim_recount(versions, hub.now().mono) {
+            metrics.publishers.set(number(hub.registry.lock().open_public_sessions()));
+            metrics.queue_depth.set(number(hub.shared_queue_depth()));
+        }
+        metrics
+    };
+    let text = metrics.text().map_err(ApiError::internal)?;
+    Ok(HttpResponse::Ok().content_type(Metrics::content_type()).body(text))
+}
