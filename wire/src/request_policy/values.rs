@@ -87,7 +87,7 @@ impl PolicyScanner {
             _ if container.is_unknown => self.leave_out(),
             MemberRole::Type if is_null => container.item.untyped(),
             MemberRole::Type if container.tool_depth > 0 => {
-                container.tool.set_runner(ToolRunner::Server, 0..0)
+                container.tool.set_runner(ToolRunner::Server, 0..0);
             }
             MemberRole::Store if is_null && container.is_request => self.store.nulls.push(start..end),
             _ => (),
