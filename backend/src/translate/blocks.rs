@@ -108,7 +108,7 @@ impl AnswerBuilder {
                 }
                 Delta::Text(text) => self.say(|kind| matches!(kind, BlockKind::Text), BlockKind::Text, &text),
                 Delta::Refusal(text) => {
-                    self.say(|kind| matches!(kind, BlockKind::Refusal), BlockKind::Refusal, &text)
+                    self.say(|kind| matches!(kind, BlockKind::Refusal), BlockKind::Refusal, &text);
                 }
                 Delta::Call(call) => self.call(call),
             }

@@ -53,7 +53,7 @@ fn part<'a>(
         }
         // A tool that a search of the caller's found: its name.
         "tool_reference" => {
-            out.push(ContentPart::Text(Cow::Owned(block.get_fragment("tool_name").to_owned())))
+            out.push(ContentPart::Text(Cow::Owned(block.get_fragment("tool_name").to_owned())));
         }
         // Reasoning that another model kept to itself.
         "redacted_thinking" => (),
