@@ -70,12 +70,12 @@ impl TaskState {
         Self { status, attempt: Attempt(0) }
     }
 
-    pub(crate) const fn status(&self) -> TaskStatus {
+    pub(crate) const fn status(self) -> TaskStatus {
         self.status
     }
 
     /// Whether `attempt` is under way.
-    pub(crate) fn is_running(&self, attempt: Attempt) -> bool {
+    pub(crate) fn is_running(self, attempt: Attempt) -> bool {
         attempt == self.attempt && matches!(self.status, TaskStatus::Claimed | TaskStatus::Running)
     }
 
