@@ -13,6 +13,7 @@ mod maybe_tls;
 mod priority;
 mod scheduled;
 mod scheduler;
+mod send_queue;
 mod serve;
 mod table;
 mod user_timeout;

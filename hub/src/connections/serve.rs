@@ -34,6 +34,7 @@ use super::gate::Gate;
 use super::limits::ConnectionLimits;
 use super::maybe_tls::{HandshakeStream, MaybeTlsStream};
 use super::scheduled::Scheduled;
+use super::send_queue::bound_send_queue;
 use super::table::{ConnectionPermit, ConnectionTable};
 use super::user_timeout::set_user_timeout;
 use crate::address::Proxies;
@@ -165,6 +166,7 @@ where
         let Ok(peer) = stream.peer_addr() else { return Box::pin(async { Ok(()) }) };
         let _ = stream.set_nodelay(true);
         set_user_timeout(&stream);
+        bound_send_queue(&stream);
         let permit = self.table.admit(peer.ip(), self.config.proxies.contains(peer.ip()));
         let (http, tls) = (self.http.clone(), self.config.tls.clone());
         Box::pin(Scheduled::new(permit.connection.slot.clone(), async move {

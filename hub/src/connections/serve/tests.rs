@@ -119,4 +119,5 @@ async fn each_connection_has_a_user_timeout() {
     let passed = fixture.passed.borrow();
     let MaybeTlsStream::Plain(stream) = &passed[0].stream else { panic!("TLS") };
     assert_eq!(getsockopt(stream, TcpUserTimeout).unwrap(), 300_000);
+    assert_eq!(socket2::SockRef::from(stream).tcp_notsent_lowat().unwrap(), 128 << 10);
 }
