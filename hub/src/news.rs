@@ -51,7 +51,7 @@ mod tests {
         "quota/memory.rs",
         "news.rs",
         "dispatch/run.rs",
-        "http/manage.rs",
+        "http/llms.rs",
         "http/names.rs",
         "http/naming.rs",
         "http/pools.rs",
