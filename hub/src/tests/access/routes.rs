@@ -32,7 +32,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-const SCOPE: &str = r#"config.service(scope("/api/v1/llms/_provider-task").default_service(to(respond)));"#;
+const SCOPE: &str = r#"config.service(scope("/api/v1/llms/_provider-task").default_service(to(route)));"#;
 
 /// Every `.route(path, method().to(…))` in the sources.
 fn registered() -> BTreeSet<(String, String)> {
