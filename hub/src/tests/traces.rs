@@ -53,7 +53,7 @@ async fn an_inference_says_which_row_answered_and_how_long_it_took() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for streaming in [false, true] {
         let ask = infer(&hub, "a", streaming).header("x-request-id", "call-7");
-        let (answer, ()) = futures_util::join!(ask.open(), async {
+        let (mut answer, ()) = futures_util::join!(ask.open(), async {
             let task = publisher.task().await;
             if streaming {
                 publisher.chunk(&hub, &task, "one").await;
@@ -67,6 +67,8 @@ async fn an_inference_says_which_row_answered_and_how_long_it_took() {
         let names: Vec<_> = timing.split(", ").map(|part| part.split(';').next().unwrap()).collect();
         let expected: &[&str] = if streaming { &["queue", "first"] } else { &["queue", "first", "total"] };
         assert_eq!(names, expected, "{timing}");
+        // The record of a stream is written when all of it was sent.
+        answer.rest().await;
     }
     let rows = audit(&hub, ADMIN, "?id=call-7").await;
     assert_eq!(rows.len(), 2);
