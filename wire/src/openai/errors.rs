@@ -5,7 +5,7 @@ use crate::json::{Object, each_element, member, quote, unquote};
 /// Maximum length, in characters, of an error body that is quoted for lack of a message; also the length at which joined messages end.
 const MAX_QUOTE: usize = 500;
 
-/// Extracts the message from a backend's error body: from [`ERROR_MEMBERS`], whose values are texts, objects or arrays of these
+/// Extracts the message from a backend's error body: from `ERROR_MEMBERS`, whose values are texts, objects or arrays of these
 /// (`{"detail":[{"loc":["body","n"],"msg":"…"}]}`). If there is none, returns the compact body, cut to 500 characters. `None` if
 /// the body is no JSON object.
 pub fn error_message(body: &str) -> Option<String> {

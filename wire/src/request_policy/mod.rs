@@ -1,7 +1,7 @@
 //! The request policy: what a caller may ask of a backend that another user owns.
 //!
 //! A request can make its backend fetch a URL, run tools, store the answer or use stored items, with the network access and
-//! the rights of the backend's owner. [`PolicyScanner`] finds such members in the pass that checks the JSON, at the positions
+//! the rights of the backend's owner. `PolicyScanner` finds such members in the pass that checks the JSON, at the positions
 //! where the APIs define them. Texts, tool arguments and tool schemas can hold any name or URL and are not inspected.
 
 mod container;
