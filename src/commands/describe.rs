@@ -228,7 +228,11 @@ mod tests {
         assert_eq!(users("task-1", None, &both), ["bob"]);
         let listed = json!({ "id": "task-1", "ownerId": "bob" });
         assert_eq!(users("task-1", Some(listed.clone()), &both), ["bob"]);
-        assert_eq!(users("task-1", Some(listed), std::slice::from_ref(&named)), ["bob"]);
+        assert_eq!(
+            super::known("task-1", Some(listed.clone()), vec![named.clone()]),
+            [listed],
+            "as it is listed"
+        );
         let calls = [named.clone(), named];
         assert_eq!(users("task-1", None, &calls), ["mallory", "mallory"], "a request id of two calls");
         assert!(users("r", None, &[]).is_empty());

@@ -94,9 +94,10 @@ impl Gate {
         buf.set_filled(kept);
     }
 
-    /// Holds bytes that arrive. Ready when the client has left.
+    /// Holds bytes that arrive. Ready when the client has left. A connection with priority reads once: every byte behind its
+    /// request would else be a poll that its user's share does not limit.
     fn hold(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.held.len() < MAX_HELD {
+        while self.held.len() < MAX_HELD && (self.held.is_empty() || !self.connection().slot.has_priority()) {
             let mut part = buf.take(MAX_HELD - self.held.len());
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
             if part.filled().is_empty() {

@@ -194,7 +194,7 @@ impl RunQueue {
         }
         let is_first = state == SlotState::Woken || self.line.borrow().is_empty();
         let is_admitted = is_first && (self.has_time() || self.begin_rounds());
-        if is_admitted || slot.priority.load(Ordering::Relaxed) > 0 {
+        if is_admitted || slot.has_priority() {
             slot.state.set(SlotState::Idle);
             return true;
         }
@@ -270,6 +270,11 @@ impl SchedulerSlot {
     /// The connection's number of priority guards.
     pub(super) fn priority(&self) -> &PriorityCount {
         &self.priority
+    }
+
+    /// Whether the connection has a priority guard.
+    pub(super) fn has_priority(&self) -> bool {
+        self.priority.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the connection may be polled now. If not, it is woken when it may.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::connections::limits::ConnectionLimits;
+use crate::connections::priority::{PriorityGuard, with_polled};
 use crate::connections::table::ConnectionTable;
 use crate::telemetry::Metrics;
 
@@ -144,6 +145,32 @@ async fn a_client_that_leaves_is_noticed_behind_unread_bytes() {
         assert!(left.as_ref().map_or(is_reset, |read| *read == 0), "{left:?}");
         assert!(gate.held.len() <= MAX_HELD + READ);
     }
+}
+
+/// A24: bytes behind the request of a connection with priority stay with the system, and that its client leaves is noticed.
+#[actix_rt::test]
+async fn a_connection_with_priority_reads_once_behind_its_request() {
+    const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let table = table();
+    let (mut gate, mut caller) = gate(&table).await;
+    caller.write_all(HEAD.as_bytes()).await.unwrap();
+    assert_eq!(next(&mut gate).await, HEAD);
+    let connection = gate.connection().clone();
+    let _open = connection.begin(&mut Request::new());
+    let guard = with_polled(&mut Some(connection.slot.priority().clone()), PriorityGuard::new);
+    let mut bytes = vec![0; READ];
+    for (sent, held) in [(1, 1), (99, 1)] {
+        caller.write_all(&vec![b'G'; sent]).await.unwrap();
+        let waits = timeout(2 * POLL_INTERVAL, gate.read(&mut bytes)).await;
+        assert!(waits.is_err());
+        assert_eq!(gate.held.len(), held);
+    }
+    drop(guard);
+    assert!(is_shut(&mut gate));
+    assert_eq!(gate.held.len(), 100, "all of it is read without priority");
+    drop(caller);
+    let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("it is noticed");
+    assert_eq!(left.unwrap(), 0);
 }
 
 /// A25: a connection that has to close does so behind its response, however many requests it has sent; the first request
