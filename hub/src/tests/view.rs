@@ -116,8 +116,11 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
             seen.push(format!("POST {path} {name}: {}", told(&ask).await));
         }
         for (method, path) in [("PUT", "llms"), ("DELETE", "llms"), ("PUT", "agents"), ("DELETE", "agents")] {
-            let body = r#"{"type":"openai","model":"m","llmName":"x"}"#;
-            let ask = hub.ask_as(&bob, method, format!("/api/v1/{path}/{name}")).body(body);
+            let mut ask = hub.ask_as(&bob, method, format!("/api/v1/{path}/{name}"));
+            // A DELETE reads no body; if one is sent and arrives late, the connection closes.
+            if method == "PUT" {
+                ask = ask.body(r#"{"type":"openai","model":"m","llmName":"x"}"#);
+            }
             seen.push(format!("{method} {path} {name}: {}", told(&ask).await));
         }
     }
