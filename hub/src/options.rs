@@ -83,7 +83,8 @@ pub enum PoolPolicy {
 /// Time-outs and intervals of a hub (SPEC.md section 2).
 #[derive(Debug, Clone)]
 pub struct HubTimings {
-    /// Time without a heartbeat after which a session is lost. Default: three heartbeats of 30 s.
+    /// Time without a heartbeat after which a session gets no new tasks. Its tasks are lost `reattach_grace` later.
+    /// Default: three heartbeats of 30 s.
     pub heartbeat_timeout: Duration,
     /// Time after which an inactive row is deleted.
     pub inactive_retention: Duration,
@@ -95,7 +96,7 @@ pub struct HubTimings {
     pub ping_interval: Duration,
     /// Interval of comments on a caller's stream without content; zero for none.
     pub keepalive_interval: Duration,
-    /// Time for which a started task waits for its session to reconnect.
+    /// Time for which the tasks of a session wait for it to reconnect.
     pub reattach_grace: Duration,
     /// Time after which a pending task fails.
     pub queue_timeout: Duration,

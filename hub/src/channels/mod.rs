@@ -1,5 +1,5 @@
 //! The control channels: one per session, from the hub to a publisher. Not here: the HTTP response that writes them
-//! (`http/stream.rs`) and what is sent (`dispatch/`, `tasks/`).
+//! (`http/registrar/channel.rs`) and what is sent (`dispatch/`, `tasks/`).
 
 mod event;
 mod queue;

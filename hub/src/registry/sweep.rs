@@ -1,4 +1,4 @@
-//! Expiry (SPEC.md section 3.6): sessions without heartbeats are lost; what stays inactive is deleted.
+//! Expiry (SPEC.md section 3.6): sessions without heartbeats become inactive; what stays inactive is deleted.
 //!
 //! A sweep looks only at what is due, and at a bounded number of items while it holds the table's lock.
 

@@ -69,7 +69,7 @@ async fn stream(
         let text = "an answer that is uploaded piece by piece has no Content-Encoding";
         return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
     }
-    // A revoked token ends an upload under way; its task fails as interrupted.
+    // A revoked token ends an upload under way; its task fails.
     tokio::select! {
         biased;
         () = hub.tokens.ended(&caller) => Err(ApiError::revoked()),
