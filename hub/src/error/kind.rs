@@ -61,11 +61,11 @@ macro_rules! kinds {
 
 // The first kind of a status also stands for a status without a kind.
 kinds! {
-    /// The request cannot be understood, or asks for what is not offered.
+    /// The request is invalid, or asks for something that is not offered.
     BadRequest: 400, "invalid_request", "invalid_request_error", "invalid_request_error";
-    /// No token, or one that is not valid.
+    /// No token, or an invalid one.
     Unauthorized: 401, "invalid_api_key", "invalid_request_error", "authentication_error";
-    /// For admins, or for the owner of something that the caller may see.
+    /// Only admins, or the owner of an object that the caller sees, may do this.
     Forbidden: 403, "forbidden", "permission_error", "permission_error";
     /// Unknown, or not visible to the caller.
     NotFound: 404, "not_found", "invalid_request_error", "not_found_error";
@@ -73,11 +73,11 @@ kinds! {
     ModelNotFound: 404, "model_not_found", "invalid_request_error", "not_found_error";
     /// The path does not support the method.
     Method: 405, "method_not_allowed", "invalid_request_error", "invalid_request_error";
-    /// The request's body did not come in time.
+    /// The request's body did not arrive in time.
     SlowRequest: 408, "request_timeout", "invalid_request_error", "invalid_request_error";
     /// A name is taken, or a state does not allow it.
     Conflict: 409, "conflict", "invalid_request_error", "invalid_request_error";
-    /// It existed, and has ended.
+    /// The object existed and has ended.
     Gone: 410, "gone", "invalid_request_error", "invalid_request_error";
     /// The request's body is over its limit.
     TooLarge: 413, "request_too_large", "invalid_request_error", "request_too_large";
@@ -85,15 +85,15 @@ kinds! {
     LongPath: 414, "path_too_long", "invalid_request_error", "invalid_request_error";
     /// The request's body has an unsupported encoding.
     UnsupportedMedia: 415, "unsupported_media_type", "invalid_request_error", "invalid_request_error";
-    /// The user, or the address, has too many of something at once.
+    /// The user or the address exceeds a limit.
     Busy: 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error";
     /// The publisher's queue is full.
     QueueFull: 429, "queue_full", "rate_limit_error", "rate_limit_error";
     /// The request's head is over its limit.
     LargeHead: 431, "headers_too_large", "invalid_request_error", "invalid_request_error";
-    /// The caller left before its answer was whole; only in the audit and in the log.
+    /// The caller left before its answer was complete; only in the audit and in the log.
     CallerLeft: 499, "caller_left", "invalid_request_error", "invalid_request_error";
-    /// A fault of the hub's.
+    /// An error of the hub itself.
     Internal: 500, "internal_error", "server_error", "api_error";
     /// The publisher or upstream of the LLM failed.
     BadGateway: 502, "upstream_error", "server_error", "api_error";
@@ -101,13 +101,13 @@ kinds! {
     Backend: 502, "backend_error", "server_error", "api_error";
     /// The backend refused the key of its publisher, or of the hub.
     BackendKey: 502, "backend_key_refused", "server_error", "api_error";
-    /// The publisher answered 401, 403 or 407, about its own key and not the caller's.
+    /// The publisher answered 401, 403 or 407, which concerns its own key and not the caller's token.
     PublisherRefused: 502, "publisher_refused", "server_error", "api_error";
     /// The publisher no longer has the LLM that it registered.
     NotPublished: 502, "not_published", "server_error", "api_error";
     /// The answer broke off after it had begun.
     Interrupted: 502, "interrupted", "server_error", "api_error";
-    /// Not now; the message says why.
+    /// Temporarily unavailable; the message says why.
     Unavailable: 503, "unavailable", "server_error", "overloaded_error";
     /// No publisher of the LLM is connected.
     PublisherAway: 503, "publisher_away", "server_error", "overloaded_error";
@@ -119,9 +119,9 @@ kinds! {
     Paused: 503, "paused", "server_error", "overloaded_error";
     /// The publisher is connected and its backend is unavailable.
     BackendUnavailable: 503, "backend_unavailable", "server_error", "overloaded_error";
-    /// No publisher had room until the caller's wait time was over.
+    /// No publisher had a free slot within the caller's wait time.
     NoRoom: 503, "queue_full", "server_error", "overloaded_error";
-    /// The backend is being woken, and is not up yet.
+    /// The backend is being woken and is not available yet.
     Waking: 503, "waking", "server_error", "overloaded_error";
     /// The backend is asleep and could not be woken.
     WakeFailed: 503, "wake_failed", "server_error", "overloaded_error";
@@ -131,9 +131,9 @@ kinds! {
     HubBusy: 503, "hub_busy", "server_error", "overloaded_error";
     /// The hub cannot write to its store.
     StoreUnavailable: 503, "store_unavailable", "server_error", "overloaded_error";
-    /// No answer came in time.
+    /// No answer arrived in time.
     Timeout: 504, "timeout", "server_error", "timeout_error";
-    /// The answer had begun, and paused for too long.
+    /// The answer had begun and was silent for too long.
     StreamIdle: 504, "stream_idle", "server_error", "timeout_error";
 }
 
