@@ -1,6 +1,7 @@
 //! What stands in a chunk or a completion.
 
 use serde_json::Value;
+use wire::openai::MAX_TOKENS;
 
 use crate::{client, exit::Failure};
 
@@ -95,7 +96,7 @@ impl Piece {
                 .or_else(|| some(text_of(parts, &["refusal"]))),
             calls,
             finish: choice["finish_reason"].as_str().and_then(|reason| some(reason.to_owned())),
-            counted: value["usage"]["completion_tokens"].as_u64(),
+            counted: value["usage"]["completion_tokens"].as_u64().filter(|count| *count <= MAX_TOKENS),
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::json::{Object, each_element, quote};
-use wire::openai::{error_body, error_message};
+use wire::openai::{MAX_TOKENS, error_body, error_message, token_count};
 
 use crate::translate::MAX_PARTS;
 
@@ -60,16 +60,10 @@ pub(super) struct Usage {
     cache_read: Option<u64>,
 }
 
-/// A number of tokens, written as any number: 12, 12.0, "12". Anything else is none.
+/// A number of tokens, written as any number: 12, 12.0, "12". Anything else is none, also a number of any size.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a cast saturates, and fits any count"
-    )]
-    Ok(value.as_u64().or_else(|| number.filter(|number| *number >= 0.0).map(|number| number as u64)))
+    let value = <&RawValue>::deserialize(deserializer)?.get();
+    Ok(token_count(value.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(value)))
 }
 
 impl Usage {
@@ -84,13 +78,13 @@ impl Usage {
     /// In OpenAI's words, where what came from a cache counts as read.
     pub(super) fn to_json(self) -> Value {
         let cached = self.cache_read.unwrap_or(0);
-        let fresh = self.input.unwrap_or(0).saturating_add(self.cache_written.unwrap_or(0));
-        let prompt = fresh.saturating_add(cached);
+        // Four counts: their sum fits. One above the limit would be none for the hub.
+        let prompt = (self.input.unwrap_or(0) + self.cache_written.unwrap_or(0) + cached).min(MAX_TOKENS);
         let completion = self.output.unwrap_or(0);
         let mut usage = json!({
             "prompt_tokens": prompt,
             "completion_tokens": completion,
-            "total_tokens": prompt.saturating_add(completion),
+            "total_tokens": (prompt + completion).min(MAX_TOKENS),
         });
         if cached > 0 {
             usage["prompt_tokens_details"] = json!({ "cached_tokens": cached });

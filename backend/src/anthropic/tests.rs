@@ -2,6 +2,7 @@
 
 mod requests;
 mod streams;
+mod usage;
 
 use std::time::Duration;
 

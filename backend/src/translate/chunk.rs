@@ -1,6 +1,8 @@
 //! What a chat completion, or one chunk of it, says. Strings are kept escaped: the halves of a pair of surrogates that
 //! two chunks share stay what they are, and together they are whole.
 
+use wire::openai::MAX_TOKENS;
+
 use super::json::{Json, escape, unescape};
 use super::{AnswerError, checked_answer};
 
@@ -171,7 +173,7 @@ fn usage(usage: &Json<'_>) -> Option<Usage> {
     Some(Usage {
         input,
         output,
-        total: count("total_tokens").unwrap_or(input.saturating_add(output)),
+        total: count("total_tokens").unwrap_or((input + output).min(MAX_TOKENS)),
         cached: cached.unwrap_or(0),
         reasoning: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
     })

@@ -1,12 +1,14 @@
 //! The parts of OpenAI's requests and answers that hub and registrar read or change. The rest is passed on.
 
 mod errors;
+mod usage;
 
 use serde::Deserialize;
 
-use crate::json::{JsonError, Object, each_element, member, quote};
+use crate::json::{JsonError, Object, each_element, quote};
 
 pub use errors::{error_about, error_body, error_message, has_error_message};
+pub use usage::{MAX_TOKENS, Usage, token_count, usage};
 
 /// Builds the request for the backend (SPEC.md section 3.3): sets `model` if one is given, sets `stream` to `streaming`, and removes
 /// `stream_options` unless streaming. Members that some backends read as one of these ([`folds`](crate::json::folds)) are removed.
@@ -96,27 +98,6 @@ fn choice_as_delta(choice: &str) -> Result<String, JsonError> {
     Ok(choice.to_string())
 }
 
-/// The token usage that an answer reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Input tokens: `prompt_tokens`, or `input_tokens` of the Responses and Messages APIs.
-    pub input: Option<u64>,
-    /// Output tokens: `completion_tokens`, or `output_tokens`.
-    pub output: Option<u64>,
-}
-
-/// Reads the `usage` of an answer or a chunk.
-pub fn usage(body: &str) -> Option<Usage> {
-    // Most chunks have none, and a search is cheaper than a scan.
-    memchr::memmem::find(body.as_bytes(), b"\"usage\"")?;
-    let usage = member(body, "usage").filter(|usage| usage.starts_with('{'))?;
-    let number = |keys: [&str; 2]| keys.iter().find_map(|key| member(usage, key)?.parse().ok());
-    Some(Usage {
-        input: number(["prompt_tokens", "input_tokens"]),
-        output: number(["completion_tokens", "output_tokens"]),
-    })
-}
-
 /// Returns the model that a request names.
 pub fn requested_model(request: &str) -> Option<String> {
     #[derive(Deserialize)]
@@ -170,16 +151,5 @@ mod tests {
             completion_as_chunk(whole).unwrap(),
             r#"{"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"id":"a","index":0},{"id":"b","index":1}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3}}"#
         );
-    }
-
-    #[test]
-    fn usage_is_read_in_both_dialects() {
-        let both = Some(Usage { input: Some(3), output: Some(4) });
-        assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#), both);
-        assert_eq!(usage(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), both);
-        for other in ["null", "5", "[]", r#""x""#] {
-            assert_eq!(usage(&format!(r#"{{"usage":{other}}}"#)), None, "{other}");
-        }
-        assert_eq!(usage(r#"{"choices":[]}"#), None);
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use wire::json::{JsonError, compact, is_small_tree, quote};
+use wire::openai::token_count;
 
 mod read;
 mod text;
@@ -119,12 +120,7 @@ impl<'a> Json<'a> {
     /// A count; a backend that writes `12.0` means 12.
     pub(super) fn as_count(&self) -> Option<u64> {
         let Self::Text(text) = self else { return None };
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "`as` saturates, as a count may"
-        )]
-        text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(|n| *n >= 0.0).map(|n| n as u64))
+        token_count(text)
     }
 
     pub(super) fn is_null(&self) -> bool {
