@@ -74,7 +74,8 @@ fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody,
         return Ok(request);
     }
     let mut object = Object::parse(request.as_str()).map_err(invalid)?;
-    let is_override = |name: &str| unknown.iter().any(|unknown| folds(name, unknown));
+    let is_override =
+        |name: &str| unknown.iter().any(|unknown| name == *unknown || folds(name, &unknown.to_lowercase()));
     if !object.members().any(|(name, _)| is_override(name)) {
         return Ok(request);
     }

@@ -29,13 +29,15 @@ pub(super) struct Container {
     /// Whether its members are members of the request: the request, or an `extra_body`, which SDKs merge into the request, or
     /// an array of such.
     pub(super) is_request: bool,
+    /// Of a request: whether its members are the variables of a chat template instead.
+    pub(super) is_template: bool,
     /// Of a request: where the name of the member being read begins.
     pub(super) member_start: usize,
     /// Of a request: where the member before that ended.
     pub(super) previous_end: usize,
-    /// Of a request: whether no API defines the member being read.
+    /// Of a request: whether no API defines the member being read in any spelling.
     pub(super) is_unknown: bool,
-    /// Of a request: whether the last member is left out.
+    /// Of a request: whether the member being read, or the last one, is left out.
     pub(super) is_left_out: bool,
     /// Of a request: whether a member was kept so far.
     pub(super) has_kept: bool,

@@ -3,6 +3,14 @@
 //! A request can make its backend fetch a URL, run tools, store the answer or use stored items, with the network access and
 //! the rights of the backend's owner. `PolicyScanner` finds such members in the pass that checks the JSON, at the positions
 //! where the APIs define them. Texts, tool arguments and tool schemas can hold any name or URL and are not inspected.
+//!
+//! What is refused is found by names in any letter case, with and without `_`, since some servers read them so. What is sent is
+//! found by exact names: the request's members, those of an `extra_body`, of Ollama's `options`, and the variables of a chat
+//! template are lists of what is allowed. Three places stay lists of what is refused:
+//! - `metadata` and `client_metadata`: their names are the caller's own. OpenAI defines 16 pairs of any name, which its answers
+//!   repeat and its users search by; Codex and Claude Code send names of their own. Only texts and numbers are allowed there.
+//! - Parts of messages and items of a conversation: agents send back what the backend answered, whatever it has in it.
+//! - Tools and schemas: they run at the caller, who defines them.
 
 mod container;
 mod edits;
@@ -29,9 +37,9 @@ use tools::ReducedTools;
 pub use edits::Edits;
 pub(crate) use scanner::PolicyScanner;
 
-/// Whether a known API defines a request member with this name. Another one is not sent to another user's backend.
+/// Whether a known API defines a request member with exactly this name. Another one is not sent to another user's backend.
 pub fn is_known_member(name: &str) -> bool {
-    known::is_known(name::MemberName::of(crate::json::quote(name).as_bytes()).letters())
+    known::is_known(name)
 }
 
 /// What the policy found in one request.

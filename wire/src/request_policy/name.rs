@@ -1,6 +1,6 @@
 //! Member names, normalized as the most lenient servers compare them.
 
-use super::known::is_known;
+use super::known::is_nearly_known;
 use crate::json::letters::{fold, letters};
 
 /// A member name in ASCII lower case without underscores.
@@ -60,13 +60,9 @@ impl MemberName {
         self.is_exact
     }
 
-    pub(super) fn has_underscore(&self) -> bool {
-        self.has_underscore
-    }
-
-    /// Whether an API defines a request member of this name.
-    pub(super) fn is_known(&self) -> bool {
-        is_known(self.letters())
+    /// Whether an API defines a request member of this name in some spelling.
+    pub(super) fn is_nearly_known(&self) -> bool {
+        is_nearly_known(self.letters())
     }
 
     /// Whether the name is exactly `store`, which every server reads.

@@ -74,8 +74,10 @@ pub(super) enum Section {
     Metadata,
     /// Metadata with upper-case letters in its name, which only some servers recognize.
     MisspelledMetadata,
-    /// Members that SDKs merge into the request.
+    /// Members that SDKs merge into the request, and Ollama's options, which are members of a request elsewhere.
     ExtraBody,
+    /// The variables of a chat template.
+    Template,
 }
 
 impl Section {
@@ -85,7 +87,8 @@ impl Section {
             b"toolchoice" => Self::ToolChoice,
             b"prompt" => Self::Prompt,
             b"input" => Self::Input,
-            b"extrabody" | b"vllmxargs" => Self::ExtraBody,
+            b"extrabody" | b"vllmxargs" | b"options" => Self::ExtraBody,
+            b"chattemplatekwargs" | b"chattemplateargs" => Self::Template,
             b"documents" if name.is_exact() => Self::Documents,
             b"metadata" | b"clientmetadata" if name.is_exact() => Self::Metadata,
             b"metadata" | b"clientmetadata" => Self::MisspelledMetadata,
@@ -173,9 +176,8 @@ pub(super) fn request_role(name: &MemberName) -> MemberRole {
         | b"successcallback"
         | b"failurecallback"
         | b"customlogitprocessor" => MemberRole::OwnerOnly,
-        // With any letter case: some servers ignore it, and take the last of several.
-        b"store" if !name.has_underscore() => MemberRole::Store,
-        b"store" | b"background" | b"deferred" | b"enablesearch" | b"websearch" | b"webfetch"
+        b"store" => MemberRole::Store,
+        b"background" | b"deferred" | b"enablesearch" | b"websearch" | b"webfetch"
         | b"mocktestingfallbacks" | b"ttl" => MemberRole::OwnerOnlyFlag,
         b"modality" | b"infinityextramodality" => MemberRole::Modality,
         b"responseformat" | b"text" | b"functions" | b"guidedjson" | b"structuredoutputs" | b"jsonschema"

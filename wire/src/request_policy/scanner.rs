@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::container::Container;
+use super::known::{is_known_quoted, is_template_variable};
 use super::name::MemberName;
 use super::roles::{MemberRole, Section, nested_role, request_role};
 use super::tools::{ToolList, ToolRunner};
@@ -51,13 +52,20 @@ impl PolicyScanner {
         let Some(object) = self.stack.last_mut() else { return };
         let name = MemberName::of(&text[start..end]);
         object.key = start..end;
-        object.is_unknown = object.is_request && !name.is_known();
         object.role = if object.is_request {
             if let Some(last) = self.unknown.last_mut().filter(|_| object.is_left_out && !object.has_kept) {
                 // Nothing is kept before the member, so the comma behind it is left out.
                 last.end = start;
             }
-            (object.member_start, object.is_left_out) = (start, false);
+            // A near miss is left out too, and its value inspected: some servers read it, and what they would do is refused.
+            (object.is_left_out, object.is_unknown) = if object.is_template {
+                let is_variable = is_template_variable(&text[start..end]);
+                (!is_variable, !is_variable)
+            } else {
+                let is_known = is_known_quoted(&text[start..end]);
+                (!is_known, !is_known && !name.is_nearly_known())
+            };
+            object.member_start = start;
             (self.base, self.section) = (depth, Section::of(&name));
             if depth == 1 {
                 self.param = start + 1..end - 1;
@@ -80,7 +88,7 @@ impl PolicyScanner {
 
     pub(crate) fn open(&mut self, text: &[u8], start: usize, is_object: bool) {
         let parent = self.stack.last_mut();
-        let (mut is_unknown, mut is_request) = (false, true);
+        let (mut is_unknown, mut is_request, mut is_template) = (false, true, false);
         let (role, in_array, is_media, tool_depth) =
             parent.map_or((MemberRole::Plain, false, false, 0), |parent| {
                 if parent.role == MemberRole::Type && parent.tool_depth > 0 {
@@ -89,7 +97,11 @@ impl PolicyScanner {
                 }
                 parent.item.value(parent.role);
                 is_unknown = parent.is_unknown;
-                is_request = parent.is_request && (!parent.is_object || self.section == Section::ExtraBody);
+                let is_section = |section| parent.is_object && self.section == section;
+                is_template = parent.is_template && !parent.is_object
+                    || parent.is_request && is_section(Section::Template);
+                is_request =
+                    is_template || parent.is_request && (!parent.is_object || is_section(Section::ExtraBody));
                 (parent.role, !parent.is_object, parent.is_media, parent.tool_depth)
             });
         let depth = self.stack.len();
@@ -102,7 +114,6 @@ impl PolicyScanner {
             } else if is_unknown && role.is_media() {
                 self.refuse(text, UNKNOWN);
             } else if is_unknown {
-                self.leave_out();
                 self.opaque_depth += 1;
                 return;
             }
@@ -123,6 +134,7 @@ impl PolicyScanner {
             parent_role: role,
             is_media: matches!(role, MemberRole::Media | MemberRole::Attachments) || in_array && is_media,
             is_request,
+            is_template,
             ..Container::default()
         };
         if role == MemberRole::Tools {
@@ -176,7 +188,8 @@ impl PolicyScanner {
 
     /// Applies the rules on tools to a tool, or a list of tools, that was just popped.
     fn check_tool(&mut self, text: &[u8], end: usize, container: &Container) {
-        let is_requests = self.section == Section::Tools && self.base == 1;
+        let is_sent = self.stack.first().is_some_and(|request| !request.is_left_out);
+        let is_requests = self.section == Section::Tools && self.base == 1 && is_sent;
         let depth = self.stack.len();
         if !container.is_object {
             if is_requests && depth == 1 {
@@ -198,13 +211,6 @@ impl PolicyScanner {
         }
     }
 
-    /// Marks the request member being read as left out.
-    pub(super) fn leave_out(&mut self) {
-        if let Some(request) = self.stack.last_mut() {
-            request.is_left_out = true;
-        }
-    }
-
     /// Records the end of a value, if it is the value of a request member.
     pub(super) fn end_value(&mut self, end: usize) {
         let Some(request) = self.stack.last_mut() else { return };
@@ -214,6 +220,9 @@ impl PolicyScanner {
         if request.is_left_out {
             // The comma before the member is left out, if a kept member precedes it.
             let start = if request.has_kept { request.previous_end } else { request.member_start };
+            let first = request.member_start;
+            self.unknown.truncate(self.unknown.partition_point(|inner| inner.start < first));
+            self.store.nulls.truncate(self.store.nulls.partition_point(|inner| inner.start < first));
             self.unknown.push(start..end);
         } else {
             request.has_kept = true;

@@ -43,7 +43,7 @@ impl PolicyScanner {
             Role::Tools | Role::OwnerOnlyFlag | Role::Store => self.refuse_owner_only(text),
             // Leaving media out would change the request.
             role if container.is_unknown && !is_empty && role.is_media() => self.refuse(text, UNKNOWN),
-            _ if container.is_unknown => self.leave_out(),
+            _ if container.is_unknown => (),
             Role::Type if container.tool_depth > 0 => {
                 let runner = ToolRunner::of(&unquoted(value));
                 container.tool.set_runner(runner, start + 1..end - 1);
@@ -84,7 +84,7 @@ impl PolicyScanner {
                 self.refuse_owner_only(text);
             }
             MemberRole::OwnerOnlyFlag | MemberRole::Store if !is_off => self.refuse_owner_only(text),
-            _ if container.is_unknown => self.leave_out(),
+            _ if container.is_unknown => (),
             MemberRole::Type if is_null => container.item.untyped(),
             MemberRole::Type if container.tool_depth > 0 => {
                 container.tool.set_runner(ToolRunner::Server, 0..0);
