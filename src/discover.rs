@@ -94,7 +94,7 @@ pub(crate) async fn models(
     key: Option<&Secret>,
 ) -> Result<Vec<String>, Unlisted> {
     backend::models(client, url, key, LOOK_TIMEOUT).await.map_err(|error| match error {
-        ListError::Unanswered(SendError::Unreachable | SendError::Silent) => {
+        ListError::Unanswered(SendError::Unreachable | SendError::Unresolved | SendError::Silent) => {
             Unlisted { answers: false, why: "it does not answer".to_owned() }
         }
         ListError::Unanswered(error) => Unlisted { answers: false, why: error.to_string() },

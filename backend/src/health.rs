@@ -104,6 +104,7 @@ impl HealthCheck {
 fn unanswered(error: SendError) -> BackendHealth {
     match error {
         SendError::Silent => BackendHealth::Silent("it does not answer in time"),
+        SendError::Unresolved => BackendHealth::Silent("its name could not be resolved in time"),
         SendError::Unreachable => BackendHealth::Away("nobody takes connections there"),
         SendError::Broken => BackendHealth::Away("it breaks connections off"),
         SendError::Malformed => BackendHealth::Away("it does not speak HTTP"),

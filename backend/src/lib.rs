@@ -95,6 +95,9 @@ pub enum BackendError {
     /// The backend cannot be reached. A wake recipe may start it.
     #[error("backend not available")]
     Unavailable,
+    /// The backend's name had no answer in time. A wake recipe may start what knows it.
+    #[error("{}", http::SendError::Unresolved)]
+    Unresolved,
     /// The backend refused the publisher's key.
     #[error("the backend refused the publisher's key")]
     KeyRefused,

@@ -225,7 +225,7 @@ impl Job {
         }
         backend_call.call(self.backend.infer(request.clone()));
         let head = match backend_call.head().await {
-            Err(BackendError::Unavailable) if may_wake => {
+            Err(BackendError::Unavailable | BackendError::Unresolved) if may_wake => {
                 self.wake().await.map_err(TaskResult::error)?;
                 backend_call.call(self.backend.infer(request));
                 backend_call.head().await
@@ -242,6 +242,8 @@ impl Job {
                 let seconds = refusal.retry_after_seconds();
                 self.whole(refusal.status, &refusal.body).retry_after(seconds)
             }
+            // Hubs know one text for a backend that is away.
+            BackendError::Unresolved => TaskResult::error(BackendError::Unavailable.to_string()),
             error => TaskResult::error(error.to_string()),
         }
     }

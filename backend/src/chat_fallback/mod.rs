@@ -106,7 +106,7 @@ impl ChatFallback {
                 reply => reply,
             }
         };
-        if matches!(reply, Err(BackendError::Unavailable)) {
+        if matches!(reply, Err(BackendError::Unavailable | BackendError::Unresolved)) {
             self.reset();
         }
         reply
@@ -138,7 +138,7 @@ impl ChatFallback {
         };
         let reply = ask(probe).await;
         let (has, is_proof) = match &reply {
-            Err(BackendError::Unavailable) => return Err(BackendError::Unavailable),
+            Err(away @ (BackendError::Unavailable | BackendError::Unresolved)) => return Err(away.clone()),
             // These statuses refer to the body of the probe. Others can come from a proxy or from a busy server.
             Err(BackendError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 422) => {
                 (true, true)

@@ -16,7 +16,10 @@ pub(super) fn may_lack_endpoint(error: &BackendError) -> bool {
     match error {
         BackendError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 501),
         BackendError::Failed(text) => text.contains(NO_ENDPOINT),
-        BackendError::Unavailable | BackendError::KeyRefused | BackendError::BudgetExceeded => false,
+        BackendError::Unavailable
+        | BackendError::Unresolved
+        | BackendError::KeyRefused
+        | BackendError::BudgetExceeded => false,
     }
 }
 

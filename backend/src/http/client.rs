@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::connection::{Connection, Socket};
+use super::resolver::{LookupUser, Resolver};
+use super::send_error::{SendError, connect_error};
 
-/// Longest time for name look-up and TCP connect, and again for the TLS handshake. Two lost SYNs (1 s and 3 s)
-/// fit in; a peer that needs longer is away.
+/// Longest time for a TCP connect, and again for the TLS handshake. Two lost SYNs (1 s and 3 s) fit in; a peer that needs
+/// longer is away.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pooled connection idle for longer is not used again. Servers close theirs after 5 s and more (actix-web, llama.cpp
@@ -36,37 +39,12 @@ const MAX_IDLE: usize = 1024;
 /// are not: the oldest is forgotten, and remembered again when it speaks again.
 pub(super) const MAX_DISTRUSTED: usize = 1024;
 
-/// Why there is no answer. No text of a library in it: those name host and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The URL, or a header, is not one.
-    #[error("the request cannot be made: its URL or a header is not valid")]
-    Invalid,
-    /// The URL is https, and the client was made without TLS.
-    #[error("TLS is not set up")]
-    NoTls,
-    /// The name is not known, or nobody takes the connection.
-    #[error("nobody answers at that address")]
-    Unreachable,
-    /// The TLS handshake failed: most often its certificate is not trusted.
-    #[error("the TLS handshake failed")]
-    Tls,
-    /// The connection ended before the head of an answer.
-    #[error("the connection ended before the answer")]
-    Broken,
-    /// What came is not an answer of HTTP/1.1.
-    #[error("the answer is not HTTP")]
-    Malformed,
-    /// No head within the given time.
-    #[error("no answer in time")]
-    Silent,
-}
-
 /// HTTP client. Clones share their idle connections.
 #[derive(Clone)]
 pub struct Client(Rc<Inner>);
 
 struct Inner {
+    resolver: Resolver,
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
@@ -78,8 +56,8 @@ struct Inner {
 }
 
 enum Connector {
-    Plain(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>),
+    Plain(HttpConnector<Resolver>),
+    Tls(HttpsConnector<HttpConnector<Resolver>>),
 }
 
 /// `scheme://host:port`.
@@ -107,7 +85,11 @@ impl PoolSlot {
 impl Client {
     /// A client without a time limit of its own: each request has one. Without `tls` a request to `https` fails.
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        let mut http = HttpConnector::new();
+        Self::with_resolver(tls, Resolver::system())
+    }
+
+    pub(super) fn with_resolver(tls: Option<Arc<ClientConfig>>, resolver: Resolver) -> Self {
+        let mut http = HttpConnector::new_with_resolver(resolver.clone());
         // A token is a small write: Nagle's algorithm would hold it back for the peer's delayed ACK, 40 ms.
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -117,6 +99,7 @@ impl Client {
             None => Connector::Plain(http),
         };
         Self(Rc::new(Inner {
+            resolver,
             connector,
             idle: RefCell::default(),
             unasked: RefCell::default(),
@@ -133,6 +116,7 @@ impl Client {
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError> {
         let (mut head, body) = request.into_parts();
         let url = std::mem::take(&mut head.uri);
+        let LookupUser(user) = head.extensions.remove().unwrap_or_default();
         let authority = url.authority().ok_or(SendError::Invalid)?.clone();
         let origin: Origin = format!("{}://{authority}", url.scheme_str().unwrap_or("http")).into();
         let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
@@ -147,7 +131,7 @@ impl Client {
             let was_idle = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => self.connect(&url).await?,
+                None => self.connect(&url, &user).await?,
             };
             match connection.send(request).await {
                 Ok(answer) => {
@@ -168,9 +152,13 @@ impl Client {
         }
     }
 
-    async fn connect(&self, url: &Uri) -> Result<Connection, SendError> {
+    async fn connect(&self, url: &Uri, user: &str) -> Result<Connection, SendError> {
+        if url.scheme() == Some(&Scheme::HTTPS) && matches!(self.0.connector, Connector::Plain(_)) {
+            return Err(SendError::NoTls);
+        }
+        // The connector finds the answer kept.
+        self.0.resolver.resolve(url.host().unwrap_or_default(), user).await?;
         let socket = match &self.0.connector {
-            Connector::Plain(_) if url.scheme() == Some(&Scheme::HTTPS) => return Err(SendError::NoTls),
             Connector::Plain(http) => {
                 let connecting = http.clone().call(url.clone());
                 let socket = timeout(CONNECT_TIMEOUT, connecting).await;
@@ -189,6 +177,11 @@ impl Client {
             }
         };
         Connection::start(socket).await.map_err(|_| SendError::Broken)
+    }
+
+    /// The addresses of `host`, the host of a URL, with port 0.
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<SocketAddr>, SendError> {
+        Ok(self.0.resolver.resolve(host, "").await?)
     }
 
     fn take(&self, origin: &Origin) -> Option<Connection> {
@@ -283,21 +276,4 @@ async fn sweep(client: Weak<Inner>) {
             return;
         }
     }
-}
-
-/// Whether a connect failed in TLS or before it.
-fn connect_error(error: &(dyn std::error::Error + 'static)) -> SendError {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return SendError::Tls;
-        }
-        // An I/O error's source is that of the error within it, not the error itself.
-        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match within {
-            Some(within) => Some(within),
-            None => error.source(),
-        };
-    }
-    SendError::Unreachable
 }

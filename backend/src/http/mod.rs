@@ -11,7 +11,9 @@ mod connection;
 mod decode;
 mod early;
 mod pinned;
+mod resolver;
 mod retry_after;
+mod send_error;
 mod slice;
 mod tls;
 
@@ -20,9 +22,11 @@ mod tests;
 
 pub(crate) use body::read_reserved;
 pub use body::{Body, BodyError, read_body};
-pub use client::{CONNECT_TIMEOUT, Client, KEEP_ALIVE, SendError};
+pub use client::{CONNECT_TIMEOUT, Client, KEEP_ALIVE};
 pub use decode::{DecodeError, decode};
+pub(crate) use resolver::LookupUser;
 pub use retry_after::retry_after;
+pub use send_error::SendError;
 pub use tls::{TlsError, tls_config};
 
 /// Value of the `User-Agent` header.

@@ -1,4 +1,5 @@
 mod framing;
+mod names;
 mod reuse;
 mod unsolicited;
 

@@ -29,7 +29,7 @@ use wire::task::Endpoint;
 
 use crate::chat_fallback::ChatFallback;
 use crate::health::{BackendHealth, HealthCheck};
-use crate::http::{self, BodyError, Client, SendError, read_reserved};
+use crate::http::{self, BodyError, Client, LookupUser, SendError, read_reserved};
 use crate::offload::offload;
 use crate::redact::Redactor;
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Reply, Secret};
@@ -236,7 +236,8 @@ impl Inner {
         let mut call = Request::post(format!("{}/{}", self.url.reveal(), request.endpoint.as_str()))
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
-            .header(ACCEPT_ENCODING, "identity");
+            .header(ACCEPT_ENCODING, "identity")
+            .extension(LookupUser(request.user.clone()));
         if let Some(headers) = call.headers_mut() {
             for (name, value) in &*self.headers {
                 let value = HeaderValue::from_str(value.reveal())
@@ -267,9 +268,10 @@ impl Inner {
             SendError::Invalid => failed("the backend's URL is not one"),
             SendError::Malformed => failed("backend's answer is not HTTP"),
             // It may have begun. Who is woken and asked again must have ended, and what it ran with it.
-            SendError::Broken if listens(self.url.reveal()).await => {
+            SendError::Broken if listens(&self.http, self.url.reveal()).await => {
                 failed("backend broke off before it answered")
             }
+            SendError::Unresolved => BackendError::Unresolved,
             SendError::Unreachable | SendError::Broken => BackendError::Unavailable,
         }
     }
@@ -305,11 +307,17 @@ fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, 
 }
 
 /// Whether somebody takes connections where `url` leads; also where that cannot be told in time.
-async fn listens(url: &str) -> bool {
+async fn listens(http: &Client, url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else { return true };
     let port = url.port_u16().unwrap_or(if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    !matches!(timeout(LISTENS, TcpStream::connect((host, port))).await, Ok(Err(_)))
+    let connecting = async {
+        let mut addresses = http.addresses(url.host().unwrap_or_default()).await?;
+        for address in &mut addresses {
+            address.set_port(port);
+        }
+        TcpStream::connect(&*addresses).await.map_err(|_| SendError::Unreachable)
+    };
+    !matches!(timeout(LISTENS, connecting).await, Ok(Err(_)))
 }
 
 fn failed(text: impl Into<String>) -> BackendError {

@@ -205,6 +205,7 @@ fn no_room() -> ApiError {
 fn failed(error: &BackendError) -> ApiError {
     match error {
         BackendError::Unavailable => ApiError::bad_gateway("the upstream cannot be reached"),
+        BackendError::Unresolved => ApiError::bad_gateway(error.to_string()),
         BackendError::KeyRefused => {
             ApiError::new(ErrorKind::BackendKey, "the upstream refused the hub's key")
         }
