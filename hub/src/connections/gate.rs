@@ -5,6 +5,8 @@
 //! body of the open one. It holds up to [`MAX_HELD`] bytes that arrive meanwhile, and leaves the rest with the system. Then
 //! no read tells that the client has left, and the gate polls the socket's state instead.
 
+mod write;
+
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +18,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::body_allowance::READ_AHEAD;
 use super::close::CloseReason;
 use super::connection::Connection;
 use super::head_end::{Position, chunked_end, head_ends, tail};
@@ -29,8 +32,6 @@ const MAX_HELD: usize = 1 << 10;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Time that a connection without a valid token may be idle between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time that a connection without a valid token may not read its response.
-const UNREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Gate {
     pub(super) stream: MaybeTlsStream,
@@ -85,6 +86,21 @@ impl Gate {
         Poll::Ready(Ok(size))
     }
 
+    /// Reads at most `most` bytes, and at most [`READ_AHEAD`], through the stack: nothing is read beyond what may be kept.
+    fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; READ_AHEAD];
+        let most = most.min(READ_AHEAD).min(buf.remaining());
+        let mut part = ReadBuf::new(&mut bytes[..most]);
+        let size = ready!(self.poll_bytes(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(size))
+    }
+
     /// Moves the last `size` bytes of `buf` to the front of the held ones.
     fn put_back(&mut self, buf: &mut ReadBuf<'_>, size: usize) {
         let kept = buf.filled().len() - size;
@@ -122,6 +138,11 @@ impl Gate {
     /// Reads the body of the open call.
     fn read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let allowance = usize::try_from(self.connection().body.bytes.get()).unwrap_or(usize::MAX);
+        let has_more = self.connection().body.has_more();
+        if allowance == 0 && has_more {
+            // The handler is behind; the rest of the body waits with the system.
+            return self.poll_closed(cx).map(Ok);
+        }
         if allowance == 0 {
             let held = self.hold(cx, buf);
             if held.is_pending() && !self.held.is_empty() && self.connection().body.extend_if_awaited() {
@@ -131,7 +152,8 @@ impl Gate {
             return held;
         }
         let begin = buf.filled().len();
-        let size = ready!(self.poll_bytes(cx, buf))?;
+        let read = if has_more { self.poll_part(cx, buf, allowance) } else { self.poll_bytes(cx, buf) };
+        let size = ready!(read)?;
         let mut kept = size.min(allowance);
         if self.connection().body.is_chunked.get() {
             let bytes = &buf.filled()[begin..];
@@ -231,20 +253,6 @@ impl Gate {
         }
         Poll::Ready(Ok(()))
     }
-
-    /// Whether a connection without a token has read nothing for [`UNREAD_TIMEOUT`], or has to close.
-    fn is_stuck(&mut self, cx: &mut Context<'_>) -> bool {
-        self.connection().register(cx);
-        if self.connection().has_token.get() {
-            return false;
-        }
-        let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD_TIMEOUT)));
-        let is_over = timer.poll_unpin(cx).is_ready();
-        if is_over {
-            self.permit.table.machine.cut(CloseReason::Idle.as_str());
-        }
-        is_over || self.connection().close_reason.get().is_some()
-    }
 }
 
 impl AsyncRead for Gate {
@@ -255,45 +263,6 @@ impl AsyncRead for Gate {
     ) -> Poll<io::Result<()>> {
         self.connection().register(cx);
         if self.connection().is_idle() { self.read_head(cx, buf) } else { self.read_body(cx, buf) }
-    }
-}
-
-impl AsyncWrite for Gate {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.connection().unwritten.set(true);
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        match written {
-            Poll::Ready(_) => self.unread = None,
-            Poll::Pending if self.is_stuck(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => {}
-        }
-        written
-    }
-
-    /// The server flushes when it has written all of a response.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        match flushed {
-            Poll::Ready(_) => {
-                self.connection().unwritten.set(false);
-                if self.connection().is_idle() && !self.is_over {
-                    // Reads the held bytes, or starts the idle time-out.
-                    let is_over = self.connection().head.must_close.get()
-                        || self.connection().close_reason.get().is_some();
-                    if is_over || !self.held.is_empty() || self.is_idle_for_long(cx) {
-                        cx.waker().wake_by_ref();
-                    }
-                }
-            }
-            Poll::Pending if self.is_stuck(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => {}
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_over = true;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,0 +1,85 @@
+//! Bodies of known length.
+
+use actix_http::Payload;
+use actix_web::http::header::CONTENT_LENGTH;
+use futures_util::{StreamExt, stream};
+
+use super::*;
+
+/// A request whose body of `length` bytes the server has not passed to its handler.
+fn body(length: usize) -> Request {
+    let mut request: Request =
+        Request::with_payload(Payload::Stream { payload: Box::pin(stream::pending()) });
+    request.head_mut().headers_mut().insert(CONTENT_LENGTH, length.into());
+    request
+}
+
+#[actix_rt::test]
+async fn a_body_of_known_length_passes_to_its_end_and_no_further() {
+    let table = table();
+    let (mut gate, mut caller) = gate(&table).await;
+    let head = "POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n";
+    caller.write_all(format!("{head}123456789{head}").as_bytes()).await.unwrap();
+    assert_eq!(next(&mut gate).await, head);
+    let connection = gate.connection().clone();
+    let open = connection.begin(&mut body(9));
+    assert_eq!(next(&mut gate).await, "123456789");
+    assert!(is_shut(&mut gate));
+    drop(open);
+    assert_eq!(next(&mut gate).await, head);
+}
+
+/// A24, P7: of a body of any known length, no more is read than its handler waits for and the read-ahead.
+#[actix_rt::test]
+async fn a_long_body_is_read_as_its_handler_takes_it() {
+    let table = table();
+    let next_head = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for length in [1, READ_AHEAD - 1, READ_AHEAD, READ_AHEAD + 1, 2 * READ_AHEAD, 5 * READ_AHEAD + 7] {
+        let (mut gate, mut caller) = gate(&table).await;
+        let head = format!("POST / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");
+        caller.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut gate).await, head);
+        let connection = gate.connection().clone();
+        let mut request = body(length);
+        let open = connection.begin(&mut request);
+        let mut payload = request.take_payload();
+        // As much as the system buffers.
+        caller.write_all(&vec![b'x'; length]).await.unwrap();
+        caller.write_all(next_head.as_bytes()).await.unwrap();
+        let mut passed = 0;
+        while passed < length {
+            let mut ahead = 0;
+            while ahead < READ_AHEAD.min(length - passed) {
+                ahead += next(&mut gate).await.len();
+            }
+            assert!(ahead <= READ_AHEAD && is_shut(&mut gate), "{length}: {ahead} bytes");
+            passed += ahead;
+            // The handler takes what came, and waits.
+            assert!(payload.next().now_or_never().is_none());
+        }
+        assert!(passed == length && is_shut(&mut gate), "{length}: {passed} bytes");
+        drop(open);
+        assert_eq!(next(&mut gate).await, next_head, "{length}");
+    }
+}
+
+/// A27: a client that leaves in the middle of a body that nobody reads is noticed.
+#[actix_rt::test]
+async fn a_client_that_leaves_behind_an_unread_body_is_noticed() {
+    let table = table();
+    let (mut gate, mut caller) = gate(&table).await;
+    let head = "POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
+    caller.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(next(&mut gate).await, head);
+    let _open = gate.connection().clone().begin(&mut body(1_000_000));
+    caller.write_all(&vec![b'x'; 40_000]).await.unwrap();
+    let mut passed = 0;
+    while passed < READ_AHEAD {
+        passed += next(&mut gate).await.len();
+    }
+    assert!(is_shut(&mut gate));
+    drop(caller);
+    let mut bytes = vec![0; READ];
+    let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("it is noticed");
+    assert_eq!(left.unwrap_or(0), 0);
+}
