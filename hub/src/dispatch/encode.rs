@@ -56,7 +56,11 @@ pub(super) async fn write_chunk_for(
         Ok((out, chunk_usage(endpoint, &data)))
     };
     let (written, usage) = offload(user, usize::MAX, work).await.map_err(|_| Malformed)?;
-    out.extend_from_slice(&written);
+    if out.is_empty() {
+        *out = written;
+    } else {
+        out.extend_from_slice(&written);
+    }
     Ok(usage)
 }
 

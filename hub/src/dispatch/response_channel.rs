@@ -1,5 +1,6 @@
 //! The channel from a publisher to a caller, bounded in pieces and in bytes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Permit};
@@ -17,11 +18,22 @@ const UNCOUNTED: usize = 4 << 10;
 /// How often a piece that exceeds the caller's quota is tried again.
 const QUOTA_POLL: Duration = Duration::from_millis(250);
 
-/// The publisher's side.
-#[derive(Clone)]
+/// The publisher's side. Each POST has its own clone.
 pub(crate) struct ResponseChannel {
     pieces: mpsc::Sender<ResponsePiece>,
     reader: ByteQuota,
+    /// Whether the metric has counted a refusal of this clone's body.
+    is_refusal_counted: AtomicBool,
+}
+
+impl Clone for ResponseChannel {
+    fn clone(&self) -> Self {
+        Self {
+            pieces: self.pieces.clone(),
+            reader: self.reader.clone(),
+            is_refusal_counted: AtomicBool::default(),
+        }
+    }
 }
 
 /// A reserved slot for one piece.
@@ -34,7 +46,7 @@ impl ResponseChannel {
     /// A new channel whose unread bytes count in `reader`'s quota.
     pub(crate) fn new(reader: ByteQuota) -> (Self, mpsc::Receiver<ResponsePiece>) {
         let (pieces, receiver) = mpsc::channel(SLOTS);
-        (Self { pieces, reader }, receiver)
+        (Self { pieces, reader, is_refusal_counted: AtomicBool::default() }, receiver)
     }
 
     /// Reserves slots for a piece of `size` bytes; `None` when the caller left.
@@ -66,9 +78,17 @@ impl ResponseChannel {
         self.permit(piece.size()).await.map(|permit| permit.send(piece)).is_some()
     }
 
-    /// Counts `size` bytes as unread; `None` when the caller's quota is exhausted.
+    /// Counts `size` bytes as unread; `None` when the caller's quota is exhausted. The metric counts that once.
     pub(super) fn count(&self, size: usize) -> Option<BytesPermit> {
-        if size < UNCOUNTED { Some(BytesPermit::default()) } else { self.reader.take(size).ok() }
+        if size < UNCOUNTED {
+            return Some(BytesPermit::default());
+        }
+        if self.is_refusal_counted.load(Ordering::Relaxed) {
+            return self.reader.retake(size);
+        }
+        let taken = self.reader.take(size).ok();
+        self.is_refusal_counted.store(taken.is_none(), Ordering::Relaxed);
+        taken
     }
 
     /// An empty permit of the caller's quota.
@@ -118,7 +138,8 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::quota::Quota;
+    use crate::quota::{ByteKind, MemoryBudget, Quota};
+    use crate::telemetry::Metrics;
 
     const ALL: usize = 4 << 20;
 
@@ -164,6 +185,31 @@ mod tests {
             reader.recv().await.unwrap().size()
         });
         assert_eq!((sent, read), (true, 3 << 20));
+    }
+
+    /// A24: a body whose pieces wait for memory counts once in the metric, however long and however many of them wait.
+    #[tokio::test]
+    async fn a_body_that_waits_for_memory_is_counted_once() {
+        tokio::time::pause();
+        let metrics = Metrics::new().unwrap();
+        let memory = Arc::new(MemoryBudget::new(Some(64 << 20), metrics.of_machine().unwrap()));
+        let quota = Quota::of_bytes(&memory, ByteKind::Unread);
+        let (channel, mut pieces) =
+            ResponseChannel::new(ByteQuota::new(&quota, "bob", usize::MAX, "answers"));
+        for (body, stalled, polls) in [(1, 1, 1), (2, 1, 100), (3, 5, 7)] {
+            let post = channel.clone();
+            for _ in 0..stalled {
+                memory.take(128 << 20);
+                let (sent, ()) = futures_util::join!(post.send(piece(1 << 20)), async {
+                    sleep(QUOTA_POLL * polls).await;
+                    memory.release(128 << 20);
+                });
+                assert!(sent && pieces.recv().await.is_some());
+            }
+            let counted = format!("virtual_llm_bodies_refused_total {body}\n");
+            let text = metrics.text().unwrap();
+            assert!(text.contains(&counted), "{body}: {text}");
+        }
     }
 
     /// P3: the last pieces reach a slow reader, in order.

@@ -87,10 +87,11 @@ pub(crate) async fn accept_upload(
         };
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
         let (piece, state) = reader.read(&read).await;
-        if let Some(piece) = piece
-            && !send(&channel, piece, &mut gone).await
-        {
-            return Err(Rejection::Gone);
+        if let Some(piece) = piece {
+            if !send(&channel, piece, &mut gone).await {
+                return Err(Rejection::Gone);
+            }
+            reader.piece_is_sent();
         }
         match state {
             UploadState::Open => (),
@@ -140,6 +141,8 @@ impl Drop for Guard<'_> {
 
 /// Bytes of an incomplete event that are not counted: 16 MiB for 4,096 uploads.
 const UNCOUNTED: usize = 4 << 10;
+/// Bytes of a piece that are not counted while it waits for its caller: of one read, most are no larger.
+const UNCOUNTED_PIECE: usize = 16 << 10;
 
 /// Decodes the events of an upload and encodes them anew.
 struct UploadReader<'a> {
@@ -147,30 +150,38 @@ struct UploadReader<'a> {
     user: &'a str,
     decoder: Decoder,
     endpoint: Endpoint,
-    /// Counts the incomplete event.
-    half: BytesPermit,
+    /// Counts the incomplete event, and the piece that is not sent yet.
+    held: BytesPermit,
     /// An empty permit of the publisher's quota.
     empty: BytesPermit,
 }
 
 impl<'a> UploadReader<'a> {
     fn new(user: &'a str, endpoint: Endpoint, empty: BytesPermit) -> Self {
-        Self { user, decoder: Decoder::new(), endpoint, half: BytesPermit::default(), empty }
+        Self { user, decoder: Decoder::new(), endpoint, held: BytesPermit::default(), empty }
     }
 
-    /// Counts the bytes of the incomplete event.
-    fn count(&mut self) -> Result<(), ApiError> {
-        let half = self.decoder.buffered_bytes();
-        let counted = self.half.size();
-        if half < counted {
-            self.half = BytesPermit::default();
+    /// Counts the memory of the incomplete event, and a piece of `piece` bytes.
+    fn count(&mut self, piece: usize) -> Result<(), ApiError> {
+        let half = Some(self.decoder.buffered_bytes()).filter(|half| *half > UNCOUNTED).unwrap_or(0);
+        let bytes = half + if piece > UNCOUNTED_PIECE { piece } else { 0 };
+        let counted = self.held.size();
+        if bytes < counted {
+            self.held.shrink(counted - bytes);
         } else if counted > 0 {
-            return self.half.grow(half - counted);
-        }
-        if half > UNCOUNTED {
-            self.half = self.empty.another(half)?;
+            return self.held.grow(bytes - counted);
+        } else if bytes > 0 {
+            self.held = self.empty.another(bytes)?;
         }
         Ok(())
+    }
+
+    /// Counts the incomplete event alone: the piece counts for its caller now.
+    fn piece_is_sent(&mut self) {
+        if self.held.size() > 0 {
+            // Never more than before, so that this does not fail.
+            let _ = self.count(0);
+        }
     }
 
     /// The events that a read completes, as one piece, and the state of the upload.
@@ -199,8 +210,8 @@ impl<'a> UploadReader<'a> {
                 }
             }
         }
-        if matches!(state, UploadState::Open) && self.count().is_err() {
-            state = UploadState::Broken(NO_ROOM);
+        if !matches!(state, UploadState::Broken(_)) && self.count(bytes.capacity()).is_err() {
+            (bytes, state) = (Vec::new(), UploadState::Broken(NO_ROOM));
         }
         if self.decoder.discarded() > 0 {
             state = UploadState::Broken("the publisher sent a chunk that is too large");
@@ -211,5 +222,51 @@ impl<'a> UploadReader<'a> {
             held: BytesPermit::default(),
         });
         (piece, state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::quota::{ByteQuota, Quota};
+
+    proptest! {
+        /// A24, P7: a piece that waits for its caller counts with the half event behind it, and then the half event alone.
+        #[test]
+        fn what_an_upload_holds_counts_for_its_publisher(
+            sizes in proptest::collection::vec(1_usize..100_000, 1..5),
+            reads in proptest::collection::vec(1_usize..60_000, 1..9),
+            most in prop_oneof![Just(usize::MAX), 10_000_usize..200_000],
+        ) {
+            let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", most, "results");
+            let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, quota.empty());
+            let event = |size: &usize| format!("data: {{\"a\":\"{}\"}}\n\n", "x".repeat(*size));
+            let events = sizes.iter().map(event).collect::<Vec<_>>().concat();
+            let mut rest = events.as_bytes();
+            for size in reads.iter().cycle() {
+                let (read, later) = rest.split_at(rest.len().min(*size));
+                rest = later;
+                let (piece, state) = reader.read(read).now_or_never().unwrap();
+                let piece = piece.map_or(0, |piece| piece.size());
+                let half = reader.decoder.buffered_bytes();
+                if matches!(state, UploadState::Broken(_)) {
+                    prop_assert!(piece == 0 && most < usize::MAX);
+                    break;
+                }
+                let held = reader.held.size();
+                prop_assert!(held + UNCOUNTED + UNCOUNTED_PIECE >= piece + half, "{held} of {piece} and {half}");
+                reader.piece_is_sent();
+                let held = reader.held.size();
+                prop_assert!(held <= half && held + UNCOUNTED >= half, "{held} of {half}");
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::HubData;
+use super::body_blocks::{BodyBlocks, join};
 use super::decode::{codings, decode};
 use crate::auth::TokenCheck;
 use crate::clock;
@@ -41,10 +42,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_RATE: u64 = 1024;
 /// Time before [`MIN_RATE`] applies, in which a line that stalled can catch up.
 const RATE_GRACE: Duration = Duration::from_mins(1);
-/// Bytes that must arrive before memory is allocated for all of the announced `Content-Length`.
-const FIRST_ALLOCATION: usize = 64 << 10;
-/// Bytes of the blocks in which a body of unknown length is read; they are joined at its end.
-const BLOCK: usize = 1 << 20;
 /// Bytes that are read past the limit before the 413 is sent: a client that is still writing would lose the response when
 /// the connection is reset.
 const OVERRUN: usize = 64 << 20;
@@ -75,7 +72,7 @@ pub(super) async fn read(
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
-        Err(blocks) => offload(&sender(req), size, move || Ok(blocks.concat())).await?,
+        Err(blocks) => offload(&sender(req), size, move || Ok(join(blocks, size))).await?,
     };
     let codings = codings(req.headers())?;
     if codings.is_empty() {
@@ -100,14 +97,14 @@ fn check_token(req: &HttpRequest) -> Result<(), ApiError> {
     if is_valid { Ok(()) } else { Err(ApiError::revoked()) }
 }
 
-/// Reads the whole body without decompressing it: in one block if its length was announced, else in blocks of [`BLOCK`],
-/// since a growing vector is copied each time. Bytes are counted as they arrive, not as they are announced.
+/// Reads the whole body without decompressing it: in one block if its length was announced. Bytes are counted as they
+/// arrive, not as they are announced.
 async fn read_encoded(
     req: &HttpRequest,
     mut payload: Payload,
     limit: Limit,
 ) -> Result<(Vec<Vec<u8>>, BytesPermit), ApiError> {
-    let mut permit = permit(req, limit);
+    let permit = permit(req, limit);
     let limit = limit.bytes;
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let too_large = || {
@@ -116,7 +113,7 @@ async fn read_encoded(
     };
     let mut refusal = announced.filter(|length| *length > limit).map(|_| too_large());
     let length = announced.filter(|_| refusal.is_none());
-    let mut blocks = vec![Vec::with_capacity(length.unwrap_or(0).min(FIRST_ALLOCATION))];
+    let mut body = Some(BodyBlocks::new(length, permit));
     let mut size = 0;
     let mut burst = 0;
     let start = Instant::now();
@@ -138,31 +135,20 @@ async fn read_encoded(
             refusal.get_or_insert_with(too_large);
         }
         if refusal.is_none() {
-            refusal = permit.grow(read.len()).err();
+            refusal = body.as_mut().and_then(|body| body.push(&read).err());
         }
-        if refusal.is_none() {
-            match (blocks.last_mut(), length) {
-                (Some(last), Some(length)) => {
-                    if last.capacity() - last.len() < read.len() {
-                        last.reserve_exact(length.saturating_sub(last.len()).max(read.len()));
-                    }
-                    last.extend_from_slice(&read);
-                }
-                (Some(last), None) if last.len() < BLOCK => last.extend_from_slice(&read),
-                _ => blocks.push(read.to_vec()),
-            }
-        } else if size > limit + OVERRUN {
-            break;
-        } else {
+        if refusal.is_some() {
             // The rest is read and dropped.
-            blocks = Vec::new();
-            permit = BytesPermit::default();
+            body = None;
+            if size > limit + OVERRUN {
+                break;
+            }
         }
     }
-    if let Some(refusal) = refusal {
-        return Err(refusal);
+    match (refusal, body) {
+        (None, Some(body)) => Ok(body.into_parts()),
+        (refusal, _) => Err(refusal.unwrap_or_else(too_large)),
     }
-    Ok((blocks, permit))
 }
 
 fn slow() -> ApiError {

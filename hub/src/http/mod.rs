@@ -6,6 +6,7 @@
 mod agents;
 mod audit;
 mod body;
+mod body_blocks;
 mod change;
 mod console;
 mod decode;

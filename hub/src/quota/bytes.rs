@@ -38,6 +38,12 @@ impl ByteQuota {
         self.take_shared(size, 0)
     }
 
+    /// Takes `size` bytes for a body whose refusal was counted before, or that only waits.
+    pub(crate) fn retake(&self, size: usize) -> Option<BytesPermit> {
+        let mut permit = self.empty();
+        permit.regrow(size).then_some(permit)
+    }
+
     /// Takes `own` bytes, and `shared` bytes that the memory budget already counts.
     pub(crate) fn take_shared(&self, own: usize, shared: usize) -> Result<BytesPermit, ApiError> {
         let mut permit = self.empty();
@@ -56,6 +62,12 @@ impl BytesPermit {
     /// Takes `more` bytes.
     pub(crate) fn grow(&mut self, more: usize) -> Result<(), ApiError> {
         self.take(more, 0)
+    }
+
+    /// Takes `more` bytes like [`grow`](Self::grow), without a log line and not counted in the metric: for a body whose
+    /// refusal was counted before, or that only waits.
+    pub(crate) fn regrow(&mut self, more: usize) -> bool {
+        self.permit.as_mut().is_none_or(|permit| permit.grow(more, self.limit))
     }
 
     /// Returns `less` bytes.

@@ -40,7 +40,7 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
         // The publisher does not read its channel: no large request is read from disk for it.
         return requeue(&hub, number, attempt, false);
     }
-    if permit.grow(known_size.unwrap_or(0)).is_err() {
+    if !permit.regrow(known_size.unwrap_or(0)) {
         // The owner's quota of requests in memory is used up: the request stays on disk.
         return requeue(&hub, number, attempt, false);
     }
@@ -55,7 +55,7 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
         // A task from before a restart.
         let size = request.len();
         hub.tasks.with(number, |open| open.size = Some(size));
-        if permit.grow(size).is_err() {
+        if !permit.regrow(size) {
             return requeue(&hub, number, attempt, false);
         }
     }
