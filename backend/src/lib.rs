@@ -15,8 +15,6 @@ mod models;
 mod offload;
 mod openai;
 mod redact;
-#[cfg(test)]
-mod scripted;
 mod secret;
 mod stream_events;
 pub mod translate;

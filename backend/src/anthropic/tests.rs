@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use testkit::connection::{SSE, chunked};
+use testkit::peer::{Script, Step};
 
 use super::*;
-use crate::scripted::{SSE, Step, chunked, server};
 use crate::translate::{MAX_PARTS, MAX_TEXT};
 use crate::{AnswerBudget, Secret};
 
@@ -110,7 +111,7 @@ async fn asked(
     endpoint: Endpoint,
     streaming: bool,
 ) -> (Result<Reply, BackendError>, String) {
-    let server = server(steps).await;
+    let server = Script::start(steps);
 
     let http = HttpBackend { url: Secret::new(&server.url), api_key: Some(Secret::new("ak")) };
 
@@ -127,8 +128,8 @@ async fn asked(
         budget: AnswerBudget::default(),
     };
     let reply = backend.infer(request).await;
-    let head = server.heads.borrow().first().cloned().unwrap_or_default();
-    (reply, head)
+    let asked = server.requests().pop();
+    (reply, asked.map(|asked| format!("{}\r\n\r\n{}", asked.head, asked.text())).unwrap_or_default())
 }
 
 fn json_answer(status: &str, body: &Value) -> Vec<Step> {

@@ -79,31 +79,24 @@ fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Err
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
-    use rustls::RootCertStore;
     use rustls::crypto::ring;
+    use testkit::certificate::Certificate;
 
     use super::*;
 
-    /// As `openssl req -x509` makes them: for a name, its own authority, valid in these years.
-    fn own_authority(years: (i32, i32)) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.not_before = date_time_ymd(years.0, 1, 1);
-        params.not_after = date_time_ymd(years.1, 1, 1);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    fn own_authority(years: (i32, i32)) -> Certificate {
+        Certificate::own_authority("hub.example", years)
     }
 
-    fn verify(certificate: &CertificateDer<'static>, pinned: bool, name: &'static str) -> Result<(), Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    fn verify(certificate: &Certificate, pinned: bool, name: &'static str) -> Result<(), Error> {
+        let (roots, provider) = (Arc::new(certificate.roots()), Arc::new(ring::default_provider()));
+        let usual = WebPkiServerVerifier::builder_with_provider(roots, provider).build().unwrap();
+        let certificate = certificate.der();
         let pinned = if pinned { vec![certificate.clone()] } else { Vec::new() };
         // 2026-01-01.
         let now = UnixTime::since_unix_epoch(Duration::from_hours(490_896));
         let name = ServerName::try_from(name).unwrap();
-        WithPinned { usual, pinned }.verify_server_cert(certificate, &[], &name, &[], now).map(|_| ())
+        WithPinned { usual, pinned }.verify_server_cert(&certificate, &[], &name, &[], now).map(|_| ())
     }
 
     #[test]

@@ -3,50 +3,39 @@ mod names;
 mod reuse;
 mod unsolicited;
 
-use std::cell::RefCell;
+use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use testkit::connection::Connection;
+use testkit::peer::Peer;
+use testkit::wait::wait_until;
 use tokio::time::sleep;
 
 use super::*;
-use crate::scripted::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// A server that answers each request on a connection with the next of its texts, and closes behind the last. A text may
-/// hold `{n}`, the number of the request's body.
-struct Server {
-    url: String,
-    connections: Rc<RefCell<usize>>,
+/// hold `{n}`, the request's body.
+fn server(answers: Vec<Vec<u8>>) -> Peer {
+    Peer::start(async move |mut connection| serve(&mut connection, &answers).await)
 }
 
-async fn server(answers: Vec<Vec<u8>>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/x", listener.local_addr().unwrap());
-    let connections = Rc::<RefCell<usize>>::default();
-    let count = Rc::clone(&connections);
-    actix_rt::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            *count.borrow_mut() += 1;
-            actix_rt::spawn(serve(socket, answers.clone()));
-        }
-    });
-    Server { url, connections }
-}
-
-async fn serve(mut socket: TcpStream, answers: Vec<Vec<u8>>) {
-    for answer in answers {
-        let Some(body) = read_request(&mut socket).await else { return };
-        let answer = replaced(&answer, b"{n}", body.as_bytes());
-        if socket.write_all(&answer).await.is_err() {
-            return;
-        }
+async fn serve(connection: &mut Connection, answers: &[Vec<u8>]) -> io::Result<()> {
+    for text in answers {
+        echo(connection, text).await?;
     }
+    Ok(())
+}
+
+/// Answers the next request with `text`, in which `{n}` is its body.
+async fn echo(connection: &mut Connection, text: &[u8]) -> io::Result<()> {
+    let request = connection.request().await?;
+    connection.write(replaced(text, b"{n}", &request.body)).await
 }
 
 fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -59,22 +48,6 @@ fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
-}
-
-async fn read_request(socket: &mut TcpStream) -> Option<String> {
-    let mut text = Vec::new();
-    loop {
-        if socket.read_buf(&mut text).await.ok()? == 0 {
-            return None;
-        }
-        let head = String::from_utf8_lossy(&text).to_ascii_lowercase();
-        let Some(end) = head.find("\r\n\r\n") else { continue };
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-        let length = length.map_or(0, |length| length.trim().parse().unwrap());
-        if text.len() >= end + 4 + length {
-            return Some(String::from_utf8_lossy(&text[end + 4..]).into_owned());
-        }
-    }
 }
 
 fn post(url: &str, body: impl Into<Bytes>) -> Request<Bytes> {
@@ -109,8 +82,8 @@ async fn lengths_are_believed_and_their_absence_is_no_length() {
         ("HTTP/1.1 2", Err("ended before")),
         ("", Err("ended before")),
     ] {
-        let server = server(vec![answer.into()]).await;
-        match (ask(&client, &server.url, "x").await, body) {
+        let server = server(vec![answer.into()]);
+        match (ask(&client, &server.url(), "x").await, body) {
             (Ok((_, got)), Ok(body)) => assert_eq!(got, body, "{answer:?}"),
             (Err(error), Err(words)) => assert!(error.contains(words), "{answer:?}: {error}"),
             (got, _) => panic!("{answer:?}: {got:?}"),
@@ -122,21 +95,19 @@ async fn lengths_are_believed_and_their_absence_is_no_length() {
 #[actix_rt::test]
 async fn an_early_refusal_of_an_upload_is_heard() {
     for how in ["close", "wait", "reset"] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/x", listener.local_addr().unwrap());
-        actix_rt::spawn(async move {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            socket.read_exact(&mut [0; 1000]).await.unwrap();
-            socket.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await.unwrap();
+        let server = Peer::start(async move |mut connection| {
+            connection.head().await?;
+            connection.write("HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await?;
             match how {
                 // Unread bytes in the buffer turn the close into a reset.
-                "close" => socket.shutdown().await.unwrap(),
+                "close" => connection.shutdown().await?,
                 "wait" => sleep(LIMIT).await,
                 _ => (),
             }
+            Ok(())
         });
         let client = Client::new(None);
-        let answer = ask(&client, &url, vec![b'x'; 32 << 20]).await;
+        let answer = ask(&client, &server.url(), vec![b'x'; 32 << 20]).await;
         assert_eq!(answer, Ok((413, "large".to_owned())), "{how}");
     }
 }
@@ -144,20 +115,18 @@ async fn an_early_refusal_of_an_upload_is_heard() {
 /// F75: dropping an answer closes its connection at once.
 #[actix_rt::test]
 async fn dropping_an_answer_closes_its_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/x", listener.local_addr().unwrap());
-    let closed = Rc::<RefCell<bool>>::default();
+    let closed = Rc::<Cell<bool>>::default();
     let seen = Rc::clone(&closed);
-    actix_rt::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        read_request(&mut socket).await.unwrap();
-        socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
-        let _ = socket.read(&mut [0]).await;
-        *seen.borrow_mut() = true;
+    let server = Peer::start(async move |mut connection| {
+        connection.request().await?;
+        connection.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+        connection.closed().await;
+        seen.set(true);
+        Ok(())
     });
-    let answer = Client::new(None).send(post(&url, "x"), LIMIT).await.unwrap();
+    let answer = Client::new(None).send(post(&server.url(), "x"), LIMIT).await.unwrap();
     drop(answer);
-    wait_until("it is closed", || *closed.borrow()).await;
+    wait_until("it is closed", || closed.get()).await;
 }
 
 #[actix_rt::test]
@@ -167,13 +136,12 @@ async fn what_cannot_be_reached_is_told_apart() {
     assert_eq!(error("http://127.0.0.1:1/x").await, Some(SendError::Unreachable));
     assert_eq!(error("https://127.0.0.1:1/x").await, Some(SendError::NoTls));
     assert_eq!(error("/x").await, Some(SendError::Invalid));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}/x", listener.local_addr().unwrap());
-    actix_rt::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        socket.write_all(b"HTTP/1.1 400 Plain HTTP\r\n\r\n").await.unwrap();
-        socket.read(&mut [0]).await
+    let plain = Peer::start(async |mut connection| {
+        connection.write("HTTP/1.1 400 Plain HTTP\r\n\r\n").await?;
+        connection.closed().await;
+        Ok(())
     });
+    let url = plain.url().replace("http:", "https:");
     let tls = Client::new(Some(tls_config(None).unwrap()));
     assert_eq!(tls.send(post(&url, "x"), LIMIT).await.err(), Some(SendError::Tls));
 }
@@ -183,13 +151,9 @@ async fn what_cannot_be_reached_is_told_apart() {
 async fn each_address_of_a_name_is_tried() {
     for own in ["127.0.0.1", "::1"] {
         // A machine without this family has nothing to try.
-        let Ok(listener) = TcpListener::bind((own, 0)).await else { continue };
-        let port = listener.local_addr().unwrap().port();
-        actix_rt::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                actix_rt::spawn(serve(socket, vec![ANSWER.into()]));
-            }
-        });
+        let serve = async |mut connection: Connection| echo(&mut connection, ANSWER.as_bytes()).await;
+        let Ok(server) = Peer::on((own, 0), serve) else { continue };
+        let port = server.port();
         let client = Client::new(None);
         let literal = if own == "::1" { "[::1]" } else { own };
         let mut names = vec![literal];

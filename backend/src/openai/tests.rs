@@ -8,11 +8,13 @@ mod redaction;
 use std::time::Duration;
 
 use bytes::Bytes;
+use testkit::connection::{SSE, chunked};
+use testkit::peer::{Script, Step};
+use testkit::wait::wait_until;
 use wire::task::Endpoint;
 
 use super::*;
 use crate::budget::Bounded;
-use crate::scripted::{SSE, Step, chunked, server, wait_until};
 use crate::{AnswerBudget, Secret};
 
 const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
@@ -44,7 +46,7 @@ fn request(streaming: bool) -> BackendRequest {
 }
 
 async fn ask(steps: Vec<Step>, streaming: bool) -> Result<Reply, BackendError> {
-    let server = server(steps).await;
+    let server = Script::start(steps);
     backend(&server.url, Duration::from_secs(5)).infer(request(streaming)).await
 }
 
@@ -164,7 +166,7 @@ async fn a_refused_key_has_one_fixed_text() {
 /// F41: an error with a JSON body is passed on with its status, without key, host and port.
 #[actix_rt::test]
 async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
-    let listener = server(Vec::new()).await;
+    let listener = Script::start(Vec::new());
     let port = listener.url.rsplit(':').next().unwrap().trim_end_matches("/v1").to_owned();
     drop(listener);
     let body = format!(r#"{{"error":{{"message":"sk-canary at 127.0.0.1:{port} is out","code":7}}}}"#);
@@ -193,7 +195,7 @@ async fn the_key_is_cut_from_an_answer_whole_or_streamed() {
     let (got, error) = pieces(say(&[SSE, &all, "0\r\n\r\n"])).await;
     assert_eq!((got, error), (vec![piece("a *** b"), piece("***"), LAST.to_owned()], None));
     // A long one in parts: what came of it before it was one has gone, and nothing else is held back.
-    let server = server(vec![
+    let server = Script::start(vec![
         Step::Say(
             [
                 SSE,
@@ -207,8 +209,7 @@ async fn the_key_is_cut_from_an_answer_whole_or_streamed() {
             .concat(),
         ),
         Step::UntilClosed,
-    ])
-    .await;
+    ]);
     let http = HttpBackend {
         url: Secret::new(&*server.url),
         api_key: Some(Secret::new("sk-proj-Ab12cd34ef56gh78ij90")),
@@ -258,9 +259,9 @@ async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_
         let answer = timeout(Duration::from_secs(1), nobody.infer(request(streaming))).await;
         assert_eq!(answer.expect("within a second").err(), Some(BackendError::Unavailable));
     }
-    let server = server(json_answer("200 OK", r#"{"choices":[]}"#)).await;
+    let server = Script::start(json_answer("200 OK", r#"{"choices":[]}"#));
     backend(&server.url, Duration::from_secs(5)).infer(request(false)).await.unwrap();
-    let head = server.heads.borrow()[0].to_ascii_lowercase();
+    let head = server.requests()[0].head.to_ascii_lowercase();
     assert!(head.starts_with("post /v1/chat/completions http/1.1"), "{head}");
     assert!(
         head.contains("accept-encoding: identity") && head.contains("authorization: bearer sk-canary"),
@@ -276,7 +277,7 @@ async fn a_failed_response_tells_nothing_of_home_and_network() {
     for streaming in [false, true] {
         let event = format!(r#"{{"type":"response.failed","response":{response}}}"#);
         let steps = if streaming { say(&[SSE, &events(&[&event])]) } else { json_answer("200 OK", response) };
-        let server = server(steps).await;
+        let server = Script::start(steps);
         let request = BackendRequest { endpoint: Endpoint::Responses, ..request(streaming) };
         let told = match backend(&server.url, Duration::from_secs(5)).infer(request).await.unwrap() {
             Reply::Whole { body, .. } => body,

@@ -1,9 +1,10 @@
 //! Bodies in any framing, behind interim answers, and cut anywhere.
 
 use proptest::prelude::*;
+use testkit::cases;
+use testkit::peer::Listener;
 
 use super::*;
-use crate::scripted::cases;
 
 /// How one answer is framed.
 #[derive(Debug, Clone)]
@@ -78,21 +79,20 @@ proptest! {
         let end = cut.map_or(whole.len(), |cut| cut.index(whole.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let got = tokio::task::LocalSet::new().block_on(&runtime, async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}/x", listener.local_addr().unwrap());
+            let listener = Listener::bind().await;
             let serving = async {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                read_request(&mut socket).await.unwrap();
+                let mut connection = listener.accept().await;
+                connection.request().await.unwrap();
                 for piece in whole[..end].chunks(write) {
                     // Its peer leaves at a head that it does not believe.
-                    if socket.write_all(piece).await.is_err() {
+                    if connection.write(piece).await.is_err() {
                         break;
                     }
                 }
             };
             let asking = async {
                 let client = Client::new(None);
-                let answer = client.send(post(&url, "x"), LIMIT).await.ok()?;
+                let answer = client.send(post(&listener.url(), "x"), LIMIT).await.ok()?;
                 read_body(answer.into_body(), 1 << 20, LIMIT).await.ok()
             };
             futures_util::join!(serving, asking).1

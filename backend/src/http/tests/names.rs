@@ -149,23 +149,24 @@ async fn a_look_up_without_an_answer_ends_in_an_error_in_time() {
 #[actix_rt::test]
 async fn an_address_is_not_looked_up() {
     let (server, resolver) = resolver(1, 1);
-    let own = own_server().await;
+    let own = own_server();
     for host in ["127.0.0.1", "[::1]", "::1"] {
         assert!(resolver.resolve(host, "alice").await.is_ok(), "{host}");
     }
-    assert!(ask(&Client::with_resolver(None, resolver), &own, "one").await.is_ok());
+    assert!(ask(&Client::with_resolver(None, resolver), &own.url(), "one").await.is_ok());
     assert!(server.asked.lock().is_empty());
 }
 
-async fn own_server() -> String {
-    super::server(vec![ANSWER.into()]).await.url
+fn own_server() -> Peer {
+    super::server(vec![ANSWER.into()])
 }
 
 #[actix_rt::test]
 async fn a_request_looks_its_name_up_once_as_its_user() {
     let (server, resolver) = resolver(2, 1);
     let _end = OpenAtEnd(Arc::clone(&server));
-    let port = own_server().await.rsplit(':').next().unwrap().to_owned();
+    let own = own_server();
+    let port = own.port();
     let client = Client::with_resolver(None, resolver.clone());
     let held = {
         let resolver = resolver.clone();

@@ -5,12 +5,12 @@ use super::*;
 /// A connection is used again after one answer, and every caller gets its own.
 #[actix_rt::test]
 async fn a_connection_that_was_read_to_its_end_is_used_again() {
-    let server = server(vec![ANSWER.into(); 5]).await;
+    let server = server(vec![ANSWER.into(); 5]);
     let client = Client::new(None);
     for body in ["one", "two", "six"] {
-        assert_eq!(ask(&client, &server.url, body).await, Ok((200, body.to_owned())));
+        assert_eq!(ask(&client, &server.url(), body).await, Ok((200, body.to_owned())));
     }
-    assert_eq!(*server.connections.borrow(), 1);
+    assert_eq!(server.connections(), 1);
 }
 
 /// Interim answers are skipped, in any number, in front of an error too; nobody gets another's answer.
@@ -19,57 +19,41 @@ async fn interim_answers_are_skipped_and_no_answer_goes_to_another() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nx: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let refused = ANSWER.replace("200 OK", "422 No");
     let answers = [format!("{interim}{ANSWER}"), format!("{interim}{refused}"), ANSWER.to_owned()];
-    let server = server(answers.iter().map(|answer| answer.clone().into_bytes()).collect()).await;
+    let server = server(answers.iter().map(|answer| answer.clone().into_bytes()).collect());
     let client = Client::new(None);
-    assert_eq!(ask(&client, &server.url, "one").await, Ok((200, "one".to_owned())));
-    assert_eq!(ask(&client, &server.url, "two").await, Ok((422, "two".to_owned())));
-    assert_eq!(ask(&client, &server.url, "six").await, Ok((200, "six".to_owned())));
+    assert_eq!(ask(&client, &server.url(), "one").await, Ok((200, "one".to_owned())));
+    assert_eq!(ask(&client, &server.url(), "two").await, Ok((422, "two".to_owned())));
+    assert_eq!(ask(&client, &server.url(), "six").await, Ok((200, "six".to_owned())));
 }
 
 /// A server that refuses a request before it has read its body reads what comes next as its rest, and answers with it.
 #[actix_rt::test]
 async fn a_connection_whose_request_was_refused_is_not_used_again() {
     for status in ["404 Not Found", "400 Bad", "500 Oops", "307 Elsewhere"] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/x", listener.local_addr().unwrap());
-        actix_rt::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                actix_rt::spawn(serve_unread(socket, status));
+        let server = Peer::start(async move |mut connection| {
+            loop {
+                // Takes no body for one.
+                let head = connection.head().await?.head;
+                let line = head.lines().next().unwrap_or_default();
+                let length = line.len();
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{line}");
+                connection.write(answer).await?;
             }
         });
         let client = Client::new(None);
         let refused = status[..3].parse().unwrap();
         for body in ["bobs-secret", "carols-secret", "daves-secret"] {
-            let (code, line) = ask(&client, &url, body).await.unwrap();
-            assert_eq!((code, line.as_str()), (refused, "POST /x HTTP/1.1"), "{status}");
+            let (code, line) = ask(&client, &server.url(), body).await.unwrap();
+            assert_eq!((code, line.as_str()), (refused, "POST / HTTP/1.1"), "{status}");
         }
         // What has no body leaves none behind.
         for _ in 0..3 {
-            let get = Request::get(&url).body(Bytes::new()).unwrap();
+            let get = Request::get(server.url()).body(Bytes::new()).unwrap();
             let answer = client.send(get, LIMIT).await.unwrap();
             read_body(answer.into_body(), 1 << 10, LIMIT).await.unwrap();
         }
         let idle = client.idle();
         assert_eq!(idle, 1, "{status}");
-    }
-}
-
-/// Answers each head with its first line, and takes no body for one.
-async fn serve_unread(mut socket: TcpStream, status: &str) {
-    let mut text = Vec::new();
-    loop {
-        let Some(end) = memchr::memmem::find(&text, b"\r\n\r\n") else {
-            match socket.read_buf(&mut text).await {
-                Ok(1..) => continue,
-                _ => return,
-            }
-        };
-        let head: Vec<u8> = text.drain(..end + 4).collect();
-        let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{line}", line.len());
-        if socket.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
     }
 }
 
@@ -85,10 +69,10 @@ async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
             } else {
                 format!("{ANSWER}{behind}")
             };
-            let server = server(vec![answer.into(); 3]).await;
+            let server = server(vec![answer.into(); 3]);
             let client = Client::new(None);
             for body in ["one", "two", "six"] {
-                assert_eq!(ask(&client, &server.url, body).await, Ok((200, body.to_owned())), "{behind:?}");
+                assert_eq!(ask(&client, &server.url(), body).await, Ok((200, body.to_owned())), "{behind:?}");
             }
         }
     }
@@ -98,10 +82,10 @@ async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
 #[actix_rt::test]
 async fn a_connection_of_a_large_request_is_not_kept() {
     const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend";
-    let server = server(vec![DONE.into(); 3]).await;
+    let server = server(vec![DONE.into(); 3]);
     let client = Client::new(None);
     for (size, kept) in [(1 << 20, 1), ((1 << 20) + 1, 0), (9, 1)] {
-        assert_eq!(ask(&client, &server.url, "x".repeat(size)).await, Ok((200, "end".to_owned())));
+        assert_eq!(ask(&client, &server.url(), "x".repeat(size)).await, Ok((200, "end".to_owned())));
         assert_eq!(client.idle(), kept, "{size}");
     }
 }

@@ -33,14 +33,14 @@ async fn a_backend_that_hangs_before_its_first_byte_fails_after_its_silence() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     let half = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"a";
     for (said, streaming) in [("", false), ("", true), (head, true), (half, false)] {
-        let server = server(vec![Step::Say(said.to_owned()), Step::UntilClosed]).await;
+        let server = Script::start(vec![Step::Say(said.to_owned()), Step::UntilClosed]);
         let asked = Instant::now();
         let Err(error) = backend(&server.url, SILENCE).infer(request(streaming)).await else {
             panic!("{said:?}")
         };
         assert_eq!(error.to_string(), "backend sent nothing for 0.3 s", "{said:?}");
         assert!(asked.elapsed() >= SILENCE);
-        wait_until("its connection is closed", || *server.closed.borrow()).await;
+        wait_until("its connection is closed", || server.is_closed()).await;
     }
 }
 
@@ -61,10 +61,10 @@ async fn a_backend_that_breaks_off_before_its_first_byte_was_there() {
 async fn a_backend_that_died_with_the_request_is_not_there() {
     for reset in [false, true] {
         let last = if reset { Step::Reset } else { Step::Say(String::new()) };
-        let server = server(vec![Step::UntilUnplugged, last]).await;
+        let server = Script::start(vec![Step::UntilUnplugged, last]);
         let backend = backend(&server.url, Duration::from_secs(5));
         let asked = actix_rt::spawn(async move { backend.infer(request(false)).await.err() });
-        wait_until("it has the request", || !server.heads.borrow().is_empty()).await;
+        wait_until("it has the request", || !server.requests().is_empty()).await;
         drop(server);
         assert_eq!(asked.await.unwrap(), Some(BackendError::Unavailable));
     }
@@ -196,7 +196,7 @@ async fn a_compressed_refusal_is_read() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: crate::scripted::cases(), failure_persistence: None, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: testkit::cases(), failure_persistence: None, ..Default::default() })]
 
     /// A refusal keeps its status and its words, whatever its coding, its type, its framing and what came before it.
     #[test]
@@ -262,11 +262,11 @@ async fn a_compressed_answer_is_refused_and_not_unpacked() {
 /// F44, A16, A18: a redirect is not followed, and where it points hears nothing.
 #[actix_rt::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = server(answer("200 OK", "application/json", COMPLETION)).await;
+    let elsewhere = Script::start(answer("200 OK", "application/json", COMPLETION));
     for status in ["301 Moved", "302 Found", "307 Moved", "308 Moved"] {
         let moved = format!("HTTP/1.1 {status}\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", elsewhere.url);
         assert!(failure(say(&[&moved])).await.contains("redirects are not followed"));
         assert!(streamed_failure(say(&[&moved])).await.contains("redirects are not followed"));
     }
-    assert!(elsewhere.heads.borrow().is_empty());
+    assert!(elsewhere.requests().is_empty());
 }

@@ -1,38 +1,24 @@
 //! Backends that send as fast as they are read.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::thread;
-
+use testkit::peer::Peer;
 use tokio::time::Instant;
 
 use super::*;
 
 /// A server that answers a request that streams with `head` and then `flood` for as long as it is read, at most 10 s, and any
 /// other one with a short answer.
-fn flooding(head: &'static str, flood: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let serve = move |mut socket: TcpStream, flood: String| {
-        let mut request = [0; 4096];
-        while let Ok(read @ 1..) = socket.read(&mut request) {
-            if !request[..read].windows(5).any(|word| word == b"FLOOD") {
-                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"choices\":[]}";
-                socket.write_all(answer.as_bytes()).unwrap();
-                continue;
-            }
-            let (start, _) = (Instant::now(), socket.write_all(head.as_bytes()));
-            while start.elapsed() < Duration::from_secs(10) && socket.write_all(flood.as_bytes()).is_ok() {}
-            return;
+fn flooding(head: &'static str, flood: String) -> Peer {
+    Peer::on_thread(async move |mut connection| {
+        while !connection.request().await?.text().contains("FLOOD") {
+            connection.write("HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"choices\":[]}").await?;
         }
-    };
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let flood = flood.clone();
-            thread::spawn(move || serve(socket, flood));
+        let start = Instant::now();
+        connection.write(head).await?;
+        while start.elapsed() < Duration::from_secs(10) {
+            connection.write(&flood).await?;
         }
-    });
-    url
+        Ok(())
+    })
 }
 
 /// A24, A27: whatever a backend sends without end, another call of the same thread is answered.
@@ -47,7 +33,8 @@ async fn a_backend_that_sends_without_end_keeps_no_other_call_waiting() {
         (true, SSE, chunked(&": xxxxxxxxx\n\n".repeat(5000))),
         (true, SSE, chunked(&token.repeat(500))),
     ] {
-        let backend = backend(&flooding(head, flood.clone()), Duration::from_secs(20));
+        let server = flooding(head, flood.clone());
+        let backend = backend(&server.url(), Duration::from_secs(20));
         let mut request = request(streaming);
         request.body = Bytes::from_static(br#"{"messages":"FLOOD"}"#);
         let flooded = backend.infer(request);

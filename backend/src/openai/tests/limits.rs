@@ -60,25 +60,25 @@ async fn silence_ends_a_request_and_a_long_answer_does_not() {
         steps
     };
     let silence = Duration::from_millis(600);
-    let long = server(slow(8)).await;
+    let long = Script::start(slow(8));
     let Ok(Reply::Stream(stream)) = backend(&long.url, silence).infer(request(true)).await else { panic!() };
     assert!(stream.all(|piece| async move { piece.is_ok() }).await, "1.2 s in all, never silent for 0.6 s");
-    let mute = server(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]).await;
+    let mute = Script::start(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]);
     let Ok(Reply::Stream(mut stream)) = backend(&mute.url, silence).infer(request(true)).await else {
         panic!()
     };
     assert!(stream.next().await.unwrap().is_ok());
     assert!(stream.next().await.unwrap().is_err());
-    wait_until("its connection is closed", || *mute.closed.borrow()).await;
+    wait_until("its connection is closed", || mute.is_closed()).await;
 }
 
 /// F75: dropping the answer closes the backend's connection at once.
 #[actix_rt::test]
 async fn dropping_the_answer_closes_the_connection_at_once() {
-    let server = server(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]).await;
+    let server = Script::start(vec![Step::Say([SSE, &events(&[TOKEN])].concat()), Step::UntilClosed]);
     let stream = backend(&server.url, Duration::from_secs(5)).infer(request(true)).await.unwrap();
     drop(stream);
-    wait_until("it is closed", || *server.closed.borrow()).await;
+    wait_until("it is closed", || server.is_closed()).await;
 }
 
 /// A23: whatever is large is looked at elsewhere: a request's tokens, an answer, an event.
@@ -87,7 +87,7 @@ async fn what_is_large_is_looked_at_away_from_the_thread_that_serves() {
     use crate::offload::assert_offloaded;
 
     let stream = say(&[SSE, &events(&[TOKEN, LAST, "[DONE]"])]);
-    let server = server(stream).await;
+    let server = Script::start(stream);
     let prompt = format!(r#"{{"prompt":[{}0]}}"#, "0,".repeat(150 << 10));
     let request = BackendRequest { endpoint: Endpoint::Completions, body: prompt.into(), ..request(true) };
     let backend = backend(&server.url, Duration::from_secs(5));
@@ -120,7 +120,7 @@ async fn what_is_held_of_an_answer_is_counted() {
         (say(&[SSE, &events(&[TOKEN, &chunk, LAST, "[DONE]"])]), true),
     ] {
         for (most, fits) in [(SIZE / 2, false), (4 * SIZE, true)] {
-            let server = server(steps.clone()).await;
+            let server = Script::start(steps.clone());
             let room = Bounded::new(most);
             let request = BackendRequest { budget: AnswerBudget::new(room.clone()), ..request(streaming) };
             let last = match backend(&server.url, Duration::from_secs(5)).infer(request).await {
@@ -147,7 +147,7 @@ async fn a_whole_stream_ends_though_its_connection_stays_open() {
         (0..200).flat_map(|_| [Step::Pause(Duration::from_millis(20)), Step::Say(chunked(": x\n\n"))]);
     let comments = [say(&[SSE, &begun, &events(&[USAGE])]), comments.collect()].concat();
     for (steps, expected) in [(silent, 2), (comments, 3)] {
-        let server = server(steps).await;
+        let server = Script::start(steps);
         let Ok(Reply::Stream(stream)) =
             backend(&server.url, Duration::from_millis(200)).infer(request(true)).await
         else {

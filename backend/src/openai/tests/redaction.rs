@@ -12,7 +12,7 @@ const WRITTEN: [&str; 3] = [
 ];
 
 async fn told(steps: Vec<Step>, streaming: bool) -> String {
-    let server = server(steps).await;
+    let server = Script::start(steps);
     let http = HttpBackend { url: Secret::new(&*server.url), api_key: Some(Secret::new(KEY)) };
     let backend = OpenAiBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
     let error = match backend.infer(request(streaming)).await {

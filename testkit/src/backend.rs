@@ -1,0 +1,211 @@
+//! A fake OpenAI-compatible backend: it answers as told and keeps what it was asked.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::WriteHalf;
+use tokio::time::sleep;
+
+use crate::connection::{Connection, Request, SSE, answer, chunked};
+use crate::peer::Peer;
+
+/// What the backend does with chat requests.
+#[derive(Clone, Default)]
+pub struct Script {
+    /// Answer with this status and body instead.
+    pub refuse: Option<(u16, String)>,
+    /// Answer with this status, and with the request in what the error says, as `FastAPI` does.
+    pub echo: Option<u16>,
+    /// Between two tokens of a streamed answer.
+    pub pace: Duration,
+    /// Tokens of a streamed answer.
+    pub tokens: usize,
+    /// Before anything.
+    pub think: Duration,
+    /// After the first token of a streamed answer: nothing more, on a connection that stays open.
+    pub stalls: bool,
+    /// Leave the end mark out.
+    pub truncate: bool,
+    /// What it says, instead of its usual words.
+    pub text: Option<String>,
+    /// Close the connection after a whole answer.
+    pub close: bool,
+    /// What an answer's choices are, instead of its usual ones: the deltas of a stream, or one message.
+    pub choices: Option<Vec<Value>>,
+    /// The models that it lists, instead of its usual one.
+    pub models: Option<Vec<String>>,
+}
+
+#[derive(Default)]
+struct State {
+    script: Script,
+    requests: Vec<Request>,
+    open: usize,
+}
+
+/// A running fake backend, on the thread of its test.
+pub struct FakeBackend {
+    state: Rc<Mutex<State>>,
+    peer: Peer,
+}
+
+/// Counts a request as open until it is answered or dropped.
+struct Open<'a>(&'a Mutex<State>);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.lock().open -= 1;
+    }
+}
+
+impl FakeBackend {
+    pub fn start() -> Self {
+        Self::on(0)
+    }
+
+    /// Listens on `port`; 0 takes a free one.
+    pub fn on(port: u16) -> Self {
+        let script = Script { tokens: 3, ..Script::default() };
+        let state = Rc::new(Mutex::new(State { script, ..State::default() }));
+        let shared = Rc::clone(&state);
+        let serve = async move |mut connection: Connection| {
+            let mut plug = connection.plug();
+            tokio::select! {
+                served = converse(&mut connection, &shared) => served,
+                _ = plug.changed() => Ok(()),
+            }
+        };
+        Self { state, peer: Peer::on(("127.0.0.1", port), serve).unwrap() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}/v1", self.peer.url())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.peer.port()
+    }
+
+    pub fn script(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.state.lock().script);
+    }
+
+    /// The bodies of the chat requests so far.
+    pub fn requests(&self) -> Vec<Value> {
+        self.state.lock().requests.iter().map(Request::json).collect()
+    }
+
+    /// The headers of the chat requests so far.
+    pub fn headers(&self) -> Vec<Vec<(String, String)>> {
+        self.state.lock().requests.iter().map(|request| request.headers.clone()).collect()
+    }
+
+    /// Chat requests that are neither answered nor dropped.
+    pub fn open(&self) -> usize {
+        self.state.lock().open
+    }
+
+    /// Ends it and its connections, and waits until its port is free.
+    pub async fn stop(&self) {
+        self.peer.stop().await;
+    }
+}
+
+async fn converse(connection: &mut Connection, state: &Mutex<State>) -> io::Result<()> {
+    loop {
+        let request = connection.request().await?;
+        let script = state.lock().script.clone();
+        match (request.method.as_str(), request.path()) {
+            ("GET", "/v1/models") => connection.json(200, &models(&script)).await?,
+            ("POST", "/v1/chat/completions") => {
+                let body = request.json();
+                {
+                    let mut state = state.lock();
+                    state.requests.push(request);
+                    state.open += 1;
+                }
+                let _open = Open(state);
+                let (mut from, mut to) = connection.halves();
+                let mut byte = [0];
+                tokio::select! {
+                    answered = chat(&mut to, &body, &script) => answered?,
+                    // A client that leaves, or a second request before the answer to the first.
+                    _ = from.read(&mut byte) => return Ok(()),
+                }
+                if script.close {
+                    return Ok(());
+                }
+            }
+            _ => connection.write(answer(404, "", "")).await?,
+        }
+    }
+}
+
+fn models(script: &Script) -> Value {
+    let models = script.models.clone().unwrap_or_else(|| vec!["fake-model".to_owned()]);
+    let models: Vec<_> = models.iter().map(|id| json!({ "id": id, "object": "model" })).collect();
+    json!({ "object": "list", "data": models })
+}
+
+async fn chat(to: &mut WriteHalf<'_>, request: &Value, script: &Script) -> io::Result<()> {
+    sleep(script.think).await;
+    if request["stream"] == true && script.refuse.is_none() && script.echo.is_none() {
+        return stream(to, script).await;
+    }
+    let (status, body) = if let Some((status, body)) = &script.refuse {
+        (*status, body.clone())
+    } else if let Some(status) = script.echo {
+        (status, json!({ "detail": [{ "msg": "not this", "input": request }] }).to_string())
+    } else if let Some(choices) = &script.choices {
+        (200, json!({ "id": "c", "object": "chat.completion", "choices": choices }).to_string())
+    } else {
+        let text = script.text.as_deref().unwrap_or("hello from the backend");
+        let message = json!({ "role": "assistant", "content": text });
+        let body = json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": request["model"],
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": message }],
+            "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 },
+        });
+        (200, body.to_string())
+    };
+    let close = if script.close { "connection: close\r\n" } else { "" };
+    let headers = format!("content-type: application/json\r\n{close}");
+    to.write_all(answer(status, &headers, &body).as_bytes()).await
+}
+
+async fn stream(to: &mut WriteHalf<'_>, script: &Script) -> io::Result<()> {
+    to.write_all(SSE.as_bytes()).await?;
+    for (n, event) in events(script).enumerate() {
+        if script.stalls && n == 1 {
+            return std::future::pending().await;
+        }
+        sleep(script.pace).await;
+        to.write_all(chunked(&format!("data: {event}\n\n")).as_bytes()).await?;
+    }
+    if script.stalls {
+        return std::future::pending().await;
+    }
+    to.write_all(b"0\r\n\r\n").await
+}
+
+/// The data of the events of a streamed answer.
+fn events(script: &Script) -> impl Iterator<Item = String> {
+    let chunk = |choice: &Value| {
+        json!({ "id": "c", "object": "chat.completion.chunk", "choices": [choice] }).to_string()
+    };
+    let given = script.choices.iter().flatten().map(chunk);
+    let has_own = script.choices.is_none();
+    let tokens = if has_own { script.tokens } else { 0 };
+    let own = (0..tokens).map(move |n| {
+        let text = script.text.clone().unwrap_or_else(|| format!("t{n} "));
+        chunk(&json!({ "index": 0, "delta": { "content": text }, "finish_reason": null }))
+    });
+    let is_whole = has_own && !script.truncate;
+    let last = is_whole.then(|| chunk(&json!({ "index": 0, "delta": {}, "finish_reason": "stop" })));
+    let end = (is_whole || !has_own).then(|| "[DONE]".to_owned());
+    given.chain(own).chain(last).chain(end)
+}

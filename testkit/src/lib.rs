@@ -1,0 +1,51 @@
+//! What the tests and benchmarks of all crates share.
+//!
+//! It speaks bytes, HTTP and [`serde_json::Value`], and depends on no crate of this workspace: a unit test whose helpers
+//! depended on the crate under test would have its types twice.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::new_without_default,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panic"
+)]
+#![allow(missing_docs, reason = "what its name says needs no second sentence")]
+
+pub mod backend;
+pub mod browser;
+pub mod captured_log;
+pub mod certificate;
+pub mod classic_hub;
+pub mod connection;
+pub mod golden;
+pub mod http;
+pub mod peer;
+pub mod prefix;
+pub mod process;
+pub mod procfs;
+pub mod proxy;
+pub mod team;
+pub mod terminal;
+pub mod wait;
+
+use std::io::Write;
+
+/// A free port of 127.0.0.1, on which nothing listens.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Says that something was not tested, past the capture of the test's output: a skip that nobody reads is a hole. With
+/// `REQUIRE_TOOLS=1` it is a failure.
+pub fn skipped(what: &str) {
+    let _ = std::io::stderr().write_all(format!("skipped: {what}\n").as_bytes());
+    let required = std::env::var_os("REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(!required, "REQUIRE_TOOLS=1, and this was skipped: {what}");
+}
+
+/// Number of cases of a property: `GARBLE_CASES`, or what takes a second.
+pub fn cases() -> u32 {
+    std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+}

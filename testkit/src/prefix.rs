@@ -1,0 +1,92 @@
+//! A reverse proxy that offers a server below a path, and strips that path: as nginx's `proxy_pass` with a slash.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use awc::http::{Method, header};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+
+use crate::connection::{Connection, answer};
+use crate::peer::Peer;
+
+/// A running proxy.
+pub struct PrefixProxy {
+    peer: Peer,
+    strays: Rc<Mutex<Vec<String>>>,
+}
+
+/// What a request needs.
+struct Route {
+    prefix: &'static str,
+    target: String,
+    client: awc::Client,
+    strays: Rc<Mutex<Vec<String>>>,
+}
+
+impl PrefixProxy {
+    /// Offers the server at `target` below `prefix`, which begins with a slash and ends with none.
+    pub fn start(prefix: &'static str, target: &str) -> Self {
+        let strays = Rc::<Mutex<Vec<String>>>::default();
+        let client = awc::Client::builder().timeout(Duration::from_mins(1)).finish();
+        let route = Route { prefix, target: target.to_owned(), client, strays: Rc::clone(&strays) };
+        let peer = Peer::start(async move |mut connection| {
+            loop {
+                route.forward(&mut connection).await?;
+            }
+        });
+        Self { peer, strays }
+    }
+
+    /// Its address, without the prefix.
+    pub fn url(&self) -> String {
+        self.peer.url()
+    }
+
+    /// The paths outside the prefix that somebody asked for.
+    pub fn strays(&self) -> Vec<String> {
+        self.strays.lock().clone()
+    }
+}
+
+impl Route {
+    async fn forward(&self, connection: &mut Connection) -> io::Result<()> {
+        let request = connection.request().await?;
+        let below = request.target.strip_prefix(self.prefix).filter(|path| path.starts_with('/'));
+        let Some(path) = below else {
+            self.strays.lock().push(request.target);
+            return connection.write(answer(404, "", "")).await;
+        };
+        let method = Method::from_bytes(request.method.as_bytes()).unwrap();
+        let mut onward = self.client.request(method, format!("{}{path}", self.target)).no_decompress();
+        for (name, value) in &request.headers {
+            if !["host", "connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
+                onward = onward.append_header((name.as_str(), value.as_str()));
+            }
+        }
+        let Ok(mut response) = onward.send_body(request.body).await else {
+            return connection.write(answer(502, "", "")).await;
+        };
+        let status = response.status().as_u16();
+        // An answer without a body has no chunks either.
+        let framing = match status {
+            204 | 304 => "",
+            _ => "transfer-encoding: chunked\r\n",
+        };
+        let mut head = format!("HTTP/1.1 {status} X\r\n{framing}");
+        for (name, value) in response.headers() {
+            if ![header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH].contains(name) {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                head.extend([name.as_str(), ": ", &value, "\r\n"]);
+            }
+        }
+        connection.write(head + "\r\n").await?;
+        while let Some(piece) = response.next().await {
+            let piece = piece.map_err(io::Error::other)?;
+            let size = format!("{:x}\r\n", piece.len());
+            connection.write([size.as_bytes(), &piece, b"\r\n"].concat()).await?;
+        }
+        if framing.is_empty() { Ok(()) } else { connection.write("0\r\n\r\n").await }
+    }
+}
