@@ -8,6 +8,8 @@ mod changes;
 mod ended;
 mod failed;
 mod failpoint;
+#[cfg(test)]
+mod fakes;
 mod heartbeat;
 pub mod http;
 mod hub_client;
@@ -21,10 +23,6 @@ mod session;
 pub mod status;
 mod stream;
 mod supervise;
-#[cfg(test)]
-mod test_hub;
-#[cfg(test)]
-mod test_log;
 mod uplink;
 mod wake;
 

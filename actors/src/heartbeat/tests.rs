@@ -6,7 +6,7 @@ use wire::Features;
 use wire::row::Status;
 
 use super::*;
-use crate::test_hub::scripted::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
+use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,39 +3,31 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use actix_tls::connect::{Resolve, Resolver};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::LocalBoxFuture;
+use testkit::connection::answer;
+use testkit::peer::Peer;
 
 use super::*;
 
-async fn moved() -> HttpResponse {
-    HttpResponse::Found().insert_header(("location", "/ok")).finish()
-}
-
-async fn port(request: HttpRequest) -> String {
-    request.app_config().local_addr().port().to_string()
-}
-
-fn server(address: &str) -> std::io::Result<std::net::SocketAddr> {
-    let server = HttpServer::new(|| {
-        App::new()
-            .route("/ok", web::get().to(|| async { "ok" }))
-            .route("/port", web::get().to(port))
-            .route("/moved", web::get().to(moved))
+/// A server that says its port, and redirects from `/moved`.
+fn server(address: &str) -> std::io::Result<Peer> {
+    Peer::on((address, 0), async |mut connection| {
+        loop {
+            let (request, port) = (connection.request().await?, connection.port()?);
+            let answer = match request.path() {
+                "/moved" => answer(302, "location: /ok\r\n", ""),
+                _ => answer(200, "", &port.to_string()),
+            };
+            connection.write(answer).await?;
+        }
     })
-    .workers(1)
-    .disable_signals()
-    .bind((address, 0))?;
-    let address = server.addrs()[0];
-    actix_rt::spawn(server.run());
-    Ok(address)
 }
 
 /// A18: no redirect is followed.
 #[actix::test]
 async fn a_redirect_is_not_followed() {
-    let address = server("127.0.0.1").unwrap();
-    let response = client(None).get(format!("http://{address}/moved")).send().await.unwrap();
+    let server = server("127.0.0.1").unwrap();
+    let response = client(None).get(format!("{}/moved", server.url())).send().await.unwrap();
     assert_eq!(response.status(), 302);
 }
 
@@ -55,7 +47,7 @@ async fn a_name_is_looked_up_for_each_connection() {
         }
     }
     let (first, second) = (server("127.0.0.1").unwrap(), server("127.0.0.1").unwrap());
-    let answers = Rc::new(RefCell::new(vec![Some(first), None, Some(second)]));
+    let answers = Rc::new(RefCell::new(vec![Some(first.address()), None, Some(second.address())]));
     let names = Resolver::custom(Names(Rc::clone(&answers)));
     let client = client_by(&TcpConnector::new(names), None);
     let ask = || client.get("http://hub.example/port").force_close().send();
@@ -72,7 +64,8 @@ async fn each_address_of_a_name_is_tried() {
     let names = |port| std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).unwrap();
     for own in ["127.0.0.1", "::1"] {
         // A machine without this address family is skipped.
-        let Ok(address) = server(own) else { continue };
+        let Ok(server) = server(own) else { continue };
+        let address = server.address();
         if names(address.port()).all(|name| name != address) {
             continue;
         }
@@ -84,7 +77,7 @@ async fn each_address_of_a_name_is_tried() {
 #[actix::test]
 async fn an_ipv6_address_in_brackets_is_reached() {
     // A machine without IPv6 is skipped.
-    let Ok(address) = server("::1") else { return };
-    let response = client(None).get(format!("http://{address}/ok")).send().await.unwrap();
+    let Ok(server) = server("::1") else { return };
+    let response = client(None).get(format!("{}/ok", server.url())).send().await.unwrap();
     assert_eq!(response.status(), 200);
 }

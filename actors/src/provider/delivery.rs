@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::test_hub::backend::FakeUplink;
+    use crate::fakes::backend::FakeUplink;
 
     proptest! {
         /// P7: at most 1 MiB of chunks and one more wait behind a POST.

@@ -6,18 +6,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use testkit::peer::{Listener, Script, Step};
+use testkit::procfs::is_alive;
+use testkit::wait::wait_until;
+use tokio::net::UdpSocket;
 use wire::TaskId;
 use wire::task::WakeTask;
 
 use super::*;
 use crate::Secret;
+use crate::fakes::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend};
+use crate::fakes::hub::{Received, probe};
 use crate::heartbeat::messages::Beat;
 use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
-use crate::test_hub::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend};
-use crate::test_hub::scripted::{Received, probe};
-use crate::test_hub::wait_until;
 
 thread_local! {
     /// The backend of the test that runs on this thread.
@@ -86,26 +87,6 @@ impl Setup {
     async fn failure(&self) -> String {
         self.wake().await.unwrap_err()
     }
-}
-
-/// Answers one HTTP request with this head.
-async fn serve_once(head: &'static str) -> (String, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/wake", listener.local_addr().unwrap());
-    let served = tokio::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut request = vec![0; 4096];
-        let read = socket.read(&mut request).await.unwrap();
-        socket.write_all(head.as_bytes()).await.unwrap();
-        String::from_utf8_lossy(&request[..read]).into_owned()
-    });
-    (url, served)
-}
-
-fn is_alive(pid: i32) -> bool {
-    // A killed child of a killed shell is a zombie until init takes it: that is not alive.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
 }
 
 fn pid_in(file: &std::path::Path) -> Option<i32> {
@@ -179,18 +160,20 @@ async fn the_error_of_a_command_names_its_cause() {
 #[actix::test]
 async fn only_a_2xx_of_an_http_call_is_success() {
     let wait = Duration::from_secs(5);
-    let (url, served) = serve_once("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
-    let failure = start(config(Some(http(url)), wait)).failure().await;
+    let says = |head: &str| Script::start(vec![Step::Say(head.to_owned())]);
+    let server = says("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n");
+    let failure = start(config(Some(http(server.url.clone())), wait)).failure().await;
     assert_eq!(failure, "wake recipe failed: wake HTTP returned 503");
-    let request = served.await.unwrap();
-    assert!(request.starts_with("POST /wake HTTP/1.1") && request.contains("x-secret: s"), "{request}");
-    let (url, _served) = serve_once("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n").await;
-    let failure = start(config(Some(http(url)), wait)).failure().await;
+    let request = server.requests().remove(0);
+    assert!(request.head.starts_with("POST /v1 HTTP/1.1"), "{request:?}");
+    assert_eq!(request.header("x-secret"), Some("s"));
+    let server = says("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n");
+    let failure = start(config(Some(http(server.url.clone())), wait)).failure().await;
     assert_eq!(failure, "wake recipe failed: wake HTTP returned 302");
     let failure = start(config(Some(http("http://127.0.0.1:1/".into())), wait)).failure().await;
     assert_eq!(failure, "wake recipe failed: wake HTTP unreachable");
-    let (url, _served) = serve_once("HTTP/1.1 204 No Content\r\n\r\n").await;
-    start(config(Some(http(url)), wait)).wake().await.unwrap();
+    let server = says("HTTP/1.1 204 No Content\r\n\r\n");
+    start(config(Some(http(server.url.clone())), wait)).wake().await.unwrap();
 }
 
 /// F47, F48: the daemon of a successful command runs on.

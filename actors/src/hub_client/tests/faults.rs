@@ -1,6 +1,7 @@
 //! Redirects, slow answers, unknown names and broken connections.
 
 use futures_util::future::join_all;
+use testkit::peer::Peer;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -18,13 +19,13 @@ async fn control_errors(client: &HubClient) -> [HubError; 3] {
 /// F17, A18, A47: the token goes to no other host, and the error names that host.
 #[actix::test]
 async fn a_redirect_of_any_call_is_not_followed() {
-    let hub = TestHub::start().await;
-    let other = TestHub::start().await;
+    let hub = ClassicHub::start();
+    let other = ClassicHub::start();
     let client = client(&hub);
     let to = |status: u16| {
         // Odd statuses have an error text.
         let reason = if status % 2 == 1 { r#"{"error":"we moved"}"# } else { "" };
-        let location = vec![("location", format!("{}/api/v1/llms/x?token=secret", other.url))];
+        let location = vec![("location", format!("{}/api/v1/llms/x?token=secret", other.url()))];
         Reply::Status(status, location, reason.to_owned())
     };
     for status in [301, 302, 303, 307, 308] {
@@ -34,7 +35,7 @@ async fn a_redirect_of_any_call_is_not_followed() {
         }
         for error in control_errors(&client).await {
             assert_eq!(error.kind(), HubErrorKind::Refused);
-            let target = format!("it redirects to {}; is that the hub's address?", other.url);
+            let target = format!("it redirects to {}; is that the hub's address?", other.url());
             let reason = if status % 2 == 1 { ": we moved; " } else { ": " };
             assert!(error.to_string().ends_with(&format!("HTTP {status}{reason}{target}")), "{error}");
         }
@@ -50,7 +51,7 @@ async fn a_redirect_of_any_call_is_not_followed() {
 #[actix::test]
 async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
     const RESULTS: usize = 300;
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("/result", (0..RESULTS).map(|_| Reply::Hang));
     let client = client(&hub);
     let waiting = (0..RESULTS).map(|n| client.post_result(&id(&n.to_string()), Bytes::from_static(b"{}")));
@@ -65,10 +66,10 @@ async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
 /// F28: the hub may have taken it.
 #[actix::test]
 async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("/result", [Reply::Hang]);
     let posting = actix_rt::spawn(client(&hub).post_result(&id("t"), Bytes::from_static(b"{}")));
-    hub.nth("/result", 1).await;
+    hub.request("/result", 1).await;
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     assert_eq!(posting.await.unwrap(), Posted::Failed { retry_after: None, nothing_taken: false });
@@ -78,7 +79,7 @@ async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
 /// F26: invalid values are ignored.
 #[actix::test]
 async fn every_call_reports_the_retry_after_of_a_429() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let client = client(&hub);
     let date = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30))
         .strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -125,18 +126,15 @@ async fn an_unknown_host_name_may_be_retried() {
 /// F01: only the latter may be a wrong address.
 #[actix::test]
 async fn a_reset_differs_from_an_answer_that_is_not_http() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let hub = Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
-    let answering = actix_rt::spawn(async move {
-        loop {
-            // Closed with the request unread: that is a reset.
-            drop(listener.accept().await.unwrap());
-            let (mut socket, _) = listener.accept().await.unwrap();
-            tokio::io::AsyncWriteExt::write_all(&mut socket, b"\x15\x03\x03 no HTTP\r\n\r\n").await.unwrap();
-            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 4096]).await;
+    let hub = Peer::start(async |mut connection| {
+        // Closed with the request unread: that is a reset.
+        if connection.number % 2 == 1 {
+            connection.write("\x15\x03\x03 no HTTP\r\n\r\n").await?;
+            let _ = connection.request().await;
         }
+        Ok(())
     });
-    let client = HubClient::new(&hub).unwrap();
+    let client = HubClient::new(&Credentials::new(hub.url(), Secret::new("t"))).unwrap();
     for _ in 0..20 {
         let reset = client.heartbeat(beat()).await.unwrap_err();
         assert_eq!(reset.to_string(), "provider-heartbeat: the connection broke before the hub answered");
@@ -144,5 +142,4 @@ async fn a_reset_differs_from_an_answer_that_is_not_http() {
         let odd = client.heartbeat(beat()).await.unwrap_err().to_string();
         assert!(odd.contains("not HTTP"), "{odd}");
     }
-    answering.abort();
 }

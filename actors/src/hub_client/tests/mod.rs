@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use testkit::classic_hub::{ClassicHub, Reply};
+use testkit::wait::wait_until;
 use wire::TaskId;
 
 mod faults;
@@ -11,11 +13,11 @@ mod upload;
 use super::address::HubAddress;
 use super::*;
 use crate::Secret;
-use crate::test_hub::{Reply, TestHub, wait_until};
+use crate::fakes::credentials;
 use crate::uplink::{Posted, Uplink};
 
-fn client(hub: &TestHub) -> HubClient {
-    HubClient::new(&hub.credentials()).unwrap()
+fn client(hub: &ClassicHub) -> HubClient {
+    HubClient::new(&credentials(hub)).unwrap()
 }
 
 fn beat() -> Heartbeat {
@@ -89,7 +91,7 @@ fn a_url_may_have_a_trailing_slash_and_a_path() {
 
 #[actix::test]
 async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let refusal = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
     hub.script(
         "_provider-heartbeat",
@@ -118,7 +120,7 @@ async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
 /// F15, F16: a page of a captive portal is not.
 #[actix::test]
 async fn only_a_200_with_an_event_stream_is_a_channel() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let page = |kind: &str| vec![("content-type", kind.to_owned())];
     hub.script(
         "_provider-stream",
@@ -148,7 +150,7 @@ async fn only_a_200_with_an_event_stream_is_a_channel() {
 
 #[actix::test]
 async fn a_dropped_channel_closes_its_connection_at_once() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let mut channel = client(&hub).open_channel(session()).await.unwrap();
     assert_eq!(channel.next().await.unwrap(), "event: hello\ndata: {}\n\n");
     assert_eq!(hub.open_channels(), 1);
@@ -159,7 +161,7 @@ async fn a_dropped_channel_closes_its_connection_at_once() {
 /// F28, F32, F33: some may be retried, others not.
 #[actix::test]
 async fn each_status_of_a_posted_result_has_its_meaning() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let hint = vec![("retry-after", "17".to_owned())];
     let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
         retry_after: retry_after.map(Duration::from_secs),
@@ -183,16 +185,16 @@ async fn each_status_of_a_posted_result_has_its_meaning() {
         hub.script("/result", [reply.clone()]);
         assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, posted, "{reply:?}");
     }
-    let call = hub.nth("_provider-task/t/result", 1).await;
-    assert_eq!((call.method.as_str(), call.body.as_str()), ("POST", "{}"));
-    assert_eq!(call.headers["content-type"], "application/json");
+    let call = hub.request("_provider-task/t/result", 1).await;
+    assert_eq!((call.method.as_str(), call.text().as_str()), ("POST", "{}"));
+    assert_eq!(call.header("content-type"), Some("application/json"));
 }
 
 /// F01: after a refused connection the result may be sent again.
 #[actix::test]
 async fn a_hub_that_is_not_there_certainly_took_nothing() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let credentials = Credentials::new(format!("http://{closed}"), Secret::new("t"));
+    let closed = format!("http://127.0.0.1:{}", testkit::free_port());
+    let credentials = Credentials::new(closed, Secret::new("t"));
     let client = HubClient::new(&credentials).unwrap();
     let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
     assert_eq!(posted, Posted::Failed { retry_after: None, nothing_taken: true });
@@ -202,7 +204,7 @@ async fn a_hub_that_is_not_there_certainly_took_nothing() {
 
 #[actix::test]
 async fn results_use_connections_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let client = client(&hub);
     for _ in 0..100 {
         assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);

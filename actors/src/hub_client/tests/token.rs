@@ -2,30 +2,35 @@
 
 use std::path::Path;
 
+use testkit::captured_log;
+use testkit::connection::Request;
+
 use super::*;
 use crate::options::CredentialsFile;
-use crate::test_log;
 
 fn kept(path: &Path, hub_url: Option<&str>) -> CredentialsFile {
     CredentialsFile { path: path.to_owned(), hub_url: hub_url.map(str::to_owned) }
 }
 
+fn authorization(request: &Request) -> String {
+    request.header("authorization").unwrap().to_owned()
+}
+
 /// F18, F22: a rotated token does not end the session.
 #[actix::test]
 async fn after_a_401_the_credentials_file_is_read_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
     std::fs::write(&file, r#"{"mcpdUrl":"http://elsewhere","token":"newer"}"#).unwrap();
-    let mut credentials = hub.credentials();
+    let mut credentials = credentials(&hub);
     credentials.file = Some(kept(&file, Some("http://elsewhere/")));
     let client = HubClient::new(&credentials).unwrap();
     for route in ["_provider-heartbeat", "_provider-stream", "/result"] {
         hub.script(route, [Reply::status(401)]);
     }
     client.heartbeat(beat()).await.unwrap();
-    let tokens: Vec<_> =
-        hub.calls("_provider-heartbeat").iter().map(|call| call.headers["authorization"].clone()).collect();
+    let tokens: Vec<_> = hub.requests("_provider-heartbeat").iter().map(authorization).collect();
     assert_eq!(tokens, ["Bearer token-of-the-test", "Bearer newer"]);
     client.open_channel(session()).await.unwrap();
     assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
@@ -33,13 +38,13 @@ async fn after_a_401_the_credentials_file_is_read_again() {
     hub.script("_provider-heartbeat", [Reply::status(401), Reply::status(401)]);
     let refused = client.heartbeat(beat()).await.unwrap_err();
     assert_eq!(refused.kind(), HubErrorKind::Refused);
-    assert_eq!(hub.calls("_provider-heartbeat").len(), 4, "once more, and not twice");
+    assert_eq!(hub.requests("_provider-heartbeat").len(), 4, "once more, and not twice");
 
     std::fs::write(&file, "broken").unwrap();
     hub.script("_provider-heartbeat", [Reply::status(401)]);
     assert!(client.heartbeat(beat()).await.is_err());
     assert_eq!(
-        hub.calls("_provider-heartbeat").len(),
+        hub.requests("_provider-heartbeat").len(),
         5,
         "without a token in the file there is no other try"
     );
@@ -48,11 +53,11 @@ async fn after_a_401_the_credentials_file_is_read_again() {
 /// A login to another hub may have changed the file.
 #[actix::test]
 async fn a_token_for_another_hub_is_not_sent() {
-    test_log::listen();
-    let hub = TestHub::start().await;
+    captured_log::listen("actors");
+    let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
-    let mut credentials = hub.credentials();
+    let mut credentials = credentials(&hub);
     for (before, now) in [
         (Some("http://this"), Some("https://another")),
         (Some("http://this"), None),
@@ -73,21 +78,21 @@ async fn a_token_for_another_hub_is_not_sent() {
         }
     }
     for route in ["_provider-stream", "_provider-heartbeat", "/result"] {
-        for call in hub.calls(route) {
-            assert_eq!(call.headers["authorization"], "Bearer token-of-the-test", "{route}");
+        for call in hub.requests(route) {
+            assert_eq!(call.header("authorization"), Some("Bearer token-of-the-test"), "{route}");
         }
     }
-    assert!(!test_log::lines_with("names another hub now").is_empty());
+    assert!(!captured_log::lines_with("names another hub now").is_empty());
 }
 
 /// F22: a hub that limits guesses of tokens answers an old one with 429.
 #[actix::test]
 async fn after_a_429_only_another_token_is_tried() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
     let write = |token: &str| std::fs::write(&file, format!(r#"{{"token":"{token}"}}"#)).unwrap();
-    let mut credentials = hub.credentials();
+    let mut credentials = credentials(&hub);
     credentials.file = Some(kept(&file, None));
     let client = HubClient::new(&credentials).unwrap();
     let refuse_all = || {
@@ -104,14 +109,18 @@ async fn after_a_429_only_another_token_is_tried() {
         Posted::Failed { nothing_taken: true, .. }
     ));
     assert!(client.open_channel(session()).await.is_err());
-    assert_eq!(hub.calls("_provider-heartbeat").len() + hub.calls("/result").len(), 2, "each is sent once");
+    assert_eq!(
+        hub.requests("_provider-heartbeat").len() + hub.requests("/result").len(),
+        2,
+        "each is sent once"
+    );
 
     write("rotated");
     hub.script("_provider-heartbeat", [Reply::status(429), Reply::status(429)]);
     // Both are sent with the old token at first.
     let (one, two) = futures_util::join!(client.heartbeat(beat()), client.heartbeat(beat()));
     assert_eq!((one, two), (Ok(()), Ok(())));
-    let last = hub.calls("_provider-heartbeat").last().unwrap().headers["authorization"].clone();
+    let last = hub.requests("_provider-heartbeat").last().map(authorization).unwrap();
     assert_eq!(last, "Bearer rotated");
 
     write("rotated-again");

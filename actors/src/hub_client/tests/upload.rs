@@ -1,5 +1,7 @@
 //! Uploads of streamed answers.
 
+use testkit::connection::answer;
+use testkit::peer::Listener;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::uplink::Cut;
 
 #[actix::test]
 async fn an_upload_has_its_pieces_and_its_end() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let (pieces, body) = mpsc::channel(1);
     let uploading = client(&hub).upload(&id("t"), body);
     let feeding = async {
@@ -18,17 +20,17 @@ async fn an_upload_has_its_pieces_and_its_end() {
     };
     let (posted, ()) = futures_util::join!(uploading, feeding);
     assert_eq!(posted, Posted::Taken);
-    let call = hub.nth("_provider-task/t/stream", 1).await;
-    assert_eq!(call.body, "data: {}\n\ndata: [DONE]\n\n");
-    assert!(call.complete);
-    assert_eq!(call.headers["content-type"], "text/event-stream");
-    assert_eq!(call.headers["transfer-encoding"], "chunked");
+    let call = hub.request("_provider-task/t/stream", 1).await;
+    assert_eq!(call.text(), "data: {}\n\ndata: [DONE]\n\n");
+    assert!(call.is_whole);
+    assert_eq!(call.header("content-type"), Some("text/event-stream"));
+    assert_eq!(call.header("transfer-encoding"), Some("chunked"));
 }
 
 /// P3, F34: it never looks like a whole one.
 #[actix::test]
 async fn a_cut_upload_reaches_the_hub_as_broken() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let (pieces, body) = mpsc::channel(4);
     let uploading = client(&hub).upload(&id("t"), body);
     let cutting = async {
@@ -38,13 +40,13 @@ async fn a_cut_upload_reaches_the_hub_as_broken() {
     };
     let (posted, ()) = futures_util::join!(uploading, cutting);
     assert!(matches!(posted, Posted::Failed { nothing_taken: false, .. }), "{posted:?}");
-    let call = hub.nth("_provider-task/t/stream", 1).await;
-    assert_eq!((call.body.as_str(), call.complete), ("data: {}\n\n", false));
+    let call = hub.request("_provider-task/t/stream", 1).await;
+    assert_eq!((call.text().as_str(), call.is_whole), ("data: {}\n\n", false));
 }
 
 #[actix::test]
 async fn an_upload_of_an_ended_task_is_gone() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("/stream", [Reply::status(410)]);
     let (pieces, body) = mpsc::channel::<Result<Bytes, Cut>>(1);
     drop(pieces);
@@ -53,7 +55,7 @@ async fn an_upload_of_an_ended_task_is_gone() {
 
 #[actix::test]
 async fn a_piece_is_sent_at_once_and_uploads_use_connections_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let client = client(&hub);
     for n in 1..=20 {
         let (pieces, body) = mpsc::channel(1);
@@ -71,18 +73,16 @@ async fn a_piece_is_sent_at_once_and_uploads_use_connections_again() {
 
 #[actix::test]
 async fn an_upload_that_is_refused_early_ends_early() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let credentials =
-        Credentials::new(format!("http://{}", listener.local_addr().unwrap()), Secret::new("t"));
+    let listener = Listener::bind().await;
+    let credentials = Credentials::new(listener.url(), Secret::new("t"));
     let refusing = async {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let answer = b"HTTP/1.1 410 Gone\r\ncontent-length: 2\r\n\r\n{}";
-        tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await.unwrap();
-        socket
+        let mut connection = listener.accept().await;
+        connection.write(answer(410, "", "{}")).await.unwrap();
+        connection
     };
     let (pieces, body) = mpsc::channel(1);
     let client = HubClient::new(&credentials).unwrap();
-    let (posted, _socket) = futures_util::join!(client.upload(&id("t"), body), refusing);
+    let (posted, _connection) = futures_util::join!(client.upload(&id("t"), body), refusing);
     assert_eq!(posted, Posted::Gone);
     assert!(pieces.is_closed(), "the sender of the pieces is told");
 }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
+use testkit::captured_log;
 use tokio::time::{pause, sleep};
 
 use super::*;
-use crate::test_log;
 use crate::uplink::{Cut, Posted};
 
 /// A hub that gives the prepared answers, then takes all results.
@@ -64,7 +64,7 @@ fn error(text: &str) -> TaskResult {
 /// F28, F29: after 250 ms, doubling to 5 s, for 60 s.
 #[actix::test]
 async fn a_result_that_is_not_delivered_is_retried() {
-    test_log::listen();
+    captured_log::listen("actors");
     pause();
     let (hub, outbox) = setup(std::iter::repeat_n(failed(), 1000));
     let start = Instant::now();
@@ -76,7 +76,7 @@ async fn a_result_that_is_not_delivered_is_retried() {
     assert_eq!(gaps[..6], [250, 500, 1000, 2000, 4000, 5000]);
     assert!(gaps[6..].iter().all(|gap| *gap <= 5000));
     assert_eq!(start.elapsed().as_secs(), 60);
-    let lines = test_log::lines_with("its result is lost");
+    let lines = captured_log::lines_with("its result is lost");
     assert_eq!(lines, ["WARN task t: its result is lost, the hub did not take it in time"]);
 }
 
@@ -163,7 +163,7 @@ async fn a_finished_task_keeps_its_slot_while_results_pile_up() {
 /// F11: no caller gets the answer to another's request.
 #[actix::test]
 async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error() {
-    test_log::listen();
+    captured_log::listen("actors");
     pause();
     let (hub, outbox) = setup([]);
     let first = outbox.accept(&id("7"), 1).unwrap();
@@ -176,7 +176,7 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error(
     outbox.finish(first, &error("alice's"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.bodies(), [error(ID_TAKEN).to_json()]);
-    assert_eq!(test_log::lines_with("gave this id to two tasks").len(), 1);
+    assert_eq!(captured_log::lines_with("gave this id to two tasks").len(), 1);
     outbox.finish(outbox.accept(&id("7"), 2).unwrap(), &error("bob's, at last"));
     outbox.settled().await;
     assert_eq!(hub.bodies().last(), Some(&error("bob's, at last").to_json()));

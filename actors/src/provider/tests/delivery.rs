@@ -260,7 +260,7 @@ async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
 /// Before the first chunk and after it.
 #[actix::test]
 async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
-    crate::test_log::listen();
+    testkit::captured_log::listen("actors");
     let setup = start(config());
     let pieces = setup.stream("mid-stream", Features::ALL).await;
     pieces.send(Ok(piece("a"))).unwrap();
@@ -274,7 +274,7 @@ async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
     turns().await;
     setup.backend.next().whole(200, &answer("hello"));
     turns().await;
-    let lines = crate::test_log::lines_with(" failed: ");
+    let lines = testkit::captured_log::lines_with(" failed: ");
     let name = config().name;
     assert_eq!(
         lines,
@@ -283,5 +283,5 @@ async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
             format!("INFO task refused failed: provider={name} code=backend_error status=422 ms=0"),
         ]
     );
-    assert!(crate::test_log::lines_with("the text").is_empty());
+    assert!(testkit::captured_log::lines_with("the text").is_empty());
 }

@@ -14,10 +14,10 @@ use super::messages::{Abort, Cancel, Drain, GetReport, Reconfigure, SetPaused};
 use super::*;
 use crate::Secret;
 use crate::backend::BackendError;
+use crate::fakes::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend, infer_task};
+use crate::fakes::hub::{Received, probe};
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
 use crate::supervise::{ChildHandle, ChildReport, Policy, PreparedActor};
-use crate::test_hub::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend, infer_task};
-use crate::test_hub::scripted::{Received, probe};
 use crate::uplink::Posted;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 

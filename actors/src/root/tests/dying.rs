@@ -4,15 +4,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use testkit::classic_hub::{ClassicHub, Reply};
+use testkit::wait::wait_until;
 use tokio::process::{Child, Command};
 
 use super::infer;
 use super::puppet::provider;
 use crate::Secret;
 use crate::failpoint::{DIE_AFTER, DIE_AT};
+use crate::fakes::quick;
 use crate::options::{Credentials, Options};
 use crate::registrar::Registrar;
-use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 /// Variables of a child: the URL of its hub, and its session file.
 const HUB: &str = "VIRTUAL_LLM_TEST_HUB";
@@ -31,9 +33,9 @@ async fn child() {
     Registrar::start(options).unwrap().wait().await;
 }
 
-fn spawn_child(hub: &TestHub, file: &Path, point: Option<&str>) -> Child {
+fn spawn_child(hub: &ClassicHub, file: &Path, point: Option<&str>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "root::tests::dying::child"]).env(HUB, &hub.url).env(FILE, file);
+    command.args(["--exact", "root::tests::dying::child"]).env(HUB, hub.url()).env(FILE, file);
     if let Some(point) = point {
         command.env(DIE_AT, point).env(DIE_AFTER, "0");
     }
@@ -51,14 +53,14 @@ async fn a_registrar_killed_around_the_rename_has_the_old_or_the_new_id() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("provider-session");
         std::fs::write(&file, "old\n").unwrap();
-        let hub = TestHub::start().await;
+        let hub = ClassicHub::start();
         let given = r#"{"providerSessionId":"new","llms":[]}"#;
         hub.script("_provider-register", [Reply::Status(201, Vec::new(), given.to_owned())]);
         assert!(was_killed(spawn_child(&hub, &file, Some(point)).wait().await.unwrap()));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{id}\n"), "{point}");
         assert_eq!(hub.open_channels(), 0, "an id is used when it is on disk");
         let _next = spawn_child(&hub, &file, None);
-        assert_eq!(hub.nth("_provider-register", 2).await.json()["providerSessionId"], id, "{point}");
+        assert_eq!(hub.request("_provider-register", 2).await.json()["providerSessionId"], id, "{point}");
     }
 }
 
@@ -68,20 +70,20 @@ async fn a_registrar_killed_around_a_result_sends_it_at_most_once() {
     for (point, sent) in [("before result", 0), ("after result", 1)] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("provider-session");
-        let hub = TestHub::start().await;
+        let hub = ClassicHub::start();
         let mut first = spawn_child(&hub, &file, Some(point));
         wait_until("a channel", || hub.open_channels() == 1).await;
-        hub.send_task(&infer("t1", "a"));
+        hub.task(infer("t1", "a"));
         assert!(was_killed(first.wait().await.unwrap()));
-        assert_eq!(hub.calls("t1/result").len(), sent, "{point}");
+        assert_eq!(hub.requests("t1/result").len(), sent, "{point}");
         wait_until("the channel is closed", || hub.open_channels() == 0).await;
 
         let _next = spawn_child(&hub, &file, None);
         wait_until("a channel", || hub.open_channels() == 1).await;
         // A hub without the result sends the task again.
         let id = if sent == 0 { "t1" } else { "t2" };
-        hub.send_task(&infer(id, "a"));
-        hub.nth(&format!("{id}/result"), 1).await;
-        assert_eq!(hub.calls("t1/result").len(), 1, "{point}");
+        hub.task(infer(id, "a"));
+        hub.request(&format!("{id}/result"), 1).await;
+        assert_eq!(hub.requests("t1/result").len(), 1, "{point}");
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use testkit::classic_hub::{ClassicHub, Reply};
+use testkit::wait::wait_until;
 use tokio::time::sleep;
 use wire::WireName;
 
 use super::puppet::{Puppet, provider};
 use super::{end, infer, options, started};
+use crate::fakes::quick;
 use crate::options::{BackendConfig, MockConfig, Options, ProviderConfig, Timings};
 use crate::registrar::Registrar;
-use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 fn failures(count: usize) -> impl Iterator<Item = Reply> {
     (0..count).map(|n| Reply::status([500, 502, 503, 504, 429][n % 5]))
@@ -18,28 +20,28 @@ fn failures(count: usize) -> impl Iterator<Item = Reply> {
 /// F27, F28, P4: registration, channel, heartbeats and results recover independently.
 #[actix::test]
 async fn a_hub_that_fails_at_every_call_for_a_while_loses_no_task() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = Puppet::held("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
-    hub.send_task(&infer("t1", "a"));
+    hub.task(infer("t1", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "t1/result"] {
         hub.script(route, failures(3));
     }
     hub.close_channels();
     puppet.permits.add_permits(1);
-    let result = hub.nth("t1/result", 4).await;
+    let result = hub.request("t1/result", 4).await;
     assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
     wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.nth("_provider-heartbeat", 4).await;
-    assert_eq!((puppet.started(), hub.calls("t1/result").len()), (1, 4), "it ran once");
+    hub.request("_provider-heartbeat", 4).await;
+    assert_eq!((puppet.started(), hub.requests("t1/result").len()), (1, 4), "it ran once");
     end(registrar).await;
 }
 
 /// F22: nor the session.
 #[actix::test]
 async fn a_rotated_token_does_not_end_a_running_task() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = Puppet::held("hello");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
@@ -49,33 +51,35 @@ async fn a_rotated_token_does_not_end_a_running_task() {
         Some(crate::CredentialsFile { path: file.clone(), hub_url: None });
     let registrar = Registrar::start(options).unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.send_task(&infer("t1", "a"));
+    hub.task(infer("t1", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     std::fs::write(&file, r#"{"token":"newer"}"#).unwrap();
     hub.script("_provider-heartbeat", [Reply::status(401)]);
     let newer = || {
-        hub.calls("_provider-heartbeat").into_iter().any(|it| it.headers["authorization"] == "Bearer newer")
+        hub.requests("_provider-heartbeat")
+            .into_iter()
+            .any(|it| it.header("authorization") == Some("Bearer newer"))
     };
     wait_until("the newer token is used", newer).await;
     puppet.permits.add_permits(1);
-    let result = hub.nth("t1/result", 1).await;
-    assert_eq!(result.headers["authorization"], "Bearer newer");
-    assert_eq!((hub.calls("_provider-register").len(), hub.calls("_provider-stream").len()), (1, 1));
+    let result = hub.request("t1/result", 1).await;
+    assert_eq!(result.header("authorization"), Some("Bearer newer"));
+    assert_eq!((hub.requests("_provider-register").len(), hub.requests("_provider-stream").len()), (1, 1));
     end(registrar).await;
 }
 
 /// F04, F82: before the response head, and after it.
 #[actix::test]
 async fn a_channel_without_a_byte_is_given_up() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("_provider-stream", [Reply::Hang]);
     hub.set_hello(None);
     let timings = Timings { idle_timeout: Duration::from_millis(100), ..quick() };
     let registrar = Registrar::start(Options { timings, ..options(&hub, vec![provider("a")]) }).unwrap();
-    hub.nth("_provider-stream", 2).await;
-    hub.nth("_provider-stream", 3).await;
+    hub.request("_provider-stream", 2).await;
+    hub.request("_provider-stream", 3).await;
     hub.set_hello(Some("{}"));
-    hub.nth("_provider-register", 4).await;
+    hub.request("_provider-register", 4).await;
     wait_until("the silent channels are closed", || hub.open_channels() <= 1).await;
     end(registrar).await;
 }
@@ -83,7 +87,7 @@ async fn a_channel_without_a_byte_is_given_up() {
 /// F21, P4: no tight loop.
 #[actix::test]
 async fn a_hub_that_loses_each_session_at_once_is_called_with_delays() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("_provider-heartbeat", (0..10_000).map(|_| Reply::status(404)));
     let timings = Timings {
         reconnect_base: Duration::from_millis(200),
@@ -92,9 +96,9 @@ async fn a_hub_that_loses_each_session_at_once_is_called_with_delays() {
         ..quick()
     };
     let registrar = Registrar::start(Options { timings, ..options(&hub, vec![provider("a")]) }).unwrap();
-    let fourth = hub.nth("_provider-register", 4).await;
+    let fourth = hub.request("_provider-register", 4).await;
     // The second registration is immediate, the others have a delay.
-    let first = hub.nth("_provider-register", 1).await;
+    let first = hub.request("_provider-register", 1).await;
     assert!(fourth.at - first.at >= Duration::from_millis(400), "{:?}", fourth.at - first.at);
     end(registrar).await;
 }
@@ -104,7 +108,7 @@ async fn a_hub_that_loses_each_session_at_once_is_called_with_delays() {
 async fn a_flood_of_chunks_does_not_delay_heartbeats() {
     const BEATS: usize = 10;
     let beat = Duration::from_millis(50);
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     // Numbered chunks are not merged.
     hub.set_hello(Some(r#"{"features":["chunk-seq"]}"#));
     let mock = MockConfig { tokens: Some(1_000_000), ..MockConfig::default() };
@@ -112,17 +116,17 @@ async fn a_flood_of_chunks_does_not_delay_heartbeats() {
     let timings = Timings { heartbeat_interval: beat, drain_timeout: Duration::from_millis(10), ..quick() };
     let registrar = Registrar::start(Options { timings, ..options(&hub, vec![talker]) }).unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.send_task(r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"messages":[{"role":"user","content":"x"}]}}"#);
-    hub.nth("t1/result", 1).await;
-    let before = hub.calls("_provider-heartbeat").len();
+    hub.task(r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"messages":[{"role":"user","content":"x"}]}}"#);
+    hub.request("t1/result", 1).await;
+    let before = hub.requests("_provider-heartbeat").len();
     // A timer of the same length on this thread measures how late timers are on this machine.
     let mut ticks = 0;
-    while hub.calls("_provider-heartbeat").len() < before + BEATS {
+    while hub.requests("_provider-heartbeat").len() < before + BEATS {
         assert!(ticks < 4 * BEATS, "fewer than {BEATS} beats in {ticks} times their interval");
         sleep(beat).await;
         ticks += 1;
     }
-    let chunks = hub.calls("t1/result").len();
+    let chunks = hub.requests("t1/result").len();
     assert!(chunks > 50 * BEATS, "only {chunks} chunks");
     end(registrar).await;
 }

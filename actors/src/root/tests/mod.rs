@@ -9,9 +9,12 @@ mod starting;
 mod stopping;
 mod supervision;
 
+use testkit::classic_hub::ClassicHub;
+use testkit::wait::wait_until;
+
+use crate::fakes::{credentials, quick};
 use crate::options::{Options, ProviderConfig};
 use crate::registrar::Registrar;
-use crate::test_hub::{TestHub, quick, wait_until};
 
 /// An inference task for `llm`.
 fn infer(id: &str, llm: &str) -> String {
@@ -20,12 +23,12 @@ fn infer(id: &str, llm: &str) -> String {
     )
 }
 
-fn options(hub: &TestHub, providers: Vec<ProviderConfig>) -> Options {
-    Options { timings: quick(), ..Options::new(hub.credentials(), providers) }
+fn options(hub: &ClassicHub, providers: Vec<ProviderConfig>) -> Options {
+    Options { timings: quick(), ..Options::new(credentials(hub), providers) }
 }
 
 /// Starts a registrar, and waits for its channel.
-async fn started(hub: &TestHub, providers: Vec<ProviderConfig>) -> Registrar {
+async fn started(hub: &ClassicHub, providers: Vec<ProviderConfig>) -> Registrar {
     let registrar = Registrar::start(options(hub, providers)).unwrap();
     registrar.ready().await.unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;

@@ -4,38 +4,40 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use testkit::classic_hub::{ClassicHub, Reply};
+use testkit::wait::wait_until;
 
 use super::puppet::provider;
 use super::{end, infer, options, started};
 use crate::ended::Ended;
+use crate::fakes::quick;
 use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, WakeRecipe};
 use crate::registrar::{Registrar, StartError};
-use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 #[actix::test]
 async fn it_registers_opens_its_channel_and_beats() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     // A long interval: the first heartbeat is that of the channel.
     let timings = Timings { heartbeat_interval: Duration::from_mins(1), ..quick() };
     let options = Options { timings, ..options(&hub, vec![provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
-    let register = hub.nth("_provider-register", 1).await;
+    let register = hub.request("_provider-register", 1).await;
     assert_eq!(
-        register.body,
+        register.text(),
         r#"{"providers":[{"name":"a","type":"openai","model":"model","visibility":"private","initialStatus":"active"}]}"#
     );
-    assert_eq!(register.headers["authorization"], "Bearer token-of-the-test");
-    assert_eq!(register.headers["accept"], "application/json");
-    assert_eq!(register.headers["content-length"], register.body.len().to_string());
-    let stream = hub.nth("_provider-stream", 1).await;
-    assert_eq!(stream.headers["x-mcpctl-provider-session"], "sess-of-the-hub");
-    assert_eq!(stream.headers["accept"], "text/event-stream");
+    assert_eq!(register.header("authorization"), Some("Bearer token-of-the-test"));
+    assert_eq!(register.header("accept"), Some("application/json"));
+    assert_eq!(register.header("content-length"), Some(register.body.len().to_string().as_str()));
+    let stream = hub.request("_provider-stream", 1).await;
+    assert_eq!(stream.header("x-mcpctl-provider-session"), Some("sess-1"));
+    assert_eq!(stream.header("accept"), Some("text/event-stream"));
     assert_eq!(
-        stream.headers["x-virtual-llm-features"],
-        "cancel, result-stream, chunk-seq, status, drain, endpoints, guard"
+        stream.header("x-virtual-llm-features"),
+        Some("cancel, result-stream, chunk-seq, status, drain, endpoints, guard")
     );
-    let beat = hub.nth("_provider-heartbeat", 1).await;
-    assert_eq!(beat.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);
+    let beat = hub.request("_provider-heartbeat", 1).await;
+    assert_eq!(beat.text(), r#"{"providerSessionId":"sess-1"}"#);
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
@@ -43,7 +45,7 @@ async fn it_registers_opens_its_channel_and_beats() {
 /// F19: with the reason of the hub.
 #[actix::test]
 async fn a_refusal_at_start_ends_the_registrar() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let taken = r#"{"error":"Cannot publish over public LLM: a"}"#.to_owned();
     hub.script("_provider-register", [Reply::Status(409, Vec::new(), taken)]);
     let registrar = Registrar::start(options(&hub, vec![provider("a")])).unwrap();
@@ -58,7 +60,7 @@ async fn a_refusal_at_start_ends_the_registrar() {
 /// P4, F27: no failure ends the registrar.
 #[actix::test]
 async fn a_hub_that_fails_at_start_is_retried() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let response = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
     let replies = [
         Reply::Cut,
@@ -74,7 +76,7 @@ async fn a_hub_that_fails_at_start_is_retried() {
     let tries = replies.len();
     hub.script("_provider-register", replies);
     let registrar = started(&hub, vec![provider("a")]).await;
-    assert_eq!(hub.calls("_provider-register").len(), tries + 1);
+    assert_eq!(hub.requests("_provider-register").len(), tries + 1);
     registrar.stop_now();
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
@@ -82,12 +84,12 @@ async fn a_hub_that_fails_at_start_is_retried() {
 /// F01, F13: with the same session id.
 #[actix::test]
 async fn a_lost_channel_is_opened_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     hub.close_channels();
-    let stream = hub.nth("_provider-stream", 2).await;
-    let register = hub.nth("_provider-register", 2).await;
-    assert_eq!(register.json()["providerSessionId"], "sess-of-the-hub");
+    let stream = hub.request("_provider-stream", 2).await;
+    let register = hub.request("_provider-register", 2).await;
+    assert_eq!(register.json()["providerSessionId"], "sess-1");
     assert!(register.at < stream.at);
     wait_until("open again", || hub.open_channels() == 1).await;
     end(registrar).await;
@@ -95,15 +97,15 @@ async fn a_lost_channel_is_opened_again() {
 
 #[actix::test]
 async fn a_task_for_an_unknown_provider_gets_an_error() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.send_task("{not json");
-    hub.send_task(r#"{"kind":"dance","taskId":"t0","llmName":"a"}"#);
+    hub.task("{not json");
+    hub.task(r#"{"kind":"dance","taskId":"t0","llmName":"a"}"#);
     hub.send("event: news\ndata: {}\n\n");
-    hub.send_task(r#"{"kind":"infer","taskId":"t/1","llmName":"b","request":{}}"#);
-    let result = hub.nth("_provider-task/t%2F1/result", 1).await;
-    assert_eq!(result.body, r#"{"error":"provider 'b' not registered locally"}"#);
+    hub.task(r#"{"kind":"infer","taskId":"t/1","llmName":"b","request":{}}"#);
+    let result = hub.request("_provider-task/t%2F1/result", 1).await;
+    assert_eq!(result.text(), r#"{"error":"provider 'b' not registered locally"}"#);
     assert_eq!(hub.open_channels(), 1);
     end(registrar).await;
 }
@@ -127,7 +129,7 @@ async fn providers_are_checked_before_credentials() {
 
 #[actix::test]
 async fn a_second_registrar_on_one_session_file_is_refused() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("provider-session");
     let on_file = || Options { session_file: Some(file.clone()), ..options(&hub, vec![provider("a")]) };
@@ -141,7 +143,7 @@ async fn a_second_registrar_on_one_session_file_is_refused() {
 
 #[actix::test]
 async fn a_restart_uses_the_id_of_the_session_file() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("provider-session");
     let on_file = || Options { session_file: Some(file.clone()), ..options(&hub, vec![provider("a")]) };
@@ -149,24 +151,24 @@ async fn a_restart_uses_the_id_of_the_session_file() {
     wait_until("written", || file.exists()).await;
     end(first).await;
     let second = Registrar::start(on_file()).unwrap();
-    let register = hub.nth("_provider-register", 2).await;
-    assert_eq!(register.json()["providerSessionId"], "sess-of-the-hub");
+    let register = hub.request("_provider-register", 2).await;
+    assert_eq!(register.json()["providerSessionId"], "sess-1");
     end(second).await;
 }
 
 /// F21, F61: running tasks go on.
 #[actix::test]
 async fn a_session_that_the_hub_lost_is_registered_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = super::puppet::Puppet::held("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
-    hub.send_task(&infer("t1", "a"));
+    hub.task(infer("t1", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     hub.script("_provider-heartbeat", [Reply::status(404)]);
-    hub.nth("_provider-register", 2).await;
-    hub.nth("_provider-stream", 2).await;
+    hub.request("_provider-register", 2).await;
+    hub.request("_provider-stream", 2).await;
     puppet.permits.add_permits(1);
-    let result = hub.nth("_provider-task/t1/result", 1).await;
+    let result = hub.request("_provider-task/t1/result", 1).await;
     assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
     end(registrar).await;
 }
@@ -174,10 +176,10 @@ async fn a_session_that_the_hub_lost_is_registered_again() {
 /// P6: a 409 to a heartbeat.
 #[actix::test]
 async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.set_hello(Some(r#"{"features":["status","cancel"],"streamId":"st-1"}"#));
     let registrar = started(&hub, vec![provider("a")]).await;
-    let beats = || hub.calls("_provider-heartbeat");
+    let beats = || hub.requests("_provider-heartbeat");
     let full = || beats().into_iter().find(|beat| beat.json()["streamId"] == "st-1");
     wait_until("a beat with status", || full().is_some()).await;
     let providers =
@@ -186,13 +188,13 @@ async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
     let status = registrar.status().await.unwrap();
     assert_eq!(status.channel.features, ["cancel", "status"]);
     hub.script("_provider-heartbeat", [Reply::status(409)]);
-    hub.nth("_provider-stream", 2).await;
+    hub.request("_provider-stream", 2).await;
     end(registrar).await;
 }
 
 #[actix::test]
 async fn a_classic_hub_learns_of_a_sleeping_provider_by_a_registration() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = super::puppet::Puppet::new("hello");
     let recipe = || Action::Command { command: "true".to_owned(), args: Vec::new(), scrub_env: Vec::new() };
     let max_wait = Duration::from_secs(10);
@@ -204,23 +206,23 @@ async fn a_classic_hub_learns_of_a_sleeping_provider_by_a_registration() {
     let registrar = started(&hub, vec![sleepy]).await;
     puppet.available.store(false, Ordering::SeqCst);
     registrar.provider_down("a").await.unwrap();
-    let register = hub.nth("_provider-register", 2).await;
+    let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.json()["providers"][0]["initialStatus"], "hibernating");
-    assert_eq!(hub.calls("_provider-stream").len(), 1);
+    assert_eq!(hub.requests("_provider-stream").len(), 1);
     puppet.available.store(true, Ordering::SeqCst);
-    hub.send_task(r#"{"kind":"wake","taskId":"w","llmName":"a"}"#);
-    let woken = hub.nth("w/result", 1).await.json();
+    hub.task(r#"{"kind":"wake","taskId":"w","llmName":"a"}"#);
+    let woken = hub.request("w/result", 1).await.json();
     assert_eq!((&woken["status"], &woken["body"]["ok"]), (&json!(200), &json!(true)));
     end(registrar).await;
 }
 
 #[actix::test]
 async fn a_cancel_drops_the_backend_request_at_once() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.set_hello(Some(r#"{"features":["cancel"]}"#));
     let puppet = super::puppet::Puppet::held("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
-    hub.send_task(&infer("t1", "a"));
+    hub.task(infer("t1", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     hub.send("event: cancel\ndata: {\"taskId\":\"t1\"}\n\n");
     wait_until("it is dropped", || puppet.dropped() == 1).await;
@@ -229,19 +231,17 @@ async fn a_cancel_drops_the_backend_request_at_once() {
 
 #[actix::test]
 async fn the_status_has_no_secret() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
-    hub.nth("_provider-heartbeat", 1).await;
+    hub.request("_provider-heartbeat", 1).await;
     let status = registrar.status().await.unwrap();
     let text = serde_json::to_string(&status).unwrap();
-    assert!(
-        text.contains(r#""state":"connected""#) && text.contains(r#""providerSessionId":"sess-of-the-hub""#)
-    );
+    assert!(text.contains(r#""state":"connected""#) && text.contains(r#""providerSessionId":"sess-1""#));
     assert!(!text.contains("token-of-the-test"), "{text}");
     assert!(status.providers[0].report.is_some());
     hub.script("_provider-register", (0..1000).map(|_| Reply::status(503)));
     hub.close_channels();
-    hub.nth("_provider-register", 3).await;
+    hub.request("_provider-register", 3).await;
     let status = registrar.status().await.unwrap();
     assert_eq!(status.last_error.unwrap().message, "provider-register HTTP 503: {}");
     end(registrar).await;

@@ -2,55 +2,57 @@
 
 use std::time::Duration;
 
+use testkit::classic_hub::{ClassicHub, Reply};
+use testkit::wait::wait_until;
 use tokio::time::Instant;
 
 use super::puppet::{Puppet, provider};
 use super::{end, infer, options, started};
 use crate::ended::Ended;
+use crate::fakes::quick;
 use crate::options::{Options, ProviderConfig, Timings};
 use crate::registrar::Registrar;
-use crate::test_hub::{Reply, TestHub, quick, wait_until};
 
 const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;
 
 /// F70, P8: running tasks end, and the heartbeats go on until the last result is acknowledged.
 #[actix::test]
 async fn a_stop_refuses_new_and_queued_tasks() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = Puppet::held("hello");
     let one_at_a_time = ProviderConfig { max_concurrency: 1, ..puppet.provider("a") };
     let registrar = started(&hub, vec![one_at_a_time]).await;
-    hub.send_task(&infer("runs", "a"));
-    hub.send_task(&infer("waits", "a"));
+    hub.task(infer("runs", "a"));
+    hub.task(infer("waits", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     registrar.stop();
-    assert_eq!(hub.nth("waits/result", 1).await.body, STOPPING);
-    hub.send_task(&infer("new", "a"));
-    assert_eq!(hub.nth("new/result", 1).await.body, STOPPING);
-    let beats = hub.calls("_provider-heartbeat").len();
-    hub.nth("_provider-heartbeat", beats + 2).await;
+    assert_eq!(hub.request("waits/result", 1).await.text(), STOPPING);
+    hub.task(infer("new", "a"));
+    assert_eq!(hub.request("new/result", 1).await.text(), STOPPING);
+    let beats = hub.requests("_provider-heartbeat").len();
+    hub.request("_provider-heartbeat", beats + 2).await;
     assert_eq!(hub.open_channels(), 1, "channel and heartbeat stay");
 
     hub.script("runs/result", [Reply::status(503)]);
     puppet.permits.add_permits(1);
     assert_eq!(registrar.wait().await, Ended::Stopped);
-    assert_eq!(hub.calls("runs/result").len(), 2, "until the last result is acknowledged");
+    assert_eq!(hub.requests("runs/result").len(), 2, "until the last result is acknowledged");
     wait_until("the channel is closed", || hub.open_channels() == 0).await;
     assert!(
-        !hub.calls("").iter().any(|call| call.path.ends_with("_provider-drain")),
+        !hub.requests("").iter().any(|call| call.path().ends_with("_provider-drain")),
         "a classic hub has no drain"
     );
 }
 
 /// Starts a registrar with a task that runs.
-async fn with_running_task(drain_timeout: Duration) -> (TestHub, Puppet, Registrar) {
-    let hub = TestHub::start().await;
+async fn with_running_task(drain_timeout: Duration) -> (ClassicHub, Puppet, Registrar) {
+    let hub = ClassicHub::start();
     let puppet = Puppet::held("hello");
     let timings = Timings { drain_timeout, ..quick() };
     let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
     wait_until("a channel", || hub.open_channels() == 1).await;
-    hub.send_task(&infer("t", "a"));
+    hub.task(infer("t", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     (hub, puppet, registrar)
 }
@@ -63,20 +65,20 @@ async fn a_task_ends_at_the_drain_timeout() {
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert_eq!(hub.calls("t/result")[0].body, STOPPING);
+    assert_eq!(hub.requests("t/result")[0].text(), STOPPING);
     assert_eq!(puppet.dropped(), 1);
 }
 
 /// F71: the hub does not answer.
 #[actix::test]
 async fn a_stop_while_disconnected_is_prompt() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.script("_provider-register", (0..1000).map(|_| Reply::Hang));
     let slow =
         Timings { reconnect_base: Duration::from_mins(1), drain_timeout: Duration::from_mins(1), ..quick() };
     let options = Options { timings: slow, ..options(&hub, vec![provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
-    hub.nth("_provider-register", 1).await;
+    hub.request("_provider-register", 1).await;
     let start = Instant::now();
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
@@ -98,22 +100,22 @@ async fn a_second_stop_stops_at_once() {
 /// P8: with the feature `drain`.
 #[actix::test]
 async fn a_hub_with_drain_is_told_of_a_stop() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     hub.set_hello(Some(r#"{"features":["drain"],"streamId":"st"}"#));
     let puppet = Puppet::held("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
-    hub.send_task(&infer("t", "a"));
+    hub.task(infer("t", "a"));
     wait_until("it runs", || puppet.started() == 1).await;
     registrar.stop();
-    let drain = hub.nth("_provider-drain", 1).await;
-    assert_eq!(drain.body, r#"{"providerSessionId":"sess-of-the-hub"}"#);
+    let drain = hub.request("_provider-drain", 1).await;
+    assert_eq!(drain.text(), r#"{"providerSessionId":"sess-1"}"#);
     puppet.permits.add_permits(1);
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
 #[actix::test]
 async fn a_handle_that_outlives_its_registrar_answers() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
@@ -126,12 +128,12 @@ async fn a_handle_that_outlives_its_registrar_answers() {
 
 #[actix::test]
 async fn tasks_wait_until_a_pause_ends() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let puppet = Puppet::new("hello");
     let registrar = started(&hub, vec![puppet.provider("a")]).await;
     registrar.pause(None);
     assert!(registrar.status().await.unwrap().paused.is_some());
-    hub.send_task(&infer("t1", "a"));
+    hub.task(infer("t1", "a"));
     let queued =
         async || registrar.status().await.unwrap().providers[0].report.clone().unwrap().status.queued;
     while queued().await == 0 {
@@ -139,17 +141,17 @@ async fn tasks_wait_until_a_pause_ends() {
     }
     assert_eq!(puppet.started(), 0);
     registrar.resume();
-    hub.nth("t1/result", 1).await;
+    hub.request("t1/result", 1).await;
     registrar.pause(Some(Duration::from_millis(100)));
-    hub.send_task(&infer("t2", "a"));
-    hub.nth("t2/result", 1).await;
+    hub.task(infer("t2", "a"));
+    hub.request("t2/result", 1).await;
     assert!(registrar.status().await.unwrap().paused.is_none());
     end(registrar).await;
 }
 
 #[actix::test]
 async fn only_a_published_provider_can_be_woken_by_its_owner() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     let unknown = registrar.provider_up("b").await.unwrap_err();
     assert_eq!(unknown, "no provider named 'b' is published here");

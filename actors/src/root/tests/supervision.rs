@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use testkit::classic_hub::ClassicHub;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, pause};
 use wire::register::{Heartbeat, RegisterRequest};
@@ -14,29 +15,28 @@ use super::puppet::{Puppet, crashing};
 use super::reloading::agent;
 use super::{end, infer, started};
 use crate::ended::Ended;
+use crate::fakes::hub::{ScriptedHub, pass};
 use crate::hub_client::{Channel, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::root::messages::Stop;
 use crate::root::{RootActor, Start};
-use crate::test_hub::TestHub;
-use crate::test_hub::scripted::{ScriptedHub, pass};
 use crate::uplink::{Cut, Posted, Uplink};
 
 /// F86: the channel stays open.
 #[actix::test]
 async fn a_panic_in_one_provider_leaves_the_others_running() {
-    let hub = TestHub::start().await;
+    let hub = ClassicHub::start();
     let good = Puppet::new("hello");
     let registrar = started(&hub, vec![crashing("bad"), good.provider("good")]).await;
     for n in 0..3 {
-        hub.send_task(&infer(&format!("bad{n}"), "bad"));
-        hub.send_task(&infer(&format!("good{n}"), "good"));
+        hub.task(infer(&format!("bad{n}"), "bad"));
+        hub.task(infer(&format!("good{n}"), "good"));
     }
     for n in 0..3 {
-        assert!(hub.nth(&format!("bad{n}/result"), 1).await.json()["error"].is_string());
-        assert_eq!(hub.nth(&format!("good{n}/result"), 1).await.json()["status"], 200);
+        assert!(hub.request(&format!("bad{n}/result"), 1).await.json()["error"].is_string());
+        assert_eq!(hub.request(&format!("good{n}/result"), 1).await.json()["status"], 200);
     }
-    assert_eq!(hub.calls("_provider-stream").len(), 1, "the channel is the same");
+    assert_eq!(hub.requests("_provider-stream").len(), 1, "the channel is the same");
     let status = registrar.status().await.unwrap();
     assert_eq!(status.providers.iter().map(|provider| provider.crashes).collect::<Vec<_>>(), [3, 0]);
     end(registrar).await;

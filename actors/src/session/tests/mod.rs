@@ -6,16 +6,16 @@ mod session_file;
 use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
+use testkit::captured_log;
+use testkit::wait::wait_until;
 use tokio::time::{Instant, pause};
 use wire::WireName;
 
 use super::messages::{Publish, Register, RetryNow, SessionLost};
 use super::*;
+use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::options::{BackendConfig, MockConfig, ProviderConfig};
 use crate::stream::messages::{ChannelLost, ChannelOpened};
-use crate::test_hub::scripted::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
-use crate::test_hub::wait_until;
-use crate::test_log;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -127,7 +127,7 @@ async fn a_refusal_at_start_is_fatal() {
 async fn a_later_refusal_is_retried_every_60_seconds() {
     pause();
     for refusal in [301, 400, 401, 403, 409, 422] {
-        test_log::listen();
+        captured_log::listen("actors");
         let setup = start(ScriptedHub::default(), published(&["a"]), None);
         pass(SECOND).await;
         setup.hub.registers.borrow_mut().extend((0..5).map(|_| Err(status(refusal))));
@@ -137,7 +137,7 @@ async fn a_later_refusal_is_retried_every_60_seconds() {
         assert_eq!(setup.register_seconds(start), [0, 60, 120, 180, 240, 300], "{refusal}");
         assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
         assert_eq!(setup.ready.borrow().len(), 2, "the sixth is accepted");
-        let lines = test_log::lines_with("not registered");
+        let lines = captured_log::lines_with("not registered");
         let reason = format!("HTTP {refusal}: no; next try in 60.0 s");
         assert!(lines.len() == 1 && lines[0].ends_with(&reason), "logged once: {lines:?}");
     }
@@ -211,12 +211,12 @@ async fn a_refused_channel_is_retried_after_60_seconds() {
 #[actix::test]
 async fn a_lost_channel_is_logged_once_until_one_opens() {
     pause();
-    test_log::listen();
+    captured_log::listen("actors");
     let setup = start(ScriptedHub::default(), published(&["a"]), None);
     pass(SECOND).await;
     setup.channel_delay(false, None, None).await;
     setup.channel_delay(false, None, None).await;
-    let lines = || test_log::lines_with("no control channel");
+    let lines = || captured_log::lines_with("no control channel");
     assert_eq!(lines(), ["WARN no control channel: lost; next try in 5.0 s"]);
     let (stream_id, features) = (None, wire::Features::CLASSIC);
     setup.actor.do_send(ChannelOpened { session: session("sess-1"), stream_id, features, hello: false });
@@ -259,14 +259,14 @@ async fn the_id_of_the_answer_is_kept_in_the_session_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/provider-session");
     let hub = ScriptedHub::default();
-    hub.registers.borrow_mut().push_back(Ok(session("sess-of-the-hub")));
+    hub.registers.borrow_mut().push_back(Ok(session("sess-1")));
     let setup = start(hub, published(&["a"]), Some(path.clone()));
     wait_until("ready", || !setup.ready.borrow().is_empty()).await;
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "sess-of-the-hub\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "sess-1\n");
     assert_eq!(session_file::mode(&path), 0o600);
     assert_eq!(session_file::mode(path.parent().unwrap()), 0o700);
 
     let setup = start(ScriptedHub::default(), published(&["a"]), Some(path));
     wait_until("ready", || !setup.ready.borrow().is_empty()).await;
-    assert_eq!(setup.hub.registered()[0]["providerSessionId"], "sess-of-the-hub");
+    assert_eq!(setup.hub.registered()[0]["providerSessionId"], "sess-1");
 }

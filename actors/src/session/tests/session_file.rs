@@ -4,9 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use testkit::captured_log;
+
+use crate::fakes::hub::session;
 use crate::session::file::{Locked, SessionLock, load, save};
-use crate::test_hub::scripted::session;
-use crate::test_log;
 
 pub(super) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -28,13 +29,13 @@ fn a_file_without_one_line_of_visible_ascii_holds_no_session() {
     let (too_long, huge) = ("x".repeat(257), format!("abc\n{}", "\n".repeat(5000)));
     let broken =
         ["", "\n", "a b", "abc\n\n", "a\nb", " abc", "id\r\nX-Evil: 1", "a\0", "ä", &too_long, &huge];
-    test_log::listen();
+    captured_log::listen("actors");
     for text in broken {
         fs::write(&path, text).unwrap();
         assert_eq!(load(&path), None, "{text:?}");
     }
-    assert_eq!(test_log::lines_with("session").len(), broken.len());
-    assert!(test_log::lines_with("X-Evil").is_empty(), "its content is not logged");
+    assert_eq!(captured_log::lines_with("session").len(), broken.len());
+    assert!(captured_log::lines_with("X-Evil").is_empty(), "its content is not logged");
     fs::write(&path, [0xff, 0xfe]).unwrap();
     assert_eq!(load(&path), None);
 }
@@ -65,9 +66,9 @@ fn a_session_file_that_others_can_read_gets_mode_600() {
     for wide in [0o644, 0o666, 0o640, 0o604, 0o777] {
         fs::write(&path, "abc\n").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(wide)).unwrap();
-        test_log::listen();
+        captured_log::listen("actors");
         assert_eq!((load(&path), mode(&path)), (Some(session("abc")), 0o600), "{wide:o}");
-        let lines = test_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
+        let lines = captured_log::lines_with(&format!("{} had mode {wide:o}", path.display()));
         assert!(lines.len() == 1 && lines[0].starts_with("WARN"), "{lines:?}");
     }
 }
@@ -103,9 +104,10 @@ fn a_fifo_in_place_of_the_lock_is_ignored_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("provider-session.lock");
     nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    test_log::listen();
+    captured_log::listen("actors");
     assert!(matches!(SessionLock::take(&folder.path().join("provider-session")), Ok(None)));
-    let lines = test_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
+    let lines =
+        captured_log::lines_with(&format!("cannot lock {}: it is not a regular file;", lock.display()));
     assert_eq!(lines.len(), 1);
 }
 

@@ -6,15 +6,15 @@ mod tasks;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use testkit::captured_log;
 use tokio::time::pause;
 
 use super::messages::{CloseChannel, Reconnect, RefuseTasks, Route, SetRoutes, StreamUnknown};
 use super::*;
+use crate::fakes::hub::{Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::session::messages::SessionReady;
-use crate::test_hub::scripted::{Received, ScriptedHub, pass, probe, session, status, unreachable};
-use crate::test_log;
 use crate::uplink::{Cut, Posted, Uplink};
 use crate::wake::messages::Wake;
 

@@ -24,7 +24,7 @@ async fn a_channel_opens_with_the_session_and_dispatches_tasks() {
 /// F08, F09, F89: malformed data and unknown events are skipped, and the next task runs.
 #[actix::test]
 async fn malformed_data_and_unknown_events_do_not_end_the_channel() {
-    test_log::listen();
+    captured_log::listen("actors");
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     for text in ["event: news\ndata: x\n\n", "data: y\n\n", ": ping\n\n", "id: 1\n\n", "\u{0}\n\n"] {
@@ -45,14 +45,14 @@ async fn malformed_data_and_unknown_events_do_not_end_the_channel() {
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posts.0.borrow().is_empty());
-    assert_eq!(test_log::lines_with("WARN a task was skipped").len(), malformed.len());
-    assert!(test_log::lines_with("canary").is_empty());
+    assert_eq!(captured_log::lines_with("WARN a task was skipped").len(), malformed.len());
+    assert!(captured_log::lines_with("canary").is_empty());
 }
 
 /// P7, F08: 20 lines a minute of each kind are logged, then how many more there were.
 #[actix::test]
 async fn a_hub_that_sends_nonsense_without_end_does_not_fill_the_log() {
-    test_log::listen();
+    captured_log::listen("actors");
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     for number in 0..300 {
@@ -63,14 +63,14 @@ async fn a_hub_that_sends_nonsense_without_end_does_not_fill_the_log() {
     }
     pass(SECOND).await;
     for text in ["WARN a task was skipped", "code=not_published"] {
-        assert_eq!(test_log::lines_with(text).len(), 20, "{text}");
+        assert_eq!(captured_log::lines_with(text).len(), 20, "{text}");
     }
     pass(30 * SECOND).await;
     setup.hub.send(": ping\n\n");
     pass(31 * SECOND).await;
     setup.hub.send(&task("nonsense"));
     pass(SECOND).await;
-    let mut missed = test_log::lines_with(" more in the last minute: ");
+    let mut missed = captured_log::lines_with(" more in the last minute: ");
     missed.sort();
     assert_eq!(
         missed,
@@ -79,13 +79,13 @@ async fn a_hub_that_sends_nonsense_without_end_does_not_fill_the_log() {
             "INFO 280 more in the last minute: tasks skipped of the hub",
         ]
     );
-    assert_eq!(test_log::lines_with("WARN a task was skipped").len(), 21, "a new minute");
+    assert_eq!(captured_log::lines_with("WARN a task was skipped").len(), 21, "a new minute");
 }
 
 /// F07, P7: an event above the limit is left out, the channel stays open, and the next task runs.
 #[actix::test]
 async fn an_event_that_is_too_long_is_left_out() {
-    test_log::listen();
+    captured_log::listen("actors");
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.hub.send(
@@ -100,7 +100,7 @@ async fn an_event_that_is_too_long_is_left_out() {
     pass(SECOND).await;
     assert_eq!((setup.infer.borrow().len(), setup.hub.opened()), (1, 1));
     assert!(setup.posts.0.borrow().is_empty() && setup.lost.borrow().is_empty());
-    let lines = test_log::lines_with("too long");
+    let lines = captured_log::lines_with("too long");
     assert!(lines.len() == 1 && lines[0].starts_with("WARN") && !lines[0].contains("xx"), "{lines:?}");
 }
 

@@ -13,12 +13,11 @@ fn program(path: &std::path::Path) -> Action {
 /// F47: the server accepts the connection and never answers.
 #[actix::test]
 async fn an_http_call_times_out_after_30_seconds() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let setup = start(config(Some(http(url)), Duration::from_mins(10)));
+    let listener = Listener::bind().await;
+    let setup = start(config(Some(http(listener.url())), Duration::from_mins(10)));
     let waking = actix_rt::spawn(setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false }));
-    let (mut socket, _) = listener.accept().await.unwrap();
-    assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+    let mut connection = listener.accept().await;
+    connection.request().await.unwrap();
     pause();
     let start = Instant::now();
     let failure = waking.await.unwrap().unwrap().unwrap_err();
