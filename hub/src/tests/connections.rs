@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
+use testkit::certificate::Certificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -16,8 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::http::PATIENCE;
 use super::publisher::{Publisher, provider};
 use super::road::infer;
-use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
-use crate::options::TlsFiles;
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with, tls_files};
 
 /// One of a connection's requests: what it is, how long its body is, in what pieces.
 type Asked = (u8, usize, usize);

@@ -4,13 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
+use testkit::certificate::Certificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::support::{ADMIN, TestHub, hub, hub_with};
-use crate::options::TlsFiles;
+use super::support::{ADMIN, TestHub, hub, hub_with, tls_files};
 
 /// Sends bytes as they are; what comes back until the hub closes or is silent.
 async fn send(hub: &TestHub, bytes: &[u8]) -> String {
@@ -136,19 +135,11 @@ async fn a_slow_head_times_out() {
 #[actix_rt::test]
 async fn the_hub_speaks_http_1_1_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
-    std::fs::write(&files.cert, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::CertificateDer::from_pem_file(&files.cert).unwrap()).unwrap();
-    let tls = hub_with(|options| options.tls = Some(files)).await;
+    let certificate = Certificate::of_localhost();
+    let tls = hub_with(|options| options.tls = Some(tls_files(&certificate, dir.path()))).await;
     let addr = tls.addr;
     let ask = move |offers: &[&[u8]]| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = builder.unwrap().with_root_certificates(roots.clone()).with_no_client_auth();
+        let mut config = certificate.client();
         config.alpn_protocols = offers.iter().map(|name| name.to_vec()).collect();
         let mut tls =
             rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();

@@ -1,16 +1,19 @@
 //! A hub in process, and requests to it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::certificate::Certificate;
 use tokio::time::Instant;
 
-use super::http::{Ask, PATIENCE, ask};
+pub(crate) use testkit::wait::eventually;
+
+use super::http::{Ask, ask};
 use crate::hub::Phase;
 use crate::model::Role;
-use crate::options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy};
+use crate::options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy, TlsFiles};
 use crate::origins::Origins;
 use crate::quota::Limits;
 use crate::store::Store;
@@ -138,11 +141,8 @@ impl TestHub {
     }
 }
 
-/// Waits until `condition` holds.
-pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// Writes a certificate and its key to `folder`, for a hub.
+pub(crate) fn tls_files(certificate: &Certificate, folder: &Path) -> TlsFiles {
+    let (cert, key) = certificate.write_to(folder, "localhost");
+    TlsFiles { cert, key }
 }

@@ -5,8 +5,8 @@ mod hostile;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use testkit::connection::{Connection, SSE, chunked};
+use testkit::peer::Listener;
 use tokio::time::timeout;
 
 use super::http::{Ask, PATIENCE};
@@ -17,75 +17,56 @@ use super::support::{TestHub, hub, hub_with};
 const KEY: &str = "canary-upstream-key";
 
 /// An upstream that does what the test says, and the hub's row for it.
-struct Upstream {
-    listener: TcpListener,
-}
+struct Upstream(Listener);
 
 /// A call that the upstream got.
 struct Call {
-    stream: TcpStream,
+    connection: Connection,
+    /// In lower case.
     head: String,
     body: Value,
 }
 
 impl Upstream {
     async fn start(hub: &TestHub, name: &str, kind: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let listener = Listener::bind().await;
+        let url = format!("{}/v1", listener.url());
         let row = json!({ "name": name, "type": kind, "model": "real-model", "url": url, "apiKey": KEY });
         let (status, answer) = hub.ask("POST", "/api/v1/llms").body(row.to_string()).json().await;
         assert_eq!(status, 201, "{answer}");
-        Self { listener }
+        Self(listener)
     }
 
     async fn call(&self) -> Call {
-        let (mut stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("no call").unwrap();
-        let mut raw = Vec::new();
-        loop {
-            if let Some(at) = raw.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8(raw[..at].to_vec()).unwrap().to_lowercase();
-                let length =
-                    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                let length: usize = length.unwrap();
-                if raw.len() >= at + 4 + length {
-                    let body = serde_json::from_slice(&raw[at + 4..at + 4 + length]).unwrap();
-                    return Call { stream, head, body };
-                }
-            }
-            if stream.read_buf(&mut raw).await.unwrap() == 0 {
-                // A look whether somebody listens says nothing.
-                assert!(raw.is_empty(), "the call broke off");
-                stream = timeout(PATIENCE, self.listener.accept()).await.expect("no call").unwrap().0;
-            }
+        let mut connection = self.0.accept().await;
+        let mut request = connection.request_or_part().await;
+        if request.is_err() {
+            // A look whether somebody listens says nothing.
+            connection = self.0.accept().await;
+            request = connection.request_or_part().await;
         }
+        let request = request.unwrap();
+        assert!(request.is_whole, "the call broke off");
+        Call { connection, body: request.json(), head: request.head.to_lowercase() }
     }
 }
 
 impl Call {
     async fn json(mut self, status: u16, body: &Value) {
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        self.stream.write_all((head + &body).as_bytes()).await.unwrap();
+        self.connection.json(status, body).await.unwrap();
     }
 
     async fn open_stream(&mut self) {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        self.stream.write_all(head.as_bytes()).await.unwrap();
+        self.connection.write(SSE).await.unwrap();
     }
 
     async fn write(&mut self, text: &str) {
-        let piece = format!("{:x}\r\n{text}\r\n", text.len());
-        self.stream.write_all(piece.as_bytes()).await.unwrap();
+        self.connection.write(chunked(text)).await.unwrap();
     }
 
     /// Waits until the hub is gone.
     async fn dropped(&mut self) {
-        let mut rest = [0; 64];
-        let read = timeout(PATIENCE, self.stream.read(&mut rest)).await.expect("still open");
-        assert!(matches!(read, Ok(0) | Err(_)));
+        timeout(PATIENCE, self.connection.closed()).await.expect("still open");
     }
 }
 
@@ -183,7 +164,7 @@ async fn an_upstreams_answer_that_is_no_object_is_an_error() {
 async fn an_upstreams_refusal_is_passed_on_without_key_or_address() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
-    let address = upstream.listener.local_addr().unwrap().to_string();
+    let address = format!("127.0.0.1:{}", upstream.0.port());
     for (status, expected) in [(400, 400), (429, 429), (500, 500), (401, 502), (302, 502)] {
         let ask = infer(&hub, "gpt", false);
         let ((got, text), ()) = futures_util::join!(ask.send(), async {

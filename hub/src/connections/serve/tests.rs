@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use actix_service::fn_service;
 use futures_util::FutureExt;
+use testkit::certificate::Certificate;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, pause};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls;
 
 use super::*;
 use crate::telemetry::Metrics;
@@ -27,21 +27,11 @@ struct Fixture {
 }
 
 fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone());
-    let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider);
-    let client = client.with_safe_default_protocol_versions().unwrap();
-    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let certificate = Certificate::of_localhost();
     let limits = ConnectionLimits { per_address, ..ConnectionLimits::of_test(9) };
     let machine = Metrics::new().unwrap().of_machine().unwrap();
     let (table, passed) = (ConnectionTable::new(limits, machine.clone()), Passed::default());
-    let tls = is_tls.then(|| TlsAcceptor::from(Arc::new(server)));
+    let tls = is_tls.then(|| TlsAcceptor::from(Arc::new(certificate.server())));
     let config = ListenerConfig { tls, limits, proxies: Proxies::default(), machine };
     let gates = passed.clone();
     let http = fn_service(move |(gate, _): (Gate, Option<SocketAddr>)| {
@@ -49,7 +39,7 @@ fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
         async { Ok::<_, DispatchError>(()) }
     });
     let service = ConnectionService { http: Rc::new(http), config, table: table.clone() };
-    let connector = TlsConnector::from(Arc::new(client));
+    let connector = TlsConnector::from(Arc::new(certificate.client()));
     Fixture { call: Box::new(move |stream| service.call(stream)), table, passed, connector }
 }
 

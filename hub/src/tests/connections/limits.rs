@@ -84,26 +84,14 @@ async fn behind_a_trusted_proxy_each_caller_has_its_own_address() {
     hub.stop().await;
 }
 
-/// A hub's TLS files, and what a client trusts.
-fn tls_files(dir: &std::path::Path) -> (TlsFiles, Arc<rustls::ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
-    std::fs::write(&files.cert, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    (files, Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth()))
-}
-
 /// A25: hundreds of connections a second that never begin a handshake do not keep callers with a token out.
 #[actix_rt::test]
 async fn idle_handshakes_do_not_keep_tokens_out() {
     let dir = tempfile::tempdir().unwrap();
-    let (files, config) = tls_files(dir.path());
-    let hub = hub_with(|options| options.tls = Some(files)).await;
-    let (addr, connector) = (hub.addr, tokio_rustls::TlsConnector::from(config));
+    let certificate = Certificate::of_localhost();
+    let hub = hub_with(|options| options.tls = Some(tls_files(&certificate, dir.path()))).await;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(certificate.client()));
+    let addr = hub.addr;
     let end = Instant::now() + Duration::from_secs(4);
     let flood = actix_rt::spawn(async move {
         let mut idle = Vec::new();
