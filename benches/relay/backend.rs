@@ -3,13 +3,14 @@
 //! was closed before its end.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use testkit::process::Killed;
 
 use crate::caller::now;
 
@@ -28,27 +29,17 @@ pub const ARGUMENT: &str = "be-the-backend";
 
 /// The backend as a process of its own, as a model server is; ended by id.
 pub struct Backend {
-    process: Child,
+    _process: Killed,
     pub port: u16,
 }
 
 impl Backend {
     pub fn start() -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .arg(ARGUMENT)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut process = Killed::spawn(command.arg(ARGUMENT).stdout(Stdio::piped()));
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { process, port: line.trim().parse().unwrap() }
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { _process: process, port: line.trim().parse().unwrap() }
     }
 }
 

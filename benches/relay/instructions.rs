@@ -33,7 +33,7 @@ async fn total(backend: u16, callers: usize, calls: usize) -> (u64, u64) {
 }
 
 /// The last `totals: N` that callgrind wrote for a process (its manual, "callgrind format specification").
-fn collected(counts: &Path, pid: u32) -> u64 {
+fn collected(counts: &Path, pid: i32) -> u64 {
     let profile = std::fs::read_to_string(counts.join(pid.to_string())).unwrap();
     profile.lines().rev().find_map(|line| line.strip_prefix("totals: ")).unwrap().trim().parse().unwrap()
 }

@@ -2,10 +2,13 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use testkit::free_port;
+use testkit::process::Killed;
+use testkit::procfs::{cpu, resident};
 
 use crate::caller::{Caller, Target};
 use crate::calls::SMALL;
@@ -21,9 +24,9 @@ pub struct Rig {
     pub relay: Target,
     /// What `BENCH_PEER` starts: another relay before the same backend.
     pub peer: Option<Target>,
-    hub: RefCell<Running>,
-    registrar: Running,
-    _peer: Option<Running>,
+    hub: RefCell<Killed>,
+    registrar: Killed,
+    _peer: Option<Killed>,
     hub_port: u16,
     home: TempDir,
 }
@@ -57,7 +60,7 @@ impl Rig {
             let port = free_port();
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("exec {command}")]);
-            (port, Running::start(shell.env("PORT", port.to_string()).env("BACKEND", &server)))
+            (port, run(shell.env("PORT", port.to_string()).env("BACKEND", &server)))
         });
         let target = |port| Target { port, path: "/v1/chat/completions", token: TOKEN.to_owned() };
         Self {
@@ -65,7 +68,7 @@ impl Rig {
             relay: target(hub_port),
             peer: peer.as_ref().map(|(port, _)| target(*port)),
             hub: RefCell::new(hub(runner, &home, hub_port)),
-            registrar: Running::start(own(runner, &home).args([
+            registrar: run(own(runner, &home).args([
                 "publish",
                 "--reconnect-base",
                 "100ms",
@@ -93,19 +96,19 @@ impl Rig {
     }
 
     /// The processes of hub and registrar.
-    pub fn pids(&self) -> (u32, u32) {
-        (self.hub.borrow().0.id(), self.registrar.0.id())
+    pub fn pids(&self) -> (i32, i32) {
+        (self.hub.borrow().pid(), self.registrar.pid())
     }
 
     /// CPU time that hub and registrar have used so far, in seconds.
     pub fn cpu(&self) -> (f64, f64) {
         let (hub, registrar) = self.pids();
-        (cpu_seconds(hub), cpu_seconds(registrar))
+        (cpu(hub).as_secs_f64(), cpu(registrar).as_secs_f64())
     }
 
     /// Resident memory of the hub, in bytes.
     pub fn hub_memory(&self) -> u64 {
-        resident(self.hub.borrow().0.id())
+        resident(self.hub.borrow().pid())
     }
 
     /// Resident memory 10 s after start, one call made.
@@ -114,13 +117,13 @@ impl Rig {
         let figure = |bytes| format!("{:.1} MB", bytes as f64 / 1e6);
         figures.row(
             "resident, 10 s after start",
-            &[("hub", figure(self.hub_memory())), ("registrar", figure(resident(self.registrar.0.id())))],
+            &[("hub", figure(self.hub_memory())), ("registrar", figure(resident(self.registrar.pid())))],
         );
     }
 
     /// Kills the hub and starts it again on its port and data.
     pub fn restart_hub(&self) {
-        self.hub.borrow_mut().end();
+        self.hub.borrow_mut().kill();
         *self.hub.borrow_mut() = hub(&[], &self.home, self.hub_port);
     }
 
@@ -157,53 +160,13 @@ fn own(runner: &[&str], home: &TempDir) -> Command {
     command
 }
 
-fn hub(runner: &[&str], home: &TempDir, port: u16) -> Running {
+fn hub(runner: &[&str], home: &TempDir, port: u16) -> Killed {
     let data: PathBuf = home.path().join("hub");
-    Running::start(
-        own(runner, home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data),
-    )
+    run(own(runner, home).args(["hub", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data))
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A process that ends with its owner.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let stderr = if std::env::var_os("BENCH_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
-    }
-
-    fn stop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn end(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// User and system time, from `/proc/PID/stat` in ticks of 10 ms (proc(5); `USER_HZ` is 100 on every Linux port).
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) as f64 / 100.0
-}
-
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+/// Starts a process that ends with its owner.
+fn run(command: &mut Command) -> Killed {
+    let stderr = if std::env::var_os("BENCH_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
+    Killed::spawn(command.stdout(Stdio::null()).stderr(stderr))
 }

@@ -1,21 +1,23 @@
 //! The hub as a process of the release build with a store on disk, and a registrar where one is needed.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::process::Killed;
+use testkit::procfs;
 
 use crate::http::Http;
 
 pub const ADMIN: &str = "benchmark-admin-token-0123456789abcdef";
 
 pub struct Hub {
-    process: Child,
+    process: Killed,
     pub port: u16,
-    home: TempDir,
+    _home: TempDir,
 }
 
 impl Hub {
@@ -24,24 +26,21 @@ impl Hub {
         let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
         nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
         let home = tempfile::tempdir().unwrap();
-        let mut process = program(&home)
-            .args(["hub", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(home.path().join("data"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut command = program(&home);
+        command.args(["hub", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.path().join("data"));
+        let mut process = Killed::spawn(command.stderr(Stdio::piped()));
+        let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
         let port = log
             .by_ref()
             .find_map(|line| line.unwrap().split("listens on http://127.0.0.1:").nth(1)?.trim().parse().ok())
             .expect("the hub says where it listens");
         // Nobody reads what it says from now on, and it must not wait for that.
         spawn(move || log.for_each(drop));
-        Self { process, port, home }
+        Self { process, port, _home: home }
     }
 
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
     pub fn admin(&self) -> Http {
@@ -76,26 +75,22 @@ impl Hub {
             .unwrap();
         let credentials = json!({ "mcpdUrl": format!("http://127.0.0.1:{}", self.port), "token": ADMIN });
         std::fs::write(folder.join("credentials"), credentials.to_string()).unwrap();
-        let process = program(&home).arg("publish").stderr(Stdio::null()).spawn().unwrap();
+        let process = Killed::spawn(program(&home).arg("publish").stderr(Stdio::null()));
         let body = json!({ "model": name, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
         while self.admin().call("POST", "/v1/chat/completions", &body).0 != 200 {
             sleep(Duration::from_millis(20));
         }
-        Registrar { process, _home: home }
+        Registrar { _process: process, _home: home }
     }
 
-    /// User and system time so far, from `/proc/PID/stat` in ticks of 10 ms (proc(5)).
+    /// User and system time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+        procfs::cpu(self.process.pid())
     }
 
     /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        procfs::resident(self.process.pid())
     }
 
     /// Reads events, of which nobody wants to know, until the hub ends.
@@ -108,24 +103,9 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = &self.home;
-    }
-}
-
 pub struct Registrar {
-    process: Child,
+    _process: Killed,
     _home: TempDir,
-}
-
-impl Drop for Registrar {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 pub fn provider(name: &str) -> Value {
@@ -136,6 +116,6 @@ pub fn provider(name: &str) -> Value {
 fn program(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
     command.env("HOME", home.path()).env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdout(Stdio::null());
     command
 }

@@ -8,9 +8,6 @@
 #![allow(dead_code, reason = "the helpers of all test binaries")]
 #![allow(clippy::print_stdout, reason = "a test that fails shows all slopes and costs")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod fit;
 mod meter;
 mod others;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use awc::http::Method;
 use serde_json::json;
+use testkit::http::Http;
 use tokio::time::sleep;
 
 use crate::rig::{Rig, provider};
-use crate::support::http::Http;
 
 /// Rows of one session.
 const ROWS: usize = 250;

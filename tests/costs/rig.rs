@@ -2,12 +2,13 @@
 
 use awc::http::Method;
 use serde_json::{Value, json};
+use testkit::free_port;
+use testkit::http::Http;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, start_hub, start_registrar_with};
+use testkit::wait::eventually;
 
 use crate::meter::Meter;
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port, start_hub, start_registrar_with};
-use crate::support::wait_until;
 
 pub struct Rig {
     pub hub: Process,
@@ -29,8 +30,8 @@ impl Rig {
         registrar.logs("control channel open").await;
         let rig = Self { hub, registrar, port, _home: home };
         let admin = rig.as_user(ADMIN);
-        wait_until("the mock is there", || async {
-            (admin.get("/api/v1/llms/mock").await.json()["status"] == "active").then_some(())
+        eventually("the mock is there", async || {
+            admin.get("/api/v1/llms/mock").await.json()["status"] == "active"
         })
         .await;
         rig

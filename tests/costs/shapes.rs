@@ -2,12 +2,12 @@
 
 use awc::http::Method;
 use serde_json::json;
+use testkit::backend::FakeBackend;
+use testkit::http::Http;
+use testkit::team::ADMIN;
 
 use crate::fit::slope;
 use crate::rig::{Rig, provider};
-use crate::support::backend::FakeBackend;
-use crate::support::http::Http;
-use crate::support::team::ADMIN;
 
 /// Each size is so many times the one before.
 const STEP: usize = 3;

@@ -1,11 +1,12 @@
 //! The hub's process, killed by id when the test ends.
 
-use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use testkit::procfs;
+use testkit::wait::eventually;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -19,7 +20,7 @@ pub struct Hub {
 
 impl Hub {
     pub async fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::free_port();
         let home = tempfile::tempdir().unwrap();
         let hub = Self { child: spawn(&home, port), port, home };
         hub.is_ready().await;
@@ -45,11 +46,7 @@ impl Hub {
     }
 
     async fn is_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.get("/readyz").await.is_none() {
-            assert!(Instant::now() < deadline, "the hub is not ready");
-            sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the hub is ready", async || self.get("/readyz").await.is_some()).await;
     }
 
     /// The body of a 200.
@@ -82,16 +79,12 @@ impl Hub {
 
     /// Bytes.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        procfs::resident(self.pid())
     }
 
-    /// User and system time so far, from `/proc/PID/stat` in ticks of 10 ms (proc(5); `USER_HZ` is 100 on every Linux port).
+    /// User and system time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
+        procfs::cpu(self.pid())
     }
 }
 

@@ -1,8 +1,7 @@
 //! Messages and responses, as coding agents send them, on a backend that knows chat completions alone.
 
 use serde_json::{Value, json};
-
-use crate::support::team::Team;
+use testkit::team::Team;
 
 /// The choices of a stream that calls the tool `look_up` after some words.
 fn call() -> Vec<Value> {

@@ -7,11 +7,10 @@ use std::time::Duration;
 use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-use crate::support::backend::FakeBackend;
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::wait_until;
+use testkit::backend::FakeBackend;
+use testkit::http::Http;
+use testkit::process::{Home, Process};
+use testkit::wait::{wait_for, wait_until};
 
 const ADMIN: &str = "canary-admin-token-0123456789abcdef";
 const PROMPT: &str = "canary-prompt";
@@ -42,7 +41,7 @@ impl Scene {
     async fn start() -> Self {
         let backend = FakeBackend::start();
         backend.script(|script| script.text = Some(ANSWER.into()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::free_port();
         let url = format!("http://127.0.0.1:{port}");
         let (hub_home, home) = (Home::new(), Home::new());
         let hub = start_hub(&hub_home, port).await;
@@ -50,7 +49,7 @@ impl Scene {
         let (caller, publisher) = (token(&admin, "caller").await, token(&admin, "publisher").await);
         home.credentials(&url, &publisher);
         // Nobody listens there; a number of its own, so that finding it means something.
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let gone = testkit::free_port();
         let nowhere = format!("http://127.0.0.1:{gone}");
         let env = home.path().join("recipe-environment");
         let say = format!("env > {}; echo {RECIPE}; echo {RECIPE} >&2; exit 3", env.display());
@@ -279,7 +278,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     let mut response = scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
     assert!(String::from_utf8_lossy(&first(&mut response).await).contains(ANSWER));
     drop(response);
-    wait_until("the stream is let go", || async { (scene.backend.open() == 0).then_some(()) }).await;
+    wait_until("the stream is let go", || scene.backend.open() == 0).await;
 
     // Durable tasks: their bodies are kept while they live.
     scene.backend.script(|script| script.tokens = 3);
@@ -292,7 +291,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     let mut durable = Vec::new();
     for (llm, streaming) in [("local", false), ("local", true), ("lazy", false)] {
         let task = enqueue(&scene, llm, streaming).await;
-        let end = wait_until("it ended", || async {
+        let end = wait_for("it ended", || async {
             let task = scene.caller.get(&task).await;
             ["completed", "error"].iter().any(|end| task.json()["status"] == *end).then_some(task)
         });
@@ -313,7 +312,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
         scene.said.push(("the registrar's command line".into(), line));
         registrar.signal(Signal::SIGKILL);
         registrar.ended().await;
-        wait_until("the stream is let go", || async { (scene.backend.open() == 0).then_some(()) }).await;
+        wait_until("the stream is let go", || scene.backend.open() == 0).await;
         scene.hear("the registrar", &registrar);
         scene.registrar = Some(start_registrar(&scene.home, &scene.publisher).await);
     }

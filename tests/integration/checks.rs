@@ -1,14 +1,12 @@
 //! `check` finds every mistake that a configuration can have, and says it in the words of the command that fails.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-
-use crate::support::backend::FakeBackend;
-use crate::support::classic_hub::ClassicHub;
-use crate::support::golden::Sheet;
-use crate::support::process::Home;
+use testkit::backend::FakeBackend;
+use testkit::classic_hub::ClassicHub;
+use testkit::golden::Sheet;
+use testkit::process::Home;
 
 /// A home with this provider, and a hub that answers.
 fn home(hub: &ClassicHub, extra: &Value) -> Home {
@@ -35,7 +33,7 @@ fn set_mode(home: &Home, file: &str, mode: u32) {
 async fn check_finds_each_mistake_of_a_configuration() {
     let hub = ClassicHub::start();
     let backend = FakeBackend::start();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = testkit::free_port().to_string();
     let (port, backend_port) = (hub.port().to_string(), backend.port().to_string());
     let hidden = [(port.as_str(), "HUB"), (backend_port.as_str(), "BACKEND"), (free.as_str(), "FREE")];
     let at_backend = |model: &str| json!({ "type": "openai", "model": model, "url": backend.url() });

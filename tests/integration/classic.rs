@@ -1,10 +1,9 @@
 //! A classic hub is served completely: section 3 of the contract, and not a byte beyond it but the feature header.
 
 use serde_json::{Value, json};
-
-use crate::support::backend::FakeBackend;
-use crate::support::classic_hub::ClassicHub;
-use crate::support::process::{Home, Process};
+use testkit::backend::FakeBackend;
+use testkit::classic_hub::ClassicHub;
+use testkit::process::{Home, Process};
 
 /// The options that make a test quick: everything else stays as users have it.
 const QUICK: [&str; 8] = [
@@ -39,7 +38,7 @@ async fn a_classic_hub_sees_no_key_and_no_header_beyond_its_contract() {
     hub.request("_provider-heartbeat", 2).await;
     let register = hub.request("_provider-register", 1).await;
     assert_eq!(
-        register.body,
+        register.json(),
         json!({ "providers": [{ "name": "local", "type": "openai", "model": "fake-model", "visibility": "private", "initialStatus": "active" }] })
     );
     assert_eq!(register.header("accept"), Some("application/json"));
@@ -47,7 +46,7 @@ async fn a_classic_hub_sees_no_key_and_no_header_beyond_its_contract() {
     let channel = hub.request("_provider-stream", 1).await;
     assert_eq!(channel.header("x-mcpctl-provider-session"), Some("sess-1"));
     assert_eq!(channel.header("accept"), Some("text/event-stream"));
-    assert_eq!(hub.request("_provider-heartbeat", 1).await.body, json!({ "providerSessionId": "sess-1" }));
+    assert_eq!(hub.request("_provider-heartbeat", 1).await.json(), json!({ "providerSessionId": "sess-1" }));
 
     let known = [
         "accept",
@@ -62,11 +61,11 @@ async fn a_classic_hub_sees_no_key_and_no_header_beyond_its_contract() {
         "x-virtual-llm-features",
         "date",
     ];
-    for seen in hub.seen() {
-        assert_eq!(seen.header("authorization"), Some("Bearer secret-token"), "{}", seen.path);
+    for seen in hub.requests("") {
+        assert_eq!(seen.header("authorization"), Some("Bearer secret-token"), "{}", seen.path());
         for (header, _) in &seen.headers {
-            assert!(known.contains(&header.as_str()), "{header} on {}", seen.path);
-            assert!(header != "x-virtual-llm-features" || seen.path.ends_with("_provider-stream"));
+            assert!(known.contains(&header.as_str()), "{header} on {}", seen.path());
+            assert!(header != "x-virtual-llm-features" || seen.path().ends_with("_provider-stream"));
         }
     }
 }
@@ -74,7 +73,7 @@ async fn a_classic_hub_sees_no_key_and_no_header_beyond_its_contract() {
 #[actix_rt::test]
 async fn an_inference_reaches_the_backend_unchanged_but_for_model_and_stream() {
     let (hub, backend, _home, _process) = published().await;
-    hub.write(concat!(
+    hub.send(concat!(
         "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t 1/ä\",\"llmName\":\"local\",\"streaming\":false,",
         "\"request\":{\"mod\\u0065l\":\"other\",\"model\":\"third\",\"stream\":true,\"stream_options\":{\"include_usage\":true},",
         "\"seed\":18446744073709551615,\"tools\":[{\"x\":1}],\"new_key\":null,\"messages\":[]}}\n\n"
@@ -95,7 +94,7 @@ async fn an_inference_reaches_the_backend_unchanged_but_for_model_and_stream() {
 #[actix_rt::test]
 async fn every_key_that_an_api_has_keeps_its_value_on_the_way_to_the_backend() {
     let (hub, backend, _home, _process) = published().await;
-    hub.write(concat!(
+    hub.send(concat!(
         "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t1\",\"llmName\":\"local\",\"streaming\":false,",
         "\"request\":{\"mod\\u0065l\":\"other\",\"model\":\"third\",\"stream\":true,\"stream_options\":{\"include_usage\":true},",
         "\"seed\":18446744073709551615,\"tools\":[{\"x\":1}],\"new_key\":null,\"top_k\":null,\"messages\":[]}}\n\n"
@@ -141,9 +140,9 @@ async fn the_fixed_error_texts_are_sent_to_the_letter() {
     let (hub, backend, _home, _process) = published().await;
     hub.infer("t1", "nobody", false, "hi");
     assert_eq!(hub.ended("t1").await, [json!({ "error": "provider 'nobody' not registered locally" })]);
-    hub.task(&json!({ "kind": "wake", "taskId": "t2", "llmName": "local" }));
+    hub.task(json!({ "kind": "wake", "taskId": "t2", "llmName": "local" }));
     assert_eq!(hub.ended("t2").await, [json!({ "error": "provider 'local' has no wake recipe configured" })]);
-    hub.task(&json!({ "kind": "wake", "taskId": "t3", "llmName": "nobody" }));
+    hub.task(json!({ "kind": "wake", "taskId": "t3", "llmName": "nobody" }));
     assert_eq!(hub.ended("t3").await, [json!({ "error": "provider 'nobody' not registered locally" })]);
     backend.script(|script| script.refuse = Some((401, r#"{"error":{"message":"bad key"}}"#.into())));
     hub.infer("t4", "local", false, "hi");
@@ -165,16 +164,16 @@ async fn the_fixed_error_texts_are_sent_to_the_letter() {
 #[actix_rt::test]
 async fn noise_on_the_channel_does_not_end_it() {
     let (hub, _backend, _home, process) = published().await;
-    hub.write(
+    hub.send(
         ": ping\n\nevent: weather\ndata: rain\n\nevent: task\ndata: {canary\n\nevent: task\ndata: {}\n\n",
     );
-    hub.write("event: task\ndata: {\"kind\":\"canary\",\"taskId\":\"d\",\"llmName\":\"local\"}\n\n");
+    hub.send("event: task\ndata: {\"kind\":\"canary\",\"taskId\":\"d\",\"llmName\":\"local\"}\n\n");
     hub.task(
-        &json!({ "kind": "infer", "taskId": "t1", "llmName": "local", "streaming": false, "later": "canary",
+        json!({ "kind": "infer", "taskId": "t1", "llmName": "local", "streaming": false, "later": "canary",
         "request": { "messages": [], "later": "canary" } }),
     );
     assert_eq!(hub.ended("t1").await[0]["status"], 200, "what is new does not harm what is known");
-    assert_eq!(hub.seen_at("_provider-stream").len(), 1);
+    assert_eq!(hub.requests("_provider-stream").len(), 1);
     assert!(hub.results("d").is_empty());
     let log = process.stderr();
     assert_eq!(log.matches("a task was skipped").count(), 3, "{log}");
@@ -211,6 +210,5 @@ async fn a_result_answered_404_drops_the_backend_request() {
     hub.script("_provider-task/t1/result", [(200, json!({})), (404, json!({ "error": "gone" }))]);
     hub.infer("t1", "local", true, "hi");
     hub.request("_provider-task/t1/result", 2).await;
-    crate::support::wait_until("the backend is let go", || async { (backend.open() == 0).then_some(()) })
-        .await;
+    testkit::wait::wait_until("the backend is let go", || backend.open() == 0).await;
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::json;
+use testkit::process::{Home, Process};
+use testkit::skipped;
+use testkit::team::ADMIN;
+use testkit::wait::PATIENCE;
 use tokio::process::Command;
 use tokio::time::timeout;
-
-use crate::support::process::{Home, Process};
-use crate::support::team::ADMIN;
-use crate::support::{PATIENCE, skipped};
 
 /// A hub with two LLMs, a pool and an agent, and a machine whose shells know the program by its name.
 struct Desk {

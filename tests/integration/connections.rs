@@ -4,20 +4,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use testkit::free_port;
+use testkit::http::Http;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, Plan, Team, start_hub, start_hub_after};
+use testkit::wait::{PATIENCE, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub, start_hub_after};
-use crate::support::{PATIENCE, wait_until};
-
 /// Resident memory in KiB.
 fn resident(hub: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    testkit::procfs::resident(hub.pid()) / 1024
 }
 
 /// What strangers send that is no request is told some times, whatever it is and however often.
@@ -134,7 +132,7 @@ async fn strangers_on_a_small_machine_keep_nobody_out() {
         if calls == 10 {
             // A registrar that comes anew.
             team.registrar.signal(nix::sys::signal::Signal::SIGKILL);
-            let again = crate::support::team::start_registrar(&team.home);
+            let again = testkit::team::start_registrar(&team.home);
             again.logs("control channel open").await;
             second = Some(again);
         }
@@ -213,7 +211,7 @@ async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
     assert!(metrics.contains(&format!("virtual_llm_memory_limit_bytes {MOST}")), "{metrics}");
     assert!(!metrics.contains("virtual_llm_bodies_refused_total 0"), "{metrics}");
     // The allocator gives back what one thread freed of another's when that one works again: calls go on.
-    wait_until("memory is back", || async {
+    wait_for("memory is back", || async {
         assert_eq!(team.chat(false).await.status, 200);
         (resident(&team.hub) < before + (32 << 10)).then_some(())
     })

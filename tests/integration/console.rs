@@ -1,13 +1,12 @@
 //! The hub's web console as a person uses it: in a real browser, against the real hub and a real publisher.
 
 use serde_json::{Value, json};
-
-use crate::support::backend::FakeBackend;
-use crate::support::browser::Browser;
-use crate::support::http::Http;
-use crate::support::prefix::PrefixProxy;
-use crate::support::process::{Home, Process};
-use crate::support::wait_until;
+use testkit::backend::FakeBackend;
+use testkit::browser::Browser;
+use testkit::http::Http;
+use testkit::prefix::PrefixProxy;
+use testkit::process::{Home, Process};
+use testkit::wait::wait_for;
 
 const ADMIN: &str = "the-admin-token-of-the-test";
 
@@ -53,7 +52,7 @@ async fn scene_of(width: u32, options: &[&str], providers: &Value) -> Option<Sce
     home.providers(providers);
     let publisher = home.start(&["publish"]);
     let wanted = providers.as_array().unwrap().len();
-    wait_until("all are active", || async {
+    wait_for("all are active", || async {
         let rows = api.get("/api/v1/llms").await.body;
         (rows.matches(r#""status":"active""#).count() == wanted).then_some(())
     })

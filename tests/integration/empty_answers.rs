@@ -1,10 +1,9 @@
 //! What `chat-llm` shows of an answer that is not plain text, and what it says of one that is empty.
 
 use serde_json::{Value, json};
-
-use crate::support::process::Outcome;
-use crate::support::team::Team;
-use crate::support::terminal::Terminal;
+use testkit::process::Outcome;
+use testkit::team::Team;
+use testkit::terminal::Terminal;
 
 /// One shot at a backend that says this, streamed and whole.
 async fn answers(team: &Team, choices: Value, message: Value) -> [Outcome; 2] {

@@ -5,11 +5,10 @@ use std::time::Duration;
 use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use testkit::backend::FakeBackend;
+use testkit::team::{Team, start_hub, start_registrar};
+use testkit::wait::{eventually, port_is_free, wait_for, wait_until};
 use tokio::time::Instant;
-
-use crate::support::backend::FakeBackend;
-use crate::support::team::{Team, start_hub, start_registrar};
-use crate::support::wait_until;
 
 /// A second, and what two busy cores may add to it.
 const PROMPT: Duration = Duration::from_secs(3);
@@ -49,16 +48,14 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     let mut team = Team::start().await;
     let before = team.row().await;
     team.registrar.signal(Signal::SIGKILL);
-    wait_until("the row is inactive", || async { (team.row().await["status"] == "inactive").then_some(()) })
-        .await;
+    eventually("the row is inactive", async || team.row().await["status"] == "inactive").await;
     team.registrar.ended().await;
     team.registrar = start_registrar(&team.home);
     team.registrar.logs("control channel open").await;
     assert_eq!(team.chat(false).await.status, 200);
 
     team.hub.signal(Signal::SIGKILL);
-    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
-        .await;
+    port_is_free(team.port).await;
     team.hub.ended().await;
     team.hub = start_hub(&team.home, team.port);
     team.hub.logs("opened").await;
@@ -79,10 +76,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     });
     let stream = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
     let response = team.http.open(Method::POST, "/v1/chat/completions", Some(stream)).await;
-    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || team.backend.open() == 1).await;
     let left = Instant::now();
     drop(response);
-    wait_until("a stream is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("a stream is let go", || team.backend.open() == 0).await;
     assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 
     team.backend.script(|script| script.think = Duration::from_hours(1));
@@ -90,10 +87,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let http = team.http.clone();
     let call =
         actix_rt::spawn(async move { http.send(Method::POST, "/v1/chat/completions", Some(whole)).await });
-    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || team.backend.open() == 1).await;
     let left = Instant::now();
     call.abort();
-    wait_until("a whole call is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("a whole call is let go", || team.backend.open() == 0).await;
     assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 }
 
@@ -152,18 +149,17 @@ async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
         assert_eq!(answer.status, 202, "{answer:?}");
         ids.push(answer.json()["id"].as_str().unwrap().to_owned());
     }
-    wait_until("four run", || async { (team.backend.requests().len() == RUNNING).then_some(()) }).await;
+    wait_until("four run", || team.backend.requests().len() == RUNNING).await;
     team.hub.signal(Signal::SIGKILL);
     team.backend.script(|script| script.think = Duration::ZERO);
-    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
-        .await;
+    port_is_free(team.port).await;
     team.hub = start_hub(&team.home, team.port);
     team.hub.logs("opened").await;
 
     let mut states = Vec::new();
     for id in &ids {
         let path = format!("/api/v1/inference-tasks/{id}");
-        let task = wait_until("it ends", || async {
+        let task = wait_for("it ends", || async {
             let task = team.http.get(&path).await.json();
             matches!(task["status"].as_str(), Some("completed" | "error")).then_some(task)
         })
@@ -191,16 +187,12 @@ async fn a_backend_that_goes_takes_its_model_with_it_and_brings_it_back() {
     let mut team = Team::start().await;
     let port = team.backend.port();
     team.backend.stop().await;
-    wait_until("it is offered no more", || async {
-        (team.row().await["status"] == "inactive").then_some(())
-    })
-    .await;
+    eventually("it is offered no more", async || team.row().await["status"] == "inactive").await;
     let asked = Instant::now();
     assert_eq!(team.chat(true).await.status, 503);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     team.backend = FakeBackend::on(port);
-    wait_until("it is offered again", || async { (team.row().await["status"] == "active").then_some(()) })
-        .await;
+    eventually("it is offered again", async || team.row().await["status"] == "active").await;
     assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
 }
 
@@ -224,5 +216,5 @@ async fn a_backend_that_falls_silent_is_given_up_and_its_caller_is_told() {
         let answer = team.chat(streaming).await;
         assert_eq!(answer.status, 502, "{answer:?}");
     }
-    wait_until("it is let go", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("it is let go", || team.backend.open() == 0).await;
 }

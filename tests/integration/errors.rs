@@ -1,13 +1,11 @@
 //! The mistakes of a new user, and what the program says: golden texts. `BLESS=1 cargo test` writes them anew.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-
-use crate::support::golden::{Sheet, golden};
-use crate::support::process::{Home, Process};
+use testkit::golden::{Sheet, golden};
+use testkit::process::{Home, Process};
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
@@ -100,7 +98,7 @@ async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
     let after = log.split("http://127.0.0.1:").nth(1).unwrap();
     let port: String = after.chars().take_while(char::is_ascii_digit).collect();
     let url = format!("http://127.0.0.1:{port}");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = testkit::free_port().to_string();
     let hidden = [(port.as_str(), "PORT"), (free.as_str(), "FREE")];
     home.credentials(&format!("http://127.0.0.1:{free}"), ADMIN);
     sheet.mistake("no hub there", &home, &["get", "llm"], &hidden).await;

@@ -2,10 +2,9 @@
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-use crate::support::classic_hub::ClassicHub;
-use crate::support::process::{Home, Outcome};
-use crate::support::wait_until;
+use testkit::classic_hub::ClassicHub;
+use testkit::process::{Home, Outcome};
+use testkit::wait::wait_until;
 
 /// Ends a line, colours it, clears the screen, links elsewhere, in 7 bits and in 8, and turns the text around.
 const NASTY: &str = "x\r\n2026-01-01T00:00:00.000Z ERROR hub: forged\u{1b}[2J\u{1b}]8;;http://evil\u{7}\u{9b}31m\0\u{7f}\u{202e}\u{2066}\u{200f}\u{2028}";
@@ -102,24 +101,21 @@ async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
     hub.script("/_provider-heartbeat", (0..50).map(|_| (500, json!({ "error": NASTY }))));
     let quick = ["--heartbeat-interval", "50ms", "--reconnect-base", "50ms", "--reconnect-max", "100ms"];
     let mut command = home.command(&[&["publish"], &quick[..]].concat());
-    let registrar = crate::support::process::Process::new(command.env("RUST_LOG", "trace").spawn().unwrap());
+    let registrar = testkit::process::Process::new(command.env("RUST_LOG", "trace").spawn().unwrap());
     hub.channel(1).await;
-    hub.write(format!("event: {}\ndata: {{\n\n", NASTY.replace(['\r', '\n'], " ")));
-    hub.task(&json!({ "kind": NASTY, "taskId": "odd", "llmName": "a" }));
-    hub.task(&json!({ "kind": "infer", "taskId": NASTY, "llmName": "a", "streaming": false, "request": {} }));
+    hub.send(format!("event: {}\ndata: {{\n\n", NASTY.replace(['\r', '\n'], " ")));
+    hub.task(json!({ "kind": NASTY, "taskId": "odd", "llmName": "a" }));
+    hub.task(json!({ "kind": "infer", "taskId": NASTY, "llmName": "a", "streaming": false, "request": {} }));
     for (id, name) in [("t1", NASTY.to_owned()), ("t2", format!("a; {touch}")), ("t3", format!("$({touch})"))]
     {
-        hub.task(
-            &json!({ "kind": "wake", "taskId": id, "llmName": name, "command": touch, "args": [touch] }),
-        );
+        hub.task(json!({ "kind": "wake", "taskId": id, "llmName": name, "command": touch, "args": [touch] }));
         let ended = hub.ended(id).await;
         assert_eq!(ended[0]["error"], format!("provider '{name}' not registered locally"));
     }
     let recipe = json!({ "type": "command", "command": "sh", "args": ["-c", touch] });
-    hub.task(&json!({ "kind": "wake", "taskId": "t4", "llmName": "a", "wake": recipe, "command": touch }));
+    hub.task(json!({ "kind": "wake", "taskId": "t4", "llmName": "a", "wake": recipe, "command": touch }));
     assert_eq!(hub.ended("t4").await[0]["status"], 200);
-    wait_until("heartbeats are refused", || async { (hub.seen_at("heartbeat").len() > 3).then_some(()) })
-        .await;
+    wait_until("heartbeats are refused", || hub.requests("heartbeat").len() > 3).await;
     registrar.signal(Signal::SIGTERM);
     let outcome = registrar.end().await;
     assert!(outcome.stderr.contains("forged"), "the hub's reason is told: {}", outcome.stderr);

@@ -6,11 +6,12 @@ use awc::http::Method;
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use testkit::free_port;
+use testkit::proxy::{Network, Proxy};
+use testkit::team::{ADMIN, Plan, Team, start_hub, start_hub_with, start_registrar_with};
+use testkit::wait::{eventually, port_is_free, wait_until};
 use tokio::net::TcpListener;
 
-use crate::support::proxy::{Network, Proxy};
-use crate::support::team::{ADMIN, Plan, Team, free_port, start_hub, start_hub_with, start_registrar_with};
-use crate::support::wait_until;
 use crate::trouble::certificate;
 
 fn count(log: &str, text: &str) -> usize {
@@ -20,8 +21,7 @@ fn count(log: &str, text: &str) -> usize {
 /// The hub is killed, and its port is free again.
 async fn kill(team: &Team) {
     team.hub.signal(Signal::SIGKILL);
-    wait_until("the port is free", || async { std::net::TcpListener::bind(("127.0.0.1", team.port)).ok() })
-        .await;
+    port_is_free(team.port).await;
 }
 
 /// F01, P4: a hub that dies while nobody asks is looked for again and again, in a line for each change, and finds its
@@ -39,10 +39,7 @@ async fn a_hub_that_dies_idle_is_looked_for_until_it_is_back() {
     }
     drop(doorman);
     team.hub = start_hub(&team.home, team.port);
-    wait_until("it is back", || async {
-        (count(&team.registrar.stderr(), "control channel open") == 2).then_some(())
-    })
-    .await;
+    wait_until("it is back", || count(&team.registrar.stderr(), "control channel open") == 2).await;
     assert_eq!(team.chat(false).await.status, 200);
     assert_eq!(team.row().await["providerSessionId"], before["providerSessionId"]);
     let log = team.registrar.stderr();
@@ -67,14 +64,14 @@ async fn a_hub_that_dies_in_the_middle_leaves_no_success_and_no_task_behind() {
         .insert_header(("authorization", format!("Bearer {ADMIN}")))
         .send_body(body);
     let whole = actix_rt::spawn(request);
-    wait_until("both run", || async { (team.backend.open() == 2).then_some(()) }).await;
+    wait_until("both run", || team.backend.open() == 2).await;
     kill(&team).await;
     while let Some(Ok(piece)) = streamed.next().await {
         text.extend(piece);
     }
     assert!(!String::from_utf8(text).unwrap().contains("[DONE]"));
     assert!(whole.await.unwrap().is_err(), "a caller without an answer");
-    wait_until("both have ended", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("both have ended", || team.backend.open() == 0).await;
 
     team.hub = start_hub(&team.home, team.port);
     team.hub.logs("opened").await;
@@ -101,19 +98,16 @@ async fn a_hub_that_stops_for_a_while_gets_a_new_channel_and_runs_nothing_twice(
     let http = team.http.clone();
     let body = json!({ "model": "local", "messages": [] });
     let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || team.backend.open() == 1).await;
     team.hub.signal(Signal::SIGSTOP);
     // By then every heartbeat is overdue by the hub's clock, too.
     team.registrar.logs("nothing came on the control channel for 2.5 s").await;
     team.hub.signal(Signal::SIGCONT);
     let answer = call.await.unwrap();
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "hello from the backend");
-    wait_until("a new channel", || async {
-        (count(&team.registrar.stderr(), "control channel open") >= 2).then_some(())
-    })
-    .await;
+    wait_until("a new channel", || count(&team.registrar.stderr(), "control channel open") >= 2).await;
     team.backend.script(|script| script.think = Duration::ZERO);
-    wait_until("it is routable", || async { (team.chat(false).await.status == 200).then_some(()) }).await;
+    eventually("it is routable", async || team.chat(false).await.status == 200).await;
     assert_eq!(team.backend.requests().len(), 2, "none ran twice");
     let sessions = team.http.get("/api/v1/sessions").await.json();
     assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
@@ -136,18 +130,12 @@ async fn a_proxy_that_cuts_connections_costs_a_reconnect_each_time() {
         let http = team.http.clone();
         let body = json!({ "model": "local", "messages": [] });
         let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-        wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+        wait_until("it runs", || team.backend.open() == 1).await;
         proxy.set(network);
-        wait_until("it is noticed", || async {
-            (count(&team.registrar.stderr(), "no control channel") > n).then_some(())
-        })
-        .await;
+        wait_until("it is noticed", || count(&team.registrar.stderr(), "no control channel") > n).await;
         proxy.set(Network::Passes);
         assert_eq!(call.await.unwrap().status, 200, "{network:?}");
-        wait_until("it is back", || async {
-            (count(&team.registrar.stderr(), "control channel open") >= n + 2).then_some(())
-        })
-        .await;
+        wait_until("it is back", || count(&team.registrar.stderr(), "control channel open") >= n + 2).await;
     }
     assert_eq!(team.backend.requests().len(), 3, "none ran twice");
 }
@@ -169,7 +157,7 @@ async fn a_network_that_keeps_everything_for_a_while_costs_a_channel_and_no_call
     let http = team.http.clone();
     let body = json!({ "model": "local", "stream": true, "messages": [] });
     let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || team.backend.open() == 1).await;
     proxy.set(Network::BlackHole);
     team.registrar.logs("nothing came on the control channel").await;
     proxy.set(Network::Passes);
@@ -177,10 +165,7 @@ async fn a_network_that_keeps_everything_for_a_while_costs_a_channel_and_no_call
     let last = &events.last().unwrap().data;
     let whole = last == "[DONE]" && events.len() == 102;
     assert!(whole || last.contains("\"error\""), "{} events, then {last}", events.len());
-    wait_until("it is back", || async {
-        (count(&team.registrar.stderr(), "control channel open") >= 2).then_some(())
-    })
-    .await;
+    wait_until("it is back", || count(&team.registrar.stderr(), "control channel open") >= 2).await;
     assert_eq!(team.chat(false).await.status, 200);
 }
 
@@ -198,11 +183,10 @@ async fn an_answer_that_is_cut_on_its_way_is_never_taken_for_whole() {
         let http = team.http.clone();
         let body = json!({ "model": "local", "stream": true, "messages": [] });
         let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-        wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+        wait_until("it runs", || team.backend.open() == 1).await;
         proxy.set(Network::CutsAfter(bytes));
         let before = proxy.accepted();
-        wait_until("it was cut, and tried again", || async { (proxy.accepted() > before).then_some(()) })
-            .await;
+        wait_until("it was cut, and tried again", || proxy.accepted() > before).await;
         proxy.set(Network::Passes);
         let answer = call.await.unwrap();
         let events = answer.events();
@@ -212,7 +196,7 @@ async fn an_answer_that_is_cut_on_its_way_is_never_taken_for_whole() {
         let told = answer.status >= 500 || last.contains("\"error\"");
         assert!(whole || told, "{bytes}: {} and {} events, then {last}", answer.status, events.len());
         broken += usize::from(!whole);
-        wait_until("it is back", || async { (team.row().await["status"] == "active").then_some(()) }).await;
+        eventually("it is back", async || team.row().await["status"] == "active").await;
     }
     assert!(broken > 0, "nothing was cut");
 }

@@ -1,12 +1,12 @@
 //! The hub's own options, and what is kept there by the thousand, as the command line shows it.
 
 use serde_json::json;
+use testkit::free_port;
+use testkit::http::Http;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, start_hub_with};
+use testkit::wait::wait_for;
 use tokio::net::TcpStream;
-
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port, start_hub_with};
-use crate::support::wait_until;
 
 /// What is no token ends the hub before it makes anything; one line end is not part of it.
 #[actix_rt::test]
@@ -55,7 +55,7 @@ async fn get_task_lists_more_tasks_than_a_page_has_and_the_quota_is_told_in_word
     let (home, port) = (Home::new(), free_port());
     let _hub = start_hub_with(&home, port, &["--disk-per-user", "200KiB"]);
     let url = format!("http://127.0.0.1:{port}");
-    wait_until("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    wait_for("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     home.credentials(&url, ADMIN);
     let http = Http::new(&url, ADMIN);
     let provider = json!({ "name": "away", "type": "openai", "model": "m", "initialStatus": "active" });

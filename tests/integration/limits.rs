@@ -8,17 +8,18 @@ use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use testkit::backend::FakeBackend;
+use testkit::classic_hub::ClassicHub;
+use testkit::free_port;
+use testkit::http::Http;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, Team, start_hub, start_hub_after};
+use testkit::wait::{PATIENCE, eventually, wait_for, wait_until};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use super::registrar::{QUICK, home_with_mock};
-use crate::support::backend::FakeBackend;
-use crate::support::classic_hub::ClassicHub;
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, Team, free_port, start_hub, start_hub_after};
-use crate::support::{PATIENCE, wait_until};
 
 /// A write over the limit is an error like any other, as it is where the disk is full.
 const NO_SIGNAL: &str = "trap '' XFSZ";
@@ -46,11 +47,11 @@ async fn a_registrar_whose_log_nobody_reads_works_and_ends() {
     hub.channel(1).await;
     // Each is a line of the log, and a pipe holds 64 KiB.
     for _ in 0..5000 {
-        hub.write("event: task\ndata: {nonsense\n\n");
+        hub.send("event: task\ndata: {nonsense\n\n");
     }
     hub.infer("t1", "m", false, "still here?");
     hub.ended("t1").await;
-    let beats = hub.seen_at("_provider-heartbeat").len();
+    let beats = hub.requests("_provider-heartbeat").len();
     hub.request("_provider-heartbeat", beats + 2).await;
     assert_eq!(terminate(child).await, Some(0));
 }
@@ -62,7 +63,7 @@ async fn a_hub_whose_log_nobody_reads_works_and_ends() {
     let mut command = home.command(&["hub", "--in-memory", "--listen", &format!("127.0.0.1:{port}"), "-vv"]);
     let child = command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap();
     let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
-    wait_until("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    wait_for("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     let provider = json!({ "name": "a", "type": "openai", "model": "m", "initialStatus": "active" });
     let register = json!({ "providers": [provider] });
     // Each is a session, a channel's beginning or its end in the log.
@@ -70,8 +71,8 @@ async fn a_hub_whose_log_nobody_reads_works_and_ends() {
         let registered = http.post("/api/v1/llms/_provider-register", &register).await.json();
         let session = registered["providerSessionId"].as_str().unwrap().to_owned();
         drop(http.open_channel(&session).await);
-        wait_until("the channel closes", || async {
-            (http.get("/api/v1/llms/a").await.json()["status"] == "inactive").then_some(())
+        eventually("the channel closes", async || {
+            http.get("/api/v1/llms/a").await.json()["status"] == "inactive"
         })
         .await;
     }
@@ -90,7 +91,7 @@ async fn a_full_disk_costs_a_registrar_its_file_and_its_log_and_nothing_else() {
     hub.channel(1).await;
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let again = hub.request("_provider-register", 2).await;
-    assert_eq!(again.body["providerSessionId"], "sess-1", "it is known, though it is not on disk");
+    assert_eq!(again.json()["providerSessionId"], "sess-1", "it is known, though it is not on disk");
     hub.channel(2).await;
     hub.infer("t1", "m", false, "hi");
     assert_eq!(hub.ended("t1").await[0]["status"], 200);
@@ -133,7 +134,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     let enqueue = json!({ "llm": "local", "request": { "messages": [] } });
     let task = team.http.post("/api/v1/inference-tasks", &enqueue).await.json();
     let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-    wait_until("it runs", || async { (team.backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || team.backend.open() == 1).await;
 
     set_file_size(team.hub.pid(), "0");
     let refused = [
@@ -146,14 +147,14 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     team.backend.script(|script| script.think = Duration::ZERO);
     assert_eq!(team.chat(false).await.status, 200, "nothing of it is written");
     assert_eq!(team.http.get("/api/v1/llms/local").await.status, 200);
-    wait_until("it is answered", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("it is answered", || team.backend.open() == 0).await;
     let status = team.http.get(&path).await.json()["status"].take();
     assert!(status == "claimed" || status == "running", "its end is not written, and it is {status}");
 
     set_file_size(team.hub.pid(), "unlimited");
     assert_eq!(team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.status, 201);
     let ended = async || (team.http.get(&path).await.json()["status"] == "completed").then_some(());
-    wait_until("the task ends", ended).await;
+    wait_for("the task ends", ended).await;
     // What is shown is written: SIGKILL finds it on disk.
     team.hub.signal(Signal::SIGKILL);
     team.hub.ended().await;
@@ -219,7 +220,7 @@ async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     for n in 0..TASKS {
         hub.infer(&format!("t{n}"), "a", false, "x");
     }
-    wait_until("it has none left", || async { (backend.open() > 20).then_some(()) }).await;
+    wait_until("it has none left", || backend.open() > 20).await;
     let before = process.cpu();
     sleep(Duration::from_secs(1)).await;
     let used = process.cpu() - before;
@@ -234,7 +235,7 @@ async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     backend.script(|script| script.think = Duration::ZERO);
     // Connections that are not used any more keep theirs for some seconds; each try uses one, so there are few.
     let tries = std::cell::Cell::new(0);
-    wait_until("it works again", || async {
+    wait_for("it works again", || async {
         sleep(Duration::from_millis(500)).await;
         tries.set(tries.get() + 1);
         let id = format!("after-{}", tries.get());

@@ -5,12 +5,13 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use testkit::backend::FakeBackend;
+use testkit::free_port;
+use testkit::process::{Home, Outcome};
+use testkit::skipped;
+use testkit::team::{ADMIN, start_hub, start_hub_with, start_registrar_with};
 use tokio::net::TcpListener;
 
-use crate::support::backend::FakeBackend;
-use crate::support::process::{Home, Outcome};
-use crate::support::skipped;
-use crate::support::team::{ADMIN, free_port, start_hub, start_hub_with, start_registrar_with};
 use crate::trouble::certificate;
 
 /// Neither root nor anybody who runs these tests.
@@ -247,7 +248,7 @@ async fn a_refused_token_of_a_variable_is_not_replaced_by_the_files() {
     home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
     let mut command = home.command(&["publish"]);
     command.env("MCPD_TOKEN", "0123456789abcdef");
-    let registrar = crate::support::process::Process::new(command.spawn().unwrap());
+    let registrar = testkit::process::Process::new(command.spawn().unwrap());
     assert_eq!(registrar.end().await.code(), 3, "it is refused");
 }
 

@@ -8,9 +8,6 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod agents;
 mod canaries;
 mod checks;
@@ -21,7 +18,6 @@ mod console;
 mod empty_answers;
 mod end_to_end;
 mod errors;
-mod fault_proxy;
 mod hostile_hub;
 mod hub_away;
 mod hub_options;

@@ -4,9 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use testkit::process::{Home, Outcome, Process};
 use tokio::io::AsyncWriteExt as _;
-
-use crate::support::process::{Home, Outcome, Process};
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
@@ -117,7 +116,7 @@ async fn what_get_prints_as_yaml_apply_takes_back_without_a_difference() {
     let publish = office.admin.start(&["publish"]);
     publish.logs("control channel open").await;
     let id = office.ok(&["chat-llm", "echo", "--async", "-m", "hi"]).await;
-    crate::support::wait_until("the task ends", || async {
+    testkit::wait::wait_for("the task ends", || async {
         office.ok(&["get", "task", id.trim(), "-o", "yaml"]).await.contains("status: completed").then_some(())
     })
     .await;

@@ -2,10 +2,9 @@
 
 use std::process::Stdio;
 
+use testkit::process::Home;
+use testkit::skipped;
 use tokio::process::Command;
-
-use crate::support::process::Home;
-use crate::support::skipped;
 
 /// Runs a program of the system; `None`, with a word about it, where there is none.
 async fn tool(program: &str, args: &[&str]) -> Option<std::process::Output> {

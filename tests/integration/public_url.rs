@@ -1,10 +1,10 @@
 //! The hub's address as others see it, in everything that prints one, and what a script gets of a new token.
 
 use serde_json::Value;
-
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port};
-use crate::support::terminal::Terminal;
+use testkit::free_port;
+use testkit::process::{Home, Process};
+use testkit::team::ADMIN;
+use testkit::terminal::Terminal;
 
 const PUBLIC: &str = "https://models.example.org/team-a";
 

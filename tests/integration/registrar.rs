@@ -2,11 +2,10 @@
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-use crate::support::backend::FakeBackend;
-use crate::support::classic_hub::ClassicHub;
-use crate::support::process::Home;
-use crate::support::wait_until;
+use testkit::backend::FakeBackend;
+use testkit::classic_hub::ClassicHub;
+use testkit::process::Home;
+use testkit::wait::wait_until;
 
 pub(super) const QUICK: [&str; 9] = [
     "publish",
@@ -63,14 +62,14 @@ async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
     ] {
         // A 401 is tried once more with the token of the file.
         let tries = if status == 401 { 2 } else { 1 };
-        let before = hub.seen_at("_provider-register").len();
+        let before = hub.requests("_provider-register").len();
         hub.script("_provider-register", (0..tries).map(|_| (status, json!({ "error": reason }))));
         let outcome = home.run(&QUICK).await;
         assert_eq!(outcome.code(), 3, "{outcome:?}");
         let told = format!("provider-register HTTP {status}: {reason}");
         assert!(outcome.stderr.contains(&told), "{told}: {outcome:?}");
         assert!(!outcome.stderr.contains("secret-token"), "{outcome:?}");
-        assert_eq!(hub.seen_at("_provider-register").len() - before, tries, "HTTP {status}");
+        assert_eq!(hub.requests("_provider-register").len() - before, tries, "HTTP {status}");
     }
 }
 
@@ -83,7 +82,7 @@ async fn a_hub_that_fails_for_a_while_at_start_is_tried_again() {
     hub.script("_provider-register", failures);
     let _process = home.start(&QUICK);
     hub.channel(1).await;
-    assert_eq!(hub.seen_at("_provider-register").len(), 7);
+    assert_eq!(hub.requests("_provider-register").len(), 7);
 }
 
 #[actix_rt::test]
@@ -96,9 +95,9 @@ async fn a_kill_9_and_a_start_keep_the_session_id() {
     process.end().await;
     let _again = home.start(&QUICK);
     let register = hub.request("_provider-register", 2).await;
-    assert_eq!(register.body["providerSessionId"], "sess-1");
+    assert_eq!(register.json()["providerSessionId"], "sess-1");
     hub.channel(2).await;
-    assert_eq!(hub.seen_at("_provider-stream")[1].header("x-mcpctl-provider-session"), Some("sess-1"));
+    assert_eq!(hub.requests("_provider-stream")[1].header("x-mcpctl-provider-session"), Some("sess-1"));
 }
 
 /// F57: a second registrar on the same files ends with the name of the lock.
@@ -126,7 +125,7 @@ async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
     hub.channel(1).await;
     hub.infer("running", "a", false, "x");
     hub.infer("waiting", "a", false, "x");
-    wait_until("one runs", || async { (backend.open() == 1).then_some(()) }).await;
+    wait_until("one runs", || backend.open() == 1).await;
     process.signal(Signal::SIGTERM);
     assert_eq!(hub.ended("waiting").await, [json!({ "error": "publisher shutting down" })]);
     assert_eq!(hub.ended("running").await[0]["status"], 200);
@@ -145,7 +144,7 @@ async fn a_second_signal_stops_at_once_with_exit_1() {
     let process = home.start(&["publish"]);
     hub.channel(1).await;
     hub.infer("t1", "a", false, "x");
-    wait_until("it runs", || async { (backend.open() == 1).then_some(()) }).await;
+    wait_until("it runs", || backend.open() == 1).await;
     process.signal(Signal::SIGTERM);
     process.logs("stopping").await;
     process.signal(Signal::SIGTERM);
@@ -161,7 +160,7 @@ async fn a_forgotten_session_registers_again_with_the_same_id() {
     hub.channel(1).await;
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let register = hub.request("_provider-register", 2).await;
-    assert_eq!(register.body["providerSessionId"], "sess-1");
+    assert_eq!(register.json()["providerSessionId"], "sess-1");
     // The channel of the forgotten session is given up for one of the new.
     hub.channel(2).await;
     hub.infer("t1", "m", false, "still here");
@@ -184,9 +183,9 @@ async fn a_channel_that_ends_is_opened_again_after_a_fresh_register_and_a_beat_f
     ]);
     hub.channel(1).await;
     hub.request("_provider-heartbeat", 1).await;
-    hub.hang_up();
+    hub.close_channels();
     hub.channel(2).await;
-    assert_eq!(hub.seen_at("_provider-register").len(), 2);
+    assert_eq!(hub.requests("_provider-register").len(), 2);
     hub.request("_provider-heartbeat", 2).await;
     hub.infer("t1", "m", false, "hi");
     hub.ended("t1").await;
@@ -199,7 +198,7 @@ async fn no_secret_prompt_or_answer_is_logged_at_the_loudest_level() {
     home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "apiKey": "canary-key", "publish": true }]));
     let mut command = home.command(&QUICK);
     command.env("RUST_LOG", "trace");
-    let process = crate::support::process::Process::new(command.spawn().unwrap());
+    let process = testkit::process::Process::new(command.spawn().unwrap());
     hub.channel(1).await;
     hub.infer("t1", "a", false, "canary-prompt");
     hub.infer("t2", "a", true, "canary-prompt");
@@ -224,7 +223,7 @@ async fn a_hub_that_dies_and_comes_back_finds_the_registrar_again_with_the_same_
     hub.stop().await;
     let again = ClassicHub::on(port);
     again.channel(1).await;
-    assert_eq!(again.seen_at("_provider-register")[0].body["providerSessionId"], "sess-1");
+    assert_eq!(again.requests("_provider-register")[0].json()["providerSessionId"], "sess-1");
     again.infer("t1", "m", false, "hi");
     again.ended("t1").await;
 }

@@ -2,12 +2,12 @@
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-use crate::support::backend::FakeBackend;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port, start_registrar};
-use crate::support::terminal::Terminal;
-use crate::support::wait_until;
+use testkit::backend::FakeBackend;
+use testkit::free_port;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, start_registrar};
+use testkit::terminal::Terminal;
+use testkit::wait::wait_for;
 
 /// A hub, and a home that is logged in there.
 async fn hub() -> (Home, Process) {
@@ -47,7 +47,7 @@ async fn reload_says_what_was_added_changed_and_removed_and_keeps_the_old_over_a
     assert_eq!(told.code(), 0, "{told:?}");
     assert_eq!(told.stdout, "added    LLM three\nadded    agent clerk\nchanged  LLM two\nremoved  LLM one\n");
     assert!(told.stderr.contains("warning: ") && told.stderr.contains("the private LLM 'three'"), "{told:?}");
-    wait_until("the hub has it", || async {
+    wait_for("the hub has it", || async {
         let table = home.run(&["get", "llm", "-o", "json"]).await.stdout;
         let rows: Value = serde_json::from_str(&table).ok()?;
         let status = |name: &str| rows.as_array()?.iter().find(|row| row["name"] == name).cloned();

@@ -4,13 +4,10 @@ use std::{path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use testkit::process::{Home, Process};
+use testkit::skipped;
+use testkit::wait::PATIENCE;
 use tokio::{net::UnixDatagram, time::timeout};
-
-use crate::support::{
-    PATIENCE,
-    process::{Home, Process},
-    skipped,
-};
 
 /// The manager's end of the socket.
 struct Manager(UnixDatagram);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use testkit::classic_hub::ClassicHub;
+use testkit::process::Home;
+use testkit::team::{Team, start_registrar};
+use testkit::wait::wait_for;
 use tokio::time::sleep;
 
 use super::registrar::{QUICK, home_with_mock};
-use crate::support::classic_hub::ClassicHub;
-use crate::support::process::Home;
-use crate::support::team::{Team, start_registrar};
-use crate::support::wait_until;
 
 /// F57, F58: two machines with copies of one session do not take it from each other again and again: the newer has it,
 /// and the older names the conflict.
@@ -58,16 +58,16 @@ async fn a_kill_while_the_session_file_is_written_leaves_a_whole_id() {
         process.end().await;
         let text = std::fs::read_to_string(&file).unwrap();
         let id = text.strip_suffix('\n').unwrap_or_else(|| panic!("{text:?} after {wait:?}"));
-        calls = hub.seen_at("_provider-register").len();
+        calls = hub.requests("_provider-register").len();
         assert!((0..calls).any(|n| given(n) == id), "{id:?} after {wait:?} in round {round}");
         let next = home.start(&QUICK);
-        wait_until("it registers with the id of the file", || async {
-            let seen = hub.seen_at("_provider-register");
-            seen[calls..].iter().any(|seen| seen.body["providerSessionId"] == id).then_some(())
+        wait_for("it registers with the id of the file", || async {
+            let seen = hub.requests("_provider-register");
+            seen[calls..].iter().any(|seen| seen.json()["providerSessionId"] == id).then_some(())
         })
         .await;
         next.signal(Signal::SIGKILL);
         next.end().await;
-        calls = hub.seen_at("_provider-register").len();
+        calls = hub.requests("_provider-register").len();
     }
 }

@@ -6,13 +6,14 @@ use awc::http::Method;
 use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use testkit::classic_hub::ClassicHub;
+use testkit::free_port;
+use testkit::process::{Home, Outcome, Process};
+use testkit::team::{Team, start_hub};
+use testkit::wait::{eventually, wait_for, wait_until};
 use tokio::time::Instant;
 
 use super::registrar::{QUICK, home_with_mock};
-use crate::support::classic_hub::ClassicHub;
-use crate::support::process::{Home, Outcome, Process};
-use crate::support::team::{Team, free_port, start_hub};
-use crate::support::wait_until;
 
 /// Two seconds, and as long as two busy cores may need for them: far from any delay that must not be waited out.
 const PROMPT: Duration = Duration::from_secs(10);
@@ -64,9 +65,9 @@ async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
         "wake": { "type": "command", "command": "sh", "args": ["-c", script], "maxWaitSeconds": 300 } }]));
     let process = home.start(&QUICK);
     hub.channel(1).await;
-    hub.task(&json!({ "kind": "wake", "taskId": "w", "llmName": "a" }));
+    hub.task(json!({ "kind": "wake", "taskId": "w", "llmName": "a" }));
     hub.infer("t", "a", false, "x");
-    let recipe = wait_until("the recipe runs", || async {
+    let recipe = wait_for("the recipe runs", || async {
         std::fs::read_to_string(&pid).ok()?.trim().parse::<i32>().ok()
     })
     .await;
@@ -77,7 +78,7 @@ async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
         assert_eq!(hub.results(task), [json!({ "error": "publisher shutting down" })], "{task}");
     }
     let gone = || async { (!std::path::Path::new(&format!("/proc/{recipe}")).exists()).then_some(()) };
-    wait_until("the recipe is gone", gone).await;
+    wait_for("the recipe is gone", gone).await;
 }
 
 /// P8, F72: a hub that is told to stop lets the answers under way come to their end, refuses new calls, and exits with 0.
@@ -90,8 +91,7 @@ async fn sigterm_lets_the_callers_of_a_hub_have_their_whole_answers() {
     let mut text = String::from_utf8_lossy(&stream.next().await.unwrap().unwrap()).into_owned();
     team.hub.signal(Signal::SIGTERM);
     team.hub.logs("stopping").await;
-    wait_until("new calls are refused", || async { (team.chat(false).await.status == 503).then_some(()) })
-        .await;
+    eventually("new calls are refused", async || team.chat(false).await.status == 503).await;
     while let Some(piece) = stream.next().await {
         text.push_str(&String::from_utf8_lossy(&piece.unwrap()));
     }
@@ -111,8 +111,7 @@ async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
     assert!(stream.next().await.unwrap().is_ok());
     team.hub.signal(Signal::SIGTERM);
     team.hub.logs("stopping").await;
-    wait_until("new calls are refused", || async { (team.chat(false).await.status == 503).then_some(()) })
-        .await;
+    eventually("new calls are refused", async || team.chat(false).await.status == 503).await;
     assert!(stream.next().await.unwrap().is_ok(), "what runs goes on");
     let asked = Instant::now();
     team.hub.signal(Signal::SIGTERM);
@@ -125,7 +124,7 @@ async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
     let outcome = hub.end().await;
     assert_eq!(outcome.code(), 1, "{outcome:?}");
     assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
-    wait_until("the backend is let go", || async { (backend.open() == 0).then_some(()) }).await;
+    wait_until("the backend is let go", || backend.open() == 0).await;
     backend.script(|script| (script.tokens, script.pace) = (3, Duration::ZERO));
     let next = start_hub(&home, port);
     next.logs("opened").await;

@@ -7,11 +7,11 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-
-use crate::support::backend::FakeBackend;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port, start_registrar};
-use crate::support::terminal::Terminal;
+use testkit::backend::FakeBackend;
+use testkit::free_port;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, start_registrar};
+use testkit::terminal::Terminal;
 
 const LONG: &str = "/home/alice/models/a-rather-long-folder/SmolLM2-135M-Instruct.Q4_1.gguf";
 

@@ -1,9 +1,8 @@
 //! What an operator finds of a call that failed: the hub's and the registrar's log, the audit, `get` and `describe`.
 
 use serde_json::{Value, json};
-
-use crate::support::team::{Plan, Team};
-use crate::support::wait_until;
+use testkit::team::{Plan, Team};
+use testkit::wait::{eventually, wait_for, wait_until};
 
 /// The lines of a log about failed calls or tasks.
 fn failures(log: &str, text: &str) -> Vec<String> {
@@ -31,7 +30,7 @@ async fn a_failed_call_is_one_line_on_both_sides_and_is_found_by_its_ids() {
         assert!(!log.contains("canary-"), "{log}");
     }
 
-    let rows = wait_until("the audit has it", || async {
+    let rows = wait_for("the audit has it", || async {
         let rows = team.http.get(&format!("/api/v1/audit?id={request}")).await.json();
         rows.as_array().filter(|rows| !rows.is_empty()).cloned()
     })
@@ -66,10 +65,8 @@ async fn a_caller_who_fails_again_and_again_fills_no_log_and_hides_no_other() {
     }
     assert_eq!(team.http.post("/v1/chat/completions", &json!([])).await.status, 400);
     let bob = team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.json();
-    let bob = crate::support::http::Http::new(
-        &format!("http://127.0.0.1:{}", team.port),
-        bob["token"].as_str().unwrap(),
-    );
+    let bob =
+        testkit::http::Http::new(&format!("http://127.0.0.1:{}", team.port), bob["token"].as_str().unwrap());
     assert_eq!(bob.post("/v1/chat/completions", &body("nobodys")).await.status, 404);
     team.hub.logs("user=bob").await;
     let lines = failures(&team.hub.stderr(), "code=model_not_found");
@@ -83,7 +80,7 @@ async fn a_caller_who_fails_again_and_again_fills_no_log_and_hides_no_other() {
 async fn a_paused_publishers_callers_are_told_until_when() {
     let team = Team::start().await;
     assert_eq!(team.home.run(&["pause", "--for", "1h"]).await.code(), 0);
-    let answer = wait_until("callers get 503", || async {
+    let answer = wait_for("callers get 503", || async {
         let answer = team.chat(false).await;
         (answer.status == 503).then_some(answer)
     })
@@ -94,7 +91,7 @@ async fn a_paused_publishers_callers_are_told_until_when() {
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((3500..=3600).contains(&seconds), "{seconds}");
     assert_eq!(team.home.run(&["resume"]).await.code(), 0);
-    wait_until("it answers again", || async { (team.chat(false).await.status == 200).then_some(()) }).await;
+    eventually("it answers again", async || team.chat(false).await.status == 200).await;
 }
 
 /// The hub's limit on silence, from the command line to the caller's stream.
@@ -109,5 +106,5 @@ async fn a_backend_that_falls_silent_in_mid_answer_ends_the_stream() {
     let last = answer.events().pop().unwrap();
     let error: Value = serde_json::from_str(&last.data).unwrap();
     assert_eq!(error["error"]["code"], "stream_idle", "{error}");
-    wait_until("the backend is free", || async { (team.backend.open() == 0).then_some(()) }).await;
+    wait_until("the backend is free", || team.backend.open() == 0).await;
 }

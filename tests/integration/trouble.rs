@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
-
-use crate::support::classic_hub::ClassicHub;
-use crate::support::golden::Sheet;
-use crate::support::process::{Home, Outcome, Process};
-use crate::support::skipped;
+use testkit::certificate::Certificate;
+use testkit::classic_hub::ClassicHub;
+use testkit::golden::Sheet;
+use testkit::process::{Home, Outcome, Process};
+use testkit::skipped;
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
@@ -27,16 +26,7 @@ async fn hub(home: &Home, options: &[&str]) -> (Process, String) {
 
 /// A certificate for `name` that was valid up to that year, in files.
 pub fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
-    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(until, 1, 1);
-    let key = KeyPair::generate().unwrap();
-    let (cert_file, key_file) =
-        (folder.join(format!("{name}-{until}.pem")), folder.join(format!("{name}-{until}.key")));
-    std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    (cert_file, key_file)
+    Certificate::own_authority(name, (2020, until)).write_to(folder, &format!("{name}-{until}"))
 }
 
 /// F80: who comes over plain http to a port that speaks TLS, or trusts no certificate there, is told which it is.

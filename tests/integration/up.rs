@@ -2,9 +2,8 @@
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-use crate::support::http::Http;
-use crate::support::process::Home;
+use testkit::http::Http;
+use testkit::process::Home;
 
 fn home() -> Home {
     let home = Home::new();
@@ -39,7 +38,7 @@ async fn up_serves_what_it_prints_until_it_is_told_to_stop() {
 
 #[actix_rt::test]
 async fn up_does_not_disturb_a_running_publish() {
-    let (hub, home) = (crate::support::classic_hub::ClassicHub::start(), home());
+    let (hub, home) = (testkit::classic_hub::ClassicHub::start(), home());
     home.credentials(&hub.url(), "t");
     let publish = home.start(&["publish"]);
     hub.channel(1).await;

@@ -1,15 +1,15 @@
 //! docs/vllm-sleep.md, word for word, against a server that sleeps and wakes as vLLM does.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-
-use crate::support::http::Http;
-use crate::support::process::{Home, Process};
-use crate::support::team::{ADMIN, free_port, start_registrar};
-use crate::support::wait_until;
+use testkit::free_port;
+use testkit::http::Http;
+use testkit::peer::Peer;
+use testkit::process::{Home, Process};
+use testkit::team::{ADMIN, start_registrar};
+use testkit::wait::eventually;
 
 /// Whether it sleeps, and every call that it got, without the questions about its state.
 #[derive(Default)]
@@ -18,68 +18,48 @@ struct Vllm {
     calls: Vec<String>,
 }
 
-type State = web::Data<Mutex<Vllm>>;
-
-fn start() -> (u16, Arc<Mutex<Vllm>>) {
-    let state = Arc::new(Mutex::new(Vllm::default()));
-    let shared = Arc::clone(&state);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::from(Arc::clone(&shared)))
-            .route(
-                "/is_sleeping",
-                web::get().to(async |state: State| {
-                    HttpResponse::Ok().json(json!({ "is_sleeping": state.lock().sleeps }))
-                }),
-            )
-            // Answered in its sleep, too.
-            .route(
-                "/v1/models",
-                web::get().to(async || {
-                    HttpResponse::Ok().json(json!({ "data": [{ "id": "Qwen/Qwen2.5-7B-Instruct-AWQ" }] }))
-                }),
-            )
-            .route(
-                "/sleep",
-                web::post().to(async |state: State, request: HttpRequest| {
-                    let mut state = state.lock();
-                    state.sleeps = true;
-                    state.calls.push(format!("sleep {}", request.query_string()));
-                    HttpResponse::Ok().finish()
-                }),
-            )
-            .route(
-                "/wake_up",
-                web::post().to(async |state: State| {
-                    let mut state = state.lock();
-                    state.sleeps = false;
-                    state.calls.push("wake".to_owned());
-                    HttpResponse::Ok().finish()
-                }),
-            )
-            .route("/v1/chat/completions", web::post().to(chat))
-    })
-    .workers(1)
-    .disable_signals()
-    .bind(("127.0.0.1", 0))
-    .unwrap();
-    let port = server.addrs()[0].port();
-    actix_rt::spawn(server.run());
-    (port, state)
+fn start() -> (Peer, Rc<RefCell<Vllm>>) {
+    let state = Rc::<RefCell<Vllm>>::default();
+    let vllm = Rc::clone(&state);
+    let peer = Peer::start(async move |mut connection| {
+        loop {
+            let request = connection.request().await?;
+            let (status, body) = vllm.borrow_mut().answer(&request.target);
+            connection.json(status, &body).await?;
+        }
+    });
+    (peer, state)
 }
 
-async fn chat(state: State) -> HttpResponse {
-    let mut state = state.lock();
-    if state.sleeps {
-        state.calls.push("a chat while asleep".to_owned());
-        return HttpResponse::InternalServerError()
-            .json(json!({ "error": { "message": "EngineCore sleeps" } }));
+impl Vllm {
+    fn answer(&mut self, target: &str) -> (u16, Value) {
+        match target.split_once('?').unwrap_or((target, "")) {
+            ("/is_sleeping", _) => (200, json!({ "is_sleeping": self.sleeps })),
+            // Answered in its sleep, too.
+            ("/v1/models", _) => (200, json!({ "data": [{ "id": "Qwen/Qwen2.5-7B-Instruct-AWQ" }] })),
+            ("/sleep", query) => {
+                self.sleeps = true;
+                self.calls.push(format!("sleep {query}"));
+                (200, json!({}))
+            }
+            ("/wake_up", _) => {
+                self.sleeps = false;
+                self.calls.push("wake".to_owned());
+                (200, json!({}))
+            }
+            ("/v1/chat/completions", _) if self.sleeps => {
+                self.calls.push("a chat while asleep".to_owned());
+                (500, json!({ "error": { "message": "EngineCore sleeps" } }))
+            }
+            ("/v1/chat/completions", _) => {
+                self.calls.push("chat".to_owned());
+                let message = json!({ "role": "assistant", "content": "awake" });
+                let choice = json!({ "index": 0, "finish_reason": "stop", "message": message });
+                (200, json!({ "object": "chat.completion", "choices": [choice] }))
+            }
+            _ => (404, json!({})),
+        }
     }
-    state.calls.push("chat".to_owned());
-    HttpResponse::Ok().json(json!({
-        "object": "chat.completion",
-        "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": "awake" } }],
-    }))
 }
 
 /// The first configuration of the page, for this port, and with less patience.
@@ -94,23 +74,20 @@ fn documented(port: u16) -> String {
 
 #[actix_rt::test]
 async fn the_documented_vllm_sleeps_when_idle_and_wakes_for_a_caller() {
-    let (vllm_port, vllm) = start();
+    let (server, vllm) = start();
     let (home, port) = (Home::new(), free_port());
     let url = format!("http://127.0.0.1:{port}");
     let mut command = home.command(&["hub", "--in-memory", "--listen", &format!("127.0.0.1:{port}")]);
     let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
     hub.logs("listens on").await;
     home.credentials(&url, ADMIN);
-    home.write("config.json", &documented(vllm_port));
+    home.write("config.json", &documented(server.port()));
     let registrar = start_registrar(&home);
     registrar.logs("control channel open").await;
     let http = Http::new(&url, ADMIN);
     let status = async |wanted: &str| {
-        wait_until(wanted, || async {
-            let row: Value = http.get("/api/v1/llms/qwen").await.json();
-            (row["status"] == wanted).then_some(())
-        })
-        .await;
+        let row = async || http.get("/api/v1/llms/qwen").await.json();
+        eventually(wanted, async || row().await["status"] == wanted).await;
     };
     let ask = async || {
         let body = json!({ "model": "qwen", "messages": [{ "role": "user", "content": "hi" }] });
@@ -120,9 +97,9 @@ async fn the_documented_vllm_sleeps_when_idle_and_wakes_for_a_caller() {
     ask().await;
     status("hibernating").await;
     ask().await;
-    assert_eq!(vllm.lock().calls[..4], ["chat", "sleep level=1", "wake", "chat"]);
+    assert_eq!(vllm.borrow().calls[..4], ["chat", "sleep level=1", "wake", "chat"]);
     status("hibernating").await;
     assert_eq!(home.run(&["provider", "qwen", "up"]).await.code(), 0);
-    let calls = vllm.lock().calls.clone();
+    let calls = vllm.borrow().calls.clone();
     assert!(calls[4..].starts_with(&["sleep level=1".to_owned(), "wake".to_owned()]), "{calls:?}");
 }

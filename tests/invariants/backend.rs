@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use testkit::connection::{self, Connection, SSE, chunked};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::net::tcp::WriteHalf;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::answers::{Wanted, token};
-use crate::http::Head;
 use crate::runs::Runs;
 
 /// What a backend does with requests.
@@ -76,7 +76,7 @@ impl Backend {
                 tokio::select! {
                     changed = told.changed() => if changed.is_err() { return },
                     accepted = listener.accept() => if let Ok((socket, _)) = accepted {
-                        actix_rt::spawn(serve(socket, index, Rc::clone(&runs), told.clone()));
+                        actix_rt::spawn(serve(Connection::of(socket), index, Rc::clone(&runs), told.clone()));
                     },
                 }
             }
@@ -93,48 +93,44 @@ impl Backend {
     }
 }
 
-async fn serve(mut socket: TcpStream, index: usize, runs: Rc<Runs>, mut told: watch::Receiver<Mood>) {
-    let _ = socket.set_nodelay(true);
+async fn serve(mut connection: Connection, index: usize, runs: Rc<Runs>, mut told: watch::Receiver<Mood>) {
     let died = {
         let mut death = told.clone();
         tokio::select! {
             _ = death.wait_for(|mood| *mood == Mood::Dead) => true,
-            _ = talk(&mut socket, index, &runs, &mut told) => false,
+            _ = talk(&mut connection, index, &runs, &mut told) => false,
         }
     };
     if died {
-        let _ = socket.set_zero_linger();
+        let _ = connection.reset();
     }
 }
 
 /// Answers requests until the peer ends or something breaks.
 async fn talk(
-    socket: &mut TcpStream,
+    connection: &mut Connection,
     index: usize,
     runs: &Runs,
     told: &mut watch::Receiver<Mood>,
 ) -> io::Result<()> {
-    let (read, mut write) = socket.split();
-    let mut read = BufReader::new(read);
-    while let Some(head) = Head::read(&mut read).await? {
-        let mut body = vec![0; head.length().unwrap_or(0)];
-        read.read_exact(&mut body).await?;
+    loop {
+        let asked = connection.request().await?;
         let mood = *told.borrow();
-        if let (true, Mood::Refuses(status)) = (!head.first.starts_with("GET "), mood) {
-            let body = json!({ "error": { "message": "not now" } });
-            whole(&mut write, status, &body.to_string()).await?;
-        } else if head.first.starts_with("GET ") {
+        if asked.method == "GET" {
             let models = json!({ "object": "list", "data": [{ "id": "fake", "object": "model" }] });
-            whole(&mut write, 200, &models.to_string()).await?;
+            connection.json(200, &models).await?;
+        } else if let Mood::Refuses(status) = mood {
+            connection.json(status, &json!({ "error": { "message": "not now" } })).await?;
         } else {
-            let request: Value = serde_json::from_slice(&body)?;
+            let request: Value = serde_json::from_slice(&asked.body)?;
             let text = request["messages"][0]["content"].as_str().unwrap_or_default();
             let wanted = Wanted::parse(text).ok_or(io::ErrorKind::InvalidData)?;
             let key =
-                head.get("authorization").and_then(|key| key.strip_prefix("Bearer life-")?.parse().ok());
+                asked.header("authorization").and_then(|key| key.strip_prefix("Bearer life-")?.parse().ok());
             let run = runs.begin(wanted.nonce, index, key.ok_or(io::ErrorKind::InvalidData)?);
             let _open = Open::new(&runs.open);
             let streaming = request["stream"] == true;
+            let (mut read, mut write) = connection.halves();
             tokio::select! {
                 answered = answer(&mut write, wanted, run, streaming, mood) => if !answered? { return Ok(()) },
                 // A peer that leaves in the middle: whatever it sends now, it is not a request.
@@ -142,7 +138,6 @@ async fn talk(
             }
         }
     }
-    Ok(())
 }
 
 /// Counts a request as open until it is answered or dropped.
@@ -159,13 +154,6 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
-}
-
-async fn whole(to: &mut WriteHalf<'_>, status: u16, body: &str) -> io::Result<()> {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    to.write_all(format!("{head}{body}").as_bytes()).await
 }
 
 /// Answers one request; `false` when it broke off.
@@ -193,20 +181,15 @@ async fn answer(
             "usage": { "prompt_tokens": 1, "completion_tokens": wanted.tokens, "total_tokens": wanted.tokens + 1 },
         })
         .to_string();
+        let whole = connection::answer(200, "content-type: application/json\r\n", &body);
         if cut.is_some() {
-            let half = &body[..body.len() / 2];
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
-            to.write_all(format!("{head}{half}").as_bytes()).await?;
+            to.write_all(&whole.as_bytes()[..whole.len() - body.len() / 2]).await?;
             return Ok(false);
         }
-        whole(to, 200, &body).await?;
+        to.write_all(whole.as_bytes()).await?;
         return Ok(true);
     }
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    to.write_all(head.as_bytes()).await?;
+    to.write_all(SSE.as_bytes()).await?;
     for n in 0..wanted.tokens {
         if cut == Some(n) {
             return Ok(false);
@@ -227,6 +210,5 @@ fn chunk(delta: &Value, finish: Option<&str>) -> Value {
 }
 
 async fn event(to: &mut WriteHalf<'_>, data: &str) -> io::Result<()> {
-    let text = format!("data: {data}\n\n");
-    to.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await
+    to.write_all(chunked(&format!("data: {data}\n\n")).as_bytes()).await
 }

@@ -6,14 +6,14 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufR
 use tokio::net::TcpStream;
 
 /// The first line and the headers of a message, names in lower case.
-pub struct Head {
-    pub first: String,
-    pub headers: Vec<(String, String)>,
+struct Head {
+    first: String,
+    headers: Vec<(String, String)>,
 }
 
 impl Head {
     /// `None` where the peer ended before the first byte.
-    pub async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
+    async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
         let mut first = String::new();
         if from.read_line(&mut first).await? == 0 {
             return Ok(None);
@@ -31,11 +31,11 @@ impl Head {
         }
     }
 
-    pub fn get(&self, name: &str) -> Option<&str> {
+    fn get(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn length(&self) -> Option<usize> {
+    fn length(&self) -> Option<usize> {
         self.get("content-length")?.parse().ok()
     }
 }

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::proxy::{Network, Proxy};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backend::{Backend, Mood};
 use crate::fleet::{Program, ready};
-use crate::proxy::{Network, Proxy};
 use crate::record::Record;
 use crate::schedule::{Fault, Target, Trouble};
 

@@ -27,9 +27,6 @@ mod fleet;
 mod footprint;
 mod http;
 mod inject;
-#[path = "../support/proxy.rs"]
-#[allow(dead_code, reason = "the proxy's own tests ask it for more")]
-mod proxy;
 mod random;
 mod reading;
 mod record;
@@ -44,6 +41,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
+use testkit::free_port;
+use testkit::proxy::Proxy;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -52,7 +51,6 @@ use caller::{Caller, World};
 use fleet::{ADMIN, EndsAll, Pids};
 use footprint::Memory;
 use inject::Scene;
-use proxy::Proxy;
 use random::Random;
 use record::Record;
 use runs::Runs;
@@ -107,10 +105,6 @@ async fn end_on_signal(pids: Pids) {
     }
     pids.kill_all();
     std::process::exit(130);
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn run(seed: u64, length: Duration, base: &Path, pids: &Pids) -> usize {

@@ -100,11 +100,11 @@ impl Caller {
 /// mark again.
 #[actix_rt::test]
 async fn a_reader_who_missed_only_the_end_of_the_connection_has_the_mark_again() {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use testkit::connection::{SSE, chunked};
+    use testkit::peer::Peer;
 
     use crate::caller::World;
     use crate::record::{Kind, Record};
@@ -113,30 +113,20 @@ async fn a_reader_who_missed_only_the_end_of_the_connection_has_the_mark_again()
     let (record, runs) = (Rc::new(Record::default()), Rc::new(Runs::default()));
     let wanted = Wanted { nonce: record.nonce(Kind::Durable), tokens: 1 };
     let token = crate::answers::token(wanted.nonce, runs.begin(wanted.nonce, 0, 1), 0);
-    let event = |id, data: &str| {
-        let text = format!("id: {id}\ndata: {data}\n\n");
-        format!("{:x}\r\n{text}\r\n", text.len())
-    };
+    let event = |id, data: &str| chunked(&format!("id: {id}\ndata: {data}\n\n"));
     let chunk = serde_json::json!({ "choices": [{ "delta": { "content": token } }] }).to_string();
     let first = event(1, &chunk) + &event(2, "[DONE]");
     let bodies = [first, event(3, "[DONE]") + "0\r\n\r\n"];
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let served = actix_rt::spawn(async move {
-        let mut asked = Vec::new();
-        for body in bodies {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 4096];
-            let read = socket.read(&mut request).await.unwrap();
-            asked.push(String::from_utf8_lossy(&request[..read]).into_owned());
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-            socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        }
-        asked
+    let asked = Rc::<RefCell<Vec<_>>>::default();
+    let seen = Rc::clone(&asked);
+    let server = Peer::start(async move |mut connection| {
+        let request = connection.request().await?;
+        seen.borrow_mut().push(request);
+        connection.write(format!("{SSE}{}", bodies[connection.number])).await
     });
     let world = World { record: Rc::clone(&record), runs, token: String::new(), over: Cell::new(false) };
-    Caller { world: Rc::new(world), port, bad_network: false }.follow(wanted, "t").await;
-    assert!(served.await.unwrap()[1].contains("Last-Event-ID: 2\r\n"));
+    Caller { world: Rc::new(world), port: server.port(), bad_network: false }.follow(wanted, "t").await;
+    assert_eq!(asked.borrow()[1].header("last-event-id"), Some("2"));
     assert_eq!(record.violations(), 0);
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use testkit::proxy::Network;
+
 use crate::REGISTRARS;
 use crate::backend::Mood;
-use crate::proxy::Network;
 use crate::random::Random;
 
 /// Something that goes wrong, and for how long it stays so.

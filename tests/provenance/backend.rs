@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use serde_json::json;
+use testkit::connection::Connection;
+use testkit::peer::Peer;
 use tokio::time::sleep;
 
 use crate::dialect::{Written, write};
-use crate::http::Head;
 use crate::plan::{Dialect, Framing, Kind, Plan};
 use crate::random::Random;
 
@@ -19,80 +19,67 @@ pub type Plans = Rc<RefCell<HashMap<u64, Plan>>>;
 
 #[derive(Clone)]
 pub struct Backend {
-    pub port: u16,
+    peer: Rc<Peer>,
     pub plans: Plans,
 }
 
 impl Backend {
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let backend = Self { port: listener.local_addr().unwrap().port(), plans: Plans::default() };
-        let serving = backend.clone();
-        actix_rt::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let backend = serving.clone();
-                // Its peer may leave at any time.
-                actix_rt::spawn(async move { drop(backend.serve(socket).await) });
-            }
-        });
-        backend
+    pub fn start() -> Self {
+        let plans = Plans::default();
+        let awaited = Rc::clone(&plans);
+        let peer = Peer::start(async move |connection| serve(connection, &awaited).await);
+        Self { peer: Rc::new(peer), plans }
     }
 
     /// The URL of a server of this kind.
     pub fn url(&self, kind: Kind) -> String {
-        format!("http://127.0.0.1:{}/{}/v1", self.port, kind.name())
-    }
-
-    async fn serve(&self, socket: TcpStream) -> io::Result<()> {
-        socket.set_nodelay(true)?;
-        let mut from = BufReader::new(socket);
-        while let Some(head) = Head::read(&mut from).await? {
-            let mut body = vec![0; head.length().unwrap_or(0)];
-            from.read_exact(&mut body).await?;
-            let path = head.first.split(' ').nth(1).unwrap_or_default();
-            let stays = match self.planned(path, &body) {
-                Some((plan, dialect)) => {
-                    let body = String::from_utf8_lossy(&body);
-                    let streaming = body.contains("\"stream\":true") || body.contains("\"stream\": true");
-                    answer(from.get_mut(), &plan, write(dialect, streaming, &plan), streaming).await?
-                }
-                None if path.ends_with("/models") => {
-                    let list = r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
-                    refuse(from.get_mut(), "200 OK", list).await?
-                }
-                None => {
-                    refuse(from.get_mut(), "404 Not Found", r#"{"error":{"message":"no such path"}}"#).await?
-                }
-            };
-            if !stays {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The plan that a request asks for, and the API that it speaks.
-    fn planned(&self, path: &str, body: &[u8]) -> Option<(Plan, Dialect)> {
-        let kind = Kind::ALL.into_iter().find(|kind| path.starts_with(&format!("/{}/", kind.name())))?;
-        let dialect =
-            Dialect::ALL.into_iter().find(|dialect| path.ends_with(&format!("/v1/{}", dialect.path())))?;
-        let body = std::str::from_utf8(body).ok()?;
-        let number = body.split("plan-").nth(1)?.split(';').next()?.parse().ok()?;
-        let plan = self.plans.borrow().get(&number).cloned()?;
-        kind.has(dialect).then_some((plan, dialect))
+        format!("{}/{}/v1", self.peer.url(), kind.name())
     }
 }
 
-async fn refuse(socket: &mut TcpStream, status: &str, body: &str) -> io::Result<bool> {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
-    socket.write_all((head + body).as_bytes()).await?;
-    Ok(true)
+async fn serve(mut connection: Connection, plans: &Plans) -> io::Result<()> {
+    loop {
+        let request = connection.request().await?;
+        let stays = match planned(request.path(), &request.body, plans) {
+            Some((plan, dialect)) => {
+                let body = request.text();
+                let streaming = body.contains("\"stream\":true") || body.contains("\"stream\": true");
+                answer(&mut connection, &plan, write(dialect, streaming, &plan), streaming).await?
+            }
+            None if request.path().ends_with("/models") => {
+                let list = json!({ "object": "list", "data": [{ "id": "m", "object": "model" }] });
+                connection.json(200, &list).await?;
+                true
+            }
+            None => {
+                connection.json(404, &json!({ "error": { "message": "no such path" } })).await?;
+                true
+            }
+        };
+        if !stays {
+            return Ok(());
+        }
+    }
+}
+
+/// The plan that a request asks for, and the API that it speaks.
+fn planned(path: &str, body: &[u8], plans: &Plans) -> Option<(Plan, Dialect)> {
+    let kind = Kind::ALL.into_iter().find(|kind| path.starts_with(&format!("/{}/", kind.name())))?;
+    let dialect =
+        Dialect::ALL.into_iter().find(|dialect| path.ends_with(&format!("/v1/{}", dialect.path())))?;
+    let body = std::str::from_utf8(body).ok()?;
+    let number = body.split("plan-").nth(1)?.split(';').next()?.parse().ok()?;
+    let plan = plans.borrow().get(&number).cloned()?;
+    kind.has(dialect).then_some((plan, dialect))
 }
 
 /// Writes the answer of `plan`; whether the connection stays.
-async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming: bool) -> io::Result<bool> {
+async fn answer(
+    connection: &mut Connection,
+    plan: &Plan,
+    written: Written,
+    streaming: bool,
+) -> io::Result<bool> {
     let mut random = plan.random.clone();
     let kind = if streaming { "text/event-stream" } else { "application/json" };
     let mut out = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n").into_bytes();
@@ -134,14 +121,14 @@ async fn answer(socket: &mut TcpStream, plan: &Plan, written: Written, streaming
         let size = usize::try_from(random.between(1, most + 1)).unwrap().min(rest.len());
         let at = out.len() - rest.len();
         let size = if at + size >= last { rest.len() } else { size };
-        socket.write_all(&rest[..size]).await?;
+        connection.write(&rest[..size]).await?;
         rest = &rest[size..];
         if let Some(pause) = Plan::pause(&mut random) {
             sleep(pause).await;
         }
     }
     if !stays && plan.cut.is_some_and(|cut| cut.resets) {
-        socket.set_zero_linger()?;
+        connection.reset()?;
     }
     Ok(stays)
 }

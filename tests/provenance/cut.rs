@@ -11,11 +11,10 @@ use ::backend::{
 };
 use futures_util::StreamExt;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use testkit::connection::{self, Connection};
+use testkit::peer::Peer;
 use wire::task::Endpoint;
 
-use crate::http::Head;
 use crate::plan::{Dialect, Kind, Plan};
 use crate::recorded::{ANSWERS, Recorded, callers};
 use crate::run;
@@ -42,17 +41,10 @@ async fn cut_at_every_byte_of_a_stream() {
 }
 
 async fn every_byte(answer: &'static Recorded, kind: Kind, dialect: Dialect) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let cut = Rc::new(Cell::new(0));
     let told = Rc::clone(&cut);
-    let serving = actix_rt::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            // Its peer leaves where it has seen enough.
-            let _ = serve(socket, answer, told.get()).await;
-        }
-    });
-    let http = HttpBackend { url: Secret::new(url), api_key: None };
+    let server = Peer::start(async move |connection| serve(connection, answer, told.get()).await);
+    let http = HttpBackend { url: Secret::new(format!("{}/v1", server.url())), api_key: None };
     let silence = Duration::from_secs(20);
     let backend: Box<dyn Backend> = match kind {
         Kind::Anthropic => Box::new(AnthropicBackend::new(Client::new(None), &http, silence, None)),
@@ -75,7 +67,6 @@ async fn every_byte(answer: &'static Recorded, kind: Kind, dialect: Dialect) {
             }
         }
     }
-    serving.abort();
 }
 
 /// Whether the answer is whole; beside it, whether the event that ends it was there, if its API has one.
@@ -124,16 +115,10 @@ async fn ask(
 
 /// Answers one request with the first `end` bytes, framed in one of five ways, and closes. The paths of other APIs are
 /// not there.
-async fn serve(socket: TcpStream, answer: &Recorded, end: usize) -> io::Result<()> {
-    let mut from = BufReader::new(socket);
-    let Some(head) = Head::read(&mut from).await? else { return Ok(()) };
-    let mut body = vec![0; head.length().unwrap_or(0)];
-    from.read_exact(&mut body).await?;
-    let socket = from.get_mut();
-    let path = head.first.split(' ').nth(1).unwrap_or_default();
-    if !path.ends_with(&format!("/v1/{}", answer.dialect.path())) {
-        let refusal = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        return socket.write_all(refusal).await;
+async fn serve(mut connection: Connection, answer: &Recorded, end: usize) -> io::Result<()> {
+    let request = connection.request().await?;
+    if !request.path().ends_with(&format!("/v1/{}", answer.dialect.path())) {
+        return connection.write(connection::answer(404, "connection: close\r\n", "")).await;
     }
     let (part, all) = (&answer.bytes[..end], answer.bytes.len());
     let chunked = "transfer-encoding: chunked\r\n";
@@ -148,10 +133,10 @@ async fn serve(socket: TcpStream, answer: &Recorded, end: usize) -> io::Result<(
     };
     let (before, behind) = if end == 0 { (String::new(), "") } else { (before, behind) };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing}\r\n{before}");
-    socket.write_all(head.as_bytes()).await?;
+    connection.write(head).await?;
     // Two writes: what is read may end within an event before the connection does.
-    socket.write_all(&part[..half]).await?;
-    socket.write_all(&part[half..]).await?;
-    socket.write_all(behind.as_bytes()).await?;
-    socket.shutdown().await
+    connection.write(&part[..half]).await?;
+    connection.write(&part[half..]).await?;
+    connection.write(behind).await?;
+    connection.shutdown().await
 }

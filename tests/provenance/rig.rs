@@ -29,7 +29,7 @@ pub struct Rig {
 
 impl Rig {
     pub async fn start() -> Self {
-        let backend = Backend::start().await;
+        let backend = Backend::start();
         let hub = Hub::start(HubOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
