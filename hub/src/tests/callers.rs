@@ -213,12 +213,7 @@ async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
 async fn a_stopping_hub_finishes_calls_and_refuses_new_ones() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let call = infer(&hub, "a", true);
-    let (mut answer, task) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
+    let (mut answer, task) = publisher.begins(&hub, &infer(&hub, "a", true), "one").await;
     let (new, late) = (
         infer(&hub, "a", false),
         hub.ask("POST", format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap())),

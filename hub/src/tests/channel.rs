@@ -101,11 +101,6 @@ async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     assert_eq!((words.0, &words.1["error"]["code"]), (503, &json!("hub_busy")));
     let text = "the publisher has not read your other requests yet, try again later";
     assert_eq!(words.1["error"]["message"], text);
-    let call = ask(&bob);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &ask(&bob), "hello").await;
     hub.stop().await;
 }

@@ -185,12 +185,7 @@ async fn recent_tasks_of_a_row_name_users_to_admins_only() {
     let bob = hub.member("bob").await;
     let mut publisher =
         Publisher::start(&hub, &alice, &[provider("open"), private(provider("secret"))], None).await;
-    let call = infer(&hub, "open", false);
-    let (answer, ()) = futures_util::join!(call.json(), async {
-        let task = publisher.task().await;
-        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &infer(&hub, "open", false), "hello").await;
 
     let tasks = async |token: &str, name: &str| {
         hub.ask_as(token, "GET", format!("/api/v1/llms/{name}/tasks")).send().await

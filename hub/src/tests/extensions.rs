@@ -40,13 +40,7 @@ async fn a_caller_that_leaves_cancels_its_task() {
         assert_eq!(publisher.answer(&hub, &task, "late").await, 410);
     }
     // In the middle of its answer.
-    let call = infer(&hub, "a", true);
-    let (mut answer, task) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
-    answer.until("one").await;
+    let (answer, task) = publisher.begins(&hub, &infer(&hub, "a", true), "one").await;
     drop(answer);
     assert_eq!(task["taskId"], publisher.cancelled().await);
     assert_eq!(publisher.chunk(&hub, &task, "two").await, 410);
@@ -90,13 +84,7 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let call = infer(&hub, "a", true);
-    let (mut answer, upload) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
-        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
-        upload
-    });
-    answer.until("one").await;
+    let (mut answer, _, upload) = publisher.begins_upload(&hub, &call, "one").await;
     drop(upload);
     assert_eq!(
         answer.rest().await,
@@ -111,23 +99,12 @@ async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let call = infer(&hub, "a", true);
-    let (mut answer, (task, mut upload)) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
-        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
-        (task, upload)
-    });
-    answer.until("one").await;
+    let (answer, task, mut upload) = publisher.begins_upload(&hub, &call, "one").await;
     let event = format!("data: {}\n\n", chunk(&"x".repeat(30_000)));
     let written = upload.write_until_stuck(&event).await;
     assert!(written < 64 << 20, "{written} bytes are somewhere");
     // Another caller is served meanwhile, and leaving frees the stuck upload.
-    let other = infer(&hub, "a", false);
-    let (other, ()) = futures_util::join!(other.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(other.0, 200);
+    publisher.serves(&hub, &infer(&hub, "a", false), "hello").await;
     drop(answer);
     assert_eq!(task["taskId"], publisher.cancelled().await);
     assert_eq!(upload.answer().await.0, 410);
@@ -139,13 +116,7 @@ async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let call = infer(&hub, "a", true);
-    let (mut answer, upload) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
-        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
-        upload
-    });
-    answer.until("one").await;
+    let (answer, _, upload) = publisher.begins_upload(&hub, &call, "one").await;
     drop(answer);
     assert_eq!(upload.answer().await.0, 410);
     hub.stop().await;

@@ -140,12 +140,7 @@ async fn an_agent_adds_its_prompt_and_parameters() {
     let chat = super::road::chat("helper", false);
     for path in ["/api/v1/agents/helper/infer", "/v1/chat/completions"] {
         let ask = hub.ask("POST", path).body(chat.clone());
-        let ((status, _), task) = futures_util::join!(ask.send(), async {
-            let task = publisher.task().await;
-            publisher.answer(&hub, &task, "hello").await;
-            task
-        });
-        assert_eq!(status, 200, "{path}");
+        let task = publisher.serves(&hub, &ask, "hello").await;
         let request = &task["request"];
         assert_eq!(request["model"], "model-of-a");
         assert_eq!(request["messages"][0], json!({ "role": "system", "content": "Be brief." }));

@@ -16,13 +16,7 @@ async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &s
 /// One call of `token`'s for `name`, which `publisher` answers.
 async fn answered(hub: &TestHub, token: &str, name: &str, publisher: &mut Publisher) -> Value {
     let call = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(name, false));
-    let ((status, body), task) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(hub, &task, "hello").await;
-        task
-    });
-    assert_eq!(status, 200, "{name}: {body}");
-    task
+    publisher.serves(hub, &call, "hello").await
 }
 
 fn providers(list: &[Value]) -> Value {

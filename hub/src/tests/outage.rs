@@ -161,12 +161,7 @@ async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let (stream, whole) = (infer(&hub, "a", true), infer(&hub, "a", false));
-    let (mut stream, first) = futures_util::join!(stream.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
-    stream.until("one").await;
+    let (mut stream, first) = publisher.begins(&hub, &stream, "one").await;
     let whole = whole.begin().await;
     assert_ne!(publisher.task().await["taskId"], first["taskId"]);
     // Twenty seconds that nobody has to sit through: the clock of this thread alone stands still, the hub's server has
@@ -232,13 +227,7 @@ async fn chunks_wait_at_the_publisher_for_a_slow_caller() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let mut others = Publisher::start(&hub, ADMIN, &[provider("b")], None).await;
-    let call = infer(&hub, "a", true);
-    let (mut answer, task) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
-    answer.until("one").await;
+    let (answer, task) = publisher.begins(&hub, &infer(&hub, "a", true), "one").await;
     let large = "x".repeat(100_000);
     let mut taken = 0;
     let stuck = loop {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wire::sse::{Decoder, Event};
 
-use super::http::Answer;
+use super::http::{Answer, Ask, Upload};
 use super::support::TestHub;
 
 /// A session and its control channel.
@@ -134,6 +134,46 @@ impl Publisher {
     /// Posts a completion with the content `text`.
     pub(crate) async fn answer(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
         self.post(hub, task, &json!({ "status": 200, "body": completion(text) })).await
+    }
+
+    /// Answers the task of a call with `text`. The call and its result have status 200. Returns the task.
+    pub(crate) async fn serves(&mut self, hub: &TestHub, call: &Ask, text: &str) -> Value {
+        let ((status, answer), (task, result)) = futures_util::join!(call.send(), async {
+            let task = self.task().await;
+            let result = self.answer(hub, &task, text).await;
+            (task, result)
+        });
+        assert_eq!((status, result), (200, 200), "{answer}");
+        task
+    }
+
+    /// As [`begins`](Self::begins), by an upload that goes on.
+    pub(crate) async fn begins_upload(
+        &mut self,
+        hub: &TestHub,
+        call: &Ask,
+        text: &str,
+    ) -> (Answer, Value, Upload) {
+        let (mut answer, (task, upload)) = futures_util::join!(call.open(), async {
+            let task = self.task().await;
+            let ask = hub.ask_as(&self.token, "POST", Self::upload_path(&task));
+            let mut upload = ask.upload().await;
+            upload.write(&format!("data: {}\n\n", chunk(text))).await;
+            (task, upload)
+        });
+        answer.until(text).await;
+        (answer, task, upload)
+    }
+
+    /// Sends a first chunk for a call that streams. Returns the caller's answer, read up to the chunk, and the task.
+    pub(crate) async fn begins(&mut self, hub: &TestHub, call: &Ask, text: &str) -> (Answer, Value) {
+        let (mut answer, task) = futures_util::join!(call.open(), async {
+            let task = self.task().await;
+            assert_eq!(self.chunk(hub, &task, text).await, 200);
+            task
+        });
+        answer.until(text).await;
+        (answer, task)
     }
 
     /// Posts one chunk with the content `text`.

@@ -19,16 +19,6 @@ fn ask(hub: &TestHub, token: &str, path: &str, body: &Value) -> Ask {
 }
 
 /// Asks, and gives the task that the publisher gets; it answers.
-async fn served(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
-    let ((status, body), task) = futures_util::join!(ask.json(), async {
-        let task = publisher.task().await;
-        assert_eq!(publisher.answer(hub, &task, "hello").await, 200);
-        task
-    });
-    assert_eq!(status, 200, "{body}");
-    task
-}
-
 #[actix_rt::test]
 async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
     let hub = hub().await;
@@ -84,10 +74,10 @@ async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
         }
         let mut own = body.clone();
         own["stream"] = false.into();
-        served(&hub, &mut publisher, ask(&hub, &alice, path, &own)).await;
+        publisher.serves(&hub, &ask(&hub, &alice, path, &own), "hello").await;
     }
     let data = picture("a", "data:image/png;base64,/9j/4AAQ");
-    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/chat/completions", &data)).await;
+    let task = publisher.serves(&hub, &ask(&hub, &bob, "/v1/chat/completions", &data), "hello").await;
     assert_eq!(task["request"]["messages"], data["messages"], "it goes as it is");
     let durable = json!({ "llm": "a", "request": remote });
     let (_, task) = ask(&hub, &bob, "/api/v1/inference-tasks", &durable).json().await;
@@ -109,7 +99,7 @@ async fn an_owner_may_open_a_row_with_allow_remote_urls() {
     let mut publisher = Publisher::start(&hub, &alice, &[open, pooled("closed", "p")], Some("cancel")).await;
     for name in ["open", "p", "p", "p"] {
         let ask = ask(&hub, &bob, "/v1/chat/completions", &picture(name, "http://x/y.png"));
-        let task = served(&hub, &mut publisher, ask).await;
+        let task = publisher.serves(&hub, &ask, "hello").await;
         assert_eq!(task["llmName"], "open");
     }
     let closed = picture("closed", "http://x/y.png");
@@ -150,7 +140,7 @@ async fn an_agents_parameters_count_as_its_owners() {
     let plain = |model: &str| json!({ "model": model, "messages": [] });
     for token in [&alice, &bob] {
         let call = ask(&hub, token, "/v1/chat/completions", &plain("hers"));
-        let task = served(&hub, &mut publisher, call).await;
+        let task = publisher.serves(&hub, &call, "hello").await;
         assert_eq!(task["request"]["tools"][0]["type"], "file_search");
         let (status, answer) = ask(&hub, token, "/v1/chat/completions", &plain("his")).json().await;
         assert_eq!(status, 400, "{answer}");
@@ -191,7 +181,7 @@ async fn a_key_that_some_backends_take_for_model_is_refused() {
         json!({ "name": "g", "llmName": "a", "defaultParams": { "Model": "x", "STREAM": true, "seed": 1 } });
     assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
     let call = json!({ "model": "g", "messages": [], "stream": false });
-    let task = served(&hub, &mut publisher, ask(&hub, &alice, "/v1/chat/completions", &call)).await;
+    let task = publisher.serves(&hub, &ask(&hub, &alice, "/v1/chat/completions", &call), "hello").await;
     assert_eq!((&task["request"]["seed"], &task["request"]["Model"]), (&json!(1), &Value::Null));
     hub.stop().await;
 }

@@ -103,11 +103,7 @@ async fn a_reader_that_does_not_read_holds_a_part_of_an_answer() {
     // Others are served meanwhile.
     let carol = hub.member("carol").await;
     let call = hub.ask_as(&carol, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &call, "hello").await;
     drop((unread_while_it_comes, unread_afterwards, reader));
     eventually("what they held is free", async || unread(&hub).taken_by("bob") == 0).await;
     hub.stop().await;

@@ -36,11 +36,7 @@ async fn a_stream_of_a_silent_publisher_ends_and_frees_its_slot() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/llms/a/infer"] {
         let ask = hub.ask("POST", path).body(chat("a", true));
-        let (mut answer, task) = futures_util::join!(ask.open(), async {
-            let task = publisher.task().await;
-            publisher.chunk(&hub, &task, "one").await;
-            task
-        });
+        let (mut answer, task) = publisher.begins(&hub, &ask, "one").await;
         let text = answer.rest().await;
         assert!(text.contains(": keepalive") || text.contains("ping"), "it was quiet for long: {text}");
         assert_eq!(publisher.cancelled().await, task["taskId"], "{path}");

@@ -162,11 +162,7 @@ async fn an_agent_opens_only_the_row_of_its_owner_that_it_names() {
     }
     agent(&hub, &alice, "clerk", "deep-row", "public").await;
     let call = hub.ask_as(&carol, "POST", "/v1/chat/completions").body(chat("clerk", false));
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &call, "hello").await;
     let hide = json!({ "llmName": "deep-row", "visibility": "private" }).to_string();
     assert_eq!(hub.ask_as(&alice, "PUT", "/api/v1/agents/clerk").body(hide).send().await.0, 200);
     assert_eq!(call.send().await.0, 404);

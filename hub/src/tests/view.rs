@@ -212,11 +212,7 @@ async fn a_reused_name_reveals_nothing_of_its_past() {
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[private(provider("x"))], None).await;
     let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("x", false));
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &call, "hello").await;
     let tasks = async |token: &str| hub.ask_as(token, "GET", "/api/v1/llms/x/tasks").json().await;
     assert_eq!(tasks(&alice).await.1.as_array().unwrap().len(), 1);
     publisher.close();

@@ -62,22 +62,14 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     let mut alices = Publisher::start(&hub, &alice, &[secret], None).await;
     for _ in 0..3 {
         let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
-        let (answer, ()) = futures_util::join!(call.send(), async {
-            let task = bobs.task().await;
-            bobs.answer(&hub, &task, "hello").await;
-        });
-        assert_eq!(answer.0, 200);
+        bobs.serves(&hub, &call, "hello").await;
     }
     bobs.close();
     hub.until_status("open", "inactive").await;
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
     assert_eq!(call.send().await.0, 503, "the private member is not for bob");
     let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("p", false));
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = alices.task().await;
-        alices.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    alices.serves(&hub, &call, "hello").await;
     hub.stop().await;
 }
 
@@ -88,11 +80,7 @@ async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
-    let (mut answer, task) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
+    let (mut answer, task) = publisher.begins(&hub, &call, "one").await;
     // It has no room: whoever has patience waits.
     let full = json!([{ "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 1 }]);
     assert_eq!(publisher.beat(&hub, json!({ "providers": full })).await, 200);
@@ -110,11 +98,8 @@ async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     assert!(answer.rest().await.ends_with("data: [DONE]\n\n"));
     assert_eq!(super::http::Answer::of(waiting).await.status, 503);
     let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("a", false));
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
-    });
-    assert_eq!(answer.0, 200, "the first task that came was hers");
+    // The first task that comes is hers.
+    publisher.serves(&hub, &call, "hello").await;
     hub.stop().await;
 }
 
@@ -126,11 +111,7 @@ async fn a_revoked_tokens_streams_end() {
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
     let bob = hub.member("bob").await;
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
-    let (mut answer, task) = futures_util::join!(call.open(), async {
-        let task = publisher.task().await;
-        publisher.chunk(&hub, &task, "one").await;
-        task
-    });
+    let (mut answer, task) = publisher.begins(&hub, &call, "one").await;
     hub.revoke("bob").await;
     assert!(answer.rest().await.contains("token is not valid"));
     eventually("410", async || publisher.chunk(&hub, &task, "two").await == 410).await;

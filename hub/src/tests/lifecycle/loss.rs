@@ -11,12 +11,7 @@ async fn the_late_close_of_a_replaced_channel_changes_nothing() {
     newer.open(&hub, None).await;
     assert!(older.event().await.is_none(), "the older channel ends");
     older.close();
-    let call = infer(&hub, "a", false);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = newer.task().await;
-        newer.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    newer.serves(&hub, &infer(&hub, "a", false), "hello").await;
     assert_eq!(hub.row("a").await["status"], "active");
     hub.stop().await;
 }

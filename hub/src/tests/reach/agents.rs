@@ -20,14 +20,14 @@ async fn responses_of_others_are_not_stored() {
         (&bob, "open", Value::Null),
         (&bob, "keeps", json!(true)),
     ] {
-        let task = served(&hub, &mut publisher, ask(&hub, token, "/v1/responses", &asked(model))).await;
+        let task = publisher.serves(&hub, &ask(&hub, token, "/v1/responses", &asked(model)), "hello").await;
         assert_eq!(task["request"]["store"], store, "{model}");
         let row = if model == "open" { "model-of-open" } else { "model-of-a" };
         assert_eq!((&task["request"]["model"], &task["request"]["stream"]), (&json!(row), &json!(false)));
     }
     let mut null = asked("a");
     null["store"] = Value::Null;
-    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/responses", &null)).await;
+    let task = publisher.serves(&hub, &ask(&hub, &bob, "/v1/responses", &null), "hello").await;
     assert_eq!(task["request"]["store"], false);
     hub.stop().await;
 }
@@ -48,10 +48,11 @@ async fn a_forced_tool_does_not_bring_back_a_server_tool() {
     };
     let (status, answer) = ask(&hub, &bob, "/v1/chat/completions", &tools("forced")).json().await;
     assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")), "{answer}");
-    let task = served(&hub, &mut publisher, ask(&hub, &bob, "/v1/chat/completions", &tools("free"))).await;
+    let task =
+        publisher.serves(&hub, &ask(&hub, &bob, "/v1/chat/completions", &tools("free")), "hello").await;
     assert_eq!(task["request"]["tools"], json!([tools("")["tools"][1]]));
     let task =
-        served(&hub, &mut publisher, ask(&hub, &alice, "/v1/chat/completions", &tools("forced"))).await;
+        publisher.serves(&hub, &ask(&hub, &alice, "/v1/chat/completions", &tools("forced")), "hello").await;
     assert_eq!(task["request"]["tools"], tools("")["tools"]);
     hub.stop().await;
 }
@@ -80,12 +81,12 @@ async fn requests_of_coding_agents_pass_at_rows_of_others() {
             let (status, answer) = ask(&hub, &bob, path, &request).json().await;
             assert_eq!(status, 400, "{answer}");
             assert!(answer["error"]["message"].as_str().unwrap().contains("store: false"), "{answer}");
-            served(&hub, &mut publisher, ask(&hub, &alice, path, &request)).await;
+            publisher.serves(&hub, &ask(&hub, &alice, path, &request), "hello").await;
             let text = json!([ { "type": "output_text", "text": "hello" } ]);
             request["input"][kept] = json!({ "role": "assistant", "content": text });
             request["store"] = false.into();
         }
-        let task = served(&hub, &mut publisher, ask(&hub, &bob, path, &request)).await;
+        let task = publisher.serves(&hub, &ask(&hub, &bob, path, &request), "hello").await;
         let kinds = |of: &Value| {
             let tools = of["tools"].as_array().unwrap().clone();
             tools.into_iter().filter(|tool| tool["type"] != "web_search").collect::<Vec<_>>()
@@ -117,7 +118,7 @@ async fn unknown_keys_do_not_reach_anothers_backend() {
     for path in ["/v1/messages", "/v1/chat/completions"] {
         for model in ["a", "hers"] {
             for (token, others) in [(&alice, false), (&bob, true)] {
-                let task = served(&hub, &mut publisher, ask(&hub, token, path, &asked(model))).await;
+                let task = publisher.serves(&hub, &ask(&hub, token, path, &asked(model)), "hello").await;
                 let mut request = task["request"].clone();
                 assert_eq!(left_out(&request), others, "{path} {model}: {request}");
                 if model == "hers" {

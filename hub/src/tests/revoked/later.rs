@@ -92,13 +92,7 @@ async fn an_upload_ends_with_its_publishers_token() {
     let [(id, alice), _] = two_tokens(&hub, "alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, result-stream")).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
-    let (mut stream, mut upload) = futures_util::join!(ask.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask_as(&alice, "POST", Publisher::upload_path(&task)).upload().await;
-        upload.write(&format!("data: {}\n\n", chunk("one"))).await;
-        upload
-    });
-    stream.until("one").await;
+    let (mut stream, _, mut upload) = publisher.begins_upload(&hub, &ask, "one").await;
     revoke(&hub, &id).await;
     let rest = timeout(PATIENCE, stream.rest()).await.expect("it goes on");
     assert!(rest.contains("broke off") && !rest.contains("[DONE]"), "{rest}");

@@ -98,12 +98,7 @@ async fn sql_in_a_text_is_only_text() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let call = infer(&hub, "a", false);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    publisher.serves(&hub, &infer(&hub, "a", false), "hello").await;
     for sql in ["a'%20OR%20'1'='1", "%25", "_", "a%22%20OR%201=1--", "a';DROP%20TABLE%20audit;--", "a%00"] {
         for token in [ADMIN, alice.as_str()] {
             let found = hub.ask_as(token, "GET", format!("/api/v1/audit?llm={sql}")).json().await;
