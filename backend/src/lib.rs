@@ -18,6 +18,7 @@ mod redact;
 mod secret;
 mod stream_events;
 pub mod translate;
+mod translated_stream;
 
 pub use anthropic::AnthropicBackend;
 pub use budget::{AnswerBudget, ByteBudget};
@@ -30,6 +31,7 @@ pub use openai::OpenAiBackend;
 pub use secret::Secret;
 pub use stream_events::{offload_stream_events, stream_events};
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +75,9 @@ pub struct BackendRequest {
     pub budget: AnswerBudget,
 }
 
+/// The events of a streamed answer.
+pub type ReplyStream = LocalBoxStream<'static, Result<String, BackendError>>;
+
 /// The answer of a backend.
 pub enum Reply {
     /// One JSON body, complete, with its HTTP status.
@@ -84,7 +89,7 @@ pub enum Reply {
     },
     /// The data of each event, a JSON text, without the end mark. An `Err` is the last item. The backend checks the end mark, so a
     /// stream that ends without an `Err` is complete.
-    Stream(LocalBoxStream<'static, Result<String, BackendError>>),
+    Stream(ReplyStream),
 }
 
 /// Why there is no answer. The text is sent to the caller, without URL, key, host and port.
@@ -110,6 +115,19 @@ pub enum BackendError {
     BudgetExceeded,
 }
 
+impl BackendError {
+    /// Replaces the body of a refusal with the result of `translate`, which gets its status and body.
+    pub(crate) fn map_body(self, translate: impl FnOnce(u16, &str) -> String) -> Self {
+        match self {
+            Self::Refused(refusal) => {
+                let body = translate(refusal.status, &refusal.body);
+                Self::Refused(Box::new(Refusal { body, ..*refusal }))
+            }
+            other => other,
+        }
+    }
+}
+
 /// The answer of a backend that refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -128,4 +146,12 @@ impl Refusal {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Some(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
+}
+
+/// Encodes `bytes` in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }

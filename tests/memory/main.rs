@@ -171,10 +171,10 @@ const READERS: &[Reader] = &[
         drop(responses::from_chat(&body, &asked(responses::to_chat)));
     }),
     ("a chunk as a message", &["x", "choices"], |body| {
-        drop(messages::StreamTranslator::new(asked(messages::to_chat)).take(&body));
+        drop(messages::stream_translator(asked(messages::to_chat)).push(&body));
     }),
     ("a chunk as a response", &["x", "choices"], |body| {
-        drop(responses::StreamTranslator::new(asked(responses::to_chat)).take(&body));
+        drop(responses::stream_translator(asked(responses::to_chat)).push(&body));
     }),
     ("the words of an error", &["x", "error", "detail"], |body| drop(error_message(&body))),
     ("what is asked for", &["x", "prompt"], |body| {

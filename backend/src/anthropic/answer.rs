@@ -1,6 +1,5 @@
-//! A message as a chat completion.
+//! Translates a message to a chat completion.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer};
@@ -13,41 +12,33 @@ use crate::translate::MAX_PARTS;
 
 /// A message, whole or at the start of a stream.
 ///
-/// Members may be null or absent: servers that only resemble Anthropic's leave out what they do not have.
+/// Members can be null or absent, because servers that imitate Anthropic's API omit some.
 #[derive(Default, Deserialize)]
 pub(super) struct Message<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) model: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) model: Option<String>,
+    #[serde(borrow)]
     content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    stop_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
+    stop_reason: Option<String>,
     pub(super) usage: Option<Usage>,
 }
 
-/// A content block. Kinds that chat completions has not (search results and the like) are left out.
+/// A content block. Chat completions has no equivalent of other kinds, such as search results.
 #[derive(Deserialize)]
 pub(super) struct ContentBlock<'a> {
-    #[serde(borrow, default, rename = "type")]
-    pub(super) kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) thinking: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub(super) name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) text: Option<String>,
+    pub(super) thinking: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
 }
 
-/// What it cost. The last count of a stream rules.
+/// Token counts.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct Usage {
     #[serde(default, deserialize_with = "count", rename = "input_tokens")]
@@ -60,14 +51,14 @@ pub(super) struct Usage {
     cache_read: Option<u64>,
 }
 
-/// A number of tokens, written as any number: 12, 12.0, "12". Anything else is none, also a number of any size.
+/// Parses a number of tokens: 12, 12.0 or "12". Other values are `None`.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = <&RawValue>::deserialize(deserializer)?.get();
     Ok(token_count(value.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(value)))
 }
 
 impl Usage {
-    /// What `later` says replaces what was said before.
+    /// Replaces the counts that `later` has.
     pub(super) fn update(&mut self, later: Self) {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
@@ -75,10 +66,10 @@ impl Usage {
         self.cache_read = later.cache_read.or(self.cache_read);
     }
 
-    /// In OpenAI's words, where what came from a cache counts as read.
+    /// Returns the counts as OpenAI's `usage`, whose prompt tokens include cached ones.
     pub(super) fn to_json(self) -> Value {
         let cached = self.cache_read.unwrap_or(0);
-        // Four counts: their sum fits. One above the limit would be none for the hub.
+        // Each count is at most 2^40, so no sum overflows. The hub records no count above `MAX_TOKENS`.
         let prompt = (self.input.unwrap_or(0) + self.cache_written.unwrap_or(0) + cached).min(MAX_TOKENS);
         let completion = self.output.unwrap_or(0);
         let mut usage = json!({
@@ -93,65 +84,64 @@ impl Usage {
     }
 }
 
-/// The completion that says what `message` says; `None` if it is none, or has more calls than are translated of any answer.
+/// Translates a message; `None` if it is none, or if it has more than [`MAX_PARTS`] calls.
 pub(super) fn completion(message: &str, created: i64) -> Option<String> {
     let message: Message<'_> = serde_json::from_str(message).ok()?;
     if message.content.is_none() && message.kind.as_deref() != Some("message") {
         return None;
     }
-    let mut said = MessageParts::default();
+    let mut parts = MessageParts::default();
     if let Some(content) = message.content.map(RawValue::get) {
-        let mut done = Some(content).filter(|content| content.starts_with('[')).map(|_| ());
-        each_element(content, |block| done = done.and_then(|()| said.add(block))).ok()?;
-        done?;
+        let mut is_valid = content.starts_with('[');
+        each_element(content, |block| is_valid = is_valid && parts.add(block).is_some()).ok()?;
+        is_valid.then_some(())?;
     }
-    let MessageParts { text, thoughts, calls, .. } = said;
+    let MessageParts { text, reasoning, calls, .. } = parts;
     let content = if text.is_empty() && !calls.is_empty() { "null".to_owned() } else { quote(&text) };
     let mut answer = format!(r#"{{"role":"assistant","content":{content}"#);
     if !calls.is_empty() {
         let _ = write!(answer, r#","tool_calls":[{calls}]"#);
     }
-    if !thoughts.is_empty() {
-        let _ = write!(answer, r#","reasoning_content":{}"#, quote(&thoughts));
+    if !reasoning.is_empty() {
+        let _ = write!(answer, r#","reasoning_content":{}"#, quote(&reasoning));
     }
     answer.push('}');
     let finish = finish_reason(message.stop_reason.as_deref().unwrap_or_default());
     let choice =
         format!(r#"{{"index":0,"message":{answer},"logprobs":null,"finish_reason":{}}}"#, quote(finish));
-    let text = |text: &Option<Cow<'_, str>>| quote(text.as_deref().unwrap_or_default());
-    let (id, model) = (text(&message.id), text(&message.model));
+    let [id, model] = [message.id, message.model].map(|text| quote(&text.unwrap_or_default()));
     let usage = message.usage.unwrap_or_default().to_json();
     Some(format!(
         r#"{{"id":{id},"object":"chat.completion","created":{created},"model":{model},"choices":[{choice}],"usage":{usage}}}"#
     ))
 }
 
-/// What the blocks of a message say, one after the other: none of them is kept.
+/// Collects the text of content blocks.
 #[derive(Default)]
 struct MessageParts {
     text: String,
-    thoughts: String,
-    /// As JSON, with commas between them.
+    reasoning: String,
+    /// Tool calls as JSON, separated by commas.
     calls: String,
-    count: usize,
+    call_count: usize,
 }
 
 impl MessageParts {
-    /// Adds a block; `None` for what is none, and for a call too many.
+    /// Adds a block; `None` if it is invalid, or one call too many.
     fn add(&mut self, block: &str) -> Option<()> {
-        // An array would pass for an object without members.
+        // `serde` would accept an array as an object.
         let block = Some(block).filter(|block| block.starts_with('{'))?;
         let block: ContentBlock<'_> = serde_json::from_str(block).ok()?;
         match block.kind.as_deref().unwrap_or_default() {
-            "text" => self.text.push_str(block.text.as_deref().unwrap_or_default()),
-            "thinking" => self.thoughts.push_str(block.thinking.as_deref().unwrap_or_default()),
+            "text" => self.text.push_str(&block.text.unwrap_or_default()),
+            "thinking" => self.reasoning.push_str(&block.thinking.unwrap_or_default()),
             "tool_use" => {
-                self.count += 1;
-                if self.count > MAX_PARTS {
+                self.call_count += 1;
+                if self.call_count > MAX_PARTS {
                     return None;
                 }
-                let or_null = |text: &Option<Cow<'_, str>>| text.as_deref().map_or("null".to_owned(), quote);
-                let (id, name) = (or_null(&block.id), or_null(&block.name));
+                let [id, name] =
+                    [block.id, block.name].map(|text| text.map_or("null".to_owned(), |text| quote(&text)));
                 let arguments = quote(block.input.map_or("{}", RawValue::get));
                 let comma = if self.calls.is_empty() { "" } else { "," };
                 let _ = write!(
@@ -165,19 +155,19 @@ impl MessageParts {
     }
 }
 
-/// Why it ended, in OpenAI's words.
+/// Translates a `stop_reason`.
 pub(super) fn finish_reason(stop_reason: &str) -> &'static str {
     match stop_reason {
         "max_tokens" | "model_context_window_exceeded" => "length",
         "tool_use" => "tool_calls",
         "refusal" => "content_filter",
-        // `end_turn`, `stop_sequence`, `pause_turn`, and what is not known yet.
+        // `end_turn`, `stop_sequence`, `pause_turn` and future ones.
         _ => "stop",
     }
 }
 
-/// `{"type":"error","error":{"type","message"}}` in OpenAI's shape.
-pub(super) fn error(body: &str) -> String {
+/// Translates the body of an error to OpenAI's format.
+pub(super) fn error(_status: u16, body: &str) -> String {
     let kind =
         Object::parse(body).ok().and_then(|body| Object::parse(body.get("error")?).ok()?.get_string("type"));
     let message = error_message(body).unwrap_or_else(|| "the backend gave no reason".to_owned());

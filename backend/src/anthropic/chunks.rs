@@ -1,63 +1,57 @@
-//! The events of a streamed message as chat completion chunks. Pure.
+//! Translates the events of a streamed message to chunks of a chat completion.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::json::quote;
 
-use super::answer::{ContentBlock, Message, Usage, finish_reason};
+use super::answer::{self, ContentBlock, Message, Usage, finish_reason};
+use super::read;
+use crate::BackendError;
 use crate::translate::{MAX_PARTS, MAX_TEXT};
+use crate::translated_stream::EventTranslator;
 
-/// One stream.
+/// Translates the events of one stream.
 pub(super) struct ChunkTranslator {
-    /// The beginning of every chunk.
+    /// The beginning of every chunk: its id, time and model.
     head: String,
     created: i64,
     include_usage: bool,
     usage: Usage,
-    /// Tools that were called, by the index of their block.
+    /// Tool calls by the index of their content block.
     calls: HashMap<u64, Call>,
-    /// Bytes of the arguments that came with their beginnings.
-    kept: usize,
+    /// Size in bytes of all `opening_input`.
+    size: usize,
 }
 
 struct Call {
-    /// Its place among the calls.
+    /// Index in `tool_calls`.
     index: usize,
-    /// Arguments that came with the beginning, for a block to which nothing is added.
-    whole: String,
-    /// Whether anything was.
-    added: bool,
+    /// Arguments in the opening event. They are sent if no delta follows.
+    opening_input: String,
+    has_delta: bool,
 }
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(rename = "type")]
+    kind: Option<String>,
     index: Option<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     message: Option<Message<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     content_block: Option<ContentBlock<'a>>,
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-    #[serde(default)]
+    delta: Option<Delta>,
     usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    thinking: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    partial_json: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    stop_reason: Option<Cow<'a, str>>,
+struct Delta {
+    text: Option<String>,
+    thinking: Option<String>,
+    partial_json: Option<String>,
+    stop_reason: Option<String>,
 }
 
 impl ChunkTranslator {
@@ -68,33 +62,27 @@ impl ChunkTranslator {
             include_usage,
             usage: Usage::default(),
             calls: HashMap::new(),
-            kept: 0,
+            size: 0,
         }
     }
 
-    /// Bytes of what was said before and may be said by the next chunk.
-    pub(super) fn kept(&self) -> usize {
-        self.kept
-    }
-
-    /// The chunks that say what the event says; none for one that says nothing to a caller of chat completions.
-    /// `None` for one that cannot be read, and where more is called than is translated of any answer.
-    pub(super) fn take(&mut self, event: &str) -> Option<Vec<String>> {
-        // An array would pass for an object without members.
+    /// Translates an event to at most one chunk; `None` if it is invalid, or if the stream exceeds [`MAX_PARTS`] or [`MAX_TEXT`].
+    pub(super) fn push(&mut self, event: &str) -> Option<Vec<String>> {
+        // `serde` would accept an array as an object.
         let event = Some(event).filter(|event| event.trim_start().starts_with('{'))?;
         let event: Event<'_> = serde_json::from_str(event).ok()?;
         let index = event.index.unwrap_or(0);
         let chunk = match event.kind.as_deref().unwrap_or_default() {
             "message_start" => {
                 let message = event.message.unwrap_or_default();
-                let text = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
-                self.head = head(&text(message.id), self.created, &text(message.model));
+                let [id, model] = [message.id, message.model].map(Option::unwrap_or_default);
+                self.head = head(&id, self.created, &model);
                 self.usage = message.usage.unwrap_or_default();
                 Some(self.delta(r#""role":"assistant","content":"""#))
             }
-            "content_block_start" => self.begin(index, &event.content_block?),
+            "content_block_start" => self.open_block(index, &event.content_block?),
             "content_block_delta" => self.add(index, &event.delta?),
-            "content_block_stop" => self.complete(index),
+            "content_block_stop" => self.close_block(index),
             "message_delta" => {
                 self.usage.update(event.usage.unwrap_or_default());
                 let reason = event.delta.and_then(|delta| delta.stop_reason);
@@ -103,20 +91,20 @@ impl ChunkTranslator {
             "message_stop" if self.include_usage => {
                 Some(format!(r#"{}"choices":[],"usage":{}}}"#, self.head, self.usage.to_json()))
             }
-            // `ping`, and what is not known yet.
+            // `ping` and future events.
             _ => None,
         };
-        let is_endless = self.calls.len() > MAX_PARTS || self.kept > MAX_TEXT;
-        (!is_endless).then(|| chunk.into_iter().collect())
+        let is_too_large = self.calls.len() > MAX_PARTS || self.size > MAX_TEXT;
+        (!is_too_large).then(|| chunk.into_iter().collect())
     }
 
-    fn begin(&mut self, block: u64, content: &ContentBlock<'_>) -> Option<String> {
+    fn open_block(&mut self, block: u64, content: &ContentBlock<'_>) -> Option<String> {
         match content.kind.as_deref().unwrap_or_default() {
             "tool_use" => {
                 let index = self.calls.len();
-                let whole = content.input.map_or("{}", RawValue::get).to_owned();
-                self.kept += whole.len();
-                self.calls.insert(block, Call { index, whole, added: false });
+                let opening_input = content.input.map_or("{}", RawValue::get).to_owned();
+                self.size += opening_input.len();
+                self.calls.insert(block, Call { index, opening_input, has_delta: false });
                 let id = quote(content.id.as_deref().unwrap_or_default());
                 let name = quote(content.name.as_deref().unwrap_or_default());
                 Some(self.delta(&format!(
@@ -129,10 +117,10 @@ impl ChunkTranslator {
         }
     }
 
-    fn add(&mut self, block: u64, delta: &Delta<'_>) -> Option<String> {
+    fn add(&mut self, block: u64, delta: &Delta) -> Option<String> {
         if let Some(json) = delta.partial_json.as_deref().filter(|json| !json.is_empty()) {
             let call = self.calls.get_mut(&block)?;
-            call.added = true;
+            call.has_delta = true;
             let index = call.index;
             return Some(self.arguments(index, json));
         }
@@ -140,10 +128,10 @@ impl ChunkTranslator {
             .or_else(|| self.text("reasoning_content", delta.thinking.as_deref()))
     }
 
-    /// A call without arguments has an empty object, which is nothing in pieces; callers parse it all the same.
-    fn complete(&mut self, block: u64) -> Option<String> {
-        let call = self.calls.get(&block).filter(|call| !call.added)?;
-        Some(self.arguments(call.index, &call.whole))
+    /// Ends a block. A call without deltas gets the arguments of its opening event, because callers parse them.
+    fn close_block(&mut self, block: u64) -> Option<String> {
+        let call = self.calls.get(&block).filter(|call| !call.has_delta)?;
+        Some(self.arguments(call.index, &call.opening_input))
     }
 
     fn arguments(&self, index: usize, json: &str) -> String {
@@ -163,6 +151,20 @@ impl ChunkTranslator {
     fn chunk(&self, members: &str, finish: &str) -> String {
         let head = &self.head;
         format!(r#"{head}"choices":[{{"index":0,"delta":{{{members}}},"finish_reason":{finish}}}]}}"#)
+    }
+}
+
+impl EventTranslator for ChunkTranslator {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn translate(&mut self, event: Option<&str>) -> Result<Vec<String>, BackendError> {
+        event.map_or(Ok(Vec::new()), |event| read(event, |event| self.push(event)))
+    }
+
+    fn translate_error(&self, error: BackendError) -> BackendError {
+        error.map_body(answer::error)
     }
 }
 

@@ -1,41 +1,40 @@
-//! A chat completions request as a Messages request.
+//! Translates a chat completions request to a Messages request.
 
 use serde_json::{Map, Value, json};
 use wire::json::is_small_tree;
 
 use super::content;
+use crate::hex;
+use crate::translate::{InvalidRequest, invalid, shown};
 
-/// The Messages API wants a limit, OpenAI's has none: what every current model takes, and more than a usual answer.
+/// Default of `max_tokens`, which the Messages API requires: every current model accepts it, and most answers are shorter.
 const MAX_TOKENS: u64 = 8192;
 
-/// Members that the Messages API has and chat completions has not: a caller who sends them means them.
+/// Members that chat completions does not have. They are passed on.
 const OWN: [&str; 7] =
     ["top_k", "thinking", "container", "context_management", "mcp_servers", "output_config", "cache_control"];
 
-/// Why a request cannot be put to the Messages API. The text goes to the caller.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct InvalidRequest(pub(super) String);
-
-/// What is sent, and what the caller wants of the stream.
+/// A translated request.
 #[derive(Debug)]
 pub(super) struct MessagesRequest {
     pub(super) body: String,
+    /// Whether the stream ends with its usage.
     pub(super) include_usage: bool,
 }
 
 pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRequest> {
-    let no_object = || InvalidRequest("the request is not a JSON object".to_owned());
+    let no_object = || invalid("the request is not a JSON object");
     let body = std::str::from_utf8(body).map_err(|_| no_object())?;
-    is_small_tree(body).map_err(|error| InvalidRequest(format!("the request is {error}")))?;
-    let mut asked: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
-    if asked.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
-        return Err(InvalidRequest("this model gives one choice: n must be 1".to_owned()));
+    is_small_tree(body).map_err(|error| invalid(format!("the request is {error}")))?;
+    let mut request: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
+    if request.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
+        return Err(invalid("this model gives one choice: n must be 1"));
     }
-    let Some(Value::Array(messages)) = asked.remove("messages") else {
-        return Err(InvalidRequest("messages must be an array".to_owned()));
+    let Some(Value::Array(messages)) = request.remove("messages") else {
+        return Err(invalid("messages must be an array"));
     };
     let (system, messages) = turns(messages)?;
-    let given = |key: &str| asked.get(key).filter(|value| !value.is_null());
+    let given = |key: &str| request.get(key).filter(|value| !value.is_null());
 
     let mut out = Map::new();
     let mut put = |key: &str, value: Value| {
@@ -53,11 +52,11 @@ pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRe
     let limit = given("max_completion_tokens").or_else(|| given("max_tokens"));
     put("max_tokens", limit.cloned().unwrap_or_else(|| json!(MAX_TOKENS)));
     if let Some(temperature) = given("temperature") {
-        // OpenAI's scale ends at 2, this one at 1.
-        let hot = temperature.as_f64().is_some_and(|temperature| temperature > 1.0);
-        put("temperature", if hot { json!(1.0) } else { temperature.clone() });
+        // The maximum is 1, OpenAI's is 2.
+        let is_too_high = temperature.as_f64().is_some_and(|temperature| temperature > 1.0);
+        put("temperature", if is_too_high { json!(1.0) } else { temperature.clone() });
     } else if let Some(top_p) = given("top_p") {
-        // Newer models take one of the two.
+        // Newer models reject both together.
         put("top_p", top_p.clone());
     }
     if let Some(stop) = given("stop").map(stop_sequences) {
@@ -82,25 +81,25 @@ pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRe
     Ok(MessagesRequest { body: Value::Object(out).to_string(), include_usage })
 }
 
-/// The blocks of the system text, and the turns of user and assistant, each speaker's in one: results of tools that ran side by side
-/// belong in the one turn after the calls.
+/// Returns the blocks of the system text, and the turns. Consecutive messages of a speaker become one turn, because the results of
+/// parallel tool calls belong in the turn after the calls.
 fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidRequest> {
     let mut system: Vec<Value> = Vec::new();
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for mut message in messages {
         let role = message.get("role").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let said = message.get_mut("content").map(Value::take).unwrap_or_default();
+        let content = message.get_mut("content").map(Value::take).unwrap_or_default();
         let cached = message.get("cache_control").filter(|cached| !cached.is_null()).cloned();
         let (speaker, mut blocks) = match role.as_str() {
             "system" | "developer" => {
-                let mut blocks = content::texts(said);
+                let mut blocks = content::texts(content);
                 content::mark(blocks.last_mut(), cached);
                 system.append(&mut blocks);
                 continue;
             }
-            "user" => ("user", content::blocks(said)?),
+            "user" => ("user", content::blocks(content)?),
             "assistant" => {
-                let mut blocks = content::blocks(said)?;
+                let mut blocks = content::blocks(content)?;
                 let calls = message.get("tool_calls").and_then(Value::as_array);
                 for call in calls.into_iter().flatten() {
                     blocks.push(tool_use(call)?);
@@ -109,25 +108,23 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidReques
             }
             "tool" => {
                 let call = message.get("tool_call_id").map(legal_id).unwrap_or_default();
-                let result = content::blocks(said)?;
+                let result = content::blocks(content)?;
                 ("user", vec![json!({ "type": "tool_result", "tool_use_id": call, "content": result })])
             }
             other => {
-                let other: String = other.chars().filter(|c| !c.is_control()).take(40).collect();
-                return Err(InvalidRequest(format!(
-                    "a message of role '{other}' cannot be put to this model"
-                )));
+                let other = shown(other);
+                return Err(invalid(format!("a message of role '{other}' cannot be put to this model")));
             }
         };
         content::mark(blocks.last_mut(), cached);
         match turns.last_mut() {
             Some((last, together)) if *last == speaker => together.append(&mut blocks),
-            // An empty turn is refused, and says nothing.
+            // The API rejects an empty turn.
             _ if blocks.is_empty() => (),
             _ => turns.push((speaker, blocks)),
         }
     }
-    // A last word of the assistant is the beginning of its answer, which must not end in white space.
+    // A final turn of the assistant is the prefix of the answer, which the API rejects with white space at its end.
     if let Some(("assistant", blocks)) = turns.last_mut()
         && let Some(Value::String(text)) = blocks.last_mut().and_then(|block| block.get_mut("text"))
     {
@@ -137,9 +134,9 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidReques
     Ok((system, turns.collect()))
 }
 
-/// A call of the assistant's, whose arguments are JSON in a string there and a JSON object here.
+/// Translates a tool call, whose arguments are JSON in a string, to one whose input is an object.
 fn tool_use(call: &Value) -> Result<Value, InvalidRequest> {
-    let invalid = || InvalidRequest("the arguments of a tool call are not a JSON object".to_owned());
+    let invalid = || invalid("the arguments of a tool call are not a JSON object");
     let arguments = match call.pointer("/function/arguments") {
         Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
         Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| invalid())?,
@@ -156,11 +153,9 @@ fn tool_use(call: &Value) -> Result<Value, InvalidRequest> {
     Ok(json!({ "type": "tool_use", "id": legal_id(&call["id"]), "name": name, "input": input }))
 }
 
-/// The id of a tool call in the letters that the Messages API takes (`[a-zA-Z0-9_-]`): any other id as its bytes in
-/// hexadecimal behind a prefix. Calls and their results stay together, and two ids never become one.
+/// Translates the id of a tool call to one of `[a-zA-Z0-9_-]`: any other id is encoded in hexadecimal, so that different ids stay
+/// different.
 fn legal_id(id: &Value) -> Value {
-    use std::fmt::Write as _;
-
     const PREFIX: &str = "hex_";
 
     let Some(id) = id.as_str() else { return id.clone() };
@@ -169,17 +164,12 @@ fn legal_id(id: &Value) -> Value {
     if is_legal && !id.starts_with(PREFIX) {
         return Value::from(id);
     }
-    let mut legal = PREFIX.to_owned();
-    for byte in id.bytes() {
-        // Writing to a string cannot fail.
-        let _ = write!(legal, "{byte:02x}");
-    }
-    Value::from(legal)
+    Value::from(format!("{PREFIX}{}", hex(id.as_bytes())))
 }
 
 fn tool(tool: &Value) -> Value {
     let Some(function) = tool.get("function") else {
-        // One of Anthropic's own.
+        // A tool in Anthropic's format.
         return tool.clone();
     };
     let nothing = json!({ "type": "object", "properties": {} });
@@ -218,7 +208,7 @@ fn tool_choice(choice: Option<&Value>, parallel: Option<&Value>) -> Option<Value
     out
 }
 
-/// One or many; those of white space alone are refused there, and would stop nothing but a formatted answer.
+/// Returns one or more stop sequences as an array, without blank ones, which the API rejects.
 fn stop_sequences(stop: &Value) -> Value {
     let all = match stop {
         Value::Array(all) => all.clone(),

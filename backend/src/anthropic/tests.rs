@@ -7,6 +7,7 @@ mod usage;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use testkit::connection::{SSE, chunked};
 use testkit::peer::{Script, Step};

@@ -2,32 +2,29 @@
 //!
 //! [`ChatFallback`] remembers which endpoints the backend lacks; `translate` has the translation itself.
 
-mod errors;
 mod probe;
-mod translated_stream;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
-use std::fmt::Write;
-use std::rc::Rc;
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::LocalBoxStream;
+use futures_util::future::LocalBoxFuture;
 use futures_util::{StreamExt, future, stream};
 use memchr::memmem;
+use parking_lot::Mutex;
 use tokio::time::Instant;
+use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::budget::Reservation;
 use crate::offload::offload;
 use crate::translate::responses::StoredItems;
-use crate::translate::{ChatRequest, Context, InvalidRequest, messages, responses};
-use crate::{AnswerBudget, BackendError, BackendRequest, Reply};
-use errors::{error_body_for, refusal, translate_error, unreadable};
+use crate::translate::{AnswerError, ChatRequest, InvalidRequest, StreamTranslator, messages, responses};
+use crate::translated_stream::{EventTranslator, translated_stream};
+use crate::{BackendError, BackendRequest, Reply, hex};
 use probe::{may_lack_endpoint, probe_body};
-use translated_stream::{TranslatedStream, Translator};
 
 /// Maximum size of stored items in bytes for each backend: some thousand answers.
 const MAX_STORED: usize = 8 << 20;
@@ -38,53 +35,40 @@ const RETRY_MISSING: Duration = Duration::from_mins(10);
 /// Time for which a probe's result that the endpoint exists is used.
 const TRUST_PRESENT: Duration = Duration::from_mins(1);
 
+/// Sends a request to the backend.
+pub(crate) type Ask<'a> = &'a dyn Fn(BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>>;
+
 /// The fallback of one backend.
 pub(crate) struct ChatFallback {
     /// Whether `/v1/messages` and `/v1/responses` exist, and when that was found out.
-    support: Cell<[Option<(EndpointSupport, Instant)>; 2]>,
+    is_present: Cell<[Option<(bool, Instant)>; 2]>,
     /// Output items that later requests can refer to.
-    stored: RefCell<StoredItems>,
-}
-
-/// Whether a backend has an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EndpointSupport {
-    Present,
-    Missing,
+    stored: Arc<Mutex<StoredItems>>,
 }
 
 impl ChatFallback {
-    pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { support: Cell::default(), stored: RefCell::new(StoredItems::new(MAX_STORED)) })
+    pub(crate) fn new() -> Self {
+        Self { is_present: Cell::default(), stored: Arc::new(Mutex::new(StoredItems::new(MAX_STORED))) }
     }
 
     /// Discards what is known about endpoints, after the backend was unavailable and may have been updated.
     pub(crate) fn reset(&self) {
-        self.support.take();
+        self.is_present.take();
     }
 
-    /// Sends `request` with `ask`, or a translated request if the backend lacks the endpoint.
+    /// Sends `request`, or a translated request if the backend lacks the endpoint.
     ///
     /// A 404 can refer to anything in the caller's request, and one caller must not disable the endpoint for all. So a probe decides
     /// whether the endpoint is missing. The result is remembered if chat completions succeed, because a 404 can also refer to the
     /// model. A request that cannot be translated is sent as it is.
-    pub(crate) async fn infer<F>(
-        self: Rc<Self>,
-        request: BackendRequest,
-        ask: impl Fn(BackendRequest) -> F,
-    ) -> Result<Reply, BackendError>
-    where
-        F: Future<Output = Result<Reply, BackendError>>,
-    {
+    pub(crate) async fn infer(&self, request: BackendRequest, ask: Ask<'_>) -> Result<Reply, BackendError> {
         let endpoint = request.endpoint;
         if !matches!(endpoint, Endpoint::Messages | Endpoint::Responses) {
             return ask(request).await;
         }
-        let reply = if self.is_lacking(endpoint) {
+        let reply = if self.is_present(endpoint, RETRY_MISSING) == Some(false) {
             match self.to_chat(&request).await? {
-                Ok(chat) => {
-                    Rc::clone(&self).ask_chat(endpoint, request.user, &request.budget, chat, ask).await
-                }
+                Ok(chat) => self.ask_chat(request, chat, ask).await,
                 Err(invalid) => match ask(request).await {
                     Err(error) if may_lack_endpoint(&error) => Ok(refusal(endpoint, &invalid)),
                     reply => reply,
@@ -92,16 +76,16 @@ impl ChatFallback {
             }
         } else {
             match ask(request.clone()).await {
-                Err(error) if may_lack_endpoint(&error) => match self.probe(endpoint, &request, &ask).await {
+                Err(error) if may_lack_endpoint(&error) => match self.probe(&request, ask).await {
                     Ok(false) => {
-                        let reply = Rc::clone(&self).translate(request, ask).await;
+                        let reply = self.translate(request, ask).await;
                         if matches!(&reply, Ok(Reply::Whole { status: 200, .. } | Reply::Stream(_))) {
-                            self.note(endpoint, EndpointSupport::Missing);
+                            self.set_present(endpoint, false);
                         }
                         reply
                     }
                     Ok(true) => Err(error),
-                    Err(away) => Err(away),
+                    Err(unavailable) => Err(unavailable),
                 },
                 reply => reply,
             }
@@ -114,55 +98,33 @@ impl ChatFallback {
 
     /// Finds out whether the backend has the endpoint at which it refused `request`. The probe contains nothing of the caller except
     /// the model; a server that has the endpoint does not answer it with 404, 405 or 501.
-    async fn probe<F>(
-        &self,
-        endpoint: Endpoint,
-        request: &BackendRequest,
-        ask: impl Fn(BackendRequest) -> F,
-    ) -> Result<bool, BackendError>
-    where
-        F: Future<Output = Result<Reply, BackendError>>,
-    {
-        if self.support(endpoint, TRUST_PRESENT) == Some(EndpointSupport::Present) {
+    async fn probe(&self, request: &BackendRequest, ask: Ask<'_>) -> Result<bool, BackendError> {
+        let endpoint = request.endpoint;
+        if self.is_present(endpoint, TRUST_PRESENT) == Some(true) {
             return Ok(true);
         }
         let body = request.body.clone();
-        let body = offload(&request.user, body.len(), move || probe_body(endpoint, &body)).await?;
-        let probe = BackendRequest {
-            endpoint,
-            streaming: false,
-            body: body.into(),
-            headers: Vec::new(),
-            user: request.user.clone(),
-            budget: request.budget.clone(),
-        };
-        let reply = ask(probe).await;
-        let (has, is_proof) = match &reply {
-            Err(away @ (BackendError::Unavailable | BackendError::Unresolved)) => return Err(away.clone()),
+        let body = offload(&request.user, body.len(), move || probe_body(endpoint, &body)).await?.into();
+        let probe = BackendRequest { streaming: false, body, headers: Vec::new(), ..request.clone() };
+        let is_present = match ask(probe).await {
+            Err(away @ (BackendError::Unavailable | BackendError::Unresolved)) => return Err(away),
             // These statuses refer to the body of the probe. Others can come from a proxy or from a busy server.
-            Err(BackendError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 422) => {
-                (true, true)
-            }
-            Err(error) => (!may_lack_endpoint(error), false),
-            Ok(_) => (true, true),
+            Err(BackendError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 422) => true,
+            Err(error) => return Ok(!may_lack_endpoint(&error)),
+            Ok(_) => true,
         };
-        if is_proof {
-            self.note(endpoint, EndpointSupport::Present);
-        }
-        Ok(has)
+        self.set_present(endpoint, is_present);
+        Ok(is_present)
     }
 
-    /// Sends a translated request with `ask`.
-    pub(crate) async fn translate<F>(
-        self: Rc<Self>,
+    /// Sends a translated request.
+    pub(crate) async fn translate(
+        &self,
         request: BackendRequest,
-        ask: impl Fn(BackendRequest) -> F,
-    ) -> Result<Reply, BackendError>
-    where
-        F: Future<Output = Result<Reply, BackendError>>,
-    {
+        ask: Ask<'_>,
+    ) -> Result<Reply, BackendError> {
         match self.to_chat(&request).await? {
-            Ok(chat) => self.ask_chat(request.endpoint, request.user, &request.budget, chat, ask).await,
+            Ok(chat) => self.ask_chat(request, chat, ask).await,
             Err(invalid) => Ok(refusal(request.endpoint, &invalid)),
         }
     }
@@ -178,25 +140,22 @@ impl ChatFallback {
             return offload(user, body.len(), move || messages::to_chat(&body)).await;
         }
         let has_references = memmem::find(&body, b"item_reference").is_some();
-        let stored = if has_references { self.stored.borrow().clone() } else { StoredItems::new(0) };
+        let stored = if has_references { self.stored.lock().clone() } else { StoredItems::new(0) };
         offload(user, body.len(), move || responses::to_chat_with(&body, &stored)).await
     }
 
-    async fn ask_chat<F>(
-        self: Rc<Self>,
-        endpoint: Endpoint,
-        user: String,
-        budget: &AnswerBudget,
+    async fn ask_chat(
+        &self,
+        request: BackendRequest,
         mut chat: ChatRequest,
-        ask: impl Fn(BackendRequest) -> F,
-    ) -> Result<Reply, BackendError>
-    where
-        F: Future<Output = Result<Reply, BackendError>>,
-    {
+        ask: Ask<'_>,
+    ) -> Result<Reply, BackendError> {
+        let BackendRequest { endpoint, user, budget, .. } = request;
         let Some(id) = random_id() else {
             return Err(BackendError::Failed("there are no random numbers for the answer's id".to_owned()));
         };
         let context = chat.context(id, jiff::Timestamp::now().as_second());
+        let stored = chat.is_stored().then(|| Arc::clone(&self.stored));
         let chat_request = BackendRequest {
             endpoint: Endpoint::ChatCompletions,
             streaming: chat.streaming,
@@ -206,78 +165,105 @@ impl ChatFallback {
             headers: Vec::new(),
             budget: budget.clone(),
         };
-        let reply = ask(chat_request).await.map_err(|error| translate_error(endpoint, error))?;
-        Ok(match reply {
+        let translate_error = |status, body: &str| error_body_for(endpoint, status, body);
+        let reply = ask(chat_request).await.map_err(|error| error.map_body(translate_error))?;
+        let chunks = match reply {
             Reply::Whole { status, body } if status >= 400 => {
-                Reply::Whole { status, body: error_body_for(endpoint, status, &body) }
+                return Ok(Reply::Whole { status, body: translate_error(status, &body) });
             }
             Reply::Whole { body, .. } if chat.streaming => {
-                let whole = stream::once(future::ready(Ok(body))).boxed_local();
-                Reply::Stream(self.events(endpoint, user, budget.reservation(), &chat, context, whole))
+                stream::once(future::ready(Ok(body))).boxed_local()
             }
             Reply::Whole { status, body } => {
-                let is_stored = is_stored(endpoint, &chat);
-                let translated = offload(&user, body.len(), move || {
+                let size = body.len();
+                let translate = move || {
                     let answer = match endpoint {
                         Endpoint::Messages => messages::from_chat(&body, &context),
                         _ => responses::from_chat(&body, &context),
                     }?;
-                    let items = if is_stored { responses::items(&answer) } else { Vec::new() };
-                    Ok((answer, items))
-                });
-                let (body, items) = translated.await?.map_err(unreadable)?;
-                self.stored.borrow_mut().add(items);
-                Reply::Whole { status, body }
+                    store_items(stored.as_deref(), &answer);
+                    Ok::<_, AnswerError>(answer)
+                };
+                let body = offload(&user, size, translate).await??;
+                return Ok(Reply::Whole { status, body });
             }
-            Reply::Stream(chunks) => {
-                Reply::Stream(self.events(endpoint, user, budget.reservation(), &chat, context, chunks))
-            }
-        })
-    }
-
-    fn events(
-        self: Rc<Self>,
-        endpoint: Endpoint,
-        user: String,
-        reservation: Reservation,
-        chat: &ChatRequest,
-        context: Context,
-        chunks: LocalBoxStream<'static, Result<String, BackendError>>,
-    ) -> LocalBoxStream<'static, Result<String, BackendError>> {
-        let translator = Some(Translator::new(endpoint, context));
-        let stream = TranslatedStream {
-            fallback: self,
-            endpoint,
-            user,
-            is_stored: is_stored(endpoint, chat),
-            translator,
-            chunks,
-            reservation,
+            Reply::Stream(chunks) => chunks,
         };
-        stream::unfold(stream, TranslatedStream::next).map(stream::iter).flatten().boxed_local()
+        let translator = match endpoint {
+            Endpoint::Messages => messages::stream_translator(context),
+            _ => responses::stream_translator(context),
+        };
+        let translator = ChunkTranslator { endpoint, translator, stored };
+        Ok(Reply::Stream(translated_stream(chunks, translator, user, budget.reservation())))
     }
 
-    fn is_lacking(&self, endpoint: Endpoint) -> bool {
-        self.support(endpoint, RETRY_MISSING) == Some(EndpointSupport::Missing)
+    /// Returns whether the endpoint exists, if that was found out less than `max_age` ago.
+    fn is_present(&self, endpoint: Endpoint, max_age: Duration) -> Option<bool> {
+        let (is_present, at) = self.is_present.get()[index_of(endpoint)]?;
+        (at.elapsed() < max_age).then_some(is_present)
     }
 
-    /// Returns what was found out less than `max_age` ago.
-    fn support(&self, endpoint: Endpoint, max_age: Duration) -> Option<EndpointSupport> {
-        self.support.get()[index_of(endpoint)]
-            .filter(|(_, at)| at.elapsed() < max_age)
-            .map(|(support, _)| support)
-    }
-
-    fn note(&self, endpoint: Endpoint, support: EndpointSupport) {
-        let mut known = self.support.get();
-        known[index_of(endpoint)] = Some((support, Instant::now()));
-        self.support.set(known);
+    fn set_present(&self, endpoint: Endpoint, is_present: bool) {
+        let mut known = self.is_present.get();
+        known[index_of(endpoint)] = Some((is_present, Instant::now()));
+        self.is_present.set(known);
     }
 }
 
-/// Whether the items of the answer to `chat` are stored.
-fn is_stored(endpoint: Endpoint, chat: &ChatRequest) -> bool {
-    endpoint == Endpoint::Responses && chat.is_stored()
+/// Translates the chunks of a chat completion to the events of `endpoint`.
+struct ChunkTranslator {
+    endpoint: Endpoint,
+    translator: StreamTranslator,
+    /// `None` if the caller wants no items stored.
+    stored: Option<Arc<Mutex<StoredItems>>>,
+}
+
+impl EventTranslator for ChunkTranslator {
+    fn size(&self) -> usize {
+        self.translator.size()
+    }
+
+    fn translate(&mut self, chunk: Option<&str>) -> Result<Vec<String>, BackendError> {
+        let events = match chunk {
+            Some(chunk) => self.translator.push(chunk)?,
+            None => self.translator.finish(),
+        };
+        events.iter().for_each(|event| store_items(self.stored.as_deref(), event));
+        Ok(events)
+    }
+
+    fn translate_error(&self, error: BackendError) -> BackendError {
+        error.map_body(|status, body| error_body_for(self.endpoint, status, body))
+    }
+}
+
+/// Stores the items that an event or a whole response completes.
+fn store_items(stored: Option<&Mutex<StoredItems>>, event: &str) {
+    if let Some(stored) = stored {
+        let items = responses::items(event);
+        if !items.is_empty() {
+            stored.lock().add(items);
+        }
+    }
+}
+
+impl From<AnswerError> for BackendError {
+    fn from(error: AnswerError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn refusal(endpoint: Endpoint, InvalidRequest(reason): &InvalidRequest) -> Reply {
+    let body = error_body(reason, "invalid_request_error", None);
+    Reply::Whole { status: 400, body: error_body_for(endpoint, 400, &body) }
+}
+
+/// Translates the body of an error to the API of `endpoint`.
+fn error_body_for(endpoint: Endpoint, status: u16, body: &str) -> String {
+    match endpoint {
+        Endpoint::Messages => messages::error(status, body),
+        _ => responses::error(status, body),
+    }
 }
 
 fn index_of(endpoint: Endpoint) -> usize {
@@ -289,8 +275,5 @@ fn index_of(endpoint: Endpoint) -> usize {
 fn random_id() -> Option<String> {
     let mut bytes = [0_u8; 12];
     getrandom::fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(String::with_capacity(24), |mut id, byte| {
-        let _ = write!(id, "{byte:02x}");
-        id
-    }))
+    Some(hex(&bytes))
 }

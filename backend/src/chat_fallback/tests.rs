@@ -1,10 +1,11 @@
+use std::cell::RefCell;
 use std::future::ready;
 
 use futures_util::FutureExt;
 
 use super::*;
-use crate::Refusal;
 use crate::offload::assert_offloaded;
+use crate::{AnswerBudget, Refusal};
 
 const CHAT: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 const MESSAGE: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -28,16 +29,16 @@ fn refused(status: u16, body: &str) -> BackendError {
 
 /// Asks `fallback` while a backend has the `answers`; gives the answer and the endpoints that were asked.
 fn ask(
-    fallback: &Rc<ChatFallback>,
+    fallback: &ChatFallback,
     request: BackendRequest,
     answers: impl Fn(&BackendRequest) -> Result<Reply, BackendError>,
 ) -> (Result<Reply, BackendError>, Vec<Endpoint>) {
     let asked = RefCell::new(Vec::new());
-    let reply = Rc::clone(fallback).infer(request, |request| {
+    let ask = |request: BackendRequest| {
         asked.borrow_mut().push(request.endpoint);
-        ready(answers(&request))
-    });
-    let reply = reply.now_or_never().unwrap();
+        ready(answers(&request)).boxed_local()
+    };
+    let reply = fallback.infer(request, &ask).now_or_never().unwrap();
     (reply, asked.into_inner())
 }
 
@@ -131,7 +132,7 @@ fn what_cannot_be_translated_is_refused_in_the_words_of_its_api() {
 
 /// The events of a streamed request whose chat stream is `chunks`.
 fn told(
-    fallback: &Rc<ChatFallback>,
+    fallback: &ChatFallback,
     body: &str,
     chunks: Vec<Result<String, BackendError>>,
 ) -> Vec<Result<String, BackendError>> {
@@ -307,14 +308,16 @@ async fn a_large_answer_is_translated_away_from_the_thread_that_serves() {
                 let stream = if streamed { r#","stream":true}"# } else { "}" };
                 let asked = asked.strip_suffix('}').unwrap().to_owned() + stream;
                 let told = async {
-                    let reply = ChatFallback::new().translate(request(endpoint, &asked), |_| {
-                        ready(Ok(if in_chunks {
+                    let fallback = ChatFallback::new();
+                    let ask = |_| {
+                        let reply = if in_chunks {
                             Reply::Stream(stream::once(ready(Ok(answer.clone()))).boxed_local())
                         } else {
                             Reply::Whole { status: 200, body: answer.clone() }
-                        }))
-                    });
-                    match reply.await? {
+                        };
+                        ready(Ok(reply)).boxed_local()
+                    };
+                    match fallback.translate(request(endpoint, &asked), &ask).await? {
                         Reply::Whole { body, .. } => Ok(vec![body]),
                         Reply::Stream(events) => events.collect::<Vec<_>>().await.into_iter().collect(),
                     }

@@ -1,4 +1,4 @@
-//! Any server that speaks OpenAI's HTTP API: vLLM, llama.cpp, Ollama, LM Studio and the like.
+//! Servers with OpenAI's HTTP API: vLLM, llama.cpp, Ollama, LM Studio and others.
 
 mod answer_stream;
 mod body;
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
 use wire::task::Endpoint;
 
-use crate::chat_fallback::ChatFallback;
+use crate::chat_fallback::{Ask, ChatFallback};
 use crate::health::{BackendHealth, HealthCheck};
 use crate::http::{self, BodyError, Client, LookupUser, SendError, read_reserved};
 use crate::offload::offload;
@@ -39,15 +39,15 @@ use body::Body;
 use completion::Completion;
 use error_in_answer::ErrorInAnswer;
 
-/// Longest answer in one body: a long one has a few hundred KiB, one with images in base64 some MiB, and the hub
-/// takes no more.
+/// Maximum size of a whole answer in bytes, which is the hub's limit. A long text has a few hundred KiB, images in base64 some MiB.
 const MAX_ANSWER: usize = 64 << 20;
-/// Longest error that is looked at, in bytes: a body, as it came and decoded, and what an answer or an event tells of one.
+/// Maximum size of an error in bytes: of a body, encoded and decoded, and of an error in an answer or event.
 const MAX_ERROR: usize = 256 << 10;
-/// Whoever listens takes a connection within this, and a caller is told of a backend that is gone within a second.
+/// Time limit of the check whether a server accepts connections. A caller gets the error of a stopped backend within a second.
 const LISTENS: Duration = Duration::from_millis(500);
 
-/// A server behind HTTP.
+/// A server with OpenAI's API.
+#[derive(Clone)]
 pub struct OpenAiBackend {
     inner: Rc<Inner>,
 }
@@ -59,56 +59,33 @@ struct Inner {
     silence: Duration,
     redactor: Arc<Redactor>,
     health_check: HealthCheck,
-    fallback: Rc<ChatFallback>,
+    fallback: ChatFallback,
 }
 
-/// Headers of every call.
+/// Headers of every request, the key included.
 pub(crate) type Headers = Rc<[(&'static str, Secret)]>;
 
-/// How a server wants its key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Auth {
-    /// `Authorization: Bearer`.
-    Bearer,
-    /// In a header of its own, and with headers that every call has.
-    Header { name: &'static str, fixed: &'static [(&'static str, &'static str)] },
-}
-
-impl Auth {
-    fn headers(self, key: Option<&Secret>) -> Headers {
-        let own = key.map(|key| match self {
-            Self::Bearer => ("authorization", Secret::new(format!("Bearer {}", key.reveal()))),
-            Self::Header { name, .. } => (name, key.clone()),
-        });
-        let fixed = match self {
-            Self::Bearer => &[],
-            Self::Header { fixed, .. } => fixed,
-        };
-        own.into_iter().chain(fixed.iter().map(|(name, value)| (*name, Secret::new(*value)))).collect()
-    }
-}
-
 impl OpenAiBackend {
-    /// A backend that calls by `http` and fails after `silence` without a byte. `availability`: another way to tell
-    /// whether it is there.
+    /// Creates a backend that fails after `silence` without a byte. `availability` replaces the default health check.
     pub fn new(
         http: Client,
         backend: &HttpBackend,
         silence: Duration,
         availability: Option<Availability>,
     ) -> Self {
-        Self::with_auth(http, backend, silence, availability, Auth::Bearer)
+        let key = backend.api_key.iter();
+        let key = key.map(|key| ("authorization", Secret::new(format!("Bearer {}", key.reveal()))));
+        Self::with_headers(http, backend, silence, availability, key.collect())
     }
 
-    /// As [`new`](Self::new), for a server that wants its key in another way.
-    pub(crate) fn with_auth(
+    /// Like [`new`](Self::new), but sends `headers` instead of the key as a bearer token.
+    pub(crate) fn with_headers(
         http: Client,
         backend: &HttpBackend,
         silence: Duration,
         availability: Option<Availability>,
-        auth: Auth,
+        headers: Headers,
     ) -> Self {
-        let headers = auth.headers(backend.api_key.as_ref());
         let health_check = HealthCheck::new(http.clone(), backend, Rc::clone(&headers), availability);
         let inner = Inner {
             http,
@@ -121,10 +98,8 @@ impl OpenAiBackend {
         };
         Self { inner: Rc::new(inner) }
     }
-}
 
-impl OpenAiBackend {
-    /// As [`infer`](Backend::infer), without a translation where the server has no such endpoint.
+    /// Like [`infer`](Backend::infer), but never translates.
     pub(crate) fn infer_untranslated(
         &self,
         request: BackendRequest,
@@ -132,25 +107,24 @@ impl OpenAiBackend {
         Rc::clone(&self.inner).infer(request).boxed_local()
     }
 
-    /// The answer by way of `chat`, which answers chat completions.
-    pub(crate) fn infer_by<F>(
+    /// Translates `request` to chat completions, which `chat` answers.
+    pub(crate) async fn infer_translated(
         &self,
         request: BackendRequest,
-        chat: impl Fn(BackendRequest) -> F + 'static,
-    ) -> LocalBoxFuture<'static, Result<Reply, BackendError>>
-    where
-        F: Future<Output = Result<Reply, BackendError>> + 'static,
-    {
-        Rc::clone(&self.inner.fallback).translate(request, chat).boxed_local()
+        chat: Ask<'_>,
+    ) -> Result<Reply, BackendError> {
+        self.inner.fallback.translate(request, chat).await
     }
 }
 
 impl Backend for OpenAiBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
-        let inner = Rc::clone(&self.inner);
-        Rc::clone(&inner.fallback)
-            .infer(request, move |request| Rc::clone(&inner).infer(request))
-            .boxed_local()
+        let this = self.clone();
+        async move {
+            let ask = |request| this.infer_untranslated(request);
+            this.inner.fallback.infer(request, &ask).await
+        }
+        .boxed_local()
     }
 
     fn available(&self) -> LocalBoxFuture<'static, bool> {
@@ -175,7 +149,6 @@ impl Inner {
         let (endpoint, streaming, user) = (request.endpoint, request.streaming, request.user.clone());
         let mut reservation = request.budget.reservation();
         let completion = if streaming {
-            // Of a body of as many tokens as it may have, how many answers it asks for is not counted here.
             let body = request.body.clone();
             Some(offload(&user, body.len(), move || Completion::new(endpoint, &body)).await?)
         } else {
@@ -206,7 +179,7 @@ impl Inner {
             return Err(failed("backend answered in an encoding that was not asked for"));
         }
         let mut body = Body::new(response.into_body());
-        // Its first byte says what it is. Its type may not: servers answer `text/plain`, or say nothing.
+        // The first byte tells a stream from JSON. The content type does not: some servers send `text/plain` or none.
         if let Some(completion) = completion
             && body.first_byte(self.silence).await.map_err(|error| self.unread(error))? != Some(b'{')
         {
@@ -244,7 +217,6 @@ impl Inner {
                     .map_err(|_| failed("the backend's key is not one"))?;
                 headers.insert(HeaderName::from_static(name), value);
             }
-            // The caller's version of an API is meant for that API.
             for (name, value) in &request.headers {
                 if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
                     headers.insert(name, value);
@@ -267,7 +239,7 @@ impl Inner {
             SendError::Silent => self.silent(),
             SendError::Invalid => failed("the backend's URL is not one"),
             SendError::Malformed => failed("backend's answer is not HTTP"),
-            // It may have begun. Who is woken and asked again must have ended, and what it ran with it.
+            // The backend may be running the request. Only a stopped one may be woken and get it again.
             SendError::Broken if listens(&self.http, self.url.reveal()).await => {
                 failed("backend broke off before it answered")
             }
@@ -292,7 +264,7 @@ impl Inner {
     }
 }
 
-/// A whole answer as its caller gets it; else the error in it, or `None` for what is no text.
+/// Redacts a whole answer; fails with the error in it, or with `None` if it is not UTF-8.
 fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, Option<ErrorInAnswer>> {
     let body = String::from_utf8(body.into()).map_err(|_| None)?;
     if let Some(error) = ErrorInAnswer::of_whole(&body, endpoint) {
@@ -306,7 +278,7 @@ fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, 
     Ok(redactor.answer(body))
 }
 
-/// Whether somebody takes connections where `url` leads; also where that cannot be told in time.
+/// Whether a server accepts connections at `url`, or does not refuse them within [`LISTENS`].
 async fn listens(http: &Client, url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else { return true };
     let port = url.port_u16().unwrap_or(if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
@@ -324,7 +296,7 @@ fn failed(text: impl Into<String>) -> BackendError {
     BackendError::Failed(text.into())
 }
 
-/// The value of a header, empty where it is absent or no text.
-fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+/// Returns the value of a header; empty if it is absent or no text.
+pub(crate) fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

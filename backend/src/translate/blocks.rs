@@ -1,42 +1,27 @@
-//! The blocks of an answer, one open at a time: chat completions interleaves text and calls freely, the other APIs do
-//! not. Pure.
+//! The blocks of an answer, one open at a time. Chat completions interleaves text and tool calls, the other APIs do not.
 
-use super::chunk::{CallDelta, Chunk, Delta, Usage, arguments};
+use std::mem::discriminant;
+
+use super::chunk::{BlockKind, Chunk, Delta, Usage, arguments};
 use super::json::without_half;
 use super::{AnswerError, MAX_PARTS, MAX_TEXT};
 
-/// Arguments that were no whole object and have this many bytes are looked at again when they have grown by an eighth, not
-/// with each byte.
+/// Size in bytes from which incomplete arguments are parsed again only after they grew by an eighth.
 const LONG: usize = 4 << 10;
 
-/// One block.
+/// A block of an answer.
 #[derive(Debug)]
 pub(super) struct AnswerBlock {
     pub(super) kind: BlockKind,
-    /// All that it says so far, escaped: text, or the arguments of a call.
+    /// The text so far, escaped. For a tool call these are the arguments.
     pub(super) text: String,
-    /// How much of it was given out.
-    given: usize,
-    /// Length of the arguments when they were last found to be no whole object.
-    partial: Option<usize>,
+    /// Number of bytes of `text` in earlier events.
+    emitted: usize,
+    /// Length of the arguments when they were last found to be incomplete.
+    incomplete_len: Option<usize>,
 }
 
-/// What a block is.
-#[derive(Debug)]
-pub(super) enum BlockKind {
-    /// Reasoning, and the member in which the backend sends it.
-    Reasoning(&'static str),
-    Text,
-    Refusal,
-    /// A tool call; both escaped.
-    Call {
-        index: Option<u64>,
-        id: String,
-        name: String,
-    },
-}
-
-/// What happens to the blocks, in the order in which a caller is told. The number is the block's.
+/// A change to the block of this number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BlockEvent {
     Open(usize),
@@ -44,188 +29,166 @@ pub(super) enum BlockEvent {
     Close(usize),
 }
 
-/// An answer that is coming in.
+/// Collects the blocks of an answer.
 #[derive(Debug, Default)]
 pub(super) struct AnswerBuilder {
     pub(super) blocks: Vec<AnswerBlock>,
-    /// Bytes of all that they say.
+    /// Size of all blocks in bytes.
     size: usize,
-    /// The first block that is not closed, and whether it is open.
+    /// Number of the first block that is not closed.
     current: usize,
+    /// Whether block `current` is open.
     is_open: bool,
-    pub(super) finish: Option<String>,
-    pub(super) stop: Option<String>,
+    pub(super) finish_reason: Option<String>,
+    /// The stop sequence that ended the answer, escaped.
+    pub(super) stop_sequence: Option<String>,
     pub(super) usage: Option<Usage>,
 }
 
 impl AnswerBuilder {
-    /// The whole completion in `text`.
+    /// Parses a whole completion.
     pub(super) fn of_completion(text: &str) -> Result<Self, AnswerError> {
-        let mut turn = Self::default();
-        turn.add(Chunk::of_completion(text)?)?;
-        Ok(turn)
+        let mut answer = Self::default();
+        answer.add(Chunk::of_completion(text)?)?;
+        Ok(answer)
     }
 
     /// Adds one chunk of a stream.
-    pub(super) fn take(&mut self, chunk: &str) -> Result<Vec<BlockEvent>, AnswerError> {
+    pub(super) fn push(&mut self, chunk: &str) -> Result<Vec<BlockEvent>, AnswerError> {
         self.add(Chunk::of_stream(chunk)?)?;
-        Ok(self.steps(false))
+        Ok(self.events(false))
     }
 
-    /// The steps that are left when the stream has ended.
-    pub(super) fn end(&mut self) -> Vec<BlockEvent> {
-        self.steps(true)
+    /// Returns the events after the last chunk.
+    pub(super) fn finish(&mut self) -> Vec<BlockEvent> {
+        self.events(true)
     }
 
-    /// Bytes of all that was said so far.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether a tool was called.
     pub(super) fn has_calls(&self) -> bool {
         self.blocks.iter().any(|block| matches!(block.kind, BlockKind::Call { .. }))
     }
 
-    /// Whether the model refused in words.
     pub(super) fn has_refusal(&self) -> bool {
         self.blocks.iter().any(|block| matches!(block.kind, BlockKind::Refusal))
     }
 
     fn add(&mut self, chunk: Chunk) -> Result<(), AnswerError> {
-        for piece in chunk.deltas {
-            self.size += piece.size();
+        for delta in chunk.deltas {
+            self.size += delta.size();
             if self.size > MAX_TEXT {
                 return Err(AnswerError::TooLarge);
             }
-            match piece {
-                Delta::Reasoning(key, text) => {
-                    self.say(
-                        |kind| matches!(kind, BlockKind::Reasoning(_)),
-                        BlockKind::Reasoning(key),
-                        &text,
-                    );
-                }
-                Delta::Text(text) => self.say(|kind| matches!(kind, BlockKind::Text), BlockKind::Text, &text),
-                Delta::Refusal(text) => {
-                    self.say(|kind| matches!(kind, BlockKind::Refusal), BlockKind::Refusal, &text);
-                }
-                Delta::Call(call) => self.call(call),
-            }
+            self.add_delta(delta);
             if self.blocks.len() > MAX_PARTS {
                 return Err(AnswerError::TooManyParts);
             }
         }
-        self.finish = chunk.finish.or(self.finish.take());
-        self.stop = chunk.stop.or(self.stop.take());
+        self.finish_reason = chunk.finish_reason.or(self.finish_reason.take());
+        self.stop_sequence = chunk.stop_sequence.or(self.stop_sequence.take());
         self.usage = chunk.usage.or(self.usage);
         Ok(())
     }
 
-    fn say(&mut self, is_same: impl Fn(&BlockKind) -> bool, kind: BlockKind, text: &str) {
-        match self.blocks.last_mut() {
-            Some(last) if is_same(&last.kind) => last.text.push_str(text),
-            _ => self.blocks.push(AnswerBlock::new(kind, text)),
-        }
-    }
-
-    fn call(&mut self, piece: CallDelta) {
-        let Some(place) = self.place_of(&piece) else {
-            let kind = BlockKind::Call { index: piece.index, id: piece.id, name: piece.name };
-            self.blocks.push(AnswerBlock::new(kind, &piece.arguments));
+    fn add_delta(&mut self, delta: Delta) {
+        let Some(number) = self.continued_block(&delta) else {
+            let Delta { kind, text } = delta;
+            self.blocks.push(AnswerBlock { kind, text, emitted: 0, incomplete_len: None });
             return;
         };
-        let is_closed = place < self.current;
-        let is_told = is_closed || place == self.current && self.is_open;
-        let block = &mut self.blocks[place];
-        if let BlockKind::Call { id, name, .. } = &mut block.kind
-            && !is_told
+        let is_closed = number < self.current;
+        let is_opened = is_closed || number == self.current && self.is_open;
+        let block = &mut self.blocks[number];
+        if let (BlockKind::Call { id, name, .. }, BlockKind::Call { id: new_id, name: new_name, .. }) =
+            (&mut block.kind, delta.kind)
+            && !is_opened
         {
-            // Some servers repeat both with every piece.
+            // Some servers repeat both in every chunk.
             if id.is_empty() {
-                *id = piece.id;
+                *id = new_id;
             }
             if name.is_empty() {
-                *name = piece.name;
+                *name = new_name;
             }
         }
-        // A closed call was a whole object: what may follow is white space.
+        // A closed call has complete arguments, which only white space can follow.
         if !is_closed {
-            block.text.push_str(&piece.arguments);
+            block.text.push_str(&delta.text);
         }
     }
 
-    /// The call that `piece` goes on with; `None` if it begins one.
-    fn place_of(&self, piece: &CallDelta) -> Option<usize> {
-        let place = self.blocks.iter().rposition(|block| match &block.kind {
-            BlockKind::Call { index, .. } if piece.index.is_some() => *index == piece.index,
-            BlockKind::Call { id, .. } => piece.id.is_empty() || *id == piece.id,
+    /// Returns the number of the block that `delta` continues; `None` if it begins one.
+    fn continued_block(&self, delta: &Delta) -> Option<usize> {
+        let BlockKind::Call { index, id, name } = &delta.kind else {
+            let last = self.blocks.len().checked_sub(1)?;
+            return (discriminant(&self.blocks[last].kind) == discriminant(&delta.kind)).then_some(last);
+        };
+        let number = self.blocks.iter().rposition(|block| match &block.kind {
+            BlockKind::Call { index: known, .. } if index.is_some() => known == index,
+            BlockKind::Call { id: known, .. } => id.is_empty() || known == id,
             _ => false,
         })?;
-        let block = &self.blocks[place];
-        let BlockKind::Call { id, name, .. } = &block.kind else { return None };
-        // Servers that give all calls one index, or none: a name with another id, or behind whole arguments, is new.
-        let is_new = !piece.name.is_empty()
-            && !name.is_empty()
-            && if piece.id.is_empty() { piece.index.is_none() && block.is_whole() } else { *id != piece.id };
-        (!is_new).then_some(place)
+        let block = &self.blocks[number];
+        let BlockKind::Call { id: known_id, name: known_name, .. } = &block.kind else { return None };
+        // Some servers send no index, or the same one for all calls. There, a name with another id begins a call, and so does a name
+        // after complete arguments.
+        let is_new = !name.is_empty()
+            && !known_name.is_empty()
+            && if id.is_empty() { index.is_none() && block.is_complete() } else { known_id != id };
+        (!is_new).then_some(number)
     }
 
-    fn steps(&mut self, ended: bool) -> Vec<BlockEvent> {
-        let mut steps = Vec::new();
+    fn events(&mut self, is_finished: bool) -> Vec<BlockEvent> {
+        let mut events = Vec::new();
         loop {
             let is_followed = self.current + 1 < self.blocks.len();
             let Some(block) = self.blocks.get_mut(self.current) else { break };
             let number = self.current;
             if !self.is_open {
-                if !ended && matches!(&block.kind, BlockKind::Call { name, .. } if name.is_empty()) {
+                if !is_finished && matches!(&block.kind, BlockKind::Call { name, .. } if name.is_empty()) {
                     break;
                 }
-                steps.push(BlockEvent::Open(number));
+                events.push(BlockEvent::Open(number));
                 self.is_open = true;
             }
-            let is_done = ended || is_followed && block.check_whole();
-            let end = if is_done {
-                block.text.len()
-            } else {
-                block.given + without_half(&block.text[block.given..])
-            };
-            if block.given < end {
-                steps.push(BlockEvent::Add(number, block.text[block.given..end].to_owned()));
-                block.given = end;
+            let is_done = is_finished || is_followed && block.check_complete();
+            let rest = &block.text[block.emitted..];
+            let length = if is_done { rest.len() } else { without_half(rest) };
+            if length > 0 {
+                events.push(BlockEvent::Add(number, rest[..length].to_owned()));
+                block.emitted += length;
             }
             if !is_done {
                 break;
             }
-            steps.push(BlockEvent::Close(number));
+            events.push(BlockEvent::Close(number));
             self.current += 1;
             self.is_open = false;
         }
-        steps
+        events
     }
 }
 
 impl AnswerBlock {
-    fn new(kind: BlockKind, text: &str) -> Self {
-        Self { kind, text: text.to_owned(), given: 0, partial: None }
-    }
-
-    /// Whether nothing can be added: text ends when something else begins, arguments when they are a whole object.
-    fn is_whole(&self) -> bool {
+    /// Whether nothing can be added: to text once another block follows, to arguments once they are a whole object.
+    fn is_complete(&self) -> bool {
         let is_call = matches!(self.kind, BlockKind::Call { .. });
         !is_call || self.text.contains('}') && arguments(&self.text).is_some()
     }
 
-    /// As [`is_whole`](Self::is_whole); arguments are looked at again only when they have grown.
-    fn check_whole(&mut self) -> bool {
+    /// Like [`is_complete`](Self::is_complete), but parses long arguments again only after they grew by an eighth.
+    fn check_complete(&mut self) -> bool {
         let length = self.text.len();
         let next = |known: usize| if known < LONG { known + 1 } else { known + known / 8 };
-        if self.partial.is_some_and(|known| length < next(known)) {
+        if self.incomplete_len.is_some_and(|known| length < next(known)) {
             return false;
         }
-        let whole = self.is_whole();
-        self.partial = (!whole).then_some(length);
-        whole
+        let is_complete = self.is_complete();
+        self.incomplete_len = (!is_complete).then_some(length);
+        is_complete
     }
 }
 
@@ -233,15 +196,15 @@ impl AnswerBlock {
 mod tests {
     use super::*;
 
-    /// Long arguments are looked at again when they have grown, not with each byte that comes.
     #[test]
-    fn long_arguments_are_not_read_with_each_byte_of_them() {
+    fn long_arguments_are_not_parsed_for_each_added_byte() {
         let kind = BlockKind::Call { index: None, id: String::new(), name: String::new() };
-        let mut block = AnswerBlock::new(kind, &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG)));
-        assert!(!block.check_whole());
+        let text = format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG));
+        let mut block = AnswerBlock { kind, text, emitted: 0, incomplete_len: None };
+        assert!(!block.check_complete());
         block.text.push_str(r#"\"}"#);
-        assert!(block.is_whole() && !block.check_whole(), "it is not looked at for some bytes");
+        assert!(block.is_complete() && !block.check_complete(), "three bytes cause no parse");
         block.text.push_str(&" ".repeat(LONG));
-        assert!(block.check_whole());
+        assert!(block.check_complete());
     }
 }

@@ -1,44 +1,50 @@
-//! What a chat completion, or one chunk of it, says. Strings are kept escaped: the halves of a pair of surrogates that
-//! two chunks share stay what they are, and together they are whole.
+//! Parses chat completions and the chunks of streamed ones.
+//!
+//! Strings stay escaped, because a surrogate pair can be split over two chunks.
 
 use wire::openai::MAX_TOKENS;
 
-use super::json::{Json, escape, unescape};
+use super::json::{Json, unescape};
 use super::{AnswerError, checked_answer};
 
-/// Where servers put what a model thinks; the first that is there counts, some send both.
+/// Members in which servers send reasoning. The first that is present is read, because some servers send both.
 pub(super) const REASONING_MEMBERS: [&str; 2] = ["reasoning_content", "reasoning"];
 
-/// A part of an answer. All texts are escaped.
+/// The kind of a block, and of a delta.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Delta {
-    /// Reasoning, and the member it came in.
-    Reasoning(&'static str, String),
-    Text(String),
-    Refusal(String),
-    Call(CallDelta),
+pub(super) enum BlockKind {
+    /// Reasoning, and the member in which the backend sends it.
+    Reasoning(&'static str),
+    Text,
+    Refusal,
+    /// A tool call; `id` and `name` are escaped.
+    Call {
+        index: Option<u64>,
+        id: String,
+        name: String,
+    },
 }
 
-/// A tool call, or a part of one.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct CallDelta {
-    pub(super) index: Option<u64>,
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) arguments: String,
+/// A part of an answer.
+#[derive(Debug)]
+pub(super) struct Delta {
+    pub(super) kind: BlockKind,
+    /// The text, escaped. For a tool call these are the arguments.
+    pub(super) text: String,
 }
 
 impl Delta {
-    /// Bytes of its texts.
+    /// Returns the size of all strings in bytes.
     pub(super) fn size(&self) -> usize {
-        match self {
-            Self::Reasoning(_, text) | Self::Text(text) | Self::Refusal(text) => text.len(),
-            Self::Call(call) => call.id.len() + call.name.len() + call.arguments.len(),
-        }
+        let of_call = match &self.kind {
+            BlockKind::Call { id, name, .. } => id.len() + name.len(),
+            _ => 0,
+        };
+        of_call + self.text.len()
     }
 }
 
-/// Tokens, as far as the backend says.
+/// Token counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) input: u64,
@@ -48,115 +54,101 @@ pub(super) struct Usage {
     pub(super) reasoning: u64,
 }
 
-/// All that one chunk, or a whole completion, says of the first choice.
-#[derive(Debug, Default)]
+/// The first choice of a chunk, or of a whole completion.
+#[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) deltas: Vec<Delta>,
-    pub(super) finish: Option<String>,
-    /// The stop sequence that was met, escaped, where the backend names it (vLLM does).
-    pub(super) stop: Option<String>,
+    pub(super) finish_reason: Option<String>,
+    /// The stop sequence that ended the answer, escaped. vLLM sends it.
+    pub(super) stop_sequence: Option<String>,
     pub(super) usage: Option<Usage>,
 }
 
 impl Chunk {
-    /// Reads one chunk of a stream, a JSON object.
+    /// Parses one chunk of a stream.
     pub(super) fn of_stream(text: &str) -> Result<Self, AnswerError> {
         let text = checked_answer(text)?;
         let chunk = Some(Json::of_compact(&text)).filter(Json::is_object).ok_or(AnswerError::NotChat)?;
-        let mut out = Self { usage: chunk.get("usage").and_then(usage), ..Self::default() };
-        if let Some(choice) = first_choice(&chunk) {
-            // Some servers write whole messages into a stream.
-            if let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) {
-                out.say(delta);
-            }
-            out.conclude(choice);
-        }
-        Ok(out)
+        let choice = first_choice(&chunk);
+        // Some servers send whole messages in a stream.
+        let delta = choice.and_then(|choice| choice.get("delta").or_else(|| choice.get("message")));
+        Ok(Self::read(&chunk, choice, delta))
     }
 
-    /// Reads a whole completion.
+    /// Parses a whole completion.
     pub(super) fn of_completion(text: &str) -> Result<Self, AnswerError> {
         let text = checked_answer(text)?;
         let completion = Json::of_compact(&text);
-        let mut out = Self { usage: completion.get("usage").and_then(usage), ..Self::default() };
         let choice = first_choice(&completion).ok_or(AnswerError::NotChat)?;
         let message = choice.get("message").filter(|message| message.is_object());
-        out.say(message.ok_or(AnswerError::NotChat)?);
-        out.conclude(choice);
-        Ok(out)
+        let message = message.ok_or(AnswerError::NotChat)?;
+        Ok(Self::read(&completion, Some(choice), Some(message)))
     }
 
-    fn conclude(&mut self, choice: &Json<'_>) {
-        self.finish = choice.get_str("finish_reason").filter(|reason| !reason.is_empty()).map(Into::into);
-        self.stop = choice.get("stop_reason").and_then(Json::fragment).map(Into::into);
-    }
-
-    fn say(&mut self, said: &Json<'_>) {
-        let thought = REASONING_MEMBERS
-            .iter()
-            .map(|key| (*key, said.get_fragment(key)))
-            .find(|(_, text)| !text.is_empty());
-        if let Some((key, text)) = thought {
-            self.push(Delta::Reasoning(key, text.into()));
-        }
-        match said.get("content") {
-            Some(Json::Array(parts)) => parts.iter().for_each(|part| self.part(part)),
-            Some(text) => self.push(Delta::Text(text.fragment().unwrap_or_default().into())),
-            None => (),
-        }
-        self.push(Delta::Refusal(said.get_fragment("refusal").into()));
-        let calls = said.get("tool_calls").map(Json::items).unwrap_or_default();
-        // A whole message has no indices, and several calls in it.
-        let counted = calls.len() > 1 && calls.iter().all(|call| call.get("index").is_none());
-        for (place, call) in calls.iter().enumerate() {
-            let index = if counted { Some(place as u64) } else { call.get("index").and_then(Json::as_count) };
-            let id = call.get_fragment("id").into();
-            self.call(index, id, call.get("function").unwrap_or(call));
-        }
-        if let Some(function) = said.get("function_call") {
-            self.call(Some(0), String::new(), function);
-        }
-    }
-
-    /// A content part, as Mistral's servers write them.
-    fn part(&mut self, part: &Json<'_>) {
-        match part.get_str("type").as_deref() {
-            Some("thinking") => match part.get("thinking") {
-                Some(Json::Array(parts)) => {
-                    for part in parts {
-                        self.push(Delta::Reasoning(REASONING_MEMBERS[0], part.get_fragment("text").into()));
-                    }
-                }
-                _ => self.push(Delta::Reasoning(REASONING_MEMBERS[0], part.get_fragment("thinking").into())),
-            },
-            Some("refusal") => self.push(Delta::Refusal(part.get_fragment("refusal").into())),
-            _ => self.push(Delta::Text(part.get_fragment("text").into())),
-        }
-    }
-
-    fn call(&mut self, index: Option<u64>, id: String, function: &Json<'_>) {
-        let arguments = match function.get("arguments") {
-            None => String::new(),
-            // Arguments are JSON in a string; some servers leave the string away.
-            Some(arguments) => {
-                arguments.fragment().map_or_else(|| escape(&arguments.to_string()), Into::into)
-            }
-        };
-        let name = function.get_fragment("name").into();
-        self.deltas.push(Delta::Call(CallDelta { index, id, name, arguments }));
-    }
-
-    fn push(&mut self, piece: Delta) {
-        let (Delta::Reasoning(_, text) | Delta::Text(text) | Delta::Refusal(text)) = &piece else { return };
-        if !text.is_empty() {
-            self.deltas.push(piece);
+    fn read(completion: &Json<'_>, choice: Option<&Json<'_>>, message: Option<&Json<'_>>) -> Self {
+        let finish_reason = choice.and_then(|choice| choice.get_str("finish_reason"));
+        let stop_sequence = choice.and_then(|choice| choice.get("stop_reason")).and_then(Json::fragment);
+        Self {
+            deltas: message.map(deltas).unwrap_or_default(),
+            finish_reason: finish_reason.filter(|reason| !reason.is_empty()).map(Into::into),
+            stop_sequence: stop_sequence.map(Into::into),
+            usage: completion.get("usage").and_then(usage),
         }
     }
 }
 
 fn first_choice<'j, 'a>(chunk: &'j Json<'a>) -> Option<&'j Json<'a>> {
-    let choices = chunk.get("choices")?.items();
-    choices.iter().find(|choice| choice.get("index").and_then(Json::as_count).unwrap_or(0) == 0)
+    let is_first = |choice: &&Json<'_>| choice.get("index").and_then(Json::as_count).unwrap_or(0) == 0;
+    chunk.get_items("choices").iter().find(is_first)
+}
+
+fn deltas(message: &Json<'_>) -> Vec<Delta> {
+    let mut out = Vec::new();
+    let mut reasoning = REASONING_MEMBERS.iter().map(|key| (*key, message.get_fragment(key)));
+    if let Some((key, text)) = reasoning.find(|(_, text)| !text.is_empty()) {
+        push(&mut out, BlockKind::Reasoning(key), text);
+    }
+    match message.get("content") {
+        Some(Json::Array(parts)) => parts.iter().for_each(|part| push_part(&mut out, part)),
+        _ => push(&mut out, BlockKind::Text, message.get_fragment("content")),
+    }
+    push(&mut out, BlockKind::Refusal, message.get_fragment("refusal"));
+    let calls = message.get_items("tool_calls");
+    // The calls of a whole message have no index.
+    let is_counted = calls.len() > 1 && calls.iter().all(|call| call.get("index").is_none());
+    for (number, call) in calls.iter().enumerate() {
+        let index = if is_counted { Some(number as u64) } else { call.get("index").and_then(Json::as_count) };
+        out.push(call_delta(index, call.get_fragment("id"), call.get("function").unwrap_or(call)));
+    }
+    out.extend(message.get("function_call").map(|function| call_delta(Some(0), "", function)));
+    out
+}
+
+fn push(out: &mut Vec<Delta>, kind: BlockKind, text: &str) {
+    if !text.is_empty() {
+        out.push(Delta { kind, text: text.to_owned() });
+    }
+}
+
+/// Appends a content part in the format of Mistral's servers.
+fn push_part(out: &mut Vec<Delta>, part: &Json<'_>) {
+    const REASONING: BlockKind = BlockKind::Reasoning(REASONING_MEMBERS[0]);
+
+    match (part.get_str("type").as_deref(), part.get("thinking")) {
+        (Some("thinking"), Some(Json::Array(parts))) => {
+            parts.iter().for_each(|part| push(out, REASONING, part.get_fragment("text")));
+        }
+        (Some("thinking"), _) => push(out, REASONING, part.get_fragment("thinking")),
+        (Some("refusal"), _) => push(out, BlockKind::Refusal, part.get_fragment("refusal")),
+        _ => push(out, BlockKind::Text, part.get_fragment("text")),
+    }
+}
+
+fn call_delta(index: Option<u64>, id: &str, function: &Json<'_>) -> Delta {
+    let kind = BlockKind::Call { index, id: id.to_owned(), name: function.get_fragment("name").to_owned() };
+    // Arguments are a JSON text in a string. Some servers send the JSON itself.
+    let text = function.get("arguments").map(Json::to_fragment).unwrap_or_default();
+    Delta { kind, text }
 }
 
 fn usage(usage: &Json<'_>) -> Option<Usage> {
@@ -167,9 +159,9 @@ fn usage(usage: &Json<'_>) -> Option<Usage> {
         return None;
     }
     let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
-    // The second is DeepSeek's.
-    let cached =
-        detail("prompt_tokens_details", "cached_tokens").or_else(|| count("prompt_cache_hit_tokens"));
+    let cached = detail("prompt_tokens_details", "cached_tokens")
+        // DeepSeek's name.
+        .or_else(|| count("prompt_cache_hit_tokens"));
     Some(Usage {
         input,
         output,
@@ -179,8 +171,7 @@ fn usage(usage: &Json<'_>) -> Option<Usage> {
     })
 }
 
-/// The arguments of a call as a JSON object: `{}` where there are none, `None` where they are no object, or one of more
-/// values than a tree is made of.
+/// Parses the escaped arguments of a call: `{}` if there are none, `None` if they are no object or have too many values for a tree.
 pub(super) fn arguments(fragment: &str) -> Option<Json<'static>> {
     let text = unescape(fragment);
     if text.trim().is_empty() {
@@ -188,9 +179,9 @@ pub(super) fn arguments(fragment: &str) -> Option<Json<'static>> {
     }
     match Json::parse(&text).ok()? {
         object @ Json::Object(_) => Some(object),
-        // Models that were taught with arguments in a string write a string in it.
-        twice if twice.is_string() => Json::parse(&twice.as_str()?).ok().filter(Json::is_object),
-        nothing if nothing.is_null() => Some(Json::object([])),
+        // Some models write arguments as a string in the string.
+        quoted if quoted.is_string() => Json::parse(&quoted.as_str()?).ok().filter(Json::is_object),
+        null if null.is_null() => Some(Json::object([])),
         _ => None,
     }
 }

@@ -1,9 +1,7 @@
-//! The Messages and Responses APIs on a backend that knows chat completions alone. Pure: no I/O, no clock; ids and time
-//! are passed in.
+//! Translates requests of the Messages and Responses APIs to chat completions, and the answers back. No I/O and no clock.
 //!
-//! A request becomes a chat completions request ([`messages::to_chat`], [`responses::to_chat`]); its answer, whole or as
-//! the chunks of a stream, becomes the answer that the caller's API promises. What cannot be said in chat completions is
-//! refused in words. Whole answers and streams go through the same blocks, so both say the same.
+//! [`messages::to_chat`] and [`responses::to_chat`] translate a request; one that chat completions cannot express is refused.
+//! `from_chat` and [`StreamTranslator`] translate the answer. Both use the same blocks, so a stream and a whole answer are equal.
 
 mod blocks;
 mod chunk;
@@ -11,88 +9,88 @@ mod conversation;
 mod json;
 pub mod messages;
 pub mod responses;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tools;
 
 use json::Json;
+pub use stream::StreamTranslator;
 use wire::json::{JsonError, MAX_VALUES, is_small_tree};
 
-/// Why a request cannot be put to chat completions: one sentence for the caller, answered as 400.
+/// Why a request cannot be translated: one sentence for the caller, sent with status 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidRequest(pub String);
 
-/// A request for chat completions, and what its answer needs of the caller's request.
+/// A translated request.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
-    /// The JSON that is sent.
+    /// The JSON body for chat completions.
     pub body: String,
-    /// Whether the caller wants a stream.
+    /// Whether the caller requested a stream.
     pub streaming: bool,
-    asked: CallerRequest,
+    request: CallerRequest,
 }
 
-/// Most text of one answer that is translated, in bytes of JSON: some millions of tokens. It is kept until the answer ends,
-/// and at its end it is told again, whole and more than once.
+/// Maximum text of one translated answer in bytes of JSON: some million tokens. The text is kept until the answer ends, and the final
+/// events repeat it.
 pub const MAX_TEXT: usize = 16 << 20;
-/// Most parts of one answer: reasoning, text, calls, one after the other.
+/// Maximum number of blocks in one translated answer.
 pub const MAX_PARTS: usize = 4096;
 
-/// Why an answer cannot be translated. The text goes to the caller.
+/// Why an answer cannot be translated. The text is sent to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
-    /// No chat completion, and no chunk of one.
+    /// The answer is neither a chat completion nor a chunk of one.
     #[error("backend's answer is not a chat completion")]
     NotChat,
-    /// More than [`MAX_VALUES`].
+    /// The answer exceeds [`MAX_VALUES`].
     #[error("backend's answer has more than {MAX_VALUES} values")]
     TooManyValues,
-    /// More than [`MAX_TEXT`].
+    /// The answer exceeds [`MAX_TEXT`].
     #[error("backend's answer is larger than {} MiB", MAX_TEXT >> 20)]
     TooLarge,
-    /// More than [`MAX_PARTS`].
+    /// The answer exceeds [`MAX_PARTS`].
     #[error("backend's answer has more than {MAX_PARTS} parts")]
     TooManyParts,
 }
 
 impl ChatRequest {
-    /// Whether something of the answer may be stored.
+    /// Whether the items of the answer are stored for later requests.
     pub(crate) fn is_stored(&self) -> bool {
-        !self.asked.is_not_stored
+        self.request.is_stored
     }
 
-    /// The context of the answer: `id` is a random suffix for the ids in it, `created` the time in seconds.
+    /// Creates the context of the answer. `id` is a random suffix for its ids, `created` the time in seconds.
     pub fn context(&self, id: impl Into<String>, created: i64) -> Context {
-        Context { id: id.into(), created, asked: self.asked.clone() }
+        Context { id: id.into(), created, request: self.request.clone() }
     }
 }
 
-/// What an answer needs besides the backend's: see [`ChatRequest::context`].
+/// What a translated answer contains besides the backend's answer.
 #[derive(Debug, Clone)]
 pub struct Context {
     id: String,
     created: i64,
-    asked: CallerRequest,
+    request: CallerRequest,
 }
 
-/// What the caller's request said and its answer repeats.
+/// The parts of the caller's request that the answer depends on.
 #[derive(Debug, Clone, Default)]
 struct CallerRequest {
-    /// The model as the request names it, as a JSON string.
+    /// The requested model as JSON.
     model: String,
-    /// Members of the request that a response repeats, as JSON texts.
+    /// Members that a response repeats, as JSON.
     echo: Vec<(&'static str, String)>,
-    /// Stop sequences, escaped: a backend that names the one it met is believed if it is one of these.
-    stops: Vec<String>,
-    /// Tools that the caller knows by another name or kind than the backend.
+    /// Stop sequences, escaped. The answer names one only if the backend did.
+    stop_sequences: Vec<String>,
     tools: tools::ToolNames,
-    /// Whether the caller sends reasoning back with its next request.
+    /// Whether the caller sends reasoning back in its next request.
     keeps_reasoning: bool,
-    /// Whether the caller said that nothing of the answer is to be stored.
-    is_not_stored: bool,
+    is_stored: bool,
 }
 
-/// The body as checked compact text; JSON of 128 levels and 100,000 values at most.
+/// Returns the request as compact JSON of at most 128 levels and [`MAX_VALUES`] values.
 fn checked(body: &[u8]) -> Result<String, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not UTF-8"))?;
     let text = is_small_tree(text).and_then(|()| wire::json::compact(text));
@@ -100,9 +98,9 @@ fn checked(body: &[u8]) -> Result<String, InvalidRequest> {
     if text.starts_with('{') { Ok(text) } else { Err(invalid("the request is not a JSON object")) }
 }
 
-/// Whether the JSON in an answer, or in a part of it, may become a tree.
-pub(crate) fn is_small(text: &str) -> Result<(), AnswerError> {
-    // So short that it cannot have as many; nearly all are.
+/// Checks that an answer, or a part of one, has at most [`MAX_VALUES`] values.
+pub(crate) fn check_values(text: &str) -> Result<(), AnswerError> {
+    // Fast path: a value takes at least one byte.
     if text.len() <= MAX_VALUES {
         return Ok(());
     }
@@ -112,23 +110,22 @@ pub(crate) fn is_small(text: &str) -> Result<(), AnswerError> {
     })
 }
 
-/// An answer, or a part of it, as checked compact text that may become a tree.
+/// Returns an answer, or a part of one, as compact JSON of at most [`MAX_VALUES`] values.
 fn checked_answer(text: &str) -> Result<String, AnswerError> {
-    is_small(text)?;
+    check_values(text)?;
     wire::json::compact(text).map_err(|_| AnswerError::NotChat)
 }
 
-fn invalid(text: impl Into<String>) -> InvalidRequest {
+pub(crate) fn invalid(text: impl Into<String>) -> InvalidRequest {
     InvalidRequest(text.into())
 }
 
-/// A caller's own word in an error: short, one line.
-fn shown(word: &str) -> String {
+/// Returns at most 60 characters of a caller's word, without control characters, for an error text.
+pub(crate) fn shown(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Members of chat completions that the other APIs do not have and that change what a model says: a caller who sends
-/// them means them.
+/// Members of chat completions that the other APIs do not have. They are passed on, because they change the answer.
 const CHAT_ONLY: [&str; 17] = [
     "seed",
     "frequency_penalty",
@@ -149,19 +146,15 @@ const CHAT_ONLY: [&str; 17] = [
     "verbosity",
 ];
 
-/// The request for chat completions: `model`, the members that both APIs have, `stream`.
-fn chat_body<'a>(asked: &Json<'a>, same: &[&'static str], messages: Vec<Json<'a>>) -> (Json<'a>, bool) {
+/// Builds a request for chat completions with `model`, the members `same` of `request`, and `stream`, which is also returned.
+fn chat_body<'a>(request: &Json<'a>, same: &[&'static str], messages: Vec<Json<'a>>) -> (Json<'a>, bool) {
     let mut out = Json::object([]);
-    if let Some(model) = asked.get("model") {
-        out.put("model", model.clone());
-    }
+    out.put_some("model", request.get("model").cloned());
     out.put("messages", Json::Array(messages));
     for key in same.iter().chain(&CHAT_ONLY) {
-        if let Some(value) = asked.get(key) {
-            out.put(key, value.clone());
-        }
+        out.put_some(key, request.get(key).cloned());
     }
-    let streaming = asked.get("stream").and_then(Json::as_bool) == Some(true);
+    let streaming = request.get_bool("stream");
     out.put("stream", streaming);
     if streaming {
         out.put("stream_options", Json::object([("include_usage", true.into())]));

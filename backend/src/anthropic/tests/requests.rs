@@ -152,7 +152,8 @@ fn of_temperature_and_top_p_one_is_sent() {
 fn a_request_of_too_many_values_is_refused() {
     let body = |n: usize| json!({ "messages": [], "x": vec![0; n] }).to_string();
     let of = |n: usize| request::messages_request(body(n).as_bytes()).map(|_| ()).err();
-    let many = request::InvalidRequest("the request is JSON with more than 100000 values".to_owned());
+    let many =
+        crate::translate::InvalidRequest("the request is JSON with more than 100000 values".to_owned());
     assert_eq!(of(100_000), Some(many));
     assert_ne!(of(99_000), of(100_000));
 }

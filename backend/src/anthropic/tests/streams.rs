@@ -18,7 +18,7 @@ fn a_streamed_message_becomes_chunks_with_role_first_tools_by_index_and_usage_la
     let mut chunks = ChunkTranslator::new(true, 7);
     let all: Vec<String> = recorded()
         .iter()
-        .flat_map(|event| chunks.take(&event.to_string()).unwrap())
+        .flat_map(|event| chunks.push(&event.to_string()).unwrap())
         .map(|chunk| gist(&chunk))
         .collect();
     let call = |index: u32, id: &str, name: &str| {
@@ -53,19 +53,19 @@ fn calls_without_end_are_given_up() {
         )
     };
     let mut chunks = ChunkTranslator::new(false, 7);
-    let taken = (0..3 * MAX_PARTS).take_while(|index| chunks.take(&call(*index, "{}")).is_some()).count();
+    let taken = (0..3 * MAX_PARTS).take_while(|index| chunks.push(&call(*index, "{}")).is_some()).count();
     assert_eq!(taken, MAX_PARTS);
     let mut chunks = ChunkTranslator::new(false, 7);
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
-    let taken = (0..99).take_while(|index| chunks.take(&call(*index, &long)).is_some()).count();
+    let taken = (0..99).take_while(|index| chunks.push(&call(*index, &long)).is_some()).count();
     assert_eq!(taken, (MAX_TEXT >> 20) - 1);
 }
 
 #[test]
 fn usage_is_sent_only_to_those_who_asked_and_garbage_is_no_event() {
     let mut chunks = ChunkTranslator::new(false, 7);
-    assert_eq!(chunks.take("{\"type\":\"message_stop\"}"), Some(Vec::new()));
-    assert_eq!(chunks.take("[]"), None);
+    assert_eq!(chunks.push("{\"type\":\"message_stop\"}"), Some(Vec::new()));
+    assert_eq!(chunks.push("[]"), None);
 }
 
 /// Servers that only resemble Anthropic's leave members out, or set them to null.
@@ -78,12 +78,12 @@ fn absent_and_null_members_and_counts_as_floats_are_read() {
         json!({ "type": "message_start", "message": { "usage": { "input_tokens": 3.0, "output_tokens": null } } }),
     ] {
         let mut chunks = ChunkTranslator::new(true, 7);
-        assert_eq!(chunks.take(&start.to_string()).unwrap().len(), 1, "{start}");
+        assert_eq!(chunks.push(&start.to_string()).unwrap().len(), 1, "{start}");
         let delta = json!({ "type": "content_block_delta", "index": null, "delta": { "text": "hi" } });
-        assert!(chunks.take(&delta.to_string()).unwrap()[0].contains(r#""content":"hi""#));
+        assert!(chunks.push(&delta.to_string()).unwrap()[0].contains(r#""content":"hi""#));
         let end = json!({ "type": "message_delta", "index": null, "delta": null, "usage": { "output_tokens": "4" } });
-        chunks.take(&end.to_string()).unwrap();
-        let usage = chunks.take(r#"{"type":"message_stop"}"#).unwrap();
+        chunks.push(&end.to_string()).unwrap();
+        let usage = chunks.push(r#"{"type":"message_stop"}"#).unwrap();
         assert!(usage[0].contains(r#""completion_tokens":4"#), "{usage:?}");
     }
     let whole = json!({ "type": "message", "content": null, "usage": { "input_tokens": 2.0 } });

@@ -1,5 +1,5 @@
-//! A JSON tree whose scalars stay text: 64-bit integers, `1e999`, `1.10` and lone surrogates (`\ud83d`), which
-//! `serde_json::Value` rounds or refuses, come out as they went in.
+//! A JSON tree whose scalars stay text. Large integers, `1e999`, `1.10` and lone surrogates (`\ud83d`), which `serde_json::Value`
+//! rounds or rejects, are kept unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,61 +14,70 @@ pub(super) use text::{escape, unescape, without_half};
 
 use read::Reader;
 
-/// One JSON value.
+/// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Json<'a> {
-    /// The text of a string (with its quotes), a number, `true`, `false` or `null`; or any other compact JSON text that
-    /// nobody looks into.
+    /// A string (quoted), a number, `true`, `false` or `null`; or any other compact JSON that is not parsed.
     Text(Cow<'a, str>),
     Array(Vec<Json<'a>>),
-    /// Members in order; keys are string literals without their quotes.
+    /// Members in order. Keys are escaped.
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
 }
 
 impl<'a> Json<'a> {
     pub(super) const NULL: Json<'static> = Json::Text(Cow::Borrowed("null"));
 
-    /// Reads `text`, which must have passed [`compact`]: its syntax is not checked again.
+    /// Parses `text`, whose syntax must have been checked by [`compact`].
     pub(super) fn of_compact(text: &'a str) -> Self {
         Reader::new(text).value()
     }
 
-    /// Checks and reads `text`, which has 100,000 values at most.
+    /// Parses `text`, which must have at most [`MAX_VALUES`](wire::json::MAX_VALUES) values.
     pub(super) fn parse(text: &str) -> Result<Json<'static>, JsonError> {
         is_small_tree(text)?;
         Ok(Json::of_compact(&compact(text)?).into_owned())
     }
 
-    /// Compact JSON text that is not looked into.
+    /// Wraps compact JSON without parsing it.
     pub(super) fn raw(text: impl Into<Cow<'a, str>>) -> Self {
         Self::Text(text.into())
     }
 
-    /// The string whose escaped text is `fragment`.
+    /// Builds a string from its escaped text.
     pub(super) fn from_fragment(fragment: &str) -> Self {
         Self::Text(Cow::Owned(format!("\"{fragment}\"")))
     }
 
-    /// An object; members that are `null` are kept.
+    /// Builds an object.
     pub(super) fn object<const N: usize>(members: [(&'static str, Json<'a>); N]) -> Self {
         Self::Object(members.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)).collect())
     }
 
-    /// Member `key`, of duplicates the last; `None` where it is `null` or this is no object.
+    /// Returns the last member `key`; `None` if it is `null`, or if this is no object.
     pub(super) fn get(&self, key: &str) -> Option<&Json<'a>> {
         let Self::Object(members) = self else { return None };
         let found = members.iter().rev().find(|(name, _)| is_key(name, key));
         found.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
-    /// Member `key` if it is a string, unescaped.
+    /// Returns the string member `key`, unescaped.
     pub(super) fn get_str(&self, key: &str) -> Option<Cow<'_, str>> {
         self.get(key)?.as_str()
     }
 
-    /// Member `key` as the escaped text of a string; empty where it is none.
+    /// Returns the string member `key`, escaped; empty if there is none.
     pub(super) fn get_fragment(&self, key: &str) -> &str {
         self.get(key).and_then(Json::fragment).unwrap_or_default()
+    }
+
+    /// Whether member `key` is `true`.
+    pub(super) fn get_bool(&self, key: &str) -> bool {
+        matches!(self.get(key), Some(Self::Text(text)) if text == "true")
+    }
+
+    /// Returns the elements of the array `key`; none if there is no such array.
+    pub(super) fn get_items(&self, key: &str) -> &[Json<'a>] {
+        self.get(key).map(Json::items).unwrap_or_default()
     }
 
     /// Appends a member to an object.
@@ -78,7 +87,14 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The items of an array; none where this is no array.
+    /// Appends a member to an object if there is a value.
+    pub(super) fn put_some(&mut self, key: &'static str, value: Option<Json<'a>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    /// Returns the elements of an array; none if this is no array.
     pub(super) fn items(&self) -> &[Json<'a>] {
         match self {
             Self::Array(items) => items,
@@ -86,7 +102,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The escaped text between the quotes of a string.
+    /// Returns the escaped text of a string.
     pub(super) fn fragment(&self) -> Option<&str> {
         match self {
             Self::Text(text) => text.strip_prefix('"')?.strip_suffix('"'),
@@ -94,30 +110,27 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// As [`fragment`](Self::fragment), borrowed from the text that was read; empty where this is no string.
+    /// Like [`fragment`](Self::fragment), but borrowed from the parsed text; empty if this is no string.
     pub(super) fn shared_fragment(&self) -> Cow<'a, str> {
         match self {
-            Self::Text(Cow::Borrowed(literal)) => Cow::Borrowed(
-                literal.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default(),
+            Self::Text(Cow::Borrowed(text)) => Cow::Borrowed(
+                text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default(),
             ),
             other => Cow::Owned(other.fragment().unwrap_or_default().to_owned()),
         }
     }
 
-    /// A string, unescaped; its lone surrogates stay escaped.
+    /// Returns the escaped text of a string, or the JSON of another value as escaped text.
+    pub(super) fn to_fragment(&self) -> String {
+        self.fragment().map_or_else(|| escape(&self.to_string()), str::to_owned)
+    }
+
+    /// Returns a string, unescaped except for lone surrogates.
     pub(super) fn as_str(&self) -> Option<Cow<'_, str>> {
         self.fragment().map(unescape)
     }
 
-    pub(super) fn as_bool(&self) -> Option<bool> {
-        match self {
-            Self::Text(text) if text == "true" => Some(true),
-            Self::Text(text) if text == "false" => Some(false),
-            _ => None,
-        }
-    }
-
-    /// A count; a backend that writes `12.0` means 12.
+    /// Returns a count, which can be written as a float (`12.0`).
     pub(super) fn as_count(&self) -> Option<u64> {
         let Self::Text(text) = self else { return None };
         token_count(text)
@@ -186,18 +199,6 @@ impl From<bool> for Json<'_> {
 
 impl From<u64> for Json<'_> {
     fn from(value: u64) -> Self {
-        Self::Text(Cow::Owned(value.to_string()))
-    }
-}
-
-impl From<i64> for Json<'_> {
-    fn from(value: i64) -> Self {
-        Self::Text(Cow::Owned(value.to_string()))
-    }
-}
-
-impl From<usize> for Json<'_> {
-    fn from(value: usize) -> Self {
         Self::Text(Cow::Owned(value.to_string()))
     }
 }

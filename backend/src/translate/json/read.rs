@@ -1,10 +1,10 @@
-//! Compact JSON text as a tree.
+//! Parses compact JSON to a tree.
 
 use std::borrow::Cow;
 
 use super::Json;
 
-/// Splits compact, valid JSON.
+/// Parses compact JSON of valid syntax.
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The literal that begins here, with its quotes.
+    /// Returns the string at the current offset, quotes included.
     fn string(&mut self) -> &'a str {
         let (start, bytes) = (self.at, self.text.as_bytes());
         self.at += 1;

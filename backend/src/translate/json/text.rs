@@ -1,17 +1,17 @@
-//! The inside of string literals.
+//! Escaped text: a JSON string without its quotes.
 
 use std::borrow::Cow;
 
 use wire::json::quote;
 
-/// `text` as the inside of a string literal.
+/// Escapes `text`.
 pub(in crate::translate) fn escape(text: &str) -> String {
     let quoted = quote(text);
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// The text of the literal `"fragment"`. A lone surrogate is no character: its escape stays, which in JSON text within
-/// a string (the arguments of a call) means the same.
+/// Unescapes `fragment`. The escape of a lone surrogate, which is no character, stays. In the arguments of a call, which are JSON
+/// themselves, it keeps its meaning.
 pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
     if !fragment.contains('\\') {
         return Cow::Borrowed(fragment);
@@ -24,12 +24,12 @@ pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        // A pair of surrogates is 12 bytes, another `\u` 6, all else 2: the longest that is valid is the right one.
-        let valid = [12, 6, 2].into_iter().filter_map(|length| {
+        // The longest valid escape: a surrogate pair has 12 bytes, another `\u` 6, all else 2.
+        let valid = [12, 6, 2].into_iter().find_map(|length| {
             let escape = rest.get(..length)?;
             serde_json::from_str::<String>(&format!("\"{escape}\"")).ok().map(|text| (length, text))
         });
-        let (length, text) = valid.into_iter().next().unwrap_or_else(|| {
+        let (length, text) = valid.unwrap_or_else(|| {
             let length = if rest.len() >= 6 && rest.is_char_boundary(6) { 6 } else { rest.len() };
             (length, rest[..length].to_owned())
         });
@@ -40,8 +40,7 @@ pub(in crate::translate) fn unescape(fragment: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Length of `fragment` without the first half of a pair of surrogates at its end, whose second half may follow: readers
-/// take the pair, and many refuse its halves.
+/// Returns the length of `fragment` without a high surrogate at its end, whose low surrogate may follow. Many readers reject a lone one.
 pub(in crate::translate) fn without_half(fragment: &str) -> usize {
     let length = fragment.len();
     let Some(start) = length.checked_sub(6).filter(|start| fragment.is_char_boundary(*start)) else {

@@ -1,99 +1,92 @@
-//! A chat completion as a message, and errors.
+//! Translates a chat completion to a message, and errors.
 
 use wire::json::quote;
 use wire::openai::error_message;
 
-use super::super::blocks::{AnswerBlock, AnswerBuilder, BlockKind};
-use super::super::chunk::{Usage, arguments};
+use super::super::blocks::{AnswerBlock, AnswerBuilder};
+use super::super::chunk::{BlockKind, Usage, arguments};
 use super::super::json::{Json, unescape};
 use super::super::{AnswerError, Context};
 use super::ids;
 
-/// The message that says what the chat completion `answer` says.
+/// Translates the chat completion `answer`.
 pub fn from_chat(answer: &str, context: &Context) -> Result<String, AnswerError> {
-    let turn = AnswerBuilder::of_completion(answer)?;
-    let blocks =
-        turn.blocks.iter().enumerate().map(|(number, block)| whole(block, number, context)).collect();
-    let (reason, sequence) = stop(&turn, context);
-    let mut out = head(context);
-    for (key, value) in [
-        ("content", Json::Array(blocks)),
-        ("stop_reason", reason.into()),
-        ("stop_sequence", sequence),
-        ("usage", usage(turn.usage.unwrap_or_default())),
-    ] {
-        out.put(key, value);
-    }
-    Ok(out.to_string())
+    let answer = AnswerBuilder::of_completion(answer)?;
+    let blocks = answer.blocks.iter().enumerate();
+    let content = blocks.map(|(number, block)| content_block(block, number, context, false)).collect();
+    Ok(message(context, content, stop(&answer, context), answer.usage).to_string())
 }
 
-/// The members of a message that are known before its content.
-pub(super) fn head(context: &Context) -> Json<'static> {
+/// Builds a message; `stop` is its `stop_reason` and `stop_sequence`.
+pub(super) fn message(
+    context: &Context,
+    content: Vec<Json<'static>>,
+    stop: (Json<'static>, Json<'static>),
+    usage: Option<Usage>,
+) -> Json<'static> {
     Json::object([
         ("id", Json::from(format!("msg_{}", context.id).as_str())),
         ("type", "message".into()),
         ("role", "assistant".into()),
-        ("model", Json::raw(context.asked.model.clone())),
+        ("model", Json::raw(context.request.model.clone())),
+        ("content", Json::Array(content)),
+        ("stop_reason", stop.0),
+        ("stop_sequence", stop.1),
+        ("usage", self::usage(usage)),
     ])
 }
 
-/// A block as it begins in a stream: without what is added to it.
-pub(super) fn begun(block: &AnswerBlock, number: usize, context: &Context) -> Json<'static> {
-    match &block.kind {
-        BlockKind::Reasoning(_) => {
-            Json::object([("type", "thinking".into()), ("thinking", "".into()), ("signature", "".into())])
-        }
-        BlockKind::Text | BlockKind::Refusal => Json::object([("type", "text".into()), ("text", "".into())]),
-        BlockKind::Call { id, name, .. } => call(id, name, number, context, Json::object([])),
-    }
-}
-
-fn whole(block: &AnswerBlock, number: usize, context: &Context) -> Json<'static> {
-    let text = Json::from_fragment(&block.text);
+/// Builds a content block. In the opening event of a stream it is empty.
+pub(super) fn content_block(
+    block: &AnswerBlock,
+    number: usize,
+    context: &Context,
+    is_opening: bool,
+) -> Json<'static> {
+    let text = Json::from_fragment(if is_opening { "" } else { &block.text });
     match &block.kind {
         BlockKind::Reasoning(key) => {
-            Json::object([("type", "thinking".into()), ("thinking", text), ("signature", (*key).into())])
+            let signature = if is_opening { "" } else { *key };
+            Json::object([("type", "thinking".into()), ("thinking", text), ("signature", signature.into())])
         }
         BlockKind::Text | BlockKind::Refusal => Json::object([("type", "text".into()), ("text", text)]),
-        BlockKind::Call { id, name, .. } => call(id, name, number, context, input(&block.text)),
+        BlockKind::Call { id, name, .. } => {
+            let id = ids::to_caller(id, || format!("toolu_{}_{number}", context.id));
+            Json::object([
+                ("type", "tool_use".into()),
+                ("id", Json::from_fragment(&id)),
+                ("name", Json::from_fragment(name)),
+                ("input", if is_opening { Json::object([]) } else { input(&block.text) }),
+            ])
+        }
     }
 }
 
-/// Arguments as an object. A model that wrote something else is shown what it wrote: the caller's check of the input
-/// tells it so.
+/// Returns escaped arguments as an object. Invalid ones become a member, so that the caller's validation reports them to the model.
 pub(super) fn input(text: &str) -> Json<'static> {
     arguments(text).unwrap_or_else(|| Json::object([("raw_arguments", Json::from_fragment(text))]))
 }
 
-fn call(id: &str, name: &str, number: usize, context: &Context, input: Json<'static>) -> Json<'static> {
-    let id = ids::outward(id, || format!("toolu_{}_{number}", context.id));
-    Json::object([
-        ("type", "tool_use".into()),
-        ("id", Json::from_fragment(&id)),
-        ("name", Json::from_fragment(name)),
-        ("input", input),
-    ])
-}
-
-/// Why it ended, and the stop sequence that it met, if the backend says so.
-pub(super) fn stop(turn: &AnswerBuilder, context: &Context) -> (&'static str, Json<'static>) {
-    let met = turn.stop.as_ref().filter(|met| context.asked.stops.contains(met));
-    if let Some(met) = met {
-        return ("stop_sequence", Json::from_fragment(met));
+/// Returns the `stop_reason` and the `stop_sequence`.
+pub(super) fn stop(answer: &AnswerBuilder, context: &Context) -> (Json<'static>, Json<'static>) {
+    let sequence = answer.stop_sequence.as_ref();
+    if let Some(sequence) = sequence.filter(|sequence| context.request.stop_sequences.contains(sequence)) {
+        return ("stop_sequence".into(), Json::from_fragment(sequence));
     }
-    let reason = match turn.finish.as_deref() {
+    let reason = match answer.finish_reason.as_deref() {
         Some("length" | "max_tokens") => "max_tokens",
         Some("content_filter") => "refusal",
-        // Some servers say `stop` after calls.
-        _ if turn.has_calls() => "tool_use",
-        _ if turn.has_refusal() => "refusal",
+        // Some servers send `stop` after calls.
+        _ if answer.has_calls() => "tool_use",
+        _ if answer.has_refusal() => "refusal",
         _ => "end_turn",
     };
-    (reason, Json::NULL)
+    (reason.into(), Json::NULL)
 }
 
-/// Anthropic counts what came from a cache apart from the rest of the input.
-pub(super) fn usage(usage: Usage) -> Json<'static> {
+/// Builds the token counts. Cached input is not part of Anthropic's `input_tokens`.
+pub(super) fn usage(usage: Option<Usage>) -> Json<'static> {
+    let usage = usage.unwrap_or_default();
     Json::object([
         ("input_tokens", usage.input.saturating_sub(usage.cached).into()),
         ("cache_creation_input_tokens", 0_u64.into()),
@@ -102,24 +95,19 @@ pub(super) fn usage(usage: Usage) -> Json<'static> {
     ])
 }
 
-/// A backend's error in Anthropic's shape. A context that is too long is named as Anthropic names it: Claude Code then
-/// makes it shorter by itself.
+/// Translates the body of an error. A context that is too long gets Anthropic's wording, on which Claude Code shortens it.
 pub fn error(status: u16, body: &str) -> String {
-    let told = Json::parse(body).unwrap_or(Json::NULL);
-    if told.get_str("type").as_deref() == Some("error") && told.get("error").is_some_and(Json::is_object) {
-        return told.to_string();
+    let json = Json::parse(body).unwrap_or(Json::NULL);
+    if json.get_str("type").as_deref() == Some("error") && json.get("error").is_some_and(Json::is_object) {
+        return json.to_string();
     }
     let message = error_message(body).filter(|message| !message.is_empty());
-    let mut message = message.unwrap_or_else(|| {
-        let text = body.trim();
-        if text.is_empty() || told.is_object() {
-            "the backend gave no reason".to_owned()
-        } else {
-            text.to_owned()
-        }
+    let mut message = message.unwrap_or_else(|| match body.trim() {
+        text if text.is_empty() || json.is_object() => "the backend gave no reason".to_owned(),
+        text => text.to_owned(),
     });
     let kinds =
-        told.get("error").map(|error| [error.get_fragment("type"), error.get_fragment("code")].map(unescape));
+        json.get("error").map(|error| [error.get_fragment("type"), error.get_fragment("code")].map(unescape));
     let overflow = ["context_length_exceeded", "exceed_context_size_error"];
     if kinds.is_some_and(|kinds| kinds.iter().any(|kind| overflow.contains(&&**kind))) {
         message.insert_str(0, "prompt is too long: ");

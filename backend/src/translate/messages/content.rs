@@ -1,125 +1,111 @@
-//! Content blocks of a message as parts of a chat.
+//! Translates content blocks to content parts.
 
 use std::borrow::Cow;
 
 use super::super::conversation::ContentPart;
-use super::super::json::{Json, escape, unescape};
+use super::super::json::{Json, unescape};
 use super::super::{InvalidRequest, invalid, shown};
 
-/// `content`, a string or blocks, as parts; `place` names it in an error. A block that `other` takes is none of them.
+/// Calls `each` with type, block and path of each block in `content`, which is a string or an array at `path` in the request.
+pub(super) fn each_block<'a>(
+    content: Option<&Json<'a>>,
+    path: &str,
+    mut each: impl FnMut(&str, &Json<'a>, &str) -> Result<(), InvalidRequest>,
+) -> Result<(), InvalidRequest> {
+    match content {
+        None => Ok(()),
+        Some(Json::Array(blocks)) => blocks.iter().enumerate().try_for_each(|(index, block)| {
+            let path = format!("{path}.{index}");
+            let kind = block.get_str("type").ok_or_else(|| invalid(format!("{path} has no type")))?;
+            each(&kind, block, &path)
+        }),
+        Some(text) if text.is_string() => each("text", &Json::object([("text", text.clone())]), path),
+        Some(_) => Err(invalid(format!("{path} must be a string or an array of blocks"))),
+    }
+}
+
+/// Translates all blocks in `content`.
 pub(super) fn parts<'a>(
     content: Option<&Json<'a>>,
-    place: &str,
-    mut other: impl FnMut(&str, &Json<'a>) -> Result<bool, InvalidRequest>,
+    path: &str,
 ) -> Result<Vec<ContentPart<'a>>, InvalidRequest> {
     let mut out = Vec::new();
-    match content {
-        None => (),
-        Some(Json::Array(blocks)) => {
-            for (index, block) in blocks.iter().enumerate() {
-                let place = format!("{place}.{index}");
-                let kind = block.get_str("type").ok_or_else(|| invalid(format!("{place} has no type")))?;
-                if !other(&kind, block)? {
-                    part(&kind, block, &place, &mut out)?;
-                }
-            }
-        }
-        Some(text) if text.is_string() => text_part(text, &mut out),
-        Some(_) => return Err(invalid(format!("{place} must be a string or an array of blocks"))),
-    }
+    each_block(content, path, |kind, block, path| add_parts(kind, block, path, &mut out))?;
     Ok(out)
 }
 
-fn part<'a>(
+/// Translates one block and appends the parts.
+pub(super) fn add_parts<'a>(
     kind: &str,
     block: &Json<'a>,
-    place: &str,
+    path: &str,
     out: &mut Vec<ContentPart<'a>>,
 ) -> Result<(), InvalidRequest> {
+    let text = |key: &str| block.get(key).and_then(ContentPart::text);
     match kind {
-        "text" => {
-            if let Some(text) = block.get("text") {
-                text_part(text, out);
-            }
+        "text" => out.extend(text("text")),
+        "image" => out.push(image(block, path)?),
+        "document" => {
+            out.extend(["title", "context"].into_iter().filter_map(text));
+            add_document(block, path, out)?;
         }
-        "image" => out.push(image(block, place)?),
-        "document" => document(block, place, out)?,
         "search_result" => {
-            let head = [block.get_fragment("title"), block.get_fragment("source")];
-            for text in head.into_iter().filter(|text| !text.is_empty()) {
-                out.push(ContentPart::Text(Cow::Owned(text.to_owned())));
-            }
-            out.append(&mut parts(block.get("content"), place, |_, _| Ok(false))?);
+            out.extend(["title", "source"].into_iter().filter_map(text));
+            out.append(&mut parts(block.get("content"), path)?);
         }
-        // A tool that a search of the caller's found: its name.
-        "tool_reference" => {
-            out.push(ContentPart::Text(Cow::Owned(block.get_fragment("tool_name").to_owned())));
-        }
-        // Reasoning that another model kept to itself.
+        "tool_reference" => out.extend(text("tool_name")),
+        // Reasoning that only the model of the API can read.
         "redacted_thinking" => (),
         _ => {
             let kind = shown(kind);
-            return Err(invalid(format!("{place}: this model takes no content of type '{kind}'")));
+            return Err(invalid(format!("{path}: this model takes no content of type '{kind}'")));
         }
     }
     Ok(())
 }
 
-fn text_part<'a>(text: &Json<'a>, out: &mut Vec<ContentPart<'a>>) {
-    let text = text.shared_fragment();
-    if !text.is_empty() {
-        out.push(ContentPart::Text(text));
-    }
-}
-
-fn image<'a>(block: &Json<'a>, place: &str) -> Result<ContentPart<'a>, InvalidRequest> {
-    let source = block.get("source").ok_or_else(|| invalid(format!("{place}: an image needs a source")))?;
+fn image<'a>(block: &Json<'a>, path: &str) -> Result<ContentPart<'a>, InvalidRequest> {
+    let source = block.get("source").ok_or_else(|| invalid(format!("{path}: an image needs a source")))?;
     let url = match source.get_str("type").as_deref() {
         Some("base64") => {
             let (kind, data) = (source.get_fragment("media_type"), source.get_fragment("data"));
             Json::from_fragment(&format!("data:{kind};base64,{data}"))
         }
         Some("url") => source.get("url").cloned().unwrap_or(Json::NULL),
-        Some("file") => return Err(invalid(format!("{place}: this model cannot fetch files by id"))),
-        _ => return Err(invalid(format!("{place}: an image's source must be of type base64 or url"))),
+        Some("file") => return Err(invalid(format!("{path}: this model cannot fetch files by id"))),
+        _ => return Err(invalid(format!("{path}: an image's source must be of type base64 or url"))),
     };
     Ok(ContentPart::image(url, None))
 }
 
-fn document<'a>(block: &Json<'a>, place: &str, out: &mut Vec<ContentPart<'a>>) -> Result<(), InvalidRequest> {
-    for text in ["title", "context"].map(|key| block.get_fragment(key)) {
-        if !text.is_empty() {
-            out.push(ContentPart::Text(Cow::Owned(text.to_owned())));
-        }
-    }
-    let source = block.get("source").ok_or_else(|| invalid(format!("{place}: a document needs a source")))?;
+fn add_document<'a>(
+    block: &Json<'a>,
+    path: &str,
+    out: &mut Vec<ContentPart<'a>>,
+) -> Result<(), InvalidRequest> {
+    let source = block.get("source").ok_or_else(|| invalid(format!("{path}: a document needs a source")))?;
     match source.get_str("type").as_deref() {
-        Some("text") => {
-            if let Some(text) = source.get("data") {
-                text_part(text, out);
-            }
-            Ok(())
-        }
-        Some("content") => {
-            out.append(&mut parts(source.get("content"), place, |_, _| Ok(false))?);
-            Ok(())
-        }
+        Some("text") => out.extend(source.get("data").and_then(ContentPart::text)),
+        Some("content") => out.append(&mut parts(source.get("content"), path)?),
         Some("base64") => {
             let kind = shown(&unescape(source.get_fragment("media_type")));
-            Err(invalid(format!("{place}: this model reads no documents of type '{kind}': send their text")))
+            return Err(invalid(format!(
+                "{path}: this model reads no documents of type '{kind}': send their text"
+            )));
         }
-        _ => Err(invalid(format!("{place}: this model cannot fetch documents: send their text"))),
+        _ => return Err(invalid(format!("{path}: this model cannot fetch documents: send their text"))),
     }
+    Ok(())
 }
 
-/// The text of an error of a tool, marked as one: a tool message has no other mark.
+/// Marks a tool result as an error in its text, because a tool message has no member for it.
 pub(super) fn mark_error(parts: &mut Vec<ContentPart<'_>>) {
-    let mark = escape("Error: ");
-    match parts.iter_mut().find_map(|part| match part {
+    let text = parts.iter_mut().find_map(|part| match part {
         ContentPart::Text(text) => Some(text),
         ContentPart::Other(_) => None,
-    }) {
-        Some(text) => *text = Cow::Owned(format!("{mark}{text}")),
+    });
+    match text {
+        Some(text) => *text = Cow::Owned(format!("Error: {text}")),
         None => parts.insert(0, ContentPart::Text(Cow::Borrowed("Error"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Anthropic's Messages API by chat completions.
+//! Translates Anthropic's Messages API.
 
 mod answer;
 mod content;
@@ -7,5 +7,5 @@ mod ids;
 mod request;
 
 pub use answer::{error, from_chat};
-pub use events::StreamTranslator;
+pub use events::stream_translator;
 pub use request::to_chat;

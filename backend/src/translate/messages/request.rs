@@ -1,8 +1,7 @@
-//! A Messages request as a chat completions request.
+//! Translates a Messages request to chat completions.
 
 use std::borrow::Cow;
 
-use super::super::blocks::BlockKind;
 use super::super::chunk::REASONING_MEMBERS;
 use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::{Json, escape};
@@ -10,65 +9,61 @@ use super::super::tools;
 use super::super::{CallerRequest, ChatRequest, InvalidRequest, chat_body, checked, invalid, shown};
 use super::{content, ids};
 
-/// Members that chat completions has under the same name. `top_k` is no member of OpenAI's, but of the servers that
-/// people run.
+/// Members with the same name in chat completions. OpenAI has no `top_k`, but most local servers do.
 const SAME: [&str; 4] = ["max_tokens", "temperature", "top_p", "top_k"];
 
-/// A line that Claude Code puts in front of the system text for Anthropic's billing. Parts of it change from call to call,
-/// which would make every prompt new to a backend's prefix cache.
+/// Prefix of a line that Claude Code adds to the system text for Anthropic's billing. It changes with each call, so a backend could not
+/// reuse its prefix cache.
 const BILLING: &str = "x-anthropic-billing-header:";
 
-/// The request for chat completions that asks what the Messages request `body` asks.
+/// Translates the Messages request `body`.
 ///
-/// `thinking`, `context_management`, `output_config.effort` and `cache_control` are left out: Claude Code sends them
-/// with every request, and servers refuse an effort for a model that does not think.
+/// `thinking`, `context_management`, `output_config.effort` and `cache_control` are ignored: Claude Code sends them with every request,
+/// and servers reject an effort for a model without reasoning.
 pub fn to_chat(body: &[u8]) -> Result<ChatRequest, InvalidRequest> {
     let text = checked(body)?;
-    let asked = Json::of_compact(&text);
-    if asked.get("mcp_servers").is_some_and(|servers| !servers.items().is_empty()) {
+    let request = Json::of_compact(&text);
+    if !request.get_items("mcp_servers").is_empty() {
         return Err(invalid("mcp_servers: this model connects to no MCP servers"));
     }
-    let (mut out, streaming) = chat_body(&asked, &SAME, conversation(&asked)?);
-    let stops: Vec<Json<'_>> =
-        asked.get("stop_sequences").map(|stops| stops.items().to_vec()).unwrap_or_default();
-    let stops: Vec<_> =
-        stops.into_iter().filter(|stop| stop.fragment().is_some_and(|stop| !stop.is_empty())).collect();
-    let known = stops.iter().filter_map(Json::fragment).map(str::to_owned).collect();
+    let (mut out, streaming) = chat_body(&request, &SAME, messages(&request)?);
+    let stops = request.get_items("stop_sequences").iter();
+    let stops: Vec<_> = stops.filter(|stop| stop.fragment().is_some_and(|stop| !stop.is_empty())).collect();
     if !stops.is_empty() {
-        out.put("stop", Json::Array(stops));
+        out.put("stop", Json::Array(stops.iter().copied().cloned().collect()));
     }
-    if let Some(user) =
-        asked.get("metadata").and_then(|metadata| metadata.get("user_id")).filter(|id| id.is_string())
-    {
-        out.put("user", user.clone());
-    }
-    let format = asked.get("output_config").and_then(|config| config.get("format"));
-    if let Some(schema) =
-        format.or_else(|| asked.get("output_format")).and_then(|format| format.get("schema"))
-    {
+    let user = request.get("metadata").and_then(|metadata| metadata.get("user_id"));
+    out.put_some("user", user.filter(|id| id.is_string()).cloned());
+    let format = request.get("output_config").and_then(|config| config.get("format"));
+    let format = format.or_else(|| request.get("output_format"));
+    if let Some(schema) = format.and_then(|format| format.get("schema")) {
         let schema =
             Json::object([("name", "answer".into()), ("strict", true.into()), ("schema", schema.clone())]);
         out.put("response_format", Json::object([("type", "json_schema".into()), ("json_schema", schema)]));
     }
-    offer_tools(&asked, &mut out)?;
-    let model = asked.get("model").map_or_else(|| "null".to_owned(), Json::to_string);
-    let asked = CallerRequest { model, stops: known, ..CallerRequest::default() };
-    Ok(ChatRequest { body: out.to_string(), streaming, asked })
+    offer_tools(&request, &mut out)?;
+    let request = CallerRequest {
+        model: request.get("model").unwrap_or(&Json::NULL).to_string(),
+        stop_sequences: stops.into_iter().map(Json::to_fragment).collect(),
+        ..CallerRequest::default()
+    };
+    Ok(ChatRequest { body: out.to_string(), streaming, request })
 }
 
-fn conversation<'a>(asked: &Json<'a>) -> Result<Vec<Json<'a>>, InvalidRequest> {
+fn messages<'a>(request: &Json<'a>) -> Result<Vec<Json<'a>>, InvalidRequest> {
     let mut chat = Conversation::default();
-    add_system(&mut chat, asked.get("system"), "system")?;
-    let Some(Json::Array(messages)) = asked.get("messages") else {
+    add_system(&mut chat, request.get("system"), "system")?;
+    let Some(Json::Array(messages)) = request.get("messages") else {
         return Err(invalid("messages must be an array"));
     };
     for (index, message) in messages.iter().enumerate() {
-        let place = format!("messages.{index}.content");
+        let path = format!("messages.{index}.content");
+        let content = message.get("content");
         match message.get_str("role").as_deref() {
-            Some("user") => add_user(&mut chat, message.get("content"), &place)?,
-            Some("assistant") => add_assistant(&mut chat, message.get("content"), &place)?,
-            // Claude Code's, in mid-conversation.
-            Some("system" | "developer") => add_system(&mut chat, message.get("content"), &place)?,
+            Some("user") => add_user(&mut chat, content, &path)?,
+            Some("assistant") => add_assistant(&mut chat, content, &path)?,
+            // Claude Code sends system messages between the turns.
+            Some("system" | "developer") => add_system(&mut chat, content, &path)?,
             role => {
                 let role = shown(role.unwrap_or_default());
                 return Err(invalid(format!(
@@ -77,19 +72,19 @@ fn conversation<'a>(asked: &Json<'a>) -> Result<Vec<Json<'a>>, InvalidRequest> {
             }
         }
     }
-    Ok(chat.end())
+    Ok(chat.into_messages())
 }
 
 fn add_system<'a>(
     chat: &mut Conversation<'a>,
     content: Option<&Json<'a>>,
-    place: &str,
+    path: &str,
 ) -> Result<(), InvalidRequest> {
-    for part in content::parts(content, place, |_, _| Ok(false))? {
+    for part in content::parts(content, path)? {
         match part {
             ContentPart::Text(text) if text.starts_with(BILLING) => (),
-            ContentPart::Text(text) => chat.system(text),
-            ContentPart::Other(_) => return Err(invalid(format!("{place} must be text"))),
+            ContentPart::Text(text) => chat.add_system(text),
+            ContentPart::Other(_) => return Err(invalid(format!("{path} must be text"))),
         }
     }
     Ok(())
@@ -98,94 +93,78 @@ fn add_system<'a>(
 fn add_user<'a>(
     chat: &mut Conversation<'a>,
     content: Option<&Json<'a>>,
-    place: &str,
+    path: &str,
 ) -> Result<(), InvalidRequest> {
-    let mut results = Vec::new();
-    let said = content::parts(content, place, |kind, block| {
+    let mut parts = Vec::new();
+    content::each_block(content, path, |kind, block, block_path| {
         if kind != "tool_result" {
-            return Ok(false);
+            return content::add_parts(kind, block, block_path, &mut parts);
         }
-        let place = format!("{place} (tool_result)");
-        let mut result = content::parts(block.get("content"), &place, |_, _| Ok(false))?;
-        if block.get("is_error").and_then(Json::as_bool) == Some(true) {
+        let mut result = content::parts(block.get("content"), &format!("{path} (tool_result)"))?;
+        if block.get_bool("is_error") {
             content::mark_error(&mut result);
         }
-        results.push((ids::inward(block.get_fragment("tool_use_id")).into_owned(), result));
-        Ok(true)
+        chat.add_result(&ids::to_backend(block.get_fragment("tool_use_id")), result);
+        Ok(())
     })?;
-    for (call, result) in results {
-        chat.result(&call, result);
-    }
-    for part in said {
-        chat.user(part);
-    }
+    parts.into_iter().for_each(|part| chat.add_user(part));
     Ok(())
 }
 
 fn add_assistant<'a>(
     chat: &mut Conversation<'a>,
     content: Option<&Json<'a>>,
-    place: &str,
+    path: &str,
 ) -> Result<(), InvalidRequest> {
-    // An empty turn is one, too.
-    chat.assistant("");
-    let mut said = Vec::new();
-    let texts = content::parts(content, place, |kind, block| {
+    // An empty turn is kept.
+    chat.add_assistant("");
+    content::each_block(content, path, |kind, block, block_path| {
         match kind {
-            "text" => said.push((BlockKind::Text, block.get_fragment("text").to_owned())),
             "thinking" => {
-                // Our own, by its signature; to other models it says nothing, and their servers may refuse it.
+                // Only reasoning of this backend has such a signature. Servers may reject that of another model.
                 let signature = block.get_fragment("signature");
                 if let Some(key) = REASONING_MEMBERS.into_iter().find(|key| *key == signature) {
-                    said.push((BlockKind::Reasoning(key), block.get_fragment("thinking").to_owned()));
+                    chat.add_reasoning(key, block.get_fragment("thinking"));
                 }
             }
             "tool_use" => {
                 let input = block.get("input").map_or_else(|| "{}".to_owned(), Json::to_string);
-                let (id, name) =
-                    (ids::inward(block.get_fragment("id")).into_owned(), block.get_fragment("name").into());
-                said.push((BlockKind::Call { index: None, id, name }, escape(&input)));
+                let id = ids::to_backend(block.get_fragment("id"));
+                chat.add_call(&id, block.get_fragment("name"), &escape(&input));
             }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    for part in texts {
-        match part {
-            ContentPart::Text(text) => chat.assistant(&text),
-            ContentPart::Other(_) => {
-                return Err(invalid(format!("{place}: an assistant's turn holds no images")));
+            _ => {
+                let mut parts = Vec::new();
+                content::add_parts(kind, block, block_path, &mut parts)?;
+                for part in parts {
+                    let ContentPart::Text(text) = part else {
+                        return Err(invalid(format!("{path}: an assistant's turn holds no images")));
+                    };
+                    chat.add_assistant(&text);
+                }
             }
         }
-    }
-    for (kind, text) in said {
-        match kind {
-            BlockKind::Reasoning(key) => chat.thought(key, &text),
-            BlockKind::Call { id, name, .. } => chat.call(&id, &name, &text),
-            BlockKind::Text | BlockKind::Refusal => chat.assistant(&text),
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn offer_tools<'a>(asked: &Json<'a>, out: &mut Json<'a>) -> Result<(), InvalidRequest> {
-    let offered = asked.get("tools").map(Json::items).unwrap_or_default();
-    if offered.is_empty() {
+fn offer_tools<'a>(request: &Json<'a>, out: &mut Json<'a>) -> Result<(), InvalidRequest> {
+    let tools = request.get_items("tools");
+    if tools.is_empty() {
         return Ok(());
     }
-    let mut functions = Vec::with_capacity(offered.len());
-    for tool in offered {
+    let mut functions = Vec::with_capacity(tools.len());
+    for tool in tools {
         let kind = tool.get_str("type").unwrap_or(Cow::Borrowed("custom"));
         if kind != "custom" {
             let kind = shown(&kind);
             return Err(invalid(format!("tools: this model has no tool of type '{kind}'")));
         }
-        let name = tool.get_fragment("name");
         let get = |key: &str| tool.get(key).cloned();
+        let name = tool.get_fragment("name");
         functions.push(tools::function(name, get("description"), get("input_schema"), get("strict")));
     }
     out.put("tools", Json::Array(functions));
-    let Some(choice) = asked.get("tool_choice") else { return Ok(()) };
+    let Some(choice) = request.get("tool_choice") else { return Ok(()) };
     let kind = choice.get_str("type").unwrap_or_default();
     let word: Json<'_> = match &*kind {
         "auto" => "auto".into(),
@@ -195,7 +174,7 @@ fn offer_tools<'a>(asked: &Json<'a>, out: &mut Json<'a>) -> Result<(), InvalidRe
         _ => return Err(invalid(format!("tool_choice: the type '{}' is unknown", shown(&kind)))),
     };
     out.put("tool_choice", word);
-    if choice.get("disable_parallel_tool_use").and_then(Json::as_bool) == Some(true) {
+    if choice.get_bool("disable_parallel_tool_use") {
         out.put("parallel_tool_calls", false);
     }
     Ok(())

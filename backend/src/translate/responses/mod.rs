@@ -1,4 +1,4 @@
-//! OpenAI's Responses API by chat completions. Whole conversations are not stored: what refers to one is refused in words.
+//! Translates OpenAI's Responses API. Conversations are not stored: a request that refers to one is refused.
 
 mod answer;
 mod events;
@@ -10,7 +10,7 @@ mod request;
 mod stored_items;
 
 pub use answer::{error, from_chat};
-pub use events::StreamTranslator;
+pub use events::stream_translator;
 pub use request::{to_chat, to_chat_with};
 pub use stored_items::StoredItems;
 pub(crate) use stored_items::items;

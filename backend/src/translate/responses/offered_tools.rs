@@ -1,4 +1,4 @@
-//! The tools of a Responses request as functions.
+//! Translates the tools of a Responses request to functions.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,151 +7,133 @@ use super::super::json::Json;
 use super::super::tools::{OriginalTool, ToolNames, function, only};
 use super::super::{InvalidRequest, invalid, shown};
 
-/// The function that stands for the tool `local_shell`.
+/// Name of the function for the tool `local_shell`.
 pub(super) const LOCAL_SHELL: &str = "local_shell";
 const LOCAL_SHELL_PARAMETERS: &str = r#"{"type":"object","properties":{"command":{"type":"array","items":{"type":"string"}},"working_directory":{"type":"string"},"timeout_ms":{"type":"integer"}},"required":["command"]}"#;
 
-/// Tools that run at OpenAI and that agents offer with every request, whether they are needed or not (Codex). They are
-/// left out while the model has other tools and the choice.
+/// Parameters of the function for a tool with free text.
+const FREE_TEXT_PARAMETERS: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
+
+/// Tools of OpenAI's servers that agents such as Codex offer with every request. They are left out if the model has other tools and may
+/// choose.
 const OPTIONAL: [&str; 3] = ["web_search", "tool_search", "image_generation"];
 
-/// Longest name of a function.
+/// Maximum length of a function name in bytes.
 const MAX_NAME: usize = 64;
 
-/// What the model is offered.
 #[derive(Debug, Default)]
-pub(super) struct OfferedTools<'a> {
+struct OfferedTools<'a> {
+    /// Functions by name, in order.
     functions: Vec<(String, Json<'a>)>,
-    renamed: ToolNames,
-    choice: Option<Json<'a>>,
-    is_parallel: Option<Json<'a>>,
+    originals: ToolNames,
+    /// Type of the first tool that was left out.
+    left_out: Option<String>,
+}
+
+/// Writes the tools of `request` to the chat request `out`. Returns the tools that the answer must translate back.
+pub(super) fn offer_tools<'a>(request: &Json<'a>, out: &mut Json<'a>) -> Result<ToolNames, InvalidRequest> {
+    let mut offer = OfferedTools::default();
+    for tool in request.get_items("tools") {
+        offer.add(tool, "")?;
+    }
+    let choice = request.get("tool_choice");
+    let may_choose = choice.is_none_or(|choice| matches!(choice.fragment(), Some("auto" | "none")));
+    if let Some(kind) = offer.left_out.take().filter(|_| offer.functions.is_empty() || !may_choose) {
+        return Err(no_tool(&kind));
+    }
+    let choice = choice.map(|choice| offer.choose(choice)).transpose()?.flatten();
+    if !offer.functions.is_empty() {
+        out.put("tools", Json::Array(offer.functions.into_iter().map(|(_, function)| function).collect()));
+        out.put_some("tool_choice", choice);
+        out.put_some("parallel_tool_calls", request.get("parallel_tool_calls").cloned());
+    }
+    Ok(offer.originals)
 }
 
 impl<'a> OfferedTools<'a> {
-    pub(super) fn read(asked: &Json<'a>) -> Result<Self, InvalidRequest> {
-        let mut offer = Self { is_parallel: asked.get("parallel_tool_calls").cloned(), ..Self::default() };
-        let mut left_out = None;
-        for tool in asked.get("tools").map(Json::items).unwrap_or_default() {
-            offer.add(tool, "", &mut left_out)?;
-        }
-        let choice = asked.get("tool_choice");
-        let has_choice = choice.is_none_or(|choice| matches!(choice.fragment(), Some("auto" | "none")));
-        if let Some(kind) = left_out.filter(|_| offer.functions.is_empty() || !has_choice) {
-            return Err(no_tool(&kind));
-        }
-        if let Some(choice) = choice {
-            offer.choose(choice)?;
-        }
-        Ok(offer)
-    }
-
-    /// Puts them into the request; what they are called else is for the answer.
-    pub(super) fn put(self, out: &mut Json<'a>) -> ToolNames {
-        if !self.functions.is_empty() {
-            out.put("tools", Json::Array(self.functions.into_iter().map(|(_, function)| function).collect()));
-            for (key, value) in [("tool_choice", self.choice), ("parallel_tool_calls", self.is_parallel)] {
-                if let Some(value) = value {
-                    out.put(key, value);
-                }
-            }
-        }
-        self.renamed
-    }
-
-    fn add(
-        &mut self,
-        tool: &Json<'a>,
-        namespace: &str,
-        left_out: &mut Option<String>,
-    ) -> Result<(), InvalidRequest> {
+    fn add(&mut self, tool: &Json<'a>, namespace: &str) -> Result<(), InvalidRequest> {
         let kind = tool.get_str("type").unwrap_or_default();
-        let get = |key: &str| tool.get(key).cloned();
-        let name = flat_name(namespace, tool.get_fragment("name"));
         match &*kind {
             "function" => {
-                // The shape of chat completions is understood, too.
-                let inner = tool.get("function").unwrap_or(tool);
-                let get = |key: &str| inner.get(key).cloned();
-                let name = flat_name(namespace, inner.get_fragment("name"));
-                let made = function(&name, get("description"), get("parameters"), get("strict"));
-                if !namespace.is_empty() {
-                    let known = OriginalTool::Namespaced {
-                        namespace: namespace.into(),
-                        name: inner.get_fragment("name").into(),
-                    };
-                    self.renamed.add(name.clone().into_owned(), known);
-                }
-                self.functions.push((name.into_owned(), made));
+                // The format of chat completions has a member `function`.
+                let tool = tool.get("function").unwrap_or(tool);
+                let get = |key: &str| tool.get(key).cloned();
+                let name = tool.get_fragment("name");
+                let flat = flat_name(namespace, name);
+                let function = function(&flat, get("description"), get("parameters"), get("strict"));
+                let original = OriginalTool::Namespaced { namespace: namespace.into(), name: name.into() };
+                self.put(&flat, function, Some(original).filter(|_| !namespace.is_empty()));
             }
             "custom" => {
-                let made = function(&name, Some(free_text(tool)), Some(Json::raw(FREE_TEXT)), None);
-                self.renamed.add(name.clone().into_owned(), OriginalTool::Custom);
-                self.functions.push((name.into_owned(), made));
+                let name = flat_name(namespace, tool.get_fragment("name"));
+                let parameters = Json::raw(FREE_TEXT_PARAMETERS);
+                let function = function(&name, Some(free_text_description(tool)), Some(parameters), None);
+                self.put(&name, function, Some(OriginalTool::Custom));
             }
             "namespace" => {
-                for inner in tool.get("tools").map(Json::items).unwrap_or_default() {
-                    self.add(inner, tool.get_fragment("name"), left_out)?;
+                for inner in tool.get_items("tools") {
+                    self.add(inner, tool.get_fragment("name"))?;
                 }
             }
             "local_shell" => {
-                let about =
-                    get("description").unwrap_or_else(|| "Runs a command in the user's shell.".into());
-                let made = function(LOCAL_SHELL, Some(about), Some(Json::raw(LOCAL_SHELL_PARAMETERS)), None);
-                self.renamed.add(LOCAL_SHELL.to_owned(), OriginalTool::LocalShell);
-                self.functions.push((LOCAL_SHELL.to_owned(), made));
+                let description = tool.get("description").cloned();
+                let description = description.unwrap_or_else(|| "Runs a command in the user's shell.".into());
+                let parameters = Json::raw(LOCAL_SHELL_PARAMETERS);
+                let function = function(LOCAL_SHELL, Some(description), Some(parameters), None);
+                self.put(LOCAL_SHELL, function, Some(OriginalTool::LocalShell));
             }
             other if OPTIONAL.iter().any(|optional| other.starts_with(optional)) => {
-                left_out.get_or_insert_with(|| other.to_owned());
+                self.left_out.get_or_insert_with(|| other.to_owned());
             }
             other => return Err(no_tool(other)),
         }
         Ok(())
     }
 
-    fn choose(&mut self, choice: &Json<'a>) -> Result<(), InvalidRequest> {
-        if choice.is_string() {
-            self.choice = Some(choice.clone());
-            return Ok(());
+    fn put(&mut self, name: &str, function: Json<'a>, original: Option<OriginalTool>) {
+        if let Some(original) = original {
+            self.originals.entry(name.to_owned()).or_insert(original);
         }
-        let kind = choice.get_str("type").unwrap_or_default();
-        let named = |choice: &Json<'_>| {
+        self.functions.push((name.to_owned(), function));
+    }
+
+    /// Translates `tool_choice`, and removes the functions that it does not allow.
+    fn choose(&mut self, choice: &Json<'a>) -> Result<Option<Json<'a>>, InvalidRequest> {
+        if choice.is_string() {
+            return Ok(Some(choice.clone()));
+        }
+        let name = |choice: &Json<'_>| {
             let name = choice.get("function").unwrap_or(choice).get_fragment("name");
             flat_name(choice.get_fragment("namespace"), name).into_owned()
         };
-        match &*kind {
-            "function" | "custom" => self.choice = Some(only(&named(choice))),
-            LOCAL_SHELL => self.choice = Some(only(LOCAL_SHELL)),
+        match &*choice.get_str("type").unwrap_or_default() {
+            "function" | "custom" => Ok(Some(only(&name(choice)))),
+            LOCAL_SHELL => Ok(Some(only(LOCAL_SHELL))),
             "allowed_tools" => {
-                let allowed: Vec<String> =
-                    choice.get("tools").map(Json::items).unwrap_or_default().iter().map(named).collect();
+                let allowed: Vec<String> = choice.get_items("tools").iter().map(name).collect();
                 self.functions.retain(|(name, _)| allowed.contains(name));
-                self.choice = choice.get("mode").cloned();
+                Ok(choice.get("mode").cloned())
             }
-            other => return Err(no_tool(other)),
+            other => Err(no_tool(other)),
         }
-        Ok(())
     }
 }
 
-/// Parameters of a function that stands for a tool of free text.
-const FREE_TEXT: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
-
-/// The description of a tool of free text, with the grammar that its server would enforce.
-fn free_text(tool: &Json<'_>) -> Json<'static> {
+/// Describes a tool with free text, including the grammar that OpenAI's server would enforce.
+fn free_text_description(tool: &Json<'_>) -> Json<'static> {
     let mut text = tool.get_fragment("description").to_owned();
     if !text.is_empty() {
         text.push_str(r"\n\n");
     }
     text.push_str("The argument `input` holds the whole text of the call.");
     if let Some(format) = tool.get("format").filter(|format| format.get_fragment("type") == "grammar") {
-        let syntax = format.get_fragment("syntax");
-        let grammar = format.get_fragment("definition");
+        let (syntax, grammar) = (format.get_fragment("syntax"), format.get_fragment("definition"));
         let _ = write!(text, r" It must match this {syntax} grammar:\n{grammar}");
     }
     Json::from_fragment(&text)
 }
 
-/// The one name of a function in a namespace, within what servers accept; all escaped.
+/// Joins namespace and name, unless the result exceeds [`MAX_NAME`]; all are escaped.
 pub(super) fn flat_name<'n>(namespace: &str, name: &'n str) -> Cow<'n, str> {
     if namespace.is_empty() {
         return Cow::Borrowed(name);

@@ -1,28 +1,44 @@
-//! The blocks of an answer as output items.
+//! Builds output items from the blocks of an answer.
 
 use super::super::Context;
-use super::super::blocks::{AnswerBlock, BlockKind};
-use super::super::chunk::arguments;
+use super::super::blocks::AnswerBlock;
+use super::super::chunk::{BlockKind, arguments};
 use super::super::json::Json;
 use super::super::tools::OriginalTool;
 use super::free_text::free_text;
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ItemKind<'a> {
+    /// Reasoning, and the member in which the backend sends it.
     Reasoning(&'static str),
     Text,
     Refusal,
     Function,
-    Namespaced { namespace: &'a str, name: &'a str },
+    Namespaced {
+        namespace: &'a str,
+        name: &'a str,
+    },
     Custom,
     LocalShell,
 }
 
-/// One output item.
+/// The names in the API that depend on the kind of an item.
+pub(super) struct ItemNames {
+    id_prefix: &'static str,
+    item_type: &'static str,
+    /// The events of the text, without `.delta` or `.done`.
+    pub(super) text: Option<&'static str>,
+    /// The member with the whole text.
+    pub(super) text_key: &'static str,
+    /// The events of the part that contains the text, and the member with its index.
+    pub(super) part: Option<(&'static str, &'static str)>,
+}
+
+/// An output item.
 #[derive(Debug)]
 pub(super) struct OutputItem<'a> {
-    pub(super) sort: ItemKind<'a>,
+    pub(super) kind: ItemKind<'a>,
     block: &'a AnswerBlock,
     number: usize,
     context: &'a Context,
@@ -30,11 +46,11 @@ pub(super) struct OutputItem<'a> {
 
 impl<'a> OutputItem<'a> {
     pub(super) fn new(block: &'a AnswerBlock, number: usize, context: &'a Context) -> Self {
-        let sort = match &block.kind {
+        let kind = match &block.kind {
             BlockKind::Reasoning(key) => ItemKind::Reasoning(key),
             BlockKind::Text => ItemKind::Text,
             BlockKind::Refusal => ItemKind::Refusal,
-            BlockKind::Call { name, .. } => match context.asked.tools.get(name) {
+            BlockKind::Call { name, .. } => match context.request.tools.get(name) {
                 None => ItemKind::Function,
                 Some(OriginalTool::Custom) => ItemKind::Custom,
                 Some(OriginalTool::LocalShell) => ItemKind::LocalShell,
@@ -43,48 +59,65 @@ impl<'a> OutputItem<'a> {
                 }
             },
         };
-        Self { sort, block, number, context }
+        Self { kind, block, number, context }
+    }
+
+    pub(super) fn names(&self) -> ItemNames {
+        let (id_prefix, item_type, text, text_key) = match self.kind {
+            ItemKind::Reasoning(_) => ("rs", "reasoning", Some("response.reasoning_summary_text"), "text"),
+            ItemKind::Text => ("msg", "message", Some("response.output_text"), "text"),
+            ItemKind::Refusal => ("msg", "message", Some("response.refusal"), "refusal"),
+            ItemKind::Function | ItemKind::Namespaced { .. } => {
+                ("fc", "function_call", Some("response.function_call_arguments"), "arguments")
+            }
+            ItemKind::Custom => ("ctc", "custom_tool_call", Some("response.custom_tool_call_input"), "input"),
+            ItemKind::LocalShell => ("lsh", "local_shell_call", None, "action"),
+        };
+        let part = match self.kind {
+            ItemKind::Reasoning(_) => Some(("response.reasoning_summary_part", "summary_index")),
+            ItemKind::Text | ItemKind::Refusal => Some(("response.content_part", "content_index")),
+            _ => None,
+        };
+        ItemNames { id_prefix, item_type, text, text_key, part }
     }
 
     pub(super) fn id(&self) -> String {
-        let prefix = match self.sort {
-            ItemKind::Reasoning(_) => "rs",
-            ItemKind::Text | ItemKind::Refusal => "msg",
-            ItemKind::Function | ItemKind::Namespaced { .. } => "fc",
-            ItemKind::Custom => "ctc",
-            ItemKind::LocalShell => "lsh",
-        };
-        format!("{prefix}_{}_{}", self.context.id, self.number)
+        format!("{}_{}_{}", self.names().id_prefix, self.context.id, self.number)
     }
 
-    /// The text of the item, escaped: arguments as they are, `{}` for none; the input of a tool of free text.
+    /// Returns the index of the item in the output.
+    pub(super) fn index(&self) -> Json<'static> {
+        Json::from(self.number as u64)
+    }
+
+    /// Returns the escaped text: `{}` for absent arguments, the decoded input for a tool with free text.
     pub(super) fn text(&self) -> String {
         let text = &self.block.text;
-        match self.sort {
+        match self.kind {
             ItemKind::Function | ItemKind::Namespaced { .. } if text.is_empty() => "{}".to_owned(),
             ItemKind::Custom => free_text(text),
             _ => text.clone(),
         }
     }
 
-    /// Whether the backend sent no arguments.
-    pub(super) fn has_none(&self) -> bool {
+    /// Whether the backend sent no text and no arguments.
+    pub(super) fn is_empty(&self) -> bool {
         self.block.text.is_empty()
     }
 
-    /// The name of a function, as the caller knows it.
+    /// Returns the caller's name of the called function.
     pub(super) fn name(&self) -> Json<'static> {
-        match (self.sort, &self.block.kind) {
+        match (self.kind, &self.block.kind) {
             (ItemKind::Namespaced { name, .. }, _) => Json::from_fragment(name),
             (_, BlockKind::Call { name, .. }) => Json::from_fragment(name),
             _ => Json::NULL,
         }
     }
 
-    /// The content part or the summary part with `text`.
+    /// Builds the content part or summary part with `text`.
     pub(super) fn part(&self, text: &str) -> Json<'static> {
         let text = Json::from_fragment(text);
-        match self.sort {
+        match self.kind {
             ItemKind::Reasoning(_) => Json::object([("type", "summary_text".into()), ("text", text)]),
             ItemKind::Refusal => Json::object([("type", "refusal".into()), ("refusal", text)]),
             _ => Json::object([
@@ -96,79 +129,72 @@ impl<'a> OutputItem<'a> {
         }
     }
 
-    /// The item as it begins in a stream.
-    pub(super) fn begun(&self) -> Json<'static> {
-        self.with(None, "in_progress")
+    /// Builds the item in its opening event, without its text.
+    pub(super) fn opening(&self) -> Json<'static> {
+        self.json(None, "in_progress")
     }
 
-    /// The whole item; `status` is that of the response.
+    /// Builds the whole item.
     pub(super) fn done(&self, status: &'static str) -> Json<'static> {
-        self.with(Some(&self.text()), status)
+        self.json(Some(&self.text()), status)
     }
 
-    fn with(&self, text: Option<&str>, status: &'static str) -> Json<'static> {
-        let written = Json::from_fragment(text.unwrap_or_default());
+    fn json(&self, text: Option<&str>, status: &'static str) -> Json<'static> {
+        let names = self.names();
         let parts = || Json::Array(text.into_iter().map(|text| self.part(text)).collect());
-        let mut item = Json::object([("id", Json::from(self.id().as_str()))]);
-        match self.sort {
+        let mut item =
+            Json::object([("id", Json::from(self.id().as_str())), ("type", names.item_type.into())]);
+        match self.kind {
             ItemKind::Reasoning(key) => {
-                item.put("type", "reasoning");
                 item.put("summary", parts());
-                // A mark, by which it finds its way back to the backend: there is nothing to encrypt.
-                if self.context.asked.keeps_reasoning {
+                // A mark, not encrypted: the request translates reasoning with this mark back.
+                if self.context.request.keeps_reasoning {
                     item.put("encrypted_content", key);
                 }
                 item.put("status", status);
             }
             ItemKind::Text | ItemKind::Refusal => {
-                for (key, value) in [("type", "message"), ("status", status), ("role", "assistant")] {
-                    item.put(key, value);
-                }
+                item.put("status", status);
+                item.put("role", "assistant");
                 item.put("content", parts());
             }
-            ItemKind::Custom => {
-                item.put("type", "custom_tool_call");
-                self.put_call(&mut item, status);
-                item.put("input", written);
-            }
             ItemKind::LocalShell => {
-                item.put("type", "local_shell_call");
                 self.put_call(&mut item, status);
                 item.put("action", action(text.unwrap_or_default()));
             }
-            ItemKind::Function | ItemKind::Namespaced { .. } => {
-                item.put("type", "function_call");
+            ItemKind::Custom | ItemKind::Function | ItemKind::Namespaced { .. } => {
                 self.put_call(&mut item, status);
-                item.put("arguments", written);
+                item.put("name", self.name());
+                if let ItemKind::Namespaced { namespace, .. } = self.kind {
+                    item.put("namespace", Json::from_fragment(namespace));
+                }
+                item.put(names.text_key, Json::from_fragment(text.unwrap_or_default()));
             }
         }
         item
     }
 
     fn put_call(&self, item: &mut Json<'static>, status: &'static str) {
-        let BlockKind::Call { id, .. } = &self.block.kind else { return };
         item.put("status", status);
-        let id = if id.is_empty() { format!("call_{}_{}", self.context.id, self.number) } else { id.clone() };
+        let id = match &self.block.kind {
+            BlockKind::Call { id, .. } if !id.is_empty() => id.clone(),
+            _ => format!("call_{}_{}", self.context.id, self.number),
+        };
         item.put("call_id", Json::from_fragment(&id));
-        if self.sort != ItemKind::LocalShell {
-            item.put("name", self.name());
-        }
-        if let ItemKind::Namespaced { namespace, .. } = self.sort {
-            item.put("namespace", Json::from_fragment(namespace));
-        }
     }
 }
 
-/// The action of a local shell's call.
+/// Builds the action of a local shell's call.
 fn action(text: &str) -> Json<'static> {
-    let told = arguments(text).unwrap_or_else(|| Json::object([]));
-    let mut action = Json::object([("type", "exec".into())]);
-    action.put("command", told.get("command").cloned().unwrap_or_else(|| Json::Array(Vec::new())));
-    action.put("env", told.get("env").cloned().unwrap_or_else(|| Json::object([])));
+    let arguments = arguments(text).unwrap_or_else(|| Json::object([]));
+    let get = |key: &str| arguments.get(key).cloned();
+    let mut action = Json::object([
+        ("type", "exec".into()),
+        ("command", get("command").unwrap_or_else(|| Json::Array(Vec::new()))),
+        ("env", get("env").unwrap_or_else(|| Json::object([]))),
+    ]);
     for key in ["timeout_ms", "user", "working_directory"] {
-        if let Some(value) = told.get(key) {
-            action.put(key, value.clone());
-        }
+        action.put_some(key, get(key));
     }
     action
 }

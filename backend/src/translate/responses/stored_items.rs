@@ -1,42 +1,36 @@
-//! Output items of earlier answers. The API's server stores responses unless it is told not to, and callers then send an
-//! `item_reference` in the place of an item (the Vercel AI SDK does, for each text of an assistant).
+//! Stores output items of earlier answers.
+//!
+//! OpenAI's server stores responses by default, so callers such as the Vercel AI SDK send an `item_reference` instead of an item.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::super::ChatRequest;
 use super::super::json::Json;
 
-/// The newest output items, as JSON texts by their ids. An id holds the random part of its answer's context, so none can
-/// be guessed. A copy shares the texts.
+/// The newest output items, as JSON by id. An id contains the random part of its [`Context`](super::super::Context), so that it cannot
+/// be guessed. A clone shares the texts.
 #[derive(Debug, Clone)]
 pub struct StoredItems {
     items: HashMap<Arc<str>, Arc<str>>,
     /// Ids, the oldest first.
     order: VecDeque<Arc<str>>,
-    /// Bytes of all texts and ids, and their limit.
+    /// Size of all texts and ids in bytes. An id is in both collections.
     bytes: usize,
+    /// Maximum of `bytes`.
     limit: usize,
 }
 
 impl StoredItems {
-    /// Keeps texts of up to `limit` bytes; the oldest make room for new ones.
+    /// Creates a store of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { items: HashMap::new(), order: VecDeque::new(), bytes: 0, limit }
-    }
-
-    /// Keeps the items in `told`, an event or a whole response that answers `request`, unless `store` is false there.
-    pub fn keep(&mut self, request: &ChatRequest, told: &str) {
-        if request.is_stored() {
-            self.add(items(told));
-        }
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&str> {
         self.items.get(id).map(|text| &**text)
     }
 
-    /// Keeps what [`items`] found.
+    /// Adds `items`, and removes the oldest ones above the limit.
     pub(crate) fn add(&mut self, items: Vec<StoredItem>) {
         for (id, text) in items {
             self.bytes += text.len();
@@ -55,21 +49,21 @@ impl StoredItems {
     }
 }
 
-/// An output item, as JSON text, behind its id.
+/// The id and the JSON of an output item.
 pub(crate) type StoredItem = (Arc<str>, Arc<str>);
 
-/// The output items that `told` ends, an event or a whole response.
-pub(crate) fn items(told: &str) -> Vec<StoredItem> {
+/// Returns the items that an event or a whole response completes.
+pub(crate) fn items(event: &str) -> Vec<StoredItem> {
     const DONE: &str = r#"{"type":"response.output_item.done""#;
 
-    if told.starts_with(r#"{"type""#) && !told.starts_with(DONE) {
+    if event.starts_with(r#"{"type""#) && !event.starts_with(DONE) {
         return Vec::new();
     }
-    let Ok(told) = Json::parse(told) else { return Vec::new() };
-    let kept = |item: &Json<'_>| Some((item.get_str("id")?.into(), item.to_string().into()));
-    match told.get("item") {
-        Some(item) => kept(item).into_iter().collect(),
-        None => told.get("output").map(Json::items).unwrap_or_default().iter().filter_map(kept).collect(),
+    let Ok(json) = Json::parse(event) else { return Vec::new() };
+    let item = |item: &Json<'_>| Some((item.get_str("id")?.into(), item.to_string().into()));
+    match json.get("item") {
+        Some(done) => item(done).into_iter().collect(),
+        None => json.get_items("output").iter().filter_map(item).collect(),
     }
 }
 
@@ -81,23 +75,22 @@ mod tests {
         items(&format!(r#"{{"item":{{"id":"{id}","text":"{text}"}}}}"#))
     }
 
-    /// Texts count, and ids as often as they are kept; what takes the place of another counts once.
     #[test]
-    fn all_that_is_kept_counts_and_nothing_else() {
+    fn texts_and_both_copies_of_an_id_count_and_a_replaced_item_does_not() {
         const LIMIT: usize = 64 << 10;
-        let mut kept = StoredItems::new(LIMIT);
+        let mut stored = StoredItems::new(LIMIT);
         let long = "y".repeat(500);
         for number in 0..1000 {
-            kept.add(item(&format!("{long}{number}"), ""));
+            stored.add(item(&format!("{long}{number}"), ""));
         }
-        let bytes: usize = kept.items.iter().map(|(id, text)| 2 * id.len() + text.len()).sum();
-        assert!((LIMIT / 2..=LIMIT).contains(&bytes), "{bytes} bytes are kept");
-        assert_eq!((kept.bytes, kept.order.len()), (bytes, kept.items.len()));
-        let mut kept = StoredItems::new(LIMIT);
-        kept.add(item("first", ""));
+        let bytes: usize = stored.items.iter().map(|(id, text)| 2 * id.len() + text.len()).sum();
+        assert!((LIMIT / 2..=LIMIT).contains(&bytes), "{bytes} bytes are stored");
+        assert_eq!((stored.bytes, stored.order.len()), (bytes, stored.items.len()));
+        let mut stored = StoredItems::new(LIMIT);
+        stored.add(item("first", ""));
         for _ in 0..1000 {
-            kept.add(item("again", &long));
+            stored.add(item("again", &long));
         }
-        assert!(kept.get("first").is_some(), "one took the place of itself");
+        assert!(stored.get("first").is_some(), "an item replaces the one with its id");
     }
 }

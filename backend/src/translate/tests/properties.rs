@@ -74,15 +74,15 @@ fn merge(lists: Vec<Vec<String>>, picks: &[usize]) -> Vec<String> {
 fn told(deltas: &[String]) -> (Vec<String>, Vec<String>) {
     let message = messages::to_chat(br#"{"model":"m","messages":[]}"#).unwrap();
     let response = responses::to_chat(br#"{"model":"m","input":"a"}"#).unwrap();
-    let mut message = messages::StreamTranslator::new(context(&message));
-    let mut response = responses::StreamTranslator::new(context(&response));
+    let mut message = messages::stream_translator(context(&message));
+    let mut response = responses::stream_translator(context(&response));
     let (mut messages, mut responses) = (Vec::new(), Vec::new());
     for chunk in deltas.iter().map(|delta| chunk(delta)).chain(last("tool_calls")) {
-        messages.extend(message.take(&chunk).unwrap());
-        responses.extend(response.take(&chunk).unwrap());
+        messages.extend(message.push(&chunk).unwrap());
+        responses.extend(response.push(&chunk).unwrap());
     }
-    messages.extend(message.end());
-    responses.extend(response.end());
+    messages.extend(message.finish());
+    responses.extend(response.finish());
     (messages, responses)
 }
 
@@ -149,9 +149,9 @@ proptest! {
         chunks in prop::collection::vec(odd_chunk(), 0..12)
     ) {
         let message = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-        let mut events = messages::StreamTranslator::new(context(&message));
-        let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.take(chunk).ok()).flatten().collect();
-        told.extend(events.end());
+        let mut events = messages::stream_translator(context(&message));
+        let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.push(chunk).ok()).flatten().collect();
+        told.extend(events.finish());
         // Arguments may be no JSON here: only the order is looked at.
         let mut open = None;
         for event in &told {
@@ -165,9 +165,9 @@ proptest! {
             }
         }
         let response = responses::to_chat(br#"{"input":"a"}"#).unwrap();
-        let mut events = responses::StreamTranslator::new(context(&response));
-        let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.take(chunk).ok()).flatten().collect();
-        told.extend(events.end());
+        let mut events = responses::stream_translator(context(&response));
+        let mut told: Vec<String> = chunks.iter().filter_map(|chunk| events.push(chunk).ok()).flatten().collect();
+        told.extend(events.finish());
         collect::response(&told);
     }
 }

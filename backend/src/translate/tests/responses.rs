@@ -1,4 +1,4 @@
-use super::super::responses::{StoredItems, error, from_chat, to_chat, to_chat_with};
+use super::super::responses::{StoredItems, error, from_chat, items, to_chat, to_chat_with};
 use super::{at, body, completion, context};
 
 fn chat(request: &str) -> super::Json<'static> {
@@ -196,7 +196,9 @@ fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
     {
         let first = to_chat(format!(r#"{{{store}"input":"a",{tools}}}"#).as_bytes()).unwrap();
         let mut kept = StoredItems::new(limit);
-        kept.keep(&first, &from_chat(&answer, &context(&first)).unwrap());
+        if first.is_stored() {
+            kept.add(items(&from_chat(&answer, &context(&first)).unwrap()));
+        }
         let chat = to_chat_with(next, &kept);
         assert_eq!(chat.is_ok(), is_kept);
         let Ok(chat) = chat else { continue };
@@ -211,19 +213,17 @@ fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
 
 #[test]
 fn a_streamed_item_is_kept_when_it_is_done_and_makes_room_when_it_is_old() {
-    let request = to_chat(br#"{"input":"a"}"#).unwrap();
     let mut kept = StoredItems::new(200);
     let done = |id: &str| {
         format!(
             r#"{{"type":"response.output_item.done","sequence_number":1,"output_index":0,"item":{{"id":"{id}","type":"message","role":"assistant","content":"said by {id}"}}}}"#
         )
     };
-    kept.keep(
-        &request,
+    kept.add(items(
         r#"{"type":"response.output_item.added","item":{"id":"m9","type":"message","role":"assistant"}}"#,
-    );
+    ));
     for id in ["m1", "m2", "m3", "m4", "m4"] {
-        kept.keep(&request, &done(id));
+        kept.add(items(&done(id)));
     }
     let refer = |id: &str| {
         to_chat_with(format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}}]}}"#).as_bytes(), &kept)

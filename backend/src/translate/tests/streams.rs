@@ -3,20 +3,19 @@ use super::{chunk, collect, completion, context, last};
 
 fn events(chunks: &[String]) -> Vec<String> {
     let request = messages::to_chat(br#"{"model":"m","messages":[],"stream":true}"#).unwrap();
-    let mut events = messages::StreamTranslator::new(context(&request));
-    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
-    out.extend(events.end());
-    assert!(events.end().is_empty());
+    let mut events = messages::stream_translator(context(&request));
+    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.push(chunk).unwrap()).collect();
+    out.extend(events.finish());
+    assert!(events.finish().is_empty());
     out
 }
 
 fn response_events(request: &[u8], chunks: &[String]) -> Vec<String> {
     let request = responses::to_chat(request).unwrap();
-    let mut events = responses::StreamTranslator::new(context(&request));
-    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.take(chunk).unwrap()).collect();
-    assert_eq!(events.next_sequence_number(), out.len() as u64);
-    out.extend(events.end());
-    assert!(events.end().is_empty());
+    let mut events = responses::stream_translator(context(&request));
+    let mut out: Vec<String> = chunks.iter().flat_map(|chunk| events.push(chunk).unwrap()).collect();
+    out.extend(events.finish());
+    assert!(events.finish().is_empty());
     out
 }
 
@@ -102,12 +101,12 @@ fn calls_that_interleave_are_told_one_after_the_other() {
 #[test]
 fn a_call_is_told_while_it_comes() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::StreamTranslator::new(context(&request));
+    let mut events = messages::stream_translator(context(&request));
     let begin = r#""tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]"#;
-    assert_eq!(events.take(&chunk(begin)).unwrap().len(), 2);
+    assert_eq!(events.push(&chunk(begin)).unwrap().len(), 2);
     let more = r#""tool_calls":[{"index":0,"function":{"arguments":"{\"long"}}]"#;
     assert_eq!(
-        events.take(&chunk(more)).unwrap(),
+        events.push(&chunk(more)).unwrap(),
         [
             r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"long"}}"#
         ]
@@ -205,17 +204,17 @@ fn free_text_without_its_object_or_cut_within_it_is_text_all_the_same() {
 #[test]
 fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::StreamTranslator::new(context(&request));
-    assert_eq!(events.take("{}").unwrap().len(), 1);
+    let mut events = messages::stream_translator(context(&request));
+    assert_eq!(events.push("{}").unwrap().len(), 1);
     for quiet in [
         r#"{"choices":null}"#,
         r#"{"choices":[{"index":1,"delta":{"content":"other"}}]}"#,
         r#"{"choices":[{}]}"#,
     ] {
-        assert!(events.take(quiet).unwrap().is_empty(), "{quiet}");
+        assert!(events.push(quiet).unwrap().is_empty(), "{quiet}");
     }
     for garbage in ["", "null", "[]", "{", "7"] {
-        assert!(events.take(garbage).is_err(), "{garbage}");
+        assert!(events.push(garbage).is_err(), "{garbage}");
     }
 }
 
@@ -223,14 +222,14 @@ fn chunks_without_content_say_nothing_and_what_is_no_object_cannot_be_read() {
 #[test]
 fn an_answer_without_end_is_given_up() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut message = messages::StreamTranslator::new(context(&request));
+    let mut message = messages::stream_translator(context(&request));
     let request = responses::to_chat(br#"{"input":"a"}"#).unwrap();
-    let mut response = responses::StreamTranslator::new(context(&request));
+    let mut response = responses::stream_translator(context(&request));
     let mut given = |deltas: [String; 2]| {
         let mut taken = 0;
         while taken < 2 * (MAX_TEXT >> 20) {
             let chunk = chunk(&deltas[taken % 2]);
-            let told = (message.take(&chunk), response.take(&chunk));
+            let told = (message.push(&chunk), response.push(&chunk));
             match told {
                 (Ok(_), Ok(_)) => taken += 1,
                 (Err(error), Err(same)) if error == same => return (taken, error),
@@ -249,16 +248,16 @@ fn an_answer_without_end_is_given_up() {
     };
     for (id, name, arguments) in [(&*long, "f", ""), ("1", &*long, ""), ("1", "f", &*long)] {
         let mut message =
-            messages::StreamTranslator::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+            messages::stream_translator(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
         let chunk = chunk(&of_call(id, name, arguments));
-        let taken = (0..2 * (MAX_TEXT >> 20)).take_while(|_| message.take(&chunk).is_ok()).count();
+        let taken = (0..2 * (MAX_TEXT >> 20)).take_while(|_| message.push(&chunk).is_ok()).count();
         assert!(taken <= MAX_TEXT >> 20, "{taken} MiB of a call");
     }
     let call =
         |name| format!(r#""tool_calls":[{{"index":{name},"id":"{name}","function":{{"name":"{name}"}}}}]"#);
     let mut message =
-        messages::StreamTranslator::new(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
-    let told = (0..=MAX_PARTS).map(|name| message.take(&chunk(&call(name))).err()).collect::<Vec<_>>();
+        messages::stream_translator(context(&messages::to_chat(br#"{"messages":[]}"#).unwrap()));
+    let told = (0..=MAX_PARTS).map(|name| message.push(&chunk(&call(name))).err()).collect::<Vec<_>>();
     assert_eq!(told.iter().position(Option::is_some), Some(MAX_PARTS));
     assert_eq!(told[MAX_PARTS], Some(AnswerError::TooManyParts));
     let whole = completion(&format!(r#""content":"{}""#, "x".repeat(MAX_TEXT + 1)), "stop");
@@ -270,20 +269,20 @@ fn an_answer_without_end_is_given_up() {
 #[test]
 fn long_arguments_are_read_a_few_times_while_they_come() {
     let request = messages::to_chat(br#"{"messages":[]}"#).unwrap();
-    let mut events = messages::StreamTranslator::new(context(&request));
+    let mut events = messages::stream_translator(context(&request));
     let call = |index: u8, name: &str, text: &str| {
         chunk(&format!(
             r#""tool_calls":[{{"index":{index},"id":"{index}","function":{{"name":"{name}","arguments":"{text}"}}}}]"#
         ))
     };
-    events.take(&call(0, "f", &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(4 << 20)))).unwrap();
-    events.take(&call(1, "g", "{}")).unwrap();
+    events.push(&call(0, "f", &format!(r#"{{\"a\":\"}}{}"#, "x".repeat(4 << 20)))).unwrap();
+    events.push(&call(1, "g", "{}")).unwrap();
     let begun = tokio::time::Instant::now();
     for _ in 0..2000 {
-        events.take(&call(0, "", "}")).unwrap();
+        events.push(&call(0, "", "}")).unwrap();
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(20));
-    let last: Vec<_> = [events.take(&call(0, "", r#"\"}"#)).unwrap(), events.end()].concat();
+    let last: Vec<_> = [events.push(&call(0, "", r#"\"}"#)).unwrap(), events.finish()].concat();
     assert_eq!(last.iter().filter(|event| event.contains("content_block_start")).count(), 1, "the other one");
     assert!(last.iter().any(|event| event.contains(r#""name":"g""#)));
 }
