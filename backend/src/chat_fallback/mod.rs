@@ -228,7 +228,9 @@ impl EventTranslator for ChunkTranslator {
             Some(chunk) => self.translator.push(chunk)?,
             None => self.translator.finish(),
         };
-        events.iter().for_each(|event| store_items(self.stored.as_deref(), event));
+        for event in &events {
+            store_items(self.stored.as_deref(), event);
+        }
         Ok(events)
     }
 

@@ -136,7 +136,9 @@ fn push_part(out: &mut Vec<Delta>, part: &Json<'_>) {
 
     match (part.get_str("type").as_deref(), part.get("thinking")) {
         (Some("thinking"), Some(Json::Array(parts))) => {
-            parts.iter().for_each(|part| push(out, REASONING, part.get_fragment("text")));
+            for part in parts {
+                push(out, REASONING, part.get_fragment("text"));
+            }
         }
         (Some("thinking"), _) => push(out, REASONING, part.get_fragment("thinking")),
         (Some("refusal"), _) => push(out, BlockKind::Refusal, part.get_fragment("refusal")),

@@ -13,14 +13,14 @@ use super::ids;
 pub fn from_chat(answer: &str, context: &Context) -> Result<String, AnswerError> {
     let answer = AnswerBuilder::of_completion(answer)?;
     let blocks = answer.blocks.iter().enumerate();
-    let content = blocks.map(|(number, block)| content_block(block, number, context, false)).collect();
-    Ok(message(context, content, stop(&answer, context), answer.usage).to_string())
+    let blocks = blocks.map(|(number, block)| content_block(block, number, context, false)).collect();
+    Ok(message(context, blocks, stop(&answer, context), answer.usage).to_string())
 }
 
 /// Builds a message; `stop` is its `stop_reason` and `stop_sequence`.
 pub(super) fn message(
     context: &Context,
-    content: Vec<Json<'static>>,
+    blocks: Vec<Json<'static>>,
     stop: (Json<'static>, Json<'static>),
     usage: Option<Usage>,
 ) -> Json<'static> {
@@ -29,7 +29,7 @@ pub(super) fn message(
         ("type", "message".into()),
         ("role", "assistant".into()),
         ("model", Json::raw(context.request.model.clone())),
-        ("content", Json::Array(content)),
+        ("content", Json::Array(blocks)),
         ("stop_reason", stop.0),
         ("stop_sequence", stop.1),
         ("usage", self::usage(usage)),

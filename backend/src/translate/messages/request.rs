@@ -107,7 +107,9 @@ fn add_user<'a>(
         chat.add_result(&ids::to_backend(block.get_fragment("tool_use_id")), result);
         Ok(())
     })?;
-    parts.into_iter().for_each(|part| chat.add_user(part));
+    for part in parts {
+        chat.add_user(part);
+    }
     Ok(())
 }
 
