@@ -26,7 +26,7 @@ pub enum BodyError {
     /// Nothing came for the given time.
     #[error("the answer stopped coming")]
     Silent,
-    /// Whoever reads has no room for it.
+    /// The answer exceeds the reader's byte budget.
     #[error("there is no room for the answer")]
     BudgetExceeded,
 }
@@ -44,12 +44,12 @@ impl Body {
         Self { incoming, connection: Some(connection), returned, slice: Slice::default() }
     }
 
-    /// The next piece that hyper has decoded. Nobody but [`Connection::drive`] can make one, so no waker is needed.
+    /// Returns the next piece that hyper has decoded. Only [`Connection::drive`] decodes pieces, so no waker is needed.
     fn poll_decoded(&mut self) -> Poll<Option<Result<Bytes, BodyError>>> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             match Pin::new(&mut self.incoming).poll_frame(&mut cx) {
-                // Trailers say nothing that anybody asked for.
+                // Trailers are ignored.
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         self.slice.took(data.len());

@@ -135,8 +135,8 @@ impl Client {
             };
             match connection.send(request).await {
                 Ok(answer) => {
-                    // Who refuses a request may have left its body unread, and would read the next request as the rest
-                    // of it: one caller's words in what another is told.
+                    // A server that refuses a request may leave its body unread, and would read the next request as the rest
+                    // of that body: one caller's words would reach another.
                     let is_taken = !has_body || answer.status().is_success();
                     let returned = PoolSlot { client: self.clone(), origin, is_taken };
                     return Ok(answer.map(|incoming| Body::new(incoming, connection, returned)));

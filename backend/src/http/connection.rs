@@ -1,4 +1,4 @@
-//! Connection that is driven by whoever uses it.
+//! An HTTP/1.1 connection that is driven by its user.
 
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
@@ -34,7 +34,7 @@ pub(super) struct Connection {
     watch: Watch<Box<dyn Socket>>,
     /// Whether something came that answers nothing.
     spoke_unasked: bool,
-    /// Whether its write buffer holds as much as a large request: nobody keeps that for the next one.
+    /// Whether its write buffer holds as much as a large request: such a buffer is not kept for the next request.
     is_large: bool,
 }
 
@@ -69,7 +69,7 @@ impl Connection {
         }
     }
 
-    /// Moves bytes as far as they go, and registers nobody.
+    /// Moves bytes as far as they go without waiting, and registers no waker.
     pub(super) fn drive_now(&mut self) {
         self.drive(&mut Context::from_waker(Waker::noop()));
     }

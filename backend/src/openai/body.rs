@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::http::{self, BodyError};
 
-/// White space before the first byte that says something: a server that sends more of it says nothing.
+/// Maximum white space in bytes before the first other byte.
 const MAX_BLANK: usize = 4 << 10;
 
 /// Body of an answer.

@@ -14,7 +14,7 @@ use wire::task::Endpoint;
 
 use super::error_in_answer::ErrorInAnswer;
 
-/// Most choices whose ends are remembered: nobody asks for so many, and a backend may name any without end.
+/// Maximum number of finished choices that are recorded, because a backend can send any number of indices.
 const MAX_CHOICES: usize = 4096;
 
 /// Events that servers send to keep a connection open.
@@ -39,7 +39,7 @@ pub(super) enum StreamEvent {
     LastChunk(String),
     /// The end mark.
     End,
-    /// The backend says that it failed.
+    /// The backend reports a failure.
     Error(ErrorInAnswer),
     /// Not JSON.
     Malformed,
@@ -53,7 +53,7 @@ impl Completion {
         Self { endpoint, asked: asked(endpoint, body), finished: BTreeSet::new() }
     }
 
-    /// Takes in one event; `None` for one that only says that the backend lives.
+    /// Classifies one event; `None` for a keep-alive.
     pub(super) fn observe(&mut self, name: Option<&str>, data: Cow<'_, str>) -> Option<StreamEvent> {
         let text = data.trim();
         if text == DONE {

@@ -1,4 +1,4 @@
-//! Errors that a backend tells of under a status of success. Pure.
+//! Finds errors in answers and events whose status is a success.
 
 use std::borrow::Cow;
 
@@ -51,7 +51,7 @@ const STATUSES: [(u16, &[&str]); 7] = [
 const ANSWERS: [&str; 5] = ["choices", "data", "results", "content", "output"];
 
 impl ErrorInAnswer {
-    /// What an event named `error` says.
+    /// Creates the error of an event named `error`.
     pub(super) fn named(data: &str) -> Self {
         Self { status: status(data), data: (data.len() <= MAX_ERROR).then(|| data.to_owned()) }
     }
@@ -155,12 +155,12 @@ fn error_of_choice(choices: &str) -> Option<&str> {
     found
 }
 
-/// Whether the JSON value of an `error` says anything.
+/// Whether the JSON value of an `error` is not empty.
 fn says_something(error: &str) -> bool {
     error.len() > MAX_EMPTY || serde_json::from_str(error).map_or(true, |said: Value| !is_empty(&said))
 }
 
-/// Whether nothing in `value` says anything.
+/// Whether `value` has only null, false, zero and blank values.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,4 +1,4 @@
-//! What a backend says when it refuses a request: its status is kept, its reason is found and cleaned.
+//! Converts refusals of a backend: the status is kept, the reason is extracted and redacted.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const CODE: &str = "backend_error";
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
 impl Inner {
-    /// A 4xx or 5xx.
+    /// Reads the body of a 4xx or 5xx.
     pub(super) async fn refusal(&self, response: Response<http::Body>) -> BackendError {
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
@@ -45,7 +45,7 @@ impl Inner {
         }))
     }
 
-    /// What the backend says of its own failure, under a status that says success.
+    /// Converts an error that the backend sent with a status of success.
     pub(super) fn told(&self, error: &ErrorInAnswer) -> BackendError {
         match error.status {
             Some(401 | 403 | 407) => BackendError::KeyRefused,
@@ -98,7 +98,7 @@ impl Inner {
     /// `text` on one line, without secrets, cut to [`MAX_TEXT`].
     fn clean(&self, text: &str) -> String {
         let line = text.trim().replace(char::is_control, " ");
-        // Cut last: half a key is found by nobody.
+        // Cut last, because half a key is not redacted.
         self.redactor.text(&line).chars().take(MAX_TEXT).collect()
     }
 }
