@@ -18,6 +18,7 @@ pub mod browser;
 pub mod captured_log;
 pub mod certificate;
 pub mod classic_hub;
+pub mod client;
 pub mod connection;
 pub mod golden;
 pub mod http;

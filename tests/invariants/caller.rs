@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::client::ask;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::answers::{Wanted, content};
-use crate::http::ask;
 use crate::random::Random;
 use crate::reading::{Ended, Reader};
 use crate::record::{Kind, Record};

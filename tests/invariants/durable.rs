@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
+use testkit::client::ask;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::answers::{Wanted, content, delta};
 use crate::caller::Caller;
-use crate::http::ask;
 use crate::random::Random;
 use crate::reading::{Ended, Reader};
 use crate::record::{Kind, TaskRecord};

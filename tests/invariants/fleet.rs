@@ -13,11 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use serde_json::json;
+use testkit::client::ask;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::http::ask;
 use crate::record::Record;
 
 pub const ADMIN: &str = "admin-token-of-the-invariant-run-0123456789";

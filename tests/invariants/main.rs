@@ -25,7 +25,6 @@ mod caller;
 mod durable;
 mod fleet;
 mod footprint;
-mod http;
 mod inject;
 mod random;
 mod reading;

@@ -1,11 +1,11 @@
 //! A streamed answer as its reader has it, over all connections that it takes.
 
 use serde_json::Value;
+use testkit::client::Answer;
 use wire::sse::Decoder;
 
 use crate::answers::{Wanted, content, delta};
 use crate::caller::Caller;
-use crate::http::Answer;
 
 /// How a stream, or an answer, ended.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::iter;
 use serde_json::{Value, json};
+use testkit::client::ask;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::answers::Wanted;
 use crate::caller::Caller;
 use crate::fleet::{ADMIN, command};
 use crate::footprint::Footprint;
-use crate::http::ask;
 use crate::inject::Scene;
 use crate::record::{Kind, Record};
 

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use testkit::client::{Answer, ask_on};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 use wire::sse::Decoder;
 
 use crate::backend::cut_at;
 use crate::dialect::{Reading, request, short, whole_text, write};
-use crate::http::{Answer, ask_on};
 use crate::plan::{Dialect, Kind, Plan};
 use crate::rig::Rig;
 

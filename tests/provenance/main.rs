@@ -23,8 +23,6 @@ mod backend;
 mod caller;
 mod cut;
 mod dialect;
-#[path = "../invariants/http.rs"]
-mod http;
 mod plan;
 #[path = "../invariants/random.rs"]
 #[allow(dead_code, reason = "the invariants shuffle")]

@@ -9,11 +9,11 @@ use hub::{
     DataDir, Hub, HubHandle, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy, Role,
 };
 use serde_json::json;
+use testkit::client::ask;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::backend::Backend;
-use crate::http::ask;
 use crate::plan::{Kind, Route};
 
 const ADMIN: &str = "admin-token-of-the-provenance-run-0123456789";

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use testkit::client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,13 +23,12 @@ pub(crate) struct Ask {
 
 /// An answer, whose body is read chunk by chunk.
 pub(crate) struct Answer {
-    stream: TcpStream,
     pub(crate) status: u16,
+    /// In lower case.
     pub(crate) head: String,
-    raw: Vec<u8>,
-    chunked: bool,
-    left: usize,
-    over: bool,
+    inner: client::Answer,
+    /// The beginning of a character.
+    cut: Vec<u8>,
 }
 
 /// Whether a line of a head is the same in two answers to the same request.
@@ -87,7 +87,7 @@ impl Ask {
 
     /// Sends the request and reads the head of the answer.
     pub(crate) async fn open(&self) -> Answer {
-        Answer::read(self.begin().await).await
+        Answer::of(self.begin().await).await
     }
 
     /// Sends the request and reads the whole answer.
@@ -162,7 +162,7 @@ impl Upload {
     }
 
     pub(crate) async fn answer(self) -> (u16, String) {
-        let mut answer = Answer::read(self.stream).await;
+        let mut answer = Answer::of(self.stream).await;
         let body = answer.rest().await;
         (answer.status, body)
     }
@@ -171,64 +171,30 @@ impl Upload {
 impl Answer {
     /// Reads the head of the answer to a request that was sent.
     pub(crate) async fn of(stream: TcpStream) -> Self {
-        Self::read(stream).await
-    }
-
-    async fn read(mut stream: TcpStream) -> Self {
-        let mut raw = Vec::new();
-        let end = loop {
-            if let Some(at) = raw.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            let read =
-                timeout(PATIENCE, stream.read_buf(&mut raw)).await.expect("no answer in time").unwrap();
-            assert!(read > 0, "closed without an answer");
-        };
-        let head = String::from_utf8(raw.drain(..end).collect()).unwrap().to_lowercase();
-        let status = head[9..12].parse().unwrap();
-        let chunked = head.contains("transfer-encoding: chunked");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        let left = if chunked { 0 } else { length.unwrap_or(0) };
-        Self { stream, status, head, raw, chunked, left, over: !chunked && left == 0 }
+        let read = timeout(PATIENCE, client::Answer::read(stream)).await.expect("no answer in time");
+        let mut answer = read.expect("closed without an answer");
+        Self { status: answer.status, head: std::mem::take(&mut answer.head), inner: answer, cut: Vec::new() }
     }
 
     /// The next chunk of the body; `None` at its proper end.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
-            if self.over {
-                return None;
-            }
-            let ready = self.left.min(self.raw.len());
-            // A character may come in two pieces.
-            let take = match std::str::from_utf8(&self.raw[..ready]) {
-                Err(error) if error.error_len().is_none() && ready < self.left => error.valid_up_to(),
-                _ => ready,
+            let piece = timeout(PATIENCE, self.inner.next()).await.expect("nothing came in time");
+            let Some(piece) = piece.expect("cut off in the body") else {
+                let rest = std::mem::take(&mut self.cut);
+                return (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned());
             };
-            if !self.chunked && take > 0 {
-                self.left -= take;
-                self.over = self.left == 0;
+            self.cut.extend(piece);
+            // A character may come in two pieces.
+            let whole = match std::str::from_utf8(&self.cut) {
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                _ => self.cut.len(),
+            };
+            if whole > 0 {
                 return Some(
-                    String::from_utf8_lossy(&self.raw.drain(..take).collect::<Vec<_>>()).into_owned(),
+                    String::from_utf8_lossy(&self.cut.drain(..whole).collect::<Vec<_>>()).into_owned(),
                 );
             }
-            if self.chunked
-                && let Some(line) = self.raw.windows(2).position(|window| window == b"\r\n")
-            {
-                let size = std::str::from_utf8(&self.raw[..line]).unwrap();
-                let size = usize::from_str_radix(size, 16).unwrap();
-                if self.raw.len() >= line + 2 + size + 2 {
-                    let data = self.raw[line + 2..line + 2 + size].to_vec();
-                    self.raw.drain(..line + 2 + size + 2);
-                    self.over = size == 0;
-                    if self.over {
-                        return None;
-                    }
-                    return Some(String::from_utf8(data).unwrap());
-                }
-            }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.raw)).await;
-            let read = read.expect("nothing came in time").unwrap_or(0);
-            assert!(read > 0, "cut off in the body");
         }
     }
 
