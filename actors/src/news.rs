@@ -22,6 +22,14 @@ macro_rules! news {
 }
 pub(crate) use news;
 
+/// [`news!`] with the hub as its source.
+macro_rules! hub_news {
+    ($level:ident, $kind:expr, $($line:tt)+) => {
+        $crate::news::news!($level, $kind, "the hub", $($line)+)
+    };
+}
+pub(crate) use hub_news;
+
 /// Whether to log a line of this kind from this source. True where the count is not available: at the end of a thread, or
 /// in a panic while counting.
 pub(crate) fn is_due(kind: &'static str, source: &str) -> bool {

@@ -69,6 +69,7 @@ impl Registrar {
         }
         let credentials = credentials.ok_or(StartError::NoCredentials)?;
         let client = HubClient::new(&credentials).map_err(|error| StartError::Unusable(error.to_string()))?;
+        let client = Rc::new(client);
         let backends = backend_client();
         let (lock, session) = match &session_file {
             Some(path) => {
@@ -82,9 +83,9 @@ impl Registrar {
         let (ended, end) = watch::channel(None);
         let root = RootActor::launch(Start {
             wall_clock: jiff::Timestamp::now,
-            hub: Rc::new(client.clone()),
+            hub: Rc::clone(&client) as _,
             hub_url: client.url().to_owned(),
-            uplink: Rc::new(client),
+            uplink: client,
             backends,
             session_file,
             session,

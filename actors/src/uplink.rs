@@ -1,4 +1,4 @@
-//! The trait by which the outbox and the providers send results to the hub.
+//! The trait by which the outbox sends results to the hub. The hub client implements it.
 
 use std::time::Duration;
 
@@ -7,24 +7,15 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 use wire::TaskId;
 
-/// Posts results for the life of a registrar.
+/// Sends results to the hub.
 pub(crate) trait Uplink {
-    /// `POST /_provider-task/{id}/result` with `body`, 30 s.
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted>;
+    /// `POST /_provider-task/{id}/result` with `body`. Limit: 30 s.
+    fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted>;
 
-    /// `POST /_provider-task/{id}/stream` (feature `result-stream`) with a body of SSE frames; no time limit. Dropping the
-    /// sender ends the body; an `Err` cuts it, so that the hub sees it broken.
-    fn upload(
-        &self,
-        task: &TaskId,
-        body: mpsc::Receiver<Result<Bytes, Cut>>,
-    ) -> LocalBoxFuture<'static, Posted>;
+    /// `POST /_provider-task/{id}/stream` (feature `result-stream`) with a body of SSE frames. No time limit. Dropping the
+    /// sender ends the body. Dropping the future cuts it: the hub sees a broken body.
+    fn upload<'a>(&'a self, task: &'a TaskId, body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'a, Posted>;
 }
-
-/// Cuts an upload: the hub must see a broken body, not a short one.
-#[derive(Debug, thiserror::Error)]
-#[error("upload cut")]
-pub(crate) struct Cut;
 
 /// The result of a POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +24,7 @@ pub(crate) enum Posted {
     Taken,
     /// 404, 409, 410: the caller has left, or the task has ended.
     Gone,
-    /// Another 3xx or 4xx: the hub will never take it.
+    /// Another 3xx or 4xx: a later try cannot succeed.
     Refused { status: u16 },
     /// May succeed later.
     Failed {

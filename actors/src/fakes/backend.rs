@@ -16,7 +16,7 @@ use wire::sse::Decoder;
 use wire::task::InferTask;
 
 use crate::backend::{Backend, BackendError, BackendRequest, Reply};
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::{Posted, Uplink};
 
 /// The results that a fake uplink has taken.
 #[derive(Default)]
@@ -63,18 +63,14 @@ impl Uplink for FakeUplink {
         async move { answer }.boxed_local()
     }
 
-    fn upload(
-        &self,
-        task: &TaskId,
-        mut body: mpsc::Receiver<Result<Bytes, Cut>>,
-    ) -> LocalBoxFuture<'static, Posted> {
+    fn upload(&self, task: &TaskId, mut body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
         let (results, task) = (Rc::clone(&self.0), task.to_string());
         async move {
             if results.hold.get() {
                 std::future::pending::<()>().await;
             }
             let (mut decoder, mut events) = (Decoder::new(), Vec::new());
-            while let Some(Ok(bytes)) = body.recv().await {
+            while let Some(bytes) = body.recv().await {
                 decoder.feed(&bytes);
                 events.extend(std::iter::from_fn(|| decoder.next_event()).map(|event| event.data));
             }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wire::SessionId;
 use wire::register::{Heartbeat, RegisterRequest};
 
-use crate::hub_client::{Channel, HubApi, HubError};
+use crate::hub_client::{ChannelBody, HubApi, HubError};
 
 /// A call to the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,12 +88,12 @@ impl HubApi for ScriptedHub {
         async move { answer }.boxed_local()
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<ChannelBody, HubError>> {
         self.note(HubCall::Open(session.to_string()));
         let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| {
             let (sender, mut receiver) = mpsc::unbounded_channel();
             self.channels.borrow_mut().push(sender);
-            Channel::from_stream(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+            ChannelBody::from_stream(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
         });
         async move { answer }.boxed_local()
     }

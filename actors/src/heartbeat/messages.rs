@@ -11,15 +11,11 @@ use crate::provider::messages::GetReport;
 #[rtype(result = "()")]
 pub(crate) struct Beat;
 
-/// Replaces the providers whose reports go into a heartbeat (feature `status`). Sent by the root.
+/// Replaces the providers whose reports go into a heartbeat (feature `status`). Without any, the heartbeats stop until the
+/// next session. Sent by the root.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SetReporters(pub(crate) Vec<Recipient<GetReport>>);
-
-/// Stops the heartbeats until the next session. Sent by the root when nothing is published.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub(crate) struct StopBeats;
 
 /// The result of a heartbeat. Sent to the root; if it is lost, a status line is stale.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

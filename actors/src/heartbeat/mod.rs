@@ -17,24 +17,19 @@ use wire::{Feature, SessionId};
 
 use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
-use crate::news::news;
+use crate::news::hub_news;
 use crate::provider::messages::GetReport;
 use crate::session::messages::{SessionLost, SessionReady};
 use crate::status::ProviderReport;
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
-use messages::{Beat, BeatResult, SetReporters, StopBeats};
+use messages::{Beat, BeatResult, SetReporters};
 
 /// Least time between heartbeats for a change (SPEC.md section 4, `status`).
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A provider that does not report within this is left out of a heartbeat.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
-
-pub(crate) struct Config {
-    pub(crate) hub: Rc<dyn HubApi>,
-    pub(crate) interval: Duration,
-}
 
 pub(crate) struct HeartbeatLinks {
     /// `SessionActor`.
@@ -47,7 +42,8 @@ pub(crate) struct HeartbeatLinks {
 
 /// Sends a heartbeat every 30 s, after each reconnect, at each poll of a wake, and on change; one at a time.
 pub(crate) struct HeartbeatActor {
-    config: Config,
+    hub: Rc<dyn HubApi>,
+    interval: Duration,
     links: HeartbeatLinks,
     // Kept over a crash: these are not sent again.
     session: Option<SessionId>,
@@ -72,9 +68,10 @@ struct HeartbeatState {
 }
 
 impl HeartbeatActor {
-    pub(crate) fn new(config: Config, links: HeartbeatLinks) -> Self {
+    pub(crate) fn new(hub: Rc<dyn HubApi>, interval: Duration, links: HeartbeatLinks) -> Self {
         Self {
-            config,
+            hub,
+            interval,
             links,
             session: None,
             channel: None,
@@ -87,7 +84,7 @@ impl HeartbeatActor {
     /// Arms the next tick first, so that a slow hub does not stretch the interval. There is one timer at a time, so that a
     /// suspended machine has no missed ticks to catch up with.
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(self.config.interval, |this, ctx| {
+        ctx.run_later(self.interval, |this, ctx| {
             this.tick(ctx);
             this.beat(ctx);
         });
@@ -106,7 +103,7 @@ impl HeartbeatActor {
         let channel = self.channel.as_ref().filter(|_| self.has_status());
         let stream_id = channel.and_then(|channel| channel.stream_id.clone());
         let reporters = channel.map(|_| self.reporters.clone());
-        let hub = Rc::clone(&self.config.hub);
+        let hub = Rc::clone(&self.hub);
         let beating = async move {
             let providers = match reporters {
                 Some(reporters) => Some(statuses(&reporters).await),
@@ -133,7 +130,7 @@ impl HeartbeatActor {
 
     fn accepted(&mut self) {
         if self.problem.clear() {
-            news!(info, "heartbeats accepted again", "the hub", "the hub accepts heartbeats again");
+            hub_news!(info, "heartbeats accepted again", "the hub accepts heartbeats again");
         }
         let at = Timestamp(jiff::Timestamp::now().as_millisecond());
         self.links.result.do_send(BeatResult::Accepted { at });
@@ -142,7 +139,7 @@ impl HeartbeatActor {
     fn failed(&mut self, error: &HubError, session: SessionId, stream_id: Option<String>) {
         let reason = error.to_string();
         if self.problem.is_news(&reason) {
-            news!(warn, "heartbeats refused", "the hub", "heartbeat not accepted: {reason}");
+            hub_news!(warn, "heartbeats refused", "heartbeat not accepted: {reason}");
         }
         match (error.kind(), stream_id) {
             (HubErrorKind::Gone, _) => self.links.session_lost.do_send(SessionLost { session }),
@@ -234,19 +231,14 @@ impl Handler<Beat> for HeartbeatActor {
     }
 }
 
-impl Handler<StopBeats> for HeartbeatActor {
-    type Result = ();
-
-    fn handle(&mut self, _: StopBeats, _: &mut Self::Context) {
-        self.session = None;
-        self.channel = None;
-    }
-}
-
 impl Handler<SetReporters> for HeartbeatActor {
     type Result = ();
 
     fn handle(&mut self, SetReporters(reporters): SetReporters, ctx: &mut Self::Context) {
+        if reporters.is_empty() {
+            self.session = None;
+            self.channel = None;
+        }
         self.reporters = reporters;
         self.send_change(ctx);
     }

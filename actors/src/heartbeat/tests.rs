@@ -23,9 +23,8 @@ fn start() -> Setup {
     pause();
     let hub = Rc::new(ScriptedHub::default());
     let ((to_lost, lost), (to_unknown, unknown), (to_result, _)) = (probe(), probe(), probe());
-    let config = Config { hub: Rc::clone(&hub) as Rc<dyn HubApi>, interval: 30 * SECOND };
     let links = HeartbeatLinks { session_lost: to_lost, stream_unknown: to_unknown, result: to_result };
-    let actor = HeartbeatActor::new(config, links).start();
+    let actor = HeartbeatActor::new(Rc::clone(&hub) as Rc<dyn HubApi>, 30 * SECOND, links).start();
     actor.do_send(SessionReady { session: session("s"), reopen: false });
     Setup { hub, actor, lost, unknown, start: Instant::now() }
 }
@@ -144,9 +143,9 @@ async fn a_reconnect_during_a_beat_is_followed_by_another_one() {
 }
 
 #[actix::test]
-async fn without_a_session_it_does_not_beat() {
+async fn without_providers_it_does_not_beat() {
     let setup = start();
-    setup.actor.do_send(StopBeats);
+    setup.actor.do_send(SetReporters(Vec::new()));
     setup.actor.do_send(Beat);
     pass(100 * SECOND).await;
     assert!(setup.beat_seconds().is_empty());

@@ -3,20 +3,19 @@
 //! Control calls, results and uploads have connections of their own, so that none waits for another.
 
 mod address;
-mod channel;
+mod channel_body;
 mod connections;
 mod error;
 mod response;
+mod results;
 mod tls_reason;
 mod token;
-mod uplink;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,16 +29,16 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest};
-use wire::{Features, SessionId, TaskId};
+use wire::{Features, SessionId};
 
 use crate::changes::Changes;
 use crate::http;
-use crate::news::news;
+use crate::news::hub_news;
 use crate::options::Credentials;
 
 use address::HubAddress;
 pub(crate) use address::InvalidHub;
-pub(crate) use channel::Channel;
+pub(crate) use channel_body::ChannelBody;
 use connections::Connections;
 pub(crate) use error::{HubError, HubErrorKind};
 use response::HubResponse;
@@ -51,25 +50,20 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest response, in bytes. A register response lists rows of up to some 4 KiB; no other response is near it.
 const MAX_RESPONSE: usize = 4 << 20;
 
-/// The calls of the actors to the hub. Tests have another implementation.
+/// The calls of the actors to the hub.
 pub(crate) trait HubApi {
     /// `POST /_provider-register` with the whole set. Returns the session id.
-    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>>;
+    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>>;
     /// `GET /_provider-stream` with all features: opens the control channel.
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>>;
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>>;
     /// `POST /_provider-heartbeat`.
-    fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>>;
+    fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>>;
     /// `POST /_provider-drain` (feature `drain`).
-    fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>>;
+    fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>>;
 }
 
-/// The HTTP client of the hub. Cheap to clone.
-#[derive(Clone)]
+/// The HTTP client of the hub.
 pub(crate) struct HubClient {
-    inner: Rc<Inner>,
-}
-
-struct Inner {
     address: HubAddress,
     token: Token,
     tls: Option<Arc<ClientConfig>>,
@@ -87,135 +81,64 @@ impl HubClient {
         let token = Token::new(credentials)?;
         let tls =
             if address.is_https() { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
-        let (control, results) = (http::client(tls.clone()), http::client(tls.clone()));
-        let uploads = Connections::default();
         Ok(Self {
-            inner: Rc::new(Inner {
-                address,
-                token,
-                tls,
-                control,
-                results,
-                uploads,
-                logged_warnings: RefCell::default(),
-                logged_deletions: RefCell::default(),
-            }),
+            address,
+            token,
+            control: http::client(tls.clone()),
+            results: http::client(tls.clone()),
+            tls,
+            uploads: Connections::default(),
+            logged_warnings: RefCell::default(),
+            logged_deletions: RefCell::default(),
         })
     }
 
     pub(crate) fn url(&self) -> &str {
-        self.inner.address.as_str()
-    }
-
-    async fn register_now(&self, request: RegisterRequest) -> Result<SessionId, HubError> {
-        const CALL: &str = "provider-register";
-        let answer = self.post(CALL, "_provider-register", json(CALL, &request)?).await?;
-        if answer.status != StatusCode::CREATED {
-            return Err(self.refused(CALL, &answer));
-        }
-        let invalid = |reason: &str| HubError::Invalid { call: CALL, reason: reason.to_owned() };
-        let answer: RegisterAnswer =
-            serde_json::from_slice(&answer.body).map_err(|_| invalid("the response is not that of a hub"))?;
-        self.log_warnings(&answer);
-        SessionId::parse(answer.provider_session_id).map_err(|_| invalid("the hub gave no valid session id"))
+        self.address.as_str()
     }
 
     /// Logs the warnings of an accepted registration, once.
     fn log_warnings(&self, answer: &RegisterAnswer) {
-        let redact = |text: &str| error::short(&self.inner.token.redact(text.to_owned()));
+        let redact = |text: &str| error::short(&self.token.redact(text.to_owned()));
         let warnings: Vec<_> = answer.warnings().map(redact).collect();
-        let mut logged = self.inner.logged_warnings.borrow_mut();
+        let mut logged = self.logged_warnings.borrow_mut();
         if warnings.is_empty() {
             logged.clear();
         } else if logged.is_news(&warnings.join("\n")) {
             for warning in warnings {
-                news!(warn, "warnings", "the hub", "the hub: {warning}");
+                hub_news!(warn, "warnings", "the hub: {warning}");
             }
         }
     }
 
-    async fn heartbeat_now(&self, beat: Heartbeat) -> Result<(), HubError> {
-        const CALL: &str = "provider-heartbeat";
-        let answer = self.post(CALL, "_provider-heartbeat", json(CALL, &beat)?).await?;
-        if !answer.status.is_success() {
-            return Err(self.refused(CALL, &answer));
-        }
-        // A classic hub may send any body.
-        let body: HeartbeatAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let deleted: Vec<_> = body.deleted().collect();
-        let mut logged = self.inner.logged_deletions.borrow_mut();
-        if deleted.is_empty() {
+    /// Logs the rows that an admin has deleted, once.
+    fn log_deletions(&self, answer: &HeartbeatAnswer) {
+        let names = answer.deleted().collect::<Vec<_>>().join(", ");
+        let mut logged = self.logged_deletions.borrow_mut();
+        if names.is_empty() {
             logged.clear();
-        } else if logged.is_news(&deleted.join(", ")) {
-            let names = deleted.join(", ");
-            news!(
+        } else if logged.is_news(&names) {
+            hub_news!(
                 warn,
                 "rows deleted",
-                "the hub",
                 "the hub: an admin has deleted {names}: no calls come there before this registrar registers again"
             );
         }
-        Ok(())
     }
 
-    async fn open_channel_now(&self, session: SessionId) -> Result<Channel, HubError> {
-        const CALL: &str = "provider-stream";
-        let request = || {
-            self.request(self.inner.control.get(self.inner.address.route("_provider-stream")))
-                .timeout(CALL_TIMEOUT)
-                .insert_header((ACCEPT, "text/event-stream"))
-                .insert_header((ACCEPT_ENCODING, "identity"))
-                .insert_header((SESSION_HEADER, session.as_str()))
-                .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
-                .no_decompress()
-        };
-        let used = self.inner.token.current();
-        let mut response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
-        if self.inner.token.read_again(response.status(), &used).await {
-            response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
-        }
-        if response.status() != StatusCode::OK {
-            let answer = HubResponse::read(CALL, response).await?;
-            return Err(self.refused(CALL, &answer));
-        }
-        Channel::new(CALL, response)
-    }
-
-    async fn post_result_now(&self, task: &TaskId, body: Bytes) -> Result<(), HubError> {
-        const CALL: &str = "provider-task";
-        let path = format!("_provider-task/{}/result", task.encoded());
-        let answer = self.post_by(&self.inner.results, CALL, &path, body).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.refused(CALL, &answer)) }
-    }
-
-    /// A POST whose response body is ignored.
-    async fn post_ignoring_body(
-        &self,
-        call: &'static str,
-        path: &str,
-        body: &impl serde::Serialize,
-    ) -> Result<(), HubError> {
-        let answer = self.post(call, path, json(call, body)?).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.refused(call, &answer)) }
-    }
-
-    async fn post(&self, call: &'static str, path: &str, body: Bytes) -> Result<HubResponse, HubError> {
-        self.post_by(&self.inner.control, call, path, body).await
-    }
-
-    /// A POST. If the hub may have refused the token, the credentials are read again and it is sent once more.
-    async fn post_by(
+    /// A POST that succeeds with a 2xx. If the hub may have refused the token, the credentials are read again and it is sent
+    /// once more.
+    async fn post(
         &self,
         client: &Client,
         call: &'static str,
         path: &str,
         body: Bytes,
     ) -> Result<HubResponse, HubError> {
-        let url = self.inner.address.route(path);
+        let url = self.address.route(path);
         let once = || async {
             let sending = self
-                .request(client.post(url.as_str()))
-                .timeout(CALL_TIMEOUT)
+                .authorized(client.post(url.as_str()))
                 .insert_header((ACCEPT, "application/json"))
                 .content_type("application/json")
                 .send_body(body.clone());
@@ -223,22 +146,35 @@ impl HubClient {
             HubResponse::read(call, response).await
         };
         let twice = async {
-            let used = self.inner.token.current();
+            let used = self.token.current();
             let answer = once().await?;
-            if self.inner.token.read_again(answer.status, &used).await {
+            if self.token.read_again(answer.status, &used).await {
                 return once().await;
             }
             Ok(answer)
         };
-        timeout(CALL_TIMEOUT, twice).await.unwrap_or_else(|_| Err(HubError::silent(call)))
+        let answer = timeout(CALL_TIMEOUT, twice).await.unwrap_or_else(|_| Err(HubError::silent(call)))?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refused(call, &answer)) }
     }
 
-    fn request(&self, request: ClientRequest) -> ClientRequest {
-        request.insert_header((header::AUTHORIZATION, self.inner.token.bearer()))
+    /// A POST of JSON on the connections of control calls.
+    async fn post_json(
+        &self,
+        call: &'static str,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<HubResponse, HubError> {
+        let invalid = |error: serde_json::Error| HubError::Invalid { call, reason: error.to_string() };
+        let body = serde_json::to_vec(body).map_err(invalid)?;
+        self.post(&self.control, call, path, body.into()).await
+    }
+
+    fn authorized(&self, request: ClientRequest) -> ClientRequest {
+        request.timeout(CALL_TIMEOUT).insert_header((header::AUTHORIZATION, self.token.bearer()))
     }
 
     fn refused(&self, call: &'static str, answer: &HubResponse) -> HubError {
-        let redact = |text| self.inner.token.redact(text);
+        let redact = |text| self.token.redact(text);
         let reason = error::message(&answer.body, redact);
         let message = match &answer.redirects_to {
             Some(target) if error::has_text(&answer.body) => {
@@ -253,35 +189,61 @@ impl HubClient {
 }
 
 impl HubApi for HubClient {
-    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
-        let hub = self.clone();
-        async move { hub.register_now(request).await }.boxed_local()
+    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>> {
+        const CALL: &str = "provider-register";
+        async move {
+            let answer = self.post_json(CALL, "_provider-register", &request).await?;
+            if answer.status != StatusCode::CREATED {
+                return Err(self.refused(CALL, &answer));
+            }
+            let invalid = |reason: &str| HubError::Invalid { call: CALL, reason: reason.to_owned() };
+            let answer: RegisterAnswer = serde_json::from_slice(&answer.body)
+                .map_err(|_| invalid("the response is not that of a hub"))?;
+            self.log_warnings(&answer);
+            SessionId::parse(answer.provider_session_id)
+                .map_err(|_| invalid("the hub gave no valid session id"))
+        }
+        .boxed_local()
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
-        let hub = self.clone();
-        async move { hub.open_channel_now(session).await }.boxed_local()
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>> {
+        const CALL: &str = "provider-stream";
+        async move {
+            let request = || {
+                self.authorized(self.control.get(self.address.route("_provider-stream")))
+                    .insert_header((ACCEPT, "text/event-stream"))
+                    .insert_header((ACCEPT_ENCODING, "identity"))
+                    .insert_header((SESSION_HEADER, session.as_str()))
+                    .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
+                    .no_decompress()
+            };
+            let used = self.token.current();
+            let mut response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
+            if self.token.read_again(response.status(), &used).await {
+                response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
+            }
+            if response.status() != StatusCode::OK {
+                let answer = HubResponse::read(CALL, response).await?;
+                return Err(self.refused(CALL, &answer));
+            }
+            ChannelBody::new(CALL, response)
+        }
+        .boxed_local()
     }
 
-    fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
-        let hub = self.clone();
-        async move { hub.heartbeat_now(beat).await }.boxed_local()
+    fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>> {
+        async move {
+            let answer = self.post_json("provider-heartbeat", "_provider-heartbeat", &beat).await?;
+            // A classic hub may send any body.
+            self.log_deletions(&serde_json::from_slice(&answer.body).unwrap_or_default());
+            Ok(())
+        }
+        .boxed_local()
     }
 
-    fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
-        let hub = self.clone();
+    fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>> {
         let body = Heartbeat { provider_session_id: session.into(), stream_id: None, providers: None };
-        async move { hub.post_ignoring_body("provider-drain", "_provider-drain", &body).await }.boxed_local()
+        async move { self.post_json("provider-drain", "_provider-drain", &body).await.map(|_| ()) }
+            .boxed_local()
     }
-}
-
-impl std::fmt::Debug for HubClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HubClient").field("url", &self.url()).finish_non_exhaustive()
-    }
-}
-
-fn json(call: &'static str, body: &impl serde::Serialize) -> Result<Bytes, HubError> {
-    let invalid = |error: serde_json::Error| HubError::Invalid { call, reason: error.to_string() };
-    serde_json::to_vec(body).map(Bytes::from).map_err(invalid)
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::InvalidHub;
 use crate::Secret;
-use crate::news::news;
+use crate::news::hub_news;
 use crate::options::{Credentials, CredentialsFile};
 
 /// Longest credentials file, in bytes.
@@ -49,15 +49,14 @@ impl Token {
         let token = match actix_rt::task::spawn_blocking(move || read(&file)).await {
             Ok(FileToken::Token(token)) => token,
             Ok(FileToken::Untrusted(error)) => {
-                news!(warn, "credentials not used", "the hub", "cannot use {}: {error}", path.display());
+                hub_news!(warn, "credentials not used", "cannot use {}: {error}", path.display());
                 return false;
             }
             Ok(FileToken::OfAnotherHub) => {
                 let path = path.display();
-                news!(
+                hub_news!(
                     warn,
                     "credentials not used",
-                    "the hub",
                     "{path} names another hub now: its token is not sent to this one; restart to go there"
                 );
                 return false;

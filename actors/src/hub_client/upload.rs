@@ -19,23 +19,21 @@ use wire::TaskId;
 use super::connections::Io;
 use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_RESPONSE};
 use crate::http;
-use crate::uplink::Cut;
 
 const CALL: &str = "provider-task";
 
 /// Bytes of ready pieces that are sent in one write.
 const MAX_WRITE: usize = 64 << 10;
 
-type Pieces = mpsc::Receiver<Result<Bytes, Cut>>;
+type Pieces = mpsc::Receiver<Bytes>;
 
 impl HubClient {
     /// Sends each piece when it is ready, and reads the response.
-    pub(super) async fn upload_now(&self, task: &TaskId, mut pieces: Pieces) -> Result<(), HubError> {
-        let inner = &self.inner;
-        let connecting = inner.uploads.get(&inner.address, inner.tls.as_ref());
+    pub(super) async fn send_upload(&self, task: &TaskId, mut pieces: Pieces) -> Result<(), HubError> {
+        let connecting = self.uploads.get(&self.address, self.tls.as_ref());
         let connection = connecting.await.map_err(|error| HubError::unconnected(CALL, &error))?;
         let (read, mut write) = split(connection);
-        let used = inner.token.current();
+        let used = self.token.current();
         let head = self.head(&format!("_provider-task/{}/stream", task.encoded()));
         let sending = Box::pin(send(&mut write, head, &mut pieces));
         let answering = Box::pin(read_answer(read));
@@ -53,27 +51,27 @@ impl HubClient {
         };
         let (answer, read) = answered.map_err(|_| HubError::broken(CALL))?;
         if let Some(read) = read {
-            inner.uploads.put(read.unsplit(write));
+            self.uploads.put(read.unsplit(write));
         }
         match answer.status {
             status if status.is_success() => Ok(()),
             status => {
                 // The body cannot be sent again. The next request has the new token.
-                inner.token.read_again(status, &used).await;
+                self.token.read_again(status, &used).await;
                 Err(self.refused(CALL, &answer))
             }
         }
     }
 
     fn head(&self, path: &str) -> BytesMut {
-        let hub = &self.inner.address;
+        let hub = &self.address;
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\nauthorization: {}\r\naccept: application/json\r\n\
              content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
             hub.path_of(path),
             hub.authority(),
             http::USER_AGENT,
-            self.inner.token.bearer(),
+            self.token.bearer(),
         );
         BytesMut::from(head.as_bytes())
     }
@@ -91,13 +89,11 @@ async fn send(
         out.clear();
         let mut piece = pieces.recv().await;
         loop {
-            match piece {
-                Some(Ok(bytes)) => put_chunk(&mut out, &bytes),
-                Some(Err(cut)) => return Err(io::Error::other(cut)),
-                None => {
-                    out.put_slice(b"0\r\n\r\n");
-                    ended = true;
-                }
+            if let Some(bytes) = piece {
+                put_chunk(&mut out, &bytes);
+            } else {
+                out.put_slice(b"0\r\n\r\n");
+                ended = true;
             }
             if ended || out.len() >= MAX_WRITE {
                 break;
@@ -199,7 +195,7 @@ mod tests {
                 let feeding = async {
                     for (at, size) in sizes.iter().enumerate() {
                         let piece = vec![u8::try_from(at).unwrap(); *size];
-                        sender.send(Ok(Bytes::from(piece))).await.unwrap();
+                        sender.send(Bytes::from(piece)).await.unwrap();
                     }
                     drop(sender);
                 };

@@ -4,8 +4,8 @@
 //! the duty to end a task, and each result is delivered by a future of its own.
 
 mod backlog;
-mod delivery;
 mod ledger;
+mod posting;
 mod retry_policy;
 mod ticket;
 
@@ -17,13 +17,14 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use wire::result::TaskResult;
 use wire::{TaskId, texts};
 
-use crate::news::news;
-use crate::uplink::Uplink;
+use crate::news::hub_news;
+use crate::uplink::{Posted, Uplink};
 
 use backlog::MAX_BACKLOG;
 pub(crate) use backlog::{Backlog, BacklogPermit};
@@ -67,7 +68,7 @@ struct Inner {
     posting: Semaphore,
     /// Results posted for ids that came again, with a flag that is set when the id starts a new task.
     repeated: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
-    /// Notified when a task ends or a result is delivered.
+    /// Notifies when a task ends or a result is delivered.
     changed: Notify,
     lost: mpsc::UnboundedSender<TaskId>,
     name: Arc<str>,
@@ -118,10 +119,9 @@ impl Outbox {
             IdState::Answered(result) => inner.deliver(id.clone(), result, false),
             IdState::NotKept => repeat(&TaskResult::error(texts::ALREADY_ANSWERED)),
             IdState::Clash => {
-                news!(
+                hub_news!(
                     warn,
                     "ids that came twice",
-                    "the hub",
                     "task {id}: the hub gave this id to two tasks: neither gets an answer"
                 );
                 repeat(&TaskResult::error(ID_TAKEN));
@@ -175,9 +175,20 @@ impl Outbox {
         &self.inner.backlog
     }
 
-    /// The uplink for chunks and streams, without those of disowned tasks.
-    pub(crate) fn uplink(&self) -> Rc<dyn Uplink> {
-        Rc::clone(&self.inner) as Rc<dyn Uplink>
+    /// Posts a chunk of an open task, unless the task is [`disowned`](Self::is_disowned).
+    pub(crate) async fn post_chunk(&self, id: &TaskId, body: Bytes) -> Posted {
+        if self.is_disowned(id) {
+            return Posted::Gone;
+        }
+        self.inner.uplink.post_result(id, body).await
+    }
+
+    /// Uploads the answer of an open task as one stream, unless the task is [`disowned`](Self::is_disowned).
+    pub(crate) async fn upload(&self, id: &TaskId, body: mpsc::Receiver<Bytes>) -> Posted {
+        if self.is_disowned(id) {
+            return Posted::Gone;
+        }
+        self.inner.uplink.upload(id, body).await
     }
 }
 

@@ -79,10 +79,10 @@ impl Handler<Drain> for ProviderActor {
 impl Handler<Abort> for ProviderActor {
     type Result = ();
 
-    fn handle(&mut self, abort: Abort, _: &mut Self::Context) {
-        self.refuse_waiting(&abort.error);
+    fn handle(&mut self, _: Abort, _: &mut Self::Context) {
+        self.refuse_waiting(texts::SHUTTING_DOWN);
         for stop in self.queue.all_running_mut() {
-            stop_job(stop, StopReason::Error(abort.error.clone()));
+            stop_job(stop, StopReason::Error(texts::SHUTTING_DOWN.to_owned()));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One inference, from its start to its result.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +8,22 @@ use actix::Recipient;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use wire::request_policy::PolicyReport;
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
 use wire::{Feature, Features, TaskId, openai, texts};
 
 use super::backend_call::{BackendCall, NextChunk, ReplyHead};
-use super::delivery::{TaskEnding, post_chunks, upload};
+use super::chunk_posts::post_chunks;
 use super::health::BackendState;
-use crate::backend::{AnswerBudget, Backend, BackendError, BackendRequest, offload_stream_events};
+use super::stream_upload::upload;
+use crate::backend::{Backend, BackendError, BackendRequest, offload_stream_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
 use crate::outbox::{Outbox, Ticket};
 use crate::wake::messages::EnsureAwake;
+
+/// The error of a streamed answer that cannot be delivered to its end.
+pub(super) const UPLINK_BROKEN: &str = "the way to the hub broke in the middle of the answer";
 
 /// Limit for delivering the error that ends a stopped stream: a hub that reads takes it in milliseconds.
 const LAST_EVENT: Duration = Duration::from_secs(2);
@@ -36,6 +38,21 @@ pub(super) struct Job {
     pub(super) outbox: Outbox,
     pub(super) wake: Recipient<EnsureAwake>,
     pub(super) backend_state: BackendState,
+}
+
+/// How a task ends.
+#[derive(Debug)]
+pub(super) enum TaskEnding {
+    /// This result must be posted.
+    Result(TaskResult),
+    /// The hub has the whole answer, or does not want it any more.
+    Delivered,
+}
+
+impl TaskEnding {
+    pub(super) fn error(message: impl Into<String>) -> Self {
+        Self::Result(TaskResult::error(message.into()))
+    }
 }
 
 /// Why a running task is stopped.
@@ -126,7 +143,7 @@ impl Job {
         backend_call: &BackendCall,
         report: &mut JobReport,
     ) -> Result<TaskEnding, TaskResult> {
-        let request = self.request(&self.permitted_request()?).map_err(TaskResult::error)?;
+        let request = self.backend_request()?;
         let endpoint = request.endpoint;
         let head = self.call(backend_call, request).await.inspect_err(|result| {
             let gone =
@@ -154,59 +171,13 @@ impl Job {
         }
     }
 
+    /// Delivers a streamed reply. Also returns the number of chunks.
     async fn deliver(&self, id: &TaskId, first: NextChunk, reply: &BackendCall) -> (TaskEnding, u64) {
-        let uplink = self.outbox.uplink();
         if self.features.has(Feature::ResultStream) {
-            upload(&*uplink, id, first, reply).await
+            upload(&self.outbox, id, first, reply).await
         } else {
-            post_chunks(&*uplink, id, self.features, first, reply).await
+            post_chunks(&self.outbox, id, self.features, first, reply).await
         }
-    }
-
-    /// The request without what only the owner may ask for, or its refusal. A hub with `guard` has checked that itself; on
-    /// another one every caller counts as a stranger.
-    fn permitted_request(&self) -> Result<Cow<'_, str>, TaskResult> {
-        let request = self.task.request.get();
-        if self.config.allow_remote_urls || self.features.has(Feature::Guard) {
-            return Ok(Cow::Borrowed(request));
-        }
-        let report = PolicyReport::of(request);
-        let report = report.map_err(|error| TaskResult::error(format!("the request is {error}")))?;
-        match report.refusal(&report) {
-            None => {
-                // An unknown endpoint is refused by `request`.
-                let endpoint = Endpoint::parse(self.task.endpoint.as_deref());
-                let edits = endpoint.map(|endpoint| report.edits(&report, request, endpoint));
-                let edits = edits.filter(|edits| !edits.is_empty());
-                Ok(edits.map_or(Cow::Borrowed(request), |edits| Cow::Owned(edits.applied(request))))
-            }
-            Some(refused) => {
-                let (param, text) =
-                    (Some(refused.param.as_str()), refused.text(self.config.wire_name.as_str()));
-                let body =
-                    openai::error_about(param, &text, "invalid_request_error", Some("invalid_request"));
-                Err(self.whole(400, &body))
-            }
-        }
-    }
-
-    /// The request for the backend.
-    fn request(&self, body: &str) -> Result<BackendRequest, String> {
-        let endpoint = Endpoint::parse(self.task.endpoint.as_deref())
-            .ok_or_else(|| "this publisher does not offer the endpoint that the task names".to_owned())?;
-        let keeps_model = self.config.allow_model_override && openai::requested_model(body).is_some();
-        let model = (!keeps_model).then_some(self.config.model.as_str());
-        let can_stream = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
-        let streaming = self.task.streaming && can_stream;
-        let body = if can_stream {
-            openai::backend_request(body, model, streaming)
-        } else {
-            openai::unstreamed_request(body, model)
-        };
-        let body = body.map_err(|error| format!("the request is {error}"))?;
-        // A task does not name its user.
-        let (body, user, budget) = (body.into(), String::new(), AnswerBudget::default());
-        Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), budget })
     }
 
     /// Calls the backend, and wakes it at most once.
@@ -269,7 +240,8 @@ impl Job {
         }
     }
 
-    fn whole(&self, status: u16, body: &str) -> TaskResult {
+    /// The result for a whole reply. A classic hub takes only an error text for a refused stream.
+    pub(super) fn whole(&self, status: u16, body: &str) -> TaskResult {
         if status >= 400 && self.task.streaming && self.features == Features::CLASSIC {
             let message = openai::error_message(body).unwrap_or_else(|| "no message".to_owned());
             return TaskResult::error(texts::backend_answered(status, &message));

@@ -43,12 +43,10 @@ pub(crate) struct Cancel {
 #[rtype(result = "()")]
 pub(crate) struct Drain;
 
-/// Ends running tasks with this error. Sent by the root at the end of the drain timeout.
-#[derive(Debug, Clone, Message)]
+/// Ends running tasks with `publisher shutting down`. Sent by the root at the end of the drain timeout.
+#[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Abort {
-    pub(crate) error: String,
-}
+pub(crate) struct Abort;
 
 /// Replaces the settings; running tasks keep theirs. Sent by the root.
 #[derive(Debug, Message)]

@@ -1,17 +1,37 @@
 //! `ProviderActor`: one published LLM. At most `maxConcurrency` inferences run, the others wait in a bounded queue.
 //!
+//! The way of one inference through the registrar, from the control channel to the upload:
+//!
+//! ```text
+//! read      StreamActor::channel_event   stream/mod.rs            decodes the SSE events of the control channel
+//! route     TaskRouter::task             stream/task_router.rs    takes a Ticket from Outbox::accept and sends Infer
+//! admit     Handler<Infer>               provider/handlers.rs     puts the task into the AdmissionQueue, or refuses it
+//! start     ProviderActor::start_next    provider/mod.rs          takes it from the queue and spawns a Job
+//! run       Job::run                     provider/job.rs          ends the task: with its answer, or when it is stopped
+//! build     Job::backend_request         provider/request.rs      checks the request and writes it for the backend
+//! call      Job::call                    provider/job.rs          wakes the backend if it sleeps, and calls it
+//!           BackendCall::head            provider/backend_call.rs waits for a whole reply or the begin of a stream
+//! stream    upload                       provider/stream_upload.rs  writes chunks as SSE into one upload
+//!           post_chunks                  provider/chunk_posts.rs    or posts them one by one to an older hub
+//! send      HubClient::send_upload       hub_client/upload.rs     writes the upload to its connection
+//! finish    Outbox::finish               outbox/mod.rs            posts a whole result until the hub takes it
+//! free      Handler<JobEnded>            provider/handlers.rs     frees the slot and starts the next task
+//! ```
+//!
 //! Each inference is a future of its own, which a crash of the actor does not touch: its panic ends its task and counts
 //! as a crash of the actor, and the panic of the actor costs the message that caused it.
 
 mod admission_queue;
 mod backend_call;
-mod delivery;
+mod chunk_posts;
 mod handlers;
 mod health;
 mod idle;
 mod job;
 pub(crate) mod messages;
 mod refuse;
+mod request;
+mod stream_upload;
 
 #[cfg(test)]
 mod tests;

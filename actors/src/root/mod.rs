@@ -26,20 +26,20 @@ use wire::row::Timestamp;
 use crate::backend::{self, Client};
 use crate::backoff::{ReconnectDelay, system_random};
 use crate::ended::Ended;
-use crate::heartbeat::{self, HeartbeatActor};
+use crate::heartbeat::{HeartbeatActor, HeartbeatLinks};
 use crate::hub_client::HubApi;
 use crate::news::log_suppressed;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
-use crate::session::entries::Probe;
+use crate::session::entries::AvailabilityCheck;
 use crate::session::file::SessionLock;
-use crate::session::messages::{Published, RetryNow};
-use crate::session::{self, SessionActor};
+use crate::session::messages::{Publish, RetryNow};
+use crate::session::{self, SessionActor, SessionLinks};
 use crate::stream::messages::Reconnect;
-use crate::stream::{self, Dispatch, StreamActor};
-use crate::supervise::{ChildHandle, Policy, PreparedActor};
+use crate::stream::{StreamActor, StreamLinks, TaskRouter};
+use crate::supervise::{ChildHandle, PreparedActor};
 use crate::uplink::Uplink;
-use crate::wake::{self, WakeActor};
+use crate::wake::{WakeActor, WakeLinks};
 
 use child::Provider;
 use status_tracker::StatusTracker;
@@ -123,10 +123,10 @@ impl RootActor {
             session::Config {
                 hub: Rc::clone(&hub),
                 file: session_file,
-                probe: probe(backends.clone()),
+                is_available: availability_check(backends.clone()),
                 delay,
             },
-            session::SessionLinks {
+            SessionLinks {
                 ready: vec![
                     stream.address().recipient(),
                     heartbeat.address().recipient(),
@@ -138,16 +138,18 @@ impl RootActor {
             id,
         );
         let heartbeat_actor = HeartbeatActor::new(
-            heartbeat::Config { hub: Rc::clone(&hub), interval: timings.heartbeat_interval },
-            heartbeat::HeartbeatLinks {
+            Rc::clone(&hub),
+            timings.heartbeat_interval,
+            HeartbeatLinks {
                 session_lost: session.address().recipient(),
                 stream_unknown: stream.address().recipient(),
                 result: root.clone().recipient(),
             },
         );
         let stream_actor = StreamActor::new(
-            stream::Config { hub: Rc::clone(&hub), idle_timeout: timings.idle_timeout },
-            stream::StreamLinks {
+            Rc::clone(&hub),
+            timings.idle_timeout,
+            StreamLinks {
                 register: session.address().recipient(),
                 session_lost: session.address().recipient(),
                 reconnect: session.address().recipient(),
@@ -158,19 +160,19 @@ impl RootActor {
                 ],
                 lost: vec![heartbeat.address().recipient(), root.clone().recipient()],
             },
-            Dispatch::new(wake.address().recipient(), outbox.clone()),
+            TaskRouter::new(wake.address().recipient(), outbox.clone()),
         );
         let wake_actor = WakeActor::new(
-            wake::WakeLinks { beat: heartbeat.address().recipient(), http: backends.clone() },
+            WakeLinks { beat: heartbeat.address().recipient(), http: backends.clone() },
             outbox.clone(),
         );
 
         let parent = || root.clone().recipient();
         let vital = vec![
-            wake.start("wake", Policy::default(), parent(), wake_actor),
-            heartbeat.start("heartbeat", Policy::default(), parent(), heartbeat_actor),
-            stream.start("stream", Policy::default(), parent(), stream_actor),
-            session.start("session", Policy::default(), parent(), session_actor),
+            wake.start("wake", parent(), wake_actor),
+            heartbeat.start("heartbeat", parent(), heartbeat_actor),
+            stream.start("stream", parent(), stream_actor),
+            session.start("session", parent(), session_actor),
         ];
         let (session, heartbeat, stream, wake) = addresses;
         Self {
@@ -219,18 +221,17 @@ impl Actor for RootActor {
 }
 
 /// The providers that are not withdrawn, and their agents.
-fn published(providers: &[Provider], agents: &[AgentConfig]) -> Published {
+fn published(providers: &[Provider], agents: &[AgentConfig]) -> Publish {
     let configs: Vec<_> = providers.iter().map(|provider| Arc::clone(&provider.config)).collect();
     let is_away = |config: &ProviderConfig| {
         providers.iter().any(|provider| provider.back_at.is_some() && provider.config.name == config.name)
     };
     let agents = session::entries::agents(agents, &configs, is_away);
     let configs = configs.into_iter().filter(|config| !is_away(config)).collect();
-    Published { providers: configs, agents }
+    Publish { providers: configs, agents }
 }
 
-/// Tells a registration whether a backend is available.
-fn probe(http: Client) -> Probe {
+fn availability_check(http: Client) -> AvailabilityCheck {
     Rc::new(move |config| backend::make(config, &http).available())
 }
 

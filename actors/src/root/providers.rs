@@ -10,14 +10,13 @@ use super::child::{Provider, Running};
 use super::messages::Reload;
 use super::{RootActor, now, published};
 use crate::ended::Ended;
-use crate::heartbeat::messages::{SetReporters, StopBeats};
+use crate::heartbeat::messages::SetReporters;
 use crate::options::ProviderConfig;
 use crate::provider::messages::{GetReport, Reconfigure, SetPaused};
 use crate::provider::{ProviderActor, ProviderLinks};
-use crate::session::messages::Publish;
 use crate::status::ChannelState;
-use crate::stream::messages::{CloseChannel, SetRoutes};
-use crate::supervise::{Policy, PreparedActor};
+use crate::stream::messages::SetRoutes;
+use crate::supervise::PreparedActor;
 use crate::wake::messages::{ManagedProvider, SetProviders};
 
 /// Interval at which a removed provider is asked whether it still has tasks.
@@ -42,8 +41,7 @@ impl RootActor {
         provider.child = format!("provider {}", config.name).into();
         provider.back_at = None;
         let actor = ProviderActor::new(config, links, self.outbox.clone(), crashes);
-        let handle =
-            prepared.start(Arc::clone(&provider.child), Policy::default(), ctx.address().recipient(), actor);
+        let handle = prepared.start(Arc::clone(&provider.child), ctx.address().recipient(), actor);
         if self.status.pause.is_some() {
             address.do_send(SetPaused(self.status.pause));
         }
@@ -75,13 +73,11 @@ impl RootActor {
         self.link_providers();
         let published = published(&self.providers, &self.agents);
         if published.providers.is_empty() {
-            self.stream.do_send(CloseChannel);
-            self.heartbeat.do_send(StopBeats);
             self.status.become_state(ChannelState::Idle, now());
         } else {
             self.status.leave_idle(now());
         }
-        self.session.do_send(Publish(published));
+        self.session.do_send(published);
     }
 
     /// Withdraws a provider that crashed too often, with its agents, and brings it back after its penalty.

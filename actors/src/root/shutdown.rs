@@ -1,11 +1,12 @@
 //! Shutdown: with a drain, or at once.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use wire::{Feature, texts};
+use wire::Feature;
 
 use super::messages::Stop;
 use super::{Phase, RootActor, now};
@@ -47,7 +48,8 @@ impl RootActor {
         if let Some(session) =
             self.status.session.clone().filter(|_| self.status.features.has(Feature::Drain))
         {
-            let draining = self.hub.drain(session);
+            let hub = Rc::clone(&self.hub);
+            let draining = async move { hub.drain(session).await };
             ctx.spawn(draining.into_actor(self).map(|drained, _, _| {
                 if let Err(error) = drained {
                     log::debug!("the hub was not told of the stop: {error}");
@@ -72,7 +74,7 @@ impl RootActor {
 
     fn abort(&mut self, ctx: &mut Context<Self>) {
         log::warn!("stopping: {} tasks did not end in time", self.outbox.open());
-        self.each_provider(|address| address.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() }));
+        self.each_provider(|address| address.do_send(Abort));
         let outbox = self.outbox.clone();
         let delivering = async move { timeout(LAST_RESULTS, outbox.settled()).await };
         ctx.spawn(delivering.into_actor(self).map(|_, this, ctx| this.finish(Ended::Stopped, ctx)));

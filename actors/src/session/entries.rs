@@ -12,17 +12,20 @@ use wire::row::Status;
 use crate::options::{AgentConfig, ProviderConfig};
 use crate::supervise::catch_panic;
 
-/// Tells whether a provider's backend is available.
-pub(crate) type Probe = Rc<dyn Fn(&ProviderConfig) -> LocalBoxFuture<'static, bool>>;
+/// Checks whether a provider's backend is available.
+pub(crate) type AvailabilityCheck = Rc<dyn Fn(&ProviderConfig) -> LocalBoxFuture<'static, bool>>;
 
-/// The entries of `configs`. All backends are asked at the same time.
-pub(super) async fn providers(configs: &[Arc<ProviderConfig>], probe: &Probe) -> Vec<ProviderEntry> {
-    join_all(configs.iter().map(|config| provider(config, probe))).await
+/// The entries of `configs`. All backends are checked at the same time.
+pub(super) async fn providers(
+    configs: &[Arc<ProviderConfig>],
+    check: &AvailabilityCheck,
+) -> Vec<ProviderEntry> {
+    join_all(configs.iter().map(|config| provider(config, check))).await
 }
 
-async fn provider(config: &ProviderConfig, probe: &Probe) -> ProviderEntry {
+async fn provider(config: &ProviderConfig, check: &AvailabilityCheck) -> ProviderEntry {
     // A backend without a wake recipe cannot be `hibernating`.
-    let asleep = config.wake.is_some() && !is_available(config, probe).await;
+    let asleep = config.wake.is_some() && !is_available(config, check).await;
     ProviderEntry {
         name: config.wire_name.to_string(),
         provider_type: config.hub_type.clone(),
@@ -45,9 +48,9 @@ fn whole_seconds(timeout: Duration) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-/// A panic of a backend counts as not available.
-async fn is_available(config: &ProviderConfig, probe: &Probe) -> bool {
-    catch_panic(config.name.as_str().into(), async { probe(config).await }).await.unwrap_or(false)
+/// Whether the backend is available. A panic in the check counts as no.
+async fn is_available(config: &ProviderConfig, check: &AvailabilityCheck) -> bool {
+    catch_panic(config.name.as_str().into(), async { check(config).await }).await.unwrap_or(false)
 }
 
 /// The entries of `agents`, without those of a `withdrawn` provider. The name of an LLM that is not in `providers` is sent

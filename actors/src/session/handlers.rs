@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::messages::{Publish, Register, RetryNow, SessionLost};
 use super::{REFUSED_RETRY, RetryCause, SessionActor};
 use crate::backoff::GOOD_AFTER;
-use crate::news::news;
+use crate::news::hub_news;
 use crate::stream::messages::{ChannelLost, ChannelOpened};
 
 impl Handler<Register> for SessionActor {
@@ -34,15 +34,14 @@ impl Handler<SessionLost> for SessionActor {
         if before.is_some_and(|at| now - at < GOOD_AFTER) {
             let delay = self.config.delay.next_delay();
             let seconds = delay.as_secs_f64();
-            news!(
+            hub_news!(
                 warn,
                 "sessions lost at once",
-                "the hub",
                 "the hub dropped the session right after registration; next try in {seconds:.1} s"
             );
             self.register_in(delay, RetryCause::Registration, ctx);
         } else {
-            news!(info, "sessions lost", "the hub", "the hub dropped this session: registering again");
+            hub_news!(info, "sessions lost", "the hub dropped this session: registering again");
             self.register(ctx);
         }
     }
@@ -66,12 +65,7 @@ impl Handler<ChannelLost> for SessionActor {
         let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
         if self.channel_problem.is_news(&lost.reason) {
             let (reason, seconds) = (lost.reason, delay.as_secs_f64());
-            news!(
-                warn,
-                "channels lost",
-                "the hub",
-                "no control channel: {reason}; next try in {seconds:.1} s"
-            );
+            hub_news!(warn, "channels lost", "no control channel: {reason}; next try in {seconds:.1} s");
         }
         if !self.state.running && !self.is_registration_pending() {
             self.register_in(delay, RetryCause::Channel, ctx);
@@ -82,7 +76,7 @@ impl Handler<ChannelLost> for SessionActor {
 impl Handler<Publish> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Publish(published): Publish, ctx: &mut Self::Context) {
+    fn handle(&mut self, published: Publish, ctx: &mut Self::Context) {
         self.published = published;
         if self.published.providers.is_empty() {
             self.state.pending = None;

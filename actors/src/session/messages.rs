@@ -23,20 +23,16 @@ pub(crate) struct SessionLost {
     pub(crate) session: SessionId,
 }
 
-/// Replaces the published set; with an empty one nothing is registered. Sent by the root after a reload, a withdrawal or
-/// a return.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Publish(pub(crate) Published);
-
 /// Ends a running delay. Sent by the root when the machine has woken up.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RetryNow;
 
-/// The set that a registrar publishes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Published {
+/// Replaces the published set. With an empty one nothing is registered. Sent by the root after a reload, a withdrawal or a
+/// return.
+#[derive(Debug, Clone, Default, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Publish {
     pub(crate) providers: Vec<Arc<ProviderConfig>>,
     pub(crate) agents: Vec<AgentEntry>,
 }

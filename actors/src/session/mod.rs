@@ -22,10 +22,10 @@ use wire::register::RegisterRequest;
 use crate::backoff::ReconnectDelay;
 use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
-use crate::news::news;
+use crate::news::hub_news;
 
-use entries::Probe;
-use messages::{NotRegistered, Published, SessionReady};
+use entries::AvailabilityCheck;
+use messages::{NotRegistered, Publish, SessionReady};
 
 /// Delay after a refusal: an administrator's change takes effect within a minute, and the hub's log does not fill up.
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
@@ -34,8 +34,7 @@ pub(crate) struct Config {
     pub(crate) hub: Rc<dyn HubApi>,
     /// The session file; `None` keeps the id in memory.
     pub(crate) file: Option<PathBuf>,
-    /// Tells whether a backend is available.
-    pub(crate) probe: Probe,
+    pub(crate) is_available: AvailabilityCheck,
     /// Delays of registrations and of the control channel, which are one connection to the hub.
     pub(crate) delay: ReconnectDelay,
 }
@@ -52,7 +51,7 @@ pub(crate) struct SessionActor {
     config: Config,
     links: SessionLinks,
     // Kept over a crash: facts about the hub and the configuration.
-    published: Published,
+    published: Publish,
     id: Option<SessionId>,
     accepted_once: bool,
     register_problem: Changes,
@@ -96,7 +95,7 @@ impl SessionActor {
     pub(crate) fn new(
         config: Config,
         links: SessionLinks,
-        published: Published,
+        published: Publish,
         id: Option<SessionId>,
     ) -> Self {
         Self {
@@ -117,10 +116,10 @@ impl SessionActor {
         }
         self.state.running = true;
         self.state.pending = None;
-        let (hub, probe) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.probe));
+        let (hub, is_available) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.is_available));
         let (published, id, file) = (self.published.clone(), self.id.clone(), self.config.file.clone());
         let registering = async move {
-            let providers = entries::providers(&published.providers, &probe).await;
+            let providers = entries::providers(&published.providers, &is_available).await;
             let provider_session_id = id.clone().map(String::from);
             let request = RegisterRequest { provider_session_id, providers, agents: published.agents };
             let given = hub.register(request).await?;
@@ -142,7 +141,7 @@ impl SessionActor {
     fn registered(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         if !self.accepted_once || self.register_problem.clear() {
             let count = self.published.providers.len();
-            news!(info, "register calls", "the hub", "registered with the hub: {count} published");
+            hub_news!(info, "register calls", "registered with the hub: {count} published");
         }
         self.accepted_once = true;
         let changed = self.id.as_ref() != Some(&id);
@@ -174,12 +173,7 @@ impl SessionActor {
         };
         if self.register_problem.is_news(&reason) && !fatal {
             let seconds = delay.as_secs_f64();
-            news!(
-                warn,
-                "register calls refused",
-                "the hub",
-                "not registered: {reason}; next try in {seconds:.1} s"
-            );
+            hub_news!(warn, "register calls refused", "not registered: {reason}; next try in {seconds:.1} s");
         }
         self.links.failed.do_send(NotRegistered { reason, refused, fatal });
         if fatal {

@@ -3,7 +3,7 @@
 use actix::prelude::*;
 
 use super::StreamActor;
-use super::messages::{CloseChannel, Reconnect, RefuseTasks, SetRoutes, StreamUnknown};
+use super::messages::{Reconnect, RefuseTasks, SetRoutes, StreamUnknown};
 use crate::session::messages::{Register, SessionReady};
 
 impl Handler<SessionReady> for StreamActor {
@@ -22,8 +22,12 @@ impl Handler<SessionReady> for StreamActor {
 impl Handler<SetRoutes> for StreamActor {
     type Result = ();
 
-    fn handle(&mut self, SetRoutes(routes): SetRoutes, _: &mut Self::Context) {
-        self.dispatch.set_routes(routes);
+    fn handle(&mut self, SetRoutes(routes): SetRoutes, ctx: &mut Self::Context) {
+        if routes.is_empty() {
+            self.drop_channel(ctx);
+            log::info!("control channel closed");
+        }
+        self.router.set_routes(routes);
     }
 }
 
@@ -53,15 +57,6 @@ impl Handler<RefuseTasks> for StreamActor {
     type Result = ();
 
     fn handle(&mut self, _: RefuseTasks, _: &mut Self::Context) {
-        self.dispatch.refuse_all();
-    }
-}
-
-impl Handler<CloseChannel> for StreamActor {
-    type Result = ();
-
-    fn handle(&mut self, _: CloseChannel, ctx: &mut Self::Context) {
-        self.drop_channel(ctx);
-        log::info!("control channel closed");
+        self.router.refuse_all();
     }
 }

@@ -8,7 +8,7 @@ use wire::{Features, SessionId};
 
 use crate::provider::messages::{Cancel, Infer};
 
-/// Replaces the routes, by wire name. Sent by the root.
+/// Replaces the routes, by wire name. Without any, the channel is closed until the next session. Sent by the root.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SetRoutes(pub(crate) HashMap<String, Route>);
@@ -38,11 +38,6 @@ pub(crate) struct Reconnect;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RefuseTasks;
-
-/// Closes the channel until the next session. Sent by the root when nothing is published.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub(crate) struct CloseChannel;
 
 /// The channel is open, or its features are agreed. Sent to `SessionActor`, `HeartbeatActor` and the root.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

@@ -1,11 +1,12 @@
-//! The `StreamActor`: opens the control channel, reads it and hands its tasks to the providers.
+//! The control channel: the `StreamActor` opens it, reads it and routes its tasks to the providers.
 //!
-//! When to connect again is decided by the `SessionActor`, which is told of each loss.
+//! The `SessionActor` gets a report of each loss and decides when to connect again. Streamed answers do not pass through
+//! this module: see `provider/stream_upload.rs`.
 
-mod channel;
-mod dispatch;
+mod channel_events;
 mod handlers;
 pub(crate) mod messages;
+mod task_router;
 
 #[cfg(test)]
 mod tests;
@@ -17,19 +18,13 @@ use actix::prelude::*;
 use tokio::time::{Instant, timeout};
 use wire::{Feature, Features, SessionId};
 
-use crate::hub_client::{Channel, HubApi, HubError, HubErrorKind};
-use crate::news::news;
+use crate::hub_client::{ChannelBody, HubApi, HubError, HubErrorKind};
+use crate::news::hub_news;
 use crate::session::messages::{Register, SessionLost};
 
-use channel::{ChannelEvent, events};
-pub(crate) use dispatch::Dispatch;
+use channel_events::{ChannelEvent, events};
 use messages::{ChannelLost, ChannelOpened};
-
-pub(crate) struct Config {
-    pub(crate) hub: Rc<dyn HubApi>,
-    /// A channel without a byte for this long is dropped.
-    pub(crate) idle_timeout: Duration,
-}
+pub(crate) use task_router::TaskRouter;
 
 pub(crate) struct StreamLinks {
     /// `SessionActor`.
@@ -46,10 +41,12 @@ pub(crate) struct StreamLinks {
 
 /// Owns the SSE connection.
 pub(crate) struct StreamActor {
-    config: Config,
+    hub: Rc<dyn HubApi>,
+    /// A channel without a byte for this long is dropped.
+    idle_timeout: Duration,
     links: StreamLinks,
     // Kept over a crash: the routes are not sent again.
-    dispatch: Dispatch,
+    router: TaskRouter,
     lives: u64,
     state: StreamState,
 }
@@ -78,8 +75,13 @@ struct Connection {
 
 impl StreamActor {
     /// An actor that opens a channel with the first session.
-    pub(crate) fn new(config: Config, links: StreamLinks, dispatch: Dispatch) -> Self {
-        Self { config, links, dispatch, lives: 0, state: StreamState::default() }
+    pub(crate) fn new(
+        hub: Rc<dyn HubApi>,
+        idle_timeout: Duration,
+        links: StreamLinks,
+        router: TaskRouter,
+    ) -> Self {
+        Self { hub, idle_timeout, links, router, lives: 0, state: StreamState::default() }
     }
 
     fn open(&mut self, session: SessionId, ctx: &mut Context<Self>) {
@@ -88,7 +90,8 @@ impl StreamActor {
         self.state.discarded = 0;
         let attempt = self.state.attempt;
         // A hub that takes the request and never answers is as silent as a channel without a byte.
-        let opening = timeout(self.config.idle_timeout, self.config.hub.open_channel(session.clone()));
+        let (hub, id, limit) = (Rc::clone(&self.hub), session.clone(), self.idle_timeout);
+        let opening = async move { timeout(limit, hub.open_channel(id)).await };
         let reading = ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
             if this.state.attempt == attempt {
                 match result {
@@ -102,9 +105,9 @@ impl StreamActor {
         self.state.connection = Some(Connection { session, reading, open_since, stream_id, features });
     }
 
-    fn opened(&mut self, channel: Channel, ctx: &mut Context<Self>) {
+    fn opened(&mut self, channel: ChannelBody, ctx: &mut Context<Self>) {
         let attempt = self.state.attempt;
-        let reading = events(channel, self.config.idle_timeout)
+        let reading = events(channel, self.idle_timeout)
             .into_actor(self)
             .map(move |event, this, ctx| {
                 if this.state.attempt == attempt {
@@ -117,7 +120,7 @@ impl StreamActor {
         connection.reading = reading;
         connection.open_since = Some(Instant::now());
         self.state.gone_before = false;
-        news!(info, "channels opened", "the hub", "control channel open");
+        hub_news!(info, "channels opened", "control channel open");
         self.announce(false);
     }
 
@@ -142,7 +145,7 @@ impl StreamActor {
                     if frame.event.as_deref() == Some("superseded") {
                         return self.superseded(ctx);
                     }
-                    if frame.event.as_deref() == Some("task") && self.dispatch.is_overrun() {
+                    if frame.event.as_deref() == Some("task") && self.router.is_overrun() {
                         return self.lost("the hub sends tasks faster than it takes their results", ctx);
                     }
                     self.frame(frame.event.as_deref().unwrap_or_default(), &frame.data);
@@ -155,7 +158,7 @@ impl StreamActor {
     }
 
     fn timed_out(&mut self, ctx: &mut Context<Self>) {
-        let silence = self.config.idle_timeout.as_secs_f64();
+        let silence = self.idle_timeout.as_secs_f64();
         self.lost(&format!("nothing came on the control channel for {silence} s"), ctx);
     }
 
@@ -169,8 +172,8 @@ impl StreamActor {
     fn frame(&mut self, event: &str, data: &str) {
         let Some(connection) = &mut self.state.connection else { return };
         match event {
-            "task" => self.dispatch.task(data, connection.features),
-            "cancel" if connection.features.has(Feature::Cancel) => self.dispatch.cancel(data),
+            "task" => self.router.task(data, connection.features),
+            "cancel" if connection.features.has(Feature::Cancel) => self.router.cancel(data),
             "hello" => {
                 let hello = wire::features::Hello::parse(data);
                 let features = Features::ALL.negotiated(hello.features());
@@ -188,10 +191,9 @@ impl StreamActor {
     fn count_discarded(&mut self) {
         let discarded = self.state.decoder.discarded();
         if discarded > self.state.discarded {
-            news!(
+            hub_news!(
                 warn,
                 "events left out",
-                "the hub",
                 "an event on the control channel was too long and was left out ({discarded} so far)"
             );
             self.state.discarded = discarded;

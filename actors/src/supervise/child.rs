@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::failures::{Failures, Policy, Verdict};
+use super::failures::{Failures, Verdict};
 use super::panic_hook;
 use super::{Cause, ChildReport};
 
@@ -122,13 +122,17 @@ where
     pub(crate) fn start(
         self,
         name: impl Into<Arc<str>>,
-        policy: Policy,
         parent: Recipient<ChildReport>,
         actor: A,
     ) -> ChildHandle {
         let Self { ctx, signals } = self;
-        let (actor, failures) = (ctx.into_future(actor), Failures::new(policy));
-        let child = Child { name: name.into(), actor, signals: Rc::clone(&signals), failures, parent };
+        let child = Child {
+            name: name.into(),
+            actor: ctx.into_future(actor),
+            signals: Rc::clone(&signals),
+            failures: Failures::default(),
+            parent,
+        };
         let task = actix_rt::spawn(child.run());
         ChildHandle { signals, task }
     }

@@ -1,30 +1,17 @@
-//! Counts crashes in a sliding window. Pure.
+//! Counts crashes in a sliding window (SPEC.md section 6). Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The delay of a restart, and the limit of crashes.
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    /// Delays after the first, second, … crash within the window; the last one repeats.
-    pub(crate) delays: Vec<Duration>,
-    /// Crashes within the window above which the supervisor gives up.
-    pub(crate) limit: usize,
-    pub(crate) window: Duration,
-}
-
-impl Default for Policy {
-    /// SPEC.md section 6. The first restart is immediate: most crashes are caused by one bad message.
-    fn default() -> Self {
-        Self {
-            delays: [0, 10, 100, 1000].map(Duration::from_millis).to_vec(),
-            limit: 5,
-            window: Duration::from_mins(1),
-        }
-    }
-}
+/// Delays after the first, second, … crash within the window; the last one repeats. The first restart is immediate: most
+/// crashes are caused by one bad message.
+const DELAYS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
+/// Crashes within the window above which the supervisor gives up.
+const LIMIT: usize = 5;
+const WINDOW: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -33,29 +20,23 @@ pub(super) enum Verdict {
 }
 
 /// The crashes of one actor within the window.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Failures {
-    policy: Policy,
     recent: VecDeque<Instant>,
 }
 
 impl Failures {
-    pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, recent: VecDeque::new() }
-    }
-
     /// Counts a crash at `now`.
     pub(super) fn record(&mut self, now: Instant) -> Verdict {
-        let window = self.policy.window;
-        while self.recent.front().is_some_and(|&then| now.duration_since(then) >= window) {
+        while self.recent.front().is_some_and(|&then| now.duration_since(then) >= WINDOW) {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
         let count = self.recent.len();
-        if count > self.policy.limit {
-            return Verdict::GiveUp;
+        if count > LIMIT {
+            Verdict::GiveUp
+        } else {
+            Verdict::Restart(DELAYS[(count - 1).min(DELAYS.len() - 1)])
         }
-        let delays = &self.policy.delays;
-        Verdict::Restart(delays.get(count - 1).or(delays.last()).copied().unwrap_or_default())
     }
 }

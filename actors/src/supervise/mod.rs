@@ -26,7 +26,6 @@ use actix::Message;
 
 pub(crate) use catch_panic::catch_panic;
 pub(crate) use child::{ChildHandle, CrashReporter, PreparedActor};
-pub(crate) use failures::Policy;
 pub use panic_hook::install_panic_hook;
 
 #[cfg(panic = "abort")]

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::Secret;
-use crate::news::news;
+use crate::news::hub_news;
 use crate::options::Action;
 
 /// Limit of an HTTP call (SPEC.md section 6).
@@ -66,13 +66,7 @@ pub(super) async fn run(
         Action::WakeOnLan { mac, broadcast, port } => match send_packet(mac, broadcast, *port).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                news!(
-                    warn,
-                    "packets not sent",
-                    "the hub",
-                    "the Wake-on-LAN packet was not sent: {}",
-                    error.kind()
-                );
+                hub_news!(warn, "packets not sent", "the Wake-on-LAN packet was not sent: {}", error.kind());
                 "packet was not sent".to_owned()
             }
         },
@@ -128,10 +122,9 @@ async fn execute(command: &str, args: &[String], scrub: &[String], limit: Durati
     }
     let mut child = child.spawn().map_err(|error| {
         if error.kind() != ErrorKind::NotFound {
-            news!(
+            hub_news!(
                 warn,
                 "commands not started",
-                "the hub",
                 "the command of a recipe was not started: {}",
                 error.kind()
             );

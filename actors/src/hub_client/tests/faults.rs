@@ -1,6 +1,7 @@
 //! Redirects, slow answers, unknown names and broken connections.
 
-use futures_util::future::join_all;
+use std::rc::Rc;
+
 use testkit::peer::Peer;
 use tokio::sync::mpsc;
 
@@ -53,14 +54,20 @@ async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
     const RESULTS: usize = 300;
     let hub = ClassicHub::start();
     hub.script("/result", (0..RESULTS).map(|_| Reply::Hang));
-    let client = client(&hub);
-    let waiting = (0..RESULTS).map(|n| client.post_result(&id(&n.to_string()), Bytes::from_static(b"{}")));
-    let waiting = actix_rt::spawn(join_all(waiting));
+    let client = Rc::new(client(&hub));
+    let waiting: Vec<_> = (0..RESULTS)
+        .map(|n| {
+            let client = Rc::clone(&client);
+            actix_rt::spawn(async move {
+                client.post_result(&id(&n.to_string()), Bytes::from_static(b"{}")).await
+            })
+        })
+        .collect();
     wait_until("many wait", || hub.heads() >= 10).await;
     for _ in 0..10 {
         tokio::time::timeout(Duration::from_secs(2), client.heartbeat(beat())).await.unwrap().unwrap();
     }
-    waiting.abort();
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 /// F28: the hub may have taken it.
@@ -68,7 +75,9 @@ async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
 async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
     let hub = ClassicHub::start();
     hub.script("/result", [Reply::Hang]);
-    let posting = actix_rt::spawn(client(&hub).post_result(&id("t"), Bytes::from_static(b"{}")));
+    let client = client(&hub);
+    let posting =
+        actix_rt::spawn(async move { client.post_result(&id("t"), Bytes::from_static(b"{}")).await });
     hub.request("/result", 1).await;
     tokio::time::pause();
     let start = tokio::time::Instant::now();

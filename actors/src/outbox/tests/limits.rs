@@ -12,7 +12,7 @@ impl Uplink for Silent {
         futures_util::future::pending().boxed_local()
     }
 
-    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
         unreachable!("the outbox posts")
     }
 }

@@ -16,7 +16,7 @@ use testkit::captured_log;
 use tokio::time::{pause, sleep};
 
 use super::*;
-use crate::uplink::{Cut, Posted};
+use crate::uplink::Posted;
 
 /// A hub that gives the prepared answers, then takes all results.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Uplink for FakeHub {
         async move { answer }.boxed_local()
     }
 
-    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
         unreachable!("the outbox posts")
     }
 }
@@ -169,10 +169,7 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error(
     let first = outbox.accept(&id("7"), 1).unwrap();
     assert!(outbox.accept(&id("7"), 1).is_none() && !outbox.is_disowned(&id("7")));
     assert!(outbox.accept(&id("7"), 2).is_none() && outbox.is_disowned(&id("7")));
-    assert_eq!(
-        outbox.uplink().post_result(&id("7"), Bytes::from_static(b"alice's chunk")).await,
-        Posted::Gone
-    );
+    assert_eq!(outbox.post_chunk(&id("7"), Bytes::from_static(b"alice's chunk")).await, Posted::Gone);
     outbox.finish(first, &error("alice's"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.bodies(), [error(ID_TAKEN).to_json()]);

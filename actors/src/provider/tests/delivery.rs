@@ -173,7 +173,7 @@ async fn a_stopped_stream_ends_with_the_error() {
         pieces.send(Ok(piece("a"))).unwrap();
     }
     turns().await;
-    setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
+    setup.actor.do_send(Abort);
     turns().await;
     assert!(upload.is_closed() && posts.is_closed(), "the calls are aborted");
     let error = json!({ "error": "publisher shutting down" });
@@ -189,7 +189,7 @@ async fn a_stopped_stream_ends_though_the_hub_does_not_take_it() {
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     pieces.send(Ok(piece("a"))).unwrap();
     turns().await;
-    setup.actor.do_send(Abort { error: texts::SHUTTING_DOWN.to_owned() });
+    setup.actor.do_send(Abort);
     sleep(Duration::from_secs(3)).await;
     assert_eq!(setup.results.error_of("t1").as_deref(), Some("publisher shutting down"));
 }

@@ -106,7 +106,7 @@ async fn an_abort_ends_running_tasks_with_its_error() {
     let setup = start(config());
     setup.infer("runs").await;
     let waiting = setup.backend.next();
-    setup.actor.do_send(Abort { error: "publisher shutting down".into() });
+    setup.actor.do_send(Abort);
     turns().await;
     assert_eq!(setup.results.error_of("runs").as_deref(), Some("publisher shutting down"));
     assert!(waiting.is_dropped());

@@ -17,7 +17,7 @@ use crate::backend::BackendError;
 use crate::fakes::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend, infer_task};
 use crate::fakes::hub::{Received, probe};
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
-use crate::supervise::{ChildHandle, ChildReport, Policy, PreparedActor};
+use crate::supervise::{ChildHandle, ChildReport, PreparedActor};
 use crate::uplink::Posted;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
@@ -130,7 +130,7 @@ fn start_at(results: Rc<PostedResults>, outbox: Outbox, config: ProviderConfig) 
     let prepared = PreparedActor::<ProviderActor>::new();
     let (actor, reporter) = (prepared.address(), prepared.crash_reporter());
     let provider = ProviderActor::new(Arc::new(config), links, outbox.clone(), reporter);
-    let handle = prepared.start("provider a", Policy::default(), parent, provider);
+    let handle = prepared.start("provider a", parent, provider);
     let backend = BACKEND.with(Rc::clone);
     Setup { results, backend, outbox, actor, reports, crashes, asked, wake_answers, falls_asleep_in, handle }
 }

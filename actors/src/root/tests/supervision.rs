@@ -16,11 +16,11 @@ use super::reloading::agent;
 use super::{end, infer, started};
 use crate::ended::Ended;
 use crate::fakes::hub::{ScriptedHub, pass};
-use crate::hub_client::{Channel, HubApi, HubError};
+use crate::hub_client::{ChannelBody, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::root::messages::Stop;
 use crate::root::{RootActor, Start};
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::{Posted, Uplink};
 
 /// F86: the channel stays open.
 #[actix::test]
@@ -60,7 +60,7 @@ impl Uplink for Posts {
         Box::pin(async { Posted::Taken })
     }
 
-    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Result<Bytes, Cut>>) -> LocalBoxFuture<'static, Posted> {
+    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
         unreachable!("a classic hub")
     }
 }
@@ -185,19 +185,19 @@ async fn a_registrar_ends_when_every_provider_is_withdrawn() {
 struct Poison(Rc<ScriptedHub>);
 
 impl HubApi for Poison {
-    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'static, Result<SessionId, HubError>> {
+    fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>> {
         self.0.register(request)
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<Channel, HubError>> {
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>> {
         self.0.open_channel(session)
     }
 
-    fn heartbeat(&self, _: Heartbeat) -> LocalBoxFuture<'static, Result<(), HubError>> {
+    fn heartbeat(&self, _: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>> {
         panic!("in a heartbeat");
     }
 
-    fn drain(&self, session: SessionId) -> LocalBoxFuture<'static, Result<(), HubError>> {
+    fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>> {
         self.0.drain(session)
     }
 }

@@ -9,17 +9,17 @@ use crate::session::entries::{agents, providers};
 #[actix::test]
 async fn a_model_that_is_a_path_is_sent_as_its_file_name() {
     let config = ProviderConfig { model: "/home/alice/models/qwen.gguf".into(), ..provider("a") };
-    let probe: Probe = Rc::new(|_| ready_with(true));
-    let entries = providers(&[Arc::new(config)], &probe).await;
+    let check: AvailabilityCheck = Rc::new(|_| ready_with(true));
+    let entries = providers(&[Arc::new(config)], &check).await;
     assert_eq!(entries[0].model, "qwen.gguf");
 }
 
 #[actix::test]
 async fn a_timeout_other_than_the_default_is_sent_in_whole_seconds() {
-    let probe: Probe = Rc::new(|_| ready_with(true));
+    let check: AvailabilityCheck = Rc::new(|_| ready_with(true));
     let sent = async |timeout| {
         let config = ProviderConfig { timeout, ..provider("a") };
-        providers(&[Arc::new(config)], &probe).await[0].timeout_seconds
+        providers(&[Arc::new(config)], &check).await[0].timeout_seconds
     };
     assert_eq!(sent(ProviderConfig::TIMEOUT).await, None);
     assert_eq!(sent(90 * SECOND).await, Some(90));
@@ -35,7 +35,7 @@ async fn only_a_provider_with_a_wake_recipe_is_hibernating() {
     let plain = Arc::new(provider("plain"));
     let calls = Rc::new(Cell::new(0));
     let counted = Rc::clone(&calls);
-    let probe: Probe = Rc::new(move |config| {
+    let check: AvailabilityCheck = Rc::new(move |config| {
         counted.set(counted.get() + 1);
         match config.name.as_str() {
             "awake" => ready_with(true),
@@ -43,7 +43,7 @@ async fn only_a_provider_with_a_wake_recipe_is_hibernating() {
             _ => Box::pin(async { panic!("in available()") }),
         }
     });
-    let entries = providers(&[awake, asleep, broken, plain], &probe).await;
+    let entries = providers(&[awake, asleep, broken, plain], &check).await;
     let statuses: Vec<_> = entries.iter().map(|entry| entry.initial_status.as_str()).collect();
     assert_eq!(statuses, ["active", "hibernating", "hibernating", "active"]);
     assert_eq!(calls.get(), 3, "one without a recipe is not calls");

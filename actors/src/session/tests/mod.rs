@@ -11,7 +11,7 @@ use testkit::wait::wait_until;
 use tokio::time::{Instant, pause};
 use wire::WireName;
 
-use super::messages::{Publish, Register, RetryNow, SessionLost};
+use super::messages::{Register, RetryNow, SessionLost};
 use super::*;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::options::{BackendConfig, MockConfig, ProviderConfig};
@@ -24,9 +24,9 @@ fn provider(name: &str) -> ProviderConfig {
     ProviderConfig::new(name, "model", BackendConfig::Mock(MockConfig::default()))
 }
 
-fn published(names: &[&str]) -> Published {
+fn published(names: &[&str]) -> Publish {
     let providers = names.iter().map(|name| Arc::new(provider(name))).collect();
-    Published { providers, agents: Vec::new() }
+    Publish { providers, agents: Vec::new() }
 }
 
 struct Setup {
@@ -37,11 +37,11 @@ struct Setup {
 }
 
 /// Starts the actor without jitter: every delay is the base of 5 s.
-fn start(hub: ScriptedHub, published: Published, file: Option<PathBuf>) -> Setup {
+fn start(hub: ScriptedHub, published: Publish, file: Option<PathBuf>) -> Setup {
     start_with(hub, published, file, 0.0)
 }
 
-fn start_with(hub: ScriptedHub, published: Published, file: Option<PathBuf>, random: f64) -> Setup {
+fn start_with(hub: ScriptedHub, published: Publish, file: Option<PathBuf>, random: f64) -> Setup {
     let hub = Rc::new(hub);
     let (to_ready, ready) = probe();
     let (to_failed, failed) = probe();
@@ -49,7 +49,7 @@ fn start_with(hub: ScriptedHub, published: Published, file: Option<PathBuf>, ran
     let config = Config {
         hub: Rc::clone(&hub) as Rc<dyn HubApi>,
         file,
-        probe: Rc::new(|_| ready_with(true)),
+        is_available: Rc::new(|_| ready_with(true)),
         delay: ReconnectDelay::new(5 * SECOND, 60 * SECOND, Box::new(move || random)),
     };
     let links = SessionLinks { ready: vec![to_ready], failed: to_failed };
@@ -162,11 +162,11 @@ async fn a_new_set_is_registered_and_an_empty_one_is_not() {
     pause();
     let setup = start(ScriptedHub::default(), published(&["a"]), None);
     pass(SECOND).await;
-    setup.actor.do_send(Publish(published(&["a", "b"])));
+    setup.actor.do_send(published(&["a", "b"]));
     pass(SECOND).await;
     assert_eq!(setup.hub.registered()[1]["providers"].as_array().map(Vec::len), Some(2));
     assert!(!setup.ready.borrow()[1].reopen);
-    setup.actor.do_send(Publish(Published::default()));
+    setup.actor.do_send(Publish::default());
     setup.actor.do_send(Register);
     pass(100 * SECOND).await;
     assert_eq!(setup.hub.registered().len(), 2);

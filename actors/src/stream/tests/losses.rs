@@ -141,10 +141,10 @@ async fn a_session_registered_again_keeps_its_channel_unless_it_is_new_to_the_hu
 }
 
 #[actix::test]
-async fn a_closed_channel_stays_closed_until_the_next_session() {
+async fn without_routes_the_channel_is_closed_until_the_next_session() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
-    setup.actor.do_send(CloseChannel);
+    setup.actor.do_send(SetRoutes(HashMap::new()));
     pass(100 * SECOND).await;
     assert!(!setup.hub.send(":"));
     assert!(setup.register.borrow().is_empty());

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use testkit::captured_log;
 use tokio::time::pause;
 
-use super::messages::{CloseChannel, Reconnect, RefuseTasks, Route, SetRoutes, StreamUnknown};
+use super::messages::{Reconnect, RefuseTasks, Route, SetRoutes, StreamUnknown};
 use super::*;
 use crate::fakes::hub::{Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::session::messages::SessionReady;
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::{Posted, Uplink};
 use crate::wake::messages::Wake;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl Uplink for Posts {
     fn upload(
         &self,
         _: &wire::TaskId,
-        _: tokio::sync::mpsc::Receiver<Result<bytes::Bytes, Cut>>,
+        _: tokio::sync::mpsc::Receiver<bytes::Bytes>,
     ) -> futures_util::future::LocalBoxFuture<'static, Posted> {
         unreachable!("nothing is uploaded here")
     }
@@ -67,7 +67,6 @@ fn start(hub: ScriptedHub) -> Setup {
     let ((to_infer, infer), (to_cancel, cancel), (to_wake, wake)) = (probe(), probe(), probe());
     let posts = Rc::<Posts>::default();
     let outbox = Outbox::new(Rc::clone(&posts) as Rc<dyn Uplink>);
-    let config = Config { hub: Rc::clone(&hub) as Rc<dyn HubApi>, idle_timeout: 60 * SECOND };
     let links = StreamLinks {
         register: to_register,
         session_lost: to_session,
@@ -75,7 +74,9 @@ fn start(hub: ScriptedHub) -> Setup {
         opened: vec![to_opened],
         lost: vec![to_lost],
     };
-    let actor = StreamActor::new(config, links, Dispatch::new(to_wake, outbox)).start();
+    let api = Rc::clone(&hub) as Rc<dyn HubApi>;
+    let router = TaskRouter::new(to_wake, outbox);
+    let actor = StreamActor::new(api, 60 * SECOND, links, router).start();
     let route = Route { infer: to_infer, cancel: to_cancel, capacity: 68 };
     actor.do_send(SetRoutes(HashMap::from([("a".to_owned(), route)])));
     actor.do_send(SessionReady { session: session("s"), reopen: true });

@@ -4,7 +4,7 @@ use super::*;
 
 #[actix::test]
 async fn more_crashes_than_the_limit_give_the_actor_up() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         for _ in 0..5 {
             assert!(setup.ask(Do::Panic).await.is_err());
         }
@@ -21,7 +21,7 @@ async fn more_crashes_than_the_limit_give_the_actor_up() {
 
 #[actix::test]
 async fn crashes_older_than_the_window_do_not_count() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         for _ in 0..20 {
             assert!(setup.ask(Do::Panic).await.is_err());
             pass(Duration::from_secs(15)).await;
@@ -33,7 +33,7 @@ async fn crashes_older_than_the_window_do_not_count() {
 
 #[actix::test]
 async fn a_reported_crash_counts_and_does_not_restart() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         for _ in 0..5 {
             setup.ask(Do::ReportTaskCrash).await.expect("alive");
             pass(Duration::from_millis(1)).await;

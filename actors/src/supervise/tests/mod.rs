@@ -18,16 +18,16 @@ use worker::*;
 /// Enough rounds to show a restart that works by chance.
 const ROUNDS: usize = 50;
 
-async fn rounds(trap: Trap, policy: impl Fn() -> Policy, test: impl AsyncFn(Setup)) {
+async fn rounds(trap: Trap, test: impl AsyncFn(Setup)) {
     pause();
     for _ in 0..ROUNDS {
-        test(Setup::new(trap, policy())).await;
+        test(Setup::new(trap)).await;
     }
 }
 
 #[actix::test]
 async fn a_panic_loses_only_the_message_that_caused_it() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         let worker = setup.worker();
         let before = worker.send(Do::Add(1));
         let crash = worker.send(Do::Panic);
@@ -46,7 +46,7 @@ async fn a_panic_loses_only_the_message_that_caused_it() {
 
 #[actix::test]
 async fn a_restart_begins_with_clean_state() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         assert_eq!(setup.ask(Do::Add(5)).await.ok(), Some(5));
         assert!(setup.ask(Do::Panic).await.is_err());
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
@@ -56,7 +56,7 @@ async fn a_restart_begins_with_clean_state() {
 }
 
 async fn restarts_after(message: Do) {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         setup.ask(message).await.expect("the handler itself returns");
         pass(Duration::from_secs(2)).await;
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
@@ -78,7 +78,7 @@ async fn a_panic_in_a_timer_restarts_the_actor() {
 
 #[actix::test]
 async fn a_panic_in_started_is_retried() {
-    rounds(Trap::Started(3), Policy::default, async |setup| {
+    rounds(Trap::Started(3), async |setup| {
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1), "the message waits for the fourth start");
         assert_eq!(setup.seen.starts.get(), 4);
         assert_eq!(setup.delays(), [0, 10, 100]);
@@ -88,7 +88,7 @@ async fn a_panic_in_started_is_retried() {
 
 #[actix::test]
 async fn a_stop_in_started_is_not_a_tight_loop() {
-    rounds(Trap::StopInStarted, Policy::default, async |setup| {
+    rounds(Trap::StopInStarted, async |setup| {
         pass(Duration::from_secs(10)).await;
         assert_eq!(setup.seen.starts.get(), 6);
         assert_eq!(setup.delays(), [0, 10, 100, 1000, 1000]);
@@ -99,7 +99,7 @@ async fn a_stop_in_started_is_not_a_tight_loop() {
 
 #[actix::test]
 async fn a_panic_in_restarting_is_one_more_crash() {
-    rounds(Trap::Restarting(2), Policy::default, async |setup| {
+    rounds(Trap::Restarting(2), async |setup| {
         assert!(setup.ask(Do::Panic).await.is_err());
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
         assert_eq!(setup.causes(), [Cause::Panic, Cause::Panic, Cause::Panic]);
@@ -110,7 +110,7 @@ async fn a_panic_in_restarting_is_one_more_crash() {
 
 #[actix::test]
 async fn a_panic_in_stopped_restarts_the_actor() {
-    rounds(Trap::Stopped, Policy::default, async |setup| {
+    rounds(Trap::Stopped, async |setup| {
         setup.ask(Do::Stop).await.expect("the handler itself returns");
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
         assert_eq!(setup.causes(), [Cause::Panic]);
@@ -120,7 +120,7 @@ async fn a_panic_in_stopped_restarts_the_actor() {
 
 #[actix::test]
 async fn a_panic_in_stopped_during_shutdown_ends_the_actor() {
-    rounds(Trap::Stopped, Policy::default, async |setup| {
+    rounds(Trap::Stopped, async |setup| {
         setup.ask(Do::Add(1)).await.expect("alive");
         setup.handle.stop();
         setup.handle.ended().await;
@@ -131,7 +131,7 @@ async fn a_panic_in_stopped_during_shutdown_ends_the_actor() {
 
 #[actix::test]
 async fn an_actor_that_stops_itself_is_restarted() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         setup.ask(Do::Add(7)).await.expect("alive");
         setup.ask(Do::Stop).await.expect("the handler itself returns");
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
@@ -142,7 +142,7 @@ async fn an_actor_that_stops_itself_is_restarted() {
 
 #[actix::test]
 async fn an_interval_is_armed_exactly_once_after_a_restart() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         for _ in 0..3 {
             assert!(setup.ask(Do::Panic).await.is_err());
         }
@@ -156,7 +156,7 @@ async fn an_interval_is_armed_exactly_once_after_a_restart() {
 
 #[actix::test]
 async fn a_panic_costs_one_of_a_hundred_requests() {
-    rounds(Trap::Nowhere, Policy::default, async |setup| {
+    rounds(Trap::Nowhere, async |setup| {
         let worker = setup.worker();
         let asked: Vec<_> =
             (0..100).map(|n| worker.send(if n == 50 { Do::Panic } else { Do::Add(n) })).collect();

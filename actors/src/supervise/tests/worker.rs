@@ -152,7 +152,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(trap: Trap, policy: Policy) -> Self {
+    pub(super) fn new(trap: Trap) -> Self {
         let seen = Rc::<Observed>::default();
         let parent = Parent::default();
         let reports = Rc::clone(&parent.reports);
@@ -160,7 +160,7 @@ impl Setup {
         let prepared = PreparedActor::new();
         let (worker, crashes) = (prepared.address(), prepared.crash_reporter());
         let actor = Worker { seen: its, trap, restarts: 0, crashes, sum: 0 };
-        let handle = prepared.start("worker", policy, parent.start().recipient(), actor);
+        let handle = prepared.start("worker", parent.start().recipient(), actor);
         Self { worker: Some(worker), handle, seen, reports }
     }
 

@@ -1,4 +1,4 @@
-//! The bytes of a control channel, with an idle timeout.
+//! The events of an open control channel: bytes, its end, or silence.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 
-use crate::hub_client::Channel;
+use crate::hub_client::ChannelBody;
 
 pub(super) enum ChannelEvent {
     /// Any byte counts as life, also that of a comment.
@@ -18,7 +18,7 @@ pub(super) enum ChannelEvent {
 }
 
 /// The events of `channel`. The last one tells how it ended.
-pub(super) fn events(channel: Channel, idle_timeout: Duration) -> impl Stream<Item = ChannelEvent> {
+pub(super) fn events(channel: ChannelBody, idle_timeout: Duration) -> impl Stream<Item = ChannelEvent> {
     stream::unfold(Some(channel), move |channel| async move {
         let mut channel = channel?;
         Some(match timeout(idle_timeout, channel.next()).await {

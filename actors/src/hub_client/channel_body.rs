@@ -11,12 +11,12 @@ use futures_util::{Stream, StreamExt};
 
 use super::HubError;
 
-/// The bytes of `GET /_provider-stream`. Dropping the channel closes its connection at once.
-pub(crate) struct Channel {
+/// The bytes of `GET /_provider-stream`. Dropping it closes its connection at once.
+pub(crate) struct ChannelBody {
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
 }
 
-impl Channel {
+impl ChannelBody {
     /// Fails if the response is not an event stream, such as the page of a captive portal.
     pub(super) fn new<S>(call: &'static str, response: ClientResponse<S>) -> Result<Self, HubError>
     where
@@ -39,7 +39,7 @@ impl Channel {
     }
 }
 
-impl Stream for Channel {
+impl Stream for ChannelBody {
     type Item = Bytes;
 
     /// Ends with the connection, also if that fails.
@@ -48,8 +48,8 @@ impl Stream for Channel {
     }
 }
 
-impl std::fmt::Debug for Channel {
+impl std::fmt::Debug for ChannelBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Channel")
+        f.write_str("ChannelBody")
     }
 }

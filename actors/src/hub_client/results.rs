@@ -1,4 +1,4 @@
-//! The `Uplink` of the hub client: posts and uploads results.
+//! The [`Uplink`] of the [`HubClient`]: posts results and uploads streams.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -8,27 +8,22 @@ use wire::TaskId;
 
 use super::{HubClient, HubError, HubErrorKind};
 use crate::failpoint;
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::{Posted, Uplink};
 
 impl Uplink for HubClient {
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
-        let (hub, task) = (self.clone(), task.clone());
+    fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
         async move {
             failpoint::reach("before result");
-            let result = hub.post_result_now(&task, body).await;
+            let path = format!("_provider-task/{}/result", task.encoded());
+            let result = self.post(&self.results, "provider-task", &path, body).await;
             failpoint::reach("after result");
-            posted(result)
+            posted(result.map(|_| ()))
         }
         .boxed_local()
     }
 
-    fn upload(
-        &self,
-        task: &TaskId,
-        body: mpsc::Receiver<Result<Bytes, Cut>>,
-    ) -> LocalBoxFuture<'static, Posted> {
-        let (hub, task) = (self.clone(), task.clone());
-        async move { posted(hub.upload_now(&task, body).await) }.boxed_local()
+    fn upload<'a>(&'a self, task: &'a TaskId, body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'a, Posted> {
+        async move { posted(self.send_upload(task, body).await) }.boxed_local()
     }
 }
 

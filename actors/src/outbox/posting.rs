@@ -1,20 +1,18 @@
-//! Delivery of results and chunks: posts, retries, and the limit of waiting results.
+//! Posts each result until the hub takes it, within the limit of waiting results.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use wire::TaskId;
 use wire::result::TaskResult;
 
 use super::{Inner, RetryPolicy, TOO_MANY};
-use crate::news::news;
+use crate::news::hub_news;
 use crate::supervise::catch_panic;
-use crate::uplink::{Cut, Posted, Uplink};
+use crate::uplink::Posted;
 
 impl Inner {
     pub(super) fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {
@@ -29,8 +27,8 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// Posts `body` until the hub takes it or the [`RetryPolicy`] ends. `ends_task` tells a first result from a repeated
-    /// one.
+    /// Posts `body` until the hub takes it or the [`RetryPolicy`] ends. `ends_task` is false for a result that the hub asked
+    /// for again.
     pub(super) fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, ends_task: bool) {
         let is_stale = Rc::<Cell<bool>>::default();
         if !ends_task {
@@ -44,10 +42,9 @@ impl Inner {
         let body = if inner.waiting_bytes.get().saturating_add(body.len()) <= inner.max_waiting_bytes {
             body
         } else {
-            news!(
+            hub_news!(
                 warn,
                 "results dropped",
-                "the hub",
                 "task {id}: its result is dropped, {} MiB of others wait for the hub",
                 inner.max_waiting_bytes >> 20
             );
@@ -60,10 +57,9 @@ impl Inner {
             let panicked = posting.await.is_err();
             inner.waiting_bytes.set(inner.waiting_bytes.get().saturating_sub(body.len()));
             if panicked {
-                news!(
+                hub_news!(
                     error,
                     "results lost by a panic",
-                    "the hub",
                     "task {id}: its result is lost, the way to the hub panicked"
                 );
             }
@@ -100,19 +96,17 @@ impl Inner {
                 Posted::Taken => return,
                 Posted::Gone => return log::debug!("task {id}: the caller has left"),
                 Posted::Refused { status } if is_substitute => {
-                    news!(
+                    hub_news!(
                         warn,
                         "errors refused",
-                        "the hub",
                         "task {id}: the hub refused its error too (HTTP {status})"
                     );
                     return;
                 }
                 Posted::Refused { status } => {
-                    news!(
+                    hub_news!(
                         warn,
                         "results refused",
-                        "the hub",
                         "task {id}: the hub refused its result (HTTP {status})"
                     );
                     let error = format!("the hub refused the result (HTTP {status})");
@@ -121,10 +115,9 @@ impl Inner {
                 }
                 Posted::Failed { retry_after, .. } => {
                     let Some(pause) = retries.after_failure(retry_after, Instant::now()) else {
-                        news!(
+                        hub_news!(
                             warn,
                             "results lost",
-                            "the hub",
                             "task {id}: its result is lost, the hub did not take it in time"
                         );
                         return;
@@ -133,26 +126,5 @@ impl Inner {
                 }
             }
         }
-    }
-}
-
-/// The uplink of running tasks, which drops the chunks of disowned ones.
-impl Uplink for Inner {
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
-        if self.ledger.borrow().is_disowned(task) {
-            return Box::pin(async { Posted::Gone });
-        }
-        self.uplink.post_result(task, body)
-    }
-
-    fn upload(
-        &self,
-        task: &TaskId,
-        pieces: mpsc::Receiver<Result<Bytes, Cut>>,
-    ) -> LocalBoxFuture<'static, Posted> {
-        if self.ledger.borrow().is_disowned(task) {
-            return Box::pin(async { Posted::Gone });
-        }
-        self.uplink.upload(task, pieces)
     }
 }

@@ -1,4 +1,4 @@
-//! Hands each task to its provider.
+//! Routes each task to its provider.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,13 +10,13 @@ use wire::{Features, TaskId, texts};
 
 use super::messages::Route;
 use crate::failed::{self, Code};
-use crate::news::news;
+use crate::news::hub_news;
 use crate::outbox::{Outbox, Ticket};
 use crate::provider::messages::{Cancel, Infer};
 use crate::wake::messages::Wake;
 
-/// The routes of tasks, by wire name.
-pub(crate) struct Dispatch {
+/// Sends tasks to providers, by wire name, and ends those that have none.
+pub(crate) struct TaskRouter {
     routes: HashMap<String, Route>,
     /// Number of tasks that may run and wait at all providers.
     capacity: usize,
@@ -27,8 +27,8 @@ pub(crate) struct Dispatch {
     hasher: RandomState,
 }
 
-impl Dispatch {
-    /// A dispatch without routes. Wake tasks go to `wake`; a task without a route ends in the outbox.
+impl TaskRouter {
+    /// A router without routes. Wake tasks go to `wake`; a task without a route ends in the outbox.
     pub(crate) fn new(wake: Recipient<Wake>, outbox: Outbox) -> Self {
         Self {
             routes: HashMap::new(),
@@ -50,12 +50,12 @@ impl Dispatch {
         self.stopping = true;
     }
 
-    /// Dispatches the data of an `event: task`. Malformed data is skipped, and logged without a quote.
+    /// Routes the data of an `event: task`. Malformed data is skipped, and logged without a quote.
     pub(super) fn task(&self, data: &str, features: Features) {
         let task = match Task::parse(data) {
             Ok(task) => task,
             Err(error) => {
-                news!(warn, "tasks skipped", "the hub", "a task was skipped: {error}");
+                hub_news!(warn, "tasks skipped", "a task was skipped: {error}");
                 return;
             }
         };
@@ -88,10 +88,10 @@ impl Dispatch {
         self.outbox.is_overrun(self.capacity)
     }
 
-    /// Dispatches the data of an `event: cancel`. It names no provider, so it goes to all.
+    /// Routes the data of an `event: cancel`. It names no provider, so it goes to all.
     pub(super) fn cancel(&self, data: &str) {
         let Ok(cancel) = serde_json::from_str::<task::Cancel>(data) else {
-            news!(warn, "cancels skipped", "the hub", "a malformed cancel was skipped");
+            hub_news!(warn, "cancels skipped", "a malformed cancel was skipped");
             return;
         };
         self.cancel_at_all(&cancel.task_id);

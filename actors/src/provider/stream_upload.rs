@@ -1,0 +1,89 @@
+//! Uploads a streamed reply as one request (feature `result-stream`).
+
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use futures_util::future::{Either, select};
+use tokio::sync::mpsc;
+use wire::TaskId;
+use wire::result::DONE;
+use wire::sse::{write_data, write_event};
+
+use super::backend_call::{BackendCall, NextChunk};
+use super::job::{TaskEnding, UPLINK_BROKEN};
+use crate::outbox::Outbox;
+use crate::uplink::Posted;
+
+/// Writes in the channel to the socket: one is sent while the next one is filled.
+const UPLOAD_DEPTH: usize = 2;
+/// Bytes of one write. A larger one takes longer to fill and gains nothing: a token has about 200 bytes.
+const MAX_WRITE: usize = 32 << 10;
+
+/// Uploads `first` and the rest of `reply`. Also returns the number of chunks.
+pub(super) async fn upload(
+    outbox: &Outbox,
+    id: &TaskId,
+    first: NextChunk,
+    reply: &BackendCall,
+) -> (TaskEnding, u64) {
+    let (sender, receiver) = mpsc::channel(UPLOAD_DEPTH);
+    let mut chunks = 0;
+    let feed = async {
+        let mut next = first;
+        loop {
+            let mut write = BytesMut::with_capacity(1024);
+            let mut ended;
+            loop {
+                ended = !encode(&mut write, next, &mut chunks);
+                if ended || write.len() >= MAX_WRITE {
+                    break;
+                }
+                match reply.ready_chunk() {
+                    Poll::Ready(chunk) => next = chunk,
+                    // `next_chunk` below registers the waker.
+                    Poll::Pending => break,
+                }
+            }
+            // The receiver is dropped when the hub answers before the end of the upload.
+            if sender.send(write.freeze()).await.is_err() || ended {
+                break;
+            }
+            next = reply.next_chunk().await;
+        }
+        drop(sender);
+    };
+    let posted = match select(pin!(feed), pin!(outbox.upload(id, receiver))).await {
+        Either::Left(((), uploading)) => uploading.await,
+        Either::Right((posted, _)) => posted,
+    };
+    let ending = match posted {
+        Posted::Taken | Posted::Gone => TaskEnding::Delivered,
+        Posted::Refused { status } => {
+            TaskEnding::error(format!("the hub refused the answer (HTTP {status})"))
+        }
+        Posted::Failed { .. } => TaskEnding::error(UPLINK_BROKEN),
+    };
+    (ending, chunks)
+}
+
+/// Appends a chunk as an SSE event, and returns whether more may follow.
+fn encode(write: &mut BytesMut, chunk: NextChunk, chunks: &mut u64) -> bool {
+    match chunk {
+        Some(Ok(data)) => {
+            *chunks += 1;
+            write_data(write, &data);
+            true
+        }
+        Some(Err(error)) => {
+            let data = serde_json::json!({ "error": error.to_string() }).to_string();
+            // Fails only for a name with a line break.
+            let _ = write_event(write, Some("error"), None, &data);
+            false
+        }
+        None => {
+            write_data(write, DONE);
+            false
+        }
+    }
+}
