@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-use crate::http::HubData;
+use crate::hub::HubData;
 
 /// Trusted reverse proxies (`hub --trusted-proxy`).
 #[derive(Debug, Clone, Default)]

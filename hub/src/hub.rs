@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
+use actix_web::web::Data;
 use backend::FairSemaphore;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
@@ -17,7 +18,6 @@ use crate::clock::{Clock, Now};
 use crate::connections;
 use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
-use crate::http::naming;
 use crate::locks::RankedMutex;
 use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
@@ -29,6 +29,12 @@ use crate::telemetry::Watch;
 
 /// Searches of the audit read up to 200,000 rows: one runs at a time, users in turn.
 static SEARCHES: FairSemaphore = FairSemaphore::new(1, 1);
+
+/// Names of other users that a user's refused calls may have at once: a large team's registrars that all have one name
+/// too many.
+pub(crate) const MISNAMED_BURST: u32 = 256;
+/// Names added to that budget each second.
+pub(crate) const MISNAMED_PER_SECOND: u32 = 4;
 
 /// The hub. [`Hub::start`] makes one; routes hold it in an `Arc`.
 pub struct Hub {
@@ -50,6 +56,9 @@ pub struct Hub {
     pub(crate) task_ended: watch::Sender<()>,
     pub(crate) phase: watch::Sender<Phase>,
 }
+
+/// The hub, as an extractor of handlers.
+pub(crate) type HubData = Data<Hub>;
 
 /// Progress of the hub's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +93,7 @@ impl Hub {
             watch,
             tasks: DurableTasks::default(),
             quotas,
-            misnamed: naming::budgets(),
+            misnamed: MistakeBudgets::new(MISNAMED_BURST, MISNAMED_PER_SECOND),
             capacity: Capacity::default(),
             task_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),

@@ -32,9 +32,8 @@ pub use address::Proxies;
 pub use auth::AdminToken;
 pub use hub::Hub;
 pub use model::Role;
-pub use options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy, TlsFiles};
+pub use options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
 pub use origins::Origins;
-pub use quota::Limits;
 pub use server::{HubError, HubHandle, Liveness};
 
 #[cfg(test)]

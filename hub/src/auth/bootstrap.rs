@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wire::row::Timestamp;
 
-use super::secret::TokenSecret;
+use super::table::TokenSecret;
 use crate::model::{Role, Token};
 use crate::store::{Change, HubDir, Store, StoreError};
 

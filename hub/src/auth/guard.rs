@@ -15,8 +15,8 @@ use crate::address;
 use crate::clock;
 use crate::connections::Connection;
 use crate::error::{ApiError, Dialect, ErrorKind};
-use crate::http::HubData;
 use crate::http::middleware::{allows, methods, wrong_method};
+use crate::hub::HubData;
 use crate::model::{Caller, Role};
 
 /// Largest head of a request without a valid token, in bytes: the limit of Node.js, and half of what most proxies forward.

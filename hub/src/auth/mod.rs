@@ -5,7 +5,6 @@
 mod attempts;
 mod bootstrap;
 mod guard;
-mod secret;
 mod table;
 mod tokens;
 
@@ -13,7 +12,7 @@ pub(crate) use attempts::network;
 pub use bootstrap::AdminToken;
 pub(crate) use bootstrap::admin_token;
 pub(crate) use guard::{Admin, guard};
-pub use secret::{NotAToken, TokenSecret};
+pub use table::{NotAToken, TokenSecret};
 pub use tokens::CreateError;
 pub(crate) use tokens::{NewToken, RevokeError, TokenCheck, Tokens, check_user};
 

@@ -12,7 +12,7 @@ use wire::row::Timestamp;
 
 use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
-use super::secret::{TokenSecret, hash};
+use super::table::{TokenSecret, hash};
 use super::table::{TokenTable, caller_of};
 use crate::model::{Caller, DurableTask, Role, Token};
 use crate::quota::Verdict;

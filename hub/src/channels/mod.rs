@@ -1,7 +1,6 @@
 //! The control channels: one per session, from the hub to a publisher. Not here: the HTTP response that writes them
 //! (`http/registrar/channel.rs`) and what is sent (`dispatch/`, `tasks/`).
 
-mod event;
 mod queue;
 
 use std::collections::HashMap;
@@ -15,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
-pub(crate) use event::Event;
+pub(crate) use queue::Event;
 use queue::{Queue, QueueFull};
 
 /// Why an event was not sent.

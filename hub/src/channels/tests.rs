@@ -1,6 +1,6 @@
 //! Counting and writing the events on channels.
 
-use super::event::SLICE;
+use super::queue::SLICE;
 use super::*;
 use crate::telemetry::Metrics;
 

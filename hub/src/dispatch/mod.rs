@@ -54,5 +54,4 @@ pub(crate) use result::{Accepted, PostedResult, Rejection, ResultSender, accept_
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
 pub(crate) use upload::accept_upload;
-pub(crate) use wake::WakeTable;
-pub(crate) use wake::wake;
+pub(crate) use wake::{WakeTable, wake};

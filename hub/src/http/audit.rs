@@ -1,17 +1,15 @@
 //! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: inferences, newest first; a member's own, all for an admin.
 
-use std::net::IpAddr;
-
 use actix_web::HttpResponse;
 use actix_web::web::{Query, ServiceConfig, get};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use wire::row::Timestamp;
 
-use super::HubData;
 use super::list::limit;
 use super::tokens::duration;
 use crate::clock;
 use crate::error::ApiError;
+use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::store::AuditQuery;
 
@@ -41,27 +39,6 @@ struct AuditQueryParams {
     limit: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AuditRow {
-    id: String,
-    task: String,
-    request_id: Option<String>,
-    user: String,
-    address: Option<IpAddr>,
-    llm: String,
-    model: String,
-    publisher: Option<String>,
-    streaming: bool,
-    status: u16,
-    code: Option<String>,
-    created_at: Timestamp,
-    first_byte_ms: Option<u64>,
-    total_ms: u64,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-}
-
 async fn list(
     hub: HubData,
     caller: Caller,
@@ -77,7 +54,7 @@ async fn list(
     };
     let as_member = caller.role == Role::Member;
     let rows = hub.search(&caller, AuditQuery { user, llm, since, id, limit, as_member }).await?;
-    Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| AuditRow::of(row, &caller)).collect::<Vec<_>>()))
+    Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| shown(row, &caller)).collect::<Vec<_>>()))
 }
 
 /// Parses RFC 3339, or a time before now.
@@ -94,30 +71,15 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     })
 }
 
-impl AuditRow {
-    /// A row that is hidden from the caller is shown as the agent through which it was reached.
-    fn of(row: AuditRecord, caller: &Caller) -> Self {
-        let through = row.through.filter(|_| caller.role != Role::Admin);
-        let shown = through.is_none();
-        Self {
-            id: row.id,
-            task: row.task,
-            request_id: row.request_id,
-            user: row.user,
-            address: row.address,
-            llm: through.unwrap_or(row.llm),
-            model: if shown { row.model } else { String::new() },
-            publisher: row.publisher.filter(|_| shown),
-            streaming: row.streaming,
-            status: row.status,
-            code: row.code,
-            created_at: row.created_at,
-            first_byte_ms: row.first_byte_ms,
-            total_ms: row.total_ms,
-            input_tokens: row.input_tokens,
-            output_tokens: row.output_tokens,
-        }
+/// The record as the caller reads it: a row that is hidden from the caller is shown as the agent through which it was
+/// reached.
+fn shown(mut record: AuditRecord, caller: &Caller) -> AuditRecord {
+    if let Some(agent) = record.through.take().filter(|_| caller.role != Role::Admin) {
+        record.llm = agent;
+        record.model = String::new();
+        record.publisher = None;
     }
+    record
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::HubData;
 use super::body_blocks::{BodyBlocks, join};
 use super::decode::{codings, decode};
 use crate::auth::TokenCheck;
 use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
+use crate::hub::HubData;
 use crate::model::{Caller, UserId};
 use crate::offload::{MAX_BURST, offload};
 use crate::quota::BytesPermit;

@@ -18,9 +18,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use wire::sse::write_event;
 
-use super::HubData;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
+use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::quota::{Quota, QuotaPermit};
 use crate::telemetry::Watcher;

@@ -1,15 +1,18 @@
-//! A caller's inference, as the three routes that begin one read it.
+//! Callers' inferences: the three routes that begin one read it here. `POST /v1/chat/completions` and its siblings, the APIs
+//! of OpenAI and Anthropic, take the name in `model`.
 
 use std::time::Duration;
 
-use actix_web::web::Payload;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::web::{Payload, ServiceConfig, post};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
-use super::{HubData, body};
+use super::middleware::PathModel;
+use super::{body, models};
 use crate::agents;
 use crate::dispatch::{InferenceRequest, RequestBody, serve};
 use crate::error::{ApiError, Dialect};
+use crate::hub::HubData;
 use crate::model::{Agent, Caller};
 use crate::registry::{Registry, Target};
 
@@ -83,4 +86,41 @@ fn parse_queue_timeout(req: &HttpRequest) -> Result<Option<Duration>, ApiError> 
         Some(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
         _ => Err(ApiError::bad_request("x-queue-timeout is a number of seconds, at most 86400")),
     }
+}
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    for endpoint in [
+        Endpoint::ChatCompletions,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Responses,
+        Endpoint::Messages,
+        Endpoint::Rerank,
+    ] {
+        let infer = move |hub, caller, req, payload| infer(endpoint, hub, caller, req, payload);
+        config.route(&format!("/v1/{}", endpoint.as_str()), post().to(infer));
+    }
+}
+
+async fn infer(
+    endpoint: Endpoint,
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let call = InferenceCall::read(endpoint, &req, payload).await?;
+    let model = match req.extensions().get::<PathModel>() {
+        Some(PathModel(model)) => model.clone(),
+        None => call.body.model()?,
+    };
+    call.serve(hub, caller, true, |registry, caller| {
+        // A row, then a pool, then an agent.
+        if let Some(target) = registry.target(caller, &model) {
+            return Ok((target, None));
+        }
+        let agent = registry.agent(caller, &model).ok_or_else(|| models::not_found(&model))?;
+        Ok((agents::resolve_target(registry, caller, agent)?, Some(agent.clone())))
+    })
+    .await
 }

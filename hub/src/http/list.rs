@@ -18,6 +18,11 @@ pub(super) const PAGE: usize = 128;
 /// Rows of a list, and whether more may follow.
 pub(super) type Page<T> = (Vec<T>, bool);
 
+/// A 200 with a constant JSON text.
+pub(super) fn ok_json(text: &'static str) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(text)
+}
+
 /// Parses the query parameter `limit`: `default` if it is missing, at most `max`.
 pub(super) fn limit(text: Option<&str>, default: usize, max: usize) -> Result<usize, ApiError> {
     match text.map(str::parse::<usize>) {

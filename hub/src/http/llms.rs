@@ -9,11 +9,12 @@ use wire::json::quote;
 use wire::row::{LlmRow, Timestamp};
 use wire::task::Endpoint;
 
+use super::body;
 use super::change::{LLM, change};
 use super::inference::InferenceCall;
 use super::list::{limit, pages_by_name};
-use super::{HubData, body};
 use crate::error::ApiError;
+use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::random;
 use crate::registry::LlmSpec;

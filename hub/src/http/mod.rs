@@ -18,7 +18,6 @@ pub(crate) mod middleware;
 mod models;
 mod names;
 pub(crate) mod naming;
-mod openai;
 mod pools;
 mod registrar;
 mod status;
@@ -27,13 +26,9 @@ mod tokens;
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig};
 
 use crate::hub::Hub;
-
-/// The hub, as an extractor of handlers.
-pub(crate) type HubData = Data<Hub>;
 
 /// Registers all routes of `hub`.
 pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + use<> {
@@ -42,7 +37,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
         // actix-router tries routes in this order, and a pattern with a name in it costs a regular expression: the most
         // frequent routes come first.
-        openai::register(config);
+        inference::register(config);
         registrar::register(config);
         status::register(config);
         tokens::register(config);
@@ -56,9 +51,4 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         events::register(config);
         console::register(config);
     }
-}
-
-/// A 200 with a constant JSON text.
-fn ok_json(text: &'static str) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(text)
 }

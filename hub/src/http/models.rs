@@ -7,9 +7,9 @@ use actix_web::web::{Path, ServiceConfig, get};
 use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
-use super::HubData;
 use super::list::{PAGE, pages};
 use crate::error::{ApiError, ErrorKind};
+use crate::hub::HubData;
 use crate::model::{Caller, Llm};
 use crate::registry::Registry;
 

@@ -4,10 +4,11 @@ use actix_web::web::{Path, Payload, ServiceConfig, delete, get, put};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
+use super::body;
 use super::change::{NAME, change};
 use super::list::pages_by_name;
-use super::{HubData, body};
 use crate::error::ApiError;
+use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::registry::NameView;
 

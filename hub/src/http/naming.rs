@@ -1,22 +1,12 @@
 //! A budget of refused register and create calls for each user: each refusal tells whether a name is taken.
 
-use super::HubData;
+use crate::hub::HubData;
 use wire::register::RegisterRequest;
 
 use crate::error::{ApiError, ErrorKind};
-use crate::model::{Caller, UserId};
-use crate::quota::{MistakeBudgets, Verdict};
-
-/// Names of other users that a user's refused calls may have at once: a large team's registrars that all have one name
-/// too many.
-const BURST: u32 = 256;
-/// Names added to the budget each second.
-const PER_SECOND: u32 = 4;
-
-/// The budgets of all users.
-pub(crate) fn budgets() -> MistakeBudgets<UserId> {
-    MistakeBudgets::new(BURST, PER_SECOND)
-}
+use crate::hub::{MISNAMED_BURST, MISNAMED_PER_SECOND};
+use crate::model::Caller;
+use crate::quota::Verdict;
 
 /// Refuses a call with 429 while the budget of `caller` is spent. Check before the body is read, which may be large, and
 /// once more right before the names are looked up: many calls may have passed the first check at the same time.
@@ -27,8 +17,8 @@ pub(super) fn check_budget(hub: &HubData, caller: &Caller) -> Result<(), ApiErro
     }
     if hub.misnamed.spend(caller.user.clone(), now) == (Verdict::Refused { first: true }) {
         log::warn!(
-            "register or create calls of {} that were refused named {BURST} names that are not its own: \
-             {PER_SECOND} a second of them are looked at from now on, the other calls get 429",
+            "register or create calls of {} that were refused named {MISNAMED_BURST} names that are not its own: \
+             {MISNAMED_PER_SECOND} a second of them are looked at from now on, the other calls get 429",
             caller.user
         );
     }

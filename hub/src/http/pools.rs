@@ -3,10 +3,10 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Path, ServiceConfig, delete, get, put};
 
-use super::HubData;
 use super::change::{POOL, change};
 use super::list::{PAGE, pages};
 use crate::error::ApiError;
+use crate::hub::HubData;
 use crate::model::Caller;
 
 pub(super) fn register(config: &mut ServiceConfig) {

@@ -6,8 +6,9 @@ use actix_web::HttpResponse;
 use actix_web::web::{ServiceConfig, get};
 use tokio::time::timeout;
 
-use super::{HubData, ok_json};
 use crate::error::{ApiError, ErrorKind};
+use crate::http::list::ok_json;
+use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::telemetry::Metrics;
 

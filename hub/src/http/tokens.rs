@@ -7,10 +7,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
-use super::{HubData, body};
+use super::body;
 use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
+use crate::hub::HubData;
 use crate::model::{Caller, Role, Token};
 
 pub(super) fn register(config: &mut ServiceConfig) {

@@ -41,6 +41,27 @@ pub struct Llm {
     pub allow_remote_urls: bool,
 }
 
+impl Llm {
+    /// The size of the row in its owner's quota.
+    pub fn bytes(&self) -> usize {
+        let upstream = self.upstream.as_ref();
+        bytes_of([
+            Some(&self.name),
+            Some(&self.provider_type),
+            Some(&self.model),
+            self.description.as_deref(),
+            self.pool_name.as_deref(),
+            upstream.map(|upstream| upstream.url.as_str()),
+            upstream.and_then(|upstream| upstream.api_key.as_deref()),
+        ])
+    }
+}
+
+/// The size of a row or an agent with these texts: their bytes, and 128.
+pub fn bytes_of<const N: usize>(texts: [Option<&str>; N]) -> usize {
+    128 + texts.into_iter().flatten().map(str::len).sum::<usize>()
+}
+
 /// The upstream of a public row.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -85,6 +106,21 @@ pub struct Agent {
     pub registered: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+impl Agent {
+    /// The size of the agent in its owner's quota.
+    pub fn bytes(&self) -> usize {
+        bytes_of([
+            Some(&self.name),
+            Some(&self.llm_name),
+            self.description.as_deref(),
+            self.system_prompt.as_deref(),
+            self.project.as_deref(),
+            self.default_params.as_deref().map(RawValue::get),
+            self.extras.as_deref().map(RawValue::get),
+        ])
+    }
 }
 
 /// The owner of a name, which rows, pools and agents share. It is kept for a while after the last of them is gone.

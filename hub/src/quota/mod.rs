@@ -2,9 +2,7 @@
 //!
 //! A quota counts by user, whatever the number of the user's tokens. Rates of LLMs and connections are not here.
 
-mod available;
 mod bytes;
-mod limits;
 mod memory;
 mod mistakes;
 mod usage;
@@ -16,7 +14,6 @@ use crate::error::{ApiError, ErrorKind};
 
 pub(crate) use bytes::ByteQuota;
 pub use bytes::BytesPermit;
-pub use limits::Limits;
 pub(crate) use memory::MemoryBudget;
 pub(crate) use mistakes::{MistakeBudgets, Verdict};
 pub(crate) use usage::ByteKind;

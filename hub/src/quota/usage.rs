@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::memory::MemoryUse;
 use crate::model::UserId;
 
 /// The kinds of bytes. Each has its own counter, so that none blocks another.
@@ -39,6 +38,17 @@ impl ByteKind {
             Self::Unread | Self::Tasks | Self::Sent | Self::Unfinished => MemoryUse::Delivery,
         }
     }
+}
+
+/// The purpose of an allocation, which decides what it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MemoryUse {
+    /// Of a call that begins.
+    NewCall,
+    /// Of an upload that ends a call or keeps a publisher connected: a quarter beyond the budget, since it frees memory.
+    Upload,
+    /// On its way to its reader: it was admitted before, whatever the process has now.
+    Delivery,
 }
 
 /// The usage of one user.

@@ -5,7 +5,6 @@
 
 mod capacity;
 mod entry;
-mod expiry;
 mod feed;
 mod listing;
 mod manage;
@@ -16,11 +15,9 @@ mod register;
 mod rows;
 mod session;
 mod sweep;
-mod unavailable;
-pub(crate) mod usage;
 mod view;
 
-pub use capacity::{Availability, CallerClass};
+pub use capacity::{Availability, CallerClass, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;
 pub use manage::{AgentSpec, LlmSpec, ManageError};
@@ -28,7 +25,6 @@ pub use names::NameView;
 pub use pick::{Candidate, NameRedaction, PickResult};
 pub use register::{MAX_ENTRIES, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, UnknownSession};
-pub use unavailable::UnavailableReason;
 pub use view::{LiveLlm, Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -39,17 +35,15 @@ use wire::row::{Kind, Status};
 
 use crate::clock::Now;
 use crate::model::{Caller, UserId};
-use crate::options::{HubTimings, PoolPolicy};
-use crate::quota::Limits;
+use crate::options::{HubTimings, Limits, PoolPolicy};
 use crate::store::Snapshot;
-use entry::{AgentEntry, LlmEntry};
-use expiry::ExpiryIndex;
+use entry::{AgentEntry, ExpiryIndex, LlmEntry};
 use feed::ChangeFeed;
 use listing::{SessionsByAge, VisibleNames};
 use names::NameTable;
 use pools::PoolRows;
+use rows::Usage;
 use session::Session;
-use usage::Usage;
 
 /// The table in memory.
 pub struct Registry {

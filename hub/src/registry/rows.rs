@@ -1,13 +1,14 @@
-//! Insertion and removal of rows and agents: the one place that keeps all indices in step.
+//! Insertion and removal of rows and agents: the one place that keeps all indices and the usage of each user in step.
 
+use serde_json::value::RawValue;
+use wire::register::{AgentEntry as RegisterAgent, ProviderEntry};
 use wire::row::Visibility;
 
-use super::entry::{AgentEntry, LlmEntry};
-use super::expiry::ExpiryKey;
+use super::Registry;
+use super::entry::{AgentEntry, ExpiryKey, LlmEntry};
 use super::feed::FeedKey;
-use super::{Registry, usage};
 use crate::clock::Now;
-use crate::model::{Agent, Llm};
+use crate::model::{Agent, Llm, UserId, bytes_of};
 use crate::store::Change;
 
 impl Registry {
@@ -23,7 +24,7 @@ impl Registry {
     pub(super) fn insert_llm(&mut self, llm: Llm, now: Now) {
         let name = llm.name.clone();
         let pool = llm.pool_name.clone();
-        let bytes = usage::llm_bytes(&llm);
+        let bytes = llm.bytes();
         self.update_usage(&llm.owner, |usage| {
             usage.llms += 1;
             usage.bytes += bytes;
@@ -85,7 +86,7 @@ impl Registry {
     pub(crate) fn put_agent(&mut self, agent: Agent, now: Now) {
         let name = agent.name.clone();
         self.claim_name(&name, &agent.owner, now);
-        let bytes = usage::agent_bytes(&agent);
+        let bytes = agent.bytes();
         self.update_usage(&agent.owner, |usage| {
             usage.agents += 1;
             usage.bytes += bytes;
@@ -118,7 +119,7 @@ impl Registry {
     /// Removes the row as it is now from the list index and from its owner's usage.
     fn unindex_llm(&mut self, name: &str) {
         let Some(llm) = self.llms.get(name).map(|entry| &entry.llm) else { return };
-        let (bytes, owner) = (usage::llm_bytes(llm), llm.owner.clone());
+        let (bytes, owner) = (llm.bytes(), llm.owner.clone());
         self.visible_llms.remove(name, llm.visibility, &owner);
         self.update_usage(&owner, |usage| {
             usage.llms -= 1;
@@ -129,7 +130,7 @@ impl Registry {
     /// Removes the agent as it is now from the list index and from its owner's usage.
     fn unindex_agent(&mut self, name: &str) {
         let Some(agent) = self.agents.get(name).map(|entry| &entry.agent) else { return };
-        let (bytes, owner) = (usage::agent_bytes(agent), agent.owner.clone());
+        let (bytes, owner) = (agent.bytes(), agent.owner.clone());
         self.visible_agents.remove(name, agent.visibility, &owner);
         self.update_usage(&owner, |usage| {
             usage.agents -= 1;
@@ -148,4 +149,70 @@ impl Registry {
             entry.lifecycle().schedule_expiry(&mut self.expiry, self.retention, key);
         }
     }
+}
+
+/// What a user has in the table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) sessions: usize,
+    pub(super) llms: usize,
+    pub(super) agents: usize,
+    /// Bytes of rows and agents.
+    pub(super) bytes: usize,
+}
+
+impl Registry {
+    /// Applies `change` to the usage of `user`. Users at zero are removed.
+    pub(super) fn update_usage(&mut self, user: &str, change: impl FnOnce(&mut Usage)) {
+        let usage = self.usage.entry(user.to_owned()).or_default();
+        change(usage);
+        if *usage == Usage::default() {
+            self.usage.remove(user);
+        }
+    }
+
+    pub(super) fn usage_of(&self, user: &UserId) -> Usage {
+        self.usage.get(user).copied().unwrap_or_default()
+    }
+
+    /// Whether `user` may have `new` bytes in place of `old` ones. A user over the limit may still shrink.
+    pub(super) fn has_bytes(&self, user: &UserId, old: usize, new: usize) -> bool {
+        new <= old || self.usage_of(user).bytes.saturating_sub(old) + new <= self.limits.row_bytes
+    }
+
+    /// Bytes of the row `name`; 0 if it is not `user`'s.
+    pub(super) fn bytes_of_llm(&self, user: &UserId, name: &str) -> usize {
+        let llm = self.llms.get(name).map(|entry| &entry.llm);
+        llm.filter(|llm| llm.owner == *user).map_or(0, Llm::bytes)
+    }
+
+    /// Bytes of the agent `name`; 0 if it is not `user`'s.
+    pub(super) fn bytes_of_agent(&self, user: &UserId, name: &str) -> usize {
+        let agent = self.agents.get(name).map(|entry| &entry.agent);
+        agent.filter(|agent| agent.owner == *user).map_or(0, Agent::bytes)
+    }
+}
+
+/// Bytes that the row of a register call will count.
+pub(super) fn provider_bytes(spec: &ProviderEntry) -> usize {
+    bytes_of([
+        Some(&spec.name),
+        Some(&spec.provider_type),
+        Some(&spec.model),
+        spec.description.as_deref(),
+        spec.pool_name.as_deref(),
+    ])
+}
+
+/// Bytes that the agent of a register call will count.
+pub(super) fn agent_entry_bytes(spec: &RegisterAgent) -> usize {
+    bytes_of([
+        Some(&spec.name),
+        Some(&spec.llm_name),
+        spec.description.as_deref(),
+        spec.system_prompt.as_deref(),
+        spec.project.as_deref(),
+        spec.default_params.as_deref().map(RawValue::get),
+        spec.extras.as_deref().map(RawValue::get),
+    ])
 }

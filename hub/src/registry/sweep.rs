@@ -5,7 +5,7 @@
 use wire::row::{Kind, Status};
 
 use super::Registry;
-use super::expiry::ExpiryKey;
+use super::entry::ExpiryKey;
 use super::session::{ControlChannel, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::UserId;

@@ -1,14 +1,53 @@
-//! Periodic maintenance.
+//! Periodic maintenance, with the retention of ended tasks and audit rows. Only the wall clock spans a restart, and setting
+//! it must not expire anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
+use wire::row::Timestamp;
 
-use super::retention::Retention;
+use crate::clock::Now;
 use crate::hub::Hub;
 use crate::news::{log_suppressed, news};
 use crate::store::RetentionLimits;
+
+/// Correction of the wall clock that is accepted at once: little, compared with seven days.
+const MAX_CORRECTION: Duration = Duration::from_hours(1);
+
+/// A wall clock that accepts a leap ahead only after the retention time, so that records of before the leap are kept their
+/// time too.
+#[derive(Debug)]
+struct Retention {
+    period: Duration,
+    /// The last accepted reading: the monotonic clock counts from here on.
+    base: Now,
+    /// The monotonic time at which the wall clock leapt ahead.
+    ahead_since: Option<Duration>,
+}
+
+impl Retention {
+    pub(super) fn new(period: Duration, now: Now) -> Self {
+        Self { period, base: now, ahead_since: None }
+    }
+
+    /// The time before which records have expired.
+    fn expired_before(&mut self, now: Now) -> Timestamp {
+        let mut accepted = self.base.wall.plus_millis(millis(now.mono.saturating_sub(self.base.mono)));
+        if Duration::from_millis(now.wall.millis_since(accepted)) <= MAX_CORRECTION {
+            self.ahead_since = None;
+        } else if now.mono.saturating_sub(*self.ahead_since.get_or_insert(now.mono)) >= self.period {
+            (self.base, self.ahead_since) = (now, None);
+            accepted = now.wall;
+        }
+        now.wall.min(accepted).plus_millis(millis(self.period).saturating_neg())
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// Runs the maintenance until aborted.
 pub(super) async fn run(hub: Arc<Hub>) {
@@ -51,4 +90,34 @@ fn sweep(hub: &Arc<Hub>) -> bool {
         hub.channels.drop_session(&session);
     }
     swept.more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+    const WEEK: i64 = 7 * 24 * HOUR;
+
+    fn at(wall: i64, mono: i64) -> Now {
+        Now { wall: Timestamp(wall), mono: Duration::from_millis(u64::try_from(mono).unwrap()) }
+    }
+
+    /// F59: a wall clock that leaps ahead expires nothing early, and is accepted after the retention time.
+    #[test]
+    fn a_wall_clock_that_leaps_expires_nothing_early() {
+        let mut retention = Retention::new(Duration::from_hours(7 * 24), at(1000 * HOUR, 0));
+        let mut before = |wall, mono| retention.expired_before(at(wall, mono)).0;
+        assert_eq!(before(1001 * HOUR, HOUR), 1001 * HOUR - WEEK);
+        // Up to an hour ahead, then a year ahead, and back again.
+        assert_eq!(before(1003 * HOUR, 2 * HOUR), 1002 * HOUR - WEEK);
+        assert_eq!(before(1002 * HOUR, 3 * HOUR), 1002 * HOUR - WEEK);
+        assert_eq!(before(9999 * HOUR, 4 * HOUR), 1004 * HOUR - WEEK);
+        assert_eq!(before(1005 * HOUR, 5 * HOUR), 1005 * HOUR - WEEK);
+        // A machine that started in 1970 and then got the time.
+        assert_eq!(before(9999 * HOUR, 6 * HOUR), 1006 * HOUR - WEEK);
+        assert_eq!(before(9998 * HOUR + WEEK, 5 * HOUR + WEEK), 1005 * HOUR);
+        assert_eq!(before(9999 * HOUR + WEEK, 6 * HOUR + WEEK), 9999 * HOUR);
+        assert_eq!(before(10_000 * HOUR + WEEK, 7 * HOUR + WEEK), 10_000 * HOUR);
+    }
 }

@@ -3,7 +3,6 @@
 mod error;
 mod liveness;
 mod maintenance;
-mod retention;
 mod tls;
 
 use std::io;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::connection::failed;
 use super::job::Reply;
 use super::{Change, RetentionLimits, StoreError, parts, tasks, vacuum};
 use crate::model::UserId;
@@ -132,7 +131,7 @@ impl Cleanup {
             self.has_deleted_parts = false;
             self.is_paused = true;
             self.audit_rows = None;
-            self.end_expiry(&Err(failed(error)));
+            self.end_expiry(&Err(error.into()));
         }
     }
 

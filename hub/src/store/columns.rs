@@ -1,11 +1,31 @@
-//! Conversions between column values and fields.
+//! Reading and inserting rows, and conversions between column values and fields.
 
-use rusqlite::Row;
 use rusqlite::types::Type;
+use rusqlite::{Connection, Result, Row, ToSql};
 use serde_json::value::RawValue;
 use wire::row::Timestamp;
 
-use super::rows::Result;
+/// Reads every row that `sql` selects.
+pub(super) fn all<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: fn(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    conn.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+/// A column and its value.
+pub(super) type Column<'a> = (&'a str, &'a dyn ToSql);
+
+/// Inserts a row. `conflict` is an `ON CONFLICT` clause, or empty.
+pub(super) fn insert(conn: &Connection, table: &str, columns: &[Column<'_>], conflict: &str) -> Result<()> {
+    let (names, values): (Vec<_>, Vec<_>) = columns.iter().copied().unzip();
+    let parameters: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+    let sql =
+        format!("INSERT INTO {table} ({}) VALUES ({}) {conflict}", names.join(", "), parameters.join(", "));
+    conn.prepare_cached(&sql)?.execute(values.as_slice()).map(drop)
+}
 
 /// Converts to `SQLite`'s signed integers. A count from a backend's `usage` may be any `u64`.
 pub(super) fn to_i64(number: u64) -> i64 {

@@ -1,11 +1,11 @@
-//! Jobs of the writer thread.
+//! Jobs of the writer thread, and the transaction that writes a group of them: a savepoint for each list of changes.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::reader::ReadFn;
-use super::{Change, RetentionLimits, StoreError, tasks};
-use crate::registry::usage;
+use super::{Change, RetentionLimits, StoreError, rows, tasks};
+use crate::news::news;
 
 /// Bytes that a deletion counts for when the size of the row cannot be read.
 const UNKNOWN_SIZE: u64 = 1 << 20;
@@ -16,7 +16,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Job {
     Write(Write),
     Expire(RetentionLimits, Reply<()>),
-    /// Writes what is in the [`Coalescer`](super::coalescer::Coalescer).
+    /// Writes what is in the [`Coalescer`](super::write_behind::Coalescer).
     WriteCoalesced,
     /// Runs on the reader thread, after the commit of all earlier jobs.
     Read(ReadFn),
@@ -48,8 +48,8 @@ impl Job {
             Change::NewTask { task, .. } => tasks::size(task),
             Change::PutTask(task) => tasks::size(task).saturating_add(deleted(&task.id)),
             Change::DeleteTask(id) => deleted(id),
-            Change::PutLlm(llm) => usage::llm_bytes(llm) as u64,
-            Change::PutAgent(agent) => usage::agent_bytes(agent) as u64,
+            Change::PutLlm(llm) => llm.bytes() as u64,
+            Change::PutAgent(agent) => agent.bytes() as u64,
             _ => 0,
         };
         self.changes().iter().map(weigh).fold(0, u64::saturating_add)
@@ -59,3 +59,76 @@ impl Job {
         matches!(self, Self::Write(Write { is_write_behind: true, .. }))
     }
 }
+
+/// Writes `write_behind`, then `group`, and commits. Returns the result of each list of `group`; an error means that nothing
+/// was written.
+pub(super) fn write(
+    conn: &mut Connection,
+    write_behind: &[Change],
+    group: &[Write],
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    // Rolled back when dropped.
+    let mut tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for change in write_behind {
+        // A violated constraint is logged and not retried: it would fail again.
+        let _ = apply(&mut tx, std::slice::from_ref(change))?;
+    }
+    let results = group.iter().map(|write| apply(&mut tx, &write.changes)).collect::<Result<_, _>>()?;
+    reach("before commit");
+    tx.commit()?;
+    reach("after commit");
+    Ok(results)
+}
+
+/// Applies one list, whole or not at all. The inner error concerns this list only; the outer one fails the transaction.
+fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), StoreError>, StoreError> {
+    let savepoint = tx.savepoint()?;
+    for change in changes {
+        if let Change::NewTask { task, max_bytes } = change {
+            let stored = tasks::stored(&savepoint, &task.owner)?;
+            let open = stored.all.saturating_sub(stored.ended);
+            if open.saturating_add(tasks::size(task)) > *max_bytes {
+                return Ok(Err(StoreError::OverQuota(open)));
+            }
+        }
+    }
+    match changes.iter().try_for_each(|change| rows::apply(&savepoint, change)) {
+        Ok(()) => {
+            savepoint.commit()?;
+            Ok(Ok(()))
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            drop(savepoint);
+            let error = StoreError::from(error);
+            news!(error, "changes not written", "the store", "a change was not written: {error}");
+            Ok(Err(error))
+        }
+        // A full disk, for example.
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(test))]
+const fn reach(_: &str) {}
+
+/// Kills the process at the point named in [`DIE_AT`], after passing it [`DIE_AFTER`] times.
+#[cfg(test)]
+fn reach(point: &str) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static REACHED: AtomicUsize = AtomicUsize::new(0);
+
+    if std::env::var(DIE_AT).is_ok_and(|name| name == point) {
+        let times: usize = std::env::var(DIE_AFTER).unwrap().parse().unwrap();
+        if REACHED.fetch_add(1, Ordering::Relaxed) == times {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+}
+
+/// Environment variable: the point at which to die.
+#[cfg(test)]
+pub(super) const DIE_AT: &str = "VIRTUAL_LLM_TEST_DIE_AT";
+/// Environment variable: the number of times that the point is survived.
+#[cfg(test)]
+pub(super) const DIE_AFTER: &str = "VIRTUAL_LLM_TEST_DIE_AFTER";

@@ -11,11 +11,8 @@ use wire::row::Timestamp;
 use crate::model::{Agent, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId};
 
 mod cleanup;
-mod coalescer;
 mod columns;
-mod connection;
 mod dir;
-mod failpoint;
 mod job;
 mod parts;
 mod reader;
@@ -24,7 +21,6 @@ mod schema;
 mod search;
 mod sqlite;
 mod tasks;
-mod transaction;
 mod vacuum;
 mod write_behind;
 mod writer;
@@ -51,7 +47,7 @@ pub enum Change {
     /// ended ones are deleted as by [`EnforceTaskQuota`](Self::EnforceTaskQuota).
     NewTask {
         task: Box<DurableTask>,
-        /// See [`Limits::disk`](crate::quota::Limits::disk).
+        /// See [`Limits::disk`](crate::options::Limits::disk).
         max_bytes: u64,
     },
     /// Inserts or replaces a task. A task that has ended is not changed.
@@ -168,6 +164,25 @@ impl StoreError {
             why
         };
         Self::Unusable { path: path.to_owned(), cause }
+    }
+}
+
+/// Translates an error of `SQLite`. Its texts name tables and columns, never values.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+
+        let text = error.to_string();
+        match error {
+            E::SqliteFailure(cause, _) if matches!(cause.code, DatabaseCorrupt | NotADatabase) => {
+                Self::Damaged(text)
+            }
+            E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => {
+                Self::Damaged(text)
+            }
+            _ => Self::Unavailable(text),
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Large texts of tasks, stored in parts of 1 MiB so that they can be read and deleted in small steps.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::columns::maybe_count;
-use super::rows::Result;
 use super::tasks::STEP_BYTES;
 
 /// Size of a part in bytes. A longer text is stored in parts.

@@ -1,14 +1,15 @@
-//! Reads on a thread and a connection of their own, so that no commit waits for them.
+//! Connections to the database file, and reads on a thread and a connection of their own, so that no commit waits for them.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
-use super::connection::{BUSY_TIMEOUT, failed};
+use super::schema::migrate;
+use super::{StoreError, vacuum};
 
 /// Reads, and sends the result to its caller.
 pub(super) type ReadFn = Box<dyn FnOnce(&Connection) + Send>;
@@ -23,7 +24,7 @@ impl Reader {
     /// Starts a thread `name` that reads the file at `path`, which has its tables already. `read_lock` is held during each
     /// read.
     pub(super) fn start(name: &str, path: &Path, read_lock: Arc<RwLock<()>>) -> Result<Self, StoreError> {
-        let conn = open(path).map_err(failed)?;
+        let conn = open(path)?;
         let (sender, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -63,6 +64,28 @@ fn serve(conn: &Connection, queue: &mpsc::Receiver<ReadFn>, read_lock: &RwLock<(
         // A waiting checkpoint gets the lock before the next read.
         RwLockReadGuard::unlock_fair(guard);
     }
+}
+
+/// How long a write waits for another program that locks the file (a backup, a shell) before it fails.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens and checks a file. A damaged or newer file is refused before anything is written to it.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let mut conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    let health: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if health != "ok" {
+        return Err(StoreError::Damaged(health));
+    }
+    vacuum::enable_on_empty(&conn)?;
+    migrate(&mut conn)?;
+    // Deleted data is overwritten: a prompt must not outlive its task in free pages.
+    conn.pragma_update(None, "secure_delete", true)?;
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // FULL: a task answered with 202 survives a power cut. Commits are shared, and the hot path waits for none.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    vacuum::enable_by_rebuild(&conn, path)?;
+    Ok(conn)
 }
 
 #[cfg(test)]

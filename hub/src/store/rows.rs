@@ -1,16 +1,12 @@
-//! Records to and from table rows, except durable tasks.
+//! Records to and from table rows, except durable tasks and audit records.
 
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
 use wire::row::{Kind, Status, Tier, Visibility};
 
-use super::columns::{maybe_count, maybe_json, maybe_parsed, maybe_time, millis, parsed, time, to_i64};
-use super::{Change, tasks};
-use crate::model::{
-    Agent, AuditRecord, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
-};
-
-pub(super) type Result<T> = rusqlite::Result<T>;
+use super::columns::{Column, insert, maybe_json, maybe_parsed, maybe_time, millis, parsed, time};
+use super::{Change, search, tasks};
+use crate::model::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream};
 
 pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
     match change {
@@ -27,20 +23,10 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::ClaimTask { id, llm, session } => tasks::claim(conn, id, llm.as_deref(), session.as_deref()),
         Change::UnclaimTask(id) => delete(conn, "DELETE FROM claims WHERE task = ?1", id),
         Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
-        Change::Audit(record) => put_audit(conn, record),
+        Change::Audit(record) => search::put_audit(conn, record),
         // `Cleanup` does it.
         Change::EnforceTaskQuota { .. } => Ok(()),
     }
-}
-
-/// Reads every row that `sql` selects.
-pub(super) fn all<T>(
-    conn: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: fn(&Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    conn.prepare_cached(sql)?.query_map(params, read)?.collect()
 }
 
 fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
@@ -49,79 +35,40 @@ fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
 
 /// Inserts a row, or updates the one with the same key, which is the first of `columns`. Updating in place, unlike
 /// `INSERT OR REPLACE`, fails when another row has the same name.
-fn upsert(conn: &Connection, table: &str, columns: &[&str], values: &[&dyn ToSql]) -> Result<()> {
-    let parameters: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
-    let updates: Vec<_> = columns
-        .iter()
-        .zip(&parameters)
-        .skip(1)
-        .map(|(column, value)| format!("{column} = {value}"))
-        .collect();
-    let sql = format!(
-        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
-        columns.join(", "),
-        parameters.join(", "),
-        columns[0],
-        updates.join(", ")
-    );
-    conn.prepare_cached(&sql)?.execute(values).map(drop)
+fn upsert(conn: &Connection, table: &str, columns: &[Column<'_>]) -> Result<()> {
+    let updates: Vec<_> =
+        columns.iter().zip(1..).skip(1).map(|((name, _), n)| format!("{name} = ?{n}")).collect();
+    let conflict = format!("ON CONFLICT ({}) DO UPDATE SET {}", columns[0].0, updates.join(", "));
+    insert(conn, table, columns, &conflict)
 }
 
 fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
     let upstream = llm.upstream.as_ref();
-    let values = params![
-        llm.id,
-        llm.name,
-        llm.provider_type,
-        llm.model,
-        llm.tier.map(Tier::as_str),
-        llm.description,
-        llm.kind.as_str(),
-        llm.status.as_str(),
-        llm.declared.as_str(),
-        millis(llm.last_heartbeat_at),
-        millis(llm.inactive_since),
-        llm.pool_name,
-        llm.visibility.as_str(),
-        llm.owner,
-        llm.session,
-        llm.registered,
-        llm.created_at.0,
-        llm.updated_at.0,
-        upstream.map(|upstream| &upstream.url),
-        upstream.and_then(|upstream| upstream.api_key.as_ref()),
-        llm.timeout_seconds,
-        llm.allow_remote_urls,
+    let columns: &[Column<'_>] = &[
+        ("id", &llm.id),
+        ("name", &llm.name),
+        ("type", &llm.provider_type),
+        ("model", &llm.model),
+        ("tier", &llm.tier.map(Tier::as_str)),
+        ("description", &llm.description),
+        ("kind", &llm.kind.as_str()),
+        ("status", &llm.status.as_str()),
+        ("declared", &llm.declared.as_str()),
+        ("last_heartbeat_at", &millis(llm.last_heartbeat_at)),
+        ("inactive_since", &millis(llm.inactive_since)),
+        ("pool_name", &llm.pool_name),
+        ("visibility", &llm.visibility.as_str()),
+        ("owner", &llm.owner),
+        ("session", &llm.session),
+        ("registered", &llm.registered),
+        ("created_at", &llm.created_at.0),
+        ("updated_at", &llm.updated_at.0),
+        ("upstream_url", &upstream.map(|upstream| &upstream.url)),
+        ("upstream_key", &upstream.and_then(|upstream| upstream.api_key.as_ref())),
+        ("timeout_seconds", &llm.timeout_seconds),
+        ("allow_remote_urls", &llm.allow_remote_urls),
     ];
-    upsert(
-        conn,
-        "llms",
-        &[
-            "id",
-            "name",
-            "type",
-            "model",
-            "tier",
-            "description",
-            "kind",
-            "status",
-            "declared",
-            "last_heartbeat_at",
-            "inactive_since",
-            "pool_name",
-            "visibility",
-            "owner",
-            "session",
-            "registered",
-            "created_at",
-            "updated_at",
-            "upstream_url",
-            "upstream_key",
-            "timeout_seconds",
-            "allow_remote_urls",
-        ],
-        values,
-    )
+    upsert(conn, "llms", columns)
 }
 
 pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
@@ -153,51 +100,27 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
 }
 
 fn put_agent(conn: &Connection, agent: &Agent) -> Result<()> {
-    let values = params![
-        agent.id,
-        agent.name,
-        agent.llm_name,
-        agent.description,
-        agent.system_prompt,
-        agent.project,
-        agent.default_params.as_deref().map(RawValue::get),
-        agent.extras.as_deref().map(RawValue::get),
-        agent.kind.as_str(),
-        agent.status.as_str(),
-        millis(agent.last_heartbeat_at),
-        millis(agent.inactive_since),
-        agent.visibility.as_str(),
-        agent.owner,
-        agent.session,
-        agent.registered,
-        agent.created_at.0,
-        agent.updated_at.0,
+    let columns: &[Column<'_>] = &[
+        ("id", &agent.id),
+        ("name", &agent.name),
+        ("llm_name", &agent.llm_name),
+        ("description", &agent.description),
+        ("system_prompt", &agent.system_prompt),
+        ("project", &agent.project),
+        ("default_params", &agent.default_params.as_deref().map(RawValue::get)),
+        ("extras", &agent.extras.as_deref().map(RawValue::get)),
+        ("kind", &agent.kind.as_str()),
+        ("status", &agent.status.as_str()),
+        ("last_heartbeat_at", &millis(agent.last_heartbeat_at)),
+        ("inactive_since", &millis(agent.inactive_since)),
+        ("visibility", &agent.visibility.as_str()),
+        ("owner", &agent.owner),
+        ("session", &agent.session),
+        ("registered", &agent.registered),
+        ("created_at", &agent.created_at.0),
+        ("updated_at", &agent.updated_at.0),
     ];
-    upsert(
-        conn,
-        "agents",
-        &[
-            "id",
-            "name",
-            "llm_name",
-            "description",
-            "system_prompt",
-            "project",
-            "default_params",
-            "extras",
-            "kind",
-            "status",
-            "last_heartbeat_at",
-            "inactive_since",
-            "visibility",
-            "owner",
-            "session",
-            "registered",
-            "created_at",
-            "updated_at",
-        ],
-        values,
-    )
+    upsert(conn, "agents", columns)
 }
 
 pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
@@ -224,8 +147,13 @@ pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
 }
 
 fn put_session(conn: &Connection, session: &SessionRecord) -> Result<()> {
-    let values = params![session.id, session.owner, session.last_heartbeat_at.0, session.created_at.0];
-    upsert(conn, "sessions", &["id", "owner", "last_heartbeat_at", "created_at"], values)
+    let columns: &[Column<'_>] = &[
+        ("id", &session.id),
+        ("owner", &session.owner),
+        ("last_heartbeat_at", &session.last_heartbeat_at.0),
+        ("created_at", &session.created_at.0),
+    ];
+    upsert(conn, "sessions", columns)
 }
 
 pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
@@ -239,35 +167,19 @@ pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
 
 fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
     let (admitted, pinned) = (record.admitted.as_ref(), record.pinned.as_ref());
-    let values = params![
-        record.name,
-        record.owner,
-        record.pool,
-        record.shared,
-        millis(record.left_at),
-        admitted.map(|to| &to.pool),
-        admitted.map(|to| &to.pool_owner),
-        admitted.and_then(|to| to.room),
-        pinned.map(|of| &of.name),
-        pinned.map(|of| &of.owner),
+    let columns: &[Column<'_>] = &[
+        ("name", &record.name),
+        ("owner", &record.owner),
+        ("pool", &record.pool),
+        ("shared", &record.shared),
+        ("left_at", &millis(record.left_at)),
+        ("admitted_pool", &admitted.map(|to| &to.pool)),
+        ("admitted_owner", &admitted.map(|to| &to.pool_owner)),
+        ("admitted_room", &admitted.and_then(|to| to.room)),
+        ("pinned_llm", &pinned.map(|of| &of.name)),
+        ("pinned_owner", &pinned.map(|of| &of.owner)),
     ];
-    upsert(
-        conn,
-        "names",
-        &[
-            "name",
-            "owner",
-            "pool",
-            "shared",
-            "left_at",
-            "admitted_pool",
-            "admitted_owner",
-            "admitted_room",
-            "pinned_llm",
-            "pinned_owner",
-        ],
-        values,
-    )
+    upsert(conn, "names", columns)
 }
 
 pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
@@ -293,16 +205,16 @@ fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<OwnedName>> 
 }
 
 fn put_token(conn: &Connection, token: &Token) -> Result<()> {
-    let values = params![
-        token.id,
-        token.hash,
-        token.user,
-        token.role.as_str(),
-        token.created_at.0,
-        millis(token.expires_at),
-        millis(token.revoked_at),
+    let columns: &[Column<'_>] = &[
+        ("id", &token.id),
+        ("hash", &token.hash),
+        ("user", &token.user),
+        ("role", &token.role.as_str()),
+        ("created_at", &token.created_at.0),
+        ("expires_at", &millis(token.expires_at)),
+        ("revoked_at", &millis(token.revoked_at)),
     ];
-    upsert(conn, "tokens", &["id", "hash", "user", "role", "created_at", "expires_at", "revoked_at"], values)
+    upsert(conn, "tokens", columns)
 }
 
 pub(super) fn token(row: &Row<'_>) -> Result<Token> {
@@ -314,55 +226,5 @@ pub(super) fn token(row: &Row<'_>) -> Result<Token> {
         created_at: time(row, "created_at")?,
         expires_at: maybe_time(row, "expires_at")?,
         revoked_at: maybe_time(row, "revoked_at")?,
-    })
-}
-
-fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
-    let sql =
-        "INSERT INTO audit (task, user, llm, model, publisher, streaming, status, created_at, first_byte_ms,
-        total_ms, input_tokens, output_tokens, through, id, request_id, code, address)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
-    let values = params![
-        record.task,
-        record.user,
-        record.llm,
-        record.model,
-        record.publisher,
-        record.streaming,
-        record.status,
-        record.created_at.0,
-        record.first_byte_ms.map(to_i64),
-        to_i64(record.total_ms),
-        record.input_tokens.map(to_i64),
-        record.output_tokens.map(to_i64),
-        record.through,
-        record.id,
-        record.request_id,
-        record.code,
-        record.address.map(|address| address.to_string()),
-    ];
-    conn.prepare_cached(sql)?.execute(values).map(drop)
-}
-
-pub(super) fn audit(row: &Row<'_>) -> Result<AuditRecord> {
-    let address: Option<String> = row.get("address")?;
-    Ok(AuditRecord {
-        id: row.get("id")?,
-        address: address.and_then(|address| address.parse().ok()),
-        request_id: row.get("request_id")?,
-        code: row.get("code")?,
-        task: row.get("task")?,
-        user: row.get("user")?,
-        llm: row.get("llm")?,
-        through: row.get("through")?,
-        model: row.get("model")?,
-        publisher: row.get("publisher")?,
-        streaming: row.get("streaming")?,
-        status: row.get("status")?,
-        created_at: time(row, "created_at")?,
-        first_byte_ms: maybe_count(row, "first_byte_ms")?,
-        total_ms: maybe_count(row, "total_ms")?.unwrap_or(0),
-        input_tokens: maybe_count(row, "input_tokens")?,
-        output_tokens: maybe_count(row, "output_tokens")?,
     })
 }

@@ -3,7 +3,6 @@
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::connection::failed;
 
 /// Marks the file as a hub's (`PRAGMA application_id`): "vllm" in ASCII. A database of another program is refused.
 pub(super) const APPLICATION_ID: i64 = 0x766c_6c6d;
@@ -261,8 +260,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     let known = MIGRATIONS.len();
     let found = pragma(conn, "user_version")?;
     let application = pragma(conn, "application_id")?;
-    let tables: i64 =
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION_ID && (found != 0 || tables != 0) {
         return Err(StoreError::Damaged("the file is a database of another program".into()));
     }
@@ -273,16 +271,15 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
         return Err(StoreError::Newer { file, found, known: i64::try_from(known).unwrap_or(i64::MAX) });
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(applied) {
-        let tx = conn.transaction().map_err(failed)?;
-        tx.execute_batch(sql).map_err(failed)?;
-        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
-        tx.pragma_update(None, "user_version", i64::try_from(step + 1).unwrap_or(i64::MAX))
-            .map_err(failed)?;
-        tx.commit().map_err(failed)?;
+        let tx = conn.transaction()?;
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", i64::try_from(step + 1).unwrap_or(i64::MAX))?;
+        tx.commit()?;
     }
     Ok(())
 }
 
 fn pragma(conn: &Connection, name: &str) -> Result<i64, StoreError> {
-    conn.pragma_query_value(None, name, |row| row.get(0)).map_err(failed)
+    Ok(conn.pragma_query_value(None, name, |row| row.get(0))?)
 }

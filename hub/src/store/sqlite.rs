@@ -8,11 +8,12 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::coalescer::Coalescer;
-use super::connection::{connect, failed};
+use super::columns::all;
 use super::job::{Job, Reply, Write};
+use super::reader::connect;
 use super::reader::{ReadFn, Reader};
 use super::schema::migrate;
+use super::write_behind::Coalescer;
 use super::writer::Writer;
 use super::{
     AuditQuery, Change, HubDir, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
@@ -53,8 +54,8 @@ impl SqliteStore {
 
     /// A store that dies with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let mut conn = Connection::open_in_memory().map_err(failed)?;
-        vacuum::enable_on_empty(&conn).map_err(failed)?;
+        let mut conn = Connection::open_in_memory()?;
+        vacuum::enable_on_empty(&conn)?;
         migrate(&mut conn)?;
         Self::start(conn, None, (None, None), Arc::default())
     }
@@ -144,12 +145,12 @@ impl Store for SqliteStore {
     fn load(&self) -> StoreFuture<Snapshot> {
         self.run(|conn| {
             Ok(Snapshot {
-                llms: rows::all(conn, "SELECT * FROM llms", [], rows::llm)?,
-                agents: rows::all(conn, "SELECT * FROM agents", [], rows::agent)?,
-                sessions: rows::all(conn, "SELECT * FROM sessions", [], rows::session)?,
-                names: rows::all(conn, "SELECT * FROM names", [], rows::name)?,
-                tokens: rows::all(conn, "SELECT * FROM tokens", [], rows::token)?,
-                tasks: rows::all(conn, tasks::OPEN, [], tasks::task)?,
+                llms: all(conn, "SELECT * FROM llms", [], rows::llm)?,
+                agents: all(conn, "SELECT * FROM agents", [], rows::agent)?,
+                sessions: all(conn, "SELECT * FROM sessions", [], rows::session)?,
+                names: all(conn, "SELECT * FROM names", [], rows::name)?,
+                tokens: all(conn, "SELECT * FROM tokens", [], rows::token)?,
+                tasks: all(conn, tasks::OPEN, [], tasks::task)?,
             })
         })
     }
@@ -181,7 +182,7 @@ impl Store for SqliteStore {
 
     fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>> {
         let id = id.to_owned();
-        self.read(move |conn| Ok(rows::all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
+        self.read(move |conn| Ok(all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
     }
 
     fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>> {
@@ -199,8 +200,8 @@ impl Store for SqliteStore {
         self.read(move |conn| {
             let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
             match owner {
-                Some(owner) => rows::all(conn, tasks::ENDED_OF, params![at, id, limit, owner], tasks::task),
-                None => rows::all(conn, tasks::ENDED, params![at, id, limit], tasks::task),
+                Some(owner) => all(conn, tasks::ENDED_OF, params![at, id, limit, owner], tasks::task),
+                None => all(conn, tasks::ENDED, params![at, id, limit], tasks::task),
             }
         })
     }
@@ -246,7 +247,7 @@ where
 /// Does the work and sends its result, unless the receiver was dropped.
 fn respond<T>(reply: Reply<T>, work: impl FnOnce() -> rusqlite::Result<T>) {
     if !reply.is_closed() {
-        drop(reply.send(work().map_err(failed)));
+        drop(reply.send(work().map_err(StoreError::from)));
     }
 }
 

@@ -1,11 +1,10 @@
 //! Durable tasks to and from table rows, and the deletion of ended ones.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use wire::row::Timestamp;
 
-use super::columns::{maybe_count, parsed, time};
+use super::columns::{all, maybe_count, parsed, time};
 use super::parts;
-use super::rows::{self, Result};
 use super::schema::{size_of_row, size_with_parts};
 use crate::model::{DurableTask, TaskStatus};
 
@@ -100,7 +99,7 @@ pub(super) fn expire(conn: &Connection, before: Timestamp) -> Result<bool> {
 
 /// Deletes the first tasks that `sql` selects, until they had `enough` or [`STEP_BYTES`] bytes.
 fn delete_some(conn: &Connection, sql: &str, params: impl rusqlite::Params, enough: u64) -> Result<bool> {
-    let found: Vec<(i64, u64)> = rows::all(conn, sql, params, |row| Ok((row.get(0)?, count(row, 1)?)))?;
+    let found: Vec<(i64, u64)> = all(conn, sql, params, |row| Ok((row.get(0)?, count(row, 1)?)))?;
     let max = enough.min(STEP_BYTES);
     let mut freed = 0;
     let some = found.into_iter().take_while(|(_, size)| {

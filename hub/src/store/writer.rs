@@ -10,12 +10,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cleanup::Cleanup;
-use super::coalescer::Coalescer;
-use super::connection::{BUSY_TIMEOUT, failed};
+use super::job::write;
 use super::job::{Job, Write};
+use super::reader::BUSY_TIMEOUT;
 use super::reader::Reader;
+use super::write_behind::Coalescer;
 use super::write_behind::WriteBehind;
-use super::{StoreError, tasks, transaction};
+use super::{StoreError, tasks};
 use crate::news::news;
 
 /// Maximum number of jobs in one commit: bounds how long the first of them waits.
@@ -274,10 +275,10 @@ impl Writer {
 
     /// Writes the write-behind changes and the group in one transaction.
     fn transact(&mut self, group: &[Write]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let results = transaction::write(&mut self.conn, self.write_behind.changes(), group);
+        let results = write(&mut self.conn, self.write_behind.changes(), group);
         if results.is_err() != self.is_failing {
             self.is_failing = results.is_err();
-            self.conn.busy_timeout(self.busy_timeout()).map_err(failed)?;
+            self.conn.busy_timeout(self.busy_timeout())?;
         }
         if results.is_ok() {
             self.write_behind.clear();

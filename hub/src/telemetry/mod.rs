@@ -6,7 +6,6 @@
 mod audit;
 mod inference;
 mod live;
-mod machine;
 mod metrics;
 mod rate;
 mod recent;
@@ -16,16 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::AuditLog;
-pub(crate) use inference::CALLER_LEFT;
-pub(crate) use inference::{Inference, RequestInfo};
+pub(crate) use inference::{CALLER_LEFT, Inference, RequestInfo};
 pub(crate) use live::Watcher;
-pub(crate) use machine::Machine;
-pub(crate) use metrics::{Metrics, WakeOutcome};
+pub(crate) use metrics::{Machine, Metrics, WakeOutcome};
 use parking_lot::Mutex;
 use rate::Rates;
 use recent::RecentInferences;
-pub(crate) use recent::brief;
-pub(crate) use recent::{Counts, TaskView};
+pub(crate) use recent::{Counts, TaskView, brief};
 
 use crate::model::Caller;
 use crate::store::{ListCursor, Store};

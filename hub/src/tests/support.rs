@@ -13,9 +13,8 @@ pub(crate) use testkit::wait::eventually;
 use super::http::{Ask, ask};
 use crate::hub::Phase;
 use crate::model::Role;
-use crate::options::{DataDir, HubOptions, HubTimings, MachineOptions, PoolPolicy, TlsFiles};
+use crate::options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
 use crate::origins::Origins;
-use crate::quota::Limits;
 use crate::store::Store;
 use crate::{Hub, HubHandle};
 

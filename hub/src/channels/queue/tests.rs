@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::channels::event::SLICE;
+use crate::channels::queue::SLICE;
 
 const CALLERS: [&str; 3] = ["alice", "bob", "carol"];
 /// The byte that the events of each caller consist of.

@@ -1,6 +1,7 @@
-//! Handles what needs no token: other spellings of paths, `HEAD`, `OPTIONS`, CORS and HTTP/1.0.
+//! Handles what needs no token: other spellings of paths, `HEAD`, `OPTIONS`, CORS, HTTP/1.0 and panics of handlers.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,10 +14,12 @@ use actix_web::http::{ConnectionType, Method, StatusCode, Uri, Version};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
+use futures_util::FutureExt;
 
 use super::paths::{PathModel, allows, canonical, methods};
 use crate::error::{ApiError, Dialect, ErrorKind};
-use crate::http::HubData;
+use crate::hub::HubData;
+use crate::news::news;
 
 /// Seconds for which a browser may cache a preflight: Chromium's own limit.
 const PREFLIGHT_MAX_AGE: &str = "7200";
@@ -197,5 +200,48 @@ impl MessageBody for NoBody {
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         Poll::Ready(None)
+    }
+}
+
+/// Middleware outside authentication. Unwinding is safe: locks do not poison, and permits are released by their `Drop`.
+pub(crate) async fn catch_panic(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    // Copied, since a clone of the request would keep the router from writing to it.
+    let (dialect, path) = (Dialect::of(req.path()), req.path().to_owned());
+    if let Ok(response) = AssertUnwindSafe(next.call(req)).catch_unwind().await {
+        return Ok(response?.map_into_boxed_body());
+    }
+    news!(error, "panics of handlers", "the hub", "the handler of {path} panicked");
+    let error = ApiError::new(ErrorKind::Internal, "internal error");
+    let response = error.response(dialect);
+    Err(InternalError::from_response(error, response).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service};
+    use actix_web::{App, HttpResponse, web};
+
+    use super::*;
+
+    async fn panics() -> HttpResponse {
+        panic!("a prompt")
+    }
+
+    /// F86: a panic in a handler is a 500, and its text is not in the answer.
+    #[actix_rt::test]
+    async fn a_handler_that_panics_answers_500_without_its_text() {
+        let app = App::new().wrap(from_fn(catch_panic)).route("/v1/x", web::get().to(panics));
+        let app = init_service(app).await;
+        let request = TestRequest::get().uri("/v1/x").to_request();
+        let error = actix_web::dev::Service::call(&app, request).await.unwrap_err();
+        let response = error.error_response();
+        assert_eq!(response.status(), 500);
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        let expected = ApiError::new(ErrorKind::Internal, "internal error").body(Dialect::OpenAi);
+        assert_eq!(body, expected);
     }
 }

@@ -10,7 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::Bytes;
 
-use crate::http::HubData;
+use crate::hub::HubData;
 use crate::model::Caller;
 use crate::quota::BytesPermit;
 

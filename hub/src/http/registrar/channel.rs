@@ -15,9 +15,9 @@ use wire::sse::write_event;
 
 use crate::channels::Receiver;
 use crate::error::ApiError;
-use crate::http::HubData;
 use crate::http::middleware::HeadOnly;
 use crate::hub::Hub;
+use crate::hub::HubData;
 use crate::model::{Caller, UserId};
 use crate::news::news;
 use crate::offload::MAX_BURST;

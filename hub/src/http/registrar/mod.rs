@@ -1,29 +1,39 @@
-//! The routes that registrars call: register, control channel, heartbeat, drain, results, and the list of sessions.
+//! The routes that registrars call: register, control channel, heartbeat, drain, the list of sessions, and results: the
+//! answer to a task, whole or piece by piece (SPEC.md sections 3.5 and 4).
 
-mod channel;
-mod results;
-
-use actix_web::web::{Payload, ServiceConfig, get, post};
+use actix_web::http::Method;
+use actix_web::web::{Payload, ServiceConfig, get, post, scope, to};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use wire::features::SESSION_HEADER;
 use wire::register::{Heartbeat, RegisterRequest};
 use wire::row::{AgentRow, LlmRow};
 
-use super::list::pages;
-use super::{HubData, body, naming, ok_json};
+use super::decode::codings;
+use super::list::{ok_json, pages};
+use super::{body, naming};
+use crate::dispatch::{
+    Accepted, PostedResult, Rejection, ResultSender, accept_result, accept_upload, reject_result,
+};
 use crate::error::{ApiError, ErrorKind};
+use crate::hub::HubData;
 use crate::model::{Agent, Caller};
 use crate::news::news;
+use crate::offload::offload;
 use crate::quota::{too_large, too_many};
 use crate::random;
 use crate::registry::{HeartbeatRefusal, MAX_ENTRIES, RegisterRefusal, SessionCursor, UnknownSession, check};
+
+mod channel;
 
 /// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.
 const SESSION_NAMES: usize = 1024;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     // Before `/api/v1/llms/{name}`, which would match these paths too: no LLM's name begins with `_`.
-    results::register(config);
+    // The handler of results splits the path itself: the regular expression of an actix-router pattern took a fifth of the
+    // hub's instructions for a small call.
+    config.service(scope("/api/v1/llms/_provider-task").default_service(to(route)));
     config
         .route("/api/v1/llms/_provider-register", post().to(register_llms))
         .route("/api/v1/llms/_provider-stream", get().to(channel::open))
@@ -146,4 +156,84 @@ async fn sessions(hub: HubData, caller: Caller) -> HttpResponse {
         before = page.0.last().map(|session| (session.created_at, session.id.as_str().into()));
         page
     })
+}
+
+async fn route(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let rest = req.match_info().unprocessed().strip_prefix('/');
+    let is_post = req.method() == Method::POST;
+    match rest.and_then(|rest| rest.split_once('/')).filter(|(id, _)| is_post && !id.is_empty()) {
+        Some((id, "result")) => result(hub, caller, &req, id, payload).await,
+        Some((id, "stream")) => stream(hub, caller, &req, id, payload).await,
+        _ => Ok(HttpResponse::NotFound().finish()),
+    }
+}
+
+async fn result(
+    hub: HubData,
+    caller: Caller,
+    req: &HttpRequest,
+    id: &str,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let from = sender(req, &caller, id);
+    // A result that is too large ends its task. One whose upload broke off may be sent again.
+    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
+        if error.kind == ErrorKind::TooLarge {
+            reject_result(&hub, from, &error.message);
+        }
+    })?;
+    let parsed = offload(&caller.user, body.len(), move || {
+        let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
+        PostedResult::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
+    });
+    let (result, digest) = parsed.await.inspect_err(|error| reject_result(&hub, from, &error.message))?;
+    respond(accept_result(&hub, from, result, digest, held).await)
+}
+
+async fn stream(
+    hub: HubData,
+    caller: Caller,
+    req: &HttpRequest,
+    id: &str,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    if !codings(req.headers())?.is_empty() {
+        let text = "an answer that is uploaded piece by piece has no Content-Encoding";
+        return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
+    }
+    // A revoked token ends an upload under way; its task fails.
+    tokio::select! {
+        biased;
+        () = hub.tokens.ended(&caller) => Err(ApiError::revoked()),
+        submitted = accept_upload(&hub, sender(req, &caller, id), payload) => respond(submitted),
+    }
+}
+
+/// The user that sends a result, and its session if the request names one.
+fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
+    let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
+    ResultSender { user: &caller.user, session, id }
+}
+
+fn respond(submitted: Result<Accepted, Rejection>) -> Result<HttpResponse, ApiError> {
+    let (kind, text) = match submitted {
+        Ok(Accepted::First) => return Ok(ok_json(r#"{"ok":true}"#)),
+        Ok(Accepted::Duplicate) => return Ok(ok_json(r#"{"ok":true,"duplicate":true}"#)),
+        Err(Rejection::Unknown) => (ErrorKind::NotFound, "no such task"),
+        Err(Rejection::Gone) => (ErrorKind::Gone, "nobody waits for this task any more"),
+        Err(Rejection::Conflict) => (ErrorKind::Conflict, "the task has another ending, or another form"),
+        Err(Rejection::Busy) => (ErrorKind::Unavailable, "the caller reads too slowly: send this again"),
+        Err(Rejection::Unwritten) => {
+            (ErrorKind::StoreUnavailable, "the result cannot be written down now: send this again")
+        }
+        Err(Rejection::Malformed) => {
+            (ErrorKind::BadRequest, "the answer cannot be passed on: the task has failed")
+        }
+    };
+    Err(ApiError::new(kind, text))
 }

@@ -9,8 +9,8 @@ use futures_util::stream::unfold;
 use crate::clock;
 use crate::connections::turn;
 use crate::error::ApiError;
-use crate::http::HubData;
 use crate::hub::Hub;
+use crate::hub::HubData;
 use crate::model::{Caller, DurableTask, Role, TaskStatus};
 
 /// Bytes of a part.

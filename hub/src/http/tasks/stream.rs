@@ -12,12 +12,12 @@ use tokio::time::timeout;
 use wire::json::quote;
 use wire::result::DONE;
 
-use super::array::NextItem;
+use super::chunks::NextItem;
 use super::chunks::{StoredChunks, batch_events, stored_events, write};
 use super::result::{PART, load_ended, read_part};
 use crate::error::{ApiError, ErrorKind};
-use crate::http::HubData;
 use crate::hub::Hub;
+use crate::hub::HubData;
 use crate::model::{Caller, TaskStatus};
 use crate::offload::MAX_BURST;
 use crate::quota::{BytesPermit, QuotaPermit};

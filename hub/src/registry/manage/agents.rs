@@ -7,8 +7,8 @@ use wire::row::{Kind, Status, Visibility};
 use super::{ManageError, check_same_name, name_in_use};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Role};
+use crate::registry::Registry;
 use crate::registry::register::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
-use crate::registry::{Registry, usage};
 use crate::store::Change;
 
 /// A public agent in a request.
@@ -131,7 +131,7 @@ impl Registry {
         now: Now,
     ) -> Result<(Agent, Vec<Change>), ManageError> {
         let old = self.bytes_of_agent(&agent.owner, &agent.name);
-        self.check_bytes(&agent.owner, old, usage::agent_bytes(&agent))?;
+        self.check_bytes(&agent.owner, old, agent.bytes())?;
         self.put_agent(agent.clone(), now);
         self.pin_agent(maker, &agent.name, &agent.llm_name, true);
         let changes = self.with_names(vec![Change::PutAgent(Box::new(agent.clone()))]);

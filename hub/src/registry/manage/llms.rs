@@ -7,8 +7,8 @@ use wire::texts;
 use super::{ManageError, check_admin, check_same_name, name_in_use};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
+use crate::registry::Registry;
 use crate::registry::register::{MAX_PROSE, name, prose, text};
-use crate::registry::{Registry, usage};
 use crate::store::Change;
 
 /// Warning of an update that removes the upstream's key.
@@ -146,7 +146,7 @@ impl Registry {
 
     fn store_llm(&mut self, llm: Llm, now: Now) -> Result<(Llm, Vec<Change>), ManageError> {
         let old = self.bytes_of_llm(&llm.owner, &llm.name);
-        self.check_bytes(&llm.owner, old, usage::llm_bytes(&llm))?;
+        self.check_bytes(&llm.owner, old, llm.bytes())?;
         self.put_llm(llm.clone(), now);
         let changes = self.with_names(vec![Change::PutLlm(Box::new(llm.clone()))]);
         Ok((llm, changes))

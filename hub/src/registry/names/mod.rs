@@ -12,7 +12,7 @@ use wire::row::Status;
 use wire::texts;
 
 use super::Registry;
-use super::expiry::ExpiryKey;
+use super::entry::ExpiryKey;
 use super::listing::remove_of;
 use crate::clock::Now;
 use crate::model::{Caller, NameRecord, OwnedName, Role, UserId};
@@ -36,7 +36,7 @@ struct NameEntry {
     record: NameRecord,
     /// Monotonic time at which the name becomes free; `None` while something has it.
     free_at: Option<Duration>,
-    /// Next check by [`ExpiryIndex`](super::expiry::ExpiryIndex).
+    /// Next check by [`ExpiryIndex`](super::entry::ExpiryIndex).
     due: Option<Duration>,
 }
 

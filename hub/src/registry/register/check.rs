@@ -1,11 +1,19 @@
-//! Checks of a register call that need no table: lengths, characters, JSON, unique names.
+//! Checks of a register call: lengths, characters, JSON and unique names, which need no table; names that others have; and
+//! the limits of the caller.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 use wire::json::Object;
-use wire::names;
 use wire::register::RegisterRequest;
+use wire::row::{Kind, Status};
+use wire::{names, texts};
+
+use super::{RegisterRefusal, Registering};
+use crate::model::Caller;
+use crate::registry::Registry;
+use crate::registry::rows::{agent_entry_bytes, provider_bytes};
+use crate::registry::session::ControlChannel;
 
 /// Maximum length of a model, type or `llmName`, in bytes: Hugging Face's longest model paths have about 100.
 const MAX_TEXT: usize = 512;
@@ -95,4 +103,102 @@ pub(in crate::registry) fn params(at: &str, value: Option<&RawValue>) -> Result<
     let keys =
         value.and_then(|value| Object::parse(value.get()).ok()).map_or(0, |keys| keys.members().count());
     if keys > MAX_PARAMS { Err(format!("{at}: at most {MAX_PARAMS} keys")) } else { Ok(()) }
+}
+
+impl Registry {
+    /// Checks that the row `name` is new, the session's own, or adoptable.
+    pub(super) fn check_llm_free(&self, call: &Registering<'_>, name: &str) -> Result<(), String> {
+        let Some(llm) = self.llms.get(name).map(|entry| &entry.llm) else { return Ok(()) };
+        let adoptable = llm.kind == Kind::Virtual
+            && llm.owner == call.caller.user
+            && self.may_adopt(call, llm.session.as_deref(), llm.status);
+        if adoptable {
+            Ok(())
+        } else if !call.caller.sees(llm.visibility, &llm.owner) {
+            Err(texts::name_taken(name))
+        } else if llm.kind == Kind::Public {
+            Err(texts::over_public(name))
+        } else {
+            Err(texts::published_elsewhere(name))
+        }
+    }
+
+    /// Checks that the agent `name` is new, the session's own, or adoptable.
+    pub(super) fn check_agent_free(&self, call: &Registering<'_>, name: &str) -> Result<(), String> {
+        let Some(agent) = self.agents.get(name).map(|entry| &entry.agent) else { return Ok(()) };
+        let adoptable = agent.kind == Kind::Virtual
+            && agent.owner == call.caller.user
+            && self.may_adopt(call, agent.session.as_deref(), agent.status);
+        if adoptable {
+            Ok(())
+        } else if !call.caller.sees(agent.visibility, &agent.owner) {
+            Err(texts::name_taken(name))
+        } else if agent.kind == Kind::Public {
+            Err(format!("Cannot publish over public agent: {name}"))
+        } else {
+            Err(format!("Agent {name} is published by another session"))
+        }
+    }
+
+    /// Whether the call's session may adopt an entry of `holder`, a session of the same user: its own, or an inactive
+    /// entry of a session whose channel closed or never opened within the heartbeat timeout.
+    fn may_adopt(&self, call: &Registering<'_>, holder: Option<&str>, status: Status) -> bool {
+        let Some(holder) = holder.filter(|holder| *holder != call.session) else { return true };
+        let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
+        let dead = match other.channel {
+            ControlChannel::Open { .. } => false,
+            ControlChannel::Closed { .. } => true,
+            ControlChannel::None => {
+                call.now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout
+            }
+        };
+        status == Status::Inactive && dead
+    }
+}
+
+impl Registry {
+    /// Checks that the call keeps `caller` within its limits.
+    pub(super) fn check_limits(
+        &self,
+        caller: &Caller,
+        session: &str,
+        request: &RegisterRequest,
+    ) -> Result<(), RegisterRefusal> {
+        let limits = self.limits;
+        let usage = self.usage_of(&caller.user);
+        if !self.sessions.contains_key(session) {
+            within(limits.sessions, usage.sessions, 1, "sessions")?;
+        }
+        let new = request.providers.iter().filter(|spec| !self.llms.contains_key(&spec.name)).count();
+        within(limits.rows, usage.llms, new, "LLMs")?;
+        let new = request.agents.iter().filter(|spec| !self.agents.contains_key(&spec.name)).count();
+        within(limits.rows, usage.agents, new, "agents")?;
+        let user = &caller.user;
+        let (mut old, mut new) = (0, 0);
+        for spec in &request.providers {
+            old += self.bytes_of_llm(user, &spec.name);
+            new += provider_bytes(spec);
+        }
+        for spec in &request.agents {
+            old += self.bytes_of_agent(user, &spec.name);
+            new += agent_entry_bytes(spec);
+        }
+        if self.has_bytes(user, old, new) { Ok(()) } else { Err(RegisterRefusal::TooLarge(limits.row_bytes)) }
+    }
+
+    /// Checks that the pools that the call's rows name have places for them.
+    pub(super) fn check_pool_limits(&self, caller: &Caller, request: &RegisterRequest) -> Result<(), String> {
+        let mut new: BTreeMap<&str, usize> = BTreeMap::new();
+        for spec in &request.providers {
+            if let Some(pool) = spec.pool_name.as_deref().filter(|pool| !self.names_pool(&spec.name, pool)) {
+                *new.entry(pool).or_default() += 1;
+            }
+        }
+        new.into_iter().try_for_each(|(pool, new)| self.check_pool_rows(&caller.user, pool, new))
+    }
+}
+
+/// Checks a limit. What exceeds it already, from an older version, stays.
+fn within(most: usize, current: usize, new: usize, what: &'static str) -> Result<(), RegisterRefusal> {
+    if new == 0 || current + new <= most { Ok(()) } else { Err(RegisterRefusal::TooMany(most, what)) }
 }

@@ -3,8 +3,6 @@
 //! First everything is checked, then everything is applied.
 
 mod check;
-mod conflict;
-mod limits;
 
 pub use check::{MAX_ENTRIES, check};
 pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};

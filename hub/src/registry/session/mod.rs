@@ -3,7 +3,6 @@
 //! What keeps them alive is in [`heartbeat`], what ends them in [`sweep`](super::sweep).
 
 mod channel;
-mod heartbeat;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,11 +11,11 @@ use serde::Serialize;
 use wire::Features;
 use wire::row::{Timestamp, Visibility};
 
-pub use heartbeat::HeartbeatRefusal;
+pub use channel::HeartbeatRefusal;
 
 use super::Registry;
+use super::entry::ExpiryKey;
 use super::entry::Lifecycle;
-use super::expiry::ExpiryKey;
 use super::feed::FeedKey;
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Role, SessionRecord};
@@ -38,7 +37,7 @@ pub(super) struct Session {
     pub(super) channel: ControlChannel,
     /// Version of the last change in [`ChangeFeed`](super::feed::ChangeFeed).
     pub(super) version: u64,
-    /// Next check by [`ExpiryIndex`](super::expiry::ExpiryIndex).
+    /// Next check by [`ExpiryIndex`](super::entry::ExpiryIndex).
     pub(super) due: Option<Duration>,
     /// Whether the last heartbeat waits to be stored.
     pub(super) unsaved: bool,

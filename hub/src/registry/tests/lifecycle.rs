@@ -277,12 +277,12 @@ impl World {
         for entry in self.registry.llms.values() {
             let owned = counted.entry(entry.llm.owner.clone()).or_default();
             owned.llms += 1;
-            owned.bytes += crate::registry::usage::llm_bytes(&entry.llm);
+            owned.bytes += entry.llm.bytes();
         }
         for entry in self.registry.agents.values() {
             let owned = counted.entry(entry.agent.owner.clone()).or_default();
             owned.agents += 1;
-            owned.bytes += crate::registry::usage::agent_bytes(&entry.agent);
+            owned.bytes += entry.agent.bytes();
         }
         for session in self.registry.sessions.values() {
             counted.entry(session.record.owner.clone()).or_default().sessions += 1;

@@ -1,7 +1,7 @@
 //! Crashes: this test binary runs itself as a child that kills itself at a failpoint, or is killed at a random time.
 
 use super::*;
-use crate::store::failpoint::{DIE_AFTER, DIE_AT};
+use crate::store::job::{DIE_AFTER, DIE_AT};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};

@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use crate::model::OwnedName;
+use crate::store::columns::all;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
-use crate::store::{rows, tasks};
+use crate::store::{rows, search, tasks};
 
 /// From this version on, `names` was filled as names were registered.
 const NAMES: usize = 10;
@@ -43,7 +44,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         )
         .unwrap();
         migrate(&mut conn).unwrap();
-        let names = rows::all(&conn, "SELECT * FROM names ORDER BY name", [], rows::name).unwrap();
+        let names = all(&conn, "SELECT * FROM names ORDER BY name", [], rows::name).unwrap();
         let owners: Vec<_> = names.iter().map(|name| (name.name.as_str(), name.owner.as_str())).collect();
         // A pool belongs to the owner of its oldest row; a name of a row and an agent belongs to the row's owner.
         let expected = [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
@@ -52,11 +53,11 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         let pinned = OwnedName { name: "a".into(), owner: "alice".into() };
         assert!(seen >= NAMES || pins == [("helper", pinned)], "version {seen}: {pins:?}");
         assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
-        let llm = rows::all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
+        let llm = all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
         assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
-        let task = rows::all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);
+        let task = all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);
         assert_eq!((task.error.as_deref(), task.code, task.token), (Some("it broke"), None, None));
-        let audit = rows::all(&conn, "SELECT * FROM audit", [], rows::audit).unwrap().remove(0);
+        let audit = all(&conn, "SELECT * FROM audit", [], search::record).unwrap().remove(0);
         assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
     }
 }
@@ -77,7 +78,7 @@ fn spellings_of_a_user_become_that_of_the_oldest_token() {
     )
     .unwrap();
     migrate(&mut conn).unwrap();
-    let texts = |sql: &str| -> Vec<String> { rows::all(&conn, sql, [], |row| row.get(0)).unwrap() };
+    let texts = |sql: &str| -> Vec<String> { all(&conn, sql, [], |row| row.get(0)).unwrap() };
     assert_eq!(texts("SELECT user FROM tokens ORDER BY id"), ["CAROL", "CAROL", "dave"]);
     assert_eq!(texts("SELECT owner FROM sessions ORDER BY id"), ["CAROL", "dave", "erin"]);
     assert_eq!(texts("SELECT owner FROM tasks"), ["CAROL", "CAROL"]);
