@@ -62,8 +62,11 @@ impl PolicyScanner {
                 let is_variable = is_template_variable(&text[start..end]);
                 (!is_variable, !is_variable)
             } else {
-                let is_known = is_known_quoted(&text[start..end]);
-                (!is_known, !is_known && !name.is_nearly_known())
+                // The request's own ones are set by the row and the hub; some proxies let nested ones override them.
+                let is_override =
+                    depth > 1 && matches!(name.letters(), b"model" | b"stream" | b"streamoptions");
+                let is_known = !is_override && is_known_quoted(&text[start..end]);
+                (!is_known, !is_known && (is_override || !name.is_nearly_known()))
             };
             object.member_start = start;
             (self.base, self.section) = (depth, Section::of(&name));
