@@ -57,6 +57,12 @@ impl BodyAllowance {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
     }
 
+    /// Ends the body: what comes next is not of it, unless its handler asks for more.
+    pub(super) fn end(&self) {
+        self.bytes.set(0);
+        self.is_awaited.set(false);
+    }
+
     /// Whether bytes that come next certainly are of this body, and not of another request.
     pub(super) fn has_more(&self) -> bool {
         self.left.get() > 0

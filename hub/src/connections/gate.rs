@@ -161,7 +161,7 @@ impl Gate {
             kept = end.unwrap_or(kept);
             self.tail = tail(self.tail, &bytes[..kept]);
             if end.is_some() {
-                self.connection().body.spend(u64::MAX);
+                self.connection().body.end();
             }
         }
         self.connection().body.spend(kept as u64);

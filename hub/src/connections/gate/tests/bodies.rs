@@ -1,4 +1,4 @@
-//! Bodies of known length.
+//! Bodies of known and of unknown length.
 
 use actix_http::Payload;
 use actix_web::http::header::CONTENT_LENGTH;
@@ -82,4 +82,32 @@ async fn a_client_that_leaves_behind_an_unread_body_is_noticed() {
     let mut bytes = vec![0; READ];
     let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("it is noticed");
     assert_eq!(left.unwrap_or(0), 0);
+}
+
+/// A24: what comes together with the end of a chunked body stays behind it, although the handler waited for the body.
+#[actix_rt::test]
+async fn requests_behind_the_end_of_a_chunked_body_are_held() {
+    let table = table();
+    let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    let next_head = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for size in [1, 100, READ_AHEAD, 3 * READ_AHEAD + 1] {
+        let (mut gate, mut caller) = gate(&table).await;
+        caller.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut gate).await, head);
+        let connection = gate.connection().clone();
+        let mut request: Request =
+            Request::with_payload(Payload::Stream { payload: Box::pin(stream::pending()) });
+        let open = connection.begin(&mut request);
+        let mut payload = request.take_payload();
+        assert!(payload.next().now_or_never().is_none());
+        let body = format!("{size:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(size));
+        caller.write_all(format!("{body}{}", next_head.repeat(16)).as_bytes()).await.unwrap();
+        let mut passed = String::new();
+        while passed.len() < body.len() {
+            passed += &next(&mut gate).await;
+        }
+        assert!(passed == body && is_shut(&mut gate), "{size}: {} bytes", passed.len());
+        drop(open);
+        assert_eq!(next(&mut gate).await, next_head, "{size}");
+    }
 }
