@@ -50,7 +50,9 @@ pub(crate) use piece::{ResponsePiece, StartedResponse};
 pub(crate) use request::InferenceRequest;
 pub(crate) use request_body::RequestBody;
 pub(crate) use respond::serve;
-pub(crate) use result::{Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result};
+pub(crate) use result::{
+    Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
+};
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
 pub(crate) use upload::accept_upload;

@@ -130,6 +130,15 @@ impl PostedResult {
     }
 }
 
+/// Why a result is rejected whatever it says: there is no such task, or the hub ended it.
+pub(crate) fn unwanted(hub: &Hub, from: ResultSender<'_>) -> Option<Rejection> {
+    let mut dispatches = hub.dispatches.lock();
+    if from.live(&mut dispatches).is_some() {
+        return None;
+    }
+    from.ended(&dispatches, None).err().filter(|rejection| *rejection != Rejection::Conflict)
+}
+
 /// Passes a result to its caller. `held` counts the text in the sender's quota until it counts in the caller's.
 pub(crate) async fn accept_result(
     hub: &Hub,

@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::body_blocks::{BodyBlocks, join};
-use super::decode::{codings, decode};
+use super::decode::{coding, decode};
 use crate::auth::TokenCheck;
 use crate::clock;
 use crate::dispatch::RequestBody;
@@ -67,22 +67,16 @@ pub(super) async fn read(
     limit: Limit,
 ) -> Result<(Vec<u8>, BytesPermit), ApiError> {
     // Read before anything is refused: a client that is still writing does not read the response.
-    let (blocks, mut permit) = read_encoded(req, payload, limit).await?;
+    let (blocks, permit) = read_encoded(req, payload, limit).await?;
     check_token(req)?;
     let size = blocks.iter().map(Vec::len).sum();
     let body = match <[Vec<u8>; 1]>::try_from(blocks) {
         Ok([body]) => body,
         Err(blocks) => offload(&sender(req), size, move || Ok(join(blocks, size))).await?,
     };
-    let codings = codings(req.headers())?;
-    if codings.is_empty() {
-        return Ok((body, permit));
-    }
+    let Some(coding) = coding(req.headers())? else { return Ok((body, permit)) };
     // A small body may decompress to a large one, so this always runs on another thread.
-    let decoded = move || {
-        let decoded = decode(&body, &codings, limit.bytes, &mut permit)?;
-        Ok((decoded, permit))
-    };
+    let decoded = move || decode(&body, coding, limit.bytes, permit);
     offload(&sender(req), usize::MAX, decoded).await
 }
 

@@ -54,7 +54,10 @@ fn counted(size: usize, capacity: usize) -> usize {
 }
 
 /// Joins `blocks`, of `size` bytes together. Each is freed when it is copied.
-pub(super) fn join(blocks: Vec<Vec<u8>>, size: usize) -> Vec<u8> {
+pub(super) fn join(mut blocks: Vec<Vec<u8>>, size: usize) -> Vec<u8> {
+    if blocks.len() == 1 {
+        return blocks.pop().unwrap_or_default();
+    }
     let mut body = Vec::with_capacity(size);
     for block in blocks {
         body.extend_from_slice(&block);

@@ -6,11 +6,10 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderMap};
 use flate2::bufread::GzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
+use super::body_blocks::{BodyBlocks, join};
 use crate::error::{ApiError, ErrorKind};
 use crate::quota::BytesPermit;
 
-/// Most codings of one body. No client applies two, and a body coded twice costs much work for few bytes.
-const MAX_CODINGS: usize = 1;
 /// Most gzip members or zstd frames in a row: each costs a set-up, even if it is empty. Twice as many as the largest body
 /// has in blocks of 64 KiB, the block size of genome files.
 const MAX_MEMBERS: usize = 2048;
@@ -26,53 +25,47 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// The codings of a body in the order in which they are decoded.
-pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
+/// The coding of a body. No client applies two, and a body coded twice costs much work for few bytes.
+pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
     let unknown = || {
         let text = "the request's Content-Encoding is not understood: send gzip, deflate, zstd or none";
         ApiError::new(ErrorKind::UnsupportedMedia, text)
     };
-    let mut codings = Vec::new();
+    let mut coding = None;
     for value in headers.get_all(CONTENT_ENCODING) {
         for name in value.to_str().map_err(|_| unknown())?.split(',') {
-            match name.trim().to_ascii_lowercase().as_str() {
-                "" | "identity" => (),
-                "gzip" | "x-gzip" => codings.push(Coding::Gzip),
-                "deflate" => codings.push(Coding::Deflate),
-                "zstd" => codings.push(Coding::Zstd),
+            let next = match name.trim().to_ascii_lowercase().as_str() {
+                "" | "identity" => continue,
+                "gzip" | "x-gzip" => Coding::Gzip,
+                "deflate" => Coding::Deflate,
+                "zstd" => Coding::Zstd,
                 _ => return Err(unknown()),
+            };
+            if coding.replace(next).is_some() {
+                return Err(unknown());
             }
         }
     }
-    if codings.len() > MAX_CODINGS {
-        return Err(unknown());
-    }
-    codings.reverse();
-    Ok(codings)
+    Ok(coding)
 }
 
-/// Decodes `codings` on `body`. Each of them gives at most `limit` bytes; `permit` grows before memory is allocated.
+/// Decodes `body`, which gives at most `limit` bytes. `permit` grows before memory is allocated.
 pub(super) fn decode(
     body: &[u8],
-    codings: &[Coding],
+    coding: Coding,
     limit: usize,
-    permit: &mut BytesPermit,
-) -> Result<Vec<u8>, ApiError> {
-    let mut decoded: Option<Vec<u8>> = None;
-    for coding in codings {
-        let from = decoded.as_deref().unwrap_or(body);
-        if from.is_empty() {
-            break;
-        }
-        let mut out = Output { bytes: Vec::new(), limit, permit };
+    permit: BytesPermit,
+) -> Result<(Vec<u8>, BytesPermit), ApiError> {
+    let mut out = Output { body: BodyBlocks::new(None, permit), size: 0, limit };
+    if !body.is_empty() {
         match coding {
-            Coding::Gzip => members(from, |from| {
+            Coding::Gzip => members(body, |from| {
                 let mut reader = GzDecoder::new(from);
                 out.read(&mut reader)?;
                 Ok(reader.into_inner())
             })?,
-            Coding::Deflate => out.inflate(from)?,
-            Coding::Zstd => members(from, |from| {
+            Coding::Deflate => out.inflate(body)?,
+            Coding::Zstd => members(body, |from| {
                 let reader = zstd::stream::read::Decoder::with_buffer(from).map_err(|_| broken())?;
                 let mut reader = reader.single_frame();
                 reader.window_log_max(WINDOW_LOG.max(limit.ilog2())).map_err(|_| broken())?;
@@ -80,9 +73,9 @@ pub(super) fn decode(
                 Ok(reader.finish())
             })?,
         }
-        decoded = Some(out.bytes);
     }
-    Ok(decoded.unwrap_or_else(|| body.to_vec()))
+    let (blocks, permit) = out.body.into_parts();
+    Ok((join(blocks, out.size), permit))
 }
 
 /// Decodes the members in `from`, which follow each other: `one` decodes the first and returns the rest.
@@ -104,27 +97,20 @@ fn broken() -> ApiError {
 }
 
 /// The decoded bytes so far.
-struct Output<'a> {
-    bytes: Vec<u8>,
+struct Output {
+    body: BodyBlocks,
+    size: usize,
     limit: usize,
-    permit: &'a mut BytesPermit,
 }
 
-impl Output<'_> {
+impl Output {
     fn push(&mut self, more: &[u8]) -> Result<(), ApiError> {
-        if self.bytes.len() + more.len() > self.limit {
+        self.size += more.len();
+        if self.size > self.limit {
             let text = format!("the request's body is larger than {} MiB when decoded", self.limit >> 20);
             return Err(ApiError::new(ErrorKind::TooLarge, text));
         }
-        let capacity = self.bytes.capacity();
-        if capacity - self.bytes.len() < more.len() {
-            // Doubled, as a vector grows, and at most to the limit.
-            let needed = (capacity * 2).max(self.bytes.len() + more.len()).min(self.limit);
-            self.permit.grow(needed - capacity)?;
-            self.bytes.reserve_exact(needed - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(more);
-        Ok(())
+        self.body.push(more)
     }
 
     /// Reads `reader` to its end, which is an error if the end mark of the coding is missing.
@@ -199,8 +185,8 @@ mod tests {
         }
     }
 
-    fn decoded(bytes: &[u8], codings: &[Coding]) -> Result<Vec<u8>, ErrorKind> {
-        decode(bytes, codings, LIMIT, &mut BytesPermit::default()).map_err(|error| error.kind)
+    fn decoded(bytes: &[u8], coding: Coding) -> Result<Vec<u8>, ErrorKind> {
+        decode(bytes, coding, LIMIT, BytesPermit::default()).map(|(body, _)| body).map_err(|error| error.kind)
     }
 
     fn text(size: usize) -> Vec<u8> {
@@ -215,18 +201,14 @@ mod tests {
         for coding in ALL {
             for size in [1, 100, STEP, 3 * STEP + 1, LIMIT] {
                 let whole = encode(coding, &text(size));
-                assert_eq!(decoded(&whole, &[coding]).unwrap(), text(size), "{coding:?} {size}");
+                assert_eq!(decoded(&whole, coding).unwrap(), text(size), "{coding:?} {size}");
                 for cut in [1, 2, 5, whole.len() / 2, whole.len() - 1] {
                     let part = &whole[..whole.len() - cut.min(whole.len() - 1)];
-                    assert_eq!(
-                        decoded(part, &[coding]),
-                        Err(ErrorKind::BadRequest),
-                        "{coding:?} {size} {cut}"
-                    );
+                    assert_eq!(decoded(part, coding), Err(ErrorKind::BadRequest), "{coding:?} {size} {cut}");
                 }
             }
-            assert_eq!(decoded(b"{\"a\":1}", &[coding]), Err(ErrorKind::BadRequest));
-            assert_eq!(decoded(b"", &[coding]), Ok(Vec::new()));
+            assert_eq!(decoded(b"{\"a\":1}", coding), Err(ErrorKind::BadRequest));
+            assert_eq!(decoded(b"", coding), Ok(Vec::new()));
         }
     }
 
@@ -235,16 +217,16 @@ mod tests {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&text(5000)).unwrap();
         let mut raw = encoder.finish().unwrap();
-        assert_eq!(decoded(&raw, &[Coding::Deflate]).unwrap(), text(5000));
+        assert_eq!(decoded(&raw, Coding::Deflate).unwrap(), text(5000));
         raw.push(0);
-        assert_eq!(decoded(&raw, &[Coding::Deflate]), Err(ErrorKind::BadRequest));
+        assert_eq!(decoded(&raw, Coding::Deflate), Err(ErrorKind::BadRequest));
     }
 
     #[test]
     fn members_and_frames_in_a_row_are_one_body() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let both = [encode(coding, b"one "), encode(coding, b"two")].concat();
-            assert_eq!(decoded(&both, &[coding]).unwrap(), b"one two");
+            assert_eq!(decoded(&both, coding).unwrap(), b"one two");
         }
     }
 
@@ -253,9 +235,9 @@ mod tests {
     fn too_many_members_are_refused_soon() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let empty = encode(coding, b"");
-            assert_eq!(decoded(&empty.repeat(MAX_MEMBERS), &[coding]), Ok(Vec::new()), "{coding:?}");
+            assert_eq!(decoded(&empty.repeat(MAX_MEMBERS), coding), Ok(Vec::new()), "{coding:?}");
             let begin = Instant::now();
-            assert_eq!(decoded(&empty.repeat(100 * MAX_MEMBERS), &[coding]), Err(ErrorKind::BadRequest));
+            assert_eq!(decoded(&empty.repeat(100 * MAX_MEMBERS), coding), Err(ErrorKind::BadRequest));
             assert!(begin.elapsed() < Duration::from_secs(1), "{coding:?}: {:?}", begin.elapsed());
         }
     }
@@ -266,25 +248,25 @@ mod tests {
         for coding in ALL {
             let bomb = encode(coding, &vec![b' '; 64 * LIMIT]);
             assert!(bomb.len() < LIMIT);
-            assert_eq!(decoded(&bomb, &[coding]), Err(ErrorKind::TooLarge));
-            assert_eq!(decoded(&encode(coding, &vec![b' '; LIMIT]), &[coding]), Ok(vec![b' '; LIMIT]));
+            assert_eq!(decoded(&bomb, coding), Err(ErrorKind::TooLarge));
+            assert_eq!(decoded(&encode(coding, &vec![b' '; LIMIT]), coding), Ok(vec![b' '; LIMIT]));
         }
     }
 
-    fn of(values: &[&'static str]) -> Result<Vec<Coding>, ErrorKind> {
+    fn of(values: &[&'static str]) -> Result<Option<Coding>, ErrorKind> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
         }
-        codings(&headers).map_err(|error| error.kind)
+        coding(&headers).map_err(|error| error.kind)
     }
 
     #[test]
     fn a_body_has_one_coding_at_most() {
-        assert_eq!(of(&[]), Ok(vec![]));
-        assert_eq!(of(&["identity", ""]), Ok(vec![]));
-        assert_eq!(of(&["X-GZip , identity", ""]), Ok(vec![Coding::Gzip]));
-        assert_eq!(of(&["Deflate"]), Ok(vec![Coding::Deflate]));
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["identity", ""]), Ok(None));
+        assert_eq!(of(&["X-GZip , identity", ""]), Ok(Some(Coding::Gzip)));
+        assert_eq!(of(&["Deflate"]), Ok(Some(Coding::Deflate)));
         let twice = &["gzip", "deflate, identity"];
         for unknown in
             [&["br"][..], &["gzip, compress"], &["gzip", "x"], &["gzip,gzip"], twice, &["gzip;q=1"]]

@@ -238,3 +238,19 @@ async fn half_an_event_of_an_upload_counts_for_its_publisher() {
     eventually("nothing is left", async || taken("alice") == 0).await;
     hub.stop().await;
 }
+
+/// A24: the text of a large result and its parsed copy count together. A result that nobody waits for is not parsed.
+#[actix_rt::test]
+async fn a_large_result_counts_twice_while_it_is_parsed() {
+    let hub = hub_with(|options| options.limits.bytes = 3 << 20).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", false));
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let task = publisher.task().await;
+        assert_eq!(publisher.answer(&hub, &task, &"x".repeat(2 << 20)).await, 429);
+        assert_eq!(publisher.answer(&hub, &json!({ "taskId": "nobody" }), &"x".repeat(2 << 20)).await, 404);
+        assert_eq!(publisher.answer(&hub, &task, &"x".repeat(1 << 20)).await, 200);
+    });
+    assert_eq!(answer.0, 200);
+    hub.stop().await;
+}

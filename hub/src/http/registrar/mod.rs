@@ -9,17 +9,17 @@ use wire::features::SESSION_HEADER;
 use wire::register::{Heartbeat, RegisterRequest};
 use wire::row::{AgentRow, LlmRow};
 
-use super::decode::codings;
+use super::decode::coding;
 use super::list::{ok_json, pages};
 use super::{body, naming};
 use crate::dispatch::{
-    Accepted, PostedResult, Rejection, ResultSender, accept_result, accept_upload, reject_result,
+    Accepted, PostedResult, Rejection, ResultSender, accept_result, accept_upload, reject_result, unwanted,
 };
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller};
 use crate::news::news;
-use crate::offload::offload;
+use crate::offload::{INLINE_BYTES, offload};
 use crate::quota::{too_large, too_many};
 use crate::random;
 use crate::registry::{HeartbeatRefusal, MAX_ENTRIES, RegisterRefusal, SessionCursor, UnknownSession, check};
@@ -182,16 +182,27 @@ async fn result(
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(req, &caller, id);
     // A result that is too large ends its task. One whose upload broke off may be sent again.
-    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
+    let (body, mut held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             reject_result(&hub, from, &error.message);
         }
     })?;
-    let parsed = offload(&caller.user, body.len(), move || {
+    let size = body.len();
+    if size > INLINE_BYTES {
+        // Nobody may wait for it, and the parsed result is a copy of the text.
+        if let Some(rejection) = unwanted(&hub, from) {
+            return respond(Err(rejection));
+        }
+        held.grow(size)?;
+    }
+    let parsed = offload(&caller.user, size, move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
         PostedResult::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
     let (result, digest) = parsed.await.inspect_err(|error| reject_result(&hub, from, &error.message))?;
+    if size > INLINE_BYTES {
+        held.shrink(size);
+    }
     respond(accept_result(&hub, from, result, digest, held).await)
 }
 
@@ -202,7 +213,7 @@ async fn stream(
     id: &str,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    if !codings(req.headers())?.is_empty() {
+    if coding(req.headers())?.is_some() {
         let text = "an answer that is uploaded piece by piece has no Content-Encoding";
         return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
     }
