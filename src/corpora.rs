@@ -1,4 +1,4 @@
-//! The fuzzers' inputs, run once each: what a fuzzer found stays found.
+//! Runs each input of the fuzzers' corpora once.
 
 #[allow(unreachable_pub, reason = "the fuzzers, a crate of their own, use it too")]
 #[path = "../fuzz/src/properties.rs"]
@@ -7,9 +7,9 @@ mod properties;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-/// P7: no input of the fuzzers' corpora breaks what must hold for any bytes.
+/// P7: the properties hold for all inputs of the corpora.
 #[test]
-fn what_must_hold_for_any_bytes_holds_for_the_corpora() {
+fn the_properties_hold_for_the_corpora() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (name, property) in properties::ALL {
         let inputs = std::fs::read_dir(corpora.join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Looks for backends that run on this machine.
+//! Discovery of model servers on this machine, and checks of configured ones.
 
 use std::time::Duration;
 
@@ -6,51 +6,33 @@ use actors::{
     ProviderConfig, Secret,
     options::{BackendConfig, HttpBackend},
 };
-use backend::http::Client;
-use backend::{ListError, http::SendError};
+use backend::ListError;
+use backend::http::{Client, SendError};
 use futures_util::future::join_all;
 use wire::WireName;
 
-use crate::config::names;
+use crate::{
+    client,
+    config::{
+        names,
+        server_types::{LOCAL, OPENAI, ServerType},
+    },
+    exit::Failure,
+};
 
-/// Everything here is on this machine: a server that runs answers in milliseconds, one that is starting is not up.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// A kind of server and where it usually listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usual {
-    /// As a person calls it.
-    pub(crate) label: &'static str,
-    /// Its `type` in the configuration.
-    pub(crate) kind: &'static str,
-    /// What the hub is told.
-    pub(crate) hub_type: &'static str,
-    port: u16,
-}
+/// Time-out of a list of models. Most servers are on this machine and answer in milliseconds.
+const LIST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where to look (SPEC.md section 2, `up`).
-const USUAL: [Usual; 4] = [
-    Usual { label: "Ollama", kind: "ollama", hub_type: "ollama", port: 11_434 },
-    Usual { label: "LM Studio", kind: "lmstudio", hub_type: "openai", port: 1_234 },
-    Usual { label: "vLLM", kind: "vllm", hub_type: "vllm", port: 8_000 },
-    Usual { label: "llama.cpp", kind: "llamacpp", hub_type: "openai", port: 8_080 },
-];
-
-/// A server at an address that somebody gave.
-const GIVEN: Usual = Usual { label: "the server", kind: "openai", hub_type: "openai", port: 0 };
-
-/// A model that a backend has.
+/// A model of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// What serves it.
-    pub(crate) server: Usual,
-    /// The backend's address, with `/v1`.
+pub(crate) struct FoundModel {
+    pub(crate) server: ServerType,
+    /// Base URL of the API, with `/v1`.
     pub(crate) url: String,
-    /// As the backend calls it.
     pub(crate) model: String,
 }
 
-impl Found {
-    /// As a provider with this name.
+impl FoundModel {
     pub(crate) fn provider(&self, name: WireName) -> ProviderConfig {
         let backend = HttpBackend { url: Secret::new(self.url.clone()), api_key: None };
         let mut config = ProviderConfig::new(name, &self.model, BackendConfig::OpenAi(backend));
@@ -59,50 +41,83 @@ impl Found {
     }
 }
 
-/// The models of all backends at their usual places.
-pub(crate) async fn usual(client: &Client) -> Vec<Found> {
-    let looks = USUAL.map(|server| async move {
-        let url = format!("http://127.0.0.1:{}/v1", server.port);
-        let models = models(client, &url, None).await.unwrap_or_default();
-        found(server, &url, models)
-    });
-    join_all(looks).await.into_iter().flatten().collect()
-}
-
-/// The models of the server at `url`.
-pub(crate) async fn at(client: &Client, url: &str) -> Result<Vec<Found>, String> {
-    let models = models(client, url, None).await.map_err(|unlisted| unlisted.why)?;
-    Ok(found(GIVEN, url, models))
-}
-
-fn found(server: Usual, url: &str, models: Vec<String>) -> Vec<Found> {
-    models.into_iter().map(|model| Found { server, url: url.to_owned(), model }).collect()
-}
-
-/// Why a backend's models are not known.
-pub(crate) struct Unlisted {
-    /// Whether it answered all the same: not every server lists its models.
-    pub(crate) answers: bool,
-    /// In words, never with the key.
-    pub(crate) why: String,
-}
-
-/// The ids that `GET {url}/models` lists.
-pub(crate) async fn models(
-    client: &Client,
-    url: &str,
-    key: Option<&Secret>,
-) -> Result<Vec<String>, Unlisted> {
-    backend::models(client, url, key, LOOK_TIMEOUT).await.map_err(|error| match error {
-        ListError::Unanswered(SendError::Unreachable | SendError::Unresolved | SendError::Silent) => {
-            Unlisted { answers: false, why: "it does not answer".to_owned() }
+/// Models of the servers at their default addresses on this machine.
+pub(crate) async fn local_models() -> Result<Vec<FoundModel>, Failure> {
+    let client = client::for_backend("")?;
+    let lists = LOCAL.map(|server| {
+        let client = &client;
+        async move {
+            let url = server.default_url.unwrap_or_default();
+            found(server, url, models(client, url, None).await.unwrap_or_default())
         }
-        ListError::Unanswered(error) => Unlisted { answers: false, why: error.to_string() },
-        error => Unlisted { answers: true, why: error.to_string() },
+    });
+    Ok(join_all(lists).await.into_iter().flatten().collect())
+}
+
+/// Models of the server at `url`.
+pub(crate) async fn models_at(url: &str) -> Result<Vec<FoundModel>, Failure> {
+    let models = models(&client::for_backend(url)?, url, None).await.map_err(|error| {
+        let why = reason(&error);
+        Failure::failed(format!("cannot ask {url} for its models: {why}; is the backend running?"))
+    })?;
+    Ok(found(OPENAI, url, models))
+}
+
+fn found(server: ServerType, url: &str, models: Vec<String>) -> Vec<FoundModel> {
+    models.into_iter().map(|model| FoundModel { server, url: url.to_owned(), model }).collect()
+}
+
+/// State of a provider's backend.
+pub(crate) enum BackendState {
+    /// A backend within this program, which is always available.
+    BuiltIn,
+    /// Not asked, because a request costs money.
+    Unknown,
+    HasModel,
+    /// The backend has only these models.
+    LacksModel(Vec<String>),
+    /// The backend answers without a list of models.
+    Unlisted(String),
+    /// No answer from a backend that a recipe wakes.
+    Asleep(String),
+    Unreachable(String),
+}
+
+/// Asks a provider's backend for its models.
+pub(crate) async fn backend_state(provider: &ProviderConfig) -> Result<BackendState, Failure> {
+    let HttpBackend { url, api_key } = match &provider.backend {
+        BackendConfig::OpenAi(http) => http,
+        BackendConfig::Mock(_) | BackendConfig::Custom(_) => return Ok(BackendState::BuiltIn),
+        BackendConfig::Anthropic(_) => return Ok(BackendState::Unknown),
+    };
+    let client = client::for_backend(url.reveal())?;
+    Ok(match models(&client, url.reveal(), api_key.as_ref()).await {
+        Ok(models) if models.is_empty() || models.contains(&provider.model) => BackendState::HasModel,
+        Ok(models) => BackendState::LacksModel(models),
+        Err(error @ ListError::Unanswered(_)) if provider.wake.is_some() => {
+            BackendState::Asleep(reason(&error))
+        }
+        Err(error @ ListError::Unanswered(_)) => BackendState::Unreachable(reason(&error)),
+        Err(error) => BackendState::Unlisted(reason(&error)),
     })
 }
 
-/// The name a found model is published by: the first that `is_taken` does not know.
+async fn models(client: &Client, url: &str, key: Option<&Secret>) -> Result<Vec<String>, ListError> {
+    backend::models(client, url, key, LIST_TIMEOUT).await
+}
+
+/// Text of an error, never with the key.
+fn reason(error: &ListError) -> String {
+    match error {
+        ListError::Unanswered(SendError::Unreachable | SendError::Unresolved | SendError::Silent) => {
+            "it does not answer".to_owned()
+        }
+        ListError::Unanswered(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// A name for a found model that is not taken.
 pub(crate) fn name(model: &str, is_taken: impl Fn(&str) -> bool) -> Option<WireName> {
     WireName::parse(names::free(&names::of_model(model), is_taken)).ok()
 }

@@ -1,68 +1,59 @@
-//! How a command ends: an exit code, and one sentence on standard error.
+//! Results of commands: an exit code, and a text on standard error.
 
 use std::{fmt, io, process::ExitCode};
 
-/// What every command returns.
+/// Result of a command.
 pub(crate) type Outcome = Result<(), Failure>;
 
 /// The exit codes of SPEC.md section 2, apart from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
-    /// Failed at run time, a second instance, a second signal.
+    /// Failure at run time, a second instance, or a second signal.
     Failed = 1,
     /// Bad usage or configuration.
     Usage = 2,
-    /// The hub refused at start.
+    /// Refusal by the hub at start.
     Refused = 3,
-    /// Ctrl-C before it was up.
+    /// Ctrl-C before the start was complete.
     Interrupted = 130,
 }
 
-/// Why a command did not do what it was asked.
+/// Failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
-    /// `None` says nothing: the cause is known to whoever reads (Ctrl-C, a pipe closed by its reader).
+    /// `None` prints nothing: the user caused it (Ctrl-C, a closed pipe).
     text: Option<String>,
 }
 
 impl Failure {
-    /// It failed at run time.
     pub(crate) fn failed(text: impl fmt::Display) -> Self {
         Self::new(Code::Failed, text)
     }
 
-    /// The command line, a file or a variable is wrong.
+    /// Failure for a wrong command line, file or variable.
     pub(crate) fn usage(text: impl fmt::Display) -> Self {
         Self::new(Code::Usage, text)
     }
 
-    /// The hub says no.
     pub(crate) fn refused(text: impl fmt::Display) -> Self {
         Self::new(Code::Refused, text)
     }
 
-    /// Ends with this code and says nothing.
+    /// Failure without a text.
     pub(crate) fn silent(code: Code) -> Self {
         Self { code: code as u8, text: None }
-    }
-
-    /// Whoever read the output has had enough (`… | head -1`): that is no failure.
-    pub(crate) fn reader_left() -> Self {
-        Self { code: 0, text: None }
     }
 
     fn new(code: Code, text: impl fmt::Display) -> Self {
         Self { code: code as u8, text: Some(text.to_string()) }
     }
 
-    /// The process's exit code.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
 
-    /// The sentence for standard error, if there is one.
     pub(crate) fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
@@ -74,11 +65,11 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// For writes to standard output: a reader who left ends the command quietly.
+/// Errors of writes to standard output. A closed pipe (`… | head -1`) is not a failure: the exit code is 0.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::reader_left()
+            Self { code: 0, text: None }
         } else {
             Self::failed(format!("cannot write to standard output: {error}"))
         }

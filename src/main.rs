@@ -1,4 +1,4 @@
-//! The virtual-llm command.
+//! The `virtual-llm` program.
 
 mod chat;
 mod cli;
@@ -22,26 +22,26 @@ use clap::Parser as _;
 
 use cli::Cli;
 
-/// The hub works on a thread of its own, where glibc's allocator asks the kernel for every page (docs/benchmarks.md).
+/// mimalloc: glibc's allocator calls the kernel for every page on the thread of the hub (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A core dump would hold prompts, answers and tokens.
-fn leave_no_core_dump() {
+/// Disables core dumps: they would contain prompts, answers and tokens.
+fn disable_core_dumps() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_CORE) {
-        // A system that does not let us lower a limit of our own has none to speak of.
-        let _ = setrlimit(Resource::RLIMIT_CORE, 0, most);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+        // A process may always lower its soft limit.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
     }
 }
 
 fn main() -> ExitCode {
-    leave_no_core_dump();
+    disable_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {
-            // Help and version are no errors; who closed the pipe does not want them.
+            // Help and version are not errors. Errors of a closed pipe are ignored.
             drop(answer.print());
             return ExitCode::from(if answer.use_stderr() { exit::Code::Usage as u8 } else { 0 });
         }

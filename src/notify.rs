@@ -1,19 +1,19 @@
-//! Tells the service manager how it goes (`sd_notify(3)`): a datagram to `NOTIFY_SOCKET`, where there is one.
+//! Notifies the service manager of the state (`sd_notify(3)`) by datagrams to `NOTIFY_SOCKET`, if it is set.
 
 use std::{env, io, os::unix::net::UnixDatagram, time::Duration};
 
-/// Up: who waits for us may start.
+/// Reports that the start is complete.
 pub(crate) fn ready() {
-    say("READY=1");
+    notify("READY=1");
 }
 
-/// On the way down.
+/// Reports the beginning of the stop.
 pub(crate) fn stopping() {
-    say("STOPPING=1");
+    notify("STOPPING=1");
 }
 
-/// Says twice in each watchdog interval that this thread still turns, and `other` does, which comes back when it has.
-/// Never ends; silent where nobody watches.
+/// Reports twice in each watchdog interval that this thread and `other`, which must return, are running. Never ends. Does
+/// nothing without a watchdog.
 pub(crate) async fn keep_alive(other: impl AsyncFn()) {
     let Some(interval) = watchdog_interval(&|name| env::var(name).ok(), std::process::id()) else {
         return std::future::pending().await;
@@ -23,11 +23,11 @@ pub(crate) async fn keep_alive(other: impl AsyncFn()) {
     loop {
         tick.tick().await;
         other().await;
-        say("WATCHDOG=1");
+        notify("WATCHDOG=1");
     }
 }
 
-/// How often the manager wants to hear of the process `pid`.
+/// Watchdog interval for the process `pid`, if it is watched.
 fn watchdog_interval(variable: &dyn Fn(&str) -> Option<String>, pid: u32) -> Option<Duration> {
     if variable("WATCHDOG_PID").is_some_and(|wanted| wanted != pid.to_string()) {
         return None;
@@ -36,8 +36,8 @@ fn watchdog_interval(variable: &dyn Fn(&str) -> Option<String>, pid: u32) -> Opt
     Some(Duration::from_micros(micros))
 }
 
-/// A manager that does not listen is no reason to stop serving.
-fn say(state: &str) {
+/// Sends a state. Errors are ignored.
+fn notify(state: &str) {
     if let Some(socket) = env::var_os("NOTIFY_SOCKET").and_then(|name| name.into_string().ok())
         && let Err(error) = send(&socket, state)
     {
@@ -46,24 +46,24 @@ fn say(state: &str) {
 }
 
 fn send(socket: &str, state: &str) -> io::Result<()> {
-    let ours = UnixDatagram::unbound()?;
-    // A full queue at the manager must not hold up a token.
-    ours.set_nonblocking(true)?;
+    let sender = UnixDatagram::unbound()?;
+    // A full queue of the manager must not delay tokens.
+    sender.set_nonblocking(true)?;
     match socket.strip_prefix('@') {
-        Some(name) => send_abstract(&ours, name, state),
-        None => ours.send_to(state.as_bytes(), socket).map(drop),
+        Some(name) => send_abstract(&sender, name, state),
+        None => sender.send_to(state.as_bytes(), socket).map(drop),
     }
 }
 
-/// Names with a leading `@` are in Linux's abstract name space.
+/// Sends to a socket in the abstract name space of Linux, whose names begin with `@`.
 #[cfg(target_os = "linux")]
-fn send_abstract(ours: &UnixDatagram, name: &str, state: &str) -> io::Result<()> {
+fn send_abstract(sender: &UnixDatagram, name: &str, state: &str) -> io::Result<()> {
     use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
-    ours.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop)
+    sender.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_abstract(_ours: &UnixDatagram, _name: &str, _state: &str) -> io::Result<()> {
+fn send_abstract(_sender: &UnixDatagram, _name: &str, _state: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_process_that_is_watched_keeps_the_watchdog_quiet() {
+    fn only_the_watched_process_notifies_the_watchdog() {
         let with = |pid: Option<&'static str>, micros: Option<&'static str>| {
             let variable =
                 move |name: &str| if name == "WATCHDOG_PID" { pid } else { micros }.map(str::to_owned);

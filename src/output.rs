@@ -1,4 +1,4 @@
-//! The one place that writes to standard output. A reader who leaves (`… | head -1`) ends the command quietly.
+//! Standard output and notes on standard error. A closed pipe (`… | head -1`) ends a command without an error.
 
 use std::{
     borrow::Cow,
@@ -10,15 +10,15 @@ use serde_json::Value;
 
 use crate::{exit::Outcome, logging};
 
-/// Prints a line.
 pub(crate) fn line(text: impl Display) -> Outcome {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()?;
-    Ok(())
+    piece(format_args!("{text}\n"))
 }
 
-/// Prints text as it stands and shows it at once.
+pub(crate) fn lines(texts: impl IntoIterator<Item = impl Display>) -> Outcome {
+    texts.into_iter().try_for_each(line)
+}
+
+/// Prints text without a line end.
 pub(crate) fn piece(text: impl Display) -> Outcome {
     let mut out = io::stdout().lock();
     write!(out, "{text}")?;
@@ -26,59 +26,58 @@ pub(crate) fn piece(text: impl Display) -> Outcome {
     Ok(())
 }
 
-/// Says something to the person, beside the output: standard error. Lost if nobody can read it.
+/// Prints a line on standard error. It is lost if nobody reads it.
 pub(crate) fn note(text: impl Display) {
-    logging::say(&format!("{text}\n"));
+    logging::write(&format!("{text}\n"));
 }
 
-/// As `note`, without ending the line.
+/// As `note`, without a line end.
 pub(crate) fn note_piece(text: impl Display) {
-    logging::say(&text.to_string());
+    logging::write(&text.to_string());
 }
 
-/// Whether a person reads standard output.
+/// Whether standard output is a terminal.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether to colour standard output: a terminal, and nobody said no (<https://no-color.org>).
+/// Whether standard output is coloured (<https://no-color.org>).
 pub(crate) fn has_colour() -> bool {
-    is_colourful(is_terminal())
+    allows_colour(is_terminal())
 }
 
-/// Whether to colour what goes to a terminal, or to none.
-pub(crate) fn is_colourful(terminal: bool) -> bool {
-    terminal
+/// Whether an output is coloured: only a terminal is.
+pub(crate) fn allows_colour(is_terminal: bool) -> bool {
+    is_terminal
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text from elsewhere, made safe to show: control characters could move the cursor or forge a line,
-/// and bidirectional overrides could reorder it.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |_| false)
+/// Prints a document as JSON, or as YAML.
+pub(crate) fn document(value: &Value, is_yaml: bool) -> Outcome {
+    piece(if is_yaml { yaml(value)? } else { json(value)? })
 }
 
-/// As `printable`, for a model's answer: line ends and tabs are what they seem.
-pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
-    escape(text, |c| c == '\n' || c == '\t')
+fn json(value: &Value) -> anyhow::Result<String> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    Ok(printable_json(&text).into_owned())
 }
 
-/// JSON that is shown: what is unsafe stands in its strings alone, and is escaped there as JSON has it.
-pub(crate) fn printable_json(text: &str) -> Cow<'_, str> {
-    escape_as(text, |c| c == '\n', |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
+/// Escapes unsafe characters in JSON text, where they can occur in strings only.
+fn printable_json(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\n', |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
 }
 
-/// YAML that is shown. A text with something unsafe in it is written as JSON has it, which YAML reads as well: a name that no
-/// text of the document has stands for it until the rest is written.
-pub(crate) fn yaml(value: &Value) -> Result<String, serde_yaml_ng::Error> {
+/// YAML text. A string with an unsafe character is written as in JSON, which YAML parsers read too: a placeholder that
+/// occurs in no string of the document is replaced by it at the end.
+fn yaml(value: &Value) -> anyhow::Result<String> {
     let mut value = value.clone();
     let mut name = "quoted".to_owned();
-    while holds(&value, &name) {
+    while contains(&value, &name) {
         name.push('-');
     }
     let mut unsafe_texts = Vec::new();
-    take(&mut value, &name, &mut unsafe_texts);
+    replace_unsafe(&mut value, &name, &mut unsafe_texts);
     let written = serde_yaml_ng::to_string(&value)?;
     let mut pieces = written.split(name.as_str());
     let mut yaml = pieces.next().unwrap_or_default().to_owned();
@@ -92,53 +91,60 @@ pub(crate) fn yaml(value: &Value) -> Result<String, serde_yaml_ng::Error> {
     Ok(yaml)
 }
 
-fn holds(value: &Value, name: &str) -> bool {
+/// Whether a key or a string of the document contains `name`.
+fn contains(value: &Value, name: &str) -> bool {
     match value {
         Value::String(text) => text.contains(name),
-        Value::Array(values) => values.iter().any(|value| holds(value, name)),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains(name) || holds(value, name)),
-        _ => false,
+        Value::Array(values) => values.iter().any(|value| contains(value, name)),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains(name) || contains(value, name)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-/// Puts a name into the place of each unsafe text.
-fn take(value: &mut Value, name: &str, unsafe_texts: &mut Vec<String>) {
+/// Replaces each unsafe key and string by a placeholder, and appends it to `unsafe_texts`.
+fn replace_unsafe(value: &mut Value, name: &str, unsafe_texts: &mut Vec<String>) {
+    let replace = |text: &mut String, unsafe_texts: &mut Vec<String>| {
+        if text.contains(|c| is_unsafe(c) && c != '\n' && c != '\t') {
+            let number = unsafe_texts.len();
+            unsafe_texts.push(std::mem::replace(text, format!("{name}{number}.")));
+        }
+    };
     match value {
-        Value::String(text) => stand_in(text, name, unsafe_texts),
-        Value::Array(values) => values.iter_mut().for_each(|value| take(value, name, unsafe_texts)),
+        Value::String(text) => replace(text, unsafe_texts),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace_unsafe(value, name, unsafe_texts)),
         Value::Object(map) => {
             for (mut key, mut value) in std::mem::take(map) {
-                stand_in(&mut key, name, unsafe_texts);
-                take(&mut value, name, unsafe_texts);
+                replace(&mut key, unsafe_texts);
+                replace_unsafe(&mut value, name, unsafe_texts);
                 map.insert(key, value);
             }
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-fn stand_in(text: &mut String, name: &str, unsafe_texts: &mut Vec<String>) {
-    if text.contains(|c| is_unsafe(c) && c != '\n' && c != '\t') {
-        let number = unsafe_texts.len();
-        unsafe_texts.push(std::mem::replace(text, format!("{name}{number}.")));
-    }
+/// Escapes control characters and bidirectional overrides: text of others must not move the cursor, forge a line or
+/// reorder what is shown.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false, |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
-fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
-    escape_as(text, keep, |safe, c| write!(safe, "{}", c.escape_unicode()))
+/// As `printable`, but keeps line ends and tabs, for a model's answer.
+pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\n' || c == '\t', |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
-/// What moves the cursor, ends a line or turns the direction of what follows.
+/// Whether a character moves the cursor, ends a line or changes the direction of text.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
         || matches!(c, '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-fn escape_as(
+fn escape(
     text: &str,
     keep: impl Fn(char) -> bool,
-    escaped: impl Fn(&mut String, char) -> std::fmt::Result,
+    write: impl Fn(&mut String, char) -> std::fmt::Result,
 ) -> Cow<'_, str> {
     let is_unsafe = |c: char| is_unsafe(c) && !keep(c);
     if !text.contains(is_unsafe) {
@@ -148,7 +154,7 @@ fn escape_as(
     for c in text.chars() {
         if is_unsafe(c) {
             // Writing to a string cannot fail.
-            let _ = escaped(&mut safe, c);
+            let _ = write(&mut safe, c);
         } else {
             safe.push(c);
         }
@@ -160,24 +166,22 @@ fn escape_as(
 mod tests {
     use super::*;
 
-    /// A12, A14: a text from elsewhere is one line when it is shown or logged: no line break, no escape sequence, no
-    /// reordering; all else stays.
+    /// A12, A14: a text of others is shown and logged as one line, without escape sequences and without reordering.
     #[test]
-    fn a_text_from_elsewhere_cannot_move_the_cursor_or_forge_a_line() {
+    fn a_text_of_others_cannot_move_the_cursor_or_forge_a_line() {
         let forged = "x\n2026-01-01 ERROR hub: forged\r\u{1b}[2J\u{1b}]8;;http://evil\u{7}\0\u{85}\u{2028}\u{202e}\u{2066}";
         let shown = printable(forged);
-        assert!(!shown.chars().any(char::is_control), "{shown:?}");
-        assert!(!shown.contains(['\u{2028}', '\u{202e}', '\u{2066}']), "{shown:?}");
+        assert!(!shown.contains(is_unsafe), "{shown:?}");
         assert!(shown.starts_with("x\\u{a}2026-01-01 ERROR hub: forged"), "{shown}");
         assert_eq!(printable("Qwen/Qwen2.5 größer 模型"), "Qwen/Qwen2.5 größer 模型");
         assert_eq!(printable_answer("a\n\tb\u{1b}[m"), "a\n\tb\\u{1b}[m");
-        let json = serde_json::to_string_pretty(&[forged]).unwrap();
-        let shown = printable_json(&json);
-        assert!(!shown.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{shown:?}");
+        let shown = json(&serde_json::json!([forged])).unwrap();
+        assert!(!shown.contains(|c| is_unsafe(c) && c != '\n'), "{shown:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [forged]);
     }
+
     #[test]
-    fn yaml_reorders_nothing_and_says_the_same() {
+    fn yaml_has_no_unsafe_characters_and_reads_back() {
         let value = serde_json::json!([
             { "name": "a", "description": "safe\u{202e}txt.exe", "prompt": "one\n\ttwo\n" },
             { "na\u{2066}me": "quoted0.", "list": ["\u{200f}: # - \"x\" \\u202e", "quoted- quoted1.", 5, null],

@@ -1,10 +1,9 @@
-//! What the operating system asks of us.
+//! Signals of the operating system.
 
 use std::{fs::File, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that a command may wait for.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -12,30 +11,30 @@ pub(crate) struct Signals {
     has_terminal: bool,
 }
 
-/// What is wanted.
+/// Meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Ctrl-C.
     Interrupt,
     /// SIGTERM, or the terminal was closed.
     Stop,
-    /// SIGHUP where there is no terminal: read the configuration again.
+    /// SIGHUP without a terminal: read the configuration again.
     Reload,
 }
 
 impl Signals {
-    /// From here on these signals no longer end the process by themselves.
+    /// Handles the signals. They no longer end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
-            // Asked now: when SIGHUP comes because the terminal has gone, it can no longer be opened.
+            // Checked now: at a SIGHUP for a closed terminal it cannot be opened any more.
             has_terminal: File::open("/dev/tty").is_ok(),
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Wanted {
         tokio::select! {
             _ = self.interrupt.recv() => Wanted::Interrupt,
@@ -44,7 +43,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one that means stop.
+    /// Waits for the next signal other than `Reload`.
     pub(crate) async fn stop(&mut self) -> Wanted {
         loop {
             match self.next().await {

@@ -1,59 +1,48 @@
-//! What stands in a chunk or a completion.
+//! Reads the chunks of a stream and whole completions.
 
 use serde_json::Value;
 use wire::openai::MAX_TOKENS;
 
 use crate::{client, exit::Failure};
 
-/// The part of a chunk or a completion that a person reads.
+/// The content of one chunk, or of a whole completion.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Piece {
-    /// The answer's text.
+pub(super) struct Chunk {
     pub(super) text: Option<String>,
-    /// What the model thinks first. Servers have several keys for it.
-    pub(super) thought: Option<String>,
-    /// Why the model does not answer.
+    /// Text of the reasoning, which servers send under several keys.
+    pub(super) reasoning: Option<String>,
     pub(super) refusal: Option<String>,
     /// Pieces of tool calls.
-    pub(super) calls: Vec<CallPiece>,
-    /// Why the answer ended.
+    pub(super) calls: Vec<ToolCall>,
+    /// `finish_reason`.
     pub(super) finish: Option<String>,
-    /// The tokens of the whole answer, once the backend has counted them.
-    pub(super) counted: Option<u64>,
+    /// Tokens of the whole answer, as counted by the backend.
+    pub(super) tokens: Option<u64>,
 }
 
-/// A piece of a tool call.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct CallPiece {
-    index: Option<u64>,
-    id: Option<String>,
-    name: Option<String>,
-    arguments: Option<String>,
-}
-
-/// A tool call: the function's name and its arguments, as text.
+/// A tool call or a piece of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ToolCall {
     index: Option<u64>,
     id: Option<String>,
-    /// The function.
+    /// Name of the function; empty in most pieces.
     pub(crate) name: String,
-    /// JSON, as far as it came.
+    /// Arguments as JSON text, incomplete in a piece.
     pub(crate) arguments: String,
 }
 
-impl Piece {
-    /// From the data of one event.
-    pub(super) fn of_chunk(data: &str) -> Result<Self, Failure> {
+impl Chunk {
+    /// Reads the data of an SSE event.
+    pub(super) fn of_event(data: &str) -> Result<Self, Failure> {
         let Ok(value) = serde_json::from_str::<Value>(data) else {
             return Err(Failure::failed("the answer broke off: a part of it is not JSON"));
         };
-        // A backend that streams nothing sends one whole message.
-        let part = if value["choices"][0]["delta"].is_object() { "delta" } else { "message" };
-        Self::read(&value, part, data.as_bytes())
+        // A backend that does not stream sends one whole message.
+        let key = if value["choices"][0]["delta"].is_object() { "delta" } else { "message" };
+        Self::read(&value, key, data.as_bytes())
     }
 
-    /// From a whole `chat.completion`.
+    /// Reads a whole `chat.completion`.
     pub(super) fn of_completion(bytes: &[u8]) -> Result<Self, Failure> {
         let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
             return Err(Failure::failed("the answer is not JSON, or broke off"));
@@ -61,47 +50,43 @@ impl Piece {
         Self::read(&value, "message", bytes)
     }
 
-    /// Whether the model said or thought something in it.
-    pub(super) fn is_content(&self) -> bool {
-        self.text.is_some() || self.thought.is_some() || self.refusal.is_some() || !self.calls.is_empty()
+    pub(super) fn has_content(&self) -> bool {
+        self.text.is_some() || self.reasoning.is_some() || self.refusal.is_some() || !self.calls.is_empty()
     }
 
-    fn read(value: &Value, part: &str, raw: &[u8]) -> Result<Self, Failure> {
+    fn read(value: &Value, key: &str, raw: &[u8]) -> Result<Self, Failure> {
         if value.get("error").is_some_and(is_error) {
             let reason = client::reason(raw).unwrap_or_default();
             return Err(Failure::failed(format!("the answer broke off: {reason}")));
         }
         let choice = &value["choices"][0];
-        let message = &choice[part];
+        let message = &choice[key];
         let some = |text: String| (!text.is_empty()).then_some(text);
         let content = &message["content"];
         let parts = if content.is_array() { content } else { &Value::Null };
-        let thought = ["reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"]
-            .into_iter()
-            .find_map(|key| some(text_of(&message[key], &["text", "thinking", "reasoning"])))
-            .or_else(|| some(text_of(parts, &["thinking", "reasoning"])));
+        let reasoning =
+            ["reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"]
+                .into_iter()
+                .find_map(|key| some(text_of(&message[key], &["text", "thinking", "reasoning"])));
         let calls = match message["tool_calls"].as_array() {
-            Some(calls) => calls.iter().map(CallPiece::read).collect(),
+            Some(calls) => calls.iter().map(|call| ToolCall::read(call, &call["function"])).collect(),
             None if message["function_call"].is_object() => {
-                vec![CallPiece::function(&message["function_call"])]
+                vec![ToolCall::read(&Value::Null, &message["function_call"])]
             }
             None => Vec::new(),
         };
         Ok(Self {
             text: some(text_of(content, &["text", "output_text"])),
-            thought,
-            refusal: message["refusal"]
-                .as_str()
-                .and_then(|text| some(text.to_owned()))
-                .or_else(|| some(text_of(parts, &["refusal"]))),
+            reasoning: reasoning.or_else(|| some(text_of(parts, &["thinking", "reasoning"]))),
+            refusal: some(text(&message["refusal"])).or_else(|| some(text_of(parts, &["refusal"]))),
             calls,
-            finish: choice["finish_reason"].as_str().and_then(|reason| some(reason.to_owned())),
-            counted: value["usage"]["completion_tokens"].as_u64().filter(|count| *count <= MAX_TOKENS),
+            finish: some(text(&choice["finish_reason"])),
+            tokens: value["usage"]["completion_tokens"].as_u64().filter(|count| *count <= MAX_TOKENS),
         })
     }
 }
 
-/// Whether the value of `error` says anything: some servers send it, empty, beside content.
+/// Whether the value of `error` is an error: some servers send an empty one beside content.
 fn is_error(error: &Value) -> bool {
     match error {
         Value::Null | Value::Bool(false) => false,
@@ -111,17 +96,21 @@ fn is_error(error: &Value) -> bool {
     }
 }
 
-/// The text of a string, or of the parts of a list that are of one of these types. A part without a type is text.
-fn text_of(value: &Value, kinds: &[&str]) -> String {
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Text of a string, or of the parts of a list whose type is one of `types`. A part without a type is `text`.
+fn text_of(value: &Value, types: &[&str]) -> String {
     let of_part = |part: &Value| {
-        let kind = part["type"].as_str().unwrap_or("text");
-        let wanted = kinds.iter().any(|wanted| {
-            kind.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        let part_type = part["type"].as_str().unwrap_or("text");
+        let is_wanted = types.iter().any(|wanted| {
+            part_type.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
-        if !wanted {
+        if !is_wanted {
             return String::new();
         }
-        let inner: Vec<_> = kinds.iter().copied().chain(["text"]).collect();
+        let inner: Vec<_> = types.iter().copied().chain(["text"]).collect();
         ["text", "thinking", "reasoning", "summary", "refusal"]
             .into_iter()
             .find(|key| !part[*key].is_null())
@@ -132,7 +121,7 @@ fn text_of(value: &Value, kinds: &[&str]) -> String {
         Value::Array(parts) => parts
             .iter()
             .map(|part| match part {
-                Value::String(text) if kinds.contains(&"text") => text.clone(),
+                Value::String(text) if types.contains(&"text") => text.clone(),
                 part => of_part(part),
             })
             .collect(),
@@ -140,43 +129,34 @@ fn text_of(value: &Value, kinds: &[&str]) -> String {
     }
 }
 
-impl CallPiece {
-    fn read(call: &Value) -> Self {
+impl ToolCall {
+    fn read(call: &Value, function: &Value) -> Self {
+        let arguments = match &function["arguments"] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            // Ollama sends an object.
+            other => other.to_string(),
+        };
         Self {
             index: call["index"].as_u64(),
             id: call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
-            ..Self::function(&call["function"])
+            name: text(&function["name"]),
+            arguments,
         }
-    }
-
-    fn function(function: &Value) -> Self {
-        let arguments = match &function["arguments"] {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            // Ollama gives an object.
-            other => Some(other.to_string()),
-        };
-        let name = function["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
-        Self { name, arguments, ..Self::default() }
     }
 }
 
-/// Puts a piece of a call to the one that it continues: of its index, else of its id, else the last.
-pub(super) fn collect(calls: &mut Vec<ToolCall>, piece: CallPiece) {
-    let known = match (piece.index, &piece.id, &piece.name) {
-        (Some(index), ..) => calls.iter().position(|call| call.index == Some(index)),
-        (None, Some(id), _) => calls.iter().position(|call| call.id.as_ref() == Some(id)),
-        (None, None, None) => calls.len().checked_sub(1),
-        (None, None, Some(_)) => None,
+/// Appends a piece to the call of the same index, else of the same id, else to the last call if it has no name.
+pub(super) fn add_call(calls: &mut Vec<ToolCall>, piece: ToolCall) {
+    let known = match (piece.index, &piece.id) {
+        (Some(index), _) => calls.iter_mut().find(|call| call.index == Some(index)),
+        (None, Some(id)) => calls.iter_mut().find(|call| call.id.as_ref() == Some(id)),
+        (None, None) if piece.name.is_empty() => calls.last_mut(),
+        (None, None) => None,
     };
-    let at = known.unwrap_or_else(|| {
-        calls.push(ToolCall { index: piece.index, id: piece.id, ..ToolCall::default() });
-        calls.len() - 1
-    });
-    if let Some(call) = calls.get_mut(at) {
-        if let Some(name) = piece.name {
-            call.name = name;
-        }
-        call.arguments.push_str(piece.arguments.as_deref().unwrap_or_default());
+    let Some(call) = known else { return calls.push(piece) };
+    if !piece.name.is_empty() {
+        call.name = piece.name;
     }
+    call.arguments.push_str(&piece.arguments);
 }

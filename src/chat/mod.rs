@@ -1,4 +1,4 @@
-//! One question to a model through a hub, and its answer as it comes.
+//! Chat requests through a hub, and their answers as they arrive.
 
 mod answer;
 #[cfg(test)]
@@ -6,53 +6,39 @@ mod tests;
 
 use std::time::Duration;
 
-use actix_web::http::{Method, StatusCode, header::CONTENT_TYPE};
+use actix_web::http::{Method, header::CONTENT_TYPE};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wire::sse::Decoder;
 
 use crate::{
-    client::{CallError, HubClient, encoded},
+    client::{HubClient, encoded},
     exit::Failure,
 };
-use answer::{Piece, ToolCall, collect};
+use answer::{Chunk, ToolCall};
 
-/// The hub bounds the wait (`--wait-timeout`), and a person has Ctrl-C: this only keeps a timer from overflowing.
-const PATIENCE: Duration = Duration::from_hours(24);
-/// A hub of ours sends a comment every 15 s; a classic one is silent while the model thinks, for 10 min at most.
-const LONGEST_SILENCE: Duration = Duration::from_mins(15);
+/// Time-out of the head of an answer. The hub has its own (`--wait-timeout`), and the user has Ctrl-C.
+const HEAD_TIMEOUT: Duration = Duration::from_hours(24);
+/// Longest silence within an answer. This hub sends a comment every 15 s; a classic hub is silent while the model
+/// reasons, for at most 10 min.
+const MAX_SILENCE: Duration = Duration::from_mins(15);
 
-/// Which of the hub's doors leads to the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Door {
-    path: String,
+/// Path that runs inferences of an LLM or a pool.
+pub(crate) fn llm_path(name: &str) -> String {
+    format!("/api/v1/llms/{}/infer", encoded(name))
 }
 
-impl Door {
-    /// An LLM's or a pool's.
-    pub(crate) fn llm(name: &str) -> Self {
-        Self { path: format!("/api/v1/llms/{}/infer", encoded(name)) }
-    }
-
-    fn agent(name: &str) -> Self {
-        Self { path: format!("/api/v1/agents/{}/infer", encoded(name)) }
-    }
-}
-
-/// How the model is to answer.
+/// Options of a chat request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Manner {
-    /// Sampling temperature.
+pub(crate) struct ChatOptions {
     pub(crate) temperature: Option<f64>,
-    /// Longest answer.
     pub(crate) max_tokens: Option<u64>,
-    /// Piece by piece, or whole.
     pub(crate) streaming: bool,
 }
 
-impl Manner {
-    /// The OpenAI request for these messages.
+impl ChatOptions {
+    /// OpenAI chat request with `messages`.
     pub(crate) fn request(&self, messages: &[Value]) -> Value {
         let mut request = json!({ "messages": messages });
         if let Some(temperature) = self.temperature {
@@ -63,64 +49,75 @@ impl Manner {
         }
         if self.streaming {
             request["stream"] = json!(true);
-            // Else nobody counts: the status line guesses, and the hub's records have no number.
+            // Without it the hub and the status line would have to estimate the number of tokens.
             request["stream_options"] = json!({ "include_usage": true });
         }
         request
     }
 }
 
-/// An answer that came to its end.
+/// A complete answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answer {
-    /// All of its text.
     pub(crate) text: String,
-    /// Why the model does not answer, in its own words.
+    /// The model's reason not to answer.
     pub(crate) refusal: String,
-    /// The tools that the model calls.
     pub(crate) calls: Vec<ToolCall>,
-    /// Whether the model thought aloud.
-    pub(crate) thought: bool,
+    /// Whether the answer contains reasoning.
+    pub(crate) has_reasoning: bool,
     /// `finish_reason`.
     pub(crate) finish: Option<String>,
-    /// Its tokens: as the backend counts them, else the pieces that came.
+    /// Number of tokens: as the backend counted them, else the number of chunks with content.
     pub(crate) tokens: u64,
-    /// From the question to the first token.
+    /// Time from the request to the first token.
     pub(crate) to_first: Duration,
-    /// From the question to the end.
+    /// Time from the request to the end.
     pub(crate) total: Duration,
 }
 
 impl Answer {
-    /// Whether the model said something: text, a refusal, a call of a tool.
-    pub(crate) fn is_something(&self) -> bool {
+    fn add(&mut self, chunk: Chunk) {
+        self.tokens = chunk.tokens.unwrap_or(self.tokens + u64::from(chunk.has_content()));
+        self.has_reasoning |= chunk.reasoning.is_some();
+        self.text.push_str(chunk.text.as_deref().unwrap_or_default());
+        self.refusal.push_str(chunk.refusal.as_deref().unwrap_or_default());
+        for call in chunk.calls {
+            answer::add_call(&mut self.calls, call);
+        }
+        self.finish = chunk.finish.or(self.finish.take());
+    }
+
+    /// Whether the answer has a text, a refusal or a tool call.
+    pub(crate) fn has_content(&self) -> bool {
         !self.text.trim().is_empty() || !self.refusal.is_empty() || !self.calls.is_empty()
     }
 
-    /// Why the answer is empty, or less than what was asked for; `None` where it is as it should be.
+    /// Reason why the answer is empty or cut off; `None` if it is complete.
     pub(crate) fn shortfall(&self) -> Option<String> {
-        let said = self.is_something();
+        let has_content = self.has_content();
         let no_text = self.text.trim().is_empty();
         let text = match self.finish.as_deref() {
-            Some("length" | "max_tokens") if said => "the answer is cut off: the limit of tokens was reached",
-            Some("length" | "max_tokens") if self.thought => {
+            Some("length" | "max_tokens") if has_content => {
+                "the answer is cut off: the limit of tokens was reached"
+            }
+            Some("length" | "max_tokens") if self.has_reasoning => {
                 "no answer: the limit of tokens was reached while the model was thinking (finish_reason length); \
                  a larger --max-tokens leaves room for the answer"
             }
             Some("length" | "max_tokens") => {
                 "no answer: the limit of tokens was reached (finish_reason length); give a larger --max-tokens"
             }
-            Some("content_filter") if said => "the answer is cut off by a content filter",
+            Some("content_filter") if has_content => "the answer is cut off by a content filter",
             Some("content_filter") => {
                 "no answer: a content filter held it back (finish_reason content_filter)"
             }
             _ if no_text && !self.refusal.is_empty() => "the model refused",
             _ if no_text && !self.calls.is_empty() => "the model calls a tool instead of answering",
-            _ if said => return None,
+            _ if has_content => return None,
             Some("tool_calls" | "function_call") => {
                 "no answer: the model wanted to call a tool and named none (finish_reason tool_calls)"
             }
-            _ if self.thought => "no answer: the model thought, and said nothing after it",
+            _ if self.has_reasoning => "no answer: the model thought, and said nothing after it",
             Some(reason) => {
                 let reason = crate::output::printable(reason).into_owned();
                 return Some(format!("no answer: the model said nothing (finish_reason {reason})"));
@@ -130,94 +127,70 @@ impl Answer {
         Some(text.to_owned())
     }
 
-    /// Tokens a second, once they had begun to come.
-    pub(crate) fn pace(&self) -> Option<f64> {
+    /// Tokens a second after the first one.
+    pub(crate) fn tokens_per_second(&self) -> Option<f64> {
         let seconds = self.total.saturating_sub(self.to_first).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "nobody reads the last digits of a rate")]
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs few digits")]
         (self.tokens > 1 && seconds > 0.0).then(|| (self.tokens - 1) as f64 / seconds)
     }
 }
 
-/// What arrives while a model answers.
+/// A piece of an answer that is shown as it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard<'a> {
-    /// A piece of the answer.
+pub(crate) enum Delta<'a> {
     Text(&'a str),
-    /// A piece of what the model thinks before it answers.
-    Thought(&'a str),
-    /// A piece of the words with which it refuses.
+    Reasoning(&'a str),
     Refusal(&'a str),
 }
 
-/// Finds the door of `name`: an LLM or a pool, else an agent. Asks nothing that costs a token.
-pub(crate) async fn find(hub: &HubClient, name: &str) -> Result<Door, Failure> {
-    let is_missing = |error: &CallError| error.is(StatusCode::NOT_FOUND);
-    for (path, door) in [("llms", Door::llm(name)), ("agents", Door::agent(name))] {
-        match hub.get(&format!("/api/v1/{path}/{}", encoded(name))).await {
-            Ok(_) => return Ok(door),
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(error.into()),
+/// Path that runs inferences of `name`: an LLM, a pool or an agent. Sends no inference.
+pub(crate) async fn find_path(hub: &HubClient, name: &str) -> Result<String, Failure> {
+    let agent = format!("/api/v1/agents/{}", encoded(name));
+    let llm = format!("/api/v1/llms/{}", encoded(name));
+    let members = format!("{llm}/members");
+    for (path, target) in [(&llm, &llm), (&agent, &agent), (&members, &llm)] {
+        if hub.find(path).await?.is_some() {
+            return Ok(format!("{target}/infer"));
         }
     }
-    // A pool has no row of its own name.
-    match hub.get(&format!("/api/v1/llms/{}/members", encoded(name))).await {
-        Ok(_) => Ok(Door::llm(name)),
-        Err(error) if is_missing(&error) => Err(Failure::failed(format!(
-            "there is no LLM, pool or agent '{name}' at {}; `virtual-llm get llm` lists them",
-            hub.url()
-        ))),
-        Err(error) => Err(error.into()),
-    }
+    Err(Failure::failed(format!(
+        "there is no LLM, pool or agent '{name}' at {}; `virtual-llm get llm` lists them",
+        hub.url()
+    )))
 }
 
-/// Asks, and hands each piece to `hear` as it comes.
+/// Sends a chat request to `path`, and calls `on_delta` with each piece of the answer.
 pub(crate) async fn ask(
     hub: &HubClient,
-    door: &Door,
+    path: &str,
     request: &Value,
-    mut hear: impl FnMut(Heard<'_>) -> Result<(), Failure>,
+    mut on_delta: impl FnMut(Delta<'_>) -> Result<(), Failure>,
 ) -> Result<Answer, Failure> {
     let asked = Instant::now();
-    let mut response = hub.send(Method::POST, &door.path, Some(request), PATIENCE).await?;
+    let mut response = hub.send(Method::POST, path, Some(request), HEAD_TIMEOUT).await?;
     let mut answer = Answer::default();
     let mut first = None;
-    let mut take = |piece: Piece, answer: &mut Answer| -> Result<(), Failure> {
-        let is_content = piece.is_content();
-        if is_content {
+    let mut add = |chunk: Chunk, answer: &mut Answer| -> Result<(), Failure> {
+        if chunk.has_content() {
             first.get_or_insert_with(|| asked.elapsed());
         }
-        if let Some(thought) = &piece.thought {
-            answer.thought = true;
-            hear(Heard::Thought(thought))?;
+        if let Some(text) = &chunk.reasoning {
+            on_delta(Delta::Reasoning(text))?;
         }
-        if let Some(text) = &piece.text {
-            answer.text.push_str(text);
-            hear(Heard::Text(text))?;
+        if let Some(text) = &chunk.text {
+            on_delta(Delta::Text(text))?;
         }
-        if let Some(refusal) = &piece.refusal {
-            answer.refusal.push_str(refusal);
-            hear(Heard::Refusal(refusal))?;
+        if let Some(text) = &chunk.refusal {
+            on_delta(Delta::Refusal(text))?;
         }
-        for call in piece.calls {
-            collect(&mut answer.calls, call);
-        }
-        answer.finish = piece.finish.or(answer.finish.take());
-        answer.tokens = match piece.counted {
-            Some(counted) => counted,
-            None => answer.tokens + u64::from(is_content),
-        };
+        answer.add(chunk);
         Ok(())
     };
-    let is_stream = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| kind.starts_with("text/event-stream"));
-    if is_stream {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("text/event-stream")) {
         let mut decoder = Decoder::new();
-        let mut is_done = false;
-        while !is_done {
-            let bytes = match tokio::time::timeout(LONGEST_SILENCE, response.next()).await {
+        'stream: loop {
+            let bytes = match tokio::time::timeout(MAX_SILENCE, response.next()).await {
                 Ok(Some(Ok(bytes))) => bytes,
                 Ok(Some(Err(_)) | None) => {
                     return Err(Failure::failed("the answer broke off: the connection ended"));
@@ -230,15 +203,14 @@ pub(crate) async fn ask(
             }
             while let Some(event) = decoder.next_event() {
                 if event.data == "[DONE]" {
-                    is_done = true;
-                    break;
+                    break 'stream;
                 }
-                take(Piece::of_chunk(&event.data)?, &mut answer)?;
+                add(Chunk::of_event(&event.data)?, &mut answer)?;
             }
         }
     } else {
-        let bytes = hub.whole(&mut response).await?;
-        take(Piece::of_completion(&bytes)?, &mut answer)?;
+        let bytes = hub.read_body(&mut response).await?;
+        add(Chunk::of_completion(&bytes)?, &mut answer)?;
     }
     answer.total = asked.elapsed();
     answer.to_first = first.unwrap_or(answer.total);

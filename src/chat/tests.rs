@@ -1,37 +1,34 @@
-use super::{
-    Answer,
-    answer::{Piece, collect},
-};
+use super::{Answer, answer::Chunk};
 
 #[test]
-fn a_chunk_gives_its_text_and_nothing_else() {
-    let piece = Piece::of_chunk(r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#).unwrap();
-    assert_eq!(piece, Piece { text: Some("Hi".to_owned()), ..Piece::default() });
+fn a_chunk_has_its_text_only() {
+    let chunk = Chunk::of_event(r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#).unwrap();
+    assert_eq!(chunk, Chunk { text: Some("Hi".to_owned()), ..Chunk::default() });
     for silent in [r#"{"choices":[]}"#, r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#, "{}"]
     {
-        assert_eq!(Piece::of_chunk(silent).unwrap(), Piece::default(), "{silent}");
+        assert_eq!(Chunk::of_event(silent).unwrap(), Chunk::default(), "{silent}");
     }
 }
 
 #[test]
 fn an_error_in_mid_stream_is_a_failure_with_its_reason() {
     for data in [r#"{"error":"provider gone"}"#, r#"{"error":{"message":"provider gone"}}"#] {
-        let failure = Piece::of_chunk(data).unwrap_err();
+        let failure = Chunk::of_event(data).unwrap_err();
         assert_eq!(failure.text(), Some("the answer broke off: provider gone"));
     }
 }
 
 #[test]
-fn a_completion_gives_text_thought_and_count() {
+fn a_completion_has_text_reasoning_and_number_of_tokens() {
     let body = br#"{"choices":[{"message":{"content":"4","reasoning_content":"2+2"}}],"usage":{"completion_tokens":9}}"#;
-    let piece = Piece::of_completion(body).unwrap();
-    assert_eq!(piece.text.as_deref(), Some("4"));
-    assert_eq!(piece.thought.as_deref(), Some("2+2"));
-    assert_eq!(piece.counted, Some(9));
+    let chunk = Chunk::of_completion(body).unwrap();
+    assert_eq!(chunk.text.as_deref(), Some("4"));
+    assert_eq!(chunk.reasoning.as_deref(), Some("2+2"));
+    assert_eq!(chunk.tokens, Some(9));
 }
 
 #[test]
-fn every_servers_reasoning_is_found_and_lists_of_parts_are_read() {
+fn reasoning_of_every_server_and_lists_of_parts_are_read() {
     for (delta, text, thought) in [
         (r#"{"reasoning":"r"}"#, None, Some("r")),
         (r#"{"reasoning_content":"r","content":null}"#, None, Some("r")),
@@ -50,26 +47,22 @@ fn every_servers_reasoning_is_found_and_lists_of_parts_are_read() {
         ),
         (r#"{"content":[{"type":"image_url","image_url":{"url":"data:x"}}]}"#, None, None),
     ] {
-        let piece = Piece::of_chunk(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)).unwrap();
-        assert_eq!((piece.text.as_deref(), piece.thought.as_deref()), (text, thought), "{delta}");
+        let chunk = Chunk::of_event(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)).unwrap();
+        assert_eq!((chunk.text.as_deref(), chunk.reasoning.as_deref()), (text, thought), "{delta}");
     }
 }
 
 fn answer_of(chunks: &[&str]) -> Answer {
     let mut answer = Answer::default();
-    for chunk in chunks {
-        let piece = Piece::of_chunk(&format!(r#"{{"choices":[{chunk}]}}"#)).unwrap();
-        answer.thought |= piece.thought.is_some();
-        answer.text.push_str(piece.text.as_deref().unwrap_or_default());
-        answer.refusal.push_str(piece.refusal.as_deref().unwrap_or_default());
-        answer.finish = piece.finish.or(answer.finish);
-        piece.calls.into_iter().for_each(|call| collect(&mut answer.calls, call));
+    for choice in chunks {
+        let chunk = Chunk::of_event(&format!(r#"{{"choices":[{choice}]}}"#)).unwrap();
+        answer.add(chunk);
     }
     answer
 }
 
 #[test]
-fn calls_of_tools_are_put_together_by_index_by_id_or_by_order() {
+fn pieces_of_tool_calls_are_joined_by_index_by_id_or_by_order() {
     let one = |answer: &Answer| -> Vec<String> {
         answer.calls.iter().map(|call| format!("{}({})", call.name, call.arguments)).collect()
     };
@@ -91,7 +84,7 @@ fn calls_of_tools_are_put_together_by_index_by_id_or_by_order() {
 }
 
 #[test]
-fn an_answer_that_is_empty_or_short_says_why() {
+fn an_answer_that_is_empty_or_cut_off_has_a_reason() {
     for (chunk, something, word) in [
         (r#"{"delta":{"content":"a"},"finish_reason":"stop"}"#, true, None),
         (r#"{"delta":{"content":"a"},"finish_reason":"length"}"#, true, Some("cut off: the limit")),
@@ -118,7 +111,7 @@ fn an_answer_that_is_empty_or_short_says_why() {
         (r#"{"delta":{}}"#, false, Some("said nothing")),
     ] {
         let answer = answer_of(&[chunk]);
-        assert_eq!(answer.is_something(), something, "{chunk}");
+        assert_eq!(answer.has_content(), something, "{chunk}");
         match (answer.shortfall(), word) {
             (None, None) => {}
             (Some(why), Some(word)) => assert!(why.contains(word), "{chunk}: {why}"),
@@ -128,11 +121,11 @@ fn an_answer_that_is_empty_or_short_says_why() {
 }
 
 #[test]
-fn an_error_that_says_nothing_stands_beside_content_and_one_that_speaks_is_a_failure() {
+fn an_empty_error_beside_content_is_ignored_and_another_one_is_a_failure() {
     for error in ["null", r#""""#, "{}", "false", r#"{"message":"","code":null}"#] {
-        let piece =
-            Piece::of_chunk(&format!(r#"{{"error":{error},"choices":[{{"delta":{{"content":"a"}}}}]}}"#));
-        assert_eq!(piece.unwrap().text.as_deref(), Some("a"), "{error}");
+        let chunk =
+            Chunk::of_event(&format!(r#"{{"error":{error},"choices":[{{"delta":{{"content":"a"}}}}]}}"#));
+        assert_eq!(chunk.unwrap().text.as_deref(), Some("a"), "{error}");
     }
-    assert!(Piece::of_chunk(r#"{"error":{"code":400}}"#).is_err());
+    assert!(Chunk::of_event(r#"{"error":{"code":400}}"#).is_err());
 }

@@ -1,4 +1,4 @@
-//! Durations as people write them: `250ms`, `30s`, `1.5h`, `30d`.
+//! Durations of options: `250ms`, `30s`, `1.5h`, `30d`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "" if number == 0.0 => 1.0,
         _ => return Err(expected()),
     };
-    // Ten years: more is a typing error, and would overflow a timer sooner or later.
+    // A longer duration is a typing error and could overflow a timer.
     if number * seconds > 3_650.0 * 86_400.0 {
         return Err(format!("'{text}' is longer than ten years"));
     }
@@ -27,7 +27,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(micros))
 }
 
-/// As `parse`, for what would spin or never work at nought.
+/// As [`parse`], more than 0.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err("it must be longer than 0".to_owned()),

@@ -1,15 +1,15 @@
-//! The options that every command takes, before or after its name.
+//! Options of all commands, before or after the name of the command.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 
-/// Where things are, and how much to say.
+/// Paths, hub and level of the log.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The directory of the files below [env: `MCPCTL_HOME`] [default: ~/.mcpctl]
-    // Read by `config::places`, as MCPD_URL is: clap would take an empty variable for a value.
+    // `config::paths` reads the variable, as it does MCPD_URL: clap would use an empty one as a value.
     #[arg(
         long,
         global = true,

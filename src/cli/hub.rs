@@ -1,4 +1,4 @@
-//! The commands of the machine that runs a hub.
+//! `hub` and `token`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -61,7 +61,7 @@ pub(crate) struct HubArgs {
     pub(crate) timings: HubTimings,
 }
 
-/// An address that others can use: with a host, without user, query and fragment.
+/// Parses a public URL: without user, query and fragment.
 pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let url = crate::config::url::http(text).map_err(str::to_owned)?;
     if url.contains(['?', '#']) {
@@ -70,7 +70,7 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
     Ok(url)
 }
 
-/// Whose LLMs serve a named pool beside its owner's.
+/// Users whose LLMs can serve a named pool of another user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PoolsPolicy {
     /// Those that the pool's owner or an admin admitted with `pool admit`
@@ -81,7 +81,7 @@ pub(crate) enum PoolsPolicy {
     Owner,
 }
 
-/// How long the hub waits for what.
+/// Timings of the hub.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timings (ms, s, m, h, d)")]
 pub(crate) struct HubTimings {
@@ -162,7 +162,7 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
     },
 }
 
-/// How to print a new token.
+/// Output formats of `token create`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TokenFormat {
     /// The hub's JSON, with the hub's address
@@ -171,7 +171,7 @@ pub(crate) enum TokenFormat {
     Yaml,
 }
 
-/// What a token may do.
+/// Role of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
     /// Use and publish LLMs

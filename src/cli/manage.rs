@@ -1,10 +1,10 @@
-//! The commands that list and change what a hub holds.
+//! Commands that list and change the objects of a hub.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-/// How to print an answer.
+/// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
     /// A table with more columns
@@ -37,7 +37,7 @@ pub(crate) struct GetArgs {
     pub(crate) watch: bool,
 }
 
-/// What `get` lists.
+/// Kinds of objects that `get` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GetKind {
     /// Language models, public and virtual
@@ -71,7 +71,7 @@ pub(crate) enum PoolCommand {
     Remove(PoolMember),
 }
 
-/// An LLM that names a pool.
+/// A pool and an LLM in it.
 #[derive(Debug, Args)]
 pub(crate) struct PoolMember {
     /// The pool
@@ -106,7 +106,7 @@ pub(crate) struct DescribeArgs {
     pub(crate) name: String,
 }
 
-/// What `describe` shows.
+/// Kinds of objects that `describe` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DescribeKind {
     /// A language model
@@ -203,7 +203,7 @@ pub(crate) struct DeleteArgs {
     pub(crate) name: String,
 }
 
-/// What `delete` deletes.
+/// Kinds of objects that `delete` deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ObjectKind {
     /// A public LLM

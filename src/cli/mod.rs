@@ -1,4 +1,4 @@
-//! The command line: every command, option and help text.
+//! The command line: commands, options and help texts.
 
 mod duration;
 mod global;
@@ -54,7 +54,6 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a hub and publish the backends of this machine, without configuration
@@ -123,7 +122,7 @@ pub(crate) enum Command {
         #[arg(required_unless_present = "names")]
         shell: Option<clap_complete::Shell>,
         /// Print names for completion instead
-        // A command of its own would be offered by the scripts, hidden or not.
+        // Not a subcommand: the scripts would list it even if it is hidden.
         #[arg(long, hide = true)]
         names: Option<NamesOf>,
     },
@@ -138,7 +137,7 @@ pub(crate) enum Command {
     Schema,
 }
 
-/// What has names to complete.
+/// Kinds of names that completion scripts ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NamesOf {
     /// Whatever can be talked to

@@ -1,4 +1,4 @@
-//! The commands of the machine that publishes.
+//! Commands of the machine that publishes.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -37,7 +37,7 @@ pub(crate) struct PublishArgs {
     pub(crate) timings: RegistrarTimings,
 }
 
-/// How long the registrar waits for what.
+/// Timings of the registrar.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timings (ms, s, m, h)")]
 pub(crate) struct RegistrarTimings {
@@ -121,7 +121,7 @@ pub(crate) struct ProviderArgs {
     pub(crate) action: ProviderAction,
 }
 
-/// What `provider` does.
+/// Actions of `provider`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProviderAction {
     /// Run the wake recipe

@@ -33,7 +33,7 @@ pub(crate) struct InstallArgs {
     pub(crate) rest: Vec<String>,
 }
 
-/// What a service runs.
+/// Commands that a service can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Served {
     /// The registrar, as this user
@@ -42,7 +42,7 @@ pub(crate) enum Served {
     Hub,
 }
 
-/// What runs services.
+/// Service managers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Manager {
     /// Linux

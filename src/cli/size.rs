@@ -1,4 +1,4 @@
-//! Sizes as people write them: `512MiB`, `1GiB`, `20GB`.
+//! Sizes of options: `512MiB`, `1GiB`, `20GB`.
 
 /// Parses a number of bytes with a unit (`B`, `KiB`, `MiB`, `GiB`, `TiB`, or `KB`, `MB`, `GB`, `TB` of 1,000); a bare `0`
 /// needs none.
@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         "" if number == 0.0 => 1.0,
         _ => return Err(expected()),
     };
-    // What SQLite can count.
+    // The range of an integer in SQLite.
     if number * factor > 9e18 {
         return Err(format!("'{text}' is more than any disk has"));
     }
@@ -30,14 +30,14 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// The least that a hub can work with: itself, and one of the largest requests.
-const LEAST_MEMORY: u64 = 64 << 20;
+/// Least memory of a hub in bytes: its own, and one of the largest requests.
+const MIN_MEMORY: u64 = 64 << 20;
 
-/// As `parse`, for what a hub may hold: less than it needs would refuse everything.
+/// As [`parse`], at least [`MIN_MEMORY`].
 pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
     match parse(text)? {
-        bytes if bytes < LEAST_MEMORY => {
-            Err(format!("'{text}' is too little: a hub needs {} MiB", LEAST_MEMORY >> 20))
+        bytes if bytes < MIN_MEMORY => {
+            Err(format!("'{text}' is too little: a hub needs {} MiB", MIN_MEMORY >> 20))
         }
         bytes => Ok(bytes),
     }

@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser};
 use super::{Cli, duration};
 
 #[test]
-fn the_tree_is_consistent() {
+fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
@@ -25,7 +25,7 @@ fn every_help_text_has_an_example() {
 }
 
 #[test]
-fn global_options_stand_before_or_after_the_command() {
+fn global_options_are_accepted_before_and_after_the_command() {
     for line in [
         ["virtual-llm", "--home", "/h", "--hub-url", "http://x", "get", "llm"],
         ["virtual-llm", "get", "llm", "--home", "/h", "--hub-url", "http://x"],
@@ -38,7 +38,7 @@ fn global_options_stand_before_or_after_the_command() {
 }
 
 #[test]
-fn durations_take_every_unit() {
+fn durations_are_parsed_with_every_unit() {
     for (text, millis) in [
         ("250ms", 250),
         ("30s", 30_000),
@@ -55,7 +55,7 @@ fn durations_take_every_unit() {
 }
 
 #[test]
-fn durations_that_are_none_are_refused() {
+fn invalid_durations_are_refused() {
     for text in ["", "30", "s", "-1s", "1 s", "30 sec", "1e3s", "1..5s", "999999999h", "∞"] {
         assert!(duration::parse(text).is_err(), "{text}");
     }
@@ -69,9 +69,9 @@ fn plurals_and_long_names_are_accepted_by_get() {
     }
 }
 
-/// A32: a hub is for this machine alone, unless it is told otherwise.
+/// A32: the default address of a hub is a loopback address.
 #[test]
-fn a_hub_listens_on_loopback_unless_it_is_told_otherwise() {
+fn a_hub_listens_on_loopback_by_default() {
     let cli = Cli::try_parse_from(["virtual-llm", "hub"]).unwrap();
     let super::Command::Hub(hub) = cli.command else { panic!("another command") };
     let listen: std::net::SocketAddr = hub.listen.parse().unwrap();

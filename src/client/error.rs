@@ -1,4 +1,4 @@
-//! Why a call to a hub failed, in words for the person who made it.
+//! Errors of calls to a hub, as texts for the user.
 
 use std::io;
 
@@ -8,16 +8,15 @@ use awc::error::{ConnectError, SendRequestError};
 use super::status_text;
 use crate::{exit::Failure, output::printable};
 
-/// Longest piece of somebody else's text in an error of ours: a page of HTML helps nobody.
-const LONGEST_QUOTE: usize = 300;
+/// Longest text of a hub in an error, in characters.
+const MAX_QUOTE: usize = 300;
 
-/// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct CallError {
-    /// The hub's status, if it answered.
+    /// Status of the answer, if there was one.
     pub(crate) status: Option<StatusCode>,
-    /// The hub's own words, if it had some.
+    /// Reason in the answer, if it had one.
     pub(crate) reason: Option<String>,
     text: String,
 }
@@ -34,7 +33,6 @@ impl CallError {
         self.status == Some(status)
     }
 
-    /// No answer came.
     pub(super) fn unreachable(url: &str, error: &SendRequestError) -> Self {
         let text = match error {
             SendRequestError::Connect(error) => connect_reason(url, error),
@@ -46,7 +44,7 @@ impl CallError {
         Self { status: None, reason: None, text: format!("cannot reach the hub at {url}: {text}") }
     }
 
-    /// The hub said no.
+    /// Error for an answer with a status other than 2xx.
     pub(super) fn answered(url: &str, status: StatusCode, body: &[u8]) -> Self {
         let reason = reason(body);
         let said = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -65,12 +63,12 @@ impl CallError {
         Self { status: Some(status), reason, text }
     }
 
-    /// The answer did not come to its end.
+    /// Error for an incomplete answer.
     pub(super) fn broke_off(url: &str, how: &str) -> Self {
         Self { status: None, reason: None, text: format!("the answer of the hub at {url} broke off: {how}") }
     }
 
-    /// Something answers there, but it is no hub.
+    /// Error for an answer that no hub gives.
     pub(super) fn not_a_hub(url: &str, why: &str) -> Self {
         Self { status: None, reason: None, text: format!("{url} does not seem to be a hub: {why}") }
     }
@@ -108,7 +106,7 @@ fn tls_reason(error: &io::Error) -> Option<String> {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "its certificate is for another name".to_owned(),
-        // rustls has names of variants for the others, and no words.
+        // rustls has no readable text for the others.
         Error::InvalidCertificate(_) => {
             "its certificate is not accepted; if it is the hub's own, give it with --ca-file FILE".to_owned()
         }
@@ -116,13 +114,13 @@ fn tls_reason(error: &io::Error) -> Option<String> {
     })
 }
 
-/// The text of an error body, in whatever shape, or what stands there.
+/// Text of an error body: the message of any known form of JSON, else the body itself.
 pub(crate) fn reason(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     if text.trim_start().starts_with('<') {
         return Some("a web page answers there; is that the hub's own address?".to_owned());
     }
     let text = wire::openai::error_message(&text).unwrap_or_else(|| text.trim().to_owned());
-    let short: String = text.chars().take(LONGEST_QUOTE).collect();
+    let short: String = text.chars().take(MAX_QUOTE).collect();
     (!short.is_empty()).then(|| printable(&short).into_owned())
 }

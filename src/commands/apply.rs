@@ -1,10 +1,10 @@
-//! `apply -f`: makes the hub agree with a file. What `get -o yaml` prints is taken back without a difference.
+//! `apply -f`: creates and changes the objects of a file at the hub. The output of `get -o yaml` changes nothing.
 
 use std::{
     fs, io::Read as _, os::unix::fs::FileTypeExt as _, path::Path, sync::mpsc, thread, time::Duration,
 };
 
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use own_files::OwnFile;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -18,11 +18,11 @@ use crate::{
     output,
 };
 
-/// Far more rows than a hub has.
-const LONGEST_FILE: u64 = 16 << 20;
-/// How long a file is read: deep ones take a time that grows with the square of their size, and nobody means them.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What a person decides of an LLM. The rest of a row is the hub's.
+/// Largest file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// Time-out of the parser: its time for nested values grows with the square of their depth.
+const PARSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Keys of an LLM that the user sets. The hub sets the others.
 const LLM_KEYS: &[&str] = &[
     "name",
     "type",
@@ -35,17 +35,16 @@ const LLM_KEYS: &[&str] = &[
     "visibility",
     "allowRemoteUrls",
 ];
-/// What a person decides of an agent.
+/// Keys of an agent that the user sets.
 const AGENT_KEYS: &[&str] =
     &["name", "llmName", "description", "systemPrompt", "project", "defaultParams", "extras", "visibility"];
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
     let shown =
         if args.file == Path::new("-") { "standard input".into() } else { args.file.to_string_lossy() };
-    let objects = parsed(read(&args.file, &shown)?, PATIENCE)
+    let objects = parsed(read(&args.file, &shown)?, PARSE_TIMEOUT)
         .map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
-    // All of it is read before anything is changed.
+    // Checks the whole file before the first change.
     let objects: Vec<_> = objects
         .into_iter()
         .enumerate()
@@ -62,34 +61,34 @@ pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
 fn read(path: &Path, shown: &str) -> Result<String, Failure> {
     let read = if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().lock().take(LONGEST_FILE).read_to_string(&mut text).map(|_| text)
+        std::io::stdin().lock().take(MAX_FILE).read_to_string(&mut text).map(|_| text)
     } else {
-        // Whoever makes a pipe knows that it is waited for; who was sent one does not.
+        // The user may not know that the file is a pipe, which is waited for.
         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
             output::note(format!("waiting for what somebody writes into the pipe {shown}"));
         }
         OwnFile::open_given(path).and_then(|file| {
-            // It is named for this one call, and may be somebody's who sent it.
+            // The file is given explicitly and may be another user's: this is only a warning.
             if let Some(doubt) = file.doubt() {
                 output::note(format!("warning: {doubt}"));
             }
-            file.read_text(LONGEST_FILE)
+            file.read_text(MAX_FILE)
         })
     };
     read.map_err(|error| Failure::usage(format!("cannot read {shown}: {}", config::plain(&error))))
 }
 
-/// As `parse`, where that is done in time.
-fn parsed(text: String, patience: Duration) -> Result<Vec<Map<String, Value>>, String> {
+/// As [`parse`], with a time-out.
+fn parsed(text: String, limit: Duration) -> Result<Vec<Map<String, Value>>, String> {
     let (sender, parsed) = mpsc::channel();
-    // One that takes too long ends with the program.
+    // After the time-out the thread runs until the program ends.
     thread::spawn(move || sender.send(parse(&text)));
     parsed
-        .recv_timeout(patience)
+        .recv_timeout(limit)
         .map_err(|_| "it takes too long to read: is it nested that deeply?".to_owned())?
 }
 
-/// The objects of all documents: each is one, or a list of them.
+/// The objects of all documents: each document is an object or a list of objects.
 fn parse(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     let mut objects = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
@@ -114,7 +113,7 @@ fn parse(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     Ok(objects)
 }
 
-/// What an object is, by the keys that only its kind has.
+/// Kind of an object, by the keys that only this kind has.
 fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
     let has = |key: &str| object.contains_key(key);
     let kind = if has("streaming") && has("status") {
@@ -149,37 +148,33 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
     let keys = match kind {
         GetKind::Llm => LLM_KEYS,
         GetKind::Agent => AGENT_KEYS,
-        // Nobody makes these by hand: they are as they are.
+        // The hub manages these.
         GetKind::Session | GetKind::Task | GetKind::Pool | GetKind::Name => {
             let id = if object.contains_key("id") { text("id") } else { text("name") };
             return output::line(format!("{}/{} unchanged", singular(kind), output::printable(id)));
         }
     };
     let name = text("name");
-    let told = |done: &str| output::line(format!("{}/{} {done}", singular(kind), output::printable(name)));
+    let report = |done: &str| output::line(format!("{}/{} {done}", singular(kind), output::printable(name)));
     let mut wanted: Map<String, Value> = object
         .iter()
         .filter(|(key, _)| keys.contains(&key.as_str()))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
     if let Some(variable) = object.get("apiKeyEnv").and_then(Value::as_str) {
-        wanted.insert("apiKey".to_owned(), Value::String(super::create::key_from(variable)?));
+        wanted.insert("apiKey".to_owned(), Value::String(super::manage::key_from(variable)?));
     }
     let path = format!("{}/{}", collection(kind), encoded(name));
-    let current = match hub.get(&path).await {
-        Ok(current) => current,
-        Err(error) if error.is(StatusCode::NOT_FOUND) => {
-            wanted.retain(|_, value| !value.is_null());
-            hub.call(Method::POST, collection(kind), Some(&Value::Object(wanted))).await?;
-            return told("created");
-        }
-        Err(error) => return Err(error.into()),
+    let Some(current) = hub.find(&path).await? else {
+        wanted.retain(|_, value| !value.is_null());
+        hub.call(Method::POST, collection(kind), Some(&Value::Object(wanted))).await?;
+        return report("created");
     };
-    // A row says nothing of what it does not allow.
-    let is =
+    // The hub omits flags that are false.
+    let is_equal =
         |key: &String, value: &Value| current[key] == *value || current[key].is_null() && *value == false;
-    if wanted.iter().all(|(key, value)| is(key, value)) {
-        return told("unchanged");
+    if wanted.iter().all(|(key, value)| is_equal(key, value)) {
+        return report("unchanged");
     }
     if current["kind"] == "virtual" {
         return Err(Failure::failed(format!(
@@ -187,7 +182,7 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
             singular(kind)
         )));
     }
-    // What the file does not name stays as it is.
+    // Keys that the file does not have keep their values.
     for key in keys {
         if let (false, Some(value)) = (wanted.contains_key(*key), current.get(*key)) {
             wanted.insert((*key).to_owned(), value.clone());
@@ -195,7 +190,7 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
     }
     wanted.retain(|_, value| !value.is_null());
     let answer = hub.call(Method::PUT, &path, Some(&Value::Object(wanted))).await?;
-    told("configured")?;
+    report("configured")?;
     for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         output::note(format!("warning: {}", output::printable(warning)));
     }
@@ -207,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_and_lists_give_their_objects() {
+    fn objects_are_read_from_documents_and_lists() {
         let text = "- name: a\n  type: openai\n  model: m\n---\nname: b\nllmName: a\n---\n";
         let objects = parse(text).unwrap();
         let kinds: Vec<_> = objects.iter().map(|object| kind(object).unwrap()).collect();
@@ -216,16 +211,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_nested_deeply_is_given_up() {
-        let patience = Duration::from_millis(200);
+    fn a_deeply_nested_file_is_given_up() {
+        let limit = Duration::from_millis(200);
         let deep = "{a: ".repeat(100_000);
-        assert!(parsed(deep, patience).unwrap_err().contains("takes too long"));
-        assert!(parsed("{a: ".repeat(200), PATIENCE).unwrap_err().contains("not valid YAML"));
-        assert_eq!(parsed("name: a".to_owned(), PATIENCE).unwrap().len(), 1);
+        assert!(parsed(deep, limit).unwrap_err().contains("takes too long"));
+        assert!(parsed("{a: ".repeat(200), PARSE_TIMEOUT).unwrap_err().contains("not valid YAML"));
+        assert_eq!(parsed("name: a".to_owned(), PARSE_TIMEOUT).unwrap().len(), 1);
     }
 
     #[test]
-    fn what_is_no_object_of_ours_is_refused_with_a_reason() {
+    fn other_documents_are_refused_with_a_reason() {
         for (text, reason) in
             [("just text", "expected an LLM"), ("- 1", "expected objects"), ("a: [", "not valid YAML")]
         {

@@ -1,57 +1,56 @@
-//! The columns of `get`, after kubectl's habits.
+//! Columns of `get`.
 
 use serde_json::Value;
 
 use super::{
+    cells::{age, text},
     get::id_key,
-    rows::{age, text},
     table::{Column, column},
 };
 use crate::{cli::GetKind, output};
 
-/// Those of a table of `kind`.
 pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
     let mut columns = match kind {
         GetKind::Llm => vec![
             column("NAME", |row| text(row, "name")).cut(),
-            column("POOL", pool).cut().leaves(6),
-            column("KIND", |row| text(row, "kind")).leaves(5),
+            column("POOL", pool).cut().droppable(6),
+            column("KIND", |row| text(row, "kind")).droppable(5),
             column("STATUS", |row| text(row, "status")),
-            column("TYPE", |row| text(row, "type")).leaves(3),
+            column("TYPE", |row| text(row, "type")).droppable(3),
             column("MODEL", |row| text(row, "model")).cut(),
-            column("TIER", |row| text(row, "tier")).leaves(2),
-            column("VISIBILITY", |row| text(row, "visibility")).leaves(7),
-            column("AGE", |row| age(row, "createdAt")).leaves(4),
-            column("ID", |row| text(row, "id")).leaves(1),
+            column("TIER", |row| text(row, "tier")).droppable(2),
+            column("VISIBILITY", |row| text(row, "visibility")).droppable(7),
+            column("AGE", |row| age(row, "createdAt")).droppable(4),
+            column("ID", |row| text(row, "id")).droppable(1),
         ],
         GetKind::Agent => vec![
             column("NAME", |row| text(row, "name")).cut(),
             column("LLM", |row| text(row, "llmName")).cut(),
-            column("KIND", |row| text(row, "kind")).leaves(3),
+            column("KIND", |row| text(row, "kind")).droppable(3),
             column("STATUS", |row| text(row, "status")),
-            column("PROJECT", |row| text(row, "project")).cut().leaves(4),
-            column("VISIBILITY", |row| text(row, "visibility")).leaves(5),
-            column("AGE", |row| age(row, "createdAt")).leaves(2),
-            column("ID", |row| text(row, "id")).leaves(1),
+            column("PROJECT", |row| text(row, "project")).cut().droppable(4),
+            column("VISIBILITY", |row| text(row, "visibility")).droppable(5),
+            column("AGE", |row| age(row, "createdAt")).droppable(2),
+            column("ID", |row| text(row, "id")).droppable(1),
         ],
         GetKind::Session => vec![
             column("ID", |row| text(row, id_key(row))).cut(),
             column("OWNER", |row| text(row, "ownerId")).cut(),
             column("STATUS", |row| text(row, "status")),
             column("LLMS", |row| names(&row["llms"])).cut(),
-            column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")).leaves(1),
-            column("AGE", |row| age(row, "createdAt")).leaves(2),
+            column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")).droppable(1),
+            column("AGE", |row| age(row, "createdAt")).droppable(2),
         ],
         GetKind::Task => vec![
-            // Whole: it is what `get task ID` wants.
+            // Never cut: `get task ID` needs it.
             column("ID", |row| text(row, "id")),
             column("STATUS", |row| text(row, "status")),
-            column("POOL", |row| text(row, "poolName")).cut().leaves(4),
+            column("POOL", |row| text(row, "poolName")).cut().droppable(4),
             column("LLM", |row| text(row, "llmName")).cut(),
-            column("MODEL", |row| text(row, "model")).cut().leaves(3),
-            column("STREAM", |row| text(row, "streaming")).leaves(1),
+            column("MODEL", |row| text(row, "model")).cut().droppable(3),
+            column("STREAM", |row| text(row, "streaming")).droppable(1),
             column("AGE", |row| age(row, "createdAt")),
-            column("WORKER", |row| text(row, "worker")).cut().leaves(2),
+            column("WORKER", |row| text(row, "worker")).cut().droppable(2),
         ],
         GetKind::Pool => vec![
             column("NAME", |row| text(row, "name")).cut(),
@@ -64,7 +63,7 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             column("OWNER", |row| text(row, "ownerId")).cut(),
             column("USED-BY", |row| names(&row["usedBy"])),
             column("LEFT", |row| age(row, "leftAt")),
-            column("FREE-AT", |row| text(row, "freeAt")).leaves(1),
+            column("FREE-AT", |row| text(row, "freeAt")).droppable(1),
         ],
     };
     if is_wide {
@@ -82,25 +81,23 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             ],
             GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
             GetKind::Pool | GetKind::Name => Vec::new(),
-            GetKind::Task => {
-                vec![
-                    column("OWNER", |row| text(row, "ownerId")),
-                    column("CODE", |row| text(row, "code")),
-                    column("ERROR", |row| text(row, "error")),
-                ]
-            }
+            GetKind::Task => vec![
+                column("OWNER", |row| text(row, "ownerId")),
+                column("CODE", |row| text(row, "code")),
+                column("ERROR", |row| text(row, "error")),
+            ],
         });
     }
     columns
 }
 
-/// The row's pool; whether it waits to be let in, where that is told.
+/// The row's pool, marked if the row waits for admission.
 fn pool(row: &Value) -> String {
     let pool = text(row, "poolName");
     if row["waitsFor"].is_string() { format!("{pool} (waits)") } else { pool }
 }
 
-/// A list of names, or of rows that have one, as one cell.
+/// A list of names, or of rows with names.
 fn names(list: &Value) -> String {
     let names: Vec<_> = list
         .as_array()

@@ -1,22 +1,22 @@
-//! `completions`: what a shell needs to know, with the names at the hub, which it asks for when they are wanted.
+//! `completions`: completion scripts for shells.
 //!
-//! clap's scripts know commands and options; names come from a hidden option, which says nothing when there is
-//! no hub: a shell that completes is no place for an error.
+//! The scripts of clap complete commands and options. For names at the hub they call the hidden option `--names`, whose
+//! errors are discarded.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use serde_json::Value;
 
+use super::get::collection;
 use crate::{
-    cli::{Cli, Global, NamesOf},
-    client::HubClient,
-    config::Places,
+    cli::{Cli, GetKind, Global, NamesOf},
+    config::Paths,
     control,
     exit::Outcome,
     output,
 };
 
-/// Over clap's function: a name where a name is wanted.
+/// Wraps the function of clap's script, and completes names.
 const BASH: &str = r#"
 _virtual_llm_with_names() {
     _virtual__llm "$@"
@@ -40,8 +40,8 @@ _virtual_llm_with_names() {
 complete -F _virtual_llm_with_names -o bashdefault -o default virtual-llm
 "#;
 
-/// Where clap's script would offer files. `get`, `describe` and `delete` have the kind before the name. The blank before a
-/// call keeps `_arguments` from putting words of its own between.
+/// Completes names where clap's script would complete files. `get`, `describe` and `delete` have the kind before the name.
+/// The blank before a call in a specification prevents `_arguments` from inserting its own words.
 const ZSH: &str = r#"
 _virtual_llm_names() {
     local kind=$1
@@ -57,10 +57,10 @@ _virtual_llm_names() {
 }
 "#;
 
-/// Beside clap's lines, which know no values of arguments.
+/// Completes values of arguments, which clap's script does not.
 const FISH: &str = r#"
 function __virtual_llm_after
-    # Whether these are the last words before the one that is completed.
+    # Whether the command line before the completed word ends with these words.
     set -l words (commandline -opc | string match -v -- '-*')
     string match -qr -- "(^| )$argv\$" "$words"
 end
@@ -81,15 +81,14 @@ end
 complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
 "#;
 
-/// Prints the script for `shell`.
 pub(crate) fn run(shell: Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "virtual-llm", &mut script);
     let script = String::from_utf8_lossy(&script);
     output::piece(match shell {
         Shell::Bash => {
-            // clap_complete 4.6 writes the dash of the program's name as `__` where it finds a command, and as
-            // `__subcmd__` where it answers for it: without this, nothing below the first word is completed.
+            // clap_complete 4.6 replaces the dash of the program's name by `__` in one place and by `__subcmd__` in
+            // another: without this line only the first word is completed.
             format!("{}{BASH}", script.replace("virtual__subcmd__llm", "virtual__llm"))
         }
         Shell::Fish => format!("{script}{FISH}"),
@@ -108,7 +107,7 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 let files = format!("name -- {argument}:_default'");
                 named = named.replace(&files, &format!("name -- {argument}: {call}'"));
             }
-            // The script's last lines run it: what they call stands before them.
+            // The last lines of the script call its functions: they must be defined before.
             let last = "if [ \"$funcstack[1]\"";
             named.replace(last, &format!("{}\n{last}", ZSH.trim()))
         }
@@ -116,32 +115,27 @@ pub(crate) fn run(shell: Shell) -> Outcome {
     })
 }
 
-/// Prints the names, a line each; none where there is nobody to ask.
+/// Prints names, one a line.
 pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
     if of == NamesOf::Provider {
-        let status = control::ask(&Places::find(global)?, &control::Request::Status).await?;
+        let status = control::ask(&Paths::find(global)?, &control::Request::Status).await?;
         return print(field(&status["providers"], "name"));
     }
     let hub = super::hub_client(global)?;
-    match of {
+    let (kind, key) = match of {
         NamesOf::Chat => {
             let llms = hub.llms().await?;
-            let agents = list(&hub, "/api/v1/agents").await;
-            print(field(&llms, "name").chain(field(&llms, "poolName")).chain(field(&agents, "name")))
+            let agents = hub.get(collection(GetKind::Agent)).await.unwrap_or_default();
+            return print(field(&llms, "name").chain(field(&llms, "poolName")).chain(field(&agents, "name")));
         }
-        NamesOf::Pool => print(field(&list(&hub, "/api/v1/pools").await, "name")),
-        NamesOf::Name => print(field(&list(&hub, "/api/v1/names").await, "name")),
-        NamesOf::Llm => print(field(&hub.llms().await?, "name")),
-        NamesOf::Agent => print(field(&list(&hub, "/api/v1/agents").await, "name")),
-        NamesOf::Task => print(field(&list(&hub, "/api/v1/inference-tasks").await, "id")),
-        NamesOf::Session | NamesOf::Provider => {
-            print(field(&list(&hub, "/api/v1/sessions").await, "providerSessionId"))
-        }
-    }
-}
-
-async fn list(hub: &HubClient, path: &str) -> Value {
-    hub.get(path).await.unwrap_or_default()
+        NamesOf::Pool => (GetKind::Pool, "name"),
+        NamesOf::Name => (GetKind::Name, "name"),
+        NamesOf::Llm => return print(field(&hub.llms().await?, "name")),
+        NamesOf::Agent => (GetKind::Agent, "name"),
+        NamesOf::Task => (GetKind::Task, "id"),
+        NamesOf::Session | NamesOf::Provider => (GetKind::Session, "providerSessionId"),
+    };
+    print(field(&hub.get(collection(kind)).await.unwrap_or_default(), key))
 }
 
 fn field<'a>(rows: &'a Value, key: &'a str) -> impl Iterator<Item = &'a str> {
@@ -149,7 +143,7 @@ fn field<'a>(rows: &'a Value, key: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 fn print<'a>(names: impl Iterator<Item = &'a str>) -> Outcome {
-    // Words of a shell's line: what is not one word, or could be taken for an option, is left out.
+    // A name that the shell would split, or take for an option, is left out.
     let is_word = |name: &&str| {
         name.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) && !name.starts_with('-')
     };

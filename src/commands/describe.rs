@@ -1,11 +1,11 @@
-//! `describe`: everything that is known of one LLM, agent or task.
+//! `describe`: all data of an LLM, an agent or a task.
 
-use actix_web::http::StatusCode;
 use serde_json::Value;
 
 use super::{
+    cells::{age, text},
     get::{collection, missing},
-    rows::{age, text},
+    hub_findings::waiting_text,
     table::{Column, Table, column},
 };
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     output,
 };
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
     let hub = super::hub_client(global)?;
     let kind = match args.kind {
@@ -23,11 +22,8 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
         DescribeKind::Agent => GetKind::Agent,
         DescribeKind::Task => return task(&hub, &args.name).await,
     };
-    let row = match hub.get(&format!("{}/{}", collection(kind), encoded(&args.name))).await {
-        Ok(row) => row,
-        Err(error) if error.is(StatusCode::NOT_FOUND) => return Err(missing(kind, &args.name)),
-        Err(error) => return Err(error.into()),
-    };
+    let row = hub.find(&format!("{}/{}", collection(kind), encoded(&args.name))).await?;
+    let row = row.ok_or_else(|| missing(kind, &args.name))?;
     fields(&row)?;
     if kind == GetKind::Llm {
         pool(&hub, &row).await?;
@@ -36,31 +32,27 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
     Ok(())
 }
 
-/// Most calls that are shown of one request id: a caller may use it again and again.
-const CALLS: usize = 20;
+/// Most calls that are shown for one request id, which callers may repeat.
+const MAX_CALLS: usize = 20;
 
-/// A task as the hub lists it while it is there, with what the audit has of it: that is found by the id of its dispatch
-/// and of its request, too.
+/// Prints a task from the list of tasks, while it is there, and from the audit log, which finds it by the id of its
+/// dispatch or of its request too.
 async fn task(hub: &HubClient, id: &str) -> Outcome {
-    let listed = match hub.get(&format!("{}/{}", collection(GetKind::Task), encoded(id))).await {
-        Ok(row) => Some(row),
-        Err(error) if error.is(StatusCode::NOT_FOUND) => None,
-        Err(error) => return Err(error.into()),
-    };
-    // A classic hub has no audit.
-    let audited = match hub.get(&format!("/api/v1/audit?limit={CALLS}&id={}", encoded(id))).await {
+    let listed = hub.find(&format!("{}/{}", collection(GetKind::Task), encoded(id))).await?;
+    // A classic hub has no audit log.
+    let audited = match hub.get(&format!("/api/v1/audit?limit={MAX_CALLS}&id={}", encoded(id))).await {
         Ok(Value::Array(rows)) => rows,
         Ok(_) => Vec::new(),
         Err(error) if error.status.is_some() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let mut known = known(id, listed, audited);
-    if known.is_empty() {
+    let mut rows = combined(id, listed, audited);
+    if rows.is_empty() {
         return Err(missing(GetKind::Task, id));
     }
-    for (i, row) in known.iter_mut().enumerate() {
+    for (i, row) in rows.iter_mut().enumerate() {
         if let Some(result) = row.as_object_mut().and_then(|row| row.remove("result")) {
-            // The answer itself may be long: `get task ID -o json` prints it.
+            // The answer may be long; `get task ID -o json` prints it.
             row["resultStatus"] = result["status"].clone();
         }
         if i > 0 {
@@ -71,9 +63,9 @@ async fn task(hub: &HubClient, id: &str) -> Outcome {
     Ok(())
 }
 
-/// What is known of `id`: the task, as listed and with what the audit has under its id, else the calls that the audit has
-/// under that id. Calls of that request id are told where nothing else has it: a caller gives them the name that it likes.
-fn known(id: &str, listed: Option<Value>, audited: Vec<Value>) -> Vec<Value> {
+/// Rows about `id`: the listed task with its rows of the audit log, else the calls of that id. Calls whose request id it is
+/// are used only if there is nothing else, since callers choose their request ids.
+fn combined(id: &str, listed: Option<Value>, audited: Vec<Value>) -> Vec<Value> {
     let (own, named): (Vec<_>, Vec<_>) =
         audited.into_iter().partition(|row| row["id"] == id || row["task"] == id);
     match listed {
@@ -84,7 +76,7 @@ fn known(id: &str, listed: Option<Value>, audited: Vec<Value>) -> Vec<Value> {
     }
 }
 
-/// A row of the audit under the names of a task's keys: its status is that of HTTP, its row the one that answered.
+/// Renames the keys of a row of the audit log to those of a task.
 fn renamed(mut row: Value) -> Value {
     if let Some(row) = row.as_object_mut() {
         for (from, to) in
@@ -98,7 +90,7 @@ fn renamed(mut row: Value) -> Value {
     row
 }
 
-/// What the list says, and after it what only the audit knows.
+/// The listed row, and the keys that only the audit log has.
 fn merged(listed: &Value, audited: Value) -> Value {
     let mut both = listed.clone();
     if let (Some(both), Value::Object(audited)) = (both.as_object_mut(), audited) {
@@ -111,7 +103,7 @@ fn merged(listed: &Value, audited: Value) -> Value {
     both
 }
 
-/// Every key of the row, the names in one column.
+/// Prints every key of the row.
 fn fields(row: &Value) -> Outcome {
     for (key, value) in row.as_object().into_iter().flatten() {
         let shown = match value {
@@ -125,7 +117,7 @@ fn fields(row: &Value) -> Outcome {
     Ok(())
 }
 
-/// `providerSessionId` as a person reads it: `Provider Session Id`.
+/// A key as a title: `Provider Session Id` for `providerSessionId`.
 fn title(key: &str) -> String {
     let mut title = String::with_capacity(key.len() + 4);
     for (i, c) in output::printable(key).chars().enumerate() {
@@ -137,17 +129,14 @@ fn title(key: &str) -> String {
     title
 }
 
-/// The pool with each member, if the row has joined one.
+/// Prints the members of the row's pool.
 async fn pool(hub: &HubClient, row: &Value) -> Outcome {
     let Some(name) = row["poolName"].as_str() else { return Ok(()) };
-    if let (Some(row), Some(owner)) = (row["name"].as_str(), row["waitsFor"].as_str()) {
-        output::line(format!("\n{}", output::printable(&wire::texts::waits_for(row, name, owner))))?;
+    if let Some(text) = waiting_text(row) {
+        output::line(format!("\n{}", output::printable(&text)))?;
     }
-    let pool = match hub.get(&format!("/api/v1/llms/{}/members", encoded(name))).await {
-        Ok(pool) => pool,
-        // It went while we looked.
-        Err(error) if error.is(StatusCode::NOT_FOUND) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    let Some(pool) = hub.find(&format!("/api/v1/llms/{}/members", encoded(name))).await? else {
+        return Ok(());
     };
     output::line(format!(
         "\nPool {} ({} of {} active):",
@@ -172,7 +161,7 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
     Ok(())
 }
 
-/// The newest tasks; a classic hub does not tell them.
+/// Prints the newest tasks. A classic hub does not list them.
 async fn tasks(hub: &HubClient, name: &str) -> Outcome {
     let answer = match hub.get(&format!("/api/v1/llms/{}/tasks?limit=10", encoded(name))).await {
         Ok(answer) => answer,
@@ -186,7 +175,7 @@ async fn tasks(hub: &HubClient, name: &str) -> Outcome {
     }
     output::line("\nRecent tasks:")?;
     let mut table = Table::new(columns());
-    table.lines(rows).into_iter().try_for_each(|line| output::line(format!("  {line}")))
+    output::lines(table.lines(rows).into_iter().map(|line| format!("  {line}")))
 }
 
 fn columns() -> Vec<Column> {
@@ -206,7 +195,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_task_reads_as_listed_and_has_the_rest_from_the_audit() {
+    fn a_task_has_the_listed_values_and_others_from_the_audit_log() {
         let listed = json!({ "id": "inf-1", "status": "error", "llm": "pool", "llmName": null });
         let audited =
             json!({ "id": "inf-1", "status": 502, "llm": "row", "code": "interrupted", "publisher": null });
@@ -218,18 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_told_from_calls_that_were_named_by_its_id() {
+    fn calls_with_a_request_id_of_a_task_are_not_shown_as_the_task() {
         let named = json!({ "id": "inf-2", "task": "task-2", "requestId": "task-1", "user": "mallory" });
         let own = json!({ "id": "inf-1", "task": "task-1", "requestId": "r", "user": "bob" });
         let both = vec![named.clone(), own.clone(), named.clone()];
         let users = |id: &str, listed: Option<serde_json::Value>, rows: &[serde_json::Value]| -> Vec<_> {
-            super::known(id, listed, rows.to_vec()).iter().map(|row| row["ownerId"].clone()).collect()
+            super::combined(id, listed, rows.to_vec()).iter().map(|row| row["ownerId"].clone()).collect()
         };
         assert_eq!(users("task-1", None, &both), ["bob"]);
         let listed = json!({ "id": "task-1", "ownerId": "bob" });
         assert_eq!(users("task-1", Some(listed.clone()), &both), ["bob"]);
         assert_eq!(
-            super::known("task-1", Some(listed.clone()), vec![named.clone()]),
+            super::combined("task-1", Some(listed.clone()), vec![named.clone()]),
             [listed],
             "as it is listed"
         );
@@ -239,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_reads_as_words() {
+    fn a_key_is_shown_as_a_title() {
         assert_eq!(super::title("providerSessionId"), "Provider Session Id");
         assert_eq!(super::title("name"), "Name");
     }

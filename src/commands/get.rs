@@ -1,11 +1,15 @@
-//! `get`: lists of what the hub holds.
+//! `get`: lists objects of the hub.
 
 use std::{collections::HashMap, time::Duration};
 
-use actix_web::http::StatusCode;
 use serde_json::Value;
 
-use super::{columns::columns, rows::text, table::Table, whole::Whole};
+use super::{
+    agent_details::AgentDetails,
+    cells::{rows, text},
+    columns::columns,
+    table::Table,
+};
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
     client::{HubClient, encoded},
@@ -13,22 +17,20 @@ use crate::{
     output,
 };
 
-/// Between two looks of `--watch`: soon enough for a person, light enough for a hub with many of them.
+/// Interval of the requests of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Tasks in a page of the hub's.
+/// Number of tasks in a page of the hub's list.
 const PAGE: usize = 200;
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
     let hub = super::hub_client(global)?;
     let mut table = match args.output {
-        // Who asks for more columns wants to see them.
-        Some(OutputFormat::Wide) => Table::whole(columns(args.kind, true)),
+        Some(OutputFormat::Wide) => Table::unlimited(columns(args.kind, true)),
         _ => Table::new(columns(args.kind, false)),
     };
-    let mut whole = Whole::default();
-    let answer = look(&hub, args, &mut whole).await?;
+    let mut details = AgentDetails::default();
+    let answer = fetch(&hub, args, &mut details).await?;
     if !args.watch {
         return print(args, &mut table, &answer);
     }
@@ -42,15 +44,15 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
                     print(args, &mut table, &Value::Array(changed))?;
                 }
             }
-            // Whoever watches wants to see the hub come back.
+            // The hub may become reachable again.
             Err(failure) => output::note(format!("warning: {}", failure.text().unwrap_or_default())),
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
-        answer = look(&hub, args, &mut whole).await;
+        answer = fetch(&hub, args, &mut details).await;
     }
 }
 
-/// Where the hub keeps them.
+/// Path of the list.
 pub(crate) const fn collection(kind: GetKind) -> &'static str {
     match kind {
         GetKind::Llm => "/api/v1/llms",
@@ -62,7 +64,6 @@ pub(crate) const fn collection(kind: GetKind) -> &'static str {
     }
 }
 
-/// The kind in the singular.
 pub(crate) const fn singular(kind: GetKind) -> &'static str {
     match kind {
         GetKind::Llm => "llm",
@@ -74,7 +75,6 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
     }
 }
 
-/// Several of them, for a sentence.
 const fn plural(kind: GetKind) -> &'static str {
     match kind {
         GetKind::Llm => "LLMs",
@@ -86,39 +86,35 @@ const fn plural(kind: GetKind) -> &'static str {
     }
 }
 
-/// What is asked for, and as a document with all that is known of it: `apply` takes that back.
-async fn look(hub: &HubClient, args: &GetArgs, whole: &mut Whole) -> Result<Value, Failure> {
-    let answer = fetch(hub, args).await?;
+/// Requests the list or the named object. Documents contain all keys, so that `apply` can restore them.
+async fn fetch(hub: &HubClient, args: &GetArgs, details: &mut AgentDetails) -> Result<Value, Failure> {
+    let answer = fetch_rows(hub, args).await?;
     match (args.kind, args.output) {
-        (GetKind::Agent, Some(OutputFormat::Json | OutputFormat::Yaml)) => whole.fill(hub, answer).await,
+        (GetKind::Agent, Some(OutputFormat::Json | OutputFormat::Yaml)) => details.add(hub, answer).await,
         _ => Ok(answer),
     }
 }
 
-async fn fetch(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
+async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
     let Some(name) = &args.name else {
         return Ok(match args.kind {
             GetKind::Llm => hub.llms().await?,
-            // Who watches wants what comes; whatever is older than a page has mostly ended.
+            // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
             GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name => hub.get(path).await?,
         });
     };
     if args.kind == GetKind::Session {
-        // A hub has no address for one session: it is found in the list.
+        // There is no request for one session.
         let all = hub.get(path).await?;
         let found = all.as_array().into_iter().flatten().find(|row| text(row, id_key(row)) == *name);
         return found.cloned().ok_or_else(|| missing(args.kind, name));
     }
-    match hub.get(&format!("{path}/{}", encoded(name))).await {
-        Ok(row) => Ok(row),
-        Err(error) if error.is(StatusCode::NOT_FOUND) => Err(missing(args.kind, name)),
-        Err(error) => Err(error.into()),
-    }
+    hub.find(&format!("{path}/{}", encoded(name))).await?.ok_or_else(|| missing(args.kind, name))
 }
 
-/// The tasks of the newest `pages` pages. A hub that knows no pages gives all of them at once.
+/// The tasks of the newest `pages` pages. A hub without pages lists all tasks in each answer.
 async fn tasks(hub: &HubClient, pages: usize) -> Result<Value, Failure> {
     let first = format!("{}?limit={PAGE}", collection(GetKind::Task));
     let mut path = first.clone();
@@ -140,7 +136,7 @@ async fn tasks(hub: &HubClient, pages: usize) -> Result<Value, Failure> {
     Ok(Value::Array(all))
 }
 
-/// There is none of this name.
+/// Error for an object that does not exist.
 pub(super) fn missing(kind: GetKind, name: &str) -> Failure {
     let kind = singular(kind);
     Failure::failed(format!("there is no {kind} '{name}'; `virtual-llm get {kind}` lists them"))
@@ -149,46 +145,23 @@ pub(super) fn missing(kind: GetKind, name: &str) -> Failure {
 fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
     match args.output {
         None | Some(OutputFormat::Wide) => {
-            let rows = rows_of(answer);
+            let rows = rows(answer);
             if rows.is_empty() {
                 output::note(format!("There are no {}.", plural(args.kind)));
                 return Ok(());
             }
-            for line in table.lines(rows) {
-                output::line(line)?;
-            }
-            Ok(())
+            table.print(rows)
         }
-        Some(OutputFormat::Json | OutputFormat::Yaml) => document(answer, args.output),
-        Some(OutputFormat::Name) => {
-            for row in rows_of(answer) {
-                let name = if row["name"].is_string() { text(row, "name") } else { text(row, id_key(row)) };
-                output::line(format!("{}/{name}", singular(args.kind)))?;
-            }
-            Ok(())
-        }
+        Some(OutputFormat::Json) => output::document(answer, false),
+        Some(OutputFormat::Yaml) => output::document(answer, true),
+        Some(OutputFormat::Name) => output::lines(rows(answer).iter().map(|row| {
+            let key = if row["name"].is_string() { "name" } else { id_key(row) };
+            format!("{}/{}", singular(args.kind), text(row, key))
+        })),
     }
 }
 
-/// The hub's answer as it is: YAML if that is wanted, else JSON.
-pub(super) fn document(answer: &Value, format: Option<OutputFormat>) -> Outcome {
-    if format == Some(OutputFormat::Yaml) {
-        return output::piece(output::yaml(answer).map_err(anyhow::Error::from)?);
-    }
-    let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
-    output::line(output::printable_json(&text))
-}
-
-/// One row, or the rows of a list.
-fn rows_of(answer: &Value) -> &[Value] {
-    match answer {
-        Value::Array(rows) => rows,
-        Value::Null => &[],
-        one => std::slice::from_ref(one),
-    }
-}
-
-/// The rows that are new or differ from the last look.
+/// The rows that are new or differ from the last answer.
 fn changed(seen: &mut HashMap<String, Value>, answer: Value) -> Vec<Value> {
     let rows = match answer {
         Value::Array(rows) => rows,
@@ -196,12 +169,14 @@ fn changed(seen: &mut HashMap<String, Value>, answer: Value) -> Vec<Value> {
         one => vec![one],
     };
     rows.into_iter()
-        .filter(|row| seen.insert(text(row, id_key(row)), shown(row)).as_ref() != Some(&shown(row)))
+        .filter(|row| {
+            seen.insert(text(row, id_key(row)), without_times(row)).as_ref() != Some(&without_times(row))
+        })
         .collect()
 }
 
-/// A row without what changes all the time: a heartbeat is no news.
-fn shown(row: &Value) -> Value {
+/// A row without its times, which change at each heartbeat.
+fn without_times(row: &Value) -> Value {
     let mut row = row.clone();
     if let Value::Object(map) = &mut row {
         map.remove("lastHeartbeatAt");
@@ -210,7 +185,7 @@ fn shown(row: &Value) -> Value {
     row
 }
 
-/// The key of a row's id.
+/// Key of the id in a row.
 pub(super) fn id_key(row: &Value) -> &'static str {
     ["id", "providerSessionId"].into_iter().find(|key| row[*key].is_string()).unwrap_or("name")
 }

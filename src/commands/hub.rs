@@ -1,4 +1,4 @@
-//! `hub`: the hub as a server.
+//! `hub`: runs the hub.
 
 use std::{
     env,
@@ -20,10 +20,10 @@ use crate::{
     signals::Signals,
 };
 
-/// Rules over the stored admin token while it is set.
+/// Environment variable with an admin token that replaces the stored one while it is set.
 const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 
-/// Serves until a signal; a second one does not wait for running calls.
+/// Serves until a signal. A second signal ends running calls.
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     let public = args.public_url.clone();
     let mut running = Hub::start(options(args)?).await.map_err(refused_start)?;
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
              or put a TLS proxy in front and listen on 127.0.0.1"
         );
     }
-    let _held = hold_other_localhost(addr);
+    let _reserved = reserve_ipv6_localhost(addr);
     announce_public(public.as_deref());
     notify::ready();
     let liveness = running.liveness();
@@ -93,7 +93,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
     })
 }
 
-/// `localhost:8787` is as good as an address.
+/// Parses an address or a host name with a port, such as `localhost:8787`.
 fn listen(given: &str) -> Result<SocketAddr, Failure> {
     given.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
         Failure::usage(format!("--listen {given}: expected an address and a port, such as 127.0.0.1:8787"))
@@ -116,7 +116,7 @@ fn trusted_proxies(given: &[String]) -> Result<Proxies, Failure> {
     Ok(proxies)
 }
 
-/// Where the XDG rules put it.
+/// The data directory: the given one, else the one of the XDG base directory specification.
 fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     given
@@ -136,13 +136,13 @@ fn refused_start(error: HubError) -> Failure {
     }
 }
 
-/// Holds `[::1]` beside 127.0.0.1: `localhost` leads there first, and any user of this machine could listen there for tokens.
-/// Nobody is served at it: a caller is refused, and goes on to 127.0.0.1.
-fn hold_other_localhost(addr: SocketAddr) -> Option<TcpSocket> {
+/// Binds `[::1]` beside 127.0.0.1, so that no other user of this machine can listen there for tokens: `localhost` resolves
+/// to it first. The socket does not listen: connections are refused, and clients try 127.0.0.1 next.
+fn reserve_ipv6_localhost(addr: SocketAddr) -> Option<TcpSocket> {
     if addr.ip() != Ipv4Addr::LOCALHOST {
         return None;
     }
-    // Without IPv6 nobody can listen there.
+    // Fails on a machine without IPv6, where there is nothing to reserve.
     let socket = TcpSocket::new_v6().ok()?;
     match socket.bind((Ipv6Addr::LOCALHOST, addr.port()).into()) {
         Ok(()) => Some(socket),
@@ -157,7 +157,7 @@ fn hold_other_localhost(addr: SocketAddr) -> Option<TcpSocket> {
     }
 }
 
-/// Says where others find the hub.
+/// Logs the public URL.
 fn announce_public(url: Option<&str>) {
     let Some(url) = url else { return };
     log::info!("others reach the hub at {url}");
@@ -168,8 +168,7 @@ fn announce_public(url: Option<&str>) {
     }
 }
 
-/// Says where the admin token is. Only a hub that writes nothing down prints it, on standard error and past the
-/// log: nobody could ever get it otherwise.
+/// Logs where the admin token is. A hub that stores nothing prints the token on standard error, not in the log.
 fn announce(token: &AdminToken) {
     match token {
         AdminToken::Environment => log::info!("admin token: the one in {ADMIN_TOKEN}"),

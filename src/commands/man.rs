@@ -1,4 +1,4 @@
-//! `man`: the manual pages, one a command, from the same words as `--help`.
+//! `man`: writes manual pages, one a command, from the texts of `--help`.
 
 use std::{
     fs::DirBuilder,
@@ -19,9 +19,9 @@ use crate::{
 
 /// Writes the pages into `folder`.
 pub(crate) fn run(folder: &Path) -> Outcome {
-    // Of a folder that others can write, such as `~/.local`, nothing is believed that is in it.
+    // Other users may be able to write the folder, such as `~/.local`: `write_public` follows no link of theirs.
     DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| cannot(folder, &error))?;
-    // Nobody looks up a page on `help`.
+    // No page for `help`.
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
     let mut pages = Vec::new();
@@ -32,7 +32,7 @@ pub(crate) fn run(folder: &Path) -> Outcome {
 
 fn write(command: &clap::Command, folder: &Path, pages: &mut Vec<PathBuf>) -> Outcome {
     let is_root = pages.is_empty();
-    // The options that every command takes stand on the first page alone.
+    // Options of all commands are on the first page only.
     let shown = command.clone().mut_args(|arg| {
         let is_everywhere = arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version");
         arg.hide(is_everywhere && !is_root)
@@ -48,7 +48,7 @@ fn write(command: &clap::Command, folder: &Path, pages: &mut Vec<PathBuf>) -> Ou
 fn page(man: &Man, command: &clap::Command, is_root: bool) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let name = command.get_display_name().unwrap_or("virtual-llm");
-    // Not clap's title, which leaves the date out and so moves what comes after it. No date: two builds are the same.
+    // clap's title omits the empty date and shifts the fields after it. The date is empty so that builds are reproducible.
     writeln!(page, ".TH {name} 1 \"\" \"virtual-llm {}\" \"virtual-llm\"", env!("CARGO_PKG_VERSION"))?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -58,13 +58,13 @@ fn page(man: &Man, command: &clap::Command, is_root: bool) -> io::Result<Vec<u8>
         man.render_subcommands_section(&mut page)?;
     }
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    // What helps on the screen is in blocks, each with its head: examples, variables, exit codes.
+    // The help texts consist of blocks with a heading each: examples, variables, exit codes.
     for block in after.split("\n\n") {
         let (head, text) = block.split_once(':').unwrap_or(("", block));
         writeln!(page, ".SH {}\n.nf", head.to_uppercase())?;
         for line in text.trim_start().lines() {
             let line = line.replace('\\', "\\e").replace('-', "\\-");
-            // A full stop or an apostrophe at the start of a line would be a command.
+            // `\\&` protects a full stop or an apostrophe at the start of a line, which would begin a request.
             writeln!(page, "\\&{}", line.strip_prefix("  ").unwrap_or(&line))?;
         }
         writeln!(page, ".fi")?;

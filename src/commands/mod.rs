@@ -1,39 +1,36 @@
-//! One file a command.
+//! The commands.
 
 mod add;
-mod agents;
+mod agent_details;
 mod apply;
+mod cells;
 mod chat_llm;
 mod check;
 mod columns;
 mod completions;
-mod create;
 mod describe;
 mod get;
 mod hub;
+mod hub_findings;
 mod login;
 mod man;
-mod name;
-mod pool;
+mod manage;
 mod publish;
-mod rows;
 mod service;
 mod status;
 mod table;
 mod token;
 mod up;
-mod whole;
 
 use crate::{
     cli::{Cli, Command, Global},
     client::HubClient,
-    config::{self, Places},
+    config::{self, Paths},
     exit::{Code, Failure, Outcome},
     output,
-    signals::Signals,
+    signals::{Signals, Wanted},
 };
 
-/// Runs what was asked for.
 pub(crate) async fn run(cli: Cli) -> Outcome {
     let global = &cli.global;
     let signals =
@@ -42,26 +39,26 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Up(args) => up::run(global, &args, signals).await,
         Command::Publish(args) => publish::run(global, &args, signals).await,
         Command::ChatLlm(args) => chat_llm::run(global, &args, signals).await,
-        Command::Get(args) => briefly(signals, get::run(global, &args)).await,
+        Command::Get(args) => until_signal(signals, get::run(global, &args)).await,
         Command::Hub(args) => hub::run(args, signals).await,
-        Command::Status(args) => briefly(signals, status::run(global, &args)).await,
-        Command::Provider(args) => briefly(signals, status::provider(global, &args)).await,
-        Command::Pause(args) => briefly(signals, status::pause(global, &args)).await,
-        Command::Resume => briefly(signals, status::resume(global)).await,
-        Command::Reload => briefly(signals, status::reload(global)).await,
-        Command::Login(args) => briefly(signals, login::run(global, &args)).await,
-        Command::Add(args) => briefly(signals, add::run(global, &args)).await,
-        Command::Describe(args) => briefly(signals, describe::run(global, &args)).await,
-        Command::Create(command) => briefly(signals, create::run(global, &command)).await,
-        Command::Delete(args) => briefly(signals, create::delete(global, &args)).await,
-        Command::Apply(args) => briefly(signals, apply::run(global, &args)).await,
-        Command::Pool(command) => briefly(signals, pool::run(global, &command)).await,
-        Command::Name(command) => briefly(signals, name::run(global, &command)).await,
-        Command::Token(command) => briefly(signals, token::run(global, &command)).await,
-        Command::Check => briefly(signals, check::run(global)).await,
+        Command::Status(args) => until_signal(signals, status::run(global, &args)).await,
+        Command::Provider(args) => until_signal(signals, status::provider(global, &args)).await,
+        Command::Pause(args) => until_signal(signals, status::pause(global, &args)).await,
+        Command::Resume => until_signal(signals, status::resume(global)).await,
+        Command::Reload => until_signal(signals, status::reload(global)).await,
+        Command::Login(args) => until_signal(signals, login::run(global, &args)).await,
+        Command::Add(args) => until_signal(signals, add::run(global, &args)).await,
+        Command::Describe(args) => until_signal(signals, describe::run(global, &args)).await,
+        Command::Create(command) => until_signal(signals, manage::create(global, &command)).await,
+        Command::Delete(args) => until_signal(signals, manage::delete(global, &args)).await,
+        Command::Apply(args) => until_signal(signals, apply::run(global, &args)).await,
+        Command::Pool(command) => until_signal(signals, manage::pool(global, &command)).await,
+        Command::Name(command) => until_signal(signals, manage::name(global, &command)).await,
+        Command::Token(command) => until_signal(signals, token::run(global, &command)).await,
+        Command::Check => until_signal(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),
         Command::Completions { names: Some(of), .. } => {
-            briefly(signals, completions::names(global, of)).await
+            until_signal(signals, completions::names(global, of)).await
         }
         Command::Completions { shell, .. } => shell.map_or(Ok(()), completions::run),
         Command::Man { dir } => man::run(&dir),
@@ -69,19 +66,18 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
     }
 }
 
-/// For commands that simply end at a signal.
-async fn briefly(mut signals: Signals, command: impl Future<Output = Outcome>) -> Outcome {
+/// Runs a command that ends at a signal.
+async fn until_signal(mut signals: Signals, command: impl Future<Output = Outcome>) -> Outcome {
     tokio::select! {
         outcome = command => outcome,
         wanted = signals.stop() => Err(Failure::silent(match wanted {
-            crate::signals::Wanted::Interrupt => Code::Interrupted,
-            _ => Code::Failed,
+            Wanted::Interrupt => Code::Interrupted,
+            Wanted::Stop | Wanted::Reload => Code::Failed,
         })),
     }
 }
 
-/// The hub that options, variables and the credentials file name.
+/// Client of the hub that options, variables and the credentials file name.
 fn hub_client(global: &Global) -> Result<HubClient, Failure> {
-    let places = Places::find(global)?;
-    HubClient::new(config::hub(global, &places)?, global.ca_file.as_deref())
+    HubClient::new(config::credentials(global, &Paths::find(global)?)?)
 }

@@ -1,4 +1,4 @@
-//! `status`, `provider`, `pause`, `resume` and `reload`: the registrar on this machine.
+//! `status`, `provider`, `pause`, `resume` and `reload`: commands for the registrar on this machine.
 
 use std::time::Duration;
 
@@ -7,82 +7,72 @@ use serde_json::{Value, json};
 use wire::row::Timestamp;
 
 use super::{
-    rows::{span, text},
+    cells::{rows, span, text},
+    hub_findings,
     table::{Table, column},
 };
 use crate::{
     cli::{Global, OutputFormat, PauseArgs, ProviderAction, ProviderArgs, StatusArgs},
-    config::Places,
+    config::Paths,
     control::{self, Request},
     exit::{Failure, Outcome},
     output::{self, printable},
     spinner::Spinner,
 };
 
-/// Runs `status`.
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Outcome {
-    let value = control::ask(&Places::find(global)?, &Request::Status).await?;
+    let value = control::ask(&Paths::find(global)?, &Request::Status).await?;
     match args.output {
-        Some(OutputFormat::Json) => {
-            let text = serde_json::to_string_pretty(&value).map_err(anyhow::Error::from)?;
-            output::line(output::printable_json(&text))
-        }
-        Some(OutputFormat::Yaml) => output::piece(output::yaml(&value).map_err(anyhow::Error::from)?),
+        Some(OutputFormat::Json) => output::document(&value, false),
+        Some(OutputFormat::Yaml) => output::document(&value, true),
         Some(OutputFormat::Name) => {
-            for provider in value["providers"].as_array().into_iter().flatten() {
-                output::line(format!("provider/{}", text(provider, "name")))?;
-            }
-            Ok(())
+            let providers = rows(&value["providers"]).iter();
+            output::lines(providers.map(|provider| format!("provider/{}", text(provider, "name"))))
         }
         None | Some(OutputFormat::Wide) => {
             let status = parse(value)?;
-            for line in summary(&status) {
-                output::line(line)?;
-            }
-            for line in waiting(global, &status).await {
-                output::line(line)?;
-            }
+            output::lines(summary(&status))?;
+            output::lines(waiting(global, &status).await)?;
             output::line("")?;
             print_providers(&status.providers, args.output.is_some())
         }
     }
 }
 
-/// How long `status` waits for the hub's word.
-const HUB_PATIENCE: Duration = Duration::from_secs(2);
+/// Time-out of the hub's list of LLMs.
+const HUB_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The LLMs that wait to be let into another user's pool, as the hub has it now; nothing where it does not say.
+/// Lines about LLMs that wait for admission to another user's pool; none if the hub does not answer.
 async fn waiting(global: &Global, status: &RegistrarStatus) -> Vec<String> {
     if status.channel.state != ChannelState::Connected {
         return Vec::new();
     }
-    let asking = async { super::hub_client(global).ok()?.llms().await.ok() };
-    let Ok(Some(llms)) = tokio::time::timeout(HUB_PATIENCE, asking).await else { return Vec::new() };
+    let llms = async { super::hub_client(global).ok()?.llms().await.ok() };
+    let Ok(Some(llms)) = tokio::time::timeout(HUB_TIMEOUT, llms).await else { return Vec::new() };
     let names = status.providers.iter().map(|provider| provider.wire_name.as_str());
-    super::agents::waiting(names, &llms)
+    hub_findings::waiting(names, &llms)
         .iter()
         .map(|text| format!("Waits       {}", printable(text)))
         .collect()
 }
 
-/// Runs `provider NAME up|down|status`.
 pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
-    let places = Places::find(global)?;
+    let paths = Paths::find(global)?;
     let provider = args.name.clone();
     match args.action {
         ProviderAction::Up => {
             let spinner = Spinner::start("waiting for the backend");
-            let took = control::ask(&places, &Request::Up { provider }).await?;
+            let took = control::ask(&paths, &Request::Up { provider }).await?;
             drop(spinner);
             let seconds = took["seconds"].as_f64().unwrap_or_default();
             output::line(format!("{} is up, after {seconds:.1} s", args.name))
         }
         ProviderAction::Down => {
-            control::ask(&places, &Request::Down { provider }).await?;
+            control::ask(&paths, &Request::Down { provider }).await?;
             output::line(format!("{} sleeps", args.name))
         }
         ProviderAction::Status => {
-            let mut status = parse(control::ask(&places, &Request::Status).await?)?;
+            let mut status = parse(control::ask(&paths, &Request::Status).await?)?;
             status.providers.retain(|state| state.name == args.name || state.wire_name == args.name);
             if status.providers.is_empty() {
                 return Err(Failure::failed(format!(
@@ -95,10 +85,9 @@ pub(crate) async fn provider(global: &Global, args: &ProviderArgs) -> Outcome {
     }
 }
 
-/// Runs `pause`.
 pub(crate) async fn pause(global: &Global, args: &PauseArgs) -> Outcome {
     let seconds = args.duration.as_ref().map(Duration::as_secs_f64);
-    control::ask(&Places::find(global)?, &Request::Pause { seconds }).await?;
+    control::ask(&Paths::find(global)?, &Request::Pause { seconds }).await?;
     let text = args.duration.map_or_else(
         || "paused until `virtual-llm resume`: callers get 503 meanwhile, running tasks end".to_owned(),
         |time| {
@@ -108,15 +97,14 @@ pub(crate) async fn pause(global: &Global, args: &PauseArgs) -> Outcome {
     output::line(text)
 }
 
-/// Runs `resume`.
 pub(crate) async fn resume(global: &Global) -> Outcome {
-    control::ask(&Places::find(global)?, &Request::Resume).await?;
+    control::ask(&Paths::find(global)?, &Request::Resume).await?;
     output::line("takes tasks again")
 }
 
-/// Runs `reload`: says what is different now.
+/// Runs `reload` and prints the changes.
 pub(crate) async fn reload(global: &Global) -> Outcome {
-    let changes = control::ask(&Places::find(global)?, &Request::Reload).await?;
+    let changes = control::ask(&Paths::find(global)?, &Request::Reload).await?;
     let texts = |key: &str| -> Vec<String> {
         let list = changes[key].as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(|text| printable(text).into_owned()).collect()
@@ -173,22 +161,19 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
 fn print_providers(providers: &[ProviderState], is_wide: bool) -> Outcome {
     let columns = vec![
         column("NAME", |row| text(row, "name")).cut(),
-        column("PUBLISHED", |row| text(row, "published")).cut().leaves(2),
+        column("PUBLISHED", |row| text(row, "published")).cut().droppable(2),
         column("STATE", |row| text(row, "state")),
         column("TASKS", |row| text(row, "tasks")),
-        column("QUEUED", |row| text(row, "queued")).leaves(4),
-        column("DONE", |row| text(row, "done")).leaves(3),
-        column("TOKENS/S", |row| text(row, "pace")).leaves(6),
-        column("CRASHES", |row| text(row, "crashes")).leaves(1),
-        column("MODEL", |row| text(row, "model")).cut().leaves(5),
+        column("QUEUED", |row| text(row, "queued")).droppable(4),
+        column("DONE", |row| text(row, "done")).droppable(3),
+        column("TOKENS/S", |row| text(row, "pace")).droppable(6),
+        column("CRASHES", |row| text(row, "crashes")).droppable(1),
+        column("MODEL", |row| text(row, "model")).cut().droppable(5),
         column("REASON", |row| text(row, "reason")).cut(),
     ];
     let rows: Vec<_> = providers.iter().map(row).collect();
-    let mut table = if is_wide { Table::whole(columns) } else { Table::new(columns) };
-    for line in table.lines(&rows) {
-        output::line(line)?;
-    }
-    Ok(())
+    let mut table = if is_wide { Table::unlimited(columns) } else { Table::new(columns) };
+    table.print(&rows)
 }
 
 fn row(provider: &ProviderState) -> Value {

@@ -1,77 +1,80 @@
-//! Tables after kubectl's habits: capitals on top, three spaces between. A pipe gets all of it; on a terminal a table fits.
+//! Tables after kubectl's habits. In a pipe they are complete; on a terminal they are fitted to its width.
 
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::output;
+use crate::{exit::Outcome, output};
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 3;
-/// Between two columns where there is little room.
+/// Spaces between two columns of a table that does not fit the terminal.
 const NARROW_GAP: usize = 2;
-/// Before a column is cut to less than this, others are left out: it is about what tells two models apart.
-const TELLING: usize = 16;
-/// No column is made narrower than this.
-const NARROWEST: usize = 8;
+/// Width below which a column is cut only after the droppable columns are gone: about the length of a model's name.
+const READABLE_WIDTH: usize = 16;
+/// Least width of a cut column.
+const MIN_WIDTH: usize = 8;
 
-/// A column: its head, and what of a row stands in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Column {
     head: &'static str,
     cell: fn(&Value) -> String,
-    is_cut: bool,
-    /// The lower, the sooner it is left out where there is no room; 0 stays.
-    leaves: u8,
+    can_cut: bool,
+    /// Order in which columns are dropped from a table that does not fit; 0 for never.
+    drop_order: u8,
 }
 
-/// A column whose cells are shown whole, or not at all.
 pub(crate) const fn column(head: &'static str, cell: fn(&Value) -> String) -> Column {
-    Column { head, cell, is_cut: false, leaves: 0 }
+    Column { head, cell, can_cut: false, drop_order: 0 }
 }
 
 impl Column {
-    /// Its cells may be cut where there is little room.
+    /// A column whose cells may be cut.
     pub(crate) const fn cut(self) -> Self {
-        Self { is_cut: true, ..self }
+        Self { can_cut: true, ..self }
     }
 
-    /// It may be left out where there is no room, as the `nth` one.
-    pub(crate) const fn leaves(self, nth: u8) -> Self {
-        Self { leaves: nth, ..self }
+    /// A column that may be dropped, as the `nth` one.
+    pub(crate) const fn droppable(self, nth: u8) -> Self {
+        Self { drop_order: nth, ..self }
     }
 
-    /// What it needs to tell something, for cells up to `width`.
-    fn telling(&self, width: usize) -> usize {
-        if self.is_cut { width.min(TELLING) } else { width }
+    /// Readable width of a column whose cells have up to `width`.
+    fn readable_width(&self, width: usize) -> usize {
+        if self.can_cut { width.min(READABLE_WIDTH) } else { width }
     }
 }
 
-/// A table that can grow: later rows stand under the same heads.
+/// A table that can grow: the widths of its columns are those of the first rows.
 pub(crate) struct Table {
     columns: Vec<Column>,
     widths: Vec<usize>,
     gap: usize,
-    /// Columns on the terminal; `None` in a pipe, where nothing is cut.
-    room: Option<usize>,
+    /// Width of the terminal; `None` for no limit.
+    max_width: Option<usize>,
 }
 
 impl Table {
-    /// A table that fits the terminal, if there is one.
+    /// A table that fits the terminal. In a pipe it has no limit.
     pub(crate) fn new(columns: Vec<Column>) -> Self {
-        let room = terminal_size::terminal_size().filter(|_| output::is_terminal());
-        Self::with_room(columns, room.map(|(width, _)| usize::from(width.0)))
+        let size = terminal_size::terminal_size().filter(|_| output::is_terminal());
+        Self::with_max_width(columns, size.map(|(width, _)| usize::from(width.0)))
     }
 
-    /// A table that shows everything, however wide.
-    pub(crate) fn whole(columns: Vec<Column>) -> Self {
-        Self::with_room(columns, None)
+    /// A table without a limit.
+    pub(crate) fn unlimited(columns: Vec<Column>) -> Self {
+        Self::with_max_width(columns, None)
     }
 
-    fn with_room(columns: Vec<Column>, room: Option<usize>) -> Self {
-        Self { columns, widths: Vec::new(), gap: GAP, room }
+    fn with_max_width(columns: Vec<Column>, max_width: Option<usize>) -> Self {
+        Self { columns, widths: Vec::new(), gap: GAP, max_width }
     }
 
-    /// The lines of `rows`; the heads come with the first ones.
+    /// Prints `rows`, the first ones with the heads.
+    pub(crate) fn print(&mut self, rows: &[Value]) -> Outcome {
+        output::lines(self.lines(rows))
+    }
+
+    /// Lines of `rows`, the first ones with the heads.
     pub(crate) fn lines(&mut self, rows: &[Value]) -> Vec<String> {
         let mut grid: Vec<Vec<String>> = Vec::with_capacity(rows.len() + 1);
         let is_first = self.widths.is_empty();
@@ -83,35 +86,35 @@ impl Table {
         grid.iter().map(|cells| self.line(cells)).collect()
     }
 
-    /// Chooses columns and widths: as wide as the widest cell. Where that does not fit, the columns move together, those
-    /// that nobody misses are left out, and the widest of those that can be cut give way.
+    /// Chooses columns and widths. If the table does not fit, gaps are narrowed, then columns dropped, then the widest of
+    /// the others cut.
     fn fit(&mut self, rows: &[Value]) {
         let widest = |column: &Column| {
             rows.iter().map(|row| (column.cell)(row).width()).fold(column.head.width(), usize::max)
         };
         self.widths = self.columns.iter().map(widest).collect();
-        let Some(room) = self.room else { return };
+        let Some(max_width) = self.max_width else { return };
         let total =
             |widths: &[usize], gap: usize| widths.iter().map(|width| width + gap).sum::<usize>() - gap;
-        if total(&self.widths, self.gap) <= room {
+        if total(&self.widths, self.gap) <= max_width {
             return;
         }
         self.gap = NARROW_GAP;
         loop {
-            let telling: Vec<_> =
-                self.columns.iter().zip(&self.widths).map(|(column, &width)| column.telling(width)).collect();
-            if total(&telling, self.gap) <= room {
+            let columns = self.columns.iter().zip(&self.widths);
+            let readable: Vec<_> = columns.map(|(column, &width)| column.readable_width(width)).collect();
+            if total(&readable, self.gap) <= max_width {
                 break;
             }
-            let leaves = self.columns.iter().enumerate().filter(|(_, column)| column.leaves > 0);
-            let Some((next, _)) = leaves.min_by_key(|(_, column)| column.leaves) else { break };
+            let droppable = self.columns.iter().enumerate().filter(|(_, column)| column.drop_order > 0);
+            let Some((next, _)) = droppable.min_by_key(|(_, column)| column.drop_order) else { break };
             self.columns.remove(next);
             self.widths.remove(next);
         }
-        while total(&self.widths, self.gap) > room {
-            let cut = self.columns.iter().zip(&mut self.widths).filter(|(column, _)| column.is_cut);
+        while total(&self.widths, self.gap) > max_width {
+            let cut = self.columns.iter().zip(&mut self.widths).filter(|(column, _)| column.can_cut);
             match cut.map(|(_, width)| width).max() {
-                Some(widest) if *widest > NARROWEST => *widest -= 1,
+                Some(widest) if *widest > MIN_WIDTH => *widest -= 1,
                 _ => break,
             }
         }
@@ -120,17 +123,18 @@ impl Table {
     fn line(&self, cells: &[String]) -> String {
         let mut line = String::new();
         for ((cell, &width), column) in cells.iter().zip(&self.widths).zip(&self.columns) {
-            let cell = if column.is_cut && self.room.is_some() { cut(cell, width) } else { cell.clone() };
-            let filling = width.saturating_sub(cell.width()) + self.gap;
+            let cell =
+                if column.can_cut && self.max_width.is_some() { cut(cell, width) } else { cell.clone() };
+            let padding = width.saturating_sub(cell.width()) + self.gap;
             line.push_str(&cell);
-            line.extend(std::iter::repeat_n(' ', filling));
+            line.extend(std::iter::repeat_n(' ', padding));
         }
         line.truncate(line.trim_end().len());
         line
     }
 }
 
-/// The text in at most `width` columns, with a mark where something is missing. Of a path the last part is what tells.
+/// Cuts a text to `width`, and a path to its last part.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -156,15 +160,15 @@ fn cut(text: &str, width: usize) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{super::rows::text, *};
+    use super::{super::cells::text, *};
 
     fn columns() -> Vec<Column> {
         vec![
             column("NAME", |row| text(row, "name")).cut(),
-            column("TYPE", |row| text(row, "type")).leaves(2),
+            column("TYPE", |row| text(row, "type")).droppable(2),
             column("MODEL", |row| text(row, "model")).cut(),
             column("STATUS", |row| text(row, "status")),
-            column("ID", |row| text(row, "id")).leaves(1),
+            column("ID", |row| text(row, "id")).droppable(1),
         ]
     }
 
@@ -176,12 +180,12 @@ mod tests {
         ]
     }
 
-    fn shown(room: Option<usize>) -> Vec<String> {
-        Table::with_room(columns(), room).lines(&rows())
+    fn shown(max_width: Option<usize>) -> Vec<String> {
+        Table::with_max_width(columns(), max_width).lines(&rows())
     }
 
     #[test]
-    fn a_pipe_gets_every_column_whole() {
+    fn a_pipe_gets_every_column_uncut() {
         assert_eq!(
             shown(None),
             [
@@ -193,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_every_terminal_that_has_room_for_what_stays() {
-        for room in 29..100 {
-            for line in shown(Some(room)) {
-                assert!(line.width() <= room, "{room}: {line}");
+    fn a_table_fits_every_terminal_that_is_wide_enough() {
+        for width in 29..100 {
+            for line in shown(Some(width)) {
+                assert!(line.width() <= width, "{width}: {line}");
             }
         }
-        let heads = |room| shown(Some(room))[0].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let heads = |width| shown(Some(width))[0].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(heads(70), ["NAME", "TYPE", "MODEL", "STATUS", "ID"]);
         assert_eq!(heads(50), ["NAME", "TYPE", "MODEL", "STATUS"]);
         assert_eq!(
@@ -213,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn later_rows_stand_under_the_same_heads() {
-        let mut table = Table::with_room(columns(), Some(34));
+    fn later_rows_have_the_widths_of_the_first() {
+        let mut table = Table::with_max_width(columns(), Some(34));
         assert_eq!(table.lines(&rows()[..1]).len(), 2);
         assert_eq!(table.lines(&rows()[1..]), ["日本  -                active"]);
     }

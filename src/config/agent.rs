@@ -1,63 +1,63 @@
-//! One agent: a prompt and parameters over an LLM.
+//! The `agents` of the configuration.
 
 use actors::{AgentConfig, ProviderConfig};
 use serde_json::{Value, value::RawValue};
 use wire::row::Visibility;
 
-use super::{keys, provider, report::Report, table::Table};
+use super::{keys, provider, reader::ObjectReader, report::Report};
 
-/// Checks one agent. `None` where it is not published or has an error.
-pub(super) fn check(value: &Value, path: String, suffix: &str, report: &mut Report) -> Option<AgentConfig> {
-    let table = Table::of(value, path, keys::AGENT, report)?;
-    if !table.flag("publish", report)? {
+/// Reads one agent. `None` if it is not published or has an error.
+pub(super) fn read(value: &Value, path: String, suffix: &str, report: &mut Report) -> Option<AgentConfig> {
+    let object = ObjectReader::new(value, path, keys::AGENT, report)?;
+    if !object.flag("publish", report)? {
         return None;
     }
     let errors_before = report.errors.len();
-    let name = table.required_text("name", report);
-    let wire_name = name.and_then(|name| provider::wire_name(&table, name, suffix, report));
-    let llm = table.required_text("llm", report);
+    let name = object.required_text("name", report);
+    let wire_name = name.and_then(|name| provider::wire_name(&object, name, suffix, report));
+    let llm = object.required_text("llm", report);
     let config = AgentConfig {
         wire_name: wire_name?,
         llm: llm?.to_owned(),
-        description: table.any_text("description", report).map(str::to_owned),
-        system_prompt: table.any_text("systemPrompt", report).map(str::to_owned),
-        project: table.any_text("project", report).map(str::to_owned),
-        default_params: object(&table, "defaultParams", report),
-        extras: object(&table, "extras", report),
-        visibility: provider::visibility(&table, report),
+        description: object.any_text("description", report).map(str::to_owned),
+        system_prompt: object.any_text("systemPrompt", report).map(str::to_owned),
+        project: object.any_text("project", report).map(str::to_owned),
+        default_params: raw_object(&object, "defaultParams", report),
+        extras: raw_object(&object, "extras", report),
+        visibility: provider::visibility(&object, report),
     };
     (report.errors.len() == errors_before).then_some(config)
 }
 
-fn object(table: &Table<'_>, key: &str, report: &mut Report) -> Option<Box<RawValue>> {
-    table.object(key, report)?;
-    serde_json::value::to_raw_value(table.get(key)?).ok()
+fn raw_object(object: &ObjectReader<'_>, key: &str, report: &mut Report) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(object.object(key, report)?).ok()
 }
 
-/// The providers that answer for the agent: the one that its `llm` names here or at the hub, else a pool's.
-pub(super) fn behind<'a>(agent: &AgentConfig, providers: &'a [ProviderConfig]) -> Vec<&'a ProviderConfig> {
-    let named = |provider: &&ProviderConfig| provider.name == agent.llm;
-    let published = |provider: &&ProviderConfig| provider.wire_name.as_str() == agent.llm;
-    match providers.iter().find(named).or_else(|| providers.iter().find(published)) {
+/// Providers that may answer for the agent: the one that `llm` names, locally or at the hub; else the members of the pool
+/// of that name.
+pub(super) fn providers_of<'a>(
+    agent: &AgentConfig,
+    providers: &'a [ProviderConfig],
+) -> Vec<&'a ProviderConfig> {
+    let llm = agent.llm.as_str();
+    let local = providers.iter().find(|provider| provider.name == llm);
+    match local.or_else(|| providers.iter().find(|provider| provider.wire_name.as_str() == llm)) {
         Some(provider) => vec![provider],
-        None => providers
-            .iter()
-            .filter(|provider| provider.pool_name.as_deref() == Some(agent.llm.as_str()))
-            .collect(),
+        None => providers.iter().filter(|provider| provider.pool_name.as_deref() == Some(llm)).collect(),
     }
 }
 
-/// A public agent serves its owner's private LLM to everybody: meant so, or not.
-pub(super) fn warn_of_what_becomes_visible(
+/// Warns of a public agent over private LLMs: it gives everybody the use of them.
+pub(super) fn warn_of_private_llms(
     agent: &AgentConfig,
-    behind: &[&ProviderConfig],
+    providers: &[&ProviderConfig],
     path: &str,
     report: &mut Report,
 ) {
     if agent.visibility != Visibility::Public {
         return;
     }
-    let private = behind.iter().filter(|provider| provider.visibility == Visibility::Private);
+    let private = providers.iter().filter(|provider| provider.visibility == Visibility::Private);
     let names: Vec<_> = private.map(|provider| format!("'{}'", provider.wire_name)).collect();
     if !names.is_empty() {
         report.warn(

@@ -1,11 +1,11 @@
-//! The names by which the hub knows us.
+//! Names at the hub.
 
-/// A suffix as it is appended: lower case, runs of anything but `[a-z0-9-]` as one dash, none at the ends.
+/// Normalizes a suffix: lower case, each run of characters outside `[a-z0-9-]` as one dash, no dash at the ends.
 pub(crate) fn suffix(text: &str) -> String {
     dashed(text, |c| c == '-')
 }
 
-/// A name for a model that was found: the last part of its path without `.gguf`, other runs as one dash.
+/// A name for a model: the last part of its path without `.gguf`, each run of invalid characters as one dash.
 pub(crate) fn of_model(model: &str) -> String {
     let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model);
     let lower = last.to_lowercase();
@@ -16,32 +16,35 @@ pub(crate) fn of_model(model: &str) -> String {
     if name.is_empty() { "model".to_owned() } else { name.to_owned() }
 }
 
-/// `name`, or `name-2`, `name-3` and so on: the first that is not taken.
+/// The first of `name`, `name-2`, `name-3`, … that is not taken.
 pub(crate) fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let mut candidate = name.to_owned();
     let mut number = 2_u32;
     while is_taken(&candidate) {
         let tail = format!("-{number}");
-        let room = wire::names::MAX_NAME - tail.len();
-        candidate = format!("{}{tail}", name.get(..room).unwrap_or(name).trim_end_matches(['-', '.', '_']));
+        let length = wire::names::MAX_NAME - tail.len();
+        let stem = name.get(..length).unwrap_or(name).trim_end_matches(['-', '.', '_']);
+        candidate = format!("{stem}{tail}");
         number += 1;
     }
     candidate
 }
 
-fn dashed(text: &str, is_kept_mark: impl Fn(char) -> bool) -> String {
+fn dashed(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     let mut name = String::with_capacity(text.len());
-    let mut in_run = false;
     for c in text.to_lowercase().chars() {
-        let is_kept = c.is_ascii_lowercase() || c.is_ascii_digit() || is_kept_mark(c);
-        if is_kept {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() || is_kept(c) {
             name.push(c);
-        } else if !in_run {
-            name.push('-');
+        } else {
+            name.push('\0');
         }
-        in_run = !is_kept;
     }
-    name.trim_matches('-').to_owned()
+    name.split('\0')
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
+        .trim_matches('-')
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,39 +1,20 @@
-//! Finds the known word that a misspelt one was probably meant to be.
+//! Suggestions for misspelt words.
 
-/// The one of `known` that `key` was probably meant to be: the same letters in another case or with other punctuation, or
-/// one or two typing errors away. Keys of other tools are further away than that. `None` where `key` is known itself.
+/// The one of `known` that `key` is probably a misspelling of: equal but for case and punctuation, or one or two typing
+/// errors away. `None` if `key` is known itself.
 pub(super) fn near_miss<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&key) {
         return None;
     }
-    let plain = |text: &str| -> Vec<char> {
-        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let letters = |text: &str| {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
     };
-    let written = plain(key);
+    let written = letters(key);
     known
         .iter()
-        .map(|&candidate| (slips(&written, &plain(candidate)), candidate))
-        // In a short word two slips make another word: `host` is not `port`.
-        .filter(|(slips, candidate)| *slips <= if candidate.len() < 6 { 1 } else { 2 })
-        .min_by_key(|(slips, _)| *slips)
+        .map(|&candidate| (strsim::osa_distance(&written, &letters(candidate)), candidate))
+        // In a short word two errors make another word: `host` is not `port`.
+        .filter(|(errors, candidate)| *errors <= if candidate.len() < 6 { 1 } else { 2 })
+        .min_by_key(|(errors, _)| *errors)
         .map(|(_, candidate)| candidate)
-}
-
-/// The number of letters to insert, remove, change, or swap with their neighbour (optimal string alignment).
-fn slips(from: &[char], to: &[char]) -> usize {
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=to.len()).collect();
-    for i in 0..from.len() {
-        let mut row = vec![i + 1];
-        for j in 0..to.len() {
-            let changed = last[j] + usize::from(from[i] != to[j]);
-            let mut best = changed.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && from[i] == to[j - 1] && from[i - 1] == to[j] {
-                best = best.min(before_last[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[to.len()]
 }

@@ -1,13 +1,12 @@
-//! What is wrong with a file, and where.
+//! Findings about a file: what is wrong, and at which key.
 
 use std::fmt;
 
-/// One finding at one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// `llm.providers[0].wake.url`; empty for the whole file.
+    /// Path of the key, such as `llm.providers[0].wake.url`; empty for the whole file.
     pub(crate) key: String,
-    /// What was expected. Never quotes a value that may be a secret.
+    /// What is wrong and what was expected. Never contains a value that may be a secret.
     pub(crate) text: String,
 }
 
@@ -17,22 +16,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All findings of one reading.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// With one of these the file is not used.
+    /// Findings that prevent the use of the file.
     pub(crate) errors: Vec<Finding>,
-    /// What is probably not meant so.
+    /// Findings that are probably mistakes.
     pub(crate) warnings: Vec<Finding>,
 }
 
 impl Report {
-    /// The file cannot be used.
     pub(crate) fn error(&mut self, key: impl Into<String>, text: impl Into<String>) {
         self.errors.push(Finding { key: key.into(), text: text.into() });
     }
 
-    /// The file can be used, but somebody should look.
     pub(crate) fn warn(&mut self, key: impl Into<String>, text: impl Into<String>) {
         self.warnings.push(Finding { key: key.into(), text: text.into() });
     }

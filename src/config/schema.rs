@@ -1,17 +1,18 @@
-//! The configuration as a JSON schema (draft 7, which every editor knows), made from the table of keys: for completion, a
-//! description of each key, and a mark under a misspelled one.
+//! The JSON schema of the configuration (draft 7, which every editor supports), made from the table of keys.
 //!
-//! It is stricter than the reader in one thing: an unknown key in an object of ours is an error, since an editor has no
-//! other mark for it. A test compares both over many configurations.
+//! Unknown keys in objects of this program are errors here and only warnings in the reader, since an editor marks errors
+//! only. A test compares schema and reader over many configurations.
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{AGENT, AVAILABILITY, Key, MAX_SECONDS, PROVIDER, RECIPE, Shape, TOP};
+use super::{
+    keys::{AGENT, AVAILABILITY, Key, MAX_SECONDS, PROVIDER, RECIPE, TOP, ValueType},
+    server_types,
+};
 
-/// The schema's id; nothing is fetched from it.
+/// Identifier of the schema; nothing is fetched from it.
 const ID: &str = "virtual-llm/config.schema.json";
 
-/// The whole schema.
 pub(crate) fn schema() -> Value {
     let mut top = properties(TOP);
     top.insert(
@@ -33,57 +34,57 @@ fn describe(mut schema: Value, about: &str) -> Value {
     schema
 }
 
-/// A schema for each key.
 fn properties(keys: &[Key]) -> Map<String, Value> {
     keys.iter().map(|key| (key.name.to_owned(), describe(value(&key.value), key.about))).collect()
 }
 
-/// An object with these keys and no other.
+/// Schema of an object without other keys.
 fn object(required: &[&str], keys: &[Key]) -> Value {
     json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties(keys) })
 }
 
-/// The values of one key, with its default.
-fn value(shape: &Shape) -> Value {
-    let mut schema = match shape {
-        Shape::Text | Shape::TextOr(_) => json!({ "type": "string", "minLength": 1 }),
-        Shape::TextLike(examples) => json!({ "type": "string", "minLength": 1, "examples": examples }),
-        Shape::AnyText => json!({ "type": "string" }),
-        Shape::Flag => json!({ "type": "boolean" }),
-        Shape::Count { least, .. } => json!({ "type": "integer", "minimum": least }),
-        Shape::Port(_) => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
-        Shape::Rate => json!({ "type": "number", "exclusiveMinimum": 0 }),
-        Shape::Seconds(_) => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS }),
-        Shape::OneOf { words, .. } => json!({ "enum": words }),
-        Shape::Url => json!({ "type": "string", "pattern": r"^\s*[Hh][Tt][Tt][Pp][Ss]?://" }),
-        Shape::Pointer => json!({ "type": "string", "pattern": "^(/|$)" }),
-        Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Shape::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
-        Shape::Object => json!({ "type": "object" }),
-        Shape::Any => json!({}),
-        Shape::ListOf(name) => json!({ "type": "array", "items": { "$ref": definition(name) } }),
-        Shape::Definition(name) => json!({ "allOf": [{ "$ref": definition(name) }] }),
-        Shape::Recipe(types) => json!({
+fn value(value_type: &ValueType) -> Value {
+    let mut schema = match value_type {
+        ValueType::Text | ValueType::TextOr(_) => json!({ "type": "string", "minLength": 1 }),
+        ValueType::ServerType => {
+            json!({ "type": "string", "minLength": 1, "examples": server_types::names() })
+        }
+        ValueType::AnyText => json!({ "type": "string" }),
+        ValueType::Flag => json!({ "type": "boolean" }),
+        ValueType::Count { least, .. } => json!({ "type": "integer", "minimum": least }),
+        ValueType::Port(_) => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
+        ValueType::Rate => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        ValueType::Seconds(_) => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS }),
+        ValueType::OneOf { words, .. } => json!({ "enum": words }),
+        ValueType::Url => json!({ "type": "string", "pattern": r"^\s*[Hh][Tt][Tt][Pp][Ss]?://" }),
+        ValueType::Pointer => json!({ "type": "string", "pattern": "^(/|$)" }),
+        ValueType::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        ValueType::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        ValueType::Object => json!({ "type": "object" }),
+        ValueType::Any => json!({}),
+        ValueType::ListOf(name) => json!({ "type": "array", "items": { "$ref": definition(name) } }),
+        ValueType::Definition(name) => json!({ "allOf": [{ "$ref": definition(name) }] }),
+        ValueType::Recipe(types) => json!({
             "allOf": [{ "$ref": definition("recipe") }, { "properties": { "type": { "enum": types } } }],
         }),
-        Shape::Keys(keys) => object(&[], keys),
-        Shape::SharedKeys(keys) => json!({ "type": "object", "properties": properties(keys) }),
+        ValueType::Keys(keys) => object(&[], keys),
+        ValueType::SharedKeys(keys) => json!({ "type": "object", "properties": properties(keys) }),
     };
-    if let Some(default) = default(shape) {
+    if let Some(default) = default(value_type) {
         schema["default"] = default;
     }
     schema
 }
 
-/// What a key stands for where the file does not have it.
-pub(super) fn default(shape: &Shape) -> Option<Value> {
-    match shape {
-        Shape::TextOr(text) => Some(json!(text)),
-        Shape::Flag => Some(json!(false)),
-        Shape::Count { default, .. } => default.map(|count| json!(count)),
-        Shape::Port(port) => Some(json!(port)),
-        Shape::Seconds(default) => default.map(|seconds| json!(seconds.as_secs())),
-        Shape::OneOf { words: [first, ..], has_default: true } => Some(json!(first)),
+/// Default of a key.
+pub(super) fn default(value_type: &ValueType) -> Option<Value> {
+    match value_type {
+        ValueType::TextOr(text) => Some(json!(text)),
+        ValueType::Flag => Some(json!(false)),
+        ValueType::Count { default, .. } => default.map(|count| json!(count)),
+        ValueType::Port(port) => Some(json!(port)),
+        ValueType::Seconds(default) => default.map(|seconds| json!(seconds.as_secs())),
+        ValueType::OneOf { words: [first, ..], has_default: true } => Some(json!(first)),
         _ => None,
     }
 }
@@ -92,7 +93,7 @@ fn definition(name: &str) -> String {
     format!("#/definitions/{name}")
 }
 
-/// With `publish`, a name, a type and a model are required; without it the rest is not read.
+/// Schema of a provider. With `publish`, `name`, `type` and `model` are required; without it they are not read.
 fn provider() -> Value {
     let mut schema = object(&[], PROVIDER);
     schema["dependencies"] = json!({ "sleep": ["wake"] });

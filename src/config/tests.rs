@@ -1,4 +1,4 @@
-//! Each test text is what a person may write; each golden text is what that person then reads.
+//! Tests of whole configurations and of the texts of their findings.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -8,30 +8,30 @@ use wire::row::{Tier, Visibility};
 
 use super::*;
 
-fn check_with(value: &Value, variables: &[(&str, &str)]) -> (Published, Report) {
+fn read_with(value: &Value, variables: &[(&str, &str)]) -> (Published, Report) {
     let variable =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let environment = Environment { variable: &variable, host: &|| "Alice's Laptop.local".to_owned() };
     let mut report = Report::default();
-    let published = check(value, &environment, &mut report);
+    let published = read(value, &environment, &mut report);
     (published, report)
 }
 
-fn check_plain(value: &Value) -> (Published, Report) {
-    check_with(value, &[])
+fn read_plain(value: &Value) -> (Published, Report) {
+    read_with(value, &[])
 }
 
 fn errors(value: &Value) -> Vec<String> {
-    check_plain(value).1.errors.iter().map(ToString::to_string).collect()
+    read_plain(value).1.errors.iter().map(ToString::to_string).collect()
 }
 
 fn warnings(value: &Value) -> Vec<String> {
-    let (_, report) = check_plain(value);
+    let (_, report) = read_plain(value);
     assert_eq!(report.errors, [], "only warnings were expected");
     report.warnings.iter().map(ToString::to_string).collect()
 }
 
-/// A configuration with one provider that has these keys besides the usual ones.
+/// A configuration with one provider that has `extra` keys.
 fn with(extra: &Value) -> Value {
     let mut provider = json!({ "name": "a", "type": "vllm", "model": "m", "publish": true });
     for (key, value) in extra.as_object().unwrap() {
@@ -41,7 +41,7 @@ fn with(extra: &Value) -> Value {
 }
 
 fn one(extra: &Value) -> ProviderConfig {
-    let (mut published, report) = check_plain(&with(extra));
+    let (mut published, report) = read_plain(&with(extra));
     assert_eq!(report.errors, []);
     published.providers.remove(0)
 }
@@ -67,7 +67,7 @@ fn the_example_of_the_contract_is_read_in_full() {
         } ] },
         "agents": [ { "name": "helper", "llm": "vllm-local", "systemPrompt": "…", "publish": true } ]
     });
-    let (published, report) = check_with(&value, &[("VLLM_KEY", "k-1")]);
+    let (published, report) = read_with(&value, &[("VLLM_KEY", "k-1")]);
     assert_eq!((report.errors, report.warnings), (vec![], vec![]));
     let provider = &published.providers[0];
     assert_eq!(provider.wire_name.as_str(), "vllm-local-alice");
@@ -85,7 +85,7 @@ fn the_example_of_the_contract_is_read_in_full() {
 }
 
 #[test]
-fn what_is_not_said_has_the_contracts_defaults() {
+fn absent_keys_have_the_defaults_of_the_contract() {
     let provider = one(&json!({}));
     assert_eq!((provider.max_concurrency, provider.max_queue), (4, 64));
     assert_eq!((provider.timeout, provider.visibility), (Duration::from_mins(10), Visibility::Private));
@@ -94,7 +94,7 @@ fn what_is_not_said_has_the_contracts_defaults() {
 }
 
 #[test]
-fn each_type_has_its_usual_place_and_its_name_at_the_hub() {
+fn each_type_has_its_default_url_and_its_type_at_the_hub() {
     for (kind, hub_type, url) in [
         ("vllm", "vllm", "http://127.0.0.1:8000/v1"),
         ("llamacpp", "openai", "http://127.0.0.1:8080/v1"),
@@ -113,13 +113,13 @@ fn each_type_has_its_usual_place_and_its_name_at_the_hub() {
 #[test]
 fn an_unknown_type_is_openai_with_a_url_and_skipped_without_one() {
     let value = with(&json!({ "type": "sglang", "url": "http://localhost:30000" }));
-    assert_eq!(check_plain(&value).0.providers[0].hub_type, "openai");
+    assert_eq!(read_plain(&value).0.providers[0].hub_type, "openai");
     assert_eq!(
         warnings(&value),
         ["llm.providers[0].type: unknown type 'sglang'; treated as \"openai\" because it has a url"]
     );
     let value = with(&json!({ "type": "sglang" }));
-    assert!(check_plain(&value).0.is_empty());
+    assert!(read_plain(&value).0.is_empty());
     assert_eq!(
         warnings(&value),
         ["llm.providers[0].type: unknown type 'sglang' and no url; this provider is skipped"]
@@ -127,21 +127,21 @@ fn an_unknown_type_is_openai_with_a_url_and_skipped_without_one() {
 }
 
 #[test]
-fn providers_stand_at_the_top_or_under_llm_and_only_published_ones_count() {
+fn published_providers_are_read_at_the_top_level_and_under_llm() {
     let provider = |name: &str, publish: bool| json!({ "name": name, "type": "mock", "publish": publish });
     let value = json!({
         "providers": [provider("a", true), provider("b", false)],
         "llm": { "providers": [provider("c", true), { "anything": ["of", "another", "tool"] }] },
         "someOtherTool": { "providers": 5 },
     });
-    let (published, report) = check_plain(&value);
+    let (published, report) = read_plain(&value);
     assert_eq!((report.errors, report.warnings), (vec![], vec![]));
     let names: Vec<_> = published.providers.iter().map(|provider| provider.name.as_str()).collect();
     assert_eq!(names, ["a", "c"]);
 }
 
 #[test]
-fn the_suffix_goes_to_all_that_have_no_publish_name_and_the_variable_rules() {
+fn the_suffix_is_appended_to_names_without_a_publish_name() {
     let value = json!({
         "publisher": { "suffix": "Desk Top" },
         "providers": [
@@ -150,7 +150,7 @@ fn the_suffix_goes_to_all_that_have_no_publish_name_and_the_variable_rules() {
         ],
     });
     let names = |variables: &[(&str, &str)]| -> Vec<String> {
-        let (published, _) = check_with(&value, variables);
+        let (published, _) = read_with(&value, variables);
         published.providers.iter().map(|provider| provider.wire_name.to_string()).collect()
     };
     assert_eq!(names(&[]), ["a-desk-top", "bee"]);
@@ -159,7 +159,7 @@ fn the_suffix_goes_to_all_that_have_no_publish_name_and_the_variable_rules() {
 }
 
 #[test]
-fn a_variable_without_a_value_is_a_warning_since_many_servers_want_no_key() {
+fn an_unset_key_variable_is_a_warning() {
     let value = with(&json!({ "apiKeyEnv": "NO_SUCH_KEY" }));
     assert_eq!(
         warnings(&value),
@@ -168,7 +168,7 @@ fn a_variable_without_a_value_is_a_warning_since_many_servers_want_no_key() {
 }
 
 #[test]
-fn a_key_misspelt_is_a_warning_that_says_what_was_meant() {
+fn a_misspelt_key_is_a_warning_with_a_suggestion() {
     assert_eq!(
         warnings(&with(
             &json!({ "poolname": "x", "max_queue": 3, "wakee": {}, "host": "mine", "priority": 1 })
@@ -297,7 +297,7 @@ fn every_error_names_its_key_and_what_was_expected() {
 }
 
 #[test]
-fn no_error_quotes_what_may_be_a_secret() {
+fn no_error_quotes_a_value_that_may_be_a_secret() {
     let secret = "hunter2 \u{7}x";
     let value = with(&json!({
         "url": format!("ftp://user:{secret}@host"),
@@ -310,7 +310,7 @@ fn no_error_quotes_what_may_be_a_secret() {
 }
 
 #[test]
-fn an_http_recipe_posts_and_takes_json_as_it_is_written() {
+fn an_http_recipe_posts_by_default_and_sends_its_body_as_json() {
     let provider = one(&json!({ "wake": {
         "type": "http", "url": "http://desk:9/wake/", "headers": { "X-Key": "k" }, "body": { "on": true } } }));
     let Action::Http { url, method, headers, body } = provider.wake.unwrap().action else { panic!("http") };
@@ -336,7 +336,7 @@ fn file(text: &str, mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn broken_json_is_named_with_line_and_column() {
+fn invalid_json_is_reported_with_line_and_column() {
     let (_folder, path) = file("{\n  \"llm\": {,}\n}", 0o600);
     let failure = load(&path).unwrap_err();
     let expected = format!("{}: line 2, column 11: not valid JSON: key must be a string", path.display());
@@ -371,7 +371,7 @@ fn a_recipe_in_a_file_that_others_can_write_is_refused() {
 }
 
 #[test]
-fn several_errors_are_one_sentence_that_says_there_are_more() {
+fn the_first_of_several_errors_is_shown_with_their_number() {
     let (_folder, path) = file(&with(&json!({ "tier": 1, "onAbort": 2, "maxQueue": -1 })).to_string(), 0o600);
     let text = load(&path).unwrap_err().text().unwrap().to_owned();
     assert!(text.ends_with("found a number (and 2 more errors: `virtual-llm check` lists them)"), "{text}");

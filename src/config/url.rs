@@ -1,8 +1,8 @@
-//! The addresses that a person may write.
+//! Checks of URLs in files and options.
 
 use actix_web::http::Uri;
 
-/// An http or https address without a trailing slash.
+/// Parses an http or https URL; a slash at its end is removed.
 pub(crate) fn http(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     if !text.starts_with("http://") && !text.starts_with("https://") {
@@ -24,11 +24,10 @@ pub(crate) fn http(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A backend's address up to its API: `/v1` is added where no part of the path names a version.
-/// (`https://host/v1beta/openai` and `https://host/api/v4` already name theirs.)
+/// Parses the base URL of an API: `/v1` is appended unless a part of the path is a version, as in `https://host/v1beta/openai`.
 pub(crate) fn api_base(text: &str) -> Result<String, &'static str> {
     let base = http(text)?;
-    if base.contains('?') || base.contains('#') {
+    if base.contains(['?', '#']) {
         return Err("expected an address without '?' or '#'");
     }
     let path = base.splitn(4, '/').nth(3).unwrap_or_default();
@@ -38,7 +37,7 @@ pub(crate) fn api_base(text: &str) -> Result<String, &'static str> {
     Ok(if path.split('/').any(is_version) { base } else { format!("{base}/v1") })
 }
 
-/// Whether plain text to this address leaves the machine.
+/// Whether requests to `url` leave this machine unencrypted.
 pub(crate) fn is_plain_and_remote(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return true };
     uri.scheme_str() != Some("https") && !uri.host().is_some_and(is_loopback)
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_may_be_written_with_or_without_v1() {
+    fn v1_is_appended_to_urls_without_a_version() {
         for (text, expected) in [
             ("http://localhost:8000", "http://localhost:8000/v1"),
             ("http://localhost:8000/", "http://localhost:8000/v1"),
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         for text in [
             "",
             "localhost:8000",
@@ -88,9 +87,9 @@ mod tests {
         assert!(api_base("http://host/v1?key=1").is_err());
     }
 
-    /// A47: plain http is loopback's alone.
+    /// A47: plain http is allowed to loopback addresses only.
     #[test]
-    fn plain_http_is_for_this_machine_alone() {
+    fn plain_http_is_local_on_loopback_only() {
         for local in
             ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:80", "http://LOCALHOST", "https://far"]
         {

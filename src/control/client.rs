@@ -1,4 +1,4 @@
-//! A command's end of the socket.
+//! The client of the control socket.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Reply, Request, is_heard, is_ours};
-use crate::{config::Places, exit::Failure};
+use super::{Reply, Request, is_open, is_own_peer};
+use crate::{config::Paths, exit::Failure};
 
-/// Longest reply: the status of some thousand providers.
-const LONGEST_REPLY: u64 = 16 << 20;
+/// Longest reply, in bytes: the status of some thousand providers.
+const MAX_REPLY: u64 = 16 << 20;
 
-/// Whether a registrar of this home answers.
-pub(crate) fn is_answered(places: &Places) -> bool {
-    places.socket.as_ref().is_some_and(|path| is_heard(path))
+/// Whether a registrar with these paths is running.
+pub(crate) fn has_registrar(paths: &Paths) -> bool {
+    paths.socket.as_ref().is_some_and(|path| is_open(path))
 }
 
-/// Asks the registrar of this home, and waits for its answer.
-pub(crate) async fn ask(places: &Places, request: &Request) -> Result<Value, Failure> {
-    let Some(path) = &places.socket else {
+/// Sends a request to the registrar with these paths and waits for the reply.
+pub(crate) async fn ask(paths: &Paths, request: &Request) -> Result<Value, Failure> {
+    let Some(path) = &paths.socket else {
         return Err(Failure::failed(format!(
             "the path of {} is too long for a socket: set XDG_RUNTIME_DIR, here and where `publish` runs",
-            places.home.display()
+            paths.home.display()
         )));
     };
     let shown = path.display();
@@ -42,7 +42,7 @@ pub(crate) async fn ask(places: &Places, request: &Request) -> Result<Value, Fai
             )));
         }
     };
-    if !is_ours(&stream) {
+    if !is_own_peer(&stream) {
         return Err(Failure::failed(format!("{shown} is another user's: nothing was asked there")));
     }
     let cut = |_| Failure::failed(format!("the registrar at {shown} hung up; its log says why"));
@@ -51,7 +51,7 @@ pub(crate) async fn ask(places: &Places, request: &Request) -> Result<Value, Fai
     text.push('\n');
     output.write_all(text.as_bytes()).await.map_err(cut)?;
     let mut line = String::new();
-    BufReader::new(input.take(LONGEST_REPLY)).read_line(&mut line).await.map_err(cut)?;
+    BufReader::new(input.take(MAX_REPLY)).read_line(&mut line).await.map_err(cut)?;
     match serde_json::from_str(&line) {
         Ok(Reply::Ok(value)) => Ok(value),
         Ok(Reply::Error(why)) => Err(Failure::failed(why)),

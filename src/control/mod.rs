@@ -1,4 +1,4 @@
-//! How the commands of a person steer the registrar on the same machine: a Unix socket, one JSON line each way.
+//! The control socket, by which commands reach the registrar of this machine: one JSON line for request and reply each.
 
 mod client;
 mod server;
@@ -15,59 +15,52 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-pub(crate) use client::{ask, is_answered};
+pub(crate) use client::{ask, has_registrar};
 pub(crate) use server::Server;
 
-/// Whether somebody listens at `path`. Does not wait: one that takes no connections is somebody, too.
-fn is_heard(path: &Path) -> bool {
-    let try_it = || -> nix::Result<()> {
+/// Whether a process listens at `path`. Does not wait: a full queue of connections counts as listening.
+fn is_open(path: &Path) -> bool {
+    let try_connect = || -> nix::Result<()> {
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
     };
-    matches!(try_it(), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+    matches!(try_connect(), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
 }
 
-/// Whether the other end is ours, or root's. The file's mode keeps others out; this does where a file system ignores modes,
-/// and where others could put a socket of theirs.
-fn is_ours(stream: &UnixStream) -> bool {
+/// Whether the peer is a process of this user or of root. Needed where the file system ignores modes, and where others can
+/// create sockets.
+fn is_own_peer(stream: &UnixStream) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
 }
 
-/// What a command asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
 pub(crate) enum Request {
-    /// How is it going?
     Status,
-    /// Take no tasks, for so many seconds or until `Resume`.
+    /// Accept no tasks for a number of seconds, or until `Resume`.
     Pause {
-        /// `None`: until told otherwise.
         seconds: Option<f64>,
     },
-    /// Take tasks again.
     Resume,
     /// Read the configuration again.
     Reload,
-    /// Run a provider's wake recipe.
+    /// Run the wake recipe of a provider, given by its local or published name.
     Up {
-        /// Its name, local or published.
         provider: String,
     },
-    /// Run its sleep recipe.
+    /// Run the sleep recipe of a provider, given by its local or published name.
     Down {
-        /// Its name, local or published.
         provider: String,
     },
 }
 
-/// What comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Reply {
-    /// Done; with the status, or how long it took.
+    /// Success, with the status or the duration.
     Ok(serde_json::Value),
-    /// Not done, and why.
+    /// Failure, with the reason.
     Error(String),
 }

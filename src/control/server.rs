@@ -1,4 +1,4 @@
-//! The registrar's end of the socket.
+//! The server of the control socket.
 
 use std::{
     fs::{self, Permissions},
@@ -18,33 +18,33 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Reply, Request, is_heard, is_ours};
+use super::{Reply, Request, is_open, is_own_peer};
 
-/// Longest request: a name and a word.
-const LONGEST_LINE: u64 = 64 << 10;
-/// A command writes its line at once; whoever does not is none.
-const LINE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next try when the system has no descriptor left.
+/// Longest request, in bytes.
+const MAX_REQUEST: u64 = 64 << 10;
+/// Time-out of a request after the connection.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay after an error of `accept`, such as no free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Reads the configuration again; what changed, or why nothing did.
+/// Reads the configuration again. Returns the changes, or the reason why nothing changed.
 pub(crate) type Reload = dyn Fn() -> LocalBoxFuture<'static, Result<Value, String>>;
 
-/// The open socket; its file goes when this is dropped.
+/// The open socket. Its file is deleted when it is dropped.
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Server {
-    /// Opens the socket at `path`: for this user alone, and in a folder where nobody else can put one.
+    /// Opens the socket at `path` with mode 0600. Fails in a folder where other users can create files.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if let Some(folder) = path.parent()
             && let Some(doubt) = own_files::make_folder(folder)?
         {
             return Err((&doubt).into());
         }
-        if is_heard(path) {
+        if is_open(path) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another registrar answers there"));
         }
         match fs::remove_file(path) {
@@ -57,15 +57,15 @@ impl Server {
         Ok(server)
     }
 
-    /// Answers until it is dropped.
+    /// Answers requests until it is dropped.
     pub(crate) async fn serve(&self, registrar: &Registrar, reload: Rc<Reload>) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) if is_ours(&stream) => {
+                Ok((stream, _)) if is_own_peer(&stream) => {
                     let (registrar, reload) = (registrar.clone(), Rc::clone(&reload));
-                    // Detached: a wake takes a minute, and `status` is wanted meanwhile.
+                    // Detached: a wake recipe takes up to a minute.
                     actix_rt::spawn(async move {
-                        if let Err(error) = converse(stream, &registrar, &*reload).await {
+                        if let Err(error) = handle(stream, &registrar, &*reload).await {
                             log::debug!("control socket: {error}");
                         }
                     });
@@ -86,11 +86,11 @@ impl Drop for Server {
     }
 }
 
-async fn converse(stream: UnixStream, registrar: &Registrar, reload: &Reload) -> io::Result<()> {
+async fn handle(stream: UnixStream, registrar: &Registrar, reload: &Reload) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut line = String::new();
-    let mut input = BufReader::new(input.take(LONGEST_LINE));
-    timeout(LINE_TIMEOUT, input.read_line(&mut line)).await??;
+    let mut input = BufReader::new(input.take(MAX_REQUEST));
+    timeout(REQUEST_TIMEOUT, input.read_line(&mut line)).await??;
     let reply = match serde_json::from_str(&line) {
         Ok(request) => answer(request, registrar, reload).await,
         Err(_) => {
@@ -103,16 +103,16 @@ async fn converse(stream: UnixStream, registrar: &Registrar, reload: &Reload) ->
 }
 
 async fn answer(request: Request, registrar: &Registrar, reload: &Reload) -> Reply {
-    let gone = || Reply::Error("the registrar has stopped".to_owned());
+    let stopped = || Reply::Error("the registrar has stopped".to_owned());
     match request {
         Request::Status => match registrar.status().await {
             Some(status) => {
                 serde_json::to_value(status).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
             }
-            None => gone(),
+            None => stopped(),
         },
         Request::Pause { seconds } => {
-            // Already checked by the command; a wrong number from elsewhere pauses without an end.
+            // The command has checked the number. An invalid one of another client pauses without an end.
             registrar.pause(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
             Reply::Ok(Value::Null)
         }

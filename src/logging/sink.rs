@@ -1,5 +1,5 @@
-//! Standard error by a thread of its own: a pipe that nobody reads, or a terminal that was stopped with Ctrl-S, must not
-//! stop the process. What finds no room is lost, and counted.
+//! A thread that writes the log to standard error: a pipe that nobody reads, or a terminal that is stopped with Ctrl-S, must
+//! not block the process. Lines above the limit are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 #[cfg(test)]
 mod tests;
 
-/// Lines that wait: some seconds of the loudest level. A log that is behind by more is not read.
+/// Most waiting lines: some seconds of the level `trace`.
 const MAX_LINES: usize = 1024;
-/// Bytes of one line. Ours are short; a hub's reason or a backend's may not be.
+/// Longest line in bytes. Texts of hubs and backends may be longer.
 const MAX_LINE: usize = 8 << 10;
-/// How long a flush waits for somebody who reads.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time-out of a flush.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where lines go. Clones are the same one.
+/// Queue of lines. Clones share it.
 #[derive(Clone)]
 pub(super) struct Sink(Arc<Shared>);
 
@@ -32,13 +32,13 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
-    lost: u64,
-    /// Whether the thread has a line in its hands.
+    dropped: u64,
+    /// Whether the thread is writing a line.
     writing: bool,
 }
 
 impl Sink {
-    /// A sink whose thread writes to `out`.
+    /// Starts the thread, which writes to `out`.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&shared);
@@ -46,11 +46,11 @@ impl Sink {
         Ok(Self(shared))
     }
 
-    /// Takes one line, or loses it. Never waits.
+    /// Queues a line, or drops it if the queue is full. Never waits.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.0.state.lock();
         if state.lines.len() >= MAX_LINES {
-            state.lost += 1;
+            state.dropped += 1;
             return;
         }
         if let Some(notice) = state.notice() {
@@ -61,11 +61,11 @@ impl Sink {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all is written, but not for ever.
+    /// Waits until all lines are written, at most [`FLUSH_TIMEOUT`].
     pub(super) fn flush(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         let mut state = self.0.state.lock();
-        while state.writing || state.lost > 0 || !state.lines.is_empty() {
+        while state.writing || state.dropped > 0 || !state.lines.is_empty() {
             if self.0.changed.wait_until(&mut state, deadline.into_std()).timed_out() {
                 return;
             }
@@ -74,10 +74,11 @@ impl Sink {
 }
 
 impl State {
-    /// What to say where lines are missing.
+    /// Notice about dropped lines.
     fn notice(&mut self) -> Option<Vec<u8>> {
-        let lost = std::mem::take(&mut self.lost);
-        (lost > 0).then(|| format!("({lost} lines of the log were lost: nobody read it)\n").into_bytes())
+        let dropped = std::mem::take(&mut self.dropped);
+        (dropped > 0)
+            .then(|| format!("({dropped} lines of the log were lost: nobody read it)\n").into_bytes())
     }
 }
 
@@ -92,7 +93,7 @@ impl Shared {
             };
             state.writing = true;
             drop(state);
-            // A full disk has room again some day; until then lines are lost.
+            // An error, such as a full disk, loses the line only.
             drop(out.write_all(&line).and_then(|()| out.flush()));
             state = self.state.lock();
             state.writing = false;
@@ -101,7 +102,7 @@ impl Shared {
     }
 }
 
-/// `env_logger` gives each record in one write.
+/// `env_logger` writes each record with one call.
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);

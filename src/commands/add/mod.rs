@@ -1,4 +1,4 @@
-//! `add`: from a backend that runs to a line in the configuration.
+//! `add`: adds models of running backends to the configuration.
 
 mod pick;
 
@@ -8,20 +8,18 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{AddArgs, Global},
-    client,
-    config::{self, Places},
+    config::{self, Paths},
     control,
-    discover::{self, Found},
+    discover::{self, FoundModel},
     exit::{Failure, Outcome},
     output,
 };
 use pick::pick;
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
-    let places = Places::find(global)?;
-    let shown = places.config.display().to_string();
-    let mut file = config::read_json(&places.config)?.unwrap_or_else(|| Value::Object(Map::new()));
+    let paths = Paths::find(global)?;
+    let shown = paths.config.display().to_string();
+    let mut file = config::read_json(&paths.config)?.unwrap_or_else(|| Value::Object(Map::new()));
     if !file.is_object() {
         return Err(Failure::usage(format!("{shown}: expected an object")));
     }
@@ -39,49 +37,49 @@ pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
             None => offered.push(model),
         }
     }
-    let mut choice = Choice { public: args.public, pool: args.pool.clone() };
+    let mut settings = Settings { public: args.public, pool: args.pool.clone() };
     let picked = if args.yes || args.model.is_some() || offered.is_empty() {
-        named_by_option(&offered, args.name.clone(), known, &shown)?
+        with_names(&offered, args.name.clone(), known, &shown)?
     } else {
         let picked = pick(offered, args.name.clone(), known, &shown).await?;
         if !picked.is_empty() {
-            choice = choice.ask(args).await?;
+            settings = settings.ask(args).await?;
         }
         picked
     };
     for (model, name) in &picked {
-        known.push(provider(model, name, &choice));
+        known.push(provider(model, name, &settings));
     }
     if picked.is_empty() {
         return output::line(format!("Nothing was added to {shown}."));
     }
-    config::write_json(&places.config, &file)?;
+    config::write_json(&paths.config, &file)?;
     let names: Vec<_> = picked.into_iter().map(|(_, name)| name).collect();
     output::line(format!("Added to {shown}: {}", names.join(", ")))?;
-    output::line(format!("Next: {}", next(&places)))
+    output::line(format!("Next: {}", next(&paths)))
 }
 
-/// What makes it known at the hub.
-fn next(places: &Places) -> &'static str {
-    if control::is_answered(places) {
+/// The command that publishes the added models.
+fn next(paths: &Paths) -> &'static str {
+    if control::has_registrar(paths) {
         "virtual-llm reload (a registrar is running here, and reads the configuration again by it)"
-    } else if places.credentials.exists() {
+    } else if paths.credentials.exists() {
         "virtual-llm publish"
     } else {
         "virtual-llm login URL, then virtual-llm publish"
     }
 }
 
-/// How all that is added is published.
-struct Choice {
+/// Settings of all added providers.
+struct Settings {
     public: bool,
     pool: Option<String>,
 }
 
-impl Choice {
-    /// What the options left open, once for all models.
+impl Settings {
+    /// Asks for the settings that the options do not have.
     async fn ask(self, args: &AddArgs) -> Result<Self, Failure> {
-        let public = args.public || yes("May everybody at the hub use them? [y/N] ", false).await?;
+        let public = args.public || confirm("May everybody at the hub use them? [y/N] ").await?;
         let pool = match self.pool {
             Some(pool) => Some(pool),
             None => Some(answer("Pool that they join [none]: ").await?).filter(|pool| !pool.is_empty()),
@@ -93,14 +91,14 @@ impl Choice {
     }
 }
 
-/// Each model with its name: the first has the one that was given, the others a free one.
-fn named_by_option(
-    offered: &[Found],
+/// Adds names: the given one for the first model, free ones for the others.
+fn with_names(
+    offered: &[FoundModel],
     given: Option<String>,
     known: &[Value],
     shown: &str,
-) -> Result<Vec<(Found, String)>, Failure> {
-    let mut named: Vec<(Found, String)> = Vec::new();
+) -> Result<Vec<(FoundModel, String)>, Failure> {
+    let mut named: Vec<(FoundModel, String)> = Vec::new();
     let mut given = given;
     for model in offered {
         let name = if let Some(name) = given.take() {
@@ -124,10 +122,10 @@ fn checked(name: String, known: &[Value], shown: &str) -> Result<String, Failure
     Ok(name)
 }
 
-async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
+async fn find(args: &AddArgs) -> Result<Vec<FoundModel>, Failure> {
     let mut found = match &args.url {
         None => {
-            let found = discover::usual(&client::for_backend("")?).await;
+            let found = discover::local_models().await?;
             if found.is_empty() {
                 return Err(Failure::failed(
                     "no backend answers on this machine (Ollama 11434, LM Studio 1234, vLLM 8000, llama.cpp 8080): \
@@ -139,10 +137,7 @@ async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
         Some(url) => {
             let url =
                 config::url::api_base(url).map_err(|why| Failure::usage(format!("--url '{url}': {why}")))?;
-            let client = client::for_backend(&url)?;
-            discover::at(&client, &url).await.map_err(|why| {
-                Failure::failed(format!("cannot ask {url} for its models: {why}; is the backend running?"))
-            })?
+            discover::models_at(&url).await?
         }
     };
     let Some(model) = &args.model else { return Ok(found) };
@@ -158,7 +153,7 @@ async fn find(args: &AddArgs) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
-/// The list that the file has, at the top level or under `llm`; made under `llm` where there is none.
+/// The list of providers, at the top level or under `llm`. A missing one is created under `llm`.
 fn providers<'a>(file: &'a mut Value, shown: &str) -> Result<&'a mut Vec<Value>, Failure> {
     let at_top = file.get("providers").is_some();
     let list = if at_top {
@@ -180,7 +175,7 @@ fn providers<'a>(file: &'a mut Value, shown: &str) -> Result<&'a mut Vec<Value>,
     list.as_array_mut().ok_or_else(|| Failure::usage(format!("{shown}: {path}: expected a list")))
 }
 
-fn published_as<'a>(known: &'a [Value], found: &Found) -> Option<&'a str> {
+fn published_as<'a>(known: &'a [Value], found: &FoundModel) -> Option<&'a str> {
     let same = |url: &str| {
         config::url::api_base(&url.replacen("//localhost", "//127.0.0.1", 1)).as_deref() == Ok(&found.url)
     };
@@ -196,29 +191,26 @@ fn has_name(known: &[Value], name: &str) -> bool {
     known.iter().any(|provider| provider["name"] == name || provider["publishName"] == name)
 }
 
-fn provider(found: &Found, name: &str, choice: &Choice) -> Value {
+fn provider(found: &FoundModel, name: &str, settings: &Settings) -> Value {
     let mut provider = json!({
         "name": name,
-        "type": found.server.kind,
+        "type": found.server.name,
         "model": found.model,
         "url": found.url,
         "publish": true,
-        "visibility": if choice.public { "public" } else { "private" },
+        "visibility": if settings.public { "public" } else { "private" },
     });
-    if let Some(pool) = &choice.pool {
+    if let Some(pool) = &settings.pool {
         provider["poolName"] = json!(pool);
     }
     provider
 }
 
-async fn yes(question: &str, default: bool) -> Result<bool, Failure> {
-    Ok(match answer(question).await?.to_lowercase().as_str() {
-        "" => default,
-        word => word.starts_with('y'),
-    })
+async fn confirm(question: &str) -> Result<bool, Failure> {
+    Ok(answer(question).await?.to_lowercase().starts_with('y'))
 }
 
-/// One line from the person, read on a thread that nobody waits for: Ctrl-C must end the program meanwhile.
+/// Reads a line on a detached thread: Ctrl-C must end the program while it reads.
 async fn answer(question: &str) -> Result<String, Failure> {
     output::note_piece(question);
     let (sender, receiver) = tokio::sync::oneshot::channel();

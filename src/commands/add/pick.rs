@@ -1,18 +1,18 @@
-//! One list of what was found, from which a person picks by number.
+//! A numbered list of the found models, from which the user chooses.
 
 use serde_json::Value;
 
-use super::{answer, checked, named_by_option};
-use crate::{discover::Found, exit::Failure, output};
+use super::{answer, checked, with_names};
+use crate::{discover::FoundModel, exit::Failure, output};
 
-/// Shows one list of all models; the person picks from it by number.
+/// Shows the models and asks for numbers.
 pub(super) async fn pick(
-    offered: Vec<Found>,
+    offered: Vec<FoundModel>,
     given: Option<String>,
     known: &[Value],
     shown: &str,
-) -> Result<Vec<(Found, String)>, Failure> {
-    let proposed = named_by_option(&offered, None, known, shown)?;
+) -> Result<Vec<(FoundModel, String)>, Failure> {
+    let proposed = with_names(&offered, None, known, shown)?;
     let width = offered.len().to_string().len();
     let models: Vec<_> = offered.iter().map(|found| output::printable(&found.model)).collect();
     let longest = models.iter().map(|model| model.chars().count()).max().unwrap_or_default().min(60);
@@ -33,9 +33,9 @@ pub(super) async fn pick(
         }
     };
     let of_number = |number: usize| proposed.get(number).cloned();
-    let mut named: Vec<(Found, String)> = picked.into_iter().filter_map(of_number).collect();
+    let mut named: Vec<(FoundModel, String)> = picked.into_iter().filter_map(of_number).collect();
     if let [(_, name)] = named.as_mut_slice() {
-        // One model may have a name of its own choice; many have what their models are called.
+        // Only a single model can be renamed here.
         let written = match given {
             Some(name) => name,
             None => answer(&format!("Name at the hub [{name}]: ")).await?,
@@ -49,7 +49,7 @@ pub(super) async fn pick(
     Ok(named)
 }
 
-/// The places in a list of `count` that `1,3-5` or `all` names, each once, in order.
+/// Parses `1,3-5` or `all` into indices of a list of `count`, in order and without duplicates.
 fn numbers(text: &str, count: usize) -> Result<Vec<usize>, String> {
     let text = text.replace(" -", "-").replace("- ", "-");
     if text.trim().eq_ignore_ascii_case("all") {
@@ -78,7 +78,7 @@ mod tests {
     use super::numbers;
 
     #[test]
-    fn a_pick_is_numbers_ranges_all_or_nothing() {
+    fn numbers_ranges_all_and_nothing_are_parsed() {
         let of_seven = |text: &str| numbers(text, 7);
         for (text, expected) in [
             ("", &[][..]),

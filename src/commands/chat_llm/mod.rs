@@ -1,4 +1,4 @@
-//! `chat-llm`: talk to a model through the hub.
+//! `chat-llm`: sends chat requests to a model through the hub.
 
 mod prompt;
 mod repl;
@@ -14,10 +14,10 @@ use own_files::OwnFile;
 use serde_json::{Value, json};
 
 use crate::{
-    chat::{self, Manner},
+    chat::{self, ChatOptions},
     cli::{ChatArgs, Global},
     client::HubClient,
-    config::{Places, plain},
+    config::{Paths, plain},
     exit::{Failure, Outcome},
     output,
     signals::Signals,
@@ -26,32 +26,30 @@ use prompt::Prompt;
 use repl::Conversation;
 use screen::Screen;
 
-/// Said while no answer comes: it is loaded, wakes, or has others to answer.
+/// Text of the spinner before the answer.
 const WAITING: &str = "waiting for the model";
-/// Said while it thinks aloud.
+/// Text of the spinner during reasoning that is not shown.
 const THINKING: &str = "the model thinks";
-/// Longest text taken from standard input: the hub takes 32 MiB.
-const LONGEST_INPUT: u64 = 32 << 20;
+/// Longest text from standard input, in bytes: the limit of the hub.
+const MAX_INPUT: u64 = 32 << 20;
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> Outcome {
     let hub = super::hub_client(global)?;
     let Some(message) = &args.message else {
-        let door = chat::find(&hub, &args.name).await?;
+        let path = chat::find_path(&hub, &args.name).await?;
         let prompt = Prompt::start(history(global, args)?);
-        let mut talk = Conversation::new(&hub, door, &args.name, manner(args), args.system.clone());
-        return talk.run(prompt, signals).await;
+        let mut conversation = Conversation::new(&hub, path, &args.name, options(args), args.system.clone());
+        return conversation.run(prompt, signals).await;
     };
-    super::briefly(signals, once(&hub, args, message)).await
+    super::until_signal(signals, once(&hub, args, message)).await
 }
 
-/// Where what is typed is kept, if it is: not in a folder where others could put a link to another file, nor in a file that
-/// others can write or have made.
+/// Path of the history file; `None` without a history. A folder or file that other users can write is not used.
 fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure> {
     if args.no_history || !Prompt::is_terminal() {
         return Ok(None);
     }
-    let home = Places::find(global)?.home;
+    let home = Paths::find(global)?.home;
     let file = home.join("chat-history");
     let why = match own_files::folder(&home) {
         Ok(None) => match OwnFile::open(&file).and_then(OwnFile::trusted) {
@@ -59,7 +57,7 @@ fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure>
             _ => return Ok(Some(file)),
         },
         Ok(Some(doubt)) => doubt.to_string(),
-        // No folder yet, or one that cannot be used: other commands say so.
+        // The folder is missing or unusable, which other commands report.
         Err(_) => return Ok(None),
     };
     output::note(format!("nothing is kept of what you type: {why}"));
@@ -68,31 +66,30 @@ fn history(global: &Global, args: &ChatArgs) -> Result<Option<PathBuf>, Failure>
 
 async fn once(hub: &HubClient, args: &ChatArgs, message: &str) -> Outcome {
     let message = if message == "-" { standard_input()? } else { message.to_owned() };
-    let messages = opening(args.system.as_deref(), &message);
+    let messages = first_messages(args.system.as_deref(), &message);
     if args.enqueue { enqueue(hub, args, &messages).await } else { one_shot(hub, args, &messages).await }
 }
 
-/// The conversation's first messages.
-fn opening(system: Option<&str>, message: &str) -> Vec<Value> {
+/// First messages of a conversation.
+fn first_messages(system: Option<&str>, message: &str) -> Vec<Value> {
     let system = system.map(|text| json!({ "role": "system", "content": text }));
     system.into_iter().chain([json!({ "role": "user", "content": message })]).collect()
 }
 
-/// How the options want it answered.
-fn manner(args: &ChatArgs) -> Manner {
-    Manner { temperature: args.temperature, max_tokens: args.max_tokens, streaming: !args.no_stream }
+fn options(args: &ChatArgs) -> ChatOptions {
+    ChatOptions { temperature: args.temperature, max_tokens: args.max_tokens, streaming: !args.no_stream }
 }
 
 async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
-    let door = chat::find(hub, &args.name).await?;
-    let request = manner(args).request(messages);
+    let path = chat::find_path(hub, &args.name).await?;
+    let request = options(args).request(messages);
     let mut screen = Screen::start();
-    let outcome = chat::ask(hub, &door, &request, |heard| screen.hear(heard)).await;
-    // Cut off in mid-answer, the shell's prompt would stand in the same line: so the line is ended either way.
+    let outcome = chat::ask(hub, &path, &request, |delta| screen.show(delta)).await;
+    // Ends the line after a failure too: the shell's prompt would follow on it.
     screen.end(outcome.as_ref().ok())?;
     let answer = outcome?;
     match answer.shortfall() {
-        Some(why) if !answer.is_something() => Err(Failure::failed(why)),
+        Some(why) if !answer.has_content() => Err(Failure::failed(why)),
         Some(why) => {
             output::note(why);
             Ok(())
@@ -102,8 +99,8 @@ async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outco
 }
 
 async fn enqueue(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
-    let manner = Manner { streaming: false, ..manner(args) };
-    let body = json!({ "llm": args.name, "request": manner.request(messages), "streaming": false });
+    let options = ChatOptions { streaming: false, ..options(args) };
+    let body = json!({ "llm": args.name, "request": options.request(messages), "streaming": false });
     let task = hub.call(Method::POST, "/api/v1/inference-tasks", Some(&body)).await?;
     match task["id"].as_str() {
         Some(id) => output::line(output::printable(id)),
@@ -117,7 +114,7 @@ fn standard_input() -> Result<String, Failure> {
     }
     let mut text = String::new();
     std::io::stdin()
-        .take(LONGEST_INPUT)
+        .take(MAX_INPUT)
         .read_to_string(&mut text)
         .map_err(|error| Failure::failed(format!("cannot read standard input: {error}")))?;
     if text.trim().is_empty() {

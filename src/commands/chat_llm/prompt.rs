@@ -1,4 +1,4 @@
-//! Where the person's words come from: a terminal with history and many lines, or a pipe.
+//! Input of a conversation: a terminal with a history, or a pipe.
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
@@ -14,37 +14,35 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 
-/// As many as a shell keeps.
-const HISTORY: usize = 1_000;
-/// Opens and closes text of several lines.
+/// Most lines of the history.
+const MAX_HISTORY: usize = 1_000;
+/// Opens and closes a text of several lines.
 const FENCE: &str = "\"\"\"";
 
-/// What came from the person.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// Something to say.
-    Said(String),
-    /// Ctrl-C at the prompt: that line is given up.
-    Abandoned,
-    /// Ctrl-D, or the pipe's end.
+    Text(String),
+    /// Ctrl-C at the prompt, which discards the line.
+    Discarded,
+    /// Ctrl-D, or the end of the pipe.
     Ended,
 }
 
-/// Reads on a thread of its own, a line each time it is asked: the loop must hear signals meanwhile.
+/// Reads a text per request on its own thread, so that signals are handled meanwhile.
 pub(super) struct Prompt {
     ask: mpsc::UnboundedSender<()>,
     inputs: mpsc::UnboundedReceiver<Input>,
-    /// How the terminal was: a signal may end the program in the middle of a line.
+    /// Settings of the terminal at the start: a signal may end the program while a line is edited.
     before: Option<Termios>,
 }
 
 impl Prompt {
-    /// Whether a person types.
+    /// Whether standard input is a terminal.
     pub(super) fn is_terminal() -> bool {
         io::stdin().is_terminal()
     }
 
-    /// Starts the thread. `history` is read, and written after each line; without one, lines are known while it runs.
+    /// Starts the thread. `history` is a file that is written after each line; without it lines are kept in memory.
     pub(super) fn start(history: Option<PathBuf>) -> Self {
         let (ask, mut asked) = mpsc::unbounded_channel();
         let (sender, inputs) = mpsc::unbounded_channel();
@@ -64,9 +62,8 @@ impl Prompt {
         Self { ask, inputs, before }
     }
 
-    /// The next input.
     pub(super) async fn next(&mut self) -> Input {
-        // A thread that has gone sends nothing more.
+        // Fails if the thread has ended, which `recv` reports.
         let _ = self.ask.send(());
         self.inputs.recv().await.unwrap_or(Input::Ended)
     }
@@ -75,18 +72,18 @@ impl Prompt {
 impl Drop for Prompt {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // A terminal that has gone needs no restoring.
+            // Fails if the terminal was closed.
             let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, before);
         }
     }
 }
 
 #[derive(Completer, Helper, Highlighter, Hinter)]
-struct Lines;
+struct Multiline;
 
-impl Validator for Lines {
+impl Validator for Multiline {
     fn validate(&self, context: &mut ValidationContext<'_>) -> Result<ValidationResult> {
-        Ok(if is_open(context.input()) {
+        Ok(if is_incomplete(context.input()) {
             ValidationResult::Incomplete
         } else {
             ValidationResult::Valid(None)
@@ -94,23 +91,23 @@ impl Validator for Lines {
     }
 }
 
-fn editor(history: Option<&Path>) -> Option<Editor<Lines, FileHistory>> {
-    let config = Config::builder().max_history_size(HISTORY).ok()?.auto_add_history(true).build();
+fn editor(history: Option<&Path>) -> Option<Editor<Multiline, FileHistory>> {
+    let config = Config::builder().max_history_size(MAX_HISTORY).ok()?.auto_add_history(true).build();
     let mut editor = Editor::with_config(config).ok()?;
-    editor.set_helper(Some(Lines));
-    // The first time there is none.
+    editor.set_helper(Some(Multiline));
+    // Fails if there is no file yet.
     drop(history.map(|history| editor.load_history(history)));
     Some(editor)
 }
 
-fn typed(editor: &mut Editor<Lines, FileHistory>, history: Option<&Path>) -> Input {
+fn typed(editor: &mut Editor<Multiline, FileHistory>, history: Option<&Path>) -> Input {
     match editor.readline("> ") {
         Ok(text) => {
-            // A history that cannot be kept is no reason to stop talking.
+            // An error of the history does not end the conversation.
             drop(history.map(|history| editor.save_history(history)));
-            Input::Said(closed(&text))
+            Input::Text(unfenced(&text))
         }
-        Err(ReadlineError::Interrupted) => Input::Abandoned,
+        Err(ReadlineError::Interrupted) => Input::Discarded,
         Err(_) => Input::Ended,
     }
 }
@@ -121,24 +118,24 @@ fn piped() -> Input {
         match io::stdin().lock().read_line(&mut text) {
             Ok(read) if read > 0 => {}
             _ if text.is_empty() => return Input::Ended,
-            _ => return Input::Said(closed(&text)),
+            _ => return Input::Text(unfenced(&text)),
         }
-        if !is_open(text.trim_end_matches(['\r', '\n'])) {
-            return Input::Said(closed(&text));
+        if !is_incomplete(text.trim_end_matches(['\r', '\n'])) {
+            return Input::Text(unfenced(&text));
         }
     }
 }
 
-/// Whether more lines belong to it: a backslash at the end, or a fence without its second one.
-fn is_open(text: &str) -> bool {
+/// Whether the text continues on the next line: it ends with a backslash, or a fence is not closed.
+fn is_incomplete(text: &str) -> bool {
     if text.trim_start().starts_with(FENCE) {
         return text.matches(FENCE).count() == 1;
     }
     text.ends_with('\\')
 }
 
-/// What was meant: without fences and without the backslashes that hid line ends.
-fn closed(text: &str) -> String {
+/// Removes fences, and backslashes at line ends.
+fn unfenced(text: &str) -> String {
     let text = text.trim();
     match text.strip_prefix(FENCE) {
         Some(inner) => inner.strip_suffix(FENCE).unwrap_or(inner).trim_matches('\n').to_owned(),
@@ -151,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fence_or_a_backslash_holds_lines_together() {
+    fn a_fence_or_a_backslash_continues_a_text() {
         for (text, open) in [
             ("a", false),
             ("a\\", true),
@@ -159,9 +156,9 @@ mod tests {
             ("\"\"\"a\nb\"\"\"", false),
             ("say \"\"\"", false),
         ] {
-            assert_eq!(is_open(text), open, "{text}");
+            assert_eq!(is_incomplete(text), open, "{text}");
         }
-        assert_eq!(closed("\"\"\"\na\nb\n\"\"\"\n"), "a\nb");
-        assert_eq!(closed("a\\\nb\n"), "a\nb");
+        assert_eq!(unfenced("\"\"\"\na\nb\n\"\"\"\n"), "a\nb");
+        assert_eq!(unfenced("a\\\nb\n"), "a\nb");
     }
 }

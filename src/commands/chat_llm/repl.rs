@@ -1,12 +1,13 @@
-//! The conversation: says what the person types with all that was said before, and shows the answer as it comes.
+//! An interactive conversation: sends each text with all earlier messages.
 
 use std::{
-    fs::Permissions,
+    fs::{File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,9 +15,9 @@ use super::{
     screen::Screen,
 };
 use crate::{
-    chat::{self, Answer, Door, Heard, Manner},
+    chat::{self, Answer, ChatOptions, Delta},
     client::HubClient,
-    config::{open_to_write, plain},
+    config::plain,
     exit::{Code, Failure, Outcome},
     output,
     signals::{Signals, Wanted},
@@ -28,34 +29,33 @@ const HELP: &str = "/system TEXT  tell the model who it is (alone: show it)
 /exit         leave; Ctrl-D does too
 Ctrl-C stops an answer. End a line with \\ to go on in the next, or put several lines between \"\"\".";
 
-/// What was said so far.
 pub(super) struct Conversation<'a> {
     hub: &'a HubClient,
-    door: Door,
+    path: String,
     name: &'a str,
-    manner: Manner,
+    options: ChatOptions,
     system: Option<String>,
     messages: Vec<Value>,
 }
 
-/// How an answer ended, if it did not fail.
+/// End of an answer that did not fail.
 enum Ending {
-    Whole(Answer),
+    Complete(Answer),
     Stopped,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(
         hub: &'a HubClient,
-        door: Door,
+        path: String,
         name: &'a str,
-        manner: Manner,
+        options: ChatOptions,
         system: Option<String>,
     ) -> Self {
-        Self { hub, door, name, manner, system, messages: Vec::new() }
+        Self { hub, path, name, options, system, messages: Vec::new() }
     }
 
-    /// Talks until the person leaves.
+    /// Runs until the end of the input.
     pub(super) async fn run(&mut self, mut prompt: Prompt, mut signals: Signals) -> Outcome {
         let is_typed = Prompt::is_terminal();
         if is_typed {
@@ -70,9 +70,9 @@ impl<'a> Conversation<'a> {
                 },
             };
             let text = match input {
-                Input::Said(text) if text.is_empty() => continue,
-                Input::Said(text) => text,
-                Input::Abandoned => {
+                Input::Text(text) if text.is_empty() => continue,
+                Input::Text(text) => text,
+                Input::Discarded => {
                     output::note("(Ctrl-D leaves)");
                     continue;
                 }
@@ -89,8 +89,8 @@ impl<'a> Conversation<'a> {
                     Err(failure) => return Err(failure),
                 }
             }
-            match self.say(text, &mut signals).await {
-                // A person may try again; a script must know.
+            match self.send(text, &mut signals).await {
+                // The user can try again; a script must fail.
                 Err(failure) if is_typed && failure.text().is_some() => {
                     output::note(format!("error: {}", failure.text().unwrap_or_default()));
                 }
@@ -100,7 +100,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// A line that begins with a slash. False: leave.
+    /// Runs a slash command. Returns false for the end of the conversation.
     fn command(&mut self, line: &str) -> Result<bool, Failure> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
@@ -128,24 +128,25 @@ impl<'a> Conversation<'a> {
         Ok(true)
     }
 
-    fn all(&self) -> Vec<Value> {
+    /// The system prompt and all messages.
+    fn all_messages(&self) -> Vec<Value> {
         let system = self.system.as_ref().map(|text| json!({ "role": "system", "content": text }));
         system.into_iter().chain(self.messages.iter().cloned()).collect()
     }
 
-    async fn say(&mut self, text: String, signals: &mut Signals) -> Outcome {
+    async fn send(&mut self, text: String, signals: &mut Signals) -> Outcome {
         self.messages.push(json!({ "role": "user", "content": text }));
-        let request = self.manner.request(&self.all());
-        let mut heard_text = String::new();
+        let request = self.options.request(&self.all_messages());
+        let mut reply = String::new();
         let mut screen = Screen::start();
-        let asking = chat::ask(self.hub, &self.door, &request, |heard| {
-            if let Heard::Text(text) | Heard::Refusal(text) = heard {
-                heard_text.push_str(text);
+        let asking = chat::ask(self.hub, &self.path, &request, |delta| {
+            if let Delta::Text(text) | Delta::Refusal(text) = delta {
+                reply.push_str(text);
             }
-            screen.hear(heard)
+            screen.show(delta)
         });
         let ending = tokio::select! {
-            answer = asking => answer.map(Ending::Whole),
+            answer = asking => answer.map(Ending::Complete),
             wanted = signals.stop() => match wanted {
                 Wanted::Interrupt if Prompt::is_terminal() => Ok(Ending::Stopped),
                 Wanted::Interrupt => Err(Failure::silent(Code::Interrupted)),
@@ -153,28 +154,28 @@ impl<'a> Conversation<'a> {
             },
         };
         let answer = match &ending {
-            Ok(Ending::Whole(answer)) => Some(answer),
+            Ok(Ending::Complete(answer)) => Some(answer),
             _ => None,
         };
         screen.end(answer)?;
         match ending {
-            Ok(Ending::Whole(answer)) => {
-                tell(&answer);
+            Ok(Ending::Complete(answer)) => {
+                print_statistics(&answer);
                 if let Some(why) = answer.shortfall() {
                     output::note(format!("({why})"));
                 }
             }
             Ok(Ending::Stopped) => output::note("(stopped)"),
             Err(failure) => {
-                // So that it can be said again.
+                // The user can send the text again.
                 self.messages.pop();
                 return Err(failure);
             }
         }
-        if heard_text.is_empty() {
+        if reply.is_empty() {
             self.messages.pop();
         } else {
-            self.messages.push(json!({ "role": "assistant", "content": heard_text }));
+            self.messages.push(json!({ "role": "assistant", "content": reply }));
         }
         Ok(())
     }
@@ -182,24 +183,24 @@ impl<'a> Conversation<'a> {
     fn save(&self, path: &Path) -> Outcome {
         let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let text = if is_json {
-            serde_json::to_string_pretty(&self.all()).map_err(anyhow::Error::from)?
+            serde_json::to_string_pretty(&self.all_messages()).map_err(anyhow::Error::from)?
         } else {
-            let said = |message: &Value| {
+            let section = |message: &Value| {
                 let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
                 format!("## {}\n\n{}\n", text("role"), text("content"))
             };
-            self.all().iter().map(said).collect::<Vec<_>>().join("\n")
+            self.all_messages().iter().map(section).collect::<Vec<_>>().join("\n")
         };
         write_private(path, &text)
             .map_err(|error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error))))
     }
 }
 
-/// Writes what is nobody else's business: a file is, or becomes, readable by its owner alone, and one of others is refused.
+/// Writes a file with mode 0600. A file of another user, or one that other users can write, is refused.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = open_to_write(path, 0o600)?;
+    let mut file = open(path)?;
     let kind = file.metadata()?.file_type();
-    // Somebody reads at the other end of a pipe: whose it is says who.
+    // The owner of a pipe is the user who can read it.
     if (kind.is_file() || kind.is_fifo())
         && let Some(doubt) = own_files::doubt_of(&file, path)?
     {
@@ -212,14 +213,34 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// The status line: for a person at a terminal.
-fn tell(answer: &Answer) {
+/// Opens a file to write, created with mode 0600. A link is followed unless others could have created it. A pipe without
+/// a reader is an error at once.
+fn open(path: &Path) -> io::Result<File> {
+    let place = own_files::place(path)?;
+    let mut flags = OFlag::O_NONBLOCK;
+    if !place.is_linked {
+        // The path may have become a link meanwhile.
+        flags |= OFlag::O_NOFOLLOW;
+    } else if let Some(doubt) = &place.doubt {
+        return Err(doubt.into());
+    }
+    let path = if place.is_linked { path } else { &place.path };
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits());
+    let file = options.open(path)?;
+    // Writes wait for the reader.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(file)
+}
+
+/// Prints a status line on a terminal.
+fn print_statistics(answer: &Answer) {
     if !(output::is_terminal() && Prompt::is_terminal()) {
         return;
     }
     let first = answer.to_first.as_secs_f64();
-    let pace = answer.pace().map(|pace| format!("{pace:.1} tokens/s, ")).unwrap_or_default();
-    let line = format!("[{} tokens, {pace}first after {first:.2} s]", answer.tokens);
+    let speed = answer.tokens_per_second().map(|speed| format!("{speed:.1} tokens/s, ")).unwrap_or_default();
+    let line = format!("[{} tokens, {speed}first after {first:.2} s]", answer.tokens);
     output::note(if output::has_colour() { format!("\u{1b}[2m{line}\u{1b}[0m") } else { line });
 }
 
@@ -231,9 +252,9 @@ mod tests {
 
     use super::*;
 
-    /// A pipe that nobody reads is an error and no wait, and one that others could have made is none to write into.
+    /// A pipe without a reader is an error at once, and a pipe that others could have created is refused.
     #[test]
-    fn a_conversation_goes_into_no_pipe_but_an_own_one_that_is_read() {
+    fn a_conversation_is_saved_only_to_an_own_pipe_with_a_reader() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
@@ -248,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_not_saved_through_a_link_in_a_folder_that_others_can_write() {
+    fn a_conversation_is_not_saved_through_a_link_of_others() {
         let top = tempfile::tempdir().unwrap();
         let own = top.path().join("own");
         fs::write(&own, "mine").unwrap();

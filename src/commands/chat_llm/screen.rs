@@ -1,49 +1,48 @@
-//! Shows an answer as it comes: text as it is, reasoning dimmed and on a terminal only.
+//! Shows an answer as it arrives: text unchanged, reasoning dimmed and on a terminal only.
 
 use super::{THINKING, WAITING};
 use crate::{
-    chat::{Answer, Heard},
+    chat::{Answer, Delta},
     exit::Outcome,
     output,
     spinner::Spinner,
 };
 
-/// What was written last.
+/// The kind of the text that was printed last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Nothing,
-    Thought,
+    Reasoning,
     Answer,
 }
 
-/// Standard output while one answer comes.
+/// Standard output during one answer.
 pub(super) struct Screen {
     spinner: Spinner,
     last: Section,
-    /// Whether the cursor stands behind text.
+    /// Whether the line has text.
     in_line: bool,
-    /// A pipe gets the answer alone.
-    shows_thought: bool,
+    /// Whether standard output is a terminal. A pipe gets the answer only.
+    shows_reasoning: bool,
     has_colour: bool,
 }
 
 impl Screen {
-    /// Waits for the first piece, visibly on a terminal.
+    /// Starts the spinner.
     pub(super) fn start() -> Self {
         Self {
             spinner: Spinner::start(WAITING),
             last: Section::Nothing,
             in_line: false,
-            shows_thought: output::is_terminal(),
+            shows_reasoning: output::is_terminal(),
             has_colour: output::has_colour(),
         }
     }
 
-    /// Shows a piece.
-    pub(super) fn hear(&mut self, heard: Heard<'_>) -> Outcome {
-        match heard {
-            Heard::Thought(text) if self.shows_thought => {
-                self.turn_to(Section::Thought)?;
+    pub(super) fn show(&mut self, delta: Delta<'_>) -> Outcome {
+        match delta {
+            Delta::Reasoning(text) if self.shows_reasoning => {
+                self.begin(Section::Reasoning)?;
                 let text = output::printable_answer(text);
                 output::piece(if self.has_colour {
                     format!("\u{1b}[2m{text}\u{1b}[0m")
@@ -53,14 +52,14 @@ impl Screen {
                 self.in_line = true;
                 Ok(())
             }
-            Heard::Thought(_) => {
+            Delta::Reasoning(_) => {
                 if self.last == Section::Nothing {
-                    self.spinner.now(THINKING);
+                    self.spinner.set_text(THINKING);
                 }
                 Ok(())
             }
-            Heard::Text(text) | Heard::Refusal(text) => {
-                self.turn_to(Section::Answer)?;
+            Delta::Text(text) | Delta::Refusal(text) => {
+                self.begin(Section::Answer)?;
                 output::piece(output::printable_answer(text))?;
                 self.in_line = !text.ends_with('\n');
                 Ok(())
@@ -68,7 +67,7 @@ impl Screen {
         }
     }
 
-    /// Ends the line, and shows the calls of tools: the answer has ended, or was stopped.
+    /// Ends the line and prints the tool calls of the answer.
     pub(super) fn end(&mut self, answer: Option<&Answer>) -> Outcome {
         self.spinner.clear();
         if std::mem::take(&mut self.in_line) {
@@ -81,16 +80,17 @@ impl Screen {
         Ok(())
     }
 
-    fn turn_to(&mut self, section: Section) -> Outcome {
+    /// Begins a section, separated from the one before.
+    fn begin(&mut self, section: Section) -> Outcome {
         if self.last == section {
             return Ok(());
         }
         self.spinner.clear();
         match (self.last, section) {
-            (Section::Nothing, Section::Thought) if !self.has_colour => output::piece("(thinking) ")?,
+            (Section::Nothing, Section::Reasoning) if !self.has_colour => output::piece("(thinking) ")?,
             (Section::Nothing, _) => {}
-            (_, Section::Thought) if !self.has_colour => output::piece("\n\n(thinking) ")?,
-            (Section::Thought, _) if !self.has_colour => output::piece("\n\n(answer) ")?,
+            (_, Section::Reasoning) if !self.has_colour => output::piece("\n\n(thinking) ")?,
+            (Section::Reasoning, _) if !self.has_colour => output::piece("\n\n(answer) ")?,
             _ => output::piece("\n\n")?,
         }
         self.last = section;

@@ -1,66 +1,66 @@
-//! `publish`: the registrar.
+//! `publish`: runs the registrar.
 
 mod start;
 
 use std::{rc::Rc, time::Duration};
 
-use actors::{Credentials, Ended, Options, Registrar, StartError, Timings, status::ChannelState};
+use actors::{Ended, Options, Registrar, StartError, Timings, status::ChannelState};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::agents;
+use super::{check::doubtful_programs, hub_findings::unresolved_agents};
 use crate::{
     cli::{Global, PublishArgs, RegistrarTimings},
     client::HubClient,
-    config::{self, Hub, Marks, Places, Published},
+    config::{self, Fingerprints, Paths, Published},
     control::Server,
     exit::{Code, Failure, Outcome},
     notify, output,
     signals::{Signals, Wanted},
 };
 
-/// How long the hub has to say which LLMs it has, before the registrar starts without knowing.
-const HUB_LOOK: Duration = Duration::from_secs(2);
+/// Time-out of the hub's list of LLMs. Without it the registrar starts unchecked.
+const HUB_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs it. The order of the checks is the contract's (SPEC.md section 6, Start).
+/// Runs the registrar. SPEC.md section 6 (Start) defines the order of the checks.
 pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signals) -> Outcome {
     let timings = timings(&args.timings)?;
-    let places = Places::find(global)?;
-    let published = config::load(&places.config)?;
-    refuse_nothing_valid(&published, &places)?;
+    let paths = Paths::find(global)?;
+    let published = config::load(&paths.config)?;
+    check_skipped(&published, &paths)?;
     if published.is_empty() {
         log::warn!(
             "nothing to publish: {} names no provider with \"publish\": true; `virtual-llm add` writes one",
-            places.config.display()
+            paths.config.display()
         );
-        // A service that ends before it was up counts as failed, and would be started again and again.
+        // systemd restarts a service that ends before it was ready.
         notify::ready();
         return Ok(());
     }
-    for warning in super::check::doubtful_programs(&published.providers) {
+    for warning in doubtful_programs(&published.providers) {
         log::warn!("{}", output::printable(&warning));
     }
-    let hub = config::hub(global, &places)?;
-    let url = hub.url.clone();
-    refuse_agents_without_llm(&published, global, &places).await?;
-    let marks = published.marks.clone();
+    let credentials = config::credentials(global, &paths)?;
+    check_agents(&published, global, &paths).await?;
+    let fingerprints = published.fingerprints.clone();
     let providers = published.providers.clone();
-    log::info!("publishing to {}: {}", output::printable(&url), start::summary(&published));
+    log::info!("publishing to {}: {}", output::printable(&credentials.hub_url), start::summary(&published));
     let registrar = Registrar::start(Options {
-        credentials: Some(credentials(hub, global)),
-        session_file: Some(places.session_file.clone()),
+        credentials: Some(credentials),
+        session_file: Some(paths.session_file.clone()),
         providers: published.providers,
         agents: published.agents,
         timings,
     })
     .map_err(refused_start)?;
-    // Not when the hub has answered: it may be away for days, and no manager waits that long.
+    // The hub may be unreachable for days: service managers do not wait for its answer.
     notify::ready();
-    // Beside the registrar: a backend that is slow to answer delays nothing.
-    actix_rt::spawn(async move { start::look_at_backends(&providers).await });
-    let control = open_control(&places);
-    let running = Rc::new(Running { registrar, places, global: global.clone(), marks: Mutex::new(marks) });
+    // Concurrently: a slow backend must not delay the registrar.
+    actix_rt::spawn(async move { start::check_backends(&providers).await });
+    let control = open_control(&paths);
+    let running =
+        Rc::new(Running { registrar, paths, global: global.clone(), fingerprints: Mutex::new(fingerprints) });
     let reload = {
         let running = Rc::clone(&running);
         move || -> LocalBoxFuture<'static, Result<Value, String>> {
@@ -75,25 +75,25 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
         }
     };
     tokio::select! {
-        outcome = steer(&running, &mut signals) => outcome,
+        outcome = handle_signals(&running, &mut signals) => outcome,
         () = answers => Ok(()),
         () = notify::keep_alive(async || ()) => Ok(()),
     }
 }
 
-/// A registrar and what it publishes.
+/// The registrar and the state that a reload needs.
 struct Running {
     registrar: Registrar,
-    places: Places,
+    paths: Paths,
     global: Global,
-    /// Of the configuration that is in force. One reload at a time.
-    marks: Mutex<Marks>,
+    /// Fingerprints of the current configuration. Locked during a reload.
+    fingerprints: Mutex<Fingerprints>,
 }
 
 impl Running {
-    /// Reads the configuration again; says what changed. A broken one changes nothing.
+    /// Reads the configuration again and returns the changes. An invalid configuration changes nothing.
     async fn reload(&self) -> Result<Value, String> {
-        let mut marks = self.marks.lock().await;
+        let mut fingerprints = self.fingerprints.lock().await;
         let published = match self.reread().await {
             Ok(published) => published,
             Err(failure) => {
@@ -108,65 +108,61 @@ impl Running {
         }
         let (llms, agents) = (published.providers.len(), published.agents.len());
         log::info!("configuration read again: {llms} LLMs and {agents} agents to publish");
-        let programs = super::check::doubtful_programs(&published.providers);
+        let programs = doubtful_programs(&published.providers);
         for warning in &programs {
             log::warn!("{}", output::printable(warning));
         }
-        let mut answer = marks.changes(&published.marks);
+        let mut answer = fingerprints.changes(&published.fingerprints);
         answer["warnings"] = json!(published.warnings.iter().chain(&programs).collect::<Vec<_>>());
-        *marks = published.marks;
+        *fingerprints = published.fingerprints;
         let providers = published.providers.clone();
         self.registrar.reload(published.providers, published.agents);
-        actix_rt::spawn(async move { start::look_at_backends(&providers).await });
+        actix_rt::spawn(async move { start::check_backends(&providers).await });
         Ok(answer)
     }
 
     async fn reread(&self) -> Result<Published, Failure> {
-        let path = self.places.config.clone();
-        // Off the arbiter: a slow disk must not hold up a token.
+        let path = self.paths.config.clone();
+        // Not on the arbiter, where a slow disk would delay tokens.
         let reading = actix_rt::task::spawn_blocking(move || config::load(&path));
         let published = reading.await.map_err(anyhow::Error::from)??;
-        refuse_nothing_valid(&published, &self.places)?;
-        refuse_agents_without_llm(&published, &self.global, &self.places).await?;
+        check_skipped(&published, &self.paths)?;
+        check_agents(&published, &self.global, &self.paths).await?;
         Ok(published)
     }
 }
 
-/// Providers that are all skipped are a mistake; none at all is not.
-fn refuse_nothing_valid(published: &Published, places: &Places) -> Outcome {
+/// Fails if all providers are skipped. A configuration without providers is valid.
+fn check_skipped(published: &Published, paths: &Paths) -> Outcome {
     match published.skipped.first() {
         Some(first) if published.is_empty() => Err(Failure::usage(format!(
             "{}: no provider that is to be published can be used: {first}",
-            places.config.display()
+            paths.config.display()
         ))),
         _ => Ok(()),
     }
 }
 
-/// An agent over an LLM that is not published here is asked for at the hub; a hub that is away is no reason to wait.
-async fn refuse_agents_without_llm(published: &Published, global: &Global, places: &Places) -> Outcome {
-    if published.elsewhere.is_empty() {
+/// Checks at the hub the agents whose LLM is not published here. If the hub does not answer, they are only warned of.
+async fn check_agents(published: &Published, global: &Global, paths: &Paths) -> Outcome {
+    if published.unresolved.is_empty() {
         return Ok(());
     }
-    let hub = HubClient::new(config::hub(global, places)?, global.ca_file.as_deref())?;
-    let file = places.config.display();
-    if let Ok(Ok(llms)) = tokio::time::timeout(HUB_LOOK, hub.llms()).await {
-        if let Some(first) = agents::without_llm(&published.elsewhere, &llms).first() {
-            return Err(Failure::usage(format!("{file}: {first}")));
-        }
-        for finding in agents::visible_through(&published.elsewhere, &llms) {
-            log::warn!("{file}: {finding}");
-        }
-        return Ok(());
+    let hub = HubClient::new(config::credentials(global, paths)?)?;
+    let file = paths.config.display();
+    let llms = tokio::time::timeout(HUB_TIMEOUT, hub.llms()).await.ok().and_then(Result::ok);
+    let report = unresolved_agents(&published.unresolved, llms.as_ref());
+    if let Some(first) = report.errors.first() {
+        return Err(Failure::usage(format!("{file}: {first}")));
     }
-    for agent in &published.elsewhere {
-        log::warn!("{file}: {}", agents::unchecked(agent));
+    for warning in &report.warnings {
+        log::warn!("{file}: {warning}");
     }
     Ok(())
 }
 
-/// Serves until it ends, by a signal or by itself.
-async fn steer(running: &Running, signals: &mut Signals) -> Outcome {
+/// Handles signals until the registrar ends.
+async fn handle_signals(running: &Running, signals: &mut Signals) -> Outcome {
     let registrar = &running.registrar;
     let mut is_up = false;
     loop {
@@ -178,7 +174,7 @@ async fn steer(running: &Running, signals: &mut Signals) -> Outcome {
             },
             wanted = signals.next() => match wanted {
                 Wanted::Reload => {
-                    // Logged where it was done, or not.
+                    // `reload` logs its result.
                     let _ = running.reload().await;
                 }
                 Wanted::Interrupt if !is_up => {
@@ -191,7 +187,7 @@ async fn steer(running: &Running, signals: &mut Signals) -> Outcome {
     }
 }
 
-/// Lets what runs come to its end; a second signal does not.
+/// Stops after the running tasks, or at once at a second signal.
 async fn stop(registrar: &Registrar, signals: &mut Signals) -> Outcome {
     log::info!("stopping; a second signal stops at once");
     notify::stopping();
@@ -202,17 +198,6 @@ async fn stop(registrar: &Registrar, signals: &mut Signals) -> Outcome {
             registrar.stop_now();
             Err(Failure::failed("stopped at once by a second signal"))
         }
-    }
-}
-
-/// What the registrar proves itself with.
-pub(crate) fn credentials(hub: Hub, global: &Global) -> Credentials {
-    Credentials {
-        hub_url: hub.url,
-        token: hub.token,
-        file: hub.file,
-        allow_insecure: hub.allow_insecure,
-        ca_file: global.ca_file.clone(),
     }
 }
 
@@ -229,12 +214,12 @@ fn timings(args: &RegistrarTimings) -> Result<Timings, Failure> {
     })
 }
 
-/// Without the socket the registrar serves all the same: only `status` and its kin do not reach it.
-fn open_control(places: &Places) -> Option<Server> {
-    let Some(path) = &places.socket else {
+/// Opens the control socket. Without it the registrar works, but `status` and similar commands do not reach it.
+fn open_control(paths: &Paths) -> Option<Server> {
+    let Some(path) = &paths.socket else {
         log::warn!(
             "no control socket: the path of {} is too long and XDG_RUNTIME_DIR is not set",
-            places.home.display()
+            paths.home.display()
         );
         return None;
     };
@@ -264,7 +249,7 @@ fn outcome(ended: Ended) -> Outcome {
     }
 }
 
-/// What helps against a refusal, by the status in its text.
+/// Advice after a refusal, by the status in its text.
 fn what_next(reason: &str) -> &'static str {
     let status = reason.split_once(" HTTP ").map_or("", |(_, rest)| rest.get(..3).unwrap_or(rest));
     match status {

@@ -1,15 +1,11 @@
-//! What `publish` says at its start: what goes where, and which backend is not as the configuration has it.
+//! Log lines of `publish` at its start: the published LLMs, and problems of backends.
 
-use actors::{
-    ProviderConfig,
-    options::{BackendConfig, HttpBackend},
-};
+use actors::ProviderConfig;
 use futures_util::future::join_all;
 
 use crate::{
-    client,
     config::Published,
-    discover::{self, Unlisted},
+    discover::{self, BackendState},
     output::printable,
 };
 
@@ -32,7 +28,7 @@ fn counted(names: &[String], what: &str) -> String {
     format!("{} {what}{plural}: {}", names.len(), names.join(", "))
 }
 
-/// A model that is a path tells where things are on this machine: its last part is enough.
+/// Last part of a model that is a path: the log does not show the folders of this machine.
 fn file_name(model: &str) -> &str {
     if model.starts_with(['/', '~', '.']) || model.contains('\\') {
         model.rsplit(['/', '\\']).next().unwrap_or(model)
@@ -41,26 +37,28 @@ fn file_name(model: &str) -> &str {
     }
 }
 
-/// Warns of backends that do not answer, and of those that lack the model. Their addresses are not for a log.
-pub(super) async fn look_at_backends(providers: &[ProviderConfig]) {
-    join_all(providers.iter().map(look_at)).await;
+/// Logs backends that do not answer or lack the model. URLs are not logged.
+pub(super) async fn check_backends(providers: &[ProviderConfig]) {
+    join_all(providers.iter().map(check_backend)).await;
 }
 
-async fn look_at(provider: &ProviderConfig) {
-    // Another API would cost a key's money, a mock is always there, and what sleeps is woken when it is asked.
-    let BackendConfig::OpenAi(HttpBackend { url, api_key }) = &provider.backend else { return };
-    let url = url.reveal();
-    let Ok(client) = client::for_backend(url) else { return };
+async fn check_backend(provider: &ProviderConfig) {
     let name = &provider.name;
-    match discover::models(&client, url, api_key.as_ref()).await {
-        Ok(models) if models.is_empty() || models.contains(&provider.model) => {}
-        Ok(_) => log::warn!(
+    match discover::backend_state(provider).await {
+        Ok(BackendState::LacksModel(_)) => log::warn!(
             "provider {name}: the backend has no model '{}'; `virtual-llm check` lists what it has",
             printable(file_name(&provider.model))
         ),
-        Err(_) if provider.wake.is_some() => {}
-        // Not every server lists its models.
-        Err(Unlisted { answers: true, .. }) => {}
-        Err(Unlisted { why, .. }) => log::warn!("provider {name}: the backend cannot be reached: {why}"),
+        Ok(BackendState::Unreachable(why)) => {
+            log::warn!("provider {name}: the backend cannot be reached: {why}");
+        }
+        Ok(
+            BackendState::BuiltIn
+            | BackendState::Unknown
+            | BackendState::HasModel
+            | BackendState::Unlisted(_)
+            | BackendState::Asleep(_),
+        )
+        | Err(_) => {}
     }
 }

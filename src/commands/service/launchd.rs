@@ -1,11 +1,11 @@
-//! Property lists for launchd: an agent of one person for the registrar, a daemon for the hub.
+//! Property lists for launchd: an agent of the user for the registrar, a daemon for the hub.
 
 use std::{fmt::Write as _, path::PathBuf};
 
 use super::{Service, home};
 use crate::{cli::Served, exit::Failure};
 
-/// The property list for this command line.
+/// The property list that runs a command line.
 pub(super) fn service(what: Served, line: &[String]) -> Result<Service, Failure> {
     Ok(match what {
         Served::Publish => {
@@ -29,7 +29,7 @@ pub(super) fn service(what: Served, line: &[String]) -> Result<Service, Failure>
     })
 }
 
-/// A daemon has no home folder to keep its data in.
+/// Adds a data directory, since a daemon has no home folder.
 fn with_data_dir(line: &[String]) -> Vec<String> {
     let mut line = line.to_vec();
     if !line.iter().any(|word| word == "--in-memory" || word.starts_with("--data-dir")) {

@@ -1,4 +1,4 @@
-//! `service install`: the file by which systemd or launchd runs `publish` or `hub`.
+//! `service install`: writes the file for systemd or launchd that runs `publish` or `hub`.
 
 mod launchd;
 mod systemd;
@@ -21,10 +21,10 @@ use crate::{
     output,
 };
 
-/// Longest file of ours by far; a longer one is no file of ours.
-const LONGEST: u64 = 1 << 20;
+/// Largest existing file that is compared, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
-/// A file for a service manager, and what to do with it.
+/// A file for a service manager.
 struct Service {
     path: PathBuf,
     text: String,
@@ -32,7 +32,6 @@ struct Service {
     next: String,
 }
 
-/// Runs it.
 pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
     let ServiceCommand::Install(args) = command;
     let program = env::current_exe()
@@ -63,7 +62,7 @@ pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
     }
 }
 
-/// The hub's `--public-url`: a service that cannot start helps nobody, so a wrong one is found here.
+/// Checks the hub's `--public-url`, so that an error is reported now and not at the start of the service.
 fn public_url(args: &InstallArgs) -> Result<Option<String>, Failure> {
     if args.what != Served::Hub {
         return Ok(None);
@@ -88,7 +87,8 @@ const fn default_manager() -> Manager {
     if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd }
 }
 
-/// The program and its arguments, with what this call was told: the service runs elsewhere, so paths are absolute.
+/// The program and its arguments, with the global options of this call. Paths are absolute, since the service runs in
+/// another folder.
 fn command_line(program: &Path, global: &Global, args: &InstallArgs) -> Result<Vec<String>, Failure> {
     let text = |path: &Path| {
         let absolute =
@@ -133,9 +133,9 @@ fn write(service: &Service, force: bool) -> Outcome {
             if error.kind() == std::io::ErrorKind::PermissionDenied { "; run it with sudo" } else { "" };
         Failure::failed(format!("cannot write {}: {}{hint}", path.display(), plain(&error)))
     };
-    let there = OwnFile::open(path).and_then(|file| file.read_text(LONGEST));
-    // A file that cannot be read is there, too; what is none is refused below.
-    let differs = there.map_or_else(|_| path.is_file(), |there| there != service.text);
+    let existing = OwnFile::open(path).and_then(|file| file.read_text(MAX_FILE));
+    // An unreadable file differs; `write_public` refuses anything but a regular file.
+    let differs = existing.map_or_else(|_| path.is_file(), |existing| existing != service.text);
     if !force && differs {
         return Err(Failure::failed(format!(
             "{} is there and differs: --force replaces it, --print shows the new one",
@@ -143,20 +143,20 @@ fn write(service: &Service, force: bool) -> Outcome {
         )));
     }
     if let Some(folder) = path.parent() {
-        // Whoever can write a unit runs commands as its user: whatever the umask, others only read.
+        // Other users must not write here: a unit runs commands as its user.
         DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(cannot)?;
     }
     write_public(path, service.text.as_bytes()).map_err(cannot)
 }
 
-/// The folder of a person's own service files.
+/// The home folder of the user.
 fn home() -> Result<PathBuf, Failure> {
     env::home_dir()
         .filter(|home| home.is_absolute())
         .ok_or_else(|| Failure::usage("there is no home folder: set HOME"))
 }
 
-/// Where only one person gets in.
+/// Whether the program is in a home folder, which other users may be unable to read.
 fn is_in_a_home(program: &Path) -> bool {
     ["/home", "/root", "/Users"].iter().any(|folder| program.starts_with(folder))
 }

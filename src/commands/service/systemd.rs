@@ -1,11 +1,11 @@
-//! Units for systemd: the registrar for one person, the hub for the whole system.
+//! Units for systemd: a user unit for the registrar, a system unit for the hub.
 
 use std::{env, path::PathBuf};
 
 use super::{Service, home};
 use crate::{cli::Served, exit::Failure};
 
-/// The unit for this command line.
+/// The unit that runs a command line.
 pub(super) fn service(what: Served, line: &[String]) -> Result<Service, Failure> {
     Ok(match what {
         Served::Publish => Service {
@@ -62,13 +62,13 @@ WantedBy=default.target
 
 fn hub(line: &[String]) -> String {
     let mut line = line.to_vec();
-    let has_place = line.iter().any(|word| word == "--in-memory" || word.starts_with("--data-dir"));
-    if !has_place {
-        // The folder that StateDirectory makes.
+    let has_data_dir = line.iter().any(|word| word == "--in-memory" || word.starts_with("--data-dir"));
+    if !has_data_dir {
+        // The folder of StateDirectory.
         line.extend(["--data-dir", "/var/lib/virtual-llm"].map(str::to_owned));
     }
-    // In a user namespace of its own it could not bind a port of root's.
-    let privileges = if needs_root_port(&line) {
+    // In a user namespace (PrivateUsers) the hub could not bind a privileged port.
+    let privileges = if has_privileged_port(&line) {
         "AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE"
     } else {
         "CapabilityBoundingSet=\nPrivateUsers=yes"
@@ -133,8 +133,8 @@ WantedBy=multi-user.target
     )
 }
 
-/// Whether the hub is to listen on a port below 1024.
-fn needs_root_port(line: &[String]) -> bool {
+/// Whether the hub listens on a port below 1024.
+fn has_privileged_port(line: &[String]) -> bool {
     let next = line.iter().skip(1).map(Some).chain([None]);
     let given = line.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix("--listen") {
         Some("") => next.map(String::as_str),
@@ -145,7 +145,7 @@ fn needs_root_port(line: &[String]) -> bool {
     port.is_some_and(|port: u16| (1..1024).contains(&port))
 }
 
-/// The words of a command line, each safe from systemd's own quotes, variables (`$`) and specifiers (`%`).
+/// Quotes a command line for systemd: quotes, variables (`$`) and specifiers (`%`) are escaped.
 fn quoted(line: &[String]) -> String {
     let words: Vec<_> = line
         .iter()
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_stays_one_word() {
+    fn words_are_quoted_and_escaped() {
         let line = ["/opt/my llm/bin", "--home", "50%", "a\"b\\c", "$HOME", ""].map(str::to_owned);
         assert_eq!(quoted(&line), r#""/opt/my llm/bin" --home 50%% "a\"b\\c" $$HOME """#);
     }

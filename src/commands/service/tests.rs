@@ -20,7 +20,7 @@ fn line(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_service_runs_what_this_call_was_told() {
+fn a_service_has_the_options_of_the_call() {
     assert_eq!(line(&[]), ["/usr/bin/virtual-llm", "publish"]);
     assert_eq!(
         line(&["--home", "/h", "--hub-url", "https://hub", "--", "--drain-timeout", "5m"]),
@@ -39,7 +39,7 @@ fn a_service_runs_what_this_call_was_told() {
 }
 
 #[test]
-fn a_hub_without_a_place_keeps_its_data_where_the_system_does() {
+fn a_hub_has_its_data_in_the_folder_of_the_system_by_default() {
     let unit = systemd::service(Served::Hub, &line(&["hub"])).unwrap();
     assert!(
         unit.text.contains("ExecStart=/usr/bin/virtual-llm hub --data-dir /var/lib/virtual-llm\n"),
@@ -51,8 +51,8 @@ fn a_hub_without_a_place_keeps_its_data_where_the_system_does() {
 }
 
 #[test]
-fn a_hub_may_bind_a_port_of_roots_where_it_is_to_and_nothing_else() {
-    for (listen, is_roots) in [
+fn a_hub_has_a_capability_only_for_a_privileged_port() {
+    for (listen, is_privileged) in [
         (&["--listen", "0.0.0.0:443"][..], true),
         (&["--listen=[::]:80"], true),
         (&["--listen", "0.0.0.0:1024"], false),
@@ -61,20 +61,32 @@ fn a_hub_may_bind_a_port_of_roots_where_it_is_to_and_nothing_else() {
         (&[], false),
     ] {
         let unit = systemd::service(Served::Hub, &line(&[&["hub", "--"], listen].concat())).unwrap().text;
-        assert_eq!(unit.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), is_roots, "{listen:?}");
-        assert_eq!(unit.contains("\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"), is_roots, "{listen:?}");
-        assert_eq!(unit.contains("\nCapabilityBoundingSet=\nPrivateUsers=yes\n"), !is_roots, "{listen:?}");
+        assert_eq!(
+            unit.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"),
+            is_privileged,
+            "{listen:?}"
+        );
+        assert_eq!(
+            unit.contains("\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"),
+            is_privileged,
+            "{listen:?}"
+        );
+        assert_eq!(
+            unit.contains("\nCapabilityBoundingSet=\nPrivateUsers=yes\n"),
+            !is_privileged,
+            "{listen:?}"
+        );
     }
 }
 
 #[test]
-fn a_property_list_holds_each_word_as_it_is() {
+fn words_are_escaped_in_a_property_list() {
     let list = launchd::service(Served::Publish, &line(&["--home", "/a & <b>"])).unwrap();
     assert!(list.text.contains("    <string>/a &amp; &lt;b&gt;</string>\n"), "{}", list.text);
 }
 
 #[test]
-fn a_file_that_somebody_changed_is_not_replaced_unasked() {
+fn a_changed_file_is_replaced_only_with_force() {
     let folder = tempfile::tempdir().unwrap();
     let service = |text: &str| Service {
         path: folder.path().join("new/unit"),
@@ -88,20 +100,19 @@ fn a_file_that_somebody_changed_is_not_replaced_unasked() {
     write(&service("two"), true).unwrap();
     let unit = folder.path().join("new/unit");
     assert_eq!(fs::read_to_string(&unit).unwrap(), "two");
-    // Nor is what cannot be read.
-    for there in [b"\xff".to_vec(), vec![b'a'; usize::try_from(LONGEST).unwrap() + 1]] {
-        fs::write(&unit, &there).unwrap();
+    // Nor is an unreadable file.
+    for content in [b"\xff".to_vec(), vec![b'a'; usize::try_from(MAX_FILE).unwrap() + 1]] {
+        fs::write(&unit, &content).unwrap();
         let failure = write(&service("two"), false).unwrap_err();
         assert!(failure.text().unwrap().contains("--force replaces it"));
-        assert_eq!(fs::read(&unit).unwrap(), there);
+        assert_eq!(fs::read(&unit).unwrap(), content);
         write(&service("two"), true).unwrap();
         assert_eq!(fs::read_to_string(&unit).unwrap(), "two");
     }
 }
 
-/// Nobody waits for the other end of a pipe that stands where the file is to be.
 #[test]
-fn a_pipe_in_the_place_of_a_service_file_is_an_error() {
+fn a_pipe_instead_of_a_service_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("unit");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -1,4 +1,4 @@
-//! The hub inside `up`: in memory, for this machine, gone with the command.
+//! The hub of `up`: in memory, for this machine, until the command ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,16 +6,16 @@ use ::hub::{
     DataDir, Hub, HubError, HubHandle, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy,
     Role,
 };
-use actors::Secret;
+use actors::{Credentials, Secret};
 
 use crate::exit::Failure;
 
-/// Where a hub usually is; a free port when somebody is there.
-const USUAL_PORT: u16 = 8787;
-/// Whose token it is that `up` prints.
+/// Default port; if it is in use, a free one is used.
+const DEFAULT_PORT: u16 = 8787;
+/// Owner of the token that `up` prints.
 const USER: &str = "me";
 
-/// A running hub, and a member's token for it.
+/// A running hub and a member's token for it.
 pub(super) struct Embedded {
     pub(super) url: String,
     pub(super) token: Secret,
@@ -23,10 +23,10 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts it; on `port` and no other if one is given.
+    /// Starts the hub on `port`, or on a free port.
     pub(super) async fn start(port: Option<u16>, public_url: Option<String>) -> Result<Self, Failure> {
         let options = |port| options(port, public_url.clone());
-        let hub = match (Hub::start(options(port.unwrap_or(USUAL_PORT))).await, port) {
+        let hub = match (Hub::start(options(port.unwrap_or(DEFAULT_PORT))).await, port) {
             (Err(HubError::PortInUse(_)), None) => Hub::start(options(0)).await,
             (started, _) => started,
         };
@@ -40,7 +40,10 @@ impl Embedded {
         Ok(Self { url: hub.url(), token: Secret::new(token), hub })
     }
 
-    /// Ends it.
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials::new(self.url.clone(), self.token.clone())
+    }
+
     pub(super) async fn stop(self) {
         self.hub.stop().await;
     }

@@ -1,17 +1,17 @@
-//! `up`: the whole thing on one machine, with nothing configured.
+//! `up`: a hub, a registrar and a first chat on one machine, without configuration.
 
 mod hub;
 mod offer;
-mod words;
+mod texts;
 
-use actors::{Credentials, Options, Registrar};
+use actors::{Options, Registrar};
 use serde_json::json;
 
 use crate::{
-    chat::{self, Heard, Manner},
+    chat::{self, ChatOptions, Delta},
     cli::{Global, UpArgs},
     client::HubClient,
-    config::{self, Hub, Places},
+    config::{self, Paths},
     exit::{Code, Failure, Outcome},
     output,
     signals::{Signals, Wanted},
@@ -19,68 +19,65 @@ use crate::{
 use hub::Embedded;
 use offer::Offer;
 
-/// Said to the model to show that it works: short to read, short to answer, and an echo of it reads well too.
+/// Prompt of the first chat. It suits a mock that repeats it, too.
 const PROMPT: &str = "Say hello in one short sentence.";
-/// From the contract: enough for that sentence, and a second on a slow machine.
-const LONGEST_ANSWER: u64 = 48;
+/// Limit of the answer in tokens (SPEC.md section 2).
+const MAX_TOKENS: u64 = 48;
 
-/// Runs it.
 pub(crate) async fn run(global: &Global, args: &UpArgs, mut signals: Signals) -> Outcome {
-    let show = tokio::select! {
-        show = show(global, args) => show?,
+    let session = tokio::select! {
+        session = start(global, args) => session?,
         wanted = signals.next() => return Err(Failure::silent(match wanted {
             Wanted::Interrupt => Code::Interrupted,
             Wanted::Stop | Wanted::Reload => Code::Failed,
         })),
     };
     if args.once {
-        show.registrar.stop();
-        show.registrar.wait().await;
-        show.hub.stop().await;
-        return show.answered;
+        session.registrar.stop();
+        session.registrar.wait().await;
+        session.hub.stop().await;
+        return session.answered;
     }
-    if let Err(failure) = &show.answered {
+    if let Err(failure) = &session.answered {
         output::note(format!("warning: {}", failure.text().unwrap_or_default()));
     }
-    let url = args.public_url.as_ref().unwrap_or(&show.hub.url);
-    output::piece(words::how_to_use(url, &show.hub.token, &show.model))?;
-    serve(show, &mut signals).await
+    let url = args.public_url.as_ref().unwrap_or(&session.hub.url);
+    output::piece(texts::how_to_use(url, &session.hub.token, &session.model))?;
+    serve(session, &mut signals).await
 }
 
-/// What runs, and whether it answered.
-struct Show {
+/// The running parts and the outcome of the first chat.
+struct Session {
     hub: Embedded,
     registrar: Registrar,
     model: String,
     answered: Outcome,
 }
 
-/// Brings everything up and has one chat.
-async fn show(global: &Global, args: &UpArgs) -> Result<Show, Failure> {
-    let places = Places::find(global)?;
-    let published = config::load(&places.config)?;
-    let offer = Offer::make(published, args.model.as_deref()).await?;
+/// Starts hub and registrar, and sends one chat request.
+async fn start(global: &Global, args: &UpArgs) -> Result<Session, Failure> {
+    let paths = Paths::find(global)?;
+    let published = config::load(&paths.config)?;
+    let offer = Offer::find(published, args.model.as_deref()).await?;
     let hub = Embedded::start(args.port, args.public_url.clone()).await?;
-    output::line(words::greeting(&hub.url, &offer))?;
+    output::line(texts::greeting(&hub.url, &offer))?;
     let model = offer.model.to_string();
-    let credentials = Credentials::new(hub.url.clone(), hub.token.clone());
-    let options = Options { agents: offer.agents, ..Options::new(credentials, offer.providers) };
+    let options = Options { agents: offer.agents, ..Options::new(hub.credentials(), offer.providers) };
     let registrar = Registrar::start(options).map_err(Failure::failed)?;
     registrar.ready().await.map_err(|ended| Failure::failed(format!("the hub did not take us: {ended}")))?;
-    let answered = say_hello(&hub, &model).await;
-    Ok(Show { hub, registrar, model, answered })
+    let answered = first_chat(&hub, &model).await;
+    Ok(Session { hub, registrar, model, answered })
 }
 
-/// One streamed chat through the relay, printed as it comes.
-async fn say_hello(hub: &Embedded, model: &str) -> Outcome {
-    let hub = Hub { url: hub.url.clone(), token: hub.token.clone(), file: None, allow_insecure: false };
-    let client = HubClient::new(hub, None)?;
-    let manner = Manner { max_tokens: Some(LONGEST_ANSWER), streaming: true, ..Manner::default() };
-    let request = manner.request(&[json!({ "role": "user", "content": PROMPT })]);
+/// Sends the first chat request and prints the answer as it arrives.
+async fn first_chat(hub: &Embedded, model: &str) -> Outcome {
+    let client = HubClient::new(hub.credentials())?;
+    let options = ChatOptions { max_tokens: Some(MAX_TOKENS), streaming: true, ..ChatOptions::default() };
+    let request = options.request(&[json!({ "role": "user", "content": PROMPT })]);
     output::line(format!("you> {PROMPT}"))?;
     output::piece(format!("{model}> "))?;
-    let answer = chat::ask(&client, &chat::Door::llm(model), &request, |heard| match heard {
-        Heard::Text(text) | Heard::Thought(text) | Heard::Refusal(text) => {
+    let answer = chat::ask(&client, &chat::llm_path(model), &request, |delta| match delta {
+        Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) => {
             output::piece(output::printable_answer(text))
         }
     })
@@ -90,20 +87,20 @@ async fn say_hello(hub: &Embedded, model: &str) -> Outcome {
     if answer.tokens == 0 {
         return Err(Failure::failed(format!("{model} answered with nothing")));
     }
-    output::line(words::pace(&answer))
+    output::line(texts::speed(&answer))
 }
 
-/// Until Ctrl-C, SIGTERM or SIGHUP.
-async fn serve(show: Show, signals: &mut Signals) -> Outcome {
+/// Serves until Ctrl-C, SIGTERM or SIGHUP.
+async fn serve(session: Session, signals: &mut Signals) -> Outcome {
     tokio::select! {
-        ended = show.registrar.wait() => Err(Failure::failed(format!("the registrar ended: {ended}"))),
+        ended = session.registrar.wait() => Err(Failure::failed(format!("the registrar ended: {ended}"))),
         _ = signals.next() => {
-            show.registrar.stop();
+            session.registrar.stop();
             tokio::select! {
-                _ = show.registrar.wait() => {}
+                _ = session.registrar.wait() => {}
                 _ = signals.next() => return Err(Failure::failed("stopped at once by a second signal")),
             }
-            show.hub.stop().await;
+            session.hub.stop().await;
             Ok(())
         }
     }

@@ -1,12 +1,11 @@
 use std::{fs, path::Path};
 
 use super::{
-    super::{Environment, Report, check, keys},
+    super::{Environment, Report, keys, read},
     *,
 };
 
-/// Whether `value` is as `schema` says. Knows the words that our schema uses and fails at any other, so that none of
-/// them is taken for checked that is not.
+/// Validates `value`. Panics at a keyword that it does not implement.
 fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
     let Some(words) = schema.as_object() else { return schema == &json!(true) };
     words.iter().all(|(word, wanted)| match word.as_str() {
@@ -60,7 +59,7 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
             other => panic!("pattern {other}"),
         }),
         "then" | "$schema" | "$id" | "title" | "description" | "default" | "examples" | "definitions" => true,
-        other => panic!("a word that this test does not know: {other}"),
+        other => panic!("keyword {other}"),
     })
 }
 
@@ -69,11 +68,11 @@ fn accepts(config: &Value) -> bool {
     fits(&schema, &schema, config)
 }
 
-/// Whether the program reads it without an error and without a warning.
+/// Whether the reader has neither errors nor warnings.
 fn is_read(config: &Value) -> bool {
     let environment = Environment { variable: &|_| None, host: &|| "host".to_owned() };
     let mut report = Report::default();
-    check(config, &environment, &mut report);
+    read(config, &environment, &mut report);
     report.errors.is_empty() && report.warnings.is_empty()
 }
 
@@ -85,7 +84,7 @@ fn with(extra: &Value) -> Value {
     json!({ "llm": { "providers": [provider] } })
 }
 
-/// `BLESS=1 cargo test` writes it anew.
+/// `BLESS=1 cargo test` updates the file.
 #[test]
 fn the_checked_in_schema_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json");
@@ -93,10 +92,13 @@ fn the_checked_in_schema_is_current() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &text).unwrap();
     }
-    assert!(fs::read_to_string(&path).unwrap() == text, "{path:?} is old: BLESS=1 cargo test writes it anew");
+    assert!(
+        fs::read_to_string(&path).unwrap() == text,
+        "{path:?} is out of date: BLESS=1 cargo test updates it"
+    );
 }
 
-/// `BLESS=1 cargo test` writes it anew.
+/// `BLESS=1 cargo test` updates the table.
 #[test]
 fn the_table_of_the_readme_is_current() {
     const BEGIN: &str = "| key of a provider | meaning (default) |\n| --- | --- |\n";
@@ -117,12 +119,12 @@ fn the_table_of_the_readme_is_current() {
     }
     assert!(
         page == current || fs::read_to_string(&path).unwrap() == current,
-        "BLESS=1 cargo test writes it anew"
+        "README.md is out of date: BLESS=1 cargo test updates it"
     );
 }
 
 #[test]
-fn what_the_schema_accepts_is_read_and_what_is_read_it_accepts() {
+fn schema_and_reader_accept_the_same_configurations() {
     let command = json!({ "type": "command", "command": "true" });
     for extra in [
         json!({}),
@@ -184,9 +186,9 @@ fn what_the_schema_accepts_is_read_and_what_is_read_it_accepts() {
     }
 }
 
-/// Every piece of JSON in the pages that is a configuration, or a part of one.
+/// Checks every JSON block in README.md and docs/ that is a configuration or the keys of a provider.
 #[test]
-fn the_schema_accepts_the_examples_of_the_pages() {
+fn the_schema_accepts_the_examples_of_the_documentation() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
     pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
@@ -197,7 +199,7 @@ fn the_schema_accepts_the_examples_of_the_pages() {
             let configs = if block.trim_start().starts_with('{') {
                 vec![serde_json::from_str(block).unwrap_or_else(|error| panic!("{page:?}: {error}: {block}"))]
             } else {
-                // Keys of a provider, a line each.
+                // Keys of a provider, one a line.
                 let keys = block.lines().filter(|line| !line.trim().is_empty());
                 keys.map(|line| {
                     let mut provider: Value =

@@ -1,10 +1,19 @@
-//! What stands in the cells of a table, after kubectl's habits: `-` for nothing, times as ages.
+//! Texts of table cells, after kubectl's habits: `-` for nothing, times as ages.
 
 use serde_json::Value;
 
 use crate::output;
 
-/// A row's text under `key`, safe to show; `-` for none.
+/// The rows of a list, or a single row.
+pub(crate) fn rows(answer: &Value) -> &[Value] {
+    match answer {
+        Value::Array(rows) => rows,
+        Value::Null => &[],
+        row => std::slice::from_ref(row),
+    }
+}
+
+/// The value of `key`, safe to show; `-` if it is absent or empty.
 pub(crate) fn text(row: &Value, key: &str) -> String {
     match &row[key] {
         Value::Null => "-".to_owned(),
@@ -14,7 +23,7 @@ pub(crate) fn text(row: &Value, key: &str) -> String {
     }
 }
 
-/// How long ago the moment under `key` was, as kubectl writes it.
+/// Time since the timestamp under `key`.
 pub(crate) fn age(row: &Value, key: &str) -> String {
     let Some(moment) = row[key].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
         return "-".to_owned();
@@ -23,7 +32,7 @@ pub(crate) fn age(row: &Value, key: &str) -> String {
     span(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// Seconds as a person counts them: `45s`, `12m`, `3h5m`, `4d`.
+/// A number of seconds as kubectl prints it: `45s`, `12m`, `3h5m`, `4d`.
 pub(crate) fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match seconds {
@@ -45,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_as_kubectl_writes_them() {
+    fn spans_are_printed_as_by_kubectl() {
         for (seconds, expected) in [
             (0, "0s"),
             (119, "119s"),
@@ -62,7 +71,7 @@ mod tests {
         }
     }
 
-    /// A14: a row's text is one cell.
+    /// A14: the text of a row stays within its cell.
     #[test]
     fn a_row_cannot_forge_the_table_that_shows_it() {
         let row = json!({ "name": "a\nb\u{1b}[2J", "empty": "", "none": null, "extras": { "x": "\u{9b}2J\u{202e}" } });

@@ -1,4 +1,4 @@
-//! What tells one reading of the configuration from the next: a number for each LLM and agent that is published.
+//! Fingerprints of the published LLMs and agents, to tell what a reload changed.
 
 use std::{
     collections::BTreeMap,
@@ -8,40 +8,38 @@ use std::{
 use actors::{AgentConfig, ProviderConfig, options::BackendConfig};
 use serde_json::{Value, json};
 
-/// By what it is and its name at the hub.
+/// Hashes of LLMs and agents by kind and name at the hub, such as `LLM qwen`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Marks(BTreeMap<String, u64>);
+pub(crate) struct Fingerprints(BTreeMap<String, u64>);
 
-impl Marks {
-    /// An LLM, with all that its file says of it and the key that a variable holds.
+impl Fingerprints {
+    /// Adds an LLM: its part of the file, and the key that an environment variable holds.
     pub(super) fn add_llm(&mut self, config: &ProviderConfig, value: &Value) {
         let key = match &config.backend {
             BackendConfig::OpenAi(http) | BackendConfig::Anthropic(http) => http.api_key.as_ref(),
-            _ => None,
+            BackendConfig::Mock(_) | BackendConfig::Custom(_) => None,
         };
-        let name = format!("LLM {}", config.wire_name);
-        self.0.insert(name, number(value, key.map_or("", |key| key.reveal())));
+        self.0.insert(format!("LLM {}", config.wire_name), hash(value, key.map_or("", |key| key.reveal())));
     }
 
-    /// An agent.
     pub(super) fn add_agent(&mut self, config: &AgentConfig, value: &Value) {
-        self.0.insert(format!("agent {}", config.wire_name), number(value, ""));
+        self.0.insert(format!("agent {}", config.wire_name), hash(value, ""));
     }
 
-    /// What a later reading added, changed and removed.
+    /// Names that `later` adds, changes and removes.
     pub(crate) fn changes(&self, later: &Self) -> Value {
         let names = |of: &Self, wanted: &dyn Fn(&String, &u64) -> bool| -> Vec<String> {
-            of.0.iter().filter(|(name, mark)| wanted(name, mark)).map(|(name, _)| name.clone()).collect()
+            of.0.iter().filter(|(name, hash)| wanted(name, hash)).map(|(name, _)| name.clone()).collect()
         };
         json!({
             "added": names(later, &|name, _| !self.0.contains_key(name)),
-            "changed": names(later, &|name, mark| self.0.get(name).is_some_and(|before| before != mark)),
+            "changed": names(later, &|name, hash| self.0.get(name).is_some_and(|before| before != hash)),
             "removed": names(self, &|name, _| !later.0.contains_key(name)),
         })
     }
 }
 
-fn number(value: &Value, secret: &str) -> u64 {
+fn hash(value: &Value, secret: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (value.to_string(), secret).hash(&mut hasher);
     hasher.finish()
@@ -52,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_changed_and_removed_is_told_by_name() {
-        let marks = |entries: &[(&str, u64)]| {
-            Marks(entries.iter().map(|&(name, mark)| (name.to_owned(), mark)).collect())
+    fn changes_are_listed_by_name() {
+        let fingerprints = |entries: &[(&str, u64)]| {
+            Fingerprints(entries.iter().map(|&(name, hash)| (name.to_owned(), hash)).collect())
         };
-        let before = marks(&[("LLM a", 1), ("LLM b", 2), ("agent c", 3)]);
-        let after = marks(&[("LLM a", 1), ("LLM b", 5), ("agent d", 3)]);
+        let before = fingerprints(&[("LLM a", 1), ("LLM b", 2), ("agent c", 3)]);
+        let after = fingerprints(&[("LLM a", 1), ("LLM b", 5), ("agent d", 3)]);
         assert_eq!(
             before.changes(&after),
             json!({ "added": ["agent d"], "changed": ["LLM b"], "removed": ["agent c"] })

@@ -1,4 +1,4 @@
-//! What `up` says.
+//! Texts that `up` prints.
 
 use std::fmt::Write as _;
 
@@ -7,30 +7,32 @@ use actors::Secret;
 use super::offer::Offer;
 use crate::{chat::Answer, output::printable};
 
-/// What is there.
+/// Lists the offered models.
 pub(super) fn greeting(url: &str, offer: &Offer) -> String {
     let mut text = format!("A hub runs at {url} and offers\n");
     let width = offer.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, what) in &offer.lines {
-        let _ = writeln!(text, "  {name:width$}   {}", printable(what));
+    for (name, source) in &offer.lines {
+        let _ = writeln!(text, "  {name:width$}   {}", printable(source));
     }
     text
 }
 
-/// How fast the answer came.
-pub(super) fn pace(answer: &Answer) -> String {
+/// Number of tokens, and the speed of the answer.
+pub(super) fn speed(answer: &Answer) -> String {
     let first = answer.to_first.as_millis();
-    match answer.pace() {
-        Some(pace) => {
-            // A slow machine has a pace too.
-            let digits = usize::from(pace < 10.0);
-            format!("({} tokens, the first after {first} ms, then {pace:.digits$} a second)\n", answer.tokens)
+    match answer.tokens_per_second() {
+        Some(speed) => {
+            let digits = usize::from(speed < 10.0);
+            format!(
+                "({} tokens, the first after {first} ms, then {speed:.digits$} a second)\n",
+                answer.tokens
+            )
         }
         None => format!("(the first token after {first} ms)\n"),
     }
 }
 
-/// What to paste. Each works as it stands.
+/// URL, token and complete examples to paste.
 pub(super) fn how_to_use(url: &str, token: &Secret, model: &str) -> String {
     let token = token.reveal();
     format!(
@@ -63,19 +65,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_machine_has_a_pace_too() {
+    fn a_speed_below_ten_has_a_decimal() {
         let answer = |seconds| Answer {
             tokens: 11,
             to_first: Duration::ZERO,
             total: Duration::from_secs(seconds),
             ..Answer::default()
         };
-        assert!(pace(&answer(20)).ends_with("then 0.5 a second)\n"));
-        assert!(pace(&answer(1)).ends_with("then 10 a second)\n"));
+        assert!(speed(&answer(20)).ends_with("then 0.5 a second)\n"));
+        assert!(speed(&answer(1)).ends_with("then 10 a second)\n"));
     }
 
     #[test]
-    fn what_is_to_be_pasted_has_url_token_and_model_in_it() {
+    fn the_examples_contain_url_token_and_model() {
         let text = how_to_use("http://127.0.0.1:8787", &Secret::new("tok"), "qwen");
         let curl = text.lines().find(|line| line.starts_with("curl ")).unwrap();
         assert!(curl.contains("Bearer tok") && curl.contains(r#""model": "qwen""#));

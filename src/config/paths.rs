@@ -1,30 +1,28 @@
-//! Where the files of one person are.
+//! Paths of the files that the commands read and write.
 
 use std::path::{Path, PathBuf};
 
 use crate::{cli::Global, exit::Failure};
 
-/// Longest path of a Unix socket: `sun_path` has 108 bytes on Linux, 104 on macOS, with the closing NUL.
-const LONGEST_SOCKET_PATH: usize = 103;
+/// Longest path of a Unix socket in bytes: `sun_path` has 108 on Linux, 104 on macOS, with the closing NUL.
+const MAX_SOCKET_PATH: usize = 103;
 
-/// The files below the home folder.
+/// Paths of the user's files.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
-    /// `~/.mcpctl`, or what `--home` or `MCPCTL_HOME` say.
+pub(crate) struct Paths {
+    /// `~/.mcpctl`, or the value of `--home` or `MCPCTL_HOME`.
     pub(crate) home: PathBuf,
-    /// The configuration.
     pub(crate) config: PathBuf,
-    /// The hub's URL and token.
     pub(crate) credentials: PathBuf,
-    /// The sticky session id.
     pub(crate) session_file: PathBuf,
-    /// The control socket; `None` where no path is short enough.
+    /// The control socket; `None` if every possible path is too long.
     pub(crate) socket: Option<PathBuf>,
 }
 
-impl Places {
-    /// Finds them.
+impl Paths {
     pub(crate) fn find(global: &Global) -> Result<Self, Failure> {
+        let home_variable =
+            || std::env::var_os("MCPCTL_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = match global.home.clone().or_else(home_variable) {
             Some(home) => home,
             None => std::env::home_dir()
@@ -43,28 +41,25 @@ impl Places {
     }
 }
 
-fn home_variable() -> Option<PathBuf> {
-    std::env::var_os("MCPCTL_HOME").filter(|value| !value.is_empty()).map(PathBuf::from)
-}
-
-/// A variable that is set to something. What is no UTF-8 in it becomes what no address and no token has.
+/// Value of an environment variable; `None` if it is unset or empty. Invalid UTF-8 becomes U+FFFD, which no URL and no
+/// token may contain.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
     Some(value.to_string_lossy().into_owned())
 }
 
 fn socket(home: &Path, runtime_dir: Option<PathBuf>) -> Option<PathBuf> {
-    let is_short = |path: &PathBuf| path.as_os_str().len() <= LONGEST_SOCKET_PATH;
+    let fits = |path: &PathBuf| path.as_os_str().len() <= MAX_SOCKET_PATH;
     let absolute = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
-    Some(absolute.join("virtual-llm.sock")).filter(is_short).or_else(|| {
-        // Two homes share the runtime folder: each has its own name there.
-        let name = format!("virtual-llm-{:016x}.sock", fingerprint(absolute.as_os_str().as_encoded_bytes()));
-        runtime_dir.map(|dir| dir.join(name)).filter(is_short)
+    Some(absolute.join("virtual-llm.sock")).filter(fits).or_else(|| {
+        // The runtime folder is shared by all homes: the name of the socket contains a hash of its home.
+        let name = format!("virtual-llm-{:016x}.sock", fnv1a(absolute.as_os_str().as_encoded_bytes()));
+        runtime_dir.map(|dir| dir.join(name)).filter(fits)
     })
 }
 
-/// FNV-1a: the same in every build, unlike the standard library's hasher, so that two versions meet at one socket.
-fn fingerprint(bytes: &[u8]) -> u64 {
+/// FNV-1a hash: equal in every build, unlike `DefaultHasher`, so that two versions of the program find one socket.
+fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

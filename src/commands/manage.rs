@@ -1,0 +1,114 @@
+//! `create`, `delete`, `pool` and `name`.
+
+use actix_web::http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    get::{collection, missing, singular},
+    hub_findings::waiting_text,
+};
+use crate::{
+    cli::{
+        CreateAgent, CreateCommand, CreateLlm, DeleteArgs, GetKind, Global, NameCommand, ObjectKind,
+        PoolCommand, PoolMember,
+    },
+    client::encoded,
+    config,
+    exit::{Failure, Outcome},
+    output,
+};
+
+pub(crate) async fn create(global: &Global, command: &CreateCommand) -> Outcome {
+    let (kind, spec) = match command {
+        CreateCommand::Llm(args) => (GetKind::Llm, llm(args)?),
+        CreateCommand::Agent(args) => (GetKind::Agent, agent(args)?),
+    };
+    let hub = super::hub_client(global)?;
+    let created = hub.call(Method::POST, collection(kind), Some(&spec)).await?;
+    if let Some(text) = waiting_text(&created) {
+        output::note(format!("note: {}", output::printable(&text)));
+    }
+    output::line(format!("{}/{} created", singular(kind), spec["name"].as_str().unwrap_or_default()))
+}
+
+pub(crate) async fn delete(global: &Global, args: &DeleteArgs) -> Outcome {
+    let kind = match args.kind {
+        ObjectKind::Llm => GetKind::Llm,
+        ObjectKind::Agent => GetKind::Agent,
+        ObjectKind::Task => GetKind::Task,
+        ObjectKind::Name => GetKind::Name,
+    };
+    let hub = super::hub_client(global)?;
+    let path = format!("{}/{}", collection(kind), encoded(&args.name));
+    if hub.delete(&path).await? {
+        output::line(format!("{}/{} deleted", singular(kind), args.name))
+    } else {
+        Err(missing(kind, &args.name))
+    }
+}
+
+pub(crate) async fn pool(global: &Global, command: &PoolCommand) -> Outcome {
+    let (method, PoolMember { pool, llm }, done) = match command {
+        PoolCommand::Admit(member) => (Method::PUT, member, "serves"),
+        PoolCommand::Remove(member) => (Method::DELETE, member, "no longer serves"),
+    };
+    let hub = super::hub_client(global)?;
+    hub.call(method, &format!("/api/v1/pools/{}/members/{}", encoded(pool), encoded(llm)), None).await?;
+    output::line(format!("llm/{llm} {done} the pool {pool}"))
+}
+
+pub(crate) async fn name(global: &Global, command: &NameCommand) -> Outcome {
+    let NameCommand::Give { name, user } = command;
+    let hub = super::hub_client(global)?;
+    let owner = json!({ "ownerId": user });
+    hub.call(Method::PUT, &format!("/api/v1/names/{}", encoded(name)), Some(&owner)).await?;
+    output::line(format!("name/{name} is {user}'s"))
+}
+
+/// Reads the upstream's key from an environment variable.
+pub(super) fn key_from(name: &str) -> Result<String, Failure> {
+    config::variable(name)
+        .ok_or_else(|| Failure::usage(format!("the variable {name} for the upstream's key is not set")))
+}
+
+fn llm(args: &CreateLlm) -> Result<Value, Failure> {
+    let url =
+        config::url::http(&args.url).map_err(|why| Failure::usage(format!("--url '{}': {why}", args.url)))?;
+    Ok(without_nulls(json!({
+        "name": args.name,
+        "type": args.kind,
+        "model": args.model,
+        "url": url,
+        "apiKey": args.api_key_env.as_deref().map(key_from).transpose()?,
+        "poolName": args.pool_name,
+        "tier": args.tier,
+        "description": args.description,
+        "visibility": args.visibility,
+    })))
+}
+
+fn agent(args: &CreateAgent) -> Result<Value, Failure> {
+    let parse = |text: &String| {
+        serde_json::from_str::<Map<String, Value>>(text).map_err(|error| {
+            Failure::usage(format!(
+                "--default-params: expected a JSON object such as {{\"temperature\": 0.2}}: {error}"
+            ))
+        })
+    };
+    Ok(without_nulls(json!({
+        "name": args.name,
+        "llmName": args.llm,
+        "systemPrompt": args.system_prompt,
+        "description": args.description,
+        "project": args.project,
+        "visibility": args.visibility,
+        "defaultParams": args.default_params.as_ref().map(parse).transpose()?,
+    })))
+}
+
+fn without_nulls(mut spec: Value) -> Value {
+    if let Some(members) = spec.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    spec
+}
