@@ -129,6 +129,7 @@ impl Hub {
         let (value, changes) = change(&mut registry)?;
         let written =
             if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.write_behind(changes) };
+        self.end_taken_over(&mut registry);
         Ok((value, written))
     }
 

@@ -33,6 +33,8 @@ struct WaiterClass {
     user: UserId,
     role: Role,
     name: String,
+    /// The owner of `name` when the callers came.
+    owner: Option<UserId>,
     pool: bool,
     only_owner: Option<UserId>,
     /// Whether the callers came through agents.
@@ -205,6 +207,7 @@ fn class_of(request: &InferenceRequest, detached: bool) -> WaiterClass {
         user: caller.user.clone(),
         role: caller.role,
         name: target.name.clone(),
+        owner: target.owner.clone(),
         pool: target.pool,
         only_owner: target.only_owner.clone(),
         through_agent: target.through.is_some(),

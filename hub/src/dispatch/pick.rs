@@ -131,6 +131,7 @@ pub(super) fn pick_or_queue<'a>(
             Shortage::Members
         }
         PickResult::NoMember => Shortage::Members,
+        PickResult::TakenOver => return Err(ApiError::model_not_found(request.target.shown_name())),
         PickResult::EndpointUnsupported => {
             let (name, endpoint) = (request.target.shown_name(), request.endpoint.as_str());
             return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));

@@ -94,7 +94,15 @@ pub(crate) async fn dispatch_to(
 ) -> Result<StartedResponse, ApiError> {
     let (user, streaming, endpoint) = (&request.caller.user, request.streaming, request.endpoint);
     let body = request.body.for_row(user, candidate, endpoint).await?;
-    if !hub.registry.lock().may_still_serve(&request.caller, &request.target, candidate) {
+    let (may_serve, is_taken_over) = {
+        let registry = hub.registry.lock();
+        let may_serve = registry.may_still_serve(&request.caller, &request.target, candidate);
+        (may_serve, registry.is_target_taken_over(&request.target))
+    };
+    if is_taken_over {
+        return Err(ApiError::model_not_found(request.target.shown_name()));
+    }
+    if !may_serve {
         // The row was removed while the caller waited for the wake or for a thread.
         return Err(absent(request.target.shown_name(), UnavailableReason::PublisherAway, hub.now().wall));
     }

@@ -73,6 +73,11 @@ impl ApiError {
         Self::new(ErrorKind::NotFound, format!("{noun} '{name}' not found"))
     }
 
+    /// The error for a model that a body names, and that is unknown, hidden or another user's than when the call came.
+    pub fn model_not_found(model: &str) -> Self {
+        Self::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
+    }
+
     /// An internal error. `detail` goes to the log only.
     pub fn internal(detail: impl fmt::Display) -> Self {
         news!(error, "internal errors", "the hub", "internal error: {detail}");

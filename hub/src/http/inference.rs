@@ -7,8 +7,8 @@ use actix_web::web::{Payload, ServiceConfig, post};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
+use super::body;
 use super::middleware::PathModel;
-use super::{body, models};
 use crate::agents;
 use crate::dispatch::{InferenceRequest, RequestBody, serve};
 use crate::error::{ApiError, Dialect};
@@ -119,7 +119,7 @@ async fn infer(
         if let Some(target) = registry.target(caller, &model) {
             return Ok((target, None));
         }
-        let agent = registry.agent(caller, &model).ok_or_else(|| models::not_found(&model))?;
+        let agent = registry.agent(caller, &model).ok_or_else(|| ApiError::model_not_found(&model))?;
         Ok((agents::resolve_target(registry, caller, agent)?, Some(agent.clone())))
     })
     .await

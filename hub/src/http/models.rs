@@ -8,7 +8,7 @@ use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
 use super::list::{PAGE, pages};
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
 use crate::hub::HubData;
 use crate::model::{Caller, Llm};
 use crate::registry::Registry;
@@ -46,11 +46,7 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let model = model(&hub.registry.lock(), &caller, &id);
-    Ok(HttpResponse::Ok().json(model.ok_or_else(|| not_found(&id))?))
-}
-
-pub(super) fn not_found(model: &str) -> ApiError {
-    ApiError::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
+    Ok(HttpResponse::Ok().json(model.ok_or_else(|| ApiError::model_not_found(&id))?))
 }
 
 /// The model `id`, found without a walk over the list.

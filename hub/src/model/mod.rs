@@ -122,6 +122,9 @@ pub struct DurableTask {
     pub token: Option<String>,
     /// The requested row, pool or agent.
     pub target: String,
+    /// The owner of the target's name when the task was accepted. `None` if an older version accepted it and the name was
+    /// free when its file was migrated.
+    pub target_owner: Option<UserId>,
     pub state: TaskStatus,
     /// The request, until the task has ended.
     pub request: Option<String>,

@@ -91,6 +91,8 @@ pub enum PickResult {
     EndpointUnsupported,
     /// No member is routable.
     NoMember,
+    /// The target's name has been taken over by another user: for this call it is gone.
+    TakenOver,
 }
 
 impl Registry {
@@ -112,6 +114,9 @@ impl Registry {
         #[cfg(test)]
         {
             self.pool_scans += 1;
+        }
+        if self.is_target_taken_over(target) {
+            return PickResult::TakenOver;
         }
         let mut result = PickResult::NoMember;
         if !self.agent_is_unchanged(caller, target) {
@@ -171,7 +176,7 @@ impl Registry {
     }
 
     /// Whether an earlier `candidate` may still serve a call of `caller` for `target`: not after the row was deleted, given
-    /// away, published by another session, made private or taken out of its pool.
+    /// away, published by another session, made private or taken out of its pool, nor after `target` was taken over.
     pub fn may_still_serve(&self, caller: &Caller, target: &Target, candidate: &Candidate) -> bool {
         self.llms.get(&candidate.name).is_some_and(|entry| {
             let llm = &entry.llm;
@@ -182,6 +187,7 @@ impl Registry {
                 && target.allows_owner(llm)
                 && self.may_reach(caller, target, llm)
                 && self.agent_is_unchanged(caller, target)
+                && !self.is_target_taken_over(target)
         })
     }
 
@@ -190,7 +196,8 @@ impl Registry {
         let Some(route) = &target.through else { return true };
         let current = self.agent(caller, &route.agent).map(|agent| self.agent_target(caller, agent));
         let same = |current: &Target| {
-            (&current.name, current.pool, &current.through) == (&target.name, target.pool, &target.through)
+            (&current.name, &current.owner, current.pool, &current.through)
+                == (&target.name, &target.owner, target.pool, &target.through)
                 // A durable task restricts a target to its owner's rows; a private agent's target is restricted anyway.
                 && (current.only_owner.is_none() || current.only_owner == target.only_owner)
         };

@@ -13,6 +13,8 @@ use crate::model::{Agent, Caller, Llm, Role, UserId};
 pub struct Target {
     /// A row's name, or a pool's key.
     pub name: String,
+    /// The owner of `name` when the target was resolved.
+    pub owner: Option<UserId>,
     /// Whether all rows of the pool may answer, or the row alone.
     pub pool: bool,
     /// Restricts the rows to this owner's: for a call through a private row or agent.
@@ -25,6 +27,8 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AgentRoute {
     pub agent: String,
+    /// The owner of the agent's name when the target was resolved.
+    pub owner: Option<UserId>,
     /// The agent's owner, if the agent opens private rows of this user.
     pub opens: Option<UserId>,
 }
@@ -80,11 +84,17 @@ impl Registry {
     pub fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
         if let Some(llm) = self.llm(caller, name) {
             let (pool, only_owner) = (self.key_of(llm) == name, private_owner(llm));
-            return Some(Target { name: name.to_owned(), pool, only_owner, through: None });
+            return Some(self.target_of(name, pool, only_owner));
         }
-        let target = Target { name: name.to_owned(), pool: true, only_owner: None, through: None };
+        let target = self.target_of(name, true, None);
         let reaches = self.pool_members(name).any(|llm| self.may_reach(caller, &target, llm));
         reaches.then_some(target)
+    }
+
+    /// The target `name`, which no agent leads to.
+    fn target_of(&self, name: &str, pool: bool, only_owner: Option<UserId>) -> Target {
+        let owner = self.names.owner(name).cloned();
+        Target { name: name.to_owned(), owner, pool, only_owner, through: None }
     }
 
     /// Resolves an agent to its LLM's row, or to the pool that the row serves if both names have the same owner.
@@ -106,7 +116,8 @@ impl Registry {
         let private_agent = (agent.visibility == Visibility::Private).then(|| agent.owner.clone());
         let through = |opens: bool| {
             let opens = opens.then(|| agent.owner.clone());
-            Some(AgentRoute { agent: agent.name.clone(), opens })
+            let owner = self.names.owner(&agent.name).cloned();
+            Some(AgentRoute { agent: agent.name.clone(), owner, opens })
         };
         let reached = |llm: &Llm| {
             llm.visibility == Visibility::Public || [&agent.owner, &caller.user].contains(&&llm.owner)
@@ -116,17 +127,15 @@ impl Registry {
             let (key, llm) = (entry.key(), &entry.llm);
             // A row in another user's pool stands for itself: the agent's maker did not choose the pool.
             let pool = self.names.owner(key) == Some(pin);
-            return Ok(Target {
-                name: if pool { key } else { &llm.name }.to_owned(),
-                pool,
-                only_owner: private_agent.or_else(|| private_owner(llm)),
-                // An agent over a public row opens no private rows of the same pool.
-                through: through(llm.visibility == Visibility::Private),
-            });
+            let only_owner = private_agent.or_else(|| private_owner(llm));
+            // An agent over a public row opens no private rows of the same pool.
+            let through = through(llm.visibility == Visibility::Private);
+            let name = if pool { key } else { &llm.name };
+            return Ok(Target { through, ..self.target_of(name, pool, only_owner) });
         }
         if self.pool_members(&agent.llm_name).inspect(|_| self.count_examined(1)).any(reached) {
-            let name = agent.llm_name.clone();
-            return Ok(Target { name, pool: true, only_owner: private_agent, through: through(true) });
+            let target = self.target_of(&agent.llm_name, true, private_agent);
+            return Ok(Target { through: through(true), ..target });
         }
         Err(UnresolvedAgent::NoTarget)
     }

@@ -253,7 +253,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
             ended = ended - ", if_ended!(size_with_parts, "old."), " WHERE owner = old.owner;
         DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
     END;
-")];
+"), "
+    -- The owner of the target's name when the task was accepted.
+    ALTER TABLE tasks ADD COLUMN target_owner TEXT;
+    UPDATE tasks SET target_owner = (SELECT names.owner FROM names WHERE names.name = tasks.target)
+        WHERE state NOT IN ('completed', 'error', 'cancelled');
+"];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {

@@ -18,8 +18,8 @@ pub(super) const STEP_BYTES: u64 = 8 << 20;
 macro_rules! ended {
     ($of:literal) => {
         concat!(
-            "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session, result_status,
-            NULL AS result_body, error, code, created_at, updated_at FROM tasks
+            "SELECT seq, id, owner, token, target, target_owner, state, NULL AS request, streaming, llm, session,
+            result_status, NULL AS result_body, error, code, created_at, updated_at FROM tasks
             WHERE state IN ('completed', 'error', 'cancelled') AND (created_at, id) < (?1, ?2) ",
             $of,
             " ORDER BY created_at DESC, id DESC LIMIT ?3"
@@ -32,16 +32,16 @@ pub(super) const ENDED: &str = ended!("");
 pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
 
 /// All open tasks, without their requests, which can be large.
-pub(super) const OPEN: &str = "SELECT seq, id, owner, token, target,
+pub(super) const OPEN: &str = "SELECT seq, id, owner, token, target, target_owner,
     iif(claims.task IS NULL, state, 'claimed') AS state, NULL AS request, streaming,
     coalesce(claims.llm, tasks.llm) AS llm, coalesce(claims.session, tasks.session) AS session,
     NULL AS result_status, NULL AS result_body, error, code, created_at, updated_at
     FROM tasks LEFT JOIN claims ON claims.task = tasks.id
     WHERE state NOT IN ('completed', 'error', 'cancelled') ORDER BY seq";
 /// One task without its request and result, and the size of its result. `octet_length` does not read the value.
-pub(super) const HEAD: &str = "SELECT seq, id, owner, token, target, state, NULL AS request, streaming, llm, session,
-    result_status, iif(ifnull(octet_length(result_body), result_size) IS NULL, NULL, '') AS result_body, error, code,
-    created_at, updated_at, ifnull(octet_length(result_body), result_size) AS result_size FROM tasks WHERE id = ?1";
+pub(super) const HEAD: &str = "SELECT seq, id, owner, token, target, target_owner, state, NULL AS request, streaming,
+    llm, session, result_status, iif(ifnull(octet_length(result_body), result_size) IS NULL, NULL, '') AS result_body,
+    error, code, created_at, updated_at, ifnull(octet_length(result_body), result_size) AS result_size FROM tasks WHERE id = ?1";
 
 /// Bytes of an owner's tasks, as counted by the triggers of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,11 +119,11 @@ fn delete_some(conn: &Connection, sql: &str, params: impl rusqlite::Params, enou
 pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
     // `role` is a column of an older version, and is not read.
     let sql = "INSERT INTO tasks (id, owner, token, target, state, request, streaming, llm, session, result_status,
-        result_body, error, created_at, updated_at, code, request_size, result_size, role)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 'member')
+        result_body, error, created_at, updated_at, code, request_size, result_size, target_owner, role)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 'member')
         ON CONFLICT (id) DO UPDATE SET owner = ?2, token = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
         llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
-        updated_at = ?14, code = ?15, request_size = ?16, result_size = ?17
+        updated_at = ?14, code = ?15, request_size = ?16, result_size = ?17, target_owner = ?18
         WHERE state NOT IN ('completed', 'error', 'cancelled')";
     let (request, large_request) = parts::split(task.request.as_deref());
     let (result, large_result) = parts::split(task.result.as_ref().map(|(_, body)| body.as_str()));
@@ -145,6 +145,7 @@ pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
         task.code,
         parts::size_of(large_request),
         parts::size_of(large_result),
+        task.target_owner,
     ];
     if conn.prepare_cached(sql)?.execute(values)? == 0 {
         return Ok(());
@@ -190,6 +191,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
         owner: row.get("owner")?,
         token: row.get("token")?,
         target: row.get("target")?,
+        target_owner: row.get("target_owner")?,
         state: parsed(row, "state", TaskStatus::parse)?,
         request: row.get("request")?,
         streaming: row.get("streaming")?,

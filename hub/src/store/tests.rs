@@ -92,6 +92,7 @@ pub(super) fn task(id: &str, state: TaskStatus) -> DurableTask {
         owner: "alice".into(),
         token: Some("tok-1".into()),
         target: "a".into(),
+        target_owner: Some("alice".into()),
         state,
         request: (!state.is_terminal()).then(|| r#"{"messages":[]}"#.into()),
         streaming: true,

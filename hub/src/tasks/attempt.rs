@@ -109,7 +109,9 @@ pub(super) async fn run_attempt(
                 member = *next;
                 hub.tasks.with(number, |open| open.assign(&member));
             }
-            PickResult::NoMember | PickResult::EndpointUnsupported => return (result, notifier),
+            PickResult::NoMember | PickResult::EndpointUnsupported | PickResult::TakenOver => {
+                return (result, notifier);
+            }
         }
     }
 }

@@ -118,6 +118,7 @@ pub(super) mod tests {
             owner: "alice".into(),
             token: None,
             target: "nobody".into(),
+            target_owner: None,
             state: TaskStatus::Pending,
             request: Some("{}".into()),
             streaming: false,

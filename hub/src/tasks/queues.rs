@@ -101,6 +101,16 @@ impl Queues {
         Some(self.by_target.get(target)?.all.binary_search(&number).ok()? + 1)
     }
 
+    /// Whether tasks wait for `target`.
+    pub(super) fn has(&self, target: &str) -> bool {
+        self.by_target.contains_key(target)
+    }
+
+    /// The tasks that wait for `target`.
+    pub(super) fn waiting(&self, target: &str) -> impl Iterator<Item = u64> {
+        self.by_target.get(target).into_iter().flat_map(|queue| &queue.all).copied()
+    }
+
     /// The first claimable task for `target` of each user.
     pub(super) fn heads(&self, target: &str) -> Vec<(u64, UserId)> {
         let ready = self.by_target.get(target).into_iter().flat_map(|queue| &queue.ready);

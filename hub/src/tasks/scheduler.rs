@@ -1,5 +1,6 @@
 //! The scheduler, which claims waiting tasks for publishers with capacity. Capacity goes first to tasks of the publisher's
-//! owner, then to tasks of all users by age.
+//! owner, then to tasks of all users by age. It is over 300 lines: a quarter of them
+//! are tests of private functions.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -22,7 +23,7 @@ use crate::clock::{self, Now};
 use crate::dispatch::Reservation;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::model::{Caller, DurableTask};
+use crate::model::{Caller, DurableTask, UserId};
 use crate::news::news;
 use crate::quota::QuotaPermit;
 use crate::registry::{CallerClass, Candidate, PickResult, Target};
@@ -80,6 +81,12 @@ pub(crate) async fn run_scheduler(hub: Arc<Hub>) {
         let now = hub.now().mono;
         for number in hub.tasks.expired(now) {
             end(&hub, number, Event::Expire, ApiError::new(ErrorKind::Timeout, EXPIRED).into());
+        }
+        for target in hub.tasks.take_claimed_targets() {
+            let owner = hub.registry.lock().name_owner(&target).cloned();
+            for number in owner.map_or(Vec::new(), |owner| hub.tasks.of_other_owners(&target, &owner)) {
+                end(&hub, number, Event::Expire, ApiError::model_not_found(&target).into());
+            }
         }
         let targets = hub.tasks.take_targets(now);
         if !hub.is_stopping() {
@@ -159,16 +166,21 @@ enum ClaimResult {
 
 /// Claims a task and starts its runner, if a member has capacity. Adds the caller's class to `exhausted` otherwise.
 fn claim_task(hub: &Arc<Hub>, number: u64, own: bool, exhausted: &mut HashSet<CallerClass>) -> ClaimResult {
-    let waiting = hub
-        .tasks
-        .with(number, |open| (hub.tokens.sender(&open.task, clock::now()), open.task.target.clone()));
-    let Some((caller, name)) = waiting else { return ClaimResult::Done };
+    let waiting = hub.tasks.with(number, |open| {
+        let task = &open.task;
+        (hub.tokens.sender(task, clock::now()), task.target.clone(), task.target_owner.clone())
+    });
+    let Some((caller, name, owner)) = waiting else { return ClaimResult::Done };
     let Some(caller) = caller else {
         end(hub, number, Event::Revoke, ApiError::revoked().into());
         return ClaimResult::Done;
     };
-    let (target, member, slot) = match pick_member(hub, &caller, &name, own, exhausted) {
+    let (target, member, slot) = match pick_member(hub, &caller, (&name, owner.as_ref()), own, exhausted) {
         Ok(picked) => picked,
+        Err(ClaimResult::Done) => {
+            end(hub, number, Event::Expire, ApiError::model_not_found(&name).into());
+            return ClaimResult::Done;
+        }
         Err(result) => return result,
     };
     let claimed = hub.tasks.step(number, Event::Claim, |open, effect| {
@@ -210,15 +222,19 @@ async fn end_on_panic(hub: Arc<Hub>, number: u64, attempt: Attempt, run: impl Fu
     }
 }
 
-/// Picks a member for a task of `caller` for `name`, and reserves a slot there.
+/// Picks a member for a task of `caller` for `name`, which was `owner`'s when the task was accepted, and reserves a slot
+/// there. [`ClaimResult::Done`] if the name has been taken over.
 fn pick_member(
     hub: &Arc<Hub>,
     caller: &Caller,
-    name: &str,
+    (name, owner): (&str, Option<&UserId>),
     own: bool,
     exhausted: &mut HashSet<CallerClass>,
 ) -> Result<(Target, Candidate, Reservation), ClaimResult> {
     let mut registry = hub.registry.lock();
+    if registry.is_taken_over(name, owner) {
+        return Err(ClaimResult::Done);
+    }
     let target = registry
         .target(caller, name)
         .or_else(|| registry.agent(caller, name).and_then(|agent| registry.agent_target(caller, agent).ok()));
@@ -267,10 +283,11 @@ impl Hub {
         waiting.iter().filter(|(target, _)| registry.is_public_name(target)).map(|(_, count)| count).sum()
     }
 
-    /// Whether `name` is a row, pool or agent that `caller` may see.
-    pub(crate) fn knows_target(&self, caller: &Caller, name: &str) -> bool {
+    /// The owner of `name`, if it is a row, pool or agent that `caller` may see.
+    pub(crate) fn target_owner(&self, caller: &Caller, name: &str) -> Option<UserId> {
         let registry = self.registry.lock();
-        registry.target(caller, name).is_some() || registry.agent(caller, name).is_some()
+        let is_seen = registry.target(caller, name).is_some() || registry.agent(caller, name).is_some();
+        registry.name_owner(name).filter(|_| is_seen).cloned()
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Event {
     Cancel,
     /// The token of the caller was revoked or expired.
     Revoke,
-    /// The task waited too long.
+    /// The task waited too long, or its target was taken over by another user.
     Expire,
     /// The hub was restarted.
     Restart,

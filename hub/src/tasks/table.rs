@@ -59,6 +59,8 @@ pub(super) struct TaskTable {
     pub(super) counts: HashMap<UserId, Counts>,
     /// Targets whose queues may have become claimable.
     changed_targets: HashSet<String>,
+    /// Targets whose names have been claimed while tasks waited for them.
+    claimed_targets: HashSet<String>,
     /// The last target that was visited in turn.
     last_visited: String,
 }
@@ -118,6 +120,31 @@ impl DurableTasks {
             table.changed_targets.extend(table.queues.targets_of(name).cloned());
         }
         self.notify_scheduler(table);
+    }
+
+    /// Notifies the scheduler of names that have been claimed. Tasks that wait for them may be another owner's.
+    pub(crate) fn names_claimed(&self, names: &[String]) {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        let waiting = names.iter().filter(|name| table.queues.has(name));
+        table.claimed_targets.extend(waiting.cloned());
+        if !table.claimed_targets.is_empty() {
+            self.claimable.notify_one();
+        }
+    }
+
+    /// Takes the targets of waiting tasks whose names have been claimed.
+    pub(super) fn take_claimed_targets(&self) -> HashSet<String> {
+        std::mem::take(&mut self.table.lock().claimed_targets)
+    }
+
+    /// The tasks waiting for `target` that were accepted when it was not `owner`'s.
+    pub(super) fn of_other_owners(&self, target: &str, owner: &UserId) -> Vec<u64> {
+        let table = self.table.lock();
+        let is_others = |number: &u64| {
+            table.open.get(number).is_some_and(|open| open.task.target_owner.as_ref() != Some(owner))
+        };
+        table.queues.waiting(target).filter(is_others).collect()
     }
 
     fn notify_scheduler(&self, table: &TaskTable) {

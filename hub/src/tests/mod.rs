@@ -36,6 +36,7 @@ mod silence;
 mod smuggling;
 mod strain;
 pub(crate) mod support;
+mod takeover;
 mod through_agents;
 mod traces;
 mod upstream;

@@ -143,6 +143,7 @@ fn stored(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTa
         owner: owner.into(),
         token: token.map(str::to_owned),
         target: target.into(),
+        target_owner: Some("admin".into()),
         state: TaskStatus::Pending,
         request: Some(r#"{"messages":[]}"#.into()),
         streaming: false,

@@ -106,6 +106,23 @@ impl Hub {
         self.offer_names(registry, queues.iter().map(String::as_str));
     }
 
+    /// Ends the calls and durable tasks that wait for names which other users have claimed.
+    pub(crate) fn end_taken_over(&self, registry: &mut Registry) {
+        let claimed = registry.take_claimed_names();
+        if claimed.is_empty() || !self.has_waiters() {
+            return;
+        }
+        self.tasks.names_claimed(&claimed);
+        let mut queues = self.capacity.queues.lock();
+        for name in claimed {
+            for queue in [detached_queue(&name), name] {
+                queues.add(Offer::Queue(queue.clone()), std::slice::from_ref(&queue));
+            }
+        }
+        drop(queues);
+        self.serve_offers(registry);
+    }
+
     /// Has the callers of detached agents pick again, after a change of what agents lead to.
     pub(crate) fn offer_detached(&self) {
         self.offer_queues(|name| name.starts_with(DETACHED));
@@ -207,6 +224,10 @@ pub(super) fn try_assign(
     let Some(Waiter { target, .. }) = waiter.as_ref().filter(|waiter| !waiter.assign.is_closed()) else {
         return Decision::Remove;
     };
+    if registry.is_target_taken_over(target) {
+        // The removed waiter picks again, and gets the error.
+        return Decision::Remove;
+    }
     let caller = Caller { user: class.user.clone(), role: class.role, token_id: String::new() };
     let reach = registry.caller_class(&caller, target, class.endpoint);
     if !class.detached && reach.as_ref().is_some_and(|reach| exhausted.contains(reach)) {
@@ -229,7 +250,7 @@ pub(super) fn try_assign(
             Decision::Remove
         }
         // The removed waiter picks again, and gets the error.
-        PickResult::EndpointUnsupported => Decision::Remove,
+        PickResult::EndpointUnsupported | PickResult::TakenOver => Decision::Remove,
         PickResult::Chosen(_) | PickResult::NoMember => {
             exhausted.extend(reach);
             Decision::Keep

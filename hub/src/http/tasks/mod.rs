@@ -101,7 +101,8 @@ async fn create(
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    if !hub.knows_target(&caller, &new.llm) {
+    let target_owner = hub.target_owner(&caller, &new.llm);
+    if target_owner.is_none() {
         return Err(ApiError::not_found("LLM", &new.llm));
     }
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
@@ -112,6 +113,7 @@ async fn create(
         owner: caller.user,
         token: Some(caller.token_id),
         target: new.llm,
+        target_owner,
         state: TaskStatus::Pending,
         request: Some(new.request.as_str().to_owned()),
         streaming: new.streaming,

@@ -11,9 +11,9 @@ use std::time::Duration;
 use wire::row::Status;
 use wire::texts;
 
-use super::Registry;
 use super::entry::ExpiryKey;
 use super::listing::remove_of;
+use super::{Registry, Target};
 use crate::clock::Now;
 use crate::model::{Caller, NameRecord, OwnedName, Role, UserId};
 use crate::options::PoolPolicy;
@@ -30,6 +30,8 @@ pub(super) struct NameTable {
     unused: HashMap<UserId, BTreeSet<(Duration, String)>>,
     /// Changes that were not handed to the store yet.
     changes: Vec<Change>,
+    /// Names claimed since [`Registry::take_claimed_names`].
+    claimed: Vec<String>,
 }
 
 struct NameEntry {
@@ -80,6 +82,7 @@ impl NameTable {
             pinned: None,
         };
         self.changes.push(Change::PutName(record.clone()));
+        self.claimed.push(record.name.clone());
         self.load(record);
         true
     }
@@ -118,6 +121,30 @@ impl Registry {
             }
             None => texts::name_taken(name),
         })
+    }
+
+    /// The owner of `name`.
+    pub fn name_owner(&self, name: &str) -> Option<&UserId> {
+        self.names.owner(name)
+    }
+
+    /// Whether `name` belongs to another user than `owner`, whose it was when a call for it was accepted. A free name has
+    /// not been taken over: its former owner may claim it again.
+    pub fn is_taken_over(&self, name: &str, owner: Option<&UserId>) -> bool {
+        self.names.owner(name).is_some_and(|current| Some(current) != owner)
+    }
+
+    /// Whether the name that was called, the agent's or that of `target`, was taken over since the target was resolved.
+    pub fn is_target_taken_over(&self, target: &Target) -> bool {
+        match &target.through {
+            Some(route) => self.is_taken_over(&route.agent, route.owner.as_ref()),
+            None => self.is_taken_over(&target.name, target.owner.as_ref()),
+        }
+    }
+
+    /// Takes the names that were claimed since the last time.
+    pub fn take_claimed_names(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.names.claimed)
     }
 
     /// Number of distinct `names` that are not `caller`'s.

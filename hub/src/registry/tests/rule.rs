@@ -35,8 +35,8 @@ fn sequences() -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(sequences()) })]
 
-    /// A34, A37: after any sequence of events, a call reaches exactly the rows of [`Model::reached`], also a call that waited;
-    /// capacities count as admitted; and each user sees what the model says.
+    /// A34, A37: after any sequence of events, a call reaches exactly the rows of [`Model::reached`], also a call that waited,
+    /// unless its name was taken over; capacities count as admitted; and each user sees what the model says.
     #[test]
     fn callers_reach_and_see_exactly_what_the_model_says(
         policy in prop_oneof![4 => Just(PoolPolicy::Ask), 1 => Just(PoolPolicy::Members), 1 => Just(PoolPolicy::Owner)],

@@ -91,7 +91,7 @@ fn registry(llms: &[Llm], agents: &[Agent], of: Option<&Registry>) -> Registry {
 fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> Option<String> {
     match registry.pick(caller, target?, Endpoint::ChatCompletions) {
         PickResult::Chosen(candidate) => Some(candidate.name),
-        PickResult::EndpointUnsupported | PickResult::NoMember => None,
+        PickResult::EndpointUnsupported | PickResult::NoMember | PickResult::TakenOver => None,
     }
 }
 

@@ -39,6 +39,8 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
                     ('h', 'x', 'a', 'public', 'active', 'public', 'dora', 1, 1, 2);
             INSERT INTO tasks (id, owner, role, target, state, streaming, error, created_at, updated_at)
                 VALUES ('t', 'alice', 'member', 'a', 'error', 0, 'it broke', 1, 2);
+            INSERT INTO tasks (id, owner, role, target, state, streaming, request, created_at, updated_at)
+                VALUES ('w', 'bob', 'member', 'a', 'pending', 0, '{}', 1, 2);
             INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms)
                 VALUES ('t', 'alice', 'a', 'm', 0, 502, 1, 7);",
         )
@@ -55,8 +57,11 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
         let llm = all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
         assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
-        let task = all(&conn, "SELECT * FROM tasks", [], tasks::task).unwrap().remove(0);
+        let [task, waiting] =
+            all(&conn, "SELECT * FROM tasks ORDER BY seq", [], tasks::task).unwrap().try_into().unwrap();
         assert_eq!((task.error.as_deref(), task.code, task.token), (Some("it broke"), None, None));
+        let owner = waiting.target_owner.as_deref();
+        assert!(seen >= NAMES || owner == Some("alice"), "version {seen}: {owner:?}");
         let audit = all(&conn, "SELECT * FROM audit", [], search::record).unwrap().remove(0);
         assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
     }

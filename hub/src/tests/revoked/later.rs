@@ -42,7 +42,8 @@ async fn a_task_is_routed_by_the_role_at_its_claim() {
     let mut publisher = Publisher::register(&hub, &alice, None, &[secret.clone()]).await;
     hub.member("bob").await;
     // Bob was an admin when he sent it, by the word of an older version: he is a member now.
-    store.write(vec![Change::PutTask(Box::new(stored("o1", "bob", "secret", None)))]).await.unwrap();
+    let sent = DurableTask { target_owner: Some("alice".into()), ..stored("o1", "bob", "secret", None) };
+    store.write(vec![Change::PutTask(Box::new(sent))]).await.unwrap();
     hub.stop().await;
     let hub = hub_on(store.clone()).await;
     publisher.open(&hub, Some("cancel")).await;

@@ -15,8 +15,17 @@ pub(super) struct Trial {
     agents: BTreeMap<String, Agent>,
     sessions: BTreeMap<String, SessionRecord>,
     names: BTreeMap<String, NameRecord>,
-    /// Calls with a chosen row: user, name, target, row.
-    chosen: Vec<(usize, usize, Target, Candidate)>,
+    chosen: Vec<Chosen>,
+}
+
+/// A call with a chosen row.
+struct Chosen {
+    user: usize,
+    name: usize,
+    /// The owner of the name when the call was accepted.
+    owner: Option<&'static str>,
+    target: Target,
+    candidate: Candidate,
 }
 
 /// The capacity in every heartbeat.
@@ -148,7 +157,8 @@ impl Trial {
                         self.registry.pick(&caller, &target, Endpoint::ChatCompletions)
                 {
                     assert!(self.registry.may_still_serve(&caller, &target, &candidate));
-                    self.chosen.push((user, name, target, *candidate));
+                    let owner = self.model.owner(NAMES[name]);
+                    self.chosen.push(Chosen { user, name, owner, target, candidate: *candidate });
                 }
                 Ok(Vec::new())
             }
@@ -261,11 +271,18 @@ impl Trial {
         Ok(())
     }
 
-    /// Checks that a chosen row stays valid only while it could be chosen.
-    pub(super) fn check_chosen(&self) -> Result<(), TestCaseError> {
-        for (user, name, target, candidate) in &self.chosen {
+    /// Checks that a chosen row stays valid only while it could be chosen, and that a call whose name was taken over
+    /// reaches none.
+    pub(super) fn check_chosen(&mut self) -> Result<(), TestCaseError> {
+        for Chosen { user, name, owner, target, candidate } in &self.chosen {
+            let current = self.model.owner(NAMES[*name]);
+            let is_taken_over = current.is_some_and(|current| Some(current) != *owner);
+            let pick = self.registry.pick(&caller(*user), target, Endpoint::ChatCompletions);
+            let is_gone = matches!(pick, PickResult::TakenOver);
+            prop_assert_eq!(is_gone, is_taken_over, "{} for {}: {:?}", USERS[*user], NAMES[*name], pick);
             if self.registry.may_still_serve(&caller(*user), target, candidate) {
                 let by_agent = target.through.is_some();
+                prop_assert!(!is_taken_over, "{} for {} at {:?}", USERS[*user], NAMES[*name], candidate);
                 let may = self.model.may_keep(*user, NAMES[*name], by_agent, &candidate.name);
                 prop_assert!(may, "{} for {} at {:?}", USERS[*user], NAMES[*name], candidate);
             }
