@@ -1,4 +1,4 @@
-//! What is wrong with a file or with the way to it, and what to do about it.
+//! Reasons why another user could have written a file, with advice.
 
 use std::fmt;
 use std::io;
@@ -12,53 +12,52 @@ use crate::{acl, group};
 
 /// Write permission of group and others.
 const WRITE: u32 = 0o022;
-/// Of others alone.
+/// Write permission of others.
 const OTHERS_WRITE: u32 = 0o002;
-/// In a folder with this bit only its owner takes a file away.
+/// Sticky bit: in a folder with it, only the owner of a file can remove the file.
 const STICKY: u32 = 0o1000;
 
-/// Why somebody else may have written a file.
+/// Reason why another user may have written a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// Its mode, or that of a folder on the way, lets others write.
+    /// Others can write the file or a folder of its path.
     Mode {
         /// The file or folder.
         path: PathBuf,
         /// Its mode.
         mode: u32,
-        /// Whether it is a folder on the way; else the file's own mode says so, which its owner can mend.
+        /// Whether `path` is a folder of the path, not the file itself.
         is_folder: bool,
     },
-    /// It is, or a folder or link on the way is, another user's.
+    /// The file, or a folder or link of its path, belongs to another user.
     Owner {
         /// The file, folder or link.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         owner: u32,
-        /// Whether it is a folder on the way: what is in it is better kept elsewhere.
+        /// Whether `path` is a folder of the path, not the file itself.
         is_folder: bool,
     },
 }
 
-/// What is judged.
+/// Kind of the checked object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
-    /// A folder on the way: in a sticky one nobody takes away what is there.
+    /// A folder of the path. In a sticky one existing files are safe.
     Folder,
-    /// The folder in which something is to be written, where others could be first, whatever its sticky bit.
+    /// The folder of a new file. Others could create the file first, in a sticky one too.
     Place,
-    /// What it says cannot be changed, only who made it counts.
+    /// A link, whose target cannot be changed: only its owner matters.
     Link,
 }
 
-/// What speaks against it, opened as `file` where it is none but looked at. Whoever may write as root or as this process
-/// needs no file to do so.
+/// Checks an object; `file` is its descriptor, if it is open. Root and the user of this process may always write.
 pub(crate) fn judge(path: &Path, stat: &FileStat, kind: Kind, file: Option<BorrowedFd<'_>>) -> Option<Doubt> {
     judge_for(geteuid(), path, stat, kind, file)
 }
 
-/// As `judge`, for a process of `us`.
+/// As [`judge`], for a process of the user `us`.
 pub(crate) fn judge_for(
     us: Uid,
     path: &Path,
@@ -84,8 +83,8 @@ pub(crate) fn judge_for(
     is_open.then(|| Doubt::Mode { path: path.to_owned(), mode, is_folder })
 }
 
-/// Whether it is the user that stands for all whom a user namespace does not know, in one that does not know the owner of
-/// `/` either: there the folders from the root on are of whoever made it. Where `/` is root's, a stranger's folder is one.
+/// Whether `uid` is the user that represents all users unknown to the user namespace, and `/` belongs to it too: then the
+/// creator of the namespace owns the folders from the root on. If `/` belongs to root, such a folder is another user's.
 #[cfg(target_os = "linux")]
 fn is_of_whoever_made_this_place(uid: u32) -> bool {
     use std::fs::{metadata, read_to_string};
@@ -110,7 +109,7 @@ fn is_of_whoever_made_this_place(_: u32) -> bool {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // `/tmp` has to stay as it is.
+            // The mode of `/tmp` must not be changed.
             Self::Mode { path, mode, is_folder: true } if mode & STICKY != 0 => {
                 let path = path.display();
                 write!(f, "others can put files into {path} (mode {mode:04o}): choose a folder of your own")
@@ -136,7 +135,7 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// A path as one word of a shell.
+/// Quotes a path as one word for a shell.
 fn word(path: &Path) -> String {
     let text = path.display().to_string();
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte)) {

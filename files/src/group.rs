@@ -1,11 +1,11 @@
-//! A group that is one user's alone, which many systems make with the user (umask 002): it shares with nobody.
+//! Private groups: many systems create one for each user (umask 002).
 
 use std::fs::read_to_string;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// Whether group `gid` is the private one of user `uid`: of the user's own name, the group of its login, and without
-/// another member. What Debian's and Fedora's sshd asks before it believes a file that a group can write. Root has none.
+/// Whether `gid` is the private group of the user `uid`: it has the name of the user, is the user's login group, and has no
+/// other member. The sshd of Debian and Fedora has the same rule. Root has no private group.
 pub(crate) fn is_private(uid: u32, gid: u32) -> bool {
     if uid == 0 || gid == 0 {
         return false;
@@ -19,8 +19,8 @@ pub(crate) fn is_private(uid: u32, gid: u32) -> bool {
     user.gid.as_raw() == gid && is_alone(&user.name, &group.name, &group.mem, gid, &users)
 }
 
-/// Whether `user` alone is in the group: no member of it has another name, and no other line of `users`, in the form of
-/// `/etc/passwd`, has it as its group. Users of a directory service cannot be listed; the group's name stands for that.
+/// Whether `user` is the only member: `members` has no other name, and no other line of `users`, in the format of
+/// `/etc/passwd`, has the login group `gid`. Users of a directory service cannot be listed: for them the name must suffice.
 pub(crate) fn is_alone(user: &str, group: &str, members: &[String], gid: u32, users: &str) -> bool {
     let has_it = |line: &str| {
         let mut fields = line.split(':');

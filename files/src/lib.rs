@@ -1,7 +1,7 @@
-//! Files that somebody keeps for us: opened once, looked at as they were opened, with the way that led to them.
+//! Opens files and tells whether other users could have written them.
 //!
-//! Whoever looks at a path and then opens it may open another file than the one looked at. Here the path is walked from
-//! the root, each folder, link and file is judged by what was opened, and what is read is what was judged.
+//! A check of a path before the file is opened is a race: the file may be replaced in between. Here the path is walked
+//! from the root with open descriptors, and each folder, link and file is checked by its descriptor.
 
 mod acl;
 mod doubt;
@@ -21,7 +21,7 @@ pub use doubt::Doubt;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-/// An open file, and what was seen of it.
+/// An open file with its metadata and doubt.
 #[derive(Debug)]
 pub struct OwnFile {
     file: File,
@@ -30,17 +30,17 @@ pub struct OwnFile {
 }
 
 impl OwnFile {
-    /// Opens a regular file, through links. Anything else is an error: nothing waits for a pipe's other end.
+    /// Opens a regular file. Links are followed. Another kind of file is an error; a pipe is not waited for.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::regular(walk::file(path, walk::Last::Regular)?)
     }
 
-    /// As `open`; the last part of the path may not be a link.
+    /// As [`open`](Self::open); the last part of the path must not be a link.
     pub fn open_itself(path: &Path) -> io::Result<Self> {
         Self::regular(walk::file(path, walk::Last::Itself)?)
     }
 
-    /// Opens what a person names on a command line, a pipe too (`<(…)`, `/dev/stdin`).
+    /// Opens a file given on a command line, also a pipe (`<(…)`, `/dev/stdin`).
     pub fn open_given(path: &Path) -> io::Result<Self> {
         walk::file(path, walk::Last::Given)
     }
@@ -49,12 +49,12 @@ impl OwnFile {
         if opened.metadata.is_file() { Ok(opened) } else { Err(irregular()) }
     }
 
-    /// Why somebody else may have written it, if so.
+    /// Reason why another user may have written the file.
     pub fn doubt(&self) -> Option<&Doubt> {
         self.doubt.as_ref()
     }
 
-    /// Itself, or the doubt as an error.
+    /// Returns the file, or the doubt as an error.
     pub fn trusted(self) -> io::Result<Self> {
         match &self.doubt {
             Some(doubt) => Err(doubt.into()),
@@ -67,22 +67,22 @@ impl OwnFile {
         &self.file
     }
 
-    /// What the open file was when it was opened.
+    /// Metadata of the file when it was opened.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Whether others can read it: somebody of its group, or anybody.
+    /// Whether the group or all users can read the file.
     pub fn others_can_read(&self) -> bool {
         self.mode() & 0o044 != 0
     }
 
-    /// Its mode, without the kind of file.
+    /// Permission bits of the mode.
     pub fn mode(&self) -> u32 {
         self.metadata.permissions().mode() & 0o7777
     }
 
-    /// Its content; more than `most` bytes are an error.
+    /// Reads the content; more than `most` bytes are an error.
     pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         (&self.file).take(most + 1).read_to_end(&mut bytes)?;
@@ -92,20 +92,20 @@ impl OwnFile {
         Ok(bytes)
     }
 
-    /// As `read`, for text.
+    /// As [`read`](Self::read), for UTF-8 text.
     pub fn read_text(&self, most: u64) -> io::Result<String> {
         String::from_utf8(self.read(most)?).map_err(|_| invalid("it is no text in UTF-8"))
     }
 }
 
-/// Why somebody else may change what is in this folder, put something into it, or put another in its place; `None`: nobody
-/// can. The sticky bit does not help: others could make a file or a link before we do.
+/// Reason why another user can change files in this folder, create some, or replace the folder. A sticky bit does not
+/// remove the doubt: others could create a file or a link before this process does.
 pub fn folder(path: &Path) -> io::Result<Option<Doubt>> {
     walk::folder(path)
 }
 
-/// Makes a folder (0700), and those above it, where it is missing, and judges it as `folder` does. Nothing is made on a way
-/// that raises a doubt.
+/// Creates missing folders with mode 0700 and checks the last one as [`folder`] does. Nothing is created if the existing
+/// part of the path raises a doubt.
 pub fn make_folder(path: &Path) -> io::Result<Option<Doubt>> {
     if let Some(doubt) = walk::way(path)? {
         return Ok(Some(doubt));
@@ -114,41 +114,41 @@ pub fn make_folder(path: &Path) -> io::Result<Option<Doubt>> {
     walk::folder(path)
 }
 
-/// Where a file that is to be written comes to stand.
+/// Place of a file that is to be written.
 #[derive(Debug)]
 pub struct Place {
-    /// Its real path, without a link.
+    /// Path without links.
     pub path: PathBuf,
     /// Whether the path itself is a link.
     pub is_linked: bool,
-    /// Why somebody else may have put a link on the way, or may put something into the folder, if so.
+    /// Reason why another user may have created a link in the path, or can create files in the folder.
     pub doubt: Option<Doubt>,
 }
 
-/// Where a file that is written at `path` comes to stand: what the last link leads to need not be there, its folder must be.
+/// Resolves the links of `path`. The file need not exist; its folder must.
 pub fn place(path: &Path) -> io::Result<Place> {
     walk::place(path)
 }
 
-/// What speaks against a file that was opened otherwise, to be written. The way to it is not looked at.
+/// Checks a file that was opened for writing. Its path is not checked.
 pub fn doubt_of(file: &File, path: &Path) -> io::Result<Option<Doubt>> {
     Ok(doubt::judge(path, &nix::sys::stat::fstat(file)?, doubt::Kind::File, Some(file.as_fd())))
 }
 
-/// Opens a regular file to be written, as `options` say. Anything else is an error: nothing waits for a pipe's other end.
-/// Where links are not `followed`, one is an error, too.
+/// Opens a regular file for writing with `options`. Another kind of file is an error, and so is a link unless `followed`. A
+/// pipe is not waited for.
 pub fn open_to_write(path: &Path, options: &mut OpenOptions, followed: bool) -> io::Result<File> {
     let follow = if followed { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let options = options.write(true).custom_flags((follow | OFlag::O_NONBLOCK).bits());
     let file = match options.open(path) {
-        // A pipe that nobody reads.
+        // A pipe without a reader.
         Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => return Err(irregular()),
         opened => opened?,
     };
     if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
 }
 
-/// The operating system's words without Rust's "(os error 13)".
+/// Text of an error without the suffix "(os error 13)".
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()

@@ -1,22 +1,20 @@
-//! Points at which somebody else may change the way while it is walked: there a test does so. Outside tests they are
-//! nothing.
+//! Points of the walk at which tests change the path, as another process could. Outside tests they do nothing.
 
 use std::path::Path;
 
-/// Where the walk is.
+/// A point of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// Something in this folder was found to be no link, and is to be opened.
+    /// After an entry of this folder was found to be no link, before it is opened.
     Looked,
-    /// This folder was opened, and is to be judged.
+    /// After this folder was opened, before it is checked.
     Entered,
 }
 
-/// Somebody may do something now.
 #[cfg(not(test))]
 pub(crate) const fn reach(_: Point, _: &Path) {}
 
-/// Somebody does what was planned for this point, once.
+/// Runs the planned change of this point, once.
 #[cfg(test)]
 pub(crate) fn reach(point: Point, folder: &Path) {
     let is_here = |planned: &mut Planned| planned.0 == point && planned.1 == folder;
@@ -33,13 +31,13 @@ thread_local! {
     static PLANNED: std::cell::RefCell<Option<Planned>> = const { std::cell::RefCell::new(None) };
 }
 
-/// At this point of this thread's next walk somebody does so.
+/// Plans a change for the next walk of this thread.
 #[cfg(test)]
 pub(crate) fn plan(point: Point, folder: &Path, deed: impl FnOnce() + 'static) {
     PLANNED.set(Some((point, folder.to_owned(), Box::new(deed))));
 }
 
-/// Whether it was done.
+/// Whether the planned change was made.
 #[cfg(test)]
 pub(crate) fn is_done() -> bool {
     PLANNED.with_borrow(Option::is_none)

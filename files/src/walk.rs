@@ -1,4 +1,4 @@
-//! The walk from the root to a file. Nothing is looked at twice: what was opened is what is judged.
+//! The walk from the root to a file. Folders and files are checked by their open descriptors.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,10 +15,10 @@ use crate::doubt::{Doubt, Kind, judge};
 use crate::meanwhile::{self, Point};
 use crate::{OwnFile, Place, invalid};
 
-/// As many links as the kernel follows.
+/// Most links in a path, as in the kernel.
 const LINKS: usize = 40;
 
-/// What the last part of a path may be.
+/// Kinds of files that the last part of a path may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Last {
     /// A regular file, or a link to one.
@@ -40,7 +40,7 @@ pub(crate) fn file(path: &Path, last: Last) -> io::Result<OwnFile> {
             walk.enter(name)?;
             continue;
         }
-        // What stands in /proc are the process's own open files: links that only the kernel can follow.
+        // Links in /proc are open files of the process, which only the kernel can follow.
         if last == Last::Given && is_of_processes(&walk.here) {
             let opened = walk.open(&name, OFlag::empty())?;
             return walk.finish(opened, &name);
@@ -51,14 +51,14 @@ pub(crate) fn file(path: &Path, last: Last) -> io::Result<OwnFile> {
         let waiting = if last == Last::Given { OFlag::empty() } else { OFlag::O_NONBLOCK };
         match walk.open(&name, OFlag::O_NOFOLLOW | waiting) {
             Ok(opened) => return walk.finish(opened, &name),
-            // It became a link: look again.
+            // It was replaced by a link: try again.
             Err(Errno::ELOOP) if last != Last::Itself => walk.again(name)?,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// What speaks against writing into the folder at `path`.
+/// Checks the folder at `path` for new files.
 pub(crate) fn folder(path: &Path) -> io::Result<Option<Doubt>> {
     let mut walk = Walk::start(path)?;
     while let Some(name) = walk.next_name()? {
@@ -68,7 +68,7 @@ pub(crate) fn folder(path: &Path) -> io::Result<Option<Doubt>> {
     Ok(walk.doubt)
 }
 
-/// What speaks against that part of the way to the folder at `path` that is there.
+/// Checks the existing part of `path`.
 pub(crate) fn way(path: &Path) -> io::Result<Option<Doubt>> {
     let mut walk = Walk::start(path)?;
     while let Some(name) = walk.next_name()? {
@@ -80,7 +80,7 @@ pub(crate) fn way(path: &Path) -> io::Result<Option<Doubt>> {
     Ok(walk.doubt)
 }
 
-/// Where a file that is written at `path` comes to stand, through links.
+/// Resolves the links of `path`, where a file is to be written.
 pub(crate) fn place(path: &Path) -> io::Result<Place> {
     let (mut walk, mut is_linked) = (Walk::start(path)?, false);
     loop {
@@ -103,12 +103,12 @@ pub(crate) fn place(path: &Path) -> io::Result<Place> {
 }
 
 struct Walk {
-    /// The folder that the walk has come to, and its real path.
+    /// The current folder and its path without links.
     here: OwnedFd,
     at: PathBuf,
-    /// Whether others may put things into it, and take away only their own.
+    /// Whether others can create files in the current folder.
     is_shared: bool,
-    /// The names still to go, the next one last; `..` is one.
+    /// The remaining names, also `..`, in reverse order.
     todo: Vec<OsString>,
     links: usize,
     doubt: Option<Doubt>,
@@ -124,7 +124,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Puts the parts of `path` before what is to go.
+    /// Inserts the parts of `path` before the remaining names.
     fn plan(&mut self, path: &Path) {
         let parts = path.components().rev().filter_map(|part| match part {
             Component::Normal(name) => Some(name.to_owned()),
@@ -134,7 +134,7 @@ impl Walk {
         self.todo.extend(parts);
     }
 
-    /// The next name; ways back are gone at once.
+    /// The next name. `..` is followed at once.
     fn next_name(&mut self) -> io::Result<Option<OsString>> {
         while let Some(name) = self.todo.pop() {
             if name != ".." {
@@ -147,7 +147,7 @@ impl Walk {
         Ok(None)
     }
 
-    /// Goes into a folder, or where a link leads.
+    /// Enters a folder, or follows a link.
     fn enter(&mut self, name: OsString) -> io::Result<()> {
         if self.follow(&name, true)? {
             return Ok(());
@@ -158,13 +158,13 @@ impl Walk {
                 self.at.push(name);
                 self.arrive()
             }
-            // It became a link: look again. Linux says ENOTDIR of a link that is to be a folder.
+            // It was replaced by a link: try again. The error of Linux for a link with O_DIRECTORY is ENOTDIR.
             Err(Errno::ELOOP | Errno::ENOTDIR) if self.is_link(&name)?.is_some() => self.again(name),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Judges the folder that the walk has come to.
+    /// Checks the current folder.
     fn arrive(&mut self) -> io::Result<()> {
         meanwhile::reach(Point::Entered, &self.at);
         let stat = fstat(&self.here)?;
@@ -176,7 +176,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Judges the folder that the walk ends in, to be written into.
+    /// Checks the last folder for new files.
     fn settle(&mut self) -> io::Result<()> {
         let stat = fstat(&self.here)?;
         let doubt = judge(&self.at, &stat, Kind::Place, Some(self.here.as_fd()));
@@ -184,8 +184,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether `name` is a link; then the walk goes on where it leads. Who may take a link away between the look at it and
-    /// the reading of it may write the folder that it is in, or made the link: either was judged.
+    /// Follows `name` if it is a link, and returns whether it is. A user who could replace the link before it is read can
+    /// write its folder or owns the link: both are checked.
     fn follow(&mut self, name: &OsStr, allowed: bool) -> io::Result<bool> {
         let Some(link) = self.is_link(name)? else {
             meanwhile::reach(Point::Looked, &self.at);
@@ -216,7 +216,7 @@ impl Walk {
         Ok((kind == SFlag::S_IFLNK).then_some(stat))
     }
 
-    /// Looks at `name` once more, for somebody changes it.
+    /// Repeats the step for `name`, which another process has changed.
     fn again(&mut self, name: OsString) -> io::Result<()> {
         self.todo.push(name);
         self.count()
@@ -236,7 +236,7 @@ impl Walk {
         let metadata = file.metadata()?;
         let kind = if metadata.is_dir() { Kind::Folder } else { Kind::File };
         let of_file = metadata.file_type();
-        // A device is root's to make. A pipe that this process has open already was its parent's to choose.
+        // Only root can create devices. The parent process chose a pipe that this process has open already.
         let is_device = of_file.is_char_device() || of_file.is_block_device();
         let is_own_pipe =
             of_file.is_fifo() && (is_of_processes(&self.here) || self.at == Path::new("/dev/fd"));
@@ -246,13 +246,13 @@ impl Walk {
         Ok(OwnFile { file, metadata, doubt: self.doubt })
     }
 
-    /// The first doubt is told: what is wrong nearer to the root comes first.
+    /// Keeps the first doubt, which is the nearest to the root.
     fn found(&mut self, doubt: Option<Doubt>) {
         self.doubt = self.doubt.take().or(doubt);
     }
 }
 
-/// A folder to go through, which needs no permission to list it.
+/// Flags to open a folder of the path, without permission to list it.
 #[cfg(target_os = "linux")]
 const FOLDER: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);

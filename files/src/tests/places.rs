@@ -4,7 +4,7 @@ use super::*;
 
 /// The sticky bit protects what is there, not what is to come.
 #[test]
-fn a_folder_to_write_into_is_nobody_elses_and_has_no_sticky_bit_to_be_excused_by() {
+fn a_sticky_folder_raises_a_doubt_about_new_files() {
     let top = tempfile::tempdir().unwrap();
     let shared = make_folder(&top.path().join("shared"), 0o1777);
     let doubt = Some(Doubt::Mode { path: shared.clone(), mode: 0o1777, is_folder: true });
