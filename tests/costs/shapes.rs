@@ -1,4 +1,4 @@
-//! The cost of a request is in proportion to its size.
+//! The cost of a request is in proportion to its size. Over 300 lines: a table of the shapes of requests.
 
 use awc::http::Method;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Secrets, prompts and answers through everything that a hub and a registrar do, with every log line there is: then
-//! each of them is looked for in all that the two left behind.
+//! Canaries: secrets, prompts and answers go through everything that a hub and a registrar do, at the most verbose log level.
+//! Then all files and logs are searched for them. Over 300 lines: one run needs all steps.
 
 use std::path::Path;
 use std::time::Duration;

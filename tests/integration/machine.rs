@@ -1,4 +1,5 @@
-//! What somebody else on the same machine can write is not believed, file by file, and is said with what to do about it.
+//! Files that another user of the machine can write are refused, with the command that mends them. Over 300 lines: one
+//! test a file, of the same form.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

@@ -1,3 +1,5 @@
+//! Requests and answers through the fallback. Over 300 lines: each case goes through the same fake backend.
+
 use std::cell::RefCell;
 use std::future::ready;
 
