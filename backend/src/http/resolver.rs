@@ -4,7 +4,7 @@
 //! same threads serve files, large bodies and the store.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -32,8 +32,14 @@ const MAX_OF_USER: usize = MAX_LOOKUPS / 2;
 /// How long an answer is used again: a burst of calls costs one look-up, and an address that changed is found soon.
 const KEEP: Duration = Duration::from_secs(5);
 
-/// How long a failure is used again: shorter, since the name of a machine that has just started may be new.
+/// How long a failure that came at once is used again: shorter, since the name of a machine that has just started may be
+/// new.
 const KEEP_FAILURE: Duration = Duration::from_secs(2);
+
+/// How many times longer than its look-up a failure is used again, so that the polls of a dead name hold a permit for a sixth
+/// of the time at most; and the longest such time.
+const KEEP_FACTOR: u32 = 5;
+const MAX_KEEP_FAILURE: Duration = Duration::from_mins(1);
 
 /// Names whose answers are kept.
 const MAX_KEPT: usize = 1024;
@@ -100,12 +106,18 @@ impl Resolver {
         Self(Arc::new(Inner { permits, lookup: Box::new(lookup), names: Mutex::default() }))
     }
 
-    /// The addresses of `host`, the host of a URL, with port 0. An address is not looked up.
+    /// The addresses of `host`, the host of a URL, with port 0. An address and `localhost` (RFC 6761) are not looked up. An
+    /// empty `user` stands for a program's own calls, whose names take turns.
     pub(super) async fn resolve(&self, host: &str, user: &str) -> Answer {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, 0)]);
         }
+        if host == "localhost" || host.ends_with(".localhost") {
+            let both = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+            return Ok(both.map(|address| SocketAddr::new(address, 0)).to_vec());
+        }
+        let user = if user.is_empty() { host } else { user };
         timeout(LOOKUP_TIMEOUT, self.answer(host, user)).await.unwrap_or(Err(LookupError::TimedOut))
     }
 
@@ -143,8 +155,10 @@ impl Resolver {
         drop(names);
         let (inner, host) = (Arc::clone(&self.0), host.to_owned());
         spawn_blocking(move || {
+            let begin = Instant::now();
             let answer = (inner.lookup)(&host);
-            let keep = if answer.is_ok() { KEEP } else { KEEP_FAILURE };
+            let failed_for = (begin.elapsed() * KEEP_FACTOR).clamp(KEEP_FAILURE, MAX_KEEP_FAILURE);
+            let keep = if answer.is_ok() { KEEP } else { failed_for };
             inner.names.lock().insert(host, State::Kept(answer.clone(), Instant::now() + keep));
             drop(permit);
             let _ = sender.send(Some(answer));

@@ -131,6 +131,43 @@ async fn an_answer_is_kept_for_seconds_and_a_failure_for_fewer() {
     }
 }
 
+/// F81: a name server that is silent for a name holds few threads, however often the name is polled.
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_kept_for_longer_than_its_look_up_took() {
+    let (server, resolver) = resolver(8, 4);
+    let asked = resolver.clone();
+    let waiting = tokio::spawn(async move { asked.resolve("dead.example", "").await });
+    tokio::task::yield_now().await;
+    // The paused clock stands still while a look-up blocks its thread.
+    while server.running.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    advance(Duration::from_secs(8)).await;
+    server.open();
+    assert_eq!(waiting.await.unwrap(), Err(LookupError::Unknown));
+    for (seconds, asked) in [(39, 1), (2, 2)] {
+        advance(Duration::from_secs(seconds)).await;
+        assert_eq!(resolver.resolve("dead.example", "").await, Err(LookupError::Unknown));
+        assert_eq!(server.asked("dead.example"), asked);
+    }
+}
+
+/// F81: names of a program's own calls that do not resolve delay no other name.
+#[actix_rt::test]
+async fn own_names_take_turns_with_each_other() {
+    let (server, resolver) = resolver(4, 2);
+    let _end = OpenAtEnd(Arc::clone(&server));
+    let dead: Vec<_> = (0..3)
+        .map(|name| {
+            let resolver = resolver.clone();
+            actix_rt::spawn(async move { resolver.resolve(&format!("dead-{name}.example"), "").await })
+        })
+        .collect();
+    server.begun(3).await;
+    assert_eq!(resolver.resolve("good.example", "").await, Ok(vec![ADDRESS]));
+    dead.iter().for_each(actix_rt::task::JoinHandle::abort);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_look_up_without_an_answer_ends_in_an_error_in_time() {
     let (server, resolver) = resolver(2, 1);
@@ -147,10 +184,10 @@ async fn a_look_up_without_an_answer_ends_in_an_error_in_time() {
 }
 
 #[actix_rt::test]
-async fn an_address_is_not_looked_up() {
+async fn an_address_and_localhost_are_not_looked_up() {
     let (server, resolver) = resolver(1, 1);
     let own = own_server();
-    for host in ["127.0.0.1", "[::1]", "::1"] {
+    for host in ["127.0.0.1", "[::1]", "::1", "localhost", "ollama.localhost"] {
         assert!(resolver.resolve(host, "alice").await.is_ok(), "{host}");
     }
     assert!(ask(&Client::with_resolver(None, resolver), &own.url(), "one").await.is_ok());
