@@ -1,4 +1,4 @@
-//! The commands.
+//! The commands: one file for each, or for a group of them, beside what they share to print.
 
 mod add;
 mod agent_details;

@@ -76,7 +76,7 @@ fn the_page_of_faults_is_what_the_tests_say() {
 /// The limit that no test fills: 65,536 calls at once.
 const UNTESTED: &str = "dispatches under way";
 
-/// Each row of the table of limits names tests that are there, and flags that the program knows.
+/// Every test, flag and metric that the table of limits in docs/semantics.md names exists.
 #[test]
 fn the_table_of_limits_names_tests_and_flags_that_exist() {
     let (mut files, mut code) = (Vec::new(), String::new());

@@ -31,7 +31,7 @@ impl Infer {
     }
 }
 
-/// The caller of a task has left. Sent by `StreamActor` to every provider; if it is lost, the hub answers the result 404.
+/// The caller of a task has left. Sent by `StreamActor` to every provider; if it is lost, the hub answers the result 404 or 410.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Cancel {

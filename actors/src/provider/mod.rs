@@ -11,9 +11,11 @@
 //! build     Job::backend_request         provider/request.rs      checks the request and writes it for the backend
 //! call      Job::call                    provider/job.rs          wakes the backend if it sleeps, and calls it
 //!           BackendCall::head            provider/backend_call.rs waits for a whole reply or the begin of a stream
+//! read      AnswerStream::poll_next      crate backend            decodes, checks and redacts the events of a stream
 //! stream    upload                       provider/stream_upload.rs  writes chunks as SSE into one upload
 //!           post_chunks                  provider/chunk_posts.rs    or posts them one by one to an older hub
-//! send      HubClient::send_upload       hub_client/upload.rs     writes the upload to its connection
+//! send      Outbox::upload               outbox/mod.rs            drops what a superseded task still sends
+//!           HubClient::send_upload       hub_client/upload.rs     writes the upload to its connection
 //! finish    Outbox::finish               outbox/mod.rs            posts a whole result until the hub takes it
 //! free      Handler<JobEnded>            provider/handlers.rs     frees the slot and starts the next task
 //! ```

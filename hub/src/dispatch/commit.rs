@@ -1,6 +1,6 @@
 //! The commit of a durable task's end, for which the publisher's last POST waits. Pure.
 //!
-//! The task's worker has one [`CommitNotifier`] per dispatch, the dispatch has its [`CommitReceipt`].
+//! The task's runner has one [`CommitNotifier`] per dispatch, the dispatch has its [`CommitReceipt`].
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ enum CommitState {
     Committed,
 }
 
-/// The worker's side. A drop means that the result is not wanted: the task was withdrawn or its token revoked.
+/// The runner's side. A drop means that the result is not wanted: the task was withdrawn or its token revoked.
 #[derive(Debug)]
 pub(crate) struct CommitNotifier {
     state: watch::Sender<CommitState>,

@@ -1,5 +1,8 @@
 //! How a dispatch ends: by its publisher, by its caller, or with its session.
 
+use std::sync::Arc;
+
+use tokio::time::sleep;
 use wire::TaskId;
 use wire::sse::write_event;
 use wire::task::Cancel;
@@ -7,6 +10,7 @@ use wire::task::Cancel;
 use super::handle::{ENVELOPE, SentEvent};
 use super::piece::ResponsePiece;
 use super::table::{DispatchEnd, DispatchState};
+use crate::clock::Now;
 use crate::hub::Hub;
 
 impl Hub {
@@ -60,6 +64,18 @@ impl Hub {
         for channel in self.dispatches.lock().unstarted(session) {
             channel.reattached();
         }
+    }
+
+    /// Ends the dispatches of a session that is still away when its grace period is over. `since` is when it left.
+    pub(crate) fn lose_later(self: Arc<Self>, session: String, since: Now) {
+        // Without a runtime the process is exiting, and all dispatches with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep(self.options.timings.reattach_grace).await;
+            if self.registry.lock().is_away_since(&session, since) {
+                self.lose_session(&session);
+            }
+        });
     }
 
     /// Ends all dispatches of a lost session. Late results get 410.

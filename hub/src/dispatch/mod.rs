@@ -5,6 +5,7 @@
 //! pick      pick_member          chooses the member with the fewest tasks for its capacity, or queues the caller
 //! wake      wake                 starts the backend of a member that sleeps, once for all callers
 //! dispatch  dispatch_to          registers the task in DispatchTable and sends it on the publisher's channel
+//!           The publisher's POSTs arrive at `http/registrar/mod.rs`.
 //! collect   accept_result        checks one POST of the publisher and writes it to the task's ResponseChannel
 //!           accept_upload        does the same for a streamed upload
 //!           UpstreamCall::run    does the same for a public row, which the hub calls itself
@@ -12,7 +13,7 @@
 //! ```
 //!
 //! `serve` does all of it. `run` repeats pick, wake and dispatch with other members until one sends its first content; the
-//! caller gets no byte before.
+//! caller gets no content before, but after 15 s status 200 and keep-alives.
 
 mod call;
 mod caller_queues;

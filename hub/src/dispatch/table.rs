@@ -17,7 +17,7 @@ const MAX_ENDED: usize = 16_384;
 
 /// A live dispatch.
 pub(crate) struct DispatchState {
-    /// The owner of the session.
+    /// The owner of the row.
     pub(super) user: UserId,
     /// The session that runs the task; `None` for a public row.
     pub(super) session: Option<String>,

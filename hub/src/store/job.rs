@@ -10,7 +10,7 @@ use crate::news::news;
 /// Bytes that a deletion counts for when the size of the row cannot be read.
 const UNKNOWN_SIZE: u64 = 1 << 20;
 
-/// Resolves when a job is done. The receiver may be dropped.
+/// Takes the result of a job. Its receiver may have been dropped.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Job {

@@ -2,7 +2,7 @@
 //!
 //! The [table](DurableTasks) has every task that has not ended, without its request, which stays in the store until it is
 //! sent. The [scheduler](run_scheduler) claims tasks and starts a runner for each. A runner commits its claim before it
-//! sends anything, so a crash makes no task run twice. [`TaskState`] is also the state of inferences that are not durable.
+//! sends anything, so a crash of the hub makes no task run twice. [`TaskState`] is also the state of inferences that are not durable.
 
 mod attempt;
 mod chunks;

@@ -13,7 +13,7 @@ use wire::task::Endpoint;
 
 use super::CALLER_LEFT;
 
-/// Buckets in seconds, from the first byte of a mock to a large model that is loaded from disk.
+/// Bounds, in seconds, of the histogram of waiting times: from a mock's first byte to a model that is loaded from disk.
 const WAITS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// Buckets in seconds between two tokens, from 2,000 tokens a second to a backend that swaps.

@@ -13,7 +13,7 @@ pub(super) enum Line {
     Start,
     /// The bytes so far. The field is unknown, or is handled at the end of the line (`event`, `id`, `retry`).
     Held(Vec<u8>),
-    /// A data line. The bytes so far are in the frame.
+    /// In the value of a `data` field, of which the bytes so far were appended to the frame.
     Data,
     /// A line whose bytes are dropped.
     Ignored,

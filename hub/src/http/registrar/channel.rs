@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use tokio::task::yield_now;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use wire::Features;
 use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
 use wire::sse::write_event;
@@ -162,19 +162,5 @@ impl Drop for ChannelGuard {
         }
         news!(info, "channels closed", &self.user, "channel of {} closed", self.session);
         self.hub.clone().lose_later(self.session.clone(), now);
-    }
-}
-
-impl Hub {
-    /// Ends the dispatches of a session that is still away when its grace period is over. `since` is when it left.
-    pub(crate) fn lose_later(self: Arc<Self>, session: String, since: crate::clock::Now) {
-        // Without a runtime the process is exiting, and all dispatches with it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            sleep(self.options.timings.reattach_grace).await;
-            if self.registry.lock().is_away_since(&session, since) {
-                self.lose_session(&session);
-            }
-        });
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions of publishers: their state, their channel and what their owner reads of them (SPEC.md section 3.6).
 //!
-//! What keeps them alive is in [`heartbeat`], what ends them in [`sweep`](super::sweep).
+//! [`channel`] has their channel and their heartbeats, [`sweep`](super::sweep) their end.
 
 mod channel;
 
