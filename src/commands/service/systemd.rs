@@ -39,18 +39,18 @@ Description=virtual-llm: publishes the LLMs of this machine
 Type=notify
 ExecStart={}
 ExecReload=/bin/kill -HUP $MAINPID
-# A wrong configuration (2) and a hub that refuses (3) want a person, not another try.
+# A restart does not help after a wrong configuration (2) or a refusal by the hub (3).
 Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=2 3
 WatchdogSec=60
-# A model server that a wake recipe started outlives the registrar.
+# A model server that a wake recipe has started keeps running after the registrar.
 KillMode=process
-# What recipes run has the rights of this unit, and wants yours: a GPU, sudo, more memory than any limit here.
+# No restrictions: programs of recipes have the rights of this unit and may need a GPU, sudo or much memory.
 UMask=0077
-# A core dump would have prompts and keys in it.
+# A core dump would contain prompts and keys.
 LimitCORE=0:infinity
-# Longer than any sensible --drain-timeout: the registrar keeps to that by itself.
+# Longer than any sensible --drain-timeout, which the registrar observes itself.
 TimeoutStopSec=15min
 
 [Install]
@@ -86,17 +86,17 @@ Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=2
 WatchdogSec=60
-# Two descriptors a publisher and two a caller; the usual 1024 would be the limit of a team.
+# Two descriptors for each publisher and each caller: the usual limit of 1024 is too low for a team.
 LimitNOFILE=65536
-# It refuses work long before; this is for what nobody thought of.
+# A safeguard: the hub refuses requests before it needs this much.
 MemoryMax=50%
-# A core dump would have prompts and keys in it.
+# A core dump would contain prompts and keys.
 LimitCORE=0
 UMask=0077
 DynamicUser=yes
 StateDirectory=virtual-llm
 StateDirectoryMode=0700
-# It serves its port and writes its folder, and needs nothing else of the machine.
+# The hub needs its port and its folder only.
 {privileges}
 NoNewPrivileges=yes
 ProtectSystem=strict
@@ -123,7 +123,7 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-# The limit of open files is raised to what LimitNOFILE allows.
+# The hub raises its soft limit of open files to LimitNOFILE.
 SystemCallFilter=prlimit64 getrlimit setrlimit
 
 [Install]
