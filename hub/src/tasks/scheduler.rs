@@ -1,6 +1,6 @@
 //! The scheduler, which claims waiting tasks for publishers with capacity. Capacity goes first to tasks of the publisher's
-//! owner, then to tasks of all users by age. It is over 300 lines: a quarter of them
-//! are tests of private functions.
+//! owner, then to tasks of all users by age. It is over 300 lines: a fifth of them are tests of private
+//! functions.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
