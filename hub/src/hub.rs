@@ -53,7 +53,7 @@ pub struct Hub {
     pub(crate) misnamed: MistakeBudgets<UserId>,
     pub(crate) capacity: Capacity,
     /// Signalled when a dispatch ends: shutdown waits for the last one.
-    pub(crate) task_ended: watch::Sender<()>,
+    pub(crate) dispatch_ended: watch::Sender<()>,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
@@ -95,7 +95,7 @@ impl Hub {
             quotas,
             misnamed: MistakeBudgets::new(MISNAMED_BURST, MISNAMED_PER_SECOND),
             capacity: Capacity::default(),
-            task_ended: watch::Sender::new(()),
+            dispatch_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }
     }

@@ -113,7 +113,7 @@ fn parse(text: &str) -> Result<Vec<Map<String, Value>>, String> {
     Ok(objects)
 }
 
-/// Kind of an object, by the keys that only this kind has.
+/// The kind of an object, by its keys; the first match counts.
 fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
     let has = |key: &str| object.contains_key(key);
     let kind = if has("streaming") && has("status") {

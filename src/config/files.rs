@@ -44,7 +44,7 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
     Ok(Some(JsonFile { value, file }))
 }
 
-/// As [`write`], but refused in a folder where others can create files or links.
+/// As [`write()`], but refused in a folder where others can create files or links.
 pub(super) fn write_secret(path: &Path, value: &Value) -> Outcome {
     write_to(path, value, |_| true)
 }

@@ -315,7 +315,7 @@ async fn slopes(rig: &Rig, caller: &Http, shape: &Shape) -> [f64; 2] {
         let mut statuses = Vec::new();
         for (size, least) in sizes.iter().zip(&mut costs) {
             let body = (shape.body)(*size);
-            // Twice at once: the first one makes what is kept, the second one uses it.
+            // Twice in a row: the first request fills the caches, the second one uses them.
             for _ in 0..2 {
                 let (cost, status) = rig.cost(caller, Method::POST, shape.path, Some(body.clone())).await;
                 *least = [0, 1].map(|who| least[who].min(cost[who]));

@@ -66,7 +66,7 @@ async fn a_hub_whose_log_nobody_reads_works_and_ends() {
     wait_for("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     let provider = json!({ "name": "a", "type": "openai", "model": "m", "initialStatus": "active" });
     let register = json!({ "providers": [provider] });
-    // Each is a session, a channel's beginning or its end in the log.
+    // Each round writes three log lines (session, channel opened, channel closed): together more than a pipe holds.
     for _ in 0..700 {
         let registered = http.post("/api/v1/llms/_provider-register", &register).await.json();
         let session = registered["providerSessionId"].as_str().unwrap().to_owned();
@@ -155,7 +155,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     assert_eq!(team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.status, 201);
     let ended = async || (team.http.get(&path).await.json()["status"] == "completed").then_some(());
     wait_for("the task ends", ended).await;
-    // What is shown is written: SIGKILL finds it on disk.
+    // A task that is shown as ended is already on disk, so it survives SIGKILL.
     team.hub.signal(Signal::SIGKILL);
     team.hub.ended().await;
     team.hub = start_hub(&team.home, team.port);

@@ -15,7 +15,7 @@ use hyper::{Request, Response};
 
 use super::early::{EarlyAnswer, PeekSocket, UnreadBytes, Watch};
 
-/// What hyper needs of a socket.
+/// What a connection needs of a socket: hyper's `Read` and `Write`, and our look at unread bytes.
 pub(super) trait Socket: Read + Write + PeekSocket + Send + Unpin {}
 
 impl<T: Read + Write + PeekSocket + Send + Unpin> Socket for T {}

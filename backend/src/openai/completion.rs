@@ -164,7 +164,7 @@ fn count_prompts(prompt: &str) -> u64 {
 }
 
 fn is_type(name: Option<&str>, data: &str, types: &[&str]) -> bool {
-    // The type stands in the first bytes with every known server, and deltas are most of a stream.
+    // Spares the parse of most events: deltas do not contain the text of the type.
     let found = types.iter().any(|kind| memmem::find(data.as_bytes(), kind.as_bytes()).is_some());
     if !found && !name.is_some_and(|name| types.contains(&name)) {
         return false;

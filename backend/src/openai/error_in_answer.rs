@@ -10,7 +10,7 @@ use wire::task::Endpoint;
 
 use super::MAX_ERROR;
 
-/// An error of more bytes than this says something, whatever it is: no tree is made to find out.
+/// An error larger than this, in bytes, counts as not empty without being parsed.
 const MAX_EMPTY: usize = 4 << 10;
 
 /// An error in the data of an event, or in the body of a 200.

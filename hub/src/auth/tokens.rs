@@ -120,7 +120,8 @@ impl Tokens {
         }
     }
 
-    /// Checks a secret: the caller that it stands for, and the check for [`is_still_valid`](Self::is_still_valid).
+    /// The caller to whom `secret` belongs, if it is valid at `now`, and what [`is_still_valid`](Self::is_still_valid) needs
+    /// later.
     pub(crate) fn check(&self, secret: &str, now: Timestamp) -> Option<(Caller, TokenCheck)> {
         let table = self.table.read();
         let token = table.by_hash(&hash(secret), now)?;

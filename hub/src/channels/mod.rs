@@ -45,8 +45,8 @@ pub(crate) struct Channels {
     unread: Arc<Quota>,
     /// The unread events of a caller on all channels. These count for the caller's memory, not the owner's.
     unread_of_caller: Arc<Quota>,
-    /// The last ticket. Tickets are unique over all channels.
-    tickets: AtomicU64,
+    /// The last event number. They are unique over all channels.
+    event_numbers: AtomicU64,
 }
 
 struct Sender {
@@ -186,17 +186,17 @@ impl Channels {
         self.open.lock().len()
     }
 
-    /// Sends an event of `caller` on the session's channel. Returns the ticket for [`withdraw`](Self::withdraw).
+    /// Sends an event of `caller` on the session's channel. Returns the event's number for [`withdraw`](Self::withdraw).
     pub(crate) fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, SendError> {
         let open = self.open.lock();
         let sender = open.get(session).ok_or(SendError::Unreachable)?;
         let mut shared = sender.shared.lock();
         let held = self.reserve(sender, &shared, caller, event.size())?;
-        // Tickets ascend on each channel, because they are given out under this lock.
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.queue.push(ticket, caller, event, held);
+        // Event numbers ascend on each channel, because they are given out under this lock.
+        let event_number = self.event_numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.queue.push(event_number, caller, event, held);
         shared.wake_reader();
-        Ok(ticket)
+        Ok(event_number)
     }
 
     /// Sends an event that is written before all events of callers. Without an open channel it is dropped.
@@ -211,9 +211,9 @@ impl Channels {
 
     /// Withdraws an event. Returns whether the publisher will not get all of it: no byte was written yet, or `can_cut` is
     /// set and the rest of it is left out. Only publishers that skip invalid JSON may get a cut event.
-    pub(crate) fn withdraw(&self, session: &str, ticket: u64, can_cut: bool) -> bool {
+    pub(crate) fn withdraw(&self, session: &str, event_number: u64, can_cut: bool) -> bool {
         let open = self.open.lock();
-        open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(ticket, can_cut))
+        open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(event_number, can_cut))
     }
 }
 

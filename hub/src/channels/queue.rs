@@ -52,7 +52,7 @@ struct CallerEvents {
 }
 
 struct QueuedEvent {
-    ticket: u64,
+    event_number: u64,
     mark: u64,
     event: Event,
     /// Counts the event until it is written.
@@ -72,8 +72,8 @@ impl Queue {
         if fits || own.events.is_empty() { Ok(()) } else { Err(QueueFull::Caller) }
     }
 
-    /// Adds an event after [`check_room`](Self::check_room). Tickets ascend; [`withdraw`](Self::withdraw) takes them.
-    pub(super) fn push(&mut self, ticket: u64, caller: &str, event: Event, held: [BytesPermit; 2]) {
+    /// Adds an event after [`check_room`](Self::check_room). Event numbers ascend; [`withdraw`](Self::withdraw) takes them.
+    pub(super) fn push(&mut self, event_number: u64, caller: &str, event: Event, held: [BytesPermit; 2]) {
         self.events += 1;
         self.bytes += event.size();
         let channel_mark = self.mark;
@@ -81,7 +81,7 @@ impl Queue {
         let from = own.events.back().map_or(channel_mark, |last| last.mark.max(channel_mark));
         own.bytes += event.size();
         let mark = from.saturating_add(event.size() as u64);
-        own.events.push_back(QueuedEvent { ticket, mark, event, _held: held });
+        own.events.push_back(QueuedEvent { event_number, mark, event, _held: held });
     }
 
     /// The entry of a caller: its own, an empty one, or a new one.
@@ -109,15 +109,17 @@ impl Queue {
     }
 
     /// Withdraws an event; see [`Channels::withdraw`](super::Channels::withdraw).
-    pub(super) fn withdraw(&mut self, ticket: u64, can_cut: bool) -> bool {
-        if let Some(writing) = self.writing.as_mut().filter(|writing| writing.ticket == ticket) {
+    pub(super) fn withdraw(&mut self, event_number: u64, can_cut: bool) -> bool {
+        if let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number) {
             let is_cut = can_cut && !writing.event.is_empty();
             if is_cut {
                 writing.event = Bytes::from_static(CUT).into();
             }
             return is_cut;
         }
-        let find = |own: &CallerEvents| own.events.binary_search_by_key(&ticket, |queued| queued.ticket).ok();
+        let find = |own: &CallerEvents| {
+            own.events.binary_search_by_key(&event_number, |queued| queued.event_number).ok()
+        };
         let found = self.callers.iter().enumerate().find_map(|(caller, own)| Some((caller, find(own)?)));
         found.is_some_and(|(caller, at)| self.take(caller, at).is_some())
     }
@@ -148,7 +150,12 @@ impl Queue {
 
     fn next(&mut self) -> Option<QueuedEvent> {
         if let Some(event) = self.control.pop_front() {
-            return Some(QueuedEvent { ticket: 0, mark: 0, event, _held: <[BytesPermit; 2]>::default() });
+            return Some(QueuedEvent {
+                event_number: 0,
+                mark: 0,
+                event,
+                _held: <[BytesPermit; 2]>::default(),
+            });
         }
         let head = |(caller, own): (usize, &CallerEvents)| Some((own.events.front()?.mark, caller));
         let (mark, caller) = self.callers.iter().enumerate().filter_map(head).min()?;

@@ -38,7 +38,7 @@ async fn unread_events_are_counted_over_all_channels_of_an_owner() {
     send("one", "c").unwrap();
 }
 
-/// A ticket of an older channel withdraws nothing from a newer one.
+/// An event number of an older channel withdraws nothing from a newer one.
 #[tokio::test]
 async fn a_withdrawn_event_is_not_written() {
     let channels = Channels::default();

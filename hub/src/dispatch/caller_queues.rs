@@ -19,7 +19,7 @@ pub(super) trait Class: Clone + Eq + Hash {
 
 /// The queues of all names, with callers `W` of classes `C`.
 pub(super) struct CallerQueues<C, W> {
-    /// The last number given out, as a ticket, a turn or a time.
+    /// The last number given out, as a place, a turn or a time.
     numbers: u64,
     queues: HashMap<String, Queue<C, W>>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Cursor {
     began: u64,
     /// The last finished turn.
     turn: u64,
-    /// The interrupted turn, and the last ticket checked in it.
+    /// The interrupted turn, and the last place checked in it.
     within: (u64, u64),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Cursor {
 struct UserCallers<C, W> {
     turn: u64,
     classes: HashMap<C, VecDeque<(u64, W)>>,
-    /// The first ticket of each class.
+    /// The first place of each class.
     heads: BTreeMap<u64, C>,
 }
 
@@ -83,7 +83,7 @@ enum TurnResult {
     /// There is no capacity for the user.
     Passed,
     Stopped,
-    /// The turn continues behind this ticket.
+    /// The turn continues behind this place.
     Interrupted(u64),
 }
 
@@ -94,10 +94,10 @@ impl<C, W> Default for CallerQueues<C, W> {
 }
 
 impl<C: Class, W> CallerQueues<C, W> {
-    /// Adds a caller to the queue of `name`. Returns the ticket for [`leave`](Self::leave).
+    /// Adds a caller to the queue of `name`. Returns the place for [`leave`](Self::leave).
     pub(super) fn join(&mut self, name: &str, class: C, caller: W) -> u64 {
         self.numbers += 1;
-        let ticket = self.numbers;
+        let place = self.numbers;
         let queue = self.queues.entry(name.to_owned()).or_insert_with(|| Queue {
             users: HashMap::new(),
             turns: BTreeMap::new(),
@@ -105,26 +105,26 @@ impl<C: Class, W> CallerQueues<C, W> {
             scanned: 0,
         });
         if !queue.users.contains_key(class.user()) {
-            queue.turns.insert(ticket, class.user().to_owned());
+            queue.turns.insert(place, class.user().to_owned());
         }
-        let new = || UserCallers { turn: ticket, classes: HashMap::new(), heads: BTreeMap::new() };
+        let new = || UserCallers { turn: place, classes: HashMap::new(), heads: BTreeMap::new() };
         let of_user = queue.users.entry(class.user().to_owned()).or_insert_with(new);
         let of_class = of_user.classes.entry(class.clone()).or_default();
         if of_class.is_empty() {
-            of_user.heads.insert(ticket, class);
+            of_user.heads.insert(place, class);
         }
-        of_class.push_back((ticket, caller));
-        ticket
+        of_class.push_back((place, caller));
+        place
     }
 
     /// Removes a caller from its queue, if it is still there.
-    pub(super) fn leave(&mut self, name: &str, class: &C, ticket: u64) {
+    pub(super) fn leave(&mut self, name: &str, class: &C, place: u64) {
         let Some(of_user) = self.of_user(name, class.user()) else { return };
         let Some(of_class) = of_user.classes.get_mut(class) else { return };
-        let Ok(at) = of_class.binary_search_by_key(&ticket, |(ticket, _)| *ticket) else { return };
+        let Ok(at) = of_class.binary_search_by_key(&place, |(place, _)| *place) else { return };
         of_class.remove(at);
         if at == 0 {
-            of_user.replace_head(ticket, class);
+            of_user.replace_head(place, class);
             self.remove_empty(name, class.user());
         }
     }
@@ -181,8 +181,8 @@ impl<C: Class, W> CallerQueues<C, W> {
                 TurnResult::Served => self.put_last(names, &user),
                 TurnResult::Passed => (),
                 TurnResult::Stopped => return ScanResult::Stopped,
-                TurnResult::Interrupted(ticket) => {
-                    cursor.within = (turn, ticket);
+                TurnResult::Interrupted(place) => {
+                    cursor.within = (turn, place);
                     return ScanResult::Interrupted;
                 }
             }
@@ -196,7 +196,7 @@ impl<C: Class, W> CallerQueues<C, W> {
         ScanResult::Finished
     }
 
-    /// Checks the first caller of each of the user's classes behind the ticket `checked`, until one is served.
+    /// Checks the first caller of each of the user's classes behind the place `checked`, until one is served.
     fn scan_user(
         &mut self,
         names: &[&str],
@@ -207,27 +207,27 @@ impl<C: Class, W> CallerQueues<C, W> {
         loop {
             let next = |name: &&str| {
                 let of_user = self.queues.get(*name)?.users.get(user)?;
-                of_user.heads.range(checked + 1..).next().map(|(ticket, _)| *ticket)
+                of_user.heads.range(checked + 1..).next().map(|(place, _)| *place)
             };
             let first = names.iter().filter_map(|name| Some((next(name)?, *name))).min();
-            let Some((ticket, name)) = first else { return TurnResult::Passed };
-            checked = ticket;
+            let Some((place, name)) = first else { return TurnResult::Passed };
+            checked = place;
             let Some(of_user) = self.of_user(name, user) else { return TurnResult::Passed };
-            let Some(class) = of_user.heads.get(&ticket).cloned() else { return TurnResult::Passed };
+            let Some(class) = of_user.heads.get(&place).cloned() else { return TurnResult::Passed };
             let Some(of_class) = of_user.classes.get_mut(&class) else { return TurnResult::Passed };
-            let Some((ticket, caller)) = of_class.pop_front() else { return TurnResult::Passed };
+            let Some((place, caller)) = of_class.pop_front() else { return TurnResult::Passed };
             let mut caller = Some(caller);
             let decision = decide(&class, &mut caller);
             let is_served = caller.is_none();
             if let Some(caller) = caller.filter(|_| decision != Decision::Remove) {
-                of_class.push_front((ticket, caller));
+                of_class.push_front((place, caller));
             } else {
-                of_user.replace_head(ticket, &class);
+                of_user.replace_head(place, &class);
                 self.remove_empty(name, user);
             }
             match decision {
                 Decision::Stop => return TurnResult::Stopped,
-                Decision::Interrupt => return TurnResult::Interrupted(ticket - 1),
+                Decision::Interrupt => return TurnResult::Interrupted(place - 1),
                 Decision::Remove if is_served => return TurnResult::Served,
                 Decision::Remove | Decision::Keep => (),
             }
@@ -276,9 +276,9 @@ impl<C: Class, W> CallerQueues<C, W> {
 }
 
 impl<C: Class, W> UserCallers<C, W> {
-    /// Makes the next caller of a class its head, after the head `ticket` has left.
-    fn replace_head(&mut self, ticket: u64, class: &C) {
-        self.heads.remove(&ticket);
+    /// Makes the next caller of a class its head, after the head `place` has left.
+    fn replace_head(&mut self, place: u64, class: &C) {
+        self.heads.remove(&place);
         match self.classes.get(class).and_then(VecDeque::front) {
             Some((next, _)) => drop(self.heads.insert(*next, class.clone())),
             None => drop(self.classes.remove(class)),

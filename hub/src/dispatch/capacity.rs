@@ -153,7 +153,7 @@ pub(super) struct QueuedCaller {
     hub: Arc<Hub>,
     name: String,
     class: WaiterClass,
-    ticket: u64,
+    place: u64,
     assigned: oneshot::Receiver<Candidate>,
     _priority: PriorityGuard,
 }
@@ -169,7 +169,7 @@ impl QueuedCaller {
 
 impl Drop for QueuedCaller {
     fn drop(&mut self) {
-        self.hub.capacity.queues.lock().callers.leave(&self.name, &self.class, self.ticket);
+        self.hub.capacity.queues.lock().callers.leave(&self.name, &self.class, self.place);
         self.assigned.close();
         if let Ok(candidate) = self.assigned.try_recv() {
             drop(Reservation::counted(&self.hub, &candidate.name));
@@ -247,8 +247,8 @@ impl Hub {
         };
         let class = class_of(request, detached);
         let waiter = Waiter { target, assign };
-        let ticket = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
-        QueuedCaller { hub: self.clone(), name, class, ticket, assigned, _priority: PriorityGuard::new() }
+        let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
+        QueuedCaller { hub: self.clone(), name, class, place, assigned, _priority: PriorityGuard::new() }
     }
 
     /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.

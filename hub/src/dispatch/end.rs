@@ -1,4 +1,4 @@
-//! How a dispatch ends: by its publisher, by its caller, or with its session.
+//! How a dispatch ends: by its publisher, by its caller, or with its session. An upload that is cut off ends it in `upload`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ impl Hub {
         let Some(state) = self.end_dispatch(id, DispatchEnd::Gone) else { return };
         let Some((session, sent)) = state.session.as_ref().zip(sent) else { return };
         // Only our registrars, which know `cancel`, are known to skip half an event.
-        let is_unread = self.channels.withdraw(session, sent.ticket, state.can_cancel) && !sent.is_resent;
+        let is_unread =
+            self.channels.withdraw(session, sent.event_number, state.can_cancel) && !sent.is_resent;
         if state.can_cancel
             && !is_unread
             && let Ok(task_id) = TaskId::parse(id)
@@ -46,7 +47,7 @@ impl Hub {
             }
             ((), changes)
         });
-        self.task_ended.send_replace(());
+        self.dispatch_ended.send_replace(());
         Some(state)
     }
 
@@ -59,7 +60,7 @@ impl Hub {
     }
 
     /// Has unstarted tasks sent again on the session's new channel, since they may be lost with the old one. Applies to
-    /// publishers with the feature `cancel`: they run an id once, others would run it twice.
+    /// publishers with the feature `cancel`: they run an id once, unless they were killed meanwhile; others would run it twice.
     pub(crate) fn resend_unstarted(&self, session: &str) {
         for channel in self.dispatches.lock().unstarted(session) {
             channel.reattached();

@@ -45,7 +45,7 @@ pub(crate) struct Dispatch {
 /// An event that was put on a publisher's channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentEvent {
-    pub(super) ticket: u64,
+    pub(super) event_number: u64,
     /// Whether the event was also sent on an earlier channel.
     pub(super) is_resent: bool,
 }
@@ -111,7 +111,8 @@ impl Dispatch {
         Ok((Self { hub: hub.clone(), id, pieces, sent: None, idle, mask: NameRedaction::default() }, channel))
     }
 
-    /// Puts the task on the publisher's channel, for `caller`. A publisher runs an id once, however often it is sent.
+    /// Puts the task on the publisher's channel, for `caller`. While its process lives, a publisher runs
+    /// an id once, however often it is sent.
     pub(super) fn send(
         &mut self,
         candidate: &Candidate,
@@ -137,14 +138,14 @@ impl Dispatch {
                 Event::of(pieces)
             }
         };
-        let ticket = self.hub.channels.send(session, caller, event).map_err(|error| match error {
+        let event_number = self.hub.channels.send(session, caller, event).map_err(|error| match error {
             SendError::Unreachable => away(),
             SendError::CallerLimit => {
                 let text = "the publisher has not read your other requests yet, try again later";
                 ApiError::new(ErrorKind::HubBusy, text)
             }
         })?;
-        self.sent = Some(SentEvent { ticket, is_resent: self.sent.is_some() });
+        self.sent = Some(SentEvent { event_number, is_resent: self.sent.is_some() });
         Ok(())
     }
 

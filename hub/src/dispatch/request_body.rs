@@ -30,7 +30,7 @@ pub(crate) struct RequestBody {
     /// What the request asks of the backend besides a response: to fetch addresses, run tools or keep data.
     report: Arc<PolicyReport>,
     /// The agent whose prompt and parameters were added.
-    agent: Option<Arc<AgentPart>>,
+    agent: Option<Arc<AppliedAgent>>,
     /// Counts the text until its last piece is dropped, also on a publisher's channel.
     held: Arc<BytesPermit>,
 }
@@ -47,7 +47,7 @@ impl AsRef<[u8]> for CountedText {
     }
 }
 
-struct AgentPart {
+struct AppliedAgent {
     owner: UserId,
     /// What the request asked for before the agent's part was added.
     asked: Arc<PolicyReport>,
@@ -103,7 +103,7 @@ impl RequestBody {
     /// Marks the request as derived from `asked` by an agent of `owner`.
     #[must_use]
     pub(crate) fn by_agent(self, owner: UserId, asked: &Self) -> Self {
-        Self { agent: Some(Arc::new(AgentPart { owner, asked: asked.report.clone() })), ..self }
+        Self { agent: Some(Arc::new(AppliedAgent { owner, asked: asked.report.clone() })), ..self }
     }
 
     /// What `user` asks for with this request that only the row's owner may ask for. What an agent of the row's owner adds

@@ -187,7 +187,8 @@ mod tests {
         assert_eq!((sent, read), (true, 3 << 20));
     }
 
-    /// A24: a body whose pieces wait for memory counts once in the metric, however long and however many of them wait.
+    /// A24: a body whose pieces wait for memory adds one to `bodies_refused_total`, however long and however many of them
+    /// wait.
     #[tokio::test]
     async fn a_body_that_waits_for_memory_is_counted_once() {
         tokio::time::pause();

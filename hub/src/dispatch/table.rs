@@ -29,7 +29,7 @@ pub(crate) struct DispatchState {
     pub(super) can_cancel: bool,
     /// To the caller.
     pub(super) channel: ResponseChannel,
-    /// Whether any content came.
+    /// Whether a chunk came or an upload was opened: the task cannot be sent again.
     pub(super) started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
     pub(super) next_seq: u64,
@@ -44,7 +44,7 @@ pub(crate) struct DispatchState {
 pub(super) enum DispatchEnd {
     /// By the publisher's last result, with this digest. The same result again is a duplicate.
     Answered(u64),
-    /// By the hub: cancelled, timed out, or the session was lost.
+    /// Without a result: cancelled, timed out, its session lost, or its answer malformed or cut off.
     Gone,
 }
 

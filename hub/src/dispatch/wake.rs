@@ -16,12 +16,12 @@ use crate::registry::Candidate;
 use crate::telemetry::WakeOutcome;
 
 /// How a wake task ended; `None` while it runs.
-type WakeResult = Option<Result<(), ApiError>>;
+type WakeState = Option<Result<(), ApiError>>;
 
 /// The running wake tasks, by row.
 #[derive(Default)]
 pub(crate) struct WakeTable {
-    running: HashMap<String, watch::Receiver<WakeResult>>,
+    running: HashMap<String, watch::Receiver<WakeState>>,
 }
 
 impl WakeTable {
@@ -31,12 +31,12 @@ impl WakeTable {
     }
 
     /// The result of the row's wake task, unless its sender was dropped by a panic.
-    fn running(&self, row: &str) -> Option<&watch::Receiver<WakeResult>> {
+    fn running(&self, row: &str) -> Option<&watch::Receiver<WakeState>> {
         self.running.get(row).filter(|result| result.has_changed().is_ok())
     }
 
     /// Adds a caller that waits for the row. Returns a sender if the caller has to start the wake task.
-    fn join(&mut self, row: &str) -> (watch::Receiver<WakeResult>, Option<watch::Sender<WakeResult>>) {
+    fn join(&mut self, row: &str) -> (watch::Receiver<WakeState>, Option<watch::Sender<WakeState>>) {
         if let Some(result) = self.running(row) {
             return (result.clone(), None);
         }
@@ -61,7 +61,7 @@ pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), Ap
     }
 }
 
-async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<WakeResult>) {
+async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<WakeState>) {
     let start = Instant::now();
     let result = dispatch_wake(&hub, &candidate).await;
     let outcome = if result.is_ok() { WakeOutcome::Ok } else { WakeOutcome::Failed };

@@ -105,7 +105,7 @@ kinds! {
     PublisherRefused: 502, "publisher_refused", "server_error", "api_error";
     /// The publisher no longer has the LLM that it registered.
     NotPublished: 502, "not_published", "server_error", "api_error";
-    /// The answer broke off after it had begun.
+    /// The publisher was lost after its answer had begun.
     Interrupted: 502, "interrupted", "server_error", "api_error";
     /// Temporarily unavailable; the message says why.
     Unavailable: 503, "unavailable", "server_error", "overloaded_error";

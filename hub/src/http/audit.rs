@@ -26,7 +26,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
 struct AuditQueryParams {
     #[serde(default)]
     llm: Option<String>,
-    /// A member that names another user gets no rows.
+    /// Only calls of this user. A caller who is no admin gets no rows of another user.
     #[serde(default)]
     user: Option<String>,
     /// RFC 3339, or a time before now.

@@ -38,7 +38,7 @@ impl ByteQuota {
         self.take_shared(size, 0)
     }
 
-    /// Takes `size` bytes for a body whose refusal was counted before, or that only waits.
+    /// Like `take`, but a refusal is neither logged nor counted: for a body that was refused before, or that can wait.
     pub(crate) fn retake(&self, size: usize) -> Option<BytesPermit> {
         let mut permit = self.empty();
         permit.regrow(size).then_some(permit)

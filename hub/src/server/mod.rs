@@ -205,7 +205,7 @@ impl HubHandle {
     pub async fn stop(self) {
         self.hub.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let mut ended = self.hub.task_ended.subscribe();
+        let mut ended = self.hub.dispatch_ended.subscribe();
         while !self.hub.dispatches.lock().is_empty() {
             if timeout_at(deadline, ended.changed()).await.is_err() {
                 break;

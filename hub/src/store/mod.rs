@@ -109,7 +109,7 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// The records of one user, as this user may see them, or of all; of one LLM, or of all.
+    /// The records of `user`, without what this user may not see, or of all users; and of `llm`, or of all LLMs.
     pub fn of(user: Option<&str>, llm: Option<&str>, limit: usize) -> Self {
         let as_member = user.is_some();
         Self {

@@ -29,7 +29,7 @@ use crate::store::{ListCursor, Store};
 /// Least time between two counts of the public totals.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The telemetry of a hub.
+/// The hub's metrics, audit and recent tasks.
 pub struct Watch {
     /// Metrics of all rows, for admins.
     pub metrics: Metrics,

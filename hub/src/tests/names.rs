@@ -116,8 +116,8 @@ async fn each_taken_name_in_a_call_counts() {
     hub.stop().await;
 }
 
-/// A34, A35: an agent over a name that its creator cannot see reveals nothing about the user that takes the name, and
-/// does not become that user's.
+/// A34, A35: an agent that names an LLM which its creator cannot see shows neither whether somebody has that name, nor
+/// leads to that LLM when it becomes public.
 #[actix_rt::test]
 async fn an_agent_does_not_reveal_who_takes_its_llms_name() {
     let hub = hub().await;

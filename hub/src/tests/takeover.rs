@@ -1,4 +1,4 @@
-//! A name that another user takes over brings no waiting calls of third users, and no durable tasks.
+//! Another user who takes over a name serves neither the calls nor the durable tasks that third users have waiting for it.
 
 use std::sync::Arc;
 use std::time::Duration;

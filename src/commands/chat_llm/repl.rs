@@ -200,7 +200,7 @@ impl<'a> Conversation<'a> {
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = open(path)?;
     let kind = file.metadata()?.file_type();
-    // The owner of a pipe is the user who can read it.
+    // A pipe is checked like a file, since its owner can read what is written to it; devices are not.
     if (kind.is_file() || kind.is_fifo())
         && let Some(doubt) = own_files::doubt_of(&file, path)?
     {

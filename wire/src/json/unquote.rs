@@ -22,10 +22,10 @@ pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
             'r' => '\r',
             't' => '\t',
             'u' => {
-                let (first, after) = unit(rest)?;
+                let (first, after) = take_utf16_unit(rest)?;
                 rest = after;
                 // A high surrogate combines with a low one that follows.
-                match rest.strip_prefix("\\u").and_then(unit) {
+                match rest.strip_prefix("\\u").and_then(take_utf16_unit) {
                     Some((second @ 0xDC00..=0xDFFF, after)) if (0xD800..0xDC00).contains(&first) => {
                         rest = after;
                         char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00))
@@ -42,7 +42,7 @@ pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Splits off four hexadecimal digits.
-fn unit(text: &str) -> Option<(u32, &str)> {
+fn take_utf16_unit(text: &str) -> Option<(u32, &str)> {
     let digits = text.get(..4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     Some((u32::from_str_radix(digits, 16).ok()?, &text[4..]))
 }

@@ -20,7 +20,7 @@ pub(super) enum MemberRole {
     CallInput,
     /// The URL of an image, a file or a server, which is fetched.
     FetchUrl,
-    /// A URL: the source of a text in a citation, else fetched.
+    /// A URL. In a citation it names the source of a text; elsewhere the server fetches it.
     Url,
     /// An image, audio, a video or a file, as inline data or as a URL.
     Media,

@@ -209,7 +209,8 @@ fn errors_have_anthropics_shape_and_names() {
     );
 }
 
-/// A23: of a body that only passes through a list may have millions of elements; of these a tree would be made.
+/// A23: a translation makes a tree of the body, so its values are limited. A body that only passes through may have lists
+/// of millions.
 #[test]
 fn a_request_of_too_many_values_is_not_translated() {
     use super::super::{InvalidRequest, responses};

@@ -16,9 +16,9 @@ fn event(byte: u8, size: usize) -> Event {
     bytes.into()
 }
 
-fn push(queue: &mut Queue, ticket: u64, caller: &str, byte: u8, size: usize) {
+fn push(queue: &mut Queue, event_number: u64, caller: &str, byte: u8, size: usize) {
     queue.check_room(caller, size + 1).unwrap();
-    queue.push(ticket, caller, event(byte, size), <[BytesPermit; 2]>::default());
+    queue.push(event_number, caller, event(byte, size), <[BytesPermit; 2]>::default());
 }
 
 /// Pushes events of `size` bytes until there is no room. Returns their number and the reason.
@@ -49,14 +49,14 @@ fn order(queue: &mut Queue) -> String {
 #[test]
 fn callers_share_the_channel_by_bytes() {
     let mut queue = Queue::default();
-    for ticket in 0..3 {
-        push(&mut queue, ticket, "mallory", b'M', 10 * SLICE);
+    for event_number in 0..3 {
+        push(&mut queue, event_number, "mallory", b'M', 10 * SLICE);
     }
     // One event begins before the others come.
     assert!(queue.next_slice().unwrap().starts_with(b"M"));
-    for ticket in 3..5 {
-        push(&mut queue, ticket, "bob", b'b', 100);
-        push(&mut queue, ticket, "carol", b'C', 6 * SLICE);
+    for event_number in 3..5 {
+        push(&mut queue, event_number, "bob", b'b', 100);
+        push(&mut queue, event_number, "carol", b'C', 6 * SLICE);
     }
     push(&mut queue, 5, "bob", b'B', 11 * SLICE);
     queue.push_control(event(b'!', 1)).unwrap();
@@ -69,10 +69,10 @@ fn callers_share_the_channel_by_bytes() {
 fn a_withdrawn_event_is_not_written_or_cut() {
     let mut queue = Queue::default();
     let (one, two, three, four) = (1, 2, 3, 4);
-    for (ticket, caller, byte) in
+    for (event_number, caller, byte) in
         [(one, "alice", b'1'), (two, "alice", b'2'), (three, "bob", b'3'), (four, "bob", b'4')]
     {
-        push(&mut queue, ticket, caller, byte, 3 * SLICE);
+        push(&mut queue, event_number, caller, byte, 3 * SLICE);
     }
     assert!(queue.next_slice().unwrap().starts_with(b"1"));
     assert!(queue.withdraw(two, false) && !queue.withdraw(two, true), "it is withdrawn already");
@@ -128,18 +128,18 @@ proptest! {
     /// that have not begun. In the end nothing is counted.
     #[test]
     fn events_that_are_not_withdrawn_are_written_whole_and_in_order(ops in prop::collection::vec(any_op(), 0..80)) {
-        let (mut queue, mut tickets) = (Queue::default(), 0);
-        // Per caller: ticket and size.
+        let (mut queue, mut event_numbers) = (Queue::default(), 0);
+        // Per caller: event_number and size.
         let mut waiting: [VecDeque<(u64, usize)>; CALLERS.len()] = std::array::from_fn(|_| VecDeque::new());
         let mut controls = 0;
-        // The event that is being written: its ticket (`None` for a control event), and the bytes to come.
+        // The event that is being written: its event_number (`None` for a control event), and the bytes to come.
         let mut writing: Option<(Option<u64>, usize)> = None;
         for op in ops.into_iter().chain(std::iter::repeat_n(Op::Slice, 2000)) {
             match op {
                 Op::Push { caller, size } => {
-                    tickets += 1;
-                    push(&mut queue, tickets, CALLERS[caller], BYTES[caller], size);
-                    waiting[caller].push_back((tickets, size + 1));
+                    event_numbers += 1;
+                    push(&mut queue, event_numbers, CALLERS[caller], BYTES[caller], size);
+                    waiting[caller].push_back((event_numbers, size + 1));
                 }
                 Op::Control => {
                     queue.push_control(event(b'!', 1)).unwrap();

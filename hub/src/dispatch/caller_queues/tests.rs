@@ -52,7 +52,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A caller: its ticket, the index of the name, its class.
+/// A caller: its place, the index of the name, its class.
 type Waiting = (u64, usize, TestClass);
 
 /// The same queues as a plain list.
@@ -66,10 +66,10 @@ struct Model {
 }
 
 impl Model {
-    fn join(&mut self, ticket: u64, name: usize, class: TestClass) {
-        self.number = ticket;
-        self.list.push((ticket, name, class));
-        self.turns.entry((name, class.0)).or_insert(ticket);
+    fn join(&mut self, place: u64, name: usize, class: TestClass) {
+        self.number = place;
+        self.list.push((place, name, class));
+        self.turns.entry((name, class.0)).or_insert(place);
     }
 
     fn tidy(&mut self) {
@@ -80,8 +80,8 @@ impl Model {
     fn serve(&mut self, names: &[usize], can: impl Fn(&Waiting) -> bool) -> Option<u64> {
         let turn = |user| names.iter().filter_map(|name| self.turns.get(&(*name, user))).min();
         let able = self.list.iter().filter(|waiting| names.contains(&waiting.1) && can(waiting));
-        let (_, ticket, user) = able.map(|(ticket, _, class)| (turn(class.0), *ticket, class.0)).min()?;
-        self.list.retain(|(other, ..)| *other != ticket);
+        let (_, place, user) = able.map(|(place, _, class)| (turn(class.0), *place, class.0)).min()?;
+        self.list.retain(|(other, ..)| *other != place);
         self.number += 1;
         for name in names {
             if let Some(turn) = self.turns.get_mut(&(*name, user)) {
@@ -89,7 +89,7 @@ impl Model {
             }
         }
         self.tidy();
-        Some(ticket)
+        Some(place)
     }
 }
 
@@ -112,16 +112,16 @@ proptest! {
                     model.join(number, name, class);
                 }
                 Op::Leave(at) if !model.list.is_empty() => {
-                    let (ticket, name, class) = model.list.remove(at % model.list.len());
+                    let (place, name, class) = model.list.remove(at % model.list.len());
                     model.tidy();
-                    queues.leave(NAMES[name], &class, ticket);
+                    queues.leave(NAMES[name], &class, place);
                     // A second call changes nothing.
-                    queues.leave(NAMES[name], &class, ticket);
+                    queues.leave(NAMES[name], &class, place);
                 }
                 Op::Leave(_) => (),
                 Op::Serve { names, places, for_class, gone, at_once } => {
                     // One caller has left without `leave`.
-                    let gone = model.list.get(gone).map(|(ticket, ..)| *ticket).filter(|_| at_once > MAX_PIECE);
+                    let gone = model.list.get(gone).map(|(place, ..)| *place).filter(|_| at_once > MAX_PIECE);
                     // An interrupted scan shows that a user's turn ends with its last caller.
                     let at_once = if at_once > MAX_PIECE { usize::MAX } else { at_once };
                     let (mut left, mut served) = (places, Vec::new());
@@ -156,14 +156,14 @@ proptest! {
                     }
                     let has_news = asked.iter().any(|name| queues.has_news(name));
                     prop_assert!(!has_news || round == ScanResult::Stopped, "all remaining callers were checked");
-                    let can = |(ticket, _, class): &Waiting| for_class[class.0][class.1] && Some(*ticket) != gone;
+                    let can = |(place, _, class): &Waiting| for_class[class.0][class.1] && Some(*place) != gone;
                     let expected: Vec<u64> =
                         (0..places).map_while(|_| model.serve(&names, can)).collect();
                     prop_assert_eq!(&served, &expected);
-                    let lines = |ticket: u64| queues.queues.values().flat_map(|queue| queue.users.values()).any(|of_user| {
-                        of_user.classes.values().flatten().any(|(other, _)| *other == ticket)
+                    let lines = |place: u64| queues.queues.values().flat_map(|queue| queue.users.values()).any(|of_user| {
+                        of_user.classes.values().flatten().any(|(other, _)| *other == place)
                     });
-                    model.list.retain(|(ticket, ..)| lines(*ticket));
+                    model.list.retain(|(place, ..)| lines(*place));
                     model.tidy();
                 }
             }

@@ -49,7 +49,8 @@ impl Hub {
                         with_capacity.push((row, names));
                     }
                     Availability::Unroutable | Availability::Asleep { full: true } => {
-                        // Callers that waited while the row was awake may have another one of its pool woken.
+                        // The row can serve nobody now: callers who waited for it may have a sleeping row of its pool
+                        // woken.
                         let Some(name) = names.pop() else { continue };
                         queues.add(Offer::Queue(name.clone()), std::slice::from_ref(&name));
                         told.insert(name);

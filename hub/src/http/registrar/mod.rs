@@ -1,5 +1,6 @@
-//! The routes that registrars call: register, control channel, heartbeat, drain, the list of sessions, and results: the
-//! answer to a task, whole or piece by piece (SPEC.md sections 3.5 and 4).
+//! The routes that registrars call: register, control channel, heartbeat, drain, and results, which are the answer to a
+//! task, whole or piece by piece (SPEC.md sections 3.5 and 4). Beside them `/api/v1/sessions`, which shows users their
+//! registrars.
 
 use actix_web::http::Method;
 use actix_web::web::{Payload, ServiceConfig, get, post, scope, to};

@@ -133,7 +133,7 @@ impl Registry {
         Ok(((llm, dropped.then_some(KEY_DROPPED)), changes))
     }
 
-    /// Deletes a public row, an inactive virtual one, or another user's published one.
+    /// Deletes a row, for admins only. A published row of the caller's own is refused: its publisher has to stop first.
     pub fn delete_llm(&mut self, caller: &Caller, name: &str, now: Now) -> Result<Vec<Change>, ManageError> {
         let llm = self.llm(caller, name).ok_or(ManageError::Unknown)?;
         check_admin(caller)?;

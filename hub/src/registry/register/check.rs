@@ -17,7 +17,7 @@ use crate::registry::session::ControlChannel;
 
 /// Maximum length of a model, type or `llmName`, in bytes: Hugging Face's longest model paths have about 100.
 const MAX_TEXT: usize = 512;
-/// Maximum length of a description or project, in bytes: lists contain it.
+/// Maximum length of a description or project, in bytes: every list of rows repeats these texts.
 pub(in crate::registry) const MAX_PROSE: usize = 4 << 10;
 /// Maximum length of a system prompt, default parameters or extras, in bytes.
 pub(in crate::registry) const MAX_PROMPT: usize = 64 << 10;
