@@ -97,6 +97,17 @@ impl Registry {
         }
     }
 
+    /// Whether a row was inactive for the retention time, so that this sweep deletes it.
+    pub(super) fn is_overdue(&self, row: &str, now: Now) -> bool {
+        self.llms.get(row).is_some_and(|entry| {
+            let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+            entry.llm.kind == Kind::Virtual
+                && entry.llm.status == Status::Inactive
+                && entry.inactive_at + self.retention <= now.mono
+                && !session.is_some_and(Session::is_open)
+        })
+    }
+
     /// Deletes a virtual row or agent that was inactive for the retention time, unless its session's channel is open.
     fn sweep_entry(&mut self, key: &ExpiryKey, now: Now) -> Option<Change> {
         let mut entry = match key {

@@ -194,7 +194,10 @@ impl Registry {
     pub(super) fn update_name_use(&mut self, name: &str, now: Now) {
         let used = self.used_by(name);
         let is_pool = used.contains(&"pool");
-        let own = self.pools.get(name).filter(|rows| !rows.owned.is_empty());
+        // Of rows that expire together, the public ones may be deleted first: the pool stays as it was.
+        let is_current = |row: &String| !self.is_overdue(row, now);
+        let own =
+            self.pools.get(name).filter(|rows| rows.owned_public.iter().chain(&rows.owned).any(is_current));
         // The owner left the pool and uses the name for something else.
         let pool_ended = own.is_none() && self.is_served(name);
         let shared = own.map(|rows| !rows.owned_public.is_empty()).or(pool_ended.then_some(false));
