@@ -54,7 +54,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {
-                output::note(format!("error: {text}"));
+                // It may quote a hub, or a configuration that somebody else wrote.
+                output::note(format!("error: {}", output::printable_answer(text)));
             }
             failure.code()
         }

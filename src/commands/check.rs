@@ -32,6 +32,8 @@ struct Printer {
 
 impl Printer {
     fn print(colour: u8, word: &str, text: &str) -> Outcome {
+        // A configuration that somebody else wrote is checked, too.
+        let text = output::printable_answer(text);
         if output::has_colour() {
             output::line(format!("\u{1b}[{colour}m{word}\u{1b}[0m  {text}"))
         } else {

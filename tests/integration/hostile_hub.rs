@@ -128,3 +128,26 @@ async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
     assert!(!touched.exists());
     hub.stop().await;
 }
+
+/// A12, A14: the reason of a hub that refuses a registrar, and a configuration that somebody else wrote, are text.
+#[actix_rt::test]
+async fn neither_a_refusal_nor_a_configuration_reaches_the_terminal_as_more_than_text() {
+    let hub = ClassicHub::start();
+    let home = Home::new();
+    home.credentials(&hub.url(), "token");
+    home.providers(&json!([{ "name": "a", "type": "mock", "model": "m", "publish": true }]));
+    hub.script("/_provider-register", [(418, json!({ "error": NASTY }))]);
+    let refused = home.run(&["publish"]).await;
+    assert_eq!(refused.code(), 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("418") && unsafe_in(&refused.stderr).is_empty(), "{}", refused.stderr);
+    home.providers(
+        &json!([{ "name": NASTY, "type": NASTY, "model": NASTY, "publish": true, "apiKeyEnv": NASTY,
+        "wake": { "type": "command", "command": NASTY } }]),
+    );
+    for line in ["check", "publish"] {
+        let outcome = home.run(&[line]).await;
+        assert_ne!(outcome.code(), 0, "{line}");
+        assert_eq!((unsafe_in(&outcome.stdout), unsafe_in(&outcome.stderr)), (vec![], vec![]), "{line}");
+    }
+    hub.stop().await;
+}
