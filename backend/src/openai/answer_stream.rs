@@ -22,9 +22,6 @@ use crate::budget::Reservation;
 use crate::offload::{MAX_INLINE, offload};
 use crate::redact::{Redactor, StreamRedactor};
 
-/// Bytes that a stream reads before others have a turn: a thousand small events, which take a millisecond.
-const MAX_BURST: usize = 64 << 10;
-
 /// Time limit for reading the rest of a finished answer, so that its connection can be reused.
 const LEFTOVER: Duration = Duration::from_secs(1);
 
@@ -49,8 +46,6 @@ pub(super) struct AnswerStream {
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes arrived since the deadline was set. It is reset once a wait, not once a token.
     heard: bool,
-    /// Bytes that were read since the stream was last pending.
-    burst: usize,
     /// Memory of an incomplete or unread event.
     reservation: Reservation,
     /// Size in bytes of the event that is being read on another thread.
@@ -114,7 +109,6 @@ impl AnswerStream {
             silence,
             deadline: Box::pin(sleep(silence)),
             heard: false,
-            burst: 0,
             reservation,
             offloaded_bytes: 0,
             is_last: false,
@@ -234,14 +228,8 @@ impl Stream for AnswerStream {
             let Some(body) = &mut this.body else { return Poll::Ready(None) };
             match body.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(piece))) => {
-                    this.burst += piece.len();
                     this.piece = piece;
                     this.heard = true;
-                    if this.burst >= MAX_BURST {
-                        this.burst = 0;
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
                 }
                 // The content decides whether the answer is complete, not the end of the connection.
                 Poll::Ready(Some(Err(_)) | None) => {
@@ -251,7 +239,6 @@ impl Stream for AnswerStream {
                     }
                 }
                 Poll::Pending => {
-                    this.burst = 0;
                     let heard = std::mem::take(&mut this.heard);
                     let is_whole = this.reader.as_ref().is_some_and(|reader| reader.completion.is_whole());
                     if is_whole && !std::mem::replace(&mut this.is_last, true) {

@@ -48,31 +48,6 @@ async fn of_a_failure_that_is_told_at_great_length_its_status_is_kept() {
     assert!(body.contains("***") && !body.contains("fd00"));
 }
 
-/// A42: a backend that sends without a pause delays no other call of the program for long.
-#[actix_rt::test]
-async fn a_stream_that_is_always_ready_gives_others_turns() {
-    const EVENTS: usize = 40_000;
-    let steps = say(&[SSE, &events(&vec![TOKEN; EVENTS]), &events(&["[DONE]"])]);
-    let Reply::Stream(mut stream) = ask(steps, true).await.unwrap() else { panic!("not a stream") };
-    let (mut turn, mut longest, mut count) = (0, 0, 0);
-    loop {
-        match stream.next().now_or_never() {
-            Some(Some(chunk)) => {
-                turn += chunk.unwrap().len();
-                count += 1;
-            }
-            Some(None) => break,
-            None => {
-                longest = longest.max(turn);
-                turn = 0;
-                actix_rt::task::yield_now().await;
-            }
-        }
-    }
-    assert_eq!(count, EVENTS);
-    assert!(longest <= 128 << 10, "{longest} bytes in one turn");
-}
-
 /// F37: a backend that hangs between tokens fails after its silence, and its connection is closed.
 #[actix_rt::test]
 async fn silence_ends_a_request_and_a_long_answer_does_not() {
