@@ -10,12 +10,9 @@ use actix_web::http::{Method, header::CONTENT_TYPE};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wire::sse::Decoder;
+use wire::{ids::encode_uri_component, sse::Decoder};
 
-use crate::{
-    client::{HubClient, encoded},
-    exit::Failure,
-};
+use crate::{client::HubClient, exit::Failure};
 use answer::{Chunk, ToolCall};
 
 /// Time-out of the head of an answer. The hub has its own (`--wait-timeout`), and the user has Ctrl-C.
@@ -26,7 +23,7 @@ const MAX_SILENCE: Duration = Duration::from_mins(15);
 
 /// Path that runs inferences of an LLM or a pool.
 pub(crate) fn llm_path(name: &str) -> String {
-    format!("/api/v1/llms/{}/infer", encoded(name))
+    format!("/api/v1/llms/{}/infer", encode_uri_component(name))
 }
 
 /// Options of a chat request.
@@ -145,8 +142,8 @@ pub(crate) enum Delta<'a> {
 
 /// Path that runs inferences of `name`: an LLM, a pool or an agent. Sends no inference.
 pub(crate) async fn find_path(hub: &HubClient, name: &str) -> Result<String, Failure> {
-    let agent = format!("/api/v1/agents/{}", encoded(name));
-    let llm = format!("/api/v1/llms/{}", encoded(name));
+    let agent = format!("/api/v1/agents/{}", encode_uri_component(name));
+    let llm = format!("/api/v1/llms/{}", encode_uri_component(name));
     let members = format!("{llm}/members");
     for (path, target) in [(&llm, &llm), (&agent, &agent), (&members, &llm)] {
         if hub.find(path).await?.is_some() {

@@ -140,21 +140,6 @@ impl HubClient {
     }
 }
 
-/// Percent-encodes a part of a path, as `encodeURIComponent` does.
-pub(crate) fn encoded(name: &str) -> String {
-    const KEEP: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b'!')
-        .remove(b'~')
-        .remove(b'*')
-        .remove(b'\'')
-        .remove(b'(')
-        .remove(b')');
-    percent_encoding::utf8_percent_encode(name, KEEP).to_string()
-}
-
 /// Status code and reason, such as `404 Not Found`.
 pub(crate) fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {

@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
+use wire::ids::encode_uri_component;
 
 use super::{cells::text, get::collection};
-use crate::{
-    cli::GetKind,
-    client::{HubClient, encoded},
-    exit::Failure,
-};
+use crate::{cli::GetKind, client::HubClient, exit::Failure};
 
 /// Keys that the list omits.
 const OMITTED: [&str; 3] = ["systemPrompt", "defaultParams", "extras"];
@@ -55,6 +52,6 @@ impl AgentDetails {
 /// Requests the omitted keys of an agent; `None` if it was deleted.
 async fn details(hub: &HubClient, row: &Value) -> Result<Option<Map<String, Value>>, Failure> {
     let name = row["name"].as_str().unwrap_or_default();
-    let agent = hub.find(&format!("{}/{}", collection(GetKind::Agent), encoded(name))).await?;
+    let agent = hub.find(&format!("{}/{}", collection(GetKind::Agent), encode_uri_component(name))).await?;
     Ok(agent.map(|agent| OMITTED.iter().map(|key| ((*key).to_owned(), agent[*key].clone())).collect()))
 }

@@ -8,11 +8,12 @@ use actix_web::http::Method;
 use own_files::OwnFile;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
+use wire::ids::encode_uri_component;
 
 use super::get::{collection, singular};
 use crate::{
     cli::{ApplyArgs, GetKind, Global},
-    client::{HubClient, encoded},
+    client::HubClient,
     config,
     exit::{Failure, Outcome},
     output,
@@ -164,7 +165,7 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
     if let Some(variable) = object.get("apiKeyEnv").and_then(Value::as_str) {
         wanted.insert("apiKey".to_owned(), Value::String(super::manage::key_from(variable)?));
     }
-    let path = format!("{}/{}", collection(kind), encoded(name));
+    let path = format!("{}/{}", collection(kind), encode_uri_component(name));
     let Some(current) = hub.find(&path).await? else {
         wanted.retain(|_, value| !value.is_null());
         hub.call(Method::POST, collection(kind), Some(&Value::Object(wanted))).await?;

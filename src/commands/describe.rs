@@ -1,6 +1,7 @@
 //! `describe`: all data of an LLM, an agent or a task.
 
 use serde_json::Value;
+use wire::ids::encode_uri_component;
 
 use super::{
     cells::{age, text},
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::{DescribeArgs, DescribeKind, GetKind, Global},
-    client::{HubClient, encoded},
+    client::HubClient,
     exit::Outcome,
     output,
 };
@@ -22,7 +23,7 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
         DescribeKind::Agent => GetKind::Agent,
         DescribeKind::Task => return task(&hub, &args.name).await,
     };
-    let row = hub.find(&format!("{}/{}", collection(kind), encoded(&args.name))).await?;
+    let row = hub.find(&format!("{}/{}", collection(kind), encode_uri_component(&args.name))).await?;
     let row = row.ok_or_else(|| missing(kind, &args.name))?;
     fields(&row)?;
     if kind == GetKind::Llm {
@@ -38,14 +39,15 @@ const MAX_CALLS: usize = 20;
 /// Prints a task from the list of tasks, while it is there, and from the audit log, which finds it by the id of its
 /// dispatch or of its request too.
 async fn task(hub: &HubClient, id: &str) -> Outcome {
-    let listed = hub.find(&format!("{}/{}", collection(GetKind::Task), encoded(id))).await?;
+    let listed = hub.find(&format!("{}/{}", collection(GetKind::Task), encode_uri_component(id))).await?;
     // A classic hub has no audit log.
-    let audited = match hub.get(&format!("/api/v1/audit?limit={MAX_CALLS}&id={}", encoded(id))).await {
-        Ok(Value::Array(rows)) => rows,
-        Ok(_) => Vec::new(),
-        Err(error) if error.status.is_some() => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let audited =
+        match hub.get(&format!("/api/v1/audit?limit={MAX_CALLS}&id={}", encode_uri_component(id))).await {
+            Ok(Value::Array(rows)) => rows,
+            Ok(_) => Vec::new(),
+            Err(error) if error.status.is_some() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
     let mut rows = combined(id, listed, audited);
     if rows.is_empty() {
         return Err(missing(GetKind::Task, id));
@@ -135,7 +137,7 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
     if let Some(text) = waiting_text(row) {
         output::line(format!("\n{}", output::printable(&text)))?;
     }
-    let Some(pool) = hub.find(&format!("/api/v1/llms/{}/members", encoded(name))).await? else {
+    let Some(pool) = hub.find(&format!("/api/v1/llms/{}/members", encode_uri_component(name))).await? else {
         return Ok(());
     };
     output::line(format!(
@@ -163,7 +165,7 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
 
 /// Prints the newest tasks. A classic hub does not list them.
 async fn tasks(hub: &HubClient, name: &str) -> Outcome {
-    let answer = match hub.get(&format!("/api/v1/llms/{}/tasks?limit=10", encoded(name))).await {
+    let answer = match hub.get(&format!("/api/v1/llms/{}/tasks?limit=10", encode_uri_component(name))).await {
         Ok(answer) => answer,
         Err(error) if error.status.is_some() => return Ok(()),
         Err(error) => return Err(error.into()),

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
+use wire::ids::encode_uri_component;
 
 use super::{
     agent_details::AgentDetails,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
-    client::{HubClient, encoded},
+    client::HubClient,
     exit::{Failure, Outcome},
     output,
 };
@@ -111,7 +112,7 @@ async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
         let found = all.as_array().into_iter().flatten().find(|row| text(row, id_key(row)) == *name);
         return found.cloned().ok_or_else(|| missing(args.kind, name));
     }
-    hub.find(&format!("{path}/{}", encoded(name))).await?.ok_or_else(|| missing(args.kind, name))
+    hub.find(&format!("{path}/{}", encode_uri_component(name))).await?.ok_or_else(|| missing(args.kind, name))
 }
 
 /// The tasks of the newest `pages` pages. A hub without pages lists all tasks in each answer.
@@ -131,7 +132,11 @@ async fn tasks(hub: &HubClient, pages: usize) -> Result<Value, Failure> {
         let is_last = page.len() != PAGE;
         all.extend(page);
         let Some(last) = all.last().filter(|_| !is_last) else { break };
-        path = format!("{first}&before={},{}", encoded(&text(last, "createdAt")), encoded(&text(last, "id")));
+        path = format!(
+            "{first}&before={},{}",
+            encode_uri_component(&text(last, "createdAt")),
+            encode_uri_component(&text(last, "id"))
+        );
     }
     Ok(Value::Array(all))
 }

@@ -2,6 +2,7 @@
 
 use actix_web::http::Method;
 use serde_json::{Map, Value, json};
+use wire::ids::encode_uri_component;
 
 use super::{
     get::{collection, missing, singular},
@@ -12,7 +13,6 @@ use crate::{
         CreateAgent, CreateCommand, CreateLlm, DeleteArgs, GetKind, Global, NameCommand, ObjectKind,
         PoolCommand, PoolMember,
     },
-    client::encoded,
     config,
     exit::{Failure, Outcome},
     output,
@@ -39,7 +39,7 @@ pub(crate) async fn delete(global: &Global, args: &DeleteArgs) -> Outcome {
         ObjectKind::Name => GetKind::Name,
     };
     let hub = super::hub_client(global)?;
-    let path = format!("{}/{}", collection(kind), encoded(&args.name));
+    let path = format!("{}/{}", collection(kind), encode_uri_component(&args.name));
     if hub.delete(&path).await? {
         output::line(format!("{}/{} deleted", singular(kind), args.name))
     } else {
@@ -53,7 +53,12 @@ pub(crate) async fn pool(global: &Global, command: &PoolCommand) -> Outcome {
         PoolCommand::Remove(member) => (Method::DELETE, member, "no longer serves"),
     };
     let hub = super::hub_client(global)?;
-    hub.call(method, &format!("/api/v1/pools/{}/members/{}", encoded(pool), encoded(llm)), None).await?;
+    hub.call(
+        method,
+        &format!("/api/v1/pools/{}/members/{}", encode_uri_component(pool), encode_uri_component(llm)),
+        None,
+    )
+    .await?;
     output::line(format!("llm/{llm} {done} the pool {pool}"))
 }
 
@@ -61,7 +66,7 @@ pub(crate) async fn name(global: &Global, command: &NameCommand) -> Outcome {
     let NameCommand::Give { name, user } = command;
     let hub = super::hub_client(global)?;
     let owner = json!({ "ownerId": user });
-    hub.call(Method::PUT, &format!("/api/v1/names/{}", encoded(name)), Some(&owner)).await?;
+    hub.call(Method::PUT, &format!("/api/v1/names/{}", encode_uri_component(name)), Some(&owner)).await?;
     output::line(format!("name/{name} is {user}'s"))
 }
 

@@ -2,6 +2,7 @@
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
+use wire::ids::encode_uri_component;
 
 use super::{
     cells::{age, rows, text},
@@ -9,7 +10,6 @@ use super::{
 };
 use crate::{
     cli::{Global, OutputFormat, Role, TokenCommand, TokenFormat},
-    client::encoded,
     exit::{Failure, Outcome},
     output,
 };
@@ -55,7 +55,7 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
         }
         TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
         TokenCommand::Revoke { id } => {
-            if hub.delete(&format!("{TOKENS}/{}", encoded(id))).await? {
+            if hub.delete(&format!("{TOKENS}/{}", encode_uri_component(id))).await? {
                 return output::line(format!("token/{id} revoked"));
             }
             Err(Failure::failed(format!("there is no token '{id}'; `virtual-llm token list` lists them")))
