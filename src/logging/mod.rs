@@ -23,8 +23,8 @@ use sink::Sink;
 /// Destination of the log after the start.
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// Crates of this project. Other crates may log headers and bodies, and so tokens and prompts, below the level `info`: their
-/// lines below it are dropped.
+/// Crates that log at the level of `-v` and `-q`. Other crates may log headers and bodies, and so tokens and prompts, below
+/// the level `info`: their lines below it are dropped. `backend` logs no more than a warning.
 const OWN_CRATES: [&str; 4] = ["virtual_llm", "actors", "hub", "wire"];
 
 /// Starts logging. Called once, at the start of the program.

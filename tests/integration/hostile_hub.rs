@@ -148,6 +148,8 @@ async fn neither_a_refusal_nor_a_configuration_reaches_the_terminal_as_more_than
         let outcome = home.run(&[line]).await;
         assert_ne!(outcome.code(), 0, "{line}");
         assert_eq!((unsafe_in(&outcome.stdout), unsafe_in(&outcome.stderr)), (vec![], vec![]), "{line}");
+        let is_finding = |line: &str| ["ok ", "warn ", "error "].iter().any(|word| line.starts_with(word));
+        assert!(outcome.stdout.lines().all(is_finding), "{}", outcome.stdout);
     }
     hub.stop().await;
 }
