@@ -224,7 +224,9 @@ impl Actor for RootActor {
 fn published(providers: &[Provider], agents: &[AgentConfig]) -> Publish {
     let configs: Vec<_> = providers.iter().map(|provider| Arc::clone(&provider.config)).collect();
     let is_away = |config: &ProviderConfig| {
-        providers.iter().any(|provider| provider.back_at.is_some() && provider.config.name == config.name)
+        let mut away = providers.iter().filter(|provider| provider.back_at.is_some());
+        // Only names at the hub are unique.
+        away.any(|provider| provider.config.wire_name == config.wire_name)
     };
     let agents = session::entries::agents(agents, &configs, is_away);
     let configs = configs.into_iter().filter(|config| !is_away(config)).collect();

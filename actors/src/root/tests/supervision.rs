@@ -170,6 +170,20 @@ async fn five_crashes_a_minute_are_within_the_limit() {
     tree.root.do_send(Stop::Now);
 }
 
+/// Only names at the hub are unique.
+#[actix::test]
+async fn a_withdrawn_provider_leaves_another_of_its_local_name_published() {
+    let mut providers = vec![crashing("bad"), Puppet::new("hello").provider("good")];
+    for provider in &mut providers {
+        provider.name = "local".to_owned();
+    }
+    let tree = Tree::new(providers, Vec::new());
+    pass(Duration::from_secs(1)).await;
+    tree.ask("bad", 6).await;
+    assert_eq!(tree.registered().last().unwrap(), &["good"]);
+    tree.root.do_send(Stop::Now);
+}
+
 #[actix::test]
 async fn a_registrar_ends_when_every_provider_is_withdrawn() {
     let mut tree = Tree::new(vec![crashing("bad"), crashing("worse")], Vec::new());
