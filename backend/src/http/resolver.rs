@@ -32,14 +32,9 @@ const MAX_OF_USER: usize = MAX_LOOKUPS / 2;
 /// How long an answer is used again: a burst of calls costs one look-up, and an address that changed is found soon.
 const KEEP: Duration = Duration::from_secs(5);
 
-/// How long a failure that came at once is used again: shorter, since the name of a machine that has just started may be
-/// new.
+/// How long a failure is used again at least: shorter, since the name of a machine that has just started may be new. One whose
+/// look-up took longer is used as long as that took, so that polls of a dead name hold a permit for half of the time at most.
 const KEEP_FAILURE: Duration = Duration::from_secs(2);
-
-/// How many times longer than its look-up a failure is used again, so that the polls of a dead name hold a permit for a sixth
-/// of the time at most; and the longest such time.
-const KEEP_FACTOR: u32 = 5;
-const MAX_KEEP_FAILURE: Duration = Duration::from_mins(1);
 
 /// Names whose answers are kept.
 const MAX_KEPT: usize = 1024;
@@ -157,8 +152,7 @@ impl Resolver {
         spawn_blocking(move || {
             let begin = Instant::now();
             let answer = (inner.lookup)(&host);
-            let failed_for = (begin.elapsed() * KEEP_FACTOR).clamp(KEEP_FAILURE, MAX_KEEP_FAILURE);
-            let keep = if answer.is_ok() { KEEP } else { failed_for };
+            let keep = if answer.is_ok() { KEEP } else { begin.elapsed().max(KEEP_FAILURE) };
             inner.names.lock().insert(host, State::Kept(answer.clone(), Instant::now() + keep));
             drop(permit);
             let _ = sender.send(Some(answer));

@@ -35,7 +35,7 @@ pub(super) struct Container {
     pub(super) member_start: usize,
     /// Of a request: where the member before that ended.
     pub(super) previous_end: usize,
-    /// Of a request: whether no API defines the member being read in any spelling.
+    /// Of a request: whether the member being read is left out without a look at its value.
     pub(super) is_unknown: bool,
     /// Of a request: whether the member being read, or the last one, is left out.
     pub(super) is_left_out: bool,

@@ -51,7 +51,7 @@ pub struct PolicyReport {
     /// these with every request.
     reduced_tools: Option<ReducedTools>,
     store: StoreMembers,
-    /// Members that no known API defines, in order, each with one comma.
+    /// Members that are left out, in order, each with one comma.
     unknown: Vec<Range<usize>>,
 }
 
@@ -63,7 +63,7 @@ struct StoreMembers {
     is_present: bool,
     /// Values that are null, which servers treat as absent.
     nulls: Vec<Range<usize>>,
-    /// Whether the request has no known member, so that an inserted one needs no comma.
+    /// Whether no member of the request is kept, so that an inserted one needs no comma.
     is_alone: bool,
 }
 

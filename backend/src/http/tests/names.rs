@@ -133,7 +133,7 @@ async fn an_answer_is_kept_for_seconds_and_a_failure_for_fewer() {
 
 /// F81: a name server that is silent for a name holds few threads, however often the name is polled.
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_kept_for_longer_than_its_look_up_took() {
+async fn a_slow_failure_is_kept_as_long_as_its_look_up_took() {
     let (server, resolver) = resolver(8, 4);
     let asked = resolver.clone();
     let waiting = tokio::spawn(async move { asked.resolve("dead.example", "").await });
@@ -145,7 +145,7 @@ async fn a_failure_is_kept_for_longer_than_its_look_up_took() {
     advance(Duration::from_secs(8)).await;
     server.open();
     assert_eq!(waiting.await.unwrap(), Err(LookupError::Unknown));
-    for (seconds, asked) in [(39, 1), (2, 2)] {
+    for (seconds, asked) in [(7, 1), (2, 2)] {
         advance(Duration::from_secs(seconds)).await;
         assert_eq!(resolver.resolve("dead.example", "").await, Err(LookupError::Unknown));
         assert_eq!(server.asked("dead.example"), asked);
