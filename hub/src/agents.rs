@@ -74,8 +74,10 @@ fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody,
         return Ok(request);
     }
     let mut object = Object::parse(request.as_str()).map_err(invalid)?;
-    let is_override =
-        |name: &str| unknown.iter().any(|unknown| name == *unknown || folds(name, &unknown.to_lowercase()));
+    let is_override = |name: &str| {
+        !is_known_member(name)
+            && unknown.iter().any(|unknown| name == *unknown || folds(name, &unknown.to_lowercase()))
+    };
     if !object.members().any(|(name, _)| is_override(name)) {
         return Ok(request);
     }
@@ -223,6 +225,16 @@ mod tests {
                 apply_to_request(agent.clone(), Endpoint::ChatCompletions, user, request).await.unwrap();
             assert_eq!(request.as_str(), made, "{user}");
         }
+    }
+
+    /// An owner may spell a parameter as no API does; the caller's known member is sent, and wins.
+    #[actix_rt::test]
+    async fn a_known_member_of_a_caller_is_kept_beside_an_odd_spelling_of_the_agents() {
+        let agent = agent(None, Some(r#"{"Stop":["a"],"topp":0.5}"#));
+        let asked = r#"{"messages":[],"stop":["b"],"top_p":1}"#;
+        let request = RequestBody::parse(asked.into()).unwrap();
+        let made = apply_to_request(agent, Endpoint::ChatCompletions, "bob", request).await.unwrap();
+        assert!(made.as_str().starts_with(r#"{"messages":[],"stop":["b"],"top_p":1"#), "{}", made.as_str());
     }
 
     #[test]
