@@ -78,9 +78,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Damaged(health));
     }
     vacuum::enable_on_empty(&conn)?;
-    migrate(&mut conn)?;
-    // Deleted data is overwritten: a prompt must not outlive its task in free pages.
+    // Deleted data is overwritten: a prompt must not outlive its task in free pages. Migrations rewrite requests, too.
     conn.pragma_update(None, "secure_delete", true)?;
+    migrate(&mut conn)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // FULL: a task answered with 202 survives a power cut. Commits are shared, and the hot path waits for none.
     conn.pragma_update(None, "synchronous", "FULL")?;

@@ -1,10 +1,13 @@
 //! Migrations from every older version.
 
 use rusqlite::Connection;
+use testkit::wait::wait_until;
 
+use super::{holds, open};
 use crate::model::OwnedName;
 use crate::store::columns::all;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
+use crate::store::{Change, Store};
 use crate::store::{rows, search, tasks};
 
 /// From this version on, `names` was filled as names were registered.
@@ -89,4 +92,27 @@ fn spellings_of_a_user_become_that_of_the_oldest_token() {
     assert_eq!(texts("SELECT owner FROM tasks"), ["CAROL", "CAROL"]);
     assert_eq!(texts("SELECT user FROM audit"), ["CAROL"]);
     assert_eq!(texts("SELECT owner || ' ' || bytes FROM stored"), ["CAROL 1031"]);
+}
+
+/// A36: migrations rewrite requests; nothing of them outlives its task in the file.
+#[tokio::test]
+async fn a_migrated_request_is_gone_from_the_file_with_its_task() {
+    for version in (0..MIGRATIONS.len()).filter(|version| MIGRATIONS[*version].contains("UPDATE tasks")) {
+        let dir = tempfile::tempdir().unwrap();
+        let older = at_version(version);
+        older
+            .execute(
+                "INSERT INTO tasks (id, owner, role, target, state, request, streaming, created_at, updated_at)
+                    VALUES ('t', 'alice', 'member', 'a', 'pending', ?1, 0, 1, 2)",
+                ["canary-of-a-prompt".repeat(9000)],
+            )
+            .unwrap();
+        // A file without it is rebuilt whole when it is opened.
+        older.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
+        older.execute("VACUUM INTO ?1", [dir.path().join("hub.db").to_str().unwrap()]).unwrap();
+        let store = open(dir.path()).unwrap();
+        assert!(holds(dir.path(), "canary-of-a-prompt"), "version {version}");
+        store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
+        wait_until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+    }
 }
