@@ -51,8 +51,17 @@ impl ResponseChannel {
 
     /// Reserves slots for a piece of `size` bytes; `None` when the caller left.
     pub(super) async fn reserve(&self, size: usize) -> Option<Slot<'_>> {
+        self.reserve_by(size, || self.count(size)).await
+    }
+
+    /// As [`reserve`](Self::reserve), where `count` counts the piece for the caller.
+    pub(super) async fn reserve_by(
+        &self,
+        size: usize,
+        mut count: impl FnMut() -> Option<BytesPermit>,
+    ) -> Option<Slot<'_>> {
         let bytes = loop {
-            if let Some(bytes) = self.count(size) {
+            if let Some(bytes) = count() {
                 break bytes;
             }
             tokio::select! {

@@ -88,10 +88,9 @@ pub(crate) async fn accept_upload(
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
         let (piece, state) = reader.read(&read).await;
         if let Some(piece) = piece {
-            if !send(&channel, piece, &mut gone).await {
+            if !send(&channel, piece, &mut reader, &mut gone).await {
                 return Err(Rejection::Gone);
             }
-            reader.piece_is_sent();
         }
         match state {
             UploadState::Open => (),
@@ -116,11 +115,21 @@ pub(crate) async fn accept_upload(
     }
 }
 
-async fn send(channel: &ResponseChannel, piece: ResponsePiece, gone: &mut oneshot::Receiver<()>) -> bool {
+async fn send(
+    channel: &ResponseChannel,
+    piece: ResponsePiece,
+    reader: &mut UploadReader<'_>,
+    gone: &mut oneshot::Receiver<()>,
+) -> bool {
+    let size = piece.size();
+    let sending = async {
+        let slot = channel.reserve_by(size, || reader.hand_over(channel, size)).await;
+        slot.map(|slot| slot.send(piece)).is_some()
+    };
     tokio::select! {
         biased;
         _ = gone => false,
-        sent = timeout(STALLED, channel.send(piece)) => sent == Ok(true),
+        sent = timeout(STALLED, sending) => sent == Ok(true),
     }
 }
 
@@ -176,12 +185,19 @@ impl<'a> UploadReader<'a> {
         Ok(())
     }
 
-    /// Counts the incomplete event alone: the piece counts for its caller now.
-    fn piece_is_sent(&mut self) {
-        if self.held.size() > 0 {
+    /// Counts a piece of `size` bytes for its caller in place of its publisher; `None` when the caller's quota is exhausted.
+    /// One count gives way to the other: uploads that each held one and waited for the other would wait for each other.
+    fn hand_over(&mut self, channel: &ResponseChannel, size: usize) -> Option<BytesPermit> {
+        let held = self.held.size();
+        if held > 0 {
             // Never more than before, so that this does not fail.
             let _ = self.count(0);
         }
+        let counted = channel.count(size);
+        if counted.is_none() {
+            self.held.regrow(held - self.held.size());
+        }
+        counted
     }
 
     /// The events that a read completes, as one piece, and the state of the upload.
@@ -233,7 +249,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quota::{ByteQuota, Quota};
+    use crate::quota::{ByteKind, ByteQuota, MemoryBudget, Quota};
+    use crate::telemetry::Metrics;
+
+    /// P7: the memory that an upload holds for a piece is what its caller's count needs.
+    #[test]
+    fn a_piece_counts_for_its_caller_in_place_of_its_publisher() {
+        const SIZE: usize = 8 << 20;
+        let metrics = Metrics::new().unwrap();
+        let memory = Arc::new(MemoryBudget::new(Some(64 << 20), metrics.of_machine().unwrap()));
+        let quotas = [ByteKind::Results, ByteKind::Unread].map(|kind| Quota::of_bytes(&memory, kind));
+        let [results, unread] =
+            quotas.each_ref().map(|quota| ByteQuota::new(quota, "alice", usize::MAX, "bytes"));
+        let (channel, _pieces) = ResponseChannel::new(unread);
+        let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, results.empty());
+        reader.count(SIZE).unwrap();
+        memory.take(64 << 20);
+        assert!(channel.count(SIZE).is_none(), "there is no room for both");
+        assert!(reader.hand_over(&channel, SIZE).is_some_and(|bytes| bytes.size() == SIZE));
+        assert_eq!(reader.held.size(), 0);
+    }
 
     proptest! {
         /// A24, P7: a piece that waits for its caller counts with the half event behind it, and then the half event alone.
@@ -245,6 +280,8 @@ mod tests {
         ) {
             let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", most, "results");
             let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, quota.empty());
+            let unread = ByteQuota::new(&Arc::<Quota>::default(), "bob", usize::MAX, "answers");
+            let (channel, _pieces) = ResponseChannel::new(unread);
             let event = |size: &usize| format!("data: {{\"a\":\"{}\"}}\n\n", "x".repeat(*size));
             let events = sizes.iter().map(event).collect::<Vec<_>>().concat();
             let mut rest = events.as_bytes();
@@ -260,7 +297,7 @@ mod tests {
                 }
                 let held = reader.held.size();
                 prop_assert!(held + UNCOUNTED + UNCOUNTED_PIECE >= piece + half, "{held} of {piece} and {half}");
-                reader.piece_is_sent();
+                prop_assert!(reader.hand_over(&channel, piece).is_some());
                 let held = reader.held.size();
                 prop_assert!(held <= half && held + UNCOUNTED >= half, "{held} of {half}");
                 if rest.is_empty() {
