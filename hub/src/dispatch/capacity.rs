@@ -4,9 +4,11 @@
 //! gets a reservation, then the queues of durable tasks are told. A caller that leaves drops its reservation, which offers
 //! the capacity to the next one.
 //!
-//! The cost of an offer is bounded (see [`offers`]). Lock order: registry, then caller queues or the durable tasks' queue.
+//! The cost of an offer is bounded (see [`offers`]). Lock order: registry, then caller queues or the durable tasks'
+//! queue, then the waits of agents.
 
 mod offers;
+mod takeover;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::model::{Role, UserId};
 use crate::registry::{Candidate, Registry, Target};
 
 pub(crate) use offers::run_offers;
+use takeover::{AgentWait, AgentWaits};
 
 /// Prefix of the queue names for callers of detached agents. Names have no spaces.
 const DETACHED: &str = "agent ";
@@ -97,6 +100,7 @@ pub(crate) struct Capacity {
     queues: Mutex<CapacityQueues>,
     /// Notified when offers are left for [`run_offers`].
     left: Notify,
+    agents: AgentWaits,
     /// For publishers that have registered and are about to open their channel, by name.
     arrivals: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -155,13 +159,22 @@ pub(super) struct QueuedCaller {
     class: WaiterClass,
     place: u64,
     assigned: oneshot::Receiver<Candidate>,
+    /// The agent through which it waits in the queue of another name.
+    agent: Option<AgentWait>,
     _priority: PriorityGuard,
 }
 
 impl QueuedCaller {
     /// Resolves when capacity is assigned; with `None` when the caller has to pick again.
     pub(super) async fn assigned(&mut self) -> Option<(Candidate, Reservation)> {
-        let candidate = (&mut self.assigned).await.ok()?;
+        let candidate = match &mut self.agent {
+            None => (&mut self.assigned).await.ok()?,
+            Some(agent) => tokio::select! {
+                biased;
+                assigned = &mut self.assigned => assigned.ok()?,
+                () = agent.claimed() => return None,
+            },
+        };
         let reservation = Reservation::counted(&self.hub, &candidate.name);
         Some((candidate, reservation))
     }
@@ -246,9 +259,12 @@ impl Hub {
             _ => target.name.clone(),
         };
         let class = class_of(request, detached);
+        let agent = target.through.as_ref().filter(|_| !detached);
+        let agent = agent.map(|through| AgentWait::new(self, registry, &through.agent));
         let waiter = Waiter { target, assign };
         let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
-        QueuedCaller { hub: self.clone(), name, class, place, assigned, _priority: PriorityGuard::new() }
+        let _priority = PriorityGuard::new();
+        QueuedCaller { hub: self.clone(), name, class, place, assigned, agent, _priority }
     }
 
     /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.

@@ -26,7 +26,10 @@ impl World {
         let hub = hub_with(|options| {
             options.timings.inactive_retention = retention;
             options.timings.name_retention = retention;
-            options.timings.sweep_interval = Duration::from_millis(10);
+            // Only names that expire need a sweep: elsewhere nothing but the change itself ends what waits.
+            if retention < Duration::from_secs(1) {
+                options.timings.sweep_interval = Duration::from_millis(10);
+            }
             options.limits.names = names;
         })
         .await;
@@ -63,19 +66,23 @@ impl World {
         Publisher::start(&self.hub, &self.bob, &[row], None).await
     }
 
-    /// A call and a durable task of carl wait for `name`; `change` lets bob take the name over. Both end, and the first task
-    /// that bob gets is of a later call.
-    async fn ends_waiting(&self, name: &str, change: impl AsyncFnOnce() -> Publisher) {
+    /// Waits until a call and a durable task wait.
+    async fn both_wait(&self) {
+        eventually("both wait", async || {
+            let (_, tasks) = self.hub.ask("GET", "/api/v1/inference-tasks").json().await;
+            tasks.as_array().unwrap().len() == 2
+        })
+        .await;
+    }
+
+    /// A call and a durable task of carl wait for `name`. Both end after `change`.
+    async fn ends<T>(&self, change: impl AsyncFnOnce() -> T, name: &str) -> T {
         let durable = self.hub.enqueue(&self.carl, name, false).await;
         let call = self.hub.ask_as(&self.carl, "POST", "/v1/chat/completions").body(chat(name, false));
         let waiting = call.header("x-queue-timeout", "60");
         let waits = async { timeout(PATIENCE, waiting.send()).await.expect("it waits on") };
-        let (answer, mut bobs) = futures_util::join!(waits, async {
-            eventually("both wait", async || {
-                let (_, tasks) = self.hub.ask("GET", "/api/v1/inference-tasks").json().await;
-                tasks.as_array().unwrap().len() == 2
-            })
-            .await;
+        let (answer, changed) = futures_util::join!(waits, async {
+            self.both_wait().await;
             change().await
         });
         assert_eq!(answer.0, 404, "{}", answer.1);
@@ -83,6 +90,12 @@ impl World {
         eventually("the task ends", async || self.hub.durable_task(&durable).await["status"] == "error")
             .await;
         assert_eq!(self.hub.durable_task(&durable).await["code"], "model_not_found");
+        changed
+    }
+
+    /// `change` lets bob take `name` over. The first task that he gets is of a later call.
+    async fn ends_waiting(&self, name: &str, change: impl AsyncFnOnce() -> Publisher) {
+        let mut bobs = self.ends(change, name).await;
         let later = self.hub.ask_as(&self.carl, "POST", "/v1/chat/completions").body(chat(name, false));
         bobs.serves(&self.hub, &later, "hello").await;
     }
@@ -159,6 +172,17 @@ async fn calls_end_when_an_admin_transfers_their_name() {
     world.hub.stop().await;
 }
 
+/// Nobody has capacity for the calls then.
+#[actix_rt::test]
+async fn calls_end_when_their_name_is_given_to_a_user_who_publishes_nothing() {
+    let world = World::lasting(provider("al")).await;
+    let give = async || {
+        world.ask(ADMIN, "PUT", "/api/v1/names/al", &json!({ "ownerId": "bob" })).await;
+    };
+    world.ends(give, "al").await;
+    world.hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn calls_end_when_an_expired_name_is_taken_over() {
     let mut world = World::new(provider("al"), Duration::from_millis(50), 1024).await;
@@ -186,11 +210,7 @@ async fn calls_wait_on_while_their_name_returns_to_its_owner() {
     let call = world.hub.ask_as(&world.carl, "POST", "/v1/chat/completions").body(chat("al", false));
     let waiting = call.header("x-queue-timeout", "60");
     let (answer, ()) = futures_util::join!(waiting.send(), async {
-        eventually("both wait", async || {
-            let (_, tasks) = world.hub.ask("GET", "/api/v1/inference-tasks").json().await;
-            tasks.as_array().unwrap().len() == 2
-        })
-        .await;
+        world.both_wait().await;
         world.delete(ADMIN, "/api/v1/llms/al").await;
         world.delete(ADMIN, "/api/v1/names/al").await;
         let mut alices = Publisher::start(&world.hub, &world.alice, &[provider("al")], None).await;

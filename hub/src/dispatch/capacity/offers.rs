@@ -107,23 +107,6 @@ impl Hub {
         self.offer_names(registry, queues.iter().map(String::as_str));
     }
 
-    /// Ends the calls and durable tasks that wait for names which other users have claimed.
-    pub(crate) fn end_taken_over(&self, registry: &mut Registry) {
-        let claimed = registry.take_claimed_names();
-        if claimed.is_empty() || !self.has_waiters() {
-            return;
-        }
-        self.tasks.names_claimed(&claimed);
-        let mut queues = self.capacity.queues.lock();
-        for name in claimed {
-            for queue in [detached_queue(&name), name] {
-                queues.add(Offer::Queue(queue.clone()), std::slice::from_ref(&queue));
-            }
-        }
-        drop(queues);
-        self.serve_offers(registry);
-    }
-
     /// Has the callers of detached agents pick again, after a change of what agents lead to.
     pub(crate) fn offer_detached(&self) {
         self.offer_queues(|name| name.starts_with(DETACHED));
