@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use testkit::wait::wait_until;
+
 use super::{Reply, Request, Server, is_open};
 use crate::config::Paths;
 
@@ -80,10 +82,7 @@ async fn a_command_sends_nothing_to_a_socket_of_another_user() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
-    while !path.exists() && tokio::time::Instant::now() < deadline {
-        actix_rt::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    wait_until("the other user's socket is there", || path.exists()).await;
     let below = |name: &str| folder.path().join(name);
     let paths = Paths {
         home: below("home"),

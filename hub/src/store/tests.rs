@@ -19,6 +19,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::value::RawValue;
+use testkit::wait::wait_until;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
@@ -190,14 +191,6 @@ fn holds(dir: &Path, text: &str) -> bool {
     files(dir)
         .iter()
         .any(|file| memchr::memmem::find(&std::fs::read(file).unwrap(), text.as_bytes()).is_some())
-}
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn number(dir: &Path, sql: &str) -> i64 {

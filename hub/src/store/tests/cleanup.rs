@@ -30,7 +30,7 @@ async fn a_file_shrinks_after_deletions() {
     assert!(holds(dir.path(), "canary-3f9a"));
     store.write((0..60).map(|n| Change::DeleteTask(format!("t{n}"))).collect()).await.unwrap();
     // The kept rows take some hundred kilobytes, and some pages stay free.
-    until("the file is small again", || size(dir.path()) < before + (1 << 20)).await;
+    wait_until("the file is small again", || size(dir.path()) < before + (1 << 20)).await;
     assert!(!holds(dir.path(), "canary-3f9a"));
     let rows = store.load().await.unwrap().llms;
     assert_eq!(rows.len(), 60);
@@ -122,7 +122,7 @@ async fn large_texts_are_deleted_in_steps_between_writes() {
     assert_eq!((found.state, found.request), (TaskStatus::Error, None));
     assert!(store.task_head("r").await.unwrap().is_none());
     assert!(store.stored("alice").await.unwrap() < 10 << 10, "deleted texts are not counted");
-    until("all is deleted", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
+    wait_until("all is deleted", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
     assert_eq!(number(dir.path(), "SELECT count(*) FROM erased"), 0);
 }
 
@@ -152,7 +152,7 @@ async fn parts_of_deleted_texts_are_deleted_after_a_start() {
     drop(file);
     assert_eq!(number(dir.path(), "SELECT count(*) FROM parts"), 8);
     let store = open(dir.path()).unwrap();
-    until("it is deleted", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
+    wait_until("it is deleted", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
     assert_eq!(store.task("kept").await.unwrap().unwrap().result.unwrap().1.len(), (3 << 20) + 19);
 }
 
@@ -244,5 +244,5 @@ async fn failed_cleanup_is_done_later() {
     store.pragma("max_page_count", 1 << 20).await.unwrap();
     store.write(vec![new]).await.unwrap();
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
-    until("the file is small again", || size(dir.path()) < 3 << 20).await;
+    wait_until("the file is small again", || size(dir.path()) < 3 << 20).await;
 }

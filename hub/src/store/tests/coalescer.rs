@@ -34,6 +34,6 @@ async fn a_coalesced_change_is_written_without_other_writes() {
     for n in 0..4 {
         let model = format!("model-{n}-of-the-row");
         store.write_coalesced(vec![put_llm(Llm { model: model.clone(), ..llm("0", "a") })]);
-        until("it is in a file", || holds(dir.path(), &model)).await;
+        wait_until("it is in a file", || holds(dir.path(), &model)).await;
     }
 }

@@ -44,7 +44,7 @@ async fn deleted_data_is_gone_from_a_store_that_is_never_quiet() {
         store.write(vec![put_task(prompt)]).await.unwrap();
         assert!(holds(dir.path(), "canary-of-a-prompt"));
         store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
-        until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+        wait_until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
         busy.abort();
     }
 }
@@ -69,7 +69,7 @@ async fn deleted_data_is_gone_while_searches_overlap() {
         .collect();
     assert!(holds(dir.path(), "canary-of-a-prompt"));
     store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
-    until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+    wait_until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
     searchers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -31,7 +31,7 @@ async fn write_behind_changes_are_written_when_the_file_is_free() {
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     assert_eq!(models(dir.path()), ["1old", "2old"], "readers are not held up");
     other.execute_batch("COMMIT").unwrap();
-    until("the changes are written", || models(dir.path()) == ["1new", "3newest"]).await;
+    wait_until("the changes are written", || models(dir.path()) == ["1new", "3newest"]).await;
 }
 
 /// F63: when a full disk has room again, a stopping hub writes its write-behind changes.
