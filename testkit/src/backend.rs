@@ -72,12 +72,8 @@ impl FakeBackend {
         let script = Script { tokens: 3, ..Script::default() };
         let state = Rc::new(Mutex::new(State { script, ..State::default() }));
         let shared = Rc::clone(&state);
-        let serve = async move |mut connection: Connection| {
-            let mut plug = connection.plug();
-            tokio::select! {
-                served = converse(&mut connection, &shared) => served,
-                _ = plug.changed() => Ok(()),
-            }
+        let serve = async move |connection: Connection| {
+            connection.while_plugged(async |connection| converse(connection, &shared).await).await
         };
         Self { state, peer: Peer::on(("127.0.0.1", port), serve).unwrap() }
     }

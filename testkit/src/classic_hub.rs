@@ -85,12 +85,8 @@ impl ClassicHub {
         let state = State { hello: Some("{}".to_owned()), ..State::default() };
         let state = Rc::new(Mutex::new(state));
         let shared = Rc::clone(&state);
-        let serve = async move |mut connection: Connection| {
-            let mut plug = connection.plug();
-            tokio::select! {
-                served = converse(&mut connection, &shared) => served,
-                _ = plug.changed() => Ok(()),
-            }
+        let serve = async move |connection: Connection| {
+            connection.while_plugged(async |connection| converse(connection, &shared).await).await
         };
         Self { state, peer: Rc::new(Peer::on(("127.0.0.1", port), serve).unwrap()) }
     }

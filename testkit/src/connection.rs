@@ -191,9 +191,16 @@ impl Connection {
         let _ = self.plug.clone().changed().await;
     }
 
-    /// Changes when the [`Peer`](crate::peer::Peer) that accepted it is dropped.
-    pub(crate) fn plug(&self) -> watch::Receiver<()> {
-        self.plug.clone()
+    /// Runs `serve` until the [`Peer`](crate::peer::Peer) that accepted the connection is dropped.
+    pub(crate) async fn while_plugged(
+        mut self,
+        serve: impl AsyncFnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut plug = self.plug.clone();
+        tokio::select! {
+            served = serve(&mut self) => served,
+            _ = plug.changed() => Ok(()),
+        }
     }
 
     /// Makes the close that follows a reset.
