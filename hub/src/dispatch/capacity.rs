@@ -263,8 +263,8 @@ impl Hub {
         let agent = agent.map(|through| AgentWait::new(self, registry, &through.agent));
         let waiter = Waiter { target, assign };
         let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
-        let _priority = PriorityGuard::new();
-        QueuedCaller { hub: self.clone(), name, class, place, assigned, agent, _priority }
+        let hub = self.clone();
+        QueuedCaller { hub, name, class, place, assigned, agent, _priority: PriorityGuard::new() }
     }
 
     /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.

@@ -87,10 +87,10 @@ pub(crate) async fn accept_upload(
         };
         let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
         let (piece, state) = reader.read(&read).await;
-        if let Some(piece) = piece {
-            if !send(&channel, piece, &mut reader, &mut gone).await {
-                return Err(Rejection::Gone);
-            }
+        if let Some(piece) = piece
+            && !send(&channel, piece, &mut reader, &mut gone).await
+        {
+            return Err(Rejection::Gone);
         }
         match state {
             UploadState::Open => (),
