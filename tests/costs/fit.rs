@@ -1,7 +1,7 @@
-//! How a cost grows with a size.
+//! Measures how the cost of a request grows with its size.
 
-/// The slope of the straight line through the logarithms of sizes and costs: 1 where the cost is in proportion to the size,
-/// 2 where it is to its square.
+/// Slope of the line fitted to the points `(ln size, ln cost)`: 1 for a cost proportional to the size, 2 for a cost
+/// proportional to the square of the size.
 pub fn slope(points: &[(f64, f64)]) -> f64 {
     let logs: Vec<(f64, f64)> = points.iter().map(|(size, cost)| (size.ln(), cost.ln())).collect();
     #[expect(clippy::cast_precision_loss, reason = "four points")]
@@ -14,7 +14,7 @@ pub fn slope(points: &[(f64, f64)]) -> f64 {
 }
 
 #[test]
-fn a_line_a_square_and_what_begins_with_a_fixed_cost_are_told_apart() {
+fn slope_tells_linear_quadratic_and_mostly_fixed_costs_apart() {
     let of = |cost: fn(f64) -> f64| slope(&[1.0, 3.0, 9.0, 27.0].map(|size| (size, cost(size))));
     assert!((of(|size| 7.0 * size) - 1.0).abs() < 1e-9);
     assert!((of(|size| 0.1 * size * size) - 2.0).abs() < 1e-9);

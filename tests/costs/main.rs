@@ -1,7 +1,8 @@
-//! What a request costs: in proportion to its size, whatever its shape, and the same however much others have.
+//! CPU cost of requests: proportional to the size of the request, whatever its shape, and independent of what other users
+//! keep at the hub.
 //!
-//! Counted is what the threads of a process have run (`/proc/PID/task/TID/schedstat`, in nanoseconds): what else the machine
-//! does takes time and no CPU of theirs. The least of some runs counts, so that a cache that was cold does not.
+//! The cost is the CPU time of a process's threads (`/proc/PID/task/TID/schedstat`, in nanoseconds), so other load on the
+//! machine does not count. Each cost is the minimum of several runs, so cold caches do not count either.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]

@@ -1,4 +1,4 @@
-//! What a process has worked.
+//! Measures the CPU time that a process has used.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,45 +6,45 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Longer than the dearest call of these tests takes in a debug build.
+/// Deadline for a process to become idle; longer than the most expensive call of these tests takes in a debug build.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What each thread has run so far, in nanoseconds.
-type Ran = HashMap<String, u64>;
+/// CPU time of each thread so far, in nanoseconds, by thread id.
+type CpuTimes = HashMap<String, u64>;
 
-/// A process whose work is counted.
+/// Measures the process with this pid.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter(pub i32);
 
 impl Meter {
-    fn read(self) -> Ran {
-        let mut ran = Ran::new();
+    fn read(self) -> CpuTimes {
+        let mut times = CpuTimes::new();
         for thread in fs::read_dir(format!("/proc/{}/task", self.0)).unwrap() {
             let path = thread.unwrap().path();
-            // A thread may end between the two reads.
+            // A thread may end after the directory was listed.
             let Ok(stat) = fs::read_to_string(path.join("schedstat")) else { continue };
             let first = stat.split_whitespace().next().unwrap();
-            ran.insert(path.file_name().unwrap().to_string_lossy().into_owned(), first.parse().unwrap());
+            times.insert(path.file_name().unwrap().to_string_lossy().into_owned(), first.parse().unwrap());
         }
-        ran
+        times
     }
 
-    /// The same, when nothing runs any more.
-    pub async fn rests(self) -> Ran {
-        let (mut ran, deadline) = (self.read(), Instant::now() + PATIENCE);
+    /// Waits until no thread has run for 2 ms, and returns the CPU times.
+    pub async fn times_at_rest(self) -> CpuTimes {
+        let (mut times, deadline) = (self.read(), Instant::now() + PATIENCE);
         loop {
             sleep(Duration::from_millis(2)).await;
             let now = self.read();
-            if now == ran {
-                return ran;
+            if now == times {
+                return times;
             }
-            assert!(Instant::now() < deadline, "process {} has not rested for {PATIENCE:?}", self.0);
-            ran = now;
+            assert!(Instant::now() < deadline, "process {} was not at rest within {PATIENCE:?}", self.0);
+            times = now;
         }
     }
 
-    /// Waits until it has next to nothing to do.
-    pub async fn idles(self) {
+    /// Waits until the process uses less than 10 ms of CPU time in 300 ms.
+    pub async fn wait_until_idle(self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let before = self.read();
@@ -52,15 +52,15 @@ impl Meter {
             if self.since(&before).await < 0.01 {
                 return;
             }
-            assert!(Instant::now() < deadline, "process {} has worked for {PATIENCE:?}", self.0);
+            assert!(Instant::now() < deadline, "process {} was not idle within {PATIENCE:?}", self.0);
         }
     }
 
-    /// What was run since `before`, in seconds. A thread that ended meanwhile had nothing to do.
-    pub async fn since(self, before: &Ran) -> f64 {
-        let ran = self.rests().await;
+    /// CPU time used since `before`, in seconds. A thread that has ended since does not count; it was idle.
+    pub async fn since(self, before: &CpuTimes) -> f64 {
+        let times = self.times_at_rest().await;
         let nanos: u64 =
-            ran.iter().map(|(id, now)| now - before.get(id).copied().unwrap_or(0).min(*now)).sum();
+            times.iter().map(|(id, now)| now - before.get(id).copied().unwrap_or(0).min(*now)).sum();
         Duration::from_nanos(nanos).as_secs_f64()
     }
 }

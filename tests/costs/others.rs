@@ -1,4 +1,4 @@
-//! What others have costs a caller nothing.
+//! Rows, tasks and watchers of other users do not make a user's calls more expensive.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::time::sleep;
 
 use crate::rig::{Rig, provider};
 
-/// Rows of one session.
+/// Number of rows in each session of the other users.
 const ROWS: usize = 250;
-/// Durable tasks that wait, of one user.
+/// Number of waiting durable tasks of each other user.
 const WAITING: usize = 150;
-/// So many times of the cost among few: the tables are deeper, and that is all.
+/// Limit for the cost of a call beside many rows, in multiples of its cost beside few: only the depth of the tables differs.
 const MOST: f64 = 2.0;
-/// No call costs less, in seconds.
-const NOTHING: f64 = 5e-5;
-/// What may be done while all of them wait, as a part of one core: lines of tasks are looked at in turn.
+/// Lower bound of a measured cost, in seconds; smaller readings are noise.
+const NOISE: f64 = 5e-5;
+/// Limit for the hub's load without calls, as a share of one core; the hub inspects the queues of waiting tasks in turn.
 const IDLE: f64 = 0.02;
-/// The least cost of so many runs counts.
+/// Number of runs of each call; the cheapest run counts.
 const RUNS: usize = 20;
 
 struct Call {
@@ -65,9 +65,9 @@ fn calls() -> Vec<Call> {
 }
 
 #[actix_rt::test]
-async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_nothing() {
+async fn other_users_rows_tasks_and_watchers_do_not_add_to_the_cost_of_a_call() {
     let rig = Rig::start().await;
-    let me = rig.member("me").await;
+    let me = rig.new_member("me").await;
     let mut row = provider("mine");
     row["poolName"] = "my-pool".into();
     let mine = json!({ "providerSessionId": "sess-mine", "providers": [row],
@@ -78,12 +78,12 @@ async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_not
     let _watchers = fill(&rig, "many", 40, ROWS, WAITING).await;
     let many = measure(&rig, &me).await;
     let idle = idle(&rig).await;
-    println!("{:.2} % of a core while all of them wait", idle * 100.0);
-    let mut dear = Vec::new();
+    println!("{:.2} % of a core without any call", idle * 100.0);
+    let mut expensive = Vec::new();
     for ((call, few), many) in calls().iter().zip(few).zip(many) {
         println!("{:.3} ms, {:.3} ms: {} {}", few * 1e3, many * 1e3, call.method, call.path);
         if many > few * MOST {
-            dear.push(format!(
+            expensive.push(format!(
                 "{} {}: {:.3} ms, then {:.3} ms",
                 call.method,
                 call.path,
@@ -92,12 +92,12 @@ async fn the_rows_the_waiting_calls_and_the_watchers_of_others_cost_a_caller_not
             ));
         }
     }
-    assert!(dear.is_empty(), "{dear:#?}");
-    assert!(idle < IDLE, "{idle}");
+    assert!(expensive.is_empty(), "calls cost more beside many rows of others: {expensive:#?}");
+    assert!(idle < IDLE, "the hub uses {idle} of a core without calls");
 }
 
-/// Others have so many sessions of `rows` private rows each, a pool of the first session's, and as many agents, tasks that
-/// wait in a line for each agent, and watch.
+/// Creates other users with up to five sessions each. Each session has `rows` private rows and as many agents; the rows of a
+/// user's first session form a pool. Each user has `waiting` durable tasks, each for another agent, and four event watchers.
 async fn fill(
     rig: &Rig,
     name: &str,
@@ -106,10 +106,10 @@ async fn fill(
     waiting: usize,
 ) -> Vec<impl Sized + use<>> {
     let mut watchers = Vec::new();
-    // A few sessions each.
+    // Each user gets up to five sessions.
     for number in (0..sessions).step_by(5) {
         let user = format!("{name}-{}", number / 5);
-        let other = rig.member(&user).await;
+        let other = rig.new_member(&user).await;
         for session in 0..sessions.min(5) {
             let named = |what: &str, row: usize| format!("{user}-{session}-{what}-{row}");
             let mut providers: Vec<_> = (0..rows).map(|row| provider(&named("llm", row))).collect();
@@ -135,23 +135,23 @@ async fn fill(
     watchers
 }
 
-/// What the hub does while nobody calls, as a part of one core: the least of some seconds.
+/// Load of the hub without calls, as a share of one core: the minimum of four measurements of 2 s.
 async fn idle(rig: &Rig) -> f64 {
     let [hub, _] = rig.meters();
     let mut least = f64::MAX;
     for _ in 0..4 {
-        let before = hub.rests().await;
+        let before = hub.times_at_rest().await;
         sleep(Duration::from_secs(2)).await;
         least = least.min(hub.since(&before).await / 2.0);
     }
     least
 }
 
-/// The least that each call costs the hub, in seconds. One after the other, again and again: what goes on beside them, such
-/// as looks for those who watch, meets each of them some time and none of them always.
+/// Minimum cost of each call at the hub, in seconds. The calls take turns, so background work of the hub, such as refreshing
+/// the watchers, cannot fall into every run of one call.
 async fn measure(rig: &Rig, me: &Http) -> Vec<f64> {
     let [hub, _] = rig.meters();
-    hub.idles().await;
+    hub.wait_until_idle().await;
     let calls = calls();
     let mut least = vec![f64::MAX; calls.len()];
     for _ in 0..RUNS {
@@ -159,17 +159,17 @@ async fn measure(rig: &Rig, me: &Http) -> Vec<f64> {
             let body = call.body.map(str::to_owned);
             let (cost, status) = rig.cost(me, call.method.clone(), call.path, body).await;
             assert_eq!(status, call.status, "{} {}", call.method, call.path);
-            // The kernel counts a thread when it rests: now and then the next look has what this one missed.
-            if cost[0] > NOTHING {
+            // The kernel counts a thread's time when the thread sleeps, so a measurement may miss time that the next one has.
+            if cost[0] > NOISE {
                 *least = least.min(cost[0]);
             }
         }
     }
-    // What costs next to nothing each time has no least cost here, and no other could be compared with it.
+    // A call whose every reading was below `NOISE` gets `NOISE` as its cost, so that costs can be divided.
     for (call, least) in calls.iter().zip(&mut least) {
         if *least >= f64::MAX {
-            println!("under {:.3} ms: {} {}", NOTHING * 1e3, call.method, call.path);
-            *least = NOTHING;
+            println!("under {:.3} ms: {} {}", NOISE * 1e3, call.method, call.path);
+            *least = NOISE;
         }
     }
     least

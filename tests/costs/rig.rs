@@ -30,7 +30,7 @@ impl Rig {
         registrar.logs("control channel open").await;
         let rig = Self { hub, registrar, port, _home: home };
         let admin = rig.as_user(ADMIN);
-        eventually("the mock is there", async || {
+        eventually("the mock's row is active", async || {
             admin.get("/api/v1/llms/mock").await.json()["status"] == "active"
         })
         .await;
@@ -41,8 +41,8 @@ impl Rig {
         Http::new(&format!("http://127.0.0.1:{}", self.port), token)
     }
 
-    /// A new member.
-    pub async fn member(&self, user: &str) -> Http {
+    /// Creates a token for a new new_member, and returns a client with this token.
+    pub async fn new_member(&self, user: &str) -> Http {
         let made = self.as_user(ADMIN).post("/api/v1/tokens", &json!({ "user": user })).await;
         assert_eq!(made.status, 201, "{made:?}");
         self.as_user(made.json()["token"].as_str().unwrap())
@@ -52,7 +52,7 @@ impl Rig {
         [Meter(self.hub.pid()), Meter(self.registrar.pid())]
     }
 
-    /// What a call costs the hub and the registrar, in seconds, and its status.
+    /// CPU time that one call costs the hub and the registrar, in seconds, and the status of the answer.
     pub async fn cost(
         &self,
         caller: &Http,
@@ -61,13 +61,13 @@ impl Rig {
         body: Option<String>,
     ) -> ([f64; 2], u16) {
         let [hub, registrar] = self.meters();
-        let before = (hub.rests().await, registrar.rests().await);
+        let before = (hub.times_at_rest().await, registrar.times_at_rest().await);
         let answer = caller.send(method, path, body).await;
         ([hub.since(&before.0).await, registrar.since(&before.1).await], answer.status)
     }
 }
 
-/// A row of a register call.
+/// One entry of a register call.
 pub fn provider(name: &str) -> Value {
     json!({ "name": name, "type": "openai", "model": "Qwen/Qwen2.5-7B-Instruct" })
 }

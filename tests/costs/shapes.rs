@@ -1,4 +1,4 @@
-//! The cost of a request is in proportion to its size. Over 300 lines: a table of the shapes of requests.
+//! The cost of a request is proportional to its size. Over 300 lines: it holds the table of request shapes.
 
 use awc::http::Method;
 use serde_json::json;
@@ -9,20 +9,21 @@ use testkit::team::ADMIN;
 use crate::fit::slope;
 use crate::rig::{Rig, provider};
 
-/// Each size is so many times the one before.
+/// Ratio of each size to the previous one.
 const STEP: usize = 3;
-/// Sizes of each shape.
+/// Number of sizes measured for each shape.
 const SIZES: u32 = 4;
-/// A slope above this is not in proportion.
+/// Largest slope that counts as proportional.
 const STEEP: f64 = 1.1;
-/// Looks at a shape that seems steep, the least cost of each size counting: what was noise is not there again.
-const LOOKS: usize = 4;
+/// Number of measurements of a shape whose slope is above `STEEP`. The minimum cost of each size counts, so noise, which
+/// does not repeat, drops out.
+const MEASUREMENTS: usize = 4;
 
-/// A kind of body that a member may send, with `n` of what it is made of.
+/// A kind of request body that a new_member may send; `body(n)` makes one of `n` repetitions.
 struct Shape {
     name: &'static str,
     path: &'static str,
-    /// The smallest size.
+    /// The smallest number of repetitions.
     least: usize,
     body: fn(usize) -> String,
 }
@@ -30,9 +31,9 @@ struct Shape {
 const CHAT: &str = "/v1/chat/completions";
 const LLM: &str = r#""model":"mock""#;
 const AGENT: &str = r#""model":"helper""#;
-/// A public row whose backend says what it was asked in its errors.
+/// A public row whose backend quotes the request in its error.
 const ECHO: &str = r#""model":"echo""#;
-/// The key that it is asked with.
+/// The API key with which the hub calls the row's backend.
 const KEY: &str = "sk-proj-Ab12cd34ef56gh78";
 
 fn chat(model: &str, rest: &str) -> String {
@@ -111,7 +112,7 @@ const SHAPES: &[Shape] = &[
             chat(AGENT, &format!(r#""options":[{}]"#, list(n, |_| deep.clone())))
         },
     },
-    // The largest of these are just below the longest error that is looked at.
+    // The largest of these bodies are just below the longest error text that the hub redacts.
     Shape { name: "homes in an error", path: CHAT, least: 1150, body: |n| text(ECHO, &"/home/a ".repeat(n)) },
     Shape {
         name: "beginnings of homes in an error",
@@ -218,7 +219,7 @@ const SHAPES: &[Shape] = &[
         body: |n| format!(r#"{{"llm":"mock","request":{}}}"#, messages(LLM, n)),
     },
     Shape {
-        name: "a result that nobody waits for",
+        name: "a result of an unknown task",
         path: "/api/v1/llms/_provider-task/none/result",
         least: 2000,
         body: |n| {
@@ -227,7 +228,7 @@ const SHAPES: &[Shape] = &[
         },
     },
     Shape {
-        name: "what never ends",
+        name: "JSON that never closes its brackets",
         path: CHAT,
         least: 50_000,
         body: |n| format!(r#"{{"a":[{}"#, "0,".repeat(n)),
@@ -282,9 +283,9 @@ const SHAPES: &[Shape] = &[
 ];
 
 #[actix_rt::test]
-async fn the_work_of_a_request_is_in_proportion_to_its_size_whatever_its_shape() {
+async fn the_cost_of_a_request_is_proportional_to_its_size_in_every_shape() {
     let rig = Rig::start().await;
-    let caller = rig.member("caller").await;
+    let caller = rig.new_member("caller").await;
     let params: serde_json::Map<_, _> = (0..64).map(|i| (format!("param{i}"), json!(i))).collect();
     let agent = json!({ "name": "helper", "llmName": "mock", "systemPrompt": "Be brief.", "defaultParams": params,
         "visibility": "public" });
@@ -303,19 +304,19 @@ async fn the_work_of_a_request_is_in_proportion_to_its_size_whatever_its_shape()
             }
         }
     }
-    assert!(steep.is_empty(), "{steep:#?}");
+    assert!(steep.is_empty(), "costs grow faster than the size: {steep:#?}");
 }
 
-/// How the costs of a shape grow, at the hub and at the registrar.
+/// Slopes of the cost of a shape, at the hub and at the registrar.
 async fn slopes(rig: &Rig, caller: &Http, shape: &Shape) -> [f64; 2] {
     let sizes: Vec<usize> = (0..SIZES).map(|step| shape.least * STEP.pow(step)).collect();
     let mut costs = vec![[f64::MAX; 2]; sizes.len()];
     let mut slopes = [f64::MAX; 2];
-    for _ in 0..LOOKS {
+    for _ in 0..MEASUREMENTS {
         let mut statuses = Vec::new();
         for (size, least) in sizes.iter().zip(&mut costs) {
             let body = (shape.body)(*size);
-            // Twice in a row: the first request fills the caches, the second one uses them.
+            // Two requests in a row: the first one fills the caches, the second one uses them.
             for _ in 0..2 {
                 let (cost, status) = rig.cost(caller, Method::POST, shape.path, Some(body.clone())).await;
                 *least = [0, 1].map(|who| least[who].min(cost[who]));
@@ -328,7 +329,7 @@ async fn slopes(rig: &Rig, caller: &Http, shape: &Shape) -> [f64; 2] {
             let point =
                 |(size, cost): (&usize, &[f64; 2])| (f64::from(u32::try_from(*size).unwrap()), cost[who]);
             let points: Vec<_> = sizes.iter().zip(&costs).map(point).collect();
-            // One that is not asked does nothing.
+            // A process that costs under 1 ms at every size did not take part.
             if points.iter().all(|(_, cost)| *cost < 1e-3) { 0.0 } else { slope(&points) }
         });
         if slopes.iter().all(|slope| *slope <= STEEP) {

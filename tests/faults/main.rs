@@ -1,4 +1,4 @@
-//! `docs/faults.md` is what the tests say: which fault is injected by which of them, and what nobody tests and why.
+//! Checks that `docs/faults.md` agrees with the tests: which test injects which fault, and why a fault has no test.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
@@ -19,7 +19,7 @@ fn list() -> Vec<Entry> {
     serde_json::from_str(&fs::read_to_string(root().join("tests/faults/list.json")).unwrap()).unwrap()
 }
 
-/// All .rs files below `folder`, but for what is built and what is hidden.
+/// Adds all `.rs` files below `folder` to `found`, without build output and hidden folders.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -34,7 +34,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What the tests of the workspace claim; panics at a tag that is no good.
+/// The faults that the tests of the workspace claim to inject. Panics at a malformed tag.
 fn covered() -> Covered {
     let known: Vec<String> = list().into_iter().map(|entry| entry.number).collect();
     let (mut covered, mut problems, mut files) = (Covered::new(), Vec::new(), Vec::new());
@@ -47,7 +47,7 @@ fn covered() -> Covered {
         for tag in tagged {
             for number in tag.numbers {
                 if !known.contains(&number) {
-                    problems.push(format!("{file}: {} claims {number}, which nobody knows", tag.test));
+                    problems.push(format!("{file}: {} claims {number}, which is not in list.json", tag.test));
                 }
                 let test = Test { file: file.clone(), name: tag.test.clone() };
                 covered.entry(number).or_default().push(test);
@@ -59,7 +59,7 @@ fn covered() -> Covered {
 }
 
 #[test]
-fn the_page_of_faults_is_what_the_tests_say() {
+fn the_page_of_faults_agrees_with_the_tags_of_the_tests() {
     let path = root().join("docs/faults.md");
     let page = page::render(&list(), &covered());
     if std::env::var_os("BLESS").is_some() {
@@ -67,13 +67,10 @@ fn the_page_of_faults_is_what_the_tests_say() {
         return;
     }
     let current = fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        current == page,
-        "docs/faults.md is not current: BLESS=1 cargo test --test faults writes it anew"
-    );
+    assert!(current == page, "docs/faults.md is out of date: `BLESS=1 cargo test --test faults` rewrites it");
 }
 
-/// The limit that no test fills: 65,536 calls at once.
+/// The one limit without a test: 65,536 calls at once are too many for a test.
 const UNTESTED: &str = "dispatches under way";
 
 /// Every test, flag and metric that the table of limits in docs/semantics.md names exists.
@@ -96,7 +93,7 @@ fn the_table_of_limits_names_tests_and_flags_that_exist() {
     assert!(rows.len() > 30, "{} rows", rows.len());
     let mut wrong = Vec::new();
     for row in rows {
-        let [_, what, _, flag, metric, _, test] = row[..] else { panic!("seven cells, not: {row:?}") };
+        let [_, what, _, flag, metric, _, test] = row[..] else { panic!("a row needs seven cells: {row:?}") };
         let quoted =
             |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
         let missing = |known: bool, name: &str| (!known).then(|| format!("{what}: {name}"));
@@ -111,19 +108,19 @@ fn the_table_of_limits_names_tests_and_flags_that_exist() {
             |metric: &str| code.contains(&format!("\"{}\"", metric.split('{').next().unwrap_or_default()));
         wrong.extend(quoted(metric).iter().filter_map(|name| missing(named(name), name)));
     }
-    assert!(wrong.is_empty(), "not there: {wrong:#?}");
+    assert!(wrong.is_empty(), "named in the table, but not found: {wrong:#?}");
 }
 
 #[test]
-fn each_number_has_a_test_or_a_reason() {
+fn each_fault_has_a_test_or_a_reason() {
     let covered = covered();
     let open: Vec<String> =
         list().into_iter().filter(|entry| page::is_open(entry, &covered)).map(|entry| entry.number).collect();
-    assert!(open.is_empty(), "neither a test nor a reason: {open:?}");
+    assert!(open.is_empty(), "faults with neither a test nor a reason: {open:?}");
 }
 
 #[test]
-fn every_number_of_the_list_is_there_once() {
+fn the_list_has_each_fault_number_once() {
     let numbers: Vec<String> = list().into_iter().map(|entry| entry.number).collect();
     let expected: Vec<String> = (1..=8)
         .map(|n| format!("P{n}"))

@@ -1,4 +1,4 @@
-//! The page `docs/faults.md`, from the list and the tags.
+//! Renders `docs/faults.md` from `list.json` and the tags of the tests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,30 +7,30 @@ use serde::Deserialize;
 
 use crate::scanner::Number;
 
-/// One line of `list.json`.
+/// One entry of `list.json`: a fault or a promise.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub number: Number,
-    /// What is injected; a promise has none.
+    /// What is injected; `None` for a promise.
     pub fault: Option<String>,
-    /// What must be observed.
+    /// What must hold under the fault.
     pub holds: String,
-    /// Why there is no test, or what the tests leave out.
+    /// Why the fault has no test, or what its tests leave out.
     pub untested: Option<String>,
 }
 
-/// A test by its file, from the root of the repository, and its name.
+/// A test: its file, relative to the root of the repository, and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
     pub file: String,
     pub name: String,
 }
 
-/// Which tests cover a number.
+/// The tests that cover each number.
 pub type Covered = BTreeMap<Number, Vec<Test>>;
 
-/// Columns of a line of the page, at most.
+/// Most columns in a line of the page.
 const WIDTH: usize = 120;
 
 const HEAD: &str = "\
@@ -40,7 +40,7 @@ Generated from `tests/faults/list.json` and from the doc comments of the tests: 
 writes this page anew. Each entry says what is injected, what must hold then, and which tests show it.
 ";
 
-/// The whole page.
+/// Renders the whole page.
 pub fn render(list: &[Entry], covered: &Covered) -> String {
     let mut page = HEAD.to_owned();
     for (letter, title) in [("P", "Promises"), ("F", "Faults"), ("A", "Abuse")] {
@@ -52,12 +52,12 @@ pub fn render(list: &[Entry], covered: &Covered) -> String {
     page
 }
 
-/// Neither test nor reason.
+/// Whether an entry has neither a test nor a reason.
 pub fn is_open(entry: &Entry, covered: &Covered) -> bool {
     entry.untested.is_none() && !covered.contains_key(&entry.number)
 }
 
-/// The table rows of one entry: its number is in the first one only.
+/// Table rows of one entry. Only the first row has the number.
 fn rows(entry: &Entry, tests: &[Test]) -> String {
     let mut cells = Vec::new();
     cells.extend(entry.fault.iter().map(|fault| ("injected", fault.clone())));
@@ -80,7 +80,7 @@ fn rows(entry: &Entry, tests: &[Test]) -> String {
     rows
 }
 
-/// The words of `text` in lines of at most `width` characters; a longer word has a line of its own.
+/// Breaks `text` into lines of at most `width` characters. A longer word gets a line of its own.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

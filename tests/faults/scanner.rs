@@ -1,18 +1,18 @@
-//! Reads the tags of tests: a doc comment that begins with numbers and a colon (`/// F12, A19: …`).
+//! Reads the fault tags of tests: doc comments that begin with fault numbers and a colon (`/// F12, A19: …`).
 //!
-//! A scanner of lines, no parser: rustfmt sees to it that attributes, doc comments and `fn` begin their lines.
+//! It scans lines and does not parse Rust: rustfmt puts each attribute, doc comment and `fn` at the start of a line.
 
-/// A number of the list: a letter and digits, as it is written in a tag.
+/// A fault number as a tag spells it: a letter and digits.
 pub type Number = String;
 
-/// A test and the numbers it claims.
+/// A test and the fault numbers in its tag.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tagged {
     pub numbers: Vec<Number>,
     pub test: String,
 }
 
-/// The tagged tests of one file in their order, and what is wrong with the tags of the others.
+/// Returns the tagged tests of one file in order, and a message for each malformed tag.
 pub fn scan(source: &str) -> (Vec<Tagged>, Vec<String>) {
     let (mut tagged, mut problems) = (Vec::new(), Vec::new());
     let mut item = Item::default();
@@ -23,17 +23,17 @@ pub fn scan(source: &str) -> (Vec<Tagged>, Vec<String>) {
         let Item { doc, is_test, .. } = std::mem::take(&mut item);
         match numbers(&doc) {
             None => {}
-            Some(Err(())) => problems.push(format!("no tag, though it looks like one: {doc}")),
+            Some(Err(())) => problems.push(format!("this looks like a tag, but is malformed: {doc}")),
             Some(Ok(numbers)) => match name_of_fn(line).filter(|_| is_test) {
                 Some(test) => tagged.push(Tagged { numbers, test: test.to_owned() }),
-                None => problems.push(format!("a tag on what is no test: {doc}")),
+                None => problems.push(format!("this tag is not on a test: {doc}")),
             },
         }
     }
     (tagged, problems)
 }
 
-/// What stands before an item: its doc comment and its attributes.
+/// The doc comment and the attributes before an item.
 #[derive(Default)]
 struct Item {
     doc: String,
@@ -60,15 +60,15 @@ impl Item {
     }
 }
 
-/// The numbers that a doc comment begins with; `None` when it begins with none, an error when neither a colon nor the end of
-/// the comment follows them.
+/// The fault numbers at the start of a doc comment: `None` without numbers, an error if neither a colon nor the end of the
+/// comment follows them.
 fn numbers(doc: &str) -> Option<Result<Vec<Number>, ()>> {
     number(doc)?;
     let head = doc.split_once(':').map_or_else(|| doc.trim_end_matches('.'), |(head, _)| head);
     Some(head.split(", ").map(|part| number(part).filter(|it| it.len() == part.len()).ok_or(())).collect())
 }
 
-/// The number at the front of `text`.
+/// The fault number at the start of `text`.
 fn number(text: &str) -> Option<Number> {
     let digits = match text.bytes().next()? {
         b'P' => 1,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_found_before_and_after_attributes_of_any_length() {
+    fn a_tag_is_found_before_and_after_attributes() {
         let one = "/// F12, A19: a promise\n/// in two lines: here.\n#[test]\nfn one() {";
         let two = "#[actix_rt::test]\n#[expect(\n  a,\n  reason = \"x\"\n)]\n/// P1: x\nasync fn two<T>() {";
         let three =
@@ -112,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_tag_may_go_on_in_the_next_line() {
+    fn a_tag_may_continue_on_the_next_line() {
         assert_eq!(claims("/// F01, F02,\n/// F03: x\n#[test]\nfn a() {"), [pair("F01 F02 F03", "a")]);
     }
 
     #[test]
-    fn other_comments_are_no_tags() {
+    fn comments_without_leading_numbers_are_not_tags() {
         for text in ["Fast: x", "A token: x", "F1: x", "P12: x", "F123: x", "F12a: x", "x F12: y"] {
             assert_eq!(claims(&format!("/// {text}\n#[test]\nfn a() {{")), [], "{text}");
         }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_belongs_to_the_item_that_follows_it_at_once() {
+    fn a_tag_belongs_to_the_item_directly_below_it() {
         let (tagged, problems) = scan("/// F12: x\nstruct A;\n#[test]\nfn a() {");
         assert_eq!((tagged, problems.len()), (vec![], 1));
         let (tagged, problems) = scan("/// F12: x\nfn a() {");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_is_not_well_formed_is_a_problem() {
+    fn a_malformed_tag_is_reported() {
         for text in ["F12 x", "F12,A19: x", "F12, and A19: x", "F12 A19: x"] {
             let (tagged, problems) = scan(&format!("/// {text}\n#[test]\nfn a() {{"));
             assert_eq!((tagged, problems.len()), (vec![], 1), "{text}");

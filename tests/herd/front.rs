@@ -1,4 +1,4 @@
-//! A door before the hub that counts: who comes when, and which register call fails.
+//! A TCP proxy before the hub. It records when each connection came, and which register calls failed.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,18 +8,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
-/// What came through.
+/// What the proxy recorded.
 #[derive(Default)]
 pub struct Seen {
-    /// Connections.
+    /// When each connection was accepted.
     pub connects: RefCell<Vec<Instant>>,
-    /// Register calls, and how long each took until its answer began; `None` for one that had no 201.
+    /// When each register call began, and the time until its answer began; `None` unless the answer was a 201.
     pub registers: RefCell<Vec<(Instant, Option<Duration>)>>,
 }
 
 impl Seen {
-    /// Waits until nobody has come for a second, or for 20 s: a thousand heartbeats are never all silent.
-    pub async fn is_quiet(&self) {
+    /// Waits until no connection has come for 1 s, for at most 20 s: a thousand registrars always have some heartbeat to send.
+    pub async fn wait_until_quiet(&self) {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(20) {
             let last = self.connects.borrow().last().copied();
@@ -30,7 +30,7 @@ impl Seen {
         }
     }
 
-    /// Most connections in any one second since then.
+    /// Largest number of connections within any one second after `since`.
     pub fn peak(&self, since: Instant) -> usize {
         let connects: Vec<_> = self.connects.borrow().iter().copied().filter(|at| *at >= since).collect();
         let second = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl Seen {
     }
 }
 
-/// Opens the door; gives its port.
+/// Starts the proxy to the port `target`, and returns the proxy's port.
 pub async fn open(target: u16, seen: Rc<Seen>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -61,17 +61,17 @@ async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    // When the register call that is under way on this connection began.
-    let asked = Cell::new(None);
+    // When the register call began whose answer has not come yet.
+    let register_began = Cell::new(None);
     {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
         let up = pass(from_client, to_server, |bytes| {
             if bytes.starts_with(b"POST /api/v1/llms/_provider-register") {
-                asked.set(Some(Instant::now()));
+                register_began.set(Some(Instant::now()));
             }
         });
         let down = pass(from_server, to_client, |bytes| {
-            if let Some(start) = asked.take() {
+            if let Some(start) = register_began.take() {
                 let taken = bytes.starts_with(b"HTTP/1.1 201").then(|| start.elapsed());
                 seen.registers.borrow_mut().push((start, taken));
             }
@@ -81,14 +81,14 @@ async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
             () = down => (),
         }
     }
-    if let Some(start) = asked.take() {
+    if let Some(start) = register_began.take() {
         seen.registers.borrow_mut().push((start, None));
     }
 }
 
-/// Passes bytes on until either end has enough.
+/// Copies bytes until either side closes, and shows each piece to `look`.
 async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, look: impl Fn(&[u8])) {
-    // Small: there are thousands of them.
+    // A small buffer, because there are thousands of connections.
     let mut buffer = vec![0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         look(&buffer[..read]);

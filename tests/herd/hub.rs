@@ -1,4 +1,4 @@
-//! The hub's process, killed by id when the test ends.
+//! The hub's process; it is killed when the test ends.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Hub {
         let port = testkit::free_port();
         let home = tempfile::tempdir().unwrap();
         let hub = Self { child: spawn(&home, port), port, home };
-        hub.is_ready().await;
+        hub.wait_until_ready().await;
         hub
     }
 
@@ -38,18 +38,18 @@ impl Hub {
 
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.home, self.port);
-        self.is_ready().await;
+        self.wait_until_ready().await;
     }
 
     fn pid(&self) -> i32 {
         i32::try_from(self.child.id().unwrap()).unwrap()
     }
 
-    async fn is_ready(&self) {
+    async fn wait_until_ready(&self) {
         eventually("the hub is ready", async || self.get("/readyz").await.is_some()).await;
     }
 
-    /// The body of a 200.
+    /// Body of the answer if its status is 200.
     async fn get(&self, path: &str) -> Option<String> {
         let client = awc::Client::builder().timeout(Duration::from_secs(10)).finish();
         let request = client.get(format!("http://127.0.0.1:{}{path}", self.port)).bearer_auth(ADMIN);
@@ -58,8 +58,8 @@ impl Hub {
         String::from_utf8(body.to_vec()).ok()
     }
 
-    /// Waits until so many channels are open.
-    pub async fn has_publishers(&self, count: usize, limit: Duration) {
+    /// Waits until `count` control channels are open.
+    pub async fn wait_for_publishers(&self, count: usize, limit: Duration) {
         let deadline = Instant::now() + limit;
         loop {
             let metrics = self.get("/metrics").await.unwrap_or_default();
@@ -77,12 +77,12 @@ impl Hub {
         rows.as_array().unwrap().iter().filter(|row| row["status"] == "active").count()
     }
 
-    /// Bytes.
+    /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         procfs::resident(self.pid())
     }
 
-    /// User and system time so far.
+    /// User and system CPU time so far.
     pub fn cpu(&self) -> Duration {
         procfs::cpu(self.pid())
     }

@@ -1,9 +1,9 @@
-//! Messages and responses, as coding agents send them, on a backend that knows chat completions alone.
+//! `/v1/messages` and `/v1/responses`, as coding agents use them, on a backend that has only chat completions.
 
 use serde_json::{Value, json};
 use testkit::team::Team;
 
-/// The choices of a stream that calls the tool `look_up` after some words.
+/// The choices of a stream with some text and then a call of the tool `look_up`.
 fn call() -> Vec<Value> {
     let delta = |delta: Value, finish: Value| json!({ "index": 0, "delta": delta, "finish_reason": finish });
     let call = |id: Value, name: Value, arguments: &str| json!({ "tool_calls": [{ "index": 0, "id": id, "type": "function", "function": { "name": name, "arguments": arguments } }] });
@@ -17,7 +17,7 @@ fn call() -> Vec<Value> {
 }
 
 #[actix_rt::test]
-async fn a_tool_call_passes_through_messages_and_its_result_back() {
+async fn messages_carry_a_tool_call_to_the_client_and_its_result_back() {
     let team = Team::start().await;
     team.backend.script(|script| script.choices = Some(call()));
     let mut request = json!({
@@ -59,7 +59,7 @@ async fn a_tool_call_passes_through_messages_and_its_result_back() {
 }
 
 #[actix_rt::test]
-async fn a_tool_call_passes_through_responses_and_an_item_may_be_referred_to() {
+async fn responses_carry_a_tool_call_and_accept_a_reference_to_its_item() {
     let team = Team::start().await;
     team.backend.script(|script| script.choices = Some(call()));
     let tools = json!([{ "type": "custom", "name": "look_up" }, { "type": "web_search" }]);
@@ -90,7 +90,7 @@ async fn a_tool_call_passes_through_responses_and_an_item_may_be_referred_to() {
 }
 
 #[actix_rt::test]
-async fn what_chat_completions_cannot_say_is_refused_in_the_dialect_of_the_endpoint() {
+async fn untranslatable_requests_are_refused_in_the_format_of_their_endpoint() {
     let team = Team::start().await;
     let pdf = json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "JVBE" } });
     let request = json!({ "model": "local", "messages": [{ "role": "user", "content": [pdf] }] });

@@ -1,5 +1,5 @@
-//! Canaries: secrets, prompts and answers go through everything that a hub and a registrar do, at the most verbose log level.
-//! Then all files and logs are searched for them. Over 300 lines: one run needs all steps.
+//! Canary strings: the test sends recognisable secrets, prompts and answers through everything that a hub and a registrar do,
+//! at the most verbose log level, then searches all files and logs for them. Over 300 lines: one run needs all steps.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,11 @@ const ADMIN: &str = "canary-admin-token-0123456789abcdef";
 const PROMPT: &str = "canary-prompt";
 const ANSWER: &str = "canary-answer";
 const KEY: &str = "canary-backend-key";
-/// In a recipe's URL, headers, body, arguments, output.
+/// Part of a recipe's URL, headers, body, arguments and output.
 const RECIPE: &str = "canary-recipe";
 const GUESS: &str = "vlt_canary-guess";
 
-/// A hub and a registrar at `RUST_LOG=trace`, each with a home of its own, and what they said and were asked so far.
+/// A hub and a registrar at `RUST_LOG=trace`, each with its own home directory, and their collected output.
 struct Scene {
     backend: FakeBackend,
     hub_home: Home,
@@ -31,10 +31,10 @@ struct Scene {
     admin: Http,
     caller: Http,
     publisher: String,
-    /// What must be nowhere.
+    /// Strings that must not appear in files or output.
     canaries: Vec<String>,
-    /// Everything that was said, by whom.
-    said: Vec<(String, String)>,
+    /// All collected output: its source and its text.
+    output: Vec<(String, String)>,
 }
 
 impl Scene {
@@ -48,7 +48,7 @@ impl Scene {
         let admin = Http::new(&url, ADMIN);
         let (caller, publisher) = (token(&admin, "caller").await, token(&admin, "publisher").await);
         home.credentials(&url, &publisher);
-        // Nobody listens there; a number of its own, so that finding it means something.
+        // A closed port. Its number is unique, so a match in the output means that the address leaked.
         let gone = testkit::free_port();
         let nowhere = format!("http://127.0.0.1:{gone}");
         let env = home.path().join("recipe-environment");
@@ -85,7 +85,7 @@ impl Scene {
             caller,
             publisher,
             canaries,
-            said: Vec::new(),
+            output: Vec::new(),
         }
     }
 
@@ -99,29 +99,29 @@ impl Scene {
         (answer.status, answer.body)
     }
 
-    fn hear(&mut self, who: &str, process: &Process) {
-        self.said.push((format!("{who}'s stdout"), process.stdout()));
-        self.said.push((format!("{who}'s stderr"), process.stderr()));
+    fn collect_output(&mut self, who: &str, process: &Process) {
+        self.output.push((format!("{who}'s stdout"), process.stdout()));
+        self.output.push((format!("{who}'s stderr"), process.stderr()));
     }
 
-    /// What anybody with a token reads of the hub.
+    /// Collects everything that the hub returns to callers with a token.
     async fn read_all(&mut self) {
         for path in ["llms", "agents", "sessions", "audit", "inference-tasks", "tokens", "llms/local/tasks"] {
             for (who, http) in [("an admin", &self.admin), ("the caller", &self.caller)] {
                 let text = http.get(&format!("/api/v1/{path}")).await.body;
-                self.said.push((format!("{path} for {who}"), text));
+                self.output.push((format!("{path} for {who}"), text));
             }
         }
-        self.said.push(("the metrics".into(), self.admin.get("/metrics").await.body));
+        self.output.push(("the metrics".into(), self.admin.get("/metrics").await.body));
         let mut events = self.admin.open(Method::GET, "/api/v1/events", None).await;
         let mut text = String::new();
         while !text.contains("event: snapshot") {
             text += &String::from_utf8_lossy(&first(&mut events).await);
         }
-        self.said.push(("the events".into(), text));
+        self.output.push(("the events".into(), text));
     }
 
-    /// Whatever is found of the canaries, and where.
+    /// Returns each canary found in `said`, and its source.
     fn found(&self, said: &[(String, String)]) -> Vec<String> {
         let mut found = Vec::new();
         for (place, text) in said {
@@ -133,13 +133,13 @@ impl Scene {
         found
     }
 
-    /// Files that hub and registrar wrote.
+    /// Contents of all files that the hub and the registrar wrote.
     fn files(&self) -> Vec<(String, String)> {
         let mut files = Vec::new();
         for home in [&self.hub_home, &self.home] {
             collect(home.path(), &mut files);
         }
-        // Written by us: where the secrets come from.
+        // The test itself wrote these files with secrets.
         files.retain(|(path, _)| !path.ends_with("config.json") && !path.ends_with("credentials"));
         files
     }
@@ -183,27 +183,27 @@ async fn start_registrar(home: &Home, token: &str) -> Process {
     let quick = ["--heartbeat-interval", "200ms", "--reconnect-base", "50ms", "--reconnect-max", "200ms"];
     let mut command = home.command(&[&["publish"], &quick[..]].concat());
     command.env("RUST_LOG", "trace").env("CANARY_KEY", KEY);
-    // Where a person may have them, too: no recipe gets them.
+    // Users may keep tokens in these variables; a recipe must not inherit them.
     command.env("MCPD_TOKEN", token).env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     let registrar = Process::new(command.spawn().unwrap());
     registrar.logs("control channel open").await;
     registrar
 }
 
-/// What a process was started with.
+/// The command line of a running process.
 fn command_line(process: &Process) -> String {
     let read = std::fs::read(format!("/proc/{}/cmdline", process.pid()));
     String::from_utf8_lossy(&read.unwrap_or_default()).into_owned()
 }
 
-/// A08, A10, A39: no token, key, address, recipe, prompt or answer is in a log line at any level, in a metric, a list, an
-/// event, a command line, a recipe's environment, or a file, through success, errors, wakes, cancels and crashes; but the
-/// bodies of durable tasks while they live.
+/// A08, A10, A39: no token, key, address, recipe, prompt or answer is in a log line at any level, a metric, a list, an event, a
+/// command line, a recipe's environment or a file, after success, errors, wakes, cancels and crashes. The one exception is
+/// the bodies of durable tasks, until the task is deleted.
 #[actix_rt::test]
-async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
+async fn secrets_prompts_and_answers_appear_in_no_log_list_or_file() {
     let mut scene = Scene::start().await;
 
-    // All goes well.
+    // Calls that succeed.
     for streaming in [false, true] {
         let (status, body) = scene.ask("local", streaming).await;
         assert!(status == 200 && body.contains(ANSWER), "{status} {body}");
@@ -213,22 +213,22 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     assert!(scene.backend.requests().iter().all(|request| request.to_string().contains(PROMPT)));
     assert!(scene.backend.headers()[0].iter().any(|(_, value)| value.contains(KEY)));
 
-    // Every door, and a command of a person's with all of its log; its answer goes to its standard output alone.
+    // Every inference endpoint, and `chat-llm` with all of its log; the answer may appear only on standard output.
     for (path, key) in
         [("completions", "prompt"), ("embeddings", "input"), ("responses", "input"), ("rerank", "query")]
     {
         let answer =
             scene.caller.post(&format!("/v1/{path}"), &json!({ "model": "local", key: PROMPT })).await;
-        scene.said.push((format!("the headers of {path}"), format!("{:?}", answer.headers)));
+        scene.output.push((format!("the headers of {path}"), format!("{:?}", answer.headers)));
     }
     scene.caller.post("/v1/messages", &Scene::chat("local", false)).await;
     let url = format!("http://127.0.0.1:{}", scene.port);
     let mut command = scene.home.command(&["chat-llm", "local", "-m", PROMPT, "-vv", "--hub-url", &url]);
     let chat = command.env("RUST_LOG", "trace").output().await.unwrap();
     assert!(String::from_utf8_lossy(&chat.stdout).contains(ANSWER), "{chat:?}");
-    scene.said.push(("the log of a command".into(), String::from_utf8_lossy(&chat.stderr).into_owned()));
+    scene.output.push(("the log of a command".into(), String::from_utf8_lossy(&chat.stderr).into_owned()));
 
-    // A backend that quotes what it was sent.
+    // A backend that quotes the request in its error.
     let echo = format!("bad key {KEY} for {PROMPT} at {} answering {ANSWER}", scene.backend.url());
     for status in [400, 401, 404, 429, 500] {
         let body = json!({ "error": { "message": echo, "type": "x" } }).to_string();
@@ -243,7 +243,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     assert!(scene.ask("local", true).await.1.contains("error"));
     scene.backend.script(|script| script.truncate = false);
 
-    // Recipes that fail, a task that panics, requests that are none, tokens that are none.
+    // Recipes that fail, a task that panics, malformed requests, invalid tokens.
     let mut told = Vec::new();
     for model in ["sleepy", "lazy", "panics", "nobody"] {
         for streaming in [false, true] {
@@ -269,7 +269,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     }
     assert_eq!(scene.found(&told), [""; 0]);
 
-    // A caller who leaves in the middle.
+    // A caller that disconnects in the middle of an answer.
     scene.backend.script(|script| {
         script.tokens = 100_000;
         script.pace = Duration::from_millis(10);
@@ -278,9 +278,9 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     let mut response = scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
     assert!(String::from_utf8_lossy(&first(&mut response).await).contains(ANSWER));
     drop(response);
-    wait_until("the stream is let go", || scene.backend.open() == 0).await;
+    wait_until("the backend request is dropped", || scene.backend.open() == 0).await;
 
-    // Durable tasks: their bodies are kept while they live.
+    // Durable tasks: their bodies are stored until the tasks are deleted.
     scene.backend.script(|script| script.tokens = 3);
     let enqueue = async |scene: &Scene, llm: &str, streaming: bool| {
         let task = json!({ "llm": llm, "request": Scene::chat(llm, streaming), "streaming": streaming });
@@ -291,7 +291,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     let mut durable = Vec::new();
     for (llm, streaming) in [("local", false), ("local", true), ("lazy", false)] {
         let task = enqueue(&scene, llm, streaming).await;
-        let end = wait_for("it ended", || async {
+        let end = wait_for("the durable task has ended", || async {
             let task = scene.caller.get(&task).await;
             ["completed", "error"].iter().any(|end| task.json()["status"] == *end).then_some(task)
         });
@@ -301,7 +301,7 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     }
     assert!(!scene.found(&scene.files()).is_empty(), "a result is kept until it is deleted");
 
-    // Both die in the middle of an answer, and come back.
+    // Hub and registrar are killed in the middle of an answer, and started again.
     scene.backend.script(|script| script.tokens = 100_000);
     for _ in 0..2 {
         let mut response =
@@ -309,34 +309,34 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
         first(&mut response).await;
         let mut registrar = scene.registrar.take().unwrap();
         let line = command_line(&registrar);
-        scene.said.push(("the registrar's command line".into(), line));
+        scene.output.push(("the registrar's command line".into(), line));
         registrar.signal(Signal::SIGKILL);
         registrar.ended().await;
-        wait_until("the stream is let go", || scene.backend.open() == 0).await;
-        scene.hear("the registrar", &registrar);
+        wait_until("the backend request is dropped", || scene.backend.open() == 0).await;
+        scene.collect_output("the registrar", &registrar);
         scene.registrar = Some(start_registrar(&scene.home, &scene.publisher).await);
     }
     let response = scene.caller.open(Method::POST, "/v1/chat/completions", Some(stream.clone())).await;
     let mut hub = scene.hub.take().unwrap();
-    scene.said.push(("the hub's command line".into(), command_line(&hub)));
+    scene.output.push(("the hub's command line".into(), command_line(&hub)));
     hub.signal(Signal::SIGKILL);
     drop(response);
-    // Its lock ends with it.
+    // The hub's lock is released when the process ends.
     hub.ended().await;
-    scene.hear("the hub", &hub);
+    scene.collect_output("the hub", &hub);
     drop(hub);
     scene.hub = Some(start_hub(&scene.hub_home, scene.port).await);
     scene.hub.as_ref().unwrap().logs("opened").await;
 
-    // What can be read of the hub and of the registrar now.
+    // Everything that the hub's API and the registrar's status show now.
     scene.read_all().await;
     let status = scene.home.run(&["status", "-o", "json"]).await;
     assert!(status.stdout.contains("\"local\""), "{status:?}");
-    scene.said.push(("the status".into(), status.stdout + &status.stderr));
+    scene.output.push(("the status".into(), status.stdout + &status.stderr));
     let check = scene.home.command(&["check"]).env("CANARY_KEY", KEY).output().await.unwrap();
-    scene.said.push(("the check".into(), String::from_utf8_lossy(&check.stderr).into_owned()));
+    scene.output.push(("the check".into(), String::from_utf8_lossy(&check.stderr).into_owned()));
 
-    // The tasks are deleted, the processes end: nothing is left of what went through them.
+    // After the tasks are deleted and the processes have ended, no canary is left.
     for task in &durable {
         assert_eq!(scene.caller.send(Method::DELETE, task, None).await.status, 204);
     }
@@ -344,11 +344,11 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
         process.signal(Signal::SIGTERM);
         let outcome = process.end().await;
         assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
-        scene.said.push(("stdout at the end".into(), outcome.stdout));
-        scene.said.push(("stderr at the end".into(), outcome.stderr));
+        scene.output.push(("stdout at the end".into(), outcome.stdout));
+        scene.output.push(("stderr at the end".into(), outcome.stderr));
     }
-    assert!(scene.said.iter().any(|(_, text)| text.contains("TRACE") || text.contains("DEBUG")));
-    let mut said = std::mem::take(&mut scene.said);
+    assert!(scene.output.iter().any(|(_, text)| text.contains("TRACE") || text.contains("DEBUG")));
+    let mut said = std::mem::take(&mut scene.output);
     said.extend(scene.files());
     assert!(said.iter().any(|(place, text)| place.ends_with("recipe-environment") && text.contains("HOME=")));
     assert!(said.iter().any(|(place, _)| place.ends_with("provider-session")));
@@ -361,10 +361,10 @@ async fn secrets_prompts_and_answers_are_nowhere_but_where_they_go() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// A48: whatever limit it is started with, the program leaves no core dump, which would hold what goes through it.
+/// A48: the program disables core dumps, whatever limit it inherits: a dump would contain prompts and answers.
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-async fn no_core_dump_is_left() {
+async fn hub_disables_core_dumps() {
     let home = Home::new();
     let mut command = tokio::process::Command::new("sh");
     command

@@ -1,4 +1,4 @@
-//! `check` finds every mistake that a configuration can have, and says it in the words of the command that fails.
+//! `check` reports every mistake in a configuration, in the same words as the command that would fail.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -8,7 +8,7 @@ use testkit::classic_hub::ClassicHub;
 use testkit::golden::Sheet;
 use testkit::process::Home;
 
-/// A home with this provider, and a hub that answers.
+/// A home directory that has a provider with the members of `extra`, and credentials for `hub`.
 fn home(hub: &ClassicHub, extra: &Value) -> Home {
     let mut provider = json!({ "name": "qwen", "type": "mock", "publish": true });
     for (key, value) in extra.as_object().unwrap().clone() {

@@ -1,11 +1,11 @@
-//! A classic hub is served completely: section 3 of the contract, and not a byte beyond it but the feature header.
+//! The registrar against a classic hub: all of section 3 of the specification, and nothing beyond it but the feature header.
 
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::classic_hub::ClassicHub;
 use testkit::process::{Home, Process};
 
-/// The options that make a test quick: everything else stays as users have it.
+/// Options that shorten the delays; everything else has its default.
 const QUICK: [&str; 8] = [
     "--heartbeat-interval",
     "200ms",
@@ -71,14 +71,14 @@ async fn a_classic_hub_sees_no_key_and_no_header_beyond_its_contract() {
 }
 
 #[actix_rt::test]
-async fn an_inference_reaches_the_backend_unchanged_but_for_model_and_stream() {
+async fn a_request_reaches_the_backend_unchanged_except_model_and_stream() {
     let (hub, backend, _home, _process) = published().await;
     hub.send(concat!(
         "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t 1/ä\",\"llmName\":\"local\",\"streaming\":false,",
         "\"request\":{\"mod\\u0065l\":\"other\",\"model\":\"third\",\"stream\":true,\"stream_options\":{\"include_usage\":true},",
         "\"seed\":18446744073709551615,\"tools\":[{\"x\":1}],\"new_key\":null,\"messages\":[]}}\n\n"
     ));
-    // An id with a blank or a letter outside ASCII is not one of ours: the frame is skipped, the channel goes on.
+    // A task id with a space or a character outside ASCII is invalid: the frame is skipped, and the channel stays open.
     hub.infer("t/2?#", "local", false, "hi");
     let results = hub.ended("t/2?#").await;
     assert_eq!(results.len(), 1);
@@ -92,7 +92,7 @@ async fn an_inference_reaches_the_backend_unchanged_but_for_model_and_stream() {
 }
 
 #[actix_rt::test]
-async fn every_key_that_an_api_has_keeps_its_value_on_the_way_to_the_backend() {
+async fn every_request_key_keeps_its_value_on_the_way_to_the_backend() {
     let (hub, backend, _home, _process) = published().await;
     hub.send(concat!(
         "event: task\ndata: {\"kind\":\"infer\",\"taskId\":\"t1\",\"llmName\":\"local\",\"streaming\":false,",
@@ -107,7 +107,7 @@ async fn every_key_that_an_api_has_keeps_its_value_on_the_way_to_the_backend() {
 }
 
 #[actix_rt::test]
-async fn a_streamed_answer_arrives_in_order_and_ends_with_the_end_mark() {
+async fn a_streamed_answer_reaches_a_classic_hub_in_order_with_an_end_mark() {
     let (hub, _backend, _home, _process) = published().await;
     hub.infer("t1", "local", true, "hi");
     let results = hub.ended("t1").await;
@@ -125,9 +125,9 @@ async fn a_streamed_answer_arrives_in_order_and_ends_with_the_end_mark() {
     );
 }
 
-/// P3: a backend that stops without its end mark has failed.
+/// P3: a backend's stream without an end mark becomes an error.
 #[actix_rt::test]
-async fn a_truncated_stream_is_never_reported_as_complete() {
+async fn a_backend_stream_without_an_end_mark_is_never_reported_as_complete() {
     let (hub, backend, _home, _process) = published().await;
     backend.script(|script| script.truncate = true);
     hub.infer("t1", "local", true, "hi");
@@ -136,7 +136,7 @@ async fn a_truncated_stream_is_never_reported_as_complete() {
 }
 
 #[actix_rt::test]
-async fn the_fixed_error_texts_are_sent_to_the_letter() {
+async fn a_classic_hub_gets_the_error_texts_of_the_specification() {
     let (hub, backend, _home, _process) = published().await;
     hub.infer("t1", "nobody", false, "hi");
     assert_eq!(hub.ended("t1").await, [json!({ "error": "provider 'nobody' not registered locally" })]);
@@ -160,9 +160,9 @@ async fn the_fixed_error_texts_are_sent_to_the_letter() {
     assert_eq!(hub.ended("t7").await, [json!({ "error": "backend not available" })]);
 }
 
-/// F08, F09, F89: what we do not understand does not disturb what we do.
+/// F08, F09, F89: unknown events and malformed frames are skipped, and valid tasks after them run.
 #[actix_rt::test]
-async fn noise_on_the_channel_does_not_end_it() {
+async fn unknown_and_malformed_events_do_not_end_the_channel() {
     let (hub, _backend, _home, process) = published().await;
     hub.send(
         ": ping\n\nevent: weather\ndata: rain\n\nevent: task\ndata: {canary\n\nevent: task\ndata: {}\n\n",
@@ -172,7 +172,7 @@ async fn noise_on_the_channel_does_not_end_it() {
         json!({ "kind": "infer", "taskId": "t1", "llmName": "local", "streaming": false, "later": "canary",
         "request": { "messages": [], "later": "canary" } }),
     );
-    assert_eq!(hub.ended("t1").await[0]["status"], 200, "what is new does not harm what is known");
+    assert_eq!(hub.ended("t1").await[0]["status"], 200, "unknown members in a task are ignored");
     assert_eq!(hub.requests("_provider-stream").len(), 1);
     assert!(hub.results("d").is_empty());
     let log = process.stderr();
@@ -180,9 +180,9 @@ async fn noise_on_the_channel_does_not_end_it() {
     assert!(!log.contains("canary"), "{log}");
 }
 
-/// F10, F11: one inference, two answers.
+/// F10, F11: a task id that comes twice causes one call of the backend and two results.
 #[actix_rt::test]
-async fn a_task_that_comes_twice_runs_once_and_is_answered_again() {
+async fn a_task_sent_twice_runs_once_and_its_result_is_sent_again() {
     let (hub, backend, _home, _process) = published().await;
     hub.infer("t1", "local", false, "hi");
     let first = hub.ended("t1").await;
@@ -199,9 +199,9 @@ async fn a_task_that_comes_twice_runs_once_and_is_answered_again() {
     assert_eq!(hub.results("t2")[before], json!({ "error": "task already answered" }));
 }
 
-/// F32: nobody computes for a caller who has gone.
+/// F32: a 404 to a result means that the caller has left.
 #[actix_rt::test]
-async fn a_result_answered_404_drops_the_backend_request() {
+async fn a_404_to_a_result_drops_the_backend_request() {
     let (hub, backend, _home, _process) = published().await;
     backend.script(|script| {
         script.tokens = 10_000;
@@ -210,5 +210,5 @@ async fn a_result_answered_404_drops_the_backend_request() {
     hub.script("_provider-task/t1/result", [(200, json!({})), (404, json!({ "error": "gone" }))]);
     hub.infer("t1", "local", true, "hi");
     hub.request("_provider-task/t1/result", 2).await;
-    testkit::wait::wait_until("the backend is let go", || backend.open() == 0).await;
+    testkit::wait::wait_until("the backend request is dropped", || backend.open() == 0).await;
 }

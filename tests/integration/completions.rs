@@ -1,4 +1,4 @@
-//! The completion scripts in the shells that they are for. A shell that is not here is skipped, with a word about it.
+//! The completion scripts, run in their shells. A test is skipped with a message if its shell is not installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,15 +11,15 @@ use testkit::wait::PATIENCE;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// A hub with two LLMs, a pool and an agent, and a machine whose shells know the program by its name.
-struct Desk {
+/// A hub with two LLMs, a pool and an agent, and a home directory with the program in its `PATH`.
+struct Scene {
     home: Home,
     bin: PathBuf,
     _processes: [Process; 2],
 }
 
-impl Desk {
-    async fn open() -> Self {
+impl Scene {
+    async fn start() -> Self {
         let home = Home::new();
         let bin = home.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
@@ -44,21 +44,21 @@ impl Desk {
         Self { home, bin, _processes: [hub, publish] }
     }
 
-    /// The completion script for `shell`, in a file of this name.
+    /// Writes the completion script for `shell` to a file called `name`.
     async fn script(&self, shell: &str, name: &str) -> PathBuf {
         let path = self.home.path().join(name);
         std::fs::write(&path, self.home.run(&["completions", shell]).await.stdout).unwrap();
         path
     }
 
-    /// What `shell` prints when it runs `script`; `None` where there is no such shell.
+    /// Output of `shell` with these arguments; `None` if the shell is not installed.
     async fn shell(&self, shell: &str, args: &[&str]) -> Option<String> {
         let path = format!("{}:{}", self.bin.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new(shell);
         command.args(args).env_clear().env("PATH", path).env("HOME", self.home.path()).env("TERM", "xterm");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let Ok(child) = command.spawn() else {
-            skipped(&format!("completion in {shell}, which is not here"));
+            skipped(&format!("completion in {shell}, which is not installed"));
             return None;
         };
         let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the shell ends").unwrap();
@@ -66,8 +66,8 @@ impl Desk {
     }
 }
 
-/// What is typed, what must be offered, and what must not.
-const LINES: &[(&str, &[&str], &[&str])] = &[
+/// A command line up to the cursor, words that must be offered, and words that must not.
+const CASES: &[(&str, &[&str], &[&str])] = &[
     ("chat-llm ", &["qwen", "quartz", "stones", "helper"], &["Cargo.toml"]),
     ("chat-llm s", &["stones"], &["qwen"]),
     ("get ", &["agent", "llm", "session", "task"], &["quartz"]),
@@ -90,33 +90,33 @@ fn is_offered(shell: &str, line: &str, said: &str, wanted: &[&str], unwanted: &[
 
 #[actix_rt::test]
 async fn bash_completes_commands_options_and_names() {
-    let desk = Desk::open().await;
-    let script = desk.script("bash", "virtual-llm.bash").await;
-    for (line, wanted, unwanted) in LINES {
-        // As readline does: the words, the one that is completed, the one before it.
+    let scene = Scene::start().await;
+    let script = scene.script("bash", "virtual-llm.bash").await;
+    for (line, wanted, unwanted) in CASES {
+        // readline passes the command, the word to complete, and the word before it.
         let complete = "source \"$1\"; IFS=' ' read -ra COMP_WORDS <<<\"virtual-llm $2\"; \
             [[ $2 == *' ' ]] && COMP_WORDS+=(''); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); \
             eval \"$(complete -p virtual-llm | sed 's/.*-F \\([^ ]*\\).*/call=\\1/')\"; \
             $call virtual-llm \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; \
             printf '%s\\n' \"${COMPREPLY[@]}\"";
         let args = ["--norc", "-c", complete, "bash", script.to_str().unwrap(), line];
-        let Some(said) = desk.shell("bash", &args).await else { return };
+        let Some(said) = scene.shell("bash", &args).await else { return };
         is_offered("bash", line, &said, wanted, unwanted);
     }
 }
 
 #[actix_rt::test]
 async fn fish_completes_commands_options_and_names() {
-    let desk = Desk::open().await;
-    let script = desk.script("fish", "virtual-llm.fish").await;
-    for (line, wanted, unwanted) in LINES {
+    let scene = Scene::start().await;
+    let script = scene.script("fish", "virtual-llm.fish").await;
+    for (line, wanted, unwanted) in CASES {
         let complete = format!("source {}; complete -C 'virtual-llm {line}'", script.display());
-        let Some(said) = desk.shell("fish", &["-N", "-c", &complete]).await else { return };
+        let Some(said) = scene.shell("fish", &["-N", "-c", &complete]).await else { return };
         is_offered("fish", line, &said, wanted, unwanted);
     }
 }
 
-/// zsh completes on a terminal alone: this one has its own, and shows what there is for each line.
+/// A zsh script that opens a pseudo-terminal, because zsh completes only there, and prints the completions of each line.
 const ZSH: &str = r#"
 zmodload zsh/zpty
 zpty -b z zsh -f -i
@@ -132,7 +132,7 @@ done
 zpty -d z
 "#;
 
-/// Without the sequences by which a terminal is told where to write.
+/// Removes the terminal's escape sequences.
 fn plain(text: &str) -> String {
     let mut pieces = text.split("\u{1b}[");
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -143,17 +143,17 @@ fn plain(text: &str) -> String {
 
 #[actix_rt::test]
 async fn zsh_completes_commands_options_and_names() {
-    let desk = Desk::open().await;
-    let functions: &Path = &desk.home.path().join("functions");
+    let scene = Scene::start().await;
+    let functions: &Path = &scene.home.path().join("functions");
     std::fs::create_dir(functions).unwrap();
-    desk.script("zsh", "functions/_virtual-llm").await;
+    scene.script("zsh", "functions/_virtual-llm").await;
     let mut args = vec!["-f", "-c", ZSH, "zsh", functions.to_str().unwrap()];
-    args.extend(LINES.iter().map(|(line, ..)| *line));
-    let Some(said) = desk.shell("zsh", &args).await else { return };
+    args.extend(CASES.iter().map(|(line, ..)| *line));
+    let Some(said) = scene.shell("zsh", &args).await else { return };
     let lists: Vec<_> = said.split("LINE ").skip(1).collect();
-    assert_eq!(lists.len(), LINES.len(), "{said}");
-    for ((line, wanted, unwanted), said) in LINES.iter().zip(lists) {
-        // What was typed is shown too.
+    assert_eq!(lists.len(), CASES.len(), "{said}");
+    for ((line, wanted, unwanted), said) in CASES.iter().zip(lists) {
+        // The output also repeats the typed line.
         let said = plain(said).replace(&format!("virtual-llm {line}"), "");
         is_offered("zsh", line, &said, wanted, unwanted);
     }

@@ -1,4 +1,4 @@
-//! Strangers at the hub's door: what they can make it hold, and whom they can keep out.
+//! Connections without a valid token: how much memory they can make the hub use, and whether they can lock others out.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ fn resident(hub: &Process) -> u64 {
     testkit::procfs::resident(hub.pid()) / 1024
 }
 
-/// What strangers send that is no request is told some times, whatever it is and however often.
+/// Malformed requests of clients without a token write a bounded number of log lines.
 #[actix_rt::test]
-async fn strangers_who_send_nonsense_do_not_fill_the_log() {
+async fn clients_that_send_malformed_requests_do_not_fill_the_log() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
     hub.logs("listens on").await;
@@ -35,10 +35,10 @@ async fn strangers_who_send_nonsense_do_not_fill_the_log() {
     assert!((1..=60).contains(&lines), "{lines} lines");
 }
 
-/// A25, A27: 2,500 requests in a row on one connection, whose answers nobody reads, cost less than 256 KiB, with a token
-/// or without; others are answered meanwhile, all of them are answered to one who reads, and the memory comes back.
+/// A25, A27: 2,500 pipelined requests on one connection whose answers are not read cost less than 256 KiB, with a token or
+/// without. Other clients are served meanwhile, a client that reads in the end gets every answer, and the memory is freed.
 #[actix_rt::test]
-async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
+async fn pipelined_requests_with_unread_answers_cost_little_memory() {
     const CONNECTIONS: usize = 60;
     const REQUESTS: usize = 2500;
     let (home, port) = (Home::new(), free_port());
@@ -47,7 +47,7 @@ async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
     let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
     let mut before = 0;
     for token in ["", "authorization: Bearer admin-token-of-a-test-0123456789abcdef\r\n"] {
-        // Answers of some KiB, so that they do not fit into what the system holds.
+        // Answers of some KiB each, so that together they exceed the socket buffers.
         let requests = [
             format!("GET /console/style.css HTTP/1.1\r\nhost:\r\n{token}\r\n"),
             format!("GET /console/chat.js HTTP/1.1\nhost: b\n{}\n", token.replace("\r\n", "\n")),
@@ -57,7 +57,7 @@ async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
         let flood = requests.concat().repeat(REQUESTS / requests.len());
         let begin = async || {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            // What the system does not take stays unsent.
+            // Bytes that do not fit into the socket buffers stay unsent.
             let _ = timeout(Duration::from_millis(500), stream.write_all(flood.as_bytes())).await;
             stream
         };
@@ -67,15 +67,15 @@ async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
         let mut unread = join_all((0..CONNECTIONS).map(|_| begin())).await;
         let asked = Instant::now();
         assert_eq!(http.get("/api/v1/llms").await.status, 200);
-        assert!(asked.elapsed() < Duration::from_secs(5), "others wait {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(5), "another client waited {:?}", asked.elapsed());
         let more = resident(&hub).saturating_sub(before);
         let each = more / CONNECTIONS as u64;
         assert!(each < 256, "{each} KiB for each connection");
-        // Whoever reads in the end gets all that was asked for.
+        // A client that starts to read gets the answer to each of its requests.
         let mut late = unread.swap_remove(0);
         late.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answers = Vec::new();
-        timeout(PATIENCE, late.read_to_end(&mut answers)).await.expect("all are answered").unwrap();
+        timeout(PATIENCE, late.read_to_end(&mut answers)).await.expect("every request is answered").unwrap();
         let answers = String::from_utf8_lossy(&answers);
         assert!(answers.matches("HTTP/1.1 ").count() >= REQUESTS, "{}", answers.matches("HTTP/1.1 ").count());
         drop(unread);
@@ -85,10 +85,10 @@ async fn requests_in_a_row_whose_answers_nobody_reads_cost_next_to_nothing() {
     assert!(after < before + 8192, "{before} KiB before, {after} KiB after");
 }
 
-/// A25: where the system allows few files, strangers who come again and again and say nothing, half a word, or something
-/// without a token, keep neither a registrar out nor a caller, and the log tells how many connections there may be.
+/// A25: with few file descriptors, clients without a token that keep connecting and send nothing, half a request, or a request
+/// lock out neither a registrar nor a caller. The log states the limits for connections.
 #[actix_rt::test]
-async fn strangers_on_a_small_machine_keep_nobody_out() {
+async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
     let plan = Plan { setup: "ulimit -n 160", ..Plan::default() };
     let team = Team::of(plan).await;
     assert!(team.hub.stderr().contains("at most 102 connections, 77 of them without a valid token"));
@@ -121,7 +121,7 @@ async fn strangers_on_a_small_machine_keep_nobody_out() {
     });
     let (mut calls, mut second) = (0, None);
     while Instant::now() < stop {
-        // A new connection each time.
+        // Each round uses a new connection.
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
         let body = json!({ "model": "local", "messages": [{ "role": "user", "content": "hi" }] });
         let asked = Instant::now();
@@ -130,7 +130,7 @@ async fn strangers_on_a_small_machine_keep_nobody_out() {
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         calls += 1;
         if calls == 10 {
-            // A registrar that comes anew.
+            // A registrar that starts anew.
             team.registrar.signal(nix::sys::signal::Signal::SIGKILL);
             let again = testkit::team::start_registrar(&team.home);
             again.logs("control channel open").await;
@@ -143,9 +143,9 @@ async fn strangers_on_a_small_machine_keep_nobody_out() {
     assert!(metrics.contains("virtual_llm_connections_closed_total{reason=\"hub\"}"), "{metrics}");
 }
 
-/// A soft limit is raised to the hard one.
+/// The hub raises its soft limit of open files to the hard limit.
 #[actix_rt::test]
-async fn the_soft_limit_of_files_is_raised() {
+async fn hub_raises_the_soft_limit_of_open_files() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub_after("ulimit -Sn 50; ulimit -Hn 3000", &home, port);
     hub.logs("the system allows 3000 open files").await;
@@ -159,10 +159,10 @@ async fn the_soft_limit_of_files_is_raised() {
     assert!(!hub.stderr().contains("Too many open files"), "{}", hub.stderr());
 }
 
-/// A24: bodies of several users fill the memory that the hub may have: new ones are refused in words, what is under way
-/// ends, the registrar stays, and then there is room again.
+/// A24: when bodies of several users fill the hub's memory limit, new bodies are refused with a clear error, running calls end
+/// normally, the registrar stays connected, and afterwards bodies are accepted again.
 #[actix_rt::test]
-async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
+async fn a_hub_with_full_memory_refuses_new_bodies_and_finishes_running_calls() {
     const MOST: u64 = 96 << 20;
     let team = Team::of(Plan { hub: &["--max-memory", "96MiB"], ..Plan::default() }).await;
     assert_eq!(team.chat(false).await.status, 200);
@@ -181,7 +181,7 @@ async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
         for _ in 0..40 {
             most = most.max(resident(&team.hub));
             let beat = team.http.get("/api/v1/llms").await;
-            assert_eq!(beat.status, 200, "what needs no body goes on");
+            assert_eq!(beat.status, 200, "requests without a large body are served");
             sleep(Duration::from_millis(50)).await;
         }
         most
@@ -202,16 +202,16 @@ async fn a_hub_whose_memory_is_full_refuses_new_bodies_and_ends_what_it_has() {
     assert!(counts[&503] >= 5, "{counts:?}");
     assert!(most < before + 3 * (MOST >> 10), "{before} KiB before, {most} KiB at most");
     team.backend.script(|script| script.think = Duration::ZERO);
-    assert_eq!(team.chat(false).await.status, 200, "there is room again");
+    assert_eq!(team.chat(false).await.status, 200, "bodies are accepted again");
     assert_eq!(team.row().await["status"], "active");
     let metrics = team.http.get("/metrics").await.body;
     let held = metrics.lines().find_map(|line| line.strip_prefix("virtual_llm_memory_held_bytes ")).unwrap();
-    // Each call under way holds 32 KiB: this request, the registrar's channel, and perhaps a heartbeat.
+    // Each open request holds 32 KiB: the metrics request, the registrar's channel, and perhaps a heartbeat.
     assert!(held.parse::<u64>().unwrap() < 128 << 10, "{metrics}");
     assert!(metrics.contains(&format!("virtual_llm_memory_limit_bytes {MOST}")), "{metrics}");
     assert!(!metrics.contains("virtual_llm_bodies_refused_total 0"), "{metrics}");
-    // The allocator gives back what one thread freed of another's when that one works again: calls go on.
-    wait_for("memory is back", || async {
+    // The allocator returns memory freed by another thread only when its own thread runs again, so the test keeps calling.
+    wait_for("the memory is freed", || async {
         assert_eq!(team.chat(false).await.status, 200);
         (resident(&team.hub) < before + (32 << 10)).then_some(())
     })

@@ -1,4 +1,4 @@
-//! The hub's web console as a person uses it: in a real browser, against the real hub and a real publisher.
+//! The hub's web console in a real browser, against a real hub and a real publisher.
 
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
@@ -10,7 +10,7 @@ use testkit::wait::wait_for;
 
 const ADMIN: &str = "the-admin-token-of-the-test";
 
-/// A hub, a publisher of mocks, and a browser on the console.
+/// A hub, a publisher of mock LLMs, and a browser that shows the console.
 struct Scene {
     browser: Browser,
     url: String,
@@ -19,19 +19,19 @@ struct Scene {
     _homes: [Home; 2],
 }
 
-/// Two mocks; `None` where there is no browser.
+/// Starts a scene with two mock LLMs. Returns `None` if there is no browser.
 async fn scene(width: u32) -> Option<Scene> {
     let mock = |name: &str, tokens: u32, rate: u32, visibility: &str| {
         json!({ "name": name, "type": "mock", "model": format!("model-of-{name}"), "tokens": tokens,
             "tokensPerSecond": rate, "publish": true, "visibility": visibility,
             "description": "<b id=bold>bold</b>" })
     };
-    // Slow enough to be seen while it is answering, quick enough to be waited for.
+    // Slow enough for the test to see the running answer, and fast enough to wait for its end.
     let providers = json!([mock("slow", 30, 20, "public"), mock("quiet", 3, 100, "private")]);
     scene_of(width, &[], &providers).await
 }
 
-/// These providers at a hub with these options; `None` where there is no browser.
+/// Starts a scene with these providers and hub options. Returns `None` if there is no browser.
 async fn scene_of(width: u32, options: &[&str], providers: &Value) -> Option<Scene> {
     let browser = Browser::start(width).await?;
     let (hub_home, home) = (Home::new(), Home::new());
@@ -52,7 +52,7 @@ async fn scene_of(width: u32, options: &[&str], providers: &Value) -> Option<Sce
     home.providers(providers);
     let publisher = home.start(&["publish"]);
     let wanted = providers.as_array().unwrap().len();
-    wait_for("all are active", || async {
+    wait_for("all LLMs are active", || async {
         let rows = api.get("/api/v1/llms").await.body;
         (rows.matches(r#""status":"active""#).count() == wanted).then_some(())
     })
@@ -67,8 +67,8 @@ impl Scene {
         self.browser.click(".sign-in button").await;
     }
 
-    /// The page broke no rule of its own; `expected` refusals of the hub aside.
-    async fn is_clean(&self, expected: &[&str]) {
+    /// Checks that the browser reported no error of the page, except the `expected` refusals of the hub.
+    async fn reports_no_errors(&self, expected: &[&str]) {
         let complaints = self.browser.complaints().await;
         let unexpected = |line: &&String| !expected.iter().any(|known| line.contains(known));
         let unexpected: Vec<_> = complaints.iter().filter(unexpected).collect();
@@ -87,7 +87,7 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     page.shows("table", "quiet").await;
     page.shows("[aria-labelledby=section-publishers]", "connected").await;
 
-    // A model's answer is text, whatever it looks like: the mock gives back what it was told.
+    // HTML in an answer is shown as text. The mock repeats the message.
     page.click("a[data-page=chat]").await;
     page.until("document.querySelector('#model')?.options.length === 2").await;
     page.type_into("#model", "slow").await;
@@ -100,7 +100,7 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     assert_eq!(page.js("document.querySelectorAll('.trouble:not(:empty)').length").await, 0);
     page.shows(".chat > .note", "tokens a second").await;
 
-    // The page of one LLM has the task that was just asked for, and its chart.
+    // The page of an LLM shows its last task and a chart.
     page.js("location.hash = '#/llm/slow'").await;
     page.until("document.querySelectorAll('svg rect').length > 0").await;
     page.shows("[aria-labelledby=recent] tbody", "200").await;
@@ -113,7 +113,7 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     assert!(!page.text("body").await.contains("model-of-slow"));
     page.go(&scene.url).await;
     page.until("document.querySelector('.sign-in')").await;
-    scene.is_clean(&[]).await;
+    scene.reports_no_errors(&[]).await;
 }
 
 #[actix_rt::test]
@@ -124,7 +124,7 @@ async fn a_wrong_token_is_refused_and_a_revoked_one_signs_its_user_out() {
     page.shows("#trouble", "does not know this token").await;
     assert_eq!(page.js("sessionStorage.length").await, 0, "a refused token is not kept");
 
-    // An admin makes a token; it is shown once.
+    // An admin creates a token; the page shows it once.
     page.js("document.querySelector('#token').value = ''").await;
     scene.sign_in(ADMIN).await;
     page.click("a[data-page=tokens]").await;
@@ -138,11 +138,14 @@ async fn a_wrong_token_is_refused_and_a_revoked_one_signs_its_user_out() {
     assert!(wide <= 390, "{wide} pixels on a phone of 390");
     page.click("#sign-out").await;
 
-    // Its user sees what a member may see.
+    // The token's user sees only what a member may see.
     scene.sign_in(&secret).await;
     page.shows("#user", "bob").await;
     page.shows("table", "model-of-slow").await;
-    assert!(!page.text("body").await.contains("quiet"), "a private row of somebody else's");
+    assert!(
+        !page.text("body").await.contains("quiet"),
+        "a member does not see a private row of another user"
+    );
     assert_eq!(page.js("document.querySelector('a[data-page=tokens]').hidden").await, true);
 
     let api = Http::new(&scene.url, ADMIN);
@@ -151,7 +154,7 @@ async fn a_wrong_token_is_refused_and_a_revoked_one_signs_its_user_out() {
     let path = format!("/api/v1/tokens/{}", bobs["id"].as_str().unwrap());
     api.send(awc::http::Method::DELETE, &path, None).await;
     page.shows("#trouble", "no longer valid").await;
-    scene.is_clean(&["401"]).await;
+    scene.reports_no_errors(&["401"]).await;
 }
 
 #[actix_rt::test]
@@ -165,12 +168,12 @@ async fn the_live_view_follows_a_publisher_that_leaves() {
     page.shows("#news", "is inactive").await;
     scene.hub.signal(nix::sys::signal::Signal::SIGTERM);
     page.shows("#link", "Reconnecting").await;
-    scene.is_clean(&["ERR_", "503"]).await;
+    scene.reports_no_errors(&["ERR_", "503"]).await;
 }
 
-/// A publisher may call itself and its LLMs what a page's own objects are called: it is seen like any other.
+/// Users and LLMs with the names of JavaScript properties are shown like others.
 #[actix_rt::test]
-async fn publishers_and_llms_of_odd_names_are_all_seen() {
+async fn the_console_shows_llms_named_like_javascript_properties() {
     let mock = json!([{ "name": "echo", "type": "mock", "publish": true }]);
     let Some(scene) = scene_of(1280, &[], &mock).await else { return };
     let api = Http::new(&scene.url, ADMIN);
@@ -190,17 +193,17 @@ async fn publishers_and_llms_of_odd_names_are_all_seen() {
     page.shows("[aria-labelledby=section-llms]", "constructor").await;
     page.js("location.hash = '#/llm/constructor'").await;
     page.shows(".heading", "active").await;
-    // What is not there is not found in an object's own parts.
+    // An unknown name is not found among the properties that JavaScript objects inherit.
     page.js("location.hash = '#/llm/__proto__'").await;
     page.shows("[role=alert]", "There is no such LLM").await;
     for name in ["__proto__", "constructor", "toString"] {
         page.js(&format!("location.hash = '#/{name}/x'")).await;
         page.shows("[aria-labelledby=section-publishers]", "hasOwnProperty").await;
     }
-    scene.is_clean(&["/api/v1/llms/__proto__"]).await;
+    scene.reports_no_errors(&["/api/v1/llms/__proto__"]).await;
 }
 
-/// A proxy may offer the hub below any path: nothing of the page leads outside.
+/// Behind a proxy that serves the hub below a path, every link and request of the page stays below that path.
 #[actix_rt::test]
 async fn the_console_works_below_a_path_of_a_proxy() {
     let mock = json!([{ "name": "echo", "type": "mock", "publish": true, "visibility": "public" }]);
@@ -226,11 +229,11 @@ async fn the_console_works_below_a_path_of_a_proxy() {
     page.js("location.reload()").await;
     page.shows("#link", "Live").await;
     assert_eq!(proxy.strays(), Vec::<String>::new());
-    scene.is_clean(&[]).await;
+    scene.reports_no_errors(&[]).await;
 }
 
 #[actix_rt::test]
-async fn the_chat_shows_reasoning_refusals_and_calls_and_says_why_there_is_no_answer() {
+async fn the_chat_shows_reasoning_refusals_tool_calls_and_why_an_answer_is_empty() {
     let backend = FakeBackend::start();
     let provider = json!([{ "name": "odd", "type": "openai", "model": "fake-model", "url": backend.url(),
         "publish": true, "visibility": "public" }]);
@@ -276,10 +279,10 @@ async fn the_chat_shows_reasoning_refusals_and_calls_and_says_why_there_is_no_an
         page.shows(&last, text).await;
     }
     assert_eq!(page.js("document.querySelectorAll('.log b').length").await, 0);
-    // What was shown is still there after another page.
+    // The conversation is still shown after a visit to another page.
     page.click("a[data-page=overview]").await;
     page.click("a[data-page=chat]").await;
     page.shows(".log .thought", "well, <b>").await;
     page.shows(".log .calls:not(:empty)", "find({\"a\":2})").await;
-    scene.is_clean(&[]).await;
+    scene.reports_no_errors(&[]).await;
 }

@@ -1,11 +1,11 @@
-//! What `chat-llm` shows of an answer that is not plain text, and what it says of one that is empty.
+//! Output of `chat-llm` for answers that are not plain text, and its message for empty answers.
 
 use serde_json::{Value, json};
 use testkit::process::Outcome;
 use testkit::team::Team;
 use testkit::terminal::Terminal;
 
-/// One shot at a backend that says this, streamed and whole.
+/// Runs `chat-llm` twice on a backend with this answer: streamed and whole.
 async fn answers(team: &Team, choices: Value, message: Value) -> [Outcome; 2] {
     team.backend.script(|script| script.choices = Some(choices.as_array().unwrap().clone()));
     let streamed = team.home.run(&["chat-llm", "local", "-m", "hi"]).await;
@@ -14,7 +14,7 @@ async fn answers(team: &Team, choices: Value, message: Value) -> [Outcome; 2] {
     [streamed, whole]
 }
 
-/// A choice of a chunk.
+/// A choice of a streamed chunk.
 fn delta(delta: impl Into<Value>, finish: impl Into<Value>) -> Value {
     let (delta, finish): (Value, Value) = (delta.into(), finish.into());
     json!({ "index": 0, "delta": delta, "finish_reason": finish })
@@ -27,7 +27,7 @@ fn message(message: impl Into<Value>, finish: &str) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_pipe_gets_the_answer_alone_and_a_sentence_says_what_is_missing() {
+async fn a_pipe_gets_only_the_answer_and_stderr_explains_a_missing_one() {
     let team = Team::start().await;
     let thinks = || delta(json!({ "reasoning_content": "hm, let me see" }), Value::Null);
     for (what, choices, whole, stdout, code, word) in [

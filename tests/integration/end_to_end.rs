@@ -1,4 +1,4 @@
-//! Hub and registrar as two processes, configured by files, with a backend behind them and callers in front.
+//! Hub and registrar as two processes that are configured by files, with a fake backend and HTTP callers.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use testkit::team::{Team, start_hub, start_registrar};
 use testkit::wait::{eventually, port_is_free, wait_for, wait_until};
 use tokio::time::Instant;
 
-/// A second, and what two busy cores may add to it.
+/// One second, and a margin for two busy cores.
 const PROMPT: Duration = Duration::from_secs(3);
 
 #[actix_rt::test]
-async fn a_question_through_the_hub_gets_the_backends_answer() {
+async fn a_chat_request_through_the_hub_gets_the_backends_answer() {
     let team = Team::start().await;
     let answer = team.chat(false).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -26,7 +26,7 @@ async fn a_question_through_the_hub_gets_the_backends_answer() {
 }
 
 #[actix_rt::test]
-async fn a_streamed_answer_comes_as_it_is_made_and_ends_with_the_end_mark() {
+async fn a_streamed_answer_arrives_piece_by_piece_and_ends_with_an_end_mark() {
     let team = Team::start().await;
     let answer = team.chat(true).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -44,7 +44,7 @@ async fn a_streamed_answer_comes_as_it_is_made_and_ends_with_the_end_mark() {
 }
 
 #[actix_rt::test]
-async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
+async fn after_sigkill_of_hub_or_registrar_session_and_row_continue() {
     let mut team = Team::start().await;
     let before = team.row().await;
     team.registrar.signal(Signal::SIGKILL);
@@ -66,9 +66,9 @@ async fn kill_9_of_either_one_keeps_session_and_row_and_works_again() {
     }
 }
 
-/// F75, F76: a caller who leaves frees the backend within a second, streaming or not.
+/// F75, F76: the disconnect of a caller ends the backend request within a second, streamed or not.
 #[actix_rt::test]
-async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
+async fn a_callers_disconnect_ends_the_backend_request_within_a_second() {
     let team = Team::start().await;
     team.backend.script(|script| {
         script.tokens = 100_000;
@@ -76,10 +76,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     });
     let stream = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
     let response = team.http.open(Method::POST, "/v1/chat/completions", Some(stream)).await;
-    wait_until("it runs", || team.backend.open() == 1).await;
+    wait_until("the task runs", || team.backend.open() == 1).await;
     let left = Instant::now();
     drop(response);
-    wait_until("a stream is let go", || team.backend.open() == 0).await;
+    wait_until("the backend request of the stream is dropped", || team.backend.open() == 0).await;
     assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 
     team.backend.script(|script| script.think = Duration::from_hours(1));
@@ -87,10 +87,10 @@ async fn a_caller_who_leaves_frees_the_backend_within_a_second() {
     let http = team.http.clone();
     let call =
         actix_rt::spawn(async move { http.send(Method::POST, "/v1/chat/completions", Some(whole)).await });
-    wait_until("it runs", || team.backend.open() == 1).await;
+    wait_until("the task runs", || team.backend.open() == 1).await;
     let left = Instant::now();
     call.abort();
-    wait_until("a whole call is let go", || team.backend.open() == 0).await;
+    wait_until("the backend request of the whole call is dropped", || team.backend.open() == 0).await;
     assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
 }
 
@@ -108,7 +108,7 @@ async fn an_error_of_the_backend_reaches_the_caller_with_its_status() {
     }
 }
 
-/// P3: through both processes.
+/// P3: the backend's connection breaks in the middle of a stream.
 #[actix_rt::test]
 async fn a_stream_that_breaks_off_has_no_end_mark() {
     let team = Team::start().await;
@@ -133,13 +133,13 @@ async fn sigterm_ends_hub_and_registrar_with_0_and_leaves_no_row_active() {
     assert_eq!(team.hub.end().await.code(), 0);
 }
 
-/// F66: SIGKILL of the hub among durable tasks loses none and runs none twice.
+/// F66: SIGKILL of the hub loses no durable task and runs none twice.
 #[actix_rt::test]
 async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
     const RUNNING: usize = 4;
     const ALL: usize = 24;
     let mut team = Team::start().await;
-    // maxConcurrency is 4: four run until the hub is dead, the others are queued in the store.
+    // maxConcurrency is 4: four tasks run until after the hub is killed, and the others are queued in its store.
     team.backend.script(|script| script.think = Duration::from_secs(3));
     let mut ids = Vec::new();
     for n in 0..ALL {
@@ -149,7 +149,7 @@ async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
         assert_eq!(answer.status, 202, "{answer:?}");
         ids.push(answer.json()["id"].as_str().unwrap().to_owned());
     }
-    wait_until("four run", || team.backend.requests().len() == RUNNING).await;
+    wait_until("four tasks run", || team.backend.requests().len() == RUNNING).await;
     team.hub.signal(Signal::SIGKILL);
     team.backend.script(|script| script.think = Duration::ZERO);
     port_is_free(team.port).await;
@@ -159,7 +159,7 @@ async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
     let mut states = Vec::new();
     for id in &ids {
         let path = format!("/api/v1/inference-tasks/{id}");
-        let task = wait_for("it ends", || async {
+        let task = wait_for("the task ends", || async {
             let task = team.http.get(&path).await.json();
             matches!(task["status"].as_str(), Some("completed" | "error")).then_some(task)
         })
@@ -174,32 +174,32 @@ async fn kill_9_of_the_hub_loses_no_queued_task_and_runs_none_twice() {
         .iter()
         .map(|request| request["messages"][0]["content"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(asked.len(), ALL, "none ran twice");
+    assert_eq!(asked.len(), ALL, "no task ran twice");
     asked.sort();
     asked.dedup();
-    assert_eq!(asked.len(), ALL, "each ran once");
+    assert_eq!(asked.len(), ALL, "each task ran once");
 }
 
-/// F35: a model whose backend refuses connections is offered no more, callers hear so at once, and it is offered again
-/// when the backend is back.
+/// F35: a model whose backend refuses connections becomes inactive and callers get an error at once; when the backend is back,
+/// the model is active again.
 #[actix_rt::test]
-async fn a_backend_that_goes_takes_its_model_with_it_and_brings_it_back() {
+async fn a_model_is_inactive_while_its_backend_refuses_connections() {
     let mut team = Team::start().await;
     let port = team.backend.port();
     team.backend.stop().await;
-    eventually("it is offered no more", async || team.row().await["status"] == "inactive").await;
+    eventually("the model is inactive", async || team.row().await["status"] == "inactive").await;
     let asked = Instant::now();
     assert_eq!(team.chat(true).await.status, 503);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     team.backend = FakeBackend::on(port);
-    eventually("it is offered again", async || team.row().await["status"] == "active").await;
+    eventually("the model is active again", async || team.row().await["status"] == "active").await;
     assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
 }
 
-/// F36, F37: a backend that falls silent, before its answer or in the middle of it, is given up after its
-/// `timeoutSeconds`; the caller is told by a status, or by an error behind what it has, and the backend is let go.
+/// F36, F37: a backend that sends nothing for `timeoutSeconds` is given up. The caller gets an error status before the first
+/// token and an error event after it, and the backend's connection is closed.
 #[actix_rt::test]
-async fn a_backend_that_falls_silent_is_given_up_and_its_caller_is_told() {
+async fn a_silent_backend_is_given_up_and_its_caller_gets_an_error() {
     let mut team = Team::start().await;
     team.registrar.signal(Signal::SIGKILL);
     team.registrar.ended().await;
@@ -216,5 +216,5 @@ async fn a_backend_that_falls_silent_is_given_up_and_its_caller_is_told() {
         let answer = team.chat(streaming).await;
         assert_eq!(answer.status, 502, "{answer:?}");
     }
-    wait_until("it is let go", || team.backend.open() == 0).await;
+    wait_until("the backend's connection is closed", || team.backend.open() == 0).await;
 }

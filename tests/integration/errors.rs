@@ -1,4 +1,4 @@
-//! The mistakes of a new user, and what the program says: golden texts. `BLESS=1 cargo test` writes them anew.
+//! Error messages for the mistakes of a new user, and all help texts, as golden files. `BLESS=1 cargo test` rewrites them.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ fn provider(extra: &Value) -> Home {
 }
 
 #[actix_rt::test]
-async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
+async fn each_mistake_of_a_new_user_gets_its_golden_message() {
     let mut sheet = Sheet::default();
     let empty = Home::new();
     sheet.mistake("nothing configured", &empty, &["publish"], &[]).await;
@@ -66,7 +66,7 @@ async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
     let path = locked.mcpctl().join("config.json");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(&path).is_err() {
-        // The superuser reads everything.
+        // Root can read any file, so the check runs only for other users.
         let said = locked.run(&["publish"]).await.stderr;
         assert!(said.contains("cannot read") && said.contains("Permission denied"), "{said}");
     }
@@ -88,7 +88,7 @@ async fn each_mistake_of_a_new_user_is_answered_with_a_sentence() {
 }
 
 #[actix_rt::test]
-async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
+async fn each_refusal_of_a_hub_is_printed_with_the_next_step() {
     let mut sheet = Sheet::default();
     let home = Home::new();
     let mut command = home.command(&["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
@@ -123,7 +123,7 @@ async fn each_no_of_a_hub_is_told_with_what_to_do_next() {
 }
 
 #[actix_rt::test]
-async fn every_help_text_is_as_it_was_and_has_an_example() {
+async fn every_help_text_matches_its_golden_file_and_has_an_example() {
     let home = Home::new();
     let mut text = String::new();
     for command in [

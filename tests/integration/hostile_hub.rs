@@ -1,4 +1,4 @@
-//! A hub that lies: what it says is shown and logged, and does nothing else to the one who reads it.
+//! A malicious hub: its texts are printed and logged as plain text, and have no other effect on a terminal or a log.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use testkit::classic_hub::ClassicHub;
 use testkit::process::{Home, Outcome};
 use testkit::wait::wait_until;
 
-/// Ends a line, colours it, clears the screen, links elsewhere, in 7 bits and in 8, and turns the text around.
+/// Line ends, escape sequences of 7 and of 8 bits that colour, clear and link, and characters that reverse the text direction.
 const NASTY: &str = "x\r\n2026-01-01T00:00:00.000Z ERROR hub: forged\u{1b}[2J\u{1b}]8;;http://evil\u{7}\u{9b}31m\0\u{7f}\u{202e}\u{2066}\u{200f}\u{2028}";
 
-/// Whatever could do more to a terminal than stand there.
+/// The control and bidirectional characters in `text`.
 fn unsafe_in(text: &str) -> Vec<char> {
     let reorders = |c: char| matches!(c, '\u{200f}' | '\u{202e}' | '\u{2066}' | '\u{2028}');
     text.chars().filter(|c| (c.is_control() && *c != '\n') || reorders(*c)).collect()
@@ -32,10 +32,10 @@ fn row() -> Value {
     row.into()
 }
 
-/// A12, A14: whatever a hub puts into rows, lists, errors and answers, what a command prints has no control character
-/// and turns no text around; as JSON it has the same value.
+/// A12, A14: rows, lists, errors and answers of a hub are printed without control and bidirectional characters; JSON output
+/// keeps the value.
 #[actix_rt::test]
-async fn nothing_that_a_hub_says_reaches_the_terminal_as_more_than_text() {
+async fn commands_print_texts_of_a_hub_without_control_characters() {
     let hub = ClassicHub::start();
     let home = Home::new();
     home.credentials(&hub.url(), "token");
@@ -84,10 +84,10 @@ async fn nothing_that_a_hub_says_reaches_the_terminal_as_more_than_text() {
     hub.stop().await;
 }
 
-/// A14, A17: whatever a hub answers and sends, each line of a registrar's log is one of the registrar's own, and a name
-/// with shell text in it is a name that is not registered.
+/// A14, A17: texts of a hub cannot start a new line in a registrar's log, and a provider name that contains a shell command is
+/// just an unknown name.
 #[actix_rt::test]
-async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
+async fn texts_of_a_hub_cannot_forge_a_log_line() {
     let hub = ClassicHub::start();
     let home = Home::new();
     home.credentials(&hub.url(), "token");
@@ -118,7 +118,7 @@ async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
     wait_until("heartbeats are refused", || hub.requests("heartbeat").len() > 3).await;
     registrar.signal(Signal::SIGTERM);
     let outcome = registrar.end().await;
-    assert!(outcome.stderr.contains("forged"), "the hub's reason is told: {}", outcome.stderr);
+    assert!(outcome.stderr.contains("forged"), "the hub's reason is logged: {}", outcome.stderr);
     assert_eq!((unsafe_in(&outcome.stdout), unsafe_in(&outcome.stderr)), (vec![], vec![]));
     let ours = ["actors", "virtual_llm", "wire", "hub", "actix"];
     for line in outcome.stderr.lines() {
@@ -129,9 +129,9 @@ async fn nothing_that_a_hub_says_forges_a_line_of_the_log() {
     hub.stop().await;
 }
 
-/// A12, A14: the reason of a hub that refuses a registrar, and a configuration that somebody else wrote, are text.
+/// A12, A14: a hub's refusal and a configuration of another author are printed without control characters.
 #[actix_rt::test]
-async fn neither_a_refusal_nor_a_configuration_reaches_the_terminal_as_more_than_text() {
+async fn refusals_and_configurations_are_printed_without_control_characters() {
     let hub = ClassicHub::start();
     let home = Home::new();
     home.credentials(&hub.url(), "token");

@@ -1,4 +1,4 @@
-//! The hub's own options, and what is kept there by the thousand, as the command line shows it.
+//! Options of `hub`, and lists of more than one page on the command line.
 
 use serde_json::json;
 use testkit::free_port;
@@ -8,9 +8,9 @@ use testkit::team::{ADMIN, start_hub_with};
 use testkit::wait::wait_for;
 use tokio::net::TcpStream;
 
-/// What is no token ends the hub before it makes anything; one line end is not part of it.
+/// A hub with an invalid admin token ends before it creates files. One line end after the token is ignored.
 #[actix_rt::test]
-async fn an_admin_token_that_is_none_ends_the_hub_at_its_start() {
+async fn a_hub_with_an_invalid_admin_token_ends_at_start() {
     for bad in [
         "",
         "fifteen-letters",
@@ -34,11 +34,8 @@ async fn an_admin_token_that_is_none_ends_the_hub_at_its_start() {
             "{bad:?}: {text}"
         );
         assert_eq!(text.trim().lines().count(), 1, "{text}");
-        assert!(
-            bad.is_empty() || !text.contains(bad.trim_end()),
-            "a secret, even a bad one, is not repeated"
-        );
-        assert!(!data.exists(), "nothing was made");
+        assert!(bad.is_empty() || !text.contains(bad.trim_end()), "an invalid secret is not printed either");
+        assert!(!data.exists(), "no file was created");
     }
     for good in ["a-token-of-sixteen\n", "a-token-of-sixteen\r\n"] {
         let (home, port) = (Home::new(), free_port());
@@ -51,11 +48,11 @@ async fn an_admin_token_that_is_none_ends_the_hub_at_its_start() {
 }
 
 #[actix_rt::test]
-async fn get_task_lists_more_tasks_than_a_page_has_and_the_quota_is_told_in_words() {
+async fn get_task_lists_all_pages_and_the_quota_error_is_readable() {
     let (home, port) = (Home::new(), free_port());
     let _hub = start_hub_with(&home, port, &["--disk-per-user", "200KiB"]);
     let url = format!("http://127.0.0.1:{port}");
-    wait_for("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    wait_for("the hub listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     home.credentials(&url, ADMIN);
     let http = Http::new(&url, ADMIN);
     let provider = json!({ "name": "away", "type": "openai", "model": "m", "initialStatus": "active" });

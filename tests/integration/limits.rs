@@ -1,4 +1,4 @@
-//! What the operating system runs out of: descriptors, disk, a reader of the log.
+//! Exhausted resources of the operating system: file descriptors, disk space, a log pipe that is not read.
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
@@ -21,10 +21,10 @@ use tokio::time::{sleep, timeout};
 
 use super::registrar::{QUICK, home_with_mock};
 
-/// A write over the limit is an error like any other, as it is where the disk is full.
+/// Ignores SIGXFSZ, so that a write above the limit fails with an error, as on a full disk.
 const NO_SIGNAL: &str = "trap '' XFSZ";
 
-/// Sets how long a file the process may write: 0 is a disk that is full for it.
+/// Sets the process's soft limit for the size of a file. With 0, every write fails as on a full disk.
 fn set_file_size(pid: i32, soft: &str) {
     let set = std::process::Command::new("prlimit")
         .args([format!("--pid={pid}"), format!("--fsize={soft}:")])
@@ -35,17 +35,17 @@ fn set_file_size(pid: i32, soft: &str) {
 
 async fn terminate(mut child: Child) -> Option<i32> {
     kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), Signal::SIGTERM).unwrap();
-    timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap().code()
+    timeout(PATIENCE, child.wait()).await.expect("the process ends").unwrap().code()
 }
 
-/// F87: a registrar whose standard error nobody reads works, and ends when it is told to.
+/// F87: a registrar whose standard error is a full pipe serves tasks, and ends at SIGTERM.
 #[actix_rt::test]
-async fn a_registrar_whose_log_nobody_reads_works_and_ends() {
+async fn a_registrar_with_a_full_log_pipe_serves_and_stops() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let child = home.command(&QUICK).spawn().unwrap();
     hub.channel(1).await;
-    // Each is a line of the log, and a pipe holds 64 KiB.
+    // Each of these tasks writes a log line, and a pipe holds 64 KiB.
     for _ in 0..5000 {
         hub.send("event: task\ndata: {nonsense\n\n");
     }
@@ -56,14 +56,14 @@ async fn a_registrar_whose_log_nobody_reads_works_and_ends() {
     assert_eq!(terminate(child).await, Some(0));
 }
 
-/// F87: nor does a hub need a reader of its log.
+/// F87: a hub whose standard error is a full pipe serves calls, and ends at SIGTERM.
 #[actix_rt::test]
-async fn a_hub_whose_log_nobody_reads_works_and_ends() {
+async fn a_hub_with_a_full_log_pipe_serves_and_stops() {
     let (home, port) = (Home::new(), free_port());
     let mut command = home.command(&["hub", "--in-memory", "--listen", &format!("127.0.0.1:{port}"), "-vv"]);
     let child = command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap();
     let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
-    wait_for("it listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+    wait_for("the hub listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
     let provider = json!({ "name": "a", "type": "openai", "model": "m", "initialStatus": "active" });
     let register = json!({ "providers": [provider] });
     // Each round writes three log lines (session, channel opened, channel closed): together more than a pipe holds.
@@ -80,9 +80,9 @@ async fn a_hub_whose_log_nobody_reads_works_and_ends() {
     assert_eq!(terminate(child).await, Some(0));
 }
 
-/// F62, F52: on a full disk a registrar publishes all the same, under an id that it keeps in memory, and its log is lost.
+/// F62, F52: on a full disk a registrar publishes under a session id in memory, and its log lines are lost.
 #[actix_rt::test]
-async fn a_full_disk_costs_a_registrar_its_file_and_its_log_and_nothing_else() {
+async fn a_registrar_publishes_on_a_full_disk() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let mut command = home.command_after(&format!("{NO_SIGNAL}; ulimit -f 0"), &QUICK);
@@ -91,7 +91,11 @@ async fn a_full_disk_costs_a_registrar_its_file_and_its_log_and_nothing_else() {
     hub.channel(1).await;
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let again = hub.request("_provider-register", 2).await;
-    assert_eq!(again.json()["providerSessionId"], "sess-1", "it is known, though it is not on disk");
+    assert_eq!(
+        again.json()["providerSessionId"],
+        "sess-1",
+        "the registrar knows its session id, though it is not on disk"
+    );
     hub.channel(2).await;
     hub.infer("t1", "m", false, "hi");
     assert_eq!(hub.ended("t1").await[0]["status"], 200);
@@ -105,9 +109,9 @@ async fn a_full_disk_costs_a_registrar_its_file_and_its_log_and_nothing_else() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// F52: a session file that cannot be made is a loud warning, start after start.
+/// F52: each start without a writable session file logs a warning.
 #[actix_rt::test]
-async fn a_session_file_that_cannot_be_made_is_a_warning_that_names_it() {
+async fn a_warning_names_the_session_file_that_cannot_be_created() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let file = home.write("in-the-way", "").join("provider-session");
@@ -121,20 +125,23 @@ async fn a_session_file_that_cannot_be_made_is_a_warning_that_names_it() {
         let outcome = process.end().await;
         assert_eq!(outcome.code(), 0, "{outcome:?}");
         let named = |line: &&str| line.contains("WARN") && line.contains(file.to_str().unwrap());
-        assert!(outcome.stderr.lines().filter(named).count() >= 2, "lock and file: {outcome:?}");
+        assert!(
+            outcome.stderr.lines().filter(named).count() >= 2,
+            "one warning for the lock and one for the file: {outcome:?}"
+        );
     }
 }
 
-/// F63: a full disk refuses what has to be written with 503 and `Retry-After`; the rest goes on, and when there is room
-/// all that happened meanwhile is written without a restart.
+/// F63: on a full disk, requests that must be stored are refused with 503 and `Retry-After`, and other requests are served.
+/// When there is room again, the hub stores all changes made meanwhile, without a restart.
 #[actix_rt::test]
-async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() {
+async fn a_hub_on_a_full_disk_refuses_writes_and_loses_no_change() {
     let mut team = Team::start_after(NO_SIGNAL).await;
     team.backend.script(|script| script.think = Duration::from_millis(700));
     let enqueue = json!({ "llm": "local", "request": { "messages": [] } });
     let task = team.http.post("/api/v1/inference-tasks", &enqueue).await.json();
     let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-    wait_until("it runs", || team.backend.open() == 1).await;
+    wait_until("the task runs", || team.backend.open() == 1).await;
 
     set_file_size(team.hub.pid(), "0");
     let refused = [
@@ -145,17 +152,20 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
     }
     team.backend.script(|script| script.think = Duration::ZERO);
-    assert_eq!(team.chat(false).await.status, 200, "nothing of it is written");
+    assert_eq!(team.chat(false).await.status, 200, "a direct call needs no write");
     assert_eq!(team.http.get("/api/v1/llms/local").await.status, 200);
-    wait_until("it is answered", || team.backend.open() == 0).await;
+    wait_until("the task is answered", || team.backend.open() == 0).await;
     let status = team.http.get(&path).await.json()["status"].take();
-    assert!(status == "claimed" || status == "running", "its end is not written, and it is {status}");
+    assert!(
+        status == "claimed" || status == "running",
+        "the end of the task is not stored, so its status must not be {status}"
+    );
 
     set_file_size(team.hub.pid(), "unlimited");
     assert_eq!(team.http.post("/api/v1/tokens", &json!({ "user": "bob" })).await.status, 201);
     let ended = async || (team.http.get(&path).await.json()["status"] == "completed").then_some(());
     wait_for("the task ends", ended).await;
-    // A task that is shown as ended is already on disk, so it survives SIGKILL.
+    // A task whose status is final is already on disk, so it survives SIGKILL.
     team.hub.signal(Signal::SIGKILL);
     team.hub.ended().await;
     team.hub = start_hub(&team.home, team.port);
@@ -166,9 +176,9 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_happened_meanwhile() 
     assert_eq!(users.iter().filter(|token| token["user"] == "bob").count(), 1, "{users:?}");
 }
 
-/// F65: a hub does not start on a file that is no database of its own: it says so in a sentence, and leaves it as it is.
+/// F65: a hub does not start with a file that is not its database. It prints an error, and does not change the file.
 #[actix_rt::test]
-async fn a_hub_does_not_start_on_a_file_that_is_not_its_own() {
+async fn a_hub_does_not_start_with_a_file_that_is_not_its_database() {
     let home = Home::new();
     let file = home.path().join("hub/hub.db");
     let content = "no database at all, but long enough to look at\n".repeat(100);
@@ -184,7 +194,7 @@ async fn a_hub_does_not_start_on_a_file_that_is_not_its_own() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
 }
 
-/// F85: a hub without descriptors neither spins nor dies, and serves again when there are some.
+/// F85: a hub without free descriptors neither spins nor ends, and serves again when descriptors are free.
 #[actix_rt::test]
 async fn a_hub_without_descriptors_neither_spins_nor_dies() {
     let (home, port) = (Home::new(), free_port());
@@ -198,13 +208,13 @@ async fn a_hub_without_descriptors_neither_spins_nor_dies() {
     let used = hub.cpu() - before;
     assert!(used < 0.5, "{used} s of CPU in a second");
     drop(flood);
-    let served = timeout(PATIENCE, http.get("/api/v1/llms")).await.expect("it serves again");
+    let served = timeout(PATIENCE, http.get("/api/v1/llms")).await.expect("the hub serves again");
     assert_eq!(served.status, 200);
     hub.signal(Signal::SIGTERM);
     assert_eq!(hub.end().await.code(), 0);
 }
 
-/// F85: a registrar without descriptors ends each of its tasks, does not spin, and works again when there are some.
+/// F85: a registrar without free descriptors ends each of its tasks, does not spin, and serves again when descriptors are free.
 #[actix_rt::test]
 async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     const TASKS: usize = 64;
@@ -220,7 +230,7 @@ async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     for n in 0..TASKS {
         hub.infer(&format!("t{n}"), "a", false, "x");
     }
-    wait_until("it has none left", || backend.open() > 20).await;
+    wait_until("no descriptor is free", || backend.open() > 20).await;
     let before = process.cpu();
     sleep(Duration::from_secs(1)).await;
     let used = process.cpu() - before;
@@ -233,9 +243,9 @@ async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     }
     assert!((20..TASKS).contains(&answered), "{answered} of {TASKS} had a descriptor");
     backend.script(|script| script.think = Duration::ZERO);
-    // Connections that are not used any more keep theirs for some seconds; each try uses one, so there are few.
+    // Idle connections keep their descriptors for some seconds, and each try uses one, so the test makes few tries.
     let tries = std::cell::Cell::new(0);
-    wait_for("it works again", || async {
+    wait_for("the registrar serves again", || async {
         sleep(Duration::from_millis(500)).await;
         tries.set(tries.get() + 1);
         let id = format!("after-{}", tries.get());

@@ -1,5 +1,5 @@
-//! Files that another user of the machine can write are refused, with the command that mends them. Over 300 lines: one
-//! test a file, of the same form.
+//! Files that another user of the machine can write are refused, and the error names the command that corrects them. Over
+//! 300 lines: one test for each kind of file.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -15,14 +15,14 @@ use tokio::net::TcpListener;
 
 use crate::trouble::certificate;
 
-/// Neither root nor anybody who runs these tests.
+/// A user id that is neither root nor the user of the tests.
 const STRANGER: u32 = 54_321;
 
 fn set(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A folder below the home that anybody may write.
+/// Creates a world-writable folder in the home directory.
 fn open_folder(home: &Home, name: &str) -> PathBuf {
     let folder = home.path().join(name);
     fs::create_dir_all(&folder).unwrap();
@@ -30,7 +30,8 @@ fn open_folder(home: &Home, name: &str) -> PathBuf {
     folder
 }
 
-/// The file in a folder that anybody may write; below such a folder; through a link in it; writable itself; a stranger's.
+/// Paths to a file with `text` that another user could replace, and the advice for each: in a world-writable folder, below
+/// one, through a link in one, itself writable, and owned by another user.
 fn ways_to(home: &Home, text: &str) -> Vec<(PathBuf, &'static str)> {
     let make = |path: PathBuf, mode: u32| {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -55,7 +56,7 @@ fn ways_to(home: &Home, text: &str) -> Vec<(PathBuf, &'static str)> {
         chown(&foreign, Some(STRANGER), None).unwrap();
         ways.push((foreign, "chown -h 0 "));
     } else {
-        skipped("files of another user, whom only root can make");
+        skipped("files of another user, which only root can create");
     }
     ways
 }
@@ -67,9 +68,9 @@ fn refused(outcome: &Outcome, path: &Path, advice: &str) {
     assert_eq!(said.trim().lines().count(), 1, "{path}: {said}");
 }
 
-/// A16: neither a command nor a variable of ours is a stranger's to choose.
+/// A16: another user can choose neither a recipe's command nor an environment variable to send.
 #[actix_rt::test]
-async fn a_configuration_that_others_could_put_there_runs_no_recipe_and_sends_no_variable() {
+async fn a_replaceable_configuration_runs_no_recipe_and_sends_no_variable() {
     let home = Home::new();
     let ran = home.path().join("ran");
     let recipe = json!({ "type": "command", "command": "touch", "args": [ran.to_str().unwrap()] });
@@ -92,9 +93,9 @@ async fn a_configuration_that_others_could_put_there_runs_no_recipe_and_sends_no
     assert!(!ran.exists());
 }
 
-/// What is less than that is a warning: an existing file goes on being read.
+/// A configuration that has neither recipes nor variables is read, with a warning.
 #[actix_rt::test]
-async fn a_configuration_without_either_is_read_with_a_warning() {
+async fn a_replaceable_configuration_without_recipes_is_read_with_a_warning() {
     let home = Home::new();
     home.credentials("http://127.0.0.1:9", "token");
     let text = json!({ "providers": [{ "name": "a", "type": "mock", "publish": true }] }).to_string();
@@ -107,7 +108,7 @@ async fn a_configuration_without_either_is_read_with_a_warning() {
 }
 
 #[actix_rt::test]
-async fn a_program_of_a_recipe_that_others_could_have_written_is_a_warning() {
+async fn a_recipe_program_that_others_can_write_is_a_warning() {
     let home = Home::new();
     home.credentials("http://127.0.0.1:9", "token");
     for (program, advice) in ways_to(&home, "#!/bin/sh\n") {
@@ -125,7 +126,7 @@ async fn a_program_of_a_recipe_that_others_could_have_written_is_a_warning() {
 }
 
 #[actix_rt::test]
-async fn credentials_a_token_and_a_ca_that_others_could_put_there_are_not_used() {
+async fn replaceable_credentials_token_and_ca_files_are_not_used() {
     let home = Home::new();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
@@ -148,9 +149,9 @@ async fn credentials_a_token_and_a_ca_that_others_could_put_there_are_not_used()
     drop(silent);
 }
 
-/// A login does not write a token where somebody else could put a link to another file.
+/// `login` does not write a token where another user could place a link to another file.
 #[actix_rt::test]
-async fn a_token_is_not_written_into_a_folder_that_others_can_write() {
+async fn login_writes_no_token_into_a_folder_that_others_can_write() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
     hub.logs("listens on").await;
@@ -165,9 +166,9 @@ async fn a_token_is_not_written_into_a_folder_that_others_can_write() {
     assert!(!file.exists());
     set(&folder, 0o1777);
     let outcome = home.run(&[&words[..], &[file.to_str().unwrap()]].concat()).await;
-    assert_eq!(outcome.code(), 1, "in a sticky folder others can be first: {outcome:?}");
+    assert_eq!(outcome.code(), 1, "in a sticky folder another user can create the file first: {outcome:?}");
     assert!(outcome.stderr.contains("choose a folder of your own") && !file.exists(), "{outcome:?}");
-    // Where a link leads counts, too.
+    // The target of a link is checked, too.
     set(&folder, 0o777);
     let link = home.path().join("link");
     symlink(&file, &link).unwrap();
@@ -183,11 +184,11 @@ async fn a_token_is_not_written_into_a_folder_that_others_can_write() {
     assert!(kept.join("credentials").is_file() && link.is_symlink());
 }
 
-/// Nor does anything of ours replace a file through a stranger's link.
+/// No command replaces a file through a link of another user.
 #[actix_rt::test]
-async fn nothing_is_written_through_a_link_that_others_could_have_made() {
+async fn nothing_is_written_through_a_link_of_another_user() {
     if !nix::unistd::geteuid().is_root() {
-        return skipped("links of another user, which only root can make");
+        return skipped("links of another user, which only root can create");
     }
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
@@ -211,9 +212,9 @@ async fn nothing_is_written_through_a_link_that_others_could_have_made() {
     }
 }
 
-/// What others wrote into a file does not outlive it, nor does what was allowed for another hub.
+/// `login` keeps neither settings from a file that others could write nor permissions granted for another hub.
 #[actix_rt::test]
-async fn a_login_takes_over_nothing_that_was_said_by_others_or_of_another_hub() {
+async fn login_keeps_no_setting_of_other_users_or_another_hub() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
     hub.logs("listens on").await;
@@ -235,13 +236,13 @@ async fn a_login_takes_over_nothing_that_was_said_by_others_or_of_another_hub() 
     }
     fs::write(&file, before.to_string()).unwrap();
     let other = home.run(&["get", "llm", "--hub-url", "http://192.0.2.3"]).await;
-    assert_eq!(other.code(), 2, "what the file allows is for its own hub: {other:?}");
+    assert_eq!(other.code(), 2, "the file's permission for plain http is for its own hub only: {other:?}");
     assert!(other.stderr.contains("plain http"), "{other:?}");
 }
 
-/// A token that a variable has is the one that is sent, and no other in its place.
+/// A token from the environment is never replaced by the token of the credentials file.
 #[actix_rt::test]
-async fn a_refused_token_of_a_variable_is_not_replaced_by_the_files() {
+async fn a_refused_token_of_the_environment_is_not_replaced_by_the_files() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
     hub.logs("listens on").await;
@@ -250,12 +251,12 @@ async fn a_refused_token_of_a_variable_is_not_replaced_by_the_files() {
     let mut command = home.command(&["publish"]);
     command.env("MCPD_TOKEN", "0123456789abcdef");
     let registrar = testkit::process::Process::new(command.spawn().unwrap());
-    assert_eq!(registrar.end().await.code(), 3, "it is refused");
+    assert_eq!(registrar.end().await.code(), 3, "the hub refuses the token");
 }
 
-/// Only the folder's and the links' owners count: its own mode is mended, as it always was.
+/// A session file counts only if other users cannot replace its folder or links. The file's own mode is corrected.
 #[actix_rt::test]
-async fn a_session_that_others_could_put_there_counts_as_none() {
+async fn a_replaceable_session_file_is_ignored() {
     let (home, port) = (Home::new(), free_port());
     let hub = start_hub(&home, port);
     hub.logs("listens on").await;
@@ -272,7 +273,7 @@ async fn a_session_that_others_could_put_there_counts_as_none() {
 }
 
 #[actix_rt::test]
-async fn a_hub_uses_no_folder_token_or_key_of_others() {
+async fn a_hub_uses_no_data_folder_token_or_key_that_others_can_replace() {
     let home = Home::new();
     let listen = ["hub", "--listen", "127.0.0.1:0"];
     let folder = |name: &str| {
@@ -283,13 +284,13 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
     };
     let mut bad: Vec<(PathBuf, String)> = Vec::new();
     let is_root = nix::unistd::geteuid().is_root();
-    // Another user may have a group of its own.
+    // Only root can give the folder to another group, so that a writable group is a fault.
     for mode in [0o770, 0o702, 0o777].into_iter().filter(|mode| is_root || mode & 0o002 != 0) {
         let data = folder(&format!("{mode:o}"));
         set(&data, mode);
         bad.push((data.clone(), format!("chmod go-w {}", data.display())));
     }
-    // Whose sticky bit keeps our files ours, and lets others put a journal beside them.
+    // In a sticky folder others cannot replace the database, but can place a journal beside it.
     let sticky = folder("sticky");
     set(&sticky, 0o1777);
     bad.push((sticky, "choose a folder of your own".to_owned()));
@@ -320,14 +321,14 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
             bad.push((file.parent().unwrap().to_owned(), format!("chown -h 0 {}", file.display())));
         }
     } else {
-        skipped("files of another user, whom only root can make");
+        skipped("files of another user, which only root can create");
     }
     for (data, advice) in bad {
         let outcome = home.run(&[&listen[..], &["--data-dir", data.to_str().unwrap()]].concat()).await;
         assert_eq!(outcome.code(), 1, "{data:?}: {outcome:?}");
         assert!(outcome.stderr.contains(&advice), "{data:?}: {outcome:?}");
     }
-    assert!(!home.path().join("foreign/below").exists(), "nothing is made in another's folder");
+    assert!(!home.path().join("foreign/below").exists(), "no file is created in another user's folder");
     let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
     for (file, mode) in [(&cert, 0o646), (&key, 0o602)] {
         set(file, mode);
@@ -338,9 +339,9 @@ async fn a_hub_uses_no_folder_token_or_key_of_others() {
     }
 }
 
-/// Where `localhost` leads, too, nobody else waits for tokens while the hub runs.
+/// No other program can receive tokens on the second address of `localhost` while the hub runs.
 #[actix_rt::test]
-async fn a_hub_on_127_0_0_1_holds_the_other_localhost_or_warns() {
+async fn a_hub_on_127_0_0_1_also_binds_the_ipv6_localhost_or_warns() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return skipped("IPv6");
     }
@@ -350,7 +351,7 @@ async fn a_hub_on_127_0_0_1_holds_the_other_localhost_or_warns() {
     home.credentials(&format!("http://localhost:{port}"), ADMIN);
     let asked = home.run(&["get", "llm"]).await;
     assert_eq!(asked.code(), 0, "localhost leads to the hub: {asked:?}");
-    assert!(std::net::TcpListener::bind(("::1", port)).is_err(), "it is held");
+    assert!(std::net::TcpListener::bind(("::1", port)).is_err(), "the hub holds [::1]");
     hub.signal(nix::sys::signal::Signal::SIGTERM);
     hub.end().await;
     let _other = std::net::TcpListener::bind(("::1", port)).unwrap();
@@ -360,7 +361,7 @@ async fn a_hub_on_127_0_0_1_holds_the_other_localhost_or_warns() {
 }
 
 #[actix_rt::test]
-async fn a_tls_key_that_everybody_can_read_is_a_warning() {
+async fn a_world_readable_tls_key_is_a_warning() {
     let home = Home::new();
     let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
     let warning = format!("chmod o-r {}", key.display());
@@ -375,9 +376,9 @@ async fn a_tls_key_that_everybody_can_read_is_a_warning() {
     }
 }
 
-/// The hub's CA vouches for the hub: a backend gets its key only from who the system trusts.
+/// The CA file for the hub does not apply to backends: a backend's certificate must be trusted by the system.
 #[actix_rt::test]
-async fn a_ca_file_vouches_for_no_backend() {
+async fn the_hubs_ca_file_does_not_apply_to_backends() {
     let (home, port, upstream) = (Home::new(), free_port(), free_port());
     let (cert, key) = certificate(home.path(), "127.0.0.1", 2099);
     let other = Home::new();

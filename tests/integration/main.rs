@@ -1,4 +1,4 @@
-//! The binary as its users run it: real processes, real sockets on port 0, homes of their own.
+//! The binary as users run it: real processes, real sockets, and a home directory for each test.
 
 #![allow(
     clippy::unwrap_used,

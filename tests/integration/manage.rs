@@ -1,4 +1,4 @@
-//! What an admin and a member do at a hub from the command line: tokens, login, rows, agents, apply, check.
+//! Management commands of admins and members: tokens, login, rows, agents, apply, check.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -9,15 +9,15 @@ use tokio::io::AsyncWriteExt as _;
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
-/// A hub, and an admin who is logged in.
-struct Office {
+/// A hub, and the home directory of a logged-in admin.
+struct Scene {
     hub: Process,
     url: String,
     admin: Home,
 }
 
-impl Office {
-    async fn open() -> Self {
+impl Scene {
+    async fn start() -> Self {
         let admin = Home::new();
         let mut command = admin.command(&["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
         let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
@@ -45,7 +45,7 @@ impl Office {
 }
 
 /// Runs the binary with `input` on its standard input.
-async fn fed(home: &Home, args: &[&str], input: &str) -> Outcome {
+async fn run_with_input(home: &Home, args: &[&str], input: &str) -> Outcome {
     let mut child = home.command(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
@@ -55,44 +55,44 @@ async fn fed(home: &Home, args: &[&str], input: &str) -> Outcome {
 
 #[actix_rt::test]
 async fn a_new_user_logs_in_with_the_token_that_an_admin_made() {
-    let office = Office::open().await;
-    let made = office.ok(&["token", "create", "--user", "alice", "--expires", "30d"]).await;
+    let scene = Scene::start().await;
+    let made = scene.ok(&["token", "create", "--user", "alice", "--expires", "30d"]).await;
     let secret = made.trim();
     let alice = Home::new();
-    // All that was printed, as a pipe hands it on.
-    let login = fed(&alice, &["login", &office.url, "--token-file", "-"], &made).await;
+    // `--token-file -` reads the whole output of `token create`.
+    let login = run_with_input(&alice, &["login", &scene.url, "--token-file", "-"], &made).await;
     assert_eq!(login.code(), 0, "{login:?}");
-    assert!(!format!("{login:?}").contains(secret), "the token is shown");
+    assert!(!format!("{login:?}").contains(secret), "the token must not be printed");
     let mode = std::fs::metadata(alice.mcpctl().join("credentials")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(alice.run(&["get", "llm"]).await.code(), 0);
     let forbidden = alice.run(&["token", "list"]).await;
     assert_eq!(forbidden.code(), 1);
     assert!(forbidden.stderr.contains("for admins only"), "{forbidden:?}");
-    let list = office.ok(&["token", "list", "-o", "json"]).await;
+    let list = scene.ok(&["token", "list", "-o", "json"]).await;
     let list: Value = serde_json::from_str(&list).unwrap();
     let id = list.as_array().unwrap().iter().find(|token| token["user"] == "alice").unwrap()["id"].clone();
-    office.ok(&["token", "revoke", id.as_str().unwrap()]).await;
+    scene.ok(&["token", "revoke", id.as_str().unwrap()]).await;
     let revoked = alice.run(&["get", "llm"]).await;
     assert!(revoked.stderr.contains("does not accept the token"), "{revoked:?}");
 }
 
 #[actix_rt::test]
 async fn login_writes_nothing_for_a_token_that_the_hub_refuses() {
-    let office = Office::open().await;
+    let scene = Scene::start().await;
     let home = Home::new();
-    let login = fed(&home, &["login", &office.url], "wrong\n").await;
+    let login = run_with_input(&home, &["login", &scene.url], "wrong\n").await;
     assert_eq!(login.code(), 1);
     assert!(login.stderr.contains("does not accept this token"), "{login:?}");
     assert!(!home.mcpctl().join("credentials").exists());
 }
 
 #[actix_rt::test]
-async fn what_get_prints_as_yaml_apply_takes_back_without_a_difference() {
-    let office = Office::open().await;
+async fn apply_of_gets_yaml_output_changes_nothing() {
+    let scene = Scene::start().await;
     let llm = ["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
-    office.ok(&[llm.as_slice(), &["--description", "yes", "--pool-name", "p"]].concat()).await;
-    office
+    scene.ok(&[llm.as_slice(), &["--description", "yes", "--pool-name", "p"]].concat()).await;
+    scene
         .ok(&[
             "create",
             "agent",
@@ -106,61 +106,64 @@ async fn what_get_prints_as_yaml_apply_takes_back_without_a_difference() {
         ])
         .await;
     for (kind, expected) in [("llm", "llm/gpt unchanged\n"), ("agents", "agent/helper unchanged\n")] {
-        let yaml = office.ok(&["get", kind, "-o", "yaml"]).await;
-        let applied = fed(&office.admin, &["apply", "-f", "-"], &yaml).await;
+        let yaml = scene.ok(&["get", kind, "-o", "yaml"]).await;
+        let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &yaml).await;
         assert_eq!(applied.stdout, expected, "{applied:?}");
-        assert_eq!(office.ok(&["get", kind, "-o", "yaml"]).await, yaml);
+        assert_eq!(scene.ok(&["get", kind, "-o", "yaml"]).await, yaml);
     }
-    // What a workstation publishes, and what nobody makes by hand.
-    office.admin.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
-    let publish = office.admin.start(&["publish"]);
+    // Virtual rows, sessions and tasks cannot be created with `apply`.
+    scene.admin.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let publish = scene.admin.start(&["publish"]);
     publish.logs("control channel open").await;
-    let id = office.ok(&["chat-llm", "echo", "--async", "-m", "hi"]).await;
+    let id = scene.ok(&["chat-llm", "echo", "--async", "-m", "hi"]).await;
     testkit::wait::wait_for("the task ends", || async {
-        office.ok(&["get", "task", id.trim(), "-o", "yaml"]).await.contains("status: completed").then_some(())
+        scene.ok(&["get", "task", id.trim(), "-o", "yaml"]).await.contains("status: completed").then_some(())
     })
     .await;
     for kind in ["llm", "agent", "session", "task"] {
-        let yaml = office.ok(&["get", kind, "-o", "yaml"]).await;
-        let applied = fed(&office.admin, &["apply", "-f", "-"], &yaml).await;
+        let yaml = scene.ok(&["get", kind, "-o", "yaml"]).await;
+        let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &yaml).await;
         assert!(applied.stdout.lines().count() > 0 && applied.code() == 0, "{kind}: {applied:?}");
         assert!(applied.stdout.lines().all(|line| line.ends_with(" unchanged")), "{kind}: {applied:?}");
-        // A heart may beat meanwhile.
+        // A heartbeat may change the times meanwhile.
         let still = |yaml: &str| {
             yaml.lines().filter(|line| !line.contains("eartbeat")).collect::<Vec<_>>().join("\n")
         };
-        assert_eq!(still(&office.ok(&["get", kind, "-o", "yaml"]).await), still(&yaml), "{kind}");
+        assert_eq!(still(&scene.ok(&["get", kind, "-o", "yaml"]).await), still(&yaml), "{kind}");
     }
-    let changed = office.ok(&["get", "llm", "gpt", "-o", "yaml"]).await.replace("model: m", "model: other");
-    let applied = fed(&office.admin, &["apply", "-f", "-"], &changed).await;
+    let changed = scene.ok(&["get", "llm", "gpt", "-o", "yaml"]).await.replace("model: m", "model: other");
+    let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &changed).await;
     assert_eq!(applied.stdout, "llm/gpt configured\n", "{applied:?}");
-    let row: Value = serde_json::from_str(&office.ok(&["get", "llm", "gpt", "-o", "json"]).await).unwrap();
+    let row: Value = serde_json::from_str(&scene.ok(&["get", "llm", "gpt", "-o", "json"]).await).unwrap();
     assert_eq!((&row["model"], &row["poolName"]), (&json!("other"), &json!("p")));
-    // A key goes to no other server; whoever moves the row is told.
+    // A stored key is not sent to another server: a changed URL drops the key, with a warning.
     let keyed = "{name: keyed, type: openai, model: m, url: 'https://x.example/v1', apiKey: sk-canary}";
-    assert_eq!(fed(&office.admin, &["apply", "-f", "-"], keyed).await.stdout, "llm/keyed created\n");
+    assert_eq!(
+        run_with_input(&scene.admin, &["apply", "-f", "-"], keyed).await.stdout,
+        "llm/keyed created\n"
+    );
     let moved = keyed.replace("x.example", "y.example").replace(", apiKey: sk-canary", "");
-    let applied = fed(&office.admin, &["apply", "-f", "-"], &moved).await;
+    let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &moved).await;
     assert_eq!((applied.code(), applied.stdout.as_str()), (0, "llm/keyed configured\n"));
     assert!(applied.stderr.contains("warning: the url names another server"), "{applied:?}");
 }
 
 #[actix_rt::test]
-async fn rows_and_agents_are_made_described_and_deleted() {
-    let office = Office::open().await;
+async fn rows_and_agents_are_created_described_and_deleted() {
+    let scene = Scene::start().await;
     let llm = ["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
-    assert_eq!(office.ok(&[llm.as_slice(), &["--pool-name", "p"]].concat()).await, "llm/gpt created\n");
-    office.fails(&llm, 1, "gpt").await;
-    office.fails(&[llm.as_slice(), &["--api-key-env", "NOT_SET"]].concat(), 2, "NOT_SET").await;
-    let described = office.ok(&["describe", "llm", "gpt"]).await;
+    assert_eq!(scene.ok(&[llm.as_slice(), &["--pool-name", "p"]].concat()).await, "llm/gpt created\n");
+    scene.fails(&llm, 1, "gpt").await;
+    scene.fails(&[llm.as_slice(), &["--api-key-env", "NOT_SET"]].concat(), 2, "NOT_SET").await;
+    let described = scene.ok(&["describe", "llm", "gpt"]).await;
     assert!(described.contains("Pool p (1 of 1 active)") && described.contains("← this row"), "{described}");
-    let table = office.ok(&["get", "llms"]).await;
+    let table = scene.ok(&["get", "llms"]).await;
     let heads: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(heads.join(" "), "NAME POOL KIND STATUS TYPE MODEL TIER VISIBILITY AGE ID");
-    assert_eq!(office.ok(&["get", "llm", "-o", "name"]).await, "llm/gpt\n");
-    assert_eq!(office.ok(&["delete", "llm", "gpt"]).await, "llm/gpt deleted\n");
+    assert_eq!(scene.ok(&["get", "llm", "-o", "name"]).await, "llm/gpt\n");
+    assert_eq!(scene.ok(&["delete", "llm", "gpt"]).await, "llm/gpt deleted\n");
     for command in ["delete", "describe", "get"] {
-        office
+        scene
             .fails(
                 &[command, "llm", "gpt"],
                 1,
@@ -170,14 +173,14 @@ async fn rows_and_agents_are_made_described_and_deleted() {
     }
 }
 
-/// A34: a row that names another user's pool waits until it is let in, and whoever has to know is told.
+/// A34: a row that names another user's pool waits for its admission; the registrar, the hub's log and the pool's owner see it.
 #[actix_rt::test]
-async fn an_llm_waits_for_the_owner_of_its_pool_and_both_are_told() {
-    let office = Office::open().await;
+async fn an_llm_for_another_users_pool_waits_and_both_users_see_it() {
+    let scene = Scene::start().await;
     let mut homes = Vec::new();
     for user in ["alice", "bob"] {
         let home = Home::new();
-        home.credentials(&office.url, office.ok(&["token", "create", "--user", user]).await.trim());
+        home.credentials(&scene.url, scene.ok(&["token", "create", "--user", user]).await.trim());
         home.providers(&json!([{ "name": format!("echo-{user}"), "type": "mock", "publish": true,
             "visibility": "public", "poolName": "echoes" }]));
         let publish = home.start(&["publish"]);
@@ -186,7 +189,7 @@ async fn an_llm_waits_for_the_owner_of_its_pool_and_both_are_told() {
     }
     let [(alice, _), (bob, bobs)] = homes.as_slice() else { panic!() };
     bobs.logs("LLM echo-bob waits for alice").await;
-    office.hub.logs("LLM echo-bob waits for alice").await;
+    scene.hub.logs("LLM echo-bob waits for alice").await;
     for command in [&["status"][..], &["check"], &["describe", "llm", "echo-bob"]] {
         let said = bob.run(command).await;
         assert!(said.stdout.contains("virtual-llm pool admit echoes echo-bob"), "{command:?}: {said:?}");
@@ -203,44 +206,44 @@ async fn an_llm_waits_for_the_owner_of_its_pool_and_both_are_told() {
         let said = bob.run(command).await;
         assert!(said.code() == 0 && !said.stdout.contains("waits"), "{command:?}: {said:?}");
     }
-    let removed = office.ok(&["pool", "remove", "echoes", "echo-bob"]).await;
+    let removed = scene.ok(&["pool", "remove", "echoes", "echo-bob"]).await;
     assert_eq!(removed, "llm/echo-bob no longer serves the pool echoes\n");
-    // What an admin has deleted while it was published, its owner is told of.
-    office.ok(&["delete", "llm", "echo-bob"]).await;
+    // The registrar logs that an admin has deleted its published LLM.
+    scene.ok(&["delete", "llm", "echo-bob"]).await;
     bob.run(&["pause"]).await;
     bobs.logs("an admin has deleted echo-bob").await;
 }
 
-/// A34: a name that nothing has any more is listed, and freed.
+/// A34: an unused name is listed, can be given to another user, and can be freed.
 #[actix_rt::test]
-async fn a_name_is_listed_freed_and_given_away() {
-    let office = Office::open().await;
+async fn a_reserved_name_is_listed_given_away_and_freed() {
+    let scene = Scene::start().await;
     let llm = ["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
-    office.ok(&llm).await;
-    office.fails(&["delete", "name", "gpt"], 1, "in use").await;
-    office.ok(&["delete", "llm", "gpt"]).await;
-    assert_eq!(office.ok(&["get", "name", "-o", "name"]).await, "name/gpt\n");
-    office.fails(&["name", "give", "gpt", "alice"], 1, "no user 'alice'").await;
-    office.ok(&["token", "create", "--user", "alice"]).await;
-    assert_eq!(office.ok(&["name", "give", "gpt", "alice"]).await, "name/gpt is alice's\n");
-    office.fails(&llm, 1, "`virtual-llm delete name gpt` frees it").await;
-    assert_eq!(office.ok(&["delete", "name", "gpt"]).await, "name/gpt deleted\n");
-    office.fails(&["get", "name", "gpt"], 1, "there is no name 'gpt'").await;
-    office.ok(&llm).await;
+    scene.ok(&llm).await;
+    scene.fails(&["delete", "name", "gpt"], 1, "in use").await;
+    scene.ok(&["delete", "llm", "gpt"]).await;
+    assert_eq!(scene.ok(&["get", "name", "-o", "name"]).await, "name/gpt\n");
+    scene.fails(&["name", "give", "gpt", "alice"], 1, "no user 'alice'").await;
+    scene.ok(&["token", "create", "--user", "alice"]).await;
+    assert_eq!(scene.ok(&["name", "give", "gpt", "alice"]).await, "name/gpt is alice's\n");
+    scene.fails(&llm, 1, "`virtual-llm delete name gpt` frees it").await;
+    assert_eq!(scene.ok(&["delete", "name", "gpt"]).await, "name/gpt deleted\n");
+    scene.fails(&["get", "name", "gpt"], 1, "there is no name 'gpt'").await;
+    scene.ok(&llm).await;
 }
 
 #[actix_rt::test]
-async fn check_says_line_by_line_what_is_wrong_and_exits_with_it() {
-    let office = Office::open().await;
+async fn check_prints_one_line_for_each_error_and_exits_with_1() {
+    let scene = Scene::start().await;
     let good = json!({ "name": "echo", "type": "mock", "publish": true });
-    office.admin.providers(&json!([good]));
-    let said = office.ok(&["check"]).await;
+    scene.admin.providers(&json!([good]));
+    let said = scene.ok(&["check"]).await;
     assert!(said.contains("1 to publish") && said.contains("accepts the token"), "{said}");
     assert!(!said.contains(ADMIN));
     let wake = json!({ "type": "command", "command": "no-such-command" });
     let bad = json!([good, { "name": "x", "type": "mock", "publish": true, "wake": wake }, { "name": 5, "type": "mock", "publish": true }]);
-    office.admin.providers(&bad);
-    let outcome = office.admin.run(&["check"]).await;
+    scene.admin.providers(&bad);
+    let outcome = scene.admin.run(&["check"]).await;
     assert_eq!(outcome.code(), 1, "{outcome:?}");
     for text in ["llm.providers[2].name", "no-such-command"] {
         assert!(
@@ -251,14 +254,14 @@ async fn check_says_line_by_line_what_is_wrong_and_exits_with_it() {
 }
 
 #[actix_rt::test]
-async fn a_piped_conversation_remembers_and_ends_with_the_pipe() {
-    let office = Office::open().await;
-    office.admin.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
-    let publish = office.admin.start(&["publish"]);
+async fn a_piped_conversation_has_context_and_ends_with_its_input() {
+    let scene = Scene::start().await;
+    scene.admin.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let publish = scene.admin.start(&["publish"]);
     publish.logs("control channel open").await;
-    let file = office.admin.path().join("talk.json");
+    let file = scene.admin.path().join("talk.json");
     let lines = format!("/system be brief\nfirst\n\"\"\"\nsecond\nhalf\n\"\"\"\n/save {}\n", file.display());
-    let talk = fed(&office.admin, &["chat-llm", "echo"], &lines).await;
+    let talk = run_with_input(&scene.admin, &["chat-llm", "echo"], &lines).await;
     assert_eq!((talk.code(), talk.stdout.as_str()), (0, "first\nsecond half\n"), "{talk:?}");
     let saved: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let roles: Vec<_> = saved.as_array().unwrap().iter().map(|message| message["role"].clone()).collect();
@@ -267,22 +270,22 @@ async fn a_piped_conversation_remembers_and_ends_with_the_pipe() {
 }
 
 #[actix_rt::test]
-async fn whoever_shares_a_private_llm_is_told_that_it_stays_private_and_what_helps() {
-    let office = Office::open().await;
+async fn sharing_a_private_llm_warns_that_it_stays_private_and_how_to_change_it() {
+    let scene = Scene::start().await;
     let provider = |visibility: &str| json!([{ "name": "a", "type": "mock", "publish": true, "visibility": visibility }]);
-    office.admin.providers(&provider("private"));
-    let publish = office.admin.start(&["publish"]);
+    scene.admin.providers(&provider("private"));
+    let publish = scene.admin.start(&["publish"]);
     publish.logs("control channel open").await;
-    office.admin.providers(&provider("public"));
+    scene.admin.providers(&provider("public"));
     publish.signal(nix::sys::signal::Signal::SIGHUP);
     publish.logs("LLM a stays private").await;
     publish.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(publish.end().await.code(), 0);
-    // As the warning says.
-    office.ok(&["delete", "llm", "a"]).await;
-    let publish = office.admin.start(&["publish"]);
+    // The remedy from the warning.
+    scene.ok(&["delete", "llm", "a"]).await;
+    let publish = scene.admin.start(&["publish"]);
     publish.logs("control channel open").await;
-    let row: Value = serde_json::from_str(&office.ok(&["get", "llm", "a", "-o", "json"]).await).unwrap();
+    let row: Value = serde_json::from_str(&scene.ok(&["get", "llm", "a", "-o", "json"]).await).unwrap();
     assert_eq!(row["visibility"], "public");
     assert!(!publish.stderr().contains("stays private"), "{}", publish.stderr());
 }

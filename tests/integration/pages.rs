@@ -1,4 +1,4 @@
-//! What is made from the command line for others to read: manual pages, completion scripts, the schema.
+//! Generated files: manual pages, completion scripts, the JSON schema.
 
 use std::process::Stdio;
 
@@ -6,11 +6,11 @@ use testkit::process::Home;
 use testkit::skipped;
 use tokio::process::Command;
 
-/// Runs a program of the system; `None`, with a word about it, where there is none.
+/// Runs a program of the system. Reports a skipped test and returns `None` if the program is not installed.
 async fn tool(program: &str, args: &[&str]) -> Option<std::process::Output> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().await;
     if output.is_err() {
-        skipped(&format!("{program}, which is not here"));
+        skipped(&format!("{program}, which is not installed"));
     }
     output.ok()
 }
@@ -33,17 +33,17 @@ async fn every_command_has_a_manual_page_with_its_options_and_examples() {
     let Some(shown) = tool("man", &["-l", page.to_str().unwrap()]).await else { return };
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     if !shown.contains("SYNOPSIS") {
-        // Images for containers have a `man` that only says so.
-        return skipped("manual pages, for the man here shows none");
+        // Container images often have a stub `man` that shows no pages.
+        return skipped("manual pages: the installed man shows none");
     }
     assert!(
         shown.contains("--type openai --model gpt-5 \\\n"),
-        "an example is to be typed as it stands: {shown}"
+        "an example keeps its line breaks and backslashes: {shown}"
     );
 }
 
 #[actix_rt::test]
-async fn the_schema_command_prints_what_is_checked_in() {
+async fn the_schema_command_prints_the_checked_in_schema() {
     let home = Home::new();
     let printed = home.run(&["schema"]).await;
     assert_eq!(printed.code(), 0);

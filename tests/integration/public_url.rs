@@ -1,4 +1,4 @@
-//! The hub's address as others see it, in everything that prints one, and what a script gets of a new token.
+//! The hub's public address in all outputs that contain an address, and the output of `token create` for scripts.
 
 use serde_json::Value;
 use testkit::free_port;
@@ -20,7 +20,7 @@ async fn hub(options: &[&str]) -> (Home, String, Process) {
 }
 
 #[actix_rt::test]
-async fn a_new_token_comes_with_the_address_that_its_user_can_reach() {
+async fn token_create_prints_a_login_command_with_the_public_address() {
     let slashed = format!("{PUBLIC}/");
     let (home, _, hub) = hub(&["--public-url", &slashed]).await;
     hub.logs(&format!("others reach the hub at {PUBLIC}")).await;
@@ -48,7 +48,7 @@ async fn a_new_token_comes_with_the_address_that_its_user_can_reach() {
 }
 
 #[actix_rt::test]
-async fn a_hub_that_was_told_nothing_is_where_its_caller_found_it() {
+async fn without_a_public_url_the_hub_uses_the_address_of_the_request() {
     let (home, url, _hub) = hub(&[]).await;
     let piped = home.run(&["token", "create", "--user", "zoe"]).await;
     assert!(piped.stderr.contains(&format!("virtual-llm login {url}\n")), "{piped:?}");
@@ -58,7 +58,7 @@ async fn a_hub_that_was_told_nothing_is_where_its_caller_found_it() {
 }
 
 #[actix_rt::test]
-async fn an_address_that_nobody_can_use_is_bad_usage() {
+async fn an_unusable_public_url_is_bad_usage() {
     let home = Home::new();
     for bad in [
         "hub.example",
@@ -90,7 +90,7 @@ async fn an_address_that_nobody_can_use_is_bad_usage() {
 }
 
 #[actix_rt::test]
-async fn up_prints_the_address_that_others_use() {
+async fn up_prints_the_public_address() {
     let home = Home::new();
     home.providers(&serde_json::json!([{ "name": "echo", "type": "mock", "publish": true }]));
     let port = free_port().to_string();

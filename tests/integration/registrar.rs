@@ -1,4 +1,4 @@
-//! The registrar as a process: start, stop, second instance, kill -9, a hub that comes and goes.
+//! The registrar as a process: start, stop, a second instance, SIGKILL, and a hub that restarts.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -27,7 +27,7 @@ pub(super) fn home_with_mock(hub: &ClassicHub) -> Home {
 }
 
 #[actix_rt::test]
-async fn nothing_to_publish_is_one_line_and_exit_0() {
+async fn nothing_to_publish_prints_one_line_and_exits_with_0() {
     let home = Home::new();
     let outcome = home.run(&["publish"]).await;
     assert_eq!(outcome.code(), 0, "{outcome:?}");
@@ -39,7 +39,7 @@ async fn nothing_to_publish_is_one_line_and_exit_0() {
 }
 
 #[actix_rt::test]
-async fn no_credentials_is_exit_2_and_names_the_file_to_make() {
+async fn missing_credentials_exit_with_2_and_name_the_file() {
     let home = Home::new();
     home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
     let outcome = home.run(&["publish"]).await;
@@ -47,10 +47,10 @@ async fn no_credentials_is_exit_2_and_names_the_file_to_make() {
     assert!(outcome.stderr.contains(home.mcpctl().join("credentials").to_str().unwrap()), "{outcome:?}");
 }
 
-/// F18, F19, F20: whatever a hub refuses at the start ends it with exit 3, for the service manager, and the hub's own
-/// reason.
+/// F18, F19, F20: a registrar that the hub refuses at start prints the hub's reason, and exits with 3, which tells a service
+/// manager not to restart it.
 #[actix_rt::test]
-async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
+async fn a_refusal_at_start_exits_with_3_and_prints_the_hubs_reason() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     for (status, reason) in [
@@ -60,7 +60,7 @@ async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
         (400, "providers[0].name: no such name"),
         (422, "no such type"),
     ] {
-        // A 401 is tried once more with the token of the file.
+        // After a 401 the registrar reads the credentials file again, and retries once.
         let tries = if status == 401 { 2 } else { 1 };
         let before = hub.requests("_provider-register").len();
         hub.script("_provider-register", (0..tries).map(|_| (status, json!({ "error": reason }))));
@@ -73,9 +73,9 @@ async fn a_refusal_at_start_is_exit_3_with_the_hubs_reason() {
     }
 }
 
-/// F27: failures pass.
+/// F27: errors of the hub at start are temporary.
 #[actix_rt::test]
-async fn a_hub_that_fails_for_a_while_at_start_is_tried_again() {
+async fn a_registration_that_fails_at_start_is_retried() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let failures = [408, 425, 429, 500, 503, 200].map(|status| (status, json!({})));
@@ -86,7 +86,7 @@ async fn a_hub_that_fails_for_a_while_at_start_is_tried_again() {
 }
 
 #[actix_rt::test]
-async fn a_kill_9_and_a_start_keep_the_session_id() {
+async fn a_restart_after_sigkill_keeps_the_session_id() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let process = home.start(&QUICK);
@@ -100,7 +100,7 @@ async fn a_kill_9_and_a_start_keep_the_session_id() {
     assert_eq!(hub.requests("_provider-stream")[1].header("x-mcpctl-provider-session"), Some("sess-1"));
 }
 
-/// F57: a second registrar on the same files ends with the name of the lock.
+/// F57: a second registrar on the same files ends, and its error names the lock.
 #[actix_rt::test]
 async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
     let hub = ClassicHub::start();
@@ -114,9 +114,9 @@ async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
     assert_eq!(first.end().await.code(), 0);
 }
 
-/// F70, P8: SIGTERM lets finish what runs, refuses what waits, and ends with 0.
+/// F70, P8: after SIGTERM the running task finishes, the waiting task is refused, and the exit status is 0.
 #[actix_rt::test]
-async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
+async fn after_sigterm_running_tasks_finish_and_waiting_tasks_are_refused() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
     backend.script(|script| script.think = std::time::Duration::from_millis(500));
     home.credentials(&hub.url(), "t");
@@ -125,7 +125,7 @@ async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
     hub.channel(1).await;
     hub.infer("running", "a", false, "x");
     hub.infer("waiting", "a", false, "x");
-    wait_until("one runs", || backend.open() == 1).await;
+    wait_until("one task runs", || backend.open() == 1).await;
     process.signal(Signal::SIGTERM);
     assert_eq!(hub.ended("waiting").await, [json!({ "error": "publisher shutting down" })]);
     assert_eq!(hub.ended("running").await[0]["status"], 200);
@@ -134,7 +134,7 @@ async fn sigterm_lets_what_runs_finish_and_refuses_what_waits() {
 
 /// P8, F73: a second SIGTERM stops the registrar at once.
 #[actix_rt::test]
-async fn a_second_signal_stops_at_once_with_exit_1() {
+async fn a_second_sigterm_stops_the_registrar_at_once_with_exit_1() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
     backend.script(|script| script.think = std::time::Duration::from_mins(1));
     home.credentials(&hub.url(), "t");
@@ -144,16 +144,16 @@ async fn a_second_signal_stops_at_once_with_exit_1() {
     let process = home.start(&["publish"]);
     hub.channel(1).await;
     hub.infer("t1", "a", false, "x");
-    wait_until("it runs", || backend.open() == 1).await;
+    wait_until("the task runs", || backend.open() == 1).await;
     process.signal(Signal::SIGTERM);
     process.logs("stopping").await;
     process.signal(Signal::SIGTERM);
     assert_eq!(process.end().await.code(), 1);
 }
 
-/// F21: as a process, against a hub of old.
+/// F21: a classic hub that has lost the session.
 #[actix_rt::test]
-async fn a_forgotten_session_registers_again_with_the_same_id() {
+async fn a_session_lost_by_the_hub_is_registered_again_with_the_same_id() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let _process = home.start(&QUICK);
@@ -161,15 +161,15 @@ async fn a_forgotten_session_registers_again_with_the_same_id() {
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.json()["providerSessionId"], "sess-1");
-    // The channel of the forgotten session is given up for one of the new.
+    // The registrar opens a new channel for the new registration.
     hub.channel(2).await;
     hub.infer("t1", "m", false, "still here");
     hub.ended("t1").await;
 }
 
-/// F13, F83: a channel that somebody cut is back soon.
+/// F13, F83: the registrar reconnects after its channel was cut.
 #[actix_rt::test]
-async fn a_channel_that_ends_is_opened_again_after_a_fresh_register_and_a_beat_follows() {
+async fn a_cut_channel_is_reopened_after_a_register_call_with_a_heartbeat() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let _process = home.start(&[
@@ -192,7 +192,7 @@ async fn a_channel_that_ends_is_opened_again_after_a_fresh_register_and_a_beat_f
 }
 
 #[actix_rt::test]
-async fn no_secret_prompt_or_answer_is_logged_at_the_loudest_level() {
+async fn no_secret_prompt_or_answer_is_logged_at_level_trace() {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
     home.credentials(&hub.url(), "canary-token");
     home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "apiKey": "canary-key", "publish": true }]));
@@ -212,9 +212,9 @@ async fn no_secret_prompt_or_answer_is_logged_at_the_loudest_level() {
     }
 }
 
-/// P4: routable again, under the same id.
+/// P4: the registrar's row is routable again under the same session id.
 #[actix_rt::test]
-async fn a_hub_that_dies_and_comes_back_finds_the_registrar_again_with_the_same_id() {
+async fn a_registrar_reconnects_to_a_restarted_hub_with_the_same_session_id() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let _process = home.start(&QUICK);

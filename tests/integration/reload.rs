@@ -1,4 +1,4 @@
-//! What changes while a registrar runs, and what `publish` says when it starts.
+//! Changes of a running registrar's configuration, and the messages of `publish` at start.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use testkit::team::{ADMIN, start_registrar};
 use testkit::terminal::Terminal;
 use testkit::wait::wait_for;
 
-/// A hub, and a home that is logged in there.
+/// A hub, and a home directory with credentials for it.
 async fn hub() -> (Home, Process) {
     let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
     let mut command = home.command(&["hub", "--in-memory", "--listen", &listen]);
@@ -28,7 +28,7 @@ fn config(home: &Home, providers: &Value, agents: &Value) {
 }
 
 #[actix_rt::test]
-async fn reload_says_what_was_added_changed_and_removed_and_keeps_the_old_over_a_broken_file() {
+async fn reload_prints_the_changes_and_keeps_the_old_configuration_on_errors() {
     let (home, _hub) = hub().await;
     config(&home, &json!([mock("one"), mock("two")]), &json!([]));
     let none = home.run(&["reload"]).await;
@@ -47,7 +47,7 @@ async fn reload_says_what_was_added_changed_and_removed_and_keeps_the_old_over_a
     assert_eq!(told.code(), 0, "{told:?}");
     assert_eq!(told.stdout, "added    LLM three\nadded    agent clerk\nchanged  LLM two\nremoved  LLM one\n");
     assert!(told.stderr.contains("warning: ") && told.stderr.contains("the private LLM 'three'"), "{told:?}");
-    wait_for("the hub has it", || async {
+    wait_for("the hub has the new LLM", || async {
         let table = home.run(&["get", "llm", "-o", "json"]).await.stdout;
         let rows: Value = serde_json::from_str(&table).ok()?;
         let status = |name: &str| rows.as_array()?.iter().find(|row| row["name"] == name).cloned();
@@ -79,7 +79,7 @@ async fn reload_says_what_was_added_changed_and_removed_and_keeps_the_old_over_a
 }
 
 #[actix_rt::test]
-async fn publish_says_what_goes_where_and_warns_of_backends_that_are_not_as_configured() {
+async fn publish_prints_what_it_publishes_and_warns_of_unsuitable_backends() {
     let (home, _hub) = hub().await;
     let (backend, nobody) = (FakeBackend::start(), free_port());
     let at = |name: &str, model: &str, url: String| json!({ "name": name, "type": "openai", "model": model, "url": url, "publish": true });
@@ -111,7 +111,7 @@ async fn publish_says_what_goes_where_and_warns_of_backends_that_are_not_as_conf
 }
 
 #[actix_rt::test]
-async fn publish_with_nothing_valid_is_a_mistake_and_with_nothing_at_all_is_none() {
+async fn publish_fails_with_only_invalid_providers_but_not_without_providers() {
     let home = Home::new();
     home.credentials("http://127.0.0.1:9", "t");
     for (kind, meant) in [("lama.cpp", "did you mean 'llamacpp'?"), ("LM-Studio", "did you mean 'lmstudio'?")]
@@ -153,7 +153,7 @@ async fn an_agent_needs_an_llm_here_or_at_the_hub() {
             assert!(said.contains("agents[0].llm") && said.contains(word), "{outcome:?}");
         }
     }
-    // A hub that is away says nothing of what it has: the registrar waits for it as ever.
+    // While the hub is away, the registrar cannot check for the agent's LLM, and starts without the check.
     hub.signal(Signal::SIGTERM);
     assert_eq!(hub.end().await.code(), 0);
     config(&home, &json!([mock("here")]), &agent("nowhere"));
@@ -165,7 +165,7 @@ async fn an_agent_needs_an_llm_here_or_at_the_hub() {
 }
 
 #[actix_rt::test]
-async fn add_shows_one_list_and_asks_once_how_to_publish_what_was_picked() {
+async fn add_shows_one_list_and_asks_once_how_to_publish_the_selection() {
     let (home, _hub) = hub().await;
     let backend = FakeBackend::start();
     let models: Vec<String> = (1..=12).map(|n| format!("org/Model-{n}")).collect();
@@ -203,7 +203,7 @@ async fn add_shows_one_list_and_asks_once_how_to_publish_what_was_picked() {
     let (status, text) = nothing.end().await;
     assert!(status.success() && text.contains("Nothing was added"), "{text}");
     assert!(text.contains("org/Model-3 is published already, as model-3"), "{text}");
-    // Beside a registrar that runs, the next step is another.
+    // While a registrar runs, the suggested next step is `reload`.
     let registrar = start_registrar(&home);
     registrar.logs("control channel open").await;
     let one = Terminal::start(&home, &["add", "--url", &backend.url(), "--public", "--pool", "p"], 100);
@@ -224,7 +224,7 @@ async fn add_shows_one_list_and_asks_once_how_to_publish_what_was_picked() {
 }
 
 #[actix_rt::test]
-async fn pause_says_what_callers_get() {
+async fn pause_prints_what_callers_get() {
     let (home, _hub) = hub().await;
     config(&home, &json!([mock("one")]), &json!([]));
     let registrar = start_registrar(&home);

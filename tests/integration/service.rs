@@ -1,4 +1,4 @@
-//! What a service manager sees: ready, alive, stopping, and the file that tells it how.
+//! Service managers: the notifications ready, watchdog and stopping, and the installed unit files.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use testkit::skipped;
 use testkit::wait::PATIENCE;
 use tokio::{net::UnixDatagram, time::timeout};
 
-/// The manager's end of the socket.
+/// The service manager's end of the notification socket.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -17,8 +17,8 @@ impl Manager {
         Self(UnixDatagram::bind(path).unwrap())
     }
 
-    /// Waits until the service has said `state`.
-    async fn hears(&self, state: &str) {
+    /// Waits until the service has sent `state`.
+    async fn receives(&self, state: &str) {
         let mut text = [0; 64];
         let heard = async {
             loop {
@@ -28,7 +28,7 @@ impl Manager {
                 }
             }
         };
-        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("never heard {state}"));
+        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("the service did not send {state}"));
     }
 }
 
@@ -41,33 +41,33 @@ fn start(home: &Home, socket: &Path, args: &[&str]) -> Process {
 }
 
 #[actix_rt::test]
-async fn a_hub_tells_its_manager_that_it_is_ready_alive_and_stopping() {
+async fn a_hub_notifies_its_manager_when_ready_alive_and_stopping() {
     let home = Home::new();
     let socket = home.path().join("notify");
     let manager = Manager::at(&socket);
     let hub = start(&home, &socket, &["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
     for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
-        manager.hears(state).await;
+        manager.receives(state).await;
     }
     hub.signal(Signal::SIGTERM);
-    manager.hears("STOPPING=1").await;
+    manager.receives("STOPPING=1").await;
     assert_eq!(hub.end().await.code(), 0);
 }
 
 #[actix_rt::test]
 async fn a_registrar_is_ready_while_its_hub_is_away() {
     let home = Home::new();
-    // Nobody listens on the discard port of this machine.
+    // No server listens on port 9 (discard).
     home.credentials("http://127.0.0.1:9", "token");
     home.providers(&json!([{ "name": "demo", "type": "mock", "publish": true }]));
     let socket = home.path().join("notify");
     let manager = Manager::at(&socket);
     let registrar = start(&home, &socket, &["publish"]);
     for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
-        manager.hears(state).await;
+        manager.receives(state).await;
     }
     registrar.signal(Signal::SIGTERM);
-    manager.hears("STOPPING=1").await;
+    manager.receives("STOPPING=1").await;
     assert_eq!(registrar.end().await.code(), 0);
 }
 
@@ -77,13 +77,13 @@ async fn a_registrar_with_nothing_to_publish_does_not_look_like_a_failed_service
     let socket = home.path().join("notify");
     let manager = Manager::at(&socket);
     let registrar = start(&home, &socket, &["publish"]);
-    manager.hears("READY=1").await;
+    manager.receives("READY=1").await;
     assert_eq!(registrar.end().await.code(), 0);
 }
 
-/// Whoever can write a unit, or a folder on the way to what is believed, runs what he likes as its owner.
+/// A user who can write a unit file, or a folder on its path, can run any command as the owner of the service.
 #[actix_rt::test]
-async fn what_is_installed_can_be_written_by_its_owner_alone_whatever_the_umask() {
+async fn installed_files_are_writable_by_their_owner_only_with_any_umask() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = Home::new();
@@ -102,7 +102,7 @@ async fn what_is_installed_can_be_written_by_its_owner_alone_whatever_the_umask(
 }
 
 #[actix_rt::test]
-async fn service_install_writes_a_unit_of_this_user_and_says_how_to_start_it() {
+async fn service_install_writes_a_user_unit_and_prints_how_to_start_it() {
     let home = Home::new();
     let outcome = home.run(&["service", "install", "--manager", "systemd", "--config", "/etc/x.json"]).await;
     assert_eq!(outcome.code(), 0, "{outcome:?}");
@@ -126,18 +126,18 @@ async fn systemd_accepts_both_units() {
         std::fs::write(&unit, &printed.stdout).unwrap();
         let mut verify = std::process::Command::new("systemd-analyze");
         verify.args(of_user.then_some("--user")).arg("verify").arg(&unit);
-        // The manager of a user wants a place to run in.
+        // systemd's user mode needs a runtime directory.
         let Ok(said) = verify.env("XDG_RUNTIME_DIR", home.path()).output() else {
-            return skipped("both units in systemd-analyze, which is not here");
+            return skipped("both units in systemd-analyze, which is not installed");
         };
         let words = String::from_utf8_lossy(&said.stderr);
         assert!(said.status.success() && !words.contains(name), "{unit:?}: {words}");
     }
 }
 
-/// systemd's own score of what a unit may do, from 0 to 100.
+/// `systemd-analyze security` rates what a unit may do, from 0 (little) to 100.
 #[actix_rt::test]
-async fn the_hubs_unit_leaves_it_little_of_the_machine() {
+async fn the_hubs_unit_has_a_low_exposure_score() {
     let home = Home::new();
     for (listen, most) in [("127.0.0.1:8787", "20"), ("0.0.0.0:443", "25")] {
         let words =
@@ -148,7 +148,7 @@ async fn the_hubs_unit_leaves_it_little_of_the_machine() {
         let mut analyze = std::process::Command::new("systemd-analyze");
         analyze.args(["security", "--offline=true", "--no-pager", "--threshold", most]).arg(&unit);
         let Ok(said) = analyze.output() else {
-            return skipped("the score of the hub's unit, for there is no systemd-analyze here");
+            return skipped("the score of the hub's unit, as systemd-analyze is not installed");
         };
         let table = String::from_utf8_lossy(&said.stdout);
         assert!(

@@ -1,4 +1,4 @@
-//! The sticky session on disk: copies of it, and a SIGKILL while it is written.
+//! The session file on disk: two copies in use, and SIGKILL during a write.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use super::registrar::{QUICK, home_with_mock};
 
-/// F57, F58: two machines with copies of one session do not take it from each other again and again: the newer has it,
-/// and the older names the conflict.
+/// F57, F58: if two machines use copies of one session file, the newer registrar keeps the session and the older one logs the
+/// conflict; they do not displace each other in turn.
 #[actix_rt::test]
-async fn of_two_registrars_with_one_session_the_newer_has_it_and_the_older_says_why_not() {
+async fn of_two_registrars_with_one_session_the_newer_one_keeps_it() {
     let team = Team::start().await;
     let copy = Home::new();
     for name in ["config.json", "credentials", "provider-session"] {
@@ -25,7 +25,7 @@ async fn of_two_registrars_with_one_session_the_newer_has_it_and_the_older_says_
     newer.logs("control channel open").await;
     team.registrar.logs("another registrar uses the same session").await;
     team.hub.logs("two registrars have copies of one session file").await;
-    // Twenty times as long as a reconnect may take.
+    // Twenty times the longest delay of a reconnect.
     sleep(Duration::from_secs(4)).await;
     for registrar in [&team.registrar, &newer] {
         assert_eq!(registrar.stderr().matches("control channel open").count(), 1, "{}", registrar.stderr());
@@ -35,14 +35,13 @@ async fn of_two_registrars_with_one_session_the_newer_has_it_and_the_older_says_
     assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
 }
 
-/// F56: wherever SIGKILL hits a registrar that writes its session file, the file holds an id that the hub gave, whole,
-/// and the next start uses it.
+/// F56: after SIGKILL at any time during a write, the session file has one whole id from the hub, and the next start uses it.
 #[actix_rt::test]
-async fn a_kill_while_the_session_file_is_written_leaves_a_whole_id() {
+async fn sigkill_during_a_write_leaves_a_whole_id_in_the_session_file() {
     let hub = ClassicHub::start();
     let home = home_with_mock(&hub);
     let given = |n: usize| format!("sess-{n:03}-{}", "x".repeat(200));
-    // Each register call gives another id, and each heartbeat asks for another register call.
+    // Each register call returns a new id, and each heartbeat's 404 causes another register call.
     hub.script("_provider-register", (0..900).map(|n| (201, json!({ "providerSessionId": given(n) }))));
     hub.script("_provider-heartbeat", (0..900).map(|_| (404, json!({ "error": "unknown session" }))));
     let file = home.mcpctl().join("provider-session");
@@ -61,7 +60,7 @@ async fn a_kill_while_the_session_file_is_written_leaves_a_whole_id() {
         calls = hub.requests("_provider-register").len();
         assert!((0..calls).any(|n| given(n) == id), "{id:?} after {wait:?} in round {round}");
         let next = home.start(&QUICK);
-        wait_for("it registers with the id of the file", || async {
+        wait_for("the registrar registers with the id of the file", || async {
             let seen = hub.requests("_provider-register");
             seen[calls..].iter().any(|seen| seen.json()["providerSessionId"] == id).then_some(())
         })

@@ -1,4 +1,4 @@
-//! SIGTERM at the worst moments.
+//! SIGTERM during delays, outages, wakes and calls.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::registrar::{QUICK, home_with_mock};
 
-/// Two seconds, and as long as two busy cores may need for them: far from any delay that must not be waited out.
+/// Limit for a prompt end: two seconds and a margin for two busy cores, but far below the delays that must not be waited for.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// Ends a process by SIGTERM; how it ended, and how long that took.
+/// Ends a process with SIGTERM. Returns its outcome and the time until its end.
 async fn terminate(process: Process) -> (Outcome, Duration) {
     let asked = Instant::now();
     process.signal(Signal::SIGTERM);
@@ -26,9 +26,9 @@ async fn terminate(process: Process) -> (Outcome, Duration) {
     (outcome, asked.elapsed())
 }
 
-/// F71: a registrar that waits for the next try does not wait for its end.
+/// F71: SIGTERM ends a registrar at once, although its next try to register is due in a minute.
 #[actix_rt::test]
-async fn sigterm_in_a_delay_of_a_minute_ends_a_registrar_at_once() {
+async fn sigterm_during_a_delay_of_a_minute_ends_a_registrar_at_once() {
     let home = Home::new();
     home.credentials(&format!("http://127.0.0.1:{}", free_port()), "t");
     home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
@@ -39,7 +39,7 @@ async fn sigterm_in_a_delay_of_a_minute_ends_a_registrar_at_once() {
     assert!(took < PROMPT, "{took:?}");
 }
 
-/// F71: nor does one whose channel broke, and whose hub has gone.
+/// F71: SIGTERM ends a registrar at once, although its channel is broken and its hub is away.
 #[actix_rt::test]
 async fn sigterm_while_the_hub_is_away_ends_a_registrar_at_once() {
     let hub = ClassicHub::start();
@@ -53,7 +53,7 @@ async fn sigterm_while_the_hub_is_away_ends_a_registrar_at_once() {
     assert!(took < PROMPT, "{took:?}");
 }
 
-/// F71: SIGTERM in the middle of a wake kills the recipe's process group, answers the task, and ends at once.
+/// F71: SIGTERM during a wake kills the recipe's process group, ends the task with an error, and ends the registrar at once.
 #[actix_rt::test]
 async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
     let (hub, home) = (ClassicHub::start(), Home::new());
@@ -78,12 +78,12 @@ async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
         assert_eq!(hub.results(task), [json!({ "error": "publisher shutting down" })], "{task}");
     }
     let gone = || async { (!std::path::Path::new(&format!("/proc/{recipe}")).exists()).then_some(()) };
-    wait_for("the recipe is gone", gone).await;
+    wait_for("the recipe's process has ended", gone).await;
 }
 
-/// P8, F72: a hub that is told to stop lets the answers under way come to their end, refuses new calls, and exits with 0.
+/// P8, F72: after SIGTERM a hub finishes the answers under way, refuses new calls, and exits with 0.
 #[actix_rt::test]
-async fn sigterm_lets_the_callers_of_a_hub_have_their_whole_answers() {
+async fn after_sigterm_a_hub_finishes_the_answers_under_way() {
     let team = Team::start().await;
     team.backend.script(|script| (script.tokens, script.pace) = (50, Duration::from_millis(20)));
     let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
@@ -100,10 +100,10 @@ async fn sigterm_lets_the_callers_of_a_hub_have_their_whole_answers() {
     assert_eq!(hub.end().await.code(), 0);
 }
 
-/// F72, F73: a hub that stops waits for the answers under way; a second SIGTERM ends them at once, and no caller takes
-/// what it has for a whole answer. Its registrar comes back to the next hub.
+/// F72, F73: a second SIGTERM ends a stopping hub at once; the broken streams have no end mark. The registrar reconnects to the
+/// next hub.
 #[actix_rt::test]
-async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
+async fn a_second_sigterm_ends_a_hub_at_once_and_streams_without_end_mark() {
     let team = Team::start().await;
     team.backend.script(|script| (script.tokens, script.pace) = (100_000, Duration::from_millis(20)));
     let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
@@ -112,7 +112,7 @@ async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
     team.hub.signal(Signal::SIGTERM);
     team.hub.logs("stopping").await;
     eventually("new calls are refused", async || team.chat(false).await.status == 503).await;
-    assert!(stream.next().await.unwrap().is_ok(), "what runs goes on");
+    assert!(stream.next().await.unwrap().is_ok(), "the running stream continues");
     let asked = Instant::now();
     team.hub.signal(Signal::SIGTERM);
     let mut text = String::new();
@@ -124,7 +124,7 @@ async fn a_second_sigterm_ends_a_hub_at_once_and_no_stream_looks_whole() {
     let outcome = hub.end().await;
     assert_eq!(outcome.code(), 1, "{outcome:?}");
     assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
-    wait_until("the backend is let go", || backend.open() == 0).await;
+    wait_until("the backend request is dropped", || backend.open() == 0).await;
     backend.script(|script| (script.tokens, script.pace) = (3, Duration::ZERO));
     let next = start_hub(&home, port);
     next.logs("opened").await;

@@ -1,4 +1,4 @@
-//! What a person sees on a terminal, and what a pipe gets instead.
+//! Output of commands on a terminal and in a pipe.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -15,7 +15,7 @@ use testkit::terminal::Terminal;
 
 const LONG: &str = "/home/alice/models/a-rather-long-folder/SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// A hub and a registrar with these providers.
+/// Starts a hub and a registrar with these providers.
 async fn team(providers: &serde_json::Value) -> (Home, [Process; 2]) {
     let (home, port) = (Home::new(), free_port());
     let url = format!("127.0.0.1:{port}");
@@ -56,7 +56,7 @@ async fn tables_fit_the_terminal_and_a_pipe_gets_them_whole() {
 }
 
 #[actix_rt::test]
-async fn colour_is_for_terminals_and_no_color_says_no() {
+async fn colours_are_used_on_terminals_unless_no_color_is_set() {
     let home = Home::new();
     home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
     let terminal = Terminal::start(&home, &["check"], 80);
@@ -69,29 +69,29 @@ async fn colour_is_for_terminals_and_no_color_says_no() {
     assert!(!plain.raw().contains("\u{1b}[3"), "{:?}", plain.raw());
 }
 
-/// Whoever asks a model that sleeps sees that something goes on, and for how long.
+/// While a sleeping model wakes, `chat-llm` shows a spinner and the seconds so far.
 #[actix_rt::test]
-async fn a_spinner_turns_while_a_model_wakes_and_is_gone_when_it_answers() {
+async fn a_spinner_is_shown_while_a_model_wakes_and_removed_by_the_answer() {
     let port = free_port();
     let asleep = json!([{
-        "name": "sleepy", "type": "openai", "model": "fake-model", "url": format!("http://127.0.0.1:{port}/v1"),
+        "name": "napping", "type": "openai", "model": "fake-model", "url": format!("http://127.0.0.1:{port}/v1"),
         "publish": true, "wake": { "type": "command", "command": "true", "maxWaitSeconds": 20 },
     }]);
     let (home, _team) = team(&asleep).await;
-    let terminal = Terminal::start(&home, &["chat-llm", "sleepy", "-m", "hi"], 80);
+    let terminal = Terminal::start(&home, &["chat-llm", "napping", "-m", "hi"], 80);
     terminal.shows("waiting for the model, 1s").await;
     let _awake = FakeBackend::on(port);
     terminal.shows("t0 t1 t2").await;
     let (status, text) = terminal.end().await;
     assert!(status.success(), "{text}");
     assert!(text.trim_end().ends_with("t0 t1 t2"), "{text}");
-    // A pipe gets the answer alone.
-    let piped = home.run(&["chat-llm", "sleepy", "-m", "hi"]).await;
+    // Output to a pipe has only the answer.
+    let piped = home.run(&["chat-llm", "napping", "-m", "hi"]).await;
     assert_eq!((piped.stdout.trim_end(), piped.stderr.as_str()), ("t0 t1 t2", ""));
 }
 
 #[actix_rt::test]
-async fn up_on_a_terminal_shows_the_chat_and_no_log() {
+async fn up_on_a_terminal_shows_the_chat_without_log_lines() {
     let home = Home::new();
     home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
     let port = free_port().to_string();
@@ -107,7 +107,7 @@ async fn up_on_a_terminal_shows_the_chat_and_no_log() {
 }
 
 #[actix_rt::test]
-async fn a_conversation_has_a_status_line_and_ctrl_c_stops_the_answer_alone() {
+async fn a_conversation_has_a_status_line_and_ctrl_c_stops_only_the_answer() {
     let (home, _team) = team(&json!([
         { "name": "echo", "type": "mock", "publish": true },
         { "name": "slow", "type": "mock", "publish": true, "tokens": 1000, "tokensPerSecond": 20 },
@@ -117,7 +117,7 @@ async fn a_conversation_has_a_status_line_and_ctrl_c_stops_the_answer_alone() {
     talk.shows("> ").await;
     talk.types("good day\r");
     talk.shows("tokens/s, first after").await;
-    // Typed before the next prompt it might end a line, not the input.
+    // Before the next prompt, Ctrl-D would end a line and not the input.
     talk.shows(" s]\n> ").await;
     assert!(talk.text().contains("good day\n"), "{}", talk.text());
     talk.types("\u{4}");
@@ -141,9 +141,10 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// What is typed is kept in a file of one's own, and not at all where that is wanted or others could put a link there.
+/// The history of a conversation is stored in a private file. It is not stored with `--no-history`, or in a folder where
+/// others could place a link.
 #[actix_rt::test]
-async fn a_conversation_is_kept_privately_or_not_at_all() {
+async fn the_history_of_a_conversation_is_stored_privately_or_not_at_all() {
     let (home, _team) = team(&json!([{ "name": "echo", "type": "mock", "publish": true }])).await;
     let history = home.mcpctl().join("chat-history");
     let talk = async |options: &[&str], text: &str| {
@@ -167,7 +168,7 @@ async fn a_conversation_is_kept_privately_or_not_at_all() {
     assert!(kept.contains("good night") && !kept.contains("nor is"), "{kept}");
     assert_eq!(mode(&history), 0o600);
 
-    // In a file that others may have made nothing is kept, nor said to be saved.
+    // Nothing is stored in a file that other users may have created.
     let (loose, notes) = (home.path().join("loose"), home.path().join("notes"));
     for (file, mode) in [(&loose, 0o666), (&notes, 0o644)] {
         fs::write(file, "before").unwrap();
@@ -194,7 +195,7 @@ async fn a_conversation_is_kept_privately_or_not_at_all() {
     let precious = home.path().join("precious");
     fs::write(&precious, "mine").unwrap();
     symlink(&precious, &history).unwrap();
-    // Credentials are refused there, too: they come by the environment.
+    // A credentials file in that folder is refused, too, so the environment provides the token.
     let credentials = home.mcpctl().join("credentials");
     let written: serde_json::Value = serde_json::from_slice(&fs::read(&credentials).unwrap()).unwrap();
     fs::remove_file(credentials).unwrap();

@@ -1,16 +1,16 @@
-//! What an operator finds of a call that failed: the hub's and the registrar's log, the audit, `get` and `describe`.
+//! How an operator finds a failed call: in the logs of hub and registrar, in the audit, with `get` and with `describe`.
 
 use serde_json::{Value, json};
 use testkit::team::{Plan, Team};
 use testkit::wait::{eventually, wait_for, wait_until};
 
-/// The lines of a log about failed calls or tasks.
-fn failures(log: &str, text: &str) -> Vec<String> {
+/// The lines of a log that contain `text`.
+fn lines_with(log: &str, text: &str) -> Vec<String> {
     log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }
 
 #[actix_rt::test]
-async fn a_failed_call_is_one_line_on_both_sides_and_is_found_by_its_ids() {
+async fn a_failed_call_is_one_log_line_on_each_side_and_is_found_by_its_ids() {
     let team = Team::start().await;
     let refusal = r#"{"error":{"message":"canary-words of the backend"}}"#;
     team.backend.script(|script| script.refuse = Some((422, refusal.to_owned())));
@@ -19,24 +19,24 @@ async fn a_failed_call_is_one_line_on_both_sides_and_is_found_by_its_ids() {
     assert_eq!(answer.status, 422, "{answer:?}");
     let request = answer.header("x-request-id").unwrap().to_owned();
     team.hub.logs(&format!("request={request}")).await;
-    let lines = failures(&team.hub.stderr(), "call failed");
+    let lines = lines_with(&team.hub.stderr(), "call failed");
     assert_eq!(lines.len(), 1, "{lines:?}");
     for part in ["INFO", "user=", "row=local", "publisher=sess-", "status=422", "code=backend_error", "ms="] {
         assert!(lines[0].contains(part), "{part}: {}", lines[0]);
     }
     team.registrar.logs("failed: provider=local code=backend_error status=422").await;
-    assert_eq!(failures(&team.registrar.stderr(), " failed: provider=").len(), 1);
+    assert_eq!(lines_with(&team.registrar.stderr(), " failed: provider=").len(), 1);
     for log in [team.hub.stderr(), team.registrar.stderr()] {
         assert!(!log.contains("canary-"), "{log}");
     }
 
-    let rows = wait_for("the audit has it", || async {
+    let rows = wait_for("the audit has the call", || async {
         let rows = team.http.get(&format!("/api/v1/audit?id={request}")).await.json();
         rows.as_array().filter(|rows| !rows.is_empty()).cloned()
     })
     .await;
     let id = rows[0]["id"].as_str().unwrap();
-    // The registrar's line names the same task as the audit.
+    // The registrar's log line has the task id of the audit.
     let task = rows[0]["task"].as_str().unwrap();
     assert!(team.registrar.stderr().contains(&format!("task {task} failed")), "{task}");
     for id in [id, task, request.as_str()] {
@@ -55,9 +55,9 @@ async fn a_failed_call_is_one_line_on_both_sides_and_is_found_by_its_ids() {
     assert!(missing.stderr.contains("there is no task 'inf-none'"), "{missing:?}");
 }
 
-/// P7: who fails again and again does not fill the log, and hides nothing that others are told of.
+/// P7: repeated failures of one caller write a bounded number of log lines, and failures of other callers are still logged.
 #[actix_rt::test]
-async fn a_caller_who_fails_again_and_again_fills_no_log_and_hides_no_other() {
+async fn repeated_failures_of_a_caller_neither_fill_the_log_nor_hide_others() {
     let team = Team::start().await;
     let body = |model: &str| json!({ "model": model, "messages": [] });
     for _ in 0..150 {
@@ -69,15 +69,15 @@ async fn a_caller_who_fails_again_and_again_fills_no_log_and_hides_no_other() {
         testkit::http::Http::new(&format!("http://127.0.0.1:{}", team.port), bob["token"].as_str().unwrap());
     assert_eq!(bob.post("/v1/chat/completions", &body("nobodys")).await.status, 404);
     team.hub.logs("user=bob").await;
-    let lines = failures(&team.hub.stderr(), "code=model_not_found");
-    // The minute may have ended once meanwhile.
+    let lines = lines_with(&team.hub.stderr(), "code=model_not_found");
+    // The limit applies to each minute, and a new minute may have begun during the test.
     assert!((21..=41).contains(&lines.len()), "{}", lines.len());
-    assert_eq!(failures(&team.hub.stderr(), "code=invalid_request").len(), 1);
+    assert_eq!(lines_with(&team.hub.stderr(), "code=invalid_request").len(), 1);
 }
 
-/// A pause is told to callers with its end, by a registrar and a hub of ours.
+/// The error for callers of a paused publisher has the end of the pause.
 #[actix_rt::test]
-async fn a_paused_publishers_callers_are_told_until_when() {
+async fn the_error_of_a_paused_publisher_has_the_end_of_the_pause() {
     let team = Team::start().await;
     assert_eq!(team.home.run(&["pause", "--for", "1h"]).await.code(), 0);
     let answer = wait_for("callers get 503", || async {
@@ -91,10 +91,10 @@ async fn a_paused_publishers_callers_are_told_until_when() {
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((3500..=3600).contains(&seconds), "{seconds}");
     assert_eq!(team.home.run(&["resume"]).await.code(), 0);
-    eventually("it answers again", async || team.chat(false).await.status == 200).await;
+    eventually("the LLM answers again", async || team.chat(false).await.status == 200).await;
 }
 
-/// The hub's limit on silence, from the command line to the caller's stream.
+/// The hub's option for silent publishers ends a caller's stream.
 #[actix_rt::test]
 async fn a_backend_that_falls_silent_in_mid_answer_ends_the_stream() {
     let team = Team::of(Plan { hub: &["--stream-idle-timeout", "1s"], ..Plan::default() }).await;

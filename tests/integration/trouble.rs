@@ -1,4 +1,4 @@
-//! What goes wrong between machines, and what is said of it: certificates, addresses, second instances, full disks.
+//! Error messages for problems between machines: certificates, addresses, second instances, full disks.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use testkit::skipped;
 
 const ADMIN: &str = "an-admin-token-for-tests-alone";
 
-/// A hub with these options on a free port.
+/// Starts a hub with these options on a free port.
 async fn hub(home: &Home, options: &[&str]) -> (Process, String) {
     let args: Vec<_> = ["hub", "--listen", "127.0.0.1:0"].iter().chain(options).copied().collect();
     let mut command = home.command(&args);
@@ -24,14 +24,14 @@ async fn hub(home: &Home, options: &[&str]) -> (Process, String) {
     (hub, after.chars().take_while(char::is_ascii_digit).collect())
 }
 
-/// A certificate for `name` that was valid up to that year, in files.
+/// Writes a key and a certificate for `name` that is valid until the year `until`.
 pub fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
     Certificate::own_authority(name, (2020, until)).write_to(folder, &format!("{name}-{until}"))
 }
 
-/// F80: who comes over plain http to a port that speaks TLS, or trusts no certificate there, is told which it is.
+/// F80: the error of a failed connection tells plain http on a TLS port from each kind of invalid certificate.
 #[actix_rt::test]
-async fn each_trouble_with_tls_is_told_by_its_name() {
+async fn each_tls_problem_has_its_own_message() {
     let mut sheet = Sheet::default();
     let home = Home::new();
     home.write("config.json", r#"{ "providers": [{ "name": "a", "type": "mock", "publish": true }] }"#);
@@ -55,7 +55,7 @@ async fn each_trouble_with_tls_is_told_by_its_name() {
             let args: Vec<_> = args.iter().map(String::as_str).collect();
             sheet.mistake(what, &home, &args, &hidden).await;
         }
-        // A registrar goes on trying: the certificate may be renewed.
+        // A registrar keeps trying, because the certificate may be renewed.
         let args = with(&["publish"]);
         let publish = home.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
         publish.logs("not registered").await;
@@ -92,9 +92,9 @@ async fn stopped(process: Process) -> Outcome {
     process.end().await
 }
 
-/// An old hub, another program's port, a name that somebody else has, a second of what there can be one of.
+/// An outdated hub, another program on the port, a name of another user, and a second instance each have their own message.
 #[actix_rt::test]
-async fn whoever_stands_in_the_way_is_named() {
+async fn each_conflict_with_another_program_or_user_is_named() {
     let mut sheet = Sheet::default();
     let old = ClassicHub::start();
     let old_port = old.port().to_string();
@@ -137,9 +137,9 @@ async fn whoever_stands_in_the_way_is_named() {
     sheet.is_golden("others.txt");
 }
 
-/// A disk that is full is called so, with the file that could not be written. In a mount of the test's own.
+/// The error of a failed write says that the disk is full and names the file. The test mounts a small file system.
 #[actix_rt::test]
-async fn a_full_disk_is_called_so() {
+async fn the_error_on_a_full_disk_says_so_and_names_the_file() {
     let home = Home::new();
     let full = home.path().join("full");
     std::fs::create_dir(&full).unwrap();
@@ -159,12 +159,12 @@ async fn a_full_disk_is_called_so() {
         command.args(["-rm", "sh", "-c", script, "sh", full]).arg(inner.as_std().get_program()).args(&args);
         command.env("HOME", home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Ok(child) = command.kill_on_drop(true).spawn() else {
-            skipped("a full disk, for there is no `unshare` here to make one with");
+            skipped("a full disk, as `unshare` is not installed");
             return;
         };
         let outcome = Process::new(child).end().await;
         if outcome.stderr.contains("unshare:") || outcome.stderr.contains("mount:") || outcome.code() == 77 {
-            skipped(&format!("a full disk, for no mount of one's own can be made here: {}", outcome.stderr));
+            skipped(&format!("a full disk, as the test cannot mount a file system here: {}", outcome.stderr));
             return;
         }
         let said =

@@ -1,4 +1,4 @@
-//! `up`: one command, nothing configured but the mock, so that no backend of the tester's machine answers instead.
+//! `up` without a configuration. Only the mock is offered, so that no real backend on the machine answers instead.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -12,14 +12,14 @@ fn home() -> Home {
 }
 
 #[actix_rt::test]
-async fn up_once_prints_a_streamed_answer_and_leaves() {
+async fn up_once_prints_a_streamed_answer_and_exits() {
     let outcome = home().run(&["up", "--once", "--model", "echo"]).await;
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     assert!(outcome.stdout.contains("echo> Say hello"), "{outcome:?}");
 }
 
 #[actix_rt::test]
-async fn up_serves_what_it_prints_until_it_is_told_to_stop() {
+async fn up_serves_the_printed_address_until_sigterm() {
     let home = home();
     let process = home.start(&["up", "--model", "echo"]);
     process.prints("Serving until Ctrl-C").await;

@@ -1,4 +1,4 @@
-//! docs/vllm-sleep.md, word for word, against a server that sleeps and wakes as vLLM does.
+//! The configuration of docs/vllm-sleep.md, against a fake server that sleeps and wakes like vLLM.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use testkit::process::{Home, Process};
 use testkit::team::{ADMIN, start_registrar};
 use testkit::wait::eventually;
 
-/// Whether it sleeps, and every call that it got, without the questions about its state.
+/// State of the fake server: whether it sleeps, and its calls without the queries of its state.
 #[derive(Default)]
 struct Vllm {
     sleeps: bool,
@@ -35,7 +35,7 @@ impl Vllm {
     fn answer(&mut self, target: &str) -> (u16, Value) {
         match target.split_once('?').unwrap_or((target, "")) {
             ("/is_sleeping", _) => (200, json!({ "is_sleeping": self.sleeps })),
-            // Answered in its sleep, too.
+            // vLLM answers this path even while it sleeps.
             ("/v1/models", _) => (200, json!({ "data": [{ "id": "Qwen/Qwen2.5-7B-Instruct-AWQ" }] })),
             ("/sleep", query) => {
                 self.sleeps = true;
@@ -62,13 +62,13 @@ impl Vllm {
     }
 }
 
-/// The first configuration of the page, for this port, and with less patience.
+/// The first configuration of the page, with this port and a shorter idle time.
 fn documented(port: u16) -> String {
     let page = include_str!("../../docs/vllm-sleep.md");
     let config = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     let config = config.replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"));
     let quick = config.replace("\"idleSeconds\": 900", "\"idleSeconds\": 0.4");
-    assert_ne!(config, quick, "the page has another time");
+    assert_ne!(config, quick, "the idle time of the page was not found");
     quick
 }
 

@@ -1,4 +1,4 @@
-//! A fake backend that knows what it ran: each run of each request, by the request's nonce.
+//! A fake backend that records each run of each request, by the request's nonce.
 
 use std::cell::Cell;
 use std::io;
@@ -16,19 +16,19 @@ use tokio::time::sleep;
 use crate::answers::{Wanted, token};
 use crate::runs::Runs;
 
-/// What a backend does with requests.
+/// How a backend treats requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Good,
-    /// Nobody listens; what was open is reset.
+    /// The port is closed, and open connections are reset.
     Dead,
-    /// Takes its time before and between tokens.
+    /// Pauses before and between tokens.
     Slow,
     /// Never answers.
     Hangs,
-    /// Ends in the middle of each answer.
+    /// Closes the connection in the middle of each answer.
     CutsOff,
-    /// Answers with this status.
+    /// Answers each request with this error status.
     Refuses(u16),
 }
 
@@ -63,7 +63,7 @@ impl Backend {
                 if dead {
                     listener = None;
                 } else if listener.is_none() {
-                    // Sockets of the dead life may hold the port for a moment.
+                    // Connections from before the restart may hold the port for a moment.
                     listener = TcpListener::bind(("127.0.0.1", port)).await.ok();
                 }
                 let Some(listener) = &listener else {
@@ -106,7 +106,7 @@ async fn serve(mut connection: Connection, index: usize, runs: Rc<Runs>, mut tol
     }
 }
 
-/// Answers requests until the peer ends or something breaks.
+/// Answers requests until the peer closes or the connection fails.
 async fn talk(
     connection: &mut Connection,
     index: usize,
@@ -133,14 +133,14 @@ async fn talk(
             let (mut read, mut write) = connection.halves();
             tokio::select! {
                 answered = answer(&mut write, wanted, run, streaming, mood) => if !answered? { return Ok(()) },
-                // A peer that leaves in the middle: whatever it sends now, it is not a request.
+                // A read that returns during an answer means that the peer has closed the connection.
                 _ = read.read_u8() => return Ok(()),
             }
         }
     }
 }
 
-/// Counts a request as open until it is answered or dropped.
+/// Counts a request in `Runs::open` until its answer ends or is dropped.
 struct Open<'a>(&'a Cell<usize>);
 
 impl<'a> Open<'a> {
@@ -156,7 +156,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Answers one request; `false` when it broke off.
+/// Answers one request. Returns `false` if the backend broke off the answer.
 async fn answer(
     to: &mut WriteHalf<'_>,
     wanted: Wanted,

@@ -1,4 +1,4 @@
-//! Callers: each asks, now and then leaves, and judges what it gets.
+//! Callers: each sends requests, sometimes disconnects before the end, and checks the answers.
 
 use std::cell::Cell;
 use std::io;
@@ -16,28 +16,28 @@ use crate::record::{Kind, Record};
 use crate::runs::Runs;
 use crate::{DEADLINE, REGISTRARS};
 
-/// The hub's 5 s for a request's head, by a clock that goes in half seconds.
+/// The hub's limit of 5 s for reading a request head; its clock has steps of half a second.
 const HEAD: Duration = Duration::from_millis(4500);
 
-/// What all callers share.
+/// State shared by all callers.
 pub struct World {
     pub record: Rc<Record>,
     pub runs: Rc<Runs>,
     pub token: String,
-    /// No new requests.
+    /// Set at the end of the run: callers send no new requests.
     pub over: Cell<bool>,
 }
 
 #[derive(Clone)]
 pub struct Caller {
     pub world: Rc<World>,
-    /// Where it calls: the hub, or the bad network before it.
+    /// Port of the hub, or of the fault proxy before the hub.
     pub port: u16,
     pub bad_network: bool,
 }
 
 impl Caller {
-    /// Asks until it is over; on average one request in `pause`.
+    /// Sends requests until the run is over, on average one in each `pause`.
     pub async fn run(self, mut random: Random, pause: Duration) {
         let pause = u64::try_from(pause.as_millis()).unwrap();
         while !self.world.over.get() {
@@ -56,7 +56,7 @@ impl Caller {
         Wanted { nonce: self.world.record.nonce(kind), tokens: usize::try_from(tokens).unwrap() }
     }
 
-    /// A pool of four, mostly; else one row.
+    /// Picks a target: mostly a pool of four rows, else one row.
     pub fn target(random: &mut Random) -> String {
         if random.percent(80) {
             format!("pool-{}", random.index(REGISTRARS / 4))
@@ -65,7 +65,7 @@ impl Caller {
         }
     }
 
-    /// One call that waits for its answer, or leaves before.
+    /// Makes one call that waits for its answer or disconnects before it.
     async fn sync(&self, random: &mut Random, streaming: bool) {
         let wanted = self.wanted(Kind::Sync, random);
         let body = json!({ "model": Self::target(random), "stream": streaming,
@@ -89,7 +89,7 @@ impl Caller {
             Ok(Ended::Broken) if record.hub_was_away(start) => "broken as the hub ended".to_owned(),
             Ok(Ended::Broken) => {
                 record.violation(format!(
-                    "P2: the connection of request {} ({kind}) broke after {:?}, though its hub lived",
+                    "P2: the connection of request {} ({kind}) broke after {:?}, though its hub was running",
                     wanted.nonce,
                     start.elapsed()
                 ));
@@ -128,13 +128,14 @@ impl Caller {
         Ended::Complete
     }
 
-    /// One call; whether its answer is complete.
+    /// Makes one call, and returns whether its answer is complete.
     pub async fn is_complete(&self, wanted: Wanted, streaming: bool, body: String) -> bool {
         matches!(self.call(wanted, streaming, "", body).await, Ended::Complete)
     }
 
-    /// A refusal is one that a hub in trouble may give, and says why. Where the machine stands still, a head may not come
-    /// in its 5 s: then the hub, or the library that reads heads for it, says 408 and no more, and nothing has run.
+    /// Checks a refusal: its status must be one that an overloaded or stopping hub gives, and it must state a reason. A request
+    /// head that takes longer than 5 s on a stalled machine gets a bare 408 from the hub or its HTTP library; such a request has
+    /// not run.
     pub fn refused(&self, wanted: Wanted, status: u16, body: &Value) {
         let record = &self.world.record;
         let too_late = || {
@@ -155,7 +156,7 @@ impl Caller {
         }
     }
 
-    /// One question that is answered with JSON, or with nothing.
+    /// Sends one request, and returns the status and the JSON of the answer; an empty body is `null`.
     pub async fn json(&self, request: &str, body: Option<&str>) -> io::Result<(u16, Value)> {
         let asked = async {
             let answer = ask(self.port, &self.world.token, request, "", body).await?;

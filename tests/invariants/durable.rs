@@ -1,4 +1,4 @@
-//! Durable tasks: put in, followed, taken back; and what became of each in the end.
+//! Durable tasks: created, followed, deleted; at the end, each one is checked.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::reading::{Ended, Reader};
 use crate::record::{Kind, TaskRecord};
 use crate::{DEADLINE, TASK_DEADLINE};
 
-/// How a durable task may end.
+/// The final states of a durable task.
 const ENDS: [&str; 3] = ["completed", "error", "cancelled"];
 
 impl Caller {
-    /// A durable task: put in, then followed to its end or taken back.
+    /// Creates a durable task, then follows it to its end or deletes it.
     pub async fn durable(&self, random: &mut Random, streaming: bool) {
         let wanted = self.wanted(Kind::Durable, random);
         let record = &self.world.record;
@@ -33,12 +33,12 @@ impl Caller {
                 return record.ended("durable", format!("refused with {status}"));
             }
             Ok(Err(_)) if self.bad_network || record.hub_was_away(start) => {
-                return record.ended("durable", "broken when it was put in");
+                return record.ended("durable", "broken when it was created");
             }
             Ok(Err(error)) => {
-                return record.violation(format!("P2: a task could not be put in: {error}"));
+                return record.violation(format!("P2: a task could not be created: {error}"));
             }
-            Err(_) => return record.violation(format!("P2: a task was not taken in {DEADLINE:?}")),
+            Err(_) => return record.violation(format!("P2: a task was not accepted within {DEADLINE:?}")),
         };
         let number = {
             let mut tasks = record.tasks.borrow_mut();
@@ -67,12 +67,14 @@ impl Caller {
                 }
                 record.tasks.borrow_mut()[number].end = Some(end);
             }
-            Ok(None) => record.violation(format!("P2: the accepted task {id} is not known any more")),
+            Ok(None) => {
+                record.violation(format!("P2: the hub does not know the accepted task {id} any more"))
+            }
             Err(_) => record.violation(format!("P2: the task {id} had no end in {TASK_DEADLINE:?}")),
         }
     }
 
-    /// Reads a task's stream, coming back where it broke, until it has its end.
+    /// Reads a task's stream to its end, and resumes it after each broken connection.
     pub async fn follow(&self, wanted: Wanted, id: &str) {
         let mut reader = Reader::default();
         loop {
@@ -81,7 +83,7 @@ impl Caller {
             let opened = ask(self.port, &self.world.token, &request, &last.unwrap_or_default(), None).await;
             match opened {
                 Ok(answer) if answer.status == 200 => {
-                    reader.comes_again();
+                    reader.resume();
                     if !matches!(self.stream(wanted, answer, &mut reader).await, Ended::Broken) {
                         return;
                     }
@@ -91,7 +93,7 @@ impl Caller {
         }
     }
 
-    /// Asks for a task until it has ended; `None` for one that the hub does not know.
+    /// Polls a task until it has ended. Returns `None` if the hub does not know the task.
     async fn end_of(&self, id: &str) -> Option<String> {
         loop {
             let asked = self.json(&format!("GET /api/v1/inference-tasks/{id}"), None).await;
@@ -106,7 +108,7 @@ impl Caller {
         }
     }
 
-    /// Every accepted task has one end, the same that its caller saw, and a completed one its whole answer.
+    /// Checks an accepted task: it has one final state, the one that its caller saw; a completed task has its whole answer.
     pub async fn check_task(&self, number: usize) {
         let record = &self.world.record;
         let (id, wanted, streaming, deleted, seen) = {

@@ -1,4 +1,4 @@
-//! The processes: one hub and its registrars, each the real binary with a home of its own.
+//! The processes of the test: one hub and its registrars, each the real binary with its own home directory.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +22,7 @@ use crate::record::Record;
 
 pub const ADMIN: &str = "admin-token-of-the-invariant-run-0123456789";
 
-/// All processes that run; whatever happens here, they end with this.
+/// Pids of all running processes, so that each can be killed at the end of the test.
 #[derive(Clone, Default)]
 pub struct Pids(Arc<Mutex<Vec<i32>>>);
 
@@ -34,7 +34,7 @@ impl Pids {
     }
 }
 
-/// Kills what runs when it is dropped, by a panic too.
+/// Kills all running processes when dropped, also during a panic.
 pub struct EndsAll(pub Pids);
 
 impl Drop for EndsAll {
@@ -43,7 +43,7 @@ impl Drop for EndsAll {
     }
 }
 
-/// One program that is started again and again.
+/// A program that the test starts several times.
 pub struct Program {
     name: String,
     args: Vec<String>,
@@ -51,10 +51,10 @@ pub struct Program {
     pids: Pids,
     record: Rc<Record>,
     pid: Cell<i32>,
-    /// How often it was started.
+    /// Number of starts so far.
     lives: Cell<u32>,
     end: RefCell<watch::Receiver<Option<ExitStatus>>>,
-    /// Somebody ends it: its end is no surprise.
+    /// Whether the test is ending the process; otherwise its end is a violation.
     wanted: Rc<Cell<bool>>,
 }
 
@@ -80,7 +80,7 @@ impl Program {
         let mut child = command(&self.home)
             .args(&self.args)
             .env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN)
-            // Tells the backend which life of a registrar asks.
+            // The key tells the backend how often the registrar had been started.
             .env("BACKEND_KEY", format!("life-{}", self.lives.get()))
             .stderr(log)
             .spawn()
@@ -119,7 +119,7 @@ impl Program {
         self.pid.get()
     }
 
-    /// Signals it if it runs: once it has ended, its number may be another program's.
+    /// Sends a signal if the process runs. After its end, the pid may belong to another program.
     pub fn signal(&self, signal: Signal) {
         if self.end.borrow().borrow().is_none() {
             let _ = kill(Pid::from_raw(self.pid.get()), signal);
@@ -132,7 +132,7 @@ impl Program {
         let _ = self.ended(Duration::from_secs(10)).await;
     }
 
-    /// Asks it to end: with 0, and in time.
+    /// Sends SIGTERM: the process must exit with 0 within `limit`.
     pub async fn terminate(&self, limit: Duration) {
         self.wanted.set(true);
         let start = Instant::now();
@@ -160,14 +160,14 @@ impl Program {
     }
 }
 
-/// Puts the binary beside the homes: a build during a long run does not change what is started again.
+/// Copies the binary into `base`, so that a build during a long run does not replace it.
 pub fn copy_binary(base: &Path) {
     fs::copy(env!("CARGO_BIN_EXE_virtual-llm"), base.join(BINARY)).unwrap();
 }
 
 const BINARY: &str = "virtual-llm";
 
-/// The binary, with this home and nothing of the tester's environment.
+/// A command for the binary with this home directory and an otherwise empty environment.
 pub fn command(home: &Path) -> Command {
     let mut command = Command::new(home.parent().unwrap().join(BINARY));
     command
@@ -187,13 +187,13 @@ pub fn write_private(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// A directory that nobody else reads.
+/// Creates a directory with mode 0700.
 pub fn private_dir(path: &Path) {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-/// Home and program of a registrar.
+/// Creates the home directory and the `Program` of a registrar.
 pub fn registrar(
     index: usize,
     base: &Path,
@@ -212,7 +212,7 @@ pub fn registrar(
         "poolName": format!("pool-{}", index / 4), "maxConcurrency": 4, "maxQueue": 8, "timeoutSeconds": 4,
     });
     if index.is_multiple_of(5) {
-        // The backend comes up by itself, or not: what matters is that the recipe runs.
+        // The recipe does not start the backend; the test needs only that a recipe runs.
         provider["wake"] =
             json!({ "type": "command", "command": "sleep", "args": ["0.1"], "maxWaitSeconds": 3 });
     }
@@ -225,7 +225,7 @@ pub fn registrar(
     Program::new(format!("registrar {index}"), args, home, pids.clone(), Rc::clone(record))
 }
 
-/// Home and program of the hub.
+/// Creates the home directory and the `Program` of the hub.
 pub fn hub(base: &Path, port: u16, pids: &Pids, record: &Rc<Record>) -> Program {
     let home = base.join("hub");
     private_dir(&home);
@@ -244,7 +244,7 @@ pub fn hub(base: &Path, port: u16, pids: &Pids, record: &Rc<Record>) -> Program 
     Program::new("hub".to_owned(), args, home, pids.clone(), Rc::clone(record))
 }
 
-/// Waits until the hub is ready; what it logged last, if it is not in time.
+/// Waits until the hub is ready. The error has the last line of the hub's log.
 pub async fn ready(hub: &Program, port: u16) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -255,7 +255,7 @@ pub async fn ready(hub: &Program, port: u16) -> Result<(), String> {
         if Instant::now() > deadline {
             let log = fs::read_to_string(hub.log_file()).unwrap_or_default();
             let last = log.lines().last().unwrap_or_default();
-            return Err(format!("P4: the hub is not ready; its last word: {last}"));
+            return Err(format!("P4: the hub is not ready; its last log line: {last}"));
         }
         sleep(Duration::from_millis(20)).await;
     }

@@ -1,4 +1,4 @@
-//! What a process holds, from `/proc` (proc(5)).
+//! Memory, descriptors, threads and children of a process, from `/proc` (proc(5)).
 
 use std::cell::RefCell;
 use std::fs;
@@ -20,7 +20,7 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// All zero for a process that is gone.
+    /// Reads the footprint of a process; all fields are 0 if the process has ended.
     pub fn of(pid: i32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let field = |name: &str| -> u64 {
@@ -48,14 +48,14 @@ pub struct Course {
     samples: Vec<(f64, f64)>,
 }
 
-/// Memory of the hub and of those registrars that are never ended, for as long as each lives.
+/// Memory over time of the hub and of the registrars that the test never ends, from each start to the next.
 #[derive(Default)]
 pub struct Memory {
     courses: RefCell<Vec<Course>>,
 }
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two samples.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Memory {
     pub async fn watch(self: Rc<Self>, scene: Rc<Scene>) {
@@ -75,13 +75,13 @@ impl Memory {
                     }
                 }
             }
-            sleep(LOOK).await;
+            sleep(INTERVAL).await;
         }
     }
 
-    /// Memory that grows, where there was time to see it: over the second half of a life of nine minutes and more. What
-    /// the hub keeps on purpose is full by then: of dispatches that ended it knows the last 16,384, which at a hundred a
-    /// second have come after three minutes. Judged earlier, that is a slope and no leak.
+    /// Reports growing memory: the slope over the second half of a process's life of nine minutes or more. By then the hub's
+    /// bounded caches are full: its cache of 16,384 ended dispatches takes three minutes at a hundred dispatches a second.
+    /// Earlier, a filling cache would look like a leak.
     pub fn check(&self, record: &Record) {
         for (index, course) in self.courses.borrow().iter().enumerate() {
             let who = if index == 0 { "hub".to_owned() } else { format!("registrar {}", index - 1) };
@@ -108,19 +108,19 @@ impl Memory {
 
 impl Course {
     fn by_the_minute(&self) -> String {
-        let a_minute = self.samples.iter().step_by(60 / usize::try_from(LOOK.as_secs()).unwrap());
+        let a_minute = self.samples.iter().step_by(60 / usize::try_from(INTERVAL.as_secs()).unwrap());
         a_minute.map(|(_, bytes)| format!("{:.1}", bytes / 1e6)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Seconds. Half of it is for what is kept on purpose, as it comes.
+/// Shortest life of a process, in seconds, whose memory is judged. In its first half the bounded caches fill.
 const LONG: f64 = 540.0;
-/// A debug build that holds all its caches and the requests of 200 callers; no more.
+/// Limit for resident memory, in bytes: a debug build with full caches and the requests of 200 callers.
 const MOST: f64 = 150e6;
-/// MB an hour. A hundred requests a second that leave 60 bytes each behind are more.
+/// Limit for growth, in MB an hour. A hundred requests a second that leak 60 bytes each exceed it.
 const GROWS: f64 = 20.0;
 
-/// Least squares: units of y for one of x.
+/// Slope of the least-squares line through the samples.
 fn slope(samples: &[(f64, f64)]) -> f64 {
     let n = samples.len() as f64;
     let (sum_x, sum_y) = samples.iter().fold((0.0, 0.0), |(x, y), sample| (x + sample.0, y + sample.1));
@@ -134,7 +134,7 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
 }
 
 #[test]
-fn a_slope_is_found_in_noise() {
+fn slope_finds_the_trend_in_noisy_samples() {
     let line: Vec<_> = (0..100).map(|x| (f64::from(x), f64::from(3 * x + 7 * (x % 2)))).collect();
     assert!((slope(&line) - 3.0).abs() < 0.1);
 }

@@ -1,4 +1,4 @@
-//! Does what the schedule says, each trouble beside the others, and undoes it.
+//! Injects the faults of the schedule, several at a time, and ends each one after its duration.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -15,33 +15,34 @@ use crate::fleet::{Program, ready};
 use crate::record::Record;
 use crate::schedule::{Fault, Target, Trouble};
 
-/// All that faults are done to.
+/// Everything that faults are injected into.
 pub struct Scene {
     pub record: Rc<Record>,
     pub hub: Program,
     pub hub_port: u16,
     pub registrars: Vec<Program>,
     pub channels: Vec<Proxy>,
-    /// Every second backend has one: the others are reached directly, so that a dead one refuses.
+    /// Proxies before every second backend. The other backends are reached directly, so that a dead one refuses connections.
     pub backend_links: Vec<Option<Proxy>>,
     pub backends: Vec<Backend>,
     pub callers: Proxy,
     pub busy: RefCell<HashSet<Target>>,
 }
 
-/// What a registrar has after SIGTERM: its drain timeout of 3 s, and the time to deliver what is left on a bad network.
+/// Limit for a registrar's end after SIGTERM: its drain timeout of 3 s, and time to deliver the last results over a bad
+/// network.
 const REGISTRAR_ENDS: Duration = Duration::from_secs(15);
-/// What a hub has after SIGTERM: 20 s for running calls.
+/// Limit for a hub's end after SIGTERM: 20 s for running calls, and a margin.
 const HUB_ENDS: Duration = Duration::from_secs(25);
 
-/// Runs the schedule to its end.
+/// Injects all faults of the schedule, and returns after the last one has ended.
 pub async fn inject(scene: &Rc<Scene>, faults: Vec<Fault>) {
     let start = Instant::now();
     let mut going = JoinSet::new();
     for fault in faults {
         sleep_until(start + fault.at).await;
         if !scene.busy.borrow_mut().insert(fault.whose) {
-            scene.record.injected("left out", "its target had another trouble");
+            scene.record.injected("left out", "its target had another fault");
             continue;
         }
         let scene = Rc::clone(scene);
@@ -65,7 +66,7 @@ impl Scene {
         match (fault.whose, fault.what) {
             (Target::Hub, Trouble::Stop) => Self::stop(&self.hub, fault.lasts).await,
             (Target::Hub, what) => {
-                self.record.hub_goes();
+                self.record.hub_ends();
                 if what == Trouble::Kill {
                     self.hub.kill().await;
                 } else {
@@ -107,7 +108,7 @@ impl Scene {
                 sleep(fault.lasts).await;
                 self.backends[index].set(Mood::Good);
             }
-            (whose, what) => panic!("{what:?} cannot be done to {whose:?}"),
+            (whose, what) => panic!("{what:?} cannot be injected into {whose:?}"),
         }
     }
 

@@ -1,13 +1,13 @@
-//! Everything goes wrong at random, and every promise holds.
+//! Random faults in all components: every promise holds under them.
 //!
-//! One hub, 20 registrars, 20 backends and 200 callers, with fault proxies between them, for 20 s. Longer, and with
-//! the faults of another seed:
+//! The test runs one hub, 20 registrars, 20 backends and 200 callers, with fault proxies between them, for 20 s. To run it
+//! longer, and with the faults of another seed:
 //!
 //! ```sh
 //! FAULT_SECONDS=1200 FAULT_SEED=7 cargo test --test invariants all_of_it -- --nocapture
 //! ```
 //!
-//! Every run prints its seed. Logs and stores of a run that fails are kept in `target/tmp`.
+//! Every run prints its seed. The logs and stores of a failed run are kept in `target/tmp`.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,12 +56,13 @@ use runs::Runs;
 
 pub const REGISTRARS: usize = 20;
 const CALLERS: usize = 200;
-/// A caller asks so often on average: all of them 100 times a second, which a debug build on two busy cores can do.
+/// Average pause between two requests of one caller. All callers together send 100 requests a second, which a debug build on
+/// two busy cores can serve.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The hub's `--wait-timeout` of 8 s and a queue's 2 s, 4 s of a backend's silence, 5 s of a lost session, 400 tokens of
-/// a slow backend, and a hub that was stopped meanwhile.
+/// Deadline for a call: the hub's `--wait-timeout` of 8 s, 2 s in a queue, 4 s of a silent backend, 5 s until a session counts
+/// as lost, 400 tokens of a slow backend, and a pause of the hub by SIGSTOP.
 const DEADLINE: Duration = Duration::from_secs(45);
-/// `--queue-timeout` of 20 s, then as above; and a hub that ends in between.
+/// Deadline for a durable task: the `--queue-timeout` of 20 s, then [`DEADLINE`], and one restart of the hub.
 const TASK_DEADLINE: Duration = Duration::from_secs(90);
 
 fn number(variable: &str) -> Option<u64> {
@@ -70,10 +71,10 @@ fn number(variable: &str) -> Option<u64> {
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
-/// P1, P2, P3, P4, P7, P8, F02, F90: whatever dies, hangs or breaks off, every accepted request ends once, no part of
-/// an answer passes for all of it, nothing runs again after its first byte, and nothing leaks.
+/// P1, P2, P3, P4, P7, P8, F02, F90: under random crashes, hangs and broken connections every accepted request ends once, no
+/// partial answer is marked as complete, no request runs again after its first byte, and nothing leaks.
 #[test]
-fn all_of_it_at_random_breaks_no_promise() {
+fn all_of_it_holds_under_random_faults() {
     let seconds = number("FAULT_SECONDS").unwrap_or(15);
     let seed = number("FAULT_SEED").unwrap_or_else(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -95,7 +96,7 @@ fn all_of_it_at_random_breaks_no_promise() {
     std::fs::remove_dir_all(&base).unwrap();
 }
 
-/// Who ends this by hand ends what it started.
+/// Kills all child processes when the test is interrupted by a signal.
 async fn end_on_signal(pids: Pids) {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     tokio::select! {
@@ -150,10 +151,10 @@ async fn run(seed: u64, length: Duration, base: &Path, pids: &Pids) -> usize {
     let last =
         timeout(DEADLINE + TASK_DEADLINE, async { while callers.join_next().await.is_some() {} }).await;
     if last.is_err() {
-        record.violation("P2: callers wait for ever");
+        record.violation("P2: a caller never got an end of its answer");
     }
     println!("the last caller had its end {:.1?} after the last fault", healed.elapsed());
-    // What follows is another load: a slope is one of memory under the same.
+    // Memory is sampled only under the load of the callers, because a slope needs a constant load.
     watching.abort();
 
     settle::nothing_is_under_way(&scene, &good).await;
@@ -165,7 +166,7 @@ async fn run(seed: u64, length: Duration, base: &Path, pids: &Pids) -> usize {
     println!("{} runs at the backends", runs.count());
     runs.check(&record);
     memory.check(&record);
-    // In order, in the end: what nobody disturbs exits with 0.
+    // Without faults, each process exits with 0 after SIGTERM.
     for program in scene.registrars.iter().chain([&scene.hub]) {
         program.terminate(Duration::from_secs(10)).await;
     }

@@ -1,4 +1,4 @@
-//! Chance that can be had again: `SplitMix64` (Steele, Lea, Flood 2014), ten lines and no dependency.
+//! A repeatable random generator: `SplitMix64` (Steele, Lea, Flood 2014), in ten lines and without a dependency.
 
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of `low..high`. The bias of a remainder is of no matter here.
+    /// A number in `low..high`. The small bias of the remainder does not matter here.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low)
     }
@@ -25,7 +25,7 @@ impl Random {
         usize::try_from(self.next() % len as u64).unwrap()
     }
 
-    /// True so many times of a hundred.
+    /// True with a probability of `percent` %.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }

@@ -1,4 +1,4 @@
-//! A streamed answer as its reader has it, over all connections that it takes.
+//! Reads a streamed answer, over one or more connections.
 
 use serde_json::Value;
 use testkit::client::Answer;
@@ -29,8 +29,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// On a new connection. One that broke between the end mark and its own end has the mark again.
-    pub fn comes_again(&mut self) {
+    /// Prepares the reader for a new connection. If the last connection broke after the end mark, the hub repeats the mark.
+    pub fn resume(&mut self) {
         (self.decoder, self.done, self.failed) = (Decoder::new(), false, false);
     }
 }
@@ -50,7 +50,7 @@ impl Caller {
                     self.judge(wanted, &reader.text, false);
                     return Ended::Failed;
                 }
-                // The end without a mark, or none: broken either way, and taken for nothing else.
+                // A stream that ends or fails without the end mark is broken.
                 Ok(None) | Err(_) => {
                     self.judge(wanted, &reader.text, false);
                     return Ended::Broken;
@@ -83,23 +83,22 @@ impl Caller {
         }
     }
 
-    /// The text so far is of one run, and all of it if it is said to be.
+    /// Checks that `text` comes from one run; with `whole`, that it is complete.
     pub fn judge(&self, wanted: Wanted, text: &str, whole: bool) {
         let known =
             |run| self.world.runs.of(wanted.nonce, |runs| runs.iter().any(|known| known.number == run));
         let wrong = match wanted.check(text, whole) {
             Ok(run) if run.is_none_or(known) => return,
-            Ok(_) => "of an unknown run".to_owned(),
+            Ok(_) => "the text is of an unknown run".to_owned(),
             Err(wrong) => wrong,
         };
         self.world.record.violation(format!("P3: request {}: {wrong}", wanted.nonce));
     }
 }
 
-/// Comes to one whose stream broke after its end mark and before its own end: the rest, on the next connection, is the
-/// mark again.
+/// If a connection breaks between the end mark and the end of the response, the resumed stream has only the end mark.
 #[actix_rt::test]
-async fn a_reader_who_missed_only_the_end_of_the_connection_has_the_mark_again() {
+async fn a_reader_that_resumes_after_the_end_mark_gets_the_mark_again() {
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What the callers saw, and what is wrong with it.
+//! Records what callers and backends saw, and the violated promises.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Everything that callers, backends and processes have to say in the end.
+/// Everything that callers, backends and processes report.
 #[derive(Default)]
 pub struct Record {
-    /// Sentences, each a broken promise.
+    /// Violated promises, one sentence each.
     violations: RefCell<Vec<String>>,
     outcomes: RefCell<BTreeMap<(&'static str, String), u64>>,
     faults: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
-    /// Durable tasks that were accepted.
+    /// Accepted durable tasks.
     pub tasks: RefCell<Vec<TaskRecord>>,
-    /// From a signal that ends the hub until it is ready again; open while it is away.
+    /// Times without a hub: from the signal that ends the hub until the next one is ready; `None` while it is away.
     hub_away: RefCell<Vec<(Instant, Option<Instant>)>>,
-    /// Each request, by its nonce, from 1.
+    /// Every request. The nonce of a request is its index plus 1.
     asked: RefCell<Vec<Asked>>,
-    /// From when to when something may have held back what a registrar, by its index, was to have or to send.
+    /// Times in which messages from or to a registrar may have been delayed: the registrar's index, start and end.
     delays: RefCell<Vec<(usize, Instant, Option<Instant>)>>,
 }
 
-/// How somebody asks.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A call that waits for its answer.
     Sync,
-    /// A task that the hub keeps.
+    /// A durable task.
     Durable,
 }
 
@@ -37,7 +37,7 @@ pub enum Kind {
 pub struct Asked {
     pub at: Instant,
     pub kind: Kind,
-    /// When its caller had the first of its answer.
+    /// When the caller received the first part of the answer.
     pub answered: Option<Instant>,
 }
 
@@ -46,20 +46,20 @@ pub struct TaskRecord {
     pub id: String,
     pub wanted: crate::answers::Wanted,
     pub streaming: bool,
-    /// Asked to be taken back.
+    /// Whether its caller deleted the task.
     pub deleted: bool,
-    /// Its end as the caller saw it.
+    /// The final state that the caller saw.
     pub end: Option<String>,
 }
 
-/// Most violations that are told: the first ones say what is wrong.
-const TOLD: usize = 50;
+/// Limit for printed violations: the first ones are enough to find the cause.
+const PRINTED: usize = 50;
 
 impl Record {
     pub fn violation(&self, text: impl Into<String>) {
         let text = text.into();
         let mut violations = self.violations.borrow_mut();
-        if violations.len() < TOLD {
+        if violations.len() < PRINTED {
             println!("VIOLATION: {text}");
             violations.push(text);
         }
@@ -69,7 +69,7 @@ impl Record {
         self.violations.borrow().len()
     }
 
-    /// A request of this kind ended so.
+    /// Counts how a request of this kind ended.
     pub fn ended(&self, kind: &'static str, outcome: impl Into<String>) {
         *self.outcomes.borrow_mut().entry((kind, outcome.into())).or_default() += 1;
     }
@@ -78,30 +78,30 @@ impl Record {
         *self.faults.borrow_mut().entry((whose, what)).or_default() += 1;
     }
 
-    /// A number for a request that is made now.
+    /// Records a request that begins now, and returns its nonce.
     pub fn nonce(&self, kind: Kind) -> u64 {
         let mut asked = self.asked.borrow_mut();
         asked.push(Asked { at: Instant::now(), kind, answered: None });
         asked.len() as u64
     }
 
-    /// The request with this nonce.
+    /// Returns the request with this nonce.
     pub fn asked(&self, nonce: u64) -> Asked {
         self.asked.borrow()[usize::try_from(nonce).unwrap() - 1]
     }
 
-    /// Something of its answer is there.
+    /// Records the time of the first part of the answer.
     pub fn answered(&self, nonce: u64) {
         let asked = &mut self.asked.borrow_mut()[usize::try_from(nonce).unwrap() - 1];
         asked.answered.get_or_insert_with(Instant::now);
     }
 
-    /// How long after the first request that was.
+    /// Time from the first request to `at`.
     pub fn time(&self, at: Instant) -> Duration {
         self.asked.borrow().first().map_or(Duration::ZERO, |first| at.saturating_duration_since(first.at))
     }
 
-    /// From now on things may be late at this registrar; gives what to say when it is over.
+    /// Records that messages of this registrar may be delayed from now on. Returns the number for `delay_is_over`.
     pub fn delays(&self, index: usize) -> usize {
         let mut delays = self.delays.borrow_mut();
         delays.push((index, Instant::now(), None));
@@ -112,14 +112,14 @@ impl Record {
         self.delays.borrow_mut()[number].2 = Some(Instant::now());
     }
 
-    /// Whether things may have been late at this registrar in that time.
+    /// Whether messages of this registrar may have been delayed at some time between `from` and `until`.
     pub fn was_late(&self, index: usize, from: Instant, until: Instant) -> bool {
         self.delays.borrow().iter().any(|(whose, start, end)| {
             *whose == index && *start <= until && end.is_none_or(|end| end >= from)
         })
     }
 
-    pub fn hub_goes(&self) {
+    pub fn hub_ends(&self) {
         self.hub_away.borrow_mut().push((Instant::now(), None));
     }
 
@@ -129,7 +129,7 @@ impl Record {
         }
     }
 
-    /// Whether the hub was ended, or away, at some time since then.
+    /// Whether the hub was ending or away at some time after `since`.
     pub fn hub_was_away(&self, since: Instant) -> bool {
         self.hub_away.borrow().last().is_some_and(|(_, until)| until.is_none_or(|until| until >= since))
     }

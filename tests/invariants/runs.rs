@@ -1,4 +1,4 @@
-//! What the backends ran, and whether any of it should not have run.
+//! The runs of requests at the backends, and the check that no request ran when it must not.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,26 +9,26 @@ use tokio::time::Instant;
 
 use crate::record::{Kind, Record};
 
-/// One request that reached a backend.
+/// A request that reached a backend.
 pub struct Run {
     pub backend: usize,
-    /// Which life its registrar was in: the key that it has in this life says so.
+    /// How often its registrar had been started, from the API key in the request.
     pub life: u32,
     pub number: u64,
     pub started: Instant,
 }
 
-/// What all backends ran.
+/// The runs at all backends.
 #[derive(Default)]
 pub struct Runs {
     by_nonce: RefCell<BTreeMap<u64, Vec<Run>>>,
     count: Cell<u64>,
-    /// Requests that are neither answered nor dropped.
+    /// Number of requests that are neither answered nor dropped.
     pub open: Cell<usize>,
 }
 
 impl Runs {
-    /// A request has come to a backend; gives the number of its run.
+    /// Records that a request reached a backend. Returns the number of the run.
     pub fn begin(&self, nonce: u64, backend: usize, life: u32) -> u64 {
         let number = self.count.get() + 1;
         self.count.set(number);
@@ -45,7 +45,7 @@ impl Runs {
         self.count.get()
     }
 
-    /// Judges all of them, in the end.
+    /// Checks all runs at the end of the test.
     pub fn check(&self, record: &Record) {
         for (nonce, runs) in &*self.by_nonce.borrow() {
             if let Some(wrong) =
@@ -67,8 +67,8 @@ impl Runs {
     }
 }
 
-/// For one call each member is tried once, and an id that comes twice runs once, in each life of a registrar. A
-/// durable task may be sent out again by a hub that was away.
+/// Describes a request that ran twice where it must not. A call runs at most once at each member of a pool and in each life
+/// of a registrar. A hub that was away may dispatch a durable task again.
 fn twice(record: &Record, nonce: u64, runs: &[Run]) -> Option<String> {
     if record.asked(nonce).kind == Kind::Durable {
         return None;
@@ -78,9 +78,9 @@ fn twice(record: &Record, nonce: u64, runs: &[Run]) -> Option<String> {
     members.windows(2).any(|pair| pair[0] == pair[1]).then(|| "ran twice at one backend".to_owned())
 }
 
-/// Nobody begins on a request whose answer has begun. One exception: what was on its way to a registrar, or from it to
-/// its backend, when everything there stood still, arrives when it goes on, though its hub has long turned to another.
-/// No program can help that.
+/// Describes a run that began after the caller had the first byte of the answer. One exception is unavoidable: a task that was
+/// on its way to a paused registrar, or from it to its backend, arrives when the registrar continues, although the hub has
+/// tried another member since.
 fn after_the_answer(record: &Record, nonce: u64, runs: &[Run]) -> Option<String> {
     let asked = record.asked(nonce);
     let first = asked.answered?;
@@ -91,7 +91,7 @@ fn after_the_answer(record: &Record, nonce: u64, runs: &[Run]) -> Option<String>
 }
 
 #[test]
-fn two_runs_of_one_call_are_seen_and_those_of_another_life_or_member_are_not() {
+fn twice_reports_two_runs_in_one_life_but_not_in_two_lives_or_members() {
     let record = Record::default();
     let run = |(backend, life)| Run { backend, life, number: 1, started: Instant::now() };
     let is_wrong = |kind, other| twice(&record, record.nonce(kind), &[run((1, 1)), run(other)]).is_some();
@@ -102,7 +102,7 @@ fn two_runs_of_one_call_are_seen_and_those_of_another_life_or_member_are_not() {
 }
 
 #[test]
-fn a_run_after_the_first_byte_is_seen_unless_something_held_it_back() {
+fn a_run_after_the_first_byte_is_reported_unless_its_registrar_was_delayed() {
     let record = Record::default();
     let nonce = record.nonce(Kind::Sync);
     let early = Run { backend: 1, life: 1, number: 1, started: Instant::now() };
@@ -112,7 +112,7 @@ fn a_run_after_the_first_byte_is_seen_unless_something_held_it_back() {
     assert!(after_the_answer(&record, nonce, &runs[..1]).is_none());
     assert!(after_the_answer(&record, nonce, &runs).is_some());
     record.delays(3);
-    assert!(after_the_answer(&record, nonce, &runs).is_some(), "another registrar's delay");
+    assert!(after_the_answer(&record, nonce, &runs).is_some(), "a delay of another registrar is no excuse");
     record.delays(2);
     assert!(after_the_answer(&record, nonce, &runs).is_none());
 }

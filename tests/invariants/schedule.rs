@@ -1,4 +1,4 @@
-//! What goes wrong, and when: a function of seed and length alone, so that a run can be had again.
+//! The schedule of faults. It depends only on the seed and the length, so that a run can be repeated.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::REGISTRARS;
 use crate::backend::Mood;
 use crate::random::Random;
 
-/// Something that goes wrong, and for how long it stays so.
+/// One fault: its target, its kind, its start and its duration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
     pub at: Duration,
@@ -18,7 +18,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The registrar that may get, or send, late what others have given up by then.
+    /// The registrar whose messages this fault may delay until others have given them up.
     pub fn delays(&self) -> Option<usize> {
         match (self.whose, self.what) {
             (Target::Channel(index) | Target::BackendLink(index), _)
@@ -28,17 +28,17 @@ impl Fault {
     }
 }
 
-/// What has at most one trouble at a time.
+/// A target of faults. It has at most one fault at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     Hub,
     Registrar(usize),
-    /// Between a registrar and the hub.
+    /// The network between a registrar and the hub.
     Channel(usize),
-    /// Between a registrar and its backend.
+    /// The network between a registrar and its backend.
     BackendLink(usize),
     Backend(usize),
-    /// Between those callers that have a bad network, and the hub.
+    /// The network between the hub and the callers with a bad network.
     Callers,
 }
 
@@ -52,7 +52,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Its kind, without numbers.
+    /// Name of the kind, without its numbers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "SIGKILL",
@@ -84,19 +84,19 @@ impl Target {
     }
 }
 
-/// Between two faults, on average: troubles last about two seconds, so that five go on at a time.
+/// Average time between two faults, in milliseconds. A fault lasts about 2 s, so about five are active at a time.
 const GAP: u64 = 400;
 
 type Deal = fn(&mut Random) -> (Target, Trouble, Duration);
 
-/// One of each in this proportion, dealt like cards, so that a short run has every kind too.
+/// Kinds of faults and how many of each are in the deck. They are drawn like cards, so that a short run has every kind.
 const DECK: &[(usize, Deal)] = &[
     (1, |r| (Target::Hub, Trouble::Kill, r.millis(50, 1500))),
     (1, |r| (Target::Hub, Trouble::Terminate, r.millis(50, 1500))),
     (2, |r| (Target::Hub, Trouble::Stop, r.millis(200, 2500))),
     (5, |r| (registrar(r), Trouble::Kill, r.millis(10, 2000))),
     (4, |r| (registrar(r), Trouble::Terminate, r.millis(10, 2000))),
-    // Longer than a heartbeat's timeout, sometimes.
+    // Some of these pauses exceed the timeout of a heartbeat.
     (4, |r| (registrar(r), Trouble::Stop, r.millis(200, 6000))),
     (13, |r| (Target::Channel(r.index(REGISTRARS)), network(r), r.millis(200, 5000))),
     (8, |r| (Target::BackendLink(r.index(REGISTRARS)), network(r), r.millis(200, 4000))),
@@ -104,7 +104,7 @@ const DECK: &[(usize, Deal)] = &[
     (10, |r| (Target::Backend(r.index(REGISTRARS)), Trouble::Mood(mood(r)), r.millis(500, 5000))),
 ];
 
-/// Registrars that are never ended: their memory is judged over the whole run.
+/// Number of registrars that are never ended, so that their memory can be judged over the whole run.
 pub const VETERANS: usize = 4;
 
 fn registrar(random: &mut Random) -> Target {
@@ -134,7 +134,7 @@ fn mood(random: &mut Random) -> Mood {
     }
 }
 
-/// All faults of a run, in order. The hub is not ended in the last half, so that its memory can be judged.
+/// Returns all faults of a run in order. The hub is not ended in the second half, so that its memory can be judged.
 pub fn schedule(seed: u64, length: Duration) -> Vec<Fault> {
     let mut random = Random::new(seed);
     let mut faults = Vec::new();
@@ -144,7 +144,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Fault> {
         let mut deck: Vec<_> = times.flat_map(|(kind, (times, _))| vec![kind; *times]).collect();
         random.shuffle(&mut deck);
         if at.is_zero() {
-            // The shortest run ends its hub both ways.
+            // Even the shortest run ends the hub both by SIGKILL and by SIGTERM.
             deck.splice(4..4, [0]);
             deck.splice(10..10, [1]);
         }

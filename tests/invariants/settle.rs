@@ -1,4 +1,4 @@
-//! The end of a run: nothing goes wrong any more, and everything must come to rest.
+//! Checks after the last fault: every component must come to rest.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,17 +18,18 @@ use crate::footprint::Footprint;
 use crate::inject::Scene;
 use crate::record::{Kind, Record};
 
-/// The longest pause of a registrar (2 s), several times; idle connections (15 s) and dead sessions go in that time too.
+/// Deadline for coming to rest: several times a registrar's longest delay (2 s), and longer than the timeouts of idle
+/// connections (15 s) and of lost sessions.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks until there is nothing to complain of.
-async fn rests<F: Future<Output = Result<(), String>>>(
+/// Repeats `check` until it passes, or records its complaint at the deadline.
+async fn wait_until<F: Future<Output = Result<(), String>>>(
     record: &Record,
-    mut look: impl FnMut() -> F,
+    mut check: impl FnMut() -> F,
 ) -> Duration {
     let start = Instant::now();
     loop {
-        let Err(complaint) = look().await else { return start.elapsed() };
+        let Err(complaint) = check().await else { return start.elapsed() };
         if start.elapsed() > PATIENCE {
             record.violation(format!("{complaint}, {PATIENCE:?} after the last fault"));
             return start.elapsed();
@@ -37,9 +38,9 @@ async fn rests<F: Future<Output = Result<(), String>>>(
     }
 }
 
-/// Every row is there, and is routable.
+/// Waits until every row is active.
 pub async fn all_are_active(scene: &Scene, admin: &Caller) -> Duration {
-    rests(&scene.record, || async {
+    wait_until(&scene.record, || async {
         let (_, rows) = admin.json("GET /api/v1/llms", None).await.map_err(|error| error.to_string())?;
         let away: Vec<_> = rows
             .as_array()
@@ -58,10 +59,10 @@ pub async fn all_are_active(scene: &Scene, admin: &Caller) -> Duration {
     .await
 }
 
-/// Nothing is under way: at the hub, at the registrars, at the backends.
+/// Waits until hub, registrars and backends have no request under way.
 pub async fn nothing_is_under_way(scene: &Scene, caller: &Caller) {
     let record = &scene.record;
-    rests(record, || async {
+    wait_until(record, || async {
         let answer = ask(scene.hub_port, ADMIN, "GET /metrics", "", None).await;
         let text =
             answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())?;
@@ -80,7 +81,7 @@ pub async fn nothing_is_under_way(scene: &Scene, caller: &Caller) {
     })
     .await;
     for registrar in &scene.registrars {
-        rests(record, || async {
+        wait_until(record, || async {
             let asked = command(registrar.home())
                 .args(["status", "-o", "json"])
                 .stdout(std::process::Stdio::piped())
@@ -88,7 +89,7 @@ pub async fn nothing_is_under_way(scene: &Scene, caller: &Caller) {
                 .output();
             let asked = asked.await.map_err(|error| error.to_string())?;
             let status: Value = serde_json::from_slice(&asked.stdout)
-                .map_err(|_| format!("{} does not tell its status", registrar.name()))?;
+                .map_err(|_| format!("{} does not report its status", registrar.name()))?;
             let report = &status["providers"][0]["report"]["status"];
             if report["inFlight"] == 0 && report["queued"] == 0 {
                 Ok(())
@@ -100,7 +101,7 @@ pub async fn nothing_is_under_way(scene: &Scene, caller: &Caller) {
     }
 }
 
-/// Every provider answers, whole and streamed.
+/// Checks that every provider answers a whole and a streamed request.
 pub async fn all_answer(scene: &Scene, caller: &Caller) {
     let before = scene.record.violations();
     for index in 0..scene.registrars.len() {
@@ -113,7 +114,7 @@ pub async fn all_answer(scene: &Scene, caller: &Caller) {
     }
 }
 
-/// What each process holds when it rests.
+/// The footprint of each process at rest.
 pub type Baseline = HashMap<String, Footprint>;
 
 pub fn baseline(scene: &Scene) -> Baseline {
@@ -121,17 +122,17 @@ pub fn baseline(scene: &Scene) -> Baseline {
     programs.map(|program| (program.name().to_owned(), Footprint::of(program.pid()))).collect()
 }
 
-/// Threads of a blocking pool that idle.
+/// Number of idle threads that a blocking pool may keep.
 const THREADS: usize = 4;
-/// What a registrar's pools keep of its busiest moment: connections for 4 tasks and their results, and a few beside.
+/// Connections that a registrar's pools may keep: for 4 tasks and their results, and a few others.
 const CONNECTIONS: usize = 12;
 
-/// Descriptors, threads and children are those of the start.
+/// Waits until descriptors, threads and children are back at their numbers of the start.
 pub async fn nothing_leaks(scene: &Rc<Scene>, baseline: &Baseline) {
-    println!("what processes hold, and held at first");
+    println!("footprint of each process now, and at the start");
     for program in scene.registrars.iter().chain([&scene.hub]) {
         let before = baseline[program.name()];
-        // The hub has the other ends of all of them.
+        // The hub holds the other ends of the registrars' connections.
         let kept =
             if program.name() == "hub" { CONNECTIONS / 2 * scene.registrars.len() } else { CONNECTIONS };
         let look = || async {
@@ -141,7 +142,7 @@ pub async fn nothing_leaks(scene: &Rc<Scene>, baseline: &Baseline) {
                 || now.children > before.children;
             if much { Err(format!("{} holds {now:?}, at first {before:?}", program.name())) } else { Ok(()) }
         };
-        rests(&scene.record, look).await;
+        wait_until(&scene.record, look).await;
         let now = Footprint::of(program.pid());
         println!(
             "  {:<14} descriptors {:>3} ({:>3}), threads {:>2} ({:>2}), children {} ({})",
@@ -156,7 +157,7 @@ pub async fn nothing_leaks(scene: &Rc<Scene>, baseline: &Baseline) {
     }
 }
 
-/// Nobody panicked.
+/// Checks that no log has a panic.
 pub fn logs_are_calm(scene: &Scene) {
     for program in scene.registrars.iter().chain([&scene.hub]) {
         let log = std::fs::read_to_string(program.log_file()).unwrap_or_default();
@@ -166,10 +167,9 @@ pub fn logs_are_calm(scene: &Scene) {
     }
 }
 
-/// Every durable task that was accepted has one end.
+/// Checks that every accepted durable task has one final state.
 pub async fn every_task_ended_once(record: &Record, admin: &Caller) {
     let count = record.tasks.borrow().len();
-    // A few at a time.
     iter(0..count).for_each_concurrent(8, |number| admin.check_task(number)).await;
 }
 

@@ -1,7 +1,7 @@
-//! What reading a large body takes: so many times its size, whatever is in it.
+//! Memory for reading a large body: a bounded multiple of its size, whatever the body contains.
 //!
-//! Counted is the most that a process has had in memory (`VmHWM` of `/proc/self/status`), which a write to
-//! `/proc/self/clear_refs` sets back. It is a process of its own, whose allocator gives back at once what is freed.
+//! The test measures the peak resident memory of a process (`VmHWM` in `/proc/self/status`), which a write to
+//! `/proc/self/clear_refs` resets. The reader is a child process whose allocator returns freed memory at once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 #![allow(clippy::cast_precision_loss, reason = "numbers for people")]
@@ -23,15 +23,15 @@ use futures_util::StreamExt;
 use wire::openai::{completion_as_chunk, error_message};
 use wire::task::{Endpoint, Task};
 
-/// Bytes of each body.
+/// Size of each body in bytes.
 const SIZE: usize = 2 << 20;
 
-/// Most bytes in memory for each byte of the body, beside [`ALWAYS`]. A text is said five times in the events of a response,
-/// beside its compact copy. A tree has 16 and more for each byte of `[0,0,…]`.
+/// Limit for the bytes of memory for each byte of the body, in addition to [`ALWAYS`]. The events of a response repeat a text
+/// five times, beside its compact copy. A parsed tree would take 16 bytes and more for each byte of `[0,0,…]`.
 const TIMES: usize = 10;
 
-/// What small bodies may take besides: a response of a few bytes for each item becomes many events, up to 4 MiB of them, and
-/// a tree of 100,000 values has some megabytes.
+/// Bytes that are allowed in addition, for small bodies: a response of short items becomes up to 4 MiB of events, and a tree
+/// of 100,000 values takes some megabytes.
 const ALWAYS: usize = 9 << 20;
 
 fn status(key: &str) -> usize {
@@ -40,7 +40,7 @@ fn status(key: &str) -> usize {
     line.trim_end_matches("kB").trim_matches([':', ' ', '\t']).parse::<usize>().unwrap() << 10
 }
 
-/// The most that `work` had in memory besides what was there before it.
+/// Peak memory during `work`, above the memory before it, in bytes.
 fn peak(work: impl FnOnce()) -> usize {
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS");
@@ -48,7 +48,7 @@ fn peak(work: impl FnOnce()) -> usize {
     status("VmHWM").saturating_sub(before)
 }
 
-/// JSON of about [`SIZE`] bytes made of `piece`, as a value.
+/// A JSON array of about [`SIZE`] bytes that repeats `piece`.
 fn values() -> Vec<(&'static str, String)> {
     let list = |piece: &str| format!("[{}{piece}]", format!("{piece},").repeat(SIZE / (piece.len() + 1)));
     let members = |member: &str| {
@@ -83,16 +83,16 @@ fn values() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A request that asks for a chat's answer.
+/// A chat request.
 const CHAT: &str = r#"{"model":"m","messages":[]}"#;
 
-/// What a request asks for, as its answer needs it.
+/// The context of a request that the translation of its answer needs.
 fn asked(to_chat: fn(&[u8]) -> Result<ChatRequest, InvalidRequest>) -> Context {
     let request = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"}],"input":"a"}"#;
     to_chat(request.as_bytes()).unwrap().context("id", 0)
 }
 
-/// An answer over HTTP, in one piece or as the one event of a stream.
+/// A prepared HTTP answer: a whole body, or a stream of one event.
 struct Said {
     head: &'static str,
     body: String,
@@ -109,7 +109,7 @@ fn event(body: String) -> Said {
     Said { head, body, tail: "\n\ndata: [DONE]\n\n", streaming: true }
 }
 
-/// What a backend of `kind` makes of an answer, to its end.
+/// Reads the prepared answer to its end through a backend of `kind`.
 fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Secret::new(format!("http://{}/v1", listener.local_addr().unwrap()));
@@ -124,7 +124,7 @@ fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
         }
         io::copy(&mut reader.take(length as u64), &mut io::sink()).unwrap();
         for part in ["HTTP/1.1 200 OK\r\ncontent-type: ", said.head, &said.body, said.tail] {
-            // Who has enough of it leaves.
+            // The client may close the connection before the end.
             if (&socket).write_all(part.as_bytes()).is_err() {
                 break;
             }
@@ -142,7 +142,7 @@ fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
     server.join().unwrap();
 }
 
-/// A way to call a server.
+/// Constructor of a backend.
 type Kind = fn(&HttpBackend) -> Box<dyn Backend>;
 
 fn openai(http: &HttpBackend) -> Box<dyn Backend> {
@@ -153,7 +153,7 @@ fn anthropic(http: &HttpBackend) -> Box<dyn Backend> {
     Box::new(AnthropicBackend::new(Client::new(None), http, Duration::from_mins(1), None))
 }
 
-/// A way to read a body, and where in it a value may be.
+/// A function that reads a body: its name, the keys under which the large value is placed, and the function.
 type Reader = (&'static str, &'static [&'static str], fn(String));
 
 const READERS: &[Reader] = &[
@@ -198,16 +198,16 @@ const READERS: &[Reader] = &[
     ("a task", &["x", "headers", "request"], |body| drop(Task::parse(&body))),
 ];
 
-/// Says that this process is the one that reads.
+/// Variable that makes this process the child that reads.
 const READS: &str = "VIRTUAL_LLM_TEST_READS";
 
-/// A23: none of them becomes a tree that is many times as large.
+/// A23: no body becomes a tree that is many times as large.
 #[test]
-fn whatever_is_in_a_large_body_reading_it_takes_a_few_times_its_size() {
+fn reading_a_large_body_takes_a_bounded_multiple_of_its_size() {
     if std::env::var_os(READS).is_some() {
         return read_all();
     }
-    let name = "whatever_is_in_a_large_body_reading_it_takes_a_few_times_its_size";
+    let name = "reading_a_large_body_takes_a_bounded_multiple_of_its_size";
     let read = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(READS, "1")

@@ -1,4 +1,4 @@
-//! A backend at raw TCP: it writes each answer as its plan says.
+//! A backend on raw TCP. It writes each answer as the answer's plan says.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::dialect::{Written, write};
 use crate::plan::{Dialect, Framing, Kind, Plan};
 use crate::random::Random;
 
-/// Plans whose answers are awaited, by number.
+/// Plans of the answers under way, by number.
 pub type Plans = Rc<RefCell<HashMap<u64, Plan>>>;
 
 #[derive(Clone)]
@@ -62,7 +62,7 @@ async fn serve(mut connection: Connection, plans: &Plans) -> io::Result<()> {
     }
 }
 
-/// The plan that a request asks for, and the API that it speaks.
+/// The plan that a request names, and the API of the request.
 fn planned(path: &str, body: &[u8], plans: &Plans) -> Option<(Plan, Dialect)> {
     let kind = Kind::ALL.into_iter().find(|kind| path.starts_with(&format!("/{}/", kind.name())))?;
     let dialect =
@@ -73,7 +73,7 @@ fn planned(path: &str, body: &[u8], plans: &Plans) -> Option<(Plan, Dialect)> {
     kind.has(dialect).then_some((plan, dialect))
 }
 
-/// Writes the answer of `plan`; whether the connection stays.
+/// Writes the answer of `plan`. Returns whether the connection stays open.
 async fn answer(
     connection: &mut Connection,
     plan: &Plan,
@@ -84,7 +84,7 @@ async fn answer(
     let kind = if streaming { "text/event-stream" } else { "application/json" };
     let mut out = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n").into_bytes();
     let end = cut_at(plan, written.body.len());
-    // A connection that ends behind a whole answer, unannounced, would cost the next request on it its answer.
+    // A connection that closes after a whole answer without `connection: close` would lose the next request sent on it.
     let stays =
         plan.framing == Framing::Closed || (plan.cut.is_none() && plan.framing != Framing::UntilClosed);
     if !stays {
@@ -108,9 +108,9 @@ async fn answer(
         }
     }
     let most = if out.len() < 20_000 && random.percent(30) { 200 } else { 150_000 };
-    // A pause may follow each: at most 2000 of them, some seconds.
+    // Each write may be followed by a pause; at most 1,000 writes keep an answer to a few seconds.
     let most = random.between(1, most).max(out.len() as u64 / 1000);
-    // A second answer behind the first, which is nobody's. Of a short one, so that both lie in the socket together.
+    // An unsolicited second answer. It follows a short answer, so that both are in the socket buffer together.
     let stray: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad";
     if stays && out.len() < 16 << 10 && random.percent(20) {
         out.extend(stray);
@@ -133,19 +133,19 @@ async fn answer(
     Ok(stays)
 }
 
-/// Where the body of `plan` ends.
+/// The byte at which the body of `plan` is cut, or its length.
 pub fn cut_at(plan: &Plan, length: usize) -> usize {
     plan.cut.map_or(length, |cut| {
         if plan.recorded.is_some() {
             return usize::try_from(cut.at).unwrap();
         }
-        // Half of them near the end, where a part looks most like all of it.
+        // Half of the cuts are near the end, where a part looks most like a whole answer.
         let (share, near) = (usize::try_from(cut.at / 2).unwrap(), cut.at % 2 == 1);
         if near { length - share.min(length) } else { length * share / 500 }
     })
 }
 
-/// Chunks of HTTP: one for each event, or of any size.
+/// Writes the body in HTTP chunks: one for each event, or of random sizes.
 fn put_chunks(out: &mut Vec<u8>, written: &Written, end: usize, random: &mut Random) {
     let by_event = random.percent(40);
     let most = if end < 20_000 && random.percent(30) { 50 } else { 100_000 };

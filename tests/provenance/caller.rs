@@ -1,4 +1,5 @@
-//! A caller, and its verdict: the same content, in order, once, with its end mark; or an error and no end mark.
+//! A caller that checks each answer: it has the content of the plan, in order, once, and an end mark; or it has an error and
+//! no end mark.
 
 use std::net::SocketAddr;
 
@@ -13,15 +14,15 @@ use crate::dialect::{Reading, request, short, whole_text, write};
 use crate::plan::{Dialect, Kind, Plan};
 use crate::rig::Rig;
 
-/// What came of one plan.
+/// What the caller received for one plan.
 struct Outcome {
     text: String,
-    /// A whole answer with status 200, or a stream with its end mark.
+    /// Whether the answer was whole with status 200, or a stream with its end mark.
     ended: bool,
     error: Option<String>,
 }
 
-/// Asks for the answer of `plan`; what is wrong with what came, or whether it was all of it.
+/// Requests the answer of `plan`. Returns whether the answer was complete, or what was wrong with it.
 pub async fn judge(rig: &Rig, plan: &Plan) -> Result<bool, String> {
     rig.backend.plans.borrow_mut().insert(plan.number, plan.clone());
     let outcome = if plan.durable { durable(rig, plan).await } else { call(rig, plan).await };
@@ -30,7 +31,10 @@ pub async fn judge(rig: &Rig, plan: &Plan) -> Result<bool, String> {
     let written = write(backend_dialect(plan), plan.streaming, plan);
     let end = cut_at(plan, written.body.len());
     if outcome.ended && end < written.proof {
-        return Err(format!("complete, though it broke off at {end} of {} bytes", written.body.len()));
+        return Err(format!(
+            "marked as complete, though it broke off at {end} of {} bytes",
+            written.body.len()
+        ));
     }
     if plan.recorded.is_some() {
         return outcome.end(plan);
@@ -41,23 +45,23 @@ pub async fn judge(rig: &Rig, plan: &Plan) -> Result<bool, String> {
     }
     if outcome.ended && outcome.text.len() < expected.len() {
         let (got, all) = (outcome.text.len(), expected.len());
-        return Err(format!("{got} of {all} bytes in an answer that is called complete"));
+        return Err(format!("{got} of {all} bytes in an answer that is marked as complete"));
     }
     outcome.end(plan)
 }
 
 impl Outcome {
-    /// Whether it is complete: a good answer has to be, and any other has an error.
+    /// Whether the answer is complete. An uncut answer must be complete, and an incomplete one must have an error.
     fn end(self, plan: &Plan) -> Result<bool, String> {
         if self.ended {
             return Ok(true);
         }
         let error = self.error.ok_or("neither an end mark nor an error")?;
-        if plan.cut.is_some() { Ok(false) } else { Err(format!("an error for a good answer: {error}")) }
+        if plan.cut.is_some() { Ok(false) } else { Err(format!("an error for an uncut answer: {error}")) }
     }
 }
 
-/// The API in which the backend is asked.
+/// The API in which the backend is called.
 fn backend_dialect(plan: &Plan) -> Dialect {
     match plan.kind {
         Kind::Anthropic => Dialect::Messages,
@@ -70,7 +74,10 @@ fn difference(expected: &str, got: &str) -> String {
     let at = expected.bytes().zip(got.bytes()).take_while(|(one, other)| one == other).count();
     let start = (0..=at).rev().find(|at| got.is_char_boundary(*at)).unwrap();
     let (got_len, all) = (got.len(), expected.len());
-    format!("byte {at} differs ({got_len} came, {all} were sent), there stands: {}", short(&got[start..]))
+    format!(
+        "byte {at} differs ({got_len} came, {all} were sent), the answer has there: {}",
+        short(&got[start..])
+    )
 }
 
 async fn call(rig: &Rig, plan: &Plan) -> Result<Outcome, String> {
@@ -86,7 +93,7 @@ async fn open(rig: &Rig, plan: &Plan, request: &str, body: Option<&str>) -> Resu
     let asked = async {
         let socket = TcpSocket::new_v4()?;
         if plan.slow_caller {
-            // Else the kernel holds megabytes for it, and the hub sees no slow caller.
+            // With its default buffers the kernel would take megabytes, and the hub would not notice a slow caller.
             socket.set_recv_buffer_size(8 << 10)?;
         }
         let socket = socket.connect(SocketAddr::from(([127, 0, 0, 1], rig.port))).await?;
@@ -113,7 +120,7 @@ async fn stream(mut answer: Answer, plan: &Plan) -> Result<Outcome, String> {
     let (mut decoder, mut reading) = (Decoder::new(), Reading::default());
     let mut random = plan.random.clone();
     if plan.slow_caller {
-        // Meanwhile the backend may be done, and all the hub has places for is taken.
+        // During this pause the hub's buffers may fill up, or the backend may finish.
         sleep(random.millis(50, 400)).await;
     }
     loop {
@@ -133,7 +140,7 @@ async fn stream(mut answer: Answer, plan: &Plan) -> Result<Outcome, String> {
     wrong.map_or(Ok(Outcome { text, ended, error }), Err)
 }
 
-/// A durable task: its stream is followed, and what is kept of it has to be the same.
+/// Creates a durable task and follows its stream. The stored result must have the same text as the stream.
 async fn durable(rig: &Rig, plan: &Plan) -> Result<Outcome, String> {
     let answer = open(rig, plan, "POST /api/v1/inference-tasks", Some(&request(plan).to_string())).await?;
     let status = answer.status;
@@ -161,17 +168,18 @@ async fn durable(rig: &Rig, plan: &Plan) -> Result<Outcome, String> {
         other => return Err(format!("the task is {other:?} after its end")),
     };
     match followed {
-        Some(followed) if followed.ended != kept.ended => {
-            Err(format!("its stream has ended: {}, the task is {}", followed.ended, task["status"]))
-        }
+        Some(followed) if followed.ended != kept.ended => Err(format!(
+            "the stream of the task has its end mark: {}, but the task is {}",
+            followed.ended, task["status"]
+        )),
         Some(followed) if kept.ended && followed.text != kept.text => {
-            Err("the stream of the task had another text than what is kept".to_owned())
+            Err("the stream of the task had another text than its stored result".to_owned())
         }
         _ => Ok(kept),
     }
 }
 
-/// Reads to the end what nobody compares.
+/// Reads an answer to its end without comparing it.
 async fn rest(answer: Answer) -> Result<Option<Outcome>, String> {
     answer.text().await.map(|_| None).map_err(|error| format!("the caller's connection broke: {error}"))
 }

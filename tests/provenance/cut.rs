@@ -1,4 +1,4 @@
-//! Recorded answers that break off: no part is taken for the whole.
+//! Recorded answers that break off: no part of an answer is treated as a whole answer.
 
 use std::cell::Cell;
 use std::io;
@@ -19,19 +19,20 @@ use crate::plan::{Dialect, Kind, Plan};
 use crate::recorded::{ANSWERS, Recorded, callers};
 use crate::run;
 
-/// P3, F02: recorded answers that break off anywhere, or end by a reset, by every route: no end mark and no 200.
+/// P3, F02: a recorded answer that breaks off at any byte, or by a reset, reaches the caller without an end mark or a 200, on
+/// every route.
 #[actix_rt::test]
 async fn cut_anywhere_on_the_way_to_a_caller() {
     let (complete, failed) = run("CUT", Plan::recorded).await;
-    assert!(failed > 10 && complete > 0, "nothing was tried: {complete} {failed}");
+    assert!(failed > 10 && complete > 0, "too few answers were tried: {complete} complete, {failed} failed");
 }
 
-/// P3, F02: a recorded stream that ends at any of its bytes, framed in any way, is whole where its content proves it and
-/// an error elsewhere, as it comes and in translation.
+/// P3, F02: a recorded stream that ends at any of its bytes, in any framing, counts as whole only if its content proves it,
+/// else as an error; also in translation.
 #[actix_rt::test]
 async fn cut_at_every_byte_of_a_stream() {
     for answer in ANSWERS.iter().filter(|answer| answer.streaming) {
-        // What needs no translation is the same for each kind of backend.
+        // Without translation, each kind of backend gives the same answer.
         let differ =
             callers(answer).into_iter().filter(|(kind, to)| *kind == Kind::Full || *to != answer.dialect);
         for (kind, dialect) in differ {
@@ -58,18 +59,18 @@ async fn every_byte(answer: &'static Recorded, kind: Kind, dialect: Dialect) {
             format!("{} for {dialect:?} at {end} of {}, proof at {proof}", answer.name, answer.bytes.len());
         match outcome {
             Ok(last) => {
-                assert!(end >= proof, "called whole: {place}");
-                assert!(last.unwrap_or(true), "an end without its last event: {place}");
+                assert!(end >= proof, "counted as whole: {place}");
+                assert!(last.unwrap_or(true), "an end mark without the last event: {place}");
             }
             Err((error, last)) => {
                 assert!(end < proof, "{error}: {place}");
-                assert!(!last.unwrap_or(false), "the last event, and {error}: {place}");
+                assert!(!last.unwrap_or(false), "the last event came, but also the error {error}: {place}");
             }
         }
     }
 }
 
-/// Whether the answer is whole; beside it, whether the event that ends it was there, if its API has one.
+/// Returns whether the answer is whole, and whether its last event came, if the API has a last event.
 async fn ask(
     backend: &dyn Backend,
     answer: &Recorded,
@@ -113,8 +114,7 @@ async fn ask(
     Ok(last)
 }
 
-/// Answers one request with the first `end` bytes, framed in one of five ways, and closes. The paths of other APIs are
-/// not there.
+/// Answers one request with the first `end` bytes, in one of five framings, and closes. Paths of other APIs get a 404.
 async fn serve(mut connection: Connection, answer: &Recorded, end: usize) -> io::Result<()> {
     let request = connection.request().await?;
     if !request.path().ends_with(&format!("/v1/{}", answer.dialect.path())) {
@@ -125,7 +125,7 @@ async fn serve(mut connection: Connection, answer: &Recorded, end: usize) -> io:
     let half = end / 2;
     let (framing, before, behind) = match end % 5 {
         0 => ("connection: close\r\n".to_owned(), String::new(), ""),
-        // In the middle of a chunk, at the end of one, and after the last one.
+        // The body ends in the middle of a chunk, at the end of a chunk, or after the last chunk.
         1 => (chunked.to_owned(), format!("{all:x}\r\n"), ""),
         2 => (chunked.to_owned(), format!("{end:x}\r\n"), "\r\n"),
         3 => (chunked.to_owned(), format!("{end:x}\r\n"), "\r\n0\r\n\r\n"),
@@ -134,7 +134,7 @@ async fn serve(mut connection: Connection, answer: &Recorded, end: usize) -> io:
     let (before, behind) = if end == 0 { (String::new(), "") } else { (before, behind) };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{framing}\r\n{before}");
     connection.write(head).await?;
-    // Two writes: what is read may end within an event before the connection does.
+    // Two writes, so that a read may end in the middle of an event before the connection closes.
     connection.write(&part[..half]).await?;
     connection.write(&part[half..]).await?;
     connection.write(behind).await?;

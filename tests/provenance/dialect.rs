@@ -1,20 +1,20 @@
-//! The four APIs: how a backend writes an answer, and how a caller reads it.
+//! The four APIs: how the backend writes an answer, and how the caller reads one.
 
 use serde_json::{Value, json};
 use wire::sse::Event;
 
 use crate::plan::{Dialect, Plan};
 
-/// An answer as a backend writes it.
+/// An answer as the backend writes it.
 pub struct Written {
     pub body: Vec<u8>,
-    /// Where its text is known to be whole: a body that breaks off before this is a part.
+    /// Length of the body that proves the text whole. A shorter body is a partial answer.
     pub proof: usize,
-    /// Where each event ends.
+    /// Offset of the end of each event.
     pub ends: Vec<usize>,
 }
 
-/// The body of a request for `plan`.
+/// Body of a request for `plan`.
 pub fn request(plan: &Plan) -> Value {
     let messages = json!([{ "role": "user", "content": plan.prompt() }]);
     let mut body = match plan.dialect {
@@ -53,7 +53,7 @@ pub fn whole(dialect: Dialect, text: &str) -> Value {
     }
 }
 
-/// The text of a whole answer.
+/// Text of a whole answer.
 pub fn whole_text(dialect: Dialect, body: &Value) -> String {
     let parts = |list: &Value| -> String {
         list.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect()
@@ -68,7 +68,7 @@ pub fn whole_text(dialect: Dialect, body: &Value) -> String {
     }
 }
 
-/// The events of a streamed answer, in order; the number of the one that proves the text whole.
+/// The events of a streamed answer in order, and the index of the event that proves the text whole.
 fn events(dialect: Dialect, plan: &Plan) -> (Vec<Value>, usize) {
     let texts = plan.texts();
     let mut events = Vec::new();
@@ -153,7 +153,7 @@ pub fn write(dialect: Dialect, streaming: bool, plan: &Plan) -> Written {
         body.extend(format!("data: {event}{line}{line}").bytes());
         ends.push(body.len());
         if number == proves {
-            // A lone CR ends a line too.
+            // In SSE a CR alone ends a line, too.
             proof = body.len() + 1 - line.len();
         }
     }
@@ -164,13 +164,13 @@ pub fn write(dialect: Dialect, streaming: bool, plan: &Plan) -> Written {
     Written { body, proof, ends }
 }
 
-/// A streamed answer as its caller has it.
+/// A streamed answer as the caller has read it so far.
 #[derive(Default)]
 pub struct Reading {
     pub text: String,
     pub ended: bool,
     pub error: Option<String>,
-    /// What no stream may do.
+    /// A violation of the API's rules for streams, if there was one.
     pub wrong: Option<String>,
 }
 

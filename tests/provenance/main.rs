@@ -1,6 +1,7 @@
-//! What a backend sends arrives: the same content, in order, once, with its end mark; or an error and no end mark.
+//! Answers of a backend reach the caller: the same content, in order, once, and an end mark; or an error and no end mark.
 //!
-//! A backend at raw TCP, a hub and three registrars in this process, for a few seconds. Longer, and with other answers:
+//! The test runs a backend on raw TCP, a hub and three registrars in this process, for a few seconds. To run it longer, and
+//! with other answers:
 //!
 //! ```sh
 //! PROVENANCE_SECONDS=600 PROVENANCE_SEED=7 cargo test --release --test provenance provenance -- --nocapture
@@ -8,7 +9,8 @@
 //!
 //! `CUT_SECONDS` and `CUT_SEED` do the same for recorded answers that break off (`cut`).
 //!
-//! Every run prints its seed. What fails names its number: `PROVENANCE_SEED=7 PROVENANCE_NUMBER=123` runs it alone.
+//! Every run prints its seed. A failure names the number of its answer: `PROVENANCE_SEED=7 PROVENANCE_NUMBER=123` runs that
+//! answer alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,9 +41,9 @@ use tokio::time::{Instant, timeout};
 use plan::Plan;
 use rig::Rig;
 
-/// Callers at a time: their answers share connections, channels and buffers.
+/// Number of concurrent callers. Their answers share connections, channels and buffers.
 const CALLERS: u64 = 8;
-/// The largest answer takes about a second in a debug build on two busy cores.
+/// Deadline for one answer. The largest answer takes about a second in a debug build on two busy cores.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn number(variable: &str) -> Option<u64> {
@@ -53,15 +55,16 @@ fn seed() -> u64 {
     u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos())
 }
 
-/// P3, F02: content in events of any size, in any dialect, by any route, arrives once and in order, or is an error.
+/// P3, F02: content in events of any size, in any dialect, on any route, arrives once and in order, or the caller gets an
+/// error.
 #[actix_rt::test]
 async fn provenance_of_every_byte() {
     let (complete, failed) = run("PROVENANCE", Plan::new).await;
-    assert!(complete > 5 && failed > 1, "nothing was tried: {complete} {failed}");
+    assert!(complete > 5 && failed > 1, "too few answers were tried: {complete} complete, {failed} failed");
 }
 
-/// Asks for the answers of `plan` for the seconds, by the seed or for the one number that the environment has under
-/// `name`; how many came whole, and how many broke off.
+/// Requests answers of `plan` for some seconds. The environment variables `{name}_SECONDS`, `{name}_SEED` and
+/// `{name}_NUMBER` set the seconds, the seed, and a single answer. Returns how many answers were whole, and how many broke off.
 async fn run(name: &str, plan: fn(u64, u64) -> Plan) -> (u64, u64) {
     let variable = |what: &str| number(&format!("{name}_{what}"));
     let (seconds, seed) = (variable("SECONDS").unwrap_or(4), variable("SEED").unwrap_or_else(seed));
@@ -71,7 +74,7 @@ async fn run(name: &str, plan: fn(u64, u64) -> Plan) -> (u64, u64) {
     let one = async |number: u64| {
         let plan = plan(seed, number);
         let judged = timeout(DEADLINE, caller::judge(&rig, &plan)).await;
-        match judged.unwrap_or_else(|_| Err(format!("no end in {DEADLINE:?}"))) {
+        match judged.unwrap_or_else(|_| Err(format!("no end within {DEADLINE:?}"))) {
             Ok(true) => complete.set(complete.get() + 1),
             Ok(false) => failed.set(failed.get() + 1),
             Err(wrong) => panic!("{wrong}\n{name}_SEED={seed} {name}_NUMBER={number}: {plan:?}"),

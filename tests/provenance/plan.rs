@@ -1,5 +1,5 @@
-//! The plan of one answer: its texts, events, writes, and the byte at which it breaks off. A function of the seed and the
-//! number of the answer, so that a failure can be repeated. Slightly over 300 lines: the kinds of answers are one list.
+//! The plan of one answer: its texts, events, writes, and the byte at which it breaks off. A plan depends only on the seed and
+//! the number of the answer, so that a failure can be repeated. Slightly over 300 lines: the kinds of answers are one list.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum Dialect {
 impl Dialect {
     pub const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages];
 
-    /// Path below `/v1/`.
+    /// Path of the API below `/v1/`.
     pub fn path(self) -> &'static str {
         match self {
             Self::Chat => "chat/completions",
@@ -30,16 +30,16 @@ impl Dialect {
     }
 }
 
-/// How an answer comes from its backend to the hub.
+/// The route of an answer from its backend to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// A registrar's upload (`result-stream`).
     Upload,
     /// A registrar's numbered chunk POSTs.
     Chunks,
-    /// Chunk POSTs of a registrar whose hub named no feature.
+    /// Chunk POSTs of a registrar to a classic hub.
     Classic,
-    /// The hub's own call of a public row.
+    /// The hub's own call for a public row.
     Public,
 }
 
@@ -56,14 +56,14 @@ impl Route {
     }
 }
 
-/// What a backend has.
+/// The APIs that a backend offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// All of OpenAI's endpoints, and messages.
+    /// All of OpenAI's endpoints, and `/v1/messages`.
     Full,
-    /// Chat completions alone: the others are translated.
+    /// Chat completions only; the other APIs are translated.
     ChatOnly,
-    /// Messages alone, by type `anthropic`.
+    /// `/v1/messages` only, of a backend of type `anthropic`.
     Anthropic,
 }
 
@@ -93,20 +93,20 @@ pub enum Framing {
     Chunked,
     UntilClosed,
     Length,
-    /// Chunks that end well, as a proxy writes them whose own upstream broke off.
+    /// Chunked, with a proper last chunk even after a cut, as from a proxy whose upstream broke off.
     Closed,
 }
 
-/// Where an answer breaks off.
+/// The place where an answer breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// In thousandths of the body; of a recorded answer, in bytes.
+    /// In thousandths of the body; in bytes for a recorded answer.
     pub at: u64,
     pub resets: bool,
 }
 
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "each flag is drawn independently")]
 pub struct Plan {
     pub number: u64,
     pub route: Route,
@@ -114,28 +114,28 @@ pub struct Plan {
     pub dialect: Dialect,
     pub streaming: bool,
     pub durable: bool,
-    /// Bytes of text in each event, one for a whole answer.
+    /// Bytes of text in each event. A whole answer has one entry.
     pub sizes: Vec<usize>,
     pub framing: Framing,
-    /// `[DONE]` may be missing where every choice has a reason to finish.
+    /// Whether the stream ends with `[DONE]`. The mark may be missing if every choice has a finish reason.
     pub has_mark: bool,
     pub has_usage: bool,
     pub crlf: bool,
     pub cut: Option<Cut>,
-    /// The caller reads with pauses.
+    /// Whether the caller pauses between reads.
     pub slow_caller: bool,
-    /// A recorded answer instead of the texts.
+    /// A recorded answer that replaces the texts.
     pub recorded: Option<&'static Recorded>,
-    /// What the backend does with its chunks, its writes and its pauses.
+    /// Source of the backend's chunk sizes, writes and pauses.
     pub random: Random,
 }
 
-/// Sizes at which buffers end: pages, the read buffers of actix and hyper, one write of an upload, one slot of a caller's
+/// Sizes of buffers on the way: pages, the read buffers of actix and hyper, one write of an upload, one slot of the response
 /// channel, the largest pipe.
 const EDGES: [u64; 7] = [1 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
-/// Bytes around an event's text: a target for the event is one for its text and this.
+/// Bytes of an event around its text, about.
 const WRAPPING: u64 = 120;
-/// Most text of one answer: what a debug build passes on in a moment.
+/// Limit for the text of one answer, in bytes; a debug build relays this much in about a second.
 const MOST: usize = 3 << 20;
 
 impl Plan {
@@ -143,9 +143,9 @@ impl Plan {
         let mut random = Random::new(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
         let route = Route::ALL[random.index(4)];
         let durable = random.percent(20);
-        // Durable tasks, and registrars of a classic hub, know chat completions alone.
-        let chat_alone = durable || route == Route::Classic;
-        let dialect = if chat_alone { Dialect::Chat } else { Dialect::ALL[random.index(4)] };
+        // Durable tasks and classic hubs have only chat completions.
+        let chat_only = durable || route == Route::Classic;
+        let dialect = if chat_only { Dialect::Chat } else { Dialect::ALL[random.index(4)] };
         let kind = Kind::ALL[random.index(3)];
         let kind = if (kind, dialect) == (Kind::Anthropic, Dialect::Completions) { Kind::Full } else { kind };
         let streaming = random.percent(75);
@@ -154,7 +154,7 @@ impl Plan {
             1 if !streaming => Framing::Length,
             _ => Framing::Chunked,
         };
-        // The kernel holds megabytes of a connection on one machine: only more than these makes the hub wait.
+        // The kernel buffers megabytes of a loopback connection; only a larger answer makes the hub wait for its caller.
         let floods = streaming && random.percent(4);
         let sizes = match streaming {
             true if floods => {
@@ -183,14 +183,14 @@ impl Plan {
         }
     }
 
-    /// A recorded answer that breaks off, on its way to a caller.
+    /// The plan of a recorded answer that breaks off.
     pub fn recorded(seed: u64, number: u64) -> Self {
         let mut plan = Self::new(!seed, number);
         let random = &mut plan.random;
         let answer = &ANSWERS[random.index(ANSWERS.len())];
         let callers = callers(answer);
         (plan.kind, plan.dialect) = callers[random.index(callers.len())];
-        // Durable tasks, and registrars of a classic hub, know chat completions alone.
+        // Durable tasks and classic hubs have only chat completions.
         if plan.dialect != Dialect::Chat {
             plan.durable = false;
             plan.route = [Route::Upload, Route::Chunks, Route::Public][random.index(3)];
@@ -208,20 +208,20 @@ impl Plan {
         plan
     }
 
-    /// The model that the caller names: the row of this route and backend.
+    /// The model that the caller requests: the row of this route and kind of backend.
     pub fn model(&self) -> String {
         format!("{}-{}", self.route.name(), self.kind.name())
     }
 
-    /// What the caller says: how the backend finds the plan.
+    /// The user message. It has the plan's number, by which the backend finds the plan.
     pub fn prompt(&self) -> String {
         format!("plan-{};", self.number)
     }
 
-    /// The text of each event. Numbered words, with what is escaped in JSON and what has several bytes between them.
+    /// The text of each event: numbered words, separated by characters that JSON escapes or UTF-8 encodes in several bytes.
     pub fn texts(&self) -> Vec<String> {
         const BETWEEN: [&str; 8] = [" ", "\n", "é", "\"", "😀", "\\", "data: ", "\r\n\r\n"];
-        // Long events have long words: they are many bytes for a debug build.
+        // Long events have long words, because many short words would be slow in a debug build.
         let filler = "0123456789abcdef".repeat(30);
         let mut word = 0_usize;
         let mut rest = String::new();
@@ -244,7 +244,7 @@ impl Plan {
     }
 }
 
-/// Of one event: small, at the end of a buffer, or up to 2 MiB.
+/// Draws the size of one event: small, close to the size of a buffer, or up to 2 MiB.
 fn size(random: &mut Random) -> usize {
     let size = match random.index(20) {
         0..9 => random.between(1, 40),
@@ -273,7 +273,7 @@ fn sizes(random: &mut Random) -> Vec<usize> {
 }
 
 impl Plan {
-    /// A pause of the backend, mostly none.
+    /// Draws a pause of the backend; mostly `None`.
     pub fn pause(random: &mut Random) -> Option<Duration> {
         match random.index(40) {
             0 => Some(random.millis(1, 15)),
@@ -284,7 +284,7 @@ impl Plan {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_plans_and_they_have_everything() {
+fn plans_repeat_for_a_seed_and_cover_every_kind_of_answer() {
     let plans: Vec<_> = (0..400).map(|number| Plan::new(7, number)).collect();
     assert_eq!(plans[3].texts(), Plan::new(7, 3).texts());
     assert_ne!(plans[3].texts(), plans[4].texts());

@@ -1,4 +1,4 @@
-//! Answers of real servers: llama.cpp's are recorded, the others written after their documentation.
+//! Answers of real servers. Those of llama.cpp are recorded; the others follow the servers' documentation.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use wire::sse::Decoder;
 
 use crate::plan::{Dialect, Kind};
 
-/// One answer.
+/// One recorded answer.
 pub struct Recorded {
     pub name: &'static str,
     pub dialect: Dialect,
     pub streaming: bool,
-    /// How many choices were asked for.
+    /// Number of choices in the request (`n`).
     pub choices: u64,
     pub bytes: &'static [u8],
 }
@@ -44,7 +44,7 @@ pub static ANSWERS: [Recorded; 11] = [
 ];
 
 impl Recorded {
-    /// How many bytes prove that the answer is whole: up to its end mark, or to the last reason of a choice.
+    /// Number of bytes that prove the answer whole: up to the end mark, or to the last finish reason of a choice.
     pub fn proof(&self) -> usize {
         if !self.streaming {
             return self.bytes.len();
@@ -63,15 +63,15 @@ impl Recorded {
                 return at + 1;
             }
         }
-        panic!("{} proves nothing", self.name)
+        panic!("nothing in {} proves the answer whole", self.name)
     }
 }
 
-/// The kinds of backends that give an answer, and the APIs in which it can be asked for there.
+/// The kinds of backends that can give this answer, and the APIs in which a caller can request it.
 pub fn callers(answer: &Recorded) -> Vec<(Kind, Dialect)> {
     let mut callers = vec![(Kind::Full, answer.dialect)];
     match answer.dialect {
-        // A translated request asks for one choice.
+        // A translated request has one choice.
         Dialect::Chat if answer.choices == 1 => {
             callers
                 .extend([Dialect::Chat, Dialect::Responses, Dialect::Messages].map(|d| (Kind::ChatOnly, d)));

@@ -1,5 +1,5 @@
-//! A hub and its registrars in this process. Between two of the registrars and the hub stands a proxy that takes
-//! features out of what they offer.
+//! A hub and its registrars in this process. Two of the registrars reach the hub through a proxy that removes features from
+//! their requests.
 
 use std::io;
 
@@ -21,7 +21,7 @@ const ADMIN: &str = "admin-token-of-the-provenance-run-0123456789";
 pub struct Rig {
     pub backend: Backend,
     pub port: u16,
-    /// A member's token, whose rows these are.
+    /// Token of the member who owns the rows.
     pub token: String,
     hub: HubHandle,
     registrars: Vec<Registrar>,
@@ -93,7 +93,7 @@ fn provider(backend: &Backend, route: Route, kind: Kind) -> ProviderConfig {
     ProviderConfig { max_concurrency: 16, hub_type: hub_type(kind).to_owned(), ..provider }
 }
 
-/// A port that leads to `port`, where `word` in the heads of requests becomes `other`, which is as long.
+/// Starts a proxy to `port` that replaces `word` by `other`, of the same length, in request heads. Returns the proxy's port.
 async fn without(word: &'static str, other: &'static str, port: u16) -> u16 {
     assert_eq!(word.len(), other.len());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -110,7 +110,7 @@ async fn pass(mut socket: TcpStream, word: &str, other: &str, port: u16) -> io::
     let mut hub = TcpStream::connect(("127.0.0.1", port)).await?;
     socket.set_nodelay(true)?;
     hub.set_nodelay(true)?;
-    // A channel is the one request of its connection, unless the registrar used this one before.
+    // Every read is searched, because one connection may carry several requests.
     let (mut from, mut to) = socket.split();
     let (mut back_from, mut back_to) = hub.split();
     let up = async {
@@ -120,7 +120,7 @@ async fn pass(mut socket: TcpStream, word: &str, other: &str, port: u16) -> io::
             if read == 0 {
                 return back_to.shutdown().await;
             }
-            // Heads are written at once, so no word lies across two reads.
+            // A head arrives in one read, because it is written at once, so no word is split.
             let mut rest = &mut piece[..read];
             while let Some(at) = memchr::memmem::find(rest, word.as_bytes()) {
                 rest[at..at + word.len()].copy_from_slice(other.as_bytes());

@@ -12,7 +12,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Plays the given numbers, then 0.5 forever.
+/// A `Random` that returns the given numbers, then 0.5 forever.
 fn scripted(numbers: Vec<f64>) -> Random {
     let numbers = Rc::new(RefCell::new(numbers.into_iter()));
     Box::new(move || numbers.borrow_mut().next().unwrap_or(0.5))
@@ -22,9 +22,9 @@ fn always(number: f64) -> ReconnectDelay {
     ReconnectDelay::new(BASE, MAX, Box::new(move || number))
 }
 
-/// F01: delays grow and are random.
+/// F01: delays are random and can grow with each loss.
 #[test]
-fn each_delay_is_between_the_base_and_three_times_the_last_one() {
+fn each_delay_is_between_the_base_and_three_times_the_previous_one() {
     let mut delay = ReconnectDelay::new(BASE, MAX, scripted(vec![0.0, 1.0, 1.0, 0.0]));
     let delays: Vec<_> = (0..5).filter_map(|_| delay.next_backoff()).collect();
     assert_eq!(delays, [5, 15, 45, 5, 10].map(seconds));
@@ -41,7 +41,7 @@ fn a_channel_open_for_60_seconds_resets_the_delay() {
     assert_eq!(delay.next_delay(), seconds(15));
 }
 
-/// F26: 17 s are 17 s, and anything above a minute is a minute.
+/// F26: `Retry-After: 17` gives a delay of 17 s; values above a minute give one minute.
 #[test]
 fn retry_after_raises_one_delay_and_never_shortens_it() {
     let mut delay = always(0.0);
@@ -71,7 +71,7 @@ fn system_randomness_is_in_range_and_not_constant() {
 }
 
 proptest! {
-    /// P4, F14, F26: with any hints of a hub.
+    /// P4, F14, F26: for any `Retry-After` and `retry:` values of a hub.
     #[test]
     fn no_delay_is_below_the_base_or_above_the_cap(
         base in 1_u64..10_000, max in 1_u64..100_000,

@@ -1,4 +1,4 @@
-//! A fake uplink, and a backend whose replies a test gives.
+//! A fake uplink, and a fake backend whose replies come from the test.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,15 +18,15 @@ use wire::task::InferTask;
 use crate::backend::{Backend, BackendError, BackendRequest, Reply};
 use crate::uplink::{Posted, Uplink};
 
-/// The results that a fake uplink has taken.
+/// The results that a fake uplink has received.
 #[derive(Default)]
 pub(crate) struct PostedResults {
     pub(crate) posts: RefCell<Vec<(String, Value)>>,
-    /// Task and data of each event, for each upload.
+    /// The task and the data of all events of each upload.
     pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
-    /// Answers to POSTs before the usual `Taken`.
+    /// Prepared answers to POSTs; after them, every POST is answered `Taken`.
     pub(crate) answers: RefCell<VecDeque<Posted>>,
-    /// With `hold`, POSTs that are not answered yet. Uploads are not read then.
+    /// POSTs that are not answered yet, if `hold` is set. Uploads are not read while `hold` is set.
     pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
     pub(crate) hold: Cell<bool>,
 }
@@ -47,7 +47,7 @@ impl PostedResults {
     }
 }
 
-/// The uplink of a [`PostedResults`].
+/// An uplink that stores results in a [`PostedResults`].
 pub(crate) struct FakeUplink(pub(crate) Rc<PostedResults>);
 
 impl Uplink for FakeUplink {
@@ -81,7 +81,7 @@ impl Uplink for FakeUplink {
     }
 }
 
-/// A call that waits for its reply.
+/// A call of the backend that waits for the test's reply.
 pub(crate) struct PendingCall {
     pub(crate) request: BackendRequest,
     answer: oneshot::Sender<Result<Reply, BackendError>>,
@@ -92,7 +92,7 @@ impl PendingCall {
         serde_json::from_slice(&self.request.body).unwrap()
     }
 
-    /// Whether the call was aborted: a connection would be closed.
+    /// Whether the caller dropped the call, which closes the connection of a real backend.
     pub(crate) fn is_dropped(&self) -> bool {
         self.answer.is_closed()
     }
@@ -105,7 +105,7 @@ impl PendingCall {
         let _ = self.answer.send(Err(error));
     }
 
-    /// Replies with a stream of what is sent on the channel.
+    /// Replies with a stream of the values sent on the returned channel.
     pub(crate) fn stream(self) -> mpsc::UnboundedSender<Result<String, BackendError>> {
         let (pieces, receiver) = mpsc::unbounded_channel();
         self.streams(futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -120,24 +120,24 @@ impl PendingCall {
     }
 }
 
-/// A backend controlled by a test.
+/// A fake backend that the test controls.
 #[derive(Default)]
 pub(crate) struct ScriptedBackend {
     pub(crate) waiting: RefCell<VecDeque<PendingCall>>,
     pub(crate) down: Cell<bool>,
-    /// Panics at the next call.
+    /// Whether the next call panics.
     pub(crate) panics: Cell<bool>,
-    /// How often a backend was made.
+    /// Number of backends created.
     pub(crate) made: Cell<usize>,
-    /// Time that a check takes.
+    /// Duration of a health check.
     pub(crate) check_takes: Cell<Duration>,
     pub(crate) checks: Cell<usize>,
-    /// Number of checks that run, and the most that ever ran.
+    /// Number of health checks under way. `checked_at_once` is its maximum.
     pub(crate) checked_now: Cell<usize>,
     pub(crate) checked_at_once: Cell<usize>,
 }
 
-/// Counts a check that runs.
+/// Counts a health check until it is dropped.
 struct Check(Rc<ScriptedBackend>);
 
 impl Drop for Check {

@@ -1,4 +1,4 @@
-//! A hub without sockets, for a paused clock, and probes in place of actors.
+//! A fake hub without sockets, for tests with a paused clock, and probe actors.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,14 +27,14 @@ pub(crate) enum HubCall {
     Drain(String),
 }
 
-/// Answers from prepared lists, and with success when they are empty.
+/// A hub that answers calls from prepared lists, and with success when a list is empty.
 #[derive(Default)]
 pub(crate) struct ScriptedHub {
     pub(crate) calls: RefCell<Vec<(Instant, HubCall)>>,
     pub(crate) registers: RefCell<VecDeque<Result<SessionId, HubError>>>,
     pub(crate) opens: RefCell<VecDeque<Result<(), HubError>>>,
     pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
-    /// Time that a heartbeat takes.
+    /// Duration of a heartbeat call.
     pub(crate) beat_takes: Cell<Duration>,
     channels: RefCell<Vec<mpsc::UnboundedSender<Bytes>>>,
 }
@@ -44,7 +44,7 @@ impl ScriptedHub {
         self.calls.borrow_mut().push((Instant::now(), call));
     }
 
-    /// Sends bytes on the newest channel, and returns whether it is still read.
+    /// Sends bytes on the newest channel. Returns `false` if the registrar has closed the channel.
     pub(crate) fn send(&self, text: &str) -> bool {
         let channels = self.channels.borrow();
         channels.last().expect("a channel").send(Bytes::copy_from_slice(text.as_bytes())).is_ok()
@@ -58,7 +58,7 @@ impl ScriptedHub {
         self.channels.borrow_mut().pop();
     }
 
-    /// Times of the calls that `wanted` selects.
+    /// The times of the calls that `wanted` accepts.
     pub(crate) fn moments(&self, wanted: impl Fn(&HubCall) -> bool) -> Vec<Instant> {
         self.calls.borrow().iter().filter(|(_, call)| wanted(call)).map(|(at, _)| *at).collect()
     }
@@ -115,12 +115,12 @@ impl HubApi for ScriptedHub {
     }
 }
 
-/// An error with this status.
+/// The error for a hub's answer with this status.
 pub(crate) fn status(status: u16) -> HubError {
     HubError::Status { call: "provider-test", status, message: "no".to_owned(), retry_after: None }
 }
 
-/// The error of a hub that cannot be reached.
+/// The error for a hub that cannot be reached.
 pub(crate) fn unreachable() -> HubError {
     HubError::Unreachable { call: "provider-test", reason: "away".to_owned(), nothing_taken: true }
 }
@@ -129,15 +129,15 @@ pub(crate) fn session(id: &str) -> SessionId {
     SessionId::parse(id).expect("an id")
 }
 
-/// An actor that keeps its messages.
+/// An actor that stores the messages it receives.
 pub(crate) struct Probe<M> {
     received: Received<M>,
 }
 
-/// The messages of a probe.
+/// The messages that a probe has received.
 pub(crate) type Received<M> = Rc<RefCell<Vec<M>>>;
 
-/// A probe for one type of message.
+/// Starts a probe for messages of type `M`.
 pub(crate) fn probe<M>() -> (Recipient<M>, Received<M>)
 where
     M: Message<Result = ()> + Send + Unpin + 'static,

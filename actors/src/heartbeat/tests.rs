@@ -18,7 +18,7 @@ struct Setup {
     start: Instant,
 }
 
-/// Starts an actor that has a session.
+/// Starts a `HeartbeatActor` with a session.
 fn start() -> Setup {
     pause();
     let hub = Rc::new(ScriptedHub::default());
@@ -59,7 +59,7 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
     }
 }
 
-/// Reports once, and then only if the flag is set.
+/// A fake provider that answers its first `GetReport`, and later ones only if the flag is set.
 struct Reporter(bool);
 
 impl Actor for Reporter {
@@ -77,9 +77,9 @@ impl Handler<GetReport> for Reporter {
     }
 }
 
-/// P4: also without a channel.
+/// P4: heartbeats are sent also without a channel.
 #[actix::test]
-async fn it_beats_every_30_seconds() {
+async fn a_heartbeat_is_sent_every_30_seconds() {
     let setup = start();
     pass(45 * SECOND).await;
     setup.actor.do_send(ChannelLost {
@@ -94,7 +94,7 @@ async fn it_beats_every_30_seconds() {
 }
 
 #[actix::test]
-async fn it_beats_once_right_after_each_reconnect() {
+async fn one_heartbeat_is_sent_right_after_each_reconnect() {
     let setup = start();
     setup.open(Features::CLASSIC, None, false);
     pass(10 * SECOND).await;
@@ -103,21 +103,25 @@ async fn it_beats_once_right_after_each_reconnect() {
     assert_eq!(setup.beat_seconds(), [0, 10]);
 }
 
-/// F24: one heartbeat at a time, and no burst afterwards.
+/// F24: heartbeats do not overlap, and none are sent in a burst afterwards.
 #[actix::test]
-async fn a_slow_hub_does_not_stretch_the_interval() {
+async fn a_slow_hub_does_not_change_the_interval_of_heartbeats() {
     let setup = start();
     setup.hub.beat_takes.set(20 * SECOND);
     pass(95 * SECOND).await;
     assert_eq!(setup.beat_seconds(), [30, 60, 90]);
     setup.hub.beat_takes.set(40 * SECOND);
     pass(60 * SECOND).await;
-    assert_eq!(setup.beat_seconds(), [30, 60, 90, 120], "the tick at 150 falls into a beat");
+    assert_eq!(
+        setup.beat_seconds(),
+        [30, 60, 90, 120],
+        "the tick at 150 s is skipped, because a heartbeat is under way"
+    );
 }
 
-/// F60: missed heartbeats are not sent later.
+/// F60: heartbeats missed during a suspend are not sent later.
 #[actix::test]
-async fn a_suspend_is_followed_by_one_beat() {
+async fn a_suspend_is_followed_by_one_heartbeat() {
     let setup = start();
     pass(31 * SECOND).await;
     tokio::time::advance(7200 * SECOND).await;
@@ -128,7 +132,7 @@ async fn a_suspend_is_followed_by_one_beat() {
 }
 
 #[actix::test]
-async fn a_reconnect_during_a_beat_is_followed_by_another_one() {
+async fn a_reconnect_during_a_heartbeat_causes_another_heartbeat() {
     let setup = start();
     setup.hub.beat_takes.set(5 * SECOND);
     setup.actor.do_send(Beat);
@@ -143,7 +147,7 @@ async fn a_reconnect_during_a_beat_is_followed_by_another_one() {
 }
 
 #[actix::test]
-async fn without_providers_it_does_not_beat() {
+async fn no_heartbeat_is_sent_without_providers() {
     let setup = start();
     setup.actor.do_send(SetReporters(Vec::new()));
     setup.actor.do_send(Beat);
@@ -151,7 +155,7 @@ async fn without_providers_it_does_not_beat() {
     assert!(setup.beat_seconds().is_empty());
 }
 
-/// F21, F27: other failures do not end it.
+/// F21, F27: other failures do not end the session.
 #[actix::test]
 async fn after_a_404_or_410_the_session_is_lost() {
     let setup = start();
@@ -165,9 +169,9 @@ async fn after_a_404_or_410_the_session_is_lost() {
     assert!(setup.unknown.borrow().is_empty());
 }
 
-/// P6: after a 409 the stream is unknown.
+/// P6: a 409 means that the hub does not know the stream.
 #[actix::test]
-async fn with_status_a_beat_names_the_stream_and_the_providers() {
+async fn with_status_a_heartbeat_names_the_stream_and_the_providers() {
     let setup = start();
     let reporters = vec![Reporter(true).start().recipient(), Reporter(false).start().recipient()];
     setup.actor.do_send(SetReporters(reporters));
@@ -187,7 +191,7 @@ async fn with_status_a_beat_names_the_stream_and_the_providers() {
 async fn a_provider_that_does_not_report_is_left_out() {
     let setup = start();
     let silent = Reporter(false).start();
-    // It reports once.
+    // This uses up the one report of the silent provider.
     silent.do_send(GetReport);
     setup.actor.do_send(SetReporters(vec![silent.recipient(), Reporter(true).start().recipient()]));
     setup.open(Features::CLASSIC.with(Feature::Status), Some("st-1"), true);
@@ -196,7 +200,7 @@ async fn a_provider_that_does_not_report_is_left_out() {
 }
 
 #[actix::test]
-async fn a_change_is_sent_at_most_once_a_second() {
+async fn a_changed_report_is_sent_at_most_once_a_second() {
     let setup = start();
     setup.actor.do_send(report("a", 1));
     pass(2 * SECOND).await;
@@ -214,5 +218,5 @@ async fn a_change_is_sent_at_most_once_a_second() {
     pass(5 * SECOND).await;
     let after = setup.beat_seconds().len();
     pass(5 * SECOND).await;
-    assert_eq!(setup.beat_seconds().len(), after, "an equal report is no change");
+    assert_eq!(setup.beat_seconds().len(), after, "an equal report causes no heartbeat");
 }

@@ -9,7 +9,7 @@ use testkit::peer::Peer;
 
 use super::*;
 
-/// A server that says its port, and redirects from `/moved`.
+/// A server that answers with its port, and redirects from `/moved`.
 fn server(address: &str) -> std::io::Result<Peer> {
     Peer::on((address, 0), async |mut connection| {
         loop {
@@ -58,12 +58,12 @@ async fn a_name_is_looked_up_for_each_connection() {
     assert!(answers.borrow().is_empty());
 }
 
-/// F81: a name with one dead address is reached by the other.
+/// F81: a name with a dead address is reached at its other address.
 #[actix::test]
 async fn each_address_of_a_name_is_tried() {
     let names = |port| std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).unwrap();
     for own in ["127.0.0.1", "::1"] {
-        // A machine without this address family is skipped.
+        // The machine may lack this address family.
         let Ok(server) = server(own) else { continue };
         let address = server.address();
         if names(address.port()).all(|name| name != address) {
@@ -76,7 +76,7 @@ async fn each_address_of_a_name_is_tried() {
 
 #[actix::test]
 async fn an_ipv6_address_in_brackets_is_reached() {
-    // A machine without IPv6 is skipped.
+    // The machine may lack IPv6.
     let Ok(server) = server("::1") else { return };
     let response = client(None).get(format!("{}/ok", server.url())).send().await.unwrap();
     assert_eq!(response.status(), 200);

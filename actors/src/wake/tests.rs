@@ -21,7 +21,7 @@ use crate::heartbeat::messages::Beat;
 use crate::options::{Action, BackendConfig, CustomBackend, ProviderConfig, SleepRecipe, WakeRecipe};
 
 thread_local! {
-    /// The backend of the test that runs on this thread.
+    /// The backend of the test on this thread.
     static BACKEND: Rc<ScriptedBackend> = Rc::default();
 }
 
@@ -80,7 +80,7 @@ impl Setup {
 
     /// Waits for the result of a wake task.
     async fn result_of(&self, id: &str) -> serde_json::Value {
-        wait_until("it is answered", || !self.results.of(id).is_empty()).await;
+        wait_until("the task is answered", || !self.results.of(id).is_empty()).await;
         self.results.of(id).pop().unwrap()
     }
 
@@ -93,9 +93,9 @@ fn pid_in(file: &std::path::Path) -> Option<i32> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// F51: and each request gets its result.
+/// F51: each request gets its own result.
 #[actix::test]
-async fn a_recipe_runs_once_for_all_who_ask() {
+async fn a_recipe_runs_once_for_all_concurrent_requests() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let setup = start(config(
@@ -105,7 +105,7 @@ async fn a_recipe_runs_once_for_all_who_ask() {
     let asked = futures_util::future::join_all((0..20).map(|_| setup.wake())).await;
     assert!(asked.iter().all(Result::is_ok), "{asked:?}");
     assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
-    assert!(!setup.beats.borrow().is_empty(), "a heartbeat at every poll");
+    assert!(!setup.beats.borrow().is_empty(), "each poll of the backend requests a heartbeat");
     assert!(setup.power.borrow().iter().all(|power| power.awake));
 }
 
@@ -119,7 +119,7 @@ async fn a_wake_task_is_answered_with_ok_and_milliseconds() {
 }
 
 #[actix::test]
-async fn the_backend_is_polled_until_it_is_up() {
+async fn a_woken_backend_is_polled_until_it_is_available() {
     let setup = start(config(Some(command("exit 0")), Duration::from_secs(20)));
     BACKEND.with(|backend| backend.down.set(true));
     let waking = actix_rt::spawn({
@@ -129,18 +129,18 @@ async fn the_backend_is_polled_until_it_is_up() {
     wait_until("the first poll", || !setup.beats.borrow().is_empty()).await;
     BACKEND.with(|backend| backend.down.set(false));
     let took = waking.await.unwrap().unwrap();
-    assert!(took >= Duration::from_secs(1), "{took:?}: the second poll is 1.5 s after the first");
+    assert!(took >= Duration::from_secs(1), "{took:?}: the second poll comes 1.5 s after the first");
     assert_eq!(setup.beats.borrow().len(), 2);
 }
 
 #[actix::test]
-async fn a_backend_that_stays_down_did_not_come_up_in_time() {
+async fn a_backend_that_stays_down_gets_the_error_did_not_come_up() {
     let setup = start(config(Some(command("exit 0")), Duration::from_millis(100)));
     BACKEND.with(|backend| backend.down.set(true));
     assert_eq!(setup.failure().await, "provider 'a' did not come up within 100ms");
 }
 
-/// F50: not found, with a code, killed, or timed out.
+/// F50: the command is not found, exits with a code, is killed, or times out.
 #[actix::test]
 async fn the_error_of_a_command_names_its_cause() {
     for (action, text) in [
@@ -156,7 +156,7 @@ async fn the_error_of_a_command_names_its_cause() {
     }
 }
 
-/// A16, A18: a redirect is not followed.
+/// A16, A18: a redirect is not followed and counts as a failure.
 #[actix::test]
 async fn only_a_2xx_of_an_http_call_is_success() {
     let wait = Duration::from_secs(5);
@@ -176,7 +176,7 @@ async fn only_a_2xx_of_an_http_call_is_success() {
     start(config(Some(http(server.url.clone())), wait)).wake().await.unwrap();
 }
 
-/// F47, F48: the daemon of a successful command runs on.
+/// F47, F48: a daemon that a successful command started is not killed.
 #[actix::test]
 async fn a_command_that_times_out_is_killed_with_its_group() {
     let dir = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ async fn a_command_that_times_out_is_killed_with_its_group() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-/// F71, F47: in the middle of a wake.
+/// F71, F47: the shutdown comes in the middle of a wake.
 #[actix::test]
 async fn a_shutdown_kills_the_group_and_answers_all_requests() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ async fn a_shutdown_kills_the_group_and_answers_all_requests() {
     let setup = start(config(Some(command(&script)), Duration::from_mins(1)));
     let waking = setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: false });
     let waking = actix_rt::spawn(waking);
-    wait_until("it runs", || pid_in(&pid).is_some()).await;
+    wait_until("the recipe runs", || pid_in(&pid).is_some()).await;
     setup.actor.do_send(Shutdown);
     assert_eq!(waking.await.unwrap().unwrap(), Err("publisher shutting down".to_owned()));
     let child = pid_in(&pid).unwrap();
@@ -211,7 +211,7 @@ async fn a_shutdown_kills_the_group_and_answers_all_requests() {
     assert_eq!(setup.failure().await, "publisher shutting down");
 }
 
-/// A17: nothing runs.
+/// A17: no recipe runs.
 #[actix::test]
 async fn a_name_without_a_recipe_or_a_provider_has_its_own_error() {
     let setup = start(config(None, Duration::ZERO));
@@ -221,7 +221,7 @@ async fn a_name_without_a_recipe_or_a_provider_has_its_own_error() {
 }
 
 #[actix::test]
-async fn a_wake_during_the_sleep_recipe_follows_it() {
+async fn a_wake_during_the_sleep_recipe_runs_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let say = |word: &str| command(&format!("sleep 0.2; echo {word} >> {}", log.display()));

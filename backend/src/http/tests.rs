@@ -126,7 +126,7 @@ async fn dropping_an_answer_closes_its_connection() {
     });
     let answer = Client::new(None).send(post(&server.url(), "x"), LIMIT).await.unwrap();
     drop(answer);
-    wait_until("it is closed", || closed.get()).await;
+    wait_until("the connection is closed", || closed.get()).await;
 }
 
 #[actix_rt::test]

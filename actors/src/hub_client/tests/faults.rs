@@ -17,14 +17,14 @@ async fn control_errors(client: &HubClient) -> [HubError; 3] {
     ]
 }
 
-/// F17, A18, A47: the token goes to no other host, and the error names that host.
+/// F17, A18, A47: the token is not sent to the target host, and the error names that host.
 #[actix::test]
-async fn a_redirect_of_any_call_is_not_followed() {
+async fn no_call_follows_a_redirect() {
     let hub = ClassicHub::start();
     let other = ClassicHub::start();
     let client = client(&hub);
     let to = |status: u16| {
-        // Odd statuses have an error text.
+        // Answers with odd statuses have an error text.
         let reason = if status % 2 == 1 { r#"{"error":"we moved"}"# } else { "" };
         let location = vec![("location", format!("{}/api/v1/llms/x?token=secret", other.url()))];
         Reply::Status(status, location, reason.to_owned())
@@ -48,7 +48,7 @@ async fn a_redirect_of_any_call_is_not_followed() {
     assert_eq!(other.connections(), 0);
 }
 
-/// F25: heartbeats have connections of their own.
+/// F25: heartbeats do not share connections with results.
 #[actix::test]
 async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
     const RESULTS: usize = 300;
@@ -63,14 +63,14 @@ async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
             })
         })
         .collect();
-    wait_until("many wait", || hub.heads() >= 10).await;
+    wait_until("ten results wait for an answer", || hub.heads() >= 10).await;
     for _ in 0..10 {
         tokio::time::timeout(Duration::from_secs(2), client.heartbeat(beat())).await.unwrap().unwrap();
     }
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// F28: the hub may have taken it.
+/// F28: the hub may have received the result.
 #[actix::test]
 async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
     let hub = ClassicHub::start();
@@ -119,10 +119,10 @@ async fn every_call_reports_the_retry_after_of_a_429() {
     }
 }
 
-/// F81: it is looked up again at the next try.
+/// F81: each try looks the name up again.
 #[actix::test]
-async fn an_unknown_host_name_may_be_retried() {
-    // A label of more than 63 characters is refused without a resolver.
+async fn an_unknown_host_name_is_a_temporary_error() {
+    // A label of more than 63 characters is invalid, so no resolver is asked.
     let mut credentials = Credentials::new(format!("http://{}.invalid", "x".repeat(64)), Secret::new("t"));
     credentials.allow_insecure = true;
     let client = HubClient::new(&credentials).unwrap();
@@ -132,11 +132,11 @@ async fn an_unknown_host_name_may_be_retried() {
     }
 }
 
-/// F01: only the latter may be a wrong address.
+/// F01: only an answer that is not HTTP suggests a wrong address.
 #[actix::test]
-async fn a_reset_differs_from_an_answer_that_is_not_http() {
+async fn a_reset_and_an_answer_that_is_not_http_have_different_errors() {
     let hub = Peer::start(async |mut connection| {
-        // Closed with the request unread: that is a reset.
+        // Closing a connection with unread data resets it.
         if connection.number % 2 == 1 {
             connection.write("\x15\x03\x03 no HTTP\r\n\r\n").await?;
             let _ = connection.request().await;

@@ -32,9 +32,9 @@ fn session() -> SessionId {
     SessionId::parse("s").unwrap()
 }
 
-/// A47: other hosts have to be allowed.
+/// A47: plain http to another host needs an explicit option.
 #[test]
-fn a_token_goes_over_plain_http_to_loopback_only() {
+fn a_token_is_sent_over_plain_http_to_loopback_only() {
     let loopback = [
         "http://127.0.0.1:1",
         "http://127.9.9.9",
@@ -60,7 +60,7 @@ fn a_token_goes_over_plain_http_to_loopback_only() {
 }
 
 #[test]
-fn an_invalid_url_is_refused_without_quoting_a_password() {
+fn the_error_for_an_invalid_url_has_no_password() {
     for url in [
         "",
         "hub",
@@ -90,7 +90,7 @@ fn a_url_may_have_a_trailing_slash_and_a_path() {
 }
 
 #[actix::test]
-async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
+async fn the_error_of_a_refusal_has_the_hubs_text_without_the_token() {
     let hub = ClassicHub::start();
     let refusal = |body: &str| Reply::Status(418, Vec::new(), body.to_owned());
     hub.script(
@@ -102,7 +102,7 @@ async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
             refusal("no"),
             refusal("n\no\u{1b}[31m token-of-the-test"),
             refusal(""),
-            // Cut in the middle of the token.
+            // The limit for texts falls into the token.
             refusal(&format!("{}token-of-the-test", "x".repeat(2040))),
         ],
     );
@@ -117,7 +117,7 @@ async fn a_refusal_has_the_text_of_the_hub_without_the_token() {
     assert!(texts[6].ends_with("xx***") && !texts[6].contains("token-"), "{}", texts[6]);
 }
 
-/// F15, F16: a page of a captive portal is not.
+/// F15, F16: the HTML page of a captive portal is not a channel.
 #[actix::test]
 async fn only_a_200_with_an_event_stream_is_a_channel() {
     let hub = ClassicHub::start();
@@ -158,9 +158,9 @@ async fn a_dropped_channel_closes_its_connection_at_once() {
     wait_until("the connection is closed", || hub.open_channels() == 0).await;
 }
 
-/// F28, F32, F33: some may be retried, others not.
+/// F28, F32, F33: the status decides whether a result is sent again.
 #[actix::test]
-async fn each_status_of_a_posted_result_has_its_meaning() {
+async fn each_status_maps_to_the_outcome_of_a_posted_result() {
     let hub = ClassicHub::start();
     let hint = vec![("retry-after", "17".to_owned())];
     let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
@@ -190,9 +190,9 @@ async fn each_status_of_a_posted_result_has_its_meaning() {
     assert_eq!(call.header("content-type"), Some("application/json"));
 }
 
-/// F01: after a refused connection the result may be sent again.
+/// F01: a result is safe to send again after a refused connection.
 #[actix::test]
-async fn a_hub_that_is_not_there_certainly_took_nothing() {
+async fn a_result_is_certainly_not_taken_by_an_unreachable_hub() {
     let closed = format!("http://127.0.0.1:{}", testkit::free_port());
     let credentials = Credentials::new(closed, Secret::new("t"));
     let client = HubClient::new(&credentials).unwrap();
@@ -203,7 +203,7 @@ async fn a_hub_that_is_not_there_certainly_took_nothing() {
 }
 
 #[actix::test]
-async fn results_use_connections_again() {
+async fn results_reuse_connections() {
     let hub = ClassicHub::start();
     let client = client(&hub);
     for _ in 0..100 {

@@ -8,7 +8,7 @@ use testkit::connection::Request;
 use super::*;
 use crate::options::CredentialsFile;
 
-fn kept(path: &Path, hub_url: Option<&str>) -> CredentialsFile {
+fn credentials_file(path: &Path, hub_url: Option<&str>) -> CredentialsFile {
     CredentialsFile { path: path.to_owned(), hub_url: hub_url.map(str::to_owned) }
 }
 
@@ -16,7 +16,7 @@ fn authorization(request: &Request) -> String {
     request.header("authorization").unwrap().to_owned()
 }
 
-/// F18, F22: a rotated token does not end the session.
+/// F18, F22: a new token in the file is used without a restart.
 #[actix::test]
 async fn after_a_401_the_credentials_file_is_read_again() {
     let hub = ClassicHub::start();
@@ -24,7 +24,7 @@ async fn after_a_401_the_credentials_file_is_read_again() {
     let file = folder.path().join("credentials");
     std::fs::write(&file, r#"{"mcpdUrl":"http://elsewhere","token":"newer"}"#).unwrap();
     let mut credentials = credentials(&hub);
-    credentials.file = Some(kept(&file, Some("http://elsewhere/")));
+    credentials.file = Some(credentials_file(&file, Some("http://elsewhere/")));
     let client = HubClient::new(&credentials).unwrap();
     for route in ["_provider-heartbeat", "_provider-stream", "/result"] {
         hub.script(route, [Reply::status(401)]);
@@ -38,7 +38,7 @@ async fn after_a_401_the_credentials_file_is_read_again() {
     hub.script("_provider-heartbeat", [Reply::status(401), Reply::status(401)]);
     let refused = client.heartbeat(beat()).await.unwrap_err();
     assert_eq!(refused.kind(), HubErrorKind::Refused);
-    assert_eq!(hub.requests("_provider-heartbeat").len(), 4, "once more, and not twice");
+    assert_eq!(hub.requests("_provider-heartbeat").len(), 4, "each call is retried once");
 
     std::fs::write(&file, "broken").unwrap();
     hub.script("_provider-heartbeat", [Reply::status(401)]);
@@ -46,11 +46,11 @@ async fn after_a_401_the_credentials_file_is_read_again() {
     assert_eq!(
         hub.requests("_provider-heartbeat").len(),
         5,
-        "without a token in the file there is no other try"
+        "a call is not retried without a token in the file"
     );
 }
 
-/// A login to another hub may have changed the file.
+/// The credentials file may have been changed by a login to another hub.
 #[actix::test]
 async fn a_token_for_another_hub_is_not_sent() {
     captured_log::listen("actors");
@@ -65,7 +65,7 @@ async fn a_token_for_another_hub_is_not_sent() {
     ] {
         let text = serde_json::json!({ "mcpdUrl": now, "token": "canary" }).to_string();
         std::fs::write(&file, text).unwrap();
-        credentials.file = Some(kept(&file, before));
+        credentials.file = Some(credentials_file(&file, before));
         let client = HubClient::new(&credentials).unwrap();
         for status in [401, 429] {
             for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
@@ -85,15 +85,15 @@ async fn a_token_for_another_hub_is_not_sent() {
     assert!(!captured_log::lines_with("names another hub now").is_empty());
 }
 
-/// F22: a hub that limits guesses of tokens answers an old one with 429.
+/// F22: a hub that limits wrong tokens answers an old token with 429.
 #[actix::test]
-async fn after_a_429_only_another_token_is_tried() {
+async fn after_a_429_only_a_different_token_is_tried() {
     let hub = ClassicHub::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
     let write = |token: &str| std::fs::write(&file, format!(r#"{{"token":"{token}"}}"#)).unwrap();
     let mut credentials = credentials(&hub);
-    credentials.file = Some(kept(&file, None));
+    credentials.file = Some(credentials_file(&file, None));
     let client = HubClient::new(&credentials).unwrap();
     let refuse_all = || {
         for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "/result"] {
@@ -112,12 +112,12 @@ async fn after_a_429_only_another_token_is_tried() {
     assert_eq!(
         hub.requests("_provider-heartbeat").len() + hub.requests("/result").len(),
         2,
-        "each is sent once"
+        "each token is sent once"
     );
 
     write("rotated");
     hub.script("_provider-heartbeat", [Reply::status(429), Reply::status(429)]);
-    // Both are sent with the old token at first.
+    // Both calls first use the old token.
     let (one, two) = futures_util::join!(client.heartbeat(beat()), client.heartbeat(beat()));
     assert_eq!((one, two), (Ok(()), Ok(())));
     let last = hub.requests("_provider-heartbeat").last().map(authorization).unwrap();

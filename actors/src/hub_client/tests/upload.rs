@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 #[actix::test]
-async fn an_upload_has_its_pieces_and_its_end() {
+async fn an_upload_sends_all_pieces_and_a_proper_end() {
     let hub = ClassicHub::start();
     let (pieces, body) = mpsc::channel(1);
     let (client, task) = (client(&hub), id("t"));
@@ -27,9 +27,9 @@ async fn an_upload_has_its_pieces_and_its_end() {
     assert_eq!(call.header("transfer-encoding"), Some("chunked"));
 }
 
-/// P3, F34: it never looks like a whole one.
+/// P3, F34: the hub must not take a partial upload for a whole one.
 #[actix::test]
-async fn a_dropped_upload_reaches_the_hub_as_broken() {
+async fn a_dropped_upload_breaks_its_connection() {
     let hub = ClassicHub::start();
     let (pieces, body) = mpsc::channel(4);
     let client = client(&hub);
@@ -42,7 +42,7 @@ async fn a_dropped_upload_reaches_the_hub_as_broken() {
 }
 
 #[actix::test]
-async fn an_upload_of_an_ended_task_is_gone() {
+async fn an_upload_for_an_ended_task_is_reported_as_gone() {
     let hub = ClassicHub::start();
     hub.script("/stream", [Reply::status(410)]);
     let (pieces, body) = mpsc::channel(1);
@@ -51,7 +51,7 @@ async fn an_upload_of_an_ended_task_is_gone() {
 }
 
 #[actix::test]
-async fn a_piece_is_sent_at_once_and_uploads_use_connections_again() {
+async fn pieces_are_sent_at_once_and_uploads_reuse_connections() {
     let hub = ClassicHub::start();
     let client = client(&hub);
     for n in 1..=20 {
@@ -70,7 +70,7 @@ async fn a_piece_is_sent_at_once_and_uploads_use_connections_again() {
 }
 
 #[actix::test]
-async fn an_upload_that_is_refused_early_ends_early() {
+async fn an_upload_ends_when_the_hub_refuses_it() {
     let listener = Listener::bind().await;
     let credentials = Credentials::new(listener.url(), Secret::new("t"));
     let refusing = async {
@@ -82,5 +82,5 @@ async fn an_upload_that_is_refused_early_ends_early() {
     let (client, task) = (HubClient::new(&credentials).unwrap(), id("t"));
     let (posted, _connection) = futures_util::join!(client.upload(&task, body), refusing);
     assert_eq!(posted, Posted::Gone);
-    assert!(pieces.is_closed(), "the sender of the pieces is told");
+    assert!(pieces.is_closed(), "the sender of the pieces sees the end");
 }

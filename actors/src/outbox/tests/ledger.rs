@@ -1,9 +1,9 @@
-//! The ledger alone.
+//! The ledger of task ids, without the outbox.
 
 use super::*;
 use crate::outbox::ledger::{KEEP_ENDED, MAX_BYTES, MAX_ENDED};
 
-/// P7, F11: ended ids are kept for 10 minutes, at most 1,024 with 8 MiB.
+/// P7, F11: the ledger keeps ended ids for 10 minutes, and at most 1,024 ids with 8 MiB of results.
 #[actix::test]
 async fn ended_ids_are_kept_within_limits() {
     pause();
@@ -31,7 +31,7 @@ async fn ended_ids_are_kept_within_limits() {
 }
 
 proptest! {
-    /// F11: for 10 minutes, however often the id ended before.
+    /// F11: the result is kept for 10 minutes, even if the id had ended before.
     #[test]
     fn the_last_result_of_an_id_is_kept(
         steps in prop::collection::vec((0..3_u8, 0..3_u64, 0..700_u64), 1..40),

@@ -1,4 +1,4 @@
-//! The limits of waiting results, connections and open tasks.
+//! Limits for waiting results, connections and open tasks.
 
 use super::*;
 
@@ -17,7 +17,7 @@ impl Uplink for Silent {
     }
 }
 
-/// P7: a result above the limit is replaced by an error; later ones are delivered whole again.
+/// P7: a result above the limit is replaced by an error. When there is room, results are delivered whole again.
 #[actix::test]
 async fn waiting_results_are_bounded_in_bytes() {
     pause();
@@ -48,9 +48,9 @@ async fn waiting_results_are_bounded_in_bytes() {
     assert_eq!(outbox.inner.waiting_bytes.get(), 0);
 }
 
-/// P7: 128 results are posted at the same time.
+/// P7: at most 128 results are posted at a time.
 #[actix::test]
-async fn a_hub_that_never_answers_has_a_bounded_number_of_connections() {
+async fn a_hub_that_never_answers_gets_at_most_128_connections() {
     pause();
     let hub = Rc::<Silent>::default();
     let outbox = Outbox::new(Rc::clone(&hub) as Rc<dyn Uplink>);
@@ -59,14 +59,14 @@ async fn a_hub_that_never_answers_has_a_bounded_number_of_connections() {
         outbox.finish(outbox.accept(&id(&n.to_string()), 0).unwrap(), &error("e"));
     }
     assert!(outbox.is_overrun(0));
-    assert!(!outbox.is_overrun(1), "one more may run");
+    assert!(!outbox.is_overrun(1), "one more task may run");
     sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.0.get(), MAX_POSTING);
 }
 
-/// P7, F10, F11: a result that the hub asks for again is posted once at a time.
+/// P7, F10, F11: a hub that repeats an ended task gets one POST of its result at a time.
 #[actix::test]
-async fn a_task_that_comes_again_and_again_is_answered_once_at_a_time() {
+async fn the_result_of_a_repeated_task_is_posted_once_at_a_time() {
     pause();
     let (taking, outbox) = setup([]);
     outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
@@ -75,7 +75,7 @@ async fn a_task_that_comes_again_and_again_is_answered_once_at_a_time() {
         assert!(outbox.accept(&id("t"), 0).is_none());
     }
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(taking.bodies().len(), 2, "its result, and once again");
+    assert_eq!(taking.bodies().len(), 2, "the result, and one repetition");
     assert!(outbox.accept(&id("t"), 0).is_none());
     sleep(Duration::from_secs(1)).await;
     assert_eq!(taking.bodies().len(), 3);

@@ -1,4 +1,4 @@
-//! The outbox against a hub that fails in every way, on a paused clock.
+//! The outbox against a failing hub, on a paused clock.
 
 mod ledger;
 mod limits;
@@ -18,7 +18,7 @@ use tokio::time::{pause, sleep};
 use super::*;
 use crate::uplink::Posted;
 
-/// A hub that gives the prepared answers, then takes all results.
+/// A hub that returns the prepared answers, then accepts all results.
 #[derive(Default)]
 struct FakeHub {
     answers: RefCell<VecDeque<Posted>>,
@@ -61,7 +61,7 @@ fn error(text: &str) -> TaskResult {
     TaskResult::error(text.to_owned())
 }
 
-/// F28, F29: after 250 ms, doubling to 5 s, for 60 s.
+/// F28, F29: the delays double from 250 ms to 5 s; after 60 s the result is dropped.
 #[actix::test]
 async fn a_result_that_is_not_delivered_is_retried() {
     captured_log::listen("actors");
@@ -80,7 +80,7 @@ async fn a_result_that_is_not_delivered_is_retried() {
     assert_eq!(lines, ["WARN task t: its result is lost, the hub did not take it in time"]);
 }
 
-/// P1, F28: it is delivered late, and once.
+/// P1, F28: the result is delivered once, after the delay.
 #[actix::test]
 async fn a_retry_waits_for_the_retry_after_of_the_hub() {
     pause();
@@ -94,9 +94,9 @@ async fn a_retry_waits_for_the_retry_after_of_the_hub() {
     assert_eq!(hub.bodies(), [r#"{"error":"e"}"#; 3]);
 }
 
-/// P1, F10, F11: it gets the same result again.
+/// P1, F10, F11: the hub gets the same result again.
 #[actix::test]
-async fn a_task_id_that_comes_twice_runs_once() {
+async fn a_task_sent_twice_runs_once() {
     let (hub, outbox) = setup([]);
     let ticket = outbox.accept(&id("t"), 0).unwrap();
     assert!(outbox.accept(&id("t"), 0).is_none());
@@ -107,9 +107,9 @@ async fn a_task_id_that_comes_twice_runs_once() {
     assert_eq!(hub.bodies(), [r#"{"status":200,"body":{"a":1}}"#; 2]);
 }
 
-/// F11: a stream is not kept.
+/// F11: a streamed result is not stored, so it cannot be sent again.
 #[actix::test]
-async fn a_streamed_task_that_comes_again_gets_an_error() {
+async fn a_streamed_task_sent_again_gets_an_error() {
     let (hub, outbox) = setup([]);
     outbox.close(outbox.accept(&id("uploaded"), 0).unwrap());
     outbox.finish(outbox.accept(&id("posted"), 0).unwrap(), &TaskResult::done(None));
@@ -129,7 +129,7 @@ async fn a_dropped_ticket_ends_its_task_with_an_error() {
     assert_eq!(hub.bodies(), [error(LOST).to_json()]);
 }
 
-/// F33: it is not retried.
+/// F33: the refused result is not sent again.
 #[actix::test]
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     let refused = || Posted::Refused { status: 413 };
@@ -139,7 +139,7 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
     assert_eq!(hub.bodies()[1..], [r#"{"error":"the hub refused the result (HTTP 413)"}"#]);
 }
 
-/// F02, F32: after a 410.
+/// F02, F32: a 410 means that the caller has left.
 #[actix::test]
 async fn a_result_whose_caller_has_left_is_dropped() {
     let (hub, outbox) = setup([Posted::Gone]);
@@ -148,7 +148,7 @@ async fn a_result_whose_caller_has_left_is_dropped() {
     assert_eq!(hub.bodies().len(), 1);
 }
 
-/// P7, F29: above 64 MiB of waiting results.
+/// P7, F29: above 64 MiB of waiting results, finished tasks keep their slots, so no further task starts.
 #[actix::test]
 async fn a_finished_task_keeps_its_slot_while_results_pile_up() {
     pause();
@@ -160,9 +160,9 @@ async fn a_finished_task_keeps_its_slot_while_results_pile_up() {
     assert_eq!(outbox.open(), 0);
 }
 
-/// F11: no caller gets the answer to another's request.
+/// F11: no caller gets the answer to another caller's request.
 #[actix::test]
-async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error() {
+async fn a_second_request_with_the_id_of_a_running_task_is_an_error() {
     captured_log::listen("actors");
     pause();
     let (hub, outbox) = setup([]);
@@ -180,8 +180,8 @@ async fn an_id_that_comes_with_another_request_while_the_first_runs_is_an_error(
 }
 
 proptest! {
-    /// F11, F28: with any tasks and answers of the hub, each result posted for an id is an error or belongs to its last
-    /// request, and each task ends.
+    /// F11, F28: for any sequence of tasks and answers of the hub, each posted result is an error or belongs to the last request
+    /// with its id, and each task ends.
     #[test]
     fn a_result_belongs_to_the_last_request_of_its_id(
         steps in prop::collection::vec((0..4_u8, 0..2_u8, 0..3_u64, 0..2_000_u64), 1..60),
@@ -213,7 +213,7 @@ proptest! {
             outbox.settled().await;
             sleep(Duration::from_mins(2)).await;
             for (at, name, body) in &*hub.posts.borrow() {
-                // Within one instant either may have been first.
+                // Requests of the same instant may have come in either order.
                 let asked = &requests[name];
                 let last = asked.iter().rev().find(|(came, _)| came < at).map(|(_, asked)| *asked);
                 let now = asked.iter().filter(|(came, _)| came == at).map(|(_, asked)| *asked);

@@ -1,9 +1,9 @@
-//! Delivery of replies to the hub.
+//! Delivery of a backend's replies to the hub.
 
 use super::*;
 
 #[actix::test]
-async fn a_request_names_the_published_model_and_keeps_large_integers() {
+async fn a_backend_request_names_the_model_and_keeps_large_integers() {
     let setup = start(config());
     setup.infer("t1").await;
     let body = setup.backend.next().body();
@@ -13,7 +13,7 @@ async fn a_request_names_the_published_model_and_keeps_large_integers() {
     );
 }
 
-/// F28: one POST at a time, in order.
+/// F28: chunks are posted in order, one POST at a time.
 #[actix::test]
 async fn chunks_that_wait_behind_a_post_are_merged() {
     let setup = start(config());
@@ -21,18 +21,18 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     for text in ["a", "b", "c"] {
         pieces.send(Ok(piece(text))).unwrap();
-        turns().await;
+        run_ready_tasks().await;
     }
     drop(pieces);
     for _ in 0..3 {
-        turns().await;
+        run_ready_tasks().await;
         let held = setup.results.held.borrow_mut().drain(..).collect::<Vec<_>>();
-        assert_eq!(held.len(), 1, "never two POSTs at once");
+        assert_eq!(held.len(), 1, "POSTs do not overlap");
         for post in held {
             post.send(Posted::Taken).unwrap();
         }
     }
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(
         setup.results.chunk_fields("t1", "data"),
         [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]
@@ -52,18 +52,18 @@ async fn with_failed_post(
     (setup, pieces)
 }
 
-/// F28, F30, F31: with the same number.
+/// F28, F30, F31: the repeated POST has the same number.
 #[actix::test]
-async fn with_chunk_seq_a_failed_post_is_repeated() {
+async fn with_chunk_seq_a_failed_chunk_post_is_repeated() {
     let (setup, pieces) = with_failed_post(Features::CLASSIC.with(wire::Feature::ChunkSeq), false).await;
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(setup.results.chunk_fields("t1", "seq"), [json!(0), json!(0), json!(1)]);
 }
 
-/// P3, F30: the task ends with an error.
+/// P3, F30: the task ends with an error instead.
 #[actix::test]
-async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
+async fn without_chunk_seq_a_chunk_the_hub_may_have_is_not_repeated() {
     let (setup, pieces) = with_failed_post(Features::CLASSIC, false).await;
     sleep(Duration::from_secs(1)).await;
     let posts = setup.results.of("t1");
@@ -73,7 +73,7 @@ async fn without_chunk_seq_a_chunk_that_may_be_taken_is_not_repeated() {
 }
 
 #[actix::test]
-async fn without_chunk_seq_a_chunk_that_was_not_taken_is_repeated() {
+async fn without_chunk_seq_a_chunk_the_hub_does_not_have_is_repeated() {
     let (setup, pieces) = with_failed_post(Features::CLASSIC, true).await;
     drop(pieces);
     sleep(Duration::from_secs(1)).await;
@@ -87,25 +87,25 @@ async fn with_result_stream_one_upload_has_the_whole_answer() {
     let pieces = setup.stream("t1", Features::ALL).await;
     for text in ["a", "b"] {
         pieces.send(Ok(piece(text))).unwrap();
-        turns().await;
+        run_ready_tasks().await;
     }
     drop(pieces);
-    turns().await;
+    run_ready_tasks().await;
     let expected = vec![piece("a"), piece("b"), "[DONE]".to_owned()];
     assert_eq!(*setup.results.uploads.borrow(), [("t1".to_owned(), expected)]);
     assert!(setup.results.of("t1").is_empty());
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// P3, F38: as an upload, and as POSTs.
+/// P3, F38: a broken backend stream is an error in an upload and in chunk POSTs.
 #[actix::test]
-async fn a_backend_that_breaks_off_is_an_error_and_never_an_end_mark() {
+async fn a_broken_backend_stream_ends_with_an_error_and_no_end_mark() {
     let setup = start(config());
     for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC)] {
         let pieces = setup.stream(id, features).await;
         pieces.send(Ok(piece("a"))).unwrap();
         pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
-        turns().await;
+        run_ready_tasks().await;
     }
     let uploads = setup.results.uploads.borrow();
     assert_eq!(uploads[0].1, [piece("a"), r#"{"error":"broke off"}"#.to_owned()]);
@@ -117,18 +117,18 @@ async fn a_failure_before_the_first_chunk_is_a_plain_result() {
     let setup = start(config());
     let pieces = setup.stream("t1", Features::ALL).await;
     pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.error_of("t1").as_deref(), Some("broke off"));
     assert!(setup.results.uploads.borrow().is_empty());
 }
 
 #[actix::test]
-async fn a_whole_reply_to_a_stream_is_a_chunk_and_the_end_mark() {
+async fn a_whole_reply_to_a_streamed_task_is_sent_as_a_chunk_and_end_mark() {
     let setup = start(config());
     setup.send("t1", true, Features::CLASSIC);
-    turns().await;
+    run_ready_tasks().await;
     setup.backend.next().whole(200, &answer("hello"));
-    turns().await;
+    run_ready_tasks().await;
     let posts = setup.results.of("t1");
     let chunk: Value = serde_json::from_str(posts[0]["chunk"]["data"].as_str().unwrap()).unwrap();
     assert_eq!(chunk["choices"][0]["delta"]["content"], "hello");
@@ -136,16 +136,16 @@ async fn a_whole_reply_to_a_stream_is_a_chunk_and_the_end_mark() {
 }
 
 #[actix::test]
-async fn a_refusal_of_the_backend_is_passed_on() {
+async fn an_error_status_of_the_backend_is_passed_on() {
     let setup = start(config());
     let refusal = json!({ "error": { "message": "too long" } });
     for (id, streaming, features) in
         [("t1", false, Features::CLASSIC), ("t2", true, Features::ALL), ("t3", true, Features::CLASSIC)]
     {
         setup.send(id, streaming, features);
-        turns().await;
+        run_ready_tasks().await;
         setup.backend.next().whole(400, &refusal);
-        turns().await;
+        run_ready_tasks().await;
     }
     for id in ["t1", "t2"] {
         assert_eq!(setup.results.of(id), [json!({ "status": 400, "body": refusal })]);
@@ -154,28 +154,28 @@ async fn a_refusal_of_the_backend_is_passed_on() {
 }
 
 #[actix::test]
-async fn an_unknown_endpoint_is_refused_locally() {
+async fn an_unknown_endpoint_is_refused_without_calling_the_backend() {
     let setup = start(config());
     let task = InferTask { endpoint: Some("../slots".into()), ..infer_task("t1", false) };
     let ticket = setup.outbox.accept(&task.id, 0).unwrap();
     setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
-    turns().await;
+    run_ready_tasks().await;
     assert!(setup.results.error_of("t1").is_some());
     assert_eq!(setup.backend.calls(), 0);
 }
 
 #[actix::test]
-async fn a_stopped_stream_ends_with_the_error() {
+async fn a_stopped_stream_ends_with_the_error_of_the_stop() {
     let setup = start(config());
     let upload = setup.stream("t1", Features::ALL).await;
     let posts = setup.stream("t2", Features::CLASSIC).await;
     for pieces in [&upload, &posts] {
         pieces.send(Ok(piece("a"))).unwrap();
     }
-    turns().await;
+    run_ready_tasks().await;
     setup.actor.do_send(Abort);
-    turns().await;
-    assert!(upload.is_closed() && posts.is_closed(), "the calls are aborted");
+    run_ready_tasks().await;
+    assert!(upload.is_closed() && posts.is_closed(), "the backend requests are dropped");
     let error = json!({ "error": "publisher shutting down" });
     assert_eq!(setup.results.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
     assert!(setup.results.of("t1").is_empty());
@@ -183,18 +183,18 @@ async fn a_stopped_stream_ends_with_the_error() {
 }
 
 #[actix::test]
-async fn a_stopped_stream_ends_though_the_hub_does_not_take_it() {
+async fn a_stopped_stream_ends_although_the_hub_does_not_answer() {
     let setup = start(config());
     setup.results.hold.set(true);
     let pieces = setup.stream("t1", Features::CLASSIC).await;
     pieces.send(Ok(piece("a"))).unwrap();
-    turns().await;
+    run_ready_tasks().await;
     setup.actor.do_send(Abort);
     sleep(Duration::from_secs(3)).await;
     assert_eq!(setup.results.error_of("t1").as_deref(), Some("publisher shutting down"));
 }
 
-/// P7: of the order of 16 KiB.
+/// P7: a merged POST has about 16 KiB.
 #[actix::test]
 async fn merged_chunks_stay_small_while_the_hub_is_away() {
     let setup = start(config());
@@ -204,25 +204,25 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
         pieces.send(Ok(piece(&"x".repeat(1000)))).unwrap();
     }
     drop(pieces);
-    turns().await;
+    run_ready_tasks().await;
     setup.results.hold.set(false);
     for post in setup.results.held.borrow_mut().drain(..) {
         post.send(Posted::Taken).unwrap();
     }
-    turns().await;
+    run_ready_tasks().await;
     let posts = setup.results.of("t1");
     let longest = posts.iter().map(|post| post["chunk"]["data"].as_str().unwrap().len()).max();
     assert!((3..20).contains(&posts.len()) && longest < Some(20_000), "{} {longest:?}", posts.len());
 }
 
-/// F74, P7: a fast reply waits in bounded memory.
+/// F74, P7: an unsent reply takes bounded memory.
 #[actix::test]
 async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
     let setup = start(config());
     setup.results.hold.set(true);
     for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC.with(wire::Feature::ChunkSeq))] {
         setup.send(id, true, features);
-        turns().await;
+        run_ready_tasks().await;
         let read = Rc::new(Cell::new(0));
         let reads = Rc::clone(&read);
         setup.backend.next().streams(futures_util::stream::repeat_with(move || {
@@ -237,27 +237,27 @@ async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
     }
 }
 
-/// F28: the next task runs meanwhile.
+/// F28: the next task can run meanwhile.
 #[actix::test]
 async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.results.hold.set(true);
     setup.infer("t1").await;
     setup.infer("t2").await;
-    assert_eq!(setup.backend.calls(), 1, "one at a time");
+    assert_eq!(setup.backend.calls(), 1, "one task at a time");
     setup.backend.next().whole(200, &answer("one"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!((setup.backend.calls(), setup.outbox.open()), (1, 2));
     setup.backend.next().whole(200, &answer("two"));
-    turns().await;
+    run_ready_tasks().await;
     for post in setup.results.held.borrow_mut().drain(..) {
         post.send(Posted::Taken).unwrap();
     }
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// Before the first chunk and after it.
+/// The backend fails before the first chunk, and after it.
 #[actix::test]
 async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
     testkit::captured_log::listen("actors");
@@ -265,15 +265,15 @@ async fn a_failed_task_is_logged_with_a_code_and_without_the_backends_text() {
     let pieces = setup.stream("mid-stream", Features::ALL).await;
     pieces.send(Ok(piece("a"))).unwrap();
     pieces.send(Err(BackendError::Failed("the text of the model".into()))).unwrap();
-    turns().await;
+    run_ready_tasks().await;
     setup.send("refused", false, Features::ALL);
-    turns().await;
+    run_ready_tasks().await;
     setup.backend.next().whole(422, &json!({ "error": { "message": "the text of the server" } }));
-    turns().await;
+    run_ready_tasks().await;
     setup.send("fine", false, Features::ALL);
-    turns().await;
+    run_ready_tasks().await;
     setup.backend.next().whole(200, &answer("hello"));
-    turns().await;
+    run_ready_tasks().await;
     let lines = testkit::captured_log::lines_with(" failed: ");
     let name = config().name;
     assert_eq!(

@@ -1,11 +1,11 @@
-//! Cancel, crash, drain, pause and reload.
+//! Tasks that end by a cancel, a crash, a drain, a pause or a reload.
 
 use wire::row::Timestamp;
 
 use super::*;
 use crate::status::Pause;
 
-/// F75, F76: before its first token and after it; its slot is free.
+/// F75, F76: a cancel before or after the first token drops the request and frees the slot.
 #[actix::test]
 async fn a_cancelled_task_drops_the_backend_request_at_once() {
     let setup = start(config());
@@ -21,15 +21,15 @@ async fn a_cancelled_task_drops_the_backend_request_at_once() {
     assert!(pieces.is_closed());
 }
 
-/// F76: the backend is not called.
+/// F76: the backend is not called for a cancelled task.
 #[actix::test]
-async fn a_cancelled_task_that_waits_never_runs() {
+async fn a_task_cancelled_in_the_queue_never_runs() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("t1").await;
     setup.infer("t2").await;
     setup.cancel("t2").await;
     setup.backend.next().whole(200, &answer("x"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.calls(), 0);
     assert_eq!(setup.outbox.open(), 0);
 }
@@ -39,18 +39,18 @@ async fn with_on_abort_drain_a_cancelled_task_keeps_its_slot() {
     let setup = start(ProviderConfig { max_concurrency: 1, on_abort: OnAbort::Drain, ..config() });
     let pieces = setup.stream("t1", Features::ALL).await;
     pieces.send(Ok(piece("x"))).unwrap();
-    turns().await;
+    run_ready_tasks().await;
     setup.cancel("t1").await;
     setup.infer("t2").await;
     assert!(!pieces.is_closed());
     assert_eq!(setup.backend.calls(), 0, "the slot is taken");
     pieces.send(Ok(piece("y"))).unwrap();
     drop(pieces);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.calls(), 1);
 }
 
-/// F86: it counts as a crash of the provider.
+/// F86: the panic counts as a crash of the provider.
 #[actix::test]
 async fn a_panic_of_one_task_ends_only_that_task() {
     let setup = start(config());
@@ -64,29 +64,29 @@ async fn a_panic_of_one_task_ends_only_that_task() {
         "{reports:?}"
     );
     setup.backend.next().whole(200, &answer("one"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
-/// F86: running, waiting, and in the mailbox.
+/// F86: running tasks, queued tasks and tasks in the mailbox survive.
 #[actix::test]
-async fn tasks_outlive_a_crash_of_the_actor() {
+async fn tasks_survive_a_crash_of_the_provider_actor() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("running").await;
     setup.infer("waiting").await;
     setup.actor.do_send(Poison);
     setup.send("in-the-mailbox", false, Features::CLASSIC);
-    turns().await;
+    run_ready_tasks().await;
     for id in ["running", "waiting", "in-the-mailbox"] {
         setup.backend.next().whole(200, &answer(id));
-        turns().await;
+        run_ready_tasks().await;
         assert_eq!(setup.results.of(id)[0]["status"], 200, "{id}");
     }
 }
 
-/// P8: running tasks finish.
+/// P8: running tasks finish during a drain.
 #[actix::test]
-async fn a_drain_refuses_waiting_and_later_tasks() {
+async fn a_drain_refuses_queued_and_new_tasks() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("runs").await;
     setup.infer("waits").await;
@@ -96,18 +96,18 @@ async fn a_drain_refuses_waiting_and_later_tasks() {
         assert_eq!(setup.results.error_of(id).as_deref(), Some("publisher shutting down"));
     }
     setup.backend.next().whole(200, &answer("x"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("runs")[0]["status"], 200);
 }
 
-/// P8: at the end of the drain timeout.
+/// P8: the drain timeout aborts running tasks.
 #[actix::test]
-async fn an_abort_ends_running_tasks_with_its_error() {
+async fn an_abort_ends_running_tasks_with_the_given_error() {
     let setup = start(config());
     setup.infer("runs").await;
     let waiting = setup.backend.next();
     setup.actor.do_send(Abort);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.error_of("runs").as_deref(), Some("publisher shutting down"));
     assert!(waiting.is_dropped());
 }
@@ -124,21 +124,21 @@ async fn a_paused_provider_is_inactive_and_its_tasks_wait() {
         (Status::Inactive, true, Some(Timestamp(60_000)))
     );
     setup.actor.do_send(SetPaused(None));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.calls(), 1);
     let status = setup.report().await.status;
     assert_eq!((status.paused, status.paused_until), (false, None));
 }
 
-/// The hub may try another publisher.
+/// The hub can then try another publisher.
 #[actix::test]
-async fn a_paused_provider_refuses_tasks_of_a_hub_with_status() {
+async fn a_paused_provider_refuses_tasks_if_the_hub_has_status() {
     let setup = start(config());
     let until = Timestamp(jiff::Timestamp::now().as_millisecond() + 90_000);
     for (id, until) in [("t1", Some(until)), ("t2", None)] {
         setup.actor.do_send(SetPaused(Some(Pause { until })));
         setup.send(id, false, Features::ALL);
-        turns().await;
+        run_ready_tasks().await;
         let posts = setup.results.of(id);
         assert_eq!(
             (&posts[0]["status"], &posts[0]["body"]["error"]["code"]),
@@ -157,7 +157,7 @@ async fn a_paused_provider_refuses_tasks_of_a_hub_with_status() {
 }
 
 #[actix::test]
-async fn a_change_is_reported_to_the_listeners() {
+async fn a_changed_report_is_sent_to_the_listeners() {
     let setup = start(config());
     setup.infer("t1").await;
     sleep(Duration::from_millis(200)).await;
@@ -174,17 +174,17 @@ async fn running_tasks_keep_their_settings() {
     let (first, second) = (setup.backend.next(), setup.backend.next());
     assert_eq!((first.body()["model"].clone(), second.body()["model"].clone()), (json!("m"), json!("n")));
     first.whole(200, &answer("still"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
 #[actix::test]
-async fn the_tasks_of_a_stopped_provider_are_not_registered_locally() {
+async fn tasks_of_a_stopped_provider_get_the_error_not_registered_locally() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("t1").await;
     setup.infer("t2").await;
     setup.handle.stop();
-    turns().await;
+    run_ready_tasks().await;
     for id in ["t1", "t2"] {
         assert_eq!(setup.results.error_of(id).as_deref(), Some("provider 'a' not registered locally"));
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// P7: also with a slow backend, changes of settings and a crash.
+/// P7: checks do not overlap with a slow backend, after changed settings, or after a crash.
 #[actix::test]
 async fn health_checks_never_overlap() {
     let setup = start(config());
@@ -17,13 +17,16 @@ async fn health_checks_never_overlap() {
     sleep(Duration::from_mins(2)).await;
     assert_eq!(setup.backend.checked_at_once.get(), 1);
     let checks = setup.backend.checks.get();
-    assert!((10..=20).contains(&checks), "{checks}: one every 30 s, and one for each change of settings");
+    assert!(
+        (10..=20).contains(&checks),
+        "{checks} checks, expected one every 30 s and one for each change of settings"
+    );
 }
 
 #[actix::test]
-async fn a_check_of_the_old_settings_does_not_count_for_the_new() {
+async fn a_check_of_old_settings_does_not_count_for_new_settings() {
     let setup = start(config());
-    turns().await;
+    run_ready_tasks().await;
     setup.backend.down.set(true);
     setup.backend.check_takes.set(Duration::from_secs(5));
     sleep(Duration::from_secs(11)).await;
@@ -33,17 +36,17 @@ async fn a_check_of_the_old_settings_does_not_count_for_the_new() {
     assert_eq!(setup.report().await.status.status, Status::Active);
 }
 
-/// F86: its state may have caused the crash.
+/// F86: the state of the old backend may have caused the crash.
 #[actix::test]
 async fn the_backend_is_replaced_after_a_crash() {
     let setup = start(config());
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.made.get(), 1);
     setup.actor.do_send(Poison);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.made.get(), 2);
     setup.infer("t1").await;
     setup.backend.next().whole(200, &answer("x"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }

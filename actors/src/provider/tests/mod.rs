@@ -1,4 +1,4 @@
-//! A provider with a fake uplink and a backend controlled by the test, on a paused clock.
+//! A `ProviderActor` with a fake uplink and a backend that the test controls, on a paused clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,11 +28,11 @@ mod queue;
 mod waking;
 
 thread_local! {
-    /// The backend of the test that runs on this thread: settings travel in messages, and an `Rc` cannot.
+    /// The backend of the test on this thread. Settings are sent in messages, which cannot contain an `Rc`.
     static BACKEND: Rc<ScriptedBackend> = Rc::default();
 }
 
-/// Replaces the `WakeActor`: keeps the requests, and gives prepared answers.
+/// Replaces the `WakeActor`: stores the requests, and returns prepared answers.
 #[derive(Default)]
 struct Waker {
     asked: Rc<RefCell<Vec<&'static str>>>,
@@ -113,7 +113,7 @@ fn start(config: ProviderConfig) -> Setup {
     start_at(results, outbox, config)
 }
 
-/// One of a registrar's providers: they have results and outbox in common.
+/// Starts a provider that shares `results` and `outbox` with others, as the providers of a registrar do.
 fn start_at(results: Rc<PostedResults>, outbox: Outbox, config: ProviderConfig) -> Setup {
     let waker = Waker { takes: Duration::from_secs(3), ..Waker::default() };
     let (asked, wake_answers) = (Rc::clone(&waker.asked), Rc::clone(&waker.answers));
@@ -144,7 +144,7 @@ impl Setup {
 
     async fn infer(&self, id: &str) {
         self.send(id, false, Features::CLASSIC);
-        turns().await;
+        run_ready_tasks().await;
     }
 
     async fn stream(
@@ -153,13 +153,13 @@ impl Setup {
         features: Features,
     ) -> tokio::sync::mpsc::UnboundedSender<Result<String, BackendError>> {
         self.send(id, true, features);
-        turns().await;
+        run_ready_tasks().await;
         self.backend.next().stream()
     }
 
     async fn cancel(&self, id: &str) {
         self.actor.do_send(Cancel { task_id: TaskId::parse(id).unwrap() });
-        turns().await;
+        run_ready_tasks().await;
     }
 
     async fn report(&self) -> ProviderReport {
@@ -179,8 +179,8 @@ impl Handler<Poison> for ProviderActor {
     }
 }
 
-/// Lets everything that is ready run, and no timer.
-async fn turns() {
+/// Runs all ready tasks without advancing the clock.
+async fn run_ready_tasks() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }

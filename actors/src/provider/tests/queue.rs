@@ -1,4 +1,4 @@
-//! Admission to the queue.
+//! Admission of tasks to a provider's queue.
 
 use wire::Feature;
 
@@ -14,18 +14,18 @@ async fn at_most_max_concurrency_tasks_run_in_order() {
     let status = setup.report().await.status;
     assert_eq!((status.in_flight, status.queued, status.max_concurrency), (2, 2, 2));
     setup.backend.next().whole(200, &answer("one"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1"), [json!({ "status": 200, "body": answer("one") })]);
     assert_eq!(setup.backend.calls(), 2);
     for _ in 0..3 {
         setup.backend.next().whole(200, &answer("x"));
-        turns().await;
+        run_ready_tasks().await;
     }
     let order: Vec<String> = setup.results.posts.borrow().iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(order, ["t1", "t2", "t3", "t4"]);
 }
 
-/// F79: with its own error code.
+/// F79: the 429 has its own error code.
 #[actix::test]
 async fn a_task_above_max_queue_is_answered_429() {
     let setup = start(ProviderConfig { max_concurrency: 1, max_queue: 1, ..config() });
@@ -44,7 +44,7 @@ impl Setup {
         task.request = serde_json::value::to_raw_value(&json!({ "x": "y".repeat(size) })).unwrap();
         let ticket = self.outbox.accept(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, features: Features::ALL });
-        turns().await;
+        run_ready_tasks().await;
     }
 
     fn waits(&self, id: &str) -> bool {
@@ -52,9 +52,9 @@ impl Setup {
     }
 }
 
-/// P7: a task above the limit is answered 429. A provider with a free slot is not affected.
+/// P7: a task above the limit is answered 429. A task for a provider with a free slot is not affected.
 #[actix::test]
-async fn the_waiting_bytes_of_all_providers_are_bounded() {
+async fn the_queued_bytes_of_all_providers_are_bounded() {
     const KIB: usize = 1 << 10;
     pause();
     let results = Rc::<PostedResults>::default();
@@ -83,7 +83,7 @@ async fn the_waiting_bytes_of_all_providers_are_bounded() {
 
     one.actor.do_send(Poison);
     running.whole(200, &answer("x"));
-    turns().await;
+    run_ready_tasks().await;
     one.infer_large("fits-now", 300 * KIB).await;
     two.cancel("waits-too").await;
     two.infer_large("fits-too", 400 * KIB).await;
@@ -92,12 +92,12 @@ async fn the_waiting_bytes_of_all_providers_are_bounded() {
     assert_eq!(results.of("too-much")[0]["status"], 429);
     one.actor.do_send(Drain);
     two.handle.stop();
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(outbox.backlog().bytes(), 0);
 }
 
 #[actix::test]
-async fn request_headers_and_endpoint_count_as_waiting_bytes() {
+async fn request_headers_and_endpoint_count_as_queued_bytes() {
     let setup = start(ProviderConfig { max_concurrency: 1, ..config() });
     setup.infer("runs").await;
     let bytes = || setup.outbox.backlog().bytes();
@@ -112,14 +112,14 @@ async fn request_headers_and_endpoint_count_as_waiting_bytes() {
         task.endpoint = Some("y".repeat(endpoint));
         let ticket = setup.outbox.accept(&task.id, 0).unwrap();
         setup.actor.do_send(Infer { task, ticket, features: Features::ALL });
-        turns().await;
+        run_ready_tasks().await;
         let more = request + value + endpoint + 1000;
         assert!((more..more + 200).contains(&(bytes() - last)), "{id}: {}", bytes() - last);
         last = bytes();
     }
 }
 
-/// A hub without `guard` does not name the caller: what only the owner may ask for is refused, or removed.
+/// A hub without `guard` does not name the caller, so owner-only parts of a request are refused or removed.
 #[actix::test]
 async fn without_guard_every_caller_counts_as_another_user() {
     let send = |setup: &Setup, id: &str, request: Value, features| {
@@ -135,7 +135,7 @@ async fn without_guard_every_caller_counts_as_another_user() {
     let setup = start(config());
     for (id, features) in [("t1", Features::CLASSIC), ("t2", old)] {
         send(&setup, id, remote.clone(), features);
-        turns().await;
+        run_ready_tasks().await;
         let refused = &setup.results.of(id)[0];
         assert_eq!(
             (&refused["status"], &refused["body"]["error"]["param"]),
@@ -146,7 +146,7 @@ async fn without_guard_every_caller_counts_as_another_user() {
     let tools = json!([{ "type": "web_search" }, { "type": "function", "function": { "name": "f" } }]);
     send(&setup, "t3", json!({ "messages": [], "tools": tools }), old);
     send(&setup, "t4", remote.clone(), Features::ALL);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(
         setup.backend.next().body()["tools"],
         json!([{ "type": "function", "function": { "name": "f" } }])
@@ -154,13 +154,13 @@ async fn without_guard_every_caller_counts_as_another_user() {
     assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
     for (id, features, store) in [("t6", old, json!(false)), ("t7", Features::ALL, Value::Null)] {
         send(&setup, id, json!({ "input": "x", "Model": "another", "STREAM": true }), features);
-        turns().await;
+        run_ready_tasks().await;
         let body = setup.backend.next().body();
         assert_eq!((&body["store"], body.get("Model"), body.get("STREAM")), (&store, None, None));
     }
     let opened = Arc::new(ProviderConfig { allow_remote_urls: true, ..config() });
     setup.actor.do_send(Reconfigure { config: opened });
     send(&setup, "t5", remote.clone(), Features::CLASSIC);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.backend.next().body()["messages"], remote["messages"]);
 }

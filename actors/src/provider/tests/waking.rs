@@ -1,9 +1,9 @@
-//! Backends that sleep and are woken.
+//! Sleeping backends and wake recipes.
 
 use super::*;
 use crate::wake::messages::PowerChanged;
 
-/// F35: with a recipe.
+/// F35: a backend with a wake recipe refuses connections.
 #[actix::test]
 async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     let setup = start(with_recipe());
@@ -12,7 +12,7 @@ async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     let start = Instant::now();
     sleep(Duration::from_secs(4)).await;
     setup.backend.next().whole(200, &answer("awake"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1")[0]["status"], 200);
     assert_eq!(*setup.asked.borrow(), ["wake"]);
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -20,11 +20,11 @@ async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     setup.backend.next().fail(BackendError::Unavailable);
     sleep(Duration::from_secs(4)).await;
     setup.backend.next().fail(BackendError::Unavailable);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.error_of("t2").as_deref(), Some("backend not available"));
 }
 
-/// P1: it may have run the request.
+/// P1: the backend may have run the request.
 #[actix::test]
 async fn a_backend_that_broke_off_is_not_called_again() {
     let setup = start(with_recipe());
@@ -50,14 +50,14 @@ async fn a_failed_wake_ends_the_task_with_its_error() {
     assert_eq!(setup.backend.calls(), 0);
 }
 
-/// F35: and its model is not offered any more.
+/// F35: an inactive model is not offered by the hub.
 #[actix::test]
 async fn without_a_recipe_an_unreachable_backend_is_inactive() {
     let setup = start(config());
     setup.backend.down.set(true);
     setup.infer("t1").await;
     setup.backend.next().fail(BackendError::Unavailable);
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.error_of("t1").as_deref(), Some("backend not available"));
     assert_eq!(setup.report().await.status.status, Status::Inactive);
 }
@@ -101,7 +101,7 @@ async fn a_task_waits_while_the_backend_falls_asleep_and_then_wakes_it() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
     setup.backend.next().whole(200, &answer("x"));
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.results.of("t1")[0]["status"], 200);
 }
 
@@ -116,7 +116,7 @@ async fn a_backend_put_to_sleep_is_woken_though_its_server_answers() {
     sleep(Duration::from_secs(4)).await;
     assert_eq!(*setup.asked.borrow(), ["sleep", "wake"]);
     setup.actor.do_send(PowerChanged { awake: true });
-    turns().await;
+    run_ready_tasks().await;
     assert_eq!(setup.report().await.status.status, Status::Active);
 }
 

@@ -1,16 +1,16 @@
-//! A machine that is suspended, as its two clocks show it.
+//! A suspended machine, simulated with its two clocks.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use testkit::captured_log;
 
-use super::puppet::provider;
+use super::controlled_backend::provider;
 use super::supervision::Tree;
 use crate::fakes::hub::pass;
 
 thread_local! {
-    /// Advance of the wall clock since the start of the test.
+    /// How far the wall clock is ahead of the monotonic clock.
     static AHEAD: Cell<jiff::SignedDuration> = const { Cell::new(jiff::SignedDuration::ZERO) };
 }
 
@@ -18,9 +18,9 @@ pub(super) fn wall_clock() -> jiff::Timestamp {
     jiff::Timestamp::now() + AHEAD.get()
 }
 
-/// F59, F60: a corrected wall clock has no effect.
+/// F59, F60: a correction of the wall clock alone has no effect.
 #[actix::test]
-async fn a_machine_that_woke_up_connects_again_once() {
+async fn a_registrar_reconnects_once_after_a_suspend() {
     captured_log::listen("actors");
     let tree = Tree::new(vec![provider("a")], vec![]);
     pass(Duration::from_secs(1)).await;

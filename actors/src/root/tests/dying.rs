@@ -1,4 +1,4 @@
-//! A registrar that is killed at a failpoint: the test binary, run again as a child process.
+//! A registrar killed at a failpoint. The registrar runs in a child process of the test binary.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use testkit::classic_hub::{ClassicHub, Reply};
 use testkit::wait::wait_until;
 use tokio::process::{Child, Command};
 
+use super::controlled_backend::provider;
 use super::infer;
-use super::puppet::provider;
 use crate::Secret;
 use crate::failpoint::{DIE_AFTER, DIE_AT};
 use crate::fakes::quick;
 use crate::options::{Credentials, Options};
 use crate::registrar::Registrar;
 
-/// Variables of a child: the URL of its hub, and its session file.
+/// Environment variables of the child: the URL of its hub, and its session file.
 const HUB: &str = "VIRTUAL_LLM_TEST_HUB";
 const FILE: &str = "VIRTUAL_LLM_TEST_FILE";
 
-/// The child: a registrar with one provider. Without the variables it does nothing.
+/// The child process: a registrar with one provider. Without the variables this test does nothing.
 #[actix::test]
 async fn child() {
     let (Ok(hub), Some(file)) = (std::env::var(HUB), std::env::var_os(FILE)) else { return };
@@ -46,9 +46,9 @@ fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(9)
 }
 
-/// F56: the next start uses it.
+/// F56: the next start uses the id in the file.
 #[actix::test]
-async fn a_registrar_killed_around_the_rename_has_the_old_or_the_new_id() {
+async fn a_registrar_killed_around_the_rename_keeps_the_old_or_the_new_id() {
     for (point, id) in [("before rename", "old"), ("after rename", "new")] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("provider-session");
@@ -58,13 +58,13 @@ async fn a_registrar_killed_around_the_rename_has_the_old_or_the_new_id() {
         hub.script("_provider-register", [Reply::Status(201, Vec::new(), given.to_owned())]);
         assert!(was_killed(spawn_child(&hub, &file, Some(point)).wait().await.unwrap()));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{id}\n"), "{point}");
-        assert_eq!(hub.open_channels(), 0, "an id is used when it is on disk");
+        assert_eq!(hub.open_channels(), 0, "the registrar uses an id only after it is on disk");
         let _next = spawn_child(&hub, &file, None);
         assert_eq!(hub.request("_provider-register", 2).await.json()["providerSessionId"], id, "{point}");
     }
 }
 
-/// P1: the next start does not send it again.
+/// P1: the next start does not send the result again.
 #[actix::test]
 async fn a_registrar_killed_around_a_result_sends_it_at_most_once() {
     for (point, sent) in [("before result", 0), ("after result", 1)] {
@@ -72,15 +72,15 @@ async fn a_registrar_killed_around_a_result_sends_it_at_most_once() {
         let file = folder.path().join("provider-session");
         let hub = ClassicHub::start();
         let mut first = spawn_child(&hub, &file, Some(point));
-        wait_until("a channel", || hub.open_channels() == 1).await;
+        wait_until("the channel is open", || hub.open_channels() == 1).await;
         hub.task(infer("t1", "a"));
         assert!(was_killed(first.wait().await.unwrap()));
         assert_eq!(hub.requests("t1/result").len(), sent, "{point}");
         wait_until("the channel is closed", || hub.open_channels() == 0).await;
 
         let _next = spawn_child(&hub, &file, None);
-        wait_until("a channel", || hub.open_channels() == 1).await;
-        // A hub without the result sends the task again.
+        wait_until("the channel is open", || hub.open_channels() == 1).await;
+        // A hub that has no result sends the task again.
         let id = if sent == 0 { "t1" } else { "t2" };
         hub.task(infer(id, "a"));
         hub.request(&format!("{id}/result"), 1).await;

@@ -1,4 +1,4 @@
-//! A registrar and a hub that fails, on loopback.
+//! A registrar with a failing hub on loopback.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use testkit::wait::wait_until;
 use tokio::time::sleep;
 use wire::WireName;
 
-use super::puppet::{Puppet, provider};
+use super::controlled_backend::{ControlledBackend, provider};
 use super::{end, infer, options, started};
 use crate::fakes::quick;
 use crate::options::{BackendConfig, MockConfig, Options, ProviderConfig, Timings};
@@ -19,40 +19,40 @@ fn failures(count: usize) -> impl Iterator<Item = Reply> {
 
 /// F27, F28, P4: registration, channel, heartbeats and results recover independently.
 #[actix::test]
-async fn a_hub_that_fails_at_every_call_for_a_while_loses_no_task() {
+async fn no_task_is_lost_while_every_call_to_the_hub_fails() {
     let hub = ClassicHub::start();
-    let puppet = Puppet::held("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let backend = ControlledBackend::held("hello");
+    let registrar = started(&hub, vec![backend.provider("a")]).await;
     hub.task(infer("t1", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     for route in ["_provider-register", "_provider-stream", "_provider-heartbeat", "t1/result"] {
         hub.script(route, failures(3));
     }
     hub.close_channels();
-    puppet.permits.add_permits(1);
+    backend.permits.add_permits(1);
     let result = hub.request("t1/result", 4).await;
     assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     hub.request("_provider-heartbeat", 4).await;
-    assert_eq!((puppet.started(), hub.requests("t1/result").len()), (1, 4), "it ran once");
+    assert_eq!((backend.started(), hub.requests("t1/result").len()), (1, 4), "the task ran once");
     end(registrar).await;
 }
 
-/// F22: nor the session.
+/// F22: the session continues, too.
 #[actix::test]
 async fn a_rotated_token_does_not_end_a_running_task() {
     let hub = ClassicHub::start();
-    let puppet = Puppet::held("hello");
+    let backend = ControlledBackend::held("hello");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
     std::fs::write(&file, r#"{"token":"token-of-the-test"}"#).unwrap();
-    let mut options = options(&hub, vec![puppet.provider("a")]);
+    let mut options = options(&hub, vec![backend.provider("a")]);
     options.credentials.as_mut().unwrap().file =
         Some(crate::CredentialsFile { path: file.clone(), hub_url: None });
     let registrar = Registrar::start(options).unwrap();
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     hub.task(infer("t1", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     std::fs::write(&file, r#"{"token":"newer"}"#).unwrap();
     hub.script("_provider-heartbeat", [Reply::status(401)]);
     let newer = || {
@@ -61,16 +61,16 @@ async fn a_rotated_token_does_not_end_a_running_task() {
             .any(|it| it.header("authorization") == Some("Bearer newer"))
     };
     wait_until("the newer token is used", newer).await;
-    puppet.permits.add_permits(1);
+    backend.permits.add_permits(1);
     let result = hub.request("t1/result", 1).await;
     assert_eq!(result.header("authorization"), Some("Bearer newer"));
     assert_eq!((hub.requests("_provider-register").len(), hub.requests("_provider-stream").len()), (1, 1));
     end(registrar).await;
 }
 
-/// F04, F82: before the response head, and after it.
+/// F04, F82: the channel is silent before or after the response head.
 #[actix::test]
-async fn a_channel_without_a_byte_is_given_up() {
+async fn a_silent_channel_is_given_up() {
     let hub = ClassicHub::start();
     hub.script("_provider-stream", [Reply::Hang]);
     hub.set_hello(None);
@@ -84,9 +84,9 @@ async fn a_channel_without_a_byte_is_given_up() {
     end(registrar).await;
 }
 
-/// F21, P4: no tight loop.
+/// F21, P4: the registrar does not loop without delays.
 #[actix::test]
-async fn a_hub_that_loses_each_session_at_once_is_called_with_delays() {
+async fn registrations_are_delayed_when_the_hub_loses_each_session_at_once() {
     let hub = ClassicHub::start();
     hub.script("_provider-heartbeat", (0..10_000).map(|_| Reply::status(404)));
     let timings = Timings {
@@ -103,7 +103,7 @@ async fn a_hub_that_loses_each_session_at_once_is_called_with_delays() {
     end(registrar).await;
 }
 
-/// F25: with one POST per chunk.
+/// F25: each chunk needs a POST of its own.
 #[actix::test]
 async fn a_flood_of_chunks_does_not_delay_heartbeats() {
     const BEATS: usize = 10;
@@ -115,11 +115,11 @@ async fn a_flood_of_chunks_does_not_delay_heartbeats() {
     let talker = ProviderConfig::new(WireName::parse("a").unwrap(), "model", BackendConfig::Mock(mock));
     let timings = Timings { heartbeat_interval: beat, drain_timeout: Duration::from_millis(10), ..quick() };
     let registrar = Registrar::start(Options { timings, ..options(&hub, vec![talker]) }).unwrap();
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     hub.task(r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"messages":[{"role":"user","content":"x"}]}}"#);
     hub.request("t1/result", 1).await;
     let before = hub.requests("_provider-heartbeat").len();
-    // A timer of the same length on this thread measures how late timers are on this machine.
+    // A timer of the same interval on this thread shows how late timers are on this machine.
     let mut ticks = 0;
     while hub.requests("_provider-heartbeat").len() < before + BEATS {
         assert!(ticks < 4 * BEATS, "fewer than {BEATS} beats in {ticks} times their interval");

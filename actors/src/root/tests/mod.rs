@@ -1,9 +1,9 @@
-//! The whole registrar: against a hub on loopback, or, on a paused clock, one without sockets.
+//! The whole registrar, against a fake hub on loopback, or against a fake hub without sockets on a paused clock.
 
 mod asleep;
+mod controlled_backend;
 mod dying;
 mod faults;
-mod puppet;
 mod reloading;
 mod starting;
 mod stopping;
@@ -31,7 +31,7 @@ fn options(hub: &ClassicHub, providers: Vec<ProviderConfig>) -> Options {
 async fn started(hub: &ClassicHub, providers: Vec<ProviderConfig>) -> Registrar {
     let registrar = Registrar::start(options(hub, providers)).unwrap();
     registrar.ready().await.unwrap();
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     registrar
 }
 

@@ -1,10 +1,10 @@
-//! Reloads.
+//! Reloads of the configuration.
 
 use testkit::classic_hub::ClassicHub;
 use testkit::connection::Request;
 use testkit::wait::wait_until;
 
-use super::puppet::{Puppet, provider};
+use super::controlled_backend::{ControlledBackend, provider};
 use super::{end, infer, options, started};
 use crate::options::{AgentConfig, ProviderConfig};
 use crate::registrar::Registrar;
@@ -52,13 +52,14 @@ async fn a_reload_adds_and_removes_providers_on_the_same_channel() {
 #[actix::test]
 async fn running_tasks_keep_their_settings_after_a_reload() {
     let hub = ClassicHub::start();
-    let (old, gone, new) = (Puppet::held("old"), Puppet::held("gone"), Puppet::new("new"));
+    let (old, gone, new) =
+        (ControlledBackend::held("old"), ControlledBackend::held("gone"), ControlledBackend::new("new"));
     let one_at_a_time = ProviderConfig { max_concurrency: 1, ..gone.provider("b") };
     let registrar = started(&hub, vec![old.provider("a"), one_at_a_time]).await;
     for (id, llm) in [("t1", "a"), ("t2", "b"), ("t3", "b")] {
         hub.task(infer(id, llm));
     }
-    wait_until("both run", || old.started() + gone.started() == 2).await;
+    wait_until("both tasks run", || old.started() + gone.started() == 2).await;
     registrar.reload(vec![new.provider("a")], Vec::new());
     hub.request("_provider-register", 2).await;
     hub.task(infer("t4", "a"));
@@ -69,7 +70,7 @@ async fn running_tasks_keep_their_settings_after_a_reload() {
     gone.permits.add_permits(2);
     assert_eq!(content(hub.request("t1/result", 1).await).as_deref(), Some("old"));
     assert_eq!(content(hub.request("t2/result", 1).await).as_deref(), Some("gone"));
-    assert_eq!(content(hub.request("t3/result", 1).await).as_deref(), Some("gone"), "waiting tasks run, too");
+    assert_eq!(content(hub.request("t3/result", 1).await).as_deref(), Some("gone"), "queued tasks run, too");
     end(registrar).await;
 }
 
@@ -85,6 +86,6 @@ async fn without_providers_the_channel_is_closed_until_a_reload() {
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(names(&register), ["b"]);
     hub.request("_provider-stream", 2).await;
-    wait_until("open again", || hub.open_channels() == 1).await;
+    wait_until("the channel is open again", || hub.open_channels() == 1).await;
     end(registrar).await;
 }

@@ -1,4 +1,4 @@
-//! Start, registration, and reconnect after a loss.
+//! Start and registration, and reconnecting after a loss.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::json;
 use testkit::classic_hub::{ClassicHub, Reply};
 use testkit::wait::wait_until;
 
-use super::puppet::provider;
+use super::controlled_backend::provider;
 use super::{end, infer, options, started};
 use crate::ended::Ended;
 use crate::fakes::quick;
@@ -15,9 +15,9 @@ use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, Wake
 use crate::registrar::{Registrar, StartError};
 
 #[actix::test]
-async fn it_registers_opens_its_channel_and_beats() {
+async fn a_registrar_registers_opens_its_channel_and_sends_heartbeats() {
     let hub = ClassicHub::start();
-    // A long interval: the first heartbeat is that of the channel.
+    // With a long interval, the first heartbeat is the one that follows the channel.
     let timings = Timings { heartbeat_interval: Duration::from_mins(1), ..quick() };
     let options = Options { timings, ..options(&hub, vec![provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
@@ -42,7 +42,7 @@ async fn it_registers_opens_its_channel_and_beats() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
-/// F19: with the reason of the hub.
+/// F19: the result has the hub's reason.
 #[actix::test]
 async fn a_refusal_at_start_ends_the_registrar() {
     let hub = ClassicHub::start();
@@ -57,9 +57,9 @@ async fn a_refusal_at_start_ends_the_registrar() {
     );
 }
 
-/// P4, F27: no failure ends the registrar.
+/// P4, F27: temporary failures do not end the registrar.
 #[actix::test]
-async fn a_hub_that_fails_at_start_is_retried() {
+async fn a_failed_registration_at_start_is_retried() {
     let hub = ClassicHub::start();
     let response = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
     let replies = [
@@ -81,7 +81,7 @@ async fn a_hub_that_fails_at_start_is_retried() {
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
-/// F01, F13: with the same session id.
+/// F01, F13: the new channel has the same session id.
 #[actix::test]
 async fn a_lost_channel_is_opened_again() {
     let hub = ClassicHub::start();
@@ -91,7 +91,7 @@ async fn a_lost_channel_is_opened_again() {
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.json()["providerSessionId"], "sess-1");
     assert!(register.at < stream.at);
-    wait_until("open again", || hub.open_channels() == 1).await;
+    wait_until("the channel is open again", || hub.open_channels() == 1).await;
     end(registrar).await;
 }
 
@@ -99,7 +99,7 @@ async fn a_lost_channel_is_opened_again() {
 async fn a_task_for_an_unknown_provider_gets_an_error() {
     let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     hub.task("{not json");
     hub.task(r#"{"kind":"dance","taskId":"t0","llmName":"a"}"#);
     hub.send("event: news\ndata: {}\n\n");
@@ -156,24 +156,24 @@ async fn a_restart_uses_the_id_of_the_session_file() {
     end(second).await;
 }
 
-/// F21, F61: running tasks go on.
+/// F21, F61: running tasks continue.
 #[actix::test]
 async fn a_session_that_the_hub_lost_is_registered_again() {
     let hub = ClassicHub::start();
-    let puppet = super::puppet::Puppet::held("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let backend = super::controlled_backend::ControlledBackend::held("hello");
+    let registrar = started(&hub, vec![backend.provider("a")]).await;
     hub.task(infer("t1", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     hub.script("_provider-heartbeat", [Reply::status(404)]);
     hub.request("_provider-register", 2).await;
     hub.request("_provider-stream", 2).await;
-    puppet.permits.add_permits(1);
+    backend.permits.add_permits(1);
     let result = hub.request("_provider-task/t1/result", 1).await;
     assert_eq!(result.json()["body"]["choices"][0]["message"]["content"], "hello");
     end(registrar).await;
 }
 
-/// P6: a 409 to a heartbeat.
+/// P6: a 409 to a heartbeat means that the hub does not know the channel.
 #[actix::test]
 async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
     let hub = ClassicHub::start();
@@ -181,7 +181,7 @@ async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
     let registrar = started(&hub, vec![provider("a")]).await;
     let beats = || hub.requests("_provider-heartbeat");
     let full = || beats().into_iter().find(|beat| beat.json()["streamId"] == "st-1");
-    wait_until("a beat with status", || full().is_some()).await;
+    wait_until("a heartbeat has the status", || full().is_some()).await;
     let providers =
         json!([{ "name": "a", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 4 }]);
     assert_eq!(full().unwrap().json()["providers"], providers);
@@ -193,23 +193,23 @@ async fn a_channel_that_the_hub_does_not_hold_is_opened_again() {
 }
 
 #[actix::test]
-async fn a_classic_hub_learns_of_a_sleeping_provider_by_a_registration() {
+async fn a_sleeping_provider_is_reported_to_a_classic_hub_by_registering() {
     let hub = ClassicHub::start();
-    let puppet = super::puppet::Puppet::new("hello");
+    let backend = super::controlled_backend::ControlledBackend::new("hello");
     let recipe = || Action::Command { command: "true".to_owned(), args: Vec::new(), scrub_env: Vec::new() };
     let max_wait = Duration::from_secs(10);
     let sleepy = ProviderConfig {
         wake: Some(WakeRecipe { action: recipe(), max_wait }),
         sleep: Some(SleepRecipe { action: recipe(), max_wait, idle: None }),
-        ..puppet.provider("a")
+        ..backend.provider("a")
     };
     let registrar = started(&hub, vec![sleepy]).await;
-    puppet.available.store(false, Ordering::SeqCst);
+    backend.available.store(false, Ordering::SeqCst);
     registrar.provider_down("a").await.unwrap();
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.json()["providers"][0]["initialStatus"], "hibernating");
     assert_eq!(hub.requests("_provider-stream").len(), 1);
-    puppet.available.store(true, Ordering::SeqCst);
+    backend.available.store(true, Ordering::SeqCst);
     hub.task(r#"{"kind":"wake","taskId":"w","llmName":"a"}"#);
     let woken = hub.request("w/result", 1).await.json();
     assert_eq!((&woken["status"], &woken["body"]["ok"]), (&json!(200), &json!(true)));
@@ -220,17 +220,17 @@ async fn a_classic_hub_learns_of_a_sleeping_provider_by_a_registration() {
 async fn a_cancel_drops_the_backend_request_at_once() {
     let hub = ClassicHub::start();
     hub.set_hello(Some(r#"{"features":["cancel"]}"#));
-    let puppet = super::puppet::Puppet::held("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let backend = super::controlled_backend::ControlledBackend::held("hello");
+    let registrar = started(&hub, vec![backend.provider("a")]).await;
     hub.task(infer("t1", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     hub.send("event: cancel\ndata: {\"taskId\":\"t1\"}\n\n");
-    wait_until("it is dropped", || puppet.dropped() == 1).await;
+    wait_until("the backend request is dropped", || backend.dropped() == 1).await;
     end(registrar).await;
 }
 
 #[actix::test]
-async fn the_status_has_no_secret() {
+async fn the_status_of_a_registrar_has_no_secret() {
     let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     hub.request("_provider-heartbeat", 1).await;

@@ -1,4 +1,4 @@
-//! Stop and pause.
+//! Stopping and pausing a registrar.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use testkit::classic_hub::{ClassicHub, Reply};
 use testkit::wait::wait_until;
 use tokio::time::Instant;
 
-use super::puppet::{Puppet, provider};
+use super::controlled_backend::{ControlledBackend, provider};
 use super::{end, infer, options, started};
 use crate::ended::Ended;
 use crate::fakes::quick;
@@ -15,61 +15,65 @@ use crate::registrar::Registrar;
 
 const STOPPING: &str = r#"{"error":"publisher shutting down"}"#;
 
-/// F70, P8: running tasks end, and the heartbeats go on until the last result is acknowledged.
+/// F70, P8: running tasks finish, and heartbeats continue until the last result is acknowledged.
 #[actix::test]
 async fn a_stop_refuses_new_and_queued_tasks() {
     let hub = ClassicHub::start();
-    let puppet = Puppet::held("hello");
-    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..puppet.provider("a") };
+    let backend = ControlledBackend::held("hello");
+    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..backend.provider("a") };
     let registrar = started(&hub, vec![one_at_a_time]).await;
     hub.task(infer("runs", "a"));
     hub.task(infer("waits", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     registrar.stop();
     assert_eq!(hub.request("waits/result", 1).await.text(), STOPPING);
     hub.task(infer("new", "a"));
     assert_eq!(hub.request("new/result", 1).await.text(), STOPPING);
     let beats = hub.requests("_provider-heartbeat").len();
     hub.request("_provider-heartbeat", beats + 2).await;
-    assert_eq!(hub.open_channels(), 1, "channel and heartbeat stay");
+    assert_eq!(hub.open_channels(), 1, "the channel stays open");
 
     hub.script("runs/result", [Reply::status(503)]);
-    puppet.permits.add_permits(1);
+    backend.permits.add_permits(1);
     assert_eq!(registrar.wait().await, Ended::Stopped);
-    assert_eq!(hub.requests("runs/result").len(), 2, "until the last result is acknowledged");
+    assert_eq!(
+        hub.requests("runs/result").len(),
+        2,
+        "the result is sent again until the hub acknowledges it"
+    );
     wait_until("the channel is closed", || hub.open_channels() == 0).await;
     assert!(
         !hub.requests("").iter().any(|call| call.path().ends_with("_provider-drain")),
-        "a classic hub has no drain"
+        "a classic hub gets no drain call"
     );
 }
 
-/// Starts a registrar with a task that runs.
-async fn with_running_task(drain_timeout: Duration) -> (ClassicHub, Puppet, Registrar) {
+/// Starts a registrar with one running task.
+async fn with_running_task(drain_timeout: Duration) -> (ClassicHub, ControlledBackend, Registrar) {
     let hub = ClassicHub::start();
-    let puppet = Puppet::held("hello");
+    let backend = ControlledBackend::held("hello");
     let timings = Timings { drain_timeout, ..quick() };
-    let options = Options { timings, ..options(&hub, vec![puppet.provider("a")]) };
+    let options = Options { timings, ..options(&hub, vec![backend.provider("a")]) };
     let registrar = Registrar::start(options).unwrap();
-    wait_until("a channel", || hub.open_channels() == 1).await;
+    wait_until("the channel is open", || hub.open_channels() == 1).await;
     hub.task(infer("t", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
-    (hub, puppet, registrar)
+    wait_until("the task runs", || backend.started() == 1).await;
+    (hub, backend, registrar)
 }
 
-/// F70, P8: with an error.
+/// F70, P8: the task's result is an error.
 #[actix::test]
-async fn a_task_ends_at_the_drain_timeout() {
-    let (hub, puppet, registrar) = with_running_task(Duration::from_millis(100)).await;
+async fn a_running_task_is_ended_at_the_drain_timeout() {
+    let (hub, backend, registrar) = with_running_task(Duration::from_millis(100)).await;
     let start = Instant::now();
     registrar.stop();
     assert_eq!(registrar.wait().await, Ended::Stopped);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(hub.requests("t/result")[0].text(), STOPPING);
-    assert_eq!(puppet.dropped(), 1);
+    assert_eq!(backend.dropped(), 1);
 }
 
-/// F71: the hub does not answer.
+/// F71: the hub does not answer during the stop.
 #[actix::test]
 async fn a_stop_while_disconnected_is_prompt() {
     let hub = ClassicHub::start();
@@ -85,36 +89,36 @@ async fn a_stop_while_disconnected_is_prompt() {
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
-/// F73: running tasks are dropped.
+/// F73: a second stop drops running tasks.
 #[actix::test]
-async fn a_second_stop_stops_at_once() {
-    let (_hub, puppet, registrar) = with_running_task(Duration::from_mins(1)).await;
+async fn a_second_stop_ends_the_registrar_at_once() {
+    let (_hub, backend, registrar) = with_running_task(Duration::from_mins(1)).await;
     let start = Instant::now();
     registrar.stop();
     registrar.stop_now();
     assert_eq!(registrar.wait().await, Ended::Stopped);
     assert!(start.elapsed() < Duration::from_secs(10));
-    wait_until("the running task is dropped", || puppet.dropped() == 1).await;
+    wait_until("the running task is dropped", || backend.dropped() == 1).await;
 }
 
-/// P8: with the feature `drain`.
+/// P8: the hub has the feature `drain`.
 #[actix::test]
-async fn a_hub_with_drain_is_told_of_a_stop() {
+async fn a_stopping_registrar_sends_a_drain_call() {
     let hub = ClassicHub::start();
     hub.set_hello(Some(r#"{"features":["drain"],"streamId":"st"}"#));
-    let puppet = Puppet::held("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let backend = ControlledBackend::held("hello");
+    let registrar = started(&hub, vec![backend.provider("a")]).await;
     hub.task(infer("t", "a"));
-    wait_until("it runs", || puppet.started() == 1).await;
+    wait_until("the task runs", || backend.started() == 1).await;
     registrar.stop();
     let drain = hub.request("_provider-drain", 1).await;
     assert_eq!(drain.text(), r#"{"providerSessionId":"sess-1"}"#);
-    puppet.permits.add_permits(1);
+    backend.permits.add_permits(1);
     assert_eq!(registrar.wait().await, Ended::Stopped);
 }
 
 #[actix::test]
-async fn a_handle_that_outlives_its_registrar_answers() {
+async fn a_handle_of_an_ended_registrar_still_answers() {
     let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
     registrar.stop();
@@ -129,8 +133,8 @@ async fn a_handle_that_outlives_its_registrar_answers() {
 #[actix::test]
 async fn tasks_wait_until_a_pause_ends() {
     let hub = ClassicHub::start();
-    let puppet = Puppet::new("hello");
-    let registrar = started(&hub, vec![puppet.provider("a")]).await;
+    let backend = ControlledBackend::new("hello");
+    let registrar = started(&hub, vec![backend.provider("a")]).await;
     registrar.pause(None);
     assert!(registrar.status().await.unwrap().paused.is_some());
     hub.task(infer("t1", "a"));
@@ -139,7 +143,7 @@ async fn tasks_wait_until_a_pause_ends() {
     while queued().await == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert_eq!(puppet.started(), 0);
+    assert_eq!(backend.started(), 0);
     registrar.resume();
     hub.request("t1/result", 1).await;
     registrar.pause(Some(Duration::from_millis(100)));

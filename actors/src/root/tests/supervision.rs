@@ -11,7 +11,7 @@ use tokio::time::{Instant, pause};
 use wire::register::{Heartbeat, RegisterRequest};
 use wire::{SessionId, TaskId};
 
-use super::puppet::{Puppet, crashing};
+use super::controlled_backend::{ControlledBackend, crashing};
 use super::reloading::agent;
 use super::{end, infer, started};
 use crate::ended::Ended;
@@ -26,7 +26,7 @@ use crate::uplink::{Posted, Uplink};
 #[actix::test]
 async fn a_panic_in_one_provider_leaves_the_others_running() {
     let hub = ClassicHub::start();
-    let good = Puppet::new("hello");
+    let good = ControlledBackend::new("hello");
     let registrar = started(&hub, vec![crashing("bad"), good.provider("good")]).await;
     for n in 0..3 {
         hub.task(infer(&format!("bad{n}"), "bad"));
@@ -36,13 +36,13 @@ async fn a_panic_in_one_provider_leaves_the_others_running() {
         assert!(hub.request(&format!("bad{n}/result"), 1).await.json()["error"].is_string());
         assert_eq!(hub.request(&format!("good{n}/result"), 1).await.json()["status"], 200);
     }
-    assert_eq!(hub.requests("_provider-stream").len(), 1, "the channel is the same");
+    assert_eq!(hub.requests("_provider-stream").len(), 1, "the registrar opened no second channel");
     let status = registrar.status().await.unwrap();
     assert_eq!(status.providers.iter().map(|provider| provider.crashes).collect::<Vec<_>>(), [3, 0]);
     end(registrar).await;
 }
 
-/// A registrar with a hub without sockets.
+/// A registrar with a fake hub without sockets.
 pub(super) struct Tree {
     pub(super) hub: Rc<ScriptedHub>,
     root: actix::Addr<RootActor>,
@@ -85,7 +85,7 @@ fn launch(
         lock: None,
         providers,
         agents,
-        // More than five heartbeats a minute, so that crashes in each of them exceed the limit.
+        // More than five heartbeats a minute, so that a crash in each one exceeds the limit of crashes.
         timings: Timings { heartbeat_interval: Duration::from_secs(8), ..Timings::default() },
         opened: watch::channel(false).0,
         ended,
@@ -120,8 +120,8 @@ impl Tree {
 }
 
 #[actix::test]
-async fn a_provider_that_crashes_too_often_is_withdrawn_for_a_while() {
-    let good = Puppet::new("hello");
+async fn a_provider_that_crashes_too_often_is_withdrawn_for_some_time() {
+    let good = ControlledBackend::new("hello");
     let providers = vec![crashing("bad"), good.provider("good")];
     let agents = vec![agent("of-bad", "bad"), agent("of-good", "good")];
     let tree = Tree::new(providers, agents);
@@ -140,9 +140,9 @@ async fn a_provider_that_crashes_too_often_is_withdrawn_for_a_while() {
             r#"{"error":"provider 'bad' not registered locally"}"#
         );
         tree.ask("good", 1).await;
-        assert!(tree.posts.0.borrow().last().unwrap().contains("hello"), "the other provider runs on");
+        assert!(tree.posts.0.borrow().last().unwrap().contains("hello"), "the other provider still answers");
         let known = tree.registered().len();
-        // Pings of the hub keep the channel open.
+        // Without the hub's pings the channel would be given up as silent.
         while tree.registered().len() == known {
             tree.hub.send(": ping\n\n");
             pass(Duration::from_secs(1)).await;
@@ -156,7 +156,7 @@ async fn a_provider_that_crashes_too_often_is_withdrawn_for_a_while() {
 
 #[actix::test]
 async fn five_crashes_a_minute_are_within_the_limit() {
-    let good = Puppet::new("hello");
+    let good = ControlledBackend::new("hello");
     let tree = Tree::new(vec![crashing("bad"), good.provider("good")], Vec::new());
     pass(Duration::from_secs(1)).await;
     for _ in 0..3 {
@@ -170,10 +170,10 @@ async fn five_crashes_a_minute_are_within_the_limit() {
     tree.root.do_send(Stop::Now);
 }
 
-/// Only names at the hub are unique.
+/// Two providers may have the same local name; only their names at the hub are unique.
 #[actix::test]
-async fn a_withdrawn_provider_leaves_another_of_its_local_name_published() {
-    let mut providers = vec![crashing("bad"), Puppet::new("hello").provider("good")];
+async fn a_provider_with_the_local_name_of_a_withdrawn_one_stays_published() {
+    let mut providers = vec![crashing("bad"), ControlledBackend::new("hello").provider("good")];
     for provider in &mut providers {
         provider.name = "local".to_owned();
     }
@@ -195,7 +195,7 @@ async fn a_registrar_ends_when_every_provider_is_withdrawn() {
     assert_eq!(ended.exit_code(), 1);
 }
 
-/// A hub client that panics in each heartbeat.
+/// A hub client whose heartbeats panic.
 struct Poison(Rc<ScriptedHub>);
 
 impl HubApi for Poison {
@@ -219,7 +219,7 @@ impl HubApi for Poison {
 #[actix::test]
 async fn a_heartbeat_actor_that_keeps_crashing_ends_the_registrar() {
     let hub = Rc::<ScriptedHub>::default();
-    let good = Puppet::new("hello");
+    let good = ControlledBackend::new("hello");
     let poison = Rc::new(Poison(Rc::clone(&hub)));
     let mut tree = launch(poison, hub, vec![good.provider("good")], Vec::new());
     pass(Duration::from_secs(1)).await;

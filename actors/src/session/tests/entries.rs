@@ -1,4 +1,4 @@
-//! The entries of a registration.
+//! The entries of a register call.
 
 use std::cell::Cell;
 
@@ -15,7 +15,7 @@ async fn a_model_that_is_a_path_is_sent_as_its_file_name() {
 }
 
 #[actix::test]
-async fn a_timeout_other_than_the_default_is_sent_in_whole_seconds() {
+async fn a_non_default_timeout_is_sent_in_whole_seconds() {
     let check: AvailabilityCheck = Rc::new(|_| ready_with(true));
     let sent = async |timeout| {
         let config = ProviderConfig { timeout, ..provider("a") };
@@ -46,7 +46,7 @@ async fn only_a_provider_with_a_wake_recipe_is_hibernating() {
     let entries = providers(&[awake, asleep, broken, plain], &check).await;
     let statuses: Vec<_> = entries.iter().map(|entry| entry.initial_status.as_str()).collect();
     assert_eq!(statuses, ["active", "hibernating", "hibernating", "active"]);
-    assert_eq!(calls.get(), 3, "one without a recipe is not calls");
+    assert_eq!(calls.get(), 3, "a provider without a recipe is not checked");
 }
 
 fn wake_on_lan() -> Action {
@@ -54,7 +54,7 @@ fn wake_on_lan() -> Action {
 }
 
 #[test]
-fn an_agents_llm_is_sent_by_its_wire_name() {
+fn an_agents_llm_is_sent_by_its_name_at_the_hub() {
     let mut alice = provider("local-alice");
     alice.name = "local".to_owned();
     let agent = |name: &str, llm: &str| AgentConfig {
@@ -73,5 +73,5 @@ fn an_agents_llm_is_sent_by_its_wire_name() {
         agents(&configs, &published, |_| withdrawn).into_iter().map(|entry| entry.llm_name).collect()
     };
     assert_eq!(names(false), ["local-alice", "elsewhere"]);
-    assert_eq!(names(true), ["elsewhere"], "an agent goes with its LLM");
+    assert_eq!(names(true), ["elsewhere"], "an agent is withdrawn with its LLM");
 }

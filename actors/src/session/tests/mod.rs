@@ -36,7 +36,7 @@ struct Setup {
     failed: Received<NotRegistered>,
 }
 
-/// Starts the actor without jitter: every delay is the base of 5 s.
+/// Starts the `SessionActor` without jitter: every delay is the base of 5 s.
 fn start(hub: ScriptedHub, published: Publish, file: Option<PathBuf>) -> Setup {
     start_with(hub, published, file, 0.0)
 }
@@ -64,7 +64,7 @@ impl Setup {
         moments.iter().filter(|at| **at >= start).map(|at| (*at - start).as_secs()).collect()
     }
 
-    /// Loses the channel, and returns the delay of the next registration in seconds.
+    /// Reports a lost channel, and returns the delay of the next registration in seconds.
     async fn channel_delay(&self, refused: bool, open_for: Option<u64>, hint_ms: Option<u64>) -> u64 {
         let (open_for, retry_hint) = (open_for.map(Duration::from_secs), hint_ms.map(Duration::from_millis));
         let (lost_at, reason) = (Instant::now(), "lost".to_owned());
@@ -81,7 +81,7 @@ fn ready_with(value: bool) -> LocalBoxFuture<'static, bool> {
 }
 
 #[actix::test]
-async fn it_registers_at_start_and_reports_it() {
+async fn the_session_registers_at_start_and_reports_readiness() {
     pause();
     let setup = start(ScriptedHub::default(), published(&["a"]), None);
     pass(SECOND).await;
@@ -89,7 +89,7 @@ async fn it_registers_at_start_and_reports_it() {
     assert_eq!(setup.hub.registered().len(), 1);
 }
 
-/// P4, F26: no retry before the base delay, or before the hint of the hub.
+/// P4, F26: the retry waits for the base delay, and for the hub's `Retry-After`.
 #[actix::test]
 async fn a_failed_registration_is_retried_after_the_delay() {
     pause();
@@ -108,9 +108,9 @@ async fn a_failed_registration_is_retried_after_the_delay() {
     assert!(setup.failed.borrow().iter().all(|failure| !failure.fatal));
 }
 
-/// F17, F18, F19, F20: a hub that refuses at start is not called again.
+/// F17, F18, F19, F20: the registration is not retried.
 #[actix::test]
-async fn a_refusal_at_start_is_fatal() {
+async fn a_refused_registration_at_start_ends_the_registrar() {
     pause();
     for refusal in [301, 400, 401, 403, 404, 409, 410, 413, 422, 499] {
         let hub = ScriptedHub::default();
@@ -122,7 +122,7 @@ async fn a_refusal_at_start_is_fatal() {
     }
 }
 
-/// F18, F19, F20: a hub that refuses later is called once a minute.
+/// F18, F19, F20: a registration refused after the start is retried once a minute.
 #[actix::test]
 async fn a_later_refusal_is_retried_every_60_seconds() {
     pause();
@@ -136,14 +136,14 @@ async fn a_later_refusal_is_retried_every_60_seconds() {
         pass(400 * SECOND).await;
         assert_eq!(setup.register_seconds(start), [0, 60, 120, 180, 240, 300], "{refusal}");
         assert!(setup.failed.borrow().iter().all(|failure| failure.refused && !failure.fatal));
-        assert_eq!(setup.ready.borrow().len(), 2, "the sixth is accepted");
+        assert_eq!(setup.ready.borrow().len(), 2, "the sixth registration is accepted");
         let lines = captured_log::lines_with("not registered");
         let reason = format!("HTTP {refusal}: no; next try in 60.0 s");
         assert!(lines.len() == 1 && lines[0].ends_with(&reason), "logged once: {lines:?}");
     }
 }
 
-/// F21: at once, with the same id.
+/// F21: the session registers at once, with the same id.
 #[actix::test]
 async fn a_session_that_the_hub_lost_is_registered_again() {
     pause();
@@ -158,7 +158,7 @@ async fn a_session_that_the_hub_lost_is_registered_again() {
 }
 
 #[actix::test]
-async fn a_new_set_is_registered_and_an_empty_one_is_not() {
+async fn a_changed_set_of_providers_is_registered_unless_it_is_empty() {
     pause();
     let setup = start(ScriptedHub::default(), published(&["a"]), None);
     pass(SECOND).await;
@@ -194,7 +194,7 @@ async fn a_retry_field_raises_the_delay_of_the_channel() {
     }
 }
 
-/// F16, F17, F26, F57, F58: no tight loop, with any answer to the request of a channel.
+/// F16, F17, F26, F57, F58: a refused channel does not cause a loop without delays.
 #[actix::test]
 async fn a_refused_channel_is_retried_after_60_seconds() {
     pause();
@@ -207,7 +207,7 @@ async fn a_refused_channel_is_retried_after_60_seconds() {
     }
 }
 
-/// F01: each reason is logged once.
+/// F01: each reason of a loss is logged once.
 #[actix::test]
 async fn a_lost_channel_is_logged_once_until_one_opens() {
     pause();
@@ -224,7 +224,7 @@ async fn a_lost_channel_is_logged_once_until_one_opens() {
     assert_eq!(lines().len(), 2);
 }
 
-/// F21: a session that the hub does not know is no reason to wait for a channel's delay.
+/// F21: a lost session is registered at once, even during the delay of a channel.
 #[actix::test]
 async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
     pause();
@@ -239,9 +239,9 @@ async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
     assert_eq!(setup.hub.registered().len(), 2, "the timer of the delay has no effect");
 }
 
-/// F60: a suspend ends the delay.
+/// F60: the end of a suspend ends the delay.
 #[actix::test]
-async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
+async fn after_a_suspend_the_session_does_not_wait_for_the_delay() {
     pause();
     let hub = ScriptedHub::default();
     hub.registers.borrow_mut().push_back(Err(unreachable()));
@@ -255,7 +255,7 @@ async fn a_machine_that_woke_up_does_not_wait_for_the_delay() {
 }
 
 #[actix::test]
-async fn the_id_of_the_answer_is_kept_in_the_session_file() {
+async fn the_session_id_of_the_answer_is_stored_in_the_session_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/provider-session");
     let hub = ScriptedHub::default();

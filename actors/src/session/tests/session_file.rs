@@ -13,9 +13,9 @@ pub(super) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// F53, A44: the id is one line of visible ASCII, and nothing else is sent.
+/// F53, A44: a session id is one line of visible ASCII; anything else in the file is never sent.
 #[test]
-fn a_file_without_one_line_of_visible_ascii_holds_no_session() {
+fn a_session_file_needs_one_line_of_visible_ascii() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provider-session");
     assert_eq!(load(&path), None);
@@ -35,30 +35,30 @@ fn a_file_without_one_line_of_visible_ascii_holds_no_session() {
         assert_eq!(load(&path), None, "{text:?}");
     }
     assert_eq!(captured_log::lines_with("session").len(), broken.len());
-    assert!(captured_log::lines_with("X-Evil").is_empty(), "its content is not logged");
+    assert!(captured_log::lines_with("X-Evil").is_empty(), "the content of the file is not logged");
     fs::write(&path, [0xff, 0xfe]).unwrap();
     assert_eq!(load(&path), None);
 }
 
-/// F55, A44: what is not a small regular file is not read, and not waited for.
+/// F55, A44: only small regular files are read, and opening a FIFO does not block.
 #[test]
-fn a_link_a_large_file_a_fifo_and_a_folder_hold_no_session() {
+fn links_large_files_fifos_and_folders_are_not_session_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provider-session");
     let link = folder.path().join("link");
     fs::write(&path, "abc").unwrap();
     symlink(&path, &link).unwrap();
-    assert_eq!(load(&link), None, "a link is no regular file");
+    assert_eq!(load(&link), None, "a link is not a regular file");
     let large = folder.path().join("large");
     fs::File::create(&large).unwrap().set_len(1 << 30).unwrap();
-    assert_eq!(load(&large), None, "a GiB is not read");
+    assert_eq!(load(&large), None, "a file of 1 GiB is not read");
     let fifo = folder.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(load(&fifo), None, "a FIFO is not waited for");
-    assert_eq!(load(folder.path()), None, "a folder is no file");
+    assert_eq!(load(&fifo), None, "opening a FIFO does not block");
+    assert_eq!(load(folder.path()), None, "a folder is not a file");
 }
 
-/// F54: with a warning.
+/// F54: the change of mode is logged as a warning.
 #[test]
 fn a_session_file_that_others_can_read_gets_mode_600() {
     let folder = tempfile::tempdir().unwrap();
@@ -73,17 +73,17 @@ fn a_session_file_that_others_can_read_gets_mode_600() {
     }
 }
 
-/// F54, F56: with mode 0600.
+/// F54, F56: the new file has mode 0600.
 #[test]
-fn a_session_file_is_replaced_in_one_step() {
+fn a_session_file_is_replaced_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provider-session");
     fs::write(&path, "half").unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     save(&path, &session("whole")).unwrap();
-    // `load` would correct the mode.
+    // The mode is read before `load`, which would correct it.
     assert_eq!((mode(&path), load(&path)), (0o600, Some(session("whole"))));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn a_second_registrar_is_refused_until_the_first_has_ended() {
     assert_eq!(mode(&lock), 0o600);
 }
 
-/// F52: the registrar runs without a session file.
+/// F52: the registrar then runs without a session file.
 #[test]
-fn a_folder_that_cannot_be_written_is_no_failure() {
+fn a_registrar_starts_without_a_writable_session_folder() {
     let folder = tempfile::tempdir().unwrap();
     let blocked = folder.path().join("file");
     fs::write(&blocked, "").unwrap();

@@ -1,8 +1,8 @@
-//! Losses of the channel, and what is reported of them.
+//! Losses of the channel, and the reports of them.
 
 use super::*;
 
-/// F01, F06: the time that the channel was open is reported.
+/// F01, F06: the session needs this time for its next delay.
 #[actix::test]
 async fn a_loss_reports_how_long_the_channel_was_open() {
     let setup = start(ScriptedHub::default());
@@ -11,12 +11,12 @@ async fn a_loss_reports_how_long_the_channel_was_open() {
     pass(SECOND).await;
     let lost = setup.last_lost();
     assert_eq!((lost.open_for.unwrap().as_secs(), lost.refused), (7, false));
-    assert_eq!(setup.hub.opened(), 1, "the session decides when to connect again");
+    assert_eq!(setup.hub.opened(), 1, "the stream does not reconnect by itself");
 }
 
 /// F57, F58: the reason names the conflict, and the loss counts as a refusal.
 #[actix::test]
-async fn a_channel_that_another_registrar_took_is_a_refusal() {
+async fn a_channel_taken_by_another_registrar_is_a_refusal() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.hub.send("event: superseded\ndata: {}\n\nevent: task\n");
@@ -42,7 +42,7 @@ async fn a_channel_that_is_silent_for_60_seconds_is_dropped() {
     assert!(!setup.hub.send(":"), "the connection is closed");
 }
 
-/// F14: a `retry:` field that is no number of milliseconds is ignored.
+/// F14: a `retry:` field that is not a number of milliseconds is ignored.
 #[actix::test]
 async fn a_loss_reports_the_retry_field_of_the_channel() {
     let setup = start(ScriptedHub::default());
@@ -58,7 +58,7 @@ async fn a_loss_reports_the_retry_field_of_the_channel() {
     }
 }
 
-/// F21: the session is registered at once, but not twice in a row.
+/// F21: the session registers at once after the first report, but not after the second in a row.
 #[actix::test]
 async fn an_unknown_session_is_reported_once_and_then_as_a_loss() {
     let hub = ScriptedHub::default();
@@ -72,7 +72,7 @@ async fn an_unknown_session_is_reported_once_and_then_as_a_loss() {
     assert!(!setup.last_lost().refused);
 }
 
-/// F16, F17, F26: a hub that does not open the channel refuses or fails, and may name a delay.
+/// F16, F17, F26: the hub's answer decides between refusal and failure, and may name a delay.
 #[actix::test]
 async fn a_channel_that_does_not_open_is_a_refusal_or_a_failure() {
     let hint = HubError::Status {
@@ -99,7 +99,7 @@ async fn a_channel_that_does_not_open_is_a_refusal_or_a_failure() {
     }
 }
 
-/// P6: a channel that is open only on this side is given up.
+/// P6: a channel that only the registrar holds open is given up.
 #[actix::test]
 async fn a_stream_that_the_hub_does_not_hold_is_lost() {
     let setup = start(ScriptedHub::default());
@@ -114,22 +114,22 @@ async fn a_stream_that_the_hub_does_not_hold_is_lost() {
     assert_eq!((setup.lost.borrow().len(), setup.hub.open_channels()), (1, 0));
 }
 
-/// F60: after a suspend there is one reconnect, at once.
+/// F60: one reconnect follows a suspend.
 #[actix::test]
-async fn a_machine_that_woke_up_reconnects_at_once() {
+async fn after_a_suspend_the_channel_reconnects_at_once() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.actor.do_send(Reconnect);
     pass(SECOND).await;
     assert_eq!((setup.register.borrow().len(), setup.hub.open_channels()), (1, 0));
-    assert!(setup.lost.borrow().is_empty(), "no delay");
+    assert!(setup.lost.borrow().is_empty(), "a suspend is not reported as a loss, which would cause a delay");
     setup.actor.do_send(Reconnect);
     pass(SECOND).await;
     assert_eq!(setup.register.borrow().len(), 1);
 }
 
 #[actix::test]
-async fn a_session_registered_again_keeps_its_channel_unless_it_is_new_to_the_hub() {
+async fn a_repeated_registration_keeps_the_channel_unless_the_hub_lost_the_session() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     for (id, reopen, opened) in [("s", false, 1), ("s", true, 2), ("s2", false, 3)] {
@@ -141,7 +141,7 @@ async fn a_session_registered_again_keeps_its_channel_unless_it_is_new_to_the_hu
 }
 
 #[actix::test]
-async fn without_routes_the_channel_is_closed_until_the_next_session() {
+async fn without_providers_the_channel_is_closed_until_the_next_session() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.actor.do_send(SetRoutes(HashMap::new()));

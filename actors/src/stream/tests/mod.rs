@@ -34,7 +34,7 @@ struct Setup {
     posts: Rc<Posts>,
 }
 
-/// The posted results: task, body.
+/// The posted results: task id and body.
 #[derive(Default)]
 struct Posts(RefCell<Vec<(String, String)>>);
 
@@ -54,11 +54,11 @@ impl Uplink for Posts {
         _: &wire::TaskId,
         _: tokio::sync::mpsc::Receiver<bytes::Bytes>,
     ) -> futures_util::future::LocalBoxFuture<'static, Posted> {
-        unreachable!("nothing is uploaded here")
+        unreachable!("these tests upload nothing")
     }
 }
 
-/// Starts an actor that has a session, with a route to provider `a`.
+/// Starts a `StreamActor` with a session and a route to provider `a`.
 fn start(hub: ScriptedHub) -> Setup {
     pause();
     let hub = Rc::new(hub);
@@ -90,7 +90,7 @@ impl Setup {
     }
 
     fn last_lost(&self) -> ChannelLost {
-        assert_eq!(*self.lost.borrow(), *self.reconnect.borrow(), "all listeners get the same");
+        assert_eq!(*self.lost.borrow(), *self.reconnect.borrow(), "both listeners get the same report");
         self.lost.borrow().last().cloned().expect("a lost channel")
     }
 

@@ -1,4 +1,4 @@
-//! Dispatch of tasks and cancels, and what a hub may send instead.
+//! Dispatch of tasks and cancels, and handling of malformed events.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn task(data: &str) -> String {
 }
 
 #[actix::test]
-async fn a_channel_opens_with_the_session_and_dispatches_tasks() {
+async fn a_session_opens_its_channel_and_tasks_are_dispatched() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.hub.send(&task(TASK));
@@ -18,7 +18,7 @@ async fn a_channel_opens_with_the_session_and_dispatches_tasks() {
     assert_eq!(setup.infer.borrow()[0].task.request.get(), r#"{"x":1}"#);
     assert_eq!(setup.infer.borrow()[0].features, Features::CLASSIC);
     assert_eq!(setup.wake.borrow().len(), 1);
-    assert_eq!(setup.opened.borrow().len(), 1, "a classic hub's channel is announced once");
+    assert_eq!(setup.opened.borrow().len(), 1, "the channel of a classic hub is announced once");
 }
 
 /// F08, F09, F89: malformed data and unknown events are skipped, and the next task runs.
@@ -49,9 +49,9 @@ async fn malformed_data_and_unknown_events_do_not_end_the_channel() {
     assert!(captured_log::lines_with("canary").is_empty());
 }
 
-/// P7, F08: 20 lines a minute of each kind are logged, then how many more there were.
+/// P7, F08: 20 lines a minute of each kind are logged, then the number of further ones.
 #[actix::test]
-async fn a_hub_that_sends_nonsense_without_end_does_not_fill_the_log() {
+async fn endless_malformed_events_do_not_fill_the_log() {
     captured_log::listen("actors");
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
@@ -79,12 +79,12 @@ async fn a_hub_that_sends_nonsense_without_end_does_not_fill_the_log() {
             "INFO 280 more in the last minute: tasks skipped of the hub",
         ]
     );
-    assert_eq!(captured_log::lines_with("WARN a task was skipped").len(), 21, "a new minute");
+    assert_eq!(captured_log::lines_with("WARN a task was skipped").len(), 21, "the next minute logs again");
 }
 
-/// F07, P7: an event above the limit is left out, the channel stays open, and the next task runs.
+/// F07, P7: an event above the limit is skipped, the channel stays open, and the next task runs.
 #[actix::test]
-async fn an_event_that_is_too_long_is_left_out() {
+async fn an_event_that_is_too_long_is_skipped() {
     captured_log::listen("actors");
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
@@ -104,9 +104,9 @@ async fn an_event_that_is_too_long_is_left_out() {
     assert!(lines.len() == 1 && lines[0].starts_with("WARN") && !lines[0].contains("xx"), "{lines:?}");
 }
 
-/// P7, A27: a hub that sends tasks without end and takes no result loses its channel.
+/// P7, A27: the registrar closes the channel of a hub that keeps sending tasks and accepts no results.
 #[actix::test]
-async fn a_hub_that_sends_tasks_without_end_loses_its_channel() {
+async fn the_channel_of_a_hub_that_sends_endless_tasks_is_closed() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     for n in 0..10_000 {
@@ -118,9 +118,9 @@ async fn a_hub_that_sends_tasks_without_end_loses_its_channel() {
     assert_eq!(setup.last_lost().reason, "the hub sends tasks faster than it takes their results");
 }
 
-/// F89: features are on that both sides name; unknown ones of a newer hub are ignored.
+/// F89: a feature is active if both sides name it; unknown features of a newer hub are ignored.
 #[actix::test]
-async fn the_features_of_both_sides_are_on() {
+async fn features_that_both_sides_name_are_active() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.hub.send("event: cancel\ndata: {\"taskId\":\"t9\"}\n\n");
@@ -132,12 +132,12 @@ async fn the_features_of_both_sides_are_on() {
     pass(SECOND).await;
     let features = Features::CLASSIC.with(Feature::Cancel).with(Feature::Status);
     assert_eq!(setup.infer.borrow()[0].features, features);
-    assert_eq!(setup.cancelled(), ["t1"], "before the hello nothing is agreed");
+    assert_eq!(setup.cancelled(), ["t1"], "no feature is active before the hello");
     let hello = ChannelOpened { session: session("s"), stream_id: Some("st".into()), features, hello: true };
     assert_eq!(setup.opened.borrow()[1], hello);
 }
 
-/// F11: tasks with one id that differ in one word are two tasks: the second is refused, the first is cancelled.
+/// F11: two different tasks with the same id: the second is refused and the first is cancelled.
 #[actix::test]
 async fn a_task_with_the_id_of_a_running_one_ends_both() {
     let setup = start(ScriptedHub::default());
@@ -167,7 +167,7 @@ async fn a_task_for_an_unknown_provider_gets_an_error() {
 }
 
 #[actix::test]
-async fn while_stopping_every_task_gets_an_error() {
+async fn a_stopping_stream_answers_every_task_with_an_error() {
     let setup = start(ScriptedHub::default());
     pass(SECOND).await;
     setup.actor.send(RefuseTasks).await.unwrap();

@@ -1,14 +1,14 @@
-//! Counted crashes, and panics of single futures.
+//! The limit for crashes, and caught panics of single futures.
 
 use super::*;
 
 #[actix::test]
-async fn more_crashes_than_the_limit_give_the_actor_up() {
+async fn more_crashes_than_the_limit_end_the_actor() {
     rounds(Trap::Nowhere, async |setup| {
         for _ in 0..5 {
             assert!(setup.ask(Do::Panic).await.is_err());
         }
-        assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1), "five are within the limit");
+        assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1), "five crashes are within the limit");
         assert!(setup.ask(Do::Panic).await.is_err());
         pass(Duration::from_millis(1)).await;
         assert_eq!(setup.delays(), [0, 10, 100, 1000, 1000]);
@@ -32,7 +32,7 @@ async fn crashes_older_than_the_window_do_not_count() {
 }
 
 #[actix::test]
-async fn a_reported_crash_counts_and_does_not_restart() {
+async fn a_reported_crash_counts_but_does_not_restart_the_actor() {
     rounds(Trap::Nowhere, async |setup| {
         for _ in 0..5 {
             setup.ask(Do::ReportTaskCrash).await.expect("alive");
@@ -61,6 +61,6 @@ async fn a_caught_panic_ends_only_its_future() {
         let works = catch_panic("task".into(), async { 7 });
         let (panics, works): (Result<(), _>, _) = futures_util::join!(panics, works);
         assert_eq!((panics, works), (Err(Panicked), Ok(7)));
-        assert!(seen.died_at.get().is_some(), "dropped before `catch_panic` returns");
+        assert!(seen.died_at.get().is_some(), "the future is dropped before `catch_panic` returns");
     }
 }

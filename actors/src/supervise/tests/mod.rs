@@ -1,4 +1,4 @@
-//! Each kind of crash of an actor, 50 times over, on a paused clock.
+//! Each kind of crash of an actor, repeated 50 times, on a paused clock.
 
 mod counting;
 mod stopping;
@@ -15,7 +15,7 @@ use super::catch_panic::Panicked;
 use super::*;
 use worker::*;
 
-/// Enough rounds to show a restart that works by chance.
+/// Number of repetitions; enough to expose a restart that works only by chance.
 const ROUNDS: usize = 50;
 
 async fn rounds(trap: Trap, test: impl AsyncFn(Setup)) {
@@ -35,7 +35,7 @@ async fn a_panic_loses_only_the_message_that_caused_it() {
         assert_eq!(before.await.ok(), Some(1));
         assert!(crash.await.is_err());
         for answer in after {
-            answer.await.expect("kept in the mailbox");
+            answer.await.expect("a message in the mailbox survives the crash");
         }
         assert_eq!(*setup.seen.answered.borrow(), (1..10).collect::<Vec<_>>());
         assert!(worker.connected());
@@ -77,9 +77,13 @@ async fn a_panic_in_a_timer_restarts_the_actor() {
 }
 
 #[actix::test]
-async fn a_panic_in_started_is_retried() {
+async fn a_panic_in_started_restarts_the_actor() {
     rounds(Trap::Started(3), async |setup| {
-        assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1), "the message waits for the fourth start");
+        assert_eq!(
+            setup.ask(Do::Add(1)).await.ok(),
+            Some(1),
+            "the message is handled after the fourth start"
+        );
         assert_eq!(setup.seen.starts.get(), 4);
         assert_eq!(setup.delays(), [0, 10, 100]);
     })
@@ -87,7 +91,7 @@ async fn a_panic_in_started_is_retried() {
 }
 
 #[actix::test]
-async fn a_stop_in_started_is_not_a_tight_loop() {
+async fn a_stop_in_started_is_restarted_with_delays() {
     rounds(Trap::StopInStarted, async |setup| {
         pass(Duration::from_secs(10)).await;
         assert_eq!(setup.seen.starts.get(), 6);
@@ -98,7 +102,7 @@ async fn a_stop_in_started_is_not_a_tight_loop() {
 }
 
 #[actix::test]
-async fn a_panic_in_restarting_is_one_more_crash() {
+async fn a_panic_in_restarting_counts_as_one_more_crash() {
     rounds(Trap::Restarting(2), async |setup| {
         assert!(setup.ask(Do::Panic).await.is_err());
         assert_eq!(setup.ask(Do::Add(1)).await.ok(), Some(1));
@@ -155,7 +159,7 @@ async fn an_interval_is_armed_exactly_once_after_a_restart() {
 }
 
 #[actix::test]
-async fn a_panic_costs_one_of_a_hundred_requests() {
+async fn a_panic_fails_only_one_of_a_hundred_requests() {
     rounds(Trap::Nowhere, async |setup| {
         let worker = setup.worker();
         let asked: Vec<_> =

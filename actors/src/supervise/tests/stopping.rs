@@ -1,4 +1,4 @@
-//! Delays and shutdown.
+//! Delays of restarts, and shutdown.
 
 use super::*;
 
@@ -17,7 +17,7 @@ async fn futures_of_a_crashed_actor_are_dropped_before_the_delay() {
         setup.ask(Do::HoldAndPanic).await.expect("the handler itself returns");
         let start = Instant::now();
         pass(Duration::from_millis(1500)).await;
-        let died = setup.seen.died_at.get().expect("dropped during the delay");
+        let died = setup.seen.died_at.get().expect("the futures are dropped during the delay");
         assert!(died - start < Duration::from_millis(1500));
         assert_eq!(setup.seen.starts.get(), 4);
     })

@@ -1,8 +1,8 @@
-//! An actor that crashes on request, and the parent that gets its reports.
+//! An actor that crashes on request, and a parent that stores its reports.
 
 use super::*;
 
-/// Counters over all lives of one actor.
+/// Counters over all restarts of one actor.
 #[derive(Default)]
 pub(super) struct Observed {
     pub(super) starts: Cell<usize>,
@@ -13,15 +13,15 @@ pub(super) struct Observed {
     pub(super) died_at: Cell<Option<Instant>>,
 }
 
-/// Where the actor crashes, in addition to its messages.
+/// A lifecycle method in which the actor crashes.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Trap {
     #[default]
     Nowhere,
-    /// In the first lives, this many.
+    /// In `started`, for this many starts.
     Started(usize),
     StopInStarted,
-    /// In the first restarts, this many.
+    /// In `restarting`, for this many restarts.
     Restarting(usize),
     Stopped,
 }
@@ -31,7 +31,7 @@ pub(super) struct Worker {
     trap: Trap,
     restarts: usize,
     crashes: CrashReporter,
-    /// Reset by `restarting`.
+    /// Sum of the added numbers since the last restart.
     sum: u32,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum Do {
     ReportTaskCrash,
 }
 
-/// Notes when the future that holds it is dropped.
+/// Records the time at which the future that owns it is dropped.
 pub(super) struct Held(pub(super) Rc<Observed>);
 
 impl Drop for Held {
@@ -126,7 +126,7 @@ impl Handler<Do> for Worker {
     }
 }
 
-/// Keeps the reports, like the root.
+/// Stores the reports, like the `RootActor`.
 #[derive(Default)]
 pub(super) struct Parent {
     reports: Rc<RefCell<Vec<ChildReport>>>,

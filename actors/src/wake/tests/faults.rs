@@ -1,4 +1,4 @@
-//! Recipes that hang, print without end, or cannot be run, and requests without end.
+//! Recipes that hang, print endlessly, or cannot run, and endless requests.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -25,7 +25,7 @@ async fn an_http_call_times_out_after_30_seconds() {
     assert!((29..=31).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
-/// F48: it ignores SIGTERM.
+/// F48: the command ignores SIGTERM.
 #[actix::test]
 async fn a_command_that_times_out_leaves_no_process_and_no_zombie() {
     let dir = tempfile::tempdir().unwrap();
@@ -34,10 +34,10 @@ async fn a_command_that_times_out_leaves_no_process_and_no_zombie() {
     let setup = start(config(Some(command(&script)), Duration::from_millis(500)));
     assert_eq!(setup.failure().await, "wake recipe failed: wake command timed out");
     let late = pid_in(&pid).unwrap();
-    wait_until("it is reaped", || !std::path::Path::new(&format!("/proc/{late}")).exists()).await;
+    wait_until("the process is reaped", || !std::path::Path::new(&format!("/proc/{late}")).exists()).await;
 }
 
-/// F48: it runs on.
+/// F48: the daemon is not killed.
 #[actix::test]
 async fn a_daemon_that_keeps_the_output_open_does_not_delay_the_wake() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,9 +53,9 @@ async fn a_daemon_that_keeps_the_output_open_does_not_delay_the_wake() {
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-/// F49, P7: its standard streams are `/dev/null`.
+/// F49, P7: the command's standard streams are `/dev/null`.
 #[actix::test]
-async fn the_output_of_a_command_is_dropped() {
+async fn the_output_of_a_recipe_is_discarded() {
     let dir = tempfile::tempdir().unwrap();
     let fds = dir.path().join("fds");
     let list = "for fd in 0 1 2; do all=\"$all $(readlink /proc/$$/fd/$fd)\"; done";
@@ -66,9 +66,9 @@ async fn the_output_of_a_command_is_dropped() {
     assert_eq!(std::fs::read_to_string(fds).unwrap(), "/dev/null /dev/null /dev/null\n");
 }
 
-/// F50: other models wake.
+/// F50: recipes of other models still run.
 #[actix::test]
-async fn a_command_that_cannot_be_executed_fails_alone() {
+async fn a_command_that_cannot_be_executed_affects_no_other_model() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not-executable");
     std::fs::write(&file, "#!/bin/sh\n").unwrap();
@@ -94,9 +94,9 @@ async fn a_command_that_cannot_be_executed_fails_alone() {
     }
 }
 
-/// F51: if it succeeds, and if it fails.
+/// F51: both tasks get the result, of a successful and of a failed run.
 #[actix::test]
-async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
+async fn two_wake_tasks_for_one_model_cause_one_run_and_two_results() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     for (script, status) in [("sleep 0.1", Some(200)), ("sleep 0.1; exit 3", None)] {
@@ -106,7 +106,7 @@ async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
         for id in ["t1", "t2"] {
             setup.send_task(id).await;
         }
-        wait_until("it runs", || count.exists()).await;
+        wait_until("the recipe runs", || count.exists()).await;
         BACKEND.with(|backend| backend.down.set(false));
         for id in ["t1", "t2"] {
             let result = setup.result_of(id).await;
@@ -120,7 +120,7 @@ async fn two_wake_tasks_for_one_model_are_one_run_and_two_results() {
     }
 }
 
-/// A17: it does not run while the backend is up, and rarely while it fails.
+/// A17: the recipe does not run while the backend is up, and rarely while the recipe fails.
 #[actix::test]
 async fn a_recipe_runs_rarely_however_often_a_hub_asks() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,14 +146,14 @@ async fn a_recipe_runs_rarely_however_often_a_hub_asks() {
     let runs = || std::fs::read_to_string(&count).unwrap().lines().count();
     assert_eq!(runs(), 1);
     assert_eq!(setup.wake_by(true).await.unwrap_err(), failed);
-    assert_eq!(runs(), 2, "the owner's request runs it");
+    assert_eq!(runs(), 2, "the owner's request runs the recipe");
     BACKEND.with(|backend| backend.down.set(false));
-    assert_eq!(ask("again".to_owned()).await["status"], 200, "it came up by itself");
+    assert_eq!(ask("again".to_owned()).await["status"], 200, "the backend became available by itself");
     assert_eq!(runs(), 2);
 }
 
 #[actix::test]
-async fn the_owner_ends_the_pause_between_two_runs() {
+async fn a_wake_by_the_owner_ends_the_pause_between_two_runs() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let recipe = command(&format!("echo x >> {}", count.display()));
@@ -174,9 +174,9 @@ async fn the_owner_ends_the_pause_between_two_runs() {
     assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n", "the backend came up in the pause");
 }
 
-/// F51: during the check for a wake task.
+/// F51: the owner's request comes during the check for a wake task.
 #[actix::test]
-async fn the_owner_runs_a_recipe_that_failed_just_now() {
+async fn a_wake_by_the_owner_runs_a_recipe_that_has_just_failed() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let script = format!("echo x >> {}; exit 3", count.display());

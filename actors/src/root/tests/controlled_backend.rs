@@ -1,4 +1,4 @@
-//! A backend controlled by a test, for settings that are sent in messages.
+//! A backend that the test controls. Unlike `fakes::backend`, it is `Send`, because settings are sent in messages.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::backend::{Backend, BackendError, BackendRequest, Reply};
 use crate::options::{BackendConfig, CustomBackend, ProviderConfig};
 
 #[derive(Clone)]
-pub(super) struct Puppet {
+pub(super) struct ControlledBackend {
     word: &'static str,
-    /// Each answer takes one permit.
+    /// Each answer waits for one permit.
     pub(super) permits: Arc<Semaphore>,
     pub(super) started: Arc<AtomicUsize>,
     pub(super) dropped: Arc<AtomicUsize>,
     pub(super) available: Arc<AtomicBool>,
 }
 
-impl Puppet {
+impl ControlledBackend {
     /// A backend that answers at once.
     pub(super) fn new(word: &'static str) -> Self {
-        let puppet = Self::held(word);
-        puppet.permits.add_permits(1000);
-        puppet
+        let backend = Self::held(word);
+        backend.permits.add_permits(1000);
+        backend
     }
 
-    /// A backend that answers when it gets a permit.
+    /// A backend whose answers wait for permits.
     pub(super) fn held(word: &'static str) -> Self {
         let (started, dropped) = (Arc::default(), Arc::default());
         let available = Arc::new(AtomicBool::new(true));
@@ -47,20 +47,20 @@ impl Puppet {
 
     /// A provider with this backend.
     pub(super) fn provider(&self, name: &str) -> ProviderConfig {
-        let puppet = self.clone();
-        let make = CustomBackend(Arc::new(move || Rc::new(puppet.clone())));
+        let backend = self.clone();
+        let make = CustomBackend(Arc::new(move || Rc::new(backend.clone())));
         ProviderConfig::new(WireName::parse(name).unwrap(), "model", BackendConfig::Custom(make))
     }
 }
 
 /// A provider that answers at once.
 pub(super) fn provider(name: &str) -> ProviderConfig {
-    Puppet::new("hello").provider(name)
+    ControlledBackend::new("hello").provider(name)
 }
 
 /// A provider that panics at each call.
 pub(super) fn crashing(name: &str) -> ProviderConfig {
-    Puppet::new("panic").provider(name)
+    ControlledBackend::new("panic").provider(name)
 }
 
 struct CallGuard(Arc<AtomicUsize>, bool);
@@ -73,16 +73,16 @@ impl Drop for CallGuard {
     }
 }
 
-impl Backend for Puppet {
+impl Backend for ControlledBackend {
     fn infer(&self, _: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
-        let puppet = self.clone();
+        let backend = self.clone();
         Box::pin(async move {
-            puppet.started.fetch_add(1, Ordering::SeqCst);
-            let mut guard = CallGuard(Arc::clone(&puppet.dropped), false);
-            puppet.permits.acquire().await.unwrap().forget();
+            backend.started.fetch_add(1, Ordering::SeqCst);
+            let mut guard = CallGuard(Arc::clone(&backend.dropped), false);
+            backend.permits.acquire().await.unwrap().forget();
             guard.1 = true;
-            assert!(puppet.word != "panic", "requested by the test");
-            let body = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, puppet.word);
+            assert!(backend.word != "panic", "requested by the test");
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, backend.word);
             Ok(Reply::Whole { status: 200, body })
         })
     }
