@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {
-                // It may quote a hub, or a configuration that somebody else wrote.
+                // The text may quote a hub, or a configuration of another author.
                 output::note(format!("error: {}", output::printable_answer(text)));
             }
             failure.code()

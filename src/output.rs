@@ -26,7 +26,7 @@ pub(crate) fn piece(text: impl Display) -> Outcome {
     Ok(())
 }
 
-/// Prints a line on standard error. It is lost if nobody reads it.
+/// Prints a line on standard error. The line is lost if the pipe behind standard error is not read.
 pub(crate) fn note(text: impl Display) {
     logging::write(&format!("{text}\n"));
 }

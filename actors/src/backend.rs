@@ -1,4 +1,4 @@
-//! The backend of a provider, made from its settings. What runs a model is in the crate `backend`.
+//! Creates the backend of a provider from its settings. The backends themselves are in the crate `backend`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(crate) fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
     }
 }
 
-/// A library user's backend, whose checks are cut short.
+/// A library user's backend, with time limits for its checks.
 struct TimeLimited(Rc<dyn Backend>);
 
 impl Backend for TimeLimited {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_custom_backend_that_hangs_is_not_available() {
+    async fn a_custom_backend_whose_check_hangs_is_not_available() {
         pause();
         let custom = BackendConfig::Custom(CustomBackend(Arc::new(|| Rc::new(Hanging))));
         let config = ProviderConfig::new("a".parse().unwrap(), "m", custom);

@@ -1,14 +1,14 @@
-//! Suppresses repeated log lines: an outage of a night is logged once.
+//! Suppresses repeated log lines, so that an outage of a whole night is logged once.
 
-/// The last text.
+/// The last logged text.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     last: Option<String>,
 }
 
 impl Changes {
-    /// Keeps `text`, and returns whether it differs from the last one.
-    pub(crate) fn is_news(&mut self, text: &str) -> bool {
+    /// Stores `text`, and returns whether it differs from the last text.
+    pub(crate) fn is_change(&mut self, text: &str) -> bool {
         if self.last.as_deref() == Some(text) {
             return false;
         }
@@ -16,7 +16,7 @@ impl Changes {
         true
     }
 
-    /// Removes the last text, and returns whether there was one.
+    /// Removes the stored text, and returns whether there was one.
     pub(crate) fn clear(&mut self) -> bool {
         self.last.take().is_some()
     }

@@ -1,4 +1,4 @@
-//! Log lines that a peer can cause without limit: at most 20 a minute of each kind and source.
+//! `news!`: log lines with a limit of 20 a minute for each kind and source, for events that a peer can cause without limit.
 
 use std::cell::RefCell;
 
@@ -11,7 +11,7 @@ thread_local! {
     static PACE: RefCell<Pace> = RefCell::new(Pace::new(LINES));
 }
 
-/// Logs a line at `$level`, unless this minute had enough of this kind from this source.
+/// Logs a line at `$level`, unless 20 lines of this kind from this source were logged in this minute.
 macro_rules! news {
     ($level:ident, $kind:expr, $source:expr, $($line:tt)+) => {
         if $crate::news::is_due($kind, $source) {
@@ -30,8 +30,8 @@ macro_rules! hub_news {
 }
 pub(crate) use hub_news;
 
-/// Whether to log a line of this kind from this source. True where the count is not available: at the end of a thread, or
-/// in a panic while counting.
+/// Whether a line of this kind from this source is within the limit. True if the count is not available: at the end of a thread,
+/// or in a panic while counting.
 pub(crate) fn is_due(kind: &'static str, source: &str) -> bool {
     log_suppressed();
     let is_due =

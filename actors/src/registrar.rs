@@ -19,7 +19,7 @@ use crate::session;
 use crate::session::file::{Locked, SessionLock};
 use crate::status::RegistrarStatus;
 
-/// A running registrar. Clones control the same one; dropping all of them leaves it running.
+/// A handle of a running registrar. Clones control the same registrar; dropping all handles does not stop it.
 #[derive(Debug, Clone)]
 pub struct Registrar {
     root: Addr<RootActor>,
@@ -110,7 +110,7 @@ impl Registrar {
         }
     }
 
-    /// Stops the registrar: new and queued tasks are refused, running ones have the drain timeout, and results are
+    /// Stops the registrar: new and queued tasks are refused, running tasks may finish within the drain timeout, and results are
     /// delivered. [`wait`](Self::wait) resolves at the end.
     pub fn stop(&self) {
         self.root.do_send(Stop::Drain);
@@ -126,7 +126,7 @@ impl Registrar {
         self.root.do_send(Reload { providers, agents });
     }
 
-    /// A snapshot; `None` after the end.
+    /// Returns a snapshot of the status; `None` after the registrar has ended.
     pub async fn status(&self) -> Option<RegistrarStatus> {
         self.root.send(GetStatus).await.ok()
     }

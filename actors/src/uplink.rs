@@ -26,11 +26,11 @@ pub(crate) enum Posted {
     Gone,
     /// Another 3xx or 4xx: a later try cannot succeed.
     Refused { status: u16 },
-    /// May succeed later.
+    /// The POST failed; a later try may succeed.
     Failed {
         /// `Retry-After` of the hub's answer.
         retry_after: Option<Duration>,
-        /// Whether the hub certainly took nothing: there was no connection, or it answered 429 or 5xx.
+        /// Whether the hub certainly did not accept the POST: there was no connection, or it answered 429 or 5xx.
         nothing_taken: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Points of the walk at which tests change the path, as another process could. Outside tests they do nothing.
+//! Points of the walk at which a test changes the path, as another process could. Outside tests they do nothing.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Each test makes a way to a file and says who could have put another one there.
+//! Each test creates a path to a file, and checks whether another user could have replaced the file.
 
 mod groups;
 mod places;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Neither root nor anybody who runs these tests.
+/// A user id that is neither root nor the user of the tests.
 const STRANGER: u32 = 54_321;
 
 fn set(path: &Path, mode: u32) {
@@ -31,7 +31,7 @@ fn make_file(path: &Path, text: &str, mode: u32) -> PathBuf {
     path.to_owned()
 }
 
-/// A file two folders deep, which is nobody else's.
+/// A file two folders deep that no other user can write.
 fn deep() -> (TempDir, PathBuf) {
     let top = tempfile::tempdir().unwrap();
     let folder = make_folder(&top.path().join("a"), 0o755);
@@ -47,11 +47,15 @@ fn doubted(path: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_way_that_is_nobody_elses_raises_no_doubt() {
+fn a_path_that_no_other_user_can_write_raises_no_doubt() {
     let (top, file) = deep();
     assert_eq!(doubted(&file), None);
     assert_eq!(OwnFile::open(&file).unwrap().read_text(4).unwrap(), "text");
-    assert_eq!(folder(top.path()).unwrap(), None, "a folder below /tmp, which is sticky");
+    assert_eq!(
+        folder(top.path()).unwrap(),
+        None,
+        "a private folder in the sticky /tmp is no reason for doubt"
+    );
     symlink("a/b/file", top.path().join("relative")).unwrap();
     symlink(&file, top.path().join("absolute")).unwrap();
     symlink("../a/./b", top.path().join("a/folder")).unwrap();
@@ -61,7 +65,7 @@ fn a_way_that_is_nobody_elses_raises_no_doubt() {
 }
 
 #[test]
-fn a_file_or_any_folder_on_the_way_that_others_can_write_raises_a_doubt() {
+fn a_file_or_folder_of_the_path_that_others_can_write_raises_a_doubt() {
     let (top, file) = deep();
     let parts = [top.path().to_owned(), top.path().join("a"), top.path().join("a/b"), file.clone()];
     for part in &parts {
@@ -73,9 +77,9 @@ fn a_file_or_any_folder_on_the_way_that_others_can_write_raises_a_doubt() {
         }
         if is_root() {
             set(part, 0o770);
-            assert_eq!(doubted(&file).as_ref(), Some(part), "root has no group of its own");
+            assert_eq!(doubted(&file).as_ref(), Some(part), "root has no private group");
         }
-        // In a sticky folder nobody takes our file away; a file's own bit means nothing.
+        // In a sticky folder others cannot remove the file. The sticky bit of a file has no effect.
         set(part, 0o1777);
         assert_eq!(doubted(&file).is_some(), part == &file);
         fs::set_permissions(part, before).unwrap();
@@ -84,39 +88,43 @@ fn a_file_or_any_folder_on_the_way_that_others_can_write_raises_a_doubt() {
 }
 
 #[test]
-fn a_link_is_judged_by_the_folders_on_both_of_its_sides() {
+fn the_folders_of_a_link_and_of_its_target_are_both_checked() {
     let (top, file) = deep();
     let open = make_folder(&top.path().join("open"), 0o777);
     symlink(&file, open.join("link")).unwrap();
-    assert_eq!(doubted(&open.join("link")), Some(open.clone()), "others can turn the link");
+    assert_eq!(doubted(&open.join("link")), Some(open.clone()), "others can replace the link");
     let loose = make_file(&open.join("loose"), "", 0o600);
     symlink(&loose, top.path().join("to-loose")).unwrap();
-    assert_eq!(doubted(&top.path().join("to-loose")), Some(open.clone()), "others can take its end away");
+    assert_eq!(doubted(&top.path().join("to-loose")), Some(open.clone()), "others can replace the target");
     symlink("open", top.path().join("through")).unwrap();
-    assert_eq!(doubted(&top.path().join("through/../a/b/file")), Some(open), "the way led through it");
+    assert_eq!(
+        doubted(&top.path().join("through/../a/b/file")),
+        Some(open),
+        "the path leads through the folder"
+    );
 }
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Whether files can be given to others; says so where not.
+/// Whether the test can create files of other users. Prints a message if not.
 fn can_give_away() -> bool {
     if !is_root() {
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"), "this wants root");
-        eprintln!("skipped: files of another user, whom only root can make");
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"), "this test needs root");
+        eprintln!("skipped: files of another user, which only root can create");
     }
     is_root()
 }
 
 #[test]
-fn what_a_stranger_owns_on_the_way_raises_a_doubt() {
+fn a_file_folder_or_link_of_another_user_raises_a_doubt() {
     if !can_give_away() {
         return;
     }
     let (top, file) = deep();
     let shared = make_folder(&top.path().join("shared"), 0o1777);
-    // The second is who stands in a user namespace for all whom it does not know, and this is none, or one with `/` in it.
+    // 65534 represents unknown users in a user namespace. It raises a doubt here because it does not own `/`.
     for stranger in [STRANGER, 65_534] {
         for part in [top.path().join("a"), file.clone()] {
             chown(&part, Some(stranger), None).unwrap();
@@ -131,17 +139,17 @@ fn what_a_stranger_owns_on_the_way_raises_a_doubt() {
     symlink(&file, &link).unwrap();
     assert_eq!(doubted(&link), None);
     std::os::unix::fs::lchown(&link, Some(STRANGER), None).unwrap();
-    assert_eq!(doubted(&link), Some(link), "a link in a folder where anybody may put one");
+    assert_eq!(doubted(&link), Some(link), "a link in a world-writable folder");
 }
 
-/// Which a strange folder is there, too: `service install hub` puts the hub into one (`PrivateUsers=yes`).
+/// `service install hub` runs the hub in a user namespace (`PrivateUsers=yes`), where other users' folders still raise a doubt.
 #[test]
-fn a_strangers_folder_raises_a_doubt_in_a_user_namespace_that_knows_root() {
+fn another_users_folder_raises_a_doubt_in_a_user_namespace_with_root() {
     const WAY: &str = "OWN_FILES_WAY";
 
     if let Some(way) = std::env::var_os(WAY) {
         let seen = doubted(Path::new(&way));
-        assert_eq!(seen.as_deref(), Path::new(&way).parent(), "in the namespace");
+        assert_eq!(seen.as_deref(), Path::new(&way).parent(), "the doubt in the user namespace");
         return;
     }
     if !can_give_away() {
@@ -152,7 +160,7 @@ fn a_strangers_folder_raises_a_doubt_in_a_user_namespace_that_knows_root() {
     let file = make_file(&folder.join("file"), "text", 0o644);
     chown(&folder, Some(STRANGER), None).unwrap();
     let this = std::env::current_exe().unwrap();
-    let test = "tests::a_strangers_folder_raises_a_doubt_in_a_user_namespace_that_knows_root";
+    let test = "tests::another_users_folder_raises_a_doubt_in_a_user_namespace_with_root";
     let ran = std::process::Command::new("unshare")
         .args(["--user", "--map-root-user"])
         .arg(this)
@@ -161,16 +169,19 @@ fn a_strangers_folder_raises_a_doubt_in_a_user_namespace_that_knows_root() {
         .output();
     let said = ran.as_ref().map(|ran| String::from_utf8_lossy(&ran.stderr).into_owned()).unwrap_or_default();
     if ran.is_err() || said.contains("unshare: ") {
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"), "this wants unshare");
-        return eprintln!("skipped: a user namespace, which cannot be made here: {said}");
+        assert!(
+            std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"),
+            "this test needs unshare"
+        );
+        return eprintln!("skipped: a user namespace, which cannot be created here: {said}");
     }
     let ran = ran.unwrap();
     assert!(ran.status.success(), "{}{said}", String::from_utf8_lossy(&ran.stdout));
 }
 
-/// A pipe with a name is its maker's; one without is its reader's parent's.
+/// A named pipe belongs to its creator; an anonymous pipe comes from the parent process.
 #[test]
-fn a_pipe_in_a_folder_where_others_can_make_one_is_judged_as_a_file_is() {
+fn a_named_pipe_is_checked_like_a_file() {
     let top = tempfile::tempdir().unwrap();
     let pipe = top.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -196,7 +207,7 @@ fn a_pipe_in_a_folder_where_others_can_make_one_is_judged_as_a_file_is() {
 }
 
 #[test]
-fn what_to_run_is_one_word_of_a_shell_whatever_the_name() {
+fn the_advised_command_quotes_any_path_as_one_shell_word() {
     for (name, word) in [("plain-1_a.b", "plain-1_a.b"), ("my dir", "'my dir'"), ("it's", r"'it'\''s'")] {
         let doubt = Doubt::Mode { path: Path::new("/h").join(name), mode: 0o777, is_folder: false };
         let word = if word.starts_with('\'') { word.replacen('\'', "'/h/", 1) } else { format!("/h/{word}") };
@@ -205,7 +216,7 @@ fn what_to_run_is_one_word_of_a_shell_whatever_the_name() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_an_error_and_nothing_waits() {
+fn opening_anything_but_a_regular_file_fails_without_blocking() {
     let (top, file) = deep();
     let pipe = top.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
@@ -224,9 +235,9 @@ fn what_is_no_regular_file_is_an_error_and_nothing_waits() {
     }
 }
 
-/// A pipe is not waited for where a file is to be written either, with somebody who reads it or without.
+/// Opening a pipe to write does not block, with a reader or without one.
 #[test]
-fn what_is_no_regular_file_is_not_written() {
+fn anything_but_a_regular_file_is_not_written() {
     let (top, file) = deep();
     let pipe = top.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -236,7 +247,7 @@ fn what_is_no_regular_file_is_not_written() {
             let error = write(path, true).unwrap_err();
             assert!(!error.to_string().contains("No such device"), "{path:?}: {error}");
         }
-        // From the second time on somebody reads.
+        // From the second round on, the pipe has a reader.
         let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
         std::mem::forget(OpenOptions::new().read(true).custom_flags(flags).open(&pipe).unwrap());
     }
@@ -248,7 +259,7 @@ fn what_is_no_regular_file_is_not_written() {
 }
 
 #[test]
-fn a_pipe_that_a_person_names_is_read() {
+fn a_pipe_given_on_the_command_line_is_read() {
     let (reader, mut writer) = io::pipe().unwrap();
     io::Write::write_all(&mut writer, b"from a pipe").unwrap();
     drop(writer);
@@ -258,7 +269,7 @@ fn a_pipe_that_a_person_names_is_read() {
 }
 
 #[test]
-fn more_than_was_asked_for_is_an_error() {
+fn reading_a_file_above_the_limit_is_an_error() {
     let (_top, file) = deep();
     assert!(OwnFile::open(&file).unwrap().read(3).is_err());
     fs::write(&file, b"\xff").unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn file(path: &Path, last: Last) -> io::Result<OwnFile> {
         let waiting = if last == Last::Given { OFlag::empty() } else { OFlag::O_NONBLOCK };
         match walk.open(&name, OFlag::O_NOFOLLOW | waiting) {
             Ok(opened) => return walk.finish(opened, &name),
-            // It was replaced by a link: try again.
+            // The file was replaced by a link, so the step is repeated.
             Err(Errno::ELOOP) if last != Last::Itself => walk.again(name)?,
             Err(error) => return Err(error.into()),
         }
@@ -158,7 +158,7 @@ impl Walk {
                 self.at.push(name);
                 self.arrive()
             }
-            // It was replaced by a link: try again. The error of Linux for a link with O_DIRECTORY is ENOTDIR.
+            // The folder was replaced by a link, so the step is repeated. Linux returns ENOTDIR for a link with O_DIRECTORY.
             Err(Errno::ELOOP | Errno::ENOTDIR) if self.is_link(&name)?.is_some() => self.again(name),
             Err(error) => Err(error.into()),
         }

@@ -1,7 +1,7 @@
 use super::{Answer, answer::Chunk};
 
 #[test]
-fn a_chunk_has_its_text_only() {
+fn a_chunk_is_read_to_its_text() {
     let chunk = Chunk::of_event(r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#).unwrap();
     assert_eq!(chunk, Chunk { text: Some("Hi".to_owned()), ..Chunk::default() });
     for silent in [r#"{"choices":[]}"#, r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#, "{}"]

@@ -140,7 +140,7 @@ pub(crate) enum Command {
 /// Kinds of names that completion scripts ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NamesOf {
-    /// Whatever can be talked to
+    /// LLMs, pools and agents
     Chat,
     /// Language models
     Llm,
@@ -152,7 +152,7 @@ pub(crate) enum NamesOf {
     Session,
     /// Pools
     Pool,
-    /// Names that somebody has
+    /// Names that have an owner
     Name,
     /// The providers of this machine's registrar
     Provider,

@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// A hub that sends its answers a byte every 20 ms.
+    /// A hub that sends one byte of its answer every 20 ms.
     async fn trickling(status: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

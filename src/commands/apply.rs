@@ -64,7 +64,7 @@ fn read(path: &Path, shown: &str) -> Result<String, Failure> {
         let mut text = String::new();
         std::io::stdin().lock().take(MAX_FILE).read_to_string(&mut text).map(|_| text)
     } else {
-        // The user may not know that the file is a pipe, which is waited for.
+        // Reading a pipe blocks until a process writes to it, so a note is printed.
         if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
             output::note(format!("waiting for what somebody writes into the pipe {shown}"));
         }

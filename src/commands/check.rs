@@ -32,7 +32,7 @@ struct Printer {
 
 impl Printer {
     fn print(colour: u8, word: &str, text: &str) -> Outcome {
-        // A configuration that somebody else wrote is checked, too: it must not forge a line.
+        // Another author's configuration must not forge a line of the output.
         let text = output::printable(text);
         if output::has_colour() {
             output::line(format!("\u{1b}[{colour}m{word}\u{1b}[0m  {text}"))

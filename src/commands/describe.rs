@@ -36,8 +36,8 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
 /// Most calls that are shown for one request id, which callers may repeat.
 const MAX_CALLS: usize = 20;
 
-/// Prints a task from the list of tasks, while it is there, and from the audit log, which finds it by the id of its
-/// dispatch or of its request too.
+/// Prints a task from the list of tasks and from the audit log. The list has the task until it is deleted; the audit log also
+/// finds it by the id of its dispatch or of its request.
 async fn task(hub: &HubClient, id: &str) -> Outcome {
     let listed = hub.find(&format!("{}/{}", collection(GetKind::Task), encode_uri_component(id))).await?;
     // A classic hub has no audit log.
@@ -65,8 +65,8 @@ async fn task(hub: &HubClient, id: &str) -> Outcome {
     Ok(())
 }
 
-/// Rows about `id`: the listed task with its rows of the audit log, else the calls of that id. Calls whose request id it is
-/// are used only if there is nothing else, since callers choose their request ids.
+/// Rows about `id`: the listed task with its rows of the audit log, else the calls with that id. Calls with `id` as their
+/// request id are used only if there are no other rows, because callers choose their request ids.
 fn combined(id: &str, listed: Option<Value>, audited: Vec<Value>) -> Vec<Value> {
     let (own, named): (Vec<_>, Vec<_>) =
         audited.into_iter().partition(|row| row["id"] == id || row["task"] == id);

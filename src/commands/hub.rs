@@ -142,7 +142,7 @@ fn reserve_ipv6_localhost(addr: SocketAddr) -> Option<TcpSocket> {
     if addr.ip() != Ipv4Addr::LOCALHOST {
         return None;
     }
-    // Fails on a machine without IPv6, where there is nothing to reserve.
+    // This fails on a machine without IPv6, which has no `[::1]` to reserve.
     let socket = TcpSocket::new_v6().ok()?;
     match socket.bind((Ipv6Addr::LOCALHOST, addr.port()).into()) {
         Ok(()) => Some(socket),

@@ -19,7 +19,7 @@ use crate::{
 
 /// Writes the pages into `folder`.
 pub(crate) fn run(folder: &Path) -> Outcome {
-    // Other users may be able to write the folder, such as `~/.local`: `write_public` follows no link of theirs.
+    // Other users may be able to write the folder, such as `~/.local`; `write_public` follows none of their links.
     DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| cannot(folder, &error))?;
     // No page for `help`.
     let mut root = Cli::command().disable_help_subcommand(true);

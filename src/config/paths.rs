@@ -52,7 +52,7 @@ fn socket(home: &Path, runtime_dir: Option<PathBuf>) -> Option<PathBuf> {
     let fits = |path: &PathBuf| path.as_os_str().len() <= MAX_SOCKET_PATH;
     let absolute = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
     Some(absolute.join("virtual-llm.sock")).filter(fits).or_else(|| {
-        // The runtime folder is shared by all homes: the name of the socket contains a hash of its home.
+        // All homes share the runtime folder, so the name of the socket contains a hash of its home.
         let name = format!("virtual-llm-{:016x}.sock", fnv1a(absolute.as_os_str().as_encoded_bytes()));
         runtime_dir.map(|dir| dir.join(name)).filter(fits)
     })

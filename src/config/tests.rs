@@ -54,7 +54,7 @@ fn url_of(provider: &ProviderConfig) -> &str {
 }
 
 #[test]
-fn the_example_of_the_contract_is_read_in_full() {
+fn the_example_in_the_specification_is_read_in_full() {
     let value = json!({
         "publisher": { "suffix": "auto" },
         "llm": { "providers": [ {
@@ -85,7 +85,7 @@ fn the_example_of_the_contract_is_read_in_full() {
 }
 
 #[test]
-fn absent_keys_have_the_defaults_of_the_contract() {
+fn absent_keys_have_the_defaults_of_the_specification() {
     let provider = one(&json!({}));
     assert_eq!((provider.max_concurrency, provider.max_queue), (4, 64));
     assert_eq!((provider.timeout, provider.visibility), (Duration::from_mins(10), Visibility::Private));

@@ -34,7 +34,7 @@ async fn the_socket_is_private_and_deleted_with_the_server() {
     assert!(!path.exists());
 }
 
-/// A socket whose queue of connections is full is in use too.
+/// A socket whose queue of connections is full counts as in use.
 #[actix_rt::test]
 async fn a_socket_is_opened_only_in_a_folder_of_its_own_user() {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ async fn a_command_sends_nothing_to_a_socket_of_another_user() {
 
     if let Some(path) = std::env::var_os(PATH) {
         let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
-        // The test ends this process.
+        // The server runs until the test kills its process.
         for stream in listener.incoming() {
             drop(std::io::Write::write_all(&mut stream.unwrap(), b"{\"ok\":null}\n"));
         }
@@ -67,7 +67,7 @@ async fn a_command_sends_nothing_to_a_socket_of_another_user() {
     }
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"), "this test needs root");
-        return eprintln!("skipped: a socket of another user, which only root can make");
+        return eprintln!("skipped: a socket of another user, which only root can create");
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();

@@ -79,7 +79,7 @@ fn level(cli: &Cli) -> LevelFilter {
     }
 }
 
-/// Writes a text to standard error, after all earlier lines of the log. It is lost if nobody reads it.
+/// Writes a text to standard error, after all earlier lines of the log. The text is lost if standard error is a full pipe.
 pub(crate) fn write(text: &str) {
     match SINK.get() {
         Some(sink) => {
@@ -104,7 +104,7 @@ struct Filter(env_logger::Logger, Limits);
 const MAX_LINES: u32 = 600;
 /// Most lines a minute from one place in the code of other crates.
 const MAX_OTHER_LINES: u32 = 20;
-/// Suffix of the target of lines that hub and registrar limit themselves, by their source (`news!`).
+/// Suffix of the target of lines that hub and registrar limit by their source, with the macro `news!`.
 const COUNTED: &str = "::news";
 
 /// Counts the lines of each place in the code, for all lines without a limit by source.

@@ -1,5 +1,5 @@
-//! A thread that writes the log to standard error: a pipe that nobody reads, or a terminal that is stopped with Ctrl-S, must
-//! not block the process. Lines above the limit are dropped and counted.
+//! A thread that writes the log to standard error, so that a full pipe, or a terminal stopped with Ctrl-S, does not block the
+//! process. Lines above the limit are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! A fake OpenAI-compatible backend: it answers as told and keeps what it was asked.
+//! A fake OpenAI-compatible backend. It answers by a script that the test sets, and stores the requests.
 
 use std::io;
 use std::rc::Rc;
@@ -13,30 +13,30 @@ use tokio::time::sleep;
 use crate::connection::{Connection, Request, SSE, answer, chunked};
 use crate::peer::Peer;
 
-/// What the backend does with chat requests.
+/// How the backend answers chat requests.
 #[derive(Clone, Default)]
 pub struct Script {
-    /// Answer with this status and body instead.
+    /// Answer with this status and body instead of a chat answer.
     pub refuse: Option<(u16, String)>,
-    /// Answer with this status, and with the request in what the error says, as `FastAPI` does.
+    /// Answer with this status and an error that quotes the request, as `FastAPI` does.
     pub echo: Option<u16>,
-    /// Between two tokens of a streamed answer.
+    /// Pause between two tokens of a streamed answer.
     pub pace: Duration,
-    /// Tokens of a streamed answer.
+    /// Number of tokens in a streamed answer.
     pub tokens: usize,
-    /// Before anything.
+    /// Pause before the answer begins.
     pub think: Duration,
-    /// After the first token of a streamed answer: nothing more, on a connection that stays open.
+    /// Send nothing after the first token of a streamed answer, and keep the connection open.
     pub stalls: bool,
-    /// Leave the end mark out.
+    /// Omit the end mark of a streamed answer.
     pub truncate: bool,
-    /// What it says, instead of its usual words.
+    /// Text of the answer, instead of `hello from the backend`.
     pub text: Option<String>,
     /// Close the connection after a whole answer.
     pub close: bool,
-    /// What an answer's choices are, instead of its usual ones: the deltas of a stream, or one message.
+    /// The `choices` of the answer: one entry for each chunk of a stream, or one message.
     pub choices: Option<Vec<Value>>,
-    /// The models that it lists, instead of its usual one.
+    /// The models in the backend's list, instead of the default one.
     pub models: Option<Vec<String>>,
 }
 
@@ -47,13 +47,13 @@ struct State {
     open: usize,
 }
 
-/// A running fake backend, on the thread of its test.
+/// A running fake backend, on the thread of the test.
 pub struct FakeBackend {
     state: Rc<Mutex<State>>,
     peer: Peer,
 }
 
-/// Counts a request as open until it is answered or dropped.
+/// Counts a request in `State::open` until its answer ends or is dropped.
 struct Open<'a>(&'a Mutex<State>);
 
 impl Drop for Open<'_> {
@@ -67,7 +67,7 @@ impl FakeBackend {
         Self::on(0)
     }
 
-    /// Listens on `port`; 0 takes a free one.
+    /// Starts a backend on `port`; 0 means any free port.
     pub fn on(port: u16) -> Self {
         let script = Script { tokens: 3, ..Script::default() };
         let state = Rc::new(Mutex::new(State { script, ..State::default() }));
@@ -100,12 +100,12 @@ impl FakeBackend {
         self.state.lock().requests.iter().map(|request| request.headers.clone()).collect()
     }
 
-    /// Chat requests that are neither answered nor dropped.
+    /// Number of chat requests that are neither answered nor dropped.
     pub fn open(&self) -> usize {
         self.state.lock().open
     }
 
-    /// Ends it and its connections, and waits until its port is free.
+    /// Stops the backend, closes its connections, and waits until its port is free.
     pub async fn stop(&self) {
         self.peer.stop().await;
     }
@@ -129,7 +129,7 @@ async fn converse(connection: &mut Connection, state: &Mutex<State>) -> io::Resu
                 let mut byte = [0];
                 tokio::select! {
                     answered = chat(&mut to, &body, &script) => answered?,
-                    // A client that leaves, or a second request before the answer to the first.
+                    // The client has closed the connection, or sent a second request before the first answer.
                     _ = from.read(&mut byte) => return Ok(()),
                 }
                 if script.close {
@@ -188,7 +188,7 @@ async fn stream(to: &mut WriteHalf<'_>, script: &Script) -> io::Result<()> {
     to.write_all(b"0\r\n\r\n").await
 }
 
-/// The data of the events of a streamed answer.
+/// The `data:` fields of a streamed answer.
 fn events(script: &Script) -> impl Iterator<Item = String> {
     let chunk = |choice: &Value| {
         json!({ "id": "c", "object": "chat.completion.chunk", "choices": [choice] }).to_string()

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven through chromedriver: `WebDriver`'s JSON over plain HTTP, nothing else.
+//! A headless Chromium, controlled through chromedriver with the JSON of `WebDriver` over plain HTTP.
 
 use std::cell::RefCell;
 use std::process::Stdio;
@@ -14,10 +14,10 @@ use crate::process::Process;
 use crate::skipped;
 use crate::wait::{eventually, wait_for};
 
-/// The key under which `WebDriver` names an element (its section 12.1).
+/// The key of an element's id in `WebDriver`'s JSON (section 12.1 of its specification).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Quiet, without a sandbox (CI runs as root), and without a word to anybody but the page under test.
+/// Chromium's options: headless, no sandbox because CI runs as root, and no connections except to the page under test.
 const ARGS: &[&str] = &[
     "--headless",
     "--no-sandbox",
@@ -30,7 +30,7 @@ const ARGS: &[&str] = &[
     "--disable-sync",
 ];
 
-/// A running browser with one page. Both processes are killed by id when it is dropped.
+/// A running browser with one page. Dropping it kills the processes of Chromium and chromedriver.
 pub struct Browser {
     driver: Process,
     chromium: RefCell<Option<Pid>>,
@@ -39,8 +39,8 @@ pub struct Browser {
     profile: TempDir,
 }
 
-/// Starts a chromedriver, which says where it listens. It takes a free port of IPv6 and wants the same of IPv4, which
-/// somebody may have: then it ends, and the next one finds another.
+/// Starts a chromedriver, and reads its port from its output. chromedriver picks a free IPv6 port and exits if the same IPv4
+/// port is in use; then it is started again.
 async fn start_driver(profile: &TempDir) -> (Process, u16) {
     const STARTED: &str = "started successfully on port ";
 
@@ -68,8 +68,8 @@ async fn start_driver(profile: &TempDir) -> (Process, u16) {
 }
 
 impl Browser {
-    /// Starts one with a profile of its own, `width` pixels wide; `None`, and a line on standard error, where there is
-    /// none.
+    /// Starts a browser with an empty profile, `width` pixels wide. Reports a skipped test and returns `None` if Chromium is not
+    /// installed.
     pub async fn start(width: u32) -> Option<Self> {
         let missing = ["chromedriver", "chromium"].into_iter().find(|program| !in_path(program));
         if let Some(program) = missing {
@@ -100,18 +100,18 @@ impl Browser {
         let pid = opened["capabilities"]["goog:processID"].as_i64().map(|pid| i32::try_from(pid).unwrap());
         *self.chromium.borrow_mut() = pid.map(Pid::from_raw);
         self.session = format!("{}/{}", self.session, opened["sessionId"].as_str().unwrap());
-        // A phone's width is below the narrowest window.
+        // Chromium's windows cannot be as narrow as a phone, so the size is emulated.
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
         self.ask("/goog/cdp/execute", &command).await;
     }
 
-    /// One `WebDriver` command.
+    /// Runs a `WebDriver` command. Panics if it fails.
     async fn ask(&self, path: &str, body: &Value) -> Value {
         self.try_to(path, body).await.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
     }
 
-    /// The same; `Err` is the driver's reason why not.
+    /// Runs a `WebDriver` command. `Err` has the driver's error.
     async fn try_to(&self, path: &str, body: &Value) -> Result<Value, Value> {
         let sent = self.client.post(format!("{}{path}", self.session)).send_json(body).await;
         let mut answer = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -121,17 +121,17 @@ impl Browser {
         if status.is_success() { Ok(value) } else { Err(value) }
     }
 
-    /// Goes to a page.
+    /// Opens a URL.
     pub async fn go(&self, url: &str) {
         self.ask("/url", &json!({ "url": url })).await;
     }
 
-    /// The value of a JavaScript expression.
+    /// Evaluates a JavaScript expression in the page.
     pub async fn js(&self, expression: &str) -> Value {
         self.ask("/execute/sync", &json!({ "script": format!("return {expression}"), "args": [] })).await
     }
 
-    /// The text of an element, empty where there is none.
+    /// Text of the element that matches `css`; empty without such an element.
     pub async fn text(&self, css: &str) -> String {
         let text = self.js(&format!("document.querySelector({})?.innerText ?? ''", json!(css))).await;
         text.as_str().unwrap().to_owned()
@@ -143,7 +143,7 @@ impl Browser {
         eventually(expression, async || self.js(&truth).await == true).await;
     }
 
-    /// Waits until an element is there and has `text`.
+    /// Waits until an element that matches `css` contains `text`.
     pub async fn shows(&self, css: &str, text: &str) {
         let (css, text) = (json!(css), json!(text));
         self.until(&format!("document.querySelector({css})?.innerText.includes({text})")).await;
@@ -155,17 +155,17 @@ impl Browser {
         found[ELEMENT].as_str().unwrap().to_owned()
     }
 
-    /// Clicks as a user does: what is hidden or covered cannot be clicked.
+    /// Clicks an element. Unlike a click by JavaScript, it fails on hidden and covered elements.
     pub async fn click(&self, css: &str) {
         self.act(css, "click", &json!({})).await;
     }
 
-    /// Types into a field, key by key.
+    /// Types text into a field, key by key.
     pub async fn type_into(&self, css: &str, text: &str) {
         self.act(css, "value", &json!({ "text": text })).await;
     }
 
-    /// Waits as a user does until an element can be used: it is there, drawn, and not drawn anew meanwhile.
+    /// Runs a command on an element, and retries while the element is missing, hidden or replaced.
     async fn act(&self, css: &str, command: &str, body: &Value) {
         const NOT_YET: [&str; 3] =
             ["element not interactable", "element click intercepted", "stale element reference"];
@@ -180,7 +180,7 @@ impl Browser {
         .await;
     }
 
-    /// What the page complained of since the last look: refused loads, broken rules, uncaught errors.
+    /// The browser's console errors since the last call: refused loads, violations of the content policy, uncaught errors.
     pub async fn complaints(&self) -> Vec<String> {
         let entries = self.ask("/se/log", &json!({ "type": "browser" })).await;
         let entries = entries.as_array().unwrap().iter();
@@ -190,7 +190,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Chromium first: without its parent it would live on.
+        // Chromium is killed first, because it would survive the end of chromedriver.
         for pid in self.chromium.take().into_iter().chain([Pid::from_raw(self.driver.pid())]) {
             let _ = kill(pid, Signal::SIGKILL);
         }

@@ -1,11 +1,11 @@
-//! A logger that keeps the lines of each thread.
+//! A logger that stores log lines, separately for each thread.
 
 use std::cell::RefCell;
 use std::sync::Once;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// The lines of a thread, and the crate that they are kept of.
+/// The stored lines of a thread, and the log target whose lines are stored.
 #[derive(Default)]
 struct Captured {
     target: &'static str,
@@ -37,7 +37,7 @@ impl Log for ThreadLog {
     fn flush(&self) {}
 }
 
-/// Keeps the lines that `target` and what is in it write on this thread from here on, at every level.
+/// Starts to store the log lines of `target` and its submodules on this thread, at every level.
 pub fn listen(target: &'static str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -47,7 +47,7 @@ pub fn listen(target: &'static str) {
     CAPTURED.set(Captured { target, lines: Vec::new() });
 }
 
-/// The lines that contain `text`, as `LEVEL message`.
+/// The stored lines that contain `text`, each as `LEVEL message`.
 pub fn lines_with(text: &str) -> Vec<String> {
     CAPTURED
         .with_borrow(|captured| captured.lines.iter().filter(|line| line.contains(text)).cloned().collect())

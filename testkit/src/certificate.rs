@@ -1,4 +1,4 @@
-//! TLS certificates made for one test.
+//! TLS certificates generated for a test.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// A certificate that is signed by itself.
+/// A self-signed certificate and its key.
 pub struct Certificate {
     cert: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Certificate {
-    /// A server's own for `localhost`, valid for centuries.
+    /// A server certificate for `localhost`, valid for centuries.
     pub fn of_localhost() -> Self {
         Self::new(&CertificateParams::new(["localhost".to_owned()]).unwrap())
     }
 
-    /// As `openssl req -x509` makes them: for a name, its own authority, valid from the first day of one year to that of
-    /// another.
+    /// A certificate for `name` that is also its own CA, like those of `openssl req -x509`. It is valid from the first day of the
+    /// first year to the first day of the second.
     pub fn own_authority(name: &str, years: (i32, i32)) -> Self {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -47,21 +47,21 @@ impl Certificate {
         (cert, key)
     }
 
-    /// A store that trusts this certificate alone.
+    /// A root store that trusts only this certificate.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.der()).unwrap();
         roots
     }
 
-    /// A client that trusts this certificate alone.
+    /// A client configuration that trusts only this certificate.
     pub fn client(&self) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
         builder.with_root_certificates(self.roots()).with_no_client_auth()
     }
 
-    /// A server that shows this certificate.
+    /// A server configuration with this certificate.
     pub fn server(&self) -> ServerConfig {
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));

@@ -1,4 +1,5 @@
-//! A hub that has section 3 of SPEC.md only, as an existing `mcpd`: it keeps every request, and answers as told.
+//! A fake hub that implements only section 3 of SPEC.md, like an existing `mcpd`. It stores every request, and sends prepared
+//! answers.
 //!
 //! It runs on the thread of its test, so that a test can pause the clock. A test gives it features by [`ClassicHub::set_hello`].
 
@@ -17,7 +18,7 @@ use crate::connection::{Connection, Request, SSE, answer, chunked};
 use crate::peer::Peer;
 use crate::wait::{wait_for, wait_until};
 
-/// What `encodeURIComponent` leaves as it is, beside letters and digits.
+/// The characters that `encodeURIComponent` encodes: all but letters, digits and these marks.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -32,11 +33,11 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
 /// The answer to one request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A status, header lines, a body.
+    /// An answer with a status, header lines and a body.
     Status(u16, Vec<(&'static str, String)>, String),
     /// An event stream, fed by [`ClassicHub::send`].
     Channel,
-    /// No answer.
+    /// No answer, on a connection that stays open.
     Hang,
     /// The connection is closed without an answer.
     Cut,
@@ -57,18 +58,18 @@ impl From<(u16, Value)> for Reply {
 #[derive(Default)]
 struct State {
     requests: Vec<Request>,
-    /// Prepared answers, by the end of the path.
+    /// Prepared answers, by the last part of the path.
     scripts: Vec<(String, VecDeque<Reply>)>,
     channels: Vec<mpsc::UnboundedSender<String>>,
-    /// Channels that were ever opened.
+    /// Number of channels opened so far.
     opened: usize,
     hello: Option<String>,
     sessions: usize,
-    /// Requests whose head was read.
+    /// Number of requests whose head was read.
     heads: usize,
 }
 
-/// A running fake hub. Its connections end when its last copy is dropped.
+/// A running fake hub. Dropping the last clone closes its connections.
 #[derive(Clone)]
 pub struct ClassicHub {
     state: Rc<Mutex<State>>,
@@ -80,7 +81,7 @@ impl ClassicHub {
         Self::on(0)
     }
 
-    /// Listens on `port`; 0 takes a free one.
+    /// Starts a hub on `port`; 0 means any free port.
     pub fn on(port: u16) -> Self {
         let state = State { hello: Some("{}".to_owned()), ..State::default() };
         let state = Rc::new(Mutex::new(state));
@@ -99,7 +100,7 @@ impl ClassicHub {
         self.peer.port()
     }
 
-    /// The next requests whose path ends with `path` get these answers, one each.
+    /// Prepares answers for the next requests whose path ends with `path`, one answer for each request.
     pub fn script<R: Into<Reply>>(&self, path: &str, replies: impl IntoIterator<Item = R>) {
         let replies = replies.into_iter().map(Into::into).collect();
         self.state.lock().scripts.push((path.to_owned(), replies));
@@ -113,7 +114,12 @@ impl ClassicHub {
     /// Sends text on the newest channel.
     pub fn send(&self, text: impl Into<String>) {
         let state = self.state.lock();
-        state.channels.last().expect("a channel").send(text.into()).expect("an open channel");
+        state
+            .channels
+            .last()
+            .expect("no channel was opened")
+            .send(text.into())
+            .expect("the channel is closed");
     }
 
     /// Sends a task on the newest channel.
@@ -136,13 +142,13 @@ impl ClassicHub {
         self.state.lock().channels.iter().filter(|channel| !channel.is_closed()).count()
     }
 
-    /// Waits until a channel was opened `count` times and one is open.
+    /// Waits until `count` channels have been opened in total and one is open.
     pub async fn channel(&self, count: usize) {
         wait_until("the channel opens", || self.state.lock().opened >= count && self.open_channels() > 0)
             .await;
     }
 
-    /// Number of connections that were accepted.
+    /// Number of accepted connections.
     pub fn connections(&self) -> usize {
         self.peer.connections()
     }
@@ -163,7 +169,7 @@ impl ClassicHub {
         wait_for(&format!("request {n} of {path}"), async || self.requests(path).into_iter().nth(n - 1)).await
     }
 
-    /// Ends it and its connections, and waits until its port is free.
+    /// Stops the hub, closes its connections, and waits until its port is free.
     pub async fn stop(&self) {
         self.peer.stop().await;
     }

@@ -1,30 +1,30 @@
-//! An HTTP/1.1 client by hand, where it matters to know exactly how an answer ended: a truncated one is an error.
+//! A minimal HTTP/1.1 client for tests that must see how an answer ended: a truncated answer is an error.
 
 use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer whose head is read. Dropping it closes the connection.
+/// An answer whose head was read. Dropping it closes the connection.
 pub struct Answer {
     pub status: u16,
-    /// In lower case, with the empty line behind it.
+    /// The head in lower case, including its empty line.
     pub head: String,
     socket: TcpStream,
-    /// Bytes that were read and not yet taken.
+    /// Bytes read from the socket that are not yet returned.
     unread: Vec<u8>,
     body: Body,
 }
 
 #[derive(Clone, Copy)]
 enum Body {
-    /// Number of bytes that are left.
+    /// Remaining bytes of a body with `content-length`.
     Length(usize),
     Chunked,
     Over,
 }
 
-/// Sends a request such as `GET /path` to a server on this machine, on a connection of its own.
+/// Sends a request such as `GET /path` to a server on this machine, on a new connection.
 pub async fn ask(
     port: u16,
     token: &str,
@@ -35,7 +35,7 @@ pub async fn ask(
     ask_on(TcpStream::connect(("127.0.0.1", port)).await?, token, request, extra, body).await
 }
 
-/// As [`ask`], on a connection that is open and new. An answer without a length and without chunks is an error.
+/// As [`ask`], on an open connection without earlier requests. An answer with neither a length nor chunks is an error.
 pub async fn ask_on(
     mut socket: TcpStream,
     token: &str,
@@ -57,7 +57,7 @@ pub async fn ask_on(
 }
 
 impl Answer {
-    /// Reads the head of the answer to a request that was sent. Without a length and without chunks it has no body.
+    /// Reads the head of the next answer. An answer with neither a length nor chunks has no body.
     pub async fn read(mut socket: TcpStream) -> io::Result<Self> {
         let mut unread = Vec::new();
         let end = loop {
@@ -87,8 +87,8 @@ impl Answer {
         lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim())
     }
 
-    /// The next chunk, or what came of a body with a length; `None` at the proper end. When the call is dropped, what was
-    /// read is kept for the next one.
+    /// Returns the next chunk, or the next piece of a body with a length; `None` at the proper end. Cancel-safe: bytes read by a
+    /// dropped call are returned by the next call.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             match self.body {
@@ -115,7 +115,7 @@ impl Answer {
         }
     }
 
-    /// Takes a chunk of which all bytes are there. The last one is empty.
+    /// Takes a chunk from `unread` if all its bytes are there. The last chunk is empty.
     fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Some(line) = memchr::memmem::find(&self.unread, b"\r\n") else { return Ok(None) };
         let size = std::str::from_utf8(&self.unread[..line]).map_err(|_| ErrorKind::InvalidData)?;
@@ -128,7 +128,7 @@ impl Answer {
         Ok(Some(chunk))
     }
 
-    /// All of it.
+    /// Reads the body to its end.
     pub async fn text(mut self) -> io::Result<String> {
         let mut all = Vec::new();
         while let Some(piece) = self.next().await? {

@@ -1,4 +1,4 @@
-//! The server's end of one HTTP/1.1 connection: it reads requests and writes the bytes that a test gives.
+//! The server side of an HTTP/1.1 connection. It reads requests, and writes bytes that the test chooses.
 
 use std::io::{self, ErrorKind};
 
@@ -24,20 +24,20 @@ pub fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
 }
 
-/// A request that was read.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The head as it came, without the empty line.
+    /// The head as received, without the empty line.
     pub head: String,
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Names in lower case.
+    /// Header names in lower case, and values.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether the body had its end: all bytes of its length, or its last chunk.
+    /// Whether the body was complete: all bytes of its length, or its last chunk.
     pub is_whole: bool,
-    /// When its head was read.
+    /// When the head was read.
     pub at: Instant,
 }
 
@@ -74,18 +74,18 @@ impl Request {
     }
 }
 
-/// A connection that was accepted. Its writes are not delayed.
+/// An accepted connection, with Nagle's algorithm off.
 pub struct Connection {
-    /// Number of connections that its peer accepted before it.
+    /// Number of connections that the [`Peer`](crate::peer::Peer) had accepted before.
     pub number: usize,
     socket: TcpStream,
-    /// Bytes that were read and not yet taken.
+    /// Bytes read from the socket that are not yet returned.
     unread: Vec<u8>,
     plug: watch::Receiver<()>,
 }
 
 impl Connection {
-    /// Takes a socket that another listener accepted.
+    /// Wraps a socket that another listener accepted.
     pub fn of(socket: TcpStream) -> Self {
         Self::numbered(socket, 0, watch::channel(()).1)
     }
@@ -95,26 +95,26 @@ impl Connection {
         Self { number, socket, unread: Vec::new(), plug }
     }
 
-    /// Reads a request to the end of its body.
+    /// Reads a request with its whole body. A body that breaks off is an error.
     pub async fn request(&mut self) -> io::Result<Request> {
         let request = self.request_or_part().await?;
         if request.is_whole { Ok(request) } else { Err(ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Reads a request whose body may break off.
+    /// Reads a request. If its body breaks off, the request has the part that came.
     pub async fn request_or_part(&mut self) -> io::Result<Request> {
         let mut request = self.head().await?;
         request.is_whole = self.body(&mut request).await.is_ok();
         Ok(request)
     }
 
-    /// Reads the head of a request. Its body is left for [`body`](Self::body).
+    /// Reads the head of a request. [`body`](Self::body) reads its body.
     pub async fn head(&mut self) -> io::Result<Request> {
         let head = self.until(b"\r\n\r\n").await?;
         Ok(Request::parse(&head))
     }
 
-    /// Reads the body that belongs to this head. What came before it broke off is kept.
+    /// Reads the body of `request`. After an error, `request` has the part that came.
     pub async fn body(&mut self, request: &mut Request) -> io::Result<()> {
         if request.header("transfer-encoding").is_none() {
             let length = request.header("content-length").and_then(|length| length.parse().ok());
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Takes the bytes before `end`, and drops `end`.
+    /// Reads up to `end`. Returns the bytes before `end`, and discards `end`.
     async fn until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
         let mut looked = 0;
         loop {
@@ -176,17 +176,17 @@ impl Connection {
         self.write(answer(status, "content-type: application/json\r\n", &body.to_string())).await
     }
 
-    /// The port on which it was accepted.
+    /// The local port of the connection.
     pub fn port(&self) -> io::Result<u16> {
         self.socket.local_addr().map(|address| address.port())
     }
 
-    /// Waits until the other end has closed or sends more.
+    /// Waits until the client has closed the connection, or sends a byte.
     pub async fn closed(&mut self) {
         let _ = self.socket.read(&mut [0]).await;
     }
 
-    /// Waits until the [`Peer`](crate::peer::Peer) that accepted it is dropped.
+    /// Waits until the [`Peer`](crate::peer::Peer) that accepted the connection is dropped.
     pub async fn unplugged(&self) {
         let _ = self.plug.clone().changed().await;
     }
@@ -203,17 +203,17 @@ impl Connection {
         }
     }
 
-    /// Makes the close that follows a reset.
+    /// Configures the socket so that closing it resets the connection.
     pub fn reset(&self) -> io::Result<()> {
         self.socket.set_zero_linger()
     }
 
-    /// Both directions, for a server that writes while it watches the other end.
+    /// Splits the connection, for a server that writes while it watches for a close.
     pub fn halves(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         self.socket.split()
     }
 
-    /// Shuts the sending side down.
+    /// Shuts down the sending side.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.socket.shutdown().await
     }

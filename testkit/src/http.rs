@@ -1,4 +1,4 @@
-//! A small HTTP client for tests: whole answers, and SSE as a list of events.
+//! A small HTTP client for tests, which reads whole answers and parses SSE bodies.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ impl Answer {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The events of an SSE body that is written as our hub writes it: lines end with LF, and a space follows each colon. An
-    /// event that broke off is none.
+    /// The events of an SSE body in the hub's format: lines end with LF, and a space follows each colon. An incomplete last event
+    /// is omitted.
     pub fn events(&self) -> Vec<Event> {
         let mut blocks: Vec<&str> = self.body.split("\n\n").collect();
         blocks.pop();
@@ -108,7 +108,7 @@ impl Http {
         channel
     }
 
-    /// The answer's head, its body unread: dropping it closes the connection.
+    /// Sends a request and reads the head of its answer. Dropping the answer closes the connection.
     pub async fn open(
         &self,
         method: Method,

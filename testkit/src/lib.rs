@@ -1,7 +1,7 @@
-//! What the tests and benchmarks of all crates share.
+//! Helpers for the tests and benchmarks of all crates.
 //!
-//! It speaks bytes, HTTP and [`serde_json::Value`], and depends on no crate of this workspace: a unit test whose helpers
-//! depended on the crate under test would have its types twice.
+//! The crate uses bytes, HTTP and [`serde_json::Value`], and depends on no other crate of this workspace: otherwise the types of
+//! a crate under test would exist twice in its unit tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
     clippy::missing_panics_doc,
     reason = "a test fails by panic"
 )]
-#![allow(missing_docs, reason = "what its name says needs no second sentence")]
+#![allow(missing_docs, reason = "many names need no further explanation")]
 
 pub mod backend;
 pub mod browser;
@@ -33,20 +33,20 @@ pub mod wait;
 
 use std::io::Write;
 
-/// A free port of 127.0.0.1, on which nothing listens.
+/// A free port of 127.0.0.1. Another program may take it before the test does.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Says that something was not tested, past the capture of the test's output: a skip that nobody reads is a hole. With
-/// `REQUIRE_TOOLS=1` it is a failure.
+/// Reports a skipped test on standard error, past the harness's capture of output, so that a skip is noticed. With
+/// `REQUIRE_TOOLS=1` it panics instead.
 pub fn skipped(what: &str) {
     let _ = std::io::stderr().write_all(format!("skipped: {what}\n").as_bytes());
     let required = std::env::var_os("REQUIRE_TOOLS").is_some_and(|value| value == "1");
     assert!(!required, "REQUIRE_TOOLS=1, and this was skipped: {what}");
 }
 
-/// Number of cases of a property: `GARBLE_CASES`, or what takes a second.
+/// Number of cases for a property test: `GARBLE_CASES`, or a number that takes about a second.
 pub fn cases() -> u32 {
     std::env::var("GARBLE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }

@@ -1,4 +1,4 @@
-//! An HTTP server at raw TCP that does what a test says.
+//! An HTTP server on raw TCP whose behaviour the test defines.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -15,21 +15,21 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Connection, Request};
 use crate::wait::{PATIENCE, port_is_free};
 
-/// A server on a free port of this machine. It accepts connections until it is dropped; those that are open go on.
+/// A server on a free port of this machine. Dropping it stops accepting; open connections continue.
 pub struct Peer {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
-    /// Its receivers see the end of this.
+    /// Dropping this sender tells all connections that the server was dropped.
     plug: watch::Sender<()>,
 }
 
 impl Peer {
-    /// Serves each connection on this thread, until `serve` returns.
+    /// Starts a server that runs `serve` for each connection, on this thread.
     pub fn start(serve: impl AsyncFn(Connection) -> io::Result<()> + 'static) -> Self {
         Self::on("127.0.0.1:0", serve).unwrap()
     }
 
-    /// As [`start`](Self::start), on this address.
+    /// As [`start`](Self::start), on the given address.
     pub fn on(
         address: impl ToSocketAddrs,
         serve: impl AsyncFn(Connection) -> io::Result<()> + 'static,
@@ -39,7 +39,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// As [`start`](Self::start), on a thread of its own: for a test that blocks its thread.
+    /// As [`start`](Self::start), on a new thread, for a test that blocks its own thread.
     pub fn on_thread(serve: impl AsyncFn(Connection) -> io::Result<()> + Send + 'static) -> Self {
         let (peer, accepting) = Self::bind("127.0.0.1:0").unwrap();
         std::thread::spawn(move || {
@@ -58,7 +58,7 @@ impl Peer {
         Ok((Self { address, accepted, plug }, accepting))
     }
 
-    /// Ends it as its drop does, and waits until its port is free.
+    /// Stops accepting like a drop, and waits until the port is free.
     pub async fn stop(&self) {
         self.plug.send_replace(());
         port_is_free(self.port()).await;
@@ -77,13 +77,13 @@ impl Peer {
         format!("http://{}", self.address)
     }
 
-    /// Number of connections that were accepted.
+    /// Number of accepted connections.
     pub fn connections(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 }
 
-/// The other half of a [`Peer`].
+/// The accepting task of a [`Peer`].
 struct Accepting {
     listener: TcpListener,
     accepted: Arc<AtomicUsize>,
@@ -100,7 +100,7 @@ impl Accepting {
                 accepted = listener.accept() => accepted,
                 _ = plugged.changed() => return,
             };
-            // Out of descriptors, at worst: others will be closed.
+            // `accept` fails when no descriptor is free, which is temporary.
             let Ok((socket, _)) = accepted else {
                 sleep(Duration::from_millis(10)).await;
                 continue;
@@ -108,7 +108,7 @@ impl Accepting {
             let number = self.accepted.fetch_add(1, Ordering::SeqCst);
             let connection = Connection::numbered(socket, number, self.plugged.clone());
             let serve = Rc::clone(&serve);
-            // A write to a client that has left is no failure of the test.
+            // A failed write to a client that has disconnected does not fail the test.
             spawn_local(async move { drop(serve(connection).await) });
         }
     }
@@ -135,9 +135,9 @@ impl Listener {
         self.0.local_addr().unwrap().port()
     }
 
-    /// Accepts the next connection; panics when [`PATIENCE`] ends.
+    /// Accepts the next connection. Panics if none comes within [`PATIENCE`].
     pub async fn accept(&self) -> Connection {
-        let (socket, _) = timeout(PATIENCE, self.0.accept()).await.expect("a connection").unwrap();
+        let (socket, _) = timeout(PATIENCE, self.0.accept()).await.expect("no connection came").unwrap();
         Connection::of(socket)
     }
 
@@ -147,7 +147,7 @@ impl Listener {
     }
 }
 
-/// A step of a [`Script`], after the request was read.
+/// A step of a [`Script`], run after the request was read.
 #[derive(Clone)]
 pub enum Step {
     Say(String),
@@ -161,7 +161,7 @@ pub enum Step {
     UntilUnplugged,
 }
 
-/// A server that answers one connection by a list of steps. Further connections are accepted and get no answer.
+/// A server that runs a list of steps on its first connection. Later connections are accepted and get no answer.
 pub struct Script {
     /// `http://ADDRESS/v1`.
     pub url: String,
@@ -209,7 +209,7 @@ impl Script {
         self.state.lock().requests.clone()
     }
 
-    /// Whether the client has closed the connection, which a [`Step::UntilClosed`] saw.
+    /// Whether a [`Step::UntilClosed`] has seen the client close the connection.
     pub fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }

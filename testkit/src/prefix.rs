@@ -1,4 +1,4 @@
-//! A reverse proxy that offers a server below a path, and strips that path: as nginx's `proxy_pass` with a slash.
+//! A reverse proxy that serves a server below a path prefix and strips the prefix, like nginx's `proxy_pass` with a slash.
 
 use std::io;
 use std::rc::Rc;
@@ -14,39 +14,40 @@ use crate::peer::Peer;
 /// A running proxy.
 pub struct PrefixProxy {
     peer: Peer,
-    strays: Rc<Mutex<Vec<String>>>,
+    outside_prefix: Rc<Mutex<Vec<String>>>,
 }
 
-/// What a request needs.
+/// Prefix and target of the proxy, and the requests outside the prefix.
 struct Route {
     prefix: &'static str,
     target: String,
     client: awc::Client,
-    strays: Rc<Mutex<Vec<String>>>,
+    outside_prefix: Rc<Mutex<Vec<String>>>,
 }
 
 impl PrefixProxy {
-    /// Offers the server at `target` below `prefix`, which begins with a slash and ends with none.
+    /// Starts a proxy that serves `target` below `prefix`, which begins with a slash and does not end with one.
     pub fn start(prefix: &'static str, target: &str) -> Self {
-        let strays = Rc::<Mutex<Vec<String>>>::default();
+        let outside_prefix = Rc::<Mutex<Vec<String>>>::default();
         let client = awc::Client::builder().timeout(Duration::from_mins(1)).finish();
-        let route = Route { prefix, target: target.to_owned(), client, strays: Rc::clone(&strays) };
+        let route =
+            Route { prefix, target: target.to_owned(), client, outside_prefix: Rc::clone(&outside_prefix) };
         let peer = Peer::start(async move |mut connection| {
             loop {
                 route.forward(&mut connection).await?;
             }
         });
-        Self { peer, strays }
+        Self { peer, outside_prefix }
     }
 
-    /// Its address, without the prefix.
+    /// URL of the proxy, without the prefix.
     pub fn url(&self) -> String {
         self.peer.url()
     }
 
-    /// The paths outside the prefix that somebody asked for.
-    pub fn strays(&self) -> Vec<String> {
-        self.strays.lock().clone()
+    /// Requested paths that are outside the prefix.
+    pub fn outside_prefix(&self) -> Vec<String> {
+        self.outside_prefix.lock().clone()
     }
 }
 
@@ -55,7 +56,7 @@ impl Route {
         let request = connection.request().await?;
         let below = request.target.strip_prefix(self.prefix).filter(|path| path.starts_with('/'));
         let Some(path) = below else {
-            self.strays.lock().push(request.target);
+            self.outside_prefix.lock().push(request.target);
             return connection.write(answer(404, "", "")).await;
         };
         let method = Method::from_bytes(request.method.as_bytes()).unwrap();
@@ -69,7 +70,7 @@ impl Route {
             return connection.write(answer(502, "", "")).await;
         };
         let status = response.status().as_u16();
-        // An answer without a body has no chunks either.
+        // An answer without a body has no chunks.
         let framing = match status {
             204 | 304 => "",
             _ => "transfer-encoding: chunked\r\n",

@@ -1,4 +1,4 @@
-//! The binary as a process with a home of its own, killed by id when the test ends.
+//! The binary as a process with its own home directory; the process is killed when the test ends.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use crate::procfs;
 use crate::wait::{PATIENCE, wait_until};
 
-/// The program under test, which cargo builds for the tests and benchmarks of its package.
+/// Path of the program under test, which cargo builds for the tests and benchmarks of its package.
 ///
-/// Cargo names it when it runs them. One that is run by hand finds it in the folder above its own.
+/// Cargo sets the path in an environment variable. A test binary that is started by hand looks in its parent folder.
 pub fn program() -> PathBuf {
     std::env::var_os("CARGO_BIN_EXE_virtual-llm").map_or_else(
         || {
@@ -29,7 +29,7 @@ pub fn program() -> PathBuf {
     )
 }
 
-/// A home directory of a test's own.
+/// A temporary home directory.
 pub struct Home(TempDir);
 
 impl Home {
@@ -42,11 +42,11 @@ impl Home {
         self.0.path().join(".mcpctl")
     }
 
-    /// Writes `~/.mcpctl/NAME`, 0600.
+    /// Writes `~/.mcpctl/NAME` with mode 0600.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         let path = self.mcpctl().join(name);
-        // Nobody else's, whatever the umask: what others could put there is refused.
+        // With any umask the folder must be private, because the binary refuses files that others could replace.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -58,7 +58,7 @@ impl Home {
         self.write("credentials", &serde_json::json!({ "mcpdUrl": url, "token": token }).to_string());
     }
 
-    /// Writes a configuration with these providers.
+    /// Writes `config.json` with these providers.
     pub fn providers(&self, providers: &serde_json::Value) {
         self.write("config.json", &serde_json::json!({ "llm": { "providers": providers } }).to_string());
     }
@@ -67,14 +67,14 @@ impl Home {
         self.0.path()
     }
 
-    /// A command of the binary that sees this home and nothing of the tester's environment.
+    /// A command for the binary with this home directory and an otherwise empty environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(args);
         self.alone(command)
     }
 
-    /// The same, run by a shell that does `setup` first and then becomes the binary: limits, ignored signals.
+    /// As `command`, but a shell runs `setup` first, such as a limit or an ignored signal, then `exec`s the binary.
     pub fn command_after(&self, setup: &str, args: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]).arg(program()).args(args);
@@ -111,7 +111,7 @@ pub struct Process {
     stderr: Rc<RefCell<String>>,
 }
 
-/// What a process left.
+/// Exit status and output of an ended process.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: ExitStatus,
@@ -133,7 +133,7 @@ impl Process {
     }
 
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id().expect("still running")).unwrap()
+        i32::try_from(self.child.id().expect("the process has ended")).unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -148,36 +148,38 @@ impl Process {
         self.stderr.borrow().clone()
     }
 
-    /// Waits until standard error has `text`.
+    /// Waits until standard error contains `text`.
     pub async fn logs(&self, text: &str) {
         self.shows(&self.stderr, text).await;
     }
 
-    /// Waits until standard output has `text`.
+    /// Waits until standard output contains `text`.
     pub async fn prints(&self, text: &str) {
         self.shows(&self.stdout, text).await;
     }
 
     async fn shows(&self, from: &Rc<RefCell<String>>, text: &str) {
-        let found = timeout(PATIENCE, wait_until("it shows", || from.borrow().contains(text)));
+        let found = timeout(PATIENCE, wait_until("the output has the text", || from.borrow().contains(text)));
         assert!(found.await.is_ok(), "no {text:?} in:\n{}\n{}", self.stdout(), self.stderr());
     }
 
-    /// Seconds of CPU so far.
+    /// CPU time so far, in seconds.
     pub fn cpu(&self) -> f64 {
         procfs::cpu(self.pid()).as_secs_f64()
     }
 
-    /// Waits until it has ended, whatever it printed.
+    /// Waits until the process has ended. The output may not be complete yet.
     pub async fn ended(&mut self) {
-        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        timeout(PATIENCE, self.child.wait()).await.expect("the process did not end").unwrap();
     }
 
-    /// Waits for the end.
+    /// Waits until the process has ended and all output is read.
     pub async fn end(mut self) -> Outcome {
         let status = timeout(PATIENCE, self.child.wait()).await;
-        let Ok(status) = status else { panic!("still runs:\n{}\n{}", self.stdout(), self.stderr()) };
-        // The pipes' readers end with the process, on this thread, a moment later.
+        let Ok(status) = status else {
+            panic!("the process still runs:\n{}\n{}", self.stdout(), self.stderr())
+        };
+        // The tasks that read the pipes finish shortly after the process.
         wait_until("the output is read", || {
             Rc::strong_count(&self.stdout) == 1 && Rc::strong_count(&self.stderr) == 1
         })
@@ -200,11 +202,11 @@ fn collect(pipe: impl AsyncRead + Unpin + 'static) -> Rc<RefCell<String>> {
     text
 }
 
-/// A process that is killed by its id when it is dropped.
+/// A process that is killed when it is dropped.
 pub struct Killed(pub std::process::Child);
 
 impl Killed {
-    /// Starts it with nothing on its standard input.
+    /// Starts a command with an empty standard input.
     pub fn spawn(command: &mut std::process::Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
@@ -213,7 +215,7 @@ impl Killed {
         i32::try_from(self.0.id()).unwrap()
     }
 
-    /// Asks it to end, and waits.
+    /// Sends SIGTERM, and waits for the end.
     pub fn stop(&mut self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
         self.0.wait().unwrap();

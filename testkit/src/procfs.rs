@@ -1,8 +1,8 @@
-//! What the kernel says of a process (`man 5 proc`).
+//! Data about processes from `/proc` (proc(5)).
 
 use std::time::Duration;
 
-/// User and system time so far. It is counted in ticks of 10 ms: `USER_HZ` is 100 on every Linux port.
+/// User and system CPU time so far, in steps of 10 ms: `USER_HZ` is 100 on every Linux port.
 pub fn cpu(pid: i32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
@@ -17,7 +17,7 @@ pub fn resident(pid: i32) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Whether it runs. A killed child of a killed shell is a zombie until init takes it: that is not alive.
+/// Whether a process runs. A zombie, such as a killed child that init has not reaped yet, does not count.
 pub fn is_alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))

@@ -1,4 +1,4 @@
-//! A TCP proxy that does what networks do: it is put between two real programs, and told at run time what to be.
+//! A TCP proxy that simulates network faults between two programs. The test changes the fault at run time.
 
 #[cfg(test)]
 mod tests;
@@ -17,28 +17,28 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
-/// What the network does to every connection, open or new, until it is told to do something else.
+/// A fault that applies to all connections, open and new, until the test sets another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing: bytes pass as they come.
+    /// No fault: bytes are relayed at once.
     Passes,
-    /// Each read is passed on so much later.
+    /// Bytes are relayed after this delay.
     Lags(Duration),
-    /// So many bytes a second in each direction.
+    /// This many bytes a second are relayed in each direction.
     Trickles(u32),
-    /// One byte a packet.
+    /// Each packet has one byte.
     Slices,
-    /// So many bytes in either direction from now on, then both ends read the end.
+    /// After this many further bytes in either direction, both sides see the end of the connection.
     CutsAfter(u64),
-    /// Nothing passes, everything stays open; what was written meanwhile comes when it passes again.
+    /// No bytes are relayed and all connections stay open. Bytes written meanwhile arrive when the fault ends.
     BlackHole,
-    /// Open connections are reset, new ones at their first sight.
+    /// Open and new connections are reset.
     Resets,
-    /// The client reads the end and nothing more; what it writes still arrives.
+    /// The client sees the end of the connection, and the bytes it writes still arrive.
     HalfCloses,
 }
 
-/// A running proxy; it ends with this, and its connections with it.
+/// A running proxy. Dropping it closes its connections.
 pub struct Proxy {
     network: watch::Sender<Network>,
     open: Rc<Cell<usize>>,
@@ -48,7 +48,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of 127.0.0.1 and connects to `target` there for each client.
+    /// Starts a proxy on a free port of 127.0.0.1 to the port `target`.
     pub async fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -57,7 +57,7 @@ impl Proxy {
         let counts = (Rc::clone(&open), Rc::clone(&accepted));
         let accepting = spawn_local(async move {
             loop {
-                // Out of descriptors, at worst: others will be given back.
+                // `accept` fails when no descriptor is free, which is temporary.
                 let Ok((client, _)) = listener.accept().await else {
                     sleep(Duration::from_millis(10)).await;
                     continue;
@@ -74,22 +74,22 @@ impl Proxy {
         Self { network, open, accepted, port, accepting }
     }
 
-    /// Where clients connect to.
+    /// The port for clients.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// From now on the network is so, for open connections too.
+    /// Sets the fault for all connections, open and new.
     pub fn set(&self, network: Network) {
         self.network.send_replace(network);
     }
 
-    /// Connections that are open now.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// Connections that there ever were.
+    /// Number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.get()
     }
@@ -97,31 +97,31 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The sender goes too: that ends the connections.
+        // The drop of `told`'s sender, which follows, ends the connections.
         self.accepting.abort();
     }
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     ToServer,
     ToClient,
 }
 
-/// Why a direction has nothing more to do.
+/// Why relaying in one direction ended.
 enum End {
-    /// Its source ended, and so did its sink: the other direction goes on.
+    /// The source ended, and the end was relayed. The other direction continues.
     Fin,
-    /// Both directions are over, in order.
+    /// Both directions end with an orderly close.
     Cut,
-    /// Both directions are over, by a reset.
+    /// Both directions end with a reset.
     Reset,
 }
 
 async fn relay(mut client: TcpStream, target: u16, told: watch::Receiver<Network>) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else {
-        // As if nobody had listened here.
+        // A reset is the closest to a refused connection.
         return reset(&client);
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -148,7 +148,7 @@ async fn relay(mut client: TcpStream, target: u16, told: watch::Receiver<Network
     }
 }
 
-/// Makes the close that follows a reset.
+/// Configures the socket so that closing it resets the connection.
 fn reset(socket: &TcpStream) {
     let _ = socket.set_zero_linger();
 }
@@ -192,17 +192,17 @@ struct Sink<'a> {
     to: WriteHalf<'a>,
     way: Way,
     told: watch::Receiver<Network>,
-    /// Bytes since the network changed.
+    /// Bytes relayed since the last change of the fault.
     passed: u64,
-    /// Closed for good: what comes is thrown away.
+    /// Whether the sink is closed, so that further bytes are discarded.
     deaf: bool,
 }
 
-/// A trickle's pieces: twenty a second.
+/// Interval of the pieces of `Network::Trickles`.
 const DRIP: Duration = Duration::from_millis(50);
 
 impl Sink<'_> {
-    /// What the network does without a byte to pass.
+    /// Applies a new fault while there are no bytes to relay.
     async fn obey(&mut self) -> Result<(), End> {
         let network = *self.told.borrow();
         match network {
@@ -215,7 +215,7 @@ impl Sink<'_> {
         }
     }
 
-    /// Passes bytes on, as the network lets it.
+    /// Relays bytes under the current fault.
     async fn pass(&mut self, mut bytes: &[u8]) -> Result<(), End> {
         let mut waited = false;
         while !bytes.is_empty() {
@@ -250,7 +250,7 @@ impl Sink<'_> {
             let piece = &bytes[..most.min(bytes.len())];
             let written = tokio::select! {
                 written = self.to.write(piece) => written,
-                // The peer may not read: what the network does next is not to wait for that.
+                // A peer that does not read must not delay the next fault.
                 changed = self.told.changed() => match changed {
                     Ok(()) => { self.passed = 0; continue }
                     Err(_) => return Err(End::Cut),
@@ -260,14 +260,14 @@ impl Sink<'_> {
             self.passed += written as u64;
             bytes = &bytes[written..];
             if network == Network::Slices {
-                // Lets who reads on this thread see it before the next.
+                // A reader on this thread must get this byte before the next one is written.
                 tokio::task::yield_now().await;
             }
         }
         Ok(())
     }
 
-    /// Passes the end on: through a black hole it comes later.
+    /// Relays the end of the source. In a black hole it waits for the end of the fault.
     async fn finish(&mut self) -> Result<(), End> {
         while *self.told.borrow() == Network::BlackHole {
             self.changed().await?;
@@ -276,13 +276,13 @@ impl Sink<'_> {
         self.to.shutdown().await.map_err(|_| End::Reset)
     }
 
-    /// Waits until the network is told something else.
+    /// Waits until the test sets another fault.
     async fn changed(&mut self) -> Result<(), End> {
         self.passed = 0;
         self.told.changed().await.map_err(|_| End::Cut)
     }
 
-    /// Waits so long, or until the network is told something else; whether it was the time.
+    /// Waits for `time`, or until the test sets another fault. Returns whether the time has passed.
     async fn rest(&mut self, time: Duration) -> Result<bool, End> {
         tokio::select! {
             () = sleep(time) => Ok(true),

@@ -1,4 +1,4 @@
-//! Hub and registrar as two processes, with a fake backend behind them.
+//! A hub and a registrar as two processes, and a fake backend for the registrar.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::process::{Home, Process};
 
 pub const ADMIN: &str = "admin-token-of-a-test-0123456789abcdef";
 
-/// A hub, a registrar and a backend, each in its own process or thread.
+/// A hub process, a registrar process and a fake backend.
 pub struct Team {
     pub backend: FakeBackend,
     pub home: Home,
@@ -19,11 +19,32 @@ pub struct Team {
     pub http: Http,
 }
 
+/// Starts a hub on a free port, with a new home directory, and waits until it listens.
+pub async fn listening_hub() -> (Home, Process, u16) {
+    let (home, port) = (Home::new(), free_port());
+    let hub = start_hub(&home, port);
+    hub.logs("listens on").await;
+    (home, hub, port)
+}
+
+/// Starts a hub that stores nothing on disk, and waits until it listens. The new home directory has an admin's credentials
+/// for the hub. Also returns the hub's URL.
+pub async fn hub_in_memory(options: &[&str]) -> (Home, Process, String) {
+    let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
+    let usual = ["hub", "--in-memory", "--listen", &listen];
+    let mut command = home.command(&[&usual, options].concat());
+    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
+    hub.logs("listens on").await;
+    let url = format!("http://{listen}");
+    home.credentials(&url, ADMIN);
+    (home, hub, url)
+}
+
 pub fn start_hub(home: &Home, port: u16) -> Process {
     launch_hub("true", home, port, &[])
 }
 
-/// As `start_hub`, by a shell that does `setup` first.
+/// As `start_hub`, but a shell runs `setup` first.
 pub fn start_hub_after(setup: &str, home: &Home, port: u16) -> Process {
     launch_hub(setup, home, port, &[])
 }
@@ -45,6 +66,13 @@ pub fn start_registrar(home: &Home) -> Process {
     start_registrar_with(home, &[])
 }
 
+/// Starts a registrar, and waits until its control channel is open.
+pub async fn connected_registrar(home: &Home) -> Process {
+    let registrar = start_registrar(home);
+    registrar.logs("control channel open").await;
+    registrar
+}
+
 /// As `start_registrar`, with further options.
 pub fn start_registrar_with(home: &Home, options: &[&str]) -> Process {
     let usual =
@@ -52,13 +80,13 @@ pub fn start_registrar_with(home: &Home, options: &[&str]) -> Process {
     home.start(&[&usual, options].concat())
 }
 
-/// What is unusual about a team.
+/// Deviations from the default team.
 pub struct Plan<'a> {
-    /// What a shell does before it becomes the hub.
+    /// Shell commands to run before the hub.
     pub setup: &'a str,
     pub hub: &'a [&'a str],
     pub registrar: &'a [&'a str],
-    /// Where the hub listens, and where the registrar believes it to be.
+    /// The port on which the hub listens, and the port to which the registrar connects.
     pub ports: Option<(u16, u16)>,
 }
 
@@ -73,7 +101,7 @@ impl Team {
         Self::of(Plan::default()).await
     }
 
-    /// A team whose hub is started by a shell that does `setup` first.
+    /// Starts a team whose hub is started by a shell that runs `setup` first.
     pub async fn start_after(setup: &str) -> Self {
         Self::of(Plan { setup, ..Plan::default() }).await
     }
@@ -81,9 +109,9 @@ impl Team {
     pub async fn of(plan: Plan<'_>) -> Self {
         let (backend, home) = (FakeBackend::start(), Home::new());
         let free = free_port();
-        let (port, door) = plan.ports.unwrap_or((free, free));
+        let (port, target) = plan.ports.unwrap_or((free, free));
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
-        home.credentials(&format!("http://127.0.0.1:{door}/"), ADMIN);
+        home.credentials(&format!("http://127.0.0.1:{target}/"), ADMIN);
         home.providers(&json!([
             { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "publish": true, "poolName": "team" }
         ]));

@@ -1,4 +1,4 @@
-//! The binary on a terminal of its own: what a person sees who sits in front of it.
+//! The binary on a pseudo-terminal, to test its interactive output.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::process::Home;
 use crate::wait::{PATIENCE, wait_until};
 
-/// A terminal with a program on it.
+/// A pseudo-terminal that runs a program.
 pub struct Terminal {
     keys: File,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -23,19 +23,19 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the binary on a terminal that is `columns` wide.
+    /// Starts the binary on a terminal of `columns` columns.
     pub fn start(home: &Home, args: &[&str], columns: u16) -> Self {
         Self::start_with(&mut home.command(args), columns)
     }
 
-    /// As `start`, for a command that was told more.
+    /// As `start`, with a prepared command.
     pub fn start_with(command: &mut Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
         let end = || Stdio::from(pair.slave.try_clone().unwrap());
         command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().unwrap();
-        // The command would hold its ends open, and the terminal never end.
+        // `command` would keep its copies of the terminal open, and the reader would never see the end.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         drop(pair.slave);
         let keys = File::from(pair.master);
@@ -51,12 +51,12 @@ impl Terminal {
         Self { keys, screen, reader: watched, child }
     }
 
-    /// Everything that was written so far, with the sequences that move and colour.
+    /// All output so far, with escape sequences.
     pub fn raw(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock()).into_owned()
     }
 
-    /// What was written, without them.
+    /// All output so far, without escape sequences.
     pub fn text(&self) -> String {
         let raw = self.raw().replace('\r', "");
         let mut pieces = raw.split("\u{1b}[");
@@ -67,26 +67,27 @@ impl Terminal {
         })
     }
 
-    /// Types.
+    /// Writes `text` to the terminal, as if a user typed it.
     pub fn types(&self, text: &str) {
         (&self.keys).write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is to be seen.
+    /// Waits until the output contains `text`.
     pub async fn shows(&self, text: &str) {
-        let found = timeout(PATIENCE, wait_until("the terminal shows it", || self.text().contains(text)));
+        let found =
+            timeout(PATIENCE, wait_until("the terminal shows the text", || self.text().contains(text)));
         assert!(found.await.is_ok(), "no {text:?} in:\n{}", self.text());
     }
 
-    /// Waits for the program's end; gives what was to be seen, too.
+    /// Waits until the program has ended. Returns its status and its output.
     pub async fn end(mut self) -> (ExitStatus, String) {
         let status = timeout(PATIENCE, self.child.wait()).await;
-        let Ok(status) = status else { panic!("still runs:\n{}", self.text()) };
+        let Ok(status) = status else { panic!("the program still runs:\n{}", self.text()) };
         wait_until("the screen is read", || self.reader.is_finished()).await;
         (status.unwrap(), self.text())
     }
 
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id().expect("still running")).unwrap()
+        i32::try_from(self.child.id().expect("the program has ended")).unwrap()
     }
 }

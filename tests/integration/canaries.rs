@@ -49,8 +49,8 @@ impl Scene {
         let (caller, publisher) = (token(&admin, "caller").await, token(&admin, "publisher").await);
         home.credentials(&url, &publisher);
         // A closed port. Its number is unique, so a match in the output means that the address leaked.
-        let gone = testkit::free_port();
-        let nowhere = format!("http://127.0.0.1:{gone}");
+        let closed_port = testkit::free_port();
+        let nowhere = format!("http://127.0.0.1:{closed_port}");
         let env = home.path().join("recipe-environment");
         let say = format!("env > {}; echo {RECIPE}; echo {RECIPE} >&2; exit 3", env.display());
         let provider = |name: &str, url: &str, more: Value| {

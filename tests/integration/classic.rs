@@ -5,21 +5,7 @@ use testkit::backend::FakeBackend;
 use testkit::classic_hub::ClassicHub;
 use testkit::process::{Home, Process};
 
-/// Options that shorten the delays; everything else has its default.
-const QUICK: [&str; 8] = [
-    "--heartbeat-interval",
-    "200ms",
-    "--reconnect-base",
-    "50ms",
-    "--reconnect-max",
-    "200ms",
-    "--drain-timeout",
-    "2s",
-];
-
-fn publish(home: &Home) -> Process {
-    home.start(&[&["publish"], QUICK.as_slice()].concat())
-}
+use crate::registrar::QUICK;
 
 async fn published() -> (ClassicHub, FakeBackend, Home, Process) {
     let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
@@ -27,7 +13,7 @@ async fn published() -> (ClassicHub, FakeBackend, Home, Process) {
     home.providers(&json!([
         { "name": "local", "type": "openai", "model": "fake-model", "url": backend.url(), "apiKey": "backend-key", "publish": true }
     ]));
-    let process = publish(&home);
+    let process = home.start(&QUICK);
     hub.channel(1).await;
     (hub, backend, home, process)
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use testkit::free_port;
 use testkit::http::Http;
 use testkit::process::{Home, Process};
-use testkit::team::{ADMIN, Plan, Team, start_hub, start_hub_after};
+use testkit::team::{ADMIN, Plan, Team, connected_registrar, listening_hub, start_hub_after};
 use testkit::wait::{PATIENCE, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,9 +21,7 @@ fn resident(hub: &Process) -> u64 {
 /// Malformed requests of clients without a token write a bounded number of log lines.
 #[actix_rt::test]
 async fn clients_that_send_malformed_requests_do_not_fill_the_log() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (_home, hub, port) = listening_hub().await;
     let heads = ["\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"];
     for head in heads.iter().cycle().take(300) {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -132,8 +130,7 @@ async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
         if calls == 10 {
             // A registrar that starts anew.
             team.registrar.signal(nix::sys::signal::Signal::SIGKILL);
-            let again = testkit::team::start_registrar(&team.home);
-            again.logs("control channel open").await;
+            let again = connected_registrar(&team.home).await;
             second = Some(again);
         }
     }

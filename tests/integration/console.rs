@@ -228,7 +228,7 @@ async fn the_console_works_below_a_path_of_a_proxy() {
     page.shows("[aria-labelledby=recent] tbody", "200").await;
     page.js("location.reload()").await;
     page.shows("#link", "Live").await;
-    assert_eq!(proxy.strays(), Vec::<String>::new());
+    assert_eq!(proxy.outside_prefix(), Vec::<String>::new());
     scene.reports_no_errors(&[]).await;
 }
 

@@ -6,7 +6,7 @@ use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
-use testkit::team::{Team, start_hub, start_registrar};
+use testkit::team::{Team, connected_registrar, start_hub};
 use testkit::wait::{eventually, port_is_free, wait_for, wait_until};
 use tokio::time::Instant;
 
@@ -50,8 +50,7 @@ async fn after_sigkill_of_hub_or_registrar_session_and_row_continue() {
     team.registrar.signal(Signal::SIGKILL);
     eventually("the row is inactive", async || team.row().await["status"] == "inactive").await;
     team.registrar.ended().await;
-    team.registrar = start_registrar(&team.home);
-    team.registrar.logs("control channel open").await;
+    team.registrar = connected_registrar(&team.home).await;
     assert_eq!(team.chat(false).await.status, 200);
 
     team.hub.signal(Signal::SIGKILL);
@@ -205,8 +204,7 @@ async fn a_silent_backend_is_given_up_and_its_caller_gets_an_error() {
     team.registrar.ended().await;
     team.home.providers(&json!([{ "name": "local", "type": "openai", "model": "fake-model",
         "url": team.backend.url(), "publish": true, "timeoutSeconds": 1 }]));
-    team.registrar = start_registrar(&team.home);
-    team.registrar.logs("control channel open").await;
+    team.registrar = connected_registrar(&team.home).await;
     team.backend.script(|script| script.stalls = true);
     let events = team.chat(true).await.events();
     let [token, error] = &events[..] else { panic!("{events:?}") };

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use testkit::free_port;
+use testkit::http::Answer;
 use testkit::proxy::{Network, Proxy};
 use testkit::team::{ADMIN, Plan, Team, start_hub, start_hub_with, start_registrar_with};
 use testkit::wait::{eventually, port_is_free, wait_until};
@@ -16,6 +17,15 @@ use crate::trouble::certificate;
 
 fn count(log: &str, text: &str) -> usize {
     log.matches(text).count()
+}
+
+/// Starts a chat call, and waits until the backend has its request.
+async fn running_call(team: &Team, streaming: bool) -> actix_rt::task::JoinHandle<Answer> {
+    let http = team.http.clone();
+    let body = json!({ "model": "local", "stream": streaming, "messages": [] });
+    let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
+    wait_until("the task runs", || team.backend.open() == 1).await;
+    call
 }
 
 /// Kills the hub, and waits until its port is free.
@@ -98,10 +108,7 @@ async fn a_paused_hub_gets_a_new_channel_and_no_task_runs_twice() {
     })
     .await;
     team.backend.script(|script| script.think = Duration::from_secs(3));
-    let http = team.http.clone();
-    let body = json!({ "model": "local", "messages": [] });
-    let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-    wait_until("the task runs", || team.backend.open() == 1).await;
+    let call = running_call(&team, false).await;
     team.hub.signal(Signal::SIGSTOP);
     // After this time every heartbeat is overdue by the hub's clock, too.
     team.registrar.logs("nothing came on the control channel for 2.5 s").await;
@@ -131,10 +138,7 @@ async fn a_proxy_that_cuts_connections_costs_a_reconnect_each_time() {
     for (n, network) in [Network::CutsAfter(0), Network::Resets, Network::HalfCloses].into_iter().enumerate()
     {
         team.backend.script(|script| script.think = Duration::from_millis(500));
-        let http = team.http.clone();
-        let body = json!({ "model": "local", "messages": [] });
-        let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-        wait_until("the task runs", || team.backend.open() == 1).await;
+        let call = running_call(&team, false).await;
         proxy.set(network);
         wait_until("the registrar notices the cut", || {
             count(&team.registrar.stderr(), "no control channel") > n
@@ -164,10 +168,7 @@ async fn every_call_ends_after_the_network_delivered_nothing_for_a_while() {
     })
     .await;
     team.backend.script(|script| (script.tokens, script.pace) = (100, Duration::from_millis(30)));
-    let http = team.http.clone();
-    let body = json!({ "model": "local", "stream": true, "messages": [] });
-    let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-    wait_until("the task runs", || team.backend.open() == 1).await;
+    let call = running_call(&team, true).await;
     proxy.set(Network::BlackHole);
     team.registrar.logs("nothing came on the control channel").await;
     proxy.set(Network::Passes);
@@ -193,10 +194,7 @@ async fn an_answer_cut_on_its_way_to_the_hub_is_never_marked_as_whole() {
     team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, Duration::from_millis(20)));
     let mut broken = 0;
     for bytes in [1, 100, 700, 1500] {
-        let http = team.http.clone();
-        let body = json!({ "model": "local", "stream": true, "messages": [] });
-        let call = actix_rt::spawn(async move { http.post("/v1/chat/completions", &body).await });
-        wait_until("the task runs", || team.backend.open() == 1).await;
+        let call = running_call(&team, true).await;
         proxy.set(Network::CutsAfter(bytes));
         let before = proxy.accepted();
         wait_until("the connection was cut, and opened again", || proxy.accepted() > before).await;

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
-use super::registrar::{QUICK, home_with_mock};
+use super::registrar::{QUICK, home_with_backend, home_with_mock};
 
 /// Ignores SIGXFSZ, so that a write above the limit fails with an error, as on a full disk.
 const NO_SIGNAL: &str = "trap '' XFSZ";
@@ -218,13 +218,9 @@ async fn a_hub_without_descriptors_neither_spins_nor_dies() {
 #[actix_rt::test]
 async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     const TASKS: usize = 64;
-    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| (script.think, script.close) = (Duration::from_millis(1500), true));
-    home.credentials(&hub.url(), "t");
-    home.providers(
-        &json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true,
-        "maxConcurrency": TASKS }]),
-    );
+    let home = home_with_backend(&hub, &backend, json!({ "maxConcurrency": TASKS }));
     let process = Process::new(home.command_after("ulimit -n 64", &QUICK).spawn().unwrap());
     hub.channel(1).await;
     for n in 0..TASKS {

@@ -10,7 +10,7 @@ use testkit::backend::FakeBackend;
 use testkit::free_port;
 use testkit::process::{Home, Outcome};
 use testkit::skipped;
-use testkit::team::{ADMIN, start_hub, start_hub_with, start_registrar_with};
+use testkit::team::{ADMIN, listening_hub, start_hub, start_hub_with, start_registrar_with};
 use tokio::net::TcpListener;
 
 use crate::trouble::certificate;
@@ -152,9 +152,7 @@ async fn replaceable_credentials_token_and_ca_files_are_not_used() {
 /// `login` does not write a token where another user could place a link to another file.
 #[actix_rt::test]
 async fn login_writes_no_token_into_a_folder_that_others_can_write() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, _hub, port) = listening_hub().await;
     let folder = open_folder(&home, "shared");
     let token = home.write("token", ADMIN);
     let url = format!("http://127.0.0.1:{port}");
@@ -190,9 +188,7 @@ async fn nothing_is_written_through_a_link_of_another_user() {
     if !nix::unistd::geteuid().is_root() {
         return skipped("links of another user, which only root can create");
     }
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, _hub, port) = listening_hub().await;
     let sticky = open_folder(&home, "sticky");
     set(&sticky, 0o1777);
     let victim = home.write("victim", "{}");
@@ -215,9 +211,7 @@ async fn nothing_is_written_through_a_link_of_another_user() {
 /// `login` keeps neither settings from a file that others could write nor permissions granted for another hub.
 #[actix_rt::test]
 async fn login_keeps_no_setting_of_other_users_or_another_hub() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, _hub, port) = listening_hub().await;
     let token = home.write("token", ADMIN);
     let url = format!("http://127.0.0.1:{port}");
     let login = ["login", &url, "--token-file", token.to_str().unwrap()];
@@ -243,9 +237,7 @@ async fn login_keeps_no_setting_of_other_users_or_another_hub() {
 /// A token from the environment is never replaced by the token of the credentials file.
 #[actix_rt::test]
 async fn a_refused_token_of_the_environment_is_not_replaced_by_the_files() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, _hub, port) = listening_hub().await;
     home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
     home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
     let mut command = home.command(&["publish"]);
@@ -257,9 +249,7 @@ async fn a_refused_token_of_the_environment_is_not_replaced_by_the_files() {
 /// A session file counts only if other users cannot replace its folder or links. The file's own mode is corrected.
 #[actix_rt::test]
 async fn a_replaceable_session_file_is_ignored() {
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, _hub, port) = listening_hub().await;
     home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
     home.providers(&json!([{ "name": "a", "type": "mock", "publish": true }]));
     let folder = open_folder(&home, "shared");
@@ -284,7 +274,7 @@ async fn a_hub_uses_no_data_folder_token_or_key_that_others_can_replace() {
     };
     let mut bad: Vec<(PathBuf, String)> = Vec::new();
     let is_root = nix::unistd::geteuid().is_root();
-    // Only root can give the folder to another group, so that a writable group is a fault.
+    // For a user other than root, the folder's group may be private to the user, and a group-writable folder is allowed.
     for mode in [0o770, 0o702, 0o777].into_iter().filter(|mode| is_root || mode & 0o002 != 0) {
         let data = folder(&format!("{mode:o}"));
         set(&data, mode);
@@ -345,9 +335,7 @@ async fn a_hub_on_127_0_0_1_also_binds_the_ipv6_localhost_or_warns() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return skipped("IPv6");
     }
-    let (home, port) = (Home::new(), free_port());
-    let hub = start_hub(&home, port);
-    hub.logs("listens on").await;
+    let (home, hub, port) = listening_hub().await;
     home.credentials(&format!("http://localhost:{port}"), ADMIN);
     let asked = home.run(&["get", "llm"]).await;
     assert_eq!(asked.code(), 0, "localhost leads to the hub: {asked:?}");

@@ -2,27 +2,16 @@
 
 use serde_json::Value;
 use testkit::free_port;
-use testkit::process::{Home, Process};
-use testkit::team::ADMIN;
+use testkit::process::Home;
+use testkit::team::hub_in_memory;
 use testkit::terminal::Terminal;
 
 const PUBLIC: &str = "https://models.example.org/team-a";
 
-async fn hub(options: &[&str]) -> (Home, String, Process) {
-    let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
-    let usual = ["hub", "--in-memory", "--listen", &listen];
-    let mut command = home.command(&[&usual, options].concat());
-    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
-    hub.logs("listens on").await;
-    let url = format!("http://{listen}");
-    home.credentials(&url, ADMIN);
-    (home, url, hub)
-}
-
 #[actix_rt::test]
 async fn token_create_prints_a_login_command_with_the_public_address() {
     let slashed = format!("{PUBLIC}/");
-    let (home, _, hub) = hub(&["--public-url", &slashed]).await;
+    let (home, hub, _) = hub_in_memory(&["--public-url", &slashed]).await;
     hub.logs(&format!("others reach the hub at {PUBLIC}")).await;
     let create = ["token", "create", "--user", "zoe"];
     let login = format!("virtual-llm login {PUBLIC}");
@@ -49,7 +38,7 @@ async fn token_create_prints_a_login_command_with_the_public_address() {
 
 #[actix_rt::test]
 async fn without_a_public_url_the_hub_uses_the_address_of_the_request() {
-    let (home, url, _hub) = hub(&[]).await;
+    let (home, _hub, url) = hub_in_memory(&[]).await;
     let piped = home.run(&["token", "create", "--user", "zoe"]).await;
     assert!(piped.stderr.contains(&format!("virtual-llm login {url}\n")), "{piped:?}");
     let json = home.run(&["token", "create", "--user", "zoe", "-o", "json"]).await.stdout;

@@ -1,12 +1,13 @@
 //! The registrar as a process: start, stop, a second instance, SIGKILL, and a hub that restarts.
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::classic_hub::ClassicHub;
-use testkit::process::Home;
+use testkit::process::{Home, Process};
 use testkit::wait::wait_until;
 
+/// Arguments for `publish` with short delays.
 pub(super) const QUICK: [&str; 9] = [
     "publish",
     "--heartbeat-interval",
@@ -19,11 +20,32 @@ pub(super) const QUICK: [&str; 9] = [
     "2s",
 ];
 
+/// A home directory with credentials for `hub` and a mock provider `m`.
 pub(super) fn home_with_mock(hub: &ClassicHub) -> Home {
     let home = Home::new();
     home.credentials(&hub.url(), "secret-token");
     home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
     home
+}
+
+/// A home directory with credentials for `hub` and the provider `a`, which uses `backend` and has the members of `extra`.
+pub(super) fn home_with_backend(hub: &ClassicHub, backend: &FakeBackend, extra: Value) -> Home {
+    let home = Home::new();
+    home.credentials(&hub.url(), "canary-token");
+    let mut provider =
+        json!({ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true });
+    provider.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
+    home.providers(&json!([provider]));
+    home
+}
+
+/// Starts a classic hub, and a registrar that publishes a mock there and has opened its channel.
+async fn connected() -> (ClassicHub, Home, Process) {
+    let hub = ClassicHub::start();
+    let home = home_with_mock(&hub);
+    let process = home.start(&QUICK);
+    hub.channel(1).await;
+    (hub, home, process)
 }
 
 #[actix_rt::test]
@@ -87,10 +109,7 @@ async fn a_registration_that_fails_at_start_is_retried() {
 
 #[actix_rt::test]
 async fn a_restart_after_sigkill_keeps_the_session_id() {
-    let hub = ClassicHub::start();
-    let home = home_with_mock(&hub);
-    let process = home.start(&QUICK);
-    hub.channel(1).await;
+    let (hub, home, process) = connected().await;
     process.signal(Signal::SIGKILL);
     process.end().await;
     let _again = home.start(&QUICK);
@@ -103,10 +122,7 @@ async fn a_restart_after_sigkill_keeps_the_session_id() {
 /// F57: a second registrar on the same files ends, and its error names the lock.
 #[actix_rt::test]
 async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
-    let hub = ClassicHub::start();
-    let home = home_with_mock(&hub);
-    let first = home.start(&QUICK);
-    hub.channel(1).await;
+    let (_hub, home, first) = connected().await;
     let second = home.run(&QUICK).await;
     assert_eq!(second.code(), 1, "{second:?}");
     assert!(second.stderr.contains("provider-session"), "{second:?}");
@@ -117,10 +133,9 @@ async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
 /// F70, P8: after SIGTERM the running task finishes, the waiting task is refused, and the exit status is 0.
 #[actix_rt::test]
 async fn after_sigterm_running_tasks_finish_and_waiting_tasks_are_refused() {
-    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| script.think = std::time::Duration::from_millis(500));
-    home.credentials(&hub.url(), "t");
-    home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true, "maxConcurrency": 1 }]));
+    let home = home_with_backend(&hub, &backend, json!({ "maxConcurrency": 1 }));
     let process = home.start(&QUICK);
     hub.channel(1).await;
     hub.infer("running", "a", false, "x");
@@ -135,12 +150,9 @@ async fn after_sigterm_running_tasks_finish_and_waiting_tasks_are_refused() {
 /// P8, F73: a second SIGTERM stops the registrar at once.
 #[actix_rt::test]
 async fn a_second_sigterm_stops_the_registrar_at_once_with_exit_1() {
-    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
+    let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| script.think = std::time::Duration::from_mins(1));
-    home.credentials(&hub.url(), "t");
-    home.providers(
-        &json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "publish": true }]),
-    );
+    let home = home_with_backend(&hub, &backend, json!({}));
     let process = home.start(&["publish"]);
     hub.channel(1).await;
     hub.infer("t1", "a", false, "x");
@@ -154,10 +166,7 @@ async fn a_second_sigterm_stops_the_registrar_at_once_with_exit_1() {
 /// F21: a classic hub that has lost the session.
 #[actix_rt::test]
 async fn a_session_lost_by_the_hub_is_registered_again_with_the_same_id() {
-    let hub = ClassicHub::start();
-    let home = home_with_mock(&hub);
-    let _process = home.start(&QUICK);
-    hub.channel(1).await;
+    let (hub, _home, _process) = connected().await;
     hub.script("_provider-heartbeat", [(404, json!({ "error": "unknown session" }))]);
     let register = hub.request("_provider-register", 2).await;
     assert_eq!(register.json()["providerSessionId"], "sess-1");
@@ -193,12 +202,11 @@ async fn a_cut_channel_is_reopened_after_a_register_call_with_a_heartbeat() {
 
 #[actix_rt::test]
 async fn no_secret_prompt_or_answer_is_logged_at_level_trace() {
-    let (hub, backend, home) = (ClassicHub::start(), FakeBackend::start(), Home::new());
-    home.credentials(&hub.url(), "canary-token");
-    home.providers(&json!([{ "name": "a", "type": "openai", "model": "m", "url": backend.url(), "apiKey": "canary-key", "publish": true }]));
+    let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
+    let home = home_with_backend(&hub, &backend, json!({ "apiKey": "canary-key" }));
     let mut command = home.command(&QUICK);
     command.env("RUST_LOG", "trace");
-    let process = testkit::process::Process::new(command.spawn().unwrap());
+    let process = Process::new(command.spawn().unwrap());
     hub.channel(1).await;
     hub.infer("t1", "a", false, "canary-prompt");
     hub.infer("t2", "a", true, "canary-prompt");
@@ -215,10 +223,7 @@ async fn no_secret_prompt_or_answer_is_logged_at_level_trace() {
 /// P4: the registrar's row is routable again under the same session id.
 #[actix_rt::test]
 async fn a_registrar_reconnects_to_a_restarted_hub_with_the_same_session_id() {
-    let hub = ClassicHub::start();
-    let home = home_with_mock(&hub);
-    let _process = home.start(&QUICK);
-    hub.channel(1).await;
+    let (hub, _home, _process) = connected().await;
     let port = hub.port();
     hub.stop().await;
     let again = ClassicHub::on(port);

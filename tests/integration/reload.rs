@@ -4,20 +4,10 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::free_port;
-use testkit::process::{Home, Process};
-use testkit::team::{ADMIN, start_registrar};
+use testkit::process::Home;
+use testkit::team::{connected_registrar, hub_in_memory, start_registrar};
 use testkit::terminal::Terminal;
 use testkit::wait::wait_for;
-
-/// A hub, and a home directory with credentials for it.
-async fn hub() -> (Home, Process) {
-    let (home, listen) = (Home::new(), format!("127.0.0.1:{}", free_port()));
-    let mut command = home.command(&["hub", "--in-memory", "--listen", &listen]);
-    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
-    hub.logs("listens on").await;
-    home.credentials(&format!("http://{listen}"), ADMIN);
-    (home, hub)
-}
 
 fn mock(name: &str) -> Value {
     json!({ "name": name, "type": "mock", "publish": true })
@@ -29,14 +19,13 @@ fn config(home: &Home, providers: &Value, agents: &Value) {
 
 #[actix_rt::test]
 async fn reload_prints_the_changes_and_keeps_the_old_configuration_on_errors() {
-    let (home, _hub) = hub().await;
+    let (home, _hub, _) = hub_in_memory(&[]).await;
     config(&home, &json!([mock("one"), mock("two")]), &json!([]));
     let none = home.run(&["reload"]).await;
     assert_eq!(none.code(), 1);
     assert!(none.stderr.contains("no registrar is running here"), "{none:?}");
 
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let _registrar = connected_registrar(&home).await;
     let same = home.run(&["reload"]).await;
     assert_eq!((same.code(), same.stdout.as_str()), (0, "read again: nothing changed\n"), "{same:?}");
     let mut changed = mock("two");
@@ -80,31 +69,30 @@ async fn reload_prints_the_changes_and_keeps_the_old_configuration_on_errors() {
 
 #[actix_rt::test]
 async fn publish_prints_what_it_publishes_and_warns_of_unsuitable_backends() {
-    let (home, _hub) = hub().await;
-    let (backend, nobody) = (FakeBackend::start(), free_port());
+    let (home, _hub, _) = hub_in_memory(&[]).await;
+    let (backend, closed_port) = (FakeBackend::start(), free_port());
     let at = |name: &str, model: &str, url: String| json!({ "name": name, "type": "openai", "model": model, "url": url, "publish": true });
-    let gone = || format!("http://127.0.0.1:{nobody}/v1");
-    let mut sleeps = at("sleeps", "m", gone());
+    let unreachable_url = || format!("http://127.0.0.1:{closed_port}/v1");
+    let mut sleeps = at("sleeps", "m", unreachable_url());
     sleeps["wake"] = json!({ "type": "command", "command": "true" });
     config(
         &home,
         &json!([
             at("good", "fake-model", backend.url()),
             at("lacking", "/srv/x/y.gguf", backend.url()),
-            at("away", "m", gone()),
+            at("away", "m", unreachable_url()),
             sleeps
         ]),
         &json!([{ "name": "clerk", "llm": "good", "publish": true }]),
     );
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let registrar = connected_registrar(&home).await;
     registrar.logs("provider lacking: the backend has no model 'y.gguf'").await;
     registrar.logs("provider away: the backend cannot be reached").await;
     let log = registrar.stderr();
     let line = log.lines().find(|line| line.contains("publishing to http://127.0.0.1:")).unwrap();
     assert!(line.contains("4 LLMs: good (fake-model, private), lacking (y.gguf, private)"), "{line}");
     assert!(line.contains("; 1 agent: clerk"), "{line}");
-    for secret in [backend.url(), gone(), "/srv/x".to_owned()] {
+    for secret in [backend.url(), unreachable_url(), "/srv/x".to_owned()] {
         assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
     }
     assert!(!log.contains("start: provider sleeps") && !log.contains("start: provider good"), "{log}");
@@ -132,7 +120,7 @@ async fn publish_fails_with_only_invalid_providers_but_not_without_providers() {
 
 #[actix_rt::test]
 async fn an_agent_needs_an_llm_here_or_at_the_hub() {
-    let (home, hub) = hub().await;
+    let (home, hub, _) = hub_in_memory(&[]).await;
     let agent = |llm: &str| json!([{ "name": "clerk", "llm": llm, "publish": true }]);
     let create =
         ["create", "llm", "far", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
@@ -166,7 +154,7 @@ async fn an_agent_needs_an_llm_here_or_at_the_hub() {
 
 #[actix_rt::test]
 async fn add_shows_one_list_and_asks_once_how_to_publish_the_selection() {
-    let (home, _hub) = hub().await;
+    let (home, _hub, _) = hub_in_memory(&[]).await;
     let backend = FakeBackend::start();
     let models: Vec<String> = (1..=12).map(|n| format!("org/Model-{n}")).collect();
     backend.script(|script| script.models = Some(models));
@@ -204,8 +192,7 @@ async fn add_shows_one_list_and_asks_once_how_to_publish_the_selection() {
     assert!(status.success() && text.contains("Nothing was added"), "{text}");
     assert!(text.contains("org/Model-3 is published already, as model-3"), "{text}");
     // While a registrar runs, the suggested next step is `reload`.
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let _registrar = connected_registrar(&home).await;
     let one = Terminal::start(&home, &["add", "--url", &backend.url(), "--public", "--pool", "p"], 100);
     one.shows("Which are to be published?").await;
     one.types("9\r");
@@ -225,10 +212,9 @@ async fn add_shows_one_list_and_asks_once_how_to_publish_the_selection() {
 
 #[actix_rt::test]
 async fn pause_prints_what_callers_get() {
-    let (home, _hub) = hub().await;
+    let (home, _hub, _) = hub_in_memory(&[]).await;
     config(&home, &json!([mock("one")]), &json!([]));
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let _registrar = connected_registrar(&home).await;
     for (args, word) in [(&["pause", "--for", "3m"][..], "for 3m"), (&["pause"], "`virtual-llm resume`")] {
         let told = home.run(args).await.stdout;
         assert!(told.contains("503") && told.contains(word) && !told.contains("wait"), "{told}");

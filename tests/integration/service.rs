@@ -32,6 +32,17 @@ impl Manager {
     }
 }
 
+/// Waits until the service has reported that it is ready and, twice, alive; then stops it, and checks that it reports this
+/// and exits with 0.
+async fn reports_its_states(manager: &Manager, service: Process) {
+    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        manager.receives(state).await;
+    }
+    service.signal(Signal::SIGTERM);
+    manager.receives("STOPPING=1").await;
+    assert_eq!(service.end().await.code(), 0);
+}
+
 fn start(home: &Home, socket: &Path, args: &[&str]) -> Process {
     let mut command = home.command(args);
     command
@@ -46,12 +57,7 @@ async fn a_hub_notifies_its_manager_when_ready_alive_and_stopping() {
     let socket = home.path().join("notify");
     let manager = Manager::at(&socket);
     let hub = start(&home, &socket, &["hub", "--in-memory", "--listen", "127.0.0.1:0"]);
-    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
-        manager.receives(state).await;
-    }
-    hub.signal(Signal::SIGTERM);
-    manager.receives("STOPPING=1").await;
-    assert_eq!(hub.end().await.code(), 0);
+    reports_its_states(&manager, hub).await;
 }
 
 #[actix_rt::test]
@@ -63,12 +69,7 @@ async fn a_registrar_is_ready_while_its_hub_is_away() {
     let socket = home.path().join("notify");
     let manager = Manager::at(&socket);
     let registrar = start(&home, &socket, &["publish"]);
-    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
-        manager.receives(state).await;
-    }
-    registrar.signal(Signal::SIGTERM);
-    manager.receives("STOPPING=1").await;
-    assert_eq!(registrar.end().await.code(), 0);
+    reports_its_states(&manager, registrar).await;
 }
 
 #[actix_rt::test]

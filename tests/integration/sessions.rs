@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use testkit::classic_hub::ClassicHub;
 use testkit::process::Home;
-use testkit::team::{Team, start_registrar};
+use testkit::team::{Team, connected_registrar};
 use testkit::wait::wait_for;
 use tokio::time::sleep;
 
@@ -21,8 +21,7 @@ async fn of_two_registrars_with_one_session_the_newer_one_keeps_it() {
     for name in ["config.json", "credentials", "provider-session"] {
         copy.write(name, &std::fs::read_to_string(team.home.mcpctl().join(name)).unwrap());
     }
-    let newer = start_registrar(&copy);
-    newer.logs("control channel open").await;
+    let newer = connected_registrar(&copy).await;
     team.registrar.logs("another registrar uses the same session").await;
     team.hub.logs("two registrars have copies of one session file").await;
     // Twenty times the longest delay of a reconnect.

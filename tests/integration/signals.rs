@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use testkit::classic_hub::ClassicHub;
 use testkit::free_port;
-use testkit::process::{Home, Outcome, Process};
+use testkit::process::{Home, Process};
 use testkit::team::{Team, start_hub};
 use testkit::wait::{eventually, wait_for, wait_until};
 use tokio::time::Instant;
@@ -18,12 +18,13 @@ use super::registrar::{QUICK, home_with_mock};
 /// Limit for a prompt end: two seconds and a margin for two busy cores, but far below the delays that must not be waited for.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// Ends a process with SIGTERM. Returns its outcome and the time until its end.
-async fn terminate(process: Process) -> (Outcome, Duration) {
+/// Sends SIGTERM. The process must end with 0 within [`PROMPT`].
+async fn ends_promptly(process: Process) {
     let asked = Instant::now();
     process.signal(Signal::SIGTERM);
     let outcome = process.end().await;
-    (outcome, asked.elapsed())
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
 }
 
 /// F71: SIGTERM ends a registrar at once, although its next try to register is due in a minute.
@@ -34,9 +35,7 @@ async fn sigterm_during_a_delay_of_a_minute_ends_a_registrar_at_once() {
     home.providers(&json!([{ "name": "m", "type": "mock", "model": "mock", "publish": true }]));
     let process = home.start(&["publish", "--reconnect-base", "1m", "--reconnect-max", "1m"]);
     process.logs("next try in 60.0 s").await;
-    let (outcome, took) = terminate(process).await;
-    assert_eq!(outcome.code(), 0, "{outcome:?}");
-    assert!(took < PROMPT, "{took:?}");
+    ends_promptly(process).await;
 }
 
 /// F71: SIGTERM ends a registrar at once, although its channel is broken and its hub is away.
@@ -48,9 +47,7 @@ async fn sigterm_while_the_hub_is_away_ends_a_registrar_at_once() {
     hub.channel(1).await;
     hub.stop().await;
     process.logs("no control channel").await;
-    let (outcome, took) = terminate(process).await;
-    assert_eq!(outcome.code(), 0, "{outcome:?}");
-    assert!(took < PROMPT, "{took:?}");
+    ends_promptly(process).await;
 }
 
 /// F71: SIGTERM during a wake kills the recipe's process group, ends the task with an error, and ends the registrar at once.
@@ -71,9 +68,7 @@ async fn sigterm_in_a_wake_kills_the_recipe_and_ends_at_once() {
         std::fs::read_to_string(&pid).ok()?.trim().parse::<i32>().ok()
     })
     .await;
-    let (outcome, took) = terminate(process).await;
-    assert_eq!(outcome.code(), 0, "{outcome:?}");
-    assert!(took < PROMPT, "{took:?}");
+    ends_promptly(process).await;
     for task in ["w", "t"] {
         assert_eq!(hub.results(task), [json!({ "error": "publisher shutting down" })], "{task}");
     }

@@ -10,22 +10,16 @@ use serde_json::json;
 use testkit::backend::FakeBackend;
 use testkit::free_port;
 use testkit::process::{Home, Process};
-use testkit::team::{ADMIN, start_registrar};
+use testkit::team::{ADMIN, connected_registrar, hub_in_memory};
 use testkit::terminal::Terminal;
 
 const LONG: &str = "/home/alice/models/a-rather-long-folder/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// Starts a hub and a registrar with these providers.
 async fn team(providers: &serde_json::Value) -> (Home, [Process; 2]) {
-    let (home, port) = (Home::new(), free_port());
-    let url = format!("127.0.0.1:{port}");
-    let mut command = home.command(&["hub", "--in-memory", "--listen", &url]);
-    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
-    hub.logs("listens on").await;
-    home.credentials(&format!("http://{url}"), ADMIN);
+    let (home, hub, _) = hub_in_memory(&[]).await;
     home.providers(providers);
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let registrar = connected_registrar(&home).await;
     (home, [hub, registrar])
 }
 

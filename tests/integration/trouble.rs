@@ -29,7 +29,7 @@ pub fn certificate(folder: &Path, name: &str, until: i32) -> (PathBuf, PathBuf) 
     Certificate::own_authority(name, (2020, until)).write_to(folder, &format!("{name}-{until}"))
 }
 
-/// F80: the error of a failed connection tells plain http on a TLS port from each kind of invalid certificate.
+/// F80: plain http on a TLS port, and each kind of invalid certificate, has its own error message.
 #[actix_rt::test]
 async fn each_tls_problem_has_its_own_message() {
     let mut sheet = Sheet::default();

@@ -4,11 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use testkit::free_port;
 use testkit::http::Http;
 use testkit::peer::Peer;
-use testkit::process::{Home, Process};
-use testkit::team::{ADMIN, start_registrar};
+use testkit::team::{ADMIN, connected_registrar, hub_in_memory};
 use testkit::wait::eventually;
 
 /// State of the fake server: whether it sleeps, and its calls without the queries of its state.
@@ -75,15 +73,9 @@ fn documented(port: u16) -> String {
 #[actix_rt::test]
 async fn the_documented_vllm_sleeps_when_idle_and_wakes_for_a_caller() {
     let (server, vllm) = start();
-    let (home, port) = (Home::new(), free_port());
-    let url = format!("http://127.0.0.1:{port}");
-    let mut command = home.command(&["hub", "--in-memory", "--listen", &format!("127.0.0.1:{port}")]);
-    let hub = Process::new(command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN).spawn().unwrap());
-    hub.logs("listens on").await;
-    home.credentials(&url, ADMIN);
+    let (home, _hub, url) = hub_in_memory(&[]).await;
     home.write("config.json", &documented(server.port()));
-    let registrar = start_registrar(&home);
-    registrar.logs("control channel open").await;
+    let _registrar = connected_registrar(&home).await;
     let http = Http::new(&url, ADMIN);
     let status = async |wanted: &str| {
         let row = async || http.get("/api/v1/llms/qwen").await.json();

@@ -47,14 +47,14 @@ impl Rig {
         let token = hub.mint_token("member", Role::Member).await.unwrap();
         let mut registrars = Vec::new();
         for route in [Route::Upload, Route::Chunks, Route::Classic] {
-            let door = match route {
+            let hub_port = match route {
                 Route::Chunks => without("result-stream", "no-such-thing", port).await,
                 Route::Classic => without("x-virtual-llm-features", "x-virtual-llm-nothings", port).await,
                 _ => port,
             };
             let providers = Kind::ALL.map(|kind| provider(&backend, route, kind)).to_vec();
             let credentials =
-                Credentials::new(format!("http://127.0.0.1:{door}"), Secret::new(token.clone()));
+                Credentials::new(format!("http://127.0.0.1:{hub_port}"), Secret::new(token.clone()));
             let registrar = Registrar::start(Options::new(credentials, providers)).unwrap();
             registrar.ready().await.unwrap();
             registrars.push(registrar);
@@ -97,13 +97,13 @@ fn provider(backend: &Backend, route: Route, kind: Kind) -> ProviderConfig {
 async fn without(word: &'static str, other: &'static str, port: u16) -> u16 {
     assert_eq!(word.len(), other.len());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let door = listener.local_addr().unwrap().port();
+    let proxy_port = listener.local_addr().unwrap().port();
     actix_rt::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             actix_rt::spawn(async move { drop(pass(socket, word, other, port).await) });
         }
     });
-    door
+    proxy_port
 }
 
 async fn pass(mut socket: TcpStream, word: &str, other: &str, port: u16) -> io::Result<()> {

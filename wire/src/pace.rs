@@ -1,37 +1,37 @@
-//! How much is told of what a peer can make happen as often as it likes: the first lines of a kind and a source in each
-//! minute, then how many more there were. Pure: the time is passed in.
+//! Limits log lines about events that a peer can cause without limit: the first lines of each kind and source in a minute are
+//! logged, the others are counted. Pure: the time is passed in.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-/// So long a count goes on.
+/// Length of a counting window.
 pub const WINDOW: Duration = Duration::from_mins(1);
-/// Lines of one kind and source in that time.
+/// Most lines of one kind and source in a [`WINDOW`].
 pub const LINES: u32 = 20;
-/// Sources that are told apart; those beyond count as one.
+/// Most sources that are counted separately. Further sources share one count.
 const SOURCES: usize = 4096;
-/// The source that stands for those.
+/// The source name of the shared count.
 const OTHERS: &str = "others";
 
-/// Lines by kind and source.
+/// Counts lines by kind and source.
 #[derive(Debug)]
 pub struct Pace {
     lines: u32,
-    /// When the count began.
+    /// Start of the current window.
     began: Duration,
     kinds: HashMap<&'static str, HashMap<Box<str>, u64>>,
     sources: usize,
 }
 
-/// Lines that were not told.
+/// The number of suppressed lines of one kind and source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
-    /// Of which kind.
+    /// Kind of the lines.
     pub kind: &'static str,
-    /// From whom, or of what.
+    /// Source of the lines, such as a user or a place in the code.
     pub source: Box<str>,
-    /// How many.
+    /// Number of suppressed lines.
     pub count: u64,
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for Missed {
 }
 
 impl Pace {
-    /// At most `lines` of one kind and source in a [`WINDOW`].
+    /// Allows at most `lines` of one kind and source in a [`WINDOW`].
     pub fn new(lines: u32) -> Self {
         Self { lines, began: Duration::ZERO, kinds: HashMap::new(), sources: 0 }
     }
 
-    /// Whether a line of this kind and source is told now. Ask for what was [`missed`](Self::missed) first.
+    /// Counts a line, and returns whether to log it. Call [`missed`](Self::missed) first.
     pub fn tells(&mut self, kind: &'static str, source: &str) -> bool {
         let sources = self.kinds.entry(kind).or_default();
         let count = match sources.get_mut(source) {
@@ -62,7 +62,7 @@ impl Pace {
         *count <= u64::from(self.lines)
     }
 
-    /// When the time is over: what was not told in it, and the count begins anew.
+    /// If the window is over, returns the suppressed lines and starts a new window.
     pub fn missed(&mut self, now: Duration) -> Vec<Missed> {
         if now.saturating_sub(self.began) < WINDOW {
             return Vec::new();
@@ -89,33 +89,33 @@ mod tests {
     }
 
     #[test]
-    fn the_first_lines_of_each_kind_and_source_are_told_and_then_how_many_more() {
+    fn the_first_lines_of_each_kind_and_source_are_logged_and_the_rest_counted() {
         let mut pace = Pace::new(2);
         let told = |pace: &mut Pace, kind, source| (0..5).filter(|_| pace.tells(kind, source)).count();
-        assert_eq!(told(&mut pace, "gone", "alice"), 2);
-        assert_eq!(told(&mut pace, "gone", "bob"), 2, "another source has lines of its own");
-        assert_eq!(told(&mut pace, "refused", "alice"), 2, "another kind, too");
+        assert_eq!(told(&mut pace, "lost", "alice"), 2);
+        assert_eq!(told(&mut pace, "lost", "bob"), 2, "another source has its own limit");
+        assert_eq!(told(&mut pace, "refused", "alice"), 2, "another kind has its own limit");
         assert!(pace.tells("once", "alice"));
         assert_eq!(pace.missed(at(59)), []);
-        assert!(!pace.tells("gone", "alice"));
+        assert!(!pace.tells("lost", "alice"));
         let mut missed: Vec<String> = pace.missed(at(60)).iter().map(ToString::to_string).collect();
         missed.sort();
         assert_eq!(
             missed,
             [
-                "3 more in the last minute: gone of bob",
+                "3 more in the last minute: lost of bob",
                 "3 more in the last minute: refused of alice",
-                "4 more in the last minute: gone of alice",
+                "4 more in the last minute: lost of alice",
             ]
         );
-        assert!(pace.tells("gone", "alice"), "a new minute");
+        assert!(pace.tells("lost", "alice"), "the next minute allows new lines");
         assert_eq!(pace.missed(at(120)), []);
     }
 
     #[test]
-    fn a_million_sources_are_told_as_so_many_and_one() {
+    fn sources_beyond_the_limit_share_one_count() {
         let mut pace = Pace::new(3);
-        let told = (0..1_000_000).filter(|n: &u32| pace.tells("gone", &n.to_string())).count();
+        let told = (0..1_000_000).filter(|n: &u32| pace.tells("lost", &n.to_string())).count();
         assert_eq!(told, SOURCES + 3);
         let missed = pace.missed(at(60));
         assert_eq!((missed.len(), &*missed[0].source), (1, OTHERS));
@@ -123,9 +123,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when: each line is told, or counted among those that were not.
+        /// For any sequence of lines, each line is logged or counted.
         #[test]
-        fn every_line_is_told_or_counted(lines in prop::collection::vec((0..3_usize, 0..4_u8, 0..40_u64), 0..300)) {
+        fn every_line_is_logged_or_counted(lines in prop::collection::vec((0..3_usize, 0..4_u8, 0..40_u64), 0..300)) {
             let mut pace = Pace::new(3);
             let (mut now, mut told, mut missed) = (0, 0, 0);
             let all = lines.len() as u64;

@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// F89: the result itself is kept.
+    /// F89: the result is still accepted.
     #[test]
     fn a_retry_after_that_is_no_number_is_ignored() {
         for odd in ["null", "-1", "1.5", "\"3\"", "[]", "99999999999"] {

@@ -14,7 +14,7 @@ use backoff::backoff::Backoff;
 /// would be called at the base rate forever.
 pub(crate) const GOOD_AFTER: Duration = Duration::from_mins(1);
 
-/// Limit of a hub's hint: a hub that is back earlier is found within a minute.
+/// Limit for a hub's hint, so that a registrar finds a returning hub within a minute.
 const HIGHEST_HINT: Duration = Duration::from_mins(1);
 
 /// Uniform numbers in `0.0..1.0`, injected for tests.
@@ -42,7 +42,7 @@ impl ReconnectDelay {
         Self { base, max: max.max(base), last: base, floor, hint, random }
     }
 
-    /// Takes in the loss of a channel. `hint` is its `retry:` field if it was open, else the answer's `Retry-After`.
+    /// Records the loss of a channel. `hint` is the channel's `retry:` field if it was open, else the answer's `Retry-After`.
     pub(crate) fn channel_lost(&mut self, open_for: Option<Duration>, hint: Option<Duration>) {
         let hint = hint.unwrap_or_default();
         match open_for {
@@ -69,7 +69,7 @@ impl ReconnectDelay {
         if hint <= jittered {
             return jittered;
         }
-        // A hub gives every registrar the same hint: spread them over one more base.
+        // A hub gives every registrar the same hint, so the delays are spread over one more base.
         let spread = self.random_part(self.base);
         hint.saturating_add(spread).min(HIGHEST_HINT.max(jittered))
     }

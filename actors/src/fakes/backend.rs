@@ -168,7 +168,9 @@ impl Backend for BackendHandle {
         }
         async move {
             assert!(!panics, "requested by the test");
-            answered.await.unwrap_or_else(|_| Err(BackendError::Failed("gone".to_owned())))
+            answered
+                .await
+                .unwrap_or_else(|_| Err(BackendError::Failed("the test dropped the call".to_owned())))
         }
         .boxed_local()
     }

@@ -5,7 +5,7 @@ use wire::row::Timestamp;
 
 use crate::provider::messages::GetReport;
 
-/// Beats now, unless a heartbeat is in flight. Sent by `WakeActor` at each poll, so that a long wake does not look like a
+/// Sends a heartbeat now, unless one is in flight. Sent by `WakeActor` at each poll, so that a long wake does not look like a
 /// dead publisher.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]

@@ -28,7 +28,7 @@ use messages::{Beat, BeatResult, SetReporters};
 /// Least time between heartbeats for a change (SPEC.md section 4, `status`).
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A provider that does not report within this is left out of a heartbeat.
+/// Limit for a provider's report. A provider that takes longer is left out of the heartbeat.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
 
 pub(crate) struct HeartbeatLinks {
@@ -40,12 +40,13 @@ pub(crate) struct HeartbeatLinks {
     pub(crate) result: Recipient<BeatResult>,
 }
 
-/// Sends a heartbeat every 30 s, after each reconnect, at each poll of a wake, and on change; one at a time.
+/// Sends a heartbeat every 30 s, after each reconnect, at each poll of a waking backend, and when a report changes. Heartbeats
+/// do not overlap.
 pub(crate) struct HeartbeatActor {
     hub: Rc<dyn HubApi>,
     interval: Duration,
     links: HeartbeatLinks,
-    // Kept over a crash: these are not sent again.
+    // These fields survive a crash, because the messages that set them are not sent again.
     session: Option<SessionId>,
     channel: Option<ChannelOpened>,
     reporters: Vec<Recipient<GetReport>>,
@@ -53,13 +54,13 @@ pub(crate) struct HeartbeatActor {
     state: HeartbeatState,
 }
 
-/// Reset by a crash.
+/// State that a crash resets.
 #[derive(Default)]
 struct HeartbeatState {
     in_flight: bool,
-    /// Whether to beat again after the heartbeat in flight, which is older than the channel or the change.
+    /// Whether to send another heartbeat after the one in flight, which is older than the channel or the change.
     again: bool,
-    /// When a change was sent last.
+    /// When a heartbeat for a change was last sent.
     change_sent_at: Option<Instant>,
     /// Whether the timer for the next change runs.
     change_due: bool,
@@ -81,8 +82,8 @@ impl HeartbeatActor {
         }
     }
 
-    /// Arms the next tick first, so that a slow hub does not stretch the interval. There is one timer at a time, so that a
-    /// suspended machine has no missed ticks to catch up with.
+    /// Sends a heartbeat. The next tick is armed first, so that a slow hub does not stretch the interval. There is only one timer, so
+    /// a suspended machine has no missed ticks to catch up with.
     fn tick(&mut self, ctx: &mut Context<Self>) {
         ctx.run_later(self.interval, |this, ctx| {
             this.tick(ctx);
@@ -138,7 +139,7 @@ impl HeartbeatActor {
 
     fn failed(&mut self, error: &HubError, session: SessionId, stream_id: Option<String>) {
         let reason = error.to_string();
-        if self.problem.is_news(&reason) {
+        if self.problem.is_change(&reason) {
             hub_news!(warn, "heartbeats refused", "heartbeat not accepted: {reason}");
         }
         match (error.kind(), stream_id) {
@@ -151,7 +152,7 @@ impl HeartbeatActor {
         self.links.result.do_send(BeatResult::Failed { reason });
     }
 
-    /// Beats for a change, at most once a second.
+    /// Sends a heartbeat for a change, at most once a second.
     fn send_change(&mut self, ctx: &mut Context<Self>) {
         if !self.has_status() || self.state.change_due {
             return;
@@ -170,7 +171,7 @@ impl HeartbeatActor {
     }
 }
 
-/// The status of each provider. A provider that is just crashing has none.
+/// The status of each provider. A provider that is restarting after a crash has none.
 async fn statuses(reporters: &[Recipient<GetReport>]) -> Vec<ProviderStatus> {
     let reports = reporters.iter().map(|reporter| reporter.send(GetReport).timeout(REPORT_LIMIT));
     join_all(reports).await.into_iter().flatten().map(|report| report.status).collect()

@@ -25,7 +25,7 @@ pub fn client(tls: Option<Arc<ClientConfig>>) -> Client {
     client_by(&TcpConnector::default(), tls)
 }
 
-/// Makes a client that looks names up with `tcp`.
+/// Creates a client that resolves names with `tcp`.
 fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>) -> Client {
     let connector = Connector::new()
         .connector(NoDelay { tcp: tcp.service() })

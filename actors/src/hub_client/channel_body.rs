@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::HubError;
 
-/// The bytes of `GET /_provider-stream`. Dropping it closes its connection at once.
+/// The response body of `GET /_provider-stream`. Dropping it closes its connection at once.
 pub(crate) struct ChannelBody {
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
 }
@@ -42,7 +42,7 @@ impl ChannelBody {
 impl Stream for ChannelBody {
     type Item = Bytes;
 
-    /// Ends with the connection, also if that fails.
+    /// Ends when the connection ends or fails.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.bytes.poll_next_unpin(cx).map(|next| next.and_then(Result::ok))
     }

@@ -1,4 +1,4 @@
-//! The connections of uploads. awc does not hand out its own.
+//! The connections of uploads. awc does not give access to its connections.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::address::HubAddress;
 use crate::http::{CONNECT_TIMEOUT, KEEP_ALIVE};
 
-/// Number of idle connections that are kept: enough for a burst of answers.
+/// Most idle connections in the pool: enough for a burst of answers.
 const MAX_IDLE: usize = 16;
 
 /// A plain or TLS connection.
@@ -31,7 +31,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Takes an idle connection that is still open, or makes one.
+    /// Takes an idle connection that is still open, or opens one.
     pub(super) async fn get(
         &self,
         hub: &HubAddress,
@@ -46,7 +46,7 @@ impl Connections {
         }
     }
 
-    /// Returns a connection without a request under way.
+    /// Puts back a connection that has no request under way.
     pub(super) fn put(&self, connection: Box<dyn Io>) {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|(since, _)| since.elapsed() < KEEP_ALIVE);

@@ -18,7 +18,7 @@ pub(crate) enum HubError {
     Unreachable {
         call: &'static str,
         reason: String,
-        /// Whether the hub certainly took nothing: there was no connection.
+        /// Whether the hub certainly did not receive the call, because there was no connection.
         nothing_taken: bool,
     },
     /// A status other than the expected one.
@@ -66,7 +66,7 @@ impl HubError {
         }
     }
 
-    /// Whether the hub certainly took nothing (SPEC.md section 4, `chunk-seq`).
+    /// Whether the hub certainly did not accept the call (SPEC.md section 4, `chunk-seq`).
     pub(crate) fn nothing_taken(&self) -> bool {
         match self {
             Self::Unreachable { nothing_taken, .. } => *nothing_taken,

@@ -104,7 +104,7 @@ impl HubClient {
         let mut logged = self.logged_warnings.borrow_mut();
         if warnings.is_empty() {
             logged.clear();
-        } else if logged.is_news(&warnings.join("\n")) {
+        } else if logged.is_change(&warnings.join("\n")) {
             for warning in warnings {
                 hub_news!(warn, "warnings", "the hub: {warning}");
             }
@@ -117,7 +117,7 @@ impl HubClient {
         let mut logged = self.logged_deletions.borrow_mut();
         if names.is_empty() {
             logged.clear();
-        } else if logged.is_news(&names) {
+        } else if logged.is_change(&names) {
             hub_news!(
                 warn,
                 "rows deleted",

@@ -1,4 +1,4 @@
-//! The bearer token, which a newer one in the credentials file replaces.
+//! The bearer token. A newer token in the credentials file replaces it.
 
 use std::cell::RefCell;
 use std::io;
@@ -38,8 +38,8 @@ impl Token {
 
     /// Reads the file again if the hub refused the token `used` with 401 or 429, and returns whether to try again.
     ///
-    /// After a 401, one more try is worth it with any token in the file: the hub may have been restarting. After a 429, which
-    /// limits guesses of tokens, only a new token is worth it.
+    /// After a 401, the call is retried with any token in the file, because the hub may have been restarting. After a 429, which
+    /// limits guesses of tokens, it is retried only with a new token.
     pub(super) async fn read_again(&self, refusal: StatusCode, used: &Secret) -> bool {
         if !matches!(refusal, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
             return false;

@@ -22,7 +22,7 @@ use crate::http;
 
 const CALL: &str = "provider-task";
 
-/// Bytes of ready pieces that are sent in one write.
+/// Most bytes of ready pieces that are sent in one write.
 const MAX_WRITE: usize = 64 << 10;
 
 type Pieces = mpsc::Receiver<Bytes>;

@@ -1,4 +1,4 @@
-//! Bytes of the waiting requests of all providers of a registrar.
+//! Counts the bytes of the queued requests at all providers of a registrar.
 
 use std::cell::Cell;
 use std::rc::Rc;

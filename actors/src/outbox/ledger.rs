@@ -1,4 +1,4 @@
-//! Ids of running and ended tasks: an id that comes twice runs once. Pure.
+//! Ids of running and ended tasks, so that a task that the hub sends twice runs once. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wire::TaskId;
 
-/// How long an ended id is kept: longer than a hub that lost the result waits before it asks again.
+/// How long an ended id is kept: longer than the time after which a hub that lost the result sends the task again.
 pub(super) const KEEP_ENDED: Duration = Duration::from_mins(10);
 /// Number of ended ids that are kept: 10 minutes at nearly two a second, more than a workstation's model sustains.
 pub(super) const MAX_ENDED: usize = 1024;
@@ -21,7 +21,8 @@ pub(super) enum IdState {
     New,
     /// The task runs, or its result is on its way.
     Running,
-    /// Another task of this id is `Running`. Its result must not be sent any more: the hub would take it for this task's.
+    /// Another task of this id is `Running`. Its result must not be sent any more, because the hub would take it for the result of
+    /// the new task.
     Clash,
     /// The task ended with this result.
     Answered(Bytes),
@@ -56,8 +57,8 @@ struct EndedTask {
 }
 
 impl Ledger {
-    /// Enters a dispatched task. An id that comes again with another fingerprint is another task, from a hub that counts
-    /// from the beginning after a restart: the result of the first belongs to another caller.
+    /// Enters a dispatched task. A known id with another fingerprint is another task, from a hub whose ids begin anew after a
+    /// restart: the result of the first task belongs to another caller.
     pub(super) fn accept(&mut self, id: &TaskId, fingerprint: u64, now: Instant) -> IdState {
         self.expire(now);
         if let Some(first) = self.running.get_mut(id) {
@@ -73,7 +74,7 @@ impl Ledger {
         IdState::New
     }
 
-    /// Ends a task. `result` is sent again if the task comes again.
+    /// Ends a task. `result` is sent again if the hub sends the task again.
     pub(super) fn end(&mut self, id: &TaskId, result: Option<Bytes>, now: Instant) {
         let Some((id, RunningTask { fingerprint, .. })) = self.running.remove_entry(id) else { return };
         // A larger result would push out too many others.

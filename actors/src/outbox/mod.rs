@@ -38,12 +38,12 @@ const SLOT_LIMIT: usize = 64 << 20;
 /// Bytes of waiting results above which a further one is replaced by an error.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Results that are posted at the same time, a connection each: a hub that answers none must not take all descriptors of
-/// the process (often 1,024).
+/// Most results that are posted at the same time, each on its own connection: a hub that never answers must not use up the
+/// descriptors of the process (often 1,024).
 const MAX_POSTING: usize = 128;
 
-/// Open tasks beyond those that may run and wait, some KiB each. A virtual-llm hub queues at most a quarter of that on a
-/// channel.
+/// Most open tasks beyond those that may run and wait, some KiB each. A virtual-llm hub queues at most a quarter of this number
+/// on a channel.
 const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
@@ -66,7 +66,7 @@ struct Inner {
     max_waiting_bytes: usize,
     backlog: Backlog,
     posting: Semaphore,
-    /// Results posted for ids that came again, with a flag that is set when the id starts a new task.
+    /// Results posted again for repeated tasks, each with a flag that is set when its id starts a new task.
     repeated: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
     /// Notifies when a task ends or a result is delivered.
     changed: Notify,
@@ -75,12 +75,12 @@ struct Inner {
 }
 
 impl Outbox {
-    /// An outbox on the current arbiter.
+    /// Creates an outbox on the current arbiter.
     pub(crate) fn new(uplink: Rc<dyn Uplink>) -> Self {
         Self::with_limits(uplink, MAX_WAITING_BYTES, MAX_BACKLOG)
     }
 
-    /// An outbox with limits for the bytes of waiting results and of waiting requests.
+    /// Creates an outbox with limits for the bytes of waiting results and of waiting requests.
     pub(crate) fn with_limits(uplink: Rc<dyn Uplink>, results: usize, requests: usize) -> Self {
         let (lost, lost_tickets) = mpsc::unbounded_channel();
         let inner = Rc::new(Inner {
@@ -101,7 +101,7 @@ impl Outbox {
 
     /// Enters a task that the hub dispatched. `fingerprint` stands for its text.
     ///
-    /// Returns `None` if its id came before. An open task goes on, an ended one has its result posted again. If the
+    /// Returns `None` if the id is known. An open task goes on; the result of an ended task is posted again. If the
     /// fingerprints differ and the first task is open, both get an error, and the first is
     /// [`disowned`](Self::is_disowned).
     pub(crate) fn accept(&self, id: &TaskId, fingerprint: u64) -> Option<Ticket> {
@@ -130,8 +130,8 @@ impl Outbox {
         None
     }
 
-    /// Whether the hub has given the id of this open task to another one. Nothing of it is sent any more: the hub would
-    /// take it for the other task's.
+    /// Whether the hub has given the id of this open task to another task. No result of it is sent any more, because the hub would
+    /// take it for a result of the other task.
     pub(crate) fn is_disowned(&self, id: &TaskId) -> bool {
         self.inner.ledger.borrow().is_disowned(id)
     }
@@ -151,7 +151,7 @@ impl Outbox {
         self.open() >= capacity.saturating_add(MAX_OPEN)
     }
 
-    /// Number of tasks that have no result yet, or one that the hub has not taken.
+    /// Number of tasks that have no result yet, or whose result the hub has not accepted.
     pub(crate) fn open(&self) -> usize {
         self.inner.ledger.borrow().running()
     }
@@ -163,7 +163,7 @@ impl Outbox {
         }
     }
 
-    /// Resolves when results do not pile up. A finished task waits here before it frees its slot.
+    /// Resolves when fewer than [`SLOT_LIMIT`] bytes of results wait. A finished task waits for this before it frees its slot.
     pub(crate) async fn has_room(&self) {
         while self.inner.waiting_bytes.get() > SLOT_LIMIT {
             self.inner.changed.notified().await;

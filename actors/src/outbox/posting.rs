@@ -1,4 +1,4 @@
-//! Posts each result until the hub takes it, within the limit of waiting results.
+//! Posts each result until the hub accepts it, within the limit of waiting results.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -27,8 +27,7 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// Posts `body` until the hub takes it or the [`RetryPolicy`] ends. `ends_task` is false for a result that the hub asked
-    /// for again.
+    /// Posts `body` until the hub accepts it or the [`RetryPolicy`] ends. `ends_task` is false for a result that is sent again.
     pub(super) fn deliver(self: &Rc<Self>, id: TaskId, body: Bytes, ends_task: bool) {
         let is_stale = Rc::<Cell<bool>>::default();
         if !ends_task {

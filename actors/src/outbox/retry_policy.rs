@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// First pause: time for a hub to restart in place.
 const FIRST: Duration = Duration::from_millis(250);
-/// Longest pause: a result reaches a hub that is back within it.
+/// Longest pause, so that a returning hub gets the result within 5 s.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Limit of all tries: the hub gives a task up after a grace of 15 s.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);

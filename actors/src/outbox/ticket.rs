@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::TaskId;
 
-/// The duty to end one task exactly once. The outbox takes it back with the result; a dropped ticket, in an unhandled
-/// message or by a panic, ends its task with an error.
+/// The duty to end one task exactly once. It is returned to the outbox with the result. Dropping a ticket, in an unhandled
+/// message or by a panic, ends the task with an error.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: TaskId,
@@ -39,7 +39,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(lost) = self.lost.take() {
-            // Fails only when the outbox is gone.
+            // Fails only if the outbox was dropped.
             let _ = lost.send(self.id.clone());
         }
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_waiting_tasks_runs_what_it_can_at_once() {
+    fn a_queue_with_max_waiting_0_admits_tasks_that_run_at_once() {
         let mut queue = AdmissionQueue::new(1, 0);
         assert!(admitted(&mut queue, 0));
         assert_eq!(run(&mut queue), [0]);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_queue_starts_nothing_and_keeps_its_bound() {
+    fn a_paused_queue_starts_no_task_and_keeps_its_limit() {
         let mut queue = AdmissionQueue::new(4, 1);
         queue.set_paused(true);
         assert!(admitted(&mut queue, 0));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_returns_what_waits_and_admits_nothing() {
+    fn a_closed_queue_returns_waiting_tasks_and_admits_none() {
         let mut queue = AdmissionQueue::new(1, 9);
         assert!((0..3).all(|n| admitted(&mut queue, n)));
         assert_eq!(run(&mut queue), [0]);

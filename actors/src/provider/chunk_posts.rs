@@ -15,11 +15,11 @@ use crate::backend::BackendError;
 use crate::outbox::{Outbox, RetryPolicy};
 use crate::uplink::Posted;
 
-/// Chunks that may wait behind a POST before the backend is slowed down.
+/// Most chunks that wait behind a POST before the backend is slowed down.
 const MAX_UNSENT: usize = 256;
-/// Bytes of the chunks that may wait: a few thousand tokens, or one large chunk.
+/// Most bytes of the waiting chunks: a few thousand tokens, or one large chunk.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
-/// Bytes of a merged chunk: some hundred tokens. Each merge reads it again.
+/// Most bytes of a merged chunk: some hundred tokens, because each merge parses the chunk again.
 const MAX_MERGED: usize = 16 << 10;
 
 /// Posts `first` and the rest of `reply`, one chunk at a time. Also returns the number of chunks.
@@ -63,8 +63,8 @@ pub(super) async fn post_chunks(
     (ending, chunks.received)
 }
 
-/// Posts a chunk. Repeats a failed POST if the chunk cannot arrive twice: it is `numbered`, or the hub certainly did not
-/// take it.
+/// Posts a chunk. Repeats a failed POST only if the chunk cannot count twice: it is `numbered`, or the hub certainly did not
+/// accept it.
 async fn post(outbox: &Outbox, id: &TaskId, numbered: bool, body: Bytes) -> Result<(), TaskEnding> {
     let mut retries = RetryPolicy::new(Instant::now());
     loop {

@@ -10,16 +10,16 @@ use super::ProviderActor;
 use crate::backend::BackendHealth;
 use crate::status::ProviderReport;
 
-/// Interval of reports. A busy provider changes with every task; the hub gets one report a second.
+/// Shortest interval of reports to other actors, because a busy provider changes with every task.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Checks in a row without an answer before the backend counts as away: its owner may be using the model.
+/// Unanswered checks in a row before the backend counts as away; its owner may be using the model meanwhile.
 const MAX_SILENT: u32 = 3;
 
 /// The health of a backend. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Why the backend is away; `None` while it is there, and before the first check.
+    /// Why the backend is away; `None` while it is available, and before the first check.
     away: Option<&'static str>,
     /// Checks in a row without an answer.
     silent: u32,
@@ -44,7 +44,7 @@ pub(super) enum BackendState {
 }
 
 impl Health {
-    /// Takes in a check. If `busy`, tasks ran meanwhile, and the backend may have had no time to answer.
+    /// Records the result of a check. If `busy`, tasks ran meanwhile, and the backend may have had no time to answer.
     pub(super) fn checked(&mut self, check: BackendHealth, busy: bool) {
         self.away = match check {
             BackendHealth::Up => None,
@@ -68,7 +68,7 @@ impl Health {
         }
     }
 
-    /// Takes in whether a task reached the backend.
+    /// Records whether a task reached the backend.
     pub(super) fn observed(&mut self, reached: bool) {
         self.silent = 0;
         self.away = (!reached).then_some("a task could not reach it");
@@ -77,7 +77,7 @@ impl Health {
         }
     }
 
-    /// Takes in that a recipe woke the backend, or put it to sleep.
+    /// Records that a recipe woke the backend, or put it to sleep.
     pub(super) fn power_changed(&mut self, awake: bool) {
         self.silent = 0;
         self.sleep = (!awake).then(Sleep::default);
@@ -199,7 +199,7 @@ mod tests {
     const SILENT: BackendHealth = BackendHealth::Silent("it does not answer in time");
 
     #[test]
-    fn a_backend_put_to_sleep_sleeps_though_its_server_answers() {
+    fn a_backend_put_to_sleep_counts_as_asleep_although_its_server_answers() {
         assert_eq!(
             after(&[|it| it.power_changed(false), |it| it.checked(BackendHealth::Up, false)]),
             BackendState::Asleep
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleeping_backend_that_was_away_and_is_back_is_awake() {
+    fn a_sleeping_backend_that_was_away_and_returns_counts_as_awake() {
         let back: [fn(&mut Health); 3] = [
             |it| it.power_changed(false),
             |it| it.checked(AWAY, false),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_an_outage_after_three_checks_in_a_row() {
+    fn three_unanswered_checks_in_a_row_are_an_outage() {
         let silent: fn(&mut Health) = |it| it.checked(SILENT, false);
         assert_eq!(after(&[silent, silent]), BackendState::Up);
         assert_eq!(after(&[silent, silent, silent]), BackendState::Down);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_backend_may_be_silent() {
+    fn unanswered_checks_of_a_busy_backend_are_no_outage() {
         let busy: fn(&mut Health) = |it| it.checked(SILENT, true);
         assert_eq!(after(&[busy; 9]), BackendState::Up);
     }

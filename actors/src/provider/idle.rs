@@ -20,7 +20,7 @@ pub(super) struct IdleTimer {
 }
 
 impl ProviderActor {
-    /// Starts the idle timer if the provider is idle. Called whenever that may have become so.
+    /// Starts the idle timer if the provider is idle. Called whenever the provider may have become idle.
     pub(super) fn sleep_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(idle) = self.config.sleep.as_ref().and_then(|sleep| sleep.idle) else { return };
         if self.queue.is_idle() && self.health.backend_state() == BackendState::Up {
@@ -29,7 +29,7 @@ impl ProviderActor {
         }
     }
 
-    /// Starts the one timer, which runs for the rest of `idleSeconds` if a task ran meanwhile.
+    /// Starts the idle timer. If a task ran before it fires, it is started again for the rest of `idleSeconds`.
     fn start_idle_timer(&mut self, wait: Duration, ctx: &mut Context<Self>) {
         if self.state.idle.timer.is_some() {
             return;
@@ -52,7 +52,7 @@ impl ProviderActor {
         let name = self.config.name.clone();
         let request =
             self.links.put_to_sleep.send(PutToSleep { wire_name: self.config.wire_name.to_string() });
-        // Tasks wait meanwhile: a backend that falls asleep may not answer.
+        // Tasks wait while the sleep recipe runs, because the backend may not answer then.
         self.state.idle.falling_asleep = true;
         ctx.spawn(request.into_actor(self).map(move |slept, this, ctx| {
             this.state.idle.falling_asleep = false;

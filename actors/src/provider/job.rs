@@ -25,7 +25,7 @@ use crate::wake::messages::EnsureAwake;
 /// The error of a streamed answer that cannot be delivered to its end.
 pub(super) const UPLINK_BROKEN: &str = "the way to the hub broke in the middle of the answer";
 
-/// Limit for delivering the error that ends a stopped stream: a hub that reads takes it in milliseconds.
+/// Limit for delivering the error that ends a stopped stream. A working hub needs milliseconds.
 const LAST_EVENT: Duration = Duration::from_secs(2);
 
 /// An inference, with the settings of its start.
@@ -45,7 +45,7 @@ pub(super) struct Job {
 pub(super) enum TaskEnding {
     /// This result must be posted.
     Result(TaskResult),
-    /// The hub has the whole answer, or does not want it any more.
+    /// The hub has the whole answer, or the caller has left.
     Delivered,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum StopReason {
 /// What a job that has ended reports to its provider.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct JobReport {
-    /// Of a streamed answer.
+    /// Speed of a streamed answer.
     pub(super) tokens_per_second: Option<f64>,
     /// Whether the backend was reached; `None` if it was not called.
     pub(super) reached: Option<bool>,
@@ -82,7 +82,7 @@ impl Job {
         let ended = match select(answering, stop).await {
             Either::Left((ending, _)) => Ok(ending),
             Either::Right((stop, answering)) => {
-                // The sender is dropped with the provider, when it has crashed too often.
+                // The sender is dropped with a provider that has crashed too often.
                 let stop = stop.unwrap_or_else(|_dropped| {
                     StopReason::Error(texts::not_registered_locally(self.config.wire_name.as_str()))
                 });
@@ -146,9 +146,9 @@ impl Job {
         let request = self.backend_request()?;
         let endpoint = request.endpoint;
         let head = self.call(backend_call, request).await.inspect_err(|result| {
-            let gone =
+            let unreachable =
                 matches!(result, TaskResult::Error(error) if error.message == texts::BACKEND_NOT_AVAILABLE);
-            report.reached = Some(!gone);
+            report.reached = Some(!unreachable);
         })?;
         report.reached = Some(true);
         match head {
@@ -219,8 +219,8 @@ impl Job {
         }
     }
 
-    /// Asks the backend only if its state is in doubt. A server may take connections while its model sleeps: then the owner
-    /// has configured `availability`.
+    /// Whether the backend is awake. Sends a check only if the state is in doubt. A server may accept connections while its model
+    /// sleeps; for such a server the owner configures `availability`.
     async fn is_awake(&self) -> bool {
         match self.backend_state {
             BackendState::Asleep => false,

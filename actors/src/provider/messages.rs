@@ -12,7 +12,7 @@ use crate::status::{Pause, ProviderReport};
 
 /// Runs an inference; the outbox delivers its result. Sent by `StreamActor`.
 ///
-/// It is never lost: mailbox and queue outlive a crash, and a dropped ticket ends the task.
+/// The message is never lost: mailbox and queue survive a crash, and a dropped ticket ends the task.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Infer {
@@ -23,7 +23,7 @@ pub(crate) struct Infer {
 }
 
 impl Infer {
-    /// Bytes that the task takes while it waits.
+    /// Bytes that count for the task while it waits.
     pub(crate) fn size(&self) -> usize {
         let headers: usize = self.task.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         let endpoint = self.task.endpoint.as_ref().map_or(0, String::len);

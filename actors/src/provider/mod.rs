@@ -80,7 +80,7 @@ pub(crate) struct ProviderActor {
     outbox: Outbox,
     crashes: CrashReporter,
     backend: Rc<dyn Backend>,
-    // All but `state` is kept over a crash: waiting and running tasks have callers, and a backend put to sleep sleeps on.
+    // All fields except `state` survive a crash: waiting and running tasks have callers, and a backend put to sleep still sleeps.
     queue: AdmissionQueue<WaitingTask, oneshot::Sender<StopReason>>,
     health: Health,
     pause: Option<Pause>,
@@ -96,14 +96,14 @@ struct WaitingTask {
     _permit: BacklogPermit,
 }
 
-/// Reset by a crash.
+/// State that a crash resets.
 #[derive(Default)]
 struct ProviderState {
     /// The last report that was sent to the listeners.
     reported: Option<ProviderReport>,
     /// Whether the timer of the next report runs.
     reporting: bool,
-    /// The health check that runs.
+    /// The running health check.
     check: Option<SpawnHandle>,
     idle: IdleTimer,
 }

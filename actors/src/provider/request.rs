@@ -32,8 +32,8 @@ impl Job {
         Ok(BackendRequest { endpoint, streaming, body, user, headers: self.task.headers.clone(), budget })
     }
 
-    /// The task's request without what only the owner may ask for. A hub with `guard` has checked that itself; on another
-    /// one every caller counts as a stranger.
+    /// The task's request without its owner-only parts. A hub with `guard` has checked the request itself; for any other hub every
+    /// caller counts as a user other than the owner.
     fn permitted_body(&self) -> Result<Cow<'_, str>, TaskResult> {
         let request = self.task.request.get();
         if self.config.allow_remote_urls || self.features.has(Feature::Guard) {

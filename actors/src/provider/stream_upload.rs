@@ -15,9 +15,9 @@ use super::job::{TaskEnding, UPLINK_BROKEN};
 use crate::outbox::Outbox;
 use crate::uplink::Posted;
 
-/// Writes in the channel to the socket: one is sent while the next one is filled.
+/// Number of writes in the channel to the socket: one is sent while the next one is filled.
 const UPLOAD_DEPTH: usize = 2;
-/// Bytes of one write. A larger one takes longer to fill and gains nothing: a token has about 200 bytes.
+/// Most bytes of one write. A larger write takes longer to fill and is not faster: a token has about 200 bytes.
 const MAX_WRITE: usize = 32 << 10;
 
 /// Uploads `first` and the rest of `reply`. Also returns the number of chunks.

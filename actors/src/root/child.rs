@@ -1,4 +1,4 @@
-//! A published provider, as the root holds it.
+//! The root's entry for a published provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::provider::ProviderActor;
 use crate::stream::messages::Route;
 use crate::supervise::ChildHandle;
 
-/// Withdrawal of a provider that crashed too often, the first time and at most (SPEC.md section 6).
+/// First and longest withdrawal of a provider that crashed too often (SPEC.md section 6).
 const FIRST_PENALTY: Duration = Duration::from_mins(1);
 const LONGEST_PENALTY: Duration = Duration::from_mins(10);
 
 pub(super) struct Provider {
     pub(super) config: Arc<ProviderConfig>,
-    /// The name of its actor in the supervisor's reports. Each actor has its own `Arc`, which tells reports of an earlier
-    /// one.
+    /// Name of the actor in the supervisor's reports. Each actor has its own `Arc`, by which reports
+    /// of an earlier actor are recognized.
     pub(super) child: Arc<str>,
     pub(super) running: Option<Running>,
     /// End of its withdrawal.
@@ -62,7 +62,7 @@ impl Provider {
         penalty
     }
 
-    /// Ends its withdrawal: its settings have changed.
+    /// Resets the length of the next withdrawal, because the settings have changed.
     pub(super) fn reset_penalty(&mut self) {
         self.penalty = FIRST_PENALTY;
         self.back_at = None;

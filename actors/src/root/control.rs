@@ -11,7 +11,7 @@ use crate::provider::messages::{GetReport, SetPaused};
 use crate::status::{Pause, ProviderState, RegistrarStatus};
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
-/// A provider that does not report within this is shown without a report.
+/// Limit for a provider's report. A provider that takes longer is shown without a report.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
 
 impl Handler<Reload> for RootActor {

@@ -45,7 +45,7 @@ use child::Provider;
 use status_tracker::StatusTracker;
 use suspend::{CHECK_EVERY, SuspendDetector};
 
-/// The parts of a registrar that starts.
+/// The parts from which a registrar is started.
 pub(crate) struct Start {
     pub(crate) hub: Rc<dyn HubApi>,
     pub(crate) uplink: Rc<dyn Uplink>,
@@ -74,13 +74,13 @@ pub(crate) struct RootActor {
     heartbeat: Addr<HeartbeatActor>,
     stream: Addr<StreamActor>,
     wake: Addr<WakeActor>,
-    /// Handles of the four above. If one of them is given up, the registrar ends.
+    /// Handles of the four actors above. If the supervisor gives one of them up, the registrar ends.
     vital: Vec<ChildHandle>,
     providers: Vec<Provider>,
     agents: Vec<AgentConfig>,
     /// Providers that a reload removed and whose tasks still run.
     retiring: Vec<child::Running>,
-    /// Number of pauses so far, which tells the timer of an earlier one.
+    /// Number of pauses so far, by which the timer of an earlier pause is recognized.
     pauses: u64,
     backends: Client,
     status: StatusTracker,

@@ -19,7 +19,7 @@ use crate::stream::messages::SetRoutes;
 use crate::supervise::PreparedActor;
 use crate::wake::messages::{ManagedProvider, SetProviders};
 
-/// Interval at which a removed provider is asked whether it still has tasks.
+/// Interval at which the root checks whether a removed provider still has tasks.
 const RETIRE_CHECK: Duration = Duration::from_secs(1);
 
 /// Longest interval of health checks: a hub with `status` learns of a dead backend before the next regular heartbeat.
@@ -134,7 +134,7 @@ impl RootActor {
             let Running { address, handle, since } = running;
             let reporting = address.send(GetReport).into_actor(self);
             ctx.spawn(reporting.map(move |report, this, ctx| {
-                // A provider that is just crashing does not report, and is not idle.
+                // A provider that is restarting after a crash does not report, and may have tasks.
                 let busy = report.map_or_else(
                     |_| address.connected(),
                     |report| report.status.in_flight + report.status.queued > 0,

@@ -96,7 +96,7 @@ impl RootActor {
         let handles = running.chain(self.retiring.drain(..)).map(|running| running.handle);
         let handles: Vec<_> = handles.chain(self.vital.drain(..)).collect();
         let stopping = async move {
-            // One turn, for `Shutdown`.
+            // Lets the `WakeActor` handle `Shutdown`.
             tokio::task::yield_now().await;
             handles.iter().for_each(ChildHandle::stop);
             timeout(DROP_LIMIT, join_all(handles.into_iter().map(ChildHandle::ended))).await

@@ -33,7 +33,7 @@ impl StatusTracker {
         }
     }
 
-    /// Takes in that the channel is open, or, with `hello`, that its features are agreed.
+    /// Records that the channel is open, or, with `hello`, that its features are known.
     pub(super) fn opened(&mut self, features: Features, hello: bool, now: Timestamp) {
         self.features = features;
         if !hello {
@@ -42,14 +42,14 @@ impl StatusTracker {
         self.become_state(ChannelState::Connected, now);
     }
 
-    /// Takes in that the channel or the registration failed.
+    /// Records that the channel or the registration failed.
     pub(super) fn failed(&mut self, reason: String, refused: bool, now: Timestamp) {
         self.features = Features::CLASSIC;
         self.become_state(if refused { ChannelState::Refused } else { ChannelState::Connecting }, now);
         self.error(reason, now);
     }
 
-    /// Takes in an error, unless it is the last one again.
+    /// Records an error, unless it repeats the last one.
     pub(super) fn error(&mut self, message: String, now: Timestamp) {
         if self.last_error.as_ref().is_none_or(|last| last.message != message) {
             self.last_error = Some(LastError { message, at: now });

@@ -1,13 +1,14 @@
-//! Detects that the machine was suspended: the wall clock went on, the monotonic clock did not.
+//! Detects that the machine was suspended: the wall clock advanced more than the monotonic clock.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Interval of the checks: a laptop that woke up is back within it.
+/// Interval of the checks, and so the longest time until a resumed laptop reconnects.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// A shorter gap is a busy machine or a corrected clock. A longer NTP step is rare, and costs a reconnect.
+/// Smallest gap that counts as a suspend. A shorter gap is a busy machine or a corrected clock. A longer NTP step is rare, and
+/// costs only a reconnect.
 const MIN_GAP: Duration = Duration::from_secs(15);
 
 /// The two clocks at the last check.

@@ -16,7 +16,7 @@ use crate::failpoint;
 /// Longest session file, in bytes.
 const MAX_FILE: u64 = 4 << 10;
 
-/// Keeps other registrars from a session file until it is dropped.
+/// Locks a session file against other registrars until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SessionLock {
     #[expect(dead_code, reason = "held for its drop, which unlocks")]
@@ -100,7 +100,7 @@ fn read(path: &Path) -> io::Result<String> {
     file.read_text(MAX_FILE)
 }
 
-/// Sets mode 600. An id that others could read is still used: it is worth nothing without the token.
+/// Sets mode 600. An id that others could read is still used, because it is useless without the token.
 fn tighten(file: &OwnFile, path: &Path) {
     let mode = file.mode();
     let others = mode & 0o077;
@@ -115,7 +115,7 @@ fn tighten(file: &OwnFile, path: &Path) {
     }
 }
 
-/// Writes the id to a new file (0600) that replaces the old one in one step, so that a power cut leaves one of them whole.
+/// Writes the id to a new file (0600) that replaces the old one atomically, so that after a power cut one of them is whole.
 pub(crate) fn save(path: &Path, id: &SessionId) -> io::Result<()> {
     make_folder(path)?;
     let folder = folder_of(path);

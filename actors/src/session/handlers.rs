@@ -63,7 +63,7 @@ impl Handler<ChannelLost> for SessionActor {
         let delay = &mut self.config.delay;
         delay.channel_lost(lost.open_for, lost.retry_hint);
         let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
-        if self.channel_problem.is_news(&lost.reason) {
+        if self.channel_problem.is_change(&lost.reason) {
             let (reason, seconds) = (lost.reason, delay.as_secs_f64());
             hub_news!(warn, "channels lost", "no control channel: {reason}; next try in {seconds:.1} s");
         }

@@ -8,7 +8,7 @@ use wire::register::AgentEntry;
 
 use crate::options::ProviderConfig;
 
-/// Registers now, unless a registration runs or the delay after a failed one does.
+/// Registers now, unless a registration is running or the delay after a failed one is not over.
 ///
 /// Sent by `StreamActor` when it has no channel, and by the root when a provider fell asleep under a classic hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
@@ -51,8 +51,8 @@ pub(crate) struct SessionReady {
 #[rtype(result = "()")]
 pub(crate) struct NotRegistered {
     pub(crate) reason: String,
-    /// Whether the hub refused, rather than failed.
+    /// Whether the hub refused the registration; false for a failure that may be temporary.
     pub(crate) refused: bool,
-    /// Whether the registrar must end: the hub refused before it ever accepted.
+    /// Whether the registrar must end, because the hub refused its first registration.
     pub(crate) fatal: bool,
 }

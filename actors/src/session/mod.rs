@@ -59,12 +59,12 @@ pub(crate) struct SessionActor {
     state: SessionState,
 }
 
-/// Reset by a crash.
+/// State that a crash resets.
 #[derive(Default)]
 struct SessionState {
     /// Whether a registration runs.
     running: bool,
-    /// Whether to register again after the one that runs, which has an older set.
+    /// Whether to register again after the running registration, which has an older set.
     again: bool,
     /// Whether the session is new to the hub, so that an open channel belongs to an earlier one.
     reopen: bool,
@@ -91,7 +91,7 @@ enum RetryCause {
 }
 
 impl SessionActor {
-    /// An actor that registers `published` when it starts. `id` is that of the session file.
+    /// Creates an actor that registers `published` when it starts. `id` is the id in the session file.
     pub(crate) fn new(
         config: Config,
         links: SessionLinks,
@@ -123,7 +123,7 @@ impl SessionActor {
             let provider_session_id = id.clone().map(String::from);
             let request = RegisterRequest { provider_session_id, providers, agents: published.agents };
             let given = hub.register(request).await?;
-            // Written before the id is used: after a kill -9 right after the channel opened, it is still known.
+            // The id is written before it is used, so that it is not lost by a SIGKILL right after the channel opened.
             if let Some(file) = file.filter(|_| id.as_ref() != Some(&given)) {
                 save(file, given.clone()).await;
             }
@@ -171,7 +171,7 @@ impl SessionActor {
             }
             self.config.delay.next_delay()
         };
-        if self.register_problem.is_news(&reason) && !fatal {
+        if self.register_problem.is_change(&reason) && !fatal {
             let seconds = delay.as_secs_f64();
             hub_news!(warn, "register calls refused", "not registered: {reason}; next try in {seconds:.1} s");
         }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::hub_client::ChannelBody;
 
 pub(super) enum ChannelEvent {
-    /// Any byte counts as life, also that of a comment.
+    /// Bytes of the body. Any byte, also of a comment, resets the idle timeout.
     Bytes(Bytes),
     /// The connection ended. The last event.
     Closed,
@@ -17,7 +17,7 @@ pub(super) enum ChannelEvent {
     TimedOut,
 }
 
-/// The events of `channel`. The last one tells how it ended.
+/// The events of `channel`. The last event is how the channel ended.
 pub(super) fn events(channel: ChannelBody, idle_timeout: Duration) -> impl Stream<Item = ChannelEvent> {
     stream::unfold(Some(channel), move |channel| async move {
         let mut channel = channel?;

@@ -8,7 +8,7 @@ use wire::{Features, SessionId};
 
 use crate::provider::messages::{Cancel, Infer};
 
-/// Replaces the routes, by wire name. Without any, the channel is closed until the next session. Sent by the root.
+/// Replaces the routes, by wire name. If there are none, the channel is closed until the next session. Sent by the root.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SetRoutes(pub(crate) HashMap<String, Route>);
@@ -57,7 +57,7 @@ pub(crate) struct ChannelOpened {
 #[rtype(result = "()")]
 pub(crate) struct ChannelLost {
     pub(crate) reason: String,
-    /// Whether the hub refused, rather than failed.
+    /// Whether the hub refused the channel; false for a failure that may be temporary.
     pub(crate) refused: bool,
     /// How long the channel was open; `None` if it did not open.
     pub(crate) open_for: Option<Duration>,

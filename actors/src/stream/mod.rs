@@ -39,25 +39,25 @@ pub(crate) struct StreamLinks {
     pub(crate) lost: Vec<Recipient<ChannelLost>>,
 }
 
-/// Owns the SSE connection.
+/// Owns the SSE connection of the control channel.
 pub(crate) struct StreamActor {
     hub: Rc<dyn HubApi>,
     /// A channel without a byte for this long is dropped.
     idle_timeout: Duration,
     links: StreamLinks,
-    // Kept over a crash: the routes are not sent again.
+    // The router survives a crash, because the routes are not sent again.
     router: TaskRouter,
     lives: u64,
     state: StreamState,
 }
 
-/// Reset by a crash.
+/// State that a crash resets.
 #[derive(Default)]
 struct StreamState {
     connection: Option<Connection>,
-    /// Whether the hub did not know the session that was registered last: the next try waits.
+    /// Whether the hub did not know the last registered session, so that the next try waits.
     gone_before: bool,
-    /// Number of connections so far, which tells the events of earlier ones.
+    /// Number of connections so far, by which events of earlier connections are recognized.
     attempt: u64,
     decoder: wire::sse::Decoder,
     discarded: u64,
@@ -74,7 +74,7 @@ struct Connection {
 }
 
 impl StreamActor {
-    /// An actor that opens a channel with the first session.
+    /// Creates an actor that opens a channel when the first session is ready.
     pub(crate) fn new(
         hub: Rc<dyn HubApi>,
         idle_timeout: Duration,
@@ -89,7 +89,7 @@ impl StreamActor {
         self.state.decoder = wire::sse::Decoder::new();
         self.state.discarded = 0;
         let attempt = self.state.attempt;
-        // A hub that takes the request and never answers is as silent as a channel without a byte.
+        // A hub that never answers the request is given up like a silent channel.
         let (hub, id, limit) = (Rc::clone(&self.hub), session.clone(), self.idle_timeout);
         let opening = async move { timeout(limit, hub.open_channel(id)).await };
         let reading = ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
@@ -256,7 +256,7 @@ impl Actor for StreamActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        // In the first life the `SessionActor` registers by itself.
+        // At the first start the `SessionActor` registers by itself.
         if self.lives > 0 {
             self.links.register.do_send(Register);
         }

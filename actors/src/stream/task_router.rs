@@ -15,7 +15,7 @@ use crate::outbox::{Outbox, Ticket};
 use crate::provider::messages::{Cancel, Infer};
 use crate::wake::messages::Wake;
 
-/// Sends tasks to providers, by wire name, and ends those that have none.
+/// Sends tasks to providers by wire name, and ends tasks without a provider.
 pub(crate) struct TaskRouter {
     routes: HashMap<String, Route>,
     /// Number of tasks that may run and wait at all providers.
@@ -73,7 +73,7 @@ impl TaskRouter {
         if self.stopping {
             return refuse(ticket, texts::SHUTTING_DOWN.to_owned());
         }
-        // The route of a provider that was just given up may still be here.
+        // The route may be of a provider that the supervisor has just given up.
         let Some(route) = self.routes.get(task.llm_name()).filter(|route| route.infer.connected()) else {
             return refuse(ticket, texts::not_registered_locally(task.llm_name()));
         };
@@ -83,12 +83,12 @@ impl TaskRouter {
         }
     }
 
-    /// Whether more tasks are open than are kept until the hub takes their results.
+    /// Whether too many tasks are open to accept more; the hub must accept results first.
     pub(super) fn is_overrun(&self) -> bool {
         self.outbox.is_overrun(self.capacity)
     }
 
-    /// Routes the data of an `event: cancel`. It names no provider, so it goes to all.
+    /// Sends an `event: cancel` to all providers, because a cancel does not name its provider.
     pub(super) fn cancel(&self, data: &str) {
         let Ok(cancel) = serde_json::from_str::<task::Cancel>(data) else {
             hub_news!(warn, "cancels skipped", "a malformed cancel was skipped");

@@ -35,7 +35,7 @@ impl ChildHandle {
         self.signals.waker.wake();
     }
 
-    /// Resolves when the actor is gone, for any reason.
+    /// Resolves when the actor has ended, for any reason.
     pub(crate) async fn ended(self) {
         // The task never panics and is never aborted.
         let _ = self.task.await;
@@ -75,7 +75,7 @@ impl Signals {
 enum Event {
     /// The actor crashed or stopped itself. Address and mailbox stay valid.
     Died(Cause),
-    /// A [`CrashReporter`] counted a crash; the actor runs on.
+    /// A [`CrashReporter`] counted a crash; the actor continues to run.
     TaskCrashed,
     /// [`ChildHandle::stop`] was called.
     Stop,
@@ -96,7 +96,8 @@ struct Child<A: Actor<Context = Context<A>>> {
     parent: Recipient<ChildReport>,
 }
 
-/// The address of an actor that has not started, so that two actors can have each other's addresses. Messages to it wait.
+/// The address of an actor that has not started, so that two actors can have each other's addresses. Messages wait in its
+/// mailbox.
 pub(crate) struct PreparedActor<A: Actor<Context = Context<A>>> {
     ctx: Context<A>,
     signals: Rc<Signals>,
@@ -234,7 +235,7 @@ where
         self.parent.do_send(ChildReport::Failed { child: Arc::clone(&self.name), cause, retry_in });
     }
 
-    /// Drops the actor without another turn (`terminate` keeps the drop from polling it), then sends the last report.
+    /// Drops the actor without polling it again (`terminate` prevents that), then sends the last report.
     fn finish(self, next: Next) {
         let Self { name, mut actor, parent, .. } = self;
         {

@@ -1,4 +1,4 @@
-//! Supervision: a crash of an actor costs the message that caused it, and nothing else.
+//! Supervision: a crash of an actor loses only the message that caused it.
 //!
 //! actix's own supervisor runs in the task that panics and does not survive it. This one polls the actor inside
 //! `catch_unwind` and restarts it in place: address and mailbox stay valid, and the futures of the crashed actor are

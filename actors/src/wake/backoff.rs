@@ -1,6 +1,6 @@
-//! When a recipe may run again. Pure.
+//! Decides when a recipe may run again. Pure.
 //!
-//! A run is a process, or a call that may cost money, and any caller of the hub can ask for one.
+//! A run starts a process, or makes a call that may cost money, and any caller of the hub can request one.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::recipe::RecipeKind;
 
-/// Pause after a run: time for a backend that has just come up to be noticed.
+/// Pause after a run, in which a backend that has just come up is noticed.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Limit of the pause, which doubles with each run that fails.
@@ -21,7 +21,7 @@ pub(super) struct RecipeBackoff {
     pause: Option<(Instant, Duration)>,
     /// Error of the last wake run.
     failure: Option<String>,
-    /// Whether the sleep recipe was the last that succeeded: then an answer of the server says nothing about its model.
+    /// Whether the last successful recipe was the sleep recipe. Then an answer of the server does not show that the model is awake.
     asleep: bool,
 }
 
@@ -31,13 +31,13 @@ pub(super) struct StartPlan {
     /// Whether to check first that the backend is down.
     pub(super) check_first: bool,
     pub(super) not_before: Instant,
-    /// The answer instead of a run: the last one failed just now.
+    /// The error to return instead of a run, because the last run has just failed.
     pub(super) failure: Option<String>,
 }
 
 impl RecipeBackoff {
-    /// Plans a run that is asked for at `now`. The owner gets one at once, without a check. `was_checked`: the provider has
-    /// checked its backend itself.
+    /// Plans a run that is requested at `now`. The owner gets a run at once, without a check. `was_checked` means that the provider
+    /// has already checked its backend.
     pub(super) fn plan(&self, now: Instant, by_owner: bool, was_checked: bool) -> StartPlan {
         let pause_end = self.pause.map(|(end, _)| end).filter(|end| *end > now && !by_owner);
         let failure = pause_end.and_then(|_| self.failure.clone());
@@ -45,7 +45,7 @@ impl RecipeBackoff {
         StartPlan { check_first, not_before: pause_end.unwrap_or(now), failure }
     }
 
-    /// Takes in a run that ended at `now`.
+    /// Records a run that ended at `now`.
     pub(super) fn ended(&mut self, kind: RecipeKind, failure: Option<&String>, now: Instant) {
         match (kind, failure) {
             (RecipeKind::Sleep, Some(_)) => (),
@@ -60,7 +60,7 @@ impl RecipeBackoff {
         }
     }
 
-    /// Ends the pause: the settings may have changed.
+    /// Ends the pause, because the settings may have changed.
     pub(super) fn reset(&mut self) {
         (self.pause, self.failure) = (None, None);
     }
@@ -75,7 +75,7 @@ mod tests {
     proptest! {
         /// The pause is 2 s, and doubles up to a minute while runs fail.
         #[test]
-        fn a_recipe_that_is_asked_for_all_the_time_keeps_its_pauses(
+        fn a_recipe_that_is_requested_constantly_keeps_its_pauses(
             outcomes in prop::collection::vec(any::<bool>(), 1..200), steps in prop::collection::vec(1_u64..900, 1..200)
         ) {
             let start = Instant::now();

@@ -25,7 +25,7 @@ pub(crate) struct Wake {
 #[rtype(result = "Result<Duration, String>")]
 pub(crate) struct EnsureAwake {
     pub(crate) wire_name: String,
-    /// Whether the owner asks, at the machine: then the recipe runs at once.
+    /// Whether the request comes from the owner, by a command on this machine. Then the recipe runs at once.
     pub(crate) by_owner: bool,
 }
 

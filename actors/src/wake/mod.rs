@@ -42,7 +42,7 @@ pub(crate) struct WakeLinks {
     pub(crate) http: Client,
 }
 
-/// Runs recipes. All of its state is kept over a crash: processes run, and callers wait for them.
+/// Runs recipes. All of its state survives a crash, because processes run and callers wait for them.
 pub(crate) struct WakeActor {
     links: WakeLinks,
     outbox: Outbox,
@@ -53,19 +53,19 @@ pub(crate) struct WakeActor {
     serial: u64,
 }
 
-/// A recipe that runs, or waits for its pause.
+/// A recipe that runs, or waits for the end of its pause.
 struct Run {
     serial: u64,
     kind: RecipeKind,
     waiters: Vec<Waiter>,
-    /// Requests for a wake while the sleep recipe runs: a wake run follows.
+    /// Wake requests that came while the sleep recipe runs. A wake run follows it.
     then_wake: Vec<Waiter>,
     /// Ends the pause.
     skip_pause: Rc<Notify>,
     _stop: oneshot::Sender<()>,
 }
 
-/// Gets the result of a run.
+/// A recipient of a run's result.
 enum Waiter {
     /// A wake task of the hub.
     Task(Ticket),
@@ -90,7 +90,7 @@ impl WakeActor {
         Self { links, outbox, providers, runs, backoffs, closing: false, serial: 0 }
     }
 
-    /// Starts a run, or adds `waiter` to the one there is.
+    /// Starts a run, or adds `waiter` to the current run.
     fn request(&mut self, kind: RecipeKind, name: &str, waiter: Waiter, ctx: &mut Context<Self>) {
         if self.closing {
             return self.answer(name, waiter, Err(texts::SHUTTING_DOWN.to_owned()));
@@ -219,7 +219,7 @@ impl Handler<RunEnded> for WakeActor {
     type Result = ();
 
     fn handle(&mut self, ended: RunEnded, ctx: &mut Self::Context) {
-        // `Shutdown` has answered the runs that it removed.
+        // A run that `Shutdown` removed has already answered its waiters.
         if self.runs.get(&ended.name).is_none_or(|run| run.serial != ended.serial) {
             return;
         }

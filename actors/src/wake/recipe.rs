@@ -21,7 +21,7 @@ use crate::options::Action;
 
 /// Limit of an HTTP call (SPEC.md section 6).
 const HTTP_LIMIT: Duration = Duration::from_secs(30);
-/// Longest answer that is read, so that its connection can be used again.
+/// Most bytes that are read of an answer, so that its connection can be used again.
 const MAX_ANSWER: usize = 1 << 20;
 /// Variables with the hub's tokens, which no command needs.
 const HUB_TOKENS: [&str; 2] = ["MCPD_TOKEN", "VIRTUAL_LLM_ADMIN_TOKEN"];
@@ -41,7 +41,7 @@ impl RecipeKind {
     }
 }
 
-/// Runs the action of a recipe of `kind`. `limit` is that of a command.
+/// Runs the action of a recipe of `kind`. `limit` applies to a command.
 pub(super) async fn run(
     kind: RecipeKind,
     action: &Action,
@@ -97,7 +97,7 @@ async fn call(
         _ => CallFailed::Unreachable,
     })?;
     let status = response.status().as_u16();
-    // Only the status counts, however the body ends.
+    // Only the status counts, even if the body breaks off.
     let _ = read_body(response.into_body(), MAX_ANSWER, HTTP_LIMIT).await;
     Ok(status)
 }

@@ -23,7 +23,7 @@ const POLL_EVERY: Duration = Duration::from_millis(1500);
 /// The result of a run.
 #[derive(Debug)]
 pub(super) struct RunResult {
-    /// How long it took, or the error text.
+    /// Duration of the run, or the error text.
     pub(super) took: Result<Duration, String>,
     /// Whether the recipe itself ran.
     pub(super) ran: bool,
@@ -35,7 +35,7 @@ impl RunResult {
     }
 }
 
-/// Runs a recipe to its end. When `stop` is sent or dropped, its process group is killed. `skip_pause` ends the pause of
+/// Runs a recipe to its end. If `stop` is sent or dropped, the process group is killed. `skip_pause` ends the pause of
 /// `plan`.
 pub(super) async fn run(
     kind: RecipeKind,
@@ -61,7 +61,7 @@ pub(super) async fn run(
     }
 }
 
-/// Follows `plan`. Returns the answer without a run, or `None` when the recipe has to run now.
+/// Follows `plan` up to the run. Returns a result if no run is needed, or `None` if the recipe must run now.
 async fn before_wake(
     config: &ProviderConfig,
     plan: StartPlan,
@@ -91,7 +91,7 @@ async fn before_wake(
     };
     tokio::select! {
         biased;
-        // The owner's request ends a pause, and does not wait for a check that runs.
+        // The owner's request ends a pause, and does not wait for a running check.
         () = skip_pause.notified() => {
             let came_up = pausing.get() && is_up().await;
             came_up.then(|| Ok(start.elapsed()))

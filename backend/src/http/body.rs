@@ -1,4 +1,4 @@
-//! Body of an answer, as a stream of bytes.
+//! The body of an answer, as a stream of bytes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -17,13 +17,13 @@ use crate::budget::{AnswerBudget, Reservation};
 /// Why a body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// More than the reader wants to keep.
+    /// The body exceeds the reader's limit.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// The connection broke, or the framing is not HTTP's: shorter than its length, a chunk without its size.
+    /// The connection broke, or the framing is invalid: a body shorter than its length, or a chunk without a size.
     #[error("the connection broke in the middle of the answer")]
     Broken,
-    /// Nothing came for the given time.
+    /// No bytes came for the given time.
     #[error("the answer stopped coming")]
     Silent,
     /// The answer exceeds the reader's byte budget.
@@ -31,7 +31,7 @@ pub enum BodyError {
     BudgetExceeded,
 }
 
-/// Body of an answer. Its end gives the connection back for the next request; a drop before that closes it.
+/// The body of an answer. At its end the connection goes back to the pool; dropping the body earlier closes the connection.
 pub struct Body {
     incoming: Incoming,
     connection: Option<Connection>,
@@ -82,7 +82,7 @@ impl Stream for Body {
         if let Poll::Ready(piece) = this.poll_decoded() {
             return Poll::Ready(piece);
         }
-        // First without a waker: hyper would wake the task for each piece that it hands over right here.
+        // The first poll has no waker, because hyper would wake this task for each piece that this poll itself takes.
         let mut now = Context::from_waker(Waker::noop());
         for cx in [&mut now, cx] {
             let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
@@ -98,8 +98,8 @@ impl Stream for Body {
     }
 }
 
-/// Reads a body to its end, which also gives its connection back. At most `limit` bytes, and never more than `silence`
-/// between two pieces.
+/// Reads a body to its end, so that its connection goes back to the pool. Fails above `limit` bytes, or after `silence` without
+/// a piece.
 pub async fn read_body<S, E>(body: S, limit: usize, silence: Duration) -> Result<Bytes, BodyError>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
@@ -107,7 +107,7 @@ where
     read_reserved(body, limit, silence, &mut AnswerBudget::default().reservation()).await
 }
 
-/// As [`read_body`], counted by `reservation` as it comes.
+/// As [`read_body`]; `reservation` counts the bytes as they come.
 pub(crate) async fn read_reserved<S, E>(
     mut body: S,
     limit: usize,

@@ -1,4 +1,4 @@
-//! Client with a small pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
+//! An HTTP client with a pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -23,20 +23,19 @@ use super::connection::{Connection, Socket};
 use super::resolver::{LookupUser, Resolver};
 use super::send_error::{SendError, connect_error};
 
-/// Longest time for a TCP connect, and again for the TLS handshake. Two lost SYNs (1 s and 3 s) fit in; a peer that needs
-/// longer is away.
+/// Limit for a TCP connect, and again for the TLS handshake. It allows for two lost SYNs (1 s and 3 s).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A pooled connection idle for longer is not used again. Servers close theirs after 5 s and more (actix-web, llama.cpp
-/// and Node: 5 s); a request sent on one that is just closing fails.
+/// Longest idle time of a pooled connection. Servers close idle connections after 5 s or more (actix-web, llama.cpp and Node:
+/// 5 s), and a request sent on a closing connection fails.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-/// Idle connections to one origin: as many as a burst of answers ends at once, also of a provider with a large
-/// `maxConcurrency`. More are closed.
+/// Most idle connections to one origin: enough for a burst of answers of a provider with a large `maxConcurrency`. Further
+/// connections are closed.
 const MAX_IDLE: usize = 1024;
 
-/// Servers that spoke unasked that are remembered. Nobody has so many that are honest, and a member may have any number that
-/// are not: the oldest is forgotten, and remembered again when it speaks again.
+/// Most servers in the list of those that sent unsolicited bytes. A member may run any number of such servers, so the list is
+/// limited: the oldest entry is dropped, and added again when the server does it again.
 pub(super) const MAX_DISTRUSTED: usize = 1024;
 
 /// HTTP client. Clones share their idle connections.
@@ -47,11 +46,10 @@ struct Inner {
     resolver: Resolver,
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
-    /// Servers that have said something unasked. The next time that may come a moment later, behind another caller's
-    /// request, and be taken for its answer; so none of their connections is used twice. At most [`MAX_DISTRUSTED`], the oldest
-    /// first.
+    /// Servers that have sent unsolicited bytes. The next time such bytes may come after another caller's request and be taken
+    /// for its answer, so no connection to these servers is used twice. At most [`MAX_DISTRUSTED`], the oldest first.
     unasked: RefCell<VecDeque<Origin>>,
-    /// Whether a task closes what is idle for too long.
+    /// Whether the task that closes idle connections is running.
     is_swept: Cell<bool>,
 }
 
@@ -63,16 +61,16 @@ enum Connector {
 /// `scheme://host:port`.
 type Origin = Rc<str>;
 
-/// Where a connection goes back to.
+/// The place in the pool to which a connection goes back.
 pub(super) struct PoolSlot {
     client: Client,
     origin: Origin,
-    /// Whether the server has taken all of the request, as far as one can know.
+    /// Whether the server has probably read the whole request.
     is_taken: bool,
 }
 
 impl PoolSlot {
-    /// Keeps a connection on which one request and its one answer are over, and nothing else came.
+    /// Puts a connection into the pool after one request and its one answer, unless other bytes came.
     pub(super) fn give_back(&self, mut connection: Connection) {
         if connection.has_spoken_unasked() {
             self.client.0.distrust(&self.origin);
@@ -83,14 +81,14 @@ impl PoolSlot {
 }
 
 impl Client {
-    /// A client without a time limit of its own: each request has one. Without `tls` a request to `https` fails.
+    /// Creates a client. Time limits are given for each request. Without `tls`, a request to `https` fails.
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         Self::with_resolver(tls, Resolver::system())
     }
 
     pub(super) fn with_resolver(tls: Option<Arc<ClientConfig>>, resolver: Resolver) -> Self {
         let mut http = HttpConnector::new_with_resolver(resolver.clone());
-        // A token is a small write: Nagle's algorithm would hold it back for the peer's delayed ACK, 40 ms.
+        // Nagle's algorithm would delay small writes by up to 40 ms, until the peer's delayed ACK.
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.enforce_http(false);
@@ -107,8 +105,8 @@ impl Client {
         }))
     }
 
-    /// Sends `request`, whose URI is absolute, and waits at most `limit` for the head of its final answer. Interim
-    /// answers (1xx) are skipped; an answer that comes before all of the request was read is an answer.
+    /// Sends `request`, which has an absolute URI, and waits at most `limit` for the head of its final answer. Interim answers
+    /// (1xx) are skipped. An answer before the server has read the whole request counts.
     pub async fn send(&self, request: Request<Bytes>, limit: Duration) -> Result<Response<Body>, SendError> {
         timeout(limit, self.exchange(request)).await.map_err(|_elapsed| SendError::Silent)?
     }
@@ -135,8 +133,8 @@ impl Client {
             };
             match connection.send(request).await {
                 Ok(answer) => {
-                    // A server that refuses a request may leave its body unread, and would read the next request as the rest
-                    // of that body: one caller's words would reach another.
+                    // A server that refuses a request may leave its body unread. It would read the next request as the rest of
+                    // that body, and one caller's prompt would reach another caller.
                     let is_taken = !has_body || answer.status().is_success();
                     let returned = PoolSlot { client: self.clone(), origin, is_taken };
                     return Ok(answer.map(|incoming| Body::new(incoming, connection, returned)));
@@ -156,7 +154,7 @@ impl Client {
         if url.scheme() == Some(&Scheme::HTTPS) && matches!(self.0.connector, Connector::Plain(_)) {
             return Err(SendError::NoTls);
         }
-        // The connector finds the answer kept.
+        // The connector then finds the addresses in the resolver's cache.
         self.0.resolver.resolve(url.host().unwrap_or_default(), user).await?;
         let socket = match &self.0.connector {
             Connector::Plain(http) => {
@@ -186,9 +184,9 @@ impl Client {
 
     fn take(&self, origin: &Origin) -> Option<Connection> {
         loop {
-            // The last one given back is the one most likely to be open.
+            // The connection that was given back last is most likely still open.
             let (since, mut connection) = self.0.idle.borrow_mut().get_mut(origin)?.pop()?;
-            // A server that closed it, or spoke unasked, is not waiting for a request.
+            // A connection that the server closed, or on which unsolicited bytes came, is dropped.
             if since.elapsed() < KEEP_ALIVE && connection.is_quiet() {
                 return Some(connection);
             }
@@ -218,7 +216,7 @@ impl Inner {
         self.unasked.borrow().contains(origin)
     }
 
-    /// Keeps no connection to `origin` any more.
+    /// Adds `origin` to the list of distrusted servers, and drops its idle connections.
     fn distrust(&self, origin: &Origin) {
         self.idle.borrow_mut().remove(origin);
         if self.is_distrusted(origin) {
@@ -229,7 +227,7 @@ impl Inner {
         if unasked.len() > MAX_DISTRUSTED {
             unasked.pop_front();
         } else {
-            // Its address is its owner's alone; and a log has not more lines of this than there is room for.
+            // The address is private to its owner, so it is not logged. The list's limit also limits these lines.
             log::warn!(
                 "a backend said more than it was asked for: no connection to it is used twice any more"
             );
@@ -239,7 +237,7 @@ impl Inner {
 
 #[cfg(test)]
 impl Client {
-    /// Whether no connection to `origin`, which speaks unasked now, was used twice before.
+    /// Whether `origin` is distrusted. With `speaks`, `origin` is added to the distrusted servers afterwards.
     pub(super) fn is_distrusted_by(&self, origin: &str, speaks: bool) -> bool {
         let origin = Rc::from(origin);
         let before = self.0.is_distrusted(&origin);
@@ -249,13 +247,13 @@ impl Client {
         before
     }
 
-    /// Connections that are kept.
+    /// Number of idle connections.
     pub(super) fn idle(&self) -> usize {
         self.0.idle.borrow().values().map(Vec::len).sum()
     }
 }
 
-/// Closes connections that are idle for too long, until none is left: a server that is gone leaves no socket behind.
+/// Closes connections that are idle for too long, until none is left, so that no socket to a stopped server remains.
 async fn sweep(client: Weak<Inner>) {
     loop {
         sleep(KEEP_ALIVE).await;

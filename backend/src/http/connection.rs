@@ -1,4 +1,4 @@
-//! An HTTP/1.1 connection that is driven by its user.
+//! An HTTP/1.1 connection that the code which uses it polls, instead of a background task.
 
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
@@ -15,7 +15,7 @@ use hyper::{Request, Response};
 
 use super::early::{EarlyAnswer, PeekSocket, UnreadBytes, Watch};
 
-/// What a connection needs of a socket: hyper's `Read` and `Write`, and our look at unread bytes.
+/// The traits that a connection needs of its socket: hyper's `Read` and `Write`, and a peek at unread bytes.
 pub(super) trait Socket: Read + Write + PeekSocket + Send + Unpin {}
 
 impl<T: Read + Write + PeekSocket + Send + Unpin> Socket for T {}
@@ -32,17 +32,17 @@ pub(super) struct Connection {
     /// Hyper's side of the connection; `None` once it has ended.
     driver: Option<Driver>,
     watch: Watch<Box<dyn Socket>>,
-    /// Whether something came that answers nothing.
+    /// Whether unsolicited bytes came.
     spoke_unasked: bool,
-    /// Whether its write buffer holds as much as a large request: such a buffer is not kept for the next request.
+    /// Whether the write buffer has grown to the size of a large request. Such a connection is not used again.
     is_large: bool,
 }
 
-/// Bytes of a request whose buffer is not kept: prompts are smaller, images are not.
+/// Size of a large request, in bytes. Prompts are smaller; images are larger.
 const LARGE: u64 = 1 << 20;
 
-/// Bytes that are read at once, and of a head. All of them are decoded before anybody else has a turn; servers take no head of
-/// more than 16 to 64 KiB, and send none.
+/// Most bytes of one read, and of a head. They are decoded without yielding. Servers neither accept nor send heads above 16 to
+/// 64 KiB.
 const MAX_BUFFERED: usize = 64 << 10;
 
 type Driver = Pin<Box<http1::Connection<EarlyAnswer<Box<dyn Socket>>, Full<Bytes>>>>;
@@ -51,55 +51,55 @@ impl Connection {
     /// Starts HTTP on an open socket.
     pub(super) async fn start(socket: Box<dyn Socket>) -> Result<Self, hyper::Error> {
         let (socket, watch) = EarlyAnswer::new(socket);
-        // Head and body in one buffer: a fifth less CPU for a small call, through all of its parts.
+        // One buffer for head and body takes a fifth less CPU for a small call.
         let mut http = http1::Builder::new();
         http.writev(false).max_buf_size(MAX_BUFFERED);
         let (sender, driver) = http.handshake(socket).await?;
         Ok(Self { sender, driver: Some(Box::pin(driver)), watch, spoke_unasked: false, is_large: false })
     }
 
-    /// Moves bytes as far as they go without waiting, then registers `cx` for more.
+    /// Reads and writes as much as possible without waiting, then registers `cx` for more.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && let Poll::Ready(ended) = driver.as_mut().poll(cx)
         {
-            // Its error reaches the request or the body that is under way; one of what came unasked reaches nobody else.
+            // hyper also reports its error to the request or body under way, except an error about unsolicited bytes.
             self.spoke_unasked |= ended.is_err_and(|error| is_unasked(&error));
             self.driver = None;
         }
     }
 
-    /// Moves bytes as far as they go without waiting, and registers no waker.
+    /// Reads and writes as much as possible without waiting, and registers no waker.
     pub(super) fn drive_now(&mut self) {
         self.drive(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Whether the last answer was read to its end, and the connection can be kept for another request.
+    /// Whether the last answer was read to its end, so that the connection can be used again.
     pub(super) fn is_done(&mut self) -> bool {
         self.drive_now();
         self.driver.is_some() && self.sender.is_ready() && !self.is_large && !self.watch.is_refused()
     }
 
-    /// Whether a request may be sent now: nothing came behind the last answer.
+    /// Whether a request may be sent now: the connection is open, and no bytes came after the last answer.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.watch.unread() == UnreadBytes::Nothing && self.is_done()
     }
 
-    /// Whether the server has said something that nobody asked for, now or before. That it closes is no such thing. No
+    /// Whether the server has sent unsolicited bytes, now or before. Closing the connection does not count. Call this only when no
     /// request is under way.
     pub(super) fn has_spoken_unasked(&mut self) -> bool {
         self.drive_now();
-        // What came a moment ago tokio does not know of yet.
+        // tokio may not know yet of bytes that have just arrived, so the kernel is asked.
         self.spoke_unasked |= self.watch.unread() == UnreadBytes::Words;
         self.spoke_unasked
     }
 
-    /// Whether nothing more can come.
+    /// Whether the connection has ended.
     pub(super) fn is_over(&self) -> bool {
         self.driver.is_none()
     }
 
-    /// Sends `request` and waits for the head of its final answer. The request comes back if none of it was sent.
+    /// Sends `request` and waits for the head of its final answer. The error has the request if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
@@ -114,7 +114,7 @@ impl Connection {
                 if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                     return Poll::Ready(answer);
                 }
-                // An ended driver has answered: the next round sees it.
+                // A driver that has ended has delivered the answer, which the next poll returns.
                 let Some(running) = driver else { return Poll::Pending };
                 if let Poll::Ready(ended) = running.as_mut().poll(cx) {
                     *spoke_unasked |= ended.is_err_and(|error| is_unasked(&error));
@@ -128,8 +128,8 @@ impl Connection {
     }
 }
 
-/// Whether hyper ended a connection since bytes came while no request was under way: it has no name for that, and it is the
-/// one error without a cause that is none of the others.
+/// Whether hyper ended a connection because of bytes that came while no request was under way. hyper has no predicate for this
+/// error; it is the only one without a source that matches no other predicate.
 fn is_unasked(error: &hyper::Error) -> bool {
     let is_other = error.is_parse()
         || error.is_user()

@@ -1,4 +1,4 @@
-//! Content codings of bodies that were asked not to have one (RFC 9110, section 8.4.1).
+//! Decodes content codings (RFC 9110, section 8.4.1). Requests ask for none, but some servers apply one anyway.
 
 use std::io::Read;
 
@@ -10,22 +10,22 @@ pub enum DecodeError {
     /// A coding other than gzip, deflate and identity.
     #[error("its content coding is not known")]
     Unknown,
-    /// Not what its coding says.
+    /// The body is not valid in its coding.
     #[error("it is not what its content coding says")]
     Broken,
-    /// Larger than the limit once it is decoded.
+    /// The decoded body exceeds the limit.
     #[error("it is too large once it is decoded")]
     TooLarge,
 }
 
-/// `body` without the codings that `header` lists, the last applied first; at most `limit` bytes.
+/// Removes the codings that `header` lists from `body`, in reverse order. Fails above `limit` decoded bytes.
 pub fn decode(header: &str, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     let mut decoded = body.to_vec();
     for coding in header.rsplit(',').map(str::trim).filter(|coding| !coding.is_empty()) {
         decoded = match coding.to_ascii_lowercase().as_str() {
             "identity" => decoded,
             "gzip" | "x-gzip" => read(MultiGzDecoder::new(&*decoded), limit)?,
-            // The name means zlib's framing; some servers send the bare stream.
+            // By the standard, deflate has zlib's framing, but some servers send the bare stream.
             "deflate" => match read(ZlibDecoder::new(&*decoded), limit) {
                 Err(DecodeError::Broken) => read(DeflateDecoder::new(&*decoded), limit)?,
                 read => read?,
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_is_taken_off_in_order() {
+    fn codings_are_removed_in_reverse_order() {
         let text = b"too long a context";
         let zlib =
             written(ZlibEncoder::new(Vec::new(), Compression::best()), text, |it| it.finish().unwrap());
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_swells_is_given_up_at_the_limit() {
+    fn a_body_whose_decoded_size_exceeds_the_limit_is_an_error() {
         let bomb = gzip(&vec![b'a'; 10 << 20]);
         assert_eq!(decode("gzip", &bomb, 1 << 20), Err(DecodeError::TooLarge));
         assert_eq!(decode("gzip", &gzip(&[b'a'; 50]), 50).unwrap().len(), 50);

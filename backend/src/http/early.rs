@@ -1,4 +1,4 @@
-//! Socket whose peer may stop reading before it has answered, or speak when it was not asked.
+//! A socket wrapper for servers that answer before they have read the request, or send unsolicited bytes.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
@@ -15,69 +15,70 @@ use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-/// Reports a write that the peer refused as done, so that the answer it sent instead can still be read.
+/// Reports a refused write as successful, so that hyper still reads the answer that the server has sent.
 ///
-/// A server that refuses an upload answers and closes its side. hyper gives up at the first failed write, with the
+/// A server that refuses an upload answers and closes its side. At the first failed write, hyper would give up and leave the
 /// answer unread in the socket.
 pub(super) struct EarlyAnswer<T>(Rc<Shared<T>>);
 
-/// What hyper's side of a connection and its owner both look at.
+/// State shared by hyper's side of a connection and its owner.
 struct Shared<T> {
     socket: RefCell<T>,
-    /// Set once a write was refused.
+    /// Whether a write was refused.
     refused: Cell<bool>,
     interim: Interim,
 }
 
-/// Interim answers (1xx) to the request under way. Hyper reads on for as long as it finds one, before anybody else has a turn.
+/// Counts interim answers (1xx) to the request under way. hyper reads them in a loop without yielding, so they are limited.
 #[derive(Clone, Default)]
 pub(super) struct Interim(Arc<AtomicU32>);
 
-/// Interim answers to one request: servers send one, or one a second while they work.
+/// Most interim answers to one request. Servers send one, or one a second while they work.
 const MAX_INTERIM: u32 = 1024;
 
 impl Interim {
-    /// One more.
+    /// Counts one interim answer.
     pub(super) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Its owner's view of a socket that hyper reads and writes.
+/// The owner's view of a socket that hyper reads and writes.
 pub(super) struct Watch<T>(Rc<Shared<T>>);
 
 impl<T: PeekSocket> Watch<T> {
-    /// What the peer has said that was not read.
+    /// Whether unread bytes wait in the socket, and of which kind.
     pub(super) fn unread(&self) -> UnreadBytes {
         self.0.socket.borrow().unread()
     }
 
-    /// The count of the interim answers to a request that is sent now.
+    /// Starts a count of interim answers for a new request.
     pub(super) fn interim(&self) -> Interim {
         let Interim(count) = &self.0.interim;
         count.store(0, Ordering::Relaxed);
         self.0.interim.clone()
     }
 
-    /// Whether the peer has refused a write.
+    /// Whether the server has refused a write.
     pub(super) fn is_refused(&self) -> bool {
         self.0.refused.get()
     }
 }
 
-/// Socket that can be asked what it holds.
+/// A socket that can report unread bytes.
 pub(super) trait PeekSocket {
-    /// What waits unread. Asks the kernel: tokio learns of it only when its reactor turns, which can be many requests later.
+    /// Reports unread bytes. It asks the kernel, because tokio notices them only when its reactor runs, which may be many requests
+    /// later.
     fn unread(&self) -> UnreadBytes;
 }
 
-/// What waits unread in a socket.
+/// The unread bytes in a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnreadBytes {
     Nothing,
-    /// Bytes of the peer's own.
+    /// Application data.
     Words,
-    /// The peer's close, or what is TLS's own: a ticket for the next session comes without a question.
+    /// The end of the connection, or TLS records without application data, such as session tickets.
     Other,
 }
 

@@ -1,9 +1,9 @@
 //! The HTTP client for backends: HTTP/1.1 over hyper, no redirects, no compression asked for, Nagle's algorithm off.
 //!
-//! A connection is driven by the request that uses it, not by a task of its own: a token costs no switch between tasks,
-//! and a dropped answer closes its socket at once, which is how a generation is cancelled. It is used again only after
-//! one request and exactly its one final answer were read to the end (RFC 9112, section 9.3), and a request with a body
-//! was not refused: hand-written servers leave the body of such a one unread.
+//! A connection is polled by the request that uses it, not by a background task: a token costs no task switch, and dropping an
+//! answer closes its socket at once, which cancels the generation. A connection is used again only after exactly one final
+//! answer to its request was read to the end (RFC 9112, section 9.3). It is not used again after a refused request with a body,
+//! because hand-written servers leave that body unread.
 
 mod body;
 mod client;

@@ -1,8 +1,8 @@
-//! A certificate that stands itself in `--ca-file` is trusted as a server's own.
+//! Trusts a server certificate that is itself in `--ca-file`.
 //!
-//! `openssl req -x509` makes certificates that are their own authority. rustls accepts such a one as the authority of
-//! others but not as a server's certificate, while curl, Python and Go accept both. Whoever names that very certificate
-//! has said whom to trust: what is left to check is its name and its time.
+//! `openssl req -x509` creates certificates that are their own authority. rustls accepts such a certificate as the authority of
+//! others but not as a server certificate; curl, Python and Go accept both. A user who lists the very certificate trusts its
+//! server, so only its name and its validity period are checked.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
-/// The usual verification, and the certificates of the CA file beside it.
+/// A verifier that adds the certificates of the CA file to the usual verification.
 #[derive(Debug)]
 pub(super) struct WithPinned {
     pub(super) usual: Arc<WebPkiServerVerifier>,
@@ -100,10 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_in_the_ca_file_is_trusted_as_a_servers_own_for_its_name_and_its_time_only() {
+    fn a_server_certificate_in_the_ca_file_is_trusted_for_its_name_and_period() {
         let valid = own_authority((2020, 2040));
         assert_eq!(verify(&valid, true, "hub.example"), Ok(()));
-        assert!(verify(&valid, false, "hub.example").is_err(), "only who stands in the file");
+        assert!(
+            verify(&valid, false, "hub.example").is_err(),
+            "a certificate outside the CA file is not trusted"
+        );
         assert!(verify(&valid, true, "other.example").is_err());
         let expired = verify(&own_authority((2020, 2021)), true, "hub.example");
         assert_eq!(expired, Err(CertificateError::Expired.into()));

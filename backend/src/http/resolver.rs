@@ -1,6 +1,6 @@
-//! Look-ups of host names: few at once, users in turn, answers kept for seconds.
+//! Resolves host names: few look-ups at a time, shared fairly between users, with a cache of some seconds.
 //!
-//! `getaddrinfo` holds a blocking thread until it returns, up to 30 s with a dead name server, and cannot be cancelled. The
+//! `getaddrinfo` occupies a blocking thread until it returns, up to 30 s with a dead name server, and cannot be cancelled. The
 //! same threads serve files, large bodies and the store.
 
 use std::collections::HashMap;
@@ -20,30 +20,31 @@ use tower_service::Service;
 
 use crate::fair_semaphore::{FairPermit, FairSemaphore};
 
-/// Longest wait for an answer: two name servers of which the first is dead (5 s) fit in.
+/// Limit for a look-up. It allows for a dead first name server (5 s) and an answer of the second.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Look-ups at once in the process: the largest part of the 512 blocking threads that names can hold.
+/// Most concurrent look-ups in the process, out of 512 blocking threads.
 const MAX_LOOKUPS: usize = 8;
 
-/// Look-ups of one user at once. The others stay free for other users, however long these take.
+/// Most concurrent look-ups of one user. The rest stays free for other users, however long these take.
 const MAX_OF_USER: usize = MAX_LOOKUPS / 2;
 
-/// How long an answer is used again: a burst of calls costs one look-up, and an address that changed is found soon.
+/// How long an answer is cached: a burst of calls needs one look-up, and a changed address is soon found.
 const KEEP: Duration = Duration::from_secs(5);
 
-/// How long a failure is used again at least: shorter, since the name of a machine that has just started may be new. One whose
-/// look-up took longer is used as long as that took, so that polls of a dead name hold a permit for half of the time at most.
+/// Shortest time for which a failure is cached; shorter than `KEEP`, because the name of a machine that has just started may be
+/// new. A failure whose look-up took longer is cached for as long as the look-up took, so that polling a dead name holds a
+/// permit at most half of the time.
 const KEEP_FAILURE: Duration = Duration::from_secs(2);
 
-/// Names whose answers are kept.
+/// Most names in the cache.
 const MAX_KEPT: usize = 1024;
 
 static PERMITS: FairSemaphore = FairSemaphore::new(MAX_LOOKUPS, MAX_OF_USER);
 
 static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| Resolver::new(&PERMITS, system_lookup));
 
-/// The user whose request looks a name up, as an extension of the request.
+/// Request extension with the user for whom the name is looked up.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LookupUser(pub(crate) String);
 
@@ -58,7 +59,7 @@ pub(super) enum LookupError {
 
 type Answer = Result<Vec<SocketAddr>, LookupError>;
 
-/// Resolver of names. Clones share look-ups and answers.
+/// A resolver of host names. Clones share look-ups and cache.
 #[derive(Clone)]
 pub(super) struct Resolver(Arc<Inner>);
 
@@ -75,7 +76,7 @@ enum State {
 }
 
 impl State {
-    /// Whether the look-up still runs, or its answer may be used. A look-up whose runtime ended has no answer.
+    /// Whether the look-up is running, or its answer may still be used. A look-up whose runtime has ended has no answer.
     fn is_current(&self) -> bool {
         match self {
             Self::Running(answer) => answer.has_changed().is_ok(),
@@ -89,7 +90,7 @@ fn system_lookup(host: &str) -> Answer {
 }
 
 impl Resolver {
-    /// The resolver of the process, which asks the system.
+    /// The resolver of the process, which uses the system's look-up.
     pub(super) fn system() -> Self {
         SYSTEM.clone()
     }
@@ -101,8 +102,8 @@ impl Resolver {
         Self(Arc::new(Inner { permits, lookup: Box::new(lookup), names: Mutex::default() }))
     }
 
-    /// The addresses of `host`, the host of a URL, with port 0. An address and `localhost` (RFC 6761) are not looked up. An
-    /// empty `user` stands for a program's own calls, whose names take turns.
+    /// Returns the addresses of `host`, the host of a URL, with port 0. An IP address and `localhost` (RFC 6761) are not looked up.
+    /// An empty `user` stands for the program's own calls; among these, each name counts as a user.
     pub(super) async fn resolve(&self, host: &str, user: &str) -> Answer {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -119,7 +120,7 @@ impl Resolver {
     async fn answer(&self, host: &str, user: &str) -> Answer {
         let state = match self.state(host, None) {
             Some(state) => Some(state),
-            // Each caller takes its own turn, so that none waits for another user's. The first of them looks up.
+            // Each caller waits for its own permit, so that none depends on another user's. The first one looks the name up.
             None => self.state(host, Some(self.0.permits.acquire(user).await)),
         };
         match state {
@@ -132,7 +133,7 @@ impl Resolver {
         }
     }
 
-    /// The look-up of `host`, or its answer. Where there is none, `permit` begins one.
+    /// Returns the running look-up of `host`, or its cached answer. Without either, `permit` starts a look-up.
     fn state(&self, host: &str, permit: Option<FairPermit>) -> Option<State> {
         let mut names = self.0.names.lock();
         if let Some(state) = names.get(host).filter(|state| state.is_current()) {
@@ -161,7 +162,7 @@ impl Resolver {
     }
 }
 
-/// For hyper's connector, which does not know the user: the answer was looked up just before, and is kept.
+/// For hyper's connector, which does not know the user. The client has just looked the name up, so the answer is cached.
 impl Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = LookupError;

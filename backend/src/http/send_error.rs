@@ -1,32 +1,32 @@
-//! Why a request has no answer.
+//! Errors of requests that got no answer.
 
 use super::resolver::{LOOKUP_TIMEOUT, LookupError};
 
-/// Why there is no answer. No text of a library in it: those name host and port.
+/// Why a request got no answer. The texts are not those of libraries, which contain host and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The URL, or a header, is not one.
+    /// The URL or a header is invalid.
     #[error("the request cannot be made: its URL or a header is not valid")]
     Invalid,
-    /// The URL is https, and the client was made without TLS.
+    /// The URL is https, but the client has no TLS configuration.
     #[error("TLS is not set up")]
     NoTls,
-    /// The name had no answer in time.
+    /// The look-up of the name timed out.
     #[error("the name of that address could not be resolved within {} s", LOOKUP_TIMEOUT.as_secs())]
     Unresolved,
-    /// The name is not known, or nobody takes the connection.
+    /// The name is unknown, or the connection failed.
     #[error("nobody answers at that address")]
     Unreachable,
-    /// The TLS handshake failed: most often its certificate is not trusted.
+    /// The TLS handshake failed, usually because the certificate is not trusted.
     #[error("the TLS handshake failed")]
     Tls,
     /// The connection ended before the head of an answer.
     #[error("the connection ended before the answer")]
     Broken,
-    /// What came is not an answer of HTTP/1.1.
+    /// The bytes received are not an HTTP/1.1 answer.
     #[error("the answer is not HTTP")]
     Malformed,
-    /// No head within the given time.
+    /// The head of the answer did not come within the given time.
     #[error("no answer in time")]
     Silent,
 }
@@ -47,7 +47,7 @@ pub(super) fn connect_error(error: &(dyn std::error::Error + 'static)) -> SendEr
         if error.is::<rustls::Error>() {
             return SendError::Tls;
         }
-        // An I/O error's source is that of the error within it, not the error itself.
+        // `source()` of an I/O error skips the error that it wraps, so the wrapped error is taken with `get_ref`.
         let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = match within {
             Some(within) => Some(within),

@@ -1,4 +1,4 @@
-//! Slice of the thread's time that one reader may take while its peer sends as fast as it reads.
+//! Limits how long one reader may run without yielding, while its peer sends as fast as the reader reads.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,24 +6,24 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::coop::consume_budget;
 
-/// Bytes that cost one unit of the budget of its task, of which tokio gives 128 for each poll: 128 KiB, which take less than
-/// a few milliseconds also where they are tokens.
+/// Bytes that cost one unit of the task's budget. tokio gives a task 128 units for each poll, so a task reads 128 KiB before it
+/// yields, which takes less than a few milliseconds even for tokens.
 const UNIT: usize = 1 << 10;
 
-/// What a reader owes for what it has taken. Tokio makes a socket's reads cost one unit each, but what is decoded of one read
-/// may be thousands of pieces.
+/// The budget that a reader still owes for its bytes. tokio charges one unit for each read of a socket, but one read may be
+/// decoded to thousands of pieces.
 #[derive(Default)]
 pub(super) struct Slice {
     debt: usize,
 }
 
 impl Slice {
-    /// One piece of so many bytes was taken.
+    /// Records that the reader took a piece of this many bytes.
     pub(super) fn took(&mut self, bytes: usize) {
         self.debt += 1 + bytes / UNIT;
     }
 
-    /// Ready once everything is paid for; until then others have their turn, and `cx` is woken behind them.
+    /// Ready when the debt is paid. Until then other tasks run first, and `cx` is woken after them.
     pub(super) fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.debt > 0 {
             ready!(pin!(consume_budget()).poll(cx));

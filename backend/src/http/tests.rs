@@ -19,8 +19,8 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A server that answers each request on a connection with the next of its texts, and closes behind the last. A text may
-/// hold `{n}`, the request's body.
+/// A server that answers the requests on a connection with `answers` in order, and closes it after the last one. In an answer,
+/// `{n}` is replaced by the request's body.
 fn server(answers: Vec<Vec<u8>>) -> Peer {
     Peer::start(async move |mut connection| serve(&mut connection, &answers).await)
 }
@@ -32,7 +32,7 @@ async fn serve(connection: &mut Connection, answers: &[Vec<u8>]) -> io::Result<(
     Ok(())
 }
 
-/// Answers the next request with `text`, in which `{n}` is its body.
+/// Answers the next request with `text`, in which `{n}` is replaced by the request's body.
 async fn echo(connection: &mut Connection, text: &[u8]) -> io::Result<()> {
     let request = connection.request().await?;
     connection.write(replaced(text, b"{n}", &request.body)).await
@@ -54,7 +54,7 @@ fn post(url: &str, body: impl Into<Bytes>) -> Request<Bytes> {
     Request::post(url).body(body.into()).unwrap()
 }
 
-/// Sends `body`; the status and the body of the answer.
+/// Sends `body`. Returns the status and the body of the answer.
 async fn ask(client: &Client, url: &str, body: impl Into<Bytes>) -> Result<(u16, String), String> {
     let answer = client.send(post(url, body), LIMIT).await.map_err(|error| error.to_string())?;
     let status = answer.status().as_u16();
@@ -64,9 +64,9 @@ async fn ask(client: &Client, url: &str, body: impl Into<Bytes>) -> Result<(u16,
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{n}";
 
-/// A body that ends with its connection is read to its end; one that is shorter than its length has broken off.
+/// A body without a length ends with its connection. A body shorter than its length is an error.
 #[actix_rt::test]
-async fn lengths_are_believed_and_their_absence_is_no_length() {
+async fn a_body_ends_by_its_length_its_last_chunk_or_its_connection() {
     let client = Client::new(None);
     for (answer, body) in [
         ("HTTP/1.1 200 OK\r\n\r\nall of it", Ok("all of it")),
@@ -91,15 +91,15 @@ async fn lengths_are_believed_and_their_absence_is_no_length() {
     }
 }
 
-/// A server that refuses an upload before it has read it is heard, whether it then closes, resets or waits.
+/// The client reads an answer that comes before the server has read the upload, whether the server then closes, resets or waits.
 #[actix_rt::test]
-async fn an_early_refusal_of_an_upload_is_heard() {
+async fn an_answer_before_the_end_of_an_upload_is_read() {
     for how in ["close", "wait", "reset"] {
         let server = Peer::start(async move |mut connection| {
             connection.head().await?;
             connection.write("HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await?;
             match how {
-                // Unread bytes in the buffer turn the close into a reset.
+                // Closing a socket with unread bytes resets the connection.
                 "close" => connection.shutdown().await?,
                 "wait" => sleep(LIMIT).await,
                 _ => (),
@@ -130,7 +130,7 @@ async fn dropping_an_answer_closes_its_connection() {
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_reached_is_told_apart() {
+async fn each_kind_of_failed_connect_has_its_own_error() {
     let client = Client::new(None);
     let error = async |url: &str| client.send(post(url, "x"), LIMIT).await.err();
     assert_eq!(error("http://127.0.0.1:1/x").await, Some(SendError::Unreachable));
@@ -146,11 +146,11 @@ async fn what_cannot_be_reached_is_told_apart() {
     assert_eq!(tls.send(post(&url, "x"), LIMIT).await.err(), Some(SendError::Tls));
 }
 
-/// F81: of a name with two addresses the one that lives is reached, and an address in brackets is an address.
+/// F81: a name with one dead address is reached at its other address, and an IPv6 address in brackets is used as an address.
 #[actix_rt::test]
 async fn each_address_of_a_name_is_tried() {
     for own in ["127.0.0.1", "::1"] {
-        // A machine without this family has nothing to try.
+        // The machine may lack this address family.
         let serve = async |mut connection: Connection| echo(&mut connection, ANSWER.as_bytes()).await;
         let Ok(server) = Peer::on((own, 0), serve) else { continue };
         let port = server.port();
@@ -168,9 +168,9 @@ async fn each_address_of_a_name_is_tried() {
     }
 }
 
-/// Retry-After (F26): both forms are read, garbage is not.
+/// Both forms of `Retry-After` are parsed (F26); other texts give `None`.
 #[test]
-fn retry_after_is_seconds_or_a_date_and_garbage_is_no_hint() {
+fn retry_after_is_parsed_as_seconds_or_a_date() {
     let now: jiff::Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     let hint = |value| retry_after(value, now).map(|hint| hint.as_secs());
     assert_eq!(hint("17"), Some(17));
@@ -184,7 +184,7 @@ fn retry_after_is_seconds_or_a_date_and_garbage_is_no_hint() {
 }
 
 #[actix_rt::test]
-async fn a_body_is_read_to_its_end_within_size_and_silence() {
+async fn read_body_enforces_its_limits_of_size_and_silence() {
     use futures_util::stream;
 
     let pieces = |count| stream::iter((0..count).map(|_| Ok::<_, ()>(Bytes::from_static(b"abcd"))));

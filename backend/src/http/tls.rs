@@ -1,4 +1,4 @@
-//! TLS as a client: rustls with ring, the system's roots, and a private CA where one is given.
+//! The TLS configuration of clients: rustls with ring, the system's root certificates, and optionally a private CA.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::pinned::WithPinned;
 
-/// Longest CA file: ten times all roots of a system.
+/// Largest CA file in bytes: ten times all root certificates of a system.
 const LONGEST: u64 = 4 << 20;
 
-/// Why there is no TLS.
+/// Why TLS cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The CA file cannot be read or holds no certificate.
     #[error("cannot use the CA file {file}: {reason}")]
     CaFile {
-        /// The file as it was given.
+        /// Path of the file.
         file: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// Neither the system nor a CA file gave a single root.
+    /// Neither the system nor a CA file has a root certificate.
     #[error("this system has no root certificates: install ca-certificates or name a file with --ca-file")]
     NoRoots,
     /// rustls refused its own defaults.
@@ -35,9 +35,10 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// The system's roots and those of `ca_file`, HTTP/1.1 only. Reads files: call it at start.
+/// Creates a configuration for HTTP/1.1 with the system's root certificates and those of `ca_file`. It reads files, so call it at
+/// start.
 ///
-/// The system's roots alone are read once a process: many registrars in one share them.
+/// Without `ca_file`, the result is cached, so that many registrars in one process share it.
 pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     match (ca_file, SYSTEM.get()) {
@@ -52,7 +53,7 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
 
 fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
-    // Certificates that cannot be read are most often one odd file among many; those that can be read serve.
+    // Unreadable certificates are skipped; usually one odd file among many is the cause.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let mut pinned = Vec::new();
     if let Some(file) = ca_file {
@@ -75,13 +76,13 @@ fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// The certificates in `file`, which are roots from here on.
+/// Adds the certificates in `file` to `roots`, and returns them.
 fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = OwnFile::open_given(file).and_then(OwnFile::trusted).and_then(|file| file.read(LONGEST));
     let bytes = read.map_err(|error| plain(&error))?;
     let mut added = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        // A parser's words quote nothing of the file.
+        // The parser's error texts quote nothing of the file.
         let certificate = certificate.map_err(|error| error.to_string())?;
         roots.add(certificate.clone()).map_err(|error| error.to_string())?;
         added.push(certificate);
@@ -89,7 +90,7 @@ fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<Vec<CertificateDer
     if added.is_empty() { Err("no certificate in it (PEM is expected)".to_owned()) } else { Ok(added) }
 }
 
-/// The system's words without Rust's "(os error 2)".
+/// The text of a system error without the suffix "(os error 2)".
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()

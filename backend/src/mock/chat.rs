@@ -1,4 +1,4 @@
-//! The mock as chat completions and completions.
+//! The mock's answers of chat completions and completions.
 
 use serde_json::{Value, json};
 use wire::json::quote;

@@ -1,4 +1,4 @@
-//! What a request asks of the mock.
+//! The parts of a request that the mock uses.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,25 +6,25 @@ use wire::task::Endpoint;
 
 use crate::BackendRequest;
 
-/// What the mock answers, whatever the shape of the API.
+/// The content of the mock's answer, independent of the API.
 pub(super) struct EchoRequest {
-    /// Which request it is, from 1.
+    /// Number of the request, from 1.
     pub(super) number: u64,
-    /// Echoed.
+    /// The request's `model`, which the answer repeats.
     pub(super) model: String,
-    /// When, in seconds.
+    /// Time of the answer, in seconds since the Unix epoch.
     pub(super) created: i64,
     /// The words of the answer.
     pub(super) words: Vec<String>,
-    /// Whether the caller's limit cut it.
+    /// Whether the caller's token limit cut the answer.
     pub(super) cut: bool,
-    /// Words of the whole request.
+    /// Number of words in the whole request.
     pub(super) prompt_tokens: usize,
-    /// Whether a stream ends with its usage.
+    /// Whether a stream ends with its token usage.
     pub(super) include_usage: bool,
     /// The texts of an embeddings or rerank request.
     pub(super) texts: Vec<String>,
-    /// What a rerank request looks for.
+    /// The query of a rerank request.
     pub(super) query: String,
 }
 
@@ -39,7 +39,7 @@ impl EchoRequest {
             Endpoint::Rerank => texts(&body["documents"]),
         };
         let said: Vec<&str> = texts.last().map_or_else(Vec::new, |text| text.split_whitespace().collect());
-        // Silence would look like a fault.
+        // An empty answer would look like a fault.
         let said = if said.is_empty() { vec!["hello"] } else { said };
         let wanted = tokens.unwrap_or(said.len());
         let limit = ["max_tokens", "max_completion_tokens", "max_output_tokens"]
@@ -59,12 +59,12 @@ impl EchoRequest {
         })
     }
 
-    /// The whole answer.
+    /// The text of the whole answer.
     pub(super) fn text(&self) -> String {
         self.words.join(" ")
     }
 
-    /// The words as a stream sends them: together they are [`text`](Self::text).
+    /// The words of a streamed answer; joined, they are [`text`](Self::text).
     pub(super) fn chunks(&self) -> impl Iterator<Item = String> {
         self.words
             .iter()
@@ -73,7 +73,7 @@ impl EchoRequest {
     }
 }
 
-/// The texts of all messages, those of the last user last.
+/// The texts of all messages; the text of the last user message comes last.
 fn messages(messages: &Value) -> Vec<String> {
     let messages = messages.as_array().map(Vec::as_slice).unwrap_or_default();
     let is_user = |message: &&Value| message["role"].as_str().is_none_or(|role| role == "user");
@@ -82,7 +82,7 @@ fn messages(messages: &Value) -> Vec<String> {
     others.chain(last).map(|message| content(&message["content"])).collect()
 }
 
-/// A text, or the texts among parts.
+/// Text of a message's content: a string, or the text parts of a list.
 fn content(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
@@ -93,7 +93,7 @@ fn content(content: &Value) -> String {
     }
 }
 
-/// One text or many.
+/// The texts in a string or a list of strings.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) if items.iter().all(Value::is_number) => vec![value.to_string()],

@@ -1,4 +1,4 @@
-//! The built-in backend: echoes the last user text. For tests and demonstrations, with no model in it.
+//! The built-in mock backend, for tests and demonstrations. It has no model; it echoes the last user text.
 
 mod chat;
 mod echo_request;
@@ -19,7 +19,7 @@ use wire::task::Endpoint;
 use crate::{Backend, BackendError, BackendRequest, MockConfig, Reply};
 use echo_request::EchoRequest;
 
-/// Echoes.
+/// A backend that echoes the last user text.
 #[derive(Debug)]
 pub struct MockBackend {
     config: MockConfig,
@@ -27,7 +27,7 @@ pub struct MockBackend {
 }
 
 impl MockBackend {
-    /// A mock with these habits.
+    /// Creates a mock with this configuration.
     pub fn new(config: MockConfig) -> Self {
         Self { config, requests: Cell::new(0) }
     }
@@ -88,10 +88,10 @@ async fn answer(echo: &EchoRequest, request: &BackendRequest, pace: Option<Durat
     Reply::Whole { status: 200, body }
 }
 
-/// One event of a mock's stream.
+/// One event of the mock's stream.
 struct MockEvent {
     data: String,
-    /// Whether it carries a word, and waits for its moment.
+    /// Whether the event has a word, and so is sent at the configured pace.
     word: bool,
 }
 
@@ -105,7 +105,7 @@ impl MockEvent {
     }
 }
 
-/// The events, each word at its moment on a fixed grid: no drift.
+/// Sends the events. The words are sent at fixed intervals from the start, so that delays do not add up.
 fn paced(
     events: Vec<MockEvent>,
     pace: Option<Duration>,

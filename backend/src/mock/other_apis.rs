@@ -1,10 +1,10 @@
-//! The mock as responses, messages, embeddings and rerank.
+//! The mock's answers of responses, messages, embeddings and rerank.
 
 use serde_json::{Value, json};
 
 use super::{EchoRequest, MockEvent};
 
-/// Length of a mock's embedding: enough to tell texts apart.
+/// Length of an embedding: enough to distinguish texts.
 const DIMENSIONS: usize = 16;
 
 pub(super) fn response(echo: &EchoRequest) -> Value {
@@ -143,11 +143,12 @@ pub(super) fn ranking(echo: &EchoRequest) -> Value {
     json!({ "id": format!("rerank-mock-{}", echo.number), "model": echo.model, "results": results })
 }
 
-/// A bag of words as a unit vector: the same text has the same one, and texts that share words are near.
+/// The embedding of a text: a bag of words as a unit vector. Equal texts have equal vectors, and texts that share words have
+/// similar ones.
 fn embedding(text: &str) -> Vec<f64> {
     let mut vector = vec![0.0; DIMENSIONS];
     for word in text.split_whitespace() {
-        // FNV-1a: stable over versions and machines, which std's hasher is not.
+        // FNV-1a is stable across versions and machines, unlike the hasher of std.
         let hash = word.to_lowercase().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });

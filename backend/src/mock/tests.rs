@@ -1,4 +1,4 @@
-//! The mock answers in the shape of each endpoint, whole and in chunks.
+//! The mock's answers at each endpoint, whole and in chunks.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn with(config: MockConfig) -> MockBackend {
 }
 
 #[actix_rt::test]
-async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_callers_limit() {
+async fn the_mock_echoes_the_last_user_text_within_both_token_limits() {
     for (tokens, said) in [(None, "a b c"), (Some(2), "a b"), (Some(5), "a b c a b")] {
         let mock = with(MockConfig { tokens, ..MockConfig::default() });
         let answer = whole(&mock, Endpoint::ChatCompletions, &chat("a b c")).await;
@@ -59,7 +59,7 @@ async fn the_last_user_text_is_echoed_cut_or_repeated_to_tokens_and_to_the_calle
 }
 
 #[actix_rt::test]
-async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usage_if_asked() {
+async fn a_streamed_chat_sends_role_words_finish_reason_and_requested_usage() {
     let mut body = chat("a b");
     body["stream_options"] = json!({ "include_usage": true });
     let chunks = chunks(&with(MockConfig::default()), Endpoint::ChatCompletions, &body).await;
@@ -71,7 +71,7 @@ async fn a_streamed_chat_has_its_role_first_then_words_then_the_reason_then_usag
 }
 
 #[actix_rt::test]
-async fn each_endpoint_is_answered_in_its_shape() {
+async fn each_endpoint_is_answered_in_its_format() {
     let mock = with(MockConfig::default());
     let body = json!({ "model": "m", "prompt": "a b", "input": "a b", "query": "b", "documents": ["a", "b"],
         "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a b" }] }] });
@@ -91,7 +91,7 @@ async fn each_endpoint_is_answered_in_its_shape() {
 }
 
 #[actix_rt::test]
-async fn embeddings_are_the_same_for_the_same_text_and_others_for_another() {
+async fn embeddings_are_equal_for_equal_texts_only() {
     let mock = with(MockConfig::default());
     let body = json!({ "model": "m", "input": ["one text", "another", "one text"] });
     let answer = whole(&mock, Endpoint::Embeddings, &body).await;
@@ -101,7 +101,7 @@ async fn embeddings_are_the_same_for_the_same_text_and_others_for_another() {
 }
 
 #[actix_rt::test]
-async fn words_come_at_their_pace_and_every_nth_request_fails() {
+async fn words_are_sent_at_the_pace_and_every_nth_request_fails() {
     pause();
     let mock =
         with(MockConfig { tokens_per_second: Some(10.0), fail_every: Some(2), ..MockConfig::default() });

@@ -1,4 +1,4 @@
-//! What a group can write in which its owner is alone.
+//! Files that the owner's private group can write.
 
 use std::os::fd::AsFd;
 
@@ -6,9 +6,9 @@ use nix::unistd::User;
 
 use super::*;
 
-/// umask 002: what a group can write in which nobody else is.
+/// With umask 002, files are writable by the owner's private group.
 #[test]
-fn the_private_group_of_its_owner_is_nobody_else() {
+fn a_group_is_private_if_its_owner_is_the_only_member() {
     let users = "root:x:0:0:::\nalice:x:1000:1000:::\nbob:x:1001:1001:::\n";
     let members = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let alone = |group: &str, names: &[&str], gid, users: &str| {
@@ -16,15 +16,15 @@ fn the_private_group_of_its_owner_is_nobody_else() {
     };
     assert!(alone("alice", &[], 1000, users));
     assert!(alone("alice", &["alice"], 1000, users));
-    assert!(!alone("alice", &["alice", "bob"], 1000, users), "bob is in it");
-    assert!(!alone("users", &[], 1000, users), "a group of another name");
+    assert!(!alone("alice", &["alice", "bob"], 1000, users), "bob is a member of the group");
+    assert!(!alone("users", &[], 1000, users), "the group does not have the user's name");
     let shared = format!("{users}carol:x:1002:1000:::\n");
-    assert!(!alone("alice", &[], 1000, &shared), "it is carol's group at login");
-    assert!(!group::is_private(0, 0), "root's has whoever");
-    assert!(!group::is_private(STRANGER, STRANGER), "nobody knows either");
+    assert!(!alone("alice", &[], 1000, &shared), "the group is also carol's login group");
+    assert!(!group::is_private(0, 0), "root has no private group");
+    assert!(!group::is_private(STRANGER, STRANGER), "an unknown user has no private group");
 }
 
-/// A user of this system with a group of its own, to whom files can be given.
+/// A user of this system with a private group; `None` unless the test can give files to this user.
 fn user_with_own_group() -> Option<User> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let names = users.lines().filter_map(|line| line.split(':').next());
@@ -33,14 +33,14 @@ fn user_with_own_group() -> Option<User> {
         .find(|user| group::is_private(user.uid.as_raw(), user.gid.as_raw()));
     let found = found.filter(|_| can_give_away());
     if found.is_none() {
-        eprintln!("skipped: a user with a group of its own");
+        eprintln!("skipped: a user with a private group");
     }
     found
 }
 
-/// The same with a user and a group of this system.
+/// Uses a real user and a real group of this system.
 #[test]
-fn what_the_private_group_of_its_owner_can_write_raises_no_doubt() {
+fn a_path_writable_by_its_owners_private_group_raises_no_doubt() {
     let Some(user) = user_with_own_group() else { return };
     let top = tempfile::tempdir().unwrap();
     let path = make_folder(&top.path().join("folder"), 0o775);
@@ -53,20 +53,19 @@ fn what_the_private_group_of_its_owner_can_write_raises_no_doubt() {
             .map(|kind| doubt::judge_for(user.uid, &path, &stat, kind, Some(opened.as_fd())).is_some())
     };
     assert_eq!(judged(user.gid.as_raw(), 0o2775), [false; 3], "{user:?}");
-    assert_eq!(judged(user.gid.as_raw(), 0o777), [true; 3], "everybody can");
-    assert_eq!(judged(STRANGER, 0o775), [true; 3], "another group can");
-    assert_eq!(judged(0, 0o775), [true; 3], "root's group can");
+    assert_eq!(judged(user.gid.as_raw(), 0o777), [true; 3], "all users can write");
+    assert_eq!(judged(STRANGER, 0o775), [true; 3], "another group can write");
+    assert_eq!(judged(0, 0o775), [true; 3], "root's group can write");
 }
 
-/// The same where a list beside the mode lets a stranger write: the group's bits are the list's mask then, whose group
-/// that is does not matter.
+/// With an access control list, the group bits of the mode are the list's mask, so it does not matter whose group it is.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_a_list_lets_a_stranger_write_raises_a_doubt_whosever_the_group_is() {
+fn an_access_control_list_that_lets_others_write_raises_a_doubt() {
     use rustix::fs::{XattrFlags, removexattr, setxattr};
 
     let Some(user) = user_with_own_group() else { return };
-    // As the kernel takes it: version 2, and each entry with its tag, its rights, and whom it is of.
+    // The kernel's format: version 2, then each entry with its tag, its rights, and the id of its user or group.
     let list: Vec<u8> = [
         (1_u16, 6_u16, u32::MAX),
         (2, 6, STRANGER),
@@ -104,12 +103,12 @@ fn what_a_list_lets_a_stranger_write_raises_a_doubt_whosever_the_group_is() {
         (&folder, "system.posix_acl_default"),
     ] {
         if setxattr(path, name, &list, XattrFlags::empty()) == Err(rustix::io::Errno::OPNOTSUPP) {
-            return eprintln!("skipped: a file system with lists");
+            return eprintln!("skipped: a file system with access control lists");
         }
         for (_, kind) in kinds.iter().filter(|(of, _)| *of == path) {
             assert_eq!(judged(path, *kind), [true; 2], "{name}, {kind:?}");
         }
-        // What is closed to the group is closed to whom the list names.
+        // Without write permission for the group, the mask also denies the user in the list.
         let before = path.metadata().unwrap().permissions();
         set(path, 0o600);
         for (_, kind) in kinds.iter().filter(|(of, _)| *of == path) {

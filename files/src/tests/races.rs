@@ -1,4 +1,4 @@
-//! Somebody changes the way while it is gone.
+//! Another process changes the path during the walk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::meanwhile::{self, Point};
 
-/// Far longer than a race takes: a thread that panics in the other ends it, too.
+/// Deadline for a race, far longer than one takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What another thread does to the file while it is opened, again and again.
-#[expect(clippy::disallowed_methods, reason = "nothing here has a runtime, and so no clock that is paused")]
+/// Calls `swap` in another thread, again and again, while this thread opens the file.
+#[expect(clippy::disallowed_methods, reason = "these tests have no runtime, and so no paused clock")]
 fn race(swap: impl Fn(bool) + Send + Sync, path: &Path) {
     let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
@@ -26,7 +26,7 @@ fn race(swap: impl Fn(bool) + Send + Sync, path: &Path) {
         while seen.iter().any(|times| *times < 2_000) {
             if Instant::now() > deadline {
                 done.store(true, Ordering::Relaxed);
-                panic!("in a minute only {seen:?} of either were seen");
+                panic!("within a minute, only {seen:?} of both states were seen");
             }
             if let Ok(opened) = OwnFile::open(path) {
                 let text = opened.read_text(100).unwrap();
@@ -43,7 +43,7 @@ fn race(swap: impl Fn(bool) + Send + Sync, path: &Path) {
 }
 
 #[test]
-fn a_file_that_is_renamed_over_another_is_never_read_under_its_name() {
+fn a_file_renamed_over_another_during_the_walk_is_checked_itself() {
     let top = tempfile::tempdir().unwrap();
     let path = make_file(&top.path().join("file"), "good", 0o600);
     let next = top.path().join("next");
@@ -58,14 +58,14 @@ fn a_file_that_is_renamed_over_another_is_never_read_under_its_name() {
 }
 
 #[test]
-fn a_link_that_is_turned_leads_to_what_is_judged() {
+fn the_target_of_a_link_replaced_during_the_walk_is_checked() {
     let top = tempfile::tempdir().unwrap();
     for (name, text, mode) in [("good", "good", 0o755), ("foreign", "foreign", 0o777)] {
         make_folder(&top.path().join(name), mode);
         make_file(&top.path().join(name).join("file"), text, 0o600);
     }
     let next = top.path().join("next");
-    // Of the folder; then of the file itself.
+    // First the folder is a link, then the file itself.
     for (link, below) in [("folder", "file"), ("link", "")] {
         let path = top.path().join(link);
         let turn = |foreign: bool| {
@@ -79,7 +79,7 @@ fn a_link_that_is_turned_leads_to_what_is_judged() {
 }
 
 #[test]
-fn a_folder_that_becomes_a_link_and_back_is_judged_as_it_was_gone_through() {
+fn a_folder_that_alternates_with_a_link_is_checked_as_it_was_opened() {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().join("folder");
     make_folder(&path, 0o755);
@@ -101,7 +101,7 @@ fn a_folder_that_becomes_a_link_and_back_is_judged_as_it_was_gone_through() {
     );
 }
 
-/// A way whose file, and the folder that it is in, are good; and others in a folder that anybody can write.
+/// Creates a trusted folder with a file, and a world-writable folder with other files.
 fn ways() -> (TempDir, PathBuf, PathBuf) {
     let top = tempfile::tempdir().unwrap();
     let real = top.path().canonicalize().unwrap();
@@ -114,16 +114,16 @@ fn ways() -> (TempDir, PathBuf, PathBuf) {
     (top, good, foreign)
 }
 
-/// What is read of the file in this folder, and whether there is a doubt.
+/// The text of the file in this folder, and whether it raises a doubt.
 fn seen(folder: &Path) -> (String, bool) {
     let opened = OwnFile::open(&folder.join("file")).unwrap();
     assert!(meanwhile::is_done());
     (opened.read_text(100).unwrap(), opened.doubt().is_some())
 }
 
-/// Whoever puts a link in the place of what was just found to be none is followed, and where it leads is judged.
+/// A link that replaces a folder or file between its inspection and its opening is followed, and its target is checked.
 #[test]
-fn what_becomes_a_link_between_a_look_and_the_opening_is_judged_where_it_leads() {
+fn an_entry_replaced_by_a_link_before_its_opening_is_checked_as_a_link() {
     for of_file in [true, false] {
         let (_top, good, foreign) = ways();
         let changed = if of_file { good.join("file") } else { good.clone() };
@@ -133,13 +133,17 @@ fn what_becomes_a_link_between_a_look_and_the_opening_is_judged_where_it_leads()
             fs::rename(&changed, changed.with_extension("aside")).unwrap();
             symlink(&target, &changed).unwrap();
         });
-        assert_eq!(seen(&good), ("foreign".into(), true), "of the file: {of_file}");
+        assert_eq!(
+            seen(&good),
+            ("foreign".into(), true),
+            "the file (not its folder) was replaced: {of_file}"
+        );
     }
 }
 
-/// A folder is judged as it was opened, whatever has its name by then.
+/// The walk checks the folder that it has opened, even if another folder has its name by then.
 #[test]
-fn a_folder_that_was_gone_through_is_judged_though_another_has_its_name() {
+fn a_folder_is_checked_by_its_descriptor_after_a_rename() {
     let (_top, good, foreign) = ways();
     set(&good, 0o777);
     set(foreign.parent().unwrap(), 0o755);

@@ -100,7 +100,7 @@ fn a_changed_file_is_replaced_only_with_force() {
     write(&service("two"), true).unwrap();
     let unit = folder.path().join("new/unit");
     assert_eq!(fs::read_to_string(&unit).unwrap(), "two");
-    // Nor is an unreadable file.
+    // A file that is not UTF-8 or too large is not replaced either.
     for content in [b"\xff".to_vec(), vec![b'a'; usize::try_from(MAX_FILE).unwrap() + 1]] {
         fs::write(&unit, &content).unwrap();
         let failure = write(&service("two"), false).unwrap_err();

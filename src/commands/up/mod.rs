@@ -19,7 +19,7 @@ use crate::{
 use hub::Embedded;
 use offer::Offer;
 
-/// Prompt of the first chat. It suits a mock that repeats it, too.
+/// Prompt of the first chat. It also makes sense when the mock repeats it.
 const PROMPT: &str = "Say hello in one short sentence.";
 /// Limit of the answer in tokens (SPEC.md section 2).
 const MAX_TOKENS: u64 = 48;

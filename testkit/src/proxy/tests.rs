@@ -1,4 +1,4 @@
-//! What the fault proxy promises to the tests that use it.
+//! Tests of the fault proxy.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{Instant, timeout};
 use super::{Network, Proxy};
 use crate::wait::{PATIENCE, wait_until};
 
-/// A client and a server with the proxy between them.
+/// A client and a server that are connected through the proxy.
 struct Pair {
     proxy: Proxy,
     client: TcpStream,
     server: TcpStream,
 }
 
-/// Long enough to see that nothing comes.
+/// How long a test waits to see that no byte comes.
 const NOTHING: Duration = Duration::from_millis(50);
 
 impl Pair {
@@ -29,7 +29,7 @@ impl Pair {
         Self { proxy, client, server }
     }
 
-    async fn sends_up(&mut self, text: &[u8]) {
+    async fn send_to_server(&mut self, text: &[u8]) {
         self.client.write_all(text).await.unwrap();
         let mut got = vec![0; text.len()];
         timeout(PATIENCE, self.server.read_exact(&mut got)).await.unwrap().unwrap();
@@ -39,25 +39,25 @@ impl Pair {
 
 async fn rest_of(socket: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut rest = Vec::new();
-    timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("no end").map(|_| rest)
+    timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("the connection did not end").map(|_| rest)
 }
 
 #[actix_rt::test]
 async fn bytes_and_ends_pass_both_ways() {
     let mut pair = Pair::new().await;
-    pair.sends_up(b"question").await;
+    pair.send_to_server(b"question").await;
     pair.server.write_all(b"answer").await.unwrap();
     pair.server.shutdown().await.unwrap();
     assert_eq!(rest_of(&mut pair.client).await.unwrap(), b"answer");
-    pair.sends_up(b"after the server's end").await;
+    pair.send_to_server(b"after the server's end").await;
     drop(pair.client);
     assert_eq!(rest_of(&mut pair.server).await.unwrap(), b"");
-    wait_until("the connection is over", || pair.proxy.open() == 0).await;
+    wait_until("the connection has ended", || pair.proxy.open() == 0).await;
     assert_eq!(pair.proxy.accepted(), 1);
 }
 
 #[actix_rt::test]
-async fn a_black_hole_holds_bytes_back_until_it_is_gone() {
+async fn a_black_hole_delays_bytes_until_it_ends() {
     let mut pair = Pair::new().await;
     pair.proxy.set(Network::BlackHole);
     pair.client.write_all(b"kept").await.unwrap();
@@ -71,7 +71,7 @@ async fn a_black_hole_holds_bytes_back_until_it_is_gone() {
 #[actix_rt::test]
 async fn a_cut_comes_after_its_number_of_bytes() {
     let mut pair = Pair::new().await;
-    pair.sends_up(b"these do not count").await;
+    pair.send_to_server(b"these do not count").await;
     pair.proxy.set(Network::CutsAfter(5));
     pair.server.write_all(b"0123456789").await.unwrap();
     assert_eq!(rest_of(&mut pair.client).await.unwrap(), b"01234");
@@ -86,11 +86,11 @@ async fn a_reset_is_an_error_at_both_ends() {
 }
 
 #[actix_rt::test]
-async fn a_half_closed_client_reads_the_end_and_is_still_heard() {
+async fn a_half_closed_client_reads_the_end_and_can_still_write() {
     let mut pair = Pair::new().await;
     pair.proxy.set(Network::HalfCloses);
     assert_eq!(rest_of(&mut pair.client).await.unwrap(), b"");
-    pair.sends_up(b"hello?").await;
+    pair.send_to_server(b"hello?").await;
 }
 
 #[actix_rt::test]
@@ -103,25 +103,25 @@ async fn slices_come_one_byte_at_a_time() {
         total += timeout(PATIENCE, pair.server.read(&mut buffer)).await.unwrap().unwrap();
         reads += 1;
     }
-    // On a busy machine a few arrive together.
+    // On a busy machine one read may return several bytes.
     assert!(reads > 10, "{reads} reads");
 }
 
 #[actix_rt::test]
-async fn a_lag_and_a_trickle_take_their_time_and_lose_nothing() {
+async fn a_lag_and_a_trickle_delay_bytes_and_lose_none() {
     let mut pair = Pair::new().await;
     let start = Instant::now();
     pair.proxy.set(Network::Lags(Duration::from_millis(60)));
-    pair.sends_up(b"late").await;
+    pair.send_to_server(b"late").await;
     assert!(start.elapsed() >= Duration::from_millis(60));
     let start = Instant::now();
     pair.proxy.set(Network::Trickles(1000));
-    pair.sends_up(&[1; 150]).await;
-    assert!(start.elapsed() >= Duration::from_millis(100), "50 bytes every 50 ms");
+    pair.send_to_server(&[1; 150]).await;
+    assert!(start.elapsed() >= Duration::from_millis(100), "a trickle sends 50 bytes every 50 ms");
 }
 
 #[actix_rt::test]
-async fn nobody_behind_the_proxy_is_a_reset() {
+async fn a_proxy_without_a_server_resets_connections() {
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = target.local_addr().unwrap().port();
     drop(target);

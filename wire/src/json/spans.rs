@@ -99,9 +99,9 @@ struct Members<'a, const N: usize> {
     /// Index of the key that the next value belongs to.
     current: Option<usize>,
     scanner: Option<PolicyScanner>,
-    /// Where the first key begins that only some readers take for one of `keys`, and for which. Kept where there is a scanner.
+    /// Offset of the first key that only some readers read as one of `keys`, and the index of that key. Set only with a scanner.
     misspelled: Option<(usize, usize)>,
-    /// Where the first key begins that is no text. Kept where there is a scanner.
+    /// Offset of the first key with an unpaired surrogate. Set only with a scanner.
     unpaired: Option<usize>,
 }
 

@@ -159,7 +159,7 @@ fn a_control_character_is_found_anywhere_in_a_long_string() {
     }
 }
 
-/// A23: array elements do not count, and `compact` has no such limit.
+/// A23: array elements do not count as members, and `compact` has no limit of members.
 #[test]
 fn spans_limits_the_members_of_all_objects_together() {
     let list =

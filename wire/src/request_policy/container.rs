@@ -22,20 +22,20 @@ pub(super) struct Container {
     pub(super) is_media: bool,
     /// Nesting depth in tools: 0 outside, 1 for the list of tools, 2 for a tool.
     pub(super) tool_depth: u8,
-    /// Of a tool.
+    /// The members of a tool.
     pub(super) tool: ToolMembers,
-    /// Of any other object that has a type.
+    /// The type of any other object.
     pub(super) object_type: Option<ObjectType>,
     /// Whether its members are members of the request: the request, or an `extra_body`, which SDKs merge into the request, or
     /// an array of such.
     pub(super) is_request: bool,
     /// Of a request: whether its members are the variables of a chat template instead.
     pub(super) is_template: bool,
-    /// Of a request: where the name of the member being read begins.
+    /// Of a request: offset of the name of the member being read.
     pub(super) member_start: usize,
-    /// Of a request: where the member before that ended.
+    /// Of a request: offset of the end of the previous member.
     pub(super) previous_end: usize,
-    /// Of a request: whether the member being read is left out without a look at its value.
+    /// Of a request: whether the member being read is left out, whatever its value is.
     pub(super) is_unknown: bool,
     /// Of a request: whether the member being read, or the last one, is left out.
     pub(super) is_left_out: bool,

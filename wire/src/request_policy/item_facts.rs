@@ -1,4 +1,4 @@
-//! Which members one object has, as far as they tell whether it stands for an item that the server stores.
+//! Facts about the members of an object, from which the scanner decides whether it refers to an item stored on the server.
 
 use super::name::MemberName;
 use super::object_type::ObjectType;

@@ -23,8 +23,8 @@ static NORMALIZED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     names
 });
 
-/// The variables that the chat templates of published models read, sorted. What else a request names there may be a parameter
-/// of the function that renders the template (`tokenize`, `padding`, `messages`).
+/// The variables that the chat templates of published models read, sorted. Any other name may be a parameter of the function that
+/// renders the template (`tokenize`, `padding`, `messages`).
 const TEMPLATE_VARIABLES: [&str; 39] = [
     "add_generation_prompt",
     "add_vision_id",

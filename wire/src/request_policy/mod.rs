@@ -4,13 +4,13 @@
 //! the rights of the backend's owner. `PolicyScanner` finds such members in the pass that checks the JSON, at the positions
 //! where the APIs define them. Texts, tool arguments and tool schemas can hold any name or URL and are not inspected.
 //!
-//! What is refused is found by names in any letter case, with and without `_`, since some servers read them so. What is sent is
-//! found by exact names: the request's members, those of an `extra_body`, of Ollama's `options`, and the variables of a chat
-//! template are lists of what is allowed. Three places stay lists of what is refused:
+//! Refused members are recognized in any letter case, with and without `_`, because some servers read names that way. Allowed
+//! members are recognized by their exact names: allow lists apply to the members of the request, of an `extra_body` and of
+//! Ollama's `options`, and to the variables of a chat template. Deny lists apply to three places:
 //! - `metadata` and `client_metadata`: their names are the caller's own. OpenAI defines 16 pairs of any name, which its answers
 //!   repeat and its users search by; Codex and Claude Code send names of their own. Only texts and numbers are allowed there.
 //! - Parts of messages and items of a conversation: agents send back what the backend answered, whatever it has in it.
-//! - Tools and schemas: they run at the caller, who defines them.
+//! - Tools and schemas: the caller defines them, and its tools run at the caller.
 
 mod container;
 mod edits;
@@ -37,7 +37,7 @@ use tools::ReducedTools;
 pub use edits::Edits;
 pub(crate) use scanner::PolicyScanner;
 
-/// Whether a known API defines a request member with exactly this name. Another one is not sent to another user's backend.
+/// Whether a known API defines a request member with exactly this name. Other members are not sent to another user's backend.
 pub fn is_known_member(name: &str) -> bool {
     known::is_known(name)
 }

@@ -1,4 +1,4 @@
-//! What the `type` of an object says about it.
+//! The kind of an object, by its `type`.
 
 use std::borrow::Cow;
 

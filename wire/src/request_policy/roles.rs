@@ -1,10 +1,10 @@
-//! What a member's name says about its value: the vocabulary of the APIs, and of the servers that implement them.
+//! The role of a member, by its name: the vocabulary of the APIs, and of the servers that implement them.
 //!
 //! A request member that has no role here and is not in [`known`](super::known) is left out.
 
 use super::name::MemberName;
 
-/// What the name of a member says about its value.
+/// The role of a member, which its name determines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum MemberRole {
     /// Nothing. The value is inspected.
@@ -32,7 +32,7 @@ pub(super) enum MemberRole {
     Source,
     /// The id of a file that the server stores.
     StoredFile,
-    /// The key under which the server caches media, for anyone who names it.
+    /// The key under which the server caches media. Any user who sends the key gets the media.
     MediaUuid,
     /// The modality of the input: URLs in it are fetched unless it is text.
     Modality,

@@ -95,7 +95,7 @@ impl PolicyScanner {
     }
 }
 
-/// Records a location that counts in media alone, unless one that counts in more is known.
+/// Records a location that is refused in media only, unless the container already has one that is refused in more places.
 fn set_source(container: &mut Container) {
     container.location.get_or_insert(MemberRole::Source);
 }

@@ -188,7 +188,7 @@ impl Decoder {
                 partial.add_data_line(value_of(line, at));
                 Line::Data
             }
-            // Counted at the end of the line; until then, it must fit.
+            // The value is counted at the end of the line; until then, it must fit into the limit.
             Some((Field::Event | Field::Id | Field::Retry, at)) if self.fits(partial, line.len() - at) => {
                 Line::Held(line.into_owned())
             }

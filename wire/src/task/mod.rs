@@ -165,7 +165,7 @@ pub struct Cancel {
 mod tests {
     use super::*;
 
-    /// F09: unknown members are kept.
+    /// F09: members of the request are passed on unchanged.
     #[test]
     fn large_integers_and_unknown_keys_of_a_request_are_kept() {
         let data = r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"x":1,
@@ -193,7 +193,7 @@ mod tests {
         assert!(matches!(Task::parse(&wake_data(&id, "a")).unwrap(), Task::Wake(task) if task.id == id));
     }
 
-    /// F08, F09: the data can contain a prompt.
+    /// F08, F09: malformed data can contain a prompt, so the error must not quote it.
     #[test]
     fn the_error_of_a_malformed_task_quotes_nothing() {
         for data in [

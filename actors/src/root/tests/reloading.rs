@@ -41,8 +41,8 @@ async fn a_reload_adds_and_removes_providers_on_the_same_channel() {
     for (id, llm) in [("t1", "a"), ("t2", "b"), ("t3", "c")] {
         hub.task(infer(id, llm));
     }
-    let gone = hub.request("t1/result", 1).await;
-    assert_eq!(gone.text(), r#"{"error":"provider 'a' not registered locally"}"#);
+    let removed = hub.request("t1/result", 1).await;
+    assert_eq!(removed.text(), r#"{"error":"provider 'a' not registered locally"}"#);
     assert_eq!(hub.request("t2/result", 1).await.json()["status"], 200);
     assert_eq!(hub.request("t3/result", 1).await.json()["status"], 200);
     assert_eq!(hub.requests("_provider-stream").len(), 1);
@@ -52,14 +52,14 @@ async fn a_reload_adds_and_removes_providers_on_the_same_channel() {
 #[actix::test]
 async fn running_tasks_keep_their_settings_after_a_reload() {
     let hub = ClassicHub::start();
-    let (old, gone, new) =
-        (ControlledBackend::held("old"), ControlledBackend::held("gone"), ControlledBackend::new("new"));
-    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..gone.provider("b") };
+    let (old, removed, new) =
+        (ControlledBackend::held("old"), ControlledBackend::held("removed"), ControlledBackend::new("new"));
+    let one_at_a_time = ProviderConfig { max_concurrency: 1, ..removed.provider("b") };
     let registrar = started(&hub, vec![old.provider("a"), one_at_a_time]).await;
     for (id, llm) in [("t1", "a"), ("t2", "b"), ("t3", "b")] {
         hub.task(infer(id, llm));
     }
-    wait_until("both tasks run", || old.started() + gone.started() == 2).await;
+    wait_until("both tasks run", || old.started() + removed.started() == 2).await;
     registrar.reload(vec![new.provider("a")], Vec::new());
     hub.request("_provider-register", 2).await;
     hub.task(infer("t4", "a"));
@@ -67,10 +67,14 @@ async fn running_tasks_keep_their_settings_after_a_reload() {
         |call: Request| call.json()["body"]["choices"][0]["message"]["content"].as_str().map(str::to_owned);
     assert_eq!(content(hub.request("t4/result", 1).await).as_deref(), Some("new"));
     old.permits.add_permits(1);
-    gone.permits.add_permits(2);
+    removed.permits.add_permits(2);
     assert_eq!(content(hub.request("t1/result", 1).await).as_deref(), Some("old"));
-    assert_eq!(content(hub.request("t2/result", 1).await).as_deref(), Some("gone"));
-    assert_eq!(content(hub.request("t3/result", 1).await).as_deref(), Some("gone"), "queued tasks run, too");
+    assert_eq!(content(hub.request("t2/result", 1).await).as_deref(), Some("removed"));
+    assert_eq!(
+        content(hub.request("t3/result", 1).await).as_deref(),
+        Some("removed"),
+        "queued tasks run, too"
+    );
     end(registrar).await;
 }
 

@@ -1,4 +1,4 @@
-//! Bodies in any framing, behind interim answers, and cut anywhere.
+//! Bodies in any framing, after interim answers, and cut at any byte.
 
 use proptest::prelude::*;
 use testkit::cases;
@@ -6,11 +6,11 @@ use testkit::peer::Listener;
 
 use super::*;
 
-/// How one answer is framed.
+/// The framing of an answer.
 #[derive(Debug, Clone)]
 enum Framing {
     Length,
-    /// Two lengths; the second is larger by so much.
+    /// Two `content-length` headers; the second is larger by this number.
     Lengths(usize),
     Chunks(Vec<usize>),
     UntilClosed,
@@ -44,7 +44,7 @@ fn framed(framing: &Framing, interim: &[u16], body: &[u8]) -> Vec<u8> {
             let (mut rest, mut sizes) = (body, sizes.iter().cycle());
             while !rest.is_empty() {
                 let (chunk, after) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
-                // Hyper reads 16 KiB of chunk extensions in one body and calls more an attack.
+                // hyper rejects more than 16 KiB of chunk extensions in one body.
                 let extension = if out.len() < 8 << 10 { ";x=y" } else { "" };
                 out.extend(format!("{:X}{extension}\r\n", chunk.len()).bytes());
                 out.extend(chunk);
@@ -64,8 +64,8 @@ fn framed(framing: &Framing, interim: &[u16], body: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Bodies of any size, framed in any way and written in any pieces, behind any interim answers, arrive as they were;
-    /// one that is cut is an error, unless its end is its connection's.
+    /// A body of any size, in any framing, written in any pieces, after any interim answers, arrives unchanged. A cut body is an
+    /// error, unless its end is the end of the connection.
     #[test]
     fn a_body_in_any_framing_arrives_whole_or_is_an_error(
         size in 0_usize..200_000,
@@ -84,7 +84,7 @@ proptest! {
                 let mut connection = listener.accept().await;
                 connection.request().await.unwrap();
                 for piece in whole[..end].chunks(write) {
-                    // Its peer leaves at a head that it does not believe.
+                    // The client closes the connection after an invalid head.
                     if connection.write(piece).await.is_err() {
                         break;
                     }
@@ -99,10 +99,10 @@ proptest! {
         });
         let is_doubtful = matches!(framing, Framing::Lengths(1..));
         match got {
-            Some(_) if is_doubtful => prop_assert!(false, "one of two lengths was believed"),
+            Some(_) if is_doubtful => prop_assert!(false, "an answer with two lengths was accepted"),
             Some(got) if end == whole.len() => prop_assert!(got == body),
             Some(got) => {
-                prop_assert!(matches!(framing, Framing::UntilClosed), "a cut was not seen");
+                prop_assert!(matches!(framing, Framing::UntilClosed), "a cut body was accepted");
                 prop_assert!(body.starts_with(&got));
             }
             None => prop_assert!(end < whole.len() || is_doubtful, "an answer was lost"),

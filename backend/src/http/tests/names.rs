@@ -1,4 +1,4 @@
-//! Look-ups of host names, with a look-up function of the test's own.
+//! Look-ups of host names, with a fake look-up function.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::FairSemaphore;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// A name server that answers at once, but for names with `dead` in them: those wait until it is `open`.
+/// A fake name server. It answers at once, except for names that contain `dead`: these wait for `open`.
 #[derive(Default)]
 struct NameServer {
     open: Mutex<bool>,
@@ -50,7 +50,7 @@ impl NameServer {
         self.asked.lock().get(host).copied().unwrap_or(0)
     }
 
-    /// The look-ups that begin once everything that is ready has run.
+    /// Waits until `count` look-ups are running.
     async fn begun(&self, count: usize) {
         wait_until("the look-ups have begun", || self.running.load(Ordering::SeqCst) == count).await;
     }
@@ -63,7 +63,7 @@ fn resolver(most: usize, of_user: usize) -> (Arc<NameServer>, Resolver) {
     (server, Resolver::new(permits, move |host| asked.lookup(host)))
 }
 
-/// A thread that waits for the server would keep the test's runtime from ending.
+/// Opens the server when dropped, because a blocked look-up thread would keep the runtime from ending.
 struct OpenAtEnd(Arc<NameServer>);
 
 impl Drop for OpenAtEnd {
@@ -73,7 +73,7 @@ impl Drop for OpenAtEnd {
 }
 
 #[actix_rt::test]
-async fn callers_of_one_name_share_its_look_up() {
+async fn concurrent_callers_of_one_name_share_a_look_up() {
     let (server, resolver) = resolver(8, 4);
     let _end = OpenAtEnd(Arc::clone(&server));
     let all: Vec<_> = (0..20)
@@ -90,9 +90,9 @@ async fn callers_of_one_name_share_its_look_up() {
     assert_eq!(server.asked("dead.example"), 1);
 }
 
-/// A27: names of one user that do not resolve keep no other user's names out.
+/// A27: unresolvable names of one user do not block other users' names.
 #[actix_rt::test]
-async fn look_ups_are_few_and_leave_room_for_other_users() {
+async fn concurrent_look_ups_of_one_user_leave_room_for_other_users() {
     let (server, resolver) = resolver(4, 2);
     let _end = OpenAtEnd(Arc::clone(&server));
     let flood: Vec<_> = (0..50)
@@ -103,7 +103,7 @@ async fn look_ups_are_few_and_leave_room_for_other_users() {
         .collect();
     server.begun(2).await;
     assert_eq!(resolver.resolve("good.example", "alice").await, Ok(vec![ADDRESS]));
-    // Nor does a name that waits in the flood.
+    // A name for which the flooding user waits is looked up for another user at once.
     let asked = resolver.clone();
     let waiting = actix_rt::spawn(async move { asked.resolve("dead-49.example", "alice").await });
     server.begun(3).await;
@@ -115,9 +115,9 @@ async fn look_ups_are_few_and_leave_room_for_other_users() {
     assert_eq!(server.most_running.load(Ordering::SeqCst), 3);
 }
 
-/// F81: an address that changed is found when the kept one is too old.
+/// F81: a changed address is found when the cached one has expired.
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_kept_for_seconds_and_a_failure_for_fewer() {
+async fn an_answer_is_cached_for_5_seconds_and_a_failure_for_2() {
     let (server, resolver) = resolver(8, 4);
     server.open();
     for (name, seconds) in [("good.example", 5), ("dead.example", 2)] {
@@ -131,14 +131,14 @@ async fn an_answer_is_kept_for_seconds_and_a_failure_for_fewer() {
     }
 }
 
-/// F81: a name server that is silent for a name holds few threads, however often the name is polled.
+/// F81: polling a name whose name server is silent occupies few threads.
 #[tokio::test(start_paused = true)]
-async fn a_slow_failure_is_kept_as_long_as_its_look_up_took() {
+async fn a_slow_failure_is_cached_as_long_as_its_look_up_took() {
     let (server, resolver) = resolver(8, 4);
     let asked = resolver.clone();
     let waiting = tokio::spawn(async move { asked.resolve("dead.example", "").await });
     tokio::task::yield_now().await;
-    // The paused clock stands still while a look-up blocks its thread.
+    // The paused clock does not advance while a look-up blocks its thread.
     while server.running.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
@@ -152,9 +152,9 @@ async fn a_slow_failure_is_kept_as_long_as_its_look_up_took() {
     }
 }
 
-/// F81: names of a program's own calls that do not resolve delay no other name.
+/// F81: unresolvable names of the program's own calls do not delay its other names.
 #[actix_rt::test]
-async fn own_names_take_turns_with_each_other() {
+async fn names_of_the_programs_own_calls_take_turns() {
     let (server, resolver) = resolver(4, 2);
     let _end = OpenAtEnd(Arc::clone(&server));
     let dead: Vec<_> = (0..3)
@@ -169,10 +169,10 @@ async fn own_names_take_turns_with_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_without_an_answer_ends_in_an_error_in_time() {
+async fn a_look_up_without_an_answer_times_out() {
     let (server, resolver) = resolver(2, 1);
     let _end = OpenAtEnd(Arc::clone(&server));
-    // The second waits for the permit of the first.
+    // The second look-up waits for the permit of the first.
     let mut waiting =
         Box::pin(join_all(["dead.example", "good.example"].map(|name| resolver.resolve(name, "alice"))));
     assert_eq!(waiting.as_mut().now_or_never(), None);
@@ -199,7 +199,7 @@ fn own_server() -> Peer {
 }
 
 #[actix_rt::test]
-async fn a_request_looks_its_name_up_once_as_its_user() {
+async fn a_request_looks_its_name_up_once_for_its_user() {
     let (server, resolver) = resolver(2, 1);
     let _end = OpenAtEnd(Arc::clone(&server));
     let own = own_server();

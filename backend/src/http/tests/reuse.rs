@@ -1,10 +1,10 @@
-//! Which connections are used again: those whose answer was read to its end.
+//! Reuse of connections after an answer that was read to its end.
 
 use super::*;
 
-/// A connection is used again after one answer, and every caller gets its own.
+/// Each caller on a reused connection gets its own answer.
 #[actix_rt::test]
-async fn a_connection_that_was_read_to_its_end_is_used_again() {
+async fn a_connection_whose_answer_was_read_to_its_end_is_reused() {
     let server = server(vec![ANSWER.into(); 5]);
     let client = Client::new(None);
     for body in ["one", "two", "six"] {
@@ -13,9 +13,9 @@ async fn a_connection_that_was_read_to_its_end_is_used_again() {
     assert_eq!(server.connections(), 1);
 }
 
-/// Interim answers are skipped, in any number, in front of an error too; nobody gets another's answer.
+/// Any number of interim answers is skipped, also before an error.
 #[actix_rt::test]
-async fn interim_answers_are_skipped_and_no_answer_goes_to_another() {
+async fn interim_answers_are_skipped_and_each_caller_gets_its_own_answer() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nx: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let refused = ANSWER.replace("200 OK", "422 No");
     let answers = [format!("{interim}{ANSWER}"), format!("{interim}{refused}"), ANSWER.to_owned()];
@@ -26,13 +26,13 @@ async fn interim_answers_are_skipped_and_no_answer_goes_to_another() {
     assert_eq!(ask(&client, &server.url(), "six").await, Ok((200, "six".to_owned())));
 }
 
-/// A server that refuses a request before it has read its body reads what comes next as its rest, and answers with it.
+/// A server that refuses a request without reading its body would read the next request as the rest of that body.
 #[actix_rt::test]
-async fn a_connection_whose_request_was_refused_is_not_used_again() {
+async fn a_connection_whose_request_was_refused_is_not_reused() {
     for status in ["404 Not Found", "400 Bad", "500 Oops", "307 Elsewhere"] {
         let server = Peer::start(async move |mut connection| {
             loop {
-                // Takes no body for one.
+                // This server reads a head and treats the unread body as the next request.
                 let head = connection.head().await?.head;
                 let line = head.lines().next().unwrap_or_default();
                 let length = line.len();
@@ -46,7 +46,7 @@ async fn a_connection_whose_request_was_refused_is_not_used_again() {
             let (code, line) = ask(&client, &server.url(), body).await.unwrap();
             assert_eq!((code, line.as_str()), (refused, "POST / HTTP/1.1"), "{status}");
         }
-        // What has no body leaves none behind.
+        // A refused request without a body leaves no bytes, so its connection is reused.
         for _ in 0..3 {
             let get = Request::get(server.url()).body(Bytes::new()).unwrap();
             let answer = client.send(get, LIMIT).await.unwrap();
@@ -57,9 +57,9 @@ async fn a_connection_whose_request_was_refused_is_not_used_again() {
     }
 }
 
-/// Bytes behind an answer, and a second answer, cost the connection and reach nobody.
+/// Bytes after an answer, such as a second answer, are not delivered to any caller.
 #[actix_rt::test]
-async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
+async fn a_connection_with_bytes_after_its_answer_is_closed() {
     for behind in ["x", "\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad"] {
         for chunked in [false, true] {
             let answer = if chunked {
@@ -78,9 +78,9 @@ async fn a_connection_with_bytes_behind_its_answer_is_thrown_away() {
     }
 }
 
-/// A connection holds a buffer as large as what went over it: one of a large request is not kept.
+/// The buffer of a connection stays as large as its largest request.
 #[actix_rt::test]
-async fn a_connection_of_a_large_request_is_not_kept() {
+async fn a_connection_of_a_large_request_is_not_reused() {
     const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nend";
     let server = server(vec![DONE.into(); 3]);
     let client = Client::new(None);

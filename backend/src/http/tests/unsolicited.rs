@@ -1,4 +1,4 @@
-//! Servers that send bytes that were not asked for, before a connection is used again.
+//! Servers that send unsolicited bytes on a connection between two requests.
 
 use std::sync::mpsc;
 
@@ -8,9 +8,9 @@ use testkit::wait::reactor_turns;
 use super::super::client::MAX_DISTRUSTED;
 use super::*;
 
-/// An answer that came late, when the connection was idle, reaches nobody; also if the reactor has not turned since.
+/// An answer that arrives on an idle connection is not delivered to the next caller, even if the reactor has not run since.
 #[actix_rt::test]
-async fn a_connection_that_speaks_while_it_is_idle_is_thrown_away() {
+async fn an_idle_connection_with_unsolicited_bytes_is_closed() {
     for turns in [false, true] {
         let (speak, told) = mpsc::channel::<()>();
         let (said, spoken) = mpsc::channel();
@@ -28,18 +28,18 @@ async fn a_connection_that_speaks_while_it_is_idle_is_thrown_away() {
         assert_eq!(ask(&client, &server.url(), "one").await, Ok((200, "one".to_owned())));
         assert_eq!(client.idle(), 1);
         speak.send(()).unwrap();
-        // Blocks the thread, and with it the reactor.
+        // This blocks the thread and its reactor.
         spoken.recv().unwrap();
         if turns {
             reactor_turns().await;
         }
         assert_eq!(ask(&client, &server.url(), "two").await, Ok((200, "two".to_owned())));
-        assert_eq!(client.idle(), 0, "it is trusted no more");
+        assert_eq!(client.idle(), 0, "the connection was closed");
     }
 }
 
-/// Serves `answer` to each request, each piece of it a `moment` after the one before, as long as the client stays. Counts the
-/// answers that were sent to their end.
+/// A server that answers each request with the pieces of `answer`, with a pause of `moment` before each further piece. The
+/// counter has the number of answers sent to their end.
 fn late_server(answer: &'static [&'static str], moment: Duration) -> (Peer, Rc<Cell<usize>>) {
     let sent = Rc::<Cell<usize>>::default();
     let done = Rc::clone(&sent);
@@ -58,19 +58,19 @@ fn late_server(answer: &'static [&'static str], moment: Duration) -> (Peer, Rc<C
     (peer, sent)
 }
 
-/// A second answer that comes a moment late is seen once, wherever: when its connection is taken again, when it has been idle
-/// for too long, or when it is read for the answer of another. From then on each request has a connection of its own.
+/// A late second answer is noticed when the connection is reused, when it has been idle for too long, or after it was taken for
+/// the answer to the next request. From then on each request gets its own connection.
 #[actix_rt::test]
-async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more() {
+async fn no_connection_to_a_server_that_sent_unsolicited_bytes_is_reused() {
     const TWICE: &[&str] = &[ANSWER, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbob"];
 
     #[derive(Debug, PartialEq)]
     enum Next {
-        /// The next request is sent when the late answer is there.
+        /// The next request is sent after the late answer has arrived.
         AfterIt,
-        /// It is sent before.
+        /// The next request is sent before the late answer.
         Before,
-        /// It is sent when the connection was closed for being idle.
+        /// The next request is sent after the idle connection was closed.
         AfterIdle,
     }
 
@@ -80,15 +80,16 @@ async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more
         let client = Client::new(None);
         assert_eq!(ask(&client, &server.url(), "one").await, Ok((200, "one".to_owned())));
         match next {
-            Next::AfterIt => wait_until("the late answer", || sent.get() == 1).await,
-            Next::AfterIdle => wait_until("the end of what is idle", || client.idle() == 0).await,
+            Next::AfterIt => wait_until("the late answer is sent", || sent.get() == 1).await,
+            Next::AfterIdle => wait_until("the idle connection is closed", || client.idle() == 0).await,
             Next::Before => (),
         }
         reactor_turns().await;
         let second = ask(&client, &server.url(), "two").await.unwrap();
         if next == Next::Before {
-            // The late answer is taken for its own: nothing tells them apart. The one behind it gives the server away.
-            wait_until("its own late answer", || sent.get() == 2).await;
+            // The late answer is taken for the answer to this request, because nothing distinguishes them. The next late answer
+            // reveals the server.
+            wait_until("the second late answer is sent", || sent.get() == 2).await;
             reactor_turns().await;
             ask(&client, &server.url(), "six").await.unwrap();
         } else {
@@ -107,14 +108,14 @@ async fn a_server_that_speaks_unasked_once_has_no_connection_used_twice_any_more
     }
 }
 
-/// However many servers speak unasked, the others' connections are used again: the oldest is forgotten.
+/// The list of distrusted servers is bounded, and connections to other servers are still reused.
 #[actix_rt::test]
-async fn servers_that_speak_unasked_cost_no_other_its_connections() {
+async fn many_distrusted_servers_do_not_affect_other_servers() {
     let client = Client::new(None);
     let name = |n: usize| format!("http://n-{n}");
     for n in 0..3 * MAX_DISTRUSTED {
         assert!(!client.is_distrusted_by(&name(n), true));
-        assert!(client.is_distrusted_by(&name(n), true), "the last one is remembered");
+        assert!(client.is_distrusted_by(&name(n), true), "the newest server is in the list");
     }
     let distrusted = (0..3 * MAX_DISTRUSTED).filter(|n| client.is_distrusted_by(&name(*n), false));
     assert!(distrusted.eq(2 * MAX_DISTRUSTED..3 * MAX_DISTRUSTED));
@@ -125,16 +126,16 @@ async fn servers_that_speak_unasked_cost_no_other_its_connections() {
     assert_eq!(server.connections(), 1);
 }
 
-/// A server that ends what is idle, or is late with the end of its answer, has said nothing unasked.
+/// Closing an idle connection, or sending the end of an answer late, does not count as unsolicited.
 #[actix_rt::test]
-async fn a_server_that_closes_or_is_slow_keeps_its_connections() {
+async fn connections_to_a_server_that_closes_or_is_slow_are_reused() {
     const SLOW: &[&str] =
         &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{n}\r\n", "0\r\n", "\r\n"];
     let client = Client::new(None);
     let closes = server(vec![ANSWER.into(); 2]);
     for body in ["one", "two", "six", "ten"] {
         assert_eq!(ask(&client, &closes.url(), body).await, Ok((200, body.to_owned())));
-        // The server has closed behind its last answer by then.
+        // After this, the client knows that the server has closed the connection.
         reactor_turns().await;
     }
     assert_eq!(closes.connections(), 2);
@@ -145,9 +146,9 @@ async fn a_server_that_closes_or_is_slow_keeps_its_connections() {
     assert_eq!(slow.connections(), 1);
 }
 
-/// Of a server that has spoken unasked on one connection no other that is idle is used any more.
+/// Unsolicited bytes on one connection also drop the server's other idle connections.
 #[actix_rt::test]
-async fn what_one_connection_says_unasked_costs_the_others_of_its_server() {
+async fn unsolicited_bytes_drop_all_idle_connections_of_the_server() {
     let listener = Listener::bind().await;
     let url = listener.url();
     let client = Client::new(None);
@@ -163,7 +164,7 @@ async fn what_one_connection_says_unasked_costs_the_others_of_its_server() {
         served
     };
     let (one, two, mut served) = futures_util::join!(one, two, serve);
-    // The last one that was given back is the first to be taken.
+    // The pool hands out the connection that was given back last.
     for answer in [one, two] {
         read_body(answer.unwrap().into_body(), 9, LIMIT).await.unwrap();
     }
@@ -171,14 +172,15 @@ async fn what_one_connection_says_unasked_costs_the_others_of_its_server() {
     served.sort_by(|(one, _), (other, _)| one.cmp(other));
     let second = &mut served[1].1;
     second.write(ANSWER.replace("{n}", "bob")).await.unwrap();
-    // Before, these bytes cannot be told from the server's end.
+    // Until the reactor has run, these bytes cannot be told from a close.
     reactor_turns().await;
     let third = async {
         let mut connection = listener.accept().await;
         echo(&mut connection, ANSWER.as_bytes()).await.unwrap();
         connection
     };
-    let third = async { tokio::time::timeout(LIMIT, third).await.expect("a quiet one was used") };
+    let third =
+        async { tokio::time::timeout(LIMIT, third).await.expect("a quiet idle connection was reused") };
     let (answer, _connection) = futures_util::join!(ask(&client, &url, "six"), third);
     assert_eq!(answer, Ok((200, "six".to_owned())));
     assert_eq!(client.idle(), 0);

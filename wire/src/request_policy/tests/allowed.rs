@@ -70,7 +70,7 @@ fn requests_of_the_official_sdks_pass() {
         r#"{"messages":[],"grammar":{"type":"json","value":{"a":1}},"guideline":"be: brief/short","tool_prompt":"these: tools"}"#,
         r#"{"messages":[],"thinking":{"type":"disabled"},"usage":{"include":true},"transforms":["middle-out"],"reasoning":{"effort":"low"},"enable_thinking":true,
             "random_seed":1,"safe_prompt":false,"prompt_mode":"reasoning"}"#,
-        // Those that rank.
+        // Rerank servers.
         r#"{"query":"what: a/b?","documents":["a","b"],"top_n":1,"return_documents":true,"rank_fields":["text"],"max_chunks_per_doc":9,"truncate":"END"}"#,
         r#"{"query":{"content":[{"type":"text","text":"x"}]},"texts":["a"],"raw_scores":true,"instruction":"rank: a/b"}"#,
         // Open WebUI's plain request, LangChain's, the Vercel AI SDK's.
@@ -106,7 +106,7 @@ fn plain_requests_of_other_servers_pass() {
         assert_eq!(param(good), None, "{good}");
         assert_eq!(changed(good, Endpoint::ChatCompletions), None, "{good}");
     }
-    // Documents may have pictures.
+    // Documents with pictures are inspected like media.
     for bad in [
         r#"{"documents":[{"image":"http://x"}]}"#,
         r#"{"documents":[{"image_url":"http://x"}]}"#,

@@ -38,7 +38,7 @@ fn a_near_miss_of_an_owner_only_name_is_refused() {
 }
 
 #[test]
-fn what_is_edited_in_a_member_that_is_left_out_goes_with_it() {
+fn edits_within_a_removed_member_are_dropped() {
     for (request, wanted) in [
         (r#"{"Extra_Body":{"unheard":1,"store":null,"n":1,"more":2},"seed":1}"#, r#"{"seed":1}"#),
         (r#"{"seed":1,"Extra_Body":[{"unheard":1},{"store":null}],"n":1}"#, r#"{"seed":1,"n":1}"#),
@@ -52,9 +52,9 @@ fn what_is_edited_in_a_member_that_is_left_out_goes_with_it() {
     }
 }
 
-/// Ollama's options also say how its server runs the model.
+/// Ollama's `options` can also change how its server runs the model.
 #[test]
-fn options_keep_what_a_request_may_have() {
+fn options_keep_only_members_that_a_request_may_have() {
     let request = r#"{"options":{"num_ctx":8192,"num_gpu":99,"main_gpu":1,"stop":["x"],"num_keep":4,"num_thread":64,
         "use_mmap":false,"temperature":0.1,"num_batch":1,"Seed":1}}"#;
     let wanted = r#"{"options":{"num_ctx":8192,"stop":["x"],"num_keep":4,"temperature":0.1}}"#;

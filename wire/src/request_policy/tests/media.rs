@@ -61,7 +61,7 @@ fn leading_blanks_do_not_hide_a_url() {
     }
 }
 
-/// Some servers open a file that the data of media names.
+/// Some servers open a file if the data of media is a path.
 #[test]
 fn a_path_is_not_inline_data() {
     let long = "A/".repeat(20_000);
@@ -213,7 +213,7 @@ fn an_array_under_input_is_inspected() {
     assert!(param(&of(r#"[{"image_url":"http://x"}]"#)).is_some());
 }
 
-/// Servers differ in which of two they read.
+/// Servers differ in which of two `type` members they read.
 #[test]
 fn a_repeated_type_exempts_nothing() {
     for types in [["url_citation", "image_url"], ["url_citation", "x"]] {

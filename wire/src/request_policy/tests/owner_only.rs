@@ -45,7 +45,7 @@ fn server_tools_and_stored_items_are_refused() {
     }
 }
 
-/// Each of these reached a backend that acts on it.
+/// For each of these members there is a server that acts on it.
 #[test]
 fn members_that_only_servers_define_are_refused() {
     for (bad, at) in [
@@ -146,7 +146,7 @@ fn members_that_only_servers_define_are_refused() {
     }
 }
 
-/// Also if nested or in an array.
+/// An `extra_body` may be nested or in an array.
 #[test]
 fn an_extra_body_is_inspected_like_the_request() {
     for bad in [

@@ -3,7 +3,7 @@
 use super::{changed, param};
 use crate::task::Endpoint;
 
-/// Codex offers a search with every request.
+/// Codex sends a web search tool with every request.
 #[test]
 fn a_dispensable_tool_is_left_out_and_the_rest_is_unchanged() {
     let request = r#"{"top_p":1.10, "tools" : [ {"type":"web_search","x":[1]}, {"type":"function","name":"f"} ,{"type":"image_generation"},{"name":"g","input_schema":{}}], "tool_choice":"auto"}"#;

@@ -240,7 +240,7 @@ fn joined(members: &[String], space: &str) -> String {
 }
 
 proptest! {
-    /// Also in `extra_body`.
+    /// The same holds in an `extra_body`.
     #[test]
     fn a_plain_known_member_is_sent_unchanged(members in prop::collection::vec(any_plain_known(), 0..6)) {
         let request = joined(&members, "");

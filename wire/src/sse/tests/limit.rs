@@ -73,7 +73,7 @@ fn a_discarded_frame_is_counted_at_once() {
     assert_eq!(decoder.discarded(), 1);
 }
 
-/// P7, F07: memory is bounded.
+/// P7, F07: the memory for one line is bounded.
 #[test]
 fn an_endless_line_holds_no_more_than_the_limit() {
     for line in ["data: ", "event: ", "id: ", "retry: ", ": ", "unknown: ", "data", "\u{feff}data: "] {
@@ -89,7 +89,7 @@ fn an_endless_line_holds_no_more_than_the_limit() {
     }
 }
 
-/// P7, F07: memory is bounded.
+/// P7, F07: the memory for all lines of a frame is bounded.
 #[test]
 fn endless_lines_hold_no_more_than_the_limit() {
     for line in
@@ -103,7 +103,7 @@ fn endless_lines_hold_no_more_than_the_limit() {
     }
 }
 
-/// F07: memory is freed.
+/// F07: the decoder frees the memory of a large frame.
 #[test]
 fn memory_is_freed_after_a_huge_frame() {
     let mut decoder = Decoder::new();
