@@ -1,5 +1,7 @@
 //! Connections without a valid token: how much memory they can make the hub use, and whether they can lock others out.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -91,13 +93,11 @@ async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
     let team = Team::of(plan).await;
     assert!(team.hub.stderr().contains("at most 102 connections, 77 of them without a valid token"));
     let port = team.port;
-    let stop = Instant::now() + Duration::from_secs(4);
+    let open = Rc::new(Cell::new(0));
+    let count = open.clone();
     let strangers = actix_rt::spawn(async move {
         let mut kept = std::collections::VecDeque::new();
         for number in 0_u32.. {
-            if Instant::now() > stop {
-                break;
-            }
             let Ok(Ok(mut stream)) =
                 timeout(Duration::from_secs(1), TcpStream::connect(("127.0.0.1", port))).await
             else {
@@ -113,12 +113,12 @@ async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
             if kept.len() > 400 {
                 kept.pop_front();
             }
+            count.set(kept.len());
             sleep(Duration::from_millis(2)).await;
         }
-        kept.len()
     });
     let (mut calls, mut second) = (0, None);
-    while Instant::now() < stop {
+    while calls <= 15 || open.get() <= 300 {
         // Each round uses a new connection.
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
         let body = json!({ "model": "local", "messages": [{ "role": "user", "content": "hi" }] });
@@ -134,8 +134,8 @@ async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
             second = Some(again);
         }
     }
-    assert!(calls > 15 && second.is_some(), "{calls}");
-    assert!(strangers.await.unwrap() > 300);
+    assert!(second.is_some());
+    strangers.abort();
     let metrics = team.http.get("/metrics").await.body;
     assert!(metrics.contains("virtual_llm_connections_closed_total{reason=\"hub\"}"), "{metrics}");
 }

@@ -1,5 +1,8 @@
 //! Limits of connections by address.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::*;
 
 /// A25, A27: of too many connections of an address without a token, the oldest get an answer and close; connections and
@@ -92,19 +95,19 @@ async fn idle_handshakes_do_not_keep_tokens_out() {
     let hub = hub_with(|options| options.tls = Some(tls_files(&certificate, dir.path()))).await;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(certificate.client()));
     let addr = hub.addr;
-    let end = Instant::now() + Duration::from_secs(4);
+    let opened = Rc::new(Cell::new(0));
+    let count = opened.clone();
     let flood = actix_rt::spawn(async move {
         let mut idle = Vec::new();
-        while Instant::now() < end {
+        loop {
             idle.push(TcpStream::connect(addr).await.unwrap());
+            count.set(idle.len());
             sleep(Duration::from_millis(2)).await;
         }
-        idle.len()
     });
-    // More than 256 handshakes are under way.
-    sleep(Duration::from_secs(1)).await;
+    eventually("many handshakes are under way", async || opened.get() > 256).await;
     let mut calls = 0;
-    while Instant::now() < end {
+    while calls < 5 || opened.get() <= 1000 {
         let asked = Instant::now();
         let ask = async {
             let tcp = TcpStream::connect(addr).await.unwrap();
@@ -122,7 +125,6 @@ async fn idle_handshakes_do_not_keep_tokens_out() {
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         calls += 1;
     }
-    assert!(calls >= 5, "{calls}");
-    assert!(flood.await.unwrap() > 500);
+    flood.abort();
     hub.stop().await;
 }

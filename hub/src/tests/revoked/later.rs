@@ -110,20 +110,23 @@ async fn a_body_that_outlives_its_token_does_nothing() {
     let register = json!({ "provider_session_id": "late", "providers": [provider("late")] });
     let task = json!({ "llm": "a", "request": { "messages": [] } });
     let _here = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
-    for (method, path, body) in [
+    let calls = [
         ("POST", "/api/v1/tokens", json!({ "user": "eve", "role": "admin" })),
         ("POST", "/api/v1/agents", agent),
         ("POST", "/api/v1/llms/_provider-register", register),
         ("PUT", "/api/v1/names/a", json!({ "ownerId": "eve" })),
         ("POST", "/api/v1/inference-tasks", task),
         ("POST", "/v1/chat/completions", serde_json::from_str(&chat("a", false)).unwrap()),
-    ] {
-        let made = json!({ "user": "root", "role": "admin" }).to_string();
+    ];
+    for (number, (method, path, body)) in calls.into_iter().enumerate() {
+        let user = format!("root-{number}");
+        let made = json!({ "user": user, "role": "admin" }).to_string();
         let (_, made) = hub.ask("POST", "/api/v1/tokens").body(made).json().await;
         let body = body.to_string();
         let (first, rest) = body.split_at(5);
         let mut upload = hub.ask_as(made["token"].as_str().unwrap(), method, path).upload().await;
         upload.write(first).await;
+        eventually("its token is checked", async || hub.core().quotas.heads.taken_by(&user) > 0).await;
         revoke(&hub, made["id"].as_str().unwrap()).await;
         upload.write(rest).await;
         let (status, text) = upload.finish().await;
