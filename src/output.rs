@@ -173,6 +173,11 @@ mod tests {
         let shown = printable(forged);
         assert!(!shown.contains(is_unsafe), "{shown:?}");
         assert!(shown.starts_with("x\\u{a}2026-01-01 ERROR hub: forged"), "{shown}");
+        for c in "\r\u{1b}\u{7f}\u{9b}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}"
+            .chars()
+        {
+            assert_eq!(printable(&format!("a{c}b")), format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
         assert_eq!(printable("Qwen/Qwen2.5 größer 模型"), "Qwen/Qwen2.5 größer 模型");
         assert_eq!(printable_answer("a\n\tb\u{1b}[m"), "a\n\tb\\u{1b}[m");
         let shown = json(&serde_json::json!([forged])).unwrap();

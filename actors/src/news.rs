@@ -49,3 +49,16 @@ pub(crate) fn log_suppressed() {
         log::info!("{line}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_source_has_a_limited_number_of_lines_a_minute() {
+        let count = |source| (0..1000).filter(|_| super::is_due("lines of this test", source)).count();
+        let lines = usize::try_from(wire::pace::LINES).unwrap();
+        for source in ["the hub", "gpu"] {
+            // A new minute may begin meanwhile.
+            assert!((lines..=2 * lines).contains(&count(source)), "{source}");
+        }
+    }
+}

@@ -115,6 +115,9 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -127,6 +130,19 @@ mod tests {
                 matches!(read(&file), FileToken::Token(token) if token.reveal() == "a-token"),
                 "{mark:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CredentialsFile { path: folder.path().join("credentials"), hub_url: None };
+        std::fs::write(&file.path, r#"{"token":"a-token"}"#).unwrap();
+        for (mode, is_trusted) in [(0o600, true), (0o602, false)] {
+            std::fs::set_permissions(&file.path, Permissions::from_mode(mode)).unwrap();
+            let token = read(&file);
+            assert_eq!(matches!(token, FileToken::Token(_)), is_trusted, "{mode:o}");
+            assert_eq!(matches!(token, FileToken::Untrusted(_)), !is_trusted, "{mode:o}");
         }
     }
 }

@@ -98,3 +98,20 @@ fn all_names_of_the_loopback_are_redacted() {
     assert_eq!(redactor.text("dial tcp 127.0.0.1:11434, [::1]:11434"), "dial tcp ***, ***");
     assert_eq!(redactor.text("localhost is not in no_proxy"), "localhost is not in no_proxy");
 }
+
+/// The home directory of the process is redacted wherever it is. A child process has one that only `HOME` names.
+#[test]
+fn the_home_of_this_process_is_redacted() {
+    const HOME: &str = "/srv/people/alice";
+    if std::env::var("HOME").as_deref() != Ok(HOME) {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["redact::tests::the_home_of_this_process_is_redacted", "--exact"]).env("HOME", HOME);
+        let output = child.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let backend = HttpBackend { url: Secret::new("http://gpu:8000/v1"), api_key: None };
+    let text = Redactor::new(&backend).text("cannot open /srv/people/alice/models/m.gguf").into_owned();
+    assert_eq!(text, "cannot open ***/m.gguf");
+}

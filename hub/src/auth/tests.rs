@@ -273,3 +273,13 @@ async fn a_token_that_ended_since_its_check_is_not_valid() {
     assert!(is_valid(&before) && !is_valid(&ended) && !is_valid(&expired));
     assert!(is_valid(&check(&admin)));
 }
+
+/// The name of the hub's own admin is never a member's, however it is spelled and whether an admin's token is valid or not.
+#[tokio::test]
+async fn a_member_is_never_called_admin() {
+    let tokens = tokens();
+    for user in ["admin", "Admin"] {
+        let refused = tokens.create(member(user)).await;
+        assert!(matches!(refused, Err(CreateError::AdminsName(_))), "{user}");
+    }
+}

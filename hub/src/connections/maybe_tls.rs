@@ -117,3 +117,27 @@ impl AsyncWrite for MaybeTlsStream {
         delegate!(self, stream => stream.poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A25, A27: of a handshake that never completes, 8 KiB are read.
+    #[actix_rt::test]
+    async fn an_endless_handshake_is_refused_after_8_kib() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = futures_util::join!(connecting, listener.accept());
+        let (mut client, mut stream) = (client.unwrap(), HandshakeStream::new(accepted.unwrap().0));
+        client.write_all(&[0x16; 3 * MAX_HANDSHAKE]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        let error = stream.read_to_end(&mut bytes).await.unwrap_err();
+        assert_eq!((error.kind(), bytes.len()), (io::ErrorKind::InvalidData, MAX_HANDSHAKE));
+        stream.set_complete();
+        assert_eq!(stream.read_to_end(&mut bytes).await.unwrap(), 2 * MAX_HANDSHAKE);
+    }
+}

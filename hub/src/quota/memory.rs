@@ -269,5 +269,7 @@ mod tests {
         assert_eq!(kib("Name: x\nRssAnon:\t     123 kB\n", "RssAnon:"), Some(123 << 10));
         assert!(resident(Path::new("/nowhere")) == 0);
         assert!(available() > 1 << 20);
+        let limit = |given| MemoryBudget::new(given, Metrics::new().unwrap().of_machine().unwrap()).limit();
+        assert_eq!([limit(None), limit(Some(7))], [available() / 4, 7]);
     }
 }

@@ -190,3 +190,24 @@ fn the_third_lost_heartbeat_makes_a_row_inactive_until_the_next() {
     registry.heartbeat(&caller("alice"), &beat, at(due + 100_000)).unwrap();
     assert_eq!(registry.llms["a"].llm.status, Status::Active);
 }
+
+/// A34: the retention time of an unused name includes the time in which the hub did not run.
+#[test]
+fn a_name_is_reserved_across_a_restart_until_its_time_is_over() {
+    const DAY: u64 = 24 * HOUR;
+    let record = NameRecord {
+        name: "a".into(),
+        owner: "alice".into(),
+        pool: false,
+        shared: false,
+        left_at: Some(at(DAY).wall),
+        admitted: None,
+        pinned: None,
+    };
+    let snapshot = Snapshot { names: vec![record], ..Snapshot::default() };
+    let mut registry = Registry::load(&snapshot, PoolPolicy::Ask, &HubTimings::default(), at(29 * DAY));
+    registry.sweep(at(31 * DAY - 1));
+    assert_eq!(registry.name_owner("a").map(String::as_str), Some("alice"));
+    registry.sweep(at(31 * DAY));
+    assert_eq!(registry.name_owner("a"), None);
+}

@@ -172,7 +172,11 @@ impl Sections {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::model::Role;
+    use crate::tests::support::{ADMIN, hub};
 
     fn sections(llms: &[(&str, &str)]) -> Sections {
         let mut sections = Sections::default();
@@ -188,6 +192,24 @@ mod tests {
         assert_eq!(to_json(&first.diff(&first)), None);
         let second = sections(&[("b", "3"), ("c", "4")]);
         assert_eq!(to_json(&second.diff(&first)).unwrap(), r#"{"llms":{"a":null,"b":"3","c":"4"}}"#);
+    }
+
+    /// A27: the tasks are read for a watcher only after one of them has changed.
+    #[actix_rt::test]
+    async fn unchanged_tasks_are_not_read_again() {
+        let hub = hub().await;
+        let provider = json!({ "name": "a", "type": "openai", "model": "m" });
+        assert_eq!(hub.register(ADMIN, &json!({ "providers": [provider] })).await.0, 201);
+        let caller = Caller { user: "admin".into(), role: Role::Admin, token_id: "t".into() };
+        let mut watcher = Watcher::new(caller);
+        while hub.core().poll_changes(&mut watcher).more {}
+        // Against none before, tasks and totals that are read again are changes.
+        watcher.tasks = Sections::default();
+        assert_eq!(hub.core().poll_changes(&mut watcher).text, None);
+        let task = hub.enqueue(ADMIN, "a", false).await;
+        let text = hub.core().poll_changes(&mut watcher).text.unwrap();
+        assert!(text.contains(&task), "{text}");
+        hub.stop().await;
     }
 
     #[test]

@@ -139,6 +139,16 @@ mod tests {
         assert_eq!(rates.all().get("unknown"), None);
     }
 
+    /// A27: the rates are computed once a second for all watchers.
+    #[tokio::test(start_paused = true)]
+    async fn watchers_share_the_rates_of_a_second() {
+        let rates = Rates::default();
+        let first = rates.all();
+        assert!(Arc::ptr_eq(&first, &rates.all()));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(!Arc::ptr_eq(&first, &rates.all()));
+    }
+
     /// However many rows are busy, a new meter costs visits to a few of the others.
     #[tokio::test]
     async fn a_new_meter_does_not_walk_over_all_others() {

@@ -174,6 +174,17 @@ fn spans_limits_the_members_of_all_objects_together() {
     assert!(found(&list(MAX_MEMBERS * 3, "0"), "a").is_ok(), "token ids to embed");
 }
 
+/// A23: an object that is parsed has a limited number of members.
+#[test]
+fn a_parsed_object_has_a_limited_number_of_members() {
+    let parsed = |count: usize| {
+        let text = format!("{{{}\"k\":1}}", r#""k":1,"#.repeat(count - 1));
+        Object::parse(&text).map(|object| object.members().count())
+    };
+    assert_eq!(parsed(MAX_MEMBERS), Ok(MAX_MEMBERS));
+    assert_eq!(parsed(MAX_MEMBERS + 1), Err(JsonError::TooManyMembers));
+}
+
 proptest! {
     #[test]
     fn member_returns_the_last_of_duplicates(text in any_object()) {

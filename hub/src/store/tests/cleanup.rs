@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::store::cleanup::Cleanup;
 use crate::store::schema::migrate;
+use crate::store::tasks;
 
 const KIB: usize = 1 << 10;
 
@@ -138,6 +140,46 @@ fn a_step_deletes_few_parts() {
     rows::apply(&conn, &put_task(task("t", TaskStatus::Cancelled))).unwrap();
     let steps: Vec<i64> = std::iter::from_fn(|| parts::delete_some(&conn).unwrap().then(left)).collect();
     assert_eq!(steps, [12, 4, 0]);
+}
+
+/// A27: a step deletes 8 MiB of ended tasks at most, beyond their retention and beyond a quota alike.
+#[test]
+fn a_step_deletes_few_tasks() {
+    let expire = |conn: &Connection| tasks::expire(conn, Timestamp(i64::MAX));
+    let enforce_quota = |conn: &Connection| tasks::enforce_quota(conn, "alice", 0);
+    let cases: [(&dyn Fn(&Connection) -> rusqlite::Result<bool>, _); 2] =
+        [(&expire, [12, 4, 0]), (&enforce_quota, [12, 4, 1])];
+    for (step, expected) in cases {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap();
+        for n in 0..20 {
+            rows::apply(&conn, &ended(&n.to_string(), 1 << 20)).unwrap();
+        }
+        let left = || -> i64 { conn.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap() };
+        let steps: Vec<i64> = std::iter::from_fn(|| step(&conn).unwrap().then(left)).collect();
+        assert_eq!(steps, expected);
+    }
+}
+
+/// A27: owners over their quotas have a step in turn, so that one with many tasks does not keep others from theirs.
+#[test]
+fn owners_over_their_quotas_have_steps_in_turn() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    migrate(&mut conn).unwrap();
+    let mut cleanup = Cleanup::default();
+    let owners = ["alice", "bob", "carol"];
+    for owner in owners {
+        for n in 0..600 {
+            let task =
+                DurableTask { owner: owner.into(), ..task(&format!("{owner}-{n}"), TaskStatus::Completed) };
+            rows::apply(&conn, &put_task(task)).unwrap();
+        }
+        cleanup.expect(&[Change::EnforceTaskQuota { owner: owner.into(), max_bytes: 0 }]);
+    }
+    owners.iter().for_each(|_| cleanup.step(&mut conn, Duration::ZERO));
+    let sql = "SELECT count(*) FROM tasks WHERE owner = ?1";
+    let left = owners.map(|owner| conn.query_row(sql, [owner], |row| row.get::<_, i64>(0)).unwrap());
+    assert_eq!(left, [600 - 256; 3]);
 }
 
 /// A crash may leave parts of deleted texts.

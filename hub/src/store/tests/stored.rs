@@ -76,11 +76,11 @@ fn any_op() -> impl Strategy<Value = Op> {
     // About one in 30 is stored in parts.
     let size = || prop::option::of(prop_oneof![30 => 0_usize..3000, 1 => (1_usize << 20)..(1 << 20) + 9]);
     prop_oneof![
-        4 => (0_usize..2, 0_usize..40, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
-        6 => (0_usize..40, size(), size(), prop::option::of(0_usize..300), any::<bool>())
+        4 => (0_usize..2, 0..IDS, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
+        6 => (0..IDS, size(), size(), prop::option::of(0_usize..300), any::<bool>())
             .prop_map(|(id, request, result, error, ends)| Op::Put { id, request, result, error, ends }),
         2 => (0_usize..2).prop_map(Op::EnforceTaskQuota),
-        1 => (0_usize..40).prop_map(Op::Delete),
+        1 => (0..IDS).prop_map(Op::Delete),
         1 => Just(Op::Expire),
     ]
 }
@@ -93,6 +93,8 @@ struct Expected {
     ended: Option<i64>,
 }
 
+/// So few that most operations find a task.
+const IDS: usize = 12;
 const MOST: u64 = 8000;
 const OWNERS: [&str; 2] = ["alice", "bob"];
 
@@ -125,7 +127,7 @@ proptest! {
     /// The counted bytes are those of the tasks; a new task is accepted exactly if the open ones leave room for it; and the
     /// task with the oldest ending is deleted first.
     #[test]
-    fn task_quotas_count_and_delete_as_the_rule_says(ops in prop::collection::vec(any_op(), 1..60)) {
+    fn task_quotas_count_and_delete_as_the_rule_says(ops in prop::collection::vec(any_op(), 1..100)) {
         let store = SqliteStore::in_memory().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = |changes: Vec<Change>| runtime.block_on(store.write(changes));
@@ -182,7 +184,7 @@ proptest! {
             for (owner, name) in OWNERS.iter().enumerate() {
                 prop_assert_eq!(runtime.block_on(store.stored(name)).unwrap(), bytes_of(&tasks, owner).0);
             }
-            for id in 0..40 {
+            for id in 0..IDS {
                 let there = runtime.block_on(store.task_head(&format!("t{id:03}"))).unwrap().is_some();
                 prop_assert_eq!(there, tasks.contains_key(&id), "{}", id);
             }
