@@ -41,7 +41,7 @@ impl Rig {
         Http::new(&format!("http://127.0.0.1:{}", self.port), token)
     }
 
-    /// Creates a token for a new new_member, and returns a client with this token.
+    /// Creates a token for a new member, and returns a client with this token.
     pub async fn new_member(&self, user: &str) -> Http {
         let made = self.as_user(ADMIN).post("/api/v1/tokens", &json!({ "user": user })).await;
         assert_eq!(made.status, 201, "{made:?}");

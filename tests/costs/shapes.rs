@@ -19,7 +19,7 @@ const STEEP: f64 = 1.1;
 /// does not repeat, drops out.
 const MEASUREMENTS: usize = 4;
 
-/// A kind of request body that a new_member may send; `body(n)` makes one of `n` repetitions.
+/// A kind of request body that a member may send; `body(n)` makes one of `n` repetitions.
 struct Shape {
     name: &'static str,
     path: &'static str,

@@ -220,7 +220,7 @@ async fn a_registrar_without_descriptors_ends_its_tasks_and_recovers() {
     const TASKS: usize = 64;
     let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| (script.think, script.close) = (Duration::from_millis(1500), true));
-    let home = home_with_backend(&hub, &backend, json!({ "maxConcurrency": TASKS }));
+    let home = home_with_backend(&hub, &backend, &json!({ "maxConcurrency": TASKS }));
     let process = Process::new(home.command_after("ulimit -n 64", &QUICK).spawn().unwrap());
     hub.channel(1).await;
     for n in 0..TASKS {

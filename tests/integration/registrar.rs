@@ -29,7 +29,7 @@ pub(super) fn home_with_mock(hub: &ClassicHub) -> Home {
 }
 
 /// A home directory with credentials for `hub` and the provider `a`, which uses `backend` and has the members of `extra`.
-pub(super) fn home_with_backend(hub: &ClassicHub, backend: &FakeBackend, extra: Value) -> Home {
+pub(super) fn home_with_backend(hub: &ClassicHub, backend: &FakeBackend, extra: &Value) -> Home {
     let home = Home::new();
     home.credentials(&hub.url(), "canary-token");
     let mut provider =
@@ -135,7 +135,7 @@ async fn a_second_registrar_is_refused_with_the_name_of_the_lock() {
 async fn after_sigterm_running_tasks_finish_and_waiting_tasks_are_refused() {
     let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| script.think = std::time::Duration::from_millis(500));
-    let home = home_with_backend(&hub, &backend, json!({ "maxConcurrency": 1 }));
+    let home = home_with_backend(&hub, &backend, &json!({ "maxConcurrency": 1 }));
     let process = home.start(&QUICK);
     hub.channel(1).await;
     hub.infer("running", "a", false, "x");
@@ -152,7 +152,7 @@ async fn after_sigterm_running_tasks_finish_and_waiting_tasks_are_refused() {
 async fn a_second_sigterm_stops_the_registrar_at_once_with_exit_1() {
     let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
     backend.script(|script| script.think = std::time::Duration::from_mins(1));
-    let home = home_with_backend(&hub, &backend, json!({}));
+    let home = home_with_backend(&hub, &backend, &json!({}));
     let process = home.start(&["publish"]);
     hub.channel(1).await;
     hub.infer("t1", "a", false, "x");
@@ -203,7 +203,7 @@ async fn a_cut_channel_is_reopened_after_a_register_call_with_a_heartbeat() {
 #[actix_rt::test]
 async fn no_secret_prompt_or_answer_is_logged_at_level_trace() {
     let (hub, backend) = (ClassicHub::start(), FakeBackend::start());
-    let home = home_with_backend(&hub, &backend, json!({ "apiKey": "canary-key" }));
+    let home = home_with_backend(&hub, &backend, &json!({ "apiKey": "canary-key" }));
     let mut command = home.command(&QUICK);
     command.env("RUST_LOG", "trace");
     let process = Process::new(command.spawn().unwrap());

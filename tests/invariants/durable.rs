@@ -68,7 +68,7 @@ impl Caller {
                 record.tasks.borrow_mut()[number].end = Some(end);
             }
             Ok(None) => {
-                record.violation(format!("P2: the hub does not know the accepted task {id} any more"))
+                record.violation(format!("P2: the hub does not know the accepted task {id} any more"));
             }
             Err(_) => record.violation(format!("P2: the task {id} had no end in {TASK_DEADLINE:?}")),
         }
